@@ -1,0 +1,1 @@
+//! The checks that every operation and device gets for free

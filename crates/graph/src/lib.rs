@@ -1,0 +1,3 @@
+//! Static tensor graphs: types, the `Op` trait, differentiation and cost.
+
+pub mod philox;

@@ -1,0 +1,1 @@
+//! The table of operations: shape rule, gradient, lowering and reference body of each

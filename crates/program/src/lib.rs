@@ -1,0 +1,1 @@
+//! Lowering, fusion and memory planning: from a graph to a program that a device replays

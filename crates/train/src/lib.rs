@@ -1,0 +1,1 @@
+//! Training runs: trainer, metrics, checkpoints and run directories

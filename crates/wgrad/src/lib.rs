@@ -1,0 +1,1 @@
+//! Train neural networks on any GPU: facade and command line

@@ -1,0 +1,1 @@
+//! The WGSL of wgrad, one folder a family

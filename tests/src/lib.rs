@@ -1,0 +1,1 @@
+//! Whole trainings and the command line, tested from outside
