@@ -1,3 +1,23 @@
-//! Static tensor graphs: types, the `Op` trait, differentiation and cost.
+//! Static tensor graphs: types, layouts, the [`Op`] trait, the recording of a [`Graph`] and its differentiation.
+//!
+//! This crate knows no operation by name (they are in `wgrad-ops`) and no device.
 
+mod error;
+mod grad;
+mod graph;
+mod layout;
+mod op;
 pub mod philox;
+mod scalar;
+mod shape;
+mod state;
+
+pub use error::{GraphError, Rule};
+pub use grad::{grad, grad_with};
+pub use graph::{Arithmetic, Graph, Node, NodeId, Var};
+pub use layout::{Layout, View};
+pub use op::{Combine, Expr, Leaf, Lowered, Op, Vjp};
+
+pub use scalar::{Call, Number, ScalarFn};
+pub use shape::{DType, Shape, TensorType};
+pub use state::{ALIGN, Entry, EntryId, Group, GroupId, States};

@@ -1,0 +1,342 @@
+//! The graph that model code records, and the handle to one of its values.
+//!
+//! A mistake in a shape does not stop the recording, so that model code needs no `?` after every operation: the graph
+//! keeps the first error with the place of the call, values computed from it are ignored, and [`Graph::finish`] or
+//! [`crate::grad`] returns it.
+
+use std::cell::{Ref, RefCell};
+use std::fmt;
+use std::ops::{Add, Div, Mul, Neg, Sub};
+use std::panic::Location;
+use std::rc::Rc;
+
+use crate::error::{GraphError, Rule};
+use crate::op::{Leaf, Lowered, Op, Vjp};
+use crate::shape::{Shape, TensorType};
+use crate::state::{EntryId, GroupId, States};
+
+/// Position of a value in its graph. Inputs of a node come before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub usize);
+
+/// Marks what comes out of a mistake that the graph has already noted.
+const POISONED: NodeId = NodeId(usize::MAX);
+
+/// The operations that the graph itself needs: for the operators of [`Var`], and to add up gradients.
+#[derive(Clone, Copy)]
+#[allow(missing_docs)]
+pub struct Arithmetic {
+    pub add: for<'g> fn(Var<'g>, Var<'g>) -> Var<'g>,
+    pub sub: for<'g> fn(Var<'g>, Var<'g>) -> Var<'g>,
+    pub mul: for<'g> fn(Var<'g>, Var<'g>) -> Var<'g>,
+    pub div: for<'g> fn(Var<'g>, Var<'g>) -> Var<'g>,
+    pub neg: for<'g> fn(Var<'g>) -> Var<'g>,
+    pub full: for<'g> fn(&'g Graph, &Shape, f64) -> Var<'g>,
+}
+
+/// One recorded operation.
+#[derive(Clone)]
+pub struct Node {
+    /// The operation.
+    pub op: Rc<dyn Op>,
+    /// Its inputs.
+    pub ins: Vec<NodeId>,
+    /// Type of its output.
+    pub ty: TensorType,
+    /// Path of the layer it was recorded in, e.g. `body.0.linear`.
+    pub path: String,
+}
+
+#[derive(Default)]
+struct Inner {
+    nodes: Vec<Node>,
+    scopes: Vec<String>,
+    inputs: Vec<(String, TensorType)>,
+    outputs: Vec<(String, NodeId)>,
+    updates: Vec<(Leaf, NodeId)>,
+    error: Option<GraphError>,
+}
+
+/// A recording of operations on tensors, with the state it reads and what that becomes.
+pub struct Graph {
+    arithmetic: &'static Arithmetic,
+    states: States,
+    inner: RefCell<Inner>,
+}
+
+/// A value of a graph. Copying it copies the handle.
+#[derive(Clone, Copy)]
+pub struct Var<'g> {
+    graph: &'g Graph,
+    id: NodeId,
+}
+
+impl Graph {
+    /// An empty graph over some state. `wgrad_ops::graph` gives it the arithmetic of the table of operations.
+    pub fn new(arithmetic: &'static Arithmetic, states: States) -> Self {
+        Self { arithmetic, states, inner: RefCell::default() }
+    }
+
+    /// The persistent state that the graph may read and update.
+    pub fn states(&self) -> &States {
+        &self.states
+    }
+
+    /// A value that is uploaded for every run, in the order of declaration.
+    #[track_caller]
+    pub fn input<'g>(&'g self, name: &str, ty: TensorType) -> Var<'g> {
+        let slot = self.inner.borrow().inputs.len();
+        self.inner.borrow_mut().inputs.push((name.to_owned(), ty.clone()));
+        self.push(LeafOp { leaf: Leaf::Input(slot), ty }, &[])
+    }
+
+    /// A tensor of the persistent state, as it is before the step.
+    #[track_caller]
+    pub fn entry(&self, id: EntryId) -> Var<'_> {
+        self.push(LeafOp { leaf: Leaf::Entry(id), ty: self.states.entry_type(id) }, &[])
+    }
+
+    /// A whole group of the persistent state as one flat tensor, padding included.
+    #[track_caller]
+    pub fn group(&self, id: GroupId) -> Var<'_> {
+        let group = self.states.get(id);
+        self.push(LeafOp { leaf: Leaf::Group(id), ty: TensorType::new(group.dtype, [group.len()]) }, &[])
+    }
+
+    /// Says what a tensor of the state becomes after the step.
+    pub fn update_entry(&self, id: EntryId, value: Var<'_>) {
+        self.update(Leaf::Entry(id), self.states.entry_type(id), value);
+    }
+
+    /// Says what a whole group becomes after the step.
+    pub fn update_group(&self, id: GroupId, value: Var<'_>) {
+        let group = self.states.get(id);
+        self.update(Leaf::Group(id), TensorType::new(group.dtype, [group.len()]), value);
+    }
+
+    #[track_caller]
+    fn update(&self, leaf: Leaf, expected: TensorType, value: Var<'_>) {
+        if value.id == POISONED {
+            return;
+        }
+        if value.ty() != expected {
+            let rule = Rule::new(format!("the new value of a state has its type, {expected}"));
+            return self.note("update", &[value.ty()], rule);
+        }
+        self.inner.borrow_mut().updates.push((leaf, value.id));
+    }
+
+    /// Names a value that can be read after every run.
+    pub fn output(&self, name: &str, value: Var<'_>) {
+        if value.id != POISONED {
+            self.inner.borrow_mut().outputs.push((name.to_owned(), value.id));
+        }
+    }
+
+    /// Records an operation. A mistake is noted and returned by [`Graph::finish`].
+    #[track_caller]
+    pub fn push<'g>(&'g self, op: impl Op + 'static, ins: &[Var<'g>]) -> Var<'g> {
+        if ins.iter().any(|v| v.id == POISONED) {
+            return self.poisoned();
+        }
+        let types: Vec<TensorType> = ins.iter().map(|v| v.ty()).collect();
+        match op.infer(&types) {
+            Ok(ty) => {
+                let mut inner = self.inner.borrow_mut();
+                let path = inner.scopes.join(".");
+                inner.nodes.push(Node { op: Rc::new(op), ins: ins.iter().map(|v| v.id).collect(), ty, path });
+                Var { graph: self, id: NodeId(inner.nodes.len() - 1) }
+            }
+            Err(rule) => {
+                self.note(op.name(), &types, rule);
+                self.poisoned()
+            }
+        }
+    }
+
+    /// Notes a mistake found before an operation could be recorded, and gives a value that poisons what uses it.
+    #[track_caller]
+    pub fn refuse<'g>(&'g self, op: &str, ins: &[Var<'g>], rule: Rule) -> Var<'g> {
+        if ins.iter().all(|v| v.id != POISONED) {
+            self.note(op, &ins.iter().map(|v| v.ty()).collect::<Vec<_>>(), rule);
+        }
+        self.poisoned()
+    }
+
+    fn poisoned(&self) -> Var<'_> {
+        Var { graph: self, id: POISONED }
+    }
+
+    #[track_caller]
+    fn note(&self, op: &str, ins: &[TensorType], rule: Rule) {
+        let inputs = ins.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let mut inner = self.inner.borrow_mut();
+        let (location, path) = (Location::caller().to_string(), inner.scopes.join("."));
+        inner.error.get_or_insert(GraphError::Shape { op: op.to_owned(), inputs, rule, location, path });
+    }
+
+    /// Records what `layers` does under a layer name, for messages, profiles and reports.
+    pub fn scope<T>(&self, name: &str, layers: impl FnOnce() -> T) -> T {
+        self.inner.borrow_mut().scopes.push(name.to_owned());
+        let result = layers();
+        self.inner.borrow_mut().scopes.pop();
+        result
+    }
+
+    /// The first mistake, if there was one.
+    pub fn finish(&self) -> Result<(), GraphError> {
+        self.inner.borrow().error.clone().map_or(Ok(()), Err)
+    }
+
+    /// Number of recorded operations.
+    pub fn len(&self) -> usize {
+        self.inner.borrow().nodes.len()
+    }
+
+    /// True when nothing is recorded.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The recorded operations, inputs before their users.
+    pub fn nodes(&self) -> Ref<'_, [Node]> {
+        Ref::map(self.inner.borrow(), |inner| inner.nodes.as_slice())
+    }
+
+    /// Names and types of the inputs, by slot.
+    pub fn inputs(&self) -> Vec<(String, TensorType)> {
+        self.inner.borrow().inputs.clone()
+    }
+
+    /// Names and values of the outputs.
+    pub fn outputs(&self) -> Vec<(String, NodeId)> {
+        self.inner.borrow().outputs.clone()
+    }
+
+    /// What each updated state becomes. The leaf is an entry or a group.
+    pub fn updates(&self) -> Vec<(Leaf, NodeId)> {
+        self.inner.borrow().updates.clone()
+    }
+
+    /// The handle to a node.
+    pub fn var(&self, id: NodeId) -> Var<'_> {
+        Var { graph: self, id }
+    }
+
+    pub(crate) fn arithmetic(&self) -> &'static Arithmetic {
+        self.arithmetic
+    }
+}
+
+impl<'g> Var<'g> {
+    /// The graph it belongs to.
+    pub fn graph(self) -> &'g Graph {
+        self.graph
+    }
+
+    /// Its position in the graph.
+    pub fn id(self) -> NodeId {
+        self.id
+    }
+
+    /// Element type and shape. What follows from a mistake has the type of a scalar.
+    pub fn ty(self) -> TensorType {
+        self.graph.inner.borrow().nodes.get(self.id.0).map_or(TensorType::f32([]), |node| node.ty.clone())
+    }
+
+    /// Shape.
+    pub fn shape(self) -> Shape {
+        self.ty().shape
+    }
+
+    /// Number of dimensions.
+    pub fn rank(self) -> usize {
+        self.shape().len()
+    }
+
+    /// True when it comes from a mistake that the graph has noted.
+    pub fn is_poisoned(self) -> bool {
+        self.id == POISONED
+    }
+}
+
+impl fmt::Debug for Var<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "%{}: {}", self.id.0, self.ty())
+    }
+}
+
+impl fmt::Debug for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, node) in self.nodes().iter().enumerate() {
+            let ins: Vec<usize> = node.ins.iter().map(|id| id.0).collect();
+            writeln!(f, "%{i} = {:?} {ins:?}: {}  {}", node.op, node.ty, node.path)?;
+        }
+        Ok(())
+    }
+}
+
+macro_rules! operators {
+    ($($trait:ident $method:ident)*) => {$(
+        impl<'g> $trait for Var<'g> {
+            type Output = Var<'g>;
+            #[track_caller]
+            fn $method(self, other: Var<'g>) -> Var<'g> {
+                (self.graph.arithmetic.$method)(self, other)
+            }
+        }
+        impl<'g> $trait<f64> for Var<'g> {
+            type Output = Var<'g>;
+            #[track_caller]
+            fn $method(self, other: f64) -> Var<'g> {
+                let other = (self.graph.arithmetic.full)(self.graph, &Shape::default(), other);
+                (self.graph.arithmetic.$method)(self, other)
+            }
+        }
+        impl<'g> $trait<Var<'g>> for f64 {
+            type Output = Var<'g>;
+            #[track_caller]
+            fn $method(self, other: Var<'g>) -> Var<'g> {
+                let this = (other.graph.arithmetic.full)(other.graph, &Shape::default(), self);
+                (other.graph.arithmetic.$method)(this, other)
+            }
+        }
+    )*};
+}
+operators!(Add add Sub sub Mul mul Div div);
+
+impl<'g> Neg for Var<'g> {
+    type Output = Var<'g>;
+    #[track_caller]
+    fn neg(self) -> Var<'g> {
+        (self.graph.arithmetic.neg)(self)
+    }
+}
+
+/// A value from outside the graph.
+#[derive(Debug)]
+struct LeafOp {
+    leaf: Leaf,
+    ty: TensorType,
+}
+
+impl Op for LeafOp {
+    fn name(&self) -> &'static str {
+        match self.leaf {
+            Leaf::Input(_) => "input",
+            Leaf::Entry(_) | Leaf::Group(_) => "state",
+        }
+    }
+
+    fn infer(&self, _: &[TensorType]) -> Result<TensorType, Rule> {
+        Ok(self.ty.clone())
+    }
+
+    fn vjp<'g>(&self, _: &[Var<'g>], _: Var<'g>, _: Var<'g>) -> Vjp<'g> {
+        Vjp::Grads(Vec::new())
+    }
+
+    fn lower(&self, _: &[TensorType], _: &TensorType) -> Lowered {
+        Lowered::Leaf(self.leaf)
+    }
+}

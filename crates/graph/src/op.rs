@@ -1,0 +1,103 @@
+//! What an operation is: a shape rule, a gradient rule, and what a backend runs for it.
+
+use std::fmt::Debug;
+
+use crate::error::Rule;
+use crate::graph::Var;
+use crate::layout::View;
+use crate::scalar::ScalarFn;
+use crate::shape::TensorType;
+use crate::state::{EntryId, GroupId};
+
+/// An operation. Its parameters (axes, constants) are fields of the type that implements this.
+pub trait Op: Debug {
+    /// The field's name for it, e.g. `matmul`.
+    fn name(&self) -> &'static str;
+
+    /// Type of the output, or which rule the inputs break.
+    fn infer(&self, ins: &[TensorType]) -> Result<TensorType, Rule>;
+
+    /// Vector-Jacobian product: the gradient of each input, given that of the output, as more operations of the graph,
+    /// so that it can be differentiated again.
+    fn vjp<'g>(&self, ins: &[Var<'g>], out: Var<'g>, cotangent: Var<'g>) -> Vjp<'g>;
+
+    /// What a backend runs: data, never calls into a device. `ins` and `out` passed `infer`.
+    fn lower(&self, ins: &[TensorType], out: &TensorType) -> Lowered;
+}
+
+/// Result of a gradient rule. There is no default: every operation says what its gradient is, or why there is none.
+#[derive(Debug)]
+pub enum Vjp<'g> {
+    /// One gradient an input; `None` where the input is an index or otherwise constant.
+    Grads(Vec<Option<Var<'g>>>),
+    /// The gradient is zero almost everywhere, or stopped on purpose; why.
+    Zero(&'static str),
+    /// There is no gradient, and asking for one is an error; why.
+    Undefined(&'static str),
+}
+
+/// The forms that a backend knows. Everything an operation does is one of these.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Lowered {
+    /// A value from outside the graph.
+    Leaf(Leaf),
+    /// The same elements at other indices; moves no data where a layout can express it.
+    View(View),
+    /// An expression for each element. Every input has the shape of the output.
+    Map(Expr),
+    /// The elements along `axes` combined into one; the axes stay, with size 1.
+    Reduce {
+        /// How two elements combine.
+        combine: Combine,
+        /// Axes combined, ascending.
+        axes: Vec<usize>,
+    },
+    /// `[batch…, m, k] · [batch…, k, n] → [batch…, m, n]`.
+    Gemm,
+    /// `out[i…, d…] = table[index[i…], d…]` for inputs (table, index). An index out of range gives NaN (0 for u32).
+    Gather,
+    /// The inputs laid into one flat tensor, input i from element `offsets[i]`; the rest is zero.
+    Pack {
+        /// First element of each input.
+        offsets: Vec<usize>,
+    },
+}
+
+/// Where a value from outside comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Leaf {
+    /// Uploaded for every run: the slot number.
+    Input(usize),
+    /// One tensor of the persistent state.
+    Entry(EntryId),
+    /// A whole group of the persistent state, flat, padding included.
+    Group(GroupId),
+}
+
+/// An expression over the elements at one index.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Expr {
+    /// The element of input number i.
+    Input(usize),
+    /// A float constant.
+    Float(f64),
+    /// A word (u32) constant.
+    Word(u32),
+    /// `Σ index[i] · strides[i]` of the element's own index, as a word.
+    Iota(Vec<usize>),
+    /// A scalar function of expressions.
+    Call(&'static ScalarFn, Vec<Expr>),
+}
+
+/// How a reduction combines elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Combine {
+    /// Sum, starting at 0.
+    Sum,
+    /// Maximum, starting at −∞. NaN wins.
+    Max,
+    /// Minimum, starting at +∞. NaN wins.
+    Min,
+    /// Row-major index, along the reduced axes, of the first maximum, as a word. The first NaN counts as the maximum.
+    ArgMax,
+}

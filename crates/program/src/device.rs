@@ -1,0 +1,219 @@
+//! What a backend offers: devices, and sessions that hold a model's state and replay its programs.
+
+use wgrad_graph::{GroupId, States};
+
+use crate::ir::Program;
+
+/// What a device is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DeviceKind {
+    /// The CPU backend.
+    Cpu,
+    /// A GPU, or a software implementation of one, through wgpu.
+    Gpu,
+}
+
+/// A device as `wgrad devices` lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// CPU or GPU.
+    pub kind: DeviceKind,
+    /// Name, e.g. `NVIDIA GeForce RTX 4070`.
+    pub name: String,
+    /// API, e.g. `vulkan`; `rayon` for the CPU.
+    pub backend: String,
+    /// Driver and its version.
+    pub driver: String,
+    /// `discrete`, `integrated`, `virtual`, `software` or `cpu`.
+    pub class: &'static str,
+    /// Names of the optional features in use, e.g. `shader-f16`.
+    pub features: Vec<String>,
+    /// What programs must stay within.
+    pub limits: Limits,
+}
+
+/// What programs must stay within.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one buffer.
+    pub buffer_bytes: u64,
+    /// Bytes of one operand.
+    pub operand_bytes: u64,
+    /// Operands of one dispatch.
+    pub operands: usize,
+    /// Whether f16 can be stored.
+    pub f16: bool,
+}
+
+impl Default for Limits {
+    /// What every WebGPU device has.
+    fn default() -> Self {
+        Self { buffer_bytes: 256 << 20, operand_bytes: 128 << 20, operands: 8, f16: false }
+    }
+}
+
+/// Values on their way to a device, without copying them first.
+#[derive(Debug, Clone, Copy)]
+#[allow(missing_docs)]
+pub enum Data<'a> {
+    F32(&'a [f32]),
+    U32(&'a [u32]),
+}
+
+impl Data<'_> {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        match self {
+            Data::F32(values) => values.len(),
+            Data::U32(values) => values.len(),
+        }
+    }
+
+    /// True when there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Values read back from a device. f16 and f64 come as f32.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub enum HostData {
+    F32(Vec<f32>),
+    U32(Vec<u32>),
+}
+
+impl HostData {
+    /// The values as floats; words are converted.
+    pub fn to_f32(&self) -> Vec<f32> {
+        match self {
+            HostData::F32(values) => values.clone(),
+            HostData::U32(values) => values.iter().map(|&x| x as f32).collect(),
+        }
+    }
+
+    /// A view for uploading.
+    pub fn as_data(&self) -> Data<'_> {
+        match self {
+            HostData::F32(values) => Data::F32(values),
+            HostData::U32(values) => Data::U32(values),
+        }
+    }
+}
+
+/// The scalar outputs of one run, as the ring on the device kept them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// Number of the run of this program, from 0.
+    pub run: u64,
+    /// The outputs that are single floats, in order of declaration.
+    pub values: Vec<f32>,
+}
+
+/// Number of a program in its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ProgramId(pub usize);
+
+/// A device that can run programs.
+pub trait Device {
+    /// What it is.
+    fn info(&self) -> &DeviceInfo;
+
+    /// Allocates the state, all zero.
+    fn session(&self, states: &States) -> Result<Box<dyn Session>, DeviceError>;
+}
+
+/// The state of a model on a device, and the programs that share it.
+pub trait Session {
+    /// Allocates and compiles a program. Its states must be those of the session.
+    fn load(&mut self, program: &Program) -> Result<ProgramId, DeviceError>;
+
+    /// Queues one run. `inputs` by slot; their number, types and lengths must be those of the program. Does not wait.
+    fn run(&mut self, program: ProgramId, inputs: &[Data<'_>]) -> Result<(), DeviceError>;
+
+    /// Waits, and reads output number `output` of the last run.
+    fn output(&mut self, program: ProgramId, output: usize) -> Result<HostData, DeviceError>;
+
+    /// The records of runs since the last call, in order. Those still under way are left for later unless `wait`.
+    fn records(&mut self, program: ProgramId, wait: bool) -> Result<Vec<Record>, DeviceError>;
+
+    /// Waits, and reads a whole group, padding included.
+    fn read_group(&mut self, group: GroupId) -> Result<HostData, DeviceError>;
+
+    /// Writes a whole group, padding included (it must be zero).
+    fn write_group(&mut self, group: GroupId, data: Data<'_>) -> Result<(), DeviceError>;
+
+    /// Waits until everything queued is done.
+    fn wait(&mut self) -> Result<(), DeviceError>;
+
+    /// Bytes of device memory held for the state and the programs; what `Program::peak_bytes` foretold.
+    fn allocated_bytes(&self) -> usize;
+}
+
+/// What can go wrong on a device.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceError {
+    /// There is no such device.
+    #[error("no device {wanted}: {found}")]
+    NotFound {
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        found: String,
+    },
+    /// The device went away: reset, unplugged, or its driver crashed.
+    #[error("the device {name} was lost: {reason}")]
+    Lost {
+        /// Name of the device.
+        name: String,
+        /// What the driver said.
+        reason: String,
+    },
+    /// Memory ran out.
+    #[error("out of memory on {name}: {what} needs {needed} bytes")]
+    OutOfMemory {
+        /// Name of the device.
+        name: String,
+        /// What was being allocated.
+        what: String,
+        /// Bytes asked for.
+        needed: u64,
+    },
+    /// The program cannot fit, known before anything was allocated.
+    #[error("the model does not fit {name}: {reason}\nlargest tensors:\n{table}")]
+    DoesNotFit {
+        /// Name of the device.
+        name: String,
+        /// Which limit is broken and by how much.
+        reason: String,
+        /// The largest tensors, one a line.
+        table: String,
+    },
+    /// The device did not finish in time.
+    #[error("{name} did not finish within {seconds} s; a kernel may hang")]
+    Timeout {
+        /// Name of the device.
+        name: String,
+        /// Seconds waited.
+        seconds: u64,
+    },
+    /// The device lacks something that the program needs.
+    #[error("{name} cannot run this: {reason}")]
+    Unsupported {
+        /// Name of the device.
+        name: String,
+        /// What is missing.
+        reason: String,
+    },
+    /// The caller broke the contract of the session: wrong number, type or length of inputs, foreign state.
+    #[error("{0}")]
+    Usage(String),
+    /// The driver or the engine is wrong: a kernel was refused.
+    #[error("{name} refused a kernel: {reason}")]
+    Internal {
+        /// Name of the device.
+        name: String,
+        /// What was said.
+        reason: String,
+    },
+}
