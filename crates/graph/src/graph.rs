@@ -140,10 +140,14 @@ impl Graph {
             return self.poisoned();
         }
         let types: Vec<TensorType> = ins.iter().map(|v| v.ty()).collect();
-        match op.infer(&types) {
+        let inferred = op.infer(&types).and_then(|ty| match ty.shape.contains(&0) {
+            true => Err(Rule::new(format!("a tensor has at least one element; the result would be {ty}"))),
+            false => Ok(ty),
+        });
+        match inferred {
             Ok(ty) => {
                 let mut inner = self.inner.borrow_mut();
-                let path = inner.scopes.join(".");
+                let path = path(&inner.scopes);
                 inner.nodes.push(Node { op: Rc::new(op), ins: ins.iter().map(|v| v.id).collect(), ty, path });
                 Var { graph: self, id: NodeId(inner.nodes.len() - 1) }
             }
@@ -171,7 +175,7 @@ impl Graph {
     fn note(&self, op: &str, ins: &[TensorType], rule: Rule) {
         let inputs = ins.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let mut inner = self.inner.borrow_mut();
-        let (location, path) = (Location::caller().to_string(), inner.scopes.join("."));
+        let (location, path) = (Location::caller().to_string(), path(&inner.scopes));
         inner.error.get_or_insert(GraphError::Shape { op: op.to_owned(), inputs, rule, location, path });
     }
 
@@ -226,6 +230,10 @@ impl Graph {
     pub(crate) fn arithmetic(&self) -> &'static Arithmetic {
         self.arithmetic
     }
+}
+
+fn path(scopes: &[String]) -> String {
+    scopes.iter().filter(|scope| !scope.is_empty()).cloned().collect::<Vec<_>>().join(".")
 }
 
 impl<'g> Var<'g> {

@@ -167,7 +167,9 @@ impl std::hash::Hash for Instr {
         std::mem::discriminant(self).hash(state);
         match self {
             Instr::Load { operand, layout } => (operand, layout).hash(state),
-            Instr::Gather { operand, layout, index, stride, bound } => (operand, layout, index, stride, bound).hash(state),
+            Instr::Gather { operand, layout, index, stride, bound } => {
+                (operand, layout, index, stride, bound).hash(state)
+            }
             Instr::Float(x) => x.to_bits().hash(state),
             Instr::Word(x) => x.hash(state),
             Instr::Iota(layout) => layout.hash(state),
@@ -211,7 +213,10 @@ impl Loop {
         let along_inner = |layout: &Layout| {
             let inner = self.outer.len()..;
             layout.strides[inner.clone()].iter().any(|&s| s != 0)
-                || layout.valid.as_ref().is_some_and(|v| v[inner.clone()].iter().zip(&self.inner).any(|(&r, &n)| r != (0, n)))
+                || layout
+                    .valid
+                    .as_ref()
+                    .is_some_and(|v| v[inner.clone()].iter().zip(&self.inner).any(|(&r, &n)| r != (0, n)))
         };
         let mut varies: Vec<bool> = Vec::with_capacity(self.body.len());
         for instr in &self.body {
@@ -321,7 +326,10 @@ impl Program {
 
     /// Bytes of the buffers that are its own: everything but the state.
     pub fn own_bytes(&self) -> usize {
-        self.input_bytes + self.output_bytes + self.slabs.iter().sum::<usize>() + self.packs.iter().sum::<usize>()
+        self.input_bytes
+            + self.output_bytes
+            + self.slabs.iter().sum::<usize>()
+            + self.packs.iter().sum::<usize>()
     }
 
     /// Bytes of the persistent state.

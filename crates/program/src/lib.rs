@@ -1,12 +1,23 @@
 //! From a graph to a program: lowering, fusion and memory planning.
 //!
 //! A [`Program`] is plain data that any device can replay; nothing here knows a device's API, so all of planning is tested
-//! without one.
+//! without one. [`compile`] goes through four stages, a file each: `value` resolves views, `fuse` (with `cluster`) decides
+//! what one kernel computes, `kernel` writes its instructions, `memory` places the tensors.
 
+mod cluster;
+mod compile;
 mod device;
+mod fuse;
 mod ir;
+mod kernel;
+mod memory;
+mod value;
 
-pub use device::{Data, Device, DeviceError, DeviceInfo, DeviceKind, HostData, Limits, ProgramId, Record, Session};
+pub use compile::{Options, compile};
+pub use device::{
+    Data, Device, DeviceError, DeviceInfo, DeviceKind, HostData, Limits, ProgramId, Record, Session,
+};
 pub use ir::{
-    Access, Buffer, Cost, Dispatch, Gemm, Instr, Kernel, Loop, Operand, Output, Program, ProgramInput, Store, TensorRef, ValueId,
+    Access, Buffer, Cost, Dispatch, Gemm, Instr, Kernel, Loop, Operand, Output, Program, ProgramInput, Store,
+    TensorRef, ValueId,
 };

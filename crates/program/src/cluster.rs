@@ -1,0 +1,318 @@
+//! Clusters: sets of values that one kernel computes, and the rule for when a value may join one.
+//!
+//! A cluster has a domain: the dimensions that its kernel runs over, of which some may be reduced. A member holds one
+//! element for each index of the domain, or one for each row, that is, each index of the dimensions not reduced.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use wgrad_graph::Layout;
+
+use crate::value::{Form, Id, Source, Values, squeezed, squeezed_shape};
+
+pub(crate) type ClusterId = usize;
+
+/// Where in the domain a member lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    Element,
+    Row,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Cluster {
+    /// Sizes of the domain, without those of 1.
+    pub dims: Vec<usize>,
+    /// Which of `dims` are reduced, once something is.
+    pub inner: Option<Vec<usize>>,
+    /// Members in order of computation.
+    pub members: Vec<(Id, Place)>,
+    /// The first member is a matrix product and the others its epilogue.
+    pub gemm: bool,
+    /// Clusters that have to run before.
+    pub after: BTreeSet<ClusterId>,
+    /// Merged into another cluster; not a kernel any more.
+    pub gone: bool,
+}
+
+impl Cluster {
+    /// Sizes of the dimensions that are not reduced.
+    pub fn row_dims(&self) -> Vec<usize> {
+        let inner = self.inner.as_deref().unwrap_or(&[]);
+        self.dims.iter().enumerate().filter(|(i, _)| !inner.contains(i)).map(|(_, &n)| n).collect()
+    }
+
+    /// Where a value of this shape lives in the domain.
+    pub fn place(&self, shape: &[usize]) -> Option<Place> {
+        let shape = squeezed_shape(shape);
+        if shape == self.dims {
+            Some(Place::Element)
+        } else if self.inner.is_some() && shape == self.row_dims() {
+            Some(Place::Row)
+        } else {
+            None
+        }
+    }
+
+    /// True when a member at `from`, accessed by this layout, is what the kernel holds at the same position at `to`.
+    fn in_step(&self, layout: &Layout, from: Place, to: Place) -> bool {
+        let Some(layout) = squeezed(layout) else { return false };
+        let expected = match (from, to) {
+            (Place::Element, Place::Element) => Layout::contiguous(&self.dims).strides,
+            (Place::Row, Place::Row) => Layout::contiguous(&self.row_dims()).strides,
+            (Place::Row, Place::Element) => {
+                let inner = self.inner.as_deref().unwrap_or(&[]);
+                let mut rows = Layout::contiguous(&self.row_dims()).strides.into_iter();
+                (0..self.dims.len())
+                    .map(|i| if inner.contains(&i) { 0 } else { rows.next().unwrap_or(0) })
+                    .collect()
+            }
+            (Place::Element, Place::Row) => return false,
+        };
+        layout.valid.is_none() && layout.offset == 0 && layout.strides == expected
+    }
+}
+
+/// All clusters of a program, while they grow.
+#[derive(Debug)]
+pub(crate) struct Clusters<'v> {
+    pub values: &'v Values,
+    /// Values that every kernel that needs them computes itself: constants, and scalars made of given scalars only.
+    light: Vec<bool>,
+    pub all: Vec<Cluster>,
+    /// The cluster that computes a value. A value that is given or computed on the spot has none.
+    pub of: HashMap<Id, ClusterId>,
+}
+
+impl<'v> Clusters<'v> {
+    pub fn new(values: &'v Values, fuse: bool) -> Self {
+        Self { values, light: light(values, fuse), all: Vec::new(), of: HashMap::new() }
+    }
+
+    /// True when kernels compute the value on the spot and it has none of its own.
+    pub fn is_light(&self, id: Id) -> bool {
+        self.light[id]
+    }
+
+    /// The clusters that have to run before a kernel can load `id`.
+    pub fn makers(&self, id: Id) -> Vec<ClusterId> {
+        match &self.values.all[id].form {
+            Form::Pack { parts } => parts.iter().filter_map(|(part, _)| self.of.get(part).copied()).collect(),
+            _ => self.of.get(&id).copied().into_iter().collect(),
+        }
+    }
+
+    /// True when `from` has to run after `to`, or is it.
+    pub fn reaches(&self, from: ClusterId, to: ClusterId) -> bool {
+        let mut seen = BTreeSet::from([from]);
+        let mut stack = vec![from];
+        while let Some(at) = stack.pop() {
+            if at == to {
+                return true;
+            }
+            stack.extend(self.all[at].after.iter().copied().filter(|&next| seen.insert(next)));
+        }
+        false
+    }
+
+    /// Starts a cluster with a value as its first member.
+    pub fn start(&mut self, id: Id) -> ClusterId {
+        let value = &self.values.all[id];
+        let mut cluster = Cluster { dims: squeezed_shape(&value.ty.shape), ..Cluster::default() };
+        let mut place = Place::Element;
+        match &value.form {
+            Form::Reduce { axes, arg, .. } => {
+                cluster.dims = squeezed_shape(&arg.layout.shape);
+                cluster.inner = Some(squeezed_axes(&arg.layout.shape, axes));
+                place = Place::Row;
+            }
+            Form::Gemm { .. } => cluster.gemm = true,
+            _ => {}
+        }
+        self.all.push(cluster);
+        self.add(self.all.len() - 1, id, place);
+        self.all.len() - 1
+    }
+
+    fn add(&mut self, to: ClusterId, id: Id, place: Place) {
+        self.all[to].members.push((id, place));
+        self.of.insert(id, to);
+        let makers: Vec<ClusterId> = self.needs(id).into_iter().flat_map(|need| self.makers(need)).collect();
+        self.all[to].after.extend(makers.into_iter().filter(|&maker| maker != to));
+    }
+
+    /// The values that a kernel has to load or hold to compute `id`, light ones looked through.
+    pub fn needs(&self, id: Id) -> Vec<Id> {
+        let mut needs = Vec::new();
+        for arg in self.values.all[id].args() {
+            if self.is_light(arg.value) {
+                needs.extend(self.needs(arg.value));
+            } else {
+                needs.push(arg.value);
+            }
+        }
+        needs
+    }
+
+    /// Lets a value join the cluster if the kernel then still computes what it should. Returns whether it did.
+    pub fn join(&mut self, to: ClusterId, id: Id) -> bool {
+        let value = &self.values.all[id];
+        let cluster = &self.all[to];
+        if value.apart || cluster.members.iter().any(|(member, _)| self.values.all[*member].apart) {
+            return false;
+        }
+        let (place, inner) = match &value.form {
+            Form::Map { .. } | Form::Gather { .. } => match cluster.place(&value.ty.shape) {
+                Some(place) => (place, cluster.inner.clone()),
+                None => return false,
+            },
+            Form::Reduce { axes, arg, .. } => {
+                let inner = squeezed_axes(&arg.layout.shape, axes);
+                let fits = squeezed_shape(&arg.layout.shape) == cluster.dims
+                    && cluster.inner.as_ref().is_none_or(|own| *own == inner);
+                if cluster.gemm || !fits {
+                    return false;
+                }
+                (Place::Row, Some(inner))
+            }
+            _ => return false,
+        };
+        // A reduction reads its argument at every element, though its own result is one a row.
+        let reads_at = if matches!(value.form, Form::Reduce { .. }) { Place::Element } else { place };
+        let allowed =
+            value.args().into_iter().all(|arg| self.may_read(to, &inner, arg, reads_at, &value.form));
+        if allowed {
+            self.all[to].inner = inner;
+            self.add(to, id, place);
+        }
+        allowed
+    }
+
+    fn may_read(
+        &self,
+        at: ClusterId,
+        inner: &Option<Vec<usize>>,
+        arg: &Source,
+        to: Place,
+        form: &Form,
+    ) -> bool {
+        if self.is_light(arg.value) {
+            return true;
+        }
+        let makers = self.makers(arg.value);
+        if self.of.get(&arg.value) != Some(&at) {
+            return makers.iter().all(|&maker| !self.reaches(maker, at));
+        }
+        if matches!(form, Form::Gather { table, .. } if table.value == arg.value) {
+            return false;
+        }
+        let Some(&(_, from)) = self.all[at].members.iter().find(|(id, _)| *id == arg.value) else {
+            return false;
+        };
+        let cluster = Cluster { dims: self.all[at].dims.clone(), inner: inner.clone(), ..Cluster::default() };
+        cluster.in_step(&arg.layout, from, to)
+    }
+
+    /// Whether two clusters can be one kernel: the same domain, and no third that must run between them.
+    pub fn can_merge(&self, a: ClusterId, b: ClusterId) -> bool {
+        let (first, second) = (&self.all[a], &self.all[b]);
+        if a == b || first.gone || second.gone || first.gemm || second.gemm || first.dims != second.dims {
+            return false;
+        }
+        if [first, second].iter().any(|c| c.members.iter().any(|(id, _)| self.values.all[*id].apart)) {
+            return false;
+        }
+        let same_inner = first.inner == second.inner || first.inner.is_none() || second.inner.is_none();
+        same_inner
+            && !self.passes_through_third(a, b)
+            && !self.passes_through_third(b, a)
+            && self.reads_in_step(a, b)
+    }
+
+    fn passes_through_third(&self, from: ClusterId, to: ClusterId) -> bool {
+        self.all[from].after.iter().any(|&next| next != to && self.reaches(next, to))
+    }
+
+    /// In the merged cluster, what one half reads of the other has to be at the same position.
+    fn reads_in_step(&self, a: ClusterId, b: ClusterId) -> bool {
+        let inner = self.all[a].inner.clone().or_else(|| self.all[b].inner.clone());
+        let merged = Cluster { dims: self.all[a].dims.clone(), inner, ..Cluster::default() };
+        let places: HashMap<Id, Place> =
+            [a, b].iter().flat_map(|&c| self.all[c].members.iter().copied()).collect();
+        places.iter().all(|(&id, &place)| {
+            let value = &self.values.all[id];
+            let to = if matches!(value.form, Form::Reduce { .. }) { Place::Element } else { place };
+            value.args().into_iter().filter(|arg| !self.is_light(arg.value)).all(|arg| {
+                let through_pack = match &self.values.all[arg.value].form {
+                    Form::Pack { parts } => parts.iter().any(|(part, _)| places.contains_key(part)),
+                    _ => false,
+                };
+                let is_table = matches!(&value.form, Form::Gather { table, .. } if table.value == arg.value);
+                !through_pack
+                    && places
+                        .get(&arg.value)
+                        .is_none_or(|&from| !is_table && merged.in_step(&arg.layout, from, to))
+            })
+        })
+    }
+
+    /// Moves the members of `b` into `a`.
+    pub fn merge(&mut self, a: ClusterId, b: ClusterId) {
+        let other = std::mem::take(&mut self.all[b]);
+        self.all[b].gone = true;
+        other.members.iter().for_each(|(id, _)| drop(self.of.insert(*id, a)));
+        let into = &mut self.all[a];
+        into.inner = into.inner.take().or(other.inner);
+        into.members.extend(other.members);
+        into.members.sort_by_key(|(id, _)| *id);
+        into.after.extend(other.after);
+        into.after.remove(&a);
+        into.after.remove(&b);
+        for cluster in &mut self.all {
+            if cluster.after.remove(&b) && !cluster.gone {
+                cluster.after.insert(a);
+            }
+        }
+        self.all[a].after.remove(&a);
+    }
+}
+
+/// Which values kernels compute on the spot. Not those that something needs in a buffer, nor those seen through padding or
+/// through a view that what they are made of cannot be seen through.
+fn light(values: &Values, fuse: bool) -> Vec<bool> {
+    let mut light = vec![false; values.all.len()];
+    let is_leaf = |id: Id| matches!(values.all[id].form, Form::Leaf(_));
+    for (id, value) in values.all.iter().enumerate() {
+        let Form::Map { args, .. } = &value.form else { continue };
+        let scalar = value.ty.shape.numel() == 1 && args.iter().all(|a| is_leaf(a.value) || light[a.value]);
+        light[id] = !value.apart && (args.is_empty() || fuse && scalar);
+    }
+    needed_in_buffers(values).into_iter().for_each(|id| light[id] = false);
+    for value in &values.all {
+        for arg in value.args() {
+            let by_buffer = match &value.form {
+                Form::Gemm { .. } => true,
+                Form::Gather { table, .. } => table.value == arg.value,
+                _ => false,
+            };
+            if by_buffer || arg.layout.valid.is_some() || !values.expressible(arg.value, &arg.views) {
+                light[arg.value] = false;
+            }
+        }
+    }
+    light
+}
+
+/// Values that have to be in a buffer: targets, and parts of packs.
+pub(crate) fn needed_in_buffers(values: &Values) -> HashSet<Id> {
+    let parts = values.all.iter().filter_map(|v| match &v.form {
+        Form::Pack { parts } => Some(parts.iter().map(|(id, _)| *id)),
+        _ => None,
+    });
+    values.targets.iter().map(|(id, _)| *id).chain(parts.flatten()).collect()
+}
+
+/// The axes as positions among the dimensions that are not 1.
+fn squeezed_axes(shape: &[usize], axes: &[usize]) -> Vec<usize> {
+    let position = |axis: usize| shape[..axis].iter().filter(|&&n| n != 1).count();
+    axes.iter().filter(|&&a| shape[a] != 1).map(|&a| position(a)).collect()
+}

@@ -1,0 +1,235 @@
+//! Planning from end to end: graph → values → clusters → kernels → placed program.
+
+use std::collections::{BTreeMap, HashMap};
+
+use wgrad_graph::{ALIGN, Graph, GraphError, Leaf, States, TensorType};
+
+use crate::fuse::schedule;
+use crate::ir::{Access, Buffer, Cost, Dispatch, Kernel, Operand, Output, Program, ProgramInput, TensorRef};
+use crate::kernel::{Draft, draft};
+use crate::memory::{Interval, Placement, place};
+use crate::value::{Form, Id, Target, Values};
+
+/// Choices of the planner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Whether one kernel may compute several operations. Without, every operation is a kernel: for tests and debugging.
+    pub fuse: bool,
+    /// Operands that a dispatch may bind.
+    pub operands: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { fuse: true, operands: 8 }
+    }
+}
+
+/// Plans the program that computes the outputs of a graph and updates its state.
+///
+/// # Errors
+/// The first mistake in the graph.
+pub fn compile(graph: &Graph, options: Options) -> Result<Program, GraphError> {
+    graph.finish()?;
+    let mut values = Values::of(graph);
+    let drafts = loop {
+        match schedule(&values, options.fuse, options.operands) {
+            Ok(schedule) => {
+                break schedule.order.iter().map(|&c| draft(&schedule, c)).collect::<Vec<Draft>>();
+            }
+            Err(target) => values.delay(target),
+        }
+    };
+    Ok(Planner::new(graph, &values, &drafts).program(drafts))
+}
+
+struct Planner<'p> {
+    values: &'p Values,
+    states: States,
+    inputs: Vec<ProgramInput>,
+    outputs: Vec<Output>,
+    /// Where a value lies that does not live in a slab.
+    fixed: HashMap<Id, TensorRef>,
+    packs: Vec<usize>,
+    placement: Placement,
+}
+
+impl<'p> Planner<'p> {
+    fn new(graph: &Graph, values: &'p Values, drafts: &[Draft]) -> Self {
+        let inputs = in_a_row(graph.inputs(), Buffer::Inputs);
+        let output_types = graph.outputs().into_iter().map(|(name, id)| (name, graph.var(id).ty())).collect();
+        let outputs = in_a_row(output_types, Buffer::Outputs);
+        let mut planner = Self {
+            values,
+            states: graph.states().clone(),
+            inputs: inputs.into_iter().map(|(name, ty, tensor)| ProgramInput { name, ty, tensor }).collect(),
+            outputs: outputs.into_iter().map(|(name, ty, tensor)| Output { name, ty, tensor }).collect(),
+            fixed: HashMap::new(),
+            packs: Vec::new(),
+            placement: Placement::default(),
+        };
+        planner.fix();
+        planner.placement = planner.place_scratch(drafts);
+        planner
+    }
+
+    /// Leaves, packs and their parts, outputs and new states have their places already.
+    fn fix(&mut self) {
+        for (id, value) in self.values.all.iter().enumerate() {
+            match &value.form {
+                Form::Leaf(leaf) => drop(self.fixed.insert(id, self.leaf(*leaf))),
+                Form::Pack { parts } => {
+                    let buffer = Buffer::Pack(self.packs.len());
+                    self.packs.push(value.ty.bytes().next_multiple_of(ALIGN));
+                    self.fixed.insert(id, tensor(buffer, 0, &value.ty));
+                    for &(part, offset) in parts {
+                        let ty = &self.values.all[part].ty;
+                        self.fixed.insert(part, tensor(buffer, offset * ty.dtype.bytes(), ty));
+                    }
+                }
+                _ => {}
+            }
+        }
+        for &(id, target) in &self.values.targets {
+            let tensor = match target {
+                Target::Output(slot) => self.outputs[slot].tensor.clone(),
+                Target::State(leaf) => self.leaf(leaf),
+            };
+            self.fixed.insert(id, tensor);
+        }
+    }
+
+    fn leaf(&self, leaf: Leaf) -> TensorRef {
+        match leaf {
+            Leaf::Input(slot) => self.inputs[slot].tensor.clone(),
+            Leaf::Entry(id) => {
+                let ty = self.states.entry_type(id);
+                tensor(Buffer::State(id.group), self.states.get_entry(id).offset * ty.dtype.bytes(), &ty)
+            }
+            Leaf::Group(id) => {
+                let group = self.states.get(id);
+                tensor(Buffer::State(id), 0, &TensorType::new(group.dtype, [group.len()]))
+            }
+        }
+    }
+
+    fn place_scratch(&self, drafts: &[Draft]) -> Placement {
+        let mut intervals: BTreeMap<Id, Interval> = BTreeMap::new();
+        for (k, draft) in drafts.iter().enumerate() {
+            for &id in draft.stores.iter().filter(|id| !self.fixed.contains_key(id)) {
+                let bytes = self.values.all[id].ty.bytes();
+                intervals.insert(id, Interval { id, bytes, first: k, last: k });
+            }
+            for id in &draft.loads {
+                if let Some(interval) = intervals.get_mut(id) {
+                    interval.last = k;
+                }
+            }
+        }
+        let reads: Vec<Vec<Id>> = drafts.iter().map(|draft| draft.loads.clone()).collect();
+        place(&intervals.into_values().collect::<Vec<_>>(), &reads)
+    }
+
+    fn tensor(&self, id: Id) -> TensorRef {
+        self.fixed.get(&id).cloned().unwrap_or_else(|| {
+            let (slab, offset) = self.placement.at[&id];
+            tensor(Buffer::Slab(slab), offset, &self.values.all[id].ty)
+        })
+    }
+
+    fn program(self, drafts: Vec<Draft>) -> Program {
+        let mut largest: Vec<(String, TensorType, usize)> = self
+            .placement
+            .at
+            .keys()
+            .map(|&id| {
+                let value = &self.values.all[id];
+                let name = if value.path.is_empty() {
+                    value.name.into()
+                } else {
+                    format!("{}: {}", value.path, value.name)
+                };
+                (name, value.ty.clone(), value.ty.bytes())
+            })
+            .collect();
+        largest.sort_by(|a, b| b.2.cmp(&a.2).then_with(|| a.0.cmp(&b.0)));
+        Program {
+            dispatches: drafts.into_iter().map(|draft| self.dispatch(draft)).collect(),
+            input_bytes: end(self.inputs.iter().map(|i| &i.tensor)),
+            output_bytes: end(self.outputs.iter().map(|o| &o.tensor)),
+            states: self.states,
+            inputs: self.inputs,
+            outputs: self.outputs,
+            slabs: self.placement.slabs,
+            packs: self.packs,
+            largest,
+        }
+    }
+
+    /// Binds the operands of a kernel; a tensor that it reads and overwrites becomes one operand.
+    fn dispatch(&self, draft: Draft) -> Dispatch {
+        let mut operands: Vec<Operand> = Vec::new();
+        let mut number = Vec::new();
+        let all = draft
+            .loads
+            .iter()
+            .map(|&id| (id, Access::Read))
+            .chain(draft.stores.iter().map(|&id| (id, Access::Write)));
+        for (id, access) in all {
+            let tensor = self.tensor(id);
+            match operands.iter().position(|o| o.tensor == tensor) {
+                Some(same) => {
+                    if operands[same].access != access {
+                        operands[same].access = Access::ReadWrite;
+                    }
+                    number.push(same);
+                }
+                None => {
+                    operands.push(Operand { tensor, access });
+                    number.push(operands.len() - 1);
+                }
+            }
+        }
+        let bytes =
+            |skip: Access| operands.iter().filter(|o| o.access != skip).map(|o| o.tensor.bytes()).sum();
+        let kernel = renumbered(draft.kernel, &number);
+        let cost = Cost::of(&kernel, bytes(Access::Write), bytes(Access::Read));
+        Dispatch { name: draft.name, kernel, operands, cost }
+    }
+}
+
+fn renumbered(mut kernel: Kernel, number: &[usize]) -> Kernel {
+    use crate::ir::Instr;
+    let body = match &mut kernel {
+        Kernel::Loop(body) => body,
+        Kernel::Gemm(gemm) => {
+            (gemm.a, gemm.b) = (number[gemm.a], number[gemm.b]);
+            &mut gemm.epilogue
+        }
+    };
+    for instr in &mut body.body {
+        if let Instr::Load { operand, .. } | Instr::Gather { operand, .. } = instr {
+            *operand = number[*operand];
+        }
+    }
+    body.stores.iter_mut().for_each(|store| store.operand = number[store.operand]);
+    kernel
+}
+
+fn tensor(buffer: Buffer, offset: usize, ty: &TensorType) -> TensorRef {
+    TensorRef { buffer, offset, elements: ty.shape.numel(), dtype: ty.dtype }
+}
+
+fn in_a_row(tensors: Vec<(String, TensorType)>, buffer: Buffer) -> Vec<(String, TensorType, TensorRef)> {
+    let mut offset = 0;
+    let placed = tensors.into_iter().map(|(name, ty)| {
+        let tensor = tensor(buffer, offset, &ty);
+        offset += ty.bytes().next_multiple_of(ALIGN);
+        (name, ty, tensor)
+    });
+    placed.collect()
+}
+
+fn end<'t>(tensors: impl Iterator<Item = &'t TensorRef>) -> usize {
+    tensors.map(|t| (t.offset + t.bytes()).next_multiple_of(ALIGN)).max().unwrap_or(0)
+}

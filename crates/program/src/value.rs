@@ -1,0 +1,320 @@
+//! First stage of planning: the live nodes of a graph as values, with every view resolved into how a value is accessed.
+
+use wgrad_graph::{Combine, Expr, Graph, Layout, Leaf, Lowered, NodeId, TensorType, View};
+
+/// Position in [`Values::all`]; a value comes after those it is computed from.
+pub(crate) type Id = usize;
+
+/// A value seen through views.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    pub value: Id,
+    pub views: Vec<View>,
+    /// The views applied to the value's contiguous layout.
+    pub layout: Layout,
+}
+
+/// How a value comes about.
+#[derive(Debug, Clone)]
+pub(crate) enum Form {
+    Leaf(Leaf),
+    /// Every argument is seen in the shape of the value.
+    Map {
+        expr: Expr,
+        args: Vec<Source>,
+    },
+    /// `table` at the row 0 of every element, in the shape of the value, and so is `index`.
+    Gather {
+        table: Source,
+        index: Source,
+        stride: usize,
+        bound: usize,
+    },
+    Reduce {
+        combine: Combine,
+        axes: Vec<usize>,
+        arg: Source,
+    },
+    Gemm {
+        a: Source,
+        b: Source,
+    },
+    /// Values that lie whole in slots of one flat buffer.
+    Pack {
+        parts: Vec<(Id, usize)>,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Value {
+    pub form: Form,
+    pub ty: TensorType,
+    /// Name of the operation.
+    pub name: &'static str,
+    /// Path of the layer.
+    pub path: String,
+    /// Has a kernel of its own, whatever could be fused with it.
+    pub apart: bool,
+}
+
+/// Where a value has to end up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Target {
+    Output(usize),
+    State(Leaf),
+}
+
+/// The values of a graph, and where some of them have to end up.
+#[derive(Debug, Default)]
+pub(crate) struct Values {
+    pub all: Vec<Value>,
+    pub targets: Vec<(Id, Target)>,
+}
+
+impl Value {
+    /// The values it is computed from, as it sees them.
+    pub fn args(&self) -> Vec<&Source> {
+        match &self.form {
+            Form::Leaf(_) | Form::Pack { .. } => Vec::new(),
+            Form::Map { args, .. } => args.iter().collect(),
+            Form::Gather { table, index, .. } => vec![table, index],
+            Form::Reduce { arg, .. } => vec![arg],
+            Form::Gemm { a, b } => vec![a, b],
+        }
+    }
+
+    /// True for a value that needs no kernel of its own to exist: a leaf or a pack.
+    pub fn is_given(&self) -> bool {
+        matches!(self.form, Form::Leaf(_) | Form::Pack { .. })
+    }
+}
+
+impl Values {
+    /// The values that the outputs and updates of the graph need.
+    pub fn of(graph: &Graph) -> Values {
+        let mut values = Values::default();
+        let live = live_nodes(graph);
+        let mut sources: Vec<Option<Source>> = vec![None; graph.len()];
+        for (i, node) in graph.nodes().iter().enumerate().filter(|(i, _)| live[*i]) {
+            let ins: Vec<Source> = node.ins.iter().filter_map(|id| sources[id.0].clone()).collect();
+            let types: Vec<TensorType> = node.ins.iter().map(|id| graph.var(*id).ty()).collect();
+            let lowered = node.op.lower(&types, &node.ty);
+            sources[i] = Some(values.lower(
+                lowered,
+                ins,
+                Value {
+                    form: Form::Pack { parts: Vec::new() },
+                    ty: node.ty.clone(),
+                    name: node.op.name(),
+                    path: node.path.clone(),
+                    apart: false,
+                },
+            ));
+        }
+        let source = |id: NodeId| sources[id.0].clone();
+        for (slot, (_, id)) in graph.outputs().into_iter().enumerate() {
+            source(id).into_iter().for_each(|s| values.aim(s, Target::Output(slot)));
+        }
+        for (leaf, id) in graph.updates() {
+            source(id).into_iter().for_each(|s| values.aim(s, Target::State(leaf)));
+        }
+        values
+    }
+
+    /// Adds `blank` with the form that `lowered` says and gives the way to access it.
+    fn lower(&mut self, lowered: Lowered, mut ins: Vec<Source>, mut blank: Value) -> Source {
+        blank.form = match lowered {
+            Lowered::View(view) => {
+                let source = ins.swap_remove(0);
+                return self.view(source, view);
+            }
+            Lowered::Leaf(leaf) => Form::Leaf(leaf),
+            Lowered::Map(expr) => Form::Map { expr, args: ins },
+            Lowered::Reduce { combine, axes } => self.reduce(combine, axes, ins.swap_remove(0), &blank.ty),
+            Lowered::Gemm => {
+                let b = self.unpadded(ins.swap_remove(1));
+                Form::Gemm { a: self.unpadded(ins.swap_remove(0)), b }
+            }
+            Lowered::Gather => {
+                let index = ins.swap_remove(1);
+                self.gather(ins.swap_remove(0), index, &blank.ty)
+            }
+            Lowered::Pack { offsets } => self.pack(offsets, ins),
+        };
+        self.push(blank)
+    }
+
+    fn push(&mut self, value: Value) -> Source {
+        let layout = Layout::contiguous(&value.ty.shape);
+        self.all.push(value);
+        Source { value: self.all.len() - 1, views: Vec::new(), layout }
+    }
+
+    /// `source` seen through one more view; where no layout can express that, through the view of a copy.
+    fn view(&mut self, source: Source, view: View) -> Source {
+        match source.layout.through(&view) {
+            Some(layout) => {
+                let views = [source.views, vec![view]].concat();
+                Source { value: source.value, views, layout }
+            }
+            None => {
+                let copy = self.copy(source);
+                self.view(copy, view)
+            }
+        }
+    }
+
+    /// A value of its own with the elements of `source`.
+    fn copy(&mut self, source: Source) -> Source {
+        let base = &self.all[source.value];
+        let ty = TensorType::new(base.ty.dtype, source.layout.shape.as_slice());
+        let path = base.path.clone();
+        self.push(Value {
+            form: Form::Map { expr: Expr::Input(0), args: vec![source] },
+            ty,
+            name: "copy",
+            path,
+            apart: false,
+        })
+    }
+
+    fn unpadded(&mut self, source: Source) -> Source {
+        if source.layout.valid.is_some() { self.copy(source) } else { source }
+    }
+
+    /// A reduction over axes of size 1 only is no reduction.
+    fn reduce(&mut self, combine: Combine, axes: Vec<usize>, arg: Source, ty: &TensorType) -> Form {
+        if axes.iter().any(|&a| arg.layout.shape[a] != 1) {
+            return Form::Reduce { combine, axes, arg };
+        }
+        match combine {
+            Combine::ArgMax => Form::Map { expr: Expr::Word(0), args: Vec::new() },
+            _ => {
+                debug_assert_eq!(&arg.layout.shape[..], &ty.shape[..]);
+                Form::Map { expr: Expr::Input(0), args: vec![arg] }
+            }
+        }
+    }
+
+    /// Brings both inputs of a gather into the shape of its output: index dimensions first, then those of a row.
+    fn gather(&mut self, table: Source, index: Source, out: &TensorType) -> Form {
+        let table = self.unpadded(table);
+        let (rows, picked) = (table.layout.shape.clone(), index.layout.shape.clone());
+        let (bound, stride) = (rows[0], table.layout.strides[0].unsigned_abs());
+        let mut first = rows.clone();
+        first[0] = 1;
+        let start = vec![0; rows.len()];
+        let table = self.view(table, View::Slice { start, end: first, step: vec![1; rows.len()] });
+        let row_shape = [vec![1; picked.len()], rows[1..].to_vec()].concat();
+        let table = self.view(table, View::Reshape(row_shape));
+        let table = self.view(table, View::Broadcast(out.shape.to_vec()));
+        let index_shape = [picked, vec![1; rows.len() - 1]].concat();
+        let index = self.view(index, View::Reshape(index_shape));
+        let index = self.view(index, View::Broadcast(out.shape.to_vec()));
+        Form::Gather { table, index, stride, bound }
+    }
+
+    /// Each part of a pack is a value that a kernel can write straight into its slot: computed, whole, and in no other
+    /// pack. Anything else is copied first.
+    fn pack(&mut self, offsets: Vec<usize>, ins: Vec<Source>) -> Form {
+        let mut parts: Vec<(Id, usize)> = Vec::new();
+        for (source, offset) in ins.into_iter().zip(offsets) {
+            let taken = parts.iter().any(|&(id, _)| id == source.value) || self.is_packed(source.value);
+            let id = if taken || !self.is_whole(&source) { self.copy(source).value } else { source.value };
+            parts.push((id, offset));
+        }
+        Form::Pack { parts }
+    }
+
+    fn is_packed(&self, id: Id) -> bool {
+        self.all
+            .iter()
+            .any(|v| matches!(&v.form, Form::Pack { parts } if parts.iter().any(|&(part, _)| part == id)))
+    }
+
+    /// True when a kernel that computes the value computes just what the source shows.
+    fn is_whole(&self, source: &Source) -> bool {
+        let value = &self.all[source.value];
+        !value.is_given() && source.layout.is_contiguous() && source.layout.numel() == value.ty.shape.numel()
+    }
+
+    /// Says where `source` has to end up. A kernel writes a value to one place, so a second place needs a copy.
+    fn aim(&mut self, source: Source, target: Target) {
+        let taken = self.targets.iter().any(|&(id, _)| id == source.value) || self.is_packed(source.value);
+        let id = if taken || !self.is_whole(&source) { self.copy(source).value } else { source.value };
+        self.targets.push((id, target));
+    }
+}
+
+impl Values {
+    /// True when the value, a map, can be computed where these views show it: what it is made of can be seen through them.
+    pub fn expressible(&self, id: Id, views: &[View]) -> bool {
+        let Form::Map { expr, args } = &self.all[id].form else { return false };
+        let seen = |layout: Layout| views.iter().try_fold(layout, |layout, view| layout.through(view));
+        let whole = |layout: Option<Layout>| layout.is_some_and(|l| l.valid.is_none());
+        let shape = &self.all[id].ty.shape;
+        iotas(expr).into_iter().all(|strides| whole(seen(iota_layout(shape, strides))))
+            && args.iter().all(|arg| whole(seen(arg.layout.clone())))
+    }
+
+    /// Gives target number `i` to a copy with a kernel of its own, made after the value itself.
+    pub fn delay(&mut self, i: usize) {
+        let (id, target) = self.targets[i];
+        let copy = self.copy(Source {
+            value: id,
+            views: Vec::new(),
+            layout: Layout::contiguous(&self.all[id].ty.shape),
+        });
+        self.all[copy.value].apart = true;
+        self.targets[i] = (copy.value, target);
+    }
+}
+
+/// The layout whose offsets an [`Expr::Iota`] gives.
+pub(crate) fn iota_layout(shape: &[usize], strides: &[usize]) -> Layout {
+    let strides = shape.iter().zip(strides).map(|(&n, &s)| if n == 1 { 0 } else { s as isize }).collect();
+    Layout { shape: shape.to_vec(), strides, offset: 0, valid: None }
+}
+
+fn iotas(expr: &Expr) -> Vec<&[usize]> {
+    match expr {
+        Expr::Iota(strides) => vec![strides],
+        Expr::Call(_, args) => args.iter().flat_map(iotas).collect(),
+        Expr::Input(_) | Expr::Float(_) | Expr::Word(_) => Vec::new(),
+    }
+}
+
+fn live_nodes(graph: &Graph) -> Vec<bool> {
+    let mut live = vec![false; graph.len()];
+    let roots =
+        graph.outputs().into_iter().map(|(_, id)| id).chain(graph.updates().into_iter().map(|(_, id)| id));
+    let mut stack: Vec<NodeId> = roots.collect();
+    while let Some(id) = stack.pop() {
+        if !std::mem::replace(&mut live[id.0], true) {
+            stack.extend(&graph.nodes()[id.0].ins);
+        }
+    }
+    live
+}
+
+/// The layout without its dimensions of size 1, or `None` when all of it is padding.
+pub(crate) fn squeezed(layout: &Layout) -> Option<Layout> {
+    let kept: Vec<usize> = (0..layout.shape.len()).filter(|&i| layout.shape[i] != 1).collect();
+    if let Some(valid) = &layout.valid
+        && valid.iter().any(|&(lo, hi)| lo >= hi)
+    {
+        return None;
+    }
+    let valid = layout.valid.as_ref().map(|valid| kept.iter().map(|&i| valid[i]).collect::<Vec<_>>());
+    Some(Layout {
+        shape: kept.iter().map(|&i| layout.shape[i]).collect(),
+        strides: kept.iter().map(|&i| layout.strides[i]).collect(),
+        offset: layout.offset,
+        valid: valid.filter(|valid| valid.iter().zip(&kept).any(|(&r, &i)| r != (0, layout.shape[i]))),
+    })
+}
+
+/// A shape without its dimensions of size 1.
+pub(crate) fn squeezed_shape(shape: &[usize]) -> Vec<usize> {
+    shape.iter().copied().filter(|&n| n != 1).collect()
+}
