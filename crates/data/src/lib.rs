@@ -1,1 +1,44 @@
-//! Datasets, splits and batch sampling
+//! Data sets, splits and batch sampling for supervised learning.
+//!
+//! A [`DataSpec`] (the `[data]` table of a recipe) says which data; [`load`] turns it into [`Splits`]: training,
+//! optional validation and test [`Dataset`]s, all in memory. [`Batches`] draws the training batches as indices,
+//! [`Sequential`] those of an evaluation. [`catalog`] lists what `wgrad data get` can fetch, [`mod@fetch`] fetches it.
+//!
+//! This crate knows no device and no model: it hands out `f32` features, `u32` class indices or `f32` target values.
+//!
+//! ```
+//! use wgrad_data::{Batches, DataKind, DataSpec, load};
+//!
+//! let splits = load(&DataSpec::from(DataKind::Digits))?;
+//! assert_eq!((splits.train.len(), splits.test.len()), (1437, 360));
+//! assert_eq!(splits.train.feature_shape(), [1, 8, 8]);
+//!
+//! let mut batches = Batches::new(splits.train.len(), 64, 0)?;
+//! assert_eq!(batches.next_batch().indices.len(), 64);
+//! # Ok::<(), wgrad_data::DataError>(())
+//! ```
+
+pub mod batches;
+pub mod catalog;
+pub mod csv_file;
+pub mod dataset;
+pub mod digits;
+mod error;
+pub mod fetch;
+pub mod idx;
+mod open;
+mod part;
+mod pin;
+pub mod spec;
+pub mod split;
+pub mod standardize;
+
+pub use batches::{Batch, Batches, EvalBatch, LoaderPosition, Sequential};
+pub use catalog::data_dir;
+pub use csv_file::{CsvOptions, Task, read_csv};
+pub use dataset::{Dataset, Splits, Targets};
+pub use error::{CsvProblem, DataError, FetchAttempt, FetchProblem, IdxProblem, InvalidDataset};
+pub use fetch::{FetchOptions, Fetched, Origin, Progress, fetch};
+pub use pin::{Digest, Pin, Pinned};
+pub use spec::{DataKind, DataSpec, load};
+pub use standardize::Standardizer;

@@ -1,0 +1,247 @@
+//! Which examples make up which batch: shuffled for training, in order for evaluation.
+//!
+//! A batch is a list of indices; the features stay where they are (on the device, uploaded once). The order of an
+//! epoch is a pure function of the seed and the epoch, so a resumed run draws the same batches.
+
+use serde::{Deserialize, Serialize};
+use wgrad_graph::philox::Stream;
+
+use crate::error::DataError;
+
+/// Keeps the streams of shuffles apart from those of splits: `shuf` in ASCII.
+const SHUFFLE: u64 = 0x7368_7566 << 32;
+
+/// One training batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Indices into the training set, `u32` `[batch]`.
+    pub indices: Vec<u32>,
+    /// Which pass over the data this belongs to, from 0.
+    pub epoch: u32,
+    /// Which batch of the epoch this is, from 0.
+    pub index_in_epoch: u32,
+}
+
+/// The next batch to draw. Saved in a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoaderPosition {
+    /// The epoch, from 0.
+    pub epoch: u32,
+    /// The batch of the epoch, from 0.
+    pub batch: u32,
+}
+
+/// An endless sampler of training batches: each epoch is a fresh shuffle, keyed by (seed, epoch).
+///
+/// Every batch has the same size. Where the batch size does not divide the number of examples, the last examples of
+/// the epoch's order are **dropped** for that epoch; the next shuffle brings them back.
+///
+/// ```
+/// use wgrad_data::Batches;
+///
+/// let mut batches = Batches::new(10, 4, 0)?;
+/// assert_eq!(batches.per_epoch(), 2);
+/// batches.next_batch();
+/// let saved = batches.position();
+/// let expected = batches.next_batch();
+///
+/// let mut resumed = Batches::new(10, 4, 0)?;
+/// resumed.restore(saved)?;
+/// assert_eq!(resumed.next_batch(), expected);
+/// # Ok::<(), wgrad_data::DataError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Batches {
+    batch: usize,
+    seed: u64,
+    position: LoaderPosition,
+    order: Vec<u32>,
+    /// The epoch that `order` holds.
+    shuffled: Option<u32>,
+}
+
+impl Batches {
+    /// A sampler over `len` examples, at the start of epoch 0.
+    ///
+    /// # Errors
+    /// [`DataError::BatchSize`] where `batch` is 0 or larger than `len`.
+    pub fn new(len: usize, batch: usize, seed: u64) -> Result<Self, DataError> {
+        if batch == 0 || batch > len || u32::try_from(len).is_err() {
+            return Err(DataError::BatchSize { batch, len });
+        }
+        let order = (0..len as u32).collect();
+        Ok(Self { batch, seed, position: LoaderPosition::default(), order, shuffled: None })
+    }
+
+    /// Draws the next batch and moves on; after the last of an epoch comes the first of the next.
+    pub fn next_batch(&mut self) -> Batch {
+        let LoaderPosition { epoch, batch } = self.position;
+        if self.shuffled != Some(epoch) {
+            // From the identity, never from the previous order: so that an epoch can be entered without its past.
+            self.order.sort_unstable();
+            Stream::new(self.seed, SHUFFLE | u64::from(epoch)).shuffle(&mut self.order);
+            self.shuffled = Some(epoch);
+        }
+        let start = batch as usize * self.batch;
+        let indices = self.order[start..start + self.batch].to_vec();
+        self.position = match batch + 1 {
+            next if next < self.per_epoch() => LoaderPosition { epoch, batch: next },
+            _ => LoaderPosition { epoch: epoch.wrapping_add(1), batch: 0 },
+        };
+        Batch { indices, epoch, index_in_epoch: batch }
+    }
+
+    /// Whole batches in an epoch.
+    pub fn per_epoch(&self) -> u32 {
+        (self.order.len() / self.batch) as u32
+    }
+
+    /// Examples in a batch.
+    pub fn batch_size(&self) -> usize {
+        self.batch
+    }
+
+    /// Examples that an epoch leaves out because they do not fill a batch.
+    pub fn dropped_per_epoch(&self) -> usize {
+        self.order.len() % self.batch
+    }
+
+    /// Where the next batch will be drawn; give it to [`Batches::restore`] to continue.
+    pub fn position(&self) -> LoaderPosition {
+        self.position
+    }
+
+    /// Continues at a saved position.
+    ///
+    /// # Errors
+    /// [`DataError::Position`] where the epoch has no such batch: the data or the batch size changed in between.
+    pub fn restore(&mut self, position: LoaderPosition) -> Result<(), DataError> {
+        let per_epoch = self.per_epoch();
+        if position.batch >= per_epoch {
+            return Err(DataError::Position { batch: position.batch, per_epoch });
+        }
+        self.position = position;
+        Ok(())
+    }
+}
+
+/// One batch of an evaluation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvalBatch {
+    /// Indices, `u32` `[batch]`; those from `valid` on are padding (index 0) and must not be counted.
+    pub indices: Vec<u32>,
+    /// How many of the indices count.
+    pub valid: usize,
+}
+
+/// Every example once, in order, in batches of one size: the last one is padded with index 0.
+#[derive(Debug, Clone)]
+pub struct Sequential {
+    len: u32,
+    batch: usize,
+    next: u32,
+}
+
+impl Sequential {
+    /// Batches over `len` examples; `batch` may be larger than `len`.
+    ///
+    /// # Errors
+    /// [`DataError::BatchSize`] where `batch` or `len` is 0.
+    pub fn new(len: usize, batch: usize) -> Result<Self, DataError> {
+        match u32::try_from(len) {
+            Ok(len) if len > 0 && batch > 0 => Ok(Self { len, batch, next: 0 }),
+            _ => Err(DataError::BatchSize { batch, len }),
+        }
+    }
+}
+
+impl Iterator for Sequential {
+    type Item = EvalBatch;
+
+    fn next(&mut self) -> Option<EvalBatch> {
+        let valid = self.batch.min((self.len - self.next) as usize);
+        if valid == 0 {
+            return None;
+        }
+        let mut indices: Vec<u32> = (self.next..self.next + valid as u32).collect();
+        indices.resize(self.batch, 0);
+        self.next += valid as u32;
+        Some(EvalBatch { indices, valid })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn epoch(batches: &mut Batches) -> Vec<u32> {
+        (0..batches.per_epoch()).flat_map(|_| batches.next_batch().indices).collect()
+    }
+
+    #[test]
+    fn an_epoch_is_a_shuffle_of_the_data() {
+        let mut batches = Batches::new(12, 4, 5).unwrap();
+        let (first, second) = (epoch(&mut batches), epoch(&mut batches));
+        for order in [&first, &second] {
+            let mut sorted = order.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, (0..12).collect::<Vec<_>>());
+        }
+        assert_ne!(first, second);
+        assert_ne!(first, epoch(&mut Batches::new(12, 4, 6).unwrap()));
+        assert_eq!(first, epoch(&mut Batches::new(12, 4, 5).unwrap()));
+    }
+
+    #[test]
+    fn the_short_batch_is_dropped_and_the_numbers_count_up() {
+        let mut batches = Batches::new(10, 4, 0).unwrap();
+        assert_eq!((batches.per_epoch(), batches.dropped_per_epoch()), (2, 2));
+        let numbers: Vec<_> = (0..5).map(|_| batches.next_batch()).collect();
+        assert!(numbers.iter().all(|batch| batch.indices.len() == 4));
+        let numbers: Vec<_> = numbers.iter().map(|batch| (batch.epoch, batch.index_in_epoch)).collect();
+        assert_eq!(numbers, [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]);
+    }
+
+    #[test]
+    fn a_restored_position_draws_the_same_batches() {
+        let mut first = Batches::new(23, 5, 42).unwrap();
+        for drawn in 0..9 {
+            let text = serde_json::to_string(&first.position()).unwrap();
+            let mut resumed = Batches::new(23, 5, 42).unwrap();
+            // Whatever was drawn before must not matter.
+            (0..drawn % 3).for_each(|_| drop(resumed.next_batch()));
+            resumed.restore(serde_json::from_str(&text).unwrap()).unwrap();
+            let mut ahead = first.clone();
+            for _ in 0..9 {
+                assert_eq!(resumed.next_batch(), ahead.next_batch(), "after {drawn} batches");
+            }
+            first.next_batch();
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        assert!(matches!(Batches::new(3, 4, 0), Err(DataError::BatchSize { batch: 4, len: 3 })));
+        assert!(matches!(Batches::new(3, 0, 0), Err(DataError::BatchSize { batch: 0, len: 3 })));
+        assert!(matches!(Sequential::new(3, 0), Err(DataError::BatchSize { batch: 0, len: 3 })));
+        assert!(matches!(Sequential::new(0, 2), Err(DataError::BatchSize { batch: 2, len: 0 })));
+        let mut batches = Batches::new(10, 5, 0).unwrap();
+        let position = LoaderPosition { epoch: 3, batch: 2 };
+        assert!(matches!(batches.restore(position), Err(DataError::Position { batch: 2, per_epoch: 2 })));
+        assert_eq!(batches.position(), LoaderPosition::default());
+        batches.restore(LoaderPosition { epoch: 3, batch: 1 }).unwrap();
+        assert_eq!(batches.next_batch().epoch, 3);
+    }
+
+    #[test]
+    fn an_evaluation_sees_every_example_once_and_pads_the_last_batch() {
+        let batches: Vec<_> = Sequential::new(7, 3).unwrap().collect();
+        assert_eq!(batches[0], EvalBatch { indices: vec![0, 1, 2], valid: 3 });
+        assert_eq!(batches[2], EvalBatch { indices: vec![6, 0, 0], valid: 1 });
+        assert_eq!(batches.len(), 3);
+        let single: Vec<_> = Sequential::new(2, 4).unwrap().collect();
+        assert_eq!(single, [EvalBatch { indices: vec![0, 1, 0, 0], valid: 2 }]);
+        assert_eq!(Sequential::new(6, 3).unwrap().count(), 2);
+    }
+}

@@ -1,0 +1,373 @@
+//! Reader of numeric CSV files, plain or gzipped: one column is the target, all others are features.
+
+use std::io::Read;
+use std::path::Path;
+
+use csv::{ReaderBuilder, StringRecord, Trim};
+use serde::{Deserialize, Serialize};
+
+use crate::dataset::{Dataset, Targets};
+use crate::error::{CsvProblem, DataError};
+use crate::open::open;
+
+/// The value of [`CsvOptions::label`] that stands for the last column.
+pub const LAST: &str = "last";
+
+/// What the target column means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Task {
+    /// Each distinct value is a class.
+    #[default]
+    Classification,
+    /// The values are numbers to predict.
+    Regression,
+}
+
+/// How to read a CSV file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CsvOptions {
+    /// The target column: a name from the header, or [`LAST`].
+    pub label: String,
+    /// What the target column means.
+    pub task: Task,
+    /// Whether the first line is a header. `None`: it is one if the label is given by name, or if none of its
+    /// cells is a number.
+    pub header: Option<bool>,
+    /// The byte between cells.
+    pub delimiter: u8,
+}
+
+impl Default for CsvOptions {
+    /// Classification by the last column, comma-separated, header detected.
+    fn default() -> Self {
+        Self { label: LAST.to_owned(), task: Task::default(), header: None, delimiter: b',' }
+    }
+}
+
+/// Reads a CSV file into a data set called after the file; the feature shape is `[columns − 1]`.
+///
+/// Classes may be integers or words. The distinct labels are sorted (integers by value, words by their letters) and
+/// become the class names, so that labels 0, 1, 2, … keep their numbers.
+///
+/// # Errors
+/// [`DataError::Csv`] names the file, the line, the column and the text; [`DataError::Io`] where the file cannot be
+/// read.
+pub fn read_csv(path: &Path, options: &CsvOptions) -> Result<Dataset, DataError> {
+    let name = path.file_stem().map_or_else(|| "csv".into(), |stem| stem.to_string_lossy());
+    read_from(open(path)?, name.trim_end_matches(".csv"), path, options)
+}
+
+/// Reads CSV text from `reader`; `path` is for messages.
+pub(crate) fn read_from(
+    reader: impl Read,
+    name: &str,
+    path: &Path,
+    options: &CsvOptions,
+) -> Result<Dataset, DataError> {
+    let (features, width, targets) =
+        parse(reader, options).map_err(|problem| DataError::Csv { path: path.to_path_buf(), problem })?;
+    Dataset::new(name, features, vec![width], targets)
+}
+
+fn parse(mut reader: impl Read, options: &CsvOptions) -> Result<(Vec<f32>, usize, Targets), CsvProblem> {
+    let mut bytes = Vec::new();
+    reader.read_to_end(&mut bytes).map_err(|error| CsvProblem::Read(error.to_string()))?;
+    let text = bytes.as_slice();
+    let mut reader = ReaderBuilder::new()
+        .has_headers(false)
+        // Lines of another length are refused here, with a message of our own.
+        .flexible(true)
+        .trim(Trim::All)
+        .delimiter(options.delimiter)
+        .from_reader(text);
+    let mut record = StringRecord::new();
+    let mut next = |record: &mut StringRecord| match reader.read_record(record) {
+        Ok(true) => Ok(Some(record.position().map_or(0, |position| line_of(position, text)))),
+        Ok(false) => Ok(None),
+        Err(error) => Err(CsvProblem::Read(error.to_string())),
+    };
+
+    let mut line = next(&mut record)?.ok_or(CsvProblem::Empty)?;
+    let columns = Columns::new(&record, options)?;
+    if columns.names.is_some() {
+        line = next(&mut record)?.ok_or(CsvProblem::Empty)?;
+    }
+    let mut features = Vec::new();
+    let mut target = TargetColumn::new(options);
+    loop {
+        if record.len() != columns.count {
+            return Err(CsvProblem::Width { line, expected: columns.count, found: record.len() });
+        }
+        for (index, text) in record.iter().enumerate() {
+            if index == columns.label {
+                target.push(text, line, || columns.describe(index))?;
+            } else {
+                features.push(number(text, line, || columns.describe(index))?);
+            }
+        }
+        match next(&mut record)? {
+            Some(next_line) => line = next_line,
+            None => break,
+        }
+    }
+    let targets = target.finish(|| columns.describe(columns.label))?;
+    Ok((features, columns.count - 1, targets))
+}
+
+/// The line of a record. The reader's own position is before any blank lines that it skipped.
+fn line_of(position: &csv::Position, text: &[u8]) -> u64 {
+    let ahead = text.get(position.byte() as usize..).unwrap_or_default();
+    let blank = ahead.iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
+    position.line() + blank.filter(|&&byte| byte == b'\n').count() as u64
+}
+
+fn number(text: &str, line: u64, column: impl Fn() -> String) -> Result<f32, CsvProblem> {
+    match text.parse::<f32>() {
+        Ok(value) if value.is_finite() => Ok(value),
+        _ => Err(CsvProblem::Number { line, column: column(), text: text.to_owned() }),
+    }
+}
+
+/// What the first line says.
+struct Columns {
+    count: usize,
+    label: usize,
+    names: Option<Vec<String>>,
+}
+
+impl Columns {
+    fn new(first: &StringRecord, options: &CsvOptions) -> Result<Self, CsvProblem> {
+        let count = first.len();
+        if count < 2 {
+            return Err(CsvProblem::OneColumn { delimiter: char::from(options.delimiter) });
+        }
+        let by_name = options.label != LAST;
+        let detected = by_name || first.iter().all(|cell| cell.parse::<f64>().is_err());
+        let names = options
+            .header
+            .unwrap_or(detected)
+            .then(|| first.iter().map(str::to_owned).collect::<Vec<String>>());
+        let label = match &names {
+            _ if !by_name => count - 1,
+            None => return Err(CsvProblem::NoHeader { label: options.label.clone() }),
+            Some(names) => match names.iter().position(|name| *name == options.label) {
+                Some(label) => label,
+                None => {
+                    let (label, columns) = (options.label.clone(), names.join(", "));
+                    return Err(CsvProblem::NoLabel { label, columns });
+                }
+            },
+        };
+        Ok(Self { count, label, names })
+    }
+
+    fn describe(&self, index: usize) -> String {
+        match &self.names {
+            Some(names) => format!("{} ({})", index + 1, names[index]),
+            None => (index + 1).to_string(),
+        }
+    }
+}
+
+/// Collects the target column; whether classes are integers or words is known only at the end.
+enum TargetColumn {
+    Values(Vec<f32>),
+    Classes { cells: Vec<(Class, u64)>, mixed: bool },
+}
+
+/// A class label. The derived order puts integers before words, and each kind in its own order.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    Integer(i64),
+    Word(String),
+}
+
+impl TargetColumn {
+    fn new(options: &CsvOptions) -> Self {
+        match options.task {
+            Task::Regression => Self::Values(Vec::new()),
+            Task::Classification => Self::Classes { cells: Vec::new(), mixed: options.header.is_some() },
+        }
+    }
+
+    fn push(&mut self, text: &str, line: u64, column: impl Fn() -> String) -> Result<(), CsvProblem> {
+        match self {
+            Self::Values(values) => values.push(number(text, line, column)?),
+            Self::Classes { cells, .. } => cells.push((class(text, line, column)?, line)),
+        }
+        Ok(())
+    }
+
+    fn finish(self, column: impl Fn() -> String) -> Result<Targets, CsvProblem> {
+        let (cells, mixed) = match self {
+            Self::Values(values) => return Ok(Targets::Values { values, width: 1 }),
+            Self::Classes { cells, mixed } => (cells, mixed),
+        };
+        // An unseen header (`0,1,2,species`) would otherwise become an example with a class of its own.
+        let integers = cells.iter().any(|(class, _)| matches!(class, Class::Integer(_)));
+        let word = cells.iter().find_map(|(class, line)| match class {
+            Class::Word(text) => Some((text, *line)),
+            Class::Integer(_) => None,
+        });
+        if let (true, false, Some((text, line))) = (integers, mixed, word) {
+            return Err(CsvProblem::MixedLabels { line, column: column(), text: text.clone() });
+        }
+        let mut classes: Vec<&Class> = cells.iter().map(|(class, _)| class).collect();
+        classes.sort_unstable();
+        classes.dedup();
+        // Every class is in the list, so the search cannot miss.
+        let labels = cells.iter().map(|(class, _)| classes.partition_point(|other| *other < class) as u32);
+        let labels = labels.collect();
+        let names = classes.into_iter().map(|class| match class {
+            Class::Integer(value) => value.to_string(),
+            Class::Word(text) => text.clone(),
+        });
+        Ok(Targets::Classes { labels, names: names.collect() })
+    }
+}
+
+/// Spreadsheets write integers as `1.0`; those are integers too.
+fn class(text: &str, line: u64, column: impl Fn() -> String) -> Result<Class, CsvProblem> {
+    if text.is_empty() {
+        return Err(CsvProblem::EmptyLabel { line, column: column() });
+    }
+    if let Ok(value) = text.parse::<i64>() {
+        return Ok(Class::Integer(value));
+    }
+    match text.parse::<f64>() {
+        Ok(value) if value.fract() == 0.0 && value.abs() < 9e15 => Ok(Class::Integer(value as i64)),
+        Ok(value) if value.is_finite() => {
+            Err(CsvProblem::FractionalLabel { line, column: column(), text: text.to_owned() })
+        }
+        // `nan` and `inf` may be the names of classes.
+        _ => Ok(Class::Word(text.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, options: &CsvOptions) -> Result<Dataset, CsvProblem> {
+        match read_from(text.as_bytes(), "set", Path::new("set.csv"), options) {
+            Ok(dataset) => Ok(dataset),
+            Err(DataError::Csv { path, problem }) => {
+                assert_eq!(path, Path::new("set.csv"));
+                Err(problem)
+            }
+            Err(other) => panic!("expected a CSV problem, got {other}"),
+        }
+    }
+
+    fn with(change: impl FnOnce(&mut CsvOptions)) -> CsvOptions {
+        let mut options = CsvOptions::default();
+        change(&mut options);
+        options
+    }
+
+    fn classes(dataset: &Dataset) -> (&[u32], Vec<&str>) {
+        match dataset.targets() {
+            Targets::Classes { labels, names } => (labels, names.iter().map(String::as_str).collect()),
+            Targets::Values { .. } => panic!("no classes"),
+        }
+    }
+
+    #[test]
+    fn words_are_sorted_into_classes_and_a_header_is_seen() {
+        let text = "\u{feff}length, width, species\r\n5.1, 3.5, setosa\r\n7.0,3.2,virginica\r\n1,2,setosa\n";
+        let dataset = read(text, &CsvOptions::default()).unwrap();
+        assert_eq!(dataset.features(), [5.1, 3.5, 7.0, 3.2, 1.0, 2.0]);
+        assert_eq!(dataset.feature_shape(), [2]);
+        assert_eq!(classes(&dataset), (&[0, 1, 0][..], vec!["setosa", "virginica"]));
+    }
+
+    #[test]
+    fn integers_are_sorted_by_value_and_keep_their_names() {
+        let dataset = read("1,10\n2,2\n3,-1\n4,2.0\n", &CsvOptions::default()).unwrap();
+        assert_eq!(classes(&dataset), (&[2, 1, 0, 1][..], vec!["-1", "2", "10"]));
+        let dataset = read("1,2\n2,0\n3,1\n", &CsvOptions::default()).unwrap();
+        assert_eq!(classes(&dataset), (&[2, 0, 1][..], vec!["0", "1", "2"]));
+    }
+
+    #[test]
+    fn a_named_column_in_the_middle_can_be_the_target() {
+        let options = with(|o| (o.label, o.task) = ("y".into(), Task::Regression));
+        let dataset = read("a,y,b\n1,0.5,2\n3,-1e3,4\n", &options).unwrap();
+        assert_eq!(dataset.features(), [1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(dataset.targets(), &Targets::Values { values: vec![0.5, -1000.0], width: 1 });
+        // Numbers as column names are seen as a header where the label's name asks for one.
+        let dataset = read("0,1,y\n1,2,3\n", &options).unwrap();
+        assert_eq!(dataset.len(), 1);
+        let problem = read("a,z\n1,2\n", &options).unwrap_err();
+        assert_eq!(problem, CsvProblem::NoLabel { label: "y".into(), columns: "a, z".into() });
+        let options = with(|o| (o.label, o.header) = ("y".into(), Some(false)));
+        assert_eq!(read("1,2\n", &options).unwrap_err(), CsvProblem::NoHeader { label: "y".into() });
+    }
+
+    #[test]
+    fn a_wrong_cell_is_named_by_line_column_and_text() {
+        let problem = read("a,b,c\n1,2,x\n\n3,four,y\n", &CsvOptions::default()).unwrap_err();
+        assert_eq!(problem, CsvProblem::Number { line: 4, column: "2 (b)".into(), text: "four".into() });
+        let problem_of = |text| read(text, &CsvOptions::default()).unwrap_err();
+        for text in ["1,2,x\r\n\r\n\r\n3,four,y\r\n", "\u{feff}1,2,x\n\n\n3,four,y"] {
+            let expected = CsvProblem::Number { line: 4, column: "2".into(), text: "four".into() };
+            assert_eq!(problem_of(text), expected, "{text:?}");
+        }
+        for text in ["", "nan", "inf", "1e99", "1,5"] {
+            let options = with(|o| o.delimiter = b';');
+            let problem = read(&format!("1;2;0\n1;{text};0\n"), &options).unwrap_err();
+            assert_eq!(problem, CsvProblem::Number { line: 2, column: "2".into(), text: text.into() });
+        }
+        let error = DataError::Csv { path: "set.csv".into(), problem };
+        assert_eq!(error.to_string(), "set.csv:4: column 2 (b): `four` is not a finite number");
+    }
+
+    #[test]
+    fn lines_of_another_length_are_refused() {
+        assert_eq!(
+            read("1,2,0\n1,2\n", &CsvOptions::default()).unwrap_err(),
+            CsvProblem::Width { line: 2, expected: 3, found: 2 }
+        );
+        assert_eq!(read("", &CsvOptions::default()).unwrap_err(), CsvProblem::Empty);
+        assert_eq!(read("a,b\n", &CsvOptions::default()).unwrap_err(), CsvProblem::Empty);
+        let problem = read("1;2;0\n", &CsvOptions::default()).unwrap_err();
+        assert_eq!(problem, CsvProblem::OneColumn { delimiter: ',' });
+    }
+
+    #[test]
+    fn labels_that_are_no_classes_are_refused() {
+        let (line, column) = (2, "2".to_owned());
+        assert_eq!(
+            read("1,0\n2,0.5\n", &CsvOptions::default()).unwrap_err(),
+            CsvProblem::FractionalLabel { line, column: column.clone(), text: "0.5".into() }
+        );
+        assert_eq!(
+            read("1,0\n2,\n", &CsvOptions::default()).unwrap_err(),
+            CsvProblem::EmptyLabel { line, column: column.clone() }
+        );
+        // A header of numbers and one word.
+        let problem = read("0,y\n5,0\n", &CsvOptions::default()).unwrap_err();
+        assert_eq!(problem, CsvProblem::MixedLabels { line: 1, column, text: "y".into() });
+        let dataset = read("0,y\n5,0\n", &with(|o| o.header = Some(false))).unwrap();
+        assert_eq!(classes(&dataset), (&[1, 0][..], vec!["0", "y"]));
+        assert_eq!(read("0,y\n5,0\n", &with(|o| o.header = Some(true))).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_refused_and_gzip_is_read() {
+        let bytes: &[u8] = b"1,2,a\n1,\xff,b\n";
+        let error = read_from(bytes, "set", Path::new("set.csv"), &CsvOptions::default()).unwrap_err();
+        assert!(error.to_string().contains("UTF-8"), "{error}");
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("iris.csv.gz");
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        std::io::Write::write_all(&mut encoder, b"1,2,0\n3,4,1\n").unwrap();
+        std::fs::write(&path, encoder.finish().unwrap()).unwrap();
+        let dataset = read_csv(&path, &CsvOptions::default()).unwrap();
+        assert_eq!((dataset.name(), dataset.len()), ("iris", 2));
+        let error = read_csv(&folder.path().join("none.csv"), &CsvOptions::default()).unwrap_err();
+        assert!(matches!(error, DataError::Io { action: "read", .. }), "{error}");
+    }
+}

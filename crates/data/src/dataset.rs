@@ -1,0 +1,343 @@
+//! The in-memory data set: features, targets, and the splits of them.
+
+use crate::error::{DataError, InvalidDataset};
+use crate::standardize::Standardizer;
+
+/// What a model learns to predict, one entry an example.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Targets {
+    /// Classification.
+    Classes {
+        /// Class indices, `u32` `[n]`, each smaller than the number of names.
+        labels: Vec<u32>,
+        /// The classes' names, in the order of their indices.
+        names: Vec<String>,
+    },
+    /// Regression.
+    Values {
+        /// Target values, `f32` `[n, width]`.
+        values: Vec<f32>,
+        /// Values per example.
+        width: usize,
+    },
+}
+
+impl Targets {
+    /// Number of classes, or `None` for regression.
+    pub fn classes(&self) -> Option<usize> {
+        match self {
+            Self::Classes { names, .. } => Some(names.len()),
+            Self::Values { .. } => None,
+        }
+    }
+
+    /// Values that a model has to output for an example: classes, or the width of the values.
+    pub fn outputs(&self) -> usize {
+        match self {
+            Self::Classes { names, .. } => names.len(),
+            Self::Values { width, .. } => *width,
+        }
+    }
+
+    fn len(&self) -> Result<usize, InvalidDataset> {
+        match self {
+            Self::Classes { labels, .. } => Ok(labels.len()),
+            Self::Values { values, width } => match values.len().checked_rem(*width) {
+                Some(0) => Ok(values.len() / width),
+                _ => Err(InvalidDataset::TargetCount { found: values.len(), width: *width }),
+            },
+        }
+    }
+
+    fn check(&self) -> Result<(), InvalidDataset> {
+        match self {
+            Self::Classes { labels, names } => {
+                let wrong = labels.iter().position(|&label| label as usize >= names.len());
+                wrong.map_or(Ok(()), |example| {
+                    Err(InvalidDataset::Label { example, label: labels[example], classes: names.len() })
+                })
+            }
+            Self::Values { values, .. } => {
+                let wrong = values.iter().position(|value| !value.is_finite());
+                wrong.map_or(Ok(()), |index| Err(InvalidDataset::Target { index, value: values[index] }))
+            }
+        }
+    }
+
+    fn subset(&self, indices: &[u32]) -> Self {
+        match self {
+            Self::Classes { labels, names } => Self::Classes {
+                labels: indices.iter().map(|&i| labels[i as usize]).collect(),
+                names: names.clone(),
+            },
+            Self::Values { values, width } => {
+                Self::Values { values: rows(values, *width, indices), width: *width }
+            }
+        }
+    }
+}
+
+/// Examples for supervised learning, in memory: `f32` features `[n, feature shape…]` and [`Targets`].
+///
+/// A value of this type is valid: there is at least one example and at most `u32::MAX`, the lengths agree, every
+/// number is finite and every label has a class.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dataset {
+    name: String,
+    features: Vec<f32>,
+    feature_shape: Vec<usize>,
+    targets: Targets,
+}
+
+impl Dataset {
+    /// Checks and takes `features` (`[n, feature_shape…]`, row-major), where `n` is the number of targets.
+    ///
+    /// ```
+    /// use wgrad_data::{Dataset, Targets};
+    ///
+    /// let targets = Targets::Classes { labels: vec![0, 1], names: vec!["off".into(), "on".into()] };
+    /// let dataset = Dataset::new("switch", vec![0.0, 0.1, 0.9, 1.0], vec![2], targets)?;
+    /// assert_eq!((dataset.len(), dataset.example(1)), (2, Some(&[0.9, 1.0][..])));
+    /// # Ok::<(), wgrad_data::DataError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`DataError::Invalid`] with the rule that is broken and where.
+    pub fn new(
+        name: impl Into<String>,
+        features: Vec<f32>,
+        feature_shape: Vec<usize>,
+        targets: Targets,
+    ) -> Result<Self, DataError> {
+        let dataset = Self { name: name.into(), features, feature_shape, targets };
+        match dataset.check() {
+            Ok(()) => Ok(dataset),
+            Err(problem) => Err(dataset.invalid(problem)),
+        }
+    }
+
+    /// The name, for messages and reports.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// All features, `[n, feature_shape…]`, row-major.
+    pub fn features(&self) -> &[f32] {
+        &self.features
+    }
+
+    /// Shape of one example's features: `[1, 28, 28]`, `[64]`.
+    pub fn feature_shape(&self) -> &[usize] {
+        &self.feature_shape
+    }
+
+    /// Number of feature values of one example.
+    pub fn feature_len(&self) -> usize {
+        self.feature_shape.iter().product()
+    }
+
+    /// What is to be predicted.
+    pub fn targets(&self) -> &Targets {
+        &self.targets
+    }
+
+    /// Number of examples.
+    pub fn len(&self) -> usize {
+        self.features.len() / self.feature_len()
+    }
+
+    /// Never true, since an empty data set cannot be built.
+    pub fn is_empty(&self) -> bool {
+        self.features.is_empty()
+    }
+
+    /// The features of one example, or `None` past the end.
+    pub fn example(&self, index: usize) -> Option<&[f32]> {
+        self.features.chunks_exact(self.feature_len()).nth(index)
+    }
+
+    /// The same data with the features of an example in one dimension: `[1, 28, 28]` becomes `[784]`. Moves no data.
+    pub fn flattened(mut self) -> Self {
+        self.feature_shape = vec![self.feature_len()];
+        self
+    }
+
+    /// A copy of the examples at `indices`, in that order; an index may occur more than once.
+    ///
+    /// # Errors
+    /// [`DataError::Invalid`] where an index is past the end or there is none.
+    pub fn subset(&self, indices: &[u32]) -> Result<Self, DataError> {
+        if let Some(&index) = indices.iter().find(|&&index| index as usize >= self.len()) {
+            return Err(self.invalid(InvalidDataset::Index { index, len: self.len() }));
+        }
+        if indices.is_empty() {
+            return Err(self.invalid(InvalidDataset::Empty));
+        }
+        Ok(Self {
+            name: self.name.clone(),
+            features: rows(&self.features, self.feature_len(), indices),
+            feature_shape: self.feature_shape.clone(),
+            targets: self.targets.subset(indices),
+        })
+    }
+
+    /// The same data with `f(feature, value)` in place of each value.
+    pub(crate) fn map_features(mut self, f: impl Fn(usize, f32) -> f32) -> Result<Self, DataError> {
+        let width = self.feature_len();
+        for row in self.features.chunks_exact_mut(width) {
+            for (feature, value) in row.iter_mut().enumerate() {
+                *value = f(feature, *value);
+            }
+        }
+        Self::new(self.name, self.features, self.feature_shape, self.targets)
+    }
+
+    /// The same data with another shape of as many elements; checked like [`Dataset::new`].
+    pub(crate) fn with_feature_shape(self, feature_shape: Vec<usize>) -> Result<Self, DataError> {
+        Self::new(self.name, self.features, feature_shape, self.targets)
+    }
+
+    pub(crate) fn invalid(&self, problem: InvalidDataset) -> DataError {
+        DataError::Invalid { dataset: self.name.clone(), problem }
+    }
+
+    fn check(&self) -> Result<(), InvalidDataset> {
+        let examples = self.targets.len()?;
+        let shape = &self.feature_shape;
+        // The product is checked, since the shape may come from a file's header.
+        let width = shape.iter().try_fold(1_usize, |product, &dim| product.checked_mul(dim));
+        let width = match width {
+            Some(width) if width > 0 => width,
+            _ => return Err(InvalidDataset::FeatureShape(shape.clone())),
+        };
+        let expected = examples.saturating_mul(width);
+        if self.features.len() != expected {
+            let (found, shape) = (self.features.len(), shape.clone());
+            return Err(InvalidDataset::FeatureCount { expected, found, examples, shape });
+        }
+        if examples == 0 {
+            return Err(InvalidDataset::Empty);
+        }
+        if u32::try_from(examples).is_err() {
+            return Err(InvalidDataset::TooLarge(examples));
+        }
+        if let Some(i) = self.features.iter().position(|value| !value.is_finite()) {
+            let value = self.features[i];
+            return Err(InvalidDataset::Feature { example: i / width, feature: i % width, value });
+        }
+        self.targets.check()
+    }
+}
+
+fn rows(values: &[f32], width: usize, indices: &[u32]) -> Vec<f32> {
+    let mut out = Vec::with_capacity(indices.len() * width);
+    for &index in indices {
+        let start = index as usize * width;
+        out.extend_from_slice(&values[start..start + width]);
+    }
+    out
+}
+
+/// The parts of a data set. All have the same feature shape and the same kind of targets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Splits {
+    /// What the model is fitted to.
+    pub train: Dataset,
+    /// What decisions are made on (when to stop, which settings), if it was asked for.
+    pub validation: Option<Dataset>,
+    /// What the result is measured on.
+    pub test: Dataset,
+    /// The statistics that the features were standardised with; a prediction on new data needs the same.
+    pub standardizer: Option<Standardizer>,
+}
+
+impl Splits {
+    /// Training and test data as they are.
+    pub fn new(train: Dataset, test: Dataset) -> Self {
+        Self { train, validation: None, test, standardizer: None }
+    }
+
+    /// [`Dataset::flattened`] of every part.
+    pub fn flattened(self) -> Self {
+        Self {
+            train: self.train.flattened(),
+            validation: self.validation.map(Dataset::flattened),
+            test: self.test.flattened(),
+            standardizer: self.standardizer,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn classes(labels: &[u32], classes: usize) -> Targets {
+        Targets::Classes { labels: labels.to_vec(), names: (0..classes).map(|i| i.to_string()).collect() }
+    }
+
+    fn problem(result: Result<Dataset, DataError>) -> InvalidDataset {
+        match result {
+            Err(DataError::Invalid { dataset, problem }) => {
+                assert_eq!(dataset, "set");
+                problem
+            }
+            other => panic!("expected an invalid data set, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_broken_rule_is_refused_by_name() {
+        let new = |features: &[f32], shape: &[usize], targets| {
+            problem(Dataset::new("set", features.to_vec(), shape.to_vec(), targets))
+        };
+        assert_eq!(new(&[], &[2], classes(&[], 1)), InvalidDataset::Empty);
+        assert_eq!(new(&[], &[0], classes(&[0], 1)), InvalidDataset::FeatureShape(vec![0]));
+        assert_eq!(
+            new(&[], &[usize::MAX, 2], classes(&[0], 1)),
+            InvalidDataset::FeatureShape(vec![usize::MAX, 2])
+        );
+        assert_eq!(
+            new(&[1.0; 5], &[2], classes(&[0, 0], 1)),
+            InvalidDataset::FeatureCount { expected: 4, found: 5, examples: 2, shape: vec![2] }
+        );
+        assert_eq!(
+            new(&[1.0, 2.0, 3.0, f32::INFINITY], &[2], classes(&[0, 0], 1)),
+            InvalidDataset::Feature { example: 1, feature: 1, value: f32::INFINITY }
+        );
+        assert_eq!(
+            new(&[1.0; 2], &[1], classes(&[0, 3], 3)),
+            InvalidDataset::Label { example: 1, label: 3, classes: 3 }
+        );
+        let values = |values: &[f32], width| Targets::Values { values: values.to_vec(), width };
+        assert_eq!(
+            new(&[1.0; 2], &[1], values(&[1.0; 3], 2)),
+            InvalidDataset::TargetCount { found: 3, width: 2 }
+        );
+        assert_eq!(new(&[1.0; 2], &[1], values(&[], 0)), InvalidDataset::TargetCount { found: 0, width: 0 });
+        let nan = new(&[1.0; 2], &[1], values(&[1.0, f32::NAN], 1));
+        assert!(matches!(nan, InvalidDataset::Target { index: 1, value } if value.is_nan()), "{nan:?}");
+    }
+
+    #[test]
+    fn flattening_keeps_the_values_and_a_subset_takes_rows_in_order() {
+        let features: Vec<f32> = (0..12).map(|i| i as f32).collect();
+        let dataset = Dataset::new("set", features.clone(), vec![1, 2, 2], classes(&[0, 1, 2], 3)).unwrap();
+        let flat = dataset.flattened();
+        assert_eq!((flat.feature_shape(), flat.features()), (&[4][..], &features[..]));
+        let subset = flat.subset(&[2, 0, 2]).unwrap();
+        assert_eq!(subset.features(), [8.0, 9.0, 10.0, 11.0, 0.0, 1.0, 2.0, 3.0, 8.0, 9.0, 10.0, 11.0]);
+        assert_eq!(subset.targets(), &classes(&[2, 0, 2], 3));
+        assert_eq!(problem(flat.subset(&[0, 3])), InvalidDataset::Index { index: 3, len: 3 });
+        assert_eq!(problem(flat.subset(&[])), InvalidDataset::Empty);
+    }
+
+    #[test]
+    fn a_subset_of_values_keeps_their_width() {
+        let targets = Targets::Values { values: vec![0.0, 1.0, 2.0, 3.0], width: 2 };
+        let dataset = Dataset::new("set", vec![5.0, 6.0], vec![1], targets).unwrap();
+        let expected = Targets::Values { values: vec![2.0, 3.0], width: 2 };
+        assert_eq!(dataset.subset(&[1]).unwrap().targets(), &expected);
+        assert_eq!((expected.outputs(), expected.classes()), (2, None));
+    }
+}

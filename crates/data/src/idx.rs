@@ -1,0 +1,188 @@
+//! Reader of idx files, the format of MNIST and its family, plain or gzipped.
+//!
+//! An idx file of unsigned bytes is `00 00 08 rank`, one big-endian `u32` for each dimension, then the bytes in
+//! row-major order. Images have rank 3 (`[n, rows, columns]`), labels rank 1 (`[n]`).
+
+use std::io::Read;
+use std::path::Path;
+
+use crate::dataset::{Dataset, Targets};
+use crate::error::{DataError, IdxProblem};
+use crate::open::open;
+
+/// Reads images and their labels: features `[n, 1, rows, columns]` scaled to 0..1, classes called `names`.
+///
+/// # Errors
+/// [`DataError::Idx`] and [`DataError::IdxPair`] name the file, what was expected and what was found;
+/// [`DataError::Io`] where a file cannot be read.
+pub fn read_pair(name: &str, images: &Path, labels: &Path, names: &[&str]) -> Result<Dataset, DataError> {
+    let (shape, pixels) = read(images, 3)?;
+    let (_, classes) = read(labels, 1)?;
+    let (image_count, label_count) = (shape[0], classes.len());
+    if image_count != label_count {
+        let (images, labels) = (images.to_path_buf(), labels.to_path_buf());
+        return Err(DataError::IdxPair { images, labels, image_count, label_count });
+    }
+    if let Some(index) = classes.iter().position(|&label| usize::from(label) >= names.len()) {
+        let problem = IdxProblem::Label { index, label: classes[index], classes: names.len() };
+        return Err(DataError::Idx { path: labels.to_path_buf(), problem });
+    }
+    let targets = Targets::Classes {
+        labels: classes.into_iter().map(u32::from).collect(),
+        names: names.iter().map(|&name| name.to_owned()).collect(),
+    };
+    let features = pixels.into_iter().map(|pixel| f32::from(pixel) / 255.0).collect();
+    Dataset::new(name, features, vec![1, shape[1], shape[2]], targets)
+}
+
+/// The dimensions, as many as `rank`, and the bytes.
+fn read(path: &Path, rank: usize) -> Result<(Vec<usize>, Vec<u8>), DataError> {
+    let problem = |problem| DataError::Idx { path: path.to_path_buf(), problem };
+    let mut reader = open(path)?;
+    let header_len = 4 + 4 * rank;
+    let header = take(&mut reader, header_len, path)?;
+    if let Some(&magic) = header.first_chunk::<4>() {
+        if magic[..3] != [0, 0, 8] {
+            return Err(problem(IdxProblem::Magic { found: magic }));
+        }
+        if usize::from(magic[3]) != rank {
+            return Err(problem(IdxProblem::Rank { expected: rank, found: usize::from(magic[3]) }));
+        }
+    }
+    if header.len() < header_len {
+        let (expected, found) = (header_len as u64, header.len() as u64);
+        return Err(problem(IdxProblem::Truncated { expected, found }));
+    }
+    let dims = header[4..].as_chunks::<4>().0.iter().map(|bytes| u32::from_be_bytes(*bytes) as usize);
+    let shape: Vec<usize> = dims.collect();
+    let len = shape.iter().try_fold(1_usize, |product, &dim| product.checked_mul(dim));
+    let Some(len) = len.filter(|&len| len < isize::MAX as usize / 4) else {
+        return Err(problem(IdxProblem::TooLarge { shape }));
+    };
+    // One byte more than there should be, to see whether anything follows.
+    let mut data = take(&mut reader, len + 1, path)?;
+    let expected = (header_len + len) as u64;
+    if data.len() < len {
+        return Err(problem(IdxProblem::Truncated { expected, found: (header_len + data.len()) as u64 }));
+    }
+    if data.len() > len {
+        return Err(problem(IdxProblem::Trailing { expected }));
+    }
+    data.shrink_to_fit();
+    Ok((shape, data))
+}
+
+/// Up to `len` bytes. Grows as they come, since a damaged header may promise any amount.
+fn take(reader: &mut dyn Read, len: usize, path: &Path) -> Result<Vec<u8>, DataError> {
+    let mut bytes = Vec::new();
+    reader.take(len as u64).read_to_end(&mut bytes).map_err(DataError::io("read", path))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::{Compression, write::GzEncoder};
+    use std::io::Write;
+    use std::path::PathBuf;
+    use tempfile::TempDir;
+
+    const NAMES: [&str; 3] = ["a", "b", "c"];
+
+    /// Two images of 2×3 and their labels.
+    fn images() -> Vec<u8> {
+        let mut bytes = vec![0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 3];
+        bytes.extend([0, 51, 102, 153, 204, 255, 255, 255, 255, 0, 0, 0]);
+        bytes
+    }
+
+    fn labels() -> Vec<u8> {
+        vec![0, 0, 8, 1, 0, 0, 0, 2, 2, 0]
+    }
+
+    fn write(folder: &TempDir, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    fn load(images: &[u8], labels: &[u8]) -> Result<Dataset, DataError> {
+        let folder = tempfile::tempdir().unwrap();
+        let (images, labels) = (write(&folder, "images", images), write(&folder, "labels", labels));
+        read_pair("set", &images, &labels, &NAMES)
+    }
+
+    fn problem(images: &[u8], labels: &[u8]) -> (String, IdxProblem) {
+        match load(images, labels) {
+            Err(DataError::Idx { path, problem }) => {
+                (path.file_name().unwrap().to_str().unwrap().to_owned(), problem)
+            }
+            other => panic!("expected an idx problem, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn plain_and_gzipped_files_give_the_same_scaled_images() {
+        let dataset = load(&images(), &labels()).unwrap();
+        assert_eq!((dataset.len(), dataset.feature_shape()), (2, &[1, 2, 3][..]));
+        assert_eq!(dataset.example(0).unwrap(), [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]);
+        let Targets::Classes { labels: classes, names } = dataset.targets() else { panic!("no classes") };
+        assert_eq!((&classes[..], names.len()), (&[2, 0][..], 3));
+        let gz = |bytes: &[u8]| {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+            encoder.write_all(bytes).unwrap();
+            encoder.finish().unwrap()
+        };
+        assert_eq!(load(&gz(&images()), &gz(&labels())).unwrap(), dataset);
+        let mut cut = gz(&images());
+        cut.truncate(cut.len() - 12);
+        assert!(matches!(load(&cut, &labels()), Err(DataError::Io { action: "read", .. })));
+    }
+
+    #[test]
+    fn a_file_that_is_not_idx_is_refused() {
+        let found = *b"\x89PNG";
+        assert_eq!(problem(b"\x89PNG etc", &labels()), ("images".into(), IdxProblem::Magic { found }));
+        assert_eq!(
+            problem(&images(), &images()),
+            ("labels".into(), IdxProblem::Rank { expected: 1, found: 3 })
+        );
+        let found = [0, 0, 13, 1];
+        assert_eq!(
+            problem(&images(), &[0, 0, 13, 1, 0, 0, 0, 0]),
+            ("labels".into(), IdxProblem::Magic { found })
+        );
+    }
+
+    #[test]
+    fn every_length_but_the_right_one_is_refused() {
+        let whole = images();
+        for found in 0..whole.len() {
+            let expected = if found < 16 { 16 } else { 28 };
+            let (file, problem) = problem(&whole[..found], &labels());
+            assert_eq!(
+                (file.as_str(), problem),
+                ("images", IdxProblem::Truncated { expected, found: found as u64 })
+            );
+        }
+        let longer = [whole, vec![0]].concat();
+        assert_eq!(problem(&longer, &labels()), ("images".into(), IdxProblem::Trailing { expected: 28 }));
+        let mut huge = images();
+        huge[4..16].fill(0xff);
+        assert_eq!(problem(&huge, &labels()).1, IdxProblem::TooLarge { shape: vec![u32::MAX as usize; 3] });
+    }
+
+    #[test]
+    fn images_and_labels_have_to_agree() {
+        let error = load(&images(), &[0, 0, 8, 1, 0, 0, 0, 1, 2]).unwrap_err();
+        assert!(matches!(error, DataError::IdxPair { image_count: 2, label_count: 1, .. }), "{error}");
+        let label = problem(&images(), &[0, 0, 8, 1, 0, 0, 0, 2, 2, 3]);
+        assert_eq!(label, ("labels".into(), IdxProblem::Label { index: 1, label: 3, classes: 3 }));
+    }
+
+    #[test]
+    fn an_empty_file_of_the_right_form_is_no_data_set() {
+        let none = load(&[0, 0, 8, 3, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 2], &[0, 0, 8, 1, 0, 0, 0, 0]);
+        assert!(matches!(none, Err(DataError::Invalid { .. })), "{none:?}");
+    }
+}

@@ -1,0 +1,119 @@
+//! What a file of the catalogue has to be: its size and its hash.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+
+use flate2::bufread::MultiGzDecoder;
+use md5::Md5;
+use sha2::Sha256;
+
+use crate::error::FetchProblem;
+
+/// A pinned hash, in lower-case hexadecimal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Digest<'a> {
+    /// MD5, where the publisher gives nothing better. It finds damage, not malice.
+    Md5(&'a str),
+    /// SHA-256.
+    Sha256(&'a str),
+}
+
+/// Which bytes a pin speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pinned {
+    /// The file as it is.
+    File,
+    /// What the gzip file unpacks to: the same content may be compressed in several ways.
+    Unpacked,
+}
+
+/// The size and hash that a file has to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pin<'a> {
+    /// The bytes that size and hash speak of.
+    pub of: Pinned,
+    /// Size in bytes, where it is known.
+    pub size: Option<u64>,
+    /// The hash.
+    pub digest: Digest<'a>,
+}
+
+/// Why a check did not pass.
+#[derive(Debug)]
+pub(crate) enum CheckError {
+    Io(io::Error),
+    Problem(FetchProblem),
+}
+
+impl Pin<'_> {
+    /// The most bytes that the file itself can have, so that a download of something else ends early.
+    pub(crate) fn largest_file(&self) -> Option<u64> {
+        match self.of {
+            Pinned::File => self.size,
+            // Deflate stores what it cannot compress with 5 bytes a block of up to 64 KiB; the rest is the header.
+            Pinned::Unpacked => self.size.map(|size| size + size / 1024 + 4096),
+        }
+    }
+
+    /// The pinned size of the file itself, where it is known.
+    pub(crate) fn file_size(&self) -> Option<u64> {
+        self.size.filter(|_| self.of == Pinned::File)
+    }
+
+    pub(crate) fn content(&self) -> &'static str {
+        match self.of {
+            Pinned::File => "the file",
+            Pinned::Unpacked => "the unpacked content",
+        }
+    }
+
+    /// Reads `file` from its start and compares.
+    pub(crate) fn check(&self, mut file: &File) -> Result<(), CheckError> {
+        file.seek(SeekFrom::Start(0)).map_err(CheckError::Io)?;
+        // One byte more than there should be is enough to see that it is too long.
+        let limit = self.size.map_or(u64::MAX, |size| size.saturating_add(1));
+        let buffered = BufReader::with_capacity(1 << 16, file);
+        let hashed = match self.of {
+            Pinned::File => self.hash(buffered.take(limit)).map_err(CheckError::Io),
+            Pinned::Unpacked => {
+                let unzip_error =
+                    |error: io::Error| CheckError::Problem(FetchProblem::Gzip(error.to_string()));
+                self.hash(MultiGzDecoder::new(buffered).take(limit)).map_err(unzip_error)
+            }
+        };
+        let (found, actual) = hashed?;
+        let content = self.content();
+        let (algorithm, expected) = match self.digest {
+            Digest::Md5(expected) => ("MD5", expected),
+            Digest::Sha256(expected) => ("SHA-256", expected),
+        };
+        Err(CheckError::Problem(match self.size {
+            Some(expected) if found > expected => FetchProblem::TooLong { content, expected },
+            Some(expected) if found != expected => FetchProblem::Size { content, expected, found },
+            _ if actual == expected => return Ok(()),
+            _ => FetchProblem::Hash { algorithm, content, expected: expected.to_owned(), actual },
+        }))
+    }
+
+    fn hash(&self, mut reader: impl Read) -> io::Result<(u64, String)> {
+        fn run<D: sha2::Digest>(reader: &mut impl Read) -> io::Result<(u64, String)> {
+            let (mut hasher, mut buffer, mut len) = (D::new(), vec![0; 1 << 16], 0);
+            loop {
+                match reader.read(&mut buffer) {
+                    Ok(0) => break,
+                    Ok(n) => {
+                        hasher.update(&buffer[..n]);
+                        len += n as u64;
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok((len, hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
+        }
+        match self.digest {
+            Digest::Md5(_) => run::<Md5>(&mut reader),
+            Digest::Sha256(_) => run::<Sha256>(&mut reader),
+        }
+    }
+}

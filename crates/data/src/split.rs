@@ -1,0 +1,145 @@
+//! Seeded splits: stratified for classes, uniform for values.
+
+use wgrad_graph::philox::Stream;
+
+use crate::dataset::{Dataset, Targets};
+use crate::error::DataError;
+
+/// What a draw is for. Draws of one seed for different purposes are independent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Purpose {
+    /// The test set.
+    Test = 0x7465_7374,
+    /// The validation set.
+    Validation = 0x7661_6c69,
+    /// A smaller training set.
+    Limit = 0x6c69_6d74,
+}
+
+/// Splits off `fraction` of the examples, rounded up; gives (rest, split off), each in the order of the file.
+///
+/// For classes the split is stratified: every class has its share on both sides, to within one example.
+///
+/// # Errors
+/// [`DataError::Split`] where the fraction is not between 0 and 1 or one side would be empty.
+pub fn split_off(
+    dataset: &Dataset,
+    fraction: f64,
+    seed: u64,
+    purpose: Purpose,
+) -> Result<(Dataset, Dataset), DataError> {
+    let len = dataset.len();
+    // The small term keeps 0.07 × 100 = 7.000000000000001 from being rounded up to 8.
+    let count = (fraction * len as f64 - 1e-9).ceil();
+    if !(fraction > 0.0 && fraction < 1.0 && count >= 1.0 && count < len as f64) {
+        return Err(DataError::Split { dataset: dataset.name().to_owned(), fraction, len });
+    }
+    let (rest, drawn) = draw(dataset, count as usize, seed, purpose);
+    Ok((dataset.subset(&rest)?, dataset.subset(&drawn)?))
+}
+
+/// Draws `count` examples (all, if there are not so many); gives the indices of the rest and of the drawn, ascending.
+pub fn draw(dataset: &Dataset, count: usize, seed: u64, purpose: Purpose) -> (Vec<u32>, Vec<u32>) {
+    let all = 0..dataset.len() as u32;
+    let groups = match dataset.targets() {
+        Targets::Values { .. } => vec![all.collect()],
+        Targets::Classes { labels, names } => {
+            let mut groups = vec![Vec::new(); names.len()];
+            for index in all {
+                groups[labels[index as usize] as usize].push(index);
+            }
+            groups
+        }
+    };
+    let quotas = quotas(&groups, count.min(dataset.len()), dataset.len());
+    let (mut rest, mut drawn) = (Vec::new(), Vec::new());
+    for (class, (mut group, quota)) in groups.into_iter().zip(quotas).enumerate() {
+        Stream::new(seed, ((purpose as u64) << 32) | class as u64).shuffle(&mut group);
+        rest.extend_from_slice(&group[quota..]);
+        drawn.extend_from_slice(&group[..quota]);
+    }
+    rest.sort_unstable();
+    drawn.sort_unstable();
+    (rest, drawn)
+}
+
+/// Divides `count` among the groups by their sizes, with the method of the largest remainder.
+fn quotas(groups: &[Vec<u32>], count: usize, len: usize) -> Vec<usize> {
+    let share = |group: &Vec<u32>| group.len() as u64 * count as u64;
+    let mut quotas: Vec<usize> = groups.iter().map(|group| (share(group) / len as u64) as usize).collect();
+    let missing = count - quotas.iter().sum::<usize>();
+    let mut by_remainder: Vec<usize> = (0..groups.len()).collect();
+    by_remainder.sort_by_key(|&class| (std::cmp::Reverse(share(&groups[class]) % len as u64), class));
+    for &class in &by_remainder[..missing] {
+        quotas[class] += 1;
+    }
+    quotas
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dataset(sizes: &[usize]) -> Dataset {
+        let labels: Vec<u32> =
+            sizes.iter().enumerate().flat_map(|(class, &n)| vec![class as u32; n]).collect();
+        let features = (0..labels.len()).map(|i| i as f32).collect();
+        let names = (0..sizes.len()).map(|i| i.to_string()).collect();
+        Dataset::new("set", features, vec![1], Targets::Classes { labels, names }).unwrap()
+    }
+
+    fn per_class(dataset: &Dataset) -> Vec<usize> {
+        let Targets::Classes { labels, names } = dataset.targets() else { panic!("no classes") };
+        (0..names.len())
+            .map(|class| labels.iter().filter(|&&label| label as usize == class).count())
+            .collect()
+    }
+
+    #[test]
+    fn every_class_has_its_share_and_every_example_its_side() {
+        let whole = dataset(&[50, 30, 21, 1]);
+        let (train, test) = split_off(&whole, 0.2, 0, Purpose::Test).unwrap();
+        // 21 of 102: shares of 10.29, 6.18, 4.32 and 0.21; the one left over goes to the largest remainder.
+        assert_eq!(per_class(&test), [10, 6, 5, 0]);
+        let mut all: Vec<f32> = train.features().iter().chain(test.features()).copied().collect();
+        assert!(train.features().is_sorted() && test.features().is_sorted());
+        all.sort_by(f32::total_cmp);
+        assert_eq!(all, whole.features());
+    }
+
+    #[test]
+    fn the_seed_and_the_purpose_decide() {
+        let whole = dataset(&[50, 30]);
+        let test = |seed, purpose| split_off(&whole, 0.2, seed, purpose).unwrap().1;
+        assert_eq!(test(3, Purpose::Test), test(3, Purpose::Test));
+        assert_ne!(test(3, Purpose::Test), test(4, Purpose::Test));
+        assert_ne!(test(3, Purpose::Test), test(3, Purpose::Validation));
+    }
+
+    #[test]
+    fn the_count_is_rounded_up_but_not_by_rounding_errors() {
+        let count = |n, fraction| split_off(&dataset(&[n]), fraction, 0, Purpose::Test).unwrap().1.len();
+        assert_eq!(count(1797, 0.2), 360);
+        assert_eq!(count(100, 0.07), 7);
+        assert_eq!(count(1000, 0.2), 200);
+    }
+
+    #[test]
+    fn a_side_without_examples_is_refused() {
+        for fraction in [0.0, 1.0, -0.1, 1.5, f64::NAN, 0.95] {
+            let error = split_off(&dataset(&[10]), fraction, 0, Purpose::Test).unwrap_err();
+            assert!(matches!(error, DataError::Split { len: 10, .. }), "{fraction}: {error}");
+        }
+    }
+
+    #[test]
+    fn values_are_drawn_from_the_whole() {
+        let targets = Targets::Values { values: vec![0.5; 40], width: 1 };
+        let whole = Dataset::new("set", (0..40).map(|i| i as f32).collect(), vec![1], targets).unwrap();
+        let (rest, drawn) = draw(&whole, 10, 7, Purpose::Limit);
+        assert_eq!((rest.len(), drawn.len()), (30, 10));
+        assert_ne!(drawn, (0..10).collect::<Vec<_>>());
+        assert_eq!(draw(&whole, 100, 7, Purpose::Limit).1.len(), 40);
+    }
+}

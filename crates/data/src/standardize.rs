@@ -1,0 +1,99 @@
+//! Standardisation: each feature gets mean 0 and standard deviation 1 over the training set.
+
+use serde::{Deserialize, Serialize};
+
+use crate::dataset::Dataset;
+use crate::error::{DataError, InvalidDataset};
+
+/// Per-feature statistics of a training set, applied to every split and to new data: `(x − mean) / std`.
+///
+/// A feature that never changes is only centred, since it has no spread to divide by.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Standardizer {
+    /// Mean of each feature, `[features]`.
+    pub mean: Vec<f32>,
+    /// Standard deviation of each feature (of the population, dividing by n), `[features]`; 1 for a constant one.
+    pub std: Vec<f32>,
+}
+
+impl Standardizer {
+    /// The statistics of `train`. Sums are taken in `f64`.
+    pub fn fit(train: &Dataset) -> Self {
+        let (width, n) = (train.feature_len(), train.len() as f64);
+        let mut mean = vec![0.0_f64; width];
+        for row in train.features().chunks_exact(width) {
+            for (sum, &x) in mean.iter_mut().zip(row) {
+                *sum += f64::from(x) / n;
+            }
+        }
+        let mut variance = vec![0.0_f64; width];
+        for row in train.features().chunks_exact(width) {
+            for ((sum, &x), mean) in variance.iter_mut().zip(row).zip(&mean) {
+                *sum += (f64::from(x) - mean).powi(2) / n;
+            }
+        }
+        let std = variance.iter().zip(&mean).map(|(variance, mean)| {
+            let std = variance.sqrt();
+            // A constant feature shows a spread of rounding errors, which must not be blown up to one.
+            if std <= f64::from(f32::EPSILON) * mean.abs() || std == 0.0 { 1.0 } else { std as f32 }
+        });
+        Self { std: std.collect(), mean: mean.iter().map(|&mean| mean as f32).collect() }
+    }
+
+    /// The standardised data set.
+    ///
+    /// # Errors
+    /// [`DataError::Invalid`] where the number of features is another, or a value overflows.
+    pub fn apply(&self, dataset: Dataset) -> Result<Dataset, DataError> {
+        let expected = self.mean.len().min(self.std.len());
+        if dataset.feature_len() != expected {
+            let found = dataset.feature_len();
+            return Err(dataset.invalid(InvalidDataset::Standardizer { expected, found }));
+        }
+        dataset.map_features(|feature, x| {
+            ((f64::from(x) - f64::from(self.mean[feature])) / f64::from(self.std[feature])) as f32
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataset::Targets;
+
+    fn dataset(features: &[f32], width: usize) -> Dataset {
+        let targets = Targets::Values { values: vec![0.0; features.len() / width], width: 1 };
+        Dataset::new("set", features.to_vec(), vec![width], targets).unwrap()
+    }
+
+    #[test]
+    fn the_training_set_gets_mean_zero_and_deviation_one() {
+        let train = dataset(&[1.0, 0.1, 3.0, 0.1, 5.0, 0.1], 2);
+        let standardizer = Standardizer::fit(&train);
+        assert_eq!(standardizer.mean, [3.0, 0.1]);
+        assert!((standardizer.std[0] - (8.0_f32 / 3.0).sqrt()).abs() < 1e-6);
+        assert_eq!(standardizer.std[1], 1.0);
+        let applied = standardizer.apply(train).unwrap();
+        let column = |i: usize| applied.features().iter().skip(i).step_by(2).copied().collect::<Vec<_>>();
+        assert!((column(0).iter().map(|x| x * x).sum::<f32>() - 3.0).abs() < 1e-5);
+        assert!(column(1).iter().all(|x| x.abs() < 1e-7), "{:?}", column(1));
+    }
+
+    #[test]
+    fn rounding_errors_of_a_constant_are_not_blown_up() {
+        let train = dataset(&[0.1; 1000], 1);
+        // The sums round, so the computed spread is not zero; else this would test nothing.
+        let sum = train.features().iter().fold(0.0, |sum, &x| sum + f64::from(x) / 1000.0);
+        assert_ne!(sum, f64::from(0.1_f32));
+        assert_eq!(Standardizer::fit(&train).std, [1.0]);
+    }
+
+    #[test]
+    fn other_data_is_scaled_by_the_same_statistics_and_a_wrong_width_is_refused() {
+        let standardizer = Standardizer::fit(&dataset(&[0.0, 2.0], 1));
+        assert_eq!(standardizer.apply(dataset(&[4.0], 1)).unwrap().features(), [3.0]);
+        let error = standardizer.apply(dataset(&[4.0, 1.0], 2)).unwrap_err();
+        assert!(error.to_string().contains("2 features"), "{error}");
+    }
+}

@@ -1,0 +1,481 @@
+//! Downloads from a loopback server that behaves well and badly, and copies from a mirror folder.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use flate2::{Compression, write::GzEncoder};
+use sha2::{Digest as _, Sha256};
+use wgrad_data::catalog::Entry;
+use wgrad_data::fetch::RemoteFile;
+use wgrad_data::{
+    DataError, Digest, FetchOptions, FetchProblem, Fetched, Origin, Pin, Pinned, Progress, fetch,
+};
+
+/// What the server does with one request.
+#[derive(Debug, Clone)]
+enum Answer {
+    /// Serves the content, from the asked byte on.
+    Range,
+    /// Serves all of the content, whatever was asked.
+    IgnoreRange,
+    /// Announces all that was asked for, sends it up to this byte of the content, then closes.
+    CutAt(usize),
+    /// Announces no length, sends up to this byte, then closes.
+    CloseAt(usize),
+    /// Sends up to this byte, then keeps silent.
+    StallAt(usize),
+    /// Claims to continue at another byte.
+    WrongRange,
+    /// An error with this status line.
+    Status(&'static str),
+    /// This in place of the content.
+    Other(&'static str),
+}
+
+/// Serves `content` on a loopback port, one answer of the list a request; then refuses.
+struct Server {
+    url: String,
+    /// The `Range` header of each request.
+    ranges: Arc<Mutex<Vec<Option<String>>>>,
+}
+
+impl Server {
+    fn start(content: Vec<u8>, answers: Vec<Answer>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/file", listener.local_addr().unwrap());
+        let ranges = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&ranges);
+        // Ends with the test's process, or when the last answer was given.
+        std::thread::spawn(move || {
+            for answer in answers {
+                let (stream, _) = listener.accept().unwrap();
+                let range = read_range(&stream);
+                seen.lock().unwrap().push(range.clone());
+                respond(stream, &content, range.as_deref(), &answer);
+            }
+        });
+        Self { url, ranges }
+    }
+
+    fn ranges(&self) -> Vec<Option<String>> {
+        self.ranges.lock().unwrap().clone()
+    }
+}
+
+fn read_range(stream: &TcpStream) -> Option<String> {
+    let lines = BufReader::new(stream).lines().map_while(Result::ok);
+    let headers: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+    headers.iter().find_map(|line| line.to_lowercase().strip_prefix("range: ").map(str::to_owned))
+}
+
+fn respond(mut stream: TcpStream, content: &[u8], range: Option<&str>, answer: &Answer) {
+    let from =
+        range.map(|range| range.strip_prefix("bytes=").unwrap().trim_end_matches('-').parse::<usize>());
+    let from = match answer {
+        Answer::IgnoreRange | Answer::Other(_) => None,
+        Answer::WrongRange => Some(1),
+        _ => from.map(Result::unwrap),
+    };
+    let len = content.len();
+    let (head, body) = match (answer, from) {
+        (Answer::Status(status), _) => (format!("HTTP/1.1 {status}\r\nContent-Length: 5\r\n"), &b"sorry"[..]),
+        (Answer::Other(text), _) => {
+            (format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n", text.len()), text.as_bytes())
+        }
+        (_, Some(from)) if from >= len => (
+            format!(
+                "HTTP/1.1 416 Range Not Satisfiable\r\nContent-Range: bytes */{len}\r\nContent-Length: 0\r\n"
+            ),
+            &[][..],
+        ),
+        (_, Some(from)) => {
+            let range = format!("Content-Range: bytes {from}-{}/{len}\r\n", len - 1);
+            (
+                format!("HTTP/1.1 206 Partial Content\r\n{range}Content-Length: {}\r\n", len - from),
+                &content[from..],
+            )
+        }
+        (Answer::CloseAt(_), _) => ("HTTP/1.1 200 OK\r\n".to_owned(), content),
+        (_, None) => (format!("HTTP/1.1 200 OK\r\nContent-Length: {len}\r\n"), content),
+    };
+    let end = match answer {
+        Answer::CutAt(end) | Answer::CloseAt(end) | Answer::StallAt(end) => end - from.unwrap_or(0),
+        _ => body.len(),
+    };
+    // The client may have gone, which is its right.
+    let _ = stream.write_all(format!("{head}Connection: close\r\n\r\n").as_bytes());
+    let _ = stream.write_all(&body[..end]);
+    let _ = stream.flush();
+    if matches!(answer, Answer::StallAt(_)) {
+        std::thread::sleep(Duration::from_secs(20));
+    }
+}
+
+fn content() -> Vec<u8> {
+    (0..300_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn options() -> FetchOptions {
+    FetchOptions { pause: Duration::ZERO, use_proxy: false, ..FetchOptions::default() }
+}
+
+/// A folder to download to, and the file as the catalogue would describe it.
+struct Case {
+    folder: tempfile::TempDir,
+    sha256: String,
+    size: Option<u64>,
+    of: Pinned,
+}
+
+impl Case {
+    fn new(content: &[u8]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { folder, sha256: sha256(content), size: Some(content.len() as u64), of: Pinned::File }
+    }
+
+    fn fetch(&self, urls: &[&str], options: &FetchOptions) -> (Result<Fetched, DataError>, Vec<u64>) {
+        let pin = Pin { of: self.of, size: self.size, digest: Digest::Sha256(&self.sha256) };
+        let file = RemoteFile { name: "file.bin", mirror: "some/file.bin", urls, pin };
+        let mut received = Vec::new();
+        let mut progress = |p: Progress<'_>| {
+            assert_eq!(p.file, "file.bin");
+            received.push(p.received);
+        };
+        (fetch(&file, &self.folder.path().join("set"), options, &mut progress), received)
+    }
+
+    fn target(&self) -> PathBuf {
+        self.folder.path().join("set/file.bin")
+    }
+
+    fn part(&self) -> PathBuf {
+        self.folder.path().join("set/file.bin.part")
+    }
+
+    fn leave_part(&self, bytes: &[u8]) {
+        fs::create_dir_all(self.part().parent().unwrap()).unwrap();
+        fs::write(self.part(), bytes).unwrap();
+    }
+}
+
+fn problems(result: Result<Fetched, DataError>) -> Vec<FetchProblem> {
+    match result {
+        Err(DataError::Fetch { file, attempts }) => {
+            assert_eq!(file, "file.bin");
+            attempts.into_iter().map(|attempt| attempt.problem).collect()
+        }
+        other => panic!("expected a failed fetch, got {other:?}"),
+    }
+}
+
+#[test]
+fn a_download_is_checked_renamed_and_not_repeated() {
+    let content = content();
+    let (case, server) = (Case::new(&content), Server::start(content.clone(), vec![Answer::Range]));
+    let (result, received) = case.fetch(&[&server.url], &options());
+    assert_eq!(result.unwrap(), Fetched { path: case.target(), origin: Origin::Download { resumed_at: 0 } });
+    assert_eq!(fs::read(case.target()).unwrap(), content);
+    assert!(!case.part().exists());
+    assert!(received.is_sorted() && received.last() == Some(&(content.len() as u64)), "{received:?}");
+    assert_eq!(server.ranges(), [None]);
+    // The server would refuse now: nothing is asked.
+    let (again, received) = case.fetch(&[&server.url], &options());
+    assert_eq!((again.unwrap().origin, received), (Origin::AlreadyThere, vec![]));
+}
+
+#[test]
+fn a_cut_download_continues_where_it_stopped() {
+    let content = content();
+    let case = Case::new(&content);
+    let server =
+        Server::start(content.clone(), vec![Answer::CutAt(150_000), Answer::CutAt(200_000), Answer::Range]);
+    let (result, _) = case.fetch(&[&server.url], &options());
+    assert_eq!(result.unwrap().origin, Origin::Download { resumed_at: 200_000 });
+    assert_eq!(fs::read(case.target()).unwrap(), content);
+    let expected = [None, Some("bytes=150000-".to_owned()), Some("bytes=200000-".to_owned())];
+    assert_eq!(server.ranges(), expected);
+}
+
+#[test]
+fn a_connection_that_closes_without_a_length_is_not_the_end_of_the_file() {
+    let content = content();
+    let case = Case::new(&content);
+    let server = Server::start(content.clone(), vec![Answer::CloseAt(150_000), Answer::Range]);
+    let (result, _) = case.fetch(&[&server.url], &options());
+    assert_eq!(result.unwrap().origin, Origin::Download { resumed_at: 150_000 });
+    assert_eq!(fs::read(case.target()).unwrap(), content);
+}
+
+#[test]
+fn what_a_failed_run_leaves_is_used_by_the_next() {
+    let content = content();
+    let case = Case::new(&content);
+    let once = FetchOptions { attempts: 1, ..options() };
+    let server = Server::start(content.clone(), vec![Answer::CutAt(150_000), Answer::Range]);
+    let (failed, _) = case.fetch(&[&server.url], &once);
+    let text = failed.as_ref().unwrap_err().to_string();
+    assert!(text.contains("150000 of 300000 bytes"), "{text}");
+    assert_eq!(problems(failed), [FetchProblem::Cut { received: 150_000, expected: Some(300_000) }]);
+    assert_eq!(fs::read(case.part()).unwrap(), content[..150_000]);
+    assert!(!case.target().exists());
+    let (result, _) = case.fetch(&[&server.url], &once);
+    assert_eq!(result.unwrap().origin, Origin::Download { resumed_at: 150_000 });
+    assert_eq!(fs::read(case.target()).unwrap(), content);
+}
+
+#[test]
+fn a_server_without_ranges_serves_from_the_start() {
+    let content = content();
+    let case = Case::new(&content);
+    case.leave_part(&content[..1000]);
+    let server = Server::start(content.clone(), vec![Answer::IgnoreRange]);
+    let (result, _) = case.fetch(&[&server.url], &options());
+    assert_eq!(result.unwrap().origin, Origin::Download { resumed_at: 0 });
+    assert_eq!(fs::read(case.target()).unwrap(), content);
+    assert_eq!(server.ranges(), [Some("bytes=1000-".to_owned())]);
+}
+
+#[test]
+fn a_range_that_was_not_asked_for_is_not_appended() {
+    let content = content();
+    let case = Case::new(&content);
+    case.leave_part(&content[..1000]);
+    let server = Server::start(content.clone(), vec![Answer::WrongRange, Answer::Range]);
+    let (result, _) = case.fetch(&[&server.url], &FetchOptions { attempts: 1, ..options() });
+    assert_eq!(problems(result), [FetchProblem::Range(1000)]);
+    let (result, _) = case.fetch(&[&server.url], &options());
+    assert_eq!(result.unwrap().origin, Origin::Download { resumed_at: 0 });
+    assert_eq!(fs::read(case.target()).unwrap(), content);
+}
+
+#[test]
+fn a_part_that_is_whole_or_too_long_is_dealt_with() {
+    let content = content();
+    let case = Case::new(&content);
+    case.leave_part(&content);
+    let server = Server::start(content.clone(), vec![Answer::Range]);
+    case.fetch(&[&server.url], &options()).0.unwrap();
+    assert_eq!(fs::read(case.target()).unwrap(), content);
+
+    let case = Case::new(&content);
+    case.leave_part(&[&content[..], b"more"].concat());
+    let server = Server::start(content.clone(), vec![Answer::Range, Answer::Range]);
+    case.fetch(&[&server.url], &options()).0.unwrap();
+    assert_eq!(fs::read(case.target()).unwrap(), content);
+}
+
+#[test]
+fn a_part_of_another_file_is_found_out_and_dropped() {
+    let content = content();
+    let case = Case::new(&content);
+    case.leave_part(&[7; 1000]);
+    let server = Server::start(content.clone(), vec![Answer::Range, Answer::Range]);
+    let (result, _) = case.fetch(&[&server.url], &options());
+    assert_eq!(result.unwrap().origin, Origin::Download { resumed_at: 0 });
+    assert_eq!(fs::read(case.target()).unwrap(), content);
+    assert_eq!(server.ranges(), [Some("bytes=1000-".to_owned()), None]);
+}
+
+#[test]
+fn a_missing_file_is_asked_for_once_and_then_elsewhere() {
+    let content = content();
+    let case = Case::new(&content);
+    let gone = Server::start(vec![], vec![Answer::Status("404 Not Found"); 2]);
+    let (result, _) = case.fetch(&[&gone.url], &options());
+    let text = result.as_ref().unwrap_err().to_string();
+    assert!(text.contains("404 (not found)") && text.contains(&gone.url), "{text}");
+    assert_eq!(problems(result), [FetchProblem::Status(404)]);
+    assert!(!case.part().exists());
+    let good = Server::start(content.clone(), vec![Answer::Range]);
+    case.fetch(&[&gone.url, &good.url], &options()).0.unwrap();
+    assert_eq!(fs::read(case.target()).unwrap(), content);
+}
+
+#[test]
+fn a_busy_server_is_asked_again_but_not_for_ever() {
+    let content = content();
+    let case = Case::new(&content);
+    let busy = Answer::Status("503 Service Unavailable");
+    let server = Server::start(content.clone(), vec![busy.clone(), Answer::Range]);
+    case.fetch(&[&server.url], &options()).0.unwrap();
+
+    let case = Case::new(&content);
+    let server = Server::start(content, vec![busy; 5]);
+    let (result, _) = case.fetch(&[&server.url], &options());
+    assert_eq!(problems(result), vec![FetchProblem::Status(503); 4]);
+}
+
+#[test]
+fn wrong_content_is_deleted_and_named_with_both_hashes() {
+    let right = b"the right thing";
+    let case = Case::new(right);
+    let wrong = "the wrong thing";
+    let server = Server::start(right.to_vec(), vec![Answer::Other(wrong); 2]);
+    let (result, _) = case.fetch(&[&server.url], &options());
+    let text = result.as_ref().unwrap_err().to_string();
+    assert!(text.contains(&sha256(right)) && text.contains(&sha256(wrong.as_bytes())), "{text}");
+    let [FetchProblem::Hash { algorithm: "SHA-256", .. }] = &problems(result)[..] else { panic!("{text}") };
+    assert!(!case.part().exists() && !case.target().exists());
+}
+
+#[test]
+fn wrong_sizes_are_named() {
+    let mut case = Case::new(b"the right thing");
+    let serve = |text| Server::start(vec![], vec![Answer::Other(text)]);
+    let (result, _) = case.fetch(&[&serve("short").url], &options());
+    assert_eq!(problems(result), [FetchProblem::Size { content: "the file", expected: 15, found: 5 }]);
+    let (result, _) = case.fetch(&[&serve("the right thing and more").url], &options());
+    assert_eq!(problems(result), [FetchProblem::TooLong { content: "the file", expected: 15 }]);
+    assert!(!case.part().exists());
+    case.size = None;
+    let (result, _) = case.fetch(&[&serve("the right thing").url], &options());
+    assert!(result.is_ok(), "{result:?}");
+}
+
+#[test]
+fn what_a_gzip_file_unpacks_to_can_be_pinned() {
+    let content = content();
+    let mut case = Case::new(&content);
+    case.of = Pinned::Unpacked;
+    let pack = |level| {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::new(level));
+        encoder.write_all(&content).unwrap();
+        encoder.finish().unwrap()
+    };
+    assert_ne!(pack(1), pack(9));
+    for level in [1, 9] {
+        let server = Server::start(pack(level), vec![Answer::Range]);
+        case.fetch(&[&server.url], &options()).0.unwrap();
+        assert_eq!(fs::read(case.target()).unwrap(), pack(level));
+        fs::remove_file(case.target()).unwrap();
+    }
+    let (result, _) =
+        case.fetch(&[&Server::start(vec![], vec![Answer::Other("<html>log in</html>")]).url], &options());
+    assert!(matches!(&problems(result)[..], [FetchProblem::Gzip(_)]));
+    let all_but_one = &content[..content.len() - 1];
+    case.sha256 = sha256(all_but_one);
+    case.size = Some(all_but_one.len() as u64);
+    let (result, _) = case.fetch(&[&Server::start(pack(1), vec![Answer::Range]).url], &options());
+    let expected = all_but_one.len() as u64;
+    assert_eq!(problems(result), [FetchProblem::TooLong { content: "the unpacked content", expected }]);
+    let mut damaged = pack(1);
+    damaged.truncate(damaged.len() / 2);
+    let (result, _) = case.fetch(&[&Server::start(damaged, vec![Answer::Range]).url], &options());
+    assert!(matches!(&problems(result)[..], [FetchProblem::Gzip(_)]));
+    assert!(!case.part().exists() && !case.target().exists());
+}
+
+#[test]
+fn a_silent_server_is_left() {
+    let content = content();
+    let case = Case::new(&content);
+    let server = Server::start(content, vec![Answer::StallAt(100_000)]);
+    let options = FetchOptions { attempts: 1, stall_timeout: Duration::from_millis(300), ..options() };
+    let (result, _) = case.fetch(&[&server.url], &options);
+    assert!(matches!(&problems(result)[..], [FetchProblem::Transport(text)] if text.contains("timeout")));
+    // What came is kept for the next run.
+    assert_eq!(fs::metadata(case.part()).unwrap().len(), 100_000);
+}
+
+#[test]
+fn no_server_at_all_is_a_clear_error() {
+    let case = Case::new(b"x");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/file", listener.local_addr().unwrap());
+    drop(listener);
+    let (result, _) = case.fetch(&[&url], &options());
+    let text = result.as_ref().unwrap_err().to_string();
+    assert!(text.contains(&url) && text.to_lowercase().contains("refused"), "{text}");
+    assert_eq!(problems(result).len(), 4);
+}
+
+#[test]
+fn two_downloads_of_one_file_do_not_mix() {
+    let case = Case::new(b"x");
+    case.leave_part(b"");
+    let other = fs::File::open(case.part()).unwrap();
+    other.lock().unwrap();
+    let (result, _) = case.fetch(&["http://127.0.0.1:1/"], &options());
+    assert!(matches!(result, Err(DataError::Busy { .. })), "{result:?}");
+}
+
+#[test]
+fn a_mirror_is_copied_and_checked_and_nothing_is_downloaded() {
+    let case = Case::new(b"the right thing");
+    let mirror = tempfile::tempdir().unwrap();
+    let options = FetchOptions { mirror: Some(mirror.path().to_path_buf()), ..options() };
+    let server = Server::start(b"the right thing".to_vec(), vec![Answer::Range]);
+    let (result, _) = case.fetch(&[&server.url], &options);
+    let text = result.as_ref().unwrap_err().to_string();
+    assert!(text.contains("file.bin") && text.contains("mirror"), "{text}");
+    assert_eq!(problems(result), [FetchProblem::NotInMirror]);
+    assert!(server.ranges().is_empty());
+
+    fs::create_dir(mirror.path().join("some")).unwrap();
+    fs::write(mirror.path().join("some/file.bin"), "the wrong thing").unwrap();
+    let (result, _) = case.fetch(&[&server.url], &options);
+    assert!(matches!(&problems(result)[..], [FetchProblem::Hash { .. }]));
+    assert!(!case.part().exists());
+
+    fs::write(mirror.path().join("some/file.bin"), "the right thing").unwrap();
+    let (result, received) = case.fetch(&[&server.url], &options);
+    assert_eq!(result.unwrap().origin, Origin::Mirror);
+    assert_eq!(received.last(), Some(&15));
+    assert_eq!(fs::read(case.target()).unwrap(), b"the right thing");
+}
+
+#[test]
+fn a_damaged_file_is_fetched_again() {
+    let content = content();
+    let case = Case::new(&content);
+    case.leave_part(b"");
+    fs::write(case.target(), "damaged").unwrap();
+    let server = Server::start(content.clone(), vec![Answer::Range]);
+    case.fetch(&[&server.url], &options()).0.unwrap();
+    assert_eq!(fs::read(case.target()).unwrap(), content);
+}
+
+#[test]
+fn the_catalogue_is_served_by_the_mirror_of_this_project() {
+    let mirror = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data"));
+    if !mirror.is_dir() {
+        eprintln!("skipped: the_catalogue_is_served_by_the_mirror_of_this_project: no ../shared/data");
+        return;
+    }
+    let options = FetchOptions { mirror: Some(mirror.to_path_buf()), ..options() };
+    let folder = tempfile::tempdir().unwrap();
+    let entry = Entry::named("tinyshakespeare").unwrap();
+    let fetched = entry.get(folder.path(), &options, &mut |_| {}).unwrap();
+    assert_eq!(fetched[0].origin, Origin::Mirror);
+    assert!(fs::read_to_string(&fetched[0].path).unwrap().starts_with("First Citizen:"));
+    assert_eq!(entry.find(folder.path()), Some(folder.path().join("tinyshakespeare")));
+    let again = entry.get(folder.path(), &options, &mut |_| {}).unwrap();
+    assert_eq!(again[0].origin, Origin::AlreadyThere);
+    // The built-in data is the mirror's.
+    let digits = fs::read(mirror.join("digits/digits.csv.gz")).unwrap();
+    assert!(digits == fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/digits.csv.gz")).unwrap());
+    assert_eq!(Entry::named("digits").unwrap().get(folder.path(), &options, &mut |_| {}).unwrap(), []);
+}
+
+#[test]
+fn the_debian_package_is_used_where_it_is() {
+    let entry = Entry::named("fashion-mnist").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    // A mirror without files: were the package not taken, the copy would fail.
+    let options = FetchOptions { mirror: Some(folder.path().to_path_buf()), ..options() };
+    if !Path::new(entry.system.unwrap().folder).is_dir() {
+        eprintln!("skipped: the_debian_package_is_used_where_it_is: the package is not installed");
+        return;
+    }
+    let fetched = entry.get(folder.path(), &options, &mut |_| {}).unwrap();
+    assert_eq!(fetched.len(), 4);
+    assert!(fetched.iter().all(|file| file.origin == Origin::AlreadyThere));
+}
