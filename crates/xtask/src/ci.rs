@@ -1,0 +1,126 @@
+//! `cargo xtask ci`: what a change must pass, in order, up to the first failure, with the time of each step.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::adapters::Adapters;
+use crate::workspace::Workspace;
+use crate::{arrows, examples, process, test};
+
+/// What one step leaves for the later ones and for the end.
+#[derive(Default)]
+struct State {
+    adapters: Option<Adapters>,
+    closing: Vec<String>,
+}
+
+struct Step {
+    name: &'static str,
+    run: fn(&Workspace, &mut State) -> Result<()>,
+}
+
+/// What fails fastest comes first.
+const STEPS: &[Step] = &[
+    Step {
+        name: "fmt",
+        run: |workspace, _| process::run(&mut workspace.cargo(&["fmt", "--all", "--check"])),
+    },
+    Step { name: "arrows", run: |workspace, _| arrows::task(workspace) },
+    Step { name: "clippy", run: |workspace, _| clippy(workspace) },
+    Step { name: "adapters", run: set_up_adapters },
+    Step { name: "test", run: run_tests },
+    Step { name: "doc", run: |workspace, _| doc(workspace) },
+    Step { name: "examples", run: run_examples },
+];
+
+pub fn task(workspace: &Workspace) -> Result<()> {
+    let mut state = State::default();
+    let mut times = Vec::new();
+    let mut failure = None;
+    for step in STEPS {
+        eprintln!("\n=== {} ===", step.name);
+        let start = Instant::now();
+        let result = (step.run)(workspace, &mut state);
+        times.push(start.elapsed());
+        if let Err(error) = result {
+            failure = Some((step.name, error));
+            break;
+        }
+    }
+    println!("\n=== steps ===\n{}", table(&times, failure.is_some()));
+    // The runner's own words come last, where whoever reads the end of a log looks for them.
+    if !state.closing.is_empty() {
+        println!("\n=== tests ===\n{}", state.closing.join("\n"));
+    }
+    match failure {
+        Some((name, error)) => bail!("step {name}: {error:#}"),
+        None => Ok(()),
+    }
+}
+
+fn clippy(workspace: &Workspace) -> Result<()> {
+    process::run(&mut workspace.cargo(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "-D",
+        "warnings",
+    ]))
+}
+
+fn set_up_adapters(workspace: &Workspace, state: &mut State) -> Result<()> {
+    state.adapters = Some(Adapters::set_up(workspace)?);
+    Ok(())
+}
+
+fn run_tests(workspace: &Workspace, state: &mut State) -> Result<()> {
+    let outcome = test::run(workspace, adapters(state)?, &[])?;
+    let passed = outcome.check();
+    state.closing = outcome.closing;
+    passed
+}
+
+fn doc(workspace: &Workspace) -> Result<()> {
+    let mut command = workspace.cargo(&["doc", "--workspace", "--no-deps", "--locked"]);
+    process::run(command.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn run_examples(workspace: &Workspace, state: &mut State) -> Result<()> {
+    examples::run(workspace, adapters(state)?)
+}
+
+fn adapters(state: &State) -> Result<&Adapters> {
+    state.adapters.as_ref().ok_or_else(|| anyhow::anyhow!("the step `adapters` must come first"))
+}
+
+/// One line a step; the last one that has a time is the one that failed, where one did.
+fn table(times: &[Duration], failed: bool) -> String {
+    let rows = STEPS.iter().enumerate().map(|(index, step)| match times.get(index) {
+        None => format!("{:<10} not run", step.name),
+        Some(time) => {
+            let word = if failed && index + 1 == times.len() { "FAILED" } else { "ok" };
+            format!("{:<10} {:>7.1} s  {word}", step.name, time.as_secs_f64())
+        }
+    });
+    rows.collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_says_how_far_it_came() {
+        let second = Duration::from_secs(1);
+        let all = table(&vec![second; STEPS.len()], false);
+        assert_eq!(all.lines().count(), STEPS.len());
+        assert!(all.lines().all(|line| line.ends_with("1.0 s  ok")), "{all}");
+
+        let rows = table(&[second, second], true);
+        let words: Vec<&str> = rows.lines().filter_map(|line| line.split_whitespace().last()).collect();
+        assert_eq!(words[..3], ["ok", "FAILED", "run"]);
+    }
+}
