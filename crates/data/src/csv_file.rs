@@ -122,7 +122,7 @@ fn line_of(position: &csv::Position, text: &[u8]) -> u64 {
     position.line() + blank.filter(|&&byte| byte == b'\n').count() as u64
 }
 
-fn number(text: &str, line: u64, column: impl Fn() -> String) -> Result<f32, CsvProblem> {
+pub(crate) fn number(text: &str, line: u64, column: impl Fn() -> String) -> Result<f32, CsvProblem> {
     match text.parse::<f32>() {
         Ok(value) if value.is_finite() => Ok(value),
         _ => Err(CsvProblem::Number { line, column: column(), text: text.to_owned() }),

@@ -249,12 +249,24 @@ pub struct Splits {
     pub test: Dataset,
     /// The statistics that the features were standardised with; a prediction on new data needs the same.
     pub standardizer: Option<Standardizer>,
+    /// What raw numbers were divided by: the largest value of a pixel, or 1.
+    pub raw_scale: f32,
 }
 
 impl Splits {
     /// Training and test data as they are.
     pub fn new(train: Dataset, test: Dataset) -> Self {
-        Self { train, validation: None, test, standardizer: None }
+        Self { train, validation: None, test, standardizer: None, raw_scale: 1.0 }
+    }
+
+    /// Brings raw features of new examples (flat, as a file has them) to the form that the splits are in.
+    pub fn prepare(&self, raw: &mut [f32]) {
+        raw.iter_mut().for_each(|x| *x /= self.raw_scale);
+        if let Some(Standardizer { mean, std }) = &self.standardizer {
+            for row in raw.chunks_exact_mut(mean.len()) {
+                row.iter_mut().zip(mean).zip(std).for_each(|((x, mean), std)| *x = (*x - mean) / std);
+            }
+        }
     }
 
     /// [`Dataset::flattened`] of every part.
@@ -263,7 +275,7 @@ impl Splits {
             train: self.train.flattened(),
             validation: self.validation.map(Dataset::flattened),
             test: self.test.flattened(),
-            standardizer: self.standardizer,
+            ..self
         }
     }
 }

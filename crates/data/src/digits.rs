@@ -15,7 +15,7 @@ static DIGITS: &[u8] = include_bytes!("../assets/digits.csv.gz");
 
 /// Fixed, so that accuracies on the test set can be compared from run to run and from machine to machine.
 const SPLIT_SEED: u64 = 0;
-const LARGEST_PIXEL: f32 = 16.0;
+pub(crate) const LARGEST_PIXEL: f32 = 16.0;
 
 /// The digits: features `[n, 1, 8, 8]` in 0..1, ten classes, 1,437 training and 360 test images.
 ///

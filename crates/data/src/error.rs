@@ -229,6 +229,16 @@ pub enum InvalidDataset {
 /// What is wrong with an idx file.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum IdxProblem {
+    /// The images have another size than the model takes.
+    #[error("its images have {rows}×{columns} pixels, and {expected} are expected")]
+    Width {
+        /// Pixels an example should have.
+        expected: usize,
+        /// Rows of an image.
+        rows: usize,
+        /// Columns of an image.
+        columns: usize,
+    },
     /// The first four bytes are not those of an idx file of unsigned bytes.
     #[error("not an idx file of unsigned bytes: it starts with {found:02x?}, expected [00, 00, 08, rank]")]
     Magic {

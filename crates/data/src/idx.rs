@@ -10,6 +10,8 @@ use crate::dataset::{Dataset, Targets};
 use crate::error::{DataError, IdxProblem};
 use crate::open::open;
 
+pub(crate) const LARGEST_PIXEL: f32 = 255.0;
+
 /// Reads images and their labels: features `[n, 1, rows, columns]` scaled to 0..1, classes called `names`.
 ///
 /// # Errors
@@ -31,8 +33,21 @@ pub fn read_pair(name: &str, images: &Path, labels: &Path, names: &[&str]) -> Re
         labels: classes.into_iter().map(u32::from).collect(),
         names: names.iter().map(|&name| name.to_owned()).collect(),
     };
-    let features = pixels.into_iter().map(|pixel| f32::from(pixel) / 255.0).collect();
+    let features = pixels.into_iter().map(|pixel| f32::from(pixel) / LARGEST_PIXEL).collect();
     Dataset::new(name, features, vec![1, shape[1], shape[2]], targets)
+}
+
+/// The pixels of images of `width` each, raw (0 to 255), flat.
+///
+/// # Errors
+/// As for [`read_pair`], and [`IdxProblem::Width`] where the images have another size.
+pub(crate) fn read_images(path: &Path, width: usize) -> Result<Vec<f32>, DataError> {
+    let (shape, pixels) = read(path, 3)?;
+    if shape[1] * shape[2] != width {
+        let problem = IdxProblem::Width { expected: width, rows: shape[1], columns: shape[2] };
+        return Err(DataError::Idx { path: path.to_path_buf(), problem });
+    }
+    Ok(pixels.into_iter().map(f32::from).collect())
 }
 
 /// The dimensions, as many as `rank`, and the bytes.

@@ -49,6 +49,15 @@ impl DataKind {
     /// Every kind.
     pub const ALL: &'static [Self] = &[Self::Digits, Self::FashionMnist, Self::Mnist, Self::Csv];
 
+    /// What the raw numbers of its files are divided by.
+    pub fn raw_scale(self) -> f32 {
+        match self {
+            Self::Digits => digits::LARGEST_PIXEL,
+            Self::FashionMnist | Self::Mnist => idx::LARGEST_PIXEL,
+            Self::Csv => 1.0,
+        }
+    }
+
     /// Its name in a recipe and in the catalogue.
     pub fn name(self) -> &'static str {
         match self {
@@ -165,6 +174,7 @@ pub fn load(spec: &DataSpec) -> Result<Splits, DataError> {
         DataKind::Mnist => load_from_catalog(spec.kind, &DIGIT_NAMES)?,
         DataKind::Csv => load_csv(spec)?,
     };
+    splits.raw_scale = spec.kind.raw_scale();
     if let Some(fraction) = spec.validation_fraction {
         let (train, validation) = split_off(&splits.train, fraction, spec.seed, Purpose::Validation)?;
         (splits.train, splits.validation) = (train, Some(validation));
@@ -179,6 +189,7 @@ pub fn load(spec: &DataSpec) -> Result<Splits, DataError> {
             validation: splits.validation.map(|validation| standardizer.apply(validation)).transpose()?,
             test: standardizer.apply(splits.test)?,
             standardizer: Some(standardizer),
+            ..splits
         };
     }
     Ok(if spec.flatten { splits.flattened() } else { splits })

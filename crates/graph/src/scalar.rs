@@ -23,7 +23,7 @@ pub struct ScalarFn {
 ///
 /// Blocks, not elements, so that the loop inside vectorises and the call is paid once for many elements.
 #[derive(Clone, Copy)]
-#[allow(missing_docs)]
+#[allow(missing_docs, clippy::type_complexity)]
 pub enum Call<T> {
     Unary(fn(&[T], &mut [T])),
     Binary(fn(&[T], &[T], &mut [T])),

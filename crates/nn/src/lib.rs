@@ -1,1 +1,18 @@
-//! Layers, losses, initialisers, optimizers and schedules
+//! Layers, initialisers, optimizers and learning-rate schedules.
+//!
+//! A layer declares its parameters once, with a [`Builder`]; [`Builder::finish`] lays them flat into the state that all
+//! programs of the model share. Tracing a graph then hands a [`Context`] to [`Module::forward`].
+
+mod init;
+mod layers;
+mod models;
+mod module;
+mod optimizer;
+mod schedule;
+
+pub use init::Init;
+pub use layers::{Activation, Dropout, Embedding, LayerNorm, Linear, Residual, RmsNorm, Sequential};
+pub use models::{Mlp, Norm, ResidualMlp};
+pub use module::{Builder, Context, Mode, Module, Param, ParamSpec, Params};
+pub use optimizer::{OptimState, Optimizer};
+pub use schedule::Schedule;

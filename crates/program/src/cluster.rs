@@ -259,7 +259,7 @@ impl<'v> Clusters<'v> {
     pub fn merge(&mut self, a: ClusterId, b: ClusterId) {
         let other = std::mem::take(&mut self.all[b]);
         self.all[b].gone = true;
-        other.members.iter().for_each(|(id, _)| drop(self.of.insert(*id, a)));
+        self.of.extend(other.members.iter().map(|(id, _)| (*id, a)));
         let into = &mut self.all[a];
         into.inner = into.inner.take().or(other.inner);
         into.members.extend(other.members);

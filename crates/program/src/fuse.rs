@@ -37,8 +37,8 @@ pub(crate) fn schedule(values: &Values, fuse: bool, operands: usize) -> Result<S
 
 /// Visits values in order; each joins the cluster of one of its arguments if it can, else starts its own.
 fn grow(clusters: &mut Clusters<'_>, fuse: bool) {
-    for id in 0..clusters.values.all.len() {
-        if clusters.values.all[id].is_given() || clusters.is_light(id) {
+    for (id, live) in clusters.values.live().into_iter().enumerate() {
+        if !live || clusters.values.all[id].is_given() || clusters.is_light(id) {
             continue;
         }
         let mut candidates: Vec<ClusterId> =
@@ -106,7 +106,7 @@ fn split(clusters: &mut Clusters<'_>, at: ClusterId, keep: usize) {
     second.gemm = false;
     second.members = clusters.all[at].members.split_off(keep);
     let new = clusters.all.len();
-    second.members.iter().for_each(|(id, _)| drop(clusters.of.insert(*id, new)));
+    clusters.of.extend(second.members.iter().map(|(id, _)| (*id, new)));
     second.after.insert(at);
     clusters.all.push(second);
     for other in 0..clusters.all.len() {
@@ -174,14 +174,11 @@ fn in_place(clusters: &Clusters<'_>, cluster: ClusterId, written_by: Id, written
     members.iter().all(|&(id, place)| {
         let value = &clusters.values.all[id];
         value.args().into_iter().all(|arg| {
-            let hidden = clusters.is_light(arg.value)
-                && clusters.needs(id).iter().any(
-                    |&need| matches!(clusters.values.all[need].form, Form::Leaf(l) if overlap(l, written)),
-                );
-            let (touches, same) = match clusters.values.all[arg.value].form {
-                Form::Leaf(leaf) => (overlap(leaf, written), leaf == written),
-                _ => (hidden, false),
-            };
+            let reads =
+                |id: Id| matches!(clusters.values.all[id].form, Form::Leaf(leaf) if overlap(leaf, written));
+            // What a light value is made of is read at another place than the element itself.
+            let hidden = clusters.is_light(arg.value) && clusters.needs(arg.value).into_iter().any(reads);
+            let same = matches!(clusters.values.all[arg.value].form, Form::Leaf(leaf) if leaf == written);
             let read_at = if matches!(value.form, Form::Reduce { .. }) { Place::Element } else { place };
             let is_map = !matches!(&value.form, Form::Gather { table, .. } if table.value == arg.value);
             let same_element = same
@@ -189,7 +186,7 @@ fn in_place(clusters: &Clusters<'_>, cluster: ClusterId, written_by: Id, written
                 && Some(read_at) == place_of(written_by)
                 && arg.layout.valid.is_none()
                 && squeezed(&arg.layout).is_some_and(|l| l.is_contiguous());
-            !touches || same_element || clusters.all[cluster].dims.is_empty()
+            !(hidden || reads(arg.value)) || same_element || clusters.all[cluster].dims.is_empty()
         })
     })
 }

@@ -67,6 +67,7 @@ pub(crate) enum Target {
 /// The values of a graph, and where some of them have to end up.
 #[derive(Debug, Default)]
 pub(crate) struct Values {
+    /// A value that a rewriting replaced stays in the list, unused.
     pub all: Vec<Value>,
     pub targets: Vec<(Id, Target)>,
 }
@@ -94,11 +95,19 @@ impl Values {
     pub fn of(graph: &Graph) -> Values {
         let mut values = Values::default();
         let live = live_nodes(graph);
+        let uses = uses(graph, &live);
         let mut sources: Vec<Option<Source>> = vec![None; graph.len()];
         for (i, node) in graph.nodes().iter().enumerate().filter(|(i, _)| live[*i]) {
             let ins: Vec<Source> = node.ins.iter().filter_map(|id| sources[id.0].clone()).collect();
             let types: Vec<TensorType> = node.ins.iter().map(|id| graph.var(*id).ty()).collect();
             let lowered = node.op.lower(&types, &node.ty);
+            if let (Lowered::View(View::Permute(axes)), [id]) = (&lowered, node.ins.as_slice())
+                && uses[id.0] == 1
+                && let Some(product) = values.transposed_product(&ins[0], axes)
+            {
+                sources[i] = Some(product);
+                continue;
+            }
             sources[i] = Some(values.lower(
                 lowered,
                 ins,
@@ -119,6 +128,26 @@ impl Values {
             source(id).into_iter().for_each(|s| values.aim(s, Target::State(leaf)));
         }
         values
+    }
+
+    /// (A·B)ᵀ as Bᵀ·Aᵀ: the kernel writes the transposed product itself, where else a copy would have to. Only for a
+    /// product that nothing else uses.
+    fn transposed_product(&mut self, source: &Source, axes: &[usize]) -> Option<Source> {
+        let rank = axes.len();
+        let swaps = rank >= 2
+            && axes[..rank - 2].iter().enumerate().all(|(i, &a)| i == a)
+            && axes[rank - 1] == rank - 2;
+        let value = &self.all[source.value];
+        let Form::Gemm { a, b } = &value.form else { return None };
+        if !swaps || !source.views.is_empty() {
+            return None;
+        }
+        let (a, b, mut value) = (a.clone(), b.clone(), value.clone());
+        let view = View::Permute(axes.to_vec());
+        value.ty.shape = view.shape(&value.ty.shape);
+        let (a, b) = (self.view(b, view.clone()), self.view(a, view));
+        value.form = Form::Gemm { a, b };
+        Some(self.push(value))
     }
 
     /// Adds `blank` with the form that `lowered` says and gives the way to access it.
@@ -247,6 +276,22 @@ impl Values {
 }
 
 impl Values {
+    /// Which values a target needs.
+    pub fn live(&self) -> Vec<bool> {
+        let mut live = vec![false; self.all.len()];
+        self.targets.iter().for_each(|(id, _)| live[*id] = true);
+        for id in (0..self.all.len()).rev() {
+            if !live[id] {
+                continue;
+            }
+            self.all[id].args().into_iter().for_each(|arg| live[arg.value] = true);
+            if let Form::Pack { parts } = &self.all[id].form {
+                parts.iter().for_each(|(part, _)| live[*part] = true);
+            }
+        }
+        live
+    }
+
     /// True when the value, a map, can be computed where these views show it: what it is made of can be seen through them.
     pub fn expressible(&self, id: Id, views: &[View]) -> bool {
         let Form::Map { expr, args } = &self.all[id].form else { return false };
@@ -282,6 +327,18 @@ fn iotas(expr: &Expr) -> Vec<&[usize]> {
         Expr::Call(_, args) => args.iter().flat_map(iotas).collect(),
         Expr::Input(_) | Expr::Float(_) | Expr::Word(_) => Vec::new(),
     }
+}
+
+/// How often each live node is used by others, by outputs and by updates.
+fn uses(graph: &Graph, live: &[bool]) -> Vec<usize> {
+    let mut uses = vec![0; graph.len()];
+    let nodes = graph.nodes();
+    let by_nodes =
+        nodes.iter().enumerate().filter(|(i, _)| live[*i]).flat_map(|(_, node)| node.ins.iter().copied());
+    let outside =
+        graph.outputs().into_iter().map(|(_, id)| id).chain(graph.updates().into_iter().map(|(_, id)| id));
+    by_nodes.chain(outside).for_each(|id| uses[id.0] += 1);
+    uses
 }
 
 fn live_nodes(graph: &Graph) -> Vec<bool> {

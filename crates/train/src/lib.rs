@@ -1,1 +1,24 @@
-//! Training runs: trainer, metrics, checkpoints and run directories
+//! Training.
+//!
+//! [`Plan`] traces a model with its loss, gradients and optimizer into the programs of a run. [`Trainer`] holds their state
+//! on a device and steps. [`fit`] drives a trainer through epochs with evaluation, early stopping, checkpoints and
+//! callbacks. [`setup`] makes all of it from a recipe.
+
+mod checkpoint;
+mod diagnose;
+mod error;
+mod fit;
+mod plan;
+mod recipe;
+mod select;
+mod trace;
+mod trainer;
+
+pub use checkpoint::{load_parameters, restore, save};
+pub use diagnose::{Culprit, first_bad_operation};
+pub use error::TrainError;
+pub use fit::{Callback, Finished, FitOptions, Stop, fit};
+pub use plan::{Config, Model, Phase, Plan, SplitName, SplitShape, Task};
+pub use recipe::{Setup, setup};
+pub use select::{DeviceChoice, devices, open};
+pub use trainer::{Evaluation, StepRecord, Trainer};

@@ -1,1 +1,31 @@
-//! Train neural networks on any GPU: facade and command line
+//! Train neural networks on any GPU that speaks Vulkan, Metal or DX12, or on the CPU.
+//!
+//! This crate is the façade: it re-exports the engine's crates under short names, and [`prelude`] has what most programs
+//! need. The binary of the same name trains without writing code.
+
+pub use wgrad_cpu as cpu;
+pub use wgrad_data as data;
+pub use wgrad_gpu as gpu;
+pub use wgrad_graph as graph;
+pub use wgrad_nn as nn;
+pub use wgrad_ops as ops;
+pub use wgrad_program as program;
+pub use wgrad_run as run;
+pub use wgrad_train as train;
+
+/// What most programs need.
+pub mod prelude {
+    pub use wgrad_cpu::CpuDevice;
+    pub use wgrad_data::{DataSpec, Dataset, Splits, Targets};
+    pub use wgrad_gpu::GpuDevice;
+    pub use wgrad_graph::{DType, Graph, Shape, States, TensorType, Var, grad, grad_with};
+    pub use wgrad_nn::{
+        Activation, Builder, Context, Dropout, Embedding, Init, LayerNorm, Linear, Mlp, Module, Norm, Optimizer, Residual,
+        ResidualMlp, RmsNorm, Schedule, Sequential,
+    };
+    pub use wgrad_ops::{TensorOps, full, graph, iota, pack};
+    pub use wgrad_program::{Data, Device, HostData, Options, Program, Session, compile};
+    pub use wgrad_train::{
+        Callback, Config, DeviceChoice, FitOptions, Model, Plan, SplitName, Task, TrainError, Trainer, fit, open,
+    };
+}

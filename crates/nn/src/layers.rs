@@ -1,0 +1,201 @@
+//! Layers.
+
+use wgrad_graph::Var;
+use wgrad_ops::TensorOps;
+
+use crate::init::Init;
+use crate::module::{Builder, Context, Mode, Module, Param};
+
+/// `y = x · Wᵀ + b` for x `[…, in]`, W `[out, in]`, b `[out]`: PyTorch's names and layout.
+#[derive(Debug)]
+pub struct Linear {
+    weight: Param,
+    bias: Option<Param>,
+}
+
+impl Linear {
+    /// Declares `weight` and `bias`, with PyTorch's default initialisation ±1/√in.
+    pub fn new(b: &mut Builder, inputs: usize, outputs: usize) -> Self {
+        Self::with_init(b, inputs, outputs, Init::KaimingUniform { gain2: 1.0 / 3.0 })
+    }
+
+    /// Declares `weight` with the given initialisation and a `bias` that starts as PyTorch's does.
+    pub fn with_init(b: &mut Builder, inputs: usize, outputs: usize, init: Init) -> Self {
+        let bias = b.param("bias", [outputs], Init::Uniform(1.0 / (inputs as f32).sqrt()), false);
+        Self { weight: b.param("weight", [outputs, inputs], init, true), bias: Some(bias) }
+    }
+
+    /// Declares `weight` only.
+    pub fn without_bias(b: &mut Builder, inputs: usize, outputs: usize) -> Self {
+        Self {
+            weight: b.param("weight", [outputs, inputs], Init::KaimingUniform { gain2: 1.0 / 3.0 }, true),
+            bias: None,
+        }
+    }
+}
+
+impl Module for Linear {
+    fn forward<'g>(&self, cx: &Context<'_, 'g>, x: Var<'g>) -> Var<'g> {
+        let y = x.matmul(cx.param(self.weight).t());
+        self.bias.map_or(y, |bias| y + cx.param(bias))
+    }
+}
+
+/// Rows of a table `[count, width]` picked by index: u32 `[…]` → f32 `[…, width]`.
+#[derive(Debug)]
+pub struct Embedding {
+    weight: Param,
+}
+
+impl Embedding {
+    /// Declares `weight`, normal with deviation 0.02.
+    pub fn new(b: &mut Builder, count: usize, width: usize) -> Self {
+        Self { weight: b.param("weight", [count, width], Init::Normal(0.02), true) }
+    }
+}
+
+impl Module for Embedding {
+    fn forward<'g>(&self, cx: &Context<'_, 'g>, index: Var<'g>) -> Var<'g> {
+        cx.param(self.weight).gather(index)
+    }
+}
+
+/// Layer normalisation over the last dimension, scaled by `weight` and shifted by `bias` (Ba et al. 2016).
+#[derive(Debug)]
+pub struct LayerNorm {
+    weight: Param,
+    bias: Param,
+    eps: f64,
+}
+
+impl LayerNorm {
+    /// Declares `weight` (1) and `bias` (0); eps is 1e-5.
+    pub fn new(b: &mut Builder, width: usize) -> Self {
+        let weight = b.param("weight", [width], Init::Constant(1.0), false);
+        Self { weight, bias: b.param("bias", [width], Init::Constant(0.0), false), eps: 1e-5 }
+    }
+}
+
+impl Module for LayerNorm {
+    fn forward<'g>(&self, cx: &Context<'_, 'g>, x: Var<'g>) -> Var<'g> {
+        x.layer_norm(self.eps) * cx.param(self.weight) + cx.param(self.bias)
+    }
+}
+
+/// Root-mean-square normalisation over the last dimension, scaled by `weight` (Zhang and Sennrich 2019).
+#[derive(Debug)]
+pub struct RmsNorm {
+    weight: Param,
+    eps: f64,
+}
+
+impl RmsNorm {
+    /// Declares `weight` (1); eps is 1e-5.
+    pub fn new(b: &mut Builder, width: usize) -> Self {
+        Self { weight: b.param("weight", [width], Init::Constant(1.0), false), eps: 1e-5 }
+    }
+}
+
+impl Module for RmsNorm {
+    fn forward<'g>(&self, cx: &Context<'_, 'g>, x: Var<'g>) -> Var<'g> {
+        x.rms_norm(self.eps) * cx.param(self.weight)
+    }
+}
+
+/// Zeroes each element with probability `p` while training and scales the others by 1/(1−p) (Srivastava et al. 2014).
+#[derive(Debug, Clone, Copy)]
+pub struct Dropout {
+    /// Probability of dropping.
+    pub p: f64,
+}
+
+impl Module for Dropout {
+    fn forward<'g>(&self, cx: &Context<'_, 'g>, x: Var<'g>) -> Var<'g> {
+        match (cx.mode(), cx.rng()) {
+            (Mode::Train, Some(rng)) if self.p > 0.0 => x.dropout(self.p, rng),
+            _ => x,
+        }
+    }
+}
+
+/// An activation function by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Activation {
+    Relu,
+    LeakyRelu,
+    Gelu,
+    Silu,
+    Tanh,
+    Sigmoid,
+    Softplus,
+    Identity,
+}
+
+impl Activation {
+    /// Initial weights for a layer before it.
+    pub fn init(self) -> Init {
+        match self {
+            Activation::Tanh | Activation::Sigmoid | Activation::Softplus | Activation::Identity => {
+                Init::XavierUniform
+            }
+            _ => Init::KaimingNormal,
+        }
+    }
+}
+
+impl Module for Activation {
+    fn forward<'g>(&self, _: &Context<'_, 'g>, x: Var<'g>) -> Var<'g> {
+        match self {
+            Activation::Relu => x.relu(),
+            Activation::LeakyRelu => x.leaky_relu(0.01),
+            Activation::Gelu => x.gelu(),
+            Activation::Silu => x.silu(),
+            Activation::Tanh => x.tanh(),
+            Activation::Sigmoid => x.sigmoid(),
+            Activation::Softplus => x.softplus(),
+            Activation::Identity => x,
+        }
+    }
+}
+
+/// Layers one after the other, named by number.
+#[derive(Default)]
+pub struct Sequential {
+    layers: Vec<Box<dyn Module>>,
+}
+
+impl Sequential {
+    /// No layers: the identity.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the layer that `make` makes, under its number.
+    pub fn push<M: Module + 'static>(
+        mut self,
+        b: &mut Builder,
+        make: impl FnOnce(&mut Builder) -> M,
+    ) -> Self {
+        let layer = b.scope(self.layers.len().to_string(), make);
+        self.layers.push(Box::new(layer));
+        self
+    }
+}
+
+impl Module for Sequential {
+    fn forward<'g>(&self, cx: &Context<'_, 'g>, x: Var<'g>) -> Var<'g> {
+        let steps = self.layers.iter().enumerate();
+        steps.fold(x, |x, (i, layer)| cx.graph().scope(&i.to_string(), || layer.forward(cx, x)))
+    }
+}
+
+/// `x + f(x)` (He et al. 2016).
+#[derive(Debug)]
+pub struct Residual<M>(pub M);
+
+impl<M: Module> Module for Residual<M> {
+    fn forward<'g>(&self, cx: &Context<'_, 'g>, x: Var<'g>) -> Var<'g> {
+        x + self.0.forward(cx, x)
+    }
+}

@@ -1,0 +1,138 @@
+//! Optimizers, written with the operations of the graph over the flat parameters: fusion makes each one kernel.
+
+use wgrad_graph::{ALIGN, DType, Graph, GroupId, States, Var};
+use wgrad_ops::{TensorOps, full, iota};
+
+use crate::module::Params;
+
+/// Columns of the grid that the flat parameters are seen as: the elements of one alignment unit. A row index then stays
+/// exact in f32 up to 2³⁰ parameters.
+const COLUMNS: usize = ALIGN / 4;
+
+/// An update rule. With gradient g, parameter θ, learning rate η:
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Optimizer {
+    /// `v ← μ·v + g + λ·θ`; `θ ← θ − η·v`, or with Nesterov's momentum `θ ← θ − η·(g + λ·θ + μ·v)`. PyTorch's form.
+    Sgd {
+        /// μ; 0 keeps no state.
+        momentum: f64,
+        /// Look ahead by one momentum step.
+        nesterov: bool,
+        /// λ, an L2 penalty.
+        weight_decay: f64,
+    },
+    /// Adam (Kingma and Ba 2015) with bias correction. Decay is added to the gradient, or decoupled: AdamW (Loshchilov and
+    /// Hutter 2019), `θ ← θ − η·λ·θ − η·m̂/(√v̂ + ε)`.
+    Adam {
+        /// β₁ and β₂.
+        betas: [f64; 2],
+        /// ε.
+        eps: f64,
+        /// λ.
+        weight_decay: f64,
+        /// AdamW.
+        decoupled: bool,
+    },
+}
+
+/// The state groups of an optimizer.
+#[derive(Debug, Clone)]
+pub struct OptimState {
+    /// First moment or momentum, then second moment; none for plain SGD.
+    pub moments: Vec<GroupId>,
+}
+
+impl Optimizer {
+    /// Declares the moments.
+    pub fn declare(&self, states: &mut States, params: &Params) -> OptimState {
+        let names: &[&str] = match self {
+            Optimizer::Sgd { momentum, .. } if *momentum == 0.0 => &[],
+            Optimizer::Sgd { .. } => &["momentum"],
+            Optimizer::Adam { .. } => &["first_moment", "second_moment"],
+        };
+        OptimState { moments: names.iter().map(|name| states.group_like(*name, params.group())).collect() }
+    }
+
+    /// Number of values of [`Optimizer::hyper`].
+    pub const HYPER: usize = 3;
+
+    /// What changes from step to step, for the `hyper` input f32[3]: η and the two bias corrections 1/(1−βᵗ), t from 1.
+    pub fn hyper(&self, rate: f64, t: u64) -> [f32; Self::HYPER] {
+        let correction = |beta: f64| 1.0 / (1.0 - beta.powf(t as f64));
+        match self {
+            Optimizer::Sgd { .. } => [rate as f32, 1.0, 1.0],
+            Optimizer::Adam { betas, .. } => {
+                [rate as f32, correction(betas[0]) as f32, correction(betas[1]) as f32]
+            }
+        }
+    }
+
+    /// Records the update of the parameters by the flat gradient, and gives the new parameters, flat.
+    pub fn update<'g>(
+        &self,
+        graph: &'g Graph,
+        state: &OptimState,
+        params: &Params,
+        grads: Var<'g>,
+        hyper: Var<'g>,
+    ) -> Var<'g> {
+        let elements = graph.states().get(params.group()).len();
+        let grid = [elements / COLUMNS, COLUMNS];
+        let flat = |id: GroupId| graph.group(id).reshape(grid);
+        let set = |id: GroupId, value: Var<'g>| graph.update_group(id, value.reshape([elements]));
+        let hyper = |i: usize| hyper.slice(0, i..i + 1).reshape([1, 1]);
+        let (theta, rate) = (flat(params.group()), hyper(0));
+        let mut g = grads.reshape(grid);
+        let new = match *self {
+            Optimizer::Sgd { momentum, nesterov, weight_decay } => {
+                g = decayed(graph, params, grid, weight_decay).map_or(g, |decay| g + theta * decay);
+                let direction = match state.moments.as_slice() {
+                    [id] => {
+                        let v = flat(*id) * momentum + g;
+                        set(*id, v);
+                        if nesterov { g + v * momentum } else { v }
+                    }
+                    _ => g,
+                };
+                theta - direction * rate
+            }
+            Optimizer::Adam { betas, eps, weight_decay, decoupled } => {
+                let decay = decayed(graph, params, grid, weight_decay);
+                if let (Some(decay), false) = (decay, decoupled) {
+                    g = g + theta * decay;
+                }
+                let [first, second] = [0, 1].map(|i| state.moments[i]);
+                let m = flat(first) * betas[0] + g * (1.0 - betas[0]);
+                let v = flat(second) * betas[1] + g * g * (1.0 - betas[1]);
+                set(first, m);
+                set(second, v);
+                let step = m * hyper(1) / ((v * hyper(2)).sqrt() + eps);
+                match decay {
+                    Some(decay) if decoupled => theta - (step + theta * decay) * rate,
+                    _ => theta - step * rate,
+                }
+            }
+        };
+        set(params.group(), new);
+        new.reshape([elements])
+    }
+}
+
+/// λ where decay applies and 0 elsewhere, over the grid; `None` for λ = 0.
+fn decayed<'g>(graph: &'g Graph, params: &Params, grid: [usize; 2], weight_decay: f64) -> Option<Var<'g>> {
+    let rows = (params.decayed() / COLUMNS) as f64;
+    (weight_decay != 0.0).then(|| {
+        let row = iota(graph, grid, 0).cast(DType::F32);
+        row.lt(full(graph, [1, 1], rows)) * weight_decay
+    })
+}
+
+impl Optimizer {
+    /// Scales the flat gradient so that its Euclidean norm is at most `max`; gives it and the norm before.
+    pub fn clip<'g>(grads: Var<'g>, max: f64) -> (Var<'g>, Var<'g>) {
+        let norm = grads.square().sum_all().sqrt();
+        let graph = grads.graph();
+        let scale = (full(graph, [], max) / (norm + 1e-6)).minimum(full(graph, [], 1.0));
+        (grads * scale, norm)
+    }
+}

@@ -1,0 +1,110 @@
+//! Roots, powers, exponentials, logarithms and trigonometric functions.
+//!
+//! Tolerances allow for what WGSL promises of its built-in functions, not only for what good drivers do.
+
+use std::f64::consts::PI;
+
+use wgrad_graph::{DType, Var};
+
+use super::{ANY, POSITIVE, Special, Values, rows};
+use crate::constant::full;
+use crate::pointwise::pointwise;
+use crate::tensor::TensorOps;
+
+/// xᵖ for a constant p, by the cheapest means; without a pole at 0 in the gradients of whole powers.
+#[track_caller]
+pub(crate) fn powf(x: Var<'_>, p: f64) -> Var<'_> {
+    match p {
+        _ if x.ty().dtype != DType::F32 => pointwise(&POWF, &[x], &[p]),
+        0.0 => full(x.graph(), x.shape(), 1.0),
+        1.0 => x,
+        2.0 => x.square(),
+        0.5 => x.sqrt(),
+        -0.5 => x.rsqrt(),
+        -1.0 => x.recip(),
+        _ => pointwise(&POWF, &[x], &[p]),
+    }
+}
+
+rows! {
+    /// √x; NaN below 0.
+    SQRT = "sqrt" (x in POSITIVE) {
+        wgsl: "sqrt({0})",
+        flops: 1,
+        rust: x.sqrt(),
+        grad: of (out, ct => ct * 0.5 / out),
+        tolerance: 1e-6,
+    }
+
+    /// 1 / √x; NaN below 0.
+    RSQRT = "rsqrt" (x in POSITIVE) {
+        wgsl: "inverseSqrt({0})",
+        flops: 1,
+        rust: 1.0 / x.sqrt(),
+        grad: of (out, ct => ct * (out * out.square() * -0.5)),
+        tolerance: 2e-6,
+    }
+
+    /// xʸ. For x below 0 it is NaN unless y is whole. The gradient of y is 0 where x is not above 0.
+    POW = "pow" (x in POSITIVE, y in ANY) {
+        wgsl: "guarded_pow({0}, {1})" with POW,
+        flops: 3,
+        rust: x.powf(y),
+        grad: of (out, ct => ct * y * x.pow(y - 1.0), ct * out * x.gt(x * 0.0).select(x, x * 0.0 + 1.0).ln()),
+        tolerance: 1e-5,
+    }
+
+    /// xᵖ for a constant p. For x below 0 it is NaN unless p is whole.
+    POWF = "powf" (x in POSITIVE; p = 2.5) {
+        wgsl: "guarded_pow({0}, {1})" with POW,
+        flops: 3,
+        rust: x.powf(p),
+        grad: of (out, ct => ct * (x.powf(p - 1.0) * p)),
+        tolerance: 1e-5,
+    }
+
+    /// eˣ. Infinite above 88.7, zero below −103.3.
+    EXP = "exp" (x in Values::Uniform(-4.0, 2.0)) {
+        wgsl: "guarded_exp({0})" with EXP,
+        flops: 1,
+        rust: x.exp(),
+        grad: of (out, ct => ct * out),
+        tolerance: 4e-6,
+    }
+
+    /// Natural logarithm of x; −∞ at 0, NaN below.
+    LN = "ln" (x in POSITIVE) {
+        wgsl: "log({0})",
+        flops: 1,
+        rust: x.ln(),
+        grad: of (out, ct => ct / x),
+        tolerance: 2e-6,
+    }
+
+    /// Sine of x in radians. WGSL promises 2⁻¹¹ between −π and π and nothing beyond.
+    SIN = "sin" (x in Values::Uniform(-PI, PI)) {
+        wgsl: "sin({0})",
+        flops: 1,
+        rust: x.sin(),
+        grad: of (out, ct => ct * x.cos()),
+        tolerance: 5e-4,
+    }
+
+    /// Cosine of x in radians. WGSL promises 2⁻¹¹ between −π and π and nothing beyond.
+    COS = "cos" (x in Values::Uniform(-PI, PI)) {
+        wgsl: "cos({0})",
+        flops: 1,
+        rust: x.cos(),
+        grad: of (out, ct => -(ct * x.sin())),
+        tolerance: 5e-4,
+    }
+
+    /// Error function, 2/√π ∫₀ˣ exp(−t²) dt.
+    ERF = "erf" (x in Values::Uniform(-3.0, 3.0)) {
+        wgsl: "erf({0})" with ERF,
+        flops: 8,
+        rust: x.error_function(),
+        grad: of (out, ct => ct * ((-x.square()).exp() * (2.0 / PI.sqrt()))),
+        tolerance: 2e-6,
+    }
+}

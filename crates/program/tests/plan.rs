@@ -1,0 +1,142 @@
+//! What the planner makes of whole training steps: few kernels, little memory, right order. No device is needed.
+
+use wgrad_graph::{ALIGN, DType, EntryId, States, TensorType, grad};
+use wgrad_nn::{Activation, Builder, Context, Mlp, Module, Norm, Optimizer};
+use wgrad_ops::{TensorOps, full, graph, pack};
+use wgrad_program::{Access, Buffer, Kernel, Options, Program, compile};
+
+/// The training step of 64-128-128-10 with AdamW, data on the device.
+fn mlp_step(options: Options) -> Program {
+    let mut states = States::new();
+    let mut builder = Builder::new();
+    let model = Mlp::new(&mut builder, 64, &[128, 128], 10, Activation::Relu, Norm::None, 0.0);
+    let params = builder.finish(&mut states);
+    let optimizer = Optimizer::Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01, decoupled: true };
+    let moments = optimizer.declare(&mut states, &params);
+    let features = states.group("features", DType::F32);
+    let features = states.entry(features, "features", [1437, 64]);
+    let labels = states.group("labels", DType::U32);
+    let labels = states.entry(labels, "labels", [1437]);
+
+    let graph = graph(states);
+    let indices = graph.input("indices", TensorType::u32([64]));
+    let hyper = graph.input("hyper", TensorType::f32([Optimizer::HYPER]));
+    let cx = Context::new(&graph, &params);
+    let logits = model.forward(&cx, graph.entry(features).gather(indices));
+    let y = graph.entry(labels).gather(indices);
+    let loss = logits.cross_entropy(y).mean_all();
+    graph.output("loss", loss);
+    graph.output("accuracy", logits.argmax(1).eq(y).mean_all());
+    let (vars, offsets): (Vec<_>, Vec<_>) = cx.all_params().into_iter().unzip();
+    let grads = pack(&graph, &grad(loss, &vars).unwrap(), &offsets, graph.states().get(params.group()).len());
+    optimizer.update(&graph, &moments, &params, grads, hyper);
+    compile(&graph, options).unwrap()
+}
+
+fn names(program: &Program) -> String {
+    program.dispatches.iter().map(|d| format!("{}\n", d.name)).collect()
+}
+
+#[test]
+fn a_training_step_of_the_digits_mlp_is_at_most_twenty_dispatches() {
+    let program = mlp_step(Options::default());
+    assert!(program.dispatches.len() <= 20, "{}", names(&program));
+    let products = program.dispatches.iter().filter(|d| matches!(d.kernel, Kernel::Gemm(_))).count();
+    assert_eq!(
+        products,
+        8,
+        "three layers forward, three weight gradients, two input gradients\n{}",
+        names(&program)
+    );
+}
+
+#[test]
+fn the_optimizer_is_one_dispatch_in_place() {
+    let program = mlp_step(Options::default());
+    let updates: Vec<_> = program
+        .dispatches
+        .iter()
+        .filter(|d| {
+            d.operands.iter().any(|o| matches!(o.tensor.buffer, Buffer::State(_)) && o.access != Access::Read)
+        })
+        .collect();
+    assert_eq!(updates.len(), 1, "{}", names(&program));
+    let in_place = updates[0].operands.iter().filter(|o| o.access == Access::ReadWrite).count();
+    assert_eq!(in_place, 3, "parameters and both moments: {:?}", updates[0].operands);
+}
+
+#[test]
+fn no_dispatch_reads_and_writes_one_slab_and_every_operand_is_aligned() {
+    for fuse in [true, false] {
+        let program = mlp_step(Options { fuse, ..Options::default() });
+        for dispatch in &program.dispatches {
+            let slabs = |access: Access| {
+                let of = dispatch.operands.iter().filter(move |o| o.access == access);
+                of.filter_map(|o| if let Buffer::Slab(i) = o.tensor.buffer { Some(i) } else { None })
+            };
+            assert!(slabs(Access::Write).all(|w| slabs(Access::Read).all(|r| r != w)), "{}", dispatch.name);
+            assert!(
+                dispatch.operands.iter().all(|o| o.tensor.offset.is_multiple_of(ALIGN)),
+                "{}",
+                dispatch.name
+            );
+            assert!(dispatch.operands.len() <= 8);
+            for operand in &dispatch.operands {
+                let end = operand.tensor.offset + operand.tensor.bytes();
+                assert!(end <= program.buffer_bytes(operand.tensor.buffer), "{}: {operand:?}", dispatch.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn without_fusion_every_operation_is_a_kernel() {
+    let (fused, plain) =
+        (mlp_step(Options::default()), mlp_step(Options { fuse: false, ..Options::default() }));
+    assert!(plain.dispatches.len() > 2 * fused.dispatches.len());
+    assert!(plain.slabs.iter().sum::<usize>() >= fused.slabs.iter().sum::<usize>());
+    let products = |p: &Program| -> u64 {
+        p.dispatches.iter().filter(|d| matches!(d.kernel, Kernel::Gemm(_))).count() as u64
+    };
+    assert_eq!(products(&fused), products(&plain));
+}
+
+/// The new value of `a` is written where `b`'s new value still needs the old `a`: one of them has to wait.
+#[test]
+fn states_that_swap_go_through_a_copy() {
+    let mut states = States::new();
+    let group = states.group("state", DType::F32);
+    let a = states.entry(group, "a", [300]);
+    let b = states.entry(group, "b", [300]);
+    let graph = graph(states);
+    let (x, y) = (graph.entry(a), graph.entry(b));
+    graph.update_entry(a, y.sin());
+    graph.update_entry(b, x.cos());
+    let program = compile(&graph, Options::default()).unwrap();
+    let mut overwritten: Vec<usize> = Vec::new();
+    for dispatch in &program.dispatches {
+        for operand in &dispatch.operands {
+            let Buffer::State(_) = operand.tensor.buffer else { continue };
+            if operand.access != Access::Write {
+                assert!(!overwritten.contains(&operand.tensor.offset), "{} reads a new value", dispatch.name);
+            }
+        }
+        let states = dispatch.operands.iter().filter(|o| matches!(o.tensor.buffer, Buffer::State(_)));
+        overwritten.extend(states.filter(|o| o.access != Access::Read).map(|o| o.tensor.offset));
+    }
+    assert_eq!(overwritten.len(), 2);
+    let _ = EntryId { ..a };
+}
+
+#[test]
+fn a_mistake_in_the_graph_names_operation_shapes_rule_and_place() {
+    let graph = graph(States::new());
+    let x = graph.input("x", TensorType::f32([32, 64]));
+    let y = graph.input("y", TensorType::f32([128, 10]));
+    let product = graph.scope("head", || x.matmul(y));
+    graph.output("z", product.relu() + full(&graph, [3], 1.0));
+    let error = compile(&graph, Options::default()).unwrap_err().to_string();
+    for part in ["matmul", "f32[32, 64]", "f32[128, 10]", "64", "128", "tests/plan.rs", "head"] {
+        assert!(error.contains(part), "{part} is missing in: {error}");
+    }
+}

@@ -1,0 +1,100 @@
+//! The UTC calendar date of a moment, enough to name a directory. No time zones, no leap seconds, no parsing.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A moment in UTC by the Gregorian calendar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Utc {
+    pub year: u64,
+    pub month: u64,
+    pub day: u64,
+    pub hour: u64,
+    pub minute: u64,
+    pub second: u64,
+}
+
+impl Utc {
+    /// The moment `time`; a clock set before 1970 reads as 1970-01-01.
+    pub fn at(time: SystemTime) -> Self {
+        let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let (year, month, day) = civil_from_days(seconds / 86_400);
+        let second = seconds % 86_400;
+        Self { year, month, day, hour: second / 3600, minute: second / 60 % 60, second: second % 60 }
+    }
+
+    /// `20260102-030405`, for a directory's name.
+    pub fn compact(self) -> String {
+        let Self { year, month, day, hour, minute, second } = self;
+        format!("{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}")
+    }
+
+    /// `2026-01-02T03:04:05Z`, RFC 3339.
+    pub fn rfc3339(self) -> String {
+        let Self { year, month, day, hour, minute, second } = self;
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    }
+}
+
+/// Year, month and day of a day counted from 1970-01-01.
+///
+/// Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`, for days not before 1970: years
+/// begin in March, so that the leap day comes last, and an era is the 400 years after which the calendar repeats.
+fn civil_from_days(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn text(seconds: u64) -> String {
+        Utc::at(UNIX_EPOCH + Duration::from_secs(seconds)).rfc3339()
+    }
+
+    /// Expected values from `date -u -d @SECONDS`.
+    #[test]
+    fn known_moments() {
+        assert_eq!(text(0), "1970-01-01T00:00:00Z");
+        assert_eq!(text(951_782_399), "2000-02-28T23:59:59Z");
+        assert_eq!(text(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(text(951_868_800), "2000-03-01T00:00:00Z");
+        assert_eq!(text(1_767_322_999), "2026-01-02T03:03:19Z");
+        assert_eq!(text(4_107_542_399), "2100-02-28T23:59:59Z");
+        assert_eq!(text(4_107_542_400), "2100-03-01T00:00:00Z");
+        assert_eq!(Utc::at(UNIX_EPOCH + Duration::from_secs(1_767_322_999)).compact(), "20260102-030319");
+    }
+
+    /// Every day of four centuries follows the one before it, by the rule a calendar states.
+    #[test]
+    fn every_day_follows_the_last() {
+        let mut expected = (1970, 1, 1);
+        for day in 0..146_097 {
+            assert_eq!(civil_from_days(day), expected, "day {day}");
+            let (year, month, date) = expected;
+            let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+            let length = match month {
+                2 => 28 + u64::from(leap),
+                4 | 6 | 9 | 11 => 30,
+                _ => 31,
+            };
+            expected = match (month, date) {
+                (12, 31) => (year + 1, 1, 1),
+                (_, last) if last == length => (year, month + 1, 1),
+                _ => (year, month, date + 1),
+            };
+        }
+    }
+
+    #[test]
+    fn a_clock_before_1970_is_not_an_error() {
+        assert_eq!(Utc::at(UNIX_EPOCH - Duration::from_secs(5)).rfc3339(), "1970-01-01T00:00:00Z");
+    }
+}

@@ -1,0 +1,32 @@
+//! Everything a training run reads and leaves on disk: recipes, metrics, event files, checkpoints and the report.
+//!
+//! Nothing here trains, and nothing knows a graph or a device: tensors arrive as named slices of numbers. So all of it
+//! is tested without a model.
+//!
+//! A run directory:
+//!
+//! ```text
+//! runs/digits-20260102-030405/
+//!   recipe.toml                  the recipe, fully resolved
+//!   metrics.jsonl                one JSON object a logged step
+//!   events.out.tfevents.…        the same for TensorBoard
+//!   checkpoints/step-000660/     model.safetensors and state.json
+//!   report.html                  charts and final figures
+//!   done.json                    there once the run has finished
+//! ```
+
+mod civil;
+mod files;
+
+pub mod checkpoint;
+pub mod metrics;
+pub mod recipe;
+pub mod report;
+pub mod rundir;
+pub mod tensorboard;
+
+pub use checkpoint::{Checkpoint, CheckpointError, CheckpointState, Tensor};
+pub use metrics::{MetricsError, MetricsWriter, Row};
+pub use recipe::{Recipe, RecipeError};
+pub use rundir::{Run, RunDir, RunDirError};
+pub use tensorboard::{EventError, EventWriter};

@@ -1,0 +1,41 @@
+//! The recipes that come with the binary, and how a name or a path finds its recipe.
+
+use super::error::{Hint, RecipeError};
+use super::{Recipe, parse};
+use std::fs;
+use std::path::Path;
+
+const BUILTIN: &[(&str, &str)] = &[
+    ("digits", include_str!("../../recipes/digits.toml")),
+    ("digits-mlp", include_str!("../../recipes/digits-mlp.toml")),
+    ("fashion-mlp", include_str!("../../recipes/fashion-mlp.toml")),
+];
+
+/// The names of the built-in recipes.
+pub fn builtin_names() -> impl ExactSizeIterator<Item = &'static str> {
+    BUILTIN.iter().map(|(name, _)| *name)
+}
+
+/// The TOML text of a built-in recipe, with its comments.
+pub fn builtin(name: &str) -> Option<&'static str> {
+    BUILTIN.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+}
+
+/// The recipe of a built-in name, or of a path that ends in `.toml`.
+///
+/// # Errors
+/// [`RecipeError::UnknownRecipe`] for any other name, [`RecipeError::Read`] for a file that cannot be read, and what
+/// [`Recipe::parse`] says of its text.
+pub fn load(name_or_path: &str) -> Result<Recipe, RecipeError> {
+    if let Some(text) = builtin(name_or_path) {
+        return parse::parse(text, &format!("built-in recipe `{name_or_path}`"));
+    }
+    let path = Path::new(name_or_path);
+    if path.extension().is_none_or(|extension| extension != "toml") {
+        let hint = Hint::new(name_or_path, builtin_names());
+        return Err(RecipeError::UnknownRecipe { name: name_or_path.to_owned(), hint });
+    }
+    let text =
+        fs::read_to_string(path).map_err(|source| RecipeError::Read { path: path.to_owned(), source })?;
+    parse::parse(&text, name_or_path)
+}

@@ -1,0 +1,162 @@
+//! The range of every value. Types and key names have been checked before; what data and device allow is checked later.
+
+use super::{CsvData, Data, Model, Optimizer, Recipe, Schedule, Train};
+use std::fmt::Display;
+
+/// A value out of range.
+#[derive(Debug)]
+pub(super) struct Problem {
+    pub key: String,
+    pub message: String,
+}
+
+// Far above what trains, and low enough that products of two stay far from overflowing an index.
+const MAX_BATCH: usize = 1 << 24;
+const MAX_WIDTH: usize = 1 << 20;
+const MAX_LAYERS: usize = 10_000;
+/// TOML's integers end here.
+const MAX_SEED: u64 = i64::MAX as u64;
+
+/// The first value that is out of range.
+pub(super) fn check(recipe: &Recipe) -> Result<(), Problem> {
+    let name = &recipe.name;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let good = !name.is_empty() && name.len() <= 100 && !name.starts_with('.') && name.chars().all(plain);
+    holds("name", name, good, "must be 1 to 100 letters, digits, `-`, `_` or `.`, and not begin with `.`")?;
+    if let Data::Csv(csv) = &recipe.data {
+        check_csv(csv)?;
+    }
+    check_model(&recipe.model)?;
+    check_optimizer(&recipe.optimizer)?;
+    check_schedule(&recipe.schedule, recipe.optimizer.lr())?;
+    check_train(&recipe.train)
+}
+
+fn check_csv(csv: &CsvData) -> Result<(), Problem> {
+    let CsvData { path, delimiter, test_fraction, split_seed, .. } = csv;
+    holds("data.path", path.display(), !path.as_os_str().is_empty(), "must not be empty")?;
+    let separates =
+        delimiter.is_ascii() && !delimiter.is_ascii_alphanumeric() && !"\"\r\n.-+".contains(*delimiter);
+    holds(
+        "data.delimiter",
+        format!("{delimiter:?}"),
+        separates,
+        "must be an ASCII character that is in no number",
+    )?;
+    holds("data.test_fraction", test_fraction, open_unit(*test_fraction), "must lie between 0 and 1")?;
+    holds("data.split_seed", split_seed, *split_seed <= MAX_SEED, "must be at most 2^63 - 1")
+}
+
+fn check_model(model: &Model) -> Result<(), Problem> {
+    let width_rule = format!("must be 1 to {MAX_WIDTH}");
+    let layers_rule = |what: &str| format!("must be {what} {MAX_LAYERS}");
+    let dropout = match model {
+        Model::Mlp(mlp) => {
+            let layers = mlp.hidden.len();
+            holds("model.hidden", format!("{layers} layers"), layers <= MAX_LAYERS, &layers_rule("at most"))?;
+            for width in &mlp.hidden {
+                holds("model.hidden", width, (1..=MAX_WIDTH).contains(width), &width_rule)?;
+            }
+            mlp.dropout
+        }
+        Model::ResidualMlp(mlp) => {
+            holds("model.width", mlp.width, (1..=MAX_WIDTH).contains(&mlp.width), &width_rule)?;
+            holds("model.depth", mlp.depth, (1..=MAX_LAYERS).contains(&mlp.depth), &layers_rule("1 to"))?;
+            mlp.dropout
+        }
+    };
+    holds("model.dropout", dropout, half_open_unit(dropout), "must be at least 0 and less than 1")
+}
+
+fn check_optimizer(optimizer: &Optimizer) -> Result<(), Problem> {
+    positive("optimizer.lr", optimizer.lr())?;
+    not_negative("optimizer.weight_decay", optimizer.weight_decay())?;
+    if let Some(norm) = optimizer.clip_norm() {
+        positive("optimizer.clip_norm", norm)?;
+    }
+    let (betas, eps) = match optimizer {
+        Optimizer::Sgd(sgd) => {
+            let (momentum, nesterov) = (sgd.momentum, sgd.nesterov);
+            holds(
+                "optimizer.momentum",
+                momentum,
+                half_open_unit(momentum),
+                "must be at least 0 and less than 1",
+            )?;
+            let useful = !nesterov || momentum > 0.0;
+            return holds("optimizer.nesterov", nesterov, useful, "needs a momentum over 0");
+        }
+        Optimizer::Adam(adam) => (adam.betas, adam.eps),
+        Optimizer::AdamW(adamw) => (adamw.betas, adamw.eps),
+    };
+    for beta in betas {
+        holds("optimizer.betas", beta, half_open_unit(beta), "must be at least 0 and less than 1")?;
+    }
+    positive("optimizer.eps", eps)
+}
+
+fn check_schedule(schedule: &Schedule, lr: f64) -> Result<(), Problem> {
+    match schedule {
+        Schedule::Constant(_) => Ok(()),
+        Schedule::Step(step) => {
+            let gamma = step.gamma;
+            holds("schedule.step_every", step.step_every, step.step_every >= 1, "must be at least 1")?;
+            holds("schedule.gamma", gamma, gamma > 0.0 && gamma <= 1.0, "must be more than 0 and at most 1")
+        }
+        Schedule::Cosine(cosine) => check_min_lr(cosine.min_lr, lr),
+        Schedule::OneCycle(cycle) => check_min_lr(cycle.min_lr, lr),
+    }
+}
+
+fn check_min_lr(min_lr: f64, lr: f64) -> Result<(), Problem> {
+    let rule = format!("must be at least 0 and at most `optimizer.lr`, {lr}");
+    holds("schedule.min_lr", min_lr, (0.0..=lr).contains(&min_lr), &rule)
+}
+
+fn check_train(train: &Train) -> Result<(), Problem> {
+    let counts = [
+        ("train.epochs", train.epochs),
+        ("train.steps", train.steps.unwrap_or(1)),
+        ("train.log_every", train.log_every),
+        ("train.eval_every_epochs", train.eval_every_epochs),
+        ("train.accumulate", train.accumulate),
+        ("train.patience", train.patience.unwrap_or(1)),
+        ("train.keep_checkpoints", train.keep_checkpoints as u64),
+    ];
+    for (key, count) in counts {
+        holds(key, count, (1..=u64::from(u32::MAX)).contains(&count), "must be 1 to 4294967295")?;
+    }
+    for (key, batch) in [("train.batch", train.batch), ("train.eval_batch", train.eval_batch)] {
+        holds(key, batch, (1..=MAX_BATCH).contains(&batch), &format!("must be 1 to {MAX_BATCH}"))?;
+    }
+    holds("train.seed", train.seed, train.seed <= MAX_SEED, "must be at most 2^63 - 1")?;
+    if let Some(ema) = train.ema {
+        holds("train.ema", ema, open_unit(ema), "must lie between 0 and 1")?;
+    }
+    let smoothing = train.label_smoothing;
+    holds("train.label_smoothing", smoothing, half_open_unit(smoothing), "must be at least 0 and less than 1")
+}
+
+fn open_unit(value: f64) -> bool {
+    value > 0.0 && value < 1.0
+}
+
+fn half_open_unit(value: f64) -> bool {
+    (0.0..1.0).contains(&value)
+}
+
+fn positive(key: &str, value: f64) -> Result<(), Problem> {
+    holds(key, value, value.is_finite() && value > 0.0, "must be a finite number over 0")
+}
+
+fn not_negative(key: &str, value: f64) -> Result<(), Problem> {
+    holds(key, value, value.is_finite() && value >= 0.0, "must be a finite number, 0 or more")
+}
+
+fn holds(key: &str, value: impl Display, good: bool, rule: &str) -> Result<(), Problem> {
+    if good {
+        Ok(())
+    } else {
+        Err(Problem { key: key.to_owned(), message: format!("{rule}, found {value}") })
+    }
+}

@@ -1,0 +1,147 @@
+//! `report.html`: a run on one page that needs nothing but itself, light or dark as the reader's system is. No scripts.
+
+mod chart;
+
+use crate::metrics::Row;
+use crate::recipe::{Recipe, RecipeError};
+use chart::Series;
+use std::collections::BTreeSet;
+use std::fmt::{self, Display, Write};
+use toml::Value;
+
+const STYLE: &str = include_str!("style.css");
+
+/// The page of a run: final figures, a chart for each metric over the steps, the recipe.
+///
+/// # Errors
+/// [`RecipeError::Encode`] if the recipe cannot be written as TOML.
+pub fn html(recipe: &Recipe, rows: &[Row]) -> Result<String, RecipeError> {
+    let table = toml::Table::try_from(recipe).map_err(|error| RecipeError::Encode(error.to_string()))?;
+    let mut page = String::new();
+    // Writing to a string cannot fail.
+    let _ = write_page(&mut page, recipe, &table, rows);
+    Ok(page)
+}
+
+fn write_page(page: &mut String, recipe: &Recipe, table: &toml::Table, rows: &[Row]) -> fmt::Result {
+    let (name, description) = (Escaped(&recipe.name), Escaped(&recipe.description));
+    write!(
+        page,
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{name} · wgrad</title>\n<style>\n{STYLE}</style>\n\
+         </head>\n<body>\n<main>\n<header>\n<h1>{name}</h1>\n<p>{description}</p>\n</header>\n"
+    )?;
+    if rows.is_empty() {
+        page.push_str("<p>Nothing has been measured yet.</p>\n");
+    } else {
+        write_figures(page, rows)?;
+        page.push_str("<section class=\"charts\">\n");
+        for metric in metrics(rows) {
+            let title = Escaped(&metric).to_string();
+            write!(page, "<figure>\n<figcaption>{title}</figcaption>\n")?;
+            chart::write(page, &title, &series(rows, &metric))?;
+            page.push_str("</figure>\n");
+        }
+        page.push_str("</section>\n");
+    }
+    write_recipe(page, table)?;
+    page.push_str("</main>\n</body>\n</html>\n");
+    Ok(())
+}
+
+/// What there are charts of: what people look for first, then the rest by name.
+fn metrics(rows: &[Row]) -> Vec<String> {
+    let further: BTreeSet<&str> =
+        rows.iter().flat_map(|row| row.metrics.keys().map(String::as_str)).collect();
+    let accuracy = further.get("accuracy").copied();
+    let rest = further.iter().copied().filter(|name| *name != "accuracy");
+    ["loss"].into_iter().chain(accuracy).chain(rest).chain(["lr"]).map(str::to_owned).collect()
+}
+
+/// The splits, `train` and `test` first.
+fn splits(rows: &[Row]) -> Vec<&str> {
+    let mut splits: Vec<&str> = rows.iter().map(|row| row.split.as_str()).collect();
+    splits.sort_by_key(|split| (*split != "train", *split != "test", *split));
+    splits.dedup();
+    splits
+}
+
+fn series<'a>(rows: &'a [Row], metric: &str) -> Vec<Series<'a>> {
+    let of = |split: &'a str| {
+        let rows = rows.iter().filter(|row| row.split == split);
+        let points = rows.filter_map(|row| Some((row.step as f64, value(row, metric)?)));
+        Series { name: split, points: points.collect() }
+    };
+    // The learning rate is the same for all splits.
+    let count = if metric == "lr" { 1 } else { usize::MAX };
+    splits(rows).into_iter().take(count).map(of).filter(|series| !series.points.is_empty()).collect()
+}
+
+fn value(row: &Row, metric: &str) -> Option<f64> {
+    match metric {
+        "loss" => Some(row.loss),
+        "lr" => Some(row.lr),
+        name => row.metrics.get(name).copied(),
+    }
+}
+
+/// The last row of each split, and the one with the lowest loss of those that are not for training.
+fn write_figures(page: &mut String, rows: &[Row]) -> fmt::Result {
+    let columns: Vec<String> = metrics(rows).into_iter().filter(|metric| metric != "lr").collect();
+    page.push_str("<table class=\"figures\">\n<thead><tr><th></th><th>step</th><th>epoch</th>");
+    for column in &columns {
+        write!(page, "<th>{}</th>", Escaped(column))?;
+    }
+    page.push_str("</tr></thead>\n<tbody>\n");
+    for split in splits(rows) {
+        let of_split = || rows.iter().filter(|row| row.split == split);
+        let best = of_split().filter(|row| !row.loss.is_nan()).min_by(|a, b| a.loss.total_cmp(&b.loss));
+        let best = best.filter(|_| split != "train").map(|row| ("best", row));
+        for (which, row) in of_split().next_back().map(|row| ("last", row)).into_iter().chain(best) {
+            let (step, epoch) = (row.step, row.epoch);
+            write!(page, "<tr><th>{}, {which}</th><td>{step}</td><td>{epoch}</td>", Escaped(split))?;
+            for column in &columns {
+                let number = value(row, column).map(|value| format!("{value:.4}")).unwrap_or_default();
+                write!(page, "<td>{number}</td>")?;
+            }
+            page.push_str("</tr>\n");
+        }
+    }
+    page.push_str("</tbody>\n</table>\n");
+    Ok(())
+}
+
+fn write_recipe(page: &mut String, recipe: &toml::Table) -> fmt::Result {
+    page.push_str("<h2>Recipe</h2>\n<section class=\"recipe\">\n");
+    for section in ["data", "model", "optimizer", "schedule", "train"] {
+        let Some(Value::Table(keys)) = recipe.get(section) else { continue };
+        write!(page, "<table>\n<caption>{section}</caption>\n<tbody>\n")?;
+        for (key, value) in keys {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            writeln!(page, "<tr><th>{}</th><td>{}</td></tr>", Escaped(key), Escaped(&value))?;
+        }
+        page.push_str("</tbody>\n</table>\n");
+    }
+    page.push_str("</section>\n");
+    Ok(())
+}
+
+/// Text that stays text in HTML and SVG, inside of elements and of quoted attributes.
+struct Escaped<'a>(&'a str);
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            match c {
+                '&' => f.write_str("&amp;"),
+                '<' => f.write_str("&lt;"),
+                '>' => f.write_str("&gt;"),
+                '"' => f.write_str("&quot;"),
+                '\'' => f.write_str("&#39;"),
+                c => f.write_char(c),
+            }?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,184 @@
+//! Event files that TensorBoard reads: scalars over steps. No images, histograms or graphs.
+//!
+//! A file is a sequence of records in TensorFlow's `TFRecord` framing, all integers little-endian:
+//!
+//! ```text
+//! u64 length | u32 masked CRC-32C of the length | data | u32 masked CRC-32C of the data
+//! ```
+//!
+//! and each record's data is one protobuf `Event`, of which this writes the few fields below by hand:
+//!
+//! ```text
+//! Event      { 1: double wall_time, 2: int64 step, one of 3: string file_version, 5: Summary, 7: SessionLog }
+//! Summary    { 1: repeated Value }      Value { 1: string tag, 2: float simple_value }
+//! SessionLog { 1: enum status }         START = 1
+//! ```
+//!
+//! Sources: tensorflow/core/lib/io/record_writer.cc, lib/hash/crc32c.h, tensorboard/compat/proto/{event,summary}.proto.
+
+use crate::files::Appender;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// An event file cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the event file {}: {source}", path.display())]
+pub struct EventError {
+    /// The file.
+    pub path: PathBuf,
+    /// What the system says.
+    pub source: io::Error,
+}
+
+/// Appends scalars to an event file of a run.
+///
+/// ```no_run
+/// # use std::path::Path;
+/// use wgrad_run::EventWriter;
+///
+/// let mut events = EventWriter::create(Path::new("runs/digits"))?;
+/// events.scalars(1, &[("loss/train", 2.3), ("accuracy/train", 0.1)])?;
+/// # Ok::<(), wgrad_run::tensorboard::EventError>(())
+/// ```
+#[derive(Debug)]
+pub struct EventWriter {
+    path: PathBuf,
+    file: Appender,
+}
+
+impl EventWriter {
+    /// Begins a new event file in `directory`, which has to be there.
+    ///
+    /// # Errors
+    /// [`EventError`].
+    pub fn create(directory: &Path) -> Result<Self, EventError> {
+        let now = seconds_now();
+        // TensorBoard takes every file with `tfevents` in its name and reads them in the order of their names.
+        let stem = format!("events.out.tfevents.{:010}.wgrad.{}", now as u64, std::process::id());
+        let mut attempt = 0;
+        let (path, file) = loop {
+            let path = directory.join(format!("{stem}.{attempt}"));
+            match Appender::create(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => attempt += 1,
+                Ok(file) => break (path, file),
+                Err(source) => return Err(EventError { path, source }),
+            }
+        };
+        let mut writer = Self { path, file };
+        writer.append(&event(now, 0, &bytes_field(3, b"brain.Event:2")))?;
+        Ok(writer)
+    }
+
+    /// Begins a new event file for a run that goes on after `step`: TensorBoard forgets what earlier files say of later
+    /// steps.
+    ///
+    /// # Errors
+    /// [`EventError`].
+    pub fn resume(directory: &Path, step: u64) -> Result<Self, EventError> {
+        const START: u64 = 1;
+        let mut writer = Self::create(directory)?;
+        let log = bytes_field(7, &varint_field(1, START));
+        writer.append(&event(seconds_now(), step + 1, &log))?;
+        Ok(writer)
+    }
+
+    /// Appends the values of one step, by tag; TensorBoard groups tags by what stands before their `/`.
+    ///
+    /// # Errors
+    /// [`EventError`]; the file then ends with the record before.
+    pub fn scalars(&mut self, step: u64, scalars: &[(&str, f32)]) -> Result<(), EventError> {
+        self.scalars_at(seconds_now(), step, scalars)
+    }
+
+    /// [`EventWriter::scalars`] with the time given, in seconds since 1970.
+    ///
+    /// # Errors
+    /// [`EventError`].
+    pub fn scalars_at(
+        &mut self,
+        wall_time: f64,
+        step: u64,
+        scalars: &[(&str, f32)],
+    ) -> Result<(), EventError> {
+        self.append(&event(wall_time, step, &bytes_field(5, &summary(scalars))))
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Waits until all records are on the disk.
+    ///
+    /// # Errors
+    /// [`EventError`].
+    pub fn sync(&self) -> Result<(), EventError> {
+        self.file.sync().map_err(|source| EventError { path: self.path.clone(), source })
+    }
+
+    fn append(&mut self, event: &[u8]) -> Result<(), EventError> {
+        self.file.append(&record(event)).map_err(|source| EventError { path: self.path.clone(), source })
+    }
+}
+
+fn seconds_now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+fn record(data: &[u8]) -> Vec<u8> {
+    let length = (data.len() as u64).to_le_bytes();
+    let checks = [masked_crc(&length).to_le_bytes(), masked_crc(data).to_le_bytes()];
+    [&length[..], &checks[0], data, &checks[1]].concat()
+}
+
+/// CRC-32C, rotated and shifted: the CRC of data that holds CRCs would otherwise be weak.
+fn masked_crc(data: &[u8]) -> u32 {
+    crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
+}
+
+/// An `Event` with one further field, `what`.
+fn event(wall_time: f64, step: u64, what: &[u8]) -> Vec<u8> {
+    const DOUBLE: u8 = 1;
+    let mut event = vec![1 << 3 | DOUBLE];
+    event.extend(wall_time.to_le_bytes());
+    event.extend(varint_field(2, step));
+    event.extend(what);
+    event
+}
+
+fn summary(scalars: &[(&str, f32)]) -> Vec<u8> {
+    const FLOAT: u8 = 5;
+    let mut summary = Vec::new();
+    for (tag, scalar) in scalars {
+        let mut value = bytes_field(1, tag.as_bytes());
+        value.push(2 << 3 | FLOAT);
+        value.extend(scalar.to_le_bytes());
+        summary.extend(bytes_field(1, &value));
+    }
+    summary
+}
+
+fn varint_field(field: u8, value: u64) -> Vec<u8> {
+    const VARINT: u8 = 0;
+    let mut bytes = vec![field << 3 | VARINT];
+    varint(value, &mut bytes);
+    bytes
+}
+
+fn bytes_field(field: u8, data: &[u8]) -> Vec<u8> {
+    const LENGTH_DELIMITED: u8 = 2;
+    let mut bytes = vec![field << 3 | LENGTH_DELIMITED];
+    varint(data.len() as u64, &mut bytes);
+    bytes.extend(data);
+    bytes
+}
+
+/// Seven bits a byte, the lowest first; the top bit says that more follow.
+fn varint(mut value: u64, bytes: &mut Vec<u8>) {
+    while value >= 0x80 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+}

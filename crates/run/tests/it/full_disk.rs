@@ -1,0 +1,128 @@
+//! What a full disk leaves behind. Needs a small file system of its own, which only root on Linux can mount; elsewhere the
+//! test is counted as skipped.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+use wgrad_run::checkpoint::{Checkpoint, CheckpointError, CheckpointState, Tensor, latest};
+use wgrad_run::metrics::{self, MetricsWriter, Row};
+use wgrad_run::{EventWriter, Recipe, RunDir, RunDirError};
+
+/// A file system in memory, unmounted when dropped.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    const BYTES: usize = 256 * 1024;
+
+    fn mount() -> Result<Self, String> {
+        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let size = format!("size={}", Self::BYTES);
+        let mount =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path()).output();
+        match mount {
+            Ok(output) if output.status.success() => Ok(Self(folder)),
+            Ok(output) => Err(format!("no tmpfs: {}", String::from_utf8_lossy(&output.stderr).trim())),
+            Err(error) => Err(format!("no mount command: {error}")),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Leaves so many bytes free, in pages of 4 KiB.
+    fn fill_up_to(&self, free: usize) {
+        let filler = self.path().join("filler");
+        let mut file = fs::File::create(&filler).unwrap();
+        while file.write_all(&[0; 4096]).is_ok() {}
+        let length = file.metadata().unwrap().len();
+        file.set_len(length - free as u64).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+/// A small disk, or a line in the file named by `WGRAD_SKIP_LOG` that says which test went without.
+fn disk(test: &str) -> Option<SmallDisk> {
+    match SmallDisk::mount() {
+        Ok(disk) => Some(disk),
+        Err(reason) => {
+            let line = format!("skipped: {test}: {}", reason.lines().next().unwrap_or_default());
+            eprintln!("{line}");
+            if let Some(log) = std::env::var_os("WGRAD_SKIP_LOG") {
+                let mut log = fs::OpenOptions::new().append(true).create(true).open(log).unwrap();
+                writeln!(log, "{line}").unwrap();
+            }
+            None
+        }
+    }
+}
+
+fn save(run: &Path, step: u64, values: usize) -> Result<std::path::PathBuf, CheckpointError> {
+    let tensors = [("w".to_owned(), Tensor::f32(&[values], vec![step as f32; values]).unwrap())].into();
+    Checkpoint::save(run, &tensors, &CheckpointState { step, ..CheckpointState::default() }, 1)
+}
+
+#[test]
+fn a_checkpoint_that_does_not_fit_leaves_the_last_one() {
+    let Some(disk) = disk("a_checkpoint_that_does_not_fit_leaves_the_last_one") else { return };
+    let values = SmallDisk::BYTES / 4 * 6 / 10;
+    let first = save(disk.path(), 1, values).unwrap();
+    let before = Checkpoint::load(&first).unwrap();
+
+    let error = save(disk.path(), 2, values).unwrap_err();
+    assert!(matches!(&error, CheckpointError::Full { bytes, .. } if *bytes > 4 * values as u64), "{error}");
+    assert!(error.to_string().starts_with("no space left for the checkpoint "), "{error}");
+    assert!(error.to_string().contains("step-000002"), "{error}");
+
+    assert_eq!(latest(disk.path()).unwrap().unwrap(), first);
+    assert_eq!(Checkpoint::load(&first).unwrap(), before);
+    let left: Vec<_> = fs::read_dir(disk.path().join("checkpoints")).unwrap().collect();
+    assert_eq!(left.len(), 1, "nothing half written stays: {left:?}");
+    save(disk.path(), 3, 1000).unwrap();
+}
+
+#[test]
+fn metrics_on_a_full_disk_end_with_a_whole_row() {
+    let Some(disk) = disk("metrics_on_a_full_disk_end_with_a_whole_row") else { return };
+    let path = disk.path().join("metrics.jsonl");
+    let mut writer = MetricsWriter::create(&path).unwrap();
+    let mut events = EventWriter::create(disk.path()).unwrap();
+    disk.fill_up_to(8192);
+    let row = |step| Row {
+        step,
+        epoch: 1,
+        split: "train".to_owned(),
+        loss: 1.0,
+        lr: 1.0,
+        metrics: [("x".repeat(700), 1.0)].into(),
+    };
+    let written = (1..1000).take_while(|step| writer.write(&row(*step)).is_ok()).count();
+    assert!((1..900).contains(&written), "{written} rows");
+    let message = writer.write(&row(5000)).unwrap_err().to_string();
+    assert!(message.contains("metrics.jsonl") && message.contains("No space"), "{message}");
+    assert!(fs::read(&path).unwrap().ends_with(b"\n"), "the row that did not fit is gone");
+    let scalars = (0..100_000).try_for_each(|step| events.scalars(step, &[("a", 0.0)]));
+    assert!(scalars.unwrap_err().to_string().contains("events.out.tfevents"));
+
+    // With room again, the next row begins a line of its own.
+    fs::remove_file(disk.path().join("filler")).unwrap();
+    writer.write(&row(6000)).unwrap();
+    let rows = metrics::read(&path).unwrap();
+    assert_eq!(rows.len(), written + 1);
+    assert_eq!(rows.last().unwrap().step, 6000);
+}
+
+#[test]
+fn a_run_on_a_full_disk_is_refused_with_the_file() {
+    let Some(disk) = disk("a_run_on_a_full_disk_is_refused_with_the_file") else { return };
+    disk.fill_up_to(0);
+    let recipe = Recipe::parse("name='a'\ndata.kind='digits'\nmodel.kind='mlp'", "a").unwrap();
+    let error = RunDir::create(&disk.path().join("runs"), None, &recipe).unwrap_err();
+    assert!(matches!(error, RunDirError::File { .. }) && error.to_string().contains("No space"), "{error}");
+}

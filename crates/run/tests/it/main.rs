@@ -1,0 +1,10 @@
+//! Tests of `wgrad-run` from the outside, as one binary: a module for each of the crate's.
+
+mod checkpoint;
+mod full_disk;
+mod metrics;
+mod recipe;
+mod recipe_errors;
+mod report;
+mod rundir;
+mod tensorboard;

@@ -1,0 +1,270 @@
+//! Recipes that are right: defaults, round trips, built-in ones and `--set`.
+
+use wgrad_run::Recipe;
+use wgrad_run::recipe::*;
+
+const MINIMAL: &str = "name = 'mine'\n[data]\nkind = 'digits'\n[model]\nkind = 'mlp'\n";
+
+fn minimal() -> Recipe {
+    Recipe::parse(MINIMAL, "mine.toml").unwrap()
+}
+
+#[test]
+fn absent_sections_and_keys_take_their_defaults() {
+    let recipe = minimal();
+    assert_eq!(recipe.optimizer, Optimizer::AdamW(AdamWOptimizer::default()));
+    assert_eq!(recipe.schedule, Schedule::Constant(ConstantSchedule::default()));
+    assert_eq!(recipe.train, Train::default());
+    assert_eq!((recipe.train.log_every, recipe.train.keep_checkpoints), (1, 3));
+    assert_eq!(recipe.description, "");
+}
+
+/// Every key of every section and kind is read into its own field.
+#[test]
+fn every_key_is_read() {
+    let recipe = Recipe::parse(
+        r#"
+        name = "all"
+        description = "every key"
+        [data]
+        kind = "csv"
+        path = "a/b.csv"
+        label = "price"
+        task = "regression"
+        header = true
+        delimiter = ";"
+        test_fraction = 0.25
+        split_seed = 3
+        standardize = false
+        [model]
+        kind = "residual-mlp"
+        width = 32
+        depth = 5
+        activation = "leaky-relu"
+        norm = "rms"
+        dropout = 0.5
+        [optimizer]
+        kind = "adam"
+        lr = 0.5
+        betas = [0.5, 0.25]
+        eps = 1e-6
+        weight_decay = 0.125
+        clip_norm = 2
+        [schedule]
+        kind = "step"
+        warmup_steps = 7
+        step_every = 11
+        gamma = 0.75
+        [train]
+        epochs = 2
+        steps = 3
+        batch = 4
+        eval_batch = 5
+        seed = 6
+        log_every = 7
+        eval_every_epochs = 8
+        accumulate = 9
+        ema = 0.875
+        label_smoothing = 0.0625
+        patience = 10
+        checkpoint_every_epochs = 0
+        keep_checkpoints = 12
+        precision = "f32"
+        "#,
+        "all.toml",
+    )
+    .unwrap();
+    let expected = Recipe {
+        name: "all".into(),
+        description: "every key".into(),
+        data: Data::Csv(CsvData {
+            path: "a/b.csv".into(),
+            label: Some("price".into()),
+            task: Task::Regression,
+            header: Some(true),
+            delimiter: ';',
+            test_fraction: 0.25,
+            split_seed: 3,
+            standardize: false,
+        }),
+        model: Model::ResidualMlp(ResidualMlpModel {
+            width: 32,
+            depth: 5,
+            activation: Activation::LeakyRelu,
+            norm: Norm::Rms,
+            dropout: 0.5,
+        }),
+        optimizer: Optimizer::Adam(AdamOptimizer {
+            lr: 0.5,
+            betas: [0.5, 0.25],
+            eps: 1e-6,
+            weight_decay: 0.125,
+            clip_norm: Some(2.0),
+        }),
+        schedule: Schedule::Step(StepSchedule { warmup_steps: 7, step_every: 11, gamma: 0.75 }),
+        train: Train {
+            epochs: 2,
+            steps: Some(3),
+            batch: 4,
+            eval_batch: 5,
+            seed: 6,
+            log_every: 7,
+            eval_every_epochs: 8,
+            accumulate: 9,
+            ema: Some(0.875),
+            label_smoothing: 0.0625,
+            patience: Some(10),
+            checkpoint_every_epochs: 0,
+            keep_checkpoints: 12,
+            precision: Precision::F32,
+        },
+    };
+    assert_eq!(recipe, expected);
+    assert_eq!(Recipe::parse(&recipe.to_toml().unwrap(), "again").unwrap(), recipe);
+}
+
+#[test]
+fn every_kind_survives_a_round_trip() {
+    let sections = [
+        (
+            "data",
+            &[
+                "kind='digits'",
+                "kind='mnist'",
+                "kind='fashion-mnist'",
+                "kind='csv'\npath='a'\nlabel='x y'\nheader=false",
+            ][..],
+        ),
+        ("model", &["kind='mlp'\nhidden=[]", "kind='residual-mlp'"]),
+        ("optimizer", &["kind='sgd'\nlr=0.30000000000000004", "kind='adam'", "kind='adamw'\neps=1e-300"]),
+        (
+            "schedule",
+            &["kind='constant'", "kind='step'", "kind='cosine'", "kind='one-cycle'\nwarmup_steps=3"],
+        ),
+    ];
+    for (section, bodies) in sections {
+        for body in bodies {
+            let base = match section {
+                "data" => "[model]\nkind='mlp'",
+                "model" => "[data]\nkind='digits'",
+                _ => "[data]\nkind='digits'\n[model]\nkind='mlp'",
+            };
+            let recipe = Recipe::parse(&format!("name='x'\n{base}\n[{section}]\n{body}"), "x").unwrap();
+            let text = recipe.to_toml().unwrap();
+            assert_eq!(Recipe::parse(&text, "again").unwrap(), recipe, "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_resolved_recipe_says_its_defaults() {
+    let text = minimal().to_toml().unwrap();
+    for line in
+        ["hidden = [128, 128]", "batch = 64", "lr = 0.001", "betas = [0.9, 0.999]", "kind = \"constant\""]
+    {
+        assert!(text.lines().any(|found| found == line), "{line} not in\n{text}");
+    }
+    assert!(!text.contains("patience"), "absent options stay absent:\n{text}");
+}
+
+#[test]
+fn built_in_recipes_are_the_files_of_the_folder() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes");
+    let mut files: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    files.sort();
+    let mut names: Vec<&str> = builtin_names().collect();
+    names.sort();
+    assert_eq!(names, files);
+    for name in names {
+        assert_eq!(load(name).unwrap().name, name);
+    }
+}
+
+/// What issues and benches rely on.
+#[test]
+fn built_in_recipes_keep_their_shapes() {
+    let digits = load("digits").unwrap();
+    assert!(matches!(digits.model, Model::ResidualMlp(_)) && matches!(digits.data, Data::Digits(_)));
+    let plain = load("digits-mlp").unwrap();
+    assert!(matches!(&plain.model, Model::Mlp(mlp) if mlp.hidden == [128, 128]));
+    assert_eq!(plain.train.batch, 64);
+    let fashion = load("fashion-mlp").unwrap();
+    assert!(matches!(&fashion.model, Model::Mlp(mlp) if mlp.hidden == [512, 512]));
+    assert!(matches!(&fashion.optimizer, Optimizer::Sgd(sgd) if sgd.momentum > 0.0));
+    assert_eq!(fashion.train.batch, 256);
+    assert!([digits, plain, fashion].iter().all(|recipe| recipe.train.log_every == 1));
+}
+
+#[test]
+fn a_recipe_is_loaded_from_a_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mine.toml");
+    std::fs::write(&path, MINIMAL).unwrap();
+    assert_eq!(load(path.to_str().unwrap()).unwrap(), minimal());
+}
+
+#[test]
+fn set_changes_one_key() {
+    let mut recipe = minimal();
+    recipe.set("train.batch=128").unwrap();
+    recipe.set("model.hidden=[64,64]").unwrap();
+    recipe.set(" optimizer.lr = 3e-4").unwrap();
+    recipe.set("model.activation=gelu").unwrap();
+    recipe.set("name=other").unwrap();
+    recipe.set("train.steps=20").unwrap();
+    recipe.set_all(&["data.kind=csv", "data.path=2024-01-01"]).unwrap();
+    assert_eq!((recipe.train.batch, recipe.train.steps, recipe.optimizer.lr()), (128, Some(20), 3e-4));
+    assert!(
+        matches!(&recipe.model, Model::Mlp(m) if m.hidden == [64, 64] && m.activation == Activation::Gelu)
+    );
+    assert_eq!(recipe.name, "other");
+    assert!(matches!(&recipe.data, Data::Csv(csv) if csv.path.to_str() == Some("2024-01-01")));
+}
+
+#[test]
+fn an_empty_value_is_the_default() {
+    let mut recipe = minimal();
+    recipe.set_all(&["train.steps=20", "train.batch=128", "optimizer.clip_norm=1"]).unwrap();
+    recipe.set_all(&["train.steps=", "train.batch=", "optimizer.clip_norm="]).unwrap();
+    assert_eq!(recipe, minimal());
+}
+
+#[test]
+fn later_assignments_win() {
+    let mut recipe = minimal();
+    recipe.set_all(&["train.batch=1", "train.batch=2"]).unwrap();
+    assert_eq!(recipe.train.batch, 2);
+}
+
+/// The order of a kind and its keys does not matter, and a key that is required may come with the same call.
+#[test]
+fn a_kind_is_set_with_its_keys() {
+    for order in [
+        ["data.kind=csv", "data.path=a.csv", "data.label=price"],
+        ["data.path=a.csv", "data.label=price", "data.kind=csv"],
+    ] {
+        let mut recipe = minimal();
+        recipe.set_all(&order).unwrap();
+        assert!(
+            matches!(&recipe.data, Data::Csv(csv) if csv.path.to_str() == Some("a.csv") && csv.label.as_deref() == Some("price"))
+        );
+    }
+}
+
+#[test]
+fn a_new_kind_keeps_what_was_said_and_not_what_was_default() {
+    let mut recipe = minimal();
+    recipe.set("optimizer.clip_norm=1.5").unwrap();
+    recipe.set("optimizer.kind=sgd").unwrap();
+    assert_eq!(
+        recipe.optimizer,
+        Optimizer::Sgd(SgdOptimizer { clip_norm: Some(1.5), ..SgdOptimizer::default() })
+    );
+
+    let mut recipe = minimal();
+    recipe.set_all(&["optimizer.lr=0.25", "optimizer.kind=adam"]).unwrap();
+    assert_eq!(recipe.optimizer, Optimizer::Adam(AdamOptimizer { lr: 0.25, ..AdamOptimizer::default() }));
+}

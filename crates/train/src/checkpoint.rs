@@ -1,0 +1,117 @@
+//! From a trainer to a checkpoint and back: every group of the state that training changes, by name.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+use wgrad_graph::GroupId;
+use wgrad_program::HostData;
+use wgrad_run::checkpoint::LoaderPosition;
+use wgrad_run::{Checkpoint, CheckpointState, Tensor};
+
+use crate::error::TrainError;
+use crate::plan::Plan;
+use crate::trainer::Trainer;
+
+/// The groups that a checkpoint holds, with the prefix of their tensors' names; parameters have none, so that the file is
+/// a plain state dictionary.
+fn groups(plan: &Plan) -> Vec<(GroupId, String)> {
+    let prefix = |id: GroupId| format!("{}/", plan.states.get(id).name);
+    let others = plan.optim.moments.iter().copied().chain(plan.average);
+    std::iter::once((plan.params.group(), String::new())).chain(others.map(|id| (id, prefix(id)))).collect()
+}
+
+/// Writes a checkpoint of the state after all queued steps into a run directory.
+///
+/// # Errors
+/// The disk, and what the device reports.
+pub fn save(
+    trainer: &mut Trainer,
+    run: &Path,
+    keep: usize,
+    extra: Map<String, Value>,
+) -> Result<PathBuf, TrainError> {
+    let mut tensors = BTreeMap::new();
+    for (id, prefix) in groups(&trainer.plan) {
+        for (name, shape, values) in trainer.tensors(id)? {
+            tensors.insert(format!("{prefix}{name}"), Tensor::f32(&shape, values)?);
+        }
+    }
+    let position = trainer.batches.position();
+    let config = &trainer.plan.config;
+    let device = trainer.device();
+    let state = CheckpointState {
+        step: trainer.step,
+        loader: LoaderPosition { epoch: u64::from(position.epoch), batch: u64::from(position.batch) },
+        generator: Map::from_iter([("philox_seed".into(), config.seed.into())]),
+        schedule: Map::from_iter([("lr".into(), trainer.rate(trainer.step).into())]),
+        kernels: Map::from_iter([
+            ("device".into(), device.name.clone().into()),
+            ("backend".into(), device.backend.clone().into()),
+            ("driver".into(), device.driver.clone().into()),
+        ]),
+        extra,
+    };
+    let path = Checkpoint::save(run, &tensors, &state, keep)?;
+    trainer.set_anchor()?;
+    Ok(path)
+}
+
+/// Puts a trainer where a checkpoint was written.
+///
+/// # Errors
+/// The checkpoint is of another model.
+pub fn restore(trainer: &mut Trainer, checkpoint: &Checkpoint) -> Result<(), TrainError> {
+    for (id, prefix) in groups(&trainer.plan) {
+        write(trainer, id, &prefix, checkpoint)?;
+    }
+    let expected: usize =
+        groups(&trainer.plan).iter().map(|(id, _)| trainer.plan.states.get(*id).entries.len()).sum();
+    if checkpoint.tensors.len() != expected {
+        let found = checkpoint.tensors.len();
+        return Err(TrainError::WrongModel(format!(
+            "it has {found} tensors, the model and its optimizer {expected}"
+        )));
+    }
+    let loader = checkpoint.state.loader;
+    let narrow =
+        |x: u64| u32::try_from(x).map_err(|_| TrainError::WrongModel(format!("position {x} in the data")));
+    let position = wgrad_data::LoaderPosition { epoch: narrow(loader.epoch)?, batch: narrow(loader.batch)? };
+    trainer.batches.restore(position)?;
+    trainer.step = checkpoint.state.step;
+    trainer.set_anchor()
+}
+
+/// Loads the parameters of a checkpoint, as they were trained or averaged, and nothing else.
+///
+/// # Errors
+/// The checkpoint is of another model.
+pub fn load_parameters(trainer: &mut Trainer, checkpoint: &Checkpoint) -> Result<(), TrainError> {
+    for (id, prefix) in groups(&trainer.plan) {
+        if prefix.is_empty() || Some(id) == trainer.plan.average {
+            write(trainer, id, &prefix, checkpoint)?;
+        }
+    }
+    Ok(())
+}
+
+fn write(
+    trainer: &mut Trainer,
+    id: GroupId,
+    prefix: &str,
+    checkpoint: &Checkpoint,
+) -> Result<(), TrainError> {
+    let group = trainer.plan.states.get(id);
+    let mut flat = vec![0.0; group.len()];
+    for entry in &group.entries {
+        let name = format!("{prefix}{}", entry.name);
+        let wrong = |what: String| TrainError::WrongModel(format!("{name} {what}"));
+        let tensor = checkpoint.tensors.get(&name).ok_or_else(|| wrong("is missing".into()))?;
+        if tensor.shape() != &entry.shape[..] {
+            return Err(wrong(format!("has shape {:?}, the model's has {}", tensor.shape(), entry.shape)));
+        }
+        let values = tensor.as_f32().ok_or_else(|| wrong("is not f32".into()))?;
+        flat[entry.offset..entry.offset + values.len()].copy_from_slice(values);
+    }
+    Ok(trainer.session.write_group(id, HostData::F32(flat).as_data())?)
+}

@@ -1,0 +1,68 @@
+//! What can stop a training run, and the exit code of each.
+
+use wgrad_data::DataError;
+use wgrad_graph::GraphError;
+use wgrad_program::DeviceError;
+use wgrad_run::{CheckpointError, EventError, MetricsError, RecipeError, RunDirError};
+
+/// Why training stopped or could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The configuration cannot be trained.
+    #[error("{0}")]
+    Config(String),
+    /// The model is wrong.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// The recipe is wrong.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// The data is wrong or missing.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// A loss or metric is not finite.
+    #[error("{what} became {value} at step {step}; {culprit}")]
+    NonFinite {
+        /// Name of the value, e.g. `loss`.
+        what: String,
+        /// Its value.
+        value: f32,
+        /// The step, from 1.
+        step: u64,
+        /// The first operation whose output is not finite, in words.
+        culprit: String,
+    },
+    /// A checkpoint cannot be written or read, or belongs to another model.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A checkpoint belongs to another model.
+    #[error("the checkpoint does not fit the model: {0}")]
+    WrongModel(String),
+    /// The run directory cannot be used.
+    #[error(transparent)]
+    Run(#[from] RunDirError),
+    /// Metrics cannot be written.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// Events cannot be written.
+    #[error(transparent)]
+    Events(#[from] EventError),
+}
+
+impl TrainError {
+    /// The exit code of the process: 2 usage or recipe, 3 data, 4 device, 5 numeric, 6 checkpoint or run directory.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Graph(_) | Self::Recipe(_) => 2,
+            Self::Data(_) => 3,
+            Self::Device(_) => 4,
+            Self::NonFinite { .. } => 5,
+            Self::Checkpoint(_) | Self::WrongModel(_) | Self::Run(_) | Self::Metrics(_) | Self::Events(_) => {
+                6
+            }
+        }
+    }
+}

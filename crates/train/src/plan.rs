@@ -1,0 +1,411 @@
+//! The programs of a run: what is kept on the device, and the graphs that train and evaluate, planned.
+
+use wgrad_data::{Dataset, Splits, Targets};
+use wgrad_graph::{DType, EntryId, Graph, GroupId, States, TensorType, Var};
+use wgrad_nn::{Builder, Context, Module, OptimState, Optimizer, Params, Schedule};
+use wgrad_ops::{TensorOps, graph, pack};
+use wgrad_program::{Limits, Options, Program, compile};
+
+use crate::error::TrainError;
+use crate::trace::{Batch, Objective};
+
+/// A model and the parameters that it declared.
+pub struct Model {
+    /// The layers.
+    pub module: Box<dyn Module>,
+    /// Their parameters.
+    pub builder: Builder,
+}
+
+impl Model {
+    /// Makes a model with a function that declares its parameters.
+    pub fn new<M: Module + 'static>(make: impl FnOnce(&mut Builder) -> M) -> Self {
+        let mut builder = Builder::new();
+        Self { module: Box::new(make(&mut builder)), builder }
+    }
+}
+
+/// What the outputs of the model mean.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Task {
+    /// Logits of this many classes: cross-entropy and accuracy.
+    Classification {
+        /// Number of classes.
+        classes: usize,
+        /// Share of the target spread evenly over all classes.
+        label_smoothing: f64,
+    },
+    /// Values: mean squared error.
+    Regression {
+        /// Number of values an example.
+        width: usize,
+    },
+}
+
+impl Task {
+    /// The task that a data set's targets are for.
+    pub fn of(data: &Dataset, label_smoothing: f64) -> Self {
+        match data.targets() {
+            Targets::Classes { names, .. } => Task::Classification { classes: names.len(), label_smoothing },
+            Targets::Values { width, .. } => Task::Regression { width: *width },
+        }
+    }
+
+    /// Numbers that the model gives for an example.
+    pub fn outputs(self) -> usize {
+        match self {
+            Task::Classification { classes, .. } => classes,
+            Task::Regression { width } => width,
+        }
+    }
+}
+
+/// How to train.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Update rule.
+    pub optimizer: Optimizer,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Its course.
+    pub schedule: Schedule,
+    /// Steps of linear warm-up.
+    pub warmup: u64,
+    /// Largest norm of the gradient.
+    pub clip_norm: Option<f64>,
+    /// Examples in a pass.
+    pub batch: usize,
+    /// Examples in a pass of an evaluation.
+    pub eval_batch: usize,
+    /// Passes whose gradients are averaged for a step.
+    pub accumulate: u64,
+    /// Decay of the moving average of the parameters that is evaluated in their place.
+    pub ema: Option<f64>,
+    /// Share of the target spread over all classes.
+    pub label_smoothing: f64,
+    /// Seed of initial values, shuffling and dropout.
+    pub seed: u64,
+}
+
+impl Default for Config {
+    /// AdamW at 1e-3, constant, batch 64.
+    fn default() -> Self {
+        let optimizer =
+            Optimizer::Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01, decoupled: true };
+        Self {
+            optimizer,
+            lr: 1e-3,
+            schedule: Schedule::Constant,
+            warmup: 0,
+            clip_norm: None,
+            batch: 64,
+            eval_batch: 256,
+            accumulate: 1,
+            ema: None,
+            label_smoothing: 0.0,
+            seed: 0,
+        }
+    }
+}
+
+/// A part of the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum SplitName {
+    Train,
+    Validation,
+    Test,
+}
+
+impl SplitName {
+    /// `train`, `validation` or `test`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SplitName::Train => "train",
+            SplitName::Validation => "validation",
+            SplitName::Test => "test",
+        }
+    }
+
+    /// That part of some splits.
+    pub fn of(self, splits: &Splits) -> Option<&Dataset> {
+        match self {
+            SplitName::Train => Some(&splits.train),
+            SplitName::Validation => splits.validation.as_ref(),
+            SplitName::Test => Some(&splits.test),
+        }
+    }
+}
+
+/// Examples and their shape: what a plan needs to know of a part of the data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SplitShape {
+    /// Which part.
+    pub name: SplitName,
+    /// Number of examples.
+    pub len: usize,
+    /// Features of an example, flat.
+    pub features: usize,
+}
+
+/// Where a part of the data lies on the device, if it fits an operand; else its batches are uploaded.
+#[derive(Debug, Clone)]
+pub(crate) struct Resident {
+    pub group: GroupId,
+    pub features: EntryId,
+    pub targets_group: GroupId,
+    pub targets: EntryId,
+}
+
+/// Part of a step: with accumulation, several passes make one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Phase {
+    /// The only pass: gradients go straight to the optimizer.
+    Whole,
+    /// The first of several: gradients are kept.
+    First,
+    /// Gradients are added.
+    Middle,
+    /// Gradients are added and the optimizer runs.
+    Last,
+}
+
+/// Everything that a device needs to train and evaluate a model on some data, known before anything is allocated.
+pub struct Plan {
+    /// How to train.
+    pub config: Config,
+    /// What the outputs mean.
+    pub task: Task,
+    /// The state on the device.
+    pub states: States,
+    /// The parameters in it.
+    pub params: Params,
+    pub(crate) module: Box<dyn Module>,
+    pub(crate) optim: OptimState,
+    pub(crate) average: Option<GroupId>,
+    pub(crate) gradients: Option<GroupId>,
+    pub(crate) splits: Vec<(SplitShape, Option<Resident>)>,
+    /// The programs of a step.
+    pub passes: Vec<(Phase, Program)>,
+    /// The program that evaluates each part of the data.
+    pub evaluations: Vec<(SplitName, Program)>,
+}
+
+impl Plan {
+    /// Plans training of a model on data.
+    ///
+    /// # Errors
+    /// Mistakes in the model; a batch larger than the data.
+    pub fn new(model: Model, splits: &Splits, config: Config, limits: &Limits) -> Result<Self, TrainError> {
+        let task = Task::of(&splits.train, config.label_smoothing);
+        let shapes =
+            [SplitName::Train, SplitName::Validation, SplitName::Test].into_iter().filter_map(|name| {
+                let data = name.of(splits)?;
+                Some(SplitShape { name, len: data.len(), features: data.feature_len() })
+            });
+        let mut states = States::new();
+        let params = model.builder.finish(&mut states);
+        if params.count() == 0 {
+            return Err(TrainError::Config("the model has no parameters to train".into()));
+        }
+        let optim = config.optimizer.declare(&mut states, &params);
+        let average = config.ema.map(|_| states.group_like("average", params.group()));
+        let gradients = (config.accumulate > 1).then(|| states.group_like("gradients", params.group()));
+        let splits = shapes.map(|shape| {
+            let resident = resident(&mut states, &shape, task, limits);
+            (shape, resident)
+        });
+        let splits = splits.collect();
+        let (passes, evaluations) = (Vec::new(), Vec::new());
+        let mut plan = Self {
+            config,
+            task,
+            states,
+            params,
+            module: model.module,
+            optim,
+            average,
+            gradients,
+            splits,
+            passes,
+            evaluations,
+        };
+        let options = Options { operands: limits.operands, ..Options::default() };
+        for &phase in phases(plan.config.accumulate) {
+            plan.passes.push((phase, compile(&plan.trace_pass(phase)?, options)?));
+        }
+        for i in 0..plan.splits.len() {
+            let name = plan.splits[i].0.name;
+            plan.evaluations.push((name, compile(&plan.trace_evaluation(name)?, options)?));
+        }
+        Ok(plan)
+    }
+
+    /// Bytes of device memory that the run will take: state and all programs.
+    pub fn peak_bytes(&self) -> usize {
+        let programs = self.passes.iter().map(|(_, p)| p).chain(self.evaluations.iter().map(|(_, p)| p));
+        let state: usize = self.states.groups().iter().map(|g| g.bytes()).sum();
+        state + programs.map(Program::own_bytes).sum::<usize>()
+    }
+
+    pub(crate) fn split(&self, name: SplitName) -> Option<&(SplitShape, Option<Resident>)> {
+        self.splits.iter().find(|(shape, _)| shape.name == name)
+    }
+
+    /// Records one pass of a step: loss, gradients, and for the last pass the optimizer.
+    pub(crate) fn trace_pass(&self, phase: Phase) -> Result<Graph, TrainError> {
+        let graph = graph(self.states.clone());
+        self.record_pass(&graph, phase)?;
+        Ok(graph)
+    }
+
+    fn record_pass(&self, graph: &Graph, phase: Phase) -> Result<(), TrainError> {
+        let batch = self.batch_inputs(graph, SplitName::Train, self.config.batch);
+        let rng = graph.input("rng", TensorType::u32([3]));
+        let hyper = graph.input("hyper", TensorType::f32([Optimizer::HYPER]));
+        let cx = Context::new(graph, &self.params).training(rng);
+        let logits = self.module.forward(&cx, batch.features);
+        let objective = Objective::of(graph, self.task, logits, batch.targets, true);
+        let loss = objective.loss.mean_all();
+        graph.output("loss", loss);
+        if let Some(correct) = objective.correct {
+            graph.output("accuracy", correct.mean_all());
+        }
+        let flat = self.flat_gradient(graph, &cx, loss)?;
+        let kept = self.gradients.map(|id| graph.group(id));
+        let sum = match (phase, kept) {
+            (Phase::Middle | Phase::Last, Some(kept)) => kept + flat,
+            _ => flat,
+        };
+        match (phase, self.gradients) {
+            (Phase::First | Phase::Middle, Some(id)) => graph.update_group(id, sum),
+            _ => self.record_update(graph, sum, hyper),
+        }
+        Ok(())
+    }
+
+    /// The gradient of all parameters in one flat tensor, laid out as they are, divided by the passes of a step.
+    fn flat_gradient<'g>(
+        &self,
+        graph: &'g Graph,
+        cx: &Context<'_, 'g>,
+        loss: Var<'g>,
+    ) -> Result<Var<'g>, TrainError> {
+        let (params, offsets): (Vec<Var<'g>>, Vec<usize>) = cx.all_params().into_iter().unzip();
+        let scaled =
+            if self.config.accumulate > 1 { loss * (1.0 / self.config.accumulate as f64) } else { loss };
+        let grads = wgrad_graph::grad(scaled, &params)?;
+        Ok(pack(graph, &grads, &offsets, self.states.get(self.params.group()).len()))
+    }
+
+    fn record_update<'g>(&self, graph: &'g Graph, grads: Var<'g>, hyper: Var<'g>) {
+        let mut grads = grads;
+        if let Some(max) = self.config.clip_norm {
+            let (clipped, norm) = Optimizer::clip(grads, max);
+            graph.output("grad_norm", norm);
+            grads = clipped;
+        }
+        let new = self.config.optimizer.update(graph, &self.optim, &self.params, grads, hyper);
+        if let (Some(id), Some(decay)) = (self.average, self.config.ema) {
+            graph.update_group(id, graph.group(id) * decay + new * (1.0 - decay));
+        }
+    }
+
+    /// Records the evaluation of a batch: sums over its valid examples, which `weights` marks with 1, the others with 0.
+    fn trace_evaluation(&self, name: SplitName) -> Result<Graph, TrainError> {
+        let graph = graph(self.states.clone());
+        let batch = self.batch_inputs(&graph, name, self.config.eval_batch);
+        let weights = graph.input("weights", TensorType::f32([self.config.eval_batch]));
+        let cx = Context::new(&graph, &self.params);
+        let cx = match self.average {
+            Some(id) => cx.reading(id),
+            None => cx,
+        };
+        let outputs = self.module.forward(&cx, batch.features);
+        let objective = Objective::of(&graph, self.task, outputs, batch.targets, false);
+        graph.output("loss", (objective.loss * weights).sum_all());
+        if let Some(correct) = objective.correct {
+            graph.output("accuracy", (correct * weights).sum_all());
+        }
+        graph.finish()?;
+        Ok(graph)
+    }
+
+    /// The model's outputs for a batch of features, uploaded: for prediction.
+    ///
+    /// # Errors
+    /// Mistakes in the model.
+    pub fn prediction(&self, batch: usize, limits: &Limits) -> Result<Program, TrainError> {
+        let graph = graph(self.states.clone());
+        let features = self.splits.first().map_or(1, |(shape, _)| shape.features);
+        let x = graph.input("features", TensorType::f32([batch, features]));
+        let cx = Context::new(&graph, &self.params);
+        let cx = match self.average {
+            Some(id) => cx.reading(id),
+            None => cx,
+        };
+        let outputs = self.module.forward(&cx, x);
+        graph.output(
+            "outputs",
+            match self.task {
+                Task::Classification { .. } => outputs.softmax(1),
+                Task::Regression { .. } => outputs,
+            },
+        );
+        Ok(compile(&graph, Options { operands: limits.operands, ..Options::default() })?)
+    }
+
+    /// A batch of a part of the data: gathered by index where it lies on the device, else uploaded.
+    fn batch_inputs<'g>(&self, graph: &'g Graph, name: SplitName, batch: usize) -> Batch<'g> {
+        let (shape, resident) = match self.split(name) {
+            Some((shape, resident)) => (shape.features, resident.as_ref()),
+            None => (1, None),
+        };
+        match resident {
+            Some(data) => {
+                let indices = graph.input("indices", TensorType::u32([batch]));
+                let features = graph.entry(data.features).gather(indices);
+                Batch { features, targets: graph.entry(data.targets).gather(indices) }
+            }
+            None => {
+                let features = graph.input("features", TensorType::f32([batch, shape]));
+                Batch { features, targets: graph.input("targets", target_type(self.task, batch)) }
+            }
+        }
+    }
+}
+
+/// Type of the targets of `len` examples.
+pub(crate) fn target_type(task: Task, len: usize) -> TensorType {
+    match task {
+        Task::Classification { .. } => TensorType::u32([len]),
+        Task::Regression { width } => TensorType::f32([len, width]),
+    }
+}
+
+fn phases(accumulate: u64) -> &'static [Phase] {
+    match accumulate {
+        0 | 1 => &[Phase::Whole],
+        2 => &[Phase::First, Phase::Last],
+        _ => &[Phase::First, Phase::Middle, Phase::Last],
+    }
+}
+
+/// Gives a part of the data a place on the device if the device can bind it as one operand.
+fn resident(states: &mut States, shape: &SplitShape, task: Task, limits: &Limits) -> Option<Resident> {
+    let bytes = (shape.len * shape.features * 4) as u64;
+    if bytes > limits.operand_bytes.min(limits.buffer_bytes) {
+        return None;
+    }
+    let name = shape.name.as_str();
+    let group = states.group(format!("{name}.features"), DType::F32);
+    let features = states.entry(group, "features", [shape.len, shape.features]);
+    let ty = target_type(task, shape.len);
+    let targets_group = states.group(format!("{name}.targets"), ty.dtype);
+    Some(Resident {
+        group,
+        features,
+        targets_group,
+        targets: states.entry(targets_group, "targets", ty.shape),
+    })
+}

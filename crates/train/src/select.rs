@@ -1,0 +1,74 @@
+//! Choosing a device.
+
+use std::str::FromStr;
+
+use wgrad_cpu::CpuDevice;
+use wgrad_gpu::GpuDevice;
+use wgrad_program::{Device, DeviceError, DeviceInfo};
+
+/// What `--device` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The best GPU, else the CPU. An adapter that is software is no GPU: the CPU backend is faster.
+    Auto,
+    /// The CPU backend.
+    Cpu,
+    /// The best adapter, software included.
+    Gpu,
+    /// The adapter of this number, as `wgrad devices` counts.
+    Adapter(usize),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| text.strip_prefix("gpu:").and_then(|n| n.parse().ok());
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "gpu" => Ok(Self::Gpu),
+            _ => number(text).map(Self::Adapter).ok_or_else(|| "expected auto, cpu, gpu or gpu:N".into()),
+        }
+    }
+}
+
+/// Every device here: the CPU, then the adapters by number.
+pub fn devices() -> Vec<DeviceInfo> {
+    let cpu = CpuDevice::new().info().clone();
+    std::iter::once(cpu).chain(wgrad_gpu::adapters()).collect()
+}
+
+/// Opens a device.
+///
+/// # Errors
+/// There is no such device, or it cannot be opened.
+pub fn open(choice: DeviceChoice) -> Result<Box<dyn Device>, DeviceError> {
+    let cpu = || Ok(Box::new(CpuDevice::new()) as Box<dyn Device>);
+    let gpu = |index: usize| Ok(Box::new(GpuDevice::open(index)?) as Box<dyn Device>);
+    match choice {
+        DeviceChoice::Cpu => cpu(),
+        DeviceChoice::Adapter(index) => gpu(index),
+        DeviceChoice::Gpu => match best(&wgrad_gpu::adapters()) {
+            Some(index) => gpu(index),
+            None => {
+                Err(DeviceError::NotFound { wanted: "gpu".into(), found: "wgpu finds no adapter".into() })
+            }
+        },
+        DeviceChoice::Auto => {
+            let adapters = wgrad_gpu::adapters();
+            match best(&adapters).filter(|&i| adapters[i].class != "software") {
+                Some(index) => gpu(index),
+                None => cpu(),
+            }
+        }
+    }
+}
+
+/// Discrete before integrated before virtual before software; among equals the first.
+fn best(adapters: &[DeviceInfo]) -> Option<usize> {
+    let rank = |class: &str| {
+        ["discrete", "integrated", "virtual", "software"].iter().position(|c| *c == class).unwrap_or(4)
+    };
+    (0..adapters.len()).min_by_key(|&i| (rank(adapters[i].class), i))
+}

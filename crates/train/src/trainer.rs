@@ -1,0 +1,507 @@
+//! The trainer: a plan's state on a device, and the step.
+
+use std::collections::VecDeque;
+
+use wgrad_data::{Batches, Dataset, Sequential, Splits, Targets};
+use wgrad_graph::GroupId;
+use wgrad_program::{Data, Device, DeviceInfo, HostData, ProgramId, Session};
+
+use crate::diagnose::first_bad_operation;
+use crate::error::TrainError;
+use crate::plan::{Phase, Plan, SplitName};
+
+/// Stream of the shuffle within the seed.
+const SHUFFLE: u64 = 0;
+
+/// What a step reported.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepRecord {
+    /// Steps done, this one included.
+    pub step: u64,
+    /// Epoch it belongs to, from 0.
+    pub epoch: u64,
+    /// Learning rate.
+    pub lr: f64,
+    /// Mean loss of its examples.
+    pub loss: f32,
+    /// Further metrics by name.
+    pub metrics: Vec<(String, f32)>,
+}
+
+/// What an evaluation found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// Which part of the data.
+    pub split: SplitName,
+    /// Mean loss.
+    pub loss: f64,
+    /// Share of examples classified rightly, for classification.
+    pub accuracy: Option<f64>,
+    /// Number of examples.
+    pub examples: usize,
+}
+
+struct Pending {
+    step: u64,
+    epoch: u64,
+    lr: f64,
+}
+
+/// A model in training on a device.
+pub struct Trainer {
+    pub(crate) plan: Plan,
+    pub(crate) session: Box<dyn Session>,
+    device: DeviceInfo,
+    passes: Vec<(Phase, ProgramId)>,
+    evaluations: Vec<(SplitName, ProgramId)>,
+    splits: Splits,
+    pub(crate) batches: Batches,
+    pub(crate) step: u64,
+    total: u64,
+    pending: VecDeque<Pending>,
+    /// Records of each program that wait for those of the other passes of their step.
+    arrived: Vec<VecDeque<Vec<f32>>>,
+    buffers: Upload,
+    anchor: Option<Anchor>,
+}
+
+/// A state to go back to: every group that training changes, and where the batches stood.
+struct Anchor {
+    step: u64,
+    position: wgrad_data::LoaderPosition,
+    groups: Vec<(GroupId, HostData)>,
+}
+
+/// Host memory of a batch, kept from step to step.
+#[derive(Default)]
+struct Upload {
+    features: Vec<f32>,
+    classes: Vec<u32>,
+    values: Vec<f32>,
+}
+
+impl Trainer {
+    /// Puts a plan's state and programs on a device: initial parameters, zero moments, the data. `total` is the number of
+    /// steps that the learning-rate schedule spans.
+    ///
+    /// # Errors
+    /// A batch larger than the data; what the device cannot hold or do.
+    pub fn new(device: &dyn Device, plan: Plan, splits: Splits, total: u64) -> Result<Self, TrainError> {
+        let config = &plan.config;
+        let batches = Batches::new(splits.train.len(), config.batch, config.seed ^ SHUFFLE)?;
+        let mut session = device.session(&plan.states)?;
+        let passes = plan.passes.iter().map(|(phase, program)| Ok((*phase, session.load(program)?)));
+        let passes = passes.collect::<Result<Vec<_>, TrainError>>()?;
+        let evaluations = plan.evaluations.iter().map(|(name, program)| Ok((*name, session.load(program)?)));
+        let evaluations = evaluations.collect::<Result<Vec<_>, TrainError>>()?;
+        let arrived = passes.iter().map(|_| VecDeque::new()).collect();
+        let mut trainer = Self {
+            plan,
+            session,
+            device: device.info().clone(),
+            passes,
+            evaluations,
+            splits,
+            batches,
+            step: 0,
+            total,
+            pending: VecDeque::new(),
+            arrived,
+            buffers: Upload::default(),
+            anchor: None,
+        };
+        trainer.upload_data()?;
+        trainer.reset()?;
+        Ok(trainer)
+    }
+
+    /// Back to the initial parameters, zero moments and the first batch.
+    pub(crate) fn reset(&mut self) -> Result<(), TrainError> {
+        let initial = self.plan.params.initial(&self.plan.states, self.plan.config.seed);
+        self.session.write_group(self.plan.params.group(), Data::F32(&initial))?;
+        if let Some(id) = self.plan.average {
+            self.session.write_group(id, Data::F32(&initial))?;
+        }
+        let zeros = vec![0.0; initial.len()];
+        for id in self.plan.optim.moments.iter().copied().chain(self.plan.gradients) {
+            self.session.write_group(id, Data::F32(&zeros))?;
+        }
+        self.step = 0;
+        Ok(self.batches.restore(wgrad_data::LoaderPosition::default())?)
+    }
+
+    fn upload_data(&mut self) -> Result<(), TrainError> {
+        for (shape, resident) in &self.plan.splits {
+            let (Some(resident), Some(data)) = (resident, shape.name.of(&self.splits)) else { continue };
+            write_padded(
+                &mut *self.session,
+                &self.plan,
+                resident.group,
+                HostData::F32(data.features().to_vec()),
+            )?;
+            let targets = match data.targets() {
+                Targets::Classes { labels, .. } => HostData::U32(labels.clone()),
+                Targets::Values { values, .. } => HostData::F32(values.clone()),
+            };
+            write_padded(&mut *self.session, &self.plan, resident.targets_group, targets)?;
+        }
+        Ok(())
+    }
+
+    /// The plan it runs.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The device it runs on.
+    pub fn device(&self) -> &DeviceInfo {
+        &self.device
+    }
+
+    /// Bytes of device memory it holds; what [`Plan::peak_bytes`] foretold.
+    pub fn allocated_bytes(&self) -> usize {
+        self.session.allocated_bytes()
+    }
+
+    /// Steps done.
+    pub fn steps_done(&self) -> u64 {
+        self.step
+    }
+
+    /// Epoch of the next batch, from 0.
+    pub fn epoch(&self) -> u64 {
+        u64::from(self.batches.position().epoch)
+    }
+
+    /// Steps that make an epoch.
+    pub fn steps_per_epoch(&self) -> u64 {
+        (u64::from(self.batches.per_epoch()) / self.plan.config.accumulate.max(1)).max(1)
+    }
+
+    /// Examples of a step.
+    pub fn examples_per_step(&self) -> u64 {
+        self.plan.config.batch as u64 * self.plan.config.accumulate.max(1)
+    }
+
+    /// Learning rate of the step after `step` steps.
+    pub fn rate(&self, step: u64) -> f64 {
+        let config = &self.plan.config;
+        config.schedule.rate(config.lr, step, config.warmup, self.total)
+    }
+
+    /// Queues one step: a batch, or several with accumulation. Does not wait for the device.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn step(&mut self) -> Result<(), TrainError> {
+        let lr = self.rate(self.step);
+        let epoch = self.epoch();
+        let hyper = self.plan.config.optimizer.hyper(lr, self.step + 1);
+        let accumulate = self.plan.config.accumulate.max(1);
+        for pass in 0..accumulate {
+            let phase = match pass {
+                _ if accumulate == 1 => Phase::Whole,
+                0 => Phase::First,
+                _ if pass + 1 == accumulate => Phase::Last,
+                _ => Phase::Middle,
+            };
+            let batch = self.batches.next_batch().indices;
+            let rng = self.rng(pass);
+            let id = self.program(phase)?;
+            let inputs = Inputs { data: &self.splits.train, resident: self.is_resident(SplitName::Train) };
+            inputs.run(
+                &mut *self.session,
+                id,
+                &batch,
+                &mut self.buffers,
+                &[Data::U32(&rng), Data::F32(&hyper)],
+            )?;
+        }
+        self.step += 1;
+        self.pending.push_back(Pending { step: self.step, epoch, lr });
+        Ok(())
+    }
+
+    /// Key of the random numbers of a pass: the seed, and a counter that no other pass of the run has.
+    fn rng(&self, pass: u64) -> [u32; 3] {
+        let seed = self.plan.config.seed;
+        let count = self.step * self.plan.config.accumulate.max(1) + pass;
+        [seed as u32, (seed >> 32) as u32, count as u32]
+    }
+
+    fn program(&self, phase: Phase) -> Result<ProgramId, TrainError> {
+        let found = self.passes.iter().find(|(p, _)| *p == phase).map(|(_, id)| *id);
+        found.ok_or_else(|| TrainError::Config(format!("the plan has no program for {phase:?}")))
+    }
+
+    fn is_resident(&self, name: SplitName) -> bool {
+        self.plan.split(name).is_some_and(|(_, resident)| resident.is_some())
+    }
+
+    /// The reports of steps since the last call, in order. Those under way are left for later unless `wait`.
+    ///
+    /// # Errors
+    /// [`TrainError::NonFinite`] for the first loss or metric that is no finite number; the trainer then is at the state
+    /// before that step.
+    pub fn records(&mut self, wait: bool) -> Result<Vec<StepRecord>, TrainError> {
+        for (i, &(_, id)) in self.passes.iter().enumerate() {
+            self.arrived[i].extend(self.session.records(id, wait)?.into_iter().map(|record| record.values));
+        }
+        let mut records = Vec::new();
+        while let Some(passes) = self.next_arrived() {
+            let Some(pending) = self.pending.pop_front() else { break };
+            records.push(self.combine(&pending, &passes));
+        }
+        if let Some((step, what, value)) = records.iter().find_map(non_finite) {
+            self.pending.clear();
+            self.arrived.iter_mut().for_each(VecDeque::clear);
+            let culprit = first_bad_operation(self, step)?.to_string();
+            return Err(TrainError::NonFinite { what, value, step, culprit });
+        }
+        Ok(records)
+    }
+
+    /// The records of all passes of the oldest step, the last pass last, if they are all there.
+    fn next_arrived(&mut self) -> Option<Vec<Vec<f32>>> {
+        let middle = self.plan.config.accumulate.saturating_sub(2) as usize;
+        let count = |phase: Phase| if phase == Phase::Middle { middle } else { 1 };
+        let ready =
+            self.passes.iter().zip(&self.arrived).all(|((phase, _), queue)| queue.len() >= count(*phase));
+        ready.then(|| {
+            let queues = self.passes.iter().zip(&mut self.arrived);
+            queues.flat_map(|((phase, _), queue)| queue.drain(..count(*phase)).collect::<Vec<_>>()).collect()
+        })
+    }
+
+    /// Means over the passes; what only the last pass reports is taken as it is.
+    fn combine(&self, pending: &Pending, passes: &[Vec<f32>]) -> StepRecord {
+        let names = self.plan.passes.last().map(|(_, program)| scalar_names(program)).unwrap_or_default();
+        let values = names.iter().enumerate().map(|(i, name)| {
+            let found: Vec<f32> = passes.iter().filter_map(|values| values.get(i).copied()).collect();
+            (name.clone(), found.iter().sum::<f32>() / found.len() as f32)
+        });
+        let mut metrics: Vec<(String, f32)> = values.collect();
+        let loss = if metrics.is_empty() { f32::NAN } else { metrics.remove(0).1 };
+        StepRecord { step: pending.step, epoch: pending.epoch, lr: pending.lr, loss, metrics }
+    }
+
+    /// Loss and accuracy on a part of the data.
+    ///
+    /// # Errors
+    /// The part is missing; what the device reports.
+    pub fn evaluate(&mut self, split: SplitName) -> Result<Evaluation, TrainError> {
+        let missing = || TrainError::Config(format!("there is no {} data", split.as_str()));
+        let id = self
+            .evaluations
+            .iter()
+            .find(|(name, _)| *name == split)
+            .map(|(_, id)| *id)
+            .ok_or_else(missing)?;
+        let data = split.of(&self.splits).ok_or_else(missing)?;
+        let inputs = Inputs { data, resident: self.is_resident(split) };
+        let batch = self.plan.config.eval_batch;
+        for part in Sequential::new(data.len(), batch)? {
+            let weights: Vec<f32> = (0..batch).map(|i| if i < part.valid { 1.0 } else { 0.0 }).collect();
+            inputs.run(&mut *self.session, id, &part.indices, &mut self.buffers, &[Data::F32(&weights)])?;
+        }
+        let mut sums = [0.0f64; 2];
+        let records = self.session.records(id, true)?;
+        for record in &records {
+            record.values.iter().zip(&mut sums).for_each(|(&value, sum)| *sum += f64::from(value));
+        }
+        let examples = data.len();
+        let classifies = records.first().is_some_and(|record| record.values.len() > 1);
+        Ok(Evaluation {
+            split,
+            loss: sums[0] / examples as f64,
+            accuracy: classifies.then_some(sums[1] / examples as f64),
+            examples,
+        })
+    }
+
+    /// Features of an example.
+    pub fn features(&self) -> usize {
+        self.splits.train.feature_len()
+    }
+
+    /// The targets of the training data: class names, or the width of the values.
+    pub fn targets(&self) -> &Targets {
+        self.splits.train.targets()
+    }
+
+    /// The model's outputs for raw examples (flat, as a file has them): class probabilities, or values.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn predict(&mut self, raw: &[f32]) -> Result<Vec<f32>, TrainError> {
+        let (width, batch) = (self.features(), self.plan.config.eval_batch);
+        let limits = self.device.limits;
+        let id = self.session.load(&self.plan.prediction(batch, &limits)?)?;
+        let mut outputs = Vec::new();
+        for part in raw.chunks(width * batch) {
+            let mut features = part.to_vec();
+            self.splits.prepare(&mut features);
+            features.resize(width * batch, 0.0);
+            self.session.run(id, &[Data::F32(&features)])?;
+            let values = self.session.output(id, 0)?.to_f32();
+            outputs.extend_from_slice(&values[..part.len() / width * self.plan.task.outputs()]);
+        }
+        Ok(outputs)
+    }
+
+    /// The parameters by name, as they are after all queued steps; the moving average where one is kept and `averaged`.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn parameters(&mut self, averaged: bool) -> Result<Vec<(String, Vec<usize>, Vec<f32>)>, TrainError> {
+        let group = self.plan.average.filter(|_| averaged).unwrap_or(self.plan.params.group());
+        self.tensors(group)
+    }
+
+    pub(crate) fn tensors(&mut self, id: GroupId) -> Result<Vec<(String, Vec<usize>, Vec<f32>)>, TrainError> {
+        let values = self.session.read_group(id)?.to_f32();
+        let entries = self.plan.states.get(id).entries.iter();
+        let tensor = |entry: &wgrad_graph::Entry| {
+            let end = entry.offset + entry.shape.numel();
+            (entry.name.clone(), entry.shape.to_vec(), values[entry.offset..end].to_vec())
+        };
+        Ok(entries.map(tensor).collect())
+    }
+}
+
+fn scalar_names(program: &wgrad_program::Program) -> Vec<String> {
+    program.outputs.iter().filter(|o| o.ty.shape.numel() == 1).map(|o| o.name.clone()).collect()
+}
+
+fn non_finite(record: &StepRecord) -> Option<(u64, String, f32)> {
+    let loss = std::iter::once(("loss".to_owned(), record.loss));
+    let mut values = loss.chain(record.metrics.iter().cloned());
+    values.find(|(_, value)| !value.is_finite()).map(|(name, value)| (record.step, name, value))
+}
+
+/// Where the batches of a part of the data come from.
+pub(crate) struct Inputs<'d> {
+    pub data: &'d Dataset,
+    pub resident: bool,
+}
+
+impl Inputs<'_> {
+    /// Runs a program on a batch: its indices, or the examples themselves, then `rest`.
+    fn run(
+        &self,
+        session: &mut dyn Session,
+        id: ProgramId,
+        indices: &[u32],
+        buffers: &mut Upload,
+        rest: &[Data<'_>],
+    ) -> Result<(), TrainError> {
+        if self.resident {
+            let inputs: Vec<Data<'_>> =
+                std::iter::once(Data::U32(indices)).chain(rest.iter().copied()).collect();
+            return Ok(session.run(id, &inputs)?);
+        }
+        buffers.fill(self.data, indices);
+        let targets = match self.data.targets() {
+            Targets::Classes { .. } => Data::U32(&buffers.classes),
+            Targets::Values { .. } => Data::F32(&buffers.values),
+        };
+        let inputs: Vec<Data<'_>> =
+            [Data::F32(&buffers.features), targets].into_iter().chain(rest.iter().copied()).collect();
+        Ok(session.run(id, &inputs)?)
+    }
+}
+
+impl Upload {
+    fn fill(&mut self, data: &Dataset, indices: &[u32]) {
+        self.features.clear();
+        self.classes.clear();
+        self.values.clear();
+        for &index in indices {
+            let i = index as usize;
+            self.features.extend_from_slice(data.example(i).unwrap_or_default());
+            match data.targets() {
+                Targets::Classes { labels, .. } => self.classes.push(labels[i]),
+                Targets::Values { values, width } => {
+                    self.values.extend_from_slice(&values[i * width..(i + 1) * width])
+                }
+            }
+        }
+    }
+}
+
+/// Writes a group that holds one tensor, with its padding.
+fn write_padded(
+    session: &mut dyn Session,
+    plan: &Plan,
+    group: GroupId,
+    data: HostData,
+) -> Result<(), TrainError> {
+    let len = plan.states.get(group).len();
+    let data = match data {
+        HostData::F32(mut values) => {
+            values.resize(len, 0.0);
+            HostData::F32(values)
+        }
+        HostData::U32(mut values) => {
+            values.resize(len, 0);
+            HostData::U32(values)
+        }
+    };
+    Ok(session.write_group(group, data.as_data())?)
+}
+
+impl Trainer {
+    /// Remembers the state as it is, to go back to it if a later step goes wrong.
+    pub(crate) fn set_anchor(&mut self) -> Result<(), TrainError> {
+        let ids = [self.plan.params.group()].into_iter().chain(self.plan.optim.moments.iter().copied());
+        let ids: Vec<GroupId> = ids.chain(self.plan.average).collect();
+        let groups = ids.into_iter().map(|id| Ok((id, self.session.read_group(id)?)));
+        let groups = groups.collect::<Result<Vec<_>, TrainError>>()?;
+        self.anchor = Some(Anchor { step: self.step, position: self.batches.position(), groups });
+        Ok(())
+    }
+
+    /// Goes back to the state after `step` steps.
+    pub(crate) fn rewind(&mut self, step: u64) -> Result<(), TrainError> {
+        match self.anchor.take().filter(|anchor| anchor.step <= step) {
+            None => self.reset()?,
+            Some(anchor) => {
+                for (id, values) in &anchor.groups {
+                    self.session.write_group(*id, values.as_data())?;
+                }
+                self.step = anchor.step;
+                self.batches.restore(anchor.position)?;
+                self.anchor = Some(anchor);
+            }
+        }
+        while self.step < step {
+            self.step()?;
+        }
+        for &(_, id) in &self.passes {
+            self.session.records(id, true)?;
+        }
+        self.pending.clear();
+        Ok(())
+    }
+
+    /// Runs the next pass on `program`, whose inputs are those of a pass, without counting it as a step.
+    pub(crate) fn rerun(
+        &mut self,
+        program: &wgrad_program::Program,
+        pass: u64,
+    ) -> Result<ProgramId, TrainError> {
+        let id = self.session.load(program)?;
+        let batch = self.batches.next_batch().indices;
+        let hyper = self.plan.config.optimizer.hyper(self.rate(self.step), self.step + 1);
+        let rng = self.rng(pass);
+        let inputs = Inputs { data: &self.splits.train, resident: self.is_resident(SplitName::Train) };
+        inputs.run(
+            &mut *self.session,
+            id,
+            &batch,
+            &mut self.buffers,
+            &[Data::U32(&rng), Data::F32(&hyper)],
+        )?;
+        Ok(id)
+    }
+}

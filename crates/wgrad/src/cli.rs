@@ -1,0 +1,145 @@
+//! The arguments of the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use wgrad_train::DeviceChoice;
+
+/// Train neural networks on any GPU that speaks Vulkan, Metal or DX12, or on the CPU.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true, max_term_width = 100)]
+#[command(after_help = "Begin with:  wgrad train digits\n\nEnvironment: WGPU_BACKEND, WGPU_ADAPTER_NAME, WGRAD_DATA, \
+    WGRAD_DATA_MIRROR, NO_COLOR, RUST_LOG.\nExit codes: 2 usage or recipe, 3 data, 4 device, 5 numeric, 6 checkpoint or \
+    run directory, 130 interrupted.")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train a recipe: a built-in one by name, or a TOML file.
+    Train(Train),
+    /// Evaluate the last checkpoint of a run on its test data.
+    Eval(Eval),
+    /// Apply the last checkpoint of a run to files of examples.
+    Predict(Predict),
+    /// Show what a recipe would do: layers, parameters, FLOPs, memory, kernels. Needs no device.
+    Summary(Summary),
+    /// List the devices that can train.
+    Devices(Devices),
+    /// Check every operation on the devices of this machine against the f64 reference.
+    Verify(Verify),
+    /// List and fetch data sets.
+    Data(Data),
+}
+
+#[derive(Debug, Args)]
+pub struct Recipe {
+    /// Name of a built-in recipe (digits, digits-mlp, fashion-mlp), or path of a TOML file.
+    pub recipe: String,
+    /// Set a field of the recipe, e.g. --set train.epochs=5.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Train {
+    #[command(flatten)]
+    pub recipe: Recipe,
+    /// auto, cpu, gpu or gpu:N. auto is the best GPU, else the CPU.
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+    /// Run directory; runs/<recipe>-<time> if not given.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Go on with the run in --out, or with the last run of the recipe.
+    #[arg(long)]
+    pub resume: bool,
+    /// Print one JSON object as the last line of stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Eval {
+    /// Run directory.
+    pub run: PathBuf,
+    /// auto, cpu, gpu or gpu:N.
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+    /// Print one JSON object as the last line of stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Predict {
+    /// Run directory.
+    pub run: PathBuf,
+    /// CSV files with one example a row, or idx files of images, plain or gzipped; raw numbers, as in the training data.
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// auto, cpu, gpu or gpu:N.
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+    /// Print one JSON object as the last line of stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Summary {
+    #[command(flatten)]
+    pub recipe: Recipe,
+    /// Print one JSON object as the last line of stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Devices {
+    /// Print a JSON list.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// auto, cpu, gpu or gpu:N; every device if not given.
+    #[arg(long)]
+    pub device: Option<DeviceChoice>,
+    /// Only operations whose name contains this.
+    #[arg(long, value_name = "NAME")]
+    pub only: Option<String>,
+    /// Random samples of each operation.
+    #[arg(long, default_value_t = 5)]
+    pub samples: u64,
+    /// Print one JSON object as the last line of stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Data {
+    #[command(subcommand)]
+    pub command: DataCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DataCommand {
+    /// List the data sets, their licences and where they are.
+    List {
+        /// Print a JSON list.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Fetch a data set.
+    Get {
+        /// Its name.
+        name: String,
+        /// Take the files from a folder instead of the network.
+        #[arg(long, value_name = "DIR")]
+        mirror: Option<PathBuf>,
+    },
+}

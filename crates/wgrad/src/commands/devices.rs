@@ -1,0 +1,68 @@
+//! `wgrad devices`.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use wgrad_program::{DeviceInfo, DeviceKind};
+use wgrad_train::devices;
+
+use crate::cli::Devices;
+use crate::commands::kind;
+use crate::terminal;
+
+/// Lists the devices that can train.
+pub fn run(args: &Devices) -> Result<ExitCode> {
+    let devices = devices();
+    if args.json {
+        let list: Vec<Value> = devices.iter().enumerate().map(|(i, info)| row_json(i, info)).collect();
+        terminal::result(&Value::from(list).to_string())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let header = ["--device", "name", "class", "backend", "driver", "buffer", "operand", "features"];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    rows.extend(devices.iter().enumerate().map(|(i, info)| {
+        vec![
+            selector(i, info),
+            info.name.clone(),
+            info.class.into(),
+            info.backend.clone(),
+            info.driver.clone(),
+            terminal::bytes(info.limits.buffer_bytes),
+            terminal::bytes(info.limits.operand_bytes),
+            info.features.join(" "),
+        ]
+    }));
+    terminal::result(&terminal::table(&rows, false))?;
+    if devices.len() == 1 {
+        terminal::say("\nNo adapter was found: wgpu needs a Vulkan, Metal, DX12 or GL driver. Training runs on the CPU.");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How `--device` names it. The CPU is number 0 of the list, so adapters count from one less.
+fn selector(i: usize, info: &DeviceInfo) -> String {
+    match info.kind {
+        DeviceKind::Cpu => "cpu".into(),
+        DeviceKind::Gpu => format!("gpu:{}", i - 1),
+    }
+}
+
+fn row_json(i: usize, info: &DeviceInfo) -> Value {
+    json!({
+        "index": i,
+        "device": selector(i, info),
+        "kind": kind(info),
+        "name": info.name,
+        "class": info.class,
+        "backend": info.backend,
+        "driver": info.driver,
+        "limits": {
+            "buffer_bytes": info.limits.buffer_bytes,
+            "operand_bytes": info.limits.operand_bytes,
+            "operands": info.limits.operands,
+            "f16": info.limits.f16,
+        },
+        "features": info.features,
+    })
+}

@@ -1,0 +1,86 @@
+//! The commands, a file each.
+
+mod data;
+mod devices;
+mod eval;
+mod predict;
+mod summary;
+mod train;
+mod verify;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use wgrad_program::{Device, DeviceInfo, DeviceKind};
+use wgrad_run::{Checkpoint, Recipe, Run};
+use wgrad_train::{DeviceChoice, Plan, Trainer, load_parameters, open, setup};
+
+use crate::cli::{Cli, Command};
+use crate::failure::Usage;
+use crate::terminal;
+
+/// Runs a command to its exit code.
+pub fn run(cli: Cli) -> Result<ExitCode> {
+    match cli.command {
+        Command::Train(args) => train::run(&args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Predict(args) => predict::run(&args),
+        Command::Summary(args) => summary::run(&args),
+        Command::Devices(args) => devices::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Data(args) => data::run(&args),
+    }
+}
+
+fn recipe(args: &crate::cli::Recipe) -> Result<Recipe> {
+    let mut recipe = wgrad_run::recipe::load(&args.recipe)?;
+    recipe.set_all(&args.set)?;
+    Ok(recipe)
+}
+
+/// Opens a device and says which, and why when it is not what one may have hoped for.
+fn open_device(choice: DeviceChoice) -> Result<Box<dyn Device>> {
+    let device = open(choice)?;
+    let info = device.info();
+    let why = match (choice, info.kind) {
+        (DeviceChoice::Auto, DeviceKind::Cpu) => ", because no GPU was found",
+        _ => "",
+    };
+    terminal::say(&format!("Training on {}{why}.", describe(info)).replace("Training on", "Device:"));
+    Ok(device)
+}
+
+fn describe(info: &DeviceInfo) -> String {
+    match info.kind {
+        DeviceKind::Cpu => format!("CPU, {}", info.name),
+        DeviceKind::Gpu => format!("GPU, {} ({}, {})", info.name, info.backend, info.driver),
+    }
+}
+
+fn device_json(info: &DeviceInfo) -> Value {
+    json!({ "kind": kind(info), "name": info.name, "backend": info.backend })
+}
+
+fn kind(info: &DeviceInfo) -> &'static str {
+    match info.kind {
+        DeviceKind::Cpu => "cpu",
+        DeviceKind::Gpu => "gpu",
+    }
+}
+
+/// A run's model on a device with the parameters of its last checkpoint.
+fn trained(run: &Path, choice: DeviceChoice) -> Result<(Run, Trainer)> {
+    let run = Run::open(run)?;
+    let recipe = run.recipe()?;
+    let path = run.latest_checkpoint()?;
+    let path = path.ok_or_else(|| Usage(format!("{} has no checkpoint yet", run.path().display())))?;
+    let checkpoint = Checkpoint::load(&path)?;
+    let parts = setup(&recipe)?;
+    let device = open_device(choice)?;
+    let plan = Plan::new(parts.model, &parts.splits, parts.config, &device.info().limits)?;
+    let mut trainer = Trainer::new(&*device, plan, parts.splits, parts.fit.steps)?;
+    load_parameters(&mut trainer, &checkpoint)?;
+    Ok((run, trainer))
+}

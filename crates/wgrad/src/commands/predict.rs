@@ -1,0 +1,52 @@
+//! `wgrad predict`.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use wgrad_data::{Targets, read_features};
+use wgrad_train::Trainer;
+
+use crate::cli::Predict;
+use crate::commands::trained;
+use crate::terminal;
+
+/// Applies a run's last checkpoint to the examples of files.
+pub fn run(args: &Predict) -> Result<ExitCode> {
+    let (_, mut trainer) = trained(&args.run, args.device)?;
+    let mut list = Vec::new();
+    for path in &args.files {
+        let raw = read_features(path, trainer.features())?;
+        let outputs = trainer.predict(&raw)?;
+        for (row, values) in outputs.chunks_exact(trainer.plan().task.outputs()).enumerate() {
+            let name = path.display().to_string();
+            let prediction = describe(&trainer, values);
+            if !args.json {
+                terminal::result(&format!("{name}\t{}\t{}", row + 1, line(&prediction)))?;
+            }
+            list.push(json!({ "file": name, "row": row + 1, "prediction": prediction }));
+        }
+    }
+    if args.json {
+        terminal::result(&Value::from(list).to_string())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The most probable class with its probability, or the values.
+fn describe(trainer: &Trainer, values: &[f32]) -> Value {
+    match trainer.targets() {
+        Targets::Classes { names, .. } => {
+            let best = (0..values.len()).max_by(|&a, &b| values[a].total_cmp(&values[b])).unwrap_or(0);
+            json!({ "class": names.get(best), "index": best, "probability": values[best], "probabilities": values })
+        }
+        Targets::Values { .. } => json!({ "values": values }),
+    }
+}
+
+fn line(prediction: &Value) -> String {
+    match prediction["class"].as_str() {
+        Some(class) => format!("{class}\t{:.4}", prediction["probability"].as_f64().unwrap_or(f64::NAN)),
+        None => prediction["values"].to_string(),
+    }
+}

@@ -1,0 +1,109 @@
+//! `wgrad summary`.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use wgrad_program::{Cost, Kernel, Limits, Program};
+use wgrad_train::{Plan, setup};
+
+use crate::cli::Summary;
+use crate::commands::recipe;
+use crate::terminal::{self, say};
+
+/// Says what a recipe would do, on a device with generous limits.
+pub fn run(args: &Summary) -> Result<ExitCode> {
+    let recipe = recipe(&args.recipe)?;
+    let parts = setup(&recipe)?;
+    let limits = Limits { buffer_bytes: u64::MAX, operand_bytes: i32::MAX as u64, ..Limits::default() };
+    let plan = Plan::new(parts.model, &parts.splits, parts.config, &limits)?;
+    let kernels = kernels(&plan);
+    if args.json {
+        terminal::result(&to_json(&recipe.name, &plan, &kernels).to_string())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    print(&plan, &kernels);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Passes of a step, each as often as a step makes it.
+fn passes(plan: &Plan) -> Vec<(&Program, u64)> {
+    use wgrad_train::Phase;
+    let often = |phase: Phase| if phase == Phase::Middle { plan.config.accumulate - 2 } else { 1 };
+    plan.passes.iter().map(|(phase, program)| (program, often(*phase))).collect()
+}
+
+fn flops(plan: &Plan) -> u64 {
+    passes(plan).into_iter().map(|(program, often)| program.cost().flops * often).sum()
+}
+
+fn dispatches(plan: &Plan) -> u64 {
+    passes(plan).into_iter().map(|(program, often)| program.dispatches.len() as u64 * often).sum()
+}
+
+/// Kernels of a step by name: how often, and their work together.
+fn kernels(plan: &Plan) -> Vec<(String, u64, Cost)> {
+    let mut order: Vec<String> = Vec::new();
+    let mut all: BTreeMap<String, (u64, Cost)> = BTreeMap::new();
+    for (program, often) in passes(plan) {
+        for dispatch in &program.dispatches {
+            let kind = if matches!(dispatch.kernel, Kernel::Gemm(_)) { "gemm" } else { "loop" };
+            let name = format!("{kind}  {}", dispatch.name);
+            if !all.contains_key(&name) {
+                order.push(name.clone());
+            }
+            let entry = all.entry(name).or_default();
+            entry.0 += often;
+            (0..often).for_each(|_| entry.1 += dispatch.cost);
+        }
+    }
+    order.into_iter().filter_map(|name| all.get(&name).map(|(count, cost)| (name.clone(), *count, *cost))).collect()
+}
+
+fn to_json(recipe: &str, plan: &Plan, kernels: &[(String, u64, Cost)]) -> Value {
+    let kernel = |(name, count, cost): &(String, u64, Cost)| {
+        json!({ "name": name, "count": count, "flops": cost.flops, "bytes": cost.read + cost.written })
+    };
+    let layer = |spec: &wgrad_nn::ParamSpec| json!({ "name": spec.name, "shape": spec.shape.to_vec() });
+    json!({
+        "recipe": recipe,
+        "parameters": plan.params.count(),
+        "flops_per_step": flops(plan),
+        "peak_bytes": plan.peak_bytes(),
+        "dispatches_per_step": dispatches(plan),
+        "kernels": kernels.iter().map(kernel).collect::<Vec<_>>(),
+        "layers": plan.params.specs().iter().map(layer).collect::<Vec<_>>(),
+    })
+}
+
+fn print(plan: &Plan, kernels: &[(String, u64, Cost)]) {
+    let mut layers = vec![["parameter", "shape", "numbers"].map(str::to_owned).to_vec()];
+    layers.extend(plan.params.specs().iter().map(|spec| {
+        vec![spec.name.clone(), spec.shape.to_string(), spec.shape.numel().to_string()]
+    }));
+    say(&terminal::table(&layers, true));
+    let mut rows = vec![["kernel of a step", "times", "FLOP", "read", "written", "FLOP/byte"].map(str::to_owned).to_vec()];
+    rows.extend(kernels.iter().map(|(name, count, cost)| {
+        let bytes = (cost.read + cost.written).max(1);
+        vec![
+            name.clone(),
+            count.to_string(),
+            terminal::count(cost.flops as f64),
+            terminal::bytes(cost.read),
+            terminal::bytes(cost.written),
+            format!("{:.1}", cost.flops as f64 / bytes as f64),
+        ]
+    }));
+    say(&format!("\n{}", terminal::table(&rows, true)));
+    let state: usize = plan.states.groups().iter().map(|g| g.bytes()).sum();
+    let totals = vec![
+        vec!["parameters".to_owned(), plan.params.count().to_string()],
+        vec!["FLOP a step".into(), terminal::count(flops(plan) as f64)],
+        vec!["dispatches a step".into(), dispatches(plan).to_string()],
+        vec!["memory, peak".into(), terminal::bytes(plan.peak_bytes() as u64)],
+        vec!["  of it state and data".into(), terminal::bytes(state as u64)],
+        vec!["  of it programs".into(), terminal::bytes((plan.peak_bytes() - state) as u64)],
+    ];
+    say(&format!("\n{}", terminal::table(&totals, false)));
+}

@@ -1,0 +1,268 @@
+//! `wgrad train`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Map, Value, json};
+use wgrad_run::{Checkpoint, Recipe, Run, RunDir};
+use wgrad_train::{Callback, Evaluation, Finished, Plan, SplitName, StepRecord, Stop, Trainer, fit, restore, setup};
+
+use crate::cli::Train;
+use crate::commands::{device_json, open_device, recipe};
+use crate::failure::Usage;
+use crate::terminal::{self, say};
+
+/// Where runs go by default.
+const RUNS: &str = "runs";
+/// Exit code of a process that was interrupted.
+const INTERRUPTED: u8 = 130;
+
+/// Trains, and says what came out.
+pub fn run(args: &Train) -> Result<ExitCode> {
+    let (recipe, resumed) = chosen_recipe(args)?;
+    let parts = setup(&recipe)?;
+    say(&format!("Recipe: {}, {}.", recipe.name, recipe.description));
+    let device = open_device(args.device)?;
+    let steps = parts.fit.steps;
+    let plan = Plan::new(parts.model, &parts.splits, parts.config, &device.info().limits)?;
+    say(&plan_line(&plan, parts.splits.train.len()));
+    let mut trainer = Trainer::new(&*device, plan, parts.splits, steps)?;
+    let dir = run_directory(args, &recipe, resumed.as_deref(), &mut trainer)?;
+    let stop = interruption()?;
+    let mut progress = Progress::new(&trainer, steps, stop);
+    let finished = fit(&mut trainer, &parts.fit, Some(&dir), &mut progress)?;
+    progress.close();
+    let summary = summary(&recipe, &trainer, &finished, dir.path());
+    if finished.stop != Stop::Interrupted {
+        dir.finish(&summary)?;
+    }
+    let report = dir.write_report()?;
+    conclude(&trainer, &finished, dir.path(), &report);
+    if args.json {
+        terminal::result(&summary.to_string())?;
+    }
+    Ok(if finished.stop == Stop::Interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+}
+
+/// The recipe, and the run to resume. A resumed run keeps its recipe but for what `--set` changes.
+fn chosen_recipe(args: &Train) -> Result<(Recipe, Option<PathBuf>)> {
+    let named = recipe(&args.recipe)?;
+    if !args.resume {
+        return Ok((named, None));
+    }
+    let path = match &args.out {
+        Some(out) => out.clone(),
+        None => last_run(&named.name)?,
+    };
+    let mut kept = Run::open(&path)?.recipe()?;
+    if kept.name != named.name {
+        return Err(Usage(format!("{} is a run of {}, not of {}", path.display(), kept.name, named.name)).into());
+    }
+    kept.set_all(&args.recipe.set)?;
+    Ok((kept, Some(path)))
+}
+
+/// The newest run of a recipe: their names end with the time.
+fn last_run(name: &str) -> Result<PathBuf> {
+    let none = || Usage(format!("there is no run of {name} in {RUNS}/ to resume; name one by --out"));
+    let entries = std::fs::read_dir(RUNS).map_err(|_| none())?;
+    let of_recipe = |path: &PathBuf| Run::open(path).and_then(|run| run.recipe()).is_ok_and(|recipe| recipe.name == name);
+    let mut runs: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(of_recipe).collect();
+    runs.sort();
+    Ok(runs.pop().ok_or_else(none)?)
+}
+
+fn run_directory(args: &Train, recipe: &Recipe, resumed: Option<&Path>, trainer: &mut Trainer) -> Result<RunDir> {
+    let Some(path) = resumed else {
+        return Ok(RunDir::create(Path::new(RUNS), args.out.as_deref(), recipe)?);
+    };
+    let dir = RunDir::resume(path)?;
+    match dir.latest_checkpoint()? {
+        Some(checkpoint) => {
+            let loaded = Checkpoint::load(&checkpoint)?;
+            restore(trainer, &loaded)?;
+            say(&format!("Resuming {} at step {}.", path.display(), trainer.steps_done()));
+            if let Some(other) = other_device(&loaded, trainer) {
+                say(&format!("Note: it was trained on {other}; other kernels round differently, so bits will differ."));
+            }
+        }
+        None => say(&format!("{} has no checkpoint; it starts again.", path.display())),
+    }
+    dir.set_recipe(recipe)?;
+    Ok(dir)
+}
+
+/// The device that wrote the checkpoint, if it was not this one.
+fn other_device(checkpoint: &Checkpoint, trainer: &Trainer) -> Option<String> {
+    let text = |key: &str| checkpoint.state.kernels.get(key).and_then(Value::as_str).unwrap_or_default();
+    let device = trainer.device();
+    let same = text("device") == device.name && text("backend") == device.backend && text("driver") == device.driver;
+    (!same).then(|| format!("{} ({})", text("device"), text("driver")))
+}
+
+/// A flag that Ctrl-C sets. The second one ends the process at once.
+fn interruption() -> Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let set = Arc::clone(&flag);
+    ctrlc::set_handler(move || {
+        if set.swap(true, Ordering::SeqCst) {
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+    })
+    .context("cannot listen for Ctrl-C")?;
+    Ok(flag)
+}
+
+fn plan_line(plan: &Plan, examples: usize) -> String {
+    let flops: u64 = plan.passes.iter().map(|(_, p)| p.cost().flops).sum();
+    let dispatches: usize = plan.passes.iter().map(|(_, p)| p.dispatches.len()).sum();
+    format!(
+        "Model: {} parameters; a step is {} dispatches and {}FLOP; memory {}; {examples} training examples.",
+        plan.params.count(),
+        dispatches,
+        terminal::count(flops as f64),
+        terminal::bytes(plan.peak_bytes() as u64),
+    )
+}
+
+fn summary(recipe: &Recipe, trainer: &Trainer, finished: &Finished, dir: &Path) -> Value {
+    let mut test = Map::from_iter([("loss".to_owned(), number(finished.test.loss))]);
+    if let Some(accuracy) = finished.test.accuracy {
+        test.insert("accuracy".into(), number(accuracy));
+    }
+    json!({
+        "recipe": recipe.name,
+        "device": device_json(trainer.device()),
+        "steps": finished.steps,
+        "seconds": finished.seconds,
+        "parameters": trainer.plan().params.count(),
+        "train": { "loss": number(finished.train_loss) },
+        "test": test,
+        "run": dir,
+        "interrupted": finished.stop == Stop::Interrupted,
+    })
+}
+
+/// JSON has no NaN; a mean over no steps is null.
+fn number(x: f64) -> Value {
+    if x.is_finite() { json!(x) } else { Value::Null }
+}
+
+fn conclude(trainer: &Trainer, finished: &Finished, dir: &Path, report: &Path) {
+    let rate = finished.steps as f64 * trainer.examples_per_step() as f64 / finished.seconds.max(1e-9);
+    let how = match finished.stop {
+        Stop::Done => "all steps made",
+        Stop::Patience => "test loss stopped falling",
+        Stop::Interrupted => "interrupted",
+    };
+    let mut rows = vec![
+        vec!["steps".to_owned(), format!("{} ({how})", finished.steps)],
+        vec!["time".into(), format!("{:.1} s, {} samples/s with evaluation", finished.seconds, terminal::count(rate))],
+        vec!["train loss".into(), format!("{:.4} (last epoch)", finished.train_loss)],
+        vec!["test loss".into(), format!("{:.4}", finished.test.loss)],
+    ];
+    if let Some(accuracy) = finished.test.accuracy {
+        let right = (accuracy * finished.test.examples as f64).round();
+        let of = finished.test.examples;
+        rows.push(vec!["test accuracy".into(), format!("{:.2}% ({right} of {of})", 100.0 * accuracy)]);
+    }
+    rows.push(vec!["run".into(), dir.display().to_string()]);
+    rows.push(vec!["report".into(), report.display().to_string()]);
+    say(&format!("\n{}\n", terminal::table(&rows, false)));
+    let dir = dir.display();
+    let next = match finished.stop {
+        Stop::Interrupted => vec![("go on where it stopped", format!("wgrad train … --resume --out {dir}"))],
+        _ => vec![
+            ("evaluate it again", format!("wgrad eval {dir}")),
+            ("see its kernels and memory", "wgrad summary RECIPE".to_owned()),
+            ("change something", "wgrad train RECIPE --set optimizer.lr=0.003 --set train.epochs=50".to_owned()),
+            ("look at the curves", format!("tensorboard --logdir {dir}")),
+        ],
+    };
+    let rows: Vec<Vec<String>> = next.into_iter().map(|(what, command)| vec![what.to_owned(), command]).collect();
+    say(&format!("Next:\n{}", terminal::table(&rows, false)));
+}
+
+/// A bar on a terminal, a line for each evaluation elsewhere.
+struct Progress {
+    bar: Option<ProgressBar>,
+    stop: Arc<AtomicBool>,
+    start: Instant,
+    first: u64,
+    examples: u64,
+    loss: Option<f32>,
+    accuracy: Option<f32>,
+}
+
+impl Progress {
+    fn new(trainer: &Trainer, steps: u64, stop: Arc<AtomicBool>) -> Self {
+        let bar = terminal::is_interactive().then(|| {
+            let bar = ProgressBar::new(steps);
+            let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}  {eta} left");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.set_position(trainer.steps_done());
+            bar.reset_eta();
+            bar
+        });
+        Self {
+            bar,
+            stop,
+            start: Instant::now(),
+            first: trainer.steps_done(),
+            examples: trainer.examples_per_step(),
+            loss: None,
+            accuracy: None,
+        }
+    }
+
+    fn close(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn line(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| say(line)),
+            None => say(line),
+        }
+    }
+}
+
+impl Callback for Progress {
+    fn on_step(&mut self, record: &StepRecord) {
+        // A running mean reads better than the noise of single batches.
+        let smooth = |old: Option<f32>, new: f32| Some(old.map_or(new, |old| 0.95 * old + 0.05 * new));
+        self.loss = smooth(self.loss, record.loss);
+        if let Some((_, accuracy)) = record.metrics.iter().find(|(name, _)| name == "accuracy") {
+            self.accuracy = smooth(self.accuracy, *accuracy);
+        }
+        if let Some(bar) = &self.bar {
+            let done = (record.step - self.first) * self.examples;
+            let rate = done as f64 / self.start.elapsed().as_secs_f64().max(1e-9);
+            let accuracy = self.accuracy.map_or(String::new(), |a| format!("  accuracy {:.1}%", 100.0 * a));
+            bar.set_position(record.step);
+            bar.set_message(format!(
+                "loss {:.4}{accuracy}  {} samples/s",
+                self.loss.unwrap_or(f32::NAN),
+                terminal::count(rate)
+            ));
+        }
+    }
+
+    fn on_evaluation(&mut self, evaluation: &Evaluation, step: u64) {
+        let accuracy = evaluation.accuracy.map_or(String::new(), |a| format!(", accuracy {:.2}%", 100.0 * a));
+        let train = self.loss.map_or(String::new(), |loss| format!("train loss {loss:.4}, "));
+        let split = if evaluation.split == SplitName::Test { "test" } else { "validation" };
+        self.line(&format!("step {step:>6}: {train}{split} loss {:.4}{accuracy}", evaluation.loss));
+    }
+
+    fn should_stop(&mut self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+}

@@ -1,0 +1,42 @@
+//! From an error to what the user reads and the code the process ends with.
+
+use std::process::ExitCode;
+
+use wgrad_data::DataError;
+use wgrad_graph::GraphError;
+use wgrad_program::DeviceError;
+use wgrad_run::{CheckpointError, RecipeError, RunDirError};
+use wgrad_train::TrainError;
+
+/// Prints the error and gives its exit code: 2 usage or recipe, 3 data, 4 device, 5 numeric, 6 checkpoint or run
+/// directory, 1 anything else.
+pub fn report(error: &anyhow::Error) -> ExitCode {
+    crate::terminal::error(&format!("{error:#}"));
+    ExitCode::from(code(error))
+}
+
+fn code(error: &anyhow::Error) -> u8 {
+    let known = error.chain().find_map(|cause| {
+        if let Some(error) = cause.downcast_ref::<TrainError>() {
+            return Some(error.exit_code());
+        }
+        let is = |yes: bool, code: u8| yes.then_some(code);
+        is(cause.is::<RecipeError>() || cause.is::<GraphError>() || cause.is::<Usage>(), 2)
+            .or_else(|| is(cause.is::<DataError>(), 3))
+            .or_else(|| is(cause.is::<DeviceError>(), 4))
+            .or_else(|| is(cause.is::<CheckpointError>() || cause.is::<RunDirError>(), 6))
+    });
+    known.unwrap_or(1)
+}
+
+/// A command used wrongly in a way that the parser of arguments cannot see.
+#[derive(Debug)]
+pub struct Usage(pub String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}

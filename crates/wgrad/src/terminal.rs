@@ -1,0 +1,82 @@
+//! What people read: everything here goes to stderr, so that stdout belongs to results.
+
+use std::io::{IsTerminal, Write};
+
+/// True when stderr shows colours and moving bars.
+pub fn is_interactive() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// A line for people.
+pub fn say(line: &str) {
+    // A reader that went away (a closed pipe) is no reason to stop training.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// An error for people.
+pub fn error(message: &str) {
+    match is_interactive() {
+        true => say(&format!("\x1b[1;31merror:\x1b[0m {message}")),
+        false => say(&format!("error: {message}")),
+    }
+}
+
+/// A result on stdout.
+pub fn result(line: &str) -> std::io::Result<()> {
+    writeln!(std::io::stdout(), "{line}")
+}
+
+/// Rows of cells in columns; the first column left-aligned, the others right-aligned where `right`.
+pub fn table(rows: &[Vec<String>], right: bool) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |c: usize| rows.iter().filter_map(|row| row.get(c)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().enumerate().map(|(c, cell)| match right && c > 0 {
+            true => format!("{cell:>width$}", width = widths[c]),
+            false => format!("{cell:<width$}", width = widths[c]),
+        });
+        format!("  {}", cells.collect::<Vec<_>>().join("  ")).trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Bytes in binary units, e.g. `1.5 MiB`.
+pub fn bytes(n: u64) -> String {
+    scaled(n as f64, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB"])
+}
+
+/// A count in decimal units, e.g. `1.5 M`.
+pub fn count(n: f64) -> String {
+    scaled(n, 1000.0, &["", "k", "M", "G", "T", "P"])
+}
+
+fn scaled(mut n: f64, step: f64, units: &[&str]) -> String {
+    let mut unit = 0;
+    while n >= step && unit + 1 < units.len() {
+        n /= step;
+        unit += 1;
+    }
+    let digits = if unit == 0 || n >= 100.0 { 0 } else { 1 + usize::from(n < 10.0) };
+    format!("{n:.digits$} {}", units[unit]).trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_for_people() {
+        assert_eq!(bytes(512), "512 B");
+        assert_eq!(bytes(1536), "1.50 KiB");
+        assert_eq!(bytes(200 << 20), "200 MiB");
+        assert_eq!(count(1_234_567.0), "1.23 M");
+        assert_eq!(count(12.0), "12");
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [vec!["a".into(), "10".into()], vec!["long".into(), "7".into()]];
+        assert_eq!(table(&rows, true), "  a     10\n  long   7");
+    }
+}
