@@ -44,9 +44,12 @@ impl Axis {
             match merged.last_mut() {
                 _ if size == 1 => {}
                 Some(outer)
-                    if outer.stride == dim.stride * size as isize && !outer.is_padded() && !dim.is_padded() =>
+                    if outer.stride == dim.stride * size as isize
+                        && !outer.is_padded()
+                        && !dim.is_padded() =>
                 {
-                    *outer = Dim { size: outer.size * size, stride: dim.stride, valid: (0, outer.size * size) };
+                    *outer =
+                        Dim { size: outer.size * size, stride: dim.stride, valid: (0, outer.size * size) };
                 }
                 _ => merged.push(dim),
             }
@@ -71,14 +74,6 @@ impl Axis {
     /// Offset from one index to the next, where that is the same everywhere.
     pub fn stride(&self) -> Option<isize> {
         self.stride
-    }
-
-    pub fn is_padded(&self) -> bool {
-        self.padded
-    }
-
-    pub fn rank(&self) -> usize {
-        self.dims.len()
     }
 
     /// Elements from one jump to the next: how long the runs of [`Axis::runs`] are.
@@ -119,7 +114,8 @@ impl Axis {
             rest /= dim.size;
             base += *at as isize * dim.stride;
         }
-        let inside = |index: &[usize]| outer.iter().zip(index).all(|(dim, &i)| i >= dim.valid.0 && i < dim.valid.1);
+        let inside =
+            |index: &[usize]| outer.iter().zip(index).all(|(dim, &i)| i >= dim.valid.0 && i < dim.valid.1);
         let mut lane = 0;
         while lane < len {
             let end = last.size.min(i + len - lane);
@@ -188,7 +184,8 @@ mod tests {
         for _ in 0..500 {
             let mut layout = Layout::contiguous(&[3, 1, 4, 2]);
             for _ in 0..3 {
-                layout = layout.through(&random_view(&mut random, &layout.shape)).expect("no reshape among them");
+                layout =
+                    layout.through(&random_view(&mut random, &layout.shape)).expect("no reshape among them");
             }
             let mut expected = Vec::new();
             layout.for_each(|at| expected.push(at.map(|at| at as isize)));
@@ -204,7 +201,9 @@ mod tests {
             axis.runs(start, len, |range, at, stride| {
                 assert_eq!(range.start, covered);
                 covered = range.end;
-                range.enumerate().for_each(|(i, lane)| found[lane] = offset(at.map(|at| at + i as isize * stride)));
+                range
+                    .enumerate()
+                    .for_each(|(i, lane)| found[lane] = offset(at.map(|at| at + i as isize * stride)));
             });
             assert_eq!(found, expected[start..start + len], "{layout:?}");
             assert_eq!(offset(axis.at(start)), expected[start]);
@@ -225,7 +224,10 @@ mod tests {
                 end: shape.to_vec(),
                 step: shape.iter().map(|_| 1 + pick(2)).collect(),
             },
-            2 => View::Pad { before: shape.iter().map(|_| pick(2)).collect(), after: shape.iter().map(|_| pick(3)).collect() },
+            2 => View::Pad {
+                before: shape.iter().map(|_| pick(2)).collect(),
+                after: shape.iter().map(|_| pick(3)).collect(),
+            },
             _ => View::Broadcast(shape.iter().map(|&n| if n == 1 { 1 + pick(3) } else { n }).collect()),
         }
     }

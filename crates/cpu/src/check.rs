@@ -26,7 +26,8 @@ fn overlaps(operands: &[Operand]) -> Result<(), Refusal> {
     for (i, a) in operands.iter().enumerate() {
         for (j, b) in operands.iter().enumerate().skip(i + 1) {
             let (x, y) = (&a.tensor, &b.tensor);
-            let apart = x.buffer != y.buffer || x.offset + x.bytes() <= y.offset || y.offset + y.bytes() <= x.offset;
+            let apart =
+                x.buffer != y.buffer || x.offset + x.bytes() <= y.offset || y.offset + y.bytes() <= x.offset;
             let read = a.access == Access::Read && b.access == Access::Read;
             ensure(apart || read, || format!("operands {i} and {j} overlap and one of them is written"))?;
         }
@@ -43,10 +44,14 @@ fn check_gemm(kernel: &Gemm, operands: &[Operand]) -> Result<(), Refusal> {
         let operand = operand(operands, number)?;
         ensure(operand.access == Access::Read, || format!("factor {number} is written"))?;
         ensure(operand.tensor.dtype != DType::U32, || format!("factor {number} holds words"))?;
-        ensure(layout.shape == shape && layout.valid.is_none(), || format!("factor {number} has a layout of another domain"))?;
+        ensure(layout.shape == shape && layout.valid.is_none(), || {
+            format!("factor {number} has a layout of another domain")
+        })?;
         inside(layout, 0, operand)?;
     }
-    ensure(kernel.epilogue.outer == domain(kernel.m, kernel.n), || "the epilogue has another domain than the product".into())?;
+    ensure(kernel.epilogue.outer == domain(kernel.m, kernel.n), || {
+        "the epilogue has another domain than the product".into()
+    })?;
     ensure(kernel.epilogue.inner.is_empty(), || "the epilogue reduces".into())?;
     check_loop(&kernel.epilogue, operands, true)
 }
@@ -55,7 +60,8 @@ fn check_loop(kernel: &Loop, operands: &[Operand], has_product: bool) -> Result<
     let domain = [kernel.outer.as_slice(), &kernel.inner].concat();
     ensure(domain.len() <= MAX_DIMS, || format!("more than {MAX_DIMS} dimensions"))?;
     for (number, instr) in kernel.body.iter().enumerate() {
-        check_instr(instr, number, &domain, operands, has_product).map_err(|refusal| format!("value {number}: {refusal}"))?;
+        check_instr(instr, number, &domain, operands, has_product)
+            .map_err(|refusal| format!("value {number}: {refusal}"))?;
     }
     let dtypes: Vec<DType> = operands.iter().map(|operand| operand.tensor.dtype).collect();
     let words = kernel.words(&dtypes);
@@ -71,7 +77,9 @@ fn check_loop(kernel: &Loop, operands: &[Operand], has_product: bool) -> Result<
     }
     let varies = kernel.varies();
     for store in &kernel.stores {
-        ensure(store.value < kernel.body.len(), || format!("value {} is stored and does not exist", store.value))?;
+        ensure(store.value < kernel.body.len(), || {
+            format!("value {} is stored and does not exist", store.value)
+        })?;
         check_store(kernel, store, &domain, operands)?;
         let is_word = dtypes[store.operand] == DType::U32;
         ensure(words[store.value] == is_word, || format!("value {} is stored in another kind", store.value))?;
@@ -93,8 +101,12 @@ fn check_instr(
     operands: &[Operand],
     has_product: bool,
 ) -> Result<(), Refusal> {
-    let earlier = |args: &[usize]| ensure(args.iter().all(|&arg| arg < number), || "uses a later value".into());
-    let over_domain = |layout: &Layout| ensure(layout.shape == domain, || "a layout of another domain".into());
+    let earlier =
+        |args: &[usize]| ensure(args.iter().all(|&arg| arg < number), || "uses a later value".into());
+    let over_domain = |layout: &Layout| {
+        ensure(layout.shape == domain, || "a layout of another domain".into())?;
+        well_formed(layout)
+    };
     match instr {
         Instr::Load { operand: at, layout } => {
             over_domain(layout)?;
@@ -126,7 +138,9 @@ fn check_store(kernel: &Loop, store: &Store, domain: &[usize], operands: &[Opera
     let fits = whole && store.layout.valid.is_none() && to.access != Access::Read;
     ensure(fits, || format!("the store of value {} does not fit operand {}", store.value, store.operand))?;
     inside(&store.layout, 0, to)?;
-    ensure(is_injective(&store.layout), || format!("two indices of the store of value {} share an offset", store.value))
+    ensure(is_injective(&store.layout), || {
+        format!("two indices of the store of value {} share an offset", store.value)
+    })
 }
 
 /// A written operand is read only where the same lane writes it, and two stores to one operand write apart.
@@ -143,10 +157,15 @@ fn check_written(kernel: &Loop, operands: &[Operand]) -> Result<(), Refusal> {
     for (number, instr) in kernel.body.iter().enumerate() {
         let (Instr::Load { operand: at, .. } | Instr::Gather { operand: at, .. }) = instr else { continue };
         let access = operand(operands, *at)?.access;
-        ensure(access != Access::Write, || format!("value {number} loads operand {at}, which is only written"))?;
+        ensure(access != Access::Write, || {
+            format!("value {number} loads operand {at}, which is only written")
+        })?;
         for store in kernel.stores.iter().filter(|store| store.operand == *at) {
-            let in_step = matches!(instr, Instr::Load { layout, .. } if steps(layout) == steps(&store.layout));
-            ensure(in_step, || format!("value {number} loads operand {at} at other places than it is stored"))?;
+            let in_step =
+                matches!(instr, Instr::Load { layout, .. } if steps(layout) == steps(&store.layout));
+            ensure(in_step, || {
+                format!("value {number} loads operand {at} at other places than it is stored")
+            })?;
         }
     }
     Ok(())
@@ -173,15 +192,21 @@ fn extent(layout: &Layout) -> Option<(i128, i128)> {
     Some(ends)
 }
 
-fn inside(layout: &Layout, reach: usize, operand: &Operand) -> Result<(), Refusal> {
+fn well_formed(layout: &Layout) -> Result<(), Refusal> {
     let rank = layout.shape.len();
-    let valid = layout.valid.as_ref();
-    let well_formed = layout.strides.len() == rank
-        && valid.is_none_or(|valid| valid.len() == rank && valid.iter().zip(&layout.shape).all(|(r, &n)| r.1 <= n));
-    ensure(well_formed, || "a layout with missing dimensions".into())?;
+    let ranges_fit = layout.valid.as_ref().is_none_or(|valid| {
+        valid.len() == rank && valid.iter().zip(&layout.shape).all(|(range, &size)| range.1 <= size)
+    });
+    ensure(layout.strides.len() == rank && ranges_fit, || "a layout with missing dimensions".into())
+}
+
+fn inside(layout: &Layout, reach: usize, operand: &Operand) -> Result<(), Refusal> {
+    well_formed(layout)?;
     let Some((first, last)) = extent(layout) else { return Ok(()) };
     let fits = first >= 0 && last + (reach as i128) < operand.tensor.elements as i128;
-    ensure(fits, || format!("offsets {first}..={last} leave a tensor of {} elements", operand.tensor.elements))
+    ensure(fits, || {
+        format!("offsets {first}..={last} leave a tensor of {} elements", operand.tensor.elements)
+    })
 }
 
 /// True when each dimension steps over all that the smaller ones span: enough for offsets to differ.

@@ -112,7 +112,8 @@ pub(crate) fn compile<T: Float>(kernel: &Loop, dtypes: &[DType], access: &[Acces
 impl<'a> Analysis<'a> {
     fn of<T: Float>(kernel: &Loop, dtypes: &[DType], access: &'a [Access]) -> Self {
         let pitches: Vec<usize> = dtypes.iter().map(|&dtype| pitch::<T>(dtype)).collect();
-        let plain = dtypes.iter().zip(&pitches).map(|(&dtype, &pitch)| dtype != DType::F16 && pitch == 1).collect();
+        let plain =
+            dtypes.iter().zip(&pitches).map(|(&dtype, &pitch)| dtype != DType::F16 && pitch == 1).collect();
         let mut all = Analysis {
             values: Vec::new(),
             addresses: Vec::new(),
@@ -160,14 +161,16 @@ impl<'a> Analysis<'a> {
                 Some(address) => (Form::Iota(address), level_of(&self.addresses[address])),
                 None => (zero, Level::Uniform),
             },
-            Instr::Gather { operand, layout, index, stride, bound } => match self.address(Some(*operand), layout) {
-                Some(address) => {
-                    let stride = (stride * self.pitches[*operand]) as isize;
-                    let level = level_of(&self.addresses[address]).max(self.values[*index].level);
-                    (Form::Gather { address, index: *index, stride, bound: *bound }, level)
+            Instr::Gather { operand, layout, index, stride, bound } => {
+                match self.address(Some(*operand), layout) {
+                    Some(address) => {
+                        let stride = (stride * self.pitches[*operand]) as isize;
+                        let level = level_of(&self.addresses[address]).max(self.values[*index].level);
+                        (Form::Gather { address, index: *index, stride, bound: *bound }, level)
+                    }
+                    None => (zero, Level::Uniform),
                 }
-                None => (zero, Level::Uniform),
-            },
+            }
             Instr::Call(f, args) => {
                 let level = args.iter().map(|&a| self.values[a].level).max().unwrap_or(Level::Uniform);
                 (Form::Call(f, args.clone()), level)
@@ -267,14 +270,16 @@ fn cut<T: Float>(rows: usize, columns: usize, mode: Mode, code: &Code<T>) -> Cut
             }
             let blocks = rows.div_ceil(block);
             let splits = large && code.registers.kept == 0 && blocks < BLOCKS;
-            let chunk = if splits { columns.div_ceil(2 * BLOCKS / blocks).max(TASK / block) } else { columns };
+            let chunk =
+                if splits { columns.div_ceil(2 * BLOCKS / blocks).max(TASK / block) } else { columns };
             Cut { mode, block, lanes: block, chunk: chunk.max(1) }
         }
         Mode::Columns => {
             let few = if large { rows.div_ceil(BLOCKS) } else { rows };
             let block = (TASK / columns.max(1)).clamp(1, 256).min(kept).min(few.max(1));
             let splits = rows.div_ceil(block) < BLOCKS && columns >= 2 * TASK && code.registers.kept == 0;
-            let chunk = if splits { columns.div_ceil(8 * BLOCKS).next_multiple_of(1024).max(TASK) } else { columns };
+            let chunk =
+                if splits { columns.div_ceil(8 * BLOCKS).next_multiple_of(1024).max(TASK) } else { columns };
             Cut { mode, block, lanes: columns.clamp(1, lanes), chunk: chunk.max(1) }
         }
     }

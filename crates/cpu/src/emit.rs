@@ -10,7 +10,6 @@ use crate::float::Float;
 use crate::plan::{Mode, Place, Registers, Splat, Stage, Step, Take, Write};
 
 /// The code of a plan.
-#[derive(Debug)]
 pub(crate) struct Code<T> {
     pub uniform: Vec<Step<T>>,
     pub uniform_words: Vec<bool>,
@@ -145,7 +144,8 @@ impl<'a, T: Float> Emitter<'a, T> {
 
     fn needs(&self, roots: &Roots, available: &BTreeSet<ValueId>) -> Needs {
         let mut needs = Needs::default();
-        let stored = |stores: &[usize]| stores.iter().map(|&i| self.analysis.stores[i].value).collect::<Vec<_>>();
+        let stored =
+            |stores: &[usize]| stores.iter().map(|&i| self.analysis.stores[i].value).collect::<Vec<_>>();
         let taken = roots.takes.iter().map(|&i| self.analysis.reductions[i].1);
         let each: Vec<ValueId> = taken.chain(stored(&roots.element_stores)).collect();
         needs.shared.extend(each.iter().filter(|&&id| self.value(id).level < Level::Element));
@@ -203,14 +203,16 @@ impl<'a, T: Float> Emitter<'a, T> {
         let needs = self.needs(roots, &self.available);
         let mut places: BTreeMap<ValueId, Place> = BTreeMap::new();
         let mut row_stores = self.writable(&roots.row_stores);
-                let mut pool = Pool::new(Place::Row);
-        let row = self.line(&mut pool, &needs.rows, Mode::Rows, needs.shared.clone(), &mut row_stores, &mut places);
+        let mut pool = Pool::new(Place::Row);
+        let row =
+            self.line(&mut pool, &needs.rows, Mode::Rows, needs.shared.clone(), &mut row_stores, &mut places);
         self.registers.row = self.registers.row.max(pool.size);
         let row_writes = self.writes(&row_stores, &places);
         let mut pool = Pool::new(Place::Element);
         let mut splats = Vec::new();
         if self.mode == Mode::Columns {
-            for &id in needs.shared.iter().filter(|&&id| self.value(id).level == Level::Row) {
+            let analysis = self.analysis;
+            for &id in needs.shared.iter().filter(|&&id| analysis.values[id].level == Level::Row) {
                 let (from, to) = (self.place(id, &places), pool.take());
                 splats.push(Splat { from, to, word: self.value(id).word });
                 places.insert(id, to);
@@ -218,12 +220,16 @@ impl<'a, T: Float> Emitter<'a, T> {
         }
         let mut element_stores = self.writable(&roots.element_stores);
         let taken: BTreeSet<ValueId> = roots.takes.iter().map(|&i| self.analysis.reductions[i].1).collect();
-        let element = self.line(&mut pool, &needs.elements, self.mode, taken, &mut element_stores, &mut places);
+        let element =
+            self.line(&mut pool, &needs.elements, self.mode, taken, &mut element_stores, &mut places);
         self.registers.element = self.registers.element.max(pool.size);
         self.available.extend(needs.elements.iter().filter(|id| self.kept.contains_key(id)));
         let take = |&reduction: &usize| (reduction, self.analysis.reductions[reduction].1);
         let taken: Vec<(usize, ValueId)> = roots.takes.iter().map(take).collect();
-        let takes = taken.into_iter().map(|(reduction, id)| Take { reduction, from: self.place(id, &places) }).collect();
+        let takes = taken
+            .into_iter()
+            .map(|(reduction, id)| Take { reduction, from: self.place(id, &places) })
+            .collect();
         let element_writes = self.writes(&element_stores, &places);
         Stage { row, row_writes, splats, element, takes, element_writes }
     }
@@ -260,7 +266,7 @@ impl<'a, T: Float> Emitter<'a, T> {
         alive.extend(stores.iter().map(|(id, _)| *id));
         let mut last_use: BTreeMap<ValueId, ValueId> = BTreeMap::new();
         for &id in ids {
-            self.value(id).form.args().iter().for_each(|&a| drop(last_use.insert(a, id)));
+            last_use.extend(self.value(id).form.args().iter().map(|&a| (a, id)));
         }
         let mut steps = Vec::new();
         for &id in ids {

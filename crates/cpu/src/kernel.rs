@@ -20,7 +20,6 @@ const INLINE: f64 = 20_000.0;
 const TASKS: usize = 4;
 
 /// A plan with the memory that it needs from one run to the next.
-#[derive(Debug)]
 pub(crate) struct LoopKernel<T> {
     plan: Plan<T>,
     /// Accumulators of each (block, chunk), where there is more than one chunk.
@@ -31,7 +30,8 @@ impl<T: Float> LoopKernel<T> {
     /// `None` where memory is short.
     pub fn new(plan: Plan<T>) -> Option<Self> {
         let parts = if plan.chunks() > 1 { plan.blocks() * plan.chunks() } else { 0 };
-        let partial = Memory::zeroed(parts * plan.reductions.len() * Accumulator::<T>::bytes(plan.cut.block))?;
+        let partial =
+            Memory::zeroed(parts * plan.reductions.len() * Accumulator::<T>::bytes(plan.cut.block))?;
         Some(Self { plan, partial })
     }
 
@@ -218,14 +218,23 @@ impl<T: Float> Task<'_, T> {
     unsafe fn result(&self, reduction: usize, from: *const u8, block: usize) {
         let to = self.frame.register(Place::Result(reduction));
         // SAFETY: passed on to the caller.
-        unsafe { Accumulator::<T>::read(from, self.run.rows(block).len(), self.run.plan.reductions[reduction], to) };
+        unsafe {
+            Accumulator::<T>::read(from, self.run.rows(block).len(), self.run.plan.reductions[reduction], to)
+        };
     }
 
     /// Every row of the block at once, one column after the other.
     ///
     /// # Safety
     /// See [`Task::stage`].
-    unsafe fn along_rows(&self, stage: &Stage<T>, rows: &Pass<'_>, block: usize, chunk: usize, columns: Range<usize>) {
+    unsafe fn along_rows(
+        &self,
+        stage: &Stage<T>,
+        rows: &Pass<'_>,
+        block: usize,
+        chunk: usize,
+        columns: Range<usize>,
+    ) {
         for (nth, column) in columns.clone().enumerate() {
             let pass = Pass { fixed: column, kept: column * self.run.plan.cut.block, ..*rows };
             // SAFETY: passed on to the caller.
@@ -248,7 +257,14 @@ impl<T: Float> Task<'_, T> {
     ///
     /// # Safety
     /// See [`Task::stage`].
-    unsafe fn along_columns(&self, stage: &Stage<T>, rows: &Pass<'_>, block: usize, chunk: usize, columns: Range<usize>) {
+    unsafe fn along_columns(
+        &self,
+        stage: &Stage<T>,
+        rows: &Pass<'_>,
+        block: usize,
+        chunk: usize,
+        columns: Range<usize>,
+    ) {
         let lanes = self.run.plan.cut.lanes;
         for row in 0..rows.len {
             let first = self.pass(Mode::Columns, columns.start, lanes.min(columns.len()), rows.start + row);

@@ -9,6 +9,7 @@ mod address;
 mod check;
 mod compile;
 mod device;
+mod emit;
 mod float;
 mod gemm;
 mod kernel;

@@ -51,8 +51,17 @@ impl Frame {
         let accumulator_at = kept_at + kept_bytes * plan.registers.kept;
         let accumulator_bytes = Accumulator::<T>::bytes(cut.block);
         Frame {
-            base, uniform_bytes, row_bytes, element_bytes, kept_bytes,
-            row_at, result_at, element_at, kept_at, accumulator_at, accumulator_bytes,
+            base,
+            uniform_bytes,
+            row_bytes,
+            element_bytes,
+            kept_bytes,
+            row_at,
+            result_at,
+            element_at,
+            kept_at,
+            accumulator_at,
+            accumulator_bytes,
         }
     }
 
@@ -164,7 +173,10 @@ impl Pass<'_> {
                 Call::ToWord(f) => f(self.get(*a), self.get_mut(to)),
                 Call::Words(f) => f(self.get(*a), self.get(*b), self.get_mut(to)),
                 Call::Random(f) => {
-                    f([self.get(*a), self.get(*b), self.get(*c), self.get(*d), self.get(*e)], self.get_mut(to));
+                    f(
+                        [self.get(*a), self.get(*b), self.get(*c), self.get(*d), self.get(*e)],
+                        self.get_mut(to),
+                    );
                 }
             }
         }
@@ -182,10 +194,17 @@ impl Pass<'_> {
     }
 
     #[inline]
-    unsafe fn read<S: Copy, R: Copy>(&self, address: &Address, to: &mut [R], zero: R, convert: impl Fn(S) -> R) {
+    unsafe fn read<S: Copy, R: Copy>(
+        &self,
+        address: &Address,
+        to: &mut [R],
+        zero: R,
+        convert: impl Fn(S) -> R,
+    ) {
         let (axis, fixed) = self.lanes(address);
         let Some(fixed) = fixed else { return to.fill(zero) };
-        let from: *const S = self.tensors[address.operand].start.cast::<S>().wrapping_offset(address.offset + fixed);
+        let from: *const S =
+            self.tensors[address.operand].start.cast::<S>().wrapping_offset(address.offset + fixed);
         axis.runs(self.start, self.len, |range, at, stride| {
             let to = &mut to[range];
             let Some(at) = at else { return to.fill(zero) };
@@ -239,13 +258,17 @@ impl Pass<'_> {
     ) {
         let (axis, fixed) = self.lanes(address);
         let Some(fixed) = fixed else { return to.fill(outside) };
-        let from: *const S = self.tensors[address.operand].start.cast::<S>().wrapping_offset(address.offset + fixed);
+        let from: *const S =
+            self.tensors[address.operand].start.cast::<S>().wrapping_offset(address.offset + fixed);
         axis.runs(self.start, self.len, |range, at, stride| {
             let Some(at) = at else { return to[range].fill(outside) };
             for (i, (to, &row)) in to[range.clone()].iter_mut().zip(&pick.index[range]).enumerate() {
                 let offset = at + i as isize * stride + row as isize * pick.stride;
-                // SAFETY: see the impl; the row is below the bound that was checked.
-                *to = if (row as usize) < pick.bound { convert(unsafe { *from.wrapping_offset(offset) }) } else { outside };
+                *to = outside;
+                if (row as usize) < pick.bound {
+                    // SAFETY: see the impl; the row is below the bound that was checked.
+                    *to = convert(unsafe { *from.wrapping_offset(offset) });
+                }
             }
         });
     }
@@ -260,7 +283,9 @@ impl Pass<'_> {
                 match self.tensors[address.operand].dtype {
                     DType::F32 => self.scatter(address, self.get::<T>(write.from), |x| x),
                     DType::U32 => self.scatter(address, self.get::<u32>(write.from), |x| x),
-                    DType::F16 => self.scatter(address, self.get::<T>(write.from), |x| f16::from_f32(x.to_f64() as f32)),
+                    DType::F16 => {
+                        self.scatter(address, self.get::<T>(write.from), |x| f16::from_f32(x.to_f64() as f32))
+                    }
                 }
             }
         }
@@ -270,7 +295,8 @@ impl Pass<'_> {
     unsafe fn scatter<S: Copy, R: Copy>(&self, address: &Address, values: &[R], convert: impl Fn(R) -> S) {
         let (axis, fixed) = self.lanes(address);
         let Some(fixed) = fixed else { return };
-        let to: *mut S = self.tensors[address.operand].start.cast::<S>().wrapping_offset(address.offset + fixed);
+        let to: *mut S =
+            self.tensors[address.operand].start.cast::<S>().wrapping_offset(address.offset + fixed);
         axis.runs(self.start, self.len, |range, at, stride| {
             let Some(at) = at else { return };
             let to = to.wrapping_offset(at);

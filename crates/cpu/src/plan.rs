@@ -35,25 +35,32 @@ pub(crate) enum Place {
 }
 
 /// One vector instruction.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) enum Step<T> {
     Float(T, Place),
     Word(u32, Place),
     /// The elements at an address, converted from what the operand stores.
-    Load { address: usize, to: Place },
+    Load {
+        address: usize,
+        to: Place,
+    },
     /// The offset of the address itself.
-    Iota { address: usize, to: Place },
-    Gather { address: usize, index: Place, stride: isize, bound: usize, to: Place },
-    Call { call: Call<T>, args: [Place; 5], to: Place },
-}
-
-impl<T> Step<T> {
-    pub fn to(&self) -> Place {
-        match self {
-            Step::Float(_, to) | Step::Word(_, to) => *to,
-            Step::Load { to, .. } | Step::Iota { to, .. } | Step::Gather { to, .. } | Step::Call { to, .. } => *to,
-        }
-    }
+    Iota {
+        address: usize,
+        to: Place,
+    },
+    Gather {
+        address: usize,
+        index: Place,
+        stride: isize,
+        bound: usize,
+        to: Place,
+    },
+    Call {
+        call: Call<T>,
+        args: [Place; 5],
+        to: Place,
+    },
 }
 
 /// A register written to an operand.
@@ -79,7 +86,7 @@ pub(crate) struct Take {
 }
 
 /// One pass over the columns.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Stage<T> {
     pub row: Vec<Step<T>>,
     pub row_writes: Vec<Write>,
@@ -118,7 +125,7 @@ pub(crate) struct Cut {
 }
 
 /// A compiled loop.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Plan<T> {
     pub rows: usize,
     pub columns: usize,

@@ -69,10 +69,16 @@ impl<'a, T: Float> Accumulator<'a, T> {
                 }
             }
             Combine::Max => {
-                self.value.iter_mut().zip(values).for_each(|(best, &x)| *best = if max_takes(x, *best) { x } else { *best });
+                self.value
+                    .iter_mut()
+                    .zip(values)
+                    .for_each(|(best, &x)| *best = if max_takes(x, *best) { x } else { *best });
             }
             Combine::Min => {
-                self.value.iter_mut().zip(values).for_each(|(best, &x)| *best = if min_takes(x, *best) { x } else { *best });
+                self.value
+                    .iter_mut()
+                    .zip(values)
+                    .for_each(|(best, &x)| *best = if min_takes(x, *best) { x } else { *best });
             }
             Combine::ArgMax => {
                 for ((best, index), &x) in self.value.iter_mut().zip(self.index.iter_mut()).zip(values) {

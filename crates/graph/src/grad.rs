@@ -30,7 +30,11 @@ pub fn grad<'g>(y: Var<'g>, wrt: &[Var<'g>]) -> Result<Vec<Var<'g>>, GraphError>
 pub fn grad_with<'g>(y: Var<'g>, cotangent: Var<'g>, wrt: &[Var<'g>]) -> Result<Vec<Var<'g>>, GraphError> {
     let graph = y.graph();
     if cotangent.ty() != TensorType::f32(y.shape()) {
-        graph.refuse("grad_with", &[y, cotangent], Rule::new("the cotangent is f32 and has the shape of the value"));
+        graph.refuse(
+            "grad_with",
+            &[y, cotangent],
+            Rule::new("the cotangent is f32 and has the shape of the value"),
+        );
     }
     graph.finish()?;
     let needed = depends_on(y, wrt);
@@ -51,14 +55,21 @@ pub fn grad_with<'g>(y: Var<'g>, cotangent: Var<'g>, wrt: &[Var<'g>]) -> Result<
         match grads {
             Vjp::Zero(_) => {}
             Vjp::Undefined(reason) => {
-                let op = if node.path.is_empty() { node.op.name().into() } else { format!("{} in {}", node.op.name(), node.path) };
+                let op = if node.path.is_empty() {
+                    node.op.name().into()
+                } else {
+                    format!("{} in {}", node.op.name(), node.path)
+                };
                 return Err(GraphError::NoGradient { op, reason: reason.into() });
             }
             Vjp::Grads(grads) => {
                 for (input, grad) in node.ins.iter().zip(grads) {
                     let Some(grad) = grad.filter(|_| needed.contains(input)) else { continue };
                     let slot = &mut cotangents[input.0];
-                    *slot = Some(slot.map_or(grad, |sum| graph.scope(&node.path, || (graph.arithmetic().add)(sum, grad))));
+                    *slot =
+                        Some(slot.map_or(grad, |sum| {
+                            graph.scope(&node.path, || (graph.arithmetic().add)(sum, grad))
+                        }));
                 }
             }
         }

@@ -4,7 +4,7 @@
 //! keeps the first error with the place of the call, values computed from it are ignored, and [`Graph::finish`] or
 //! [`crate::grad`] returns it.
 
-use std::cell::{Ref, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::fmt;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 use std::panic::Location;
@@ -62,6 +62,8 @@ pub struct Graph {
     arithmetic: &'static Arithmetic,
     states: States,
     inner: RefCell<Inner>,
+    /// Where the operator being recorded stands. Its function pointer cannot carry the place of the call.
+    operator_at: Cell<Option<&'static Location<'static>>>,
 }
 
 /// A value of a graph. Copying it copies the handle.
@@ -74,7 +76,7 @@ pub struct Var<'g> {
 impl Graph {
     /// An empty graph over some state. `wgrad_ops::graph` gives it the arithmetic of the table of operations.
     pub fn new(arithmetic: &'static Arithmetic, states: States) -> Self {
-        Self { arithmetic, states, inner: RefCell::default() }
+        Self { arithmetic, states, inner: RefCell::default(), operator_at: Cell::new(None) }
     }
 
     /// The persistent state that the graph may read and update.
@@ -140,11 +142,7 @@ impl Graph {
             return self.poisoned();
         }
         let types: Vec<TensorType> = ins.iter().map(|v| v.ty()).collect();
-        let inferred = op.infer(&types).and_then(|ty| match ty.shape.contains(&0) {
-            true => Err(Rule::new(format!("a tensor has at least one element; the result would be {ty}"))),
-            false => Ok(ty),
-        });
-        match inferred {
+        match op.infer(&types).and_then(sized) {
             Ok(ty) => {
                 let mut inner = self.inner.borrow_mut();
                 let path = path(&inner.scopes);
@@ -175,8 +173,18 @@ impl Graph {
     fn note(&self, op: &str, ins: &[TensorType], rule: Rule) {
         let inputs = ins.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let mut inner = self.inner.borrow_mut();
-        let (location, path) = (Location::caller().to_string(), path(&inner.scopes));
+        let (location, path) =
+            (self.operator_at.get().unwrap_or(Location::caller()).to_string(), path(&inner.scopes));
         inner.error.get_or_insert(GraphError::Shape { op: op.to_owned(), inputs, rule, location, path });
+    }
+
+    /// Records an operator, with its mistakes placed where this is called.
+    #[track_caller]
+    fn operator<T>(&self, record: impl FnOnce(&'static Arithmetic) -> T) -> T {
+        self.operator_at.set(Some(Location::caller()));
+        let result = record(self.arithmetic);
+        self.operator_at.set(None);
+        result
     }
 
     /// Records what `layers` does under a layer name, for messages, profiles and reports.
@@ -290,23 +298,27 @@ macro_rules! operators {
             type Output = Var<'g>;
             #[track_caller]
             fn $method(self, other: Var<'g>) -> Var<'g> {
-                (self.graph.arithmetic.$method)(self, other)
+                self.graph.operator(|arithmetic| (arithmetic.$method)(self, other))
             }
         }
         impl<'g> $trait<f64> for Var<'g> {
             type Output = Var<'g>;
             #[track_caller]
             fn $method(self, other: f64) -> Var<'g> {
-                let other = (self.graph.arithmetic.full)(self.graph, &Shape::default(), other);
-                (self.graph.arithmetic.$method)(self, other)
+                self.graph.operator(|arithmetic| {
+                    let other = (arithmetic.full)(self.graph, &Shape::default(), other);
+                    (arithmetic.$method)(self, other)
+                })
             }
         }
         impl<'g> $trait<Var<'g>> for f64 {
             type Output = Var<'g>;
             #[track_caller]
             fn $method(self, other: Var<'g>) -> Var<'g> {
-                let this = (other.graph.arithmetic.full)(other.graph, &Shape::default(), self);
-                (other.graph.arithmetic.$method)(this, other)
+                other.graph.operator(|arithmetic| {
+                    let this = (arithmetic.full)(other.graph, &Shape::default(), self);
+                    (arithmetic.$method)(this, other)
+                })
             }
         }
     )*};
@@ -317,7 +329,17 @@ impl<'g> Neg for Var<'g> {
     type Output = Var<'g>;
     #[track_caller]
     fn neg(self) -> Var<'g> {
-        (self.graph.arithmetic.neg)(self)
+        self.graph.operator(|arithmetic| (arithmetic.neg)(self))
+    }
+}
+
+/// Checks that a tensor has elements, and that words can count them.
+fn sized(ty: TensorType) -> Result<TensorType, Rule> {
+    let numel = ty.shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
+    match numel.map(u32::try_from) {
+        Some(Ok(0)) => Err(Rule::new(format!("a tensor has at least one element; the result would be {ty}"))),
+        Some(Ok(_)) => Ok(ty),
+        _ => Err(Rule::new(format!("a tensor has less than 2³² elements; the result would be {ty}"))),
     }
 }
 

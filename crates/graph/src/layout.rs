@@ -114,7 +114,10 @@ impl Layout {
     fn slice(&self, start: &[usize], end: &[usize], step: &[usize]) -> Layout {
         let shape: Vec<usize> = (0..start.len()).map(|i| (end[i] - start[i]).div_ceil(step[i])).collect();
         let moved: isize = start.iter().zip(&self.strides).map(|(&s, &stride)| s as isize * stride).sum();
-        let strides = shape.iter().enumerate().map(|(i, &n)| if n == 1 { 0 } else { self.strides[i] * step[i] as isize });
+        let strides = shape
+            .iter()
+            .enumerate()
+            .map(|(i, &n)| if n == 1 { 0 } else { self.strides[i] * step[i] as isize });
         let valid = self.valid.as_ref().map(|valid| {
             let index = |at: usize, i: usize| at.saturating_sub(start[i]).div_ceil(step[i]).min(shape[i]);
             valid.iter().enumerate().map(|(i, &(lo, hi))| (index(lo, i), index(hi, i))).collect()
@@ -129,7 +132,9 @@ impl Layout {
             shape: (0..self.shape.len()).map(|i| before[i] + self.shape[i] + after[i]).collect(),
             strides: self.strides.clone(),
             offset: self.offset - moved,
-            valid: Some((0..self.shape.len()).map(|i| (range(i).0 + before[i], range(i).1 + before[i])).collect()),
+            valid: Some(
+                (0..self.shape.len()).map(|i| (range(i).0 + before[i], range(i).1 + before[i])).collect(),
+            ),
         }
         .without_needless_valid()
     }
@@ -165,7 +170,12 @@ impl Layout {
                     new += 1;
                 }
             }
-            self.regroup(first_old..old, &shape[first_new..new], &mut strides[first_new..new], &mut valid[first_new..new])?;
+            self.regroup(
+                first_old..old,
+                &shape[first_new..new],
+                &mut strides[first_new..new],
+                &mut valid[first_new..new],
+            )?;
         }
         let valid = self.valid.is_some().then_some(valid);
         Some(Layout { shape: shape.to_vec(), strides, offset: self.offset, valid }.without_needless_valid())
@@ -178,7 +188,8 @@ impl Layout {
         strides: &mut [isize],
         valid: &mut [(usize, usize)],
     ) -> Option<()> {
-        let padded = |i: usize| self.valid.as_ref().map(|valid| valid[i]).filter(|&r| r != (0, self.shape[i]));
+        let padded =
+            |i: usize| self.valid.as_ref().map(|valid| valid[i]).filter(|&r| r != (0, self.shape[i]));
         let dims: Vec<usize> = old.filter(|&i| self.shape[i] != 1 || padded(i).is_some()).collect();
         for (range, &size) in valid.iter_mut().zip(shape) {
             *range = (0, size);
@@ -213,7 +224,8 @@ impl Layout {
         {
             return None;
         }
-        let offset = self.offset + index.iter().zip(&self.strides).map(|(&i, &s)| i as isize * s).sum::<isize>();
+        let offset =
+            self.offset + index.iter().zip(&self.strides).map(|(&i, &s)| i as isize * s).sum::<isize>();
         usize::try_from(offset).ok()
     }
 
@@ -268,7 +280,9 @@ mod tests {
             let mut copied: Vec<Option<usize>> = (0..24).map(Some).collect();
             for _ in 0..4 {
                 let view = random_view(&mut random, &layout.shape);
-                let step = Layout::contiguous(&layout.shape).through(&view).expect("a contiguous layout has every view");
+                let step = Layout::contiguous(&layout.shape)
+                    .through(&view)
+                    .expect("a contiguous layout has every view");
                 copied = offsets(&step).into_iter().map(|at| at.and_then(|at| copied[at])).collect();
                 match layout.through(&view) {
                     Some(next) => layout = next,
@@ -285,7 +299,9 @@ mod tests {
 
     fn step_input(view: &View, result: &[usize], step: &Layout) -> Vec<usize> {
         match view {
-            View::Pad { before, after } => (0..result.len()).map(|i| result[i] - before[i] - after[i]).collect(),
+            View::Pad { before, after } => {
+                (0..result.len()).map(|i| result[i] - before[i] - after[i]).collect()
+            }
             View::Permute(axes) => {
                 let mut input = vec![0; axes.len()];
                 axes.iter().zip(&step.shape).for_each(|(&a, &n)| input[a] = n);
@@ -315,7 +331,7 @@ mod tests {
             },
             3 => {
                 let numel: usize = shape.iter().product();
-                let first = (1..=numel).filter(|d| numel % d == 0).nth(pick(3)).unwrap_or(1);
+                let first = (1..=numel).filter(|d| numel.is_multiple_of(*d)).nth(pick(3)).unwrap_or(1);
                 View::Reshape(vec![1, first, numel / first])
             }
             _ => {

@@ -3,7 +3,7 @@
 use wgrad_graph::{DType, Lowered, Op, Rule, Shape, TensorType, Var, Vjp};
 
 use crate::constant::iota;
-use crate::pointwise::{all_of, not_empty};
+use crate::pointwise::all_of;
 use crate::sample::{Input, Sample, pick, shape_of, size};
 use crate::scalar::ANY;
 use crate::table::{Entry, Order, Refused};
@@ -73,7 +73,7 @@ pub(crate) static ENTRIES: &[Entry] = &[
             let float = vec![TensorType::f32([2])];
             vec![
                 Refused::new(float, "elements must be u32", |_, ins| ins[0].one_hot(3)),
-                Refused::new(vec![TensorType::u32([2])], "at least 1", |_, ins| ins[0].one_hot(0)),
+                Refused::new(vec![TensorType::u32([2])], "at least one class", |_, ins| ins[0].one_hot(0)),
             ]
         },
     },
@@ -115,6 +115,9 @@ pub(crate) fn one_hot(index: Var<'_>, classes: usize) -> Var<'_> {
     if let Err(rule) = all_of(DType::U32, &[index.ty()]) {
         return index.graph().refuse("one_hot", &[index], rule);
     }
+    if classes == 0 {
+        return index.graph().refuse("one_hot", &[index], Rule::new("there is at least one class"));
+    }
     unsqueeze(index, index.rank()).eq(iota(index.graph(), [classes], 0))
 }
 
@@ -130,12 +133,10 @@ impl Op for Gather {
     fn infer(&self, ins: &[TensorType]) -> Result<TensorType, Rule> {
         let (table, index) = (&ins[0], &ins[1]);
         all_of(DType::U32, std::slice::from_ref(index))?;
-        not_empty(&table.shape)?;
         if table.shape.is_empty() {
             return Err(Rule::new("a table has rows; a scalar has none"));
         }
         let shape = Shape::from([&index.shape[..], &table.shape[1..]].concat());
-        not_empty(&shape)?;
         Ok(TensorType::new(table.dtype, shape))
     }
 

@@ -2,7 +2,7 @@
 
 use wgrad_graph::{DType, Lowered, Op, Rule, Shape, TensorType, Var, Vjp};
 
-use crate::pointwise::{all_of, not_empty};
+use crate::pointwise::all_of;
 use crate::sample::{Input, Sample, broadcastable, chance, pick, shape_of};
 use crate::scalar::ANY;
 use crate::table::{Entry, Order, Refused};
@@ -47,7 +47,6 @@ pub(crate) static ENTRIES: &[Entry] = &[Entry {
             refused(&[2, 3], &[4, 5], "the inner dimensions must agree; 3 and 4 do not"),
             refused(&[3], &[3, 5], "at least 2 dimensions"),
             refused(&[2, 2, 3], &[3, 3, 5], "2 and 3 do not"),
-            refused(&[2, 0], &[0, 5], "at least 1"),
             Refused::new(words, "elements must be f32", |_, ins| ins[0].matmul(ins[1])),
         ]
     },
@@ -92,9 +91,7 @@ fn product(a: &TensorType, b: &TensorType) -> Result<Shape, Rule> {
     }
     let batch = |shape: &Shape| Shape::from(&shape[..shape.len() - 2]);
     let batch = batch(&a.shape).broadcast(&batch(&b.shape))?;
-    let shape = Shape::from([&batch[..], &[m, n]].concat());
-    not_empty(&shape)?;
-    Ok(shape)
+    Ok(Shape::from([&batch[..], &[m, n]].concat()))
 }
 
 /// A product of operands with the same batch.

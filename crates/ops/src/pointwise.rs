@@ -114,8 +114,7 @@ impl Row {
         };
         let mut last_is_wrong = vec![right(&[2, 3]); n];
         last_is_wrong[n - 1] = wrong(&[2, 3]);
-        let mut all =
-            vec![refused(last_is_wrong, "elements must be"), refused(vec![right(&[2, 0]); n], "at least 1")];
+        let mut all = vec![refused(last_is_wrong, "elements must be")];
         if n > 1 {
             let mut shapes = vec![right(&[2, 3]); n];
             shapes[n - 1] = right(&[4, 3]);
@@ -125,7 +124,7 @@ impl Row {
     }
 }
 
-/// Checks that every input has this element type and some elements.
+/// Checks that every input has this element type.
 pub(crate) fn all_of(dtype: DType, ins: &[TensorType]) -> Result<(), Rule> {
     for input in ins {
         if input.dtype != dtype {
@@ -136,21 +135,8 @@ pub(crate) fn all_of(dtype: DType, ins: &[TensorType]) -> Result<(), Rule> {
             };
             return Err(Rule::new(format!("the elements must be {dtype}, not {}{hint}", input.dtype)));
         }
-        not_empty(&input.shape)?;
     }
     Ok(())
-}
-
-/// Checks that a tensor has elements, an empty one being a mistake further up, and not more than words can count.
-pub(crate) fn not_empty(shape: &Shape) -> Result<(), Rule> {
-    if let Some(axis) = shape.iter().position(|&size| size == 0) {
-        return Err(Rule::new(format!("sizes are at least 1; dimension {axis} of {shape} has none")));
-    }
-    let numel = shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
-    match numel.filter(|&n| u32::try_from(n).is_ok()) {
-        Some(_) => Ok(()),
-        None => Err(Rule::new(format!("a tensor has less than 2³² elements; {shape} has more"))),
-    }
 }
 
 impl std::fmt::Debug for Row {

@@ -8,7 +8,7 @@ use wgrad_graph::philox::{philox4x32, unit};
 use wgrad_graph::{Call, DType, Expr, Lowered, Op, Rule, ScalarFn, Shape, TensorType, Var, Vjp};
 
 use crate::constant::full;
-use crate::pointwise::{all_of, not_empty};
+use crate::pointwise::all_of;
 use crate::sample::{Input, Sample, shape};
 use crate::scalar::{ANY, Values};
 use crate::table::{Entry, Order, Refused};
@@ -114,7 +114,7 @@ fn each<T>(
     }
 }
 
-/// Uniform in [0, 1), drawn from the generator `rng` (u32[3] = low and high word of the seed, step).
+/// Uniform in [0, 1), drawn from the generator `rng`, `u32[3]` = (low, high word of the seed, step).
 ///
 /// Streams of one graph must differ where their numbers must be independent; those from 2³¹ on belong to
 /// [`TensorOps::dropout`].
@@ -154,7 +154,7 @@ pub(crate) fn dropout<'g>(x: Var<'g>, p: f64, rng: Var<'g>) -> Var<'g> {
 #[track_caller]
 fn draw<'g>(function: &'static ScalarFn, rng: Var<'g>, stream: u32, shape: Shape) -> Var<'g> {
     let graph = rng.graph();
-    if let Err(rule) = check(rng).and_then(|()| not_empty(&shape)) {
+    if let Err(rule) = check(rng) {
         return graph.refuse(function.name, &[rng], rule);
     }
     let word = |i: usize| reshape(rng.slice(0, i..i + 1), []);

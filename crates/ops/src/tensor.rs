@@ -455,7 +455,7 @@ pub trait TensorOps<'g>: Sized {
         softmax::log_softmax(self.var(), axis)
     }
 
-    /// −ln softmax(x)[label] of logits `[batch, classes]` and labels u32 `[batch]`: one loss an example, `[batch]`.
+    /// −ln of the softmax at the label, of logits `[batch, classes]` and labels u32 `[batch]`: one loss an example, `[batch]`.
     /// A label out of range gives ∞.
     #[track_caller]
     fn cross_entropy(self, labels: Var<'g>) -> Var<'g> {

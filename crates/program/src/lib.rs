@@ -7,6 +7,7 @@
 mod cluster;
 mod compile;
 mod device;
+mod evaluate;
 mod fuse;
 mod ir;
 mod kernel;
@@ -17,6 +18,7 @@ pub use compile::{Options, compile};
 pub use device::{
     Data, Device, DeviceError, DeviceInfo, DeviceKind, HostData, Limits, ProgramId, Record, Session,
 };
+pub use evaluate::{EvaluateError, evaluate};
 pub use ir::{
     Access, Buffer, Cost, Dispatch, Gemm, Instr, Kernel, Loop, Operand, Output, Program, ProgramInput, Store,
     TensorRef, ValueId,

@@ -25,7 +25,7 @@ impl<'g> Objective<'g> {
         graph.scope("objective", || match task {
             Task::Classification { label_smoothing, .. } => {
                 let loss = match training && label_smoothing > 0.0 {
-                    true => outputs.cross_entropy_smoothed(targets, label_smoothing),
+                    true => outputs.cross_entropy_smooth(targets, label_smoothing),
                     false => outputs.cross_entropy(targets),
                 };
                 Objective { loss, correct: Some(outputs.argmax(1).eq(targets)) }

@@ -16,7 +16,7 @@ pub use wgrad_train as train;
 /// What most programs need.
 pub mod prelude {
     pub use wgrad_cpu::CpuDevice;
-    pub use wgrad_data::{DataSpec, Dataset, Splits, Targets};
+    pub use wgrad_data::{DataKind, DataSpec, Dataset, Splits, Targets};
     pub use wgrad_gpu::GpuDevice;
     pub use wgrad_graph::{DType, Graph, Shape, States, TensorType, Var, grad, grad_with};
     pub use wgrad_nn::{
@@ -24,7 +24,7 @@ pub mod prelude {
         ResidualMlp, RmsNorm, Schedule, Sequential,
     };
     pub use wgrad_ops::{TensorOps, full, graph, iota, pack};
-    pub use wgrad_program::{Data, Device, HostData, Options, Program, Session, compile};
+    pub use wgrad_program::{Data, Device, HostData, Options, Program, Session, compile, evaluate};
     pub use wgrad_train::{
         Callback, Config, DeviceChoice, FitOptions, Model, Plan, SplitName, Task, TrainError, Trainer, fit, open,
     };

@@ -47,7 +47,7 @@ rows! {
 
     /// Gaussian error linear unit, x · Φ(x) = x/2 · (1 + erf(x/√2)) (Hendrycks and Gimpel, 2016).
     GELU = "gelu" (x in WIDE) {
-        wgsl: "gelu({0})" with GELU,
+        wgsl: "(0.5 * {0} * (1.0 + erf({0} * 0.70710678)))" with ERF,
         flops: 11,
         rust: 0.5 * x * (1.0 + (x * FRAC_1_SQRT_2 as T).error_function()),
         grad: of (out, ct => {

@@ -9,11 +9,10 @@ pub(crate) mod functions;
 
 pub(crate) use crate::sample::Values;
 
-/// WGSL helpers. Each file stands alone and its names are its own, so that a kernel can hold any set of them.
+/// WGSL helpers. Each file stands alone and its names are its own, so that a kernel can hold any set of them, each once.
 pub(crate) mod prelude {
     pub const ERF: &str = include_str!("../wgsl/erf.wgsl");
     pub const EXP: &str = include_str!("../wgsl/exp.wgsl");
-    pub const GELU: &str = include_str!("../wgsl/gelu.wgsl");
     pub const POW: &str = include_str!("../wgsl/pow.wgsl");
     pub const SIGMOID: &str = include_str!("../wgsl/sigmoid.wgsl");
     pub const SOFTPLUS: &str = include_str!("../wgsl/softplus.wgsl");

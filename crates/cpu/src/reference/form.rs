@@ -1,0 +1,228 @@
+//! The seven forms of an operation, each as its definition says. Nothing here is fast.
+
+use wgrad_graph::{Call, Combine, Expr, Lowered, ScalarFn, TensorType, View};
+
+use super::{Array, Values};
+
+/// The values of one operation, or what does not fit.
+pub(super) fn evaluate(form: &Lowered, ins: &[&Array], out: &TensorType) -> Result<Values, String> {
+    let input = |i: usize| ins.get(i).copied().ok_or_else(|| format!("input {i} is missing"));
+    match form {
+        Lowered::Leaf(_) => Err("a leaf has no inputs to be computed from".into()),
+        Lowered::View(view) => view_of(view, input(0)?, out),
+        Lowered::Map(expr) => map(expr, ins, out),
+        Lowered::Reduce { combine, axes } => reduce(*combine, axes, input(0)?, out),
+        Lowered::Gemm => gemm(input(0)?, input(1)?, out),
+        Lowered::Gather => gather(input(0)?, input(1)?),
+        Lowered::Pack { offsets } => pack(offsets, ins, out),
+    }
+}
+
+/// The index of element number `number` of a shape.
+fn index_of(mut number: usize, shape: &[usize]) -> Vec<usize> {
+    let mut index = vec![0; shape.len()];
+    for (i, &size) in index.iter_mut().zip(shape).rev() {
+        *i = number % size;
+        number /= size;
+    }
+    index
+}
+
+/// The number of the element at an index.
+fn number_of(index: &[usize], shape: &[usize]) -> usize {
+    index.iter().zip(shape).fold(0, |number, (&i, &size)| number * size + i)
+}
+
+fn floats(array: &Array) -> Result<&[f64], String> {
+    match &array.values {
+        Values::Float(values) => Ok(values),
+        Values::Word(_) => Err(format!("{} where floats are needed", array.ty)),
+    }
+}
+
+/// Elements picked by number; 0 where there is none.
+fn picked(from: &Array, numbers: impl Iterator<Item = Option<usize>>) -> Values {
+    match &from.values {
+        Values::Float(x) => {
+            Values::Float(numbers.map(|n| n.and_then(|n| x.get(n).copied()).unwrap_or(0.0)).collect())
+        }
+        Values::Word(x) => {
+            Values::Word(numbers.map(|n| n.and_then(|n| x.get(n).copied()).unwrap_or(0)).collect())
+        }
+    }
+}
+
+fn view_of(view: &View, from: &Array, out: &TensorType) -> Result<Values, String> {
+    let shape = &from.ty.shape;
+    if view.shape(shape) != out.shape {
+        return Err(format!("{view:?} of {} is not {out}", from.ty));
+    }
+    let source = |number: usize| -> Option<usize> {
+        let at = index_of(number, &out.shape);
+        let index: Vec<usize> = match view {
+            View::Reshape(_) => return Some(number),
+            View::Permute(axes) => {
+                let mut index = vec![0; axes.len()];
+                axes.iter().zip(&at).for_each(|(&axis, &i)| index[axis] = i);
+                index
+            }
+            View::Broadcast(_) => {
+                let missing = at.len() - shape.len();
+                shape.iter().zip(&at[missing..]).map(|(&size, &i)| if size == 1 { 0 } else { i }).collect()
+            }
+            View::Slice { start, step, .. } => (0..at.len()).map(|i| start[i] + at[i] * step[i]).collect(),
+            View::Pad { before, .. } => {
+                let inside = (0..at.len()).all(|i| at[i] >= before[i] && at[i] < before[i] + shape[i]);
+                if !inside {
+                    return None;
+                }
+                (0..at.len()).map(|i| at[i] - before[i]).collect()
+            }
+        };
+        Some(number_of(&index, shape))
+    };
+    Ok(picked(from, (0..out.shape.numel()).map(source)))
+}
+
+fn map(expr: &Expr, ins: &[&Array], out: &TensorType) -> Result<Values, String> {
+    let len = out.shape.numel();
+    match expr {
+        Expr::Input(i) => {
+            let array = ins.get(*i).ok_or_else(|| format!("input {i} is missing"))?;
+            if array.ty.shape != out.shape {
+                return Err(format!("input {i} is {}, not of shape {}", array.ty, out.shape));
+            }
+            Ok(array.values.clone())
+        }
+        Expr::Float(x) => Ok(Values::Float(vec![*x; len])),
+        Expr::Word(x) => Ok(Values::Word(vec![*x; len])),
+        Expr::Iota(strides) => {
+            let word = |number: usize| {
+                let index = index_of(number, &out.shape);
+                index.iter().zip(strides).map(|(&i, &stride)| i * stride).sum::<usize>() as u32
+            };
+            Ok(Values::Word((0..len).map(word).collect()))
+        }
+        Expr::Call(f, args) => {
+            let args = args.iter().map(|arg| map(arg, ins, out)).collect::<Result<Vec<_>, _>>()?;
+            call(f, &args, len)
+        }
+    }
+}
+
+fn call(f: &ScalarFn, args: &[Values], len: usize) -> Result<Values, String> {
+    let float = |i: usize| match args.get(i) {
+        Some(Values::Float(values)) => Ok(values.as_slice()),
+        _ => Err(format!("argument {i} of {} is no float", f.name)),
+    };
+    let word = |i: usize| match args.get(i) {
+        Some(Values::Word(values)) => Ok(values.as_slice()),
+        _ => Err(format!("argument {i} of {} is no word", f.name)),
+    };
+    if args.len() != f.f64.arity() {
+        return Err(format!("{} takes {} arguments, not {}", f.name, f.f64.arity(), args.len()));
+    }
+    let mut floats = vec![0.0; len];
+    match f.f64 {
+        Call::Unary(body) => body(float(0)?, &mut floats),
+        Call::Binary(body) => body(float(0)?, float(1)?, &mut floats),
+        Call::Ternary(body) => body(float(0)?, float(1)?, float(2)?, &mut floats),
+        Call::FromWord(body) => body(word(0)?, &mut floats),
+        Call::Words(body) => body(word(0)?, word(1)?, &mut floats),
+        Call::Random(body) => body([word(0)?, word(1)?, word(2)?, word(3)?, word(4)?], &mut floats),
+        Call::ToWord(body) => {
+            let mut words = vec![0; len];
+            body(float(0)?, &mut words);
+            return Ok(Values::Word(words));
+        }
+    }
+    Ok(Values::Float(floats))
+}
+
+fn reduce(combine: Combine, axes: &[usize], from: &Array, out: &TensorType) -> Result<Values, String> {
+    let (shape, values) = (&from.ty.shape, floats(from)?);
+    let start = match combine {
+        Combine::Sum => 0.0,
+        Combine::Max | Combine::ArgMax => f64::NEG_INFINITY,
+        Combine::Min => f64::INFINITY,
+    };
+    if shape.reduced(axes) != out.shape {
+        return Err(format!("{} reduced along {axes:?} is not {out}", from.ty));
+    }
+    let mut results = vec![start; out.shape.numel()];
+    let mut places = vec![0; out.shape.numel()];
+    let reduced: Vec<usize> = axes.iter().map(|&axis| shape[axis]).collect();
+    for (number, &x) in values.iter().enumerate() {
+        let mut index = index_of(number, shape);
+        let along: Vec<usize> = axes.iter().map(|&axis| index[axis]).collect();
+        axes.iter().for_each(|&axis| index[axis] = 0);
+        let row = number_of(&index, &out.shape);
+        let best = &mut results[row];
+        match combine {
+            Combine::Sum => *best += x,
+            Combine::Max if x > *best || x.is_nan() => *best = x,
+            Combine::Min if x < *best || x.is_nan() => *best = x,
+            Combine::ArgMax if x > *best || (x.is_nan() && !best.is_nan()) => {
+                *best = x;
+                places[row] = number_of(&along, &reduced) as u32;
+            }
+            _ => {}
+        }
+    }
+    Ok(if combine == Combine::ArgMax { Values::Word(places) } else { Values::Float(results) })
+}
+
+fn gemm(a: &Array, b: &Array, out: &TensorType) -> Result<Values, String> {
+    let wrong = || format!("{} times {} is not {out}", a.ty, b.ty);
+    let (&[ref batch @ .., m, n], Some(&k)) = (&out.shape[..], a.ty.shape.last()) else {
+        return Err(wrong());
+    };
+    let fits = a.ty.shape[..] == [batch, &[m, k]].concat() && b.ty.shape[..] == [batch, &[k, n]].concat();
+    if !fits {
+        return Err(wrong());
+    }
+    let (a, b) = (floats(a)?, floats(b)?);
+    let mut c = vec![0.0; out.shape.numel()];
+    for matrix in 0..batch.iter().product() {
+        for i in 0..m {
+            for p in 0..k {
+                let x = a[(matrix * m + i) * k + p];
+                for j in 0..n {
+                    c[(matrix * m + i) * n + j] += x * b[(matrix * k + p) * n + j];
+                }
+            }
+        }
+    }
+    Ok(Values::Float(c))
+}
+
+fn gather(table: &Array, index: &Array) -> Result<Values, String> {
+    let Values::Word(index) = &index.values else { return Err("a float for an index".into()) };
+    let (Some(&rows), width) = (table.ty.shape.first(), table.ty.shape.iter().skip(1).product::<usize>())
+    else {
+        return Err("a table without rows".into());
+    };
+    let numbers = index.iter().flat_map(|&row| (0..width).map(move |column| (row as usize, column)));
+    Ok(match &table.values {
+        Values::Float(x) => Values::Float(
+            numbers.map(|(row, at)| if row < rows { x[row * width + at] } else { f64::NAN }).collect(),
+        ),
+        Values::Word(x) => {
+            Values::Word(numbers.map(|(row, at)| if row < rows { x[row * width + at] } else { 0 }).collect())
+        }
+    })
+}
+
+fn pack(offsets: &[usize], ins: &[&Array], out: &TensorType) -> Result<Values, String> {
+    let mut packed = Array::zeros(out.clone()).values;
+    for (array, &first) in ins.iter().zip(offsets) {
+        let range = first..first + array.values.len();
+        let room = match (&mut packed, &array.values) {
+            (Values::Float(to), Values::Float(from)) => to.get_mut(range).map(|to| to.copy_from_slice(from)),
+            (Values::Word(to), Values::Word(from)) => to.get_mut(range).map(|to| to.copy_from_slice(from)),
+            _ => None,
+        };
+        room.ok_or_else(|| format!("{} does not fit {out} at {first}", array.ty))?;
+    }
+    Ok(packed)
+}

@@ -1,0 +1,359 @@
+//! A session: the state of a model in memory, and the programs compiled against it.
+
+use half::f16;
+use wgrad_graph::{DType, GroupId, States, TensorType};
+use wgrad_program::{
+    Access, Buffer, Data, DeviceError, Dispatch, HostData, Kernel, Program, ProgramId, Record, Session,
+    TensorRef,
+};
+
+use crate::check::check;
+use crate::compile::compile;
+use crate::device::Host;
+use crate::float::Float;
+use crate::gemm::GemmKernel;
+use crate::kernel::LoopKernel;
+use crate::memory::{Memory, Tensor, pitch};
+
+/// State and programs. Runs happen in the call: nothing is ever under way.
+pub(crate) struct CpuSession<T> {
+    host: Host,
+    states: States,
+    groups: Vec<Memory>,
+    programs: Vec<Loaded<T>>,
+    /// Products that have no other place; as large as the largest kernel needs.
+    scratch: Memory,
+}
+
+enum Compiled<T> {
+    Loop(LoopKernel<T>),
+    Gemm(Box<GemmKernel<T>>),
+}
+
+struct Ready<T> {
+    kernel: Compiled<T>,
+    tensors: Vec<Tensor>,
+}
+
+/// A value of a program that the host reads or writes.
+struct Port {
+    name: String,
+    ty: TensorType,
+    tensor: Tensor,
+}
+
+struct Loaded<T> {
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+    kernels: Vec<Ready<T>>,
+    /// Inputs, outputs, slabs, packs: those that hold what a run leaves behind first.
+    input_memory: Memory,
+    output_memory: Memory,
+    slabs: Vec<Memory>,
+    packs: Vec<Memory>,
+    /// Outputs that are single floats.
+    scalars: Vec<usize>,
+    /// Their values in the runs since records were last read, one run after the other.
+    pending: Vec<f32>,
+    runs: u64,
+    read: u64,
+}
+
+impl<T: Float> CpuSession<T> {
+    pub fn new(host: Host, states: &States) -> Result<Self, DeviceError> {
+        let bytes: usize = states.groups().iter().map(|group| group.bytes()).sum();
+        host.ensure_fits(bytes * T::SCALE, "the state", &[])?;
+        let group = |group: &wgrad_graph::Group| host.allocate(group.bytes() * T::SCALE, &group.name);
+        let groups = states.groups().iter().map(group).collect::<Result<Vec<_>, _>>()?;
+        let scratch = host.allocate(0, "scratch memory")?;
+        Ok(Self { host, states: states.clone(), groups, programs: Vec::new(), scratch })
+    }
+
+    fn program(&mut self, id: ProgramId) -> Result<&mut Loaded<T>, DeviceError> {
+        self.programs
+            .get_mut(id.0)
+            .ok_or_else(|| DeviceError::Usage(format!("the session has no program {}", id.0)))
+    }
+
+    fn group(&self, id: GroupId) -> Result<(Tensor, usize), DeviceError> {
+        let (Some(memory), Some(group)) = (self.groups.get(id.0), self.states.groups().get(id.0)) else {
+            return Err(DeviceError::Usage(format!("the session has no group {}", id.0)));
+        };
+        Ok((Tensor { start: memory.start(), dtype: group.dtype }, group.len()))
+    }
+}
+
+impl<T: Float> Session for CpuSession<T> {
+    fn load(&mut self, program: &Program) -> Result<ProgramId, DeviceError> {
+        if program.states != self.states {
+            return Err(DeviceError::Usage(
+                "the program is for another state than that of the session".into(),
+            ));
+        }
+        self.host.ensure_fits(program.own_bytes() * T::SCALE, "the program", &program.largest)?;
+        let mut loaded = Loaded::new(program, &self.host)?;
+        let ports = |all: Vec<(&String, &TensorType, &TensorRef)>, loaded: &Loaded<T>| {
+            let port = |(name, ty, tensor): (&String, &TensorType, &TensorRef)| {
+                let tensor =
+                    self.tensor(tensor, program, loaded).map_err(|why| self.host.refuse(name, why))?;
+                Ok(Port { name: name.clone(), ty: ty.clone(), tensor })
+            };
+            all.into_iter().map(port).collect::<Result<Vec<Port>, DeviceError>>()
+        };
+        let inputs = ports(program.inputs.iter().map(|x| (&x.name, &x.ty, &x.tensor)).collect(), &loaded)?;
+        let outputs = ports(program.outputs.iter().map(|x| (&x.name, &x.ty, &x.tensor)).collect(), &loaded)?;
+        (loaded.inputs, loaded.outputs) = (inputs, outputs);
+        loaded.scalars = (0..loaded.outputs.len()).filter(|&i| is_scalar(&loaded.outputs[i].ty)).collect();
+        for dispatch in &program.dispatches {
+            let ready = self.ready(dispatch, program, &loaded)?;
+            if let Compiled::Gemm(kernel) = &ready.kernel
+                && kernel.scratch_bytes() > self.scratch.bytes()
+            {
+                self.scratch = self.host.allocate(kernel.scratch_bytes(), &dispatch.name)?;
+            }
+            loaded.kernels.push(ready);
+        }
+        self.programs.push(loaded);
+        Ok(ProgramId(self.programs.len() - 1))
+    }
+
+    fn run(&mut self, program: ProgramId, inputs: &[Data<'_>]) -> Result<(), DeviceError> {
+        let poison = self.host.poison;
+        let scratch = self.scratch.start();
+        let loaded = self.program(program)?;
+        loaded.check_inputs(inputs)?;
+        if poison {
+            loaded.slabs.iter_mut().chain([&mut loaded.output_memory]).for_each(|memory| memory.fill(0xFF));
+        }
+        for (port, data) in loaded.inputs.iter().zip(inputs) {
+            // SAFETY: the tensor lies inside the inputs, and its length was just checked.
+            unsafe { write::<T>(port.tensor, *data) };
+        }
+        for ready in &mut loaded.kernels {
+            // SAFETY: `load` has checked every dispatch against its tensors, whose memory the session holds; `&mut self`
+            // says that nothing else uses it.
+            unsafe {
+                match &mut ready.kernel {
+                    Compiled::Loop(kernel) => kernel.run(&ready.tensors),
+                    Compiled::Gemm(kernel) => kernel.run(&mut ready.tensors, scratch),
+                }
+            }
+        }
+        loaded.record();
+        Ok(())
+    }
+
+    fn output(&mut self, program: ProgramId, output: usize) -> Result<HostData, DeviceError> {
+        let loaded = self.program(program)?;
+        if loaded.runs == 0 {
+            return Err(DeviceError::Usage("the program has not run yet, so it has no outputs".into()));
+        }
+        let port = loaded.outputs.get(output);
+        let port = port.ok_or_else(|| DeviceError::Usage(format!("the program has no output {output}")))?;
+        // SAFETY: the tensor lies inside the outputs.
+        Ok(unsafe { read::<T>(port.tensor, port.ty.shape.numel()) })
+    }
+
+    fn records(&mut self, program: ProgramId, _wait: bool) -> Result<Vec<Record>, DeviceError> {
+        let loaded = self.program(program)?;
+        let width = loaded.scalars.len();
+        let record = |i: u64| {
+            let at = i as usize * width;
+            Record { run: loaded.read + i, values: loaded.pending[at..at + width].to_vec() }
+        };
+        let records = (0..loaded.runs - loaded.read).map(record).collect();
+        loaded.pending.clear();
+        loaded.read = loaded.runs;
+        Ok(records)
+    }
+
+    fn read_group(&mut self, group: GroupId) -> Result<HostData, DeviceError> {
+        let (tensor, len) = self.group(group)?;
+        // SAFETY: the tensor is the whole group.
+        Ok(unsafe { read::<T>(tensor, len) })
+    }
+
+    fn write_group(&mut self, group: GroupId, data: Data<'_>) -> Result<(), DeviceError> {
+        let (tensor, len) = self.group(group)?;
+        let name = &self.states.get(group).name;
+        let wanted = TensorType::new(tensor.dtype, [len]);
+        fits(&wanted, data).map_err(|found| {
+            DeviceError::Usage(format!("group `{name}` takes {wanted}, {len} values; {found} were given"))
+        })?;
+        // SAFETY: the tensor is the whole group, and the length was just checked.
+        unsafe { write::<T>(tensor, data) };
+        Ok(())
+    }
+
+    fn wait(&mut self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn allocated_bytes(&self) -> usize {
+        let own = |program: &Loaded<T>| {
+            let slabs = program.slabs.iter().chain(&program.packs).map(Memory::bytes).sum::<usize>();
+            program.input_memory.bytes() + program.output_memory.bytes() + slabs
+        };
+        self.groups.iter().map(Memory::bytes).sum::<usize>() + self.programs.iter().map(own).sum::<usize>()
+    }
+}
+
+impl<T: Float> CpuSession<T> {
+    /// The address of a tensor, or why it does not lie inside its buffer.
+    fn tensor(&self, tensor: &TensorRef, program: &Program, loaded: &Loaded<T>) -> Result<Tensor, String> {
+        let memory = match tensor.buffer {
+            Buffer::Inputs => Some(&loaded.input_memory),
+            Buffer::Outputs => Some(&loaded.output_memory),
+            Buffer::State(group) => self.groups.get(group.0),
+            Buffer::Slab(i) => loaded.slabs.get(i),
+            Buffer::Pack(i) => loaded.packs.get(i),
+        };
+        let memory = memory.ok_or_else(|| format!("there is no buffer {:?}", tensor.buffer))?;
+        let bytes = program.buffer_bytes(tensor.buffer);
+        if tensor.offset.checked_add(tensor.bytes()).is_none_or(|end| end > bytes)
+            || !tensor.offset.is_multiple_of(4)
+        {
+            return Err(format!("a tensor lies at {}..+{} of {bytes} bytes", tensor.offset, tensor.bytes()));
+        }
+        Ok(Tensor { start: memory.start().wrapping_add(tensor.offset * T::SCALE), dtype: tensor.dtype })
+    }
+
+    fn ready(
+        &self,
+        dispatch: &Dispatch,
+        program: &Program,
+        loaded: &Loaded<T>,
+    ) -> Result<Ready<T>, DeviceError> {
+        let refuse = |why| self.host.refuse(&dispatch.name, why);
+        check(dispatch).map_err(refuse)?;
+        let tensors = dispatch.operands.iter().map(|operand| self.tensor(&operand.tensor, program, loaded));
+        let mut tensors = tensors.collect::<Result<Vec<_>, _>>().map_err(refuse)?;
+        let dtypes: Vec<DType> = dispatch.operands.iter().map(|operand| operand.tensor.dtype).collect();
+        let access: Vec<Access> = dispatch.operands.iter().map(|operand| operand.access).collect();
+        let kernel = match &dispatch.kernel {
+            Kernel::Loop(kernel) => LoopKernel::new(compile(kernel, &dtypes, &access)).map(Compiled::Loop),
+            Kernel::Gemm(kernel) => {
+                GemmKernel::new(kernel, &dtypes, &access).map(|kernel| Compiled::Gemm(Box::new(kernel)))
+            }
+        };
+        let kernel = kernel.ok_or_else(|| self.host.out_of_memory(&dispatch.name, 0))?;
+        if let Compiled::Gemm(kernel) = &kernel {
+            let none = Tensor { start: std::ptr::null_mut(), dtype: DType::F32 };
+            tensors.extend(std::iter::repeat_n(none, kernel.scratch_tensors()));
+        }
+        Ok(Ready { kernel, tensors })
+    }
+}
+
+impl<T: Float> Loaded<T> {
+    fn new(program: &Program, host: &Host) -> Result<Self, DeviceError> {
+        let memory = |bytes: usize, what: &str| host.allocate(bytes * T::SCALE, what);
+        let memories = |all: &[usize], what: &str| {
+            all.iter().map(|&bytes| memory(bytes, what)).collect::<Result<_, _>>()
+        };
+        Ok(Self {
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            kernels: Vec::new(),
+            input_memory: memory(program.input_bytes, "the inputs")?,
+            output_memory: memory(program.output_bytes, "the outputs")?,
+            slabs: memories(&program.slabs, "the intermediates")?,
+            packs: memories(&program.packs, "the packed gradients")?,
+            scalars: Vec::new(),
+            pending: Vec::new(),
+            runs: 0,
+            read: 0,
+        })
+    }
+
+    fn check_inputs(&self, inputs: &[Data<'_>]) -> Result<(), DeviceError> {
+        if inputs.len() != self.inputs.len() {
+            let names =
+                self.inputs.iter().map(|port| format!("`{}`", port.name)).collect::<Vec<_>>().join(", ");
+            let (wanted, found) = (self.inputs.len(), inputs.len());
+            return Err(DeviceError::Usage(format!(
+                "the program takes {wanted} inputs ({names}); {found} were given"
+            )));
+        }
+        for (port, data) in self.inputs.iter().zip(inputs) {
+            fits(&port.ty, *data).map_err(|found| {
+                let (name, ty, len) = (&port.name, &port.ty, port.ty.shape.numel());
+                DeviceError::Usage(format!("input `{name}` takes {ty}, {len} values; {found} were given"))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn record(&mut self) {
+        for &i in &self.scalars {
+            // SAFETY: the tensor lies inside the outputs and has one element.
+            match unsafe { read::<T>(self.outputs[i].tensor, 1) } {
+                HostData::F32(values) => self.pending.extend(values),
+                HostData::U32(_) => {}
+            }
+        }
+        self.runs += 1;
+    }
+}
+
+fn is_scalar(ty: &TensorType) -> bool {
+    ty.dtype != DType::U32 && ty.shape.numel() == 1
+}
+
+/// Whether data has the kind and length of a type; else what it is.
+fn fits(ty: &TensorType, data: Data<'_>) -> Result<(), String> {
+    let (kind, words) = match data {
+        Data::F32(_) => ("f32", false),
+        Data::U32(_) => ("u32", true),
+    };
+    if words == (ty.dtype == DType::U32) && data.len() == ty.shape.numel() {
+        return Ok(());
+    }
+    Err(format!("{} {kind} values", data.len()))
+}
+
+/// # Safety
+/// The tensor has as many elements as there are values, of their kind.
+unsafe fn write<T: Float>(to: Tensor, data: Data<'_>) {
+    let pitch = pitch::<T>(to.dtype);
+    // SAFETY: the caller vouches for it.
+    unsafe {
+        match (data, to.dtype) {
+            (Data::F32(values), DType::F16) => {
+                let to = to.start.cast::<f16>();
+                values.iter().enumerate().for_each(|(i, &x)| *to.add(i * pitch) = f16::from_f32(x));
+            }
+            (Data::F32(values), _) => {
+                let to = std::slice::from_raw_parts_mut(to.start.cast::<T>(), values.len());
+                to.iter_mut().zip(values).for_each(|(to, &x)| *to = T::from_f64(f64::from(x)));
+            }
+            (Data::U32(values), _) => {
+                let to = to.start.cast::<u32>();
+                values.iter().enumerate().for_each(|(i, &x)| *to.add(i * pitch) = x);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// The tensor has at least `len` elements.
+unsafe fn read<T: Float>(from: Tensor, len: usize) -> HostData {
+    let pitch = pitch::<T>(from.dtype);
+    // SAFETY: the caller vouches for it.
+    unsafe {
+        match from.dtype {
+            DType::F32 => {
+                let from = std::slice::from_raw_parts(from.start.cast::<T>(), len);
+                HostData::F32(from.iter().map(|x| x.to_f64() as f32).collect())
+            }
+            DType::F16 => {
+                let from = from.start.cast::<f16>();
+                HostData::F32((0..len).map(|i| (*from.add(i * pitch)).to_f32()).collect())
+            }
+            DType::U32 => {
+                let from = from.start.cast::<u32>();
+                HostData::U32((0..len).map(|i| *from.add(i * pitch)).collect())
+            }
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Loop kernels against plain loops in f64.
+
+mod common;
+
+use common::build::assert_close;
+use common::naive;
+use common::random::Generator;
+use wgrad_cpu::Precision;
+
+fn agree(seeds: std::ops::Range<u64>, total: usize) {
+    for seed in seeds {
+        let case = Generator::new(seed).case(total);
+        let (expected, _) = naive::run(&case);
+        for (precision, tolerance) in [(Precision::F32, 2e-5), (Precision::F64, 2e-7)] {
+            let (found, _) = case.run(precision);
+            for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                let half = case.program.outputs[i].tensor.dtype == wgrad_graph::DType::F16;
+                let tolerance = if half { tolerance + 1e-3 } else { tolerance };
+                let what =
+                    format!("seed {seed}, {precision:?}, output {i} of {:#?}", case.program.dispatches[0]);
+                assert_close(found, expected, tolerance, &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn small_random_kernels_agree_with_plain_loops() {
+    agree(0..1500, 300);
+}
+
+#[test]
+fn large_random_kernels_agree_with_plain_loops() {
+    agree(10_000..10_060, 40_000);
+}

@@ -1,0 +1,298 @@
+//! Lint of the table: what every entry must have, whatever it computes. Values and gradients are checked by
+//! `wgrad-conformance`, on every backend.
+
+use std::collections::HashSet;
+
+use wgrad_graph::philox::Stream;
+use wgrad_graph::{DType, Expr, Graph, Layout, Lowered, States, TensorType, Var, grad};
+use wgrad_ops::{Order, TensorOps, graph, ops};
+
+const SEEDS: u64 = 50;
+
+#[test]
+fn names_are_unique_and_every_entry_is_documented() {
+    let mut names = HashSet::new();
+    for entry in ops() {
+        assert!(names.insert(entry.name), "{} is there twice", entry.name);
+        assert!(
+            entry.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'),
+            "{}",
+            entry.name
+        );
+        assert!(entry.doc.len() > 3 && entry.doc.ends_with('.'), "{}: {:?}", entry.name, entry.doc);
+        assert!((0.0..=5e-3).contains(&entry.tolerance), "{}: {}", entry.name, entry.tolerance);
+    }
+    assert!(names.len() > 80, "{}", names.len());
+}
+
+#[test]
+fn every_sample_builds_and_is_the_same_for_the_same_seed() {
+    for entry in ops() {
+        for seed in 0..SEEDS {
+            let record = || {
+                let mut random = Stream::new(seed, 1);
+                let sample = (entry.sample)(&mut random);
+                let graph = graph(States::new());
+                sample.record(&graph);
+                let values: Vec<_> = sample.inputs.iter().map(|input| input.draw(&mut random)).collect();
+                graph.finish().unwrap_or_else(|error| panic!("{} seed {seed}: {error}", entry.name));
+                format!("{graph:?}{values:?}")
+            };
+            assert_eq!(record(), record(), "{} seed {seed}", entry.name);
+        }
+    }
+}
+
+#[test]
+fn samples_vary() {
+    for entry in ops().filter(|entry| !entry.name.starts_with("full")) {
+        let types = |seed| {
+            let graph = graph(States::new());
+            let (ins, out) = (entry.sample)(&mut Stream::new(seed, 1)).record(&graph);
+            format!("{ins:?} {out:?}")
+        };
+        let different: HashSet<String> = (0..SEEDS).map(types).collect();
+        assert!(different.len() > 5, "{} has {} kinds of sample", entry.name, different.len());
+    }
+    let mut views = HashSet::new();
+    let add = ops().find(|entry| entry.name == "add").expect("there is addition");
+    for seed in 0..SEEDS {
+        let graph = graph(States::new());
+        (add.sample)(&mut Stream::new(seed, 1)).record(&graph);
+        views.extend(graph.nodes().iter().map(|node| node.op.name()));
+    }
+    assert!(["broadcast_to", "permute", "slice"].iter().all(|view| views.contains(view)), "{views:?}");
+}
+
+#[test]
+fn gradients_build_as_often_as_the_entry_says() {
+    for entry in ops() {
+        for seed in 0..SEEDS {
+            let mut sample = (entry.sample)(&mut Stream::new(seed, 1));
+            let graph = graph(States::new());
+            let (ins, out) = sample.record(&graph);
+            let inputs = sample.inputs.drain(..).zip(&ins);
+            let wrt: Vec<Var<'_>> =
+                inputs.filter(|(input, _)| input.is_differentiable()).map(|(_, &v)| v).collect();
+            let order = match entry.order {
+                Order::Zero => 0,
+                Order::First => 1,
+                Order::Any => 2,
+            };
+            assert!(
+                order == 0 || (!wrt.is_empty() && out.ty().dtype == DType::F32),
+                "{}: nothing to differentiate",
+                entry.name
+            );
+            let mut y = out;
+            for n in 1..=order {
+                let gradients = grad(y.sum_all(), &wrt);
+                let gradients =
+                    gradients.unwrap_or_else(|error| panic!("{} seed {seed} order {n}: {error}", entry.name));
+                for (gradient, x) in gradients.iter().zip(&wrt) {
+                    assert_eq!(gradient.ty(), x.ty(), "{} seed {seed} order {n}", entry.name);
+                }
+                y = gradients
+                    .iter()
+                    .map(|gradient| gradient.sum_all())
+                    .reduce(|sum, x| sum + x)
+                    .expect("some gradient");
+            }
+            well_typed(&graph, entry.name);
+        }
+    }
+}
+
+/// What backends may rely on: map inputs in the shape of the output, arguments of the kind that the body takes, views
+/// that say the shape they were inferred to have.
+fn well_typed(graph: &Graph, name: &str) {
+    for node in graph.nodes().iter() {
+        let types: Vec<TensorType> = node.ins.iter().map(|&id| graph.var(id).ty()).collect();
+        match node.op.lower(&types, &node.ty) {
+            Lowered::Map(expr) => {
+                assert!(
+                    types.iter().all(|ty| ty.shape == node.ty.shape),
+                    "{name}: {node:?} of {types:?}",
+                    node = node.op
+                );
+                assert_eq!(is_word(&expr, &types), node.ty.dtype == DType::U32, "{name}: {:?}", node.op);
+            }
+            Lowered::View(view) => {
+                let seen = Layout::contiguous(&types[0].shape)
+                    .through(&view)
+                    .expect("a contiguous tensor has every view");
+                assert_eq!(seen.shape[..], node.ty.shape[..], "{name}: {view:?}");
+                assert_eq!(types[0].dtype, node.ty.dtype, "{name}: {view:?}");
+            }
+            Lowered::Reduce { axes, .. } => {
+                assert!(axes.is_sorted() && !axes.is_empty(), "{name}: {axes:?}");
+                assert_eq!(types[0].shape.reduced(&axes), node.ty.shape, "{name}");
+            }
+            Lowered::Gemm => {
+                let batch = node.ty.shape.len() - 2;
+                assert!(
+                    types.iter().all(|ty| ty.shape[..batch] == node.ty.shape[..batch]),
+                    "{name}: {types:?}"
+                );
+            }
+            Lowered::Leaf(_) | Lowered::Gather | Lowered::Pack { .. } => {}
+        }
+    }
+}
+
+fn is_word(expr: &Expr, ins: &[TensorType]) -> bool {
+    match expr {
+        Expr::Input(i) => ins[*i].dtype == DType::U32,
+        Expr::Float(_) => false,
+        Expr::Word(_) | Expr::Iota(_) => true,
+        Expr::Call(function, args) => {
+            assert_eq!(function.f32.arity(), args.len(), "{function:?}");
+            for arg in args {
+                assert_eq!(is_word(arg, ins), function.f32.takes_words(), "{function:?} of {arg:?}");
+            }
+            function.f32.gives_words()
+        }
+    }
+}
+
+#[test]
+fn wrong_inputs_are_refused_with_the_operation_the_types_and_the_rule() {
+    for entry in ops() {
+        let refusals = (entry.refuses)();
+        assert!(!refusals.is_empty() || entry.name == "stop_gradient", "{} refuses nothing", entry.name);
+        for (i, refused) in refusals.iter().enumerate() {
+            let graph = graph(States::new());
+            let input = |(i, ty): (usize, &TensorType)| graph.input(&format!("x{i}"), ty.clone());
+            let ins: Vec<Var<'_>> = refused.inputs.iter().enumerate().map(input).collect();
+            let out = (refused.build)(&graph, &ins);
+            assert!(out.is_poisoned(), "{} accepts wrong input {i}: {:?}", entry.name, refused.inputs);
+            let message = graph.finish().expect_err("a poisoned value has an error").to_string();
+            assert!(message.contains(refused.why), "{} input {i}: {message}", entry.name);
+            let types: Vec<String> = refused.inputs.iter().map(ToString::to_string).collect();
+            let named = types.iter().any(|ty| message.contains(ty.as_str())) || types.is_empty();
+            assert!(named && message.contains("crates/ops/src/"), "{} input {i}: {message}", entry.name);
+            // What follows from a mistake is no second mistake, and never panics.
+            let _ = out
+                .softmax(3)
+                .matmul(out)
+                .slice(2, 5..6)
+                .cross_entropy(out)
+                .sum(&[7])
+                .layer_norm(1.0)
+                .flatten(9);
+            assert_eq!(graph.finish().expect_err("the first mistake stays").to_string(), message);
+        }
+    }
+}
+
+/// A method called wrongly, and what the message must start with.
+type Mistake = (&'static str, for<'g> fn(Var<'g>, Var<'g>) -> Var<'g>);
+
+/// `x` is f32[2, 3] and `i` u32[5]: each call is wrong.
+const MISTAKES: &[Mistake] = &[
+    ("add(f32[2, 3], u32[5])", |x, i| x + i),
+    ("mul(u32[5], f32[])", |_, i| i * 2.0),
+    ("relu(u32[5])", |_, i| i.relu()),
+    ("powf(u32[5])", |_, i| i.powf(3.0)),
+    ("lt(u32[5], f32[2, 3])", |x, i| i.lt(x)),
+    ("gt(u32[5], f32[2, 3])", |x, i| i.gt(x)),
+    ("select(u32[5], f32[2, 3], f32[2, 3])", |x, i| i.select(x, x)),
+    ("cast(u32[5])", |_, i| i.cast(DType::F16)),
+    ("sum(f32[2, 3])", |x, _| x.sum(&[2])),
+    ("sum(f32[2, 3])", |x, _| x.mean(&[2])),
+    ("sum(f32[2, 3])", |x, _| x.variance(&[2])),
+    ("max(f32[2, 3])", |x, _| x.logsumexp(&[2])),
+    ("sum(u32[5])", |_, i| i.mean_all()),
+    ("matmul(f32[2, 3], f32[2, 3])", |x, _| x.matmul(x)),
+    ("reshape(f32[2, 3])", |x, _| x.reshape([7])),
+    ("flatten(f32[2, 3])", |x, _| x.flatten(2)),
+    ("permute(f32[2, 3])", |x, _| x.permute(&[1])),
+    ("t(u32[5])", |_, i| i.t()),
+    ("broadcast_to(f32[2, 3])", |x, _| x.broadcast_to([2])),
+    ("slice(f32[2, 3])", |x, _| x.slice(1, 2..9)),
+    ("pad(f32[2, 3])", |x, _| x.pad(2, 1, 1)),
+    ("squeeze(f32[2, 3])", |x, _| x.squeeze(1)),
+    ("unsqueeze(f32[2, 3])", |x, _| x.unsqueeze(3)),
+    ("concat(f32[2, 3], u32[5])", |x, i| wgrad_ops::concat(x.graph(), &[x, i], 0)),
+    ("stack(f32[2, 3], u32[5])", |x, i| wgrad_ops::stack(x.graph(), &[x, i], 0)),
+    ("unsqueeze(f32[2, 3])", |x, _| wgrad_ops::stack(x.graph(), &[x, x], 3)),
+    ("pack(f32[2, 3])", |x, _| wgrad_ops::pack(x.graph(), &[x], &[1], 6)),
+    ("gather(f32[2, 3], f32[2, 3])", |x, _| x.gather(x)),
+    ("scatter_add(f32[2, 3], u32[5], f32[2, 3])", |x, i| x.scatter_add(i, x)),
+    ("one_hot(f32[2, 3])", |x, _| x.one_hot(3)),
+    ("softmax(f32[2, 3])", |x, _| x.softmax(2)),
+    ("max(u32[5])", |_, i| i.log_softmax(0)),
+    ("cross_entropy(f32[2, 3], u32[5])", |x, i| x.cross_entropy(i)),
+    ("mse(f32[2, 3], u32[5])", |x, i| x.mse(i)),
+    ("layer_norm(f32[])", |x, _| x.sum_all().layer_norm(1e-5)),
+    ("sum(u32[5])", |_, i| i.layer_norm(1e-5)),
+    ("dropout(f32[2, 3], u32[5])", |x, i| x.dropout(0.5, i)),
+    ("uniform(u32[5])", |_, i| wgrad_ops::uniform(i, 0, [2])),
+    ("full()", |x, _| wgrad_ops::full(x.graph(), [0], 1.0)),
+    ("iota()", |x, _| wgrad_ops::iota(x.graph(), [2], 1)),
+];
+
+#[test]
+fn a_mistake_names_the_line_of_the_user() {
+    for (expected, mistake) in MISTAKES {
+        let graph = graph(States::new());
+        let (x, i) = (graph.input("x", TensorType::f32([2, 3])), graph.input("i", TensorType::u32([5])));
+        mistake(x, i);
+        let message = graph.finish().expect_err(expected).to_string();
+        assert!(message.starts_with(expected), "{message}\nis not {expected}");
+        assert!(message.contains("called at crates/ops/tests/table.rs:"), "{message}");
+    }
+}
+
+#[test]
+fn what_changes_nothing_records_nothing() {
+    let graph = graph(States::new());
+    let x = graph.input("x", TensorType::f32([2, 1, 3]));
+    let same = [
+        x.reshape([2, 1, 3]),
+        x.broadcast_to([2, 1, 3]),
+        x.permute(&[0, 1, 2]),
+        x.slice(2, 0..3),
+        x.pad(0, 0, 0),
+        x.sum_keep(&[1]),
+        x.sum(&[]),
+        x.cast(DType::F32),
+        x.powf(1.0),
+    ];
+    assert_eq!(graph.len(), 1, "{graph:?}");
+    assert!(same.iter().all(|y| y.id() == x.id()));
+}
+
+/// A linear layer over a batch of sequences must be one product of two matrices, and so must its two gradients.
+#[test]
+fn a_shared_matrix_is_multiplied_once() {
+    let graph = graph(States::new());
+    let x = graph.input("x", TensorType::f32([4, 7, 3]));
+    let w = graph.input("w", TensorType::f32([3, 5]));
+    let y = x.matmul(w);
+    assert_eq!(y.ty(), TensorType::f32([4, 7, 5]));
+    grad(y.sum_all(), &[x, w]).expect("a product has a gradient");
+    let products: Vec<String> = graph
+        .nodes()
+        .iter()
+        .filter(|node| node.op.name() == "matmul")
+        .map(|node| node.ty.to_string())
+        .collect();
+    assert_eq!(products, ["f32[28, 5]", "f32[28, 3]", "f32[3, 5]"]);
+}
+
+#[test]
+fn two_dropouts_draw_from_different_streams() {
+    let graph = graph(States::new());
+    let x = graph.input("x", TensorType::f32([2, 3]));
+    let rng = graph.input("rng", TensorType::u32([3]));
+    x.dropout(0.5, rng).dropout(0.5, rng);
+    let nodes = graph.nodes();
+    let streams: Vec<String> = nodes
+        .iter()
+        .filter(|node| node.op.name() == "uniform")
+        .map(|node| format!("{:?}", node.op))
+        .collect();
+    assert_eq!(streams.len(), 2);
+    assert_ne!(streams[0], streams[1]);
+}

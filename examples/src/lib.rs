@@ -1,1 +1,0 @@
-//! One runnable file an idea
