@@ -203,3 +203,11 @@ impl Report {
         }
     }
 }
+
+impl Report {
+    /// Adds what another report found.
+    pub fn extend(&mut self, other: Report) {
+        self.outcomes.extend(other.outcomes);
+        self.skipped.extend(other.skipped);
+    }
+}

@@ -3,7 +3,7 @@
 use wgrad_cpu::reference::{self, Array, State};
 use wgrad_graph::philox::Stream;
 use wgrad_graph::{DType, Graph, States, TensorType, Var, grad_with};
-use wgrad_ops::{Drawn, Entry, Order, Sample};
+use wgrad_ops::{Drawn, Entry, Input, Order, Sample};
 
 use crate::report::Failure;
 
@@ -43,6 +43,11 @@ impl Trial {
     /// The inputs.
     pub(crate) fn values(&self) -> &[Array] {
         &self.values
+    }
+
+    /// What the inputs are.
+    pub(crate) fn inputs(&self) -> &[Input] {
+        &self.sample.inputs
     }
 
     /// The trial at other inputs.

@@ -133,7 +133,7 @@ impl<'a> Analysis<'a> {
             all.values.push(Value { form, level, stage, word });
         }
         for store in &kernel.stores {
-            let each = store.layout.shape.len() > all.outer;
+            let each = store.layout.shape.len() > all.outer && kernel.columns() != 1;
             if let Some(address) = all.address(Some(store.operand), &store.layout) {
                 all.stores.push(Stored { value: store.value, address, each });
             }
@@ -253,7 +253,7 @@ fn level_of(address: &Address) -> Level {
 /// Cuts the domain into blocks whose registers fit a first-level cache and whose kept values fit a second-level one.
 fn cut<T: Float>(rows: usize, columns: usize, mode: Mode, code: &Code<T>) -> Cut {
     let registers = code.registers.uniform + code.registers.row + code.registers.element + 1;
-    let lanes = (CACHE / (registers * size_of::<T>())).clamp(128, 1024) / 64 * 64;
+    let lanes: usize = std::env::var("LANES").map_or(512, |s| s.parse().unwrap_or(512));
     let kept = (KEPT / (code.registers.kept * columns * size_of::<T>()).max(1)).max(1);
     let has_elements = code.stages.iter().any(|stage| stage.has_elements());
     if !has_elements {

@@ -272,7 +272,7 @@ impl<'a, T: Float> Emitter<'a, T> {
         for &id in ids {
             let value = self.value(id);
             if let Form::Load(address) = value.form
-                && self.reads_in_place(id, address, mode, stores)
+                && self.reads_in_place(id, address, mode)
             {
                 places.insert(id, Place::Direct(address));
                 continue;
@@ -296,11 +296,11 @@ impl<'a, T: Float> Emitter<'a, T> {
         steps
     }
 
-    /// A load needs no register where its elements can be used in the operand, unless it is to be stored once a store
-    /// may have overwritten them.
-    fn reads_in_place(&self, id: ValueId, address: usize, mode: Mode, stores: &[(ValueId, usize)]) -> bool {
+    /// A load needs no register where its elements can be used in the operand, unless it is to be stored once another
+    /// store may have overwritten them.
+    fn reads_in_place(&self, id: ValueId, address: usize, mode: Mode) -> bool {
         let operand = self.analysis.addresses[address].operand;
-        let moves = stores.iter().any(|&(value, _)| value == id);
+        let moves = self.analysis.stores.iter().any(|store| store.value == id);
         self.analysis.is_direct(address, mode) && !(moves && self.analysis.access[operand] != Access::Read)
     }
 

@@ -26,7 +26,7 @@ pub(crate) struct CpuSession<T> {
 }
 
 enum Compiled<T> {
-    Loop(LoopKernel<T>),
+    Loop(Box<LoopKernel<T>>),
     Gemm(Box<GemmKernel<T>>),
 }
 
@@ -231,7 +231,8 @@ impl<T: Float> CpuSession<T> {
         let dtypes: Vec<DType> = dispatch.operands.iter().map(|operand| operand.tensor.dtype).collect();
         let access: Vec<Access> = dispatch.operands.iter().map(|operand| operand.access).collect();
         let kernel = match &dispatch.kernel {
-            Kernel::Loop(kernel) => LoopKernel::new(compile(kernel, &dtypes, &access)).map(Compiled::Loop),
+            Kernel::Loop(kernel) => LoopKernel::new(compile(kernel, &dtypes, &access))
+                .map(|kernel| Compiled::Loop(Box::new(kernel))),
             Kernel::Gemm(kernel) => {
                 GemmKernel::new(kernel, &dtypes, &access).map(|kernel| Compiled::Gemm(Box::new(kernel)))
             }

@@ -10,14 +10,18 @@ use wgrad_cpu::Precision;
 fn agree(seeds: std::ops::Range<u64>, total: usize) {
     for seed in seeds {
         let case = Generator::new(seed).case(total);
-        let (expected, _) = naive::run(&case);
+        let (expected, state) = naive::run(&case);
         for (precision, tolerance) in [(Precision::F32, 2e-5), (Precision::F64, 2e-7)] {
-            let (found, _) = case.run(precision);
+            let (found, found_state) = case.run(precision);
+            for (found, expected) in found_state.iter().zip(&state) {
+                let what = format!("seed {seed}, {precision:?}, state of {:?}", case.program.dispatches[0]);
+                assert_close(found, expected, tolerance, &what);
+            }
             for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
                 let half = case.program.outputs[i].tensor.dtype == wgrad_graph::DType::F16;
                 let tolerance = if half { tolerance + 1e-3 } else { tolerance };
                 let what =
-                    format!("seed {seed}, {precision:?}, output {i} of {:#?}", case.program.dispatches[0]);
+                    format!("seed {seed}, {precision:?}, output {i} of {:?}", case.program.dispatches[0]);
                 assert_close(found, expected, tolerance, &what);
             }
         }
@@ -32,4 +36,10 @@ fn small_random_kernels_agree_with_plain_loops() {
 #[test]
 fn large_random_kernels_agree_with_plain_loops() {
     agree(10_000..10_060, 40_000);
+}
+
+/// Few rows and very many columns, or the reverse: chunks of columns, merged.
+#[test]
+fn huge_random_kernels_agree_with_plain_loops() {
+    agree(20_000..20_040, 200_000);
 }

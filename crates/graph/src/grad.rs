@@ -6,7 +6,7 @@ use std::rc::Rc;
 use crate::error::{GraphError, Rule};
 use crate::graph::{NodeId, Var};
 use crate::op::Vjp;
-use crate::shape::{DType, Shape, TensorType};
+use crate::shape::{DType, Shape};
 
 /// Gradients of the scalar `y` with respect to each of `wrt`, as values of the same graph.
 ///
@@ -25,15 +25,15 @@ pub fn grad<'g>(y: Var<'g>, wrt: &[Var<'g>]) -> Result<Vec<Var<'g>>, GraphError>
     grad_with(y, one, wrt)
 }
 
-/// Like [`grad`] for a `y` of any shape, contracted with `cotangent`, f32 of the shape of `y`.
+/// Like [`grad`] for a `y` of any shape, contracted with `cotangent` (of the shape of `y`).
 #[track_caller]
 pub fn grad_with<'g>(y: Var<'g>, cotangent: Var<'g>, wrt: &[Var<'g>]) -> Result<Vec<Var<'g>>, GraphError> {
     let graph = y.graph();
-    if cotangent.ty() != TensorType::f32(y.shape()) {
+    if cotangent.shape() != y.shape() {
         graph.refuse(
             "grad_with",
             &[y, cotangent],
-            Rule::new("the cotangent is f32 and has the shape of the value"),
+            Rule::new("the cotangent has the shape of the value"),
         );
     }
     graph.finish()?;

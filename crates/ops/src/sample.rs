@@ -31,6 +31,8 @@ pub struct Input {
 pub enum Values {
     /// Uniform between the bounds.
     Uniform(f64, f64),
+    /// The same, but not differentiated: the operation rounds, and differences would see the steps.
+    Rounded(f64, f64),
     /// Magnitude uniform between the bounds, either sign: keeps away from zero.
     Away(f64, f64),
     /// `offset + k · step` for random whole k, magnitude at most about 3. Two inputs with different offsets never tie;
@@ -95,7 +97,7 @@ impl Input {
 
     /// True when a gradient with respect to it can be asked for.
     pub fn is_differentiable(&self) -> bool {
-        self.ty.dtype == DType::F32 && self.values != Values::Mask
+        self.ty.dtype == DType::F32 && !matches!(self.values, Values::Mask | Values::Rounded(..))
     }
 
     /// Draws its elements. All of them are exact in f32.
@@ -103,7 +105,9 @@ impl Input {
         let n = self.ty.shape.numel();
         let mut unit = || f64::from(random.uniform());
         let floats: Vec<f64> = match self.values {
-            Values::Uniform(low, high) => (0..n).map(|_| low + (high - low) * unit()).collect(),
+            Values::Uniform(low, high) | Values::Rounded(low, high) => {
+                (0..n).map(|_| low + (high - low) * unit()).collect()
+            }
             Values::Away(low, high) => (0..n)
                 .map(|_| {
                     let magnitude = low + (high - low) * unit();

@@ -48,7 +48,7 @@ pub(crate) fn logsumexp<'g>(x: Var<'g>, axes: &[usize], keep: bool) -> Var<'g> {
     let max = reduce(Combine::Max, x, axes, true).stop_gradient();
     let sum = reduce(Combine::Sum, x.sub(max).exp(), axes, true);
     let kept = sum.ln().add(max);
-    // A sum over axes of size 1 drops them and nothing else.
+    // Dropped only here: with its axes kept, the maximum broadcasts against the sum.
     if keep || kept.is_poisoned() { kept } else { dropped(x, kept, axes) }
 }
 

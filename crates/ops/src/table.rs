@@ -28,7 +28,7 @@ pub struct Entry {
 /// How often an operation can be differentiated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// Its gradient is zero by definition.
+    /// Never: the gradient of each differentiable input is zero by definition.
     Zero,
     /// Once.
     First,

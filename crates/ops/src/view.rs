@@ -155,6 +155,7 @@ pub fn stack<'g>(graph: &'g Graph, parts: &[Var<'g>], axis: usize) -> Var<'g> {
         let rule = format!("the tensors have one shape; {} and {} differ", parts[0].shape(), other.shape());
         return graph.refuse("stack", parts, Rule::new(rule));
     }
+    // A loop, since a closure would hide the place of the call.
     let mut wide = Vec::with_capacity(parts.len());
     for &part in parts {
         wide.push(unsqueeze(part, axis));

@@ -24,7 +24,7 @@ pub enum Command {
     Eval(Eval),
     /// Apply the last checkpoint of a run to files of examples.
     Predict(Predict),
-    /// Show what a recipe would do: layers, parameters, FLOPs, memory, kernels. Needs no device.
+    /// Show what a recipe would do: layers, parameters, FLOPs, memory, kernels.
     Summary(Summary),
     /// List the devices that can train.
     Devices(Devices),
@@ -92,6 +92,9 @@ pub struct Predict {
 pub struct Summary {
     #[command(flatten)]
     pub recipe: Recipe,
+    /// Device to plan for: auto, cpu, gpu or gpu:N.
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
     /// Print one JSON object as the last line of stdout.
     #[arg(long)]
     pub json: bool,

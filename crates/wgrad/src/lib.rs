@@ -20,12 +20,13 @@ pub mod prelude {
     pub use wgrad_gpu::GpuDevice;
     pub use wgrad_graph::{DType, Graph, Shape, States, TensorType, Var, grad, grad_with};
     pub use wgrad_nn::{
-        Activation, Builder, Context, Dropout, Embedding, Init, LayerNorm, Linear, Mlp, Module, Norm, Optimizer, Residual,
-        ResidualMlp, RmsNorm, Schedule, Sequential,
+        Activation, Builder, Context, Dropout, Embedding, Init, LayerNorm, Linear, Mlp, Module, Norm,
+        Optimizer, Residual, ResidualMlp, RmsNorm, Schedule, Sequential,
     };
     pub use wgrad_ops::{TensorOps, full, graph, iota, pack};
     pub use wgrad_program::{Data, Device, HostData, Options, Program, Session, compile, evaluate};
     pub use wgrad_train::{
-        Callback, Config, DeviceChoice, FitOptions, Model, Plan, SplitName, Task, TrainError, Trainer, fit, open,
+        Callback, Config, DeviceChoice, FitOptions, Model, Plan, SplitName, Task, TrainError, Trainer, fit,
+        open,
     };
 }

@@ -11,8 +11,8 @@ macro_rules! function {
     ($name:ident, $kind:ident, |$($arg:ident),*| $body:expr) => {
         pub static $name: ScalarFn = ScalarFn {
             name: stringify!($name), wgsl: "", prelude: "", flops: 1,
-            f32: { fn body($($arg: &[f32],)* to: &mut [f32]) { for i in 0..to.len() { $(let $arg = $arg[i];)* to[i] = $body; } } Call::$kind(body) },
-            f64: { fn body($($arg: &[f64],)* to: &mut [f64]) { for i in 0..to.len() { $(let $arg = $arg[i];)* to[i] = $body; } } Call::$kind(body) },
+            f32: { fn body($($arg: &[f32],)* to: &mut [f32]) { $(let $arg = &$arg[..to.len()];)* for i in 0..to.len() { $(let $arg = $arg[i];)* to[i] = $body; } } Call::$kind(body) },
+            f64: { fn body($($arg: &[f64],)* to: &mut [f64]) { $(let $arg = &$arg[..to.len()];)* for i in 0..to.len() { $(let $arg = $arg[i];)* to[i] = $body; } } Call::$kind(body) },
         };
     };
 }

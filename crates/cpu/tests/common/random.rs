@@ -73,10 +73,11 @@ impl Generator {
         let mut left = total;
         (0..rank)
             .map(|_| {
-                let sizes: Vec<usize> = [1, 2, 3, 5, 8, 10, 17, 64, 65, 130, 700, 1025, 3000]
-                    .into_iter()
-                    .filter(|&n| n <= left)
-                    .collect();
+                let sizes: Vec<usize> =
+                    [1, 2, 3, 5, 8, 10, 17, 64, 65, 130, 700, 1025, 3000, 40_000, 150_000]
+                        .into_iter()
+                        .filter(|&n| n <= left)
+                        .collect();
                 let n = self.pick(&sizes);
                 left /= n;
                 n
@@ -122,6 +123,20 @@ impl Generator {
             let index = self.pick(&words);
             body.push(Instr::Gather { operand: operands.len() - 1, layout, index, stride, bound });
         }
+        // A tensor updated in place, for every element or once a row.
+        let mut update = None;
+        if self.below(3) == 0 {
+            let once = self.below(2) == 0;
+            let (layout, n) = self.layout(if once { outer } else { &domain }, false, false);
+            let values = self.floats(n);
+            operands.push((case.group(values), Access::ReadWrite));
+            let mut whole = layout.clone();
+            whole.shape = domain.clone();
+            whole.strides.resize(domain.len(), 0);
+            floats.push(body.len());
+            update = Some((body.len(), operands.len() - 1, layout, once));
+            body.push(Instr::Load { operand: operands.len() - 1, layout: whole });
+        }
         let loaded = floats.clone();
         for _ in 0..self.below(3) {
             self.calls(&mut body, &mut floats, &words);
@@ -144,6 +159,11 @@ impl Generator {
         let kernel = Loop { outer: outer.to_vec(), inner: inner.to_vec(), body, stores: Vec::new() };
         let varies = kernel.varies();
         let mut stores = Vec::new();
+        if let Some((loaded, operand, layout, once)) = update {
+            let candidates: Vec<usize> = floats.iter().copied().filter(|&v| !once || !varies[v]).collect();
+            let value = if self.below(4) == 0 { loaded } else { self.pick(&candidates) };
+            stores.push(Store { value, operand, layout });
+        }
         for _ in 0..1 + self.below(3) {
             let word = self.below(5) == 0;
             let value = if word {
@@ -160,7 +180,7 @@ impl Generator {
             stores.push(Store { value, operand: operands.len() - 1, layout });
         }
         case.dispatch(looped(outer, inner, kernel.body, stores.clone()), operands.clone());
-        for store in stores {
+        for store in stores.into_iter().filter(|store| operands[store.operand].1 == Access::Write) {
             let (from, layout) = (operands[store.operand].0.clone(), store.layout);
             let to = case.output(from.dtype, layout.numel());
             let copy = looped(

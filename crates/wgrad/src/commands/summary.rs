@@ -5,19 +5,19 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use wgrad_program::{Cost, Kernel, Limits, Program};
+use wgrad_program::{Cost, Kernel, Program};
 use wgrad_train::{Plan, setup};
 
 use crate::cli::Summary;
-use crate::commands::recipe;
+use crate::commands::{open_device, recipe};
 use crate::terminal::{self, say};
 
-/// Says what a recipe would do, on a device with generous limits.
+/// Says what a recipe would do on a device, without allocating anything there.
 pub fn run(args: &Summary) -> Result<ExitCode> {
     let recipe = recipe(&args.recipe)?;
     let parts = setup(&recipe)?;
-    let limits = Limits { buffer_bytes: u64::MAX, operand_bytes: i32::MAX as u64, ..Limits::default() };
-    let plan = Plan::new(parts.model, &parts.splits, parts.config, &limits)?;
+    let device = open_device(args.device)?;
+    let plan = Plan::new(parts.model, &parts.splits, parts.config, &device.info().limits)?;
     let kernels = kernels(&plan);
     if args.json {
         terminal::result(&to_json(&recipe.name, &plan, &kernels).to_string())?;

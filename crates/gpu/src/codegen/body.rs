@@ -1,0 +1,206 @@
+//! Instructions and stores as WGSL statements.
+//!
+//! Statements go to one of two blocks: what is the same for a whole row to the row block, the rest to the column block
+//! inside a loop over columns. A kernel without reductions, like the epilogue of a matrix product, has only a row block.
+
+use std::collections::HashSet;
+
+use wgrad_graph::{DType, Layout, ScalarFn};
+use wgrad_program::{Instr, Loop, Operand, Store, ValueId};
+
+use super::index::{Address, Axis, Code};
+
+/// The body of a loop over some index variables; the first `row_axes` of them number the rows.
+pub(super) struct Body<'k> {
+    pub kernel: &'k Loop,
+    pub dtypes: Vec<DType>,
+    pub axes: Vec<Axis>,
+    pub row_axes: usize,
+    pub varies: Vec<bool>,
+    pub words: Vec<bool>,
+}
+
+/// Where a statement goes.
+pub(super) struct Blocks<'c> {
+    pub row: &'c mut Code,
+    pub column: Option<&'c mut Code>,
+}
+
+impl<'k> Body<'k> {
+    pub fn new(kernel: &'k Loop, operands: &[Operand], axes: Vec<Axis>, row_axes: usize) -> Self {
+        let dtypes: Vec<DType> = operands.iter().map(|operand| operand.tensor.dtype).collect();
+        let (varies, words) = (kernel.varies(), kernel.words(&dtypes));
+        Self { kernel, dtypes, axes, row_axes, varies, words }
+    }
+
+    /// Adds the statements that declare value `i` as `v{i}`. Reductions and products are declared elsewhere.
+    pub fn value(&self, i: ValueId, blocks: &mut Blocks<'_>) {
+        let expression = match &self.kernel.body[i] {
+            Instr::Load { operand, layout } => self.load(*operand, layout, &format!("at{i}"), None, i, blocks),
+            Instr::Gather { operand, layout, index, stride, bound } => {
+                let picked = Some((*index, *stride, *bound));
+                self.load(*operand, layout, &format!("at{i}"), picked, i, blocks)
+            }
+            Instr::Float(x) => {
+                let code = blocks.of(self.varies[i]);
+                float(*x, &format!("bits{i}"), code)
+            }
+            Instr::Word(x) => format!("{x}u"),
+            Instr::Iota(layout) => {
+                let address = Address::new(layout, &self.axes);
+                self.offset(&address, &format!("at{i}"), blocks).0
+            }
+            Instr::Call(f, args) => call(f, args),
+            Instr::Reduce(..) | Instr::Product => return,
+        };
+        // `1.0` alone would be of no certain type.
+        let ty = if self.words[i] { "u32" } else { "f32" };
+        blocks.of(self.varies[i]).line(format!("let v{i}: {ty} = {expression};"));
+    }
+
+    /// Adds the statement that stores to an operand.
+    pub fn store(&self, store: &Store, number: usize, blocks: &mut Blocks<'_>) {
+        let address = Address::new(&store.layout, &self.axes);
+        let (offset, _) = self.offset(&address, &format!("to{number}"), blocks);
+        let value = match self.dtypes[store.operand] {
+            DType::F16 => format!("f16(v{})", store.value),
+            DType::F32 | DType::U32 => format!("v{}", store.value),
+        };
+        let line = format!("operand{}[{offset}] = {value};", store.operand);
+        let in_column = blocks.column.is_some();
+        blocks.of(in_column).line(line);
+    }
+
+    /// An element, or zero in the padding, or NaN (zero for words) past the last row of a table.
+    fn load(
+        &self,
+        operand: usize,
+        layout: &Layout,
+        key: &str,
+        picked: Option<(ValueId, usize, usize)>,
+        i: ValueId,
+        blocks: &mut Blocks<'_>,
+    ) -> String {
+        let is_word = self.words[i];
+        let zero = if is_word { "0u" } else { "0.0" };
+        let address = Address::new(layout, &self.axes);
+        if address.never {
+            return zero.into();
+        }
+        let (mut offset, condition) = self.offset(&address, key, blocks);
+        let element = |offset: &str| match self.dtypes[operand] {
+            DType::F16 => format!("f32(operand{operand}[{offset}])"),
+            DType::F32 | DType::U32 => format!("operand{operand}[{offset}]"),
+        };
+        let code = blocks.of(self.varies[i]);
+        let (condition, otherwise) = match (condition, picked) {
+            (None, None) => return element(&offset),
+            (Some(condition), _) => (condition, zero.to_string()),
+            (None, Some((index, stride, bound))) => {
+                let step = if stride == 1 { String::new() } else { format!(" * {}u", stride as u32) };
+                offset = format!("{offset} + v{index}{step}");
+                let otherwise = if is_word { zero.into() } else { float(f64::NAN, &format!("bits{i}"), code) };
+                (format!("v{index} < {bound}u"), otherwise)
+            }
+        };
+        // The first element stands in for one that does not exist, so that nothing is read out of bounds.
+        code.line(format!("let in{i} = {condition};"));
+        let inside = element(&format!("select(0u, {offset}, in{i})"));
+        format!("select({otherwise}, {inside}, in{i})")
+    }
+
+    /// Offset and condition in the block at hand. What a row gives of the offset is computed once a row, under the name `key`.
+    fn offset(&self, address: &Address, key: &str, blocks: &mut Blocks<'_>) -> (String, Option<String>) {
+        let (rows, columns) = (0..self.row_axes, self.row_axes..self.axes.len());
+        let row = address.sum(&rows, true, &self.axes, blocks.row);
+        let row_condition = address.condition(&rows, &self.axes, blocks.row);
+        let Some(column) = blocks.column.as_deref_mut().filter(|_| address.depends(&columns)) else {
+            return (row.unwrap_or("0u".into()), row_condition);
+        };
+        let sum = address.sum(&columns, false, &self.axes, column);
+        let condition = address.condition(&columns, &self.axes, column);
+        let offset = match (row, sum) {
+            (Some(row), Some(sum)) => {
+                blocks.row.declare(key, row);
+                format!("{key} + {sum}")
+            }
+            (Some(one), None) | (None, Some(one)) => one,
+            (None, None) => "0u".into(),
+        };
+        let condition = match (row_condition, condition) {
+            (Some(row), Some(column)) => {
+                let name = format!("{key}_in");
+                blocks.row.declare(&name, row);
+                Some(format!("{name} && {column}"))
+            }
+            (one, other) => one.or(other),
+        };
+        (offset, condition)
+    }
+}
+
+impl Blocks<'_> {
+    fn of(&mut self, varies: bool) -> &mut Code {
+        match &mut self.column {
+            Some(column) if varies => column,
+            _ => self.row,
+        }
+    }
+}
+
+/// The values that an instruction uses.
+pub(super) fn arguments(instr: &Instr) -> &[ValueId] {
+    match instr {
+        Instr::Call(_, args) => args,
+        Instr::Reduce(_, value) => std::slice::from_ref(value),
+        Instr::Gather { index, .. } => std::slice::from_ref(index),
+        Instr::Load { .. } | Instr::Float(_) | Instr::Word(_) | Instr::Iota(_) | Instr::Product => &[],
+    }
+}
+
+/// The values that `roots` need; of those that `stops` holds for, not what they need in turn.
+pub(super) fn needed(
+    kernel: &Loop,
+    roots: impl IntoIterator<Item = ValueId>,
+    stops: impl Fn(ValueId) -> bool,
+) -> Vec<bool> {
+    let mut needed = vec![false; kernel.body.len()];
+    roots.into_iter().for_each(|root| needed[root] = true);
+    for i in (0..needed.len()).rev() {
+        if needed[i] && !stops(i) {
+            arguments(&kernel.body[i]).iter().for_each(|&arg| needed[arg] = true);
+        }
+    }
+    needed
+}
+
+/// The functions that the calls of a body need, each text once.
+pub(super) fn preludes(kernel: &Loop) -> String {
+    let mut seen = HashSet::new();
+    let calls = kernel.body.iter().filter_map(|instr| match instr {
+        Instr::Call(f, _) if !f.prelude.is_empty() => Some(f.prelude),
+        _ => None,
+    });
+    calls.filter(|prelude| seen.insert(*prelude)).map(|prelude| format!("{}\n", prelude.trim_end())).collect()
+}
+
+fn call(f: &ScalarFn, args: &[ValueId]) -> String {
+    let mut text = f.wgsl.to_string();
+    for (i, arg) in args.iter().enumerate() {
+        text = text.replace(&format!("{{{i}}}"), &format!("v{arg}"));
+    }
+    text
+}
+
+/// A float as an expression of type f32. WGSL has no literal for what is not finite, and drivers may read a subnormal one
+/// as zero: those are made of their bits, named `bits` because WGSL refuses to make them of a constant.
+pub(super) fn float(x: f64, bits: &str, code: &mut Code) -> String {
+    let x = x as f32;
+    if x.is_normal() || x == 0.0 {
+        return format!("{x:?}f");
+    }
+    // One NaN, whatever its payload.
+    let word = if x.is_nan() { 0x7fc0_0000 } else { x.to_bits() };
+    code.declare(bits, format!("{word:#x}u"));
+    format!("bitcast<f32>({bits})")
+}

@@ -1,0 +1,128 @@
+//! The variants of the matrix product, and which one a shape gets.
+//!
+//! FIGURES
+
+use wgrad_program::Gemm;
+
+use super::Target;
+use crate::adapter::Class;
+
+/// A way to compute a matrix product. All give the same values within rounding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum GemmVariant {
+    /// One invocation an element: the reference.
+    Naive,
+    /// A block of elements an invocation, in registers, without workgroup memory.
+    Direct {
+        /// Rows of the block.
+        rows: u32,
+        /// Columns of the block: a multiple of 4.
+        columns: u32,
+    },
+    /// A tile a workgroup, through workgroup memory.
+    Tiled(Tile),
+}
+
+/// Sizes of a tiled product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Tile {
+    /// Rows of the tile.
+    pub m: u32,
+    /// Columns of the tile.
+    pub n: u32,
+    /// Depth of a slice.
+    pub k: u32,
+    /// Rows an invocation computes: a multiple of 4.
+    pub rows: u32,
+    /// Columns an invocation computes: a multiple of 4.
+    pub columns: u32,
+}
+
+impl Tile {
+    /// Invocations along m and n.
+    pub(super) fn threads(&self) -> (u32, u32) {
+        (self.m / self.rows, self.n / self.columns)
+    }
+
+    fn invocations(&self) -> u32 {
+        let (m, n) = self.threads();
+        m * n
+    }
+
+    /// Bytes of workgroup memory, padding included.
+    fn shared_bytes(&self) -> u32 {
+        (self.m / 4 + 1 + self.n / 4 + 1) * self.k * 16
+    }
+}
+
+const fn tile(m: u32, n: u32, k: u32, rows: u32, columns: u32) -> Tile {
+    Tile { m, n, k, rows, columns }
+}
+
+/// From large to small. A product takes the first of which it fills enough to keep the adapter busy.
+const TILES: [Tile; 5] = [
+    tile(128, 128, 8, 8, 8),
+    tile(64, 64, 16, 4, 4),
+    tile(32, 32, 16, 4, 4),
+    tile(16, 64, 16, 4, 4),
+    tile(64, 16, 16, 4, 4),
+];
+
+/// Workgroups that keep a GPU busy.
+const BUSY: usize = 128;
+
+impl GemmVariant {
+    /// Every variant that a product may get, and the naive one: what has to be tested.
+    pub const ALL: [GemmVariant; 9] = [
+        GemmVariant::Naive,
+        GemmVariant::Direct { rows: 4, columns: 4 },
+        GemmVariant::Direct { rows: 4, columns: 8 },
+        GemmVariant::Direct { rows: 8, columns: 8 },
+        GemmVariant::Tiled(TILES[0]),
+        GemmVariant::Tiled(TILES[1]),
+        GemmVariant::Tiled(TILES[2]),
+        GemmVariant::Tiled(TILES[3]),
+        GemmVariant::Tiled(TILES[4]),
+    ];
+
+    /// The variant for a product.
+    pub(super) fn choose(gemm: &Gemm, target: &Target) -> GemmVariant {
+        if let Some(variant) = target.gemm.filter(|variant| variant.fits(target)) {
+            return variant;
+        }
+        let batch: usize = gemm.batch.iter().product();
+        if target.class == Class::Software {
+            return direct(batch, gemm.m, gemm.n);
+        }
+        let waste = |tile: &Tile| {
+            let padded = |n: usize, by: u32| n.next_multiple_of(by as usize) as f64 / n as f64;
+            padded(gemm.m, tile.m) * padded(gemm.n, tile.n)
+        };
+        let groups = |tile: &Tile| batch * gemm.m.div_ceil(tile.m as usize) * gemm.n.div_ceil(tile.n as usize);
+        let mut fitting = TILES.into_iter().filter(|&tile| GemmVariant::Tiled(tile).fits(target));
+        let first = fitting.clone().find(|tile| groups(tile) >= BUSY && waste(tile) < 1.5);
+        let least = || fitting.clone().min_by(|a, b| waste(a).total_cmp(&waste(b)));
+        match first.or_else(least).or_else(|| fitting.next()) {
+            Some(tile) => GemmVariant::Tiled(tile),
+            None => GemmVariant::Naive,
+        }
+    }
+
+    fn fits(&self, target: &Target) -> bool {
+        match self {
+            GemmVariant::Naive | GemmVariant::Direct { .. } => true,
+            GemmVariant::Tiled(tile) => {
+                tile.invocations() <= target.invocations && tile.shared_bytes() <= target.shared_bytes
+            }
+        }
+    }
+}
+
+/// Smaller blocks for small products, so that all cores have some.
+fn direct(batch: usize, m: usize, n: usize) -> GemmVariant {
+    let (rows, columns) = match batch * m * n {
+        0..4096 => (4, 4),
+        _ => (8, 8),
+    };
+    GemmVariant::Direct { rows, columns }
+}

@@ -1,1 +1,0 @@
-//! Whole trainings and the command line, tested from outside
