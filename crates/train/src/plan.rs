@@ -248,6 +248,24 @@ impl Plan {
         state + programs.map(Program::own_bytes).sum::<usize>()
     }
 
+    /// The ten largest tensors of state and programs, one a line: bytes, type, name.
+    pub fn largest_tensors(&self) -> String {
+        let groups = self.states.groups().iter();
+        let mut all: Vec<(String, TensorType, usize)> = groups
+            .flat_map(|group| group.entries.iter().map(move |entry| (group, entry)))
+            .map(|(group, entry)| {
+                let ty = TensorType::new(group.dtype, entry.shape.clone());
+                let bytes = ty.bytes();
+                (format!("{}: {}", group.name, entry.name), ty, bytes)
+            })
+            .collect();
+        let programs = self.passes.iter().map(|(_, p)| p).chain(self.evaluations.iter().map(|(_, p)| p));
+        all.extend(programs.flat_map(|program| program.largest.iter().take(10).cloned()));
+        all.sort_by(|a, b| b.2.cmp(&a.2).then_with(|| a.0.cmp(&b.0)));
+        let lines = all.iter().take(10).map(|(name, ty, bytes)| format!("  {bytes:>14} bytes  {ty}  {name}"));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
     pub(crate) fn split(&self, name: SplitName) -> Option<&(SplitShape, Option<Resident>)> {
         self.splits.iter().find(|(shape, _)| shape.name == name)
     }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use wgrad_data::{Batches, Dataset, Sequential, Splits, Targets};
 use wgrad_graph::GroupId;
-use wgrad_program::{Data, Device, DeviceInfo, HostData, ProgramId, Session};
+use wgrad_program::{Data, Device, DeviceError, DeviceInfo, HostData, ProgramId, Session};
 
 use crate::diagnose::first_bad_operation;
 use crate::error::TrainError;
@@ -12,6 +12,35 @@ use crate::plan::{Phase, Plan, SplitName};
 
 /// Stream of the shuffle within the seed.
 const SHUFFLE: u64 = 0;
+
+type Loaded = (Box<dyn Session>, Vec<(Phase, ProgramId)>, Vec<(SplitName, ProgramId)>);
+
+fn load(device: &dyn Device, plan: &Plan) -> Result<Loaded, DeviceError> {
+    let mut session = device.session(&plan.states)?;
+    let mut passes = Vec::new();
+    for (phase, program) in &plan.passes {
+        passes.push((*phase, session.load(program)?));
+    }
+    let mut evaluations = Vec::new();
+    for (name, program) in &plan.evaluations {
+        evaluations.push((*name, session.load(program)?));
+    }
+    Ok((session, passes, evaluations))
+}
+
+/// A device that runs out of memory knows a buffer's size; the plan knows which tensors it is made of.
+fn explained(error: DeviceError, plan: &Plan) -> DeviceError {
+    match error {
+        DeviceError::DoesNotFit { name, reason, .. } => {
+            DeviceError::DoesNotFit { name, reason, table: plan.largest_tensors() }
+        }
+        DeviceError::OutOfMemory { name, what, needed } => {
+            let reason = format!("{what} needs {needed} bytes, and there is no more memory");
+            DeviceError::DoesNotFit { name, reason, table: plan.largest_tensors() }
+        }
+        other => other,
+    }
+}
 
 /// What a step reported.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,11 +118,7 @@ impl Trainer {
     pub fn new(device: &dyn Device, plan: Plan, splits: Splits, total: u64) -> Result<Self, TrainError> {
         let config = &plan.config;
         let batches = Batches::new(splits.train.len(), config.batch, config.seed ^ SHUFFLE)?;
-        let mut session = device.session(&plan.states)?;
-        let passes = plan.passes.iter().map(|(phase, program)| Ok((*phase, session.load(program)?)));
-        let passes = passes.collect::<Result<Vec<_>, TrainError>>()?;
-        let evaluations = plan.evaluations.iter().map(|(name, program)| Ok((*name, session.load(program)?)));
-        let evaluations = evaluations.collect::<Result<Vec<_>, TrainError>>()?;
+        let (session, passes, evaluations) = load(device, &plan).map_err(|error| explained(error, &plan))?;
         let arrived = passes.iter().map(|_| VecDeque::new()).collect();
         let mut trainer = Self {
             plan,

@@ -1,0 +1,124 @@
+//! The clock: warm-up, synchronised steps, pipelined steps, and what the process took of CPU and memory.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Result;
+use serde_json::{Map, Value, json};
+
+/// How long to measure.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// Seconds of measured, synchronised steps.
+    pub seconds: f64,
+    /// Seconds of warm-up.
+    pub warm: f64,
+    /// Most steps of each kind.
+    pub most_steps: usize,
+    /// Only the first step, from the start of the process.
+    pub cold: bool,
+}
+
+/// Nanoseconds since 1970: the start that a parent process may have noted in `BENCH_T0_NS`, else now.
+pub fn start_ns() -> u128 {
+    std::env::var("BENCH_T0_NS").ok().and_then(|text| text.parse().ok()).unwrap_or_else(now_ns)
+}
+
+fn now_ns() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos())
+}
+
+/// Times `step`, which returns when the device is done if it is told to, with the loss.
+///
+/// # Errors
+/// Those of the step.
+pub fn measure(
+    effort: Effort,
+    t0: u128,
+    flops: f64,
+    mut step: impl FnMut(bool) -> Result<Option<f32>>,
+) -> Result<Map<String, Value>> {
+    let mut figures = Map::new();
+    let since = |t0: u128| now_ns().saturating_sub(t0) as f64 / 1e6;
+    figures.insert("model_built_ms".into(), json!(since(t0)));
+    let mut losses = vec![step(true)?];
+    figures.insert("cold_ms".into(), json!(since(t0)));
+    figures.insert("rss_after_first_mb".into(), json!(peak_rss_mb()));
+    if !effort.cold {
+        warm_and_timed(effort, flops, &mut step, &mut losses, &mut figures)?;
+    }
+    for (name, index) in
+        [("loss_0", 0), ("loss_1", 1), ("loss_4", 4), ("loss_20", 20), ("loss_last", losses.len() - 1)]
+    {
+        figures.insert(name.into(), json!(losses.get(index).copied().flatten()));
+    }
+    figures.insert("peak_rss_mb".into(), json!(peak_rss_mb()));
+    Ok(figures)
+}
+
+fn warm_and_timed(
+    effort: Effort,
+    flops: f64,
+    step: &mut impl FnMut(bool) -> Result<Option<f32>>,
+    losses: &mut Vec<Option<f32>>,
+    figures: &mut Map<String, Value>,
+) -> Result<()> {
+    let mut timed = |seconds: f64, losses: &mut Vec<Option<f32>>| -> Result<Vec<f64>> {
+        let (start, mut times) = (Instant::now(), Vec::new());
+        while times.len() < 5
+            || (start.elapsed() < Duration::from_secs_f64(seconds) && times.len() < effort.most_steps)
+        {
+            let begin = Instant::now();
+            losses.push(step(true)?);
+            times.push(begin.elapsed().as_secs_f64() * 1e3);
+        }
+        Ok(times)
+    };
+    let warm_start = Instant::now();
+    let warm = timed(effort.warm, losses)?;
+    figures.insert("warm_s".into(), json!(warm_start.elapsed().as_secs_f64()));
+    figures.insert("warm_steps".into(), json!(warm.len() + 1));
+    figures.insert("first_steps_ms".into(), json!(&warm[..4]));
+    let cpu = cpu_seconds();
+    let mut times = timed(effort.seconds, losses)?;
+    figures.insert("cpu_ms".into(), json!((cpu_seconds() - cpu) * 1e3 / times.len() as f64));
+    times.sort_by(f64::total_cmp);
+    let quantile = |p: f64| times[((times.len() - 1) as f64 * p).round() as usize];
+    let median = quantile(0.5);
+    let group = ((effort.seconds / 6.0 * 1e3 / median) as usize).clamp(3, 200);
+    let mut pipelined = f64::INFINITY;
+    for _ in 0..2 {
+        let start = Instant::now();
+        for i in 1..=group {
+            step(i == group)?;
+        }
+        pipelined = pipelined.min(start.elapsed().as_secs_f64() * 1e3 / group as f64);
+    }
+    for (name, value) in [
+        ("median_ms", median),
+        ("min_ms", quantile(0.0)),
+        ("p90_ms", quantile(0.9)),
+        ("pipelined_ms", pipelined),
+        ("gflops_median", flops / median / 1e6),
+        ("gflops_best", flops / quantile(0.0).min(pipelined) / 1e6),
+    ] {
+        figures.insert(name.into(), json!(value));
+    }
+    figures.insert("steps".into(), json!(times.len()));
+    Ok(())
+}
+
+/// Largest resident memory of this process so far, where Linux tells; else 0.
+fn peak_rss_mb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmHWM"));
+    let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
+    kib.unwrap_or(0.0) / 1024.0
+}
+
+/// CPU time of this process so far, where Linux tells; else 0. In ticks of 10 ms.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |i: usize| fields.get(i).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
+    (ticks(11) + ticks(12)) / 100.0
+}
