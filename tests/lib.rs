@@ -54,7 +54,7 @@ pub fn adapters(test: &str) -> Vec<(usize, DeviceInfo)> {
         );
         skip(test, "no adapter");
     }
-    found.into_iter().enumerate().collect()
+    found.iter().map(|adapter| (adapter.index, adapter.info.clone())).collect()
 }
 
 /// Counts a test as skipped.

@@ -54,7 +54,7 @@ fn devices_that_are_not_there_are_said_to_be_missing() {
 #[test]
 fn a_model_that_cannot_fit_is_refused_with_its_largest_tensors() {
     let dir = folder();
-    let huge = "train digits --device cpu --set model.width=40000";
+    let huge = "train digits --device cpu --set model.width=20000";
     refused(dir.path(), huge, 4, &["does not fit", "largest"]);
     assert!(!dir.path().join("runs").exists(), "nothing was begun");
 }

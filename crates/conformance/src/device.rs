@@ -6,7 +6,7 @@
 use wgrad_cpu::reference::{Array, Values};
 use wgrad_graph::DType;
 use wgrad_ops::Values as Drawn;
-use wgrad_program::{HostData, Kernel};
+use wgrad_program::HostData;
 
 use crate::report::{Failure, Verdict};
 use crate::rig::{Loaded, Rig, Tolerance, compare};
@@ -19,18 +19,11 @@ const MAGNIFIED: f64 = 32.0;
 /// Beyond this the intermediates of an honest computation in f32 may overflow.
 const CEILING: f64 = 1e30;
 
-/// True when the device cannot store what the graph of the trial does; the reason in words.
+/// Why the device cannot run the trial, if it cannot.
 pub fn unsupported(rig: &Rig<'_>, trial: &Trial) -> Result<Option<&'static str>, Failure> {
     let (graph, _) = trial.graph(With::Gradient)?;
     let stores_f16 = graph.nodes().iter().any(|node| node.ty.dtype == DType::F16);
     Ok((stores_f16 && !rig.device.info().limits.f16).then_some("the device does not store f16"))
-}
-
-/// True when the trial multiplies matrices: the only programs for which a variant of the product kernel matters.
-pub fn multiplies(trial: &Trial) -> Result<bool, Failure> {
-    let (graph, _) = trial.graph(With::Gradient)?;
-    let program = wgrad_program::compile(&graph, wgrad_program::Options::default())?;
-    Ok(program.dispatches.iter().any(|dispatch| matches!(dispatch.kernel, Kernel::Gemm(_))))
 }
 
 /// The result and the gradients: `|found − expected| ≤ tolerance · max(1, largest magnitude expected)`, the gradients with 8

@@ -16,10 +16,12 @@ mod rig;
 pub mod shader;
 pub mod shape;
 pub mod step;
+mod subject;
 mod suite;
 mod trial;
 
 pub use report::{Check, Failure, Outcome, Report, Row, Verdict};
 pub use rig::{Planner, Rig};
-pub use suite::{Options, Progress, REFERENCE, Subject, check_device, check_reference, suite};
+pub use subject::{Scope, Subject};
+pub use suite::{Options, Progress, REFERENCE, check_device, check_reference, suite};
 pub use trial::Trial;

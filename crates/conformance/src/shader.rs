@@ -1,7 +1,85 @@
-//! WGSL of every kernel, checked without a GPU.
-use crate::report::Verdict;
-use crate::trial::Trial;
-/// x
-pub fn trial(_: &Trial) -> Verdict { Ok(0.0) }
-/// x
-pub fn training() -> Verdict { Ok(0.0) }
+//! The WGSL of every kernel, checked without a GPU: naga parses and validates it, writes it for every API, and what it binds
+//! and shares is what the dispatch and the smallest device allow.
+
+use std::collections::HashSet;
+
+use naga::AddressSpace;
+use wgrad_gpu::{Class, GemmVariant, Lanes, Shader, Target, validate, wgsl};
+use wgrad_graph::Graph;
+use wgrad_program::{Dispatch, Kernel, Options, compile};
+
+use crate::report::{Failure, Verdict};
+use crate::step::Training;
+use crate::trial::{Trial, With};
+
+/// Workgroups of reductions that are tried besides the one chosen by shape: one lane a row, all lanes on a row, and a mix.
+pub const LANES: [Lanes; 3] = [Lanes { rows: 32, lanes: 1 }, Lanes { rows: 1, lanes: 64 }, Lanes { rows: 4, lanes: 8 }];
+
+/// Every kernel of a trial, fused and unfused, in every variant.
+pub fn trial(trial: &Trial) -> Verdict {
+    let (graph, _) = trial.graph(With::Gradient)?;
+    every_kernel(&graph)
+}
+
+/// Every kernel of a training step, fused and unfused, in every variant.
+pub fn training() -> Verdict {
+    every_kernel(&Training::new()?.graph)
+}
+
+fn every_kernel(graph: &Graph) -> Verdict {
+    let mut seen = HashSet::new();
+    for fuse in [true, false] {
+        let program = compile(graph, Options { fuse, ..Options::default() })?;
+        for dispatch in &program.dispatches {
+            for target in targets(dispatch) {
+                let shader = wgsl(dispatch, &target);
+                if seen.insert(shader.text.clone()) {
+                    check(&shader, dispatch, &target).map_err(|message| {
+                        Failure::Broken(format!("{}, {}: {message}", dispatch.name, shader.choice))
+                    })?;
+                }
+            }
+        }
+    }
+    Ok(0.0)
+}
+
+/// What is generated for a dispatch somewhere.
+fn targets(dispatch: &Dispatch) -> Vec<Target> {
+    let portable = || Target::portable(Class::Discrete);
+    let mut targets = vec![portable(), Target::portable(Class::Software)];
+    match &dispatch.kernel {
+        Kernel::Gemm(_) => targets.extend(GemmVariant::ALL.map(|v| Target { gemm: Some(v), ..portable() })),
+        Kernel::Loop(kernel) if !kernel.inner.is_empty() => {
+            targets.extend(LANES.map(|lanes| Target { lanes: Some(lanes), ..portable() }));
+        }
+        Kernel::Loop(_) => {}
+    }
+    targets
+}
+
+fn check(shader: &Shader, dispatch: &Dispatch, target: &Target) -> Result<(), String> {
+    validate(&shader.text)?;
+    let module = naga::front::wgsl::parse_str(&shader.text).map_err(|error| error.emit_to_string(&shader.text))?;
+    let sizes = module.to_ctx();
+    let bytes = |ty: naga::Handle<naga::Type>| module.types[ty].inner.size(sizes);
+    let variables = || module.global_variables.iter().map(|(_, variable)| variable);
+    let shared: u32 = variables().filter(|v| v.space == AddressSpace::WorkGroup).map(|v| bytes(v.ty)).sum();
+    let bound = variables().filter(|v| v.binding.is_some()).count();
+    let Some(entry) = module.entry_points.iter().find(|entry| entry.name == "main") else {
+        return Err("there is no entry point named main".into());
+    };
+    let invocations: u32 = entry.workgroup_size.iter().product();
+    let rules = [
+        (bound == dispatch.operands.len(), format!("{bound} bindings for {} operands", dispatch.operands.len())),
+        (shader.read_only.len() == bound, format!("{} of {bound} bindings have an access", shader.read_only.len())),
+        (invocations == shader.invocations, format!("{invocations} invocations, not {}", shader.invocations)),
+        (invocations <= target.invocations, format!("{invocations} invocations are more than {}", target.invocations)),
+        (shared <= target.shared_bytes, format!("{shared} shared bytes are more than {}", target.shared_bytes)),
+        (
+            shader.workgroups.iter().all(|&n| (1..=target.groups).contains(&n)),
+            format!("{:?} workgroups, where each is at most {}", shader.workgroups, target.groups),
+        ),
+    ];
+    rules.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, rule)| Err(rule))
+}

@@ -1,10 +1,10 @@
 //! The whole suite: every check of every operation on every device, and where it is at.
 
 use wgrad_ops::{Entry, FAMILIES, ops};
-use wgrad_program::Device;
 
 use crate::report::{Check, Outcome, Report, Verdict};
 use crate::rig::Rig;
+use crate::subject::{Scope, Subject};
 use crate::trial::Trial;
 use crate::{device, gradient, groups, lint, random, shader, shape, step};
 
@@ -27,16 +27,6 @@ impl Default for Options {
     fn default() -> Self {
         Self { only: None, family: None, samples: 5, seed: 0, checks: Check::ALL.to_vec() }
     }
-}
-
-/// A device under test.
-pub struct Subject {
-    /// How reports name it.
-    pub name: String,
-    /// The device.
-    pub device: Box<dyn Device>,
-    /// Only operations that multiply matrices: the device differs from another one in how it does that.
-    pub products_only: bool,
 }
 
 /// Where a suite is at.
@@ -89,39 +79,18 @@ pub fn check_device(subject: &Subject, options: &Options, progress: &mut dyn FnM
         progress(Progress { entry: entry.name, device: &subject.name, done, total: entries.len() });
         for seed in options.seeds() {
             let trial = Trial::draw(entry, seed);
-            if subject.products_only && !device::multiplies(&trial).unwrap_or(true) {
-                continue;
-            }
-            if let Ok(Some(reason)) = device::unsupported(&rig, &trial) {
-                suite.report.skipped.push(format!("{} on {}: {reason}", entry.name, subject.name));
+            if subject.scope.applies(&trial) && !suite.trial(&rig, subject.scope, &trial) {
                 break;
-            }
-            suite.run(entry.name, Check::Value, seed, || device::value(&rig, &trial));
-            suite.run(entry.name, Check::Magnitude, seed, || device::magnitude(&rig, &trial));
-            suite.run(entry.name, Check::NotANumber, seed, || device::not_a_number(&rig, &trial));
-            // Once each is enough: they find mistakes of the planner and the backend, not of an operation.
-            if seed == options.seed {
-                suite.run(entry.name, Check::Unfused, seed, || device::unfused(&rig, &trial));
-                suite.run(entry.name, Check::Replay, seed, || device::replay(&rig, &trial));
             }
         }
     }
     if options.is_whole() {
-        whole_programs(&mut suite, &rig);
+        suite.run("training step", Check::Step, 0, || step::step(&rig, true));
+        if subject.scope == Scope::All {
+            suite.whole_programs(&rig);
+        }
     }
     suite.report
-}
-
-fn whole_programs(suite: &mut Suite<'_>, rig: &Rig<'_>) {
-    suite.run("training step", Check::Step, 0, || step::step(rig, true));
-    suite.run("training step, unfused", Check::Step, 0, || step::step(rig, false));
-    if groups::fits(rig) {
-        for large in groups::LARGE {
-            suite.run(large.name, Check::Groups, 0, || groups::groups(rig, large));
-        }
-    } else {
-        suite.report.skipped.push(format!("large domains on {}: the device cannot bind them", suite.device));
-    }
 }
 
 /// Runs everything on every device.
@@ -163,6 +132,37 @@ struct Suite<'a> {
 }
 
 impl Suite<'_> {
+    /// Checks a trial on a device; false if the device cannot run it.
+    fn trial(&mut self, rig: &Rig<'_>, scope: Scope, trial: &Trial) -> bool {
+        let (name, seed) = (trial.entry.name, trial.seed);
+        if let Ok(Some(reason)) = device::unsupported(rig, trial) {
+            self.report.skipped.push(format!("{name} on {}: {reason}", self.device));
+            return false;
+        }
+        self.run(name, Check::Value, seed, || device::value(rig, trial));
+        if scope == Scope::All {
+            self.run(name, Check::Magnitude, seed, || device::magnitude(rig, trial));
+            self.run(name, Check::NotANumber, seed, || device::not_a_number(rig, trial));
+            // Once each is enough: they find mistakes of the planner and the backend, not of an operation.
+            if seed == self.options.seed {
+                self.run(name, Check::Unfused, seed, || device::unfused(rig, trial));
+                self.run(name, Check::Replay, seed, || device::replay(rig, trial));
+            }
+        }
+        true
+    }
+
+    fn whole_programs(&mut self, rig: &Rig<'_>) {
+        self.run("training step, unfused", Check::Step, 0, || step::step(rig, false));
+        if groups::fits(rig) {
+            for large in groups::LARGE {
+                self.run(large.name, Check::Groups, 0, || groups::groups(rig, large));
+            }
+        } else {
+            self.report.skipped.push(format!("large domains on {}: the device cannot bind them", self.device));
+        }
+    }
+
     fn run(&mut self, subject: &str, check: Check, seed: u64, verdict: impl FnOnce() -> Verdict) {
         if self.options.checks.contains(&check) {
             let (subject, device) = (subject.to_owned(), self.device.to_owned());

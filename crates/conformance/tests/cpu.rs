@@ -3,13 +3,11 @@
 mod common;
 
 use wgrad_conformance::{Options, Subject, check_device};
-use wgrad_cpu::{CpuDevice, Options as CpuOptions, Precision};
+use wgrad_cpu::Precision;
 
 fn check(precision: Precision, samples: u64) {
-    let device = Box::new(CpuDevice::with_options(CpuOptions { precision, poison: true }));
-    let subject = Subject { name: format!("cpu {precision:?}"), device, products_only: false };
     let options = Options { samples, ..Options::default() };
-    common::expect_clean(&check_device(&subject, &options, &mut |_| ()));
+    common::expect_clean(&check_device(&Subject::cpu(precision), &options, &mut |_| ()));
 }
 
 #[test]

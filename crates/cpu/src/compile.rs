@@ -253,7 +253,7 @@ fn level_of(address: &Address) -> Level {
 /// Cuts the domain into blocks whose registers fit a first-level cache and whose kept values fit a second-level one.
 fn cut<T: Float>(rows: usize, columns: usize, mode: Mode, code: &Code<T>) -> Cut {
     let registers = code.registers.uniform + code.registers.row + code.registers.element + 1;
-    let lanes: usize = std::env::var("LANES").map_or(512, |s| s.parse().unwrap_or(512));
+    let lanes = (CACHE / (registers * size_of::<T>())).clamp(128, 1024) / 64 * 64;
     let kept = (KEPT / (code.registers.kept * columns * size_of::<T>()).max(1)).max(1);
     let has_elements = code.stages.iter().any(|stage| stage.has_elements());
     if !has_elements {
@@ -271,7 +271,7 @@ fn cut<T: Float>(rows: usize, columns: usize, mode: Mode, code: &Code<T>) -> Cut
             let blocks = rows.div_ceil(block);
             let splits = large && code.registers.kept == 0 && blocks < BLOCKS;
             let chunk =
-                if splits { columns.div_ceil(2 * BLOCKS / blocks).max(TASK / block) } else { columns };
+                if splits { columns.div_ceil(BLOCKS.div_ceil(blocks)).max(TASK / block) } else { columns };
             Cut { mode, block, lanes: block, chunk: chunk.max(1) }
         }
         Mode::Columns => {

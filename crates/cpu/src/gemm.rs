@@ -98,6 +98,18 @@ impl<T: Float> GemmKernel<T> {
         self.scratch.iter().sum()
     }
 
+    /// Whether threads share the work of a run.
+    pub fn is_shared(&self) -> bool {
+        let loops = self.copies.iter().chain(&self.epilogue);
+        self.batch.iter().product::<usize>() * self.flops() >= ONE_THREAD
+            || loops.into_iter().any(LoopKernel::is_shared)
+    }
+
+    /// Floating-point operations of one product of the batch.
+    fn flops(&self) -> usize {
+        2 * self.m * self.n * self.k
+    }
+
     /// Number of tensors in scratch memory.
     pub fn scratch_tensors(&self) -> usize {
         self.scratch.len()
@@ -139,7 +151,7 @@ impl<T: Float> GemmKernel<T> {
 
     unsafe fn products(&self, tensors: &[Tensor]) {
         let count = self.batch.iter().product::<usize>();
-        let flops = 2 * self.m * self.n * self.k;
+        let flops = self.flops();
         // SAFETY: `run` has the same contract; products of a batch write apart.
         unsafe {
             if flops >= ONE_THREAD * 8 || count == 1 {

@@ -15,7 +15,7 @@ use crate::plan::{Mode, Place, Plan, Stage};
 use crate::reduce::Accumulator;
 
 /// Work in nanoseconds, roughly, below which waking other threads costs more than they save.
-const INLINE: f64 = 20_000.0;
+const INLINE: f64 = 40_000.0;
 /// Tasks for each thread, so that a slow one does not hold up the rest.
 const TASKS: usize = 4;
 
@@ -33,6 +33,11 @@ impl<T: Float> LoopKernel<T> {
         let partial =
             Memory::zeroed(parts * plan.reductions.len() * Accumulator::<T>::bytes(plan.cut.block))?;
         Some(Self { plan, partial })
+    }
+
+    /// Whether threads share the work of a run.
+    pub fn is_shared(&self) -> bool {
+        self.plan.work >= INLINE && self.plan.blocks() * self.plan.chunks() > 1
     }
 
     /// # Safety
@@ -85,7 +90,7 @@ impl<T: Float> Run<'_, T> {
                 numbers.for_each(|number| work(&task, number));
             });
         };
-        if count == 1 || self.plan.work < INLINE {
+        if count == 1 || self.plan.work < INLINE || rayon::current_num_threads() == 1 {
             return task(0..count);
         }
         let tasks = count.min(rayon::current_num_threads() * TASKS);

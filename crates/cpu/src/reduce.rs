@@ -126,19 +126,17 @@ impl<'a, T: Float> Accumulator<'a, T> {
 
     /// Takes what another accumulator gathered from columns after those of this one.
     pub fn merge(&mut self, later: &Accumulator<'_, T>) {
-        for row in 0..self.total.len() {
-            let (x, best) = (later.value[row], self.value[row]);
-            let takes = match self.combine {
-                Combine::Sum => {
-                    self.total[row] += later.total[row];
-                    false
-                }
-                Combine::Max => max_takes(x, best),
-                Combine::Min => min_takes(x, best),
-                Combine::ArgMax => argmax_takes(x, best),
-            };
-            if takes {
-                (self.value[row], self.index[row]) = (x, later.index[row]);
+        let takes = match self.combine {
+            Combine::Sum => {
+                return self.total.iter_mut().zip(&*later.total).for_each(|(total, &sum)| *total += sum);
+            }
+            Combine::Max => max_takes,
+            Combine::Min => min_takes,
+            Combine::ArgMax => argmax_takes,
+        };
+        for row in 0..self.value.len() {
+            if takes(later.value[row], self.value[row]) {
+                (self.value[row], self.index[row]) = (later.value[row], later.index[row]);
             }
         }
     }

@@ -35,6 +35,23 @@ struct Ready<T> {
     tensors: Vec<Tensor>,
 }
 
+impl<T: Float> Ready<T> {
+    /// Whether threads share its work.
+    fn is_shared(&self) -> bool {
+        match &self.kernel {
+            Compiled::Loop(kernel) => kernel.is_shared(),
+            Compiled::Gemm(kernel) => kernel.is_shared(),
+        }
+    }
+}
+
+/// The address of the scratch memory, on its way to the thread that runs a program.
+#[derive(Clone, Copy)]
+struct Scratch(*mut u8);
+
+// SAFETY: an address; one thread at a time runs a program of the session.
+unsafe impl Send for Scratch {}
+
 /// A value of a program that the host reads or writes.
 struct Port {
     name: String,
@@ -129,17 +146,13 @@ impl<T: Float> Session for CpuSession<T> {
             // SAFETY: the tensor lies inside the inputs, and its length was just checked.
             unsafe { write::<T>(port.tensor, *data) };
         }
-        for ready in &mut loaded.kernels {
-            // SAFETY: `load` has checked every dispatch against its tensors, whose memory the session holds; `&mut self`
-            // says that nothing else uses it.
-            unsafe {
-                match &mut ready.kernel {
-                    Compiled::Loop(kernel) => kernel.run(&ready.tensors),
-                    Compiled::Gemm(kernel) => kernel.run(&mut ready.tensors, scratch),
-                }
-            }
+        let scratch = Scratch(scratch);
+        if rayon::current_num_threads() > 1 && loaded.kernels.iter().any(Ready::is_shared) {
+            // From inside the pool, once: each kernel that entered it by itself would cost two context switches.
+            rayon::scope(move |_| loaded.dispatch(scratch));
+        } else {
+            loaded.dispatch(scratch);
         }
-        loaded.record();
         Ok(())
     }
 
@@ -284,6 +297,20 @@ impl<T: Float> Loaded<T> {
         }
         Ok(())
     }
+
+    /// Runs every kernel and keeps the scalars.
+    fn dispatch(&mut self, scratch: Scratch) {
+        for ready in &mut self.kernels {
+            // SAFETY: `load` has checked every dispatch against its tensors, whose memory the session holds; the session
+            // is borrowed mutably for the run, so nothing else uses it.
+            unsafe {
+                match &mut ready.kernel {
+                    Compiled::Loop(kernel) => kernel.run(&ready.tensors),
+                    Compiled::Gemm(kernel) => kernel.run(&mut ready.tensors, scratch.0),
+                }
+            }
+        }
+            }
 
     fn record(&mut self) {
         for &i in &self.scalars {

@@ -36,7 +36,11 @@ impl FromStr for DeviceChoice {
 /// Every device here: the CPU, then the adapters by number.
 pub fn devices() -> Vec<DeviceInfo> {
     let cpu = CpuDevice::new().info().clone();
-    std::iter::once(cpu).chain(wgrad_gpu::adapters()).collect()
+    std::iter::once(cpu).chain(adapters()).collect()
+}
+
+fn adapters() -> Vec<DeviceInfo> {
+    wgrad_gpu::adapters().iter().map(|adapter| adapter.info.clone()).collect()
 }
 
 /// Opens a device.
@@ -49,14 +53,14 @@ pub fn open(choice: DeviceChoice) -> Result<Box<dyn Device>, DeviceError> {
     match choice {
         DeviceChoice::Cpu => cpu(),
         DeviceChoice::Adapter(index) => gpu(index),
-        DeviceChoice::Gpu => match best(&wgrad_gpu::adapters()) {
+        DeviceChoice::Gpu => match best(&adapters()) {
             Some(index) => gpu(index),
             None => {
                 Err(DeviceError::NotFound { wanted: "gpu".into(), found: "wgpu finds no adapter".into() })
             }
         },
         DeviceChoice::Auto => {
-            let adapters = wgrad_gpu::adapters();
+            let adapters = adapters();
             match best(&adapters).filter(|&i| adapters[i].class != "software") {
                 Some(index) => gpu(index),
                 None => cpu(),

@@ -36,7 +36,9 @@ impl<'k> Body<'k> {
     /// Adds the statements that declare value `i` as `v{i}`. Reductions and products are declared elsewhere.
     pub fn value(&self, i: ValueId, blocks: &mut Blocks<'_>) {
         let expression = match &self.kernel.body[i] {
-            Instr::Load { operand, layout } => self.load(*operand, layout, &format!("at{i}"), None, i, blocks),
+            Instr::Load { operand, layout } => {
+                self.load(*operand, layout, &format!("at{i}"), None, i, blocks)
+            }
             Instr::Gather { operand, layout, index, stride, bound } => {
                 let picked = Some((*index, *stride, *bound));
                 self.load(*operand, layout, &format!("at{i}"), picked, i, blocks)
@@ -99,7 +101,8 @@ impl<'k> Body<'k> {
             (None, Some((index, stride, bound))) => {
                 let step = if stride == 1 { String::new() } else { format!(" * {}u", stride as u32) };
                 offset = format!("{offset} + v{index}{step}");
-                let otherwise = if is_word { zero.into() } else { float(f64::NAN, &format!("bits{i}"), code) };
+                let otherwise =
+                    if is_word { zero.into() } else { float(f64::NAN, &format!("bits{i}"), code) };
                 (format!("v{index} < {bound}u"), otherwise)
             }
         };
@@ -149,7 +152,7 @@ impl Blocks<'_> {
 }
 
 /// The values that an instruction uses.
-pub(super) fn arguments(instr: &Instr) -> &[ValueId] {
+pub(crate) fn arguments(instr: &Instr) -> &[ValueId] {
     match instr {
         Instr::Call(_, args) => args,
         Instr::Reduce(_, value) => std::slice::from_ref(value),

@@ -38,7 +38,8 @@ impl Product<'_> {
     }
 
     fn naive(&self, target: &Target) -> Generated {
-        let threads = if target.class == crate::adapter::Class::Software { 64 } else { 256.min(target.invocations) };
+        let threads =
+            if target.class == crate::adapter::Class::Software { 64 } else { 256.min(target.invocations) };
         let elements = self.batch() * self.gemm.m * self.gemm.n;
         let grid = split(elements.div_ceil(threads as usize), target.groups);
         let text = self.head(&[("THREADS", threads as usize)], grid) + wgrad_shaders::GEMM_NAIVE;
@@ -61,8 +62,11 @@ impl Product<'_> {
         ];
         let block = Block { rows, quads: columns / 4 };
         let mut indices = String::new();
-        (0..rows).for_each(|r| indices += &format!("let i{r}_ = {};\n", clamped(&format!("i0 + {r}u"), m, rows)));
-        (0..columns).for_each(|c| indices += &format!("let j{c}_ = {};\n", clamped(&format!("j0 + {c}u"), n, columns)));
+        (0..rows)
+            .for_each(|r| indices += &format!("let i{r}_ = {};\n", clamped(&format!("i0 + {r}u"), m, rows)));
+        (0..columns).for_each(|c| {
+            indices += &format!("let j{c}_ = {};\n", clamped(&format!("j0 + {c}u"), n, columns))
+        });
         let mut step = String::new();
         for q in 0..block.quads {
             let load = |c: u32| format!("load_b(batch, p, j{}_)", q * 4 + c);
@@ -104,16 +108,16 @@ impl Product<'_> {
             ("TILES_M", tiles.0),
             ("TILES_N", tiles.1),
             ("THREADS_N", threads_n as usize),
-            ("QUADS_A", slice_a.pitch as usize),
-            ("QUADS_B", slice_b.pitch as usize),
+            ("PITCH_A", slice_a.pitch as usize),
+            ("PITCH_B", slice_b.pitch as usize),
         ];
         let block = Block { rows: tile.rows, quads: tile.columns / 4 };
         let mut step = String::new();
         for q in 0..tile.rows / 4 {
-            step += &format!("let a{q} = slice_a[p * QUADS_A + {}u + thread_m];\n", q * threads_m);
+            step += &format!("let a{q} = slice_a[p * PITCH_A + {}u + thread_m];\n", q * threads_m);
         }
         for q in 0..block.quads {
-            step += &format!("let b{q} = slice_b[p * QUADS_B + {}u + thread_n];\n", q * threads_n);
+            step += &format!("let b{q} = slice_b[p * PITCH_B + {}u + thread_n];\n", q * threads_n);
         }
         for r in 0..tile.rows {
             let a = format!("a{}.{}", r / 4, LANES[r as usize % 4]);
@@ -190,7 +194,9 @@ impl Product<'_> {
             "    if p >= K {\n        return vec4<f32>();\n    }\n"
         };
         let quad = format!("vec4<f32>({}, {}, {}, {})", at(0), at(1), at(2), at(3));
-        format!("fn quad_{name}(batch: u32, {index}: u32, p: u32) -> vec4<f32> {{\n{end}    return {quad};\n}}\n\n")
+        format!(
+            "fn quad_{name}(batch: u32, {index}: u32, p: u32) -> vec4<f32> {{\n{end}    return {quad};\n}}\n\n"
+        )
     }
 
     fn epilogue(&self) -> String {
@@ -229,14 +235,20 @@ impl Product<'_> {
             let _ = writeln!(text, "{}", if whole_m { "{" } else { "if i < M {" });
             for (c, lane) in LANES.iter().enumerate() {
                 let call = format!("epilogue(batch, i, j + {c}u, quad.{lane});");
-                let _ = if whole_n { writeln!(text, "{call}") } else { writeln!(text, "if j + {c}u < N {{ {call} }}") };
+                let _ = if whole_n {
+                    writeln!(text, "{call}")
+                } else {
+                    writeln!(text, "if j + {c}u < N {{ {call} }}")
+                };
             }
             text += "}\n}\n";
         };
-        let calls = self.gemm.epilogue.body.iter().any(|x| matches!(x, Instr::Call(f, _) if !f.prelude.is_empty()));
+        let calls =
+            self.gemm.epilogue.body.iter().any(|x| matches!(x, Instr::Call(f, _) if !f.prelude.is_empty()));
         if self.gemm.epilogue.body.len() <= LIGHT && !calls {
             for r in 0..block.rows {
-                (0..block.quads).for_each(|q| quad(i(format!("{r}u")), j(format!("{q}u")), &format!("c{r}_{q}")));
+                (0..block.quads)
+                    .for_each(|q| quad(i(format!("{r}u")), j(format!("{q}u")), &format!("c{r}_{q}")));
             }
             return text;
         }
@@ -261,7 +273,8 @@ struct Block {
 
 impl Block {
     fn accumulators(&self) -> String {
-        let all = (0..self.rows).flat_map(|r| (0..self.quads).map(move |q| format!("var c{r}_{q} = vec4<f32>();\n")));
+        let all = (0..self.rows)
+            .flat_map(|r| (0..self.quads).map(move |q| format!("var c{r}_{q} = vec4<f32>();\n")));
         all.collect()
     }
 }

@@ -96,7 +96,13 @@ impl Address {
     }
 
     /// The part of the offset that these axes give; `None` where it is zero.
-    pub fn sum(&self, axes: &Range<usize>, with_constant: bool, names: &[Axis], code: &mut Code) -> Option<String> {
+    pub fn sum(
+        &self,
+        axes: &Range<usize>,
+        with_constant: bool,
+        names: &[Axis],
+        code: &mut Code,
+    ) -> Option<String> {
         let mut sum = String::new();
         for term in self.terms.iter().filter(|term| axes.contains(&term.axis) && term.stride != 0) {
             let coordinate = code.coordinate(term, names);
@@ -207,7 +213,8 @@ mod tests {
     #[test]
     fn padding_becomes_a_condition_and_a_wrapped_constant() {
         let axes = [Axis { name: "row", sizes: vec![2, 6] }];
-        let layout = Layout { shape: vec![2, 6], strides: vec![4, 1], offset: -1, valid: Some(vec![(0, 2), (1, 5)]) };
+        let layout =
+            Layout { shape: vec![2, 6], strides: vec![4, 1], offset: -1, valid: Some(vec![(0, 2), (1, 5)]) };
         let (code, sum, condition) = text(&layout, &axes);
         assert_eq!(code, "let row_m6 = row % 6u;\nlet row_d6 = row / 6u;\n");
         assert_eq!(sum.as_deref(), Some("row_m6 + row_d6 * 4u + 4294967295u"));

@@ -172,7 +172,9 @@ impl Writer<'_> {
             return;
         }
         if self.kernel().inner.is_empty() {
-            stores.iter().for_each(|(n, store)| self.body.store(store, *n, &mut Blocks { row: code, column: None }));
+            stores
+                .iter()
+                .for_each(|(n, store)| self.body.store(store, *n, &mut Blocks { row: code, column: None }));
             return;
         }
         let mut column = code.inner(1);
@@ -244,8 +246,11 @@ impl Writer<'_> {
             }
             return;
         }
-        let (apart, own) =
-            if self.along_columns { (1, format!("local / {lanes}u * {lanes}u")) } else { (rows, format!("local % {rows}u")) };
+        let (apart, own) = if self.along_columns {
+            (1, format!("local / {lanes}u * {lanes}u"))
+        } else {
+            (rows, format!("local % {rows}u"))
+        };
         let mut word = 0;
         let mut places = Vec::new();
         for (n, &(_, combine, _)) in reductions.iter().enumerate() {
@@ -265,13 +270,22 @@ impl Writer<'_> {
         for (&(i, combine, _), (f, w)) in reductions.iter().zip(&places) {
             match combine {
                 Combine::Sum => code.line(format!("        floats{f}[local] += floats{f}[other];")),
-                Combine::Max => code.line(format!("        floats{f}[local] = reduce_max(floats{f}[local], floats{f}[other]);")),
-                Combine::Min => code.line(format!("        floats{f}[local] = reduce_min(floats{f}[local], floats{f}[other]);")),
+                Combine::Max => code.line(format!(
+                    "        floats{f}[local] = reduce_max(floats{f}[local], floats{f}[other]);"
+                )),
+                Combine::Min => code.line(format!(
+                    "        floats{f}[local] = reduce_min(floats{f}[local], floats{f}[other]);"
+                )),
                 Combine::ArgMax => {
-                    let best = format!("floats{f}[local], words{w}[local], floats{f}[other], words{w}[other]");
+                    let best =
+                        format!("floats{f}[local], words{w}[local], floats{f}[other], words{w}[other]");
                     code.line(format!("        let takes{i} = reduce_argmax_takes({best});"));
-                    code.line(format!("        floats{f}[local] = select(floats{f}[local], floats{f}[other], takes{i});"));
-                    code.line(format!("        words{w}[local] = select(words{w}[local], words{w}[other], takes{i});"));
+                    code.line(format!(
+                        "        floats{f}[local] = select(floats{f}[local], floats{f}[other], takes{i});"
+                    ));
+                    code.line(format!(
+                        "        words{w}[local] = select(words{w}[local], words{w}[other], takes{i});"
+                    ));
                 }
             }
         }
@@ -297,7 +311,9 @@ impl Writer<'_> {
             return;
         }
         if self.lanes.lanes == 1 {
-            stores.iter().for_each(|(n, store)| self.body.store(store, *n, &mut Blocks { row: code, column: None }));
+            stores
+                .iter()
+                .for_each(|(n, store)| self.body.store(store, *n, &mut Blocks { row: code, column: None }));
             return;
         }
         // All lanes of a row have read what it updates in place before one of them writes it.
@@ -305,7 +321,9 @@ impl Writer<'_> {
             code.line("storageBarrier();");
         }
         let mut inner = code.inner(1);
-        stores.iter().for_each(|(n, store)| self.body.store(store, *n, &mut Blocks { row: &mut inner, column: None }));
+        stores
+            .iter()
+            .for_each(|(n, store)| self.body.store(store, *n, &mut Blocks { row: &mut inner, column: None }));
         code.line(if guarded { "if live && lane == 0u {" } else { "if lane == 0u {" });
         code.text.push_str(&inner.text);
         code.line("}");

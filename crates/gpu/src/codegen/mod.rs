@@ -16,6 +16,8 @@ use wgrad_program::{Access, Dispatch, Kernel, Operand};
 pub use lanes::Lanes;
 pub use tile::{GemmVariant, Tile};
 
+pub(crate) use body::arguments;
+
 use crate::adapter::Class;
 
 /// What text is generated for.
@@ -74,7 +76,13 @@ pub fn wgsl(dispatch: &Dispatch, target: &Target) -> Shader {
         text.push_str(&format!("@group(0) @binding({i}) var<storage, {access}> operand{i}: array<{ty}>;\n"));
     }
     text.push_str(&kernel.text);
-    Shader { text, workgroups: kernel.workgroups, invocations: kernel.invocations, read_only, choice: kernel.choice }
+    Shader {
+        text,
+        workgroups: kernel.workgroups,
+        invocations: kernel.invocations,
+        read_only,
+        choice: kernel.choice,
+    }
 }
 
 /// A kernel without the declarations of its operands.
@@ -89,7 +97,9 @@ struct Generated {
 /// a buffer with something written is bound read-write.
 fn read_only(operands: &[Operand]) -> Vec<bool> {
     let written = |operand: &Operand| {
-        operands.iter().any(|other| other.tensor.buffer == operand.tensor.buffer && other.access != Access::Read)
+        operands
+            .iter()
+            .any(|other| other.tensor.buffer == operand.tensor.buffer && other.access != Access::Read)
     };
     operands.iter().map(|operand| !written(operand)).collect()
 }

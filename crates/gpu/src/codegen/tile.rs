@@ -98,7 +98,8 @@ impl GemmVariant {
             let padded = |n: usize, by: u32| n.next_multiple_of(by as usize) as f64 / n as f64;
             padded(gemm.m, tile.m) * padded(gemm.n, tile.n)
         };
-        let groups = |tile: &Tile| batch * gemm.m.div_ceil(tile.m as usize) * gemm.n.div_ceil(tile.n as usize);
+        let groups =
+            |tile: &Tile| batch * gemm.m.div_ceil(tile.m as usize) * gemm.n.div_ceil(tile.n as usize);
         let mut fitting = TILES.into_iter().filter(|&tile| GemmVariant::Tiled(tile).fits(target));
         let first = fitting.clone().find(|tile| groups(tile) >= BUSY && waste(tile) < 1.5);
         let least = || fitting.clone().min_by(|a, b| waste(a).total_cmp(&waste(b)));

@@ -1,0 +1,219 @@
+//! Operations with a mistake in them, as an entry of the table would bring it.
+
+use wgrad_graph::philox::Stream;
+use wgrad_graph::{Combine, Expr, Graph, Lowered, Op, Rule, ScalarFn, TensorType, Var, Vjp};
+use wgrad_ops::{Entry, Input, Order, Refused, Sample, TensorOps, Values, ops, scalar_functions, uniform};
+
+use super::Fault;
+use crate::report::{Check, Verdict};
+use crate::rig::Rig;
+use crate::trial::Trial;
+use crate::{device, gradient, lint, random, shader, shape};
+
+/// Samples of an operation: a fault need not show in each of them.
+const SAMPLES: u64 = 8;
+
+type Grads = for<'g> fn(&[Var<'g>], Var<'g>) -> Vec<Option<Var<'g>>>;
+
+/// An elementwise operation with a gradient of its own.
+#[derive(Debug)]
+struct Custom {
+    body: fn() -> Expr,
+    grads: Grads,
+}
+
+impl Op for Custom {
+    fn name(&self) -> &'static str {
+        "custom"
+    }
+
+    fn infer(&self, ins: &[TensorType]) -> Result<TensorType, Rule> {
+        Ok(ins[0].clone())
+    }
+
+    fn vjp<'g>(&self, ins: &[Var<'g>], _: Var<'g>, cotangent: Var<'g>) -> Vjp<'g> {
+        Vjp::Grads((self.grads)(ins, cotangent))
+    }
+
+    fn lower(&self, _: &[TensorType], _: &TensorType) -> Lowered {
+        Lowered::Map((self.body)())
+    }
+}
+
+/// A sum over the rows that says it keeps them.
+#[derive(Debug)]
+struct Mistyped;
+
+impl Op for Mistyped {
+    fn name(&self) -> &'static str {
+        "mistyped"
+    }
+
+    fn infer(&self, ins: &[TensorType]) -> Result<TensorType, Rule> {
+        Ok(ins[0].clone())
+    }
+
+    fn vjp<'g>(&self, _: &[Var<'g>], _: Var<'g>, cotangent: Var<'g>) -> Vjp<'g> {
+        Vjp::Grads(vec![Some(cotangent)])
+    }
+
+    fn lower(&self, _: &[TensorType], _: &TensorType) -> Lowered {
+        Lowered::Reduce { combine: Combine::Sum, axes: vec![0] }
+    }
+}
+
+/// The scalar function of the table with this name, applied to the first inputs.
+fn call(name: &str, arity: usize) -> Expr {
+    let function = scalar_functions().into_iter().find(|f| f.name == name);
+    function.map_or(Expr::Float(0.0), |f| Expr::Call(f, (0..arity).map(Expr::Input).collect()))
+}
+
+fn custom<'g>(graph: &'g Graph, ins: &[Var<'g>], body: fn() -> Expr, grads: Grads) -> Var<'g> {
+    graph.push(Custom { body, grads }, ins)
+}
+
+const ANY: Values = Values::Uniform(-2.0, 2.0);
+
+fn sample(inputs: usize, build: impl for<'g> Fn(&'g Graph, &[Var<'g>]) -> Var<'g> + 'static) -> Sample {
+    Sample::new((0..inputs).map(|_| Input::f32([3, 5], ANY)).collect(), build)
+}
+
+const fn entry(name: &'static str, sample: fn(&mut Stream) -> Sample) -> Entry {
+    let refuses: fn() -> Vec<Refused> = Vec::new;
+    Entry { name, doc: "A planted fault.", sample, tolerance: 1e-6, order: Order::Any, refuses }
+}
+
+static DROPPED: Entry = entry("dropped", |_| {
+    sample(2, |graph, ins| custom(graph, ins, || call("mul", 2), |ins, ct| vec![Some(ct * ins[1]), None]))
+});
+static SIGN: Entry = entry("sign_of_the_gradient", |_| {
+    sample(2, |graph, ins| custom(graph, ins, || call("sub", 2), |_, ct| vec![Some(ct), Some(ct)]))
+});
+static FACTOR: Entry = entry("factor", |_| {
+    sample(1, |graph, ins| custom(graph, ins, || call("square", 1), |ins, ct| vec![Some(ct * ins[0])]))
+});
+static SWAPPED: Entry = entry("swapped_gradients", |_| {
+    sample(2, |graph, ins| {
+        custom(graph, ins, || call("mul", 2), |ins, ct| vec![Some(ct * ins[0]), Some(ct * ins[1])])
+    })
+});
+static TWICE: Entry = entry("used_twice", |_| {
+    // x·e^x: the gradient forgets to add the part that comes through the second use of x.
+    sample(1, |graph, ins| {
+        let body = || match (call("mul", 2), call("exp", 1)) {
+            (Expr::Call(mul, _), exp) => Expr::Call(mul, vec![Expr::Input(0), exp]),
+            (other, _) => other,
+        };
+        custom(graph, ins, body, |ins, ct| vec![Some(ct * ins[0].exp())])
+    })
+});
+static DETACHED: Entry = entry("detached", |_| {
+    sample(1, |graph, ins| {
+        custom(graph, ins, || call("square", 1), |ins, ct| vec![Some(ct * (ins[0].stop_gradient() * 2.0))])
+    })
+});
+static NOT_ZERO: Entry = Entry {
+    order: Order::Zero,
+    ..entry("not_zero", |_| sample(1, |graph, ins| custom(graph, ins, || call("floor", 1), |_, ct| vec![Some(ct)])))
+};
+static NAIVE: Entry = Entry {
+    tolerance: 1e-5,
+    ..entry("naive_softmax", |_| {
+        let logits = Input::f32([3, 7], Values::Uniform(-6.0, 6.0));
+        Sample::new(vec![logits], |_, ins| {
+            let e = ins[0].exp();
+            e / e.sum_keep(&[1])
+        })
+    })
+};
+static ACCEPTED: Entry = Entry {
+    refuses: || {
+        let types = vec![TensorType::f32([2, 3]), TensorType::f32([4])];
+        vec![Refused::new(types, "sizes agree", |graph, ins| {
+            custom(graph, ins, || call("add", 2), |_, ct| vec![Some(ct), Some(ct)])
+        })]
+    },
+    ..entry("accepted", |_| sample(1, |_, ins| ins[0]))
+};
+static UNDOCUMENTED: Entry = Entry { doc: "", ..entry("undocumented", |_| sample(1, |_, ins| ins[0])) };
+static MISTYPED: Entry = entry("mistyped", |_| sample(1, |graph, ins| graph.push(Mistyped, ins)));
+static SAME_STREAM: Entry = Entry {
+    order: Order::Zero,
+    ..entry("same_stream", |_| {
+        let rng = Input::words([3], 0);
+        Sample::new(vec![rng], |_, ins| uniform(ins[0], 3, [4, 5]) * uniform(ins[0], 3, [20]).reshape([4, 5]))
+    })
+};
+static BAD_WGSL: ScalarFn = ScalarFn {
+    name: "planted_typo",
+    wgsl: "({0} * {0}",
+    prelude: "",
+    flops: 1,
+    f32: wgrad_graph::Call::Unary(|x, y| y.iter_mut().zip(x).for_each(|(y, x)| *y = x * x)),
+    f64: wgrad_graph::Call::Unary(|x, y| y.iter_mut().zip(x).for_each(|(y, x)| *y = x * x)),
+};
+static TYPO: Entry = entry("typo", |_| {
+    sample(1, |graph, ins| {
+        let body = || Expr::Call(&BAD_WGSL, vec![Expr::Input(0)]);
+        custom(graph, ins, body, |ins, ct| vec![Some(ct * ins[0] * 2.0)])
+    })
+});
+
+/// The operations with a mistake.
+pub(super) fn faults() -> Vec<Fault> {
+    let (first, second) = (gradient::gradient as fn(&Trial) -> Verdict, gradient::second_gradient as fn(&Trial) -> Verdict);
+    vec![
+        planted("a dropped cotangent", Check::Gradient, "mul", &DROPPED, first),
+        planted("a gradient with the wrong sign", Check::Gradient, "sub", &SIGN, first),
+        planted("a derivative without its factor", Check::Gradient, "square", &FACTOR, first),
+        planted("gradients of two inputs swapped", Check::Gradient, "mul", &SWAPPED, first),
+        planted("a variable used twice whose gradients are not added up", Check::Gradient, "silu", &TWICE, first),
+        planted("a gradient where there is none by definition", Check::Gradient, "floor", &NOT_ZERO, first),
+        planted("a gradient cut off from the next one", Check::SecondGradient, "square", &DETACHED, second),
+        planted("a shape rule that promises another shape", Check::Shape, "sum", &MISTYPED, shape::shape),
+        planted("a random stream used twice", Check::Random, "uniform", &SAME_STREAM, random::random),
+        planted("a typing mistake in the WGSL", Check::Shader, "square", &TYPO, shader::trial),
+        of_entry("wrong shapes accepted", Check::Refusal, "add", &ACCEPTED, shape::refusal),
+        of_entry("an operation without documentation", Check::Lint, "add", &UNDOCUMENTED, lint::lint),
+        Fault::new("a softmax without its maximum", Check::Magnitude, |device, planted| {
+            let rig = Rig::new(device);
+            trials(chosen("softmax", &NAIVE, planted), |trial| device::magnitude(&rig, trial))
+        }),
+    ]
+}
+
+/// A fault that a check of trials finds: the planted entry against the true one of the table.
+fn planted(
+    name: &'static str,
+    check: Check,
+    truth: &'static str,
+    fault: &'static Entry,
+    run: fn(&Trial) -> Verdict,
+) -> Fault {
+    Fault::new(name, check, move |_, planted| trials(chosen(truth, fault, planted), run))
+}
+
+/// A fault that a check of entries finds.
+fn of_entry(
+    name: &'static str,
+    check: Check,
+    truth: &'static str,
+    fault: &'static Entry,
+    run: fn(&Entry) -> Verdict,
+) -> Fault {
+    Fault::new(name, check, move |_, planted| run(chosen(truth, fault, planted)))
+}
+
+fn chosen(truth: &'static str, fault: &'static Entry, planted: bool) -> &'static Entry {
+    if planted { fault } else { true_entry(truth).unwrap_or(fault) }
+}
+
+/// The entry of the table with this name.
+pub(super) fn true_entry(name: &str) -> Option<&'static Entry> {
+    ops().find(|entry| entry.name == name)
+}
+
+/// Checks several samples of an entry; the first failure counts.
+pub(super) fn trials(entry: &'static Entry, check: impl Fn(&Trial) -> Verdict) -> Verdict {
+    (0..SAMPLES).try_fold(0.0f64, |worst, seed| Ok(worst.max(check(&Trial::draw(entry, seed))?)))
+}

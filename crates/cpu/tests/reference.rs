@@ -1,0 +1,194 @@
+//! The judge against answers worked out by hand, one test for each form of operation.
+
+mod common;
+
+use common::{ADD, MUL, TO_FLOAT};
+use wgrad_cpu::reference::{Array, ReferenceError, State, Values, evaluate, step};
+use wgrad_graph::*;
+
+/// An operation that is just a form and a type.
+#[derive(Debug)]
+struct Form(Lowered, TensorType);
+
+impl Op for Form {
+    fn name(&self) -> &'static str {
+        "form"
+    }
+    fn infer(&self, _: &[TensorType]) -> Result<TensorType, Rule> {
+        Ok(self.1.clone())
+    }
+    fn vjp<'g>(&self, _: &[Var<'g>], _: Var<'g>, _: Var<'g>) -> Vjp<'g> {
+        Vjp::Undefined("a test needs none")
+    }
+    fn lower(&self, _: &[TensorType], _: &TensorType) -> Lowered {
+        self.0.clone()
+    }
+}
+
+fn add<'g>(a: Var<'g>, b: Var<'g>) -> Var<'g> {
+    let expr = Expr::Call(&ADD, vec![Expr::Input(0), Expr::Input(1)]);
+    a.graph().push(Form(Lowered::Map(expr), a.ty()), &[a, b])
+}
+
+static ARITHMETIC: Arithmetic = Arithmetic {
+    add,
+    sub: add,
+    mul: add,
+    div: add,
+    neg: |a| a,
+    full: |graph, shape, x| {
+        graph.push(Form(Lowered::Map(Expr::Float(x)), TensorType::f32(shape.clone())), &[])
+    },
+};
+
+/// The result of one form on these arrays.
+fn try_form(form: Lowered, out: TensorType, ins: &[Array]) -> Result<Array, ReferenceError> {
+    let graph = Graph::new(&ARITHMETIC, States::new());
+    let vars: Vec<Var<'_>> = ins.iter().map(|array| graph.input("x", array.ty.clone())).collect();
+    let result = graph.push(Form(form, out), &vars);
+    let state = State::zeros(graph.states());
+    Ok(evaluate(&graph, ins, &state, &[result.id()])?.remove(0))
+}
+
+fn form(form: Lowered, out: TensorType, ins: &[Array]) -> Vec<f64> {
+    try_form(form, out, ins).expect("the form fits").to_f64()
+}
+
+fn floats(shape: &[usize], values: &[f64]) -> Array {
+    Array::float(TensorType::f32(shape), values.to_vec())
+}
+
+fn counting(shape: &[usize]) -> Array {
+    floats(shape, &(0..shape.iter().product::<usize>()).map(|i| i as f64).collect::<Vec<_>>())
+}
+
+#[test]
+fn views_move_elements() {
+    let x = counting(&[2, 3]);
+    let view =
+        |view, shape: &[usize]| form(Lowered::View(view), TensorType::f32(shape), std::slice::from_ref(&x));
+    assert_eq!(view(View::Reshape(vec![3, 2]), &[3, 2]), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+    assert_eq!(view(View::Permute(vec![1, 0]), &[3, 2]), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+    let slice = View::Slice { start: vec![1, 0], end: vec![2, 3], step: vec![1, 2] };
+    assert_eq!(view(slice, &[1, 2]), [3.0, 5.0]);
+    let pad = View::Pad { before: vec![1, 0], after: vec![0, 1] };
+    assert_eq!(view(pad, &[3, 4]), [0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 0.0, 3.0, 4.0, 5.0, 0.0]);
+    let row = floats(&[1, 2], &[7.0, 8.0]);
+    let wide = form(Lowered::View(View::Broadcast(vec![2, 2, 2])), TensorType::f32([2, 2, 2]), &[row]);
+    assert_eq!(wide, [7.0, 8.0, 7.0, 8.0, 7.0, 8.0, 7.0, 8.0]);
+}
+
+#[test]
+fn a_permutation_of_three_axes_is_not_its_inverse() {
+    let permuted = form(
+        Lowered::View(View::Permute(vec![1, 2, 0])),
+        TensorType::f32([3, 1, 2]),
+        &[counting(&[2, 3, 1])],
+    );
+    assert_eq!(permuted, [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+}
+
+#[test]
+fn maps_call_functions_on_every_element() {
+    let index = Expr::Call(&TO_FLOAT, vec![Expr::Iota(vec![2, 1])]);
+    let expr = Expr::Call(&ADD, vec![Expr::Call(&MUL, vec![Expr::Input(0), Expr::Float(10.0)]), index]);
+    let found = form(Lowered::Map(expr), TensorType::f32([2, 2]), &[counting(&[2, 2])]);
+    assert_eq!(found, [0.0, 10.125, 20.25, 30.375]);
+}
+
+#[test]
+fn f16_results_are_rounded() {
+    let ty = TensorType::new(DType::F16, [2]);
+    let found = form(Lowered::Map(Expr::Input(0)), ty, &[floats(&[2], &[0.1, 70_000.0])]);
+    assert_eq!(found, [0.099_975_585_937_5, f64::INFINITY]);
+}
+
+#[test]
+fn reductions_let_nan_win_and_take_the_first() {
+    let nan = f64::NAN;
+    let x = floats(&[2, 3], &[1.0, 5.0, 5.0, nan, 2.0, nan]);
+    let reduce = |combine, axes: &[usize], shape: &[usize]| {
+        let dtype = if combine == Combine::ArgMax { DType::U32 } else { DType::F32 };
+        form(
+            Lowered::Reduce { combine, axes: axes.to_vec() },
+            TensorType::new(dtype, shape),
+            std::slice::from_ref(&x),
+        )
+    };
+    assert_eq!(reduce(Combine::Sum, &[1], &[2, 1])[0], 11.0);
+    assert_eq!(reduce(Combine::Max, &[1], &[2, 1])[0], 5.0);
+    assert!(
+        reduce(Combine::Max, &[1], &[2, 1])[1].is_nan() && reduce(Combine::Min, &[1], &[2, 1])[1].is_nan()
+    );
+    assert_eq!(reduce(Combine::ArgMax, &[1], &[2, 1]), [1.0, 0.0]);
+    assert_eq!(reduce(Combine::ArgMax, &[0], &[1, 3]), [1.0, 0.0, 1.0]);
+    assert_eq!(reduce(Combine::ArgMax, &[0, 1], &[1, 1]), [3.0]);
+    assert_eq!(reduce(Combine::Min, &[0], &[1, 3])[1], 2.0);
+}
+
+#[test]
+fn products_run_over_the_batch() {
+    let (a, b) = (counting(&[2, 1, 2]), counting(&[2, 2, 2]));
+    assert_eq!(form(Lowered::Gemm, TensorType::f32([2, 1, 2]), &[a, b]), [2.0, 3.0, 26.0, 31.0]);
+}
+
+#[test]
+fn gathers_out_of_range_are_nan_or_zero() {
+    let index = Array::word([2], vec![1, 9]);
+    let found = form(Lowered::Gather, TensorType::f32([2, 2]), &[counting(&[2, 2]), index.clone()]);
+    assert_eq!(found[..2], [2.0, 3.0]);
+    assert!(found[2..].iter().all(|x| x.is_nan()));
+    let words = Array::word([2, 1], vec![4, 6]);
+    assert_eq!(form(Lowered::Gather, TensorType::u32([2, 1]), &[words, index]), [6.0, 0.0]);
+}
+
+#[test]
+fn packs_lay_tensors_apart() {
+    let offsets = vec![1, 4];
+    let found = form(
+        Lowered::Pack { offsets },
+        TensorType::f32([6]),
+        &[floats(&[2], &[1.0, 2.0]), floats(&[1, 1], &[3.0])],
+    );
+    assert_eq!(found, [0.0, 1.0, 2.0, 0.0, 3.0, 0.0]);
+}
+
+#[test]
+fn a_step_reads_the_state_as_it_was() {
+    let mut states = States::new();
+    let group = states.group("parameters", DType::F32);
+    let (a, b) = (states.entry(group, "a", [2]), states.entry(group, "b", [2]));
+    let graph = Graph::new(&ARITHMETIC, states.clone());
+    let x = graph.input("x", TensorType::f32([2]));
+    let (old_a, old_b) = (graph.entry(a), graph.entry(b));
+    graph.update_entry(a, old_a + x);
+    graph.update_entry(b, old_a + old_b);
+    graph.output("a", old_a);
+    graph.finish().expect("a sound graph");
+    let mut state = State::zeros(&states);
+    let input = [floats(&[2], &[1.0, 2.0])];
+    assert_eq!(step(&graph, &input, &mut state).expect("a step")[0].to_f64(), [0.0, 0.0]);
+    assert_eq!(step(&graph, &input, &mut state).expect("a step")[0].to_f64(), [1.0, 2.0]);
+    let flat = state.groups[0].to_f64();
+    assert_eq!((&flat[..2], &flat[64..66]), ([2.0, 4.0].as_slice(), [1.0, 2.0].as_slice()));
+    let wrong = [floats(&[3], &[1.0, 2.0, 3.0])];
+    let error = step(&graph, &wrong, &mut state).expect_err("a wrong input").to_string();
+    assert_eq!(error, "input `x` is f32[2], and f32[3] with 3 values was given");
+    assert_eq!(state.groups[0].to_f64(), flat, "a failed step leaves the state alone");
+}
+
+#[test]
+fn what_does_not_fit_is_an_error() {
+    let fails = |form: Lowered, out: TensorType, ins: &[Array]| {
+        assert!(matches!(try_form(form, out, ins), Err(ReferenceError::Lowering { .. })));
+    };
+    fails(Lowered::View(View::Reshape(vec![4])), TensorType::f32([5]), &[counting(&[4])]);
+    fails(Lowered::Gemm, TensorType::f32([2, 2]), &[counting(&[2, 3]), counting(&[2, 2])]);
+    fails(Lowered::Pack { offsets: vec![3] }, TensorType::f32([4]), &[counting(&[2])]);
+    fails(Lowered::Map(Expr::Input(1)), TensorType::f32([2]), &[counting(&[2])]);
+    fails(Lowered::Map(Expr::Word(1)), TensorType::f32([2]), &[]);
+    fails(Lowered::Gather, TensorType::f32([2]), &[counting(&[2]), counting(&[2])]);
+    let odd = Array { ty: TensorType::f32([2]), values: Values::Float(vec![1.0]) };
+    let given = try_form(Lowered::Map(Expr::Input(0)), TensorType::f32([2]), &[odd]);
+    assert!(matches!(given, Err(ReferenceError::Input { .. })));
+}

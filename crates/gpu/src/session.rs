@@ -1,0 +1,216 @@
+//! A session: the state of a model on a device, and the programs that share it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use wgpu::PollType;
+use wgrad_graph::{GroupId, States, TensorType};
+use wgrad_program::{Data, DeviceError, HostData, Output, Program, ProgramId, ProgramInput, Record, Session};
+
+use crate::buffers::{Own, ensure_fits, state};
+use crate::check::check;
+use crate::device::Shared;
+use crate::errors::wait;
+use crate::replay::{Step, prepare, record};
+use crate::ring::Ring;
+use crate::transfer::{decode, encode, fits, read};
+
+/// Runs that may be queued before the next one waits for the oldest: what drivers keep for each is not free.
+const AHEAD: usize = 128;
+
+/// NaN as f32 and, twice, as f16.
+const POISON: u32 = 0x7fc0_7fc0;
+
+pub(crate) struct GpuSession {
+    shared: Arc<Shared>,
+    states: States,
+    state: Vec<Option<wgpu::Buffer>>,
+    programs: Vec<Loaded>,
+    /// The latest submissions, oldest first.
+    queued: VecDeque<wgpu::SubmissionIndex>,
+}
+
+struct Loaded {
+    inputs: Vec<ProgramInput>,
+    outputs: Vec<Output>,
+    own: Own,
+    steps: Vec<Step>,
+    /// The inputs of a run as they are uploaded.
+    upload: Vec<u8>,
+    ring: Ring,
+    has_run: bool,
+}
+
+impl GpuSession {
+    pub fn new(shared: Arc<Shared>, states: &States) -> Result<Self, DeviceError> {
+        ensure_fits(&shared, &Program { states: states.clone(), ..Program::default() })?;
+        let state = state(&shared, states)?;
+        Ok(Self { shared, states: states.clone(), state, programs: Vec::new(), queued: VecDeque::new() })
+    }
+
+    fn group(&self, id: GroupId) -> Result<&wgrad_graph::Group, DeviceError> {
+        let group = self.states.groups().get(id.0);
+        group.ok_or_else(|| DeviceError::Usage(format!("the session has no group {}", id.0)))
+    }
+
+    fn pace(&mut self, submission: wgpu::SubmissionIndex) -> Result<(), DeviceError> {
+        self.queued.push_back(submission);
+        if self.queued.len() < AHEAD {
+            return Ok(());
+        }
+        let oldest = self.queued.drain(..AHEAD / 2).next_back();
+        wait(&self.shared.device, self.shared.name(), oldest, self.shared.options.timeout)
+    }
+}
+
+fn no_program(id: ProgramId) -> DeviceError {
+    DeviceError::Usage(format!("the session has no program {}", id.0))
+}
+
+impl Session for GpuSession {
+    fn load(&mut self, program: &Program) -> Result<ProgramId, DeviceError> {
+        if program.states != self.states {
+            let reason = "the program is for another state than that of the session";
+            return Err(DeviceError::Usage(reason.into()));
+        }
+        let shared = &self.shared;
+        ensure_fits(shared, program)?;
+        check(shared, program)?;
+        let own = Own::allocate(shared, program)?;
+        let steps = prepare(shared, program, &own, &self.state)?;
+        shared.faults.check()?;
+        tracing::debug!(dispatches = steps.len(), bytes = own.bytes(), device = shared.name(), "loaded");
+        self.programs.push(Loaded {
+            inputs: program.inputs.clone(),
+            outputs: program.outputs.clone(),
+            own,
+            steps,
+            upload: vec![0; program.input_bytes],
+            ring: Ring::new(program),
+            has_run: false,
+        });
+        Ok(ProgramId(self.programs.len() - 1))
+    }
+
+    fn run(&mut self, program: ProgramId, inputs: &[Data<'_>]) -> Result<(), DeviceError> {
+        let shared = self.shared.clone();
+        let loaded = self.programs.get_mut(program.0).ok_or_else(|| no_program(program))?;
+        loaded.check_inputs(inputs)?;
+        shared.faults.check()?;
+        if shared.options.poison {
+            loaded.poison(&shared.queue);
+        }
+        loaded.upload(&shared.queue, inputs)?;
+        let mut encoder = shared.device.create_command_encoder(&Default::default());
+        record(&loaded.steps, &mut encoder);
+        loaded.ring.record(&shared, loaded.own.outputs.as_ref(), &mut encoder)?;
+        let submission = shared.queue.submit([encoder.finish()]);
+        loaded.has_run = true;
+        loaded.ring.submitted();
+        // An error here comes back from the next wait; this only lets callbacks run.
+        let _ = shared.device.poll(PollType::Poll);
+        loaded.ring.collect(&shared)?;
+        self.pace(submission)?;
+        shared.faults.check()
+    }
+
+    fn output(&mut self, program: ProgramId, output: usize) -> Result<HostData, DeviceError> {
+        let loaded = self.programs.get(program.0).ok_or_else(|| no_program(program))?;
+        if !loaded.has_run {
+            return Err(DeviceError::Usage("the program has not run yet, so it has no outputs".into()));
+        }
+        let (Some(Output { tensor, .. }), Some(buffer)) = (loaded.outputs.get(output), &loaded.own.outputs)
+        else {
+            return Err(DeviceError::Usage(format!("the program has no output {output}")));
+        };
+        let bytes = read(&self.shared, buffer, tensor.offset, tensor.bytes())?;
+        Ok(decode(&bytes, tensor.dtype))
+    }
+
+    fn records(&mut self, program: ProgramId, wait_for_all: bool) -> Result<Vec<Record>, DeviceError> {
+        let loaded = self.programs.get_mut(program.0).ok_or_else(|| no_program(program))?;
+        let shared = &self.shared;
+        loaded.ring.flush(wait_for_all);
+        if wait_for_all {
+            wait(&shared.device, shared.name(), None, shared.options.timeout)?;
+        } else {
+            let _ = shared.device.poll(PollType::Poll);
+        }
+        shared.faults.check()?;
+        loaded.ring.collect(shared)?;
+        Ok(loaded.ring.take())
+    }
+
+    fn read_group(&mut self, group: GroupId) -> Result<HostData, DeviceError> {
+        let (dtype, bytes) = (self.group(group)?.dtype, self.group(group)?.bytes());
+        match self.state.get(group.0) {
+            Some(Some(buffer)) => Ok(decode(&read(&self.shared, buffer, 0, bytes)?, dtype)),
+            _ => Ok(decode(&[], dtype)),
+        }
+    }
+
+    fn write_group(&mut self, group: GroupId, data: Data<'_>) -> Result<(), DeviceError> {
+        let described = self.group(group)?;
+        let (name, len) = (&described.name, described.len());
+        let wanted = TensorType::new(described.dtype, [len]);
+        fits(&wanted, data).map_err(|found| {
+            DeviceError::Usage(format!("group `{name}` takes {wanted}, {len} values; {found} were given"))
+        })?;
+        let Some(Some(buffer)) = self.state.get(group.0) else { return Ok(()) };
+        let mut bytes = vec![0; described.bytes()];
+        encode(data, described.dtype, &mut bytes);
+        self.shared.queue.write_buffer(buffer, 0, &bytes);
+        self.shared.faults.check()
+    }
+
+    fn wait(&mut self) -> Result<(), DeviceError> {
+        wait(&self.shared.device, self.shared.name(), None, self.shared.options.timeout)?;
+        self.queued.clear();
+        self.shared.faults.check()
+    }
+
+    fn allocated_bytes(&self) -> usize {
+        let state: usize = self.state.iter().flatten().map(|buffer| buffer.size() as usize).sum();
+        state + self.programs.iter().map(|program| program.own.bytes()).sum::<usize>()
+    }
+}
+
+impl Loaded {
+    fn check_inputs(&self, inputs: &[Data<'_>]) -> Result<(), DeviceError> {
+        if inputs.len() != self.inputs.len() {
+            let names: Vec<String> = self.inputs.iter().map(|input| format!("`{}`", input.name)).collect();
+            let (wanted, found, names) = (self.inputs.len(), inputs.len(), names.join(", "));
+            let reason = format!("the program takes {wanted} inputs ({names}); {found} were given");
+            return Err(DeviceError::Usage(reason));
+        }
+        for (input, data) in self.inputs.iter().zip(inputs) {
+            fits(&input.ty, *data).map_err(|found| {
+                let (name, ty, len) = (&input.name, &input.ty, input.ty.shape.numel());
+                DeviceError::Usage(format!("input `{name}` takes {ty}, {len} values; {found} were given"))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// All inputs in one write.
+    fn upload(&mut self, queue: &wgpu::Queue, inputs: &[Data<'_>]) -> Result<(), DeviceError> {
+        for (input, data) in self.inputs.iter().zip(inputs) {
+            let range = input.tensor.offset..input.tensor.offset + input.tensor.bytes();
+            let Some(to) = self.upload.get_mut(range) else {
+                return Err(DeviceError::Usage(format!("input `{}` lies outside the inputs", input.name)));
+            };
+            encode(*data, input.ty.dtype, to);
+        }
+        if let Some(buffer) = &self.own.inputs {
+            queue.write_buffer(buffer, 0, &self.upload);
+        }
+        Ok(())
+    }
+
+    fn poison(&self, queue: &wgpu::Queue) {
+        for buffer in self.own.slabs.iter().chain([&self.own.outputs]).flatten() {
+            let words = vec![POISON; buffer.size() as usize / 4];
+            queue.write_buffer(buffer, 0, bytemuck::cast_slice(&words));
+        }
+    }
+}

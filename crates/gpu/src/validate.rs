@@ -1,0 +1,60 @@
+//! Checks WGSL without a device: naga parses and validates it and writes it in every language a driver may want.
+
+use naga::back::{glsl, hlsl, msl, spv};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+
+/// Parses and validates a shader and writes it as SPIR-V, MSL, HLSL and, unless it uses f16, GLSL.
+///
+/// # Errors
+/// What naga says, with the language that it could not write and the place in the text.
+pub fn validate(text: &str) -> Result<(), String> {
+    let module = naga::front::wgsl::parse_str(text).map_err(|error| error.emit_to_string(text))?;
+    let info = Validator::new(ValidationFlags::all(), Capabilities::all())
+        .validate(&module)
+        .map_err(|error| error.emit_to_string(text))?;
+    let written = [
+        ("SPIR-V", spirv(&module, &info)),
+        ("MSL", metal(&module, &info)),
+        ("HLSL", direct_x(&module, &info)),
+    ];
+    for (language, result) in written {
+        result.map_err(|error| format!("{language}: {error}"))?;
+    }
+    if text.contains("enable f16;") {
+        return Ok(());
+    }
+    opengl(&module, &info).map_err(|error| format!("GLSL: {error}"))
+}
+
+fn spirv(module: &naga::Module, info: &ModuleInfo) -> Result<(), String> {
+    spv::write_vec(module, info, &spv::Options::default(), None).map(drop).map_err(|error| error.to_string())
+}
+
+fn metal(module: &naga::Module, info: &ModuleInfo) -> Result<(), String> {
+    let options = msl::Options { lang_version: (2, 4), ..Default::default() };
+    msl::write_string(module, info, &options, &msl::PipelineOptions::default())
+        .map(drop)
+        .map_err(|error| error.to_string())
+}
+
+fn direct_x(module: &naga::Module, info: &ModuleInfo) -> Result<(), String> {
+    let options = hlsl::Options { shader_model: hlsl::ShaderModel::V6_2, ..Default::default() };
+    let (mut text, pipeline) = (String::new(), hlsl::PipelineOptions::default());
+    let mut writer = hlsl::Writer::new(&mut text, &options, &pipeline);
+    writer.write(module, info, None).map(drop).map_err(|error| error.to_string())
+}
+
+fn opengl(module: &naga::Module, info: &ModuleInfo) -> Result<(), String> {
+    let options = glsl::Options { version: glsl::Version::new_gles(310), ..Default::default() };
+    let pipeline = glsl::PipelineOptions {
+        shader_stage: naga::ShaderStage::Compute,
+        entry_point: "main".into(),
+        multiview: None,
+    };
+    let mut text = String::new();
+    let policies = naga::proc::BoundsCheckPolicies::default();
+    glsl::Writer::new(&mut text, module, info, &options, &pipeline, policies)
+        .and_then(|mut writer| writer.write())
+        .map(drop)
+        .map_err(|error| error.to_string())
+}

@@ -1,0 +1,185 @@
+//! Every variant of the matrix product against the interpreter, on every adapter, at sizes that no tile divides.
+
+mod common;
+
+use common::functions::{ADD, CUBE, MUL, RELU};
+use common::plan::{Body, Plan, contiguous, strided};
+use common::{agrees, each_adapter, numbers, open, poisoned};
+use wgrad_gpu::{GemmVariant, Options};
+use wgrad_graph::{DType, Layout};
+use wgrad_program::{Access, Device, Gemm, HostData, Instr, Kernel, Program};
+
+/// Shapes around the tiles and odd ones.
+const SIZES: [(usize, usize, usize); 7] =
+    [(1, 1, 1), (3, 5, 7), (17, 9, 33), (64, 64, 16), (65, 63, 17), (130, 129, 10), (1, 200, 40)];
+
+struct Case {
+    batch: Vec<usize>,
+    size: (usize, usize, usize),
+    /// Layout of A, B and their numbers of elements.
+    a: (Layout, usize),
+    b: (Layout, usize),
+}
+
+impl Case {
+    fn plain((m, n, k): (usize, usize, usize)) -> Case {
+        let (a, b) = ((contiguous(&[m, k]), m * k), (contiguous(&[k, n]), k * n));
+        Case { batch: Vec::new(), size: (m, n, k), a, b }
+    }
+
+    /// The product and what `epilogue` makes of it; `more` operands of it follow A and B.
+    fn program(
+        &self,
+        dtype: DType,
+        more: &[&[usize]],
+        epilogue: impl Fn(&mut Body) -> usize,
+    ) -> (Program, Vec<HostData>) {
+        let (m, n, k) = self.size;
+        let shape = [self.batch.as_slice(), &[m, n]].concat();
+        let mut plan = Plan::default();
+        let a = plan.input("a", dtype, &[self.a.1]);
+        let b = plan.input("b", dtype, &[self.b.1]);
+        let more_inputs: Vec<_> = more.iter().map(|shape| plan.input("more", DType::F32, shape)).collect();
+        let c = plan.output("c", DType::F32, &shape);
+        let mut body = Body::over(&shape, &[]);
+        let value = epilogue(&mut body);
+        body.store(value, 2 + more.len(), contiguous(&shape));
+        let gemm = Gemm {
+            batch: self.batch.clone(),
+            m,
+            n,
+            k,
+            a: 0,
+            a_layout: self.a.0.clone(),
+            b: 1,
+            b_layout: self.b.0.clone(),
+            epilogue: body.kernel,
+        };
+        let mut operands = vec![(&a, Access::Read), (&b, Access::Read)];
+        operands.extend(more_inputs.iter().map(|input| (input, Access::Read)));
+        operands.push((&c, Access::Write));
+        plan.dispatch("product", Kernel::Gemm(gemm), &operands);
+        let sizes = plan.program.inputs.iter().map(|input| input.ty.shape.numel());
+        let inputs = sizes.enumerate().map(|(i, n)| numbers(n, 20 + i as u32)).collect();
+        (plan.program, inputs)
+    }
+}
+
+/// Compares every variant, and the one chosen.
+fn every_variant(name: &str, cases: &[(Program, Vec<HostData>)]) {
+    each_adapter(name, |index| {
+        for gemm in GemmVariant::ALL.into_iter().map(Some).chain([None]) {
+            let device = open(index, Options { gemm, ..poisoned() });
+            for (program, inputs) in cases {
+                eprintln!("{gemm:?}");
+                agrees(&device, program, inputs, 1e-5);
+            }
+        }
+    });
+}
+
+fn product(body: &mut Body) -> usize {
+    body.push(Instr::Product)
+}
+
+#[test]
+fn products_of_odd_sizes() {
+    every_variant("products", &SIZES.map(|size| Case::plain(size).program(DType::F32, &[], product)));
+}
+
+/// Aᵀ and Bᵀ as they lie in memory, and A a column block of a wider matrix.
+#[test]
+fn transposed_and_strided_factors() {
+    let (m, n, k) = (37, 21, 18);
+    let (mi, ni, ki) = (m as isize, n as isize, k as isize);
+    let a = [
+        (strided(&[m, k], &[1, mi], 0), m * k),
+        (strided(&[m, k], &[2 * ki, 1], ki), 2 * m * k),
+        (strided(&[m, k], &[0, 1], 0), k),
+    ];
+    let b = [(strided(&[k, n], &[1, ki], 0), n * k), (strided(&[k, n], &[2 * ni, 2], 1), 2 * k * n)];
+    let mut cases = Vec::new();
+    for a in &a {
+        for b in &b {
+            let case = Case { batch: Vec::new(), size: (m, n, k), a: a.clone(), b: b.clone() };
+            cases.push(case.program(DType::F32, &[], product));
+        }
+    }
+    every_variant("strided factors", &cases);
+}
+
+/// Two batch dimensions; A is shared along one of them and B along the other.
+#[test]
+fn batches_that_broadcast() {
+    let (m, n, k) = (9, 20, 5);
+    let (mi, ni, ki) = (m as isize, n as isize, k as isize);
+    let case = Case {
+        batch: vec![2, 3],
+        size: (m, n, k),
+        a: (strided(&[2, 3, m, k], &[mi * ki, 0, ki, 1], 0), 2 * m * k),
+        b: (strided(&[2, 3, k, n], &[0, ki * ni, ni, 1], 0), 3 * k * n),
+    };
+    every_variant("batches", &[case.program(DType::F32, &[], product)]);
+}
+
+/// relu(C + bias) · residual: light enough to be written out.
+#[test]
+fn bias_and_relu_in_the_epilogue() {
+    let cases = SIZES.map(|(m, n, k)| {
+        Case::plain((m, n, k)).program(DType::F32, &[&[n], &[m, n]], |body| {
+            let product = body.push(Instr::Product);
+            let bias = body.load(2, strided(&[m, n], &[0, 1], 0));
+            let residual = body.load(3, contiguous(&[m, n]));
+            let sum = body.call(&ADD, &[product, bias]);
+            let relu = body.call(&RELU, &[sum]);
+            body.call(&MUL, &[relu, residual])
+        })
+    });
+    every_variant("bias and relu", &cases);
+}
+
+/// An epilogue with a function of its own: looped over, not written out; and one that pads.
+#[test]
+fn heavy_epilogues() {
+    let (m, n, k) = (33, 18, 12);
+    let padded = Layout {
+        shape: vec![m, n],
+        strides: vec![n as isize - 2, 1],
+        offset: -1,
+        valid: Some(vec![(0, m), (1, n - 1)]),
+    };
+    let case = Case::plain((m, n, k)).program(DType::F32, &[&[m, n - 2]], |body| {
+        let product = body.push(Instr::Product);
+        let inner = body.load(2, padded.clone());
+        let sum = body.call(&ADD, &[product, inner]);
+        body.call(&CUBE, &[sum])
+    });
+    every_variant("heavy epilogue", &[case]);
+}
+
+#[test]
+fn f16_factors() {
+    let case = Case::plain((33, 18, 12)).program(DType::F16, &[], product);
+    each_adapter("f16 factors", |index| {
+        for variant in GemmVariant::ALL {
+            let device = open(index, Options { gemm: Some(variant), ..poisoned() });
+            if device.info().limits.f16 {
+                agrees(&device, &case.0, &case.1, 1e-5);
+            }
+        }
+    });
+}
+
+/// The planted fault: a product with the last step along k left out must not pass for the right one.
+#[test]
+#[should_panic(expected = "is")]
+fn a_wrong_product_is_seen() {
+    let (program, inputs) = Case::plain((3, 5, 7)).program(DType::F32, &[], product);
+    let wanted = common::interpret::interpret(&program, &inputs, &mut Vec::new());
+    let mut short = program.clone();
+    let Kernel::Gemm(gemm) = &mut short.dispatches[0].kernel else { unreachable!() };
+    gemm.k = 6;
+    let found = common::interpret::interpret(&short, &inputs, &mut Vec::new());
+    let found = HostData::F32(found[0].iter().map(|&x| x as f32).collect());
+    common::close("c", &found, &wanted[0], 1e-5);
+}
