@@ -11,7 +11,8 @@ fn main() -> anyhow::Result<()> {
     let y = graph.input("y", TensorType::f32([1]));
     let f = (1.0 - x).square() + 100.0 * (y - x.square()).square();
     let first = grad(f.sum_all(), &[x, y])?;
-    let hessian: Vec<Vec<Var>> = first.iter().map(|g| grad(g.sum_all(), &[x, y])).collect::<Result<_, _>>()?;
+    let hessian: Vec<Vec<Var>> =
+        first.iter().map(|g| grad(g.sum_all(), &[x, y])).collect::<Result<_, _>>()?;
     graph.output("f", f);
     first.iter().chain(hessian.iter().flatten()).for_each(|&value| graph.output("derivative", value));
 
@@ -24,8 +25,9 @@ fn main() -> anyhow::Result<()> {
     let mut at = [-1.2f32, 1.0];
     for step in 0..8 {
         session.run(id, &[Data::F32(&at[..1]), Data::F32(&at[1..])])?;
-        let values: Vec<f32> =
-            (0..program.outputs.len()).map(|i| Ok(session.output(id, i)?.to_f32()[0])).collect::<anyhow::Result<_>>()?;
+        let values: Vec<f32> = (0..program.outputs.len())
+            .map(|i| Ok(session.output(id, i)?.to_f32()[0]))
+            .collect::<anyhow::Result<_>>()?;
         let [f, gx, gy, xx, xy, yx, yy] = values[..] else { anyhow::bail!("seven outputs were declared") };
         println!("step {step}: f({:8.5}, {:8.5}) = {f:.6}", at[0], at[1]);
         let determinant = xx * yy - xy * yx;

@@ -25,7 +25,10 @@ fn main() -> anyhow::Result<()> {
         let steps = trainer.records(true)?;
         let loss = steps.iter().map(|step| step.loss).sum::<f32>() / steps.len() as f32;
         let test = trainer.evaluate(SplitName::Test)?;
-        println!("epoch {epoch:2}  loss {loss:.4}  test accuracy {:.1}%", 100.0 * test.accuracy.unwrap_or(0.0));
+        println!(
+            "epoch {epoch:2}  loss {loss:.4}  test accuracy {:.1}%",
+            100.0 * test.accuracy.unwrap_or(0.0)
+        );
     }
     Ok(())
 }

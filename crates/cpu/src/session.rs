@@ -310,7 +310,8 @@ impl<T: Float> Loaded<T> {
                 }
             }
         }
-            }
+        self.record();
+    }
 
     fn record(&mut self) {
         for &i in &self.scalars {

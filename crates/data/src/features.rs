@@ -26,7 +26,8 @@ pub fn read_features(path: &Path, width: usize) -> Result<Vec<f32>, DataError> {
 }
 
 fn parse(bytes: &[u8], width: usize) -> Result<Vec<f32>, CsvProblem> {
-    let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).trim(Trim::All).from_reader(bytes);
+    let mut reader =
+        ReaderBuilder::new().has_headers(false).flexible(true).trim(Trim::All).from_reader(bytes);
     let mut record = StringRecord::new();
     let mut features = Vec::new();
     let mut first = true;
@@ -58,7 +59,10 @@ mod tests {
 
     #[test]
     fn what_is_no_example_is_refused() {
-        assert!(matches!(parse(b"1,2\n1,2,3,4\n", 2), Err(CsvProblem::Width { line: 2, expected: 2, found: 4 })));
+        assert!(matches!(
+            parse(b"1,2\n1,2,3,4\n", 2),
+            Err(CsvProblem::Width { line: 2, expected: 2, found: 4 })
+        ));
         assert!(matches!(parse(b"1,x\n", 2), Err(CsvProblem::Number { line: 1, .. })));
         assert!(matches!(parse(b"a,b\n", 2), Err(CsvProblem::Empty)));
     }

@@ -30,11 +30,7 @@ pub fn grad<'g>(y: Var<'g>, wrt: &[Var<'g>]) -> Result<Vec<Var<'g>>, GraphError>
 pub fn grad_with<'g>(y: Var<'g>, cotangent: Var<'g>, wrt: &[Var<'g>]) -> Result<Vec<Var<'g>>, GraphError> {
     let graph = y.graph();
     if cotangent.shape() != y.shape() {
-        graph.refuse(
-            "grad_with",
-            &[y, cotangent],
-            Rule::new("the cotangent has the shape of the value"),
-        );
+        graph.refuse("grad_with", &[y, cotangent], Rule::new("the cotangent has the shape of the value"));
     }
     graph.finish()?;
     let needed = depends_on(y, wrt);

@@ -147,14 +147,7 @@ pub struct Context<'p, 'g> {
 impl<'p, 'g> Context<'p, 'g> {
     /// Traces in evaluation mode, on the parameters themselves.
     pub fn new(graph: &'g Graph, params: &'p Params) -> Self {
-        Self {
-            graph,
-            params,
-            group: params.group,
-            mode: Mode::Evaluate,
-            rng: None,
-            vars: RefCell::default(),
-        }
+        Self { graph, params, group: params.group, mode: Mode::Evaluate, rng: None, vars: RefCell::default() }
     }
 
     /// Traces in training mode. `rng` is u32[3]: low and high word of the seed, and the step.

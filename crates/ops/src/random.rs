@@ -6,6 +6,7 @@
 
 use wgrad_graph::philox::{philox4x32, unit};
 use wgrad_graph::{Call, DType, Expr, Lowered, Op, Rule, ScalarFn, Shape, TensorType, Var, Vjp};
+use wgrad_shaders::PHILOX;
 
 use crate::constant::full;
 use crate::pointwise::all_of;
@@ -70,9 +71,6 @@ fn refused(build: for<'g> fn(Var<'g>) -> Var<'g>) -> Vec<Refused> {
         Refused::new(vec![TensorType::f32([3])], "u32[3]", move |_, ins| build(ins[0])),
     ]
 }
-
-/// WGSL of the generator.
-const PHILOX: &str = include_str!("wgsl/philox.wgsl");
 
 static UNIFORM: ScalarFn = ScalarFn {
     name: "uniform",

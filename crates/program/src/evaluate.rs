@@ -22,7 +22,11 @@ pub enum EvaluateError {
 ///
 /// # Errors
 /// A mistake in the graph; what the device reports.
-pub fn evaluate(device: &dyn Device, graph: &Graph, inputs: &[Data<'_>]) -> Result<Vec<HostData>, EvaluateError> {
+pub fn evaluate(
+    device: &dyn Device,
+    graph: &Graph,
+    inputs: &[Data<'_>],
+) -> Result<Vec<HostData>, EvaluateError> {
     let options = Options { operands: device.info().limits.operands, ..Options::default() };
     let program = compile(graph, options)?;
     let mut session = device.session(graph.states())?;

@@ -97,6 +97,10 @@ impl std::ops::AddAssign for Cost {
 }
 
 /// The two kinds of kernel.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a program has tens of kernels, and most of its work is in products"
+)]
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Kernel {
     /// Expressions and reductions over a domain.

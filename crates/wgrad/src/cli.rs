@@ -8,9 +8,11 @@ use wgrad_train::DeviceChoice;
 /// Train neural networks on any GPU that speaks Vulkan, Metal or DX12, or on the CPU.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true, max_term_width = 100)]
-#[command(after_help = "Begin with:  wgrad train digits\n\nEnvironment: WGPU_BACKEND, WGPU_ADAPTER_NAME, WGRAD_DATA, \
+#[command(
+    after_help = "Begin with:  wgrad train digits\n\nEnvironment: WGPU_BACKEND, WGPU_ADAPTER_NAME, WGRAD_DATA, \
     WGRAD_DATA_MIRROR, NO_COLOR, RUST_LOG.\nExit codes: 2 usage or recipe, 3 data, 4 device, 5 numeric, 6 checkpoint or \
-    run directory, 130 interrupted.")]
+    run directory, 130 interrupted."
+)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,

@@ -11,12 +11,7 @@ pub(crate) use crate::sample::Values;
 
 /// WGSL helpers. Each file stands alone and its names are its own, so that a kernel can hold any set of them, each once.
 pub(crate) mod prelude {
-    pub const ERF: &str = include_str!("../wgsl/erf.wgsl");
-    pub const EXP: &str = include_str!("../wgsl/exp.wgsl");
-    pub const POW: &str = include_str!("../wgsl/pow.wgsl");
-    pub const SIGMOID: &str = include_str!("../wgsl/sigmoid.wgsl");
-    pub const SOFTPLUS: &str = include_str!("../wgsl/softplus.wgsl");
-    pub const TANH: &str = include_str!("../wgsl/tanh.wgsl");
+    pub use wgrad_shaders::{ERF, EXP, POW, SIGMOID, SOFTPLUS, TANH};
 }
 
 /// Samples from anywhere between −2 and 2.

@@ -51,12 +51,17 @@ fn get(name: &str, mirror: Option<std::path::PathBuf>) -> Result<ExitCode> {
         say(&format!("{name} is built in; there is nothing to fetch."));
         return Ok(ExitCode::SUCCESS);
     }
-    say(&format!("{}: {}\nLicence: {}\nHome: {}", entry.name, entry.description, entry.licence, entry.homepage));
+    say(&format!(
+        "{}: {}\nLicence: {}\nHome: {}",
+        entry.name, entry.description, entry.licence, entry.homepage
+    ));
     let mirror = mirror.or_else(|| std::env::var_os(MIRROR_ENV).map(Into::into));
     let options = FetchOptions { mirror, ..FetchOptions::default() };
     let bar = terminal::is_interactive().then(|| ProgressBar::new(0));
     if let Some(bar) = &bar {
-        let style = ProgressStyle::with_template("{msg}  {bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left");
+        let style = ProgressStyle::with_template(
+            "{msg}  {bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left",
+        );
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     }
     let mut show = |progress: Progress<'_>| {

@@ -35,7 +35,9 @@ pub fn run(args: &Devices) -> Result<ExitCode> {
     }));
     terminal::result(&terminal::table(&rows, false))?;
     if devices.len() == 1 {
-        terminal::say("\nNo adapter was found: wgpu needs a Vulkan, Metal, DX12 or GL driver. Training runs on the CPU.");
+        terminal::say(
+            "\nNo adapter was found: wgpu needs a Vulkan, Metal, DX12 or GL driver. Training runs on the CPU.",
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -58,13 +58,14 @@ fn kernels(plan: &Plan) -> Vec<(String, u64, Cost)> {
             (0..often).for_each(|_| entry.1 += dispatch.cost);
         }
     }
-    order.into_iter().filter_map(|name| all.get(&name).map(|(count, cost)| (name.clone(), *count, *cost))).collect()
+    order
+        .into_iter()
+        .filter_map(|name| all.get(&name).map(|(count, cost)| (name.clone(), *count, *cost)))
+        .collect()
 }
 
 fn to_json(recipe: &str, plan: &Plan, kernels: &[(String, u64, Cost)]) -> Value {
-    let kernel = |(name, count, cost): &(String, u64, Cost)| {
-        json!({ "name": name, "count": count, "flops": cost.flops, "bytes": cost.read + cost.written })
-    };
+    let kernel = |(name, count, cost): &(String, u64, Cost)| json!({ "name": name, "count": count, "flops": cost.flops, "bytes": cost.read + cost.written });
     let layer = |spec: &wgrad_nn::ParamSpec| json!({ "name": spec.name, "shape": spec.shape.to_vec() });
     json!({
         "recipe": recipe,
@@ -79,11 +80,16 @@ fn to_json(recipe: &str, plan: &Plan, kernels: &[(String, u64, Cost)]) -> Value 
 
 fn print(plan: &Plan, kernels: &[(String, u64, Cost)]) {
     let mut layers = vec![["parameter", "shape", "numbers"].map(str::to_owned).to_vec()];
-    layers.extend(plan.params.specs().iter().map(|spec| {
-        vec![spec.name.clone(), spec.shape.to_string(), spec.shape.numel().to_string()]
-    }));
+    layers.extend(
+        plan.params
+            .specs()
+            .iter()
+            .map(|spec| vec![spec.name.clone(), spec.shape.to_string(), spec.shape.numel().to_string()]),
+    );
     say(&terminal::table(&layers, true));
-    let mut rows = vec![["kernel of a step", "times", "FLOP", "read", "written", "FLOP/byte"].map(str::to_owned).to_vec()];
+    let mut rows = vec![
+        ["kernel of a step", "times", "FLOP", "read", "written", "FLOP/byte"].map(str::to_owned).to_vec(),
+    ];
     rows.extend(kernels.iter().map(|(name, count, cost)| {
         let bytes = (cost.read + cost.written).max(1);
         vec![

@@ -10,7 +10,9 @@ use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 use wgrad_run::{Checkpoint, Recipe, Run, RunDir};
-use wgrad_train::{Callback, Evaluation, Finished, Plan, SplitName, StepRecord, Stop, Trainer, fit, restore, setup};
+use wgrad_train::{
+    Callback, Evaluation, Finished, Plan, SplitName, StepRecord, Stop, Trainer, fit, restore, setup,
+};
 
 use crate::cli::Train;
 use crate::commands::{device_json, open_device, recipe};
@@ -61,7 +63,9 @@ fn chosen_recipe(args: &Train) -> Result<(Recipe, Option<PathBuf>)> {
     };
     let mut kept = Run::open(&path)?.recipe()?;
     if kept.name != named.name {
-        return Err(Usage(format!("{} is a run of {}, not of {}", path.display(), kept.name, named.name)).into());
+        return Err(
+            Usage(format!("{} is a run of {}, not of {}", path.display(), kept.name, named.name)).into()
+        );
     }
     kept.set_all(&args.recipe.set)?;
     Ok((kept, Some(path)))
@@ -71,13 +75,20 @@ fn chosen_recipe(args: &Train) -> Result<(Recipe, Option<PathBuf>)> {
 fn last_run(name: &str) -> Result<PathBuf> {
     let none = || Usage(format!("there is no run of {name} in {RUNS}/ to resume; name one by --out"));
     let entries = std::fs::read_dir(RUNS).map_err(|_| none())?;
-    let of_recipe = |path: &PathBuf| Run::open(path).and_then(|run| run.recipe()).is_ok_and(|recipe| recipe.name == name);
-    let mut runs: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(of_recipe).collect();
+    let of_recipe =
+        |path: &PathBuf| Run::open(path).and_then(|run| run.recipe()).is_ok_and(|recipe| recipe.name == name);
+    let mut runs: Vec<PathBuf> =
+        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(of_recipe).collect();
     runs.sort();
     Ok(runs.pop().ok_or_else(none)?)
 }
 
-fn run_directory(args: &Train, recipe: &Recipe, resumed: Option<&Path>, trainer: &mut Trainer) -> Result<RunDir> {
+fn run_directory(
+    args: &Train,
+    recipe: &Recipe,
+    resumed: Option<&Path>,
+    trainer: &mut Trainer,
+) -> Result<RunDir> {
     let Some(path) = resumed else {
         return Ok(RunDir::create(Path::new(RUNS), args.out.as_deref(), recipe)?);
     };
@@ -88,7 +99,9 @@ fn run_directory(args: &Train, recipe: &Recipe, resumed: Option<&Path>, trainer:
             restore(trainer, &loaded)?;
             say(&format!("Resuming {} at step {}.", path.display(), trainer.steps_done()));
             if let Some(other) = other_device(&loaded, trainer) {
-                say(&format!("Note: it was trained on {other}; other kernels round differently, so bits will differ."));
+                say(&format!(
+                    "Note: it was trained on {other}; other kernels round differently, so bits will differ."
+                ));
             }
         }
         None => say(&format!("{} has no checkpoint; it starts again.", path.display())),
@@ -101,7 +114,8 @@ fn run_directory(args: &Train, recipe: &Recipe, resumed: Option<&Path>, trainer:
 fn other_device(checkpoint: &Checkpoint, trainer: &Trainer) -> Option<String> {
     let text = |key: &str| checkpoint.state.kernels.get(key).and_then(Value::as_str).unwrap_or_default();
     let device = trainer.device();
-    let same = text("device") == device.name && text("backend") == device.backend && text("driver") == device.driver;
+    let same =
+        text("device") == device.name && text("backend") == device.backend && text("driver") == device.driver;
     (!same).then(|| format!("{} ({})", text("device"), text("driver")))
 }
 
@@ -162,7 +176,10 @@ fn conclude(trainer: &Trainer, finished: &Finished, dir: &Path, report: &Path) {
     };
     let mut rows = vec![
         vec!["steps".to_owned(), format!("{} ({how})", finished.steps)],
-        vec!["time".into(), format!("{:.1} s, {} samples/s with evaluation", finished.seconds, terminal::count(rate))],
+        vec![
+            "time".into(),
+            format!("{:.1} s, {} samples/s with evaluation", finished.seconds, terminal::count(rate)),
+        ],
         vec!["train loss".into(), format!("{:.4} (last epoch)", finished.train_loss)],
         vec!["test loss".into(), format!("{:.4}", finished.test.loss)],
     ];
@@ -180,11 +197,15 @@ fn conclude(trainer: &Trainer, finished: &Finished, dir: &Path, report: &Path) {
         _ => vec![
             ("evaluate it again", format!("wgrad eval {dir}")),
             ("see its kernels and memory", "wgrad summary RECIPE".to_owned()),
-            ("change something", "wgrad train RECIPE --set optimizer.lr=0.003 --set train.epochs=50".to_owned()),
+            (
+                "change something",
+                "wgrad train RECIPE --set optimizer.lr=0.003 --set train.epochs=50".to_owned(),
+            ),
             ("look at the curves", format!("tensorboard --logdir {dir}")),
         ],
     };
-    let rows: Vec<Vec<String>> = next.into_iter().map(|(what, command)| vec![what.to_owned(), command]).collect();
+    let rows: Vec<Vec<String>> =
+        next.into_iter().map(|(what, command)| vec![what.to_owned(), command]).collect();
     say(&format!("Next:\n{}", terminal::table(&rows, false)));
 }
 
