@@ -1,7 +1,7 @@
 //! Optimizers, clipping, accumulation, moving average and early stopping against plain loops.
 
 use wgrad::prelude::*;
-use wgrad::train::{Finished, Stop};
+use wgrad::train::{Finished, NamedTensor, Stop};
 use wgrad_tests::largest_difference;
 
 /// θ after some steps of minimising Σ cᵢ·θᵢ² / 2, computed on the CPU device. The first parameter decays, the second not.
@@ -130,7 +130,7 @@ fn stepped(config: Config, steps: u64) -> (Vec<f32>, Vec<f32>) {
     let mut trainer = trainer(config);
     (0..steps).for_each(|_| trainer.step().unwrap());
     let losses = trainer.records(true).unwrap().into_iter().map(|r| r.loss).collect();
-    (losses, trainer.parameters(false).unwrap().into_iter().flat_map(|(_, _, values)| values).collect())
+    (losses, trainer.parameters(false).unwrap().into_iter().flat_map(|tensor| tensor.values).collect())
 }
 
 #[test]
@@ -154,8 +154,8 @@ fn the_moving_average_is_one() {
     let mut with = trainer(Config { ema: Some(decay), ..Config::default() });
     let mut expected: Vec<f64> = Vec::new();
     for step in 0..6 {
-        let flat = |parameters: Vec<(String, Vec<usize>, Vec<f32>)>| -> Vec<f32> {
-            parameters.into_iter().flat_map(|(_, _, values)| values).collect()
+        let flat = |parameters: Vec<NamedTensor>| -> Vec<f32> {
+            parameters.into_iter().flat_map(|tensor| tensor.values).collect()
         };
         let now = flat(with.parameters(false).unwrap());
         if step == 0 {

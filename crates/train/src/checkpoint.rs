@@ -33,8 +33,8 @@ pub fn save(
 ) -> Result<PathBuf, TrainError> {
     let mut tensors = BTreeMap::new();
     for (id, prefix) in groups(&trainer.plan) {
-        for (name, shape, values) in trainer.tensors(id)? {
-            tensors.insert(format!("{prefix}{name}"), Tensor::f32(&shape, values)?);
+        for tensor in trainer.tensors(id)? {
+            tensors.insert(format!("{prefix}{}", tensor.name), Tensor::f32(&tensor.shape, tensor.values)?);
         }
     }
     let position = trainer.batches.position();

@@ -21,4 +21,4 @@ pub use fit::{Callback, Finished, FitOptions, Stop, fit};
 pub use plan::{Config, Model, Phase, Plan, SplitName, SplitShape, Task};
 pub use recipe::{Setup, setup};
 pub use select::{DeviceChoice, devices, open};
-pub use trainer::{Evaluation, StepRecord, Trainer};
+pub use trainer::{Evaluation, NamedTensor, StepRecord, Trainer};

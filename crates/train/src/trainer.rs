@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use wgrad_data::{Batches, Dataset, Sequential, Splits, Targets};
-use wgrad_graph::GroupId;
+use wgrad_graph::{GroupId, Shape};
 use wgrad_program::{Data, Device, DeviceError, DeviceInfo, HostData, ProgramId, Session};
 
 use crate::diagnose::first_bad_operation;
@@ -55,6 +55,17 @@ pub struct StepRecord {
     pub loss: f32,
     /// Further metrics by name.
     pub metrics: Vec<(String, f32)>,
+}
+
+/// A tensor of the state, read back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamedTensor {
+    /// Its name.
+    pub name: String,
+    /// Its shape.
+    pub shape: Shape,
+    /// Its elements, row by row.
+    pub values: Vec<f32>,
 }
 
 /// What an evaluation found.
@@ -378,17 +389,18 @@ impl Trainer {
     ///
     /// # Errors
     /// What the device reports.
-    pub fn parameters(&mut self, averaged: bool) -> Result<Vec<(String, Vec<usize>, Vec<f32>)>, TrainError> {
+    pub fn parameters(&mut self, averaged: bool) -> Result<Vec<NamedTensor>, TrainError> {
         let group = self.plan.average.filter(|_| averaged).unwrap_or(self.plan.params.group());
         self.tensors(group)
     }
 
-    pub(crate) fn tensors(&mut self, id: GroupId) -> Result<Vec<(String, Vec<usize>, Vec<f32>)>, TrainError> {
+    pub(crate) fn tensors(&mut self, id: GroupId) -> Result<Vec<NamedTensor>, TrainError> {
         let values = self.session.read_group(id)?.to_f32();
         let entries = self.plan.states.get(id).entries.iter();
         let tensor = |entry: &wgrad_graph::Entry| {
             let end = entry.offset + entry.shape.numel();
-            (entry.name.clone(), entry.shape.to_vec(), values[entry.offset..end].to_vec())
+            let values = values[entry.offset..end].to_vec();
+            NamedTensor { name: entry.name.clone(), shape: entry.shape.clone(), values }
         };
         Ok(entries.map(tensor).collect())
     }
