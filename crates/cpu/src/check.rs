@@ -221,7 +221,7 @@ fn is_injective(layout: &Layout) -> bool {
     dims.sort_unstable();
     let mut span = 0;
     dims.iter().all(|&(stride, size)| {
-        let apart = stride > 0 || span > 0;
+        let apart = stride > span;
         span += stride * (size - 1);
         apart
     })

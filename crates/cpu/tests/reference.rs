@@ -158,6 +158,7 @@ fn a_step_reads_the_state_as_it_was() {
     let mut states = States::new();
     let group = states.group("parameters", DType::F32);
     let (a, b) = (states.entry(group, "a", [2]), states.entry(group, "b", [2]));
+    states.entry(group, "untouched", [1]);
     let graph = Graph::new(&ARITHMETIC, states.clone());
     let x = graph.input("x", TensorType::f32([2]));
     let (old_a, old_b) = (graph.entry(a), graph.entry(b));
@@ -166,11 +167,14 @@ fn a_step_reads_the_state_as_it_was() {
     graph.output("a", old_a);
     graph.finish().expect("a sound graph");
     let mut state = State::zeros(&states);
+    if let Values::Float(values) = &mut state.groups[0].values {
+        values[128] = 9.0;
+    }
     let input = [floats(&[2], &[1.0, 2.0])];
     assert_eq!(step(&graph, &input, &mut state).expect("a step")[0].to_f64(), [0.0, 0.0]);
     assert_eq!(step(&graph, &input, &mut state).expect("a step")[0].to_f64(), [1.0, 2.0]);
     let flat = state.groups[0].to_f64();
-    assert_eq!((&flat[..2], &flat[64..66]), ([2.0, 4.0].as_slice(), [1.0, 2.0].as_slice()));
+    assert_eq!((&flat[..2], &flat[64..66], flat[128]), ([2.0, 4.0].as_slice(), [1.0, 2.0].as_slice(), 9.0));
     let wrong = [floats(&[3], &[1.0, 2.0, 3.0])];
     let error = step(&graph, &wrong, &mut state).expect_err("a wrong input").to_string();
     assert_eq!(error, "input `x` is f32[2], and f32[3] with 3 values was given");

@@ -150,6 +150,17 @@ fn sensitive(seed: u64) -> Case {
         Instr::Call(&SQRT, vec![2]),
     ];
     case.dispatch(looped(&[], &[n, m], body, vec![store(3, 1, &[])]), bound(&[&x], &[&norm]));
+    // What is left of a sum that cancels shows the last bit of every partial sum.
+    let mut balanced = generator.floats(100_000).to_f32();
+    balanced.extend(balanced.clone().iter().rev().map(|x| -x));
+    generator.random.shuffle(&mut balanced);
+    let y = case.input(DType::F32, HostData::F32(balanced));
+    let rest = case.output(DType::F32, 1);
+    // Cubes, because sums of the values themselves are exact in f64.
+    let square = Instr::Call(&MUL, vec![0, 0]);
+    let body =
+        vec![load(0, &[200_000]), square, Instr::Call(&MUL, vec![0, 1]), Instr::Reduce(Combine::Sum, 2)];
+    case.dispatch(looped(&[], &[200_000], body, vec![store(3, 1, &[])]), bound(&[&y], &[&rest]));
     let product = case.output(DType::F32, n * n);
     let epilogue = Loop {
         outer: vec![n, n],
@@ -178,7 +189,10 @@ fn bits_do_not_depend_on_the_number_of_threads() {
         let case = sensitive(seed);
         let on = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
-            pool.install(|| case.run(Precision::F32).0.iter().map(bits).collect::<Vec<_>>())
+            pool.install(|| {
+                let both = [Precision::F32, Precision::F64].map(|precision| case.run(precision).0);
+                both.iter().flatten().map(bits).collect::<Vec<_>>()
+            })
         };
         let one = on(1);
         assert!(one == on(2), "2 threads, seed {seed}");
@@ -217,6 +231,58 @@ fn state_lives_on_and_records_count_the_runs() {
         assert_eq!(session.output(id, 1).expect("output"), HostData::F32(vec![15.0; 3]));
         let group = session.read_group(GroupId(0)).expect("group").to_f32();
         assert_eq!((group[0], &group[1..]), (15.0, [0.0; 63].as_slice()));
+    }
+}
+
+/// A group is one tensor and many: what is written to the second entry is read there in the whole group.
+#[test]
+fn a_group_and_its_entries_agree_on_where_an_element_lies() {
+    for dtype in [DType::F32, DType::F16, DType::U32] {
+        for precision in [Precision::F32, Precision::F64] {
+            let mut case = Case::default();
+            let group = case.program.states.group("group", dtype);
+            case.program.states.entry(group, "first", [3]);
+            let second = case.program.states.entry(group, "second", [5]);
+            let offset = case.program.states.get_entry(second).offset;
+            let len = case.program.states.get(group).len();
+            let buffer = Buffer::State(group);
+            let entry = TensorRef { buffer, offset: offset * dtype.bytes(), elements: 5, dtype };
+            let whole = TensorRef { buffer, offset: 0, elements: len, dtype };
+            let given: Vec<u32> = (1..6).collect();
+            let from = case.input(
+                dtype,
+                match dtype {
+                    DType::U32 => HostData::U32(given.clone()),
+                    _ => HostData::F32(given.iter().map(|&x| x as f32).collect()),
+                },
+            );
+            let to = case.output(dtype, len);
+            case.dispatch(
+                looped(&[5], &[], vec![load(0, &[5])], vec![store(0, 1, &[5])]),
+                bound(&[&from], &[&entry]),
+            );
+            case.dispatch(
+                looped(&[len], &[], vec![load(0, &[len])], vec![store(0, 1, &[len])]),
+                bound(&[&whole], &[&to]),
+            );
+            let mut expected = vec![0.0; len];
+            expected[offset..offset + 5].iter_mut().zip(&given).for_each(|(to, &x)| *to = f64::from(x));
+            let (mut session, id) = case.session(precision);
+            let inputs: Vec<Data<'_>> = case.inputs.iter().map(HostData::as_data).collect();
+            session.run(id, &inputs).expect("the inputs fit");
+            assert_close(
+                &session.output(id, 0).expect("an output"),
+                &expected,
+                0.0,
+                "the whole group as an operand",
+            );
+            assert_close(
+                &session.read_group(group).expect("a group"),
+                &expected,
+                0.0,
+                "the group as the host reads it",
+            );
+        }
     }
 }
 
