@@ -31,7 +31,7 @@ fn unknown_names_are_answered_with_the_nearest() {
     let recipe = "name = \"mine\"\n[data]\nkind = \"digits\"\n[model]\nkind = \"mlp\"\n\
         [optimizer]\nkind = \"sgd\"\n[train]\nepoch = 3\n";
     fs::write(dir.path().join("mine.toml"), recipe).unwrap();
-    refused(dir.path(), "train mine.toml", 2, &["mine.toml", "7", "epoch", "epochs"]);
+    refused(dir.path(), "train mine.toml", 2, &["mine.toml:9:1", "epoch", "epochs"]);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn checkpoints_that_are_broken_or_foreign_are_refused() {
     refused(dir.path(), "eval nowhere", 6, &["nowhere"]);
     refused(dir.path(), "eval run --device gpu:99", 4, &["gpu:99"]);
     let wider = "train digits-mlp --device cpu --resume --out run --set model.hidden=[64,64]";
-    refused(dir.path(), wider, 6, &["0.bias", "[128]", "[64]"]);
+    refused(dir.path(), wider, 6, &["0.weight", "[128, 64]", "[64, 64]"]);
     let model = dir.path().join("run/checkpoints/step-000022/model.safetensors");
     let mut bytes = fs::read(&model).unwrap();
     let middle = bytes.len() / 2;

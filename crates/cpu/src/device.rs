@@ -60,8 +60,8 @@ impl CpuDevice {
             class: "cpu",
             features,
             limits: Limits {
-                buffer_bytes: isize::MAX as u64,
-                operand_bytes: isize::MAX as u64,
+                buffer_bytes: memory_bytes(),
+                operand_bytes: memory_bytes(),
                 operands: 64,
                 f16: true,
             },
@@ -138,7 +138,15 @@ fn model_name() -> String {
 }
 
 fn available_bytes() -> Option<u64> {
-    let kibibytes: u64 =
-        described("/proc/meminfo", "MemAvailable")?.strip_suffix("kB")?.trim().parse().ok()?;
+    meminfo("MemAvailable")
+}
+
+/// The machine's memory; where it does not say, what an address can reach.
+fn memory_bytes() -> u64 {
+    meminfo("MemTotal").unwrap_or(isize::MAX as u64)
+}
+
+fn meminfo(key: &str) -> Option<u64> {
+    let kibibytes: u64 = described("/proc/meminfo", key)?.strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
 }

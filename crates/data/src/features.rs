@@ -12,35 +12,45 @@ use crate::open::open;
 
 /// Reads examples of `width` raw features each, flat. The file is idx if it begins as one, else CSV, plain or gzipped.
 ///
-/// A CSV row has `width` cells, or one more, a label, which is left out; a first row without any number is a header.
+/// A CSV row has `width` cells, or one more, the label, which is left out: the column that `label` names in a header, else
+/// the last. A first row without any number is a header.
 ///
 /// # Errors
 /// [`DataError::Idx`], [`DataError::Csv`] with line and column, [`DataError::Io`].
-pub fn read_features(path: &Path, width: usize) -> Result<Vec<f32>, DataError> {
+pub fn read_features(
+    path: &Path,
+    width: usize,
+    delimiter: u8,
+    label: Option<&str>,
+) -> Result<Vec<f32>, DataError> {
     let mut bytes = Vec::new();
     open(path)?.read_to_end(&mut bytes).map_err(DataError::io("read", path))?;
     if bytes.starts_with(&[0, 0, 8]) {
         return idx::read_images(path, width);
     }
-    parse(&bytes, width).map_err(|problem| DataError::Csv { path: path.to_path_buf(), problem })
+    parse(&bytes, width, delimiter, label)
+        .map_err(|problem| DataError::Csv { path: path.to_path_buf(), problem })
 }
 
-fn parse(bytes: &[u8], width: usize) -> Result<Vec<f32>, CsvProblem> {
-    let mut reader =
-        ReaderBuilder::new().has_headers(false).flexible(true).trim(Trim::All).from_reader(bytes);
+fn parse(bytes: &[u8], width: usize, delimiter: u8, label: Option<&str>) -> Result<Vec<f32>, CsvProblem> {
+    let mut builder = ReaderBuilder::new();
+    builder.has_headers(false).flexible(true).trim(Trim::All).delimiter(delimiter);
+    let mut reader = builder.from_reader(bytes);
     let mut record = StringRecord::new();
     let mut features = Vec::new();
-    let mut first = true;
+    let (mut first, mut label_column) = (true, width);
     while reader.read_record(&mut record).map_err(|error| CsvProblem::Read(error.to_string()))? {
         let line = record.position().map_or(0, csv::Position::line);
         let is_header = std::mem::take(&mut first) && record.iter().all(|cell| cell.parse::<f64>().is_err());
         if is_header {
+            label_column = record.iter().position(|name| Some(name) == label).unwrap_or(width);
             continue;
         }
         if record.len() != width && record.len() != width + 1 {
             return Err(CsvProblem::Width { line, expected: width, found: record.len() });
         }
-        for (column, cell) in record.iter().take(width).enumerate() {
+        let skipped = (record.len() > width).then_some(label_column);
+        for (column, cell) in record.iter().enumerate().filter(|(column, _)| Some(*column) != skipped) {
             features.push(number(cell, line, || (column + 1).to_string())?);
         }
     }
@@ -53,17 +63,19 @@ mod tests {
 
     #[test]
     fn headers_and_labels_are_left_out() {
-        assert_eq!(parse(b"a,b,label\n1,2,7\n3,4,8\n", 2).unwrap(), [1.0, 2.0, 3.0, 4.0]);
-        assert_eq!(parse(b"1,2\n", 2).unwrap(), [1.0, 2.0]);
+        let read = |text: &str, label| parse(text.as_bytes(), 2, b',', label).unwrap();
+        assert_eq!(read("a,b,label\n1,2,7\n3,4,8\n", None), [1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(read("a,y,b\n1,7,2\n", Some("y")), [1.0, 2.0]);
+        assert_eq!(read("1,2\n", Some("y")), [1.0, 2.0]);
+        assert_eq!(parse(b"1;2;3\n", 2, b';', None).unwrap(), [1.0, 2.0]);
     }
 
     #[test]
     fn what_is_no_example_is_refused() {
-        assert!(matches!(
-            parse(b"1,2\n1,2,3,4\n", 2),
-            Err(CsvProblem::Width { line: 2, expected: 2, found: 4 })
-        ));
-        assert!(matches!(parse(b"1,x\n", 2), Err(CsvProblem::Number { line: 1, .. })));
-        assert!(matches!(parse(b"a,b\n", 2), Err(CsvProblem::Empty)));
+        let read = |text: &str| parse(text.as_bytes(), 2, b',', None);
+        let four = read("1,2\n1,2,3,4\n");
+        assert!(matches!(four, Err(CsvProblem::Width { line: 2, expected: 2, found: 4 })), "{four:?}");
+        assert!(matches!(read("1,x\n"), Err(CsvProblem::Number { line: 1, .. })));
+        assert!(matches!(read("a,b\n"), Err(CsvProblem::Empty)));
     }
 }

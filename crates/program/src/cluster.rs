@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use wgrad_graph::Layout;
+use wgrad_graph::{Expr, Layout};
 
-use crate::value::{Form, Id, Source, Values, squeezed, squeezed_shape};
+use crate::value::{Form, Id, Source, Values, seen_through, squeezed, squeezed_shape};
 
 pub(crate) type ClusterId = usize;
 
@@ -76,7 +76,7 @@ impl Cluster {
 #[derive(Debug)]
 pub(crate) struct Clusters<'v> {
     pub values: &'v Values,
-    /// Values that every kernel that needs them computes itself: constants, and scalars made of given scalars only.
+    /// Values that every kernel that needs them computes itself.
     light: Vec<bool>,
     pub all: Vec<Cluster>,
     /// The cluster that computes a value. A value that is given or computed on the spot has none.
@@ -187,6 +187,21 @@ impl<'v> Clusters<'v> {
         allowed
     }
 
+    /// What a kernel reads to have `arg`: the values that a light one is made of, seen through its views, or `arg` itself.
+    pub fn looked_through(&self, arg: &Source) -> Vec<Source> {
+        if !self.is_light(arg.value) {
+            return vec![arg.clone()];
+        }
+        let made_of = self.values.all[arg.value].args().into_iter();
+        let seen = made_of.map(|part| {
+            let views = [part.views.as_slice(), &arg.views].concat();
+            // A value is light only where its parts can be seen through the views; see `light`.
+            let layout = seen_through(part.layout.clone(), &arg.views).unwrap_or_else(|| part.layout.clone());
+            Source { value: part.value, views, layout }
+        });
+        seen.flat_map(|part| self.looked_through(&part)).collect()
+    }
+
     fn may_read(
         &self,
         at: ClusterId,
@@ -195,21 +210,15 @@ impl<'v> Clusters<'v> {
         to: Place,
         form: &Form,
     ) -> bool {
-        if self.is_light(arg.value) {
-            return true;
-        }
-        let makers = self.makers(arg.value);
-        if self.of.get(&arg.value) != Some(&at) {
-            return makers.iter().all(|&maker| !self.reaches(maker, at));
-        }
-        if matches!(form, Form::Gather { table, .. } if table.value == arg.value) {
-            return false;
-        }
-        let Some(&(_, from)) = self.all[at].members.iter().find(|(id, _)| *id == arg.value) else {
-            return false;
-        };
+        let is_table = matches!(form, Form::Gather { table, .. } if table.value == arg.value);
         let cluster = Cluster { dims: self.all[at].dims.clone(), inner: inner.clone(), ..Cluster::default() };
-        cluster.in_step(&arg.layout, from, to)
+        self.looked_through(arg).into_iter().all(|part| {
+            if self.of.get(&part.value) != Some(&at) {
+                return self.makers(part.value).iter().all(|&maker| !self.reaches(maker, at));
+            }
+            let member = self.all[at].members.iter().find(|(id, _)| *id == part.value);
+            !is_table && member.is_some_and(|&(_, from)| cluster.in_step(&part.layout, from, to))
+        })
     }
 
     /// Whether two clusters can be one kernel: the same domain, and no third that must run between them.
@@ -238,19 +247,20 @@ impl<'v> Clusters<'v> {
         let merged = Cluster { dims: self.all[a].dims.clone(), inner, ..Cluster::default() };
         let places: HashMap<Id, Place> =
             [a, b].iter().flat_map(|&c| self.all[c].members.iter().copied()).collect();
+        let packs_a_member = |id: Id| match &self.values.all[id].form {
+            Form::Pack { parts } => parts.iter().any(|(part, _)| places.contains_key(part)),
+            _ => false,
+        };
         places.iter().all(|(&id, &place)| {
             let value = &self.values.all[id];
             let to = if matches!(value.form, Form::Reduce { .. }) { Place::Element } else { place };
-            value.args().into_iter().filter(|arg| !self.is_light(arg.value)).all(|arg| {
-                let through_pack = match &self.values.all[arg.value].form {
-                    Form::Pack { parts } => parts.iter().any(|(part, _)| places.contains_key(part)),
-                    _ => false,
-                };
+            value.args().into_iter().all(|arg| {
                 let is_table = matches!(&value.form, Form::Gather { table, .. } if table.value == arg.value);
-                !through_pack
-                    && places
-                        .get(&arg.value)
-                        .is_none_or(|&from| !is_table && merged.in_step(&arg.layout, from, to))
+                let in_step = |part: Source| match places.get(&part.value) {
+                    Some(&from) => !is_table && merged.in_step(&part.layout, from, to),
+                    None => !packs_a_member(part.value),
+                };
+                self.looked_through(arg).into_iter().all(in_step)
             })
         })
     }
@@ -276,17 +286,30 @@ impl<'v> Clusters<'v> {
     }
 }
 
-/// Which values kernels compute on the spot. Not those that something needs in a buffer, nor those seen through padding or
-/// through a view that what they are made of cannot be seen through.
+/// Which values kernels compute on the spot: constants, scalars made of given scalars, and what takes one operation on a
+/// value that is in a buffer anyway (the mask of a ReLU's gradient), which costs less than keeping it would.
+///
+/// Not those that something needs in a buffer, nor those seen through padding or through a view that what they are made of
+/// cannot be seen through.
 fn light(values: &Values, fuse: bool) -> Vec<bool> {
     let mut light = vec![false; values.all.len()];
-    let is_leaf = |id: Id| matches!(values.all[id].form, Form::Leaf(_));
+    let (buffered, excluded) = read_from_buffers(values);
     for (id, value) in values.all.iter().enumerate() {
-        let Form::Map { args, .. } = &value.form else { continue };
+        let Form::Map { expr, args } = &value.form else { continue };
+        let is_leaf = |id: Id| matches!(values.all[id].form, Form::Leaf(_));
         let scalar = value.ty.shape.numel() == 1 && args.iter().all(|a| is_leaf(a.value) || light[a.value]);
-        light[id] = !value.apart && (args.is_empty() || fuse && scalar);
+        let cheap = matches!(args.as_slice(), [a] if buffered[a.value] && !light[a.value] && a.layout.valid.is_none())
+            && matches!(expr, Expr::Call(f, _) if f.flops <= 1);
+        light[id] = !value.apart && !excluded[id] && (args.is_empty() || fuse && (scalar || cheap));
     }
-    needed_in_buffers(values).into_iter().for_each(|id| light[id] = false);
+    light
+}
+
+/// Which values something reads from a buffer whatever is fused, and which cannot be light.
+fn read_from_buffers(values: &Values) -> (Vec<bool>, Vec<bool>) {
+    let mut buffered = vec![false; values.all.len()];
+    needed_in_buffers(values).into_iter().for_each(|id| buffered[id] = true);
+    let mut excluded = buffered.clone();
     for value in &values.all {
         for arg in value.args() {
             let by_buffer = match &value.form {
@@ -294,12 +317,12 @@ fn light(values: &Values, fuse: bool) -> Vec<bool> {
                 Form::Gather { table, .. } => table.value == arg.value,
                 _ => false,
             };
-            if by_buffer || arg.layout.valid.is_some() || !values.expressible(arg.value, &arg.views) {
-                light[arg.value] = false;
-            }
+            buffered[arg.value] |= by_buffer;
+            excluded[arg.value] |=
+                by_buffer || arg.layout.valid.is_some() || !values.expressible(arg.value, &arg.views);
         }
     }
-    light
+    (buffered, excluded)
 }
 
 /// Values that have to be in a buffer: targets, and parts of packs.

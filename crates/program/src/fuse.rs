@@ -173,20 +173,18 @@ fn in_place(clusters: &Clusters<'_>, cluster: ClusterId, written_by: Id, written
     let place_of = |id: Id| members.iter().find(|(member, _)| *member == id).map(|(_, place)| *place);
     members.iter().all(|&(id, place)| {
         let value = &clusters.values.all[id];
+        let read_at = if matches!(value.form, Form::Reduce { .. }) { Place::Element } else { place };
         value.args().into_iter().all(|arg| {
-            let reads =
-                |id: Id| matches!(clusters.values.all[id].form, Form::Leaf(leaf) if overlap(leaf, written));
-            // What a light value is made of is read at another place than the element itself.
-            let hidden = clusters.is_light(arg.value) && clusters.needs(arg.value).into_iter().any(reads);
-            let same = matches!(clusters.values.all[arg.value].form, Form::Leaf(leaf) if leaf == written);
-            let read_at = if matches!(value.form, Form::Reduce { .. }) { Place::Element } else { place };
-            let is_map = !matches!(&value.form, Form::Gather { table, .. } if table.value == arg.value);
-            let same_element = same
-                && is_map
-                && Some(read_at) == place_of(written_by)
-                && arg.layout.valid.is_none()
-                && squeezed(&arg.layout).is_some_and(|l| l.is_contiguous());
-            !(hidden || reads(arg.value)) || same_element || clusters.all[cluster].dims.is_empty()
+            let is_table = matches!(&value.form, Form::Gather { table, .. } if table.value == arg.value);
+            clusters.looked_through(arg).into_iter().all(|part| {
+                let Form::Leaf(leaf) = clusters.values.all[part.value].form else { return true };
+                let same_element = leaf == written
+                    && !is_table
+                    && Some(read_at) == place_of(written_by)
+                    && part.layout.valid.is_none()
+                    && squeezed(&part.layout).is_some_and(|layout| layout.is_contiguous());
+                !overlap(leaf, written) || same_element || clusters.all[cluster].dims.is_empty()
+            })
         })
     })
 }

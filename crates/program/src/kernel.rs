@@ -7,7 +7,7 @@ use wgrad_graph::{Combine, Expr, Layout, View};
 use crate::cluster::{Cluster, ClusterId, Clusters, Place};
 use crate::fuse::Schedule;
 use crate::ir::{Cost, Gemm, Instr, Kernel, Loop, Store, ValueId};
-use crate::value::{Form, Id, Source, iota_layout, squeezed};
+use crate::value::{Form, Id, Source, iota_layout, seen_through, squeezed};
 
 /// A kernel whose operands are values: those it loads, then those it stores.
 #[derive(Debug)]
@@ -248,10 +248,6 @@ fn unsqueezed(layout: &Layout, shape: &[usize]) -> Layout {
             .as_ref()
             .map(|valid| position.iter().map(|p| p.map_or((0, 1), |i| valid[i])).collect()),
     }
-}
-
-fn seen_through(layout: Layout, views: &[View]) -> Option<Layout> {
-    views.iter().try_fold(layout, |layout, view| layout.through(view))
 }
 
 /// Reduced dimensions mean nothing in a cluster whose members all live in one place.

@@ -295,7 +295,7 @@ impl Values {
     /// True when the value, a map, can be computed where these views show it: what it is made of can be seen through them.
     pub fn expressible(&self, id: Id, views: &[View]) -> bool {
         let Form::Map { expr, args } = &self.all[id].form else { return false };
-        let seen = |layout: Layout| views.iter().try_fold(layout, |layout, view| layout.through(view));
+        let seen = |layout: Layout| seen_through(layout, views);
         let whole = |layout: Option<Layout>| layout.is_some_and(|l| l.valid.is_none());
         let shape = &self.all[id].ty.shape;
         iotas(expr).into_iter().all(|strides| whole(seen(iota_layout(shape, strides))))
@@ -352,6 +352,11 @@ fn live_nodes(graph: &Graph) -> Vec<bool> {
         }
     }
     live
+}
+
+/// A layout seen through views one after the other, if a layout can express that.
+pub(crate) fn seen_through(layout: Layout, views: &[View]) -> Option<Layout> {
+    views.iter().try_fold(layout, |layout, view| layout.through(view))
 }
 
 /// The layout without its dimensions of size 1, or `None` when all of it is padding.

@@ -50,6 +50,15 @@ fn a_training_step_of_the_digits_mlp_is_at_most_twenty_dispatches() {
     );
 }
 
+/// The mask of a ReLU's gradient is one comparison away from the output that is kept anyway.
+#[test]
+fn cheap_values_are_computed_again_rather_than_kept() {
+    let program = mlp_step(Options::default());
+    let forward = program.dispatches.iter().find(|d| d.name.contains("relu")).unwrap();
+    let stored = forward.operands.iter().filter(|o| o.access != Access::Read).count();
+    assert_eq!(stored, 1, "{}: {:?}", forward.name, forward.operands);
+}
+
 #[test]
 fn the_optimizer_is_one_dispatch_in_place() {
     let program = mlp_step(Options::default());

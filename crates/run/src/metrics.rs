@@ -22,7 +22,7 @@ const RESERVED: [&str; 5] = ["step", "epoch", "split", "loss", "lr"];
 pub struct Row {
     /// Optimizer steps done, from 1.
     pub step: u64,
-    /// The epoch that the step belongs to, from 1.
+    /// The epoch that the step belongs to, from 0.
     pub epoch: u64,
     /// `train`, `test` …
     pub split: String,

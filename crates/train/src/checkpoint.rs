@@ -11,7 +11,12 @@ use wgrad_run::{Checkpoint, CheckpointState, Tensor};
 
 use crate::error::TrainError;
 use crate::plan::Plan;
-use crate::trainer::Trainer;
+use crate::trainer::{Trainer, Watch};
+
+/// Best loss that early stopping has seen.
+const BEST: &str = "best_loss";
+/// Evaluations since.
+const WORSE: &str = "evaluations_since_best";
 
 /// The groups that a checkpoint holds, with the prefix of their tensors' names; parameters have none, so that the file is
 /// a plain state dictionary.
@@ -44,7 +49,11 @@ pub fn save(
         step: trainer.step,
         loader: LoaderPosition { epoch: u64::from(position.epoch), batch: u64::from(position.batch) },
         generator: Map::from_iter([("philox_seed".into(), config.seed.into())]),
-        schedule: Map::from_iter([("lr".into(), trainer.rate(trainer.step).into())]),
+        schedule: Map::from_iter([
+            ("lr".into(), trainer.rate(trainer.step).into()),
+            (BEST.into(), trainer.watch.best.filter(|best| best.is_finite()).into()),
+            (WORSE.into(), trainer.watch.worse.into()),
+        ]),
         kernels: Map::from_iter([
             ("device".into(), device.name.clone().into()),
             ("backend".into(), device.backend.clone().into()),
@@ -79,6 +88,11 @@ pub fn restore(trainer: &mut Trainer, checkpoint: &Checkpoint) -> Result<(), Tra
     let position = wgrad_data::LoaderPosition { epoch: narrow(loader.epoch)?, batch: narrow(loader.batch)? };
     trainer.batches.restore(position)?;
     trainer.step = checkpoint.state.step;
+    let schedule = &checkpoint.state.schedule;
+    trainer.watch = Watch {
+        best: schedule.get(BEST).and_then(Value::as_f64),
+        worse: schedule.get(WORSE).and_then(Value::as_u64).unwrap_or(0),
+    };
     trainer.set_anchor()
 }
 

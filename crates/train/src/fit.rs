@@ -65,6 +65,8 @@ pub struct Finished {
     pub stop: Stop,
     /// Steps made, those before a resume included.
     pub steps: u64,
+    /// Steps made in this process.
+    pub made: u64,
     /// Seconds of training, evaluations included, in this process.
     pub seconds: f64,
     /// Mean loss over the last epoch's worth of steps in this process.
@@ -96,7 +98,6 @@ pub fn fit(
     };
     let (start, resumed) = (Instant::now(), trainer.steps_done());
     let mut recent = Recent { losses: Vec::new(), keep: trainer.steps_per_epoch() as usize };
-    let (mut best, mut worse) = (f64::INFINITY, 0);
     let mut stop = Stop::Done;
     let mut checkpoint = None;
     while trainer.steps_done() < options.steps {
@@ -108,7 +109,7 @@ pub fn fit(
         let done = trainer.steps_done();
         let epoch_ends = done.is_multiple_of(trainer.steps_per_epoch());
         if done.is_multiple_of(LOOK_EVERY) || epoch_ends {
-            report(trainer.records(epoch_ends)?, options, &mut log, &mut recent, callback)?;
+            report(trainer, epoch_ends, options, &mut log, &mut recent, callback)?;
         }
         if !epoch_ends || done >= options.steps {
             continue;
@@ -116,9 +117,8 @@ pub fn fit(
         let epoch = done / trainer.steps_per_epoch();
         if options.eval_every_epochs > 0 && epoch.is_multiple_of(options.eval_every_epochs) {
             let evaluation = evaluate(trainer, judged, &mut log, callback)?;
-            worse = if evaluation.loss < best { 0 } else { worse + 1 };
-            best = best.min(evaluation.loss);
-            if options.patience.is_some_and(|patience| worse >= patience) {
+            trainer.watch.see(evaluation.loss);
+            if options.patience.is_some_and(|patience| trainer.watch.worse >= patience) {
                 stop = Stop::Patience;
                 break;
             }
@@ -127,24 +127,38 @@ pub fn fit(
             checkpoint = write_checkpoint(trainer, options, run, callback)?.or(checkpoint);
         }
     }
-    report(trainer.records(true)?, options, &mut log, &mut recent, callback)?;
+    report(trainer, true, options, &mut log, &mut recent, callback)?;
     let test = evaluate(trainer, SplitName::Test, &mut log, callback)?;
     let seconds = start.elapsed().as_secs_f64();
     if trainer.steps_done() > resumed || checkpoint.is_none() {
         checkpoint = write_checkpoint(trainer, options, run, callback)?.or(checkpoint);
     }
     log.sync()?;
-    Ok(Finished { stop, steps: trainer.steps_done(), seconds, train_loss: recent.mean(), test, checkpoint })
+    let made = trainer.steps_done() - resumed;
+    Ok(Finished {
+        stop,
+        steps: trainer.steps_done(),
+        made,
+        seconds,
+        train_loss: recent.mean(),
+        test,
+        checkpoint,
+    })
 }
 
 fn report(
-    records: Vec<StepRecord>,
+    trainer: &mut Trainer,
+    wait: bool,
     options: &FitOptions,
     log: &mut Log,
     recent: &mut Recent,
     callback: &mut dyn Callback,
 ) -> Result<(), TrainError> {
-    for record in records {
+    for record in trainer.records(wait)? {
+        if let Some(error) = trainer.explain(&record) {
+            log.sync()?;
+            return Err(error);
+        }
         recent.push(f64::from(record.loss));
         if record.step.is_multiple_of(options.log_every.max(1)) {
             log.step(&record)?;
@@ -162,8 +176,7 @@ fn evaluate(
 ) -> Result<Evaluation, TrainError> {
     let evaluation = trainer.evaluate(split)?;
     let step = trainer.steps_done();
-    let epoch = step.saturating_sub(1) / trainer.steps_per_epoch();
-    log.evaluation(&evaluation, step, epoch, trainer.rate(step.saturating_sub(1)))?;
+    log.evaluation(&evaluation, step, trainer.last_epoch(), trainer.rate(step.saturating_sub(1)))?;
     callback.on_evaluation(&evaluation, step);
     Ok(evaluation)
 }

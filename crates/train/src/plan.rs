@@ -248,6 +248,22 @@ impl Plan {
         state + programs.map(Program::own_bytes).sum::<usize>()
     }
 
+    /// The programs of a step, and how often it runs each.
+    pub fn step_programs(&self) -> Vec<(&Program, u64)> {
+        let often = |phase: Phase| if phase == Phase::Middle { self.config.accumulate - 2 } else { 1 };
+        self.passes.iter().map(|(phase, program)| (program, often(*phase))).collect()
+    }
+
+    /// Floating-point operations of a step.
+    pub fn flops_per_step(&self) -> u64 {
+        self.step_programs().into_iter().map(|(program, often)| program.cost().flops * often).sum()
+    }
+
+    /// Dispatches of a step.
+    pub fn dispatches_per_step(&self) -> u64 {
+        self.step_programs().into_iter().map(|(program, often)| program.dispatches.len() as u64 * often).sum()
+    }
+
     /// The ten largest tensors of state and programs, one a line: bytes, type, name.
     pub fn largest_tensors(&self) -> String {
         let groups = self.states.groups().iter();

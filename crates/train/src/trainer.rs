@@ -10,9 +10,6 @@ use crate::diagnose::first_bad_operation;
 use crate::error::TrainError;
 use crate::plan::{Phase, Plan, SplitName};
 
-/// Stream of the shuffle within the seed.
-const SHUFFLE: u64 = 0;
-
 type Loaded = (Box<dyn Session>, Vec<(Phase, ProgramId)>, Vec<(SplitName, ProgramId)>);
 
 fn load(device: &dyn Device, plan: &Plan) -> Result<Loaded, DeviceError> {
@@ -103,6 +100,26 @@ pub struct Trainer {
     arrived: Vec<VecDeque<Vec<f32>>>,
     buffers: Upload,
     anchor: Option<Anchor>,
+    pub(crate) watch: Watch,
+    last_epoch: u64,
+}
+
+/// What early stopping has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct Watch {
+    /// The best loss of an evaluation.
+    pub best: Option<f64>,
+    /// Evaluations since.
+    pub worse: u64,
+}
+
+impl Watch {
+    /// Takes note of an evaluation.
+    pub fn see(&mut self, loss: f64) {
+        let better = self.best.is_none_or(|best| loss < best);
+        self.worse = if better { 0 } else { self.worse + 1 };
+        self.best = if better { Some(loss) } else { self.best };
+    }
 }
 
 /// A state to go back to: every group that training changes, and where the batches stood.
@@ -128,7 +145,7 @@ impl Trainer {
     /// A batch larger than the data; what the device cannot hold or do.
     pub fn new(device: &dyn Device, plan: Plan, splits: Splits, total: u64) -> Result<Self, TrainError> {
         let config = &plan.config;
-        let batches = Batches::new(splits.train.len(), config.batch, config.seed ^ SHUFFLE)?;
+        let batches = Batches::new(splits.train.len(), config.batch, config.seed)?;
         let (session, passes, evaluations) = load(device, &plan).map_err(|error| explained(error, &plan))?;
         let arrived = passes.iter().map(|_| VecDeque::new()).collect();
         let mut trainer = Self {
@@ -145,6 +162,8 @@ impl Trainer {
             arrived,
             buffers: Upload::default(),
             anchor: None,
+            watch: Watch::default(),
+            last_epoch: 0,
         };
         trainer.upload_data()?;
         trainer.reset()?;
@@ -209,6 +228,11 @@ impl Trainer {
         u64::from(self.batches.position().epoch)
     }
 
+    /// Epoch of the last step, from 0.
+    pub fn last_epoch(&self) -> u64 {
+        self.last_epoch
+    }
+
     /// Steps that make an epoch.
     pub fn steps_per_epoch(&self) -> u64 {
         (u64::from(self.batches.per_epoch()) / self.plan.config.accumulate.max(1)).max(1)
@@ -254,6 +278,7 @@ impl Trainer {
             )?;
         }
         self.step += 1;
+        self.last_epoch = epoch;
         self.pending.push_back(Pending { step: self.step, epoch, lr });
         Ok(())
     }
@@ -276,9 +301,10 @@ impl Trainer {
 
     /// The reports of steps since the last call, in order. Those under way are left for later unless `wait`.
     ///
+    /// A loss may be no finite number; [`Trainer::explain`] then says where that came from.
+    ///
     /// # Errors
-    /// [`TrainError::NonFinite`] for the first loss or metric that is no finite number; the trainer then is at the state
-    /// before that step.
+    /// What the device reports.
     pub fn records(&mut self, wait: bool) -> Result<Vec<StepRecord>, TrainError> {
         for (i, &(_, id)) in self.passes.iter().enumerate() {
             self.arrived[i].extend(self.session.records(id, wait)?.into_iter().map(|record| record.values));
@@ -288,13 +314,21 @@ impl Trainer {
             let Some(pending) = self.pending.pop_front() else { break };
             records.push(self.combine(&pending, &passes));
         }
-        if let Some((step, what, value)) = records.iter().find_map(non_finite) {
-            self.pending.clear();
-            self.arrived.iter_mut().for_each(VecDeque::clear);
-            let culprit = first_bad_operation(self, step)?.to_string();
-            return Err(TrainError::NonFinite { what, value, step, culprit });
-        }
         Ok(records)
+    }
+
+    /// The error for a record with a number that is not finite, with the first operation that gave one: the way there is
+    /// gone again, and the trainer is left somewhere in that step. `None` for a record that is sound.
+    pub fn explain(&mut self, record: &StepRecord) -> Option<TrainError> {
+        let (step, what, value) = non_finite(record)?;
+        self.pending.clear();
+        self.arrived.iter_mut().for_each(VecDeque::clear);
+        let culprit = match first_bad_operation(self, step) {
+            Ok(Some(culprit)) => culprit.to_string(),
+            Ok(None) => "run again, the step gave finite numbers only".into(),
+            Err(error) => format!("which operation gave it could not be found: {error}"),
+        };
+        Some(TrainError::NonFinite { what, value, step, culprit })
     }
 
     /// The records of all passes of the oldest step, the last pass last, if they are all there.

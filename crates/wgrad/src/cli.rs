@@ -36,9 +36,14 @@ pub enum Command {
     Data(Data),
 }
 
+fn recipe_help() -> String {
+    let names: Vec<&str> = wgrad_run::recipe::builtin_names().collect();
+    format!("Name of a built-in recipe ({}), or path of a TOML file", names.join(", "))
+}
+
 #[derive(Debug, Args)]
 pub struct Recipe {
-    /// Name of a built-in recipe (digits, digits-mlp, fashion-mlp), or path of a TOML file.
+    #[arg(help = recipe_help())]
     pub recipe: String,
     /// Set a field of the recipe, e.g. --set train.epochs=5.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -85,7 +90,7 @@ pub struct Predict {
     /// auto, cpu, gpu or gpu:N.
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
-    /// Print one JSON object as the last line of stdout.
+    /// Print a JSON list with an object for each example.
     #[arg(long)]
     pub json: bool,
 }
@@ -120,6 +125,9 @@ pub struct Verify {
     /// Random samples of each operation.
     #[arg(long, default_value_t = 5)]
     pub samples: u64,
+    /// Seed of the first sample, e.g. of a failure to reproduce.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
     /// Print one JSON object as the last line of stdout.
     #[arg(long)]
     pub json: bool,

@@ -2,9 +2,14 @@
 
 use std::io::{IsTerminal, Write};
 
-/// True when stderr shows colours and moving bars.
+/// True when stderr shows moving bars.
 pub fn is_interactive() -> bool {
-    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+    std::io::stderr().is_terminal()
+}
+
+/// True when stderr shows colours.
+pub fn is_coloured() -> bool {
+    is_interactive() && std::env::var_os("NO_COLOR").is_none()
 }
 
 /// A line for people.
@@ -13,9 +18,16 @@ pub fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
+/// Replaces the line that the cursor is on; an empty one clears it.
+pub fn status(line: &str) {
+    let mut stderr = std::io::stderr();
+    let _ = write!(stderr, "\r\x1b[2K{line}");
+    let _ = stderr.flush();
+}
+
 /// An error for people.
 pub fn error(message: &str) {
-    match is_interactive() {
+    match is_coloured() {
         true => say(&format!("\x1b[1;31merror:\x1b[0m {message}")),
         false => say(&format!("error: {message}")),
     }

@@ -20,7 +20,7 @@ const LOADER: [&str; 2] = ["libvulkan1", "vulkan-tools"];
 const MESA: [&str; 5] = ["mesa-vulkan-drivers", "libgl1-mesa-dri", "libegl-mesa0", "libegl1", "libgles2"];
 /// The package of `MESA` whose version decides.
 const MESA_VULKAN: &str = MESA[0];
-/// Mesa 22's llvmpipe ends an invocation after 65,535 loop iterations and says nothing (PLATFORM.md).
+/// Mesa 22's llvmpipe ends an invocation after 65,535 loop iterations and says nothing.
 const GOOD_MESA: u32 = 25;
 /// Real data for the tests that train on it.
 const DATASET: &str = "dataset-fashion-mnist";

@@ -21,7 +21,7 @@ const FORBIDDEN: &[Forbidden] = &[
     Forbidden {
         from: &["wgrad-gpu", "wgrad-cpu"],
         to: &["wgrad-ops"],
-        why: "a backend knows four kinds of kernel and names no op",
+        why: "a backend knows two kinds of kernel and names no op",
     },
     Forbidden {
         from: &["wgrad-graph", "wgrad-ops", "wgrad-program", "wgrad-nn", "wgrad-data"],

@@ -1,4 +1,4 @@
-//! No source file over 600 lines (DESIGN.md §2).
+//! No source file over 600 lines.
 
 use std::path::{Path, PathBuf};
 

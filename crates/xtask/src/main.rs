@@ -25,7 +25,7 @@ use anyhow::Result;
 
 use workspace::Workspace;
 
-/// What the caller typed is wrong (the same code as the `wgrad` binary's, DESIGN.md §7).
+/// What the caller typed is wrong (the same code as the `wgrad` binary's).
 const USAGE: u8 = 2;
 
 /// One row of the table that dispatch and help iterate.

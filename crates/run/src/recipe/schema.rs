@@ -92,7 +92,7 @@ kinds! {
         "constant" => Constant(ConstantSchedule),
         /// Multiplied by `gamma` every so many steps.
         "step" => Step(StepSchedule),
-        /// Half a cosine from the peak to `min_lr` at the last step.
+        /// Half a cosine from the peak down to `min_lr`.
         "cosine" => Cosine(CosineSchedule),
         /// Up to the peak and down to `min_lr`, both by half a cosine.
         "one-cycle" => OneCycle(OneCycleSchedule),
@@ -354,7 +354,7 @@ impl Default for StepSchedule {
 pub struct CosineSchedule {
     /// Steps over which the learning rate rises linearly to its peak.
     pub warmup_steps: u64,
-    /// Learning rate at the last step.
+    /// Learning rate that the schedule ends at.
     pub min_lr: f64,
 }
 
@@ -365,7 +365,7 @@ pub struct OneCycleSchedule {
     /// Steps up to the peak. Absent: three tenths of the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warmup_steps: Option<u64>,
-    /// Learning rate at the last step.
+    /// Learning rate that the schedule ends at.
     pub min_lr: f64,
 }
 

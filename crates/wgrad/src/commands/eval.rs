@@ -23,8 +23,9 @@ pub fn run(args: &Eval) -> Result<ExitCode> {
         rows.push(vec!["test accuracy".into(), format!("{:.2}%", 100.0 * accuracy)]);
         figures.insert("accuracy".into(), json!(accuracy));
     }
-    terminal::say(&terminal::table(&rows, false));
-    if args.json {
+    if !args.json {
+        terminal::result(&terminal::table(&rows, false))?;
+    } else {
         let object = json!({
             "recipe": run.recipe()?.name,
             "run": run.path(),

@@ -48,7 +48,7 @@ fn open_device(choice: DeviceChoice) -> Result<Box<dyn Device>> {
         (DeviceChoice::Auto, DeviceKind::Cpu) => ", because no GPU was found",
         _ => "",
     };
-    terminal::say(&format!("Training on {}{why}.", describe(info)).replace("Training on", "Device:"));
+    terminal::say(&format!("Device: {}{why}.", describe(info)));
     Ok(device)
 }
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde_json::{Value, json};
 use wgrad_data::{Targets, read_features};
+use wgrad_run::Recipe;
 use wgrad_train::Trainer;
 
 use crate::cli::Predict;
@@ -13,10 +14,11 @@ use crate::terminal;
 
 /// Applies a run's last checkpoint to the examples of files.
 pub fn run(args: &Predict) -> Result<ExitCode> {
-    let (_, mut trainer) = trained(&args.run, args.device)?;
+    let (run, mut trainer) = trained(&args.run, args.device)?;
+    let (delimiter, label) = table_form(&run.recipe()?);
     let mut list = Vec::new();
     for path in &args.files {
-        let raw = read_features(path, trainer.features())?;
+        let raw = read_features(path, trainer.features(), delimiter, label.as_deref())?;
         let outputs = trainer.predict(&raw)?;
         for (row, values) in outputs.chunks_exact(trainer.plan().task.outputs()).enumerate() {
             let name = path.display().to_string();
@@ -31,6 +33,14 @@ pub fn run(args: &Predict) -> Result<ExitCode> {
         terminal::result(&Value::from(list).to_string())?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How the tables that the run was trained on are written: the character between cells, and the label's name.
+fn table_form(recipe: &Recipe) -> (u8, Option<String>) {
+    match &recipe.data {
+        wgrad_run::recipe::Data::Csv(csv) => (u8::try_from(csv.delimiter).unwrap_or(b','), csv.label.clone()),
+        _ => (b',', None),
+    }
 }
 
 /// The most probable class with its probability, or the values.

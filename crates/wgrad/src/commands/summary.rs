@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use wgrad_program::{Cost, Kernel, Program};
+use wgrad_program::{Cost, Kernel};
 use wgrad_train::{Plan, setup};
 
 use crate::cli::Summary;
 use crate::commands::{open_device, recipe};
-use crate::terminal::{self, say};
+use crate::terminal;
 
 /// Says what a recipe would do on a device, without allocating anything there.
 pub fn run(args: &Summary) -> Result<ExitCode> {
@@ -23,30 +23,15 @@ pub fn run(args: &Summary) -> Result<ExitCode> {
         terminal::result(&to_json(&recipe.name, &plan, &kernels).to_string())?;
         return Ok(ExitCode::SUCCESS);
     }
-    print(&plan, &kernels);
+    print(&plan, &kernels)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Passes of a step, each as often as a step makes it.
-fn passes(plan: &Plan) -> Vec<(&Program, u64)> {
-    use wgrad_train::Phase;
-    let often = |phase: Phase| if phase == Phase::Middle { plan.config.accumulate - 2 } else { 1 };
-    plan.passes.iter().map(|(phase, program)| (program, often(*phase))).collect()
-}
-
-fn flops(plan: &Plan) -> u64 {
-    passes(plan).into_iter().map(|(program, often)| program.cost().flops * often).sum()
-}
-
-fn dispatches(plan: &Plan) -> u64 {
-    passes(plan).into_iter().map(|(program, often)| program.dispatches.len() as u64 * often).sum()
 }
 
 /// Kernels of a step by name: how often, and their work together.
 fn kernels(plan: &Plan) -> Vec<(String, u64, Cost)> {
     let mut order: Vec<String> = Vec::new();
     let mut all: BTreeMap<String, (u64, Cost)> = BTreeMap::new();
-    for (program, often) in passes(plan) {
+    for (program, often) in plan.step_programs() {
         for dispatch in &program.dispatches {
             let kind = if matches!(dispatch.kernel, Kernel::Gemm(_)) { "gemm" } else { "loop" };
             let name = format!("{kind}  {}", dispatch.name);
@@ -70,15 +55,15 @@ fn to_json(recipe: &str, plan: &Plan, kernels: &[(String, u64, Cost)]) -> Value 
     json!({
         "recipe": recipe,
         "parameters": plan.params.count(),
-        "flops_per_step": flops(plan),
+        "flops_per_step": plan.flops_per_step(),
         "peak_bytes": plan.peak_bytes(),
-        "dispatches_per_step": dispatches(plan),
+        "dispatches_per_step": plan.dispatches_per_step(),
         "kernels": kernels.iter().map(kernel).collect::<Vec<_>>(),
         "layers": plan.params.specs().iter().map(layer).collect::<Vec<_>>(),
     })
 }
 
-fn print(plan: &Plan, kernels: &[(String, u64, Cost)]) {
+fn print(plan: &Plan, kernels: &[(String, u64, Cost)]) -> std::io::Result<()> {
     let mut layers = vec![["parameter", "shape", "numbers"].map(str::to_owned).to_vec()];
     layers.extend(
         plan.params
@@ -86,7 +71,7 @@ fn print(plan: &Plan, kernels: &[(String, u64, Cost)]) {
             .iter()
             .map(|spec| vec![spec.name.clone(), spec.shape.to_string(), spec.shape.numel().to_string()]),
     );
-    say(&terminal::table(&layers, true));
+    terminal::result(&terminal::table(&layers, true))?;
     let mut rows = vec![
         ["kernel of a step", "times", "FLOP", "read", "written", "FLOP/byte"].map(str::to_owned).to_vec(),
     ];
@@ -101,15 +86,15 @@ fn print(plan: &Plan, kernels: &[(String, u64, Cost)]) {
             format!("{:.1}", cost.flops as f64 / bytes as f64),
         ]
     }));
-    say(&format!("\n{}", terminal::table(&rows, true)));
+    terminal::result(&format!("\n{}", terminal::table(&rows, true)))?;
     let state: usize = plan.states.groups().iter().map(|g| g.bytes()).sum();
     let totals = vec![
         vec!["parameters".to_owned(), plan.params.count().to_string()],
-        vec!["FLOP a step".into(), terminal::count(flops(plan) as f64)],
-        vec!["dispatches a step".into(), dispatches(plan).to_string()],
+        vec!["FLOP a step".into(), terminal::count(plan.flops_per_step() as f64)],
+        vec!["dispatches a step".into(), plan.dispatches_per_step().to_string()],
         vec!["memory, peak".into(), terminal::bytes(plan.peak_bytes() as u64)],
         vec!["  of it state and data".into(), terminal::bytes(state as u64)],
         vec!["  of it programs".into(), terminal::bytes((plan.peak_bytes() - state) as u64)],
     ];
-    say(&format!("\n{}", terminal::table(&totals, false)));
+    terminal::result(&format!("\n{}", terminal::table(&totals, false)))
 }

@@ -133,13 +133,11 @@ fn interruption() -> Result<Arc<AtomicBool>> {
 }
 
 fn plan_line(plan: &Plan, examples: usize) -> String {
-    let flops: u64 = plan.passes.iter().map(|(_, p)| p.cost().flops).sum();
-    let dispatches: usize = plan.passes.iter().map(|(_, p)| p.dispatches.len()).sum();
     format!(
         "Model: {} parameters; a step is {} dispatches and {}FLOP; memory {}; {examples} training examples.",
         plan.params.count(),
-        dispatches,
-        terminal::count(flops as f64),
+        plan.dispatches_per_step(),
+        terminal::count(plan.flops_per_step() as f64),
         terminal::bytes(plan.peak_bytes() as u64),
     )
 }
@@ -168,7 +166,7 @@ fn number(x: f64) -> Value {
 }
 
 fn conclude(trainer: &Trainer, finished: &Finished, dir: &Path, report: &Path) {
-    let rate = finished.steps as f64 * trainer.examples_per_step() as f64 / finished.seconds.max(1e-9);
+    let rate = finished.made as f64 * trainer.examples_per_step() as f64 / finished.seconds.max(1e-9);
     let how = match finished.stop {
         Stop::Done => "all steps made",
         Stop::Patience => "test loss stopped falling",
