@@ -22,6 +22,9 @@ pub const ERF: &str = include_str!("../scalar/erf.wgsl");
 /// The exponential, right where it overflows.
 pub const EXP: &str = include_str!("../scalar/exp.wgsl");
 
+/// The natural logarithm, right at 0 and below.
+pub const LN: &str = include_str!("../scalar/ln.wgsl");
+
 /// Powers, negative bases included.
 pub const POW: &str = include_str!("../scalar/pow.wgsl");
 

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use wgpu::{Backends, DeviceType, Features, InstanceDescriptor, InstanceFlags};
 use wgrad_program::{DeviceInfo, DeviceKind, Limits};
 
-/// Kind of adapter; decides which kernels are fast.
+/// Kind of adapter, best first; decides which kernels are fast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
     /// A card with memory of its own.
@@ -42,7 +42,8 @@ pub struct Adapter {
     pub(crate) handle: wgpu::Adapter,
 }
 
-/// The adapters that can run compute shaders, in the order in which their drivers list them. Looked for once in a process.
+/// The adapters that can run compute shaders: cards before integrated GPUs before software, GL after the other backends,
+/// else in the order in which their drivers list them. Looked for once in a process.
 ///
 /// `WGPU_BACKEND` (e.g. `vulkan,gl`) limits the backends, `WGPU_ADAPTER_NAME` keeps those whose name contains it.
 pub fn adapters() -> &'static [Adapter] {
@@ -68,8 +69,13 @@ fn find() -> Vec<Adapter> {
             && adapter.limits().max_storage_buffers_per_shader_stage >= 4
     };
     let named = |adapter: &wgpu::Adapter| adapter.get_info().name.to_lowercase().contains(&wanted);
-    let kept = found.into_iter().filter(|adapter| computes(adapter) && named(adapter));
-    kept.enumerate().map(|(index, handle)| describe(index, handle)).collect()
+    let mut kept: Vec<wgpu::Adapter> =
+        found.into_iter().filter(|adapter| computes(adapter) && named(adapter)).collect();
+    kept.sort_by_key(|adapter| {
+        let info = adapter.get_info();
+        (classify(info.device_type, &info.name) as u8, info.backend == wgpu::Backend::Gl)
+    });
+    kept.into_iter().enumerate().map(|(index, handle)| describe(index, handle)).collect()
 }
 
 fn describe(index: usize, handle: wgpu::Adapter) -> Adapter {

@@ -11,8 +11,8 @@ const MOST: usize = (1 << 31) - 1;
 
 pub(crate) fn check(shared: &Shared, program: &Program) -> Result<(), DeviceError> {
     for dispatch in &program.dispatches {
-        let words = dispatch.operands.iter().any(|operand| operand.tensor.dtype == DType::F16);
-        if words && !shared.info.limits.f16 {
+        let halves = dispatch.operands.iter().any(|operand| operand.tensor.dtype == DType::F16);
+        if halves && !shared.info.limits.f16 {
             let reason = format!("`{}` stores f16, which the device has not", dispatch.name);
             return Err(DeviceError::Unsupported { name: shared.name().into(), reason });
         }
@@ -113,7 +113,8 @@ fn check_loop(kernel: &Loop, operands: &[Operand], has_product: bool) -> Result<
 /// Whether all that a layout addresses, and `reach` elements further, lies inside an operand.
 fn inside(layout: &Layout, reach: usize, operand: &Operand) -> Result<(), String> {
     let rank = layout.shape.len();
-    ensure(layout.strides.len() == rank, || "a layout without strides".into())?;
+    let whole = layout.strides.len() == rank && layout.valid.as_ref().is_none_or(|valid| valid.len() == rank);
+    ensure(whole, || "a layout with missing dimensions".into())?;
     let (mut first, mut last) = (layout.offset as i128, layout.offset as i128 + reach as i128);
     for (i, (&size, &stride)) in layout.shape.iter().zip(&layout.strides).enumerate() {
         let (lo, hi) = layout.valid.as_ref().and_then(|valid| valid.get(i).copied()).unwrap_or((0, size));

@@ -10,8 +10,7 @@ use wgrad_graph::{DType, Layout};
 use wgrad_program::{Access, Device, Gemm, HostData, Instr, Kernel, Program};
 
 /// Shapes around the tiles and odd ones.
-const SIZES: [(usize, usize, usize); 7] =
-    [(1, 1, 1), (3, 5, 7), (17, 9, 33), (64, 64, 16), (65, 63, 17), (130, 129, 10), (1, 200, 40)];
+const SIZES: [(usize, usize, usize); 4] = [(1, 1, 1), (3, 5, 7), (65, 63, 17), (130, 129, 10)];
 
 struct Case {
     batch: Vec<usize>,
@@ -65,14 +64,16 @@ impl Case {
     }
 }
 
-/// Compares every variant, and the one chosen.
+/// Compares every variant, and the one chosen: on the first adapter in every case, on the others in one each, since some
+/// drivers take seconds to compile a kernel.
 fn every_variant(name: &str, cases: &[(Program, Vec<HostData>)]) {
     each_adapter(name, |index| {
-        for gemm in GemmVariant::ALL.into_iter().map(Some).chain([None]) {
+        for (number, gemm) in GemmVariant::ALL.into_iter().map(Some).chain([None]).enumerate() {
             let device = open(index, Options { gemm, ..poisoned() });
-            for (program, inputs) in cases {
-                eprintln!("{gemm:?}");
-                agrees(&device, program, inputs, 1e-5);
+            let chosen = |case: &usize| index == 0 || case % cases.len() == number % cases.len();
+            for case in (0..cases.len()).filter(chosen) {
+                eprintln!("{gemm:?}, case {case}");
+                agrees(&device, &cases[case].0, &cases[case].1, 1e-5);
             }
         }
     });
@@ -92,19 +93,17 @@ fn products_of_odd_sizes() {
 fn transposed_and_strided_factors() {
     let (m, n, k) = (37, 21, 18);
     let (mi, ni, ki) = (m as isize, n as isize, k as isize);
-    let a = [
+    let a_of = [
         (strided(&[m, k], &[1, mi], 0), m * k),
         (strided(&[m, k], &[2 * ki, 1], ki), 2 * m * k),
         (strided(&[m, k], &[0, 1], 0), k),
     ];
-    let b = [(strided(&[k, n], &[1, ki], 0), n * k), (strided(&[k, n], &[2 * ni, 2], 1), 2 * k * n)];
-    let mut cases = Vec::new();
-    for a in &a {
-        for b in &b {
-            let case = Case { batch: Vec::new(), size: (m, n, k), a: a.clone(), b: b.clone() };
-            cases.push(case.program(DType::F32, &[], product));
-        }
-    }
+    let b_of = [(strided(&[k, n], &[1, ki], 0), n * k), (strided(&[k, n], &[2 * ni, 2], 1), 2 * k * n)];
+    let case = |a: usize, b: usize| {
+        let case = Case { batch: Vec::new(), size: (m, n, k), a: a_of[a].clone(), b: b_of[b].clone() };
+        case.program(DType::F32, &[], product)
+    };
+    let cases = [case(0, 0), case(1, 1), case(2, 0)];
     every_variant("strided factors", &cases);
 }
 
@@ -125,7 +124,7 @@ fn batches_that_broadcast() {
 /// relu(C + bias) · residual: light enough to be written out.
 #[test]
 fn bias_and_relu_in_the_epilogue() {
-    let cases = SIZES.map(|(m, n, k)| {
+    let cases = [(3, 5, 7), (64, 128, 16), (33, 65, 9)].map(|(m, n, k)| {
         Case::plain((m, n, k)).program(DType::F32, &[&[n], &[m, n]], |body| {
             let product = body.push(Instr::Product);
             let bias = body.load(2, strided(&[m, n], &[0, 1], 0));
@@ -172,7 +171,7 @@ fn f16_factors() {
 
 /// The planted fault: a product with the last step along k left out must not pass for the right one.
 #[test]
-#[should_panic(expected = "is")]
+#[should_panic(expected = ", not ")]
 fn a_wrong_product_is_seen() {
     let (program, inputs) = Case::plain((3, 5, 7)).program(DType::F32, &[], product);
     let wanted = common::interpret::interpret(&program, &inputs, &mut Vec::new());

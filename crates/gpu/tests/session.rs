@@ -192,7 +192,8 @@ fn a_row_value_is_read_before_it_is_updated() {
             let mut groups = vec![vec![0.0; 64]];
             for _ in 0..3 {
                 session.run(id, &[input.as_data()]).unwrap();
-                let wanted = common::interpret::interpret(&program, &[input.clone()], &mut groups);
+                let wanted =
+                    common::interpret::interpret(&program, std::slice::from_ref(&input), &mut groups);
                 close("y", &session.output(id, 0).unwrap(), &wanted[0], 1e-4);
                 close("statistics", &session.read_group(group).unwrap(), &groups[0], 1e-4);
             }

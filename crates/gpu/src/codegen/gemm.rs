@@ -11,8 +11,9 @@ use super::index::{Address, Axis, Code};
 use super::tile::{GemmVariant, Tile};
 use super::{Generated, Target, split};
 
-/// Instructions of an epilogue up to which it is written out for each element of a block, rather than looped over.
-const LIGHT: usize = 8;
+/// Instructions up to which the epilogues of a block are written out, element by element, rather than looped over: drivers
+/// take long to compile what is.
+const LIGHT: usize = 128;
 
 pub(super) fn generate(gemm: &Gemm, operands: &[Operand], target: &Target) -> Generated {
     let variant = GemmVariant::choose(gemm, target);
@@ -245,19 +246,20 @@ impl Product<'_> {
         };
         let calls =
             self.gemm.epilogue.body.iter().any(|x| matches!(x, Instr::Call(f, _) if !f.prelude.is_empty()));
-        if self.gemm.epilogue.body.len() <= LIGHT && !calls {
+        let elements = (block.rows * block.quads * 4) as usize;
+        if elements * self.gemm.epilogue.body.len() <= LIGHT && !calls {
             for r in 0..block.rows {
                 (0..block.quads)
                     .for_each(|q| quad(i(format!("{r}u")), j(format!("{q}u")), &format!("c{r}_{q}")));
             }
             return text;
         }
-        quad(i(format!("s / {}u", block.quads)), j(format!("s % {}u", block.quads)), "block[s]");
+        quad(i(format!("s / {}u", block.quads)), j(format!("s % {}u", block.quads)), "sums[s]");
         let all: Vec<String> =
             (0..block.rows).flat_map(|r| (0..block.quads).map(move |q| format!("c{r}_{q}"))).collect();
         let size = all.len();
         format!(
-            "var block = array<vec4<f32>, {size}>({});\nfor (var s = 0u; s < {size}u; s += 1u) {{\n{text}}}\n",
+            "var sums = array<vec4<f32>, {size}>({});\nfor (var s = 0u; s < {size}u; s += 1u) {{\n{text}}}\n",
             all.join(", ")
         )
     }

@@ -1,0 +1,153 @@
+//! The text of kernels, checked by naga for every language that a driver may want. Needs no device.
+
+mod common;
+
+use common::functions::{ADD, CUBE, EXP, MIX, MUL, TO_FLOAT};
+use common::plan::{Body, Plan, constant, contiguous, strided};
+use wgrad_gpu::{Class, GemmVariant, Lanes, Target, validate, wgsl};
+use wgrad_graph::{Combine, DType, Layout};
+use wgrad_program::{Access, Dispatch, Gemm, Instr, Kernel};
+
+/// Everything an instruction can be, in one loop.
+fn everything(dtype: DType) -> Dispatch {
+    let (rows, columns) = (vec![3, 50], vec![7, 9]);
+    let shape = [rows.as_slice(), &columns].concat();
+    let mut plan = Plan::default();
+    let x = plan.input("x", dtype, &shape);
+    let table = plan.input("table", dtype, &[11, 4]);
+    let labels = plan.input("labels", DType::U32, &[20]);
+    let elements = plan.output("elements", dtype, &shape);
+    let sums = plan.output("sums", DType::F32, &rows);
+    let best = plan.output("best", DType::U32, &rows);
+    let mut body = Body::over(&rows, &columns);
+    let padded = Layout {
+        shape: shape.clone(),
+        strides: vec![50 * 63, 63, 9, 1],
+        offset: -9,
+        valid: Some(vec![(0, 3), (1, 49), (1, 7), (2, 9)]),
+    };
+    let value = body.load(0, padded);
+    let iota = body.push(Instr::Iota(contiguous(&shape)));
+    let label =
+        body.push(Instr::Gather { operand: 2, layout: constant(&shape), index: iota, stride: 1, bound: 20 });
+    let row =
+        body.push(Instr::Gather { operand: 1, layout: constant(&shape), index: label, stride: 4, bound: 11 });
+    let seed = body.push(Instr::Word(u32::MAX));
+    let random = body.call(&MIX, &[iota, label, seed, seed, iota]);
+    let mut all = body.call(&ADD, &[value, row]);
+    all = body.call(&MUL, &[all, random]);
+    for x in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e-45, -0.0, 3.4e38, 1e300, 0.1] {
+        let float = body.push(Instr::Float(x));
+        all = body.call(&ADD, &[all, float]);
+    }
+    let max = body.push(Instr::Reduce(Combine::Max, all));
+    let min = body.push(Instr::Reduce(Combine::Min, value));
+    let first = body.push(Instr::Reduce(Combine::ArgMax, all));
+    let (cube, position) = (body.call(&CUBE, &[max]), body.call(&TO_FLOAT, &[first]));
+    let row_value = body.call(&MUL, &[cube, position]);
+    let inner = body.call(&MUL, &[value, row_value]);
+    let exp = body.call(&EXP, &[inner]);
+    let sum = body.push(Instr::Reduce(Combine::Sum, exp));
+    let result = body.call(&MUL, &[exp, sum]);
+    let result = body.call(&MUL, &[result, min]);
+    body.store(result, 3, contiguous(&shape));
+    body.store(sum, 4, contiguous(&rows));
+    body.store(first, 5, contiguous(&rows));
+    let write = Access::Write;
+    let operands = [
+        (&x, Access::Read),
+        (&table, Access::Read),
+        (&labels, Access::Read),
+        (&elements, write),
+        (&sums, write),
+        (&best, write),
+    ];
+    plan.dispatch("everything", body.build(), &operands);
+    plan.program.dispatches.remove(0)
+}
+
+fn product(dtype: DType, (m, n, k): (usize, usize, usize), heavy: bool) -> Dispatch {
+    let batch = vec![2, 3];
+    let shape = [batch.as_slice(), &[m, n]].concat();
+    let mut plan = Plan::default();
+    let (a, b) = (plan.input("a", dtype, &[2, m, k]), plan.input("b", dtype, &[3, n, k]));
+    let bias = plan.input("bias", DType::F32, &[n]);
+    let c = plan.output("c", dtype, &shape);
+    let mut body = Body::over(&shape, &[]);
+    let product = body.push(Instr::Product);
+    let bias_value = body.load(2, strided(&shape, &[0, 0, 0, 1], 0));
+    let mut value = body.call(&ADD, &[product, bias_value]);
+    if heavy {
+        value = body.call(&CUBE, &[value]);
+    }
+    body.store(value, 3, contiguous(&shape));
+    let (mi, ni, ki) = (m as isize, n as isize, k as isize);
+    let a_layout = strided(&[2, 3, m, k], &[mi * ki, 0, ki, 1], 0);
+    let b_layout = strided(&[2, 3, k, n], &[0, ni * ki, 1, ki], 0);
+    let gemm = Gemm { batch, m, n, k, a: 0, a_layout, b: 1, b_layout, epilogue: body.kernel };
+    let read = Access::Read;
+    plan.dispatch(
+        "product",
+        Kernel::Gemm(gemm),
+        &[(&a, read), (&b, read), (&bias, read), (&c, Access::Write)],
+    );
+    plan.program.dispatches.remove(0)
+}
+
+fn check(dispatch: &Dispatch, target: &Target) {
+    let shader = wgsl(dispatch, target);
+    validate(&shader.text).unwrap_or_else(|error| panic!("{error}\n{}", shader.text));
+    assert_eq!(shader, wgsl(dispatch, target), "the same kernel gives the same text");
+    assert!(shader.workgroups.iter().all(|&n| (1..=target.groups).contains(&n)));
+    assert!(shader.invocations <= target.invocations);
+}
+
+const CLASSES: [Class; 4] = [Class::Discrete, Class::Integrated, Class::Virtual, Class::Software];
+
+#[test]
+fn loops_are_valid_in_every_language() {
+    for dtype in [DType::F32, DType::F16] {
+        for class in CLASSES {
+            for lanes in [None, Some((1, 1)), Some((1, 256)), Some((7, 16)), Some((64, 4))] {
+                let lanes = lanes.map(|(rows, lanes)| Lanes { rows, lanes });
+                for groups in [65_535, 3] {
+                    check(&everything(dtype), &Target { lanes, groups, ..Target::portable(class) });
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn products_are_valid_in_every_language() {
+    for dtype in [DType::F32, DType::F16] {
+        for class in CLASSES {
+            for gemm in GemmVariant::ALL.into_iter().map(Some).chain([None]) {
+                for size in [(1, 1, 1), (64, 64, 16), (131, 67, 9)] {
+                    for heavy in [false, true] {
+                        check(&product(dtype, size, heavy), &Target { gemm, ..Target::portable(class) });
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A variant asked for is the one that is generated, so that tests of it test it.
+#[test]
+fn every_variant_fits_a_portable_device() {
+    let texts: std::collections::HashSet<String> = (GemmVariant::ALL.into_iter())
+        .map(|gemm| {
+            let target = Target { gemm: Some(gemm), ..Target::portable(Class::Discrete) };
+            wgsl(&product(DType::F32, (131, 67, 9), false), &target).text
+        })
+        .collect();
+    assert_eq!(texts.len(), GemmVariant::ALL.len());
+}
+
+#[test]
+fn what_is_wrong_is_refused() {
+    let shader = wgsl(&everything(DType::F32), &Target::portable(Class::Discrete));
+    assert!(validate(&shader.text.replace("let row", "let column")).is_err());
+    assert!(validate("@compute @workgroup_size(1) fn main() { let x = 1.0 + 1u; }").is_err());
+}
