@@ -12,6 +12,15 @@ pub fn is_coloured() -> bool {
     is_interactive() && std::env::var_os("NO_COLOR").is_none()
 }
 
+/// How this program was started, for commands that a reader may copy: Cargo tells the programs that it runs.
+pub fn invocation() -> String {
+    match std::env::var_os("CARGO") {
+        Some(_) if cfg!(debug_assertions) => "cargo run --".into(),
+        Some(_) => "cargo run --release --".into(),
+        None => "wgrad".into(),
+    }
+}
+
 /// A line for people.
 pub fn say(line: &str) {
     // A reader that went away (a closed pipe) is no reason to stop training.

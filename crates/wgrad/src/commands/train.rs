@@ -44,7 +44,7 @@ pub fn run(args: &Train) -> Result<ExitCode> {
         dir.finish(&summary)?;
     }
     let report = dir.write_report()?;
-    conclude(&trainer, &finished, dir.path(), &report);
+    conclude(&trainer, &finished, dir.path(), &report, &args.recipe.recipe);
     if args.json {
         terminal::result(&summary.to_string())?;
     }
@@ -165,7 +165,7 @@ fn number(x: f64) -> Value {
     if x.is_finite() { json!(x) } else { Value::Null }
 }
 
-fn conclude(trainer: &Trainer, finished: &Finished, dir: &Path, report: &Path) {
+fn conclude(trainer: &Trainer, finished: &Finished, dir: &Path, report: &Path, recipe: &str) {
     let rate = finished.made as f64 * trainer.examples_per_step() as f64 / finished.seconds.max(1e-9);
     let how = match finished.stop {
         Stop::Done => "all steps made",
@@ -189,17 +189,19 @@ fn conclude(trainer: &Trainer, finished: &Finished, dir: &Path, report: &Path) {
     rows.push(vec!["run".into(), dir.display().to_string()]);
     rows.push(vec!["report".into(), report.display().to_string()]);
     say(&format!("\n{}\n", terminal::table(&rows, false)));
-    let dir = dir.display();
+    let (dir, wgrad) = (dir.display(), terminal::invocation());
     let next = match finished.stop {
-        Stop::Interrupted => vec![("go on where it stopped", format!("wgrad train … --resume --out {dir}"))],
+        Stop::Interrupted => {
+            vec![("go on where it stopped", format!("{wgrad} train {recipe} --resume --out {dir}"))]
+        }
         _ => vec![
-            ("evaluate it again", format!("wgrad eval {dir}")),
-            ("see its kernels and memory", "wgrad summary RECIPE".to_owned()),
+            ("look at the curves", format!("open the report in a browser, or tensorboard --logdir {dir}")),
+            ("evaluate it again", format!("{wgrad} eval {dir}")),
+            ("see its kernels and memory", format!("{wgrad} summary {recipe}")),
             (
                 "change something",
-                "wgrad train RECIPE --set optimizer.lr=0.003 --set train.epochs=50".to_owned(),
+                format!("{wgrad} train {recipe} --set optimizer.lr=0.003 --set train.epochs=50"),
             ),
-            ("look at the curves", format!("tensorboard --logdir {dir}")),
         ],
     };
     let rows: Vec<Vec<String>> =
