@@ -45,13 +45,7 @@ impl fmt::Display for Culprit {
 pub fn first_bad_operation(trainer: &mut Trainer, step: u64) -> Result<Option<Culprit>, TrainError> {
     trainer.rewind(step - 1)?;
     for pass in 0..trainer.plan.config.accumulate.max(1) {
-        let last = pass + 1 == trainer.plan.config.accumulate.max(1);
-        let phase = match pass {
-            _ if trainer.plan.config.accumulate <= 1 => Phase::Whole,
-            0 => Phase::First,
-            _ if last => Phase::Last,
-            _ => Phase::Middle,
-        };
+        let phase = trainer.plan.phase(pass);
         if let Some(culprit) = examine(trainer, phase, pass)? {
             return Ok(Some(culprit));
         }

@@ -248,6 +248,16 @@ impl Plan {
         state + programs.map(Program::own_bytes).sum::<usize>()
     }
 
+    /// What pass number `pass` of a step is.
+    pub(crate) fn phase(&self, pass: u64) -> Phase {
+        match pass {
+            _ if self.config.accumulate <= 1 => Phase::Whole,
+            0 => Phase::First,
+            _ if pass + 1 == self.config.accumulate => Phase::Last,
+            _ => Phase::Middle,
+        }
+    }
+
     /// The programs of a step, and how often it runs each.
     pub fn step_programs(&self) -> Vec<(&Program, u64)> {
         let often = |phase: Phase| if phase == Phase::Middle { self.config.accumulate - 2 } else { 1 };

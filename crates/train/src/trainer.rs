@@ -2,13 +2,15 @@
 
 use std::collections::VecDeque;
 
-use wgrad_data::{Batches, Dataset, Sequential, Splits, Targets};
+use wgrad_data::{Batches, Sequential, Splits, Targets};
 use wgrad_graph::{GroupId, Shape};
 use wgrad_program::{Data, Device, DeviceError, DeviceInfo, HostData, ProgramId, Session};
 
 use crate::diagnose::first_bad_operation;
 use crate::error::TrainError;
+use crate::inputs::{Inputs, Upload, write_padded};
 use crate::plan::{Phase, Plan, SplitName};
+use crate::rewind::Anchor;
 
 type Loaded = (Box<dyn Session>, Vec<(Phase, ProgramId)>, Vec<(SplitName, ProgramId)>);
 
@@ -78,7 +80,7 @@ pub struct Evaluation {
     pub examples: usize,
 }
 
-struct Pending {
+pub(crate) struct Pending {
     step: u64,
     epoch: u64,
     lr: f64,
@@ -89,17 +91,17 @@ pub struct Trainer {
     pub(crate) plan: Plan,
     pub(crate) session: Box<dyn Session>,
     device: DeviceInfo,
-    passes: Vec<(Phase, ProgramId)>,
+    pub(crate) passes: Vec<(Phase, ProgramId)>,
     evaluations: Vec<(SplitName, ProgramId)>,
     splits: Splits,
     pub(crate) batches: Batches,
     pub(crate) step: u64,
     total: u64,
-    pending: VecDeque<Pending>,
+    pub(crate) pending: VecDeque<Pending>,
     /// Records of each program that wait for those of the other passes of their step.
     arrived: Vec<VecDeque<Vec<f32>>>,
     buffers: Upload,
-    anchor: Option<Anchor>,
+    pub(crate) anchor: Option<Anchor>,
     pub(crate) watch: Watch,
     last_epoch: u64,
 }
@@ -120,21 +122,6 @@ impl Watch {
         self.worse = if better { 0 } else { self.worse + 1 };
         self.best = if better { Some(loss) } else { self.best };
     }
-}
-
-/// A state to go back to: every group that training changes, and where the batches stood.
-struct Anchor {
-    step: u64,
-    position: wgrad_data::LoaderPosition,
-    groups: Vec<(GroupId, HostData)>,
-}
-
-/// Host memory of a batch, kept from step to step.
-#[derive(Default)]
-struct Upload {
-    features: Vec<f32>,
-    classes: Vec<u32>,
-    values: Vec<f32>,
 }
 
 impl Trainer {
@@ -256,31 +243,24 @@ impl Trainer {
     pub fn step(&mut self) -> Result<(), TrainError> {
         let lr = self.rate(self.step);
         let epoch = self.epoch();
-        let hyper = self.plan.config.optimizer.hyper(lr, self.step + 1);
-        let accumulate = self.plan.config.accumulate.max(1);
-        for pass in 0..accumulate {
-            let phase = match pass {
-                _ if accumulate == 1 => Phase::Whole,
-                0 => Phase::First,
-                _ if pass + 1 == accumulate => Phase::Last,
-                _ => Phase::Middle,
-            };
-            let batch = self.batches.next_batch().indices;
-            let rng = self.rng(pass);
-            let id = self.program(phase)?;
-            let inputs = Inputs { data: &self.splits.train, resident: self.is_resident(SplitName::Train) };
-            inputs.run(
-                &mut *self.session,
-                id,
-                &batch,
-                &mut self.buffers,
-                &[Data::U32(&rng), Data::F32(&hyper)],
-            )?;
+        for pass in 0..self.plan.config.accumulate.max(1) {
+            let id = self.program(self.plan.phase(pass))?;
+            self.run_pass(id, pass)?;
         }
         self.step += 1;
         self.last_epoch = epoch;
         self.pending.push_back(Pending { step: self.step, epoch, lr });
         Ok(())
+    }
+
+    /// Runs a program on the next batch as pass number `pass` of the step under way.
+    pub(crate) fn run_pass(&mut self, id: ProgramId, pass: u64) -> Result<(), TrainError> {
+        let batch = self.batches.next_batch().indices;
+        let hyper = self.plan.config.optimizer.hyper(self.rate(self.step), self.step + 1);
+        let rng = self.rng(pass);
+        let inputs = Inputs { data: &self.splits.train, resident: self.is_resident(SplitName::Train) };
+        let rest = [Data::U32(&rng), Data::F32(&hyper)];
+        inputs.run(&mut *self.session, id, &batch, &mut self.buffers, &rest)
     }
 
     /// Key of the random numbers of a pass: the seed, and a counter that no other pass of the run has.
@@ -448,131 +428,4 @@ fn non_finite(record: &StepRecord) -> Option<(u64, String, f32)> {
     let loss = std::iter::once(("loss".to_owned(), record.loss));
     let mut values = loss.chain(record.metrics.iter().cloned());
     values.find(|(_, value)| !value.is_finite()).map(|(name, value)| (record.step, name, value))
-}
-
-/// Where the batches of a part of the data come from.
-pub(crate) struct Inputs<'d> {
-    pub data: &'d Dataset,
-    pub resident: bool,
-}
-
-impl Inputs<'_> {
-    /// Runs a program on a batch: its indices, or the examples themselves, then `rest`.
-    fn run(
-        &self,
-        session: &mut dyn Session,
-        id: ProgramId,
-        indices: &[u32],
-        buffers: &mut Upload,
-        rest: &[Data<'_>],
-    ) -> Result<(), TrainError> {
-        if self.resident {
-            let inputs: Vec<Data<'_>> =
-                std::iter::once(Data::U32(indices)).chain(rest.iter().copied()).collect();
-            return Ok(session.run(id, &inputs)?);
-        }
-        buffers.fill(self.data, indices);
-        let targets = match self.data.targets() {
-            Targets::Classes { .. } => Data::U32(&buffers.classes),
-            Targets::Values { .. } => Data::F32(&buffers.values),
-        };
-        let inputs: Vec<Data<'_>> =
-            [Data::F32(&buffers.features), targets].into_iter().chain(rest.iter().copied()).collect();
-        Ok(session.run(id, &inputs)?)
-    }
-}
-
-impl Upload {
-    fn fill(&mut self, data: &Dataset, indices: &[u32]) {
-        self.features.clear();
-        self.classes.clear();
-        self.values.clear();
-        for &index in indices {
-            let i = index as usize;
-            self.features.extend_from_slice(data.example(i).unwrap_or_default());
-            match data.targets() {
-                Targets::Classes { labels, .. } => self.classes.push(labels[i]),
-                Targets::Values { values, width } => {
-                    self.values.extend_from_slice(&values[i * width..(i + 1) * width])
-                }
-            }
-        }
-    }
-}
-
-/// Writes a group that holds one tensor, with its padding.
-fn write_padded(
-    session: &mut dyn Session,
-    plan: &Plan,
-    group: GroupId,
-    data: HostData,
-) -> Result<(), TrainError> {
-    let len = plan.states.get(group).len();
-    let data = match data {
-        HostData::F32(mut values) => {
-            values.resize(len, 0.0);
-            HostData::F32(values)
-        }
-        HostData::U32(mut values) => {
-            values.resize(len, 0);
-            HostData::U32(values)
-        }
-    };
-    Ok(session.write_group(group, data.as_data())?)
-}
-
-impl Trainer {
-    /// Remembers the state as it is, to go back to it if a later step goes wrong.
-    pub(crate) fn set_anchor(&mut self) -> Result<(), TrainError> {
-        let ids = [self.plan.params.group()].into_iter().chain(self.plan.optim.moments.iter().copied());
-        let ids: Vec<GroupId> = ids.chain(self.plan.average).collect();
-        let groups = ids.into_iter().map(|id| Ok((id, self.session.read_group(id)?)));
-        let groups = groups.collect::<Result<Vec<_>, TrainError>>()?;
-        self.anchor = Some(Anchor { step: self.step, position: self.batches.position(), groups });
-        Ok(())
-    }
-
-    /// Goes back to the state after `step` steps.
-    pub(crate) fn rewind(&mut self, step: u64) -> Result<(), TrainError> {
-        match self.anchor.take().filter(|anchor| anchor.step <= step) {
-            None => self.reset()?,
-            Some(anchor) => {
-                for (id, values) in &anchor.groups {
-                    self.session.write_group(*id, values.as_data())?;
-                }
-                self.step = anchor.step;
-                self.batches.restore(anchor.position)?;
-                self.anchor = Some(anchor);
-            }
-        }
-        while self.step < step {
-            self.step()?;
-        }
-        for &(_, id) in &self.passes {
-            self.session.records(id, true)?;
-        }
-        self.pending.clear();
-        Ok(())
-    }
-
-    /// Runs the next pass on `program`, whose inputs are those of a pass, without counting it as a step.
-    pub(crate) fn rerun(
-        &mut self,
-        program: &wgrad_program::Program,
-        pass: u64,
-    ) -> Result<ProgramId, TrainError> {
-        let id = self.session.load(program)?;
-        let batch = self.batches.next_batch().indices;
-        let hyper = self.plan.config.optimizer.hyper(self.rate(self.step), self.step + 1);
-        let rng = self.rng(pass);
-        let inputs = Inputs { data: &self.splits.train, resident: self.is_resident(SplitName::Train) };
-        inputs.run(
-            &mut *self.session,
-            id,
-            &batch,
-            &mut self.buffers,
-            &[Data::U32(&rng), Data::F32(&hyper)],
-        )?;
-        Ok(id)
-    }
 }

@@ -1,0 +1,87 @@
+//! What goes into a pass: a batch by its indices where the data lies on the device, else the examples themselves.
+
+use wgrad_data::{Dataset, Targets};
+use wgrad_graph::GroupId;
+use wgrad_program::{Data, HostData, ProgramId, Session};
+
+use crate::error::TrainError;
+use crate::plan::Plan;
+
+/// Host memory of a batch, kept from step to step.
+#[derive(Default)]
+pub(crate) struct Upload {
+    features: Vec<f32>,
+    classes: Vec<u32>,
+    values: Vec<f32>,
+}
+
+/// Where the batches of a part of the data come from.
+pub(crate) struct Inputs<'d> {
+    pub data: &'d Dataset,
+    pub resident: bool,
+}
+
+impl Inputs<'_> {
+    /// Runs a program on a batch: its indices, or the examples themselves, then `rest`.
+    pub fn run(
+        &self,
+        session: &mut dyn Session,
+        id: ProgramId,
+        indices: &[u32],
+        buffers: &mut Upload,
+        rest: &[Data<'_>],
+    ) -> Result<(), TrainError> {
+        if self.resident {
+            let inputs: Vec<Data<'_>> =
+                std::iter::once(Data::U32(indices)).chain(rest.iter().copied()).collect();
+            return Ok(session.run(id, &inputs)?);
+        }
+        buffers.fill(self.data, indices);
+        let targets = match self.data.targets() {
+            Targets::Classes { .. } => Data::U32(&buffers.classes),
+            Targets::Values { .. } => Data::F32(&buffers.values),
+        };
+        let inputs: Vec<Data<'_>> =
+            [Data::F32(&buffers.features), targets].into_iter().chain(rest.iter().copied()).collect();
+        Ok(session.run(id, &inputs)?)
+    }
+}
+
+impl Upload {
+    fn fill(&mut self, data: &Dataset, indices: &[u32]) {
+        self.features.clear();
+        self.classes.clear();
+        self.values.clear();
+        for &index in indices {
+            let i = index as usize;
+            self.features.extend_from_slice(data.example(i).unwrap_or_default());
+            match data.targets() {
+                Targets::Classes { labels, .. } => self.classes.push(labels[i]),
+                Targets::Values { values, width } => {
+                    self.values.extend_from_slice(&values[i * width..(i + 1) * width])
+                }
+            }
+        }
+    }
+}
+
+/// Writes a group that holds one tensor, with its padding.
+pub(crate) fn write_padded(
+    session: &mut dyn Session,
+    plan: &Plan,
+    group: GroupId,
+    data: HostData,
+) -> Result<(), TrainError> {
+    let len = plan.states.get(group).len();
+    let data = match data {
+        HostData::F32(mut values) => {
+            values.resize(len, 0.0);
+            HostData::F32(values)
+        }
+        HostData::U32(mut values) => {
+            values.resize(len, 0);
+            HostData::U32(values)
+        }
+    };
+    Ok(session.write_group(group, data.as_data())?)
+}
