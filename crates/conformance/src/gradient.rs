@@ -88,7 +88,8 @@ fn first(trial: &Trial, wrt: &[usize]) -> Verdict {
     if plain.nodes().iter().any(|node| node.ty.dtype == DType::F16) {
         // What is rounded to f16 is a staircase: longer steps, and room for the rounding of either end.
         step = 0.125;
-        rounding = y_terms(trial.values())?.iter().map(|x| x.abs()).sum::<f64>() * trial.entry.tolerance / step;
+        rounding =
+            y_terms(trial.values())?.iter().map(|x| x.abs()).sum::<f64>() * trial.entry.tolerance / step;
     }
     let slope = slope(step, |step| Ok(y_terms(&moved(trial.values(), wrt, &v, step))?.iter().sum()))?;
     compare(&format!("⟨gradient, v⟩ of inputs {wrt:?}"), &terms, slope, rounding)
@@ -120,7 +121,8 @@ fn second(trial: &Trial, wrt: &[usize]) -> Verdict {
     let cotangent = plain.input("cotangent", out.ty());
     let s = contracted(&plain, &ins, out, cotangent, wrt)?;
     plain.output("s", s);
-    let slope = slope(STEP, |step| Ok(evaluate(&plain, &moved(&values, &at, &u, step))?[0].to_f64().iter().sum()))?;
+    let slope =
+        slope(STEP, |step| Ok(evaluate(&plain, &moved(&values, &at, &u, step))?[0].to_f64().iter().sum()))?;
     compare(&format!("second ⟨gradient, u⟩ of inputs {wrt:?}"), &terms, slope, 0.0)
 }
 
@@ -179,5 +181,9 @@ fn compare(what: &str, terms: &[f64], slope: f64, rounding: f64) -> Verdict {
     let scale = terms.iter().map(|x| x.abs()).sum::<f64>().max(slope.abs()).max(1e-3);
     let times = (found - slope).abs() / (TOLERANCE * scale + rounding);
     // A NaN on either side is no agreement.
-    if times <= 1.0 { Ok(times) } else { Err(Failure::Differs { what: what.into(), found, expected: slope, times }) }
+    if times <= 1.0 {
+        Ok(times)
+    } else {
+        Err(Failure::Differs { what: what.into(), found, expected: slope, times })
+    }
 }

@@ -6,6 +6,7 @@
 //! function of its own, a file a kind. [`faults`] plants known mistakes, which the same functions have to find.
 
 pub mod device;
+mod expectations;
 pub mod faults;
 pub mod gradient;
 pub mod groups;
@@ -20,6 +21,7 @@ mod subject;
 mod suite;
 mod trial;
 
+pub use expectations::{EXPECTATIONS, Expectation};
 pub use report::{Check, Failure, Outcome, Report, Row, Verdict};
 pub use rig::{Planner, Rig};
 pub use subject::{Scope, Subject};

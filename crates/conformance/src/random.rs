@@ -38,7 +38,12 @@ pub fn distinct(graph: &Graph, inputs: &[Array]) -> Verdict {
             if len >= LONG_ENOUGH && one[..len] == other[..len] {
                 let paths = [i, j].map(|k| graph.nodes()[draws[k].0].path.clone());
                 let rule = "draw the same numbers; give each a stream of its own";
-                return Err(Failure::Broken(format!("nodes {} and {} ({}) {rule}", draws[i].0, draws[j].0, paths.join(", "))));
+                return Err(Failure::Broken(format!(
+                    "nodes {} and {} ({}) {rule}",
+                    draws[i].0,
+                    draws[j].0,
+                    paths.join(", ")
+                )));
             }
         }
     }

@@ -147,6 +147,8 @@ impl fmt::Display for Outcome {
 pub struct Report {
     /// In the order in which they ran.
     pub outcomes: Vec<Outcome>,
+    /// Known failures of drivers, which are not among the outcomes, and why they are tolerated.
+    pub expected: Vec<(Outcome, &'static str)>,
     /// What could not be checked, and why.
     pub skipped: Vec<String>,
 }
@@ -193,7 +195,9 @@ impl Report {
             names
         };
         let worst = of_device.iter().filter_map(|o| Some((*o.verdict.as_ref().ok()?, o)));
-        let worst = worst.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(x, o)| (x, format!("{} ({})", o.subject, o.check)));
+        let worst = worst
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+            .map(|(x, o)| (x, format!("{} ({})", o.subject, o.check)));
         Row {
             device: device.to_owned(),
             subjects: names(false).len(),
@@ -208,6 +212,7 @@ impl Report {
     /// Adds what another report found.
     pub fn extend(&mut self, other: Report) {
         self.outcomes.extend(other.outcomes);
+        self.expected.extend(other.expected);
         self.skipped.extend(other.skipped);
     }
 }

@@ -101,7 +101,8 @@ pub(crate) fn compare(name: &str, found: &HostData, expected: &Array, tolerance:
 
 fn floats(name: &str, found: &[f32], expected: &[f64], tolerance: Tolerance) -> Verdict {
     let compared = |x: f64| x.abs() <= tolerance.ceiling;
-    let scale = expected.iter().filter(|x| x.is_finite() && compared(**x)).fold(1.0f64, |max, x| max.max(x.abs()));
+    let scale =
+        expected.iter().filter(|x| x.is_finite() && compared(**x)).fold(1.0f64, |max, x| max.max(x.abs()));
     let limit = tolerance.relative * scale + tolerance.absolute;
     let mut worst: f64 = 0.0;
     for (i, (&found, &expected)) in found.iter().zip(expected).enumerate() {
@@ -109,8 +110,20 @@ fn floats(name: &str, found: &[f32], expected: &[f64], tolerance: Tolerance) -> 
         let representable = f64::from(expected as f32);
         let times = match () {
             () if tolerance.ceiling.is_finite() && !compared(expected) => 0.0,
-            () if expected.is_nan() => if found.is_nan() { 0.0 } else { f64::INFINITY },
-            () if representable.is_infinite() => if found == representable { 0.0 } else { f64::INFINITY },
+            () if expected.is_nan() => {
+                if found.is_nan() {
+                    0.0
+                } else {
+                    f64::INFINITY
+                }
+            }
+            () if representable.is_infinite() => {
+                if found == representable {
+                    0.0
+                } else {
+                    f64::INFINITY
+                }
+            }
             () => (found - expected).abs() / limit,
         };
         if times.is_nan() || times > 1.0 {

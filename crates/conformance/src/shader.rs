@@ -13,7 +13,8 @@ use crate::step::Training;
 use crate::trial::{Trial, With};
 
 /// Workgroups of reductions that are tried besides the one chosen by shape: one lane a row, all lanes on a row, and a mix.
-pub const LANES: [Lanes; 3] = [Lanes { rows: 32, lanes: 1 }, Lanes { rows: 1, lanes: 64 }, Lanes { rows: 4, lanes: 8 }];
+pub const LANES: [Lanes; 3] =
+    [Lanes { rows: 32, lanes: 1 }, Lanes { rows: 1, lanes: 64 }, Lanes { rows: 4, lanes: 8 }];
 
 /// Every kernel of a trial, fused and unfused, in every variant.
 pub fn trial(trial: &Trial) -> Verdict {
@@ -60,7 +61,8 @@ fn targets(dispatch: &Dispatch) -> Vec<Target> {
 
 fn check(shader: &Shader, dispatch: &Dispatch, target: &Target) -> Result<(), String> {
     validate(&shader.text)?;
-    let module = naga::front::wgsl::parse_str(&shader.text).map_err(|error| error.emit_to_string(&shader.text))?;
+    let module =
+        naga::front::wgsl::parse_str(&shader.text).map_err(|error| error.emit_to_string(&shader.text))?;
     let sizes = module.to_ctx();
     let bytes = |ty: naga::Handle<naga::Type>| module.types[ty].inner.size(sizes);
     let variables = || module.global_variables.iter().map(|(_, variable)| variable);
@@ -71,11 +73,23 @@ fn check(shader: &Shader, dispatch: &Dispatch, target: &Target) -> Result<(), St
     };
     let invocations: u32 = entry.workgroup_size.iter().product();
     let rules = [
-        (bound == dispatch.operands.len(), format!("{bound} bindings for {} operands", dispatch.operands.len())),
-        (shader.read_only.len() == bound, format!("{} of {bound} bindings have an access", shader.read_only.len())),
+        (
+            bound == dispatch.operands.len(),
+            format!("{bound} bindings for {} operands", dispatch.operands.len()),
+        ),
+        (
+            shader.read_only.len() == bound,
+            format!("{} of {bound} bindings have an access", shader.read_only.len()),
+        ),
         (invocations == shader.invocations, format!("{invocations} invocations, not {}", shader.invocations)),
-        (invocations <= target.invocations, format!("{invocations} invocations are more than {}", target.invocations)),
-        (shared <= target.shared_bytes, format!("{shared} shared bytes are more than {}", target.shared_bytes)),
+        (
+            invocations <= target.invocations,
+            format!("{invocations} invocations are more than {}", target.invocations),
+        ),
+        (
+            shared <= target.shared_bytes,
+            format!("{shared} shared bytes are more than {}", target.shared_bytes),
+        ),
         (
             shader.workgroups.iter().all(|&n| (1..=target.groups).contains(&n)),
             format!("{:?} workgroups, where each is at most {}", shader.workgroups, target.groups),

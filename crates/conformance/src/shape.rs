@@ -14,16 +14,23 @@ pub fn shape(trial: &Trial) -> Verdict {
     for ((name, id), value) in graph.outputs().into_iter().zip(&outputs) {
         let ty = graph.var(id).ty();
         let words = matches!(value.values, Values::Word(_));
-        let fits = words == (ty.dtype == DType::U32) && value.values.len() == ty.shape.numel() && value.ty == ty;
+        let fits =
+            words == (ty.dtype == DType::U32) && value.values.len() == ty.shape.numel() && value.ty == ty;
         if !fits {
             let kind = if words { "words" } else { "floats" };
-            return Err(Failure::Broken(format!("{name} is {ty}, but {} {kind} came out", value.values.len())));
+            return Err(Failure::Broken(format!(
+                "{name} is {ty}, but {} {kind} came out",
+                value.values.len()
+            )));
         }
         let input = name.strip_prefix('d').and_then(|i| i.parse::<usize>().ok());
         if let Some(input) = input.and_then(|i| inputs.get(i))
             && input.ty != ty
         {
-            return Err(Failure::Broken(format!("the gradient {name} is {ty}, but the input is {}", input.ty)));
+            return Err(Failure::Broken(format!(
+                "the gradient {name} is {ty}, but the input is {}",
+                input.ty
+            )));
         }
     }
     Ok(0.0)
@@ -60,7 +67,9 @@ fn refused(case: &Refused) -> Verdict {
         (!location.contains(':'), "the line of the call"),
     ];
     match missing.into_iter().find(|(missing, _)| *missing) {
-        Some((_, what)) => Err(Failure::Broken(format!("the message lacks {what} ({}): {message}", case.why))),
+        Some((_, what)) => {
+            Err(Failure::Broken(format!("the message lacks {what} ({}): {message}", case.why)))
+        }
         None => Ok(0.0),
     }
 }

@@ -1,9 +1,9 @@
 //! A whole training step: forward, loss, gradient, clipping and AdamW of a small residual network, on a device and in the
-//! reference, for several steps from the same start.
+//! reference, for several steps from the same start. And one layer of it, for the variants of a kernel.
 
 use wgrad_cpu::reference::{self, Array, State};
 use wgrad_graph::philox::Stream;
-use wgrad_graph::{Graph, GraphError, GroupId, States, TensorType, Var, grad};
+use wgrad_graph::{Graph, GraphError, GroupId, States, TensorType, Var, grad, grad_with};
 use wgrad_nn::{Activation, Builder, Context, Module, Norm, Optimizer, Params, ResidualMlp};
 use wgrad_ops::{TensorOps, pack};
 use wgrad_program::HostData;
@@ -11,6 +11,7 @@ use wgrad_program::HostData;
 use crate::random::distinct;
 use crate::report::{Failure, Verdict};
 use crate::rig::{Rig, Tolerance, compare, uploaded};
+use crate::trial::{direction, evaluate};
 
 const BATCH: usize = 7;
 const INPUTS: usize = 12;
@@ -32,7 +33,8 @@ impl Training {
     /// ε is large, so that where a gradient is nearly zero its rounding is not blown up to a whole step.
     pub fn new() -> Result<Training, GraphError> {
         let mut builder = Builder::new();
-        let model = ResidualMlp::new(&mut builder, INPUTS, 16, 2, CLASSES, Activation::Gelu, Norm::Layer, 0.25);
+        let model =
+            ResidualMlp::new(&mut builder, INPUTS, 16, 2, CLASSES, Activation::Gelu, Norm::Layer, 0.25);
         let mut states = States::new();
         let params = builder.finish(&mut states);
         let optimizer = Optimizer::Adam { betas: [0.9, 0.99], eps: 1e-3, weight_decay: 0.1, decoupled: true };
@@ -102,13 +104,43 @@ pub fn step(rig: &Rig<'_>, fuse: bool) -> Verdict {
     for (i, group) in training.graph.states().groups().iter().enumerate() {
         let found = loaded.session.read_group(GroupId(i))?;
         padding_is_zero(group, &found)?;
-        worst = worst.max(compare(&format!("{} after {STEPS} steps", group.name), &found, &state.groups[i], tolerance)?);
+        worst = worst.max(compare(
+            &format!("{} after {STEPS} steps", group.name),
+            &found,
+            &state.groups[i],
+            tolerance,
+        )?);
     }
     let (planned, allocated) = (loaded.program.peak_bytes(), loaded.session.allocated_bytes());
     let doubled = allocated == 2 * planned && rig.device.info().features.iter().any(|f| f == "f64");
     if planned != allocated && !doubled {
         let message = format!("the plan foretold {planned} bytes and {allocated} were allocated");
         return Err(Failure::Broken(message));
+    }
+    Ok(worst)
+}
+
+/// A linear layer with an activation and its gradients: products with the longest epilogues there are, at sizes that no tile
+/// divides.
+pub fn layer(rig: &Rig<'_>) -> Verdict {
+    let (rows, inputs, outputs) = (37, 21, 45);
+    let graph = wgrad_ops::graph(States::new());
+    let x = graph.input("x", TensorType::f32([rows, inputs]));
+    let weight = graph.input("weight", TensorType::f32([outputs, inputs]));
+    let bias = graph.input("bias", TensorType::f32([outputs]));
+    let y = (x.matmul(weight.t()) + bias).gelu();
+    let cotangent = graph.input("cotangent", y.ty());
+    graph.output("y", y);
+    for (name, gradient) in ["dx", "dw", "db"].iter().zip(grad_with(y, cotangent, &[x, weight, bias])?) {
+        graph.output(name, gradient);
+    }
+    let mut random = Stream::new(5, 23);
+    let inputs: Vec<Array> = graph.inputs().iter().map(|(_, ty)| direction(&mut random, ty)).collect();
+    let expected = evaluate(&graph, &inputs)?;
+    let found = rig.load(&graph, true)?.run(&inputs)?;
+    let mut worst: f64 = 0.0;
+    for (((name, _), found), expected) in graph.outputs().iter().zip(&found).zip(&expected) {
+        worst = worst.max(compare(name, found, expected, Tolerance::relative(2e-5))?);
     }
     Ok(worst)
 }
@@ -125,7 +157,8 @@ fn padding_is_zero(group: &wgrad_graph::Group, found: &HostData) -> Verdict {
     let values = found.to_f32();
     for (end, start) in ends.zip(starts) {
         if let Some(i) = (end..start).find(|&i| values.get(i) != Some(&0.0)) {
-            let message = format!("element {i} of {} is padding, but not zero: {:?}", group.name, values.get(i));
+            let message =
+                format!("element {i} of {} is padding, but not zero: {:?}", group.name, values.get(i));
             return Err(Failure::Broken(message));
         }
     }

@@ -140,6 +140,7 @@ fn array(ty: &TensorType, drawn: Drawn) -> Array {
 
 /// A stream that depends on the name, so that operations added elsewhere in the table change no other's samples.
 fn stream(name: &str, seed: u64) -> Stream {
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    let hash =
+        name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
     Stream::new(seed, hash)
 }

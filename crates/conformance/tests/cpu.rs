@@ -12,10 +12,10 @@ fn check(precision: Precision, samples: u64) {
 
 #[test]
 fn every_operation_on_the_cpu_in_f32() {
-    check(Precision::F32, 24);
+    check(Precision::F32, 100);
 }
 
 #[test]
 fn every_operation_on_the_cpu_in_f64() {
-    check(Precision::F64, 4);
+    check(Precision::F64, 10);
 }

@@ -20,7 +20,7 @@ fn adapter(index: usize, test: &str) -> Option<&'static Adapter> {
 fn as_chosen(index: usize) {
     if let Some(adapter) = adapter(index, "every operation on an adapter") {
         let subject = Subject::adapter(adapter).expect("an adapter that is listed opens");
-        let options = Options { samples: 3, ..Options::default() };
+        let options = Options { samples: 2, ..Options::default() };
         common::expect_clean(&check_device(&subject, &options, &mut |_| ()));
     }
 }

@@ -1,12 +1,15 @@
 //! Tensors laid into one flat tensor: how gradients become one buffer.
 
-use wgrad_graph::{Graph, Lowered, Op, Rule, TensorType, Var, Vjp};
+use wgrad_graph::{ALIGN, Graph, Lowered, Op, Rule, TensorType, Var, Vjp};
 
 use crate::sample::{Input, Sample, pick, shape_of};
 use crate::scalar::ANY;
 use crate::table::{Entry, Order, Refused};
 use crate::tensor::TensorOps;
 use crate::view::reshape;
+
+/// Elements from one place where an f32 tensor may start to the next.
+const SLOT: usize = ALIGN / 4;
 
 /// Entries of this family.
 pub(crate) static ENTRIES: &[Entry] = &[Entry {
@@ -17,7 +20,7 @@ pub(crate) static ENTRIES: &[Entry] = &[Entry {
         for _ in 0..1 + random.below(4) {
             let rank = pick(random, &[0, 1, 2, 3]);
             let input = Input::f32(shape_of(random, rank), ANY);
-            let offset = end + pick(random, &[0, 0, 1, 7]);
+            let offset = usize::next_multiple_of(end, SLOT) + pick(random, &[0, 0, SLOT]);
             end = offset + input.ty.shape.numel();
             offsets.push(offset);
             inputs.push(input);
@@ -38,6 +41,9 @@ pub(crate) static ENTRIES: &[Entry] = &[Entry {
             Refused::new(xs(), "input 1 ends at 10, after the end at 9", |graph, ins| {
                 pack(graph, ins, &[0, 6], 9)
             }),
+            Refused::new(xs(), "input 1 starts at 7, not at a multiple of 64", |graph, ins| {
+                pack(graph, ins, &[0, 7], 20)
+            }),
             Refused::new(xs(), "one offset an input", |graph, ins| pack(graph, ins, &[0], 9)),
             Refused::new(mixed, "the same element type", |graph, ins| pack(graph, ins, &[0, 2], 4)),
             Refused::new(Vec::new(), "nothing to pack", |graph, ins| pack(graph, ins, &[], 4)),
@@ -45,7 +51,8 @@ pub(crate) static ENTRIES: &[Entry] = &[Entry {
     },
 }];
 
-/// Tensors, in ascending order of `offsets`, laid into one flat tensor of `len` elements that is zero elsewhere.
+/// Tensors, in ascending order of `offsets`, laid into one flat tensor of `len` elements that is zero elsewhere. Each starts
+/// at a multiple of [`ALIGN`] bytes, so that a kernel can write it in place.
 ///
 /// ```
 /// # use wgrad_graph::{States, TensorType};
@@ -89,6 +96,10 @@ impl Op for Pack {
             end = offset.saturating_add(input.shape.numel());
             if end > self.len {
                 return Err(Rule::new(format!("input {i} ends at {end}, after the end at {}", self.len)));
+            }
+            let slot = ALIGN / input.dtype.bytes();
+            if offset % slot != 0 {
+                return Err(Rule::new(format!("input {i} starts at {offset}, not at a multiple of {slot}")));
             }
         }
         let out = TensorType::new(first.dtype, [self.len]);

@@ -7,7 +7,7 @@ use wgrad_program::{Dispatch, Gemm, Instr, Kernel, Loop, Program};
 
 /// Every loop, epilogues included.
 pub(super) fn loops(program: &mut Program, mut edit: impl FnMut(&mut Loop) -> bool) -> bool {
-    program.dispatches.iter_mut().fold(false, |any, dispatch| edit(body(dispatch)) || any)
+    any(program.dispatches.iter_mut().map(|dispatch| edit(body(dispatch))))
 }
 
 /// The loop of a dispatch, or its epilogue.
@@ -20,27 +20,27 @@ pub(super) fn body(dispatch: &mut Dispatch) -> &mut Loop {
 
 /// Every instruction.
 pub(super) fn instrs(program: &mut Program, mut edit: impl FnMut(&mut Instr) -> bool) -> bool {
-    loops(program, |kernel| kernel.body.iter_mut().fold(false, |any, instr| edit(instr) || any))
+    loops(program, |kernel| any(kernel.body.iter_mut().map(&mut edit)))
 }
 
 /// Every matrix product.
-pub(super) fn products(program: &mut Program, mut edit: impl FnMut(&mut Gemm) -> bool) -> bool {
+pub(super) fn products(program: &mut Program, edit: impl FnMut(&mut Gemm) -> bool) -> bool {
     let gemms = program.dispatches.iter_mut().filter_map(|dispatch| match &mut dispatch.kernel {
         Kernel::Gemm(gemm) => Some(gemm),
         Kernel::Loop(_) => None,
     });
-    gemms.fold(false, |any, gemm| edit(gemm) || any)
+    any(gemms.map(edit))
 }
 
 /// Every load, with the number of elements of its tensor.
 pub(super) fn loads(program: &mut Program, mut edit: impl FnMut(&mut Layout, usize) -> bool) -> bool {
-    program.dispatches.iter_mut().fold(false, |any, dispatch| {
+    any(program.dispatches.iter_mut().map(|dispatch| {
         let elements: Vec<usize> = dispatch.operands.iter().map(|operand| operand.tensor.elements).collect();
-        body(dispatch).body.iter_mut().fold(any, |any, instr| match instr {
-            Instr::Load { operand, layout } => edit(layout, elements[*operand]) || any,
-            _ => any,
-        })
-    })
+        any(body(dispatch).body.iter_mut().map(|instr| match instr {
+            Instr::Load { operand, layout } => edit(layout, elements[*operand]),
+            _ => false,
+        }))
+    }))
 }
 
 /// Every call of the scalar function of this name.
@@ -105,4 +105,9 @@ pub(super) fn shorten(layout: &mut Layout, axis: usize) {
 /// A scalar function of the table.
 pub(super) fn function(name: &str) -> Option<&'static ScalarFn> {
     scalar_functions().into_iter().find(|f| f.name == name)
+}
+
+/// Whether there was one, having gone through all of them, which `Iterator::any` would not.
+fn any(changed: impl Iterator<Item = bool>) -> bool {
+    changed.filter(|changed| *changed).count() > 0
 }

@@ -11,6 +11,9 @@ use wgrad_program::Device;
 
 use crate::report::{Check, Failure, Verdict};
 
+/// A check, run with the mistake or without it.
+type Run = Box<dyn Fn(&dyn Device, bool) -> Verdict>;
+
 /// A known mistake.
 pub struct Fault {
     /// What is wrong.
@@ -18,7 +21,7 @@ pub struct Fault {
     /// The check that has to find it.
     pub check: Check,
     /// Runs that check with the mistake or without it.
-    run: Box<dyn Fn(&dyn Device, bool) -> Verdict>,
+    run: Run,
 }
 
 /// Why a fault proves a check useless.
@@ -40,16 +43,12 @@ pub enum Survivor {
         /// The check.
         check: Check,
         /// What it said.
-        failure: Failure,
+        failure: Box<Failure>,
     },
 }
 
 impl Fault {
-    fn new(
-        name: &'static str,
-        check: Check,
-        run: impl Fn(&dyn Device, bool) -> Verdict + 'static,
-    ) -> Self {
+    fn new(name: &'static str, check: Check, run: impl Fn(&dyn Device, bool) -> Verdict + 'static) -> Self {
         Self { name, check, run: Box::new(run) }
     }
 
@@ -60,7 +59,7 @@ impl Fault {
     pub fn hunt(&self, device: &dyn Device) -> Result<Failure, Survivor> {
         let (name, check) = (self.name, self.check);
         if let Err(failure) = (self.run)(device, false) {
-            return Err(Survivor::Baseline { name, check, failure });
+            return Err(Survivor::Baseline { name, check, failure: failure.into() });
         }
         match (self.run)(device, true) {
             Err(failure) => Ok(failure),

@@ -114,7 +114,9 @@ static DETACHED: Entry = entry("detached", |_| {
 });
 static NOT_ZERO: Entry = Entry {
     order: Order::Zero,
-    ..entry("not_zero", |_| sample(1, |graph, ins| custom(graph, ins, || call("floor", 1), |_, ct| vec![Some(ct)])))
+    ..entry("not_zero", |_| {
+        sample(1, |graph, ins| custom(graph, ins, || call("floor", 1), |_, ct| vec![Some(ct)]))
+    })
 };
 static NAIVE: Entry = Entry {
     tolerance: 1e-5,
@@ -161,13 +163,20 @@ static TYPO: Entry = entry("typo", |_| {
 
 /// The operations with a mistake.
 pub(super) fn faults() -> Vec<Fault> {
-    let (first, second) = (gradient::gradient as fn(&Trial) -> Verdict, gradient::second_gradient as fn(&Trial) -> Verdict);
+    let (first, second) =
+        (gradient::gradient as fn(&Trial) -> Verdict, gradient::second_gradient as fn(&Trial) -> Verdict);
     vec![
         planted("a dropped cotangent", Check::Gradient, "mul", &DROPPED, first),
         planted("a gradient with the wrong sign", Check::Gradient, "sub", &SIGN, first),
         planted("a derivative without its factor", Check::Gradient, "square", &FACTOR, first),
         planted("gradients of two inputs swapped", Check::Gradient, "mul", &SWAPPED, first),
-        planted("a variable used twice whose gradients are not added up", Check::Gradient, "silu", &TWICE, first),
+        planted(
+            "a variable used twice whose gradients are not added up",
+            Check::Gradient,
+            "silu",
+            &TWICE,
+            first,
+        ),
         planted("a gradient where there is none by definition", Check::Gradient, "floor", &NOT_ZERO, first),
         planted("a gradient cut off from the next one", Check::SecondGradient, "square", &DETACHED, second),
         planted("a shape rule that promises another shape", Check::Shape, "sum", &MISTYPED, shape::shape),

@@ -28,13 +28,17 @@ pub(super) fn faults() -> Vec<Fault> {
         value("an offset off by one", "slice", |p| loads(p, one_further)),
         value("padding that is not zero", "pad", |p| loads(p, unpadded)),
         value("a kernel that skips the last tile", "exp", |p| loops(p, without_last)),
-        value("a store that is left out", "mul", |p| loops(p, |k| k.stores.len() > 1 && k.stores.pop().is_some())),
+        value("a store that is left out", "mul", |p| {
+            loops(p, |k| k.stores.len() > 1 && k.stores.pop().is_some())
+        }),
         value("a maximum where a sum belongs", "sum", |p| reductions(p, |c| *c = Combine::Max)),
         value("a minimum where a maximum belongs", "max", |p| reductions(p, |c| *c = Combine::Min)),
         value("a reduction over the wrong axis", "sum", wrong_axis),
         value("a reduction that leaves out the last element", "argmax", |p| loops(p, short_reduction)),
         value("a mean without its division", "mean", |p| constants(p, |x| *x = 1.0)),
-        value("a subtraction with its operands swapped", "sub", |p| calls(p, "sub", |_, args| args.reverse())),
+        value("a subtraction with its operands swapped", "sub", |p| {
+            calls(p, "sub", |_, args| args.reverse())
+        }),
         value("a gather off by one", "gather", gather_off_by_one),
         value("a function that is not accurate", "exp", |p| calls(p, "exp", |f, _| *f = &INACCURATE_EXP)),
         value("kernels in the wrong order", "softmax", |p| p.dispatches.len() > 1 && reversed(p)),
@@ -48,9 +52,11 @@ pub(super) fn faults() -> Vec<Fault> {
         }),
         Fault::new("a result that depends on the run before", Check::Replay, |_, planted| {
             // Without poison: that would turn what is left over into NaN, which the comparison of values finds.
-            edited(&CpuDevice::new(), planted, accumulate, |rig| each("mul", |trial| device::replay(rig, trial)))
+            edited(&CpuDevice::new(), planted, accumulate, |rig| {
+                each("mul", |trial| device::replay(rig, trial))
+            })
         }),
-        training("parameters updated before the gradient reads them", |p| reversed(p)),
+        training("parameters updated before the gradient reads them", reversed),
         training("padding that an optimizer writes", write_padding),
         training("a bias correction left out", forget_correction),
         training("state that is not updated", |p| p.dispatches.pop().is_some()),
@@ -83,7 +89,12 @@ fn edited(device: &dyn Device, planted: bool, edit: Edit, check: impl Fn(&Rig<'_
     run_edited(device, planted, edit, |_| true, check)
 }
 
-fn fused_only(device: &dyn Device, planted: bool, edit: Edit, check: impl Fn(&Rig<'_>) -> Verdict) -> Verdict {
+fn fused_only(
+    device: &dyn Device,
+    planted: bool,
+    edit: Edit,
+    check: impl Fn(&Rig<'_>) -> Verdict,
+) -> Verdict {
     run_edited(device, planted, edit, |options| options.fuse, check)
 }
 
@@ -217,7 +228,8 @@ fn accumulate(program: &mut Program) -> bool {
     let Some(add) = function("add") else { return false };
     let Some(dispatch) = program.dispatches.first_mut() else { return false };
     let Kernel::Loop(kernel) = &mut dispatch.kernel else { return false };
-    let Some(store) = kernel.stores.first_mut().filter(|store| kernel.inner.is_empty() && !store.layout.shape.is_empty())
+    let Some(store) =
+        kernel.stores.first_mut().filter(|store| kernel.inner.is_empty() && !store.layout.shape.is_empty())
     else {
         return false;
     };
@@ -254,7 +266,7 @@ fn write_padding(program: &mut Program) -> bool {
 /// Takes the first factor of every product under a square root without the second.
 fn forget_correction(program: &mut Program) -> bool {
     loops(program, |kernel| {
-        let roots: Vec<usize> = kernel.body.iter().filter_map(|instr| root(instr)).collect();
+        let roots: Vec<usize> = kernel.body.iter().filter_map(root).collect();
         let corrected = roots.into_iter().filter_map(|arg| match &kernel.body[arg] {
             Instr::Call(f, args) if f.name == "mul" => Some((arg, args[0])),
             _ => None,

@@ -10,11 +10,23 @@ use wgrad_conformance::Report;
 pub fn expect_clean(report: &Report) {
     for row in report.rows() {
         let (worst, whose) = row.worst;
-        eprintln!("{}: {} checks of {} subjects, worst {worst:.3} by {whose}", row.device, row.checks, row.subjects);
+        eprintln!(
+            "{}: {} checks of {} subjects, worst {worst:.3} by {whose}",
+            row.device, row.checks, row.subjects
+        );
+    }
+    for (outcome, reason) in &report.expected {
+        eprintln!("expected: {outcome} ({reason})");
     }
     report.skipped.iter().for_each(|what| skip(what));
     let failures: Vec<String> = report.failures().iter().map(ToString::to_string).collect();
-    assert!(failures.is_empty(), "{} of {} checks failed:\n{}", failures.len(), report.outcomes.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {} checks failed:\n{}",
+        failures.len(),
+        report.outcomes.len(),
+        failures.join("\n")
+    );
     assert!(!report.outcomes.is_empty(), "nothing was checked");
 }
 
@@ -23,6 +35,7 @@ pub fn skip(what: &str) {
     eprintln!("skipped: {what}");
     if let Some(path) = std::env::var_os("WGRAD_SKIP_LOG") {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(path);
-        log.and_then(|mut log| writeln!(log, "skipped: {what}")).expect("the log of skipped tests can be written");
+        log.and_then(|mut log| writeln!(log, "skipped: {what}"))
+            .expect("the log of skipped tests can be written");
     }
 }

@@ -29,7 +29,7 @@ rows! {
 
     /// max(x, 0). Its gradient at 0 is 0; NaN stays NaN.
     RELU = "relu" (x in AWAY) {
-        wgsl: "select({0}, 0.0, {0} < 0.0)",
+        wgsl: "select({0}, 0.0, bitcast<u32>({0}) - 0x80000000u <= 0x7f800000u)",
         flops: 1,
         rust: if x < 0.0 { 0.0 } else { x },
         grad: of (out, ct => ct * out.step()),

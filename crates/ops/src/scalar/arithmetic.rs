@@ -78,7 +78,7 @@ rows! {
 
     /// −1, 0 or 1 by the sign of x.
     SIGN = "sign" (x in AWAY) {
-        wgsl: "sign({0})",
+        wgsl: "select(sign({0}), {0}, (bitcast<u32>({0}) & 0x7fffffffu) > 0x7f800000u)",
         flops: 1,
         rust: if x > 0.0 { 1.0 } else if x < 0.0 { -1.0 } else { x },
         grad: zero ("the sign is constant on either side of zero"),
@@ -114,7 +114,7 @@ rows! {
 
     /// x kept between two constants. Its gradient is that of x inside, bounds included, and 0 outside.
     CLAMP = "clamp" (x in BETWEEN; low = -1.0, high = 0.75) {
-        wgsl: "select(select({0}, {1}, {0} < {1}), {2}, {0} > {2})",
+        wgsl: "select(select(select({0}, {1}, {0} < {1}), {2}, {0} > {2}), {0}, (bitcast<u32>({0}) & 0x7fffffffu) > 0x7f800000u)",
         flops: 2,
         rust: if x > high { high } else if x < low { low } else { x },
         grad: of (out, ct => ct * x.eq(out)),

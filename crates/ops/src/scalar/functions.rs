@@ -74,7 +74,7 @@ rows! {
 
     /// Natural logarithm of x; −∞ at 0, NaN below.
     LN = "ln" (x in POSITIVE) {
-        wgsl: "log({0})",
+        wgsl: "guarded_ln({0})" with LN,
         flops: 1,
         rust: x.ln(),
         grad: of (out, ct => ct / x),

@@ -11,7 +11,7 @@ pub(crate) use crate::sample::Values;
 
 /// WGSL helpers. Each file stands alone and its names are its own, so that a kernel can hold any set of them, each once.
 pub(crate) mod prelude {
-    pub use wgrad_shaders::{ERF, EXP, POW, SIGMOID, SOFTPLUS, TANH};
+    pub use wgrad_shaders::{ERF, EXP, LN, POW, SIGMOID, SOFTPLUS, TANH};
 }
 
 /// Samples from anywhere between −2 and 2.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use wgrad_conformance::{Options, Outcome, Progress, Report, Row, Subject, check_device, check_reference};
 use wgrad_cpu::Precision;
 use wgrad_gpu::{Adapter, Class, adapters};
+use wgrad_program::DeviceError;
 use wgrad_train::DeviceChoice;
 
 use crate::cli::Verify;
@@ -55,11 +56,11 @@ fn subjects(choice: Option<DeviceChoice>) -> Result<Vec<Subject>> {
         },
         Some(DeviceChoice::Gpu) => {
             let best = adapters().iter().find(real).or(adapters().first());
-            (false, vec![best.ok_or_else(|| Usage("wgpu finds no adapter".into()))?])
+            (false, vec![best.ok_or_else(|| missing("gpu".into()))?])
         }
         Some(DeviceChoice::Adapter(index)) => {
             let adapter = adapters().get(index);
-            (false, vec![adapter.ok_or_else(|| Usage(format!("there is no adapter gpu:{index}")))?])
+            (false, vec![adapter.ok_or_else(|| missing(format!("gpu:{index}")))?])
         }
     };
     let mut subjects = Vec::new();
@@ -75,8 +76,13 @@ fn subjects(choice: Option<DeviceChoice>) -> Result<Vec<Subject>> {
     Ok(subjects)
 }
 
+fn missing(wanted: String) -> DeviceError {
+    let found = format!("wgpu finds {} adapters; see `wgrad devices`", adapters().len());
+    DeviceError::NotFound { wanted, found }
+}
+
 fn print(report: &Report) -> std::io::Result<()> {
-    let header = ["device", "operations", "passed", "failed", "checks", "worst / tolerance"];
+    let header = ["device", "checked", "passed", "failed", "checks", "worst / tolerance"];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     rows.extend(report.rows().iter().map(cells));
     terminal::result(&terminal::table(&rows, true))?;
@@ -123,7 +129,7 @@ fn to_json(report: &Report) -> Value {
         .map(|row| {
             json!({
                 "device": row.device,
-                "operations": row.subjects,
+                "checked": row.subjects,
                 "passed": row.subjects - row.failed.len(),
                 "failed": row.failed,
                 "checks": row.checks,
