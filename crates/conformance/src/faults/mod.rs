@@ -1,7 +1,7 @@
 //! Planted faults: known mistakes, each of which a named check has to find. The checks themselves are checked by them.
 //!
-//! A fault is either an operation with a mistake, checked as if it stood in the table ([`operations`]), or a mistake put into
-//! a correct program on its way to a device ([`programs`]). The same checks must pass where nothing is planted.
+//! A fault is either an operation with a mistake, checked as if it stood in the table (`operations`), or a mistake put into
+//! a correct program on its way to a device (`programs`). The same checks must pass where nothing is planted.
 
 mod edit;
 mod operations;
