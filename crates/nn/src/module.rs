@@ -150,7 +150,7 @@ impl<'p, 'g> Context<'p, 'g> {
         Self { graph, params, group: params.group, mode: Mode::Evaluate, rng: None, vars: RefCell::default() }
     }
 
-    /// Traces in training mode. `rng` is u32[3]: low and high word of the seed, and the step.
+    /// Traces in training mode. `rng` is u32 `[3]`: low and high word of the seed, and the step.
     pub fn training(self, rng: Var<'g>) -> Self {
         Self { mode: Mode::Train, rng: Some(rng), ..self }
     }

@@ -56,7 +56,7 @@ impl Optimizer {
     /// Number of values of [`Optimizer::hyper`].
     pub const HYPER: usize = 3;
 
-    /// What changes from step to step, for the `hyper` input f32[3]: η and the two bias corrections 1/(1−βᵗ), t from 1.
+    /// What changes from step to step, for the `hyper` input, f32 `[3]`: η and the two bias corrections 1/(1−βᵗ), t from 1.
     pub fn hyper(&self, rate: f64, t: u64) -> [f32; Self::HYPER] {
         let correction = |beta: f64| 1.0 / (1.0 - beta.powf(t as f64));
         match self {
