@@ -10,7 +10,13 @@ use wgrad_train::TrainError;
 
 /// Prints the error and gives its exit code: 2 usage or recipe, 3 data, 4 device, 5 numeric, 6 checkpoint or run
 /// directory, 1 anything else.
+///
+/// A reader of stdout that went away, as `head` does, is no failure.
 pub fn report(error: &anyhow::Error) -> ExitCode {
+    let gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
+    if error.downcast_ref().is_some_and(gone) {
+        return ExitCode::SUCCESS;
+    }
     crate::terminal::error(&format!("{error:#}"));
     ExitCode::from(code(error))
 }
