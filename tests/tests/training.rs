@@ -126,3 +126,18 @@ fn summary_is_what_training_does() {
     assert_eq!(Some(count), summary["dispatches_per_step"].as_u64());
     assert!(summary["peak_bytes"].as_u64().unwrap() > 0);
 }
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let dir = folder();
+    let mut child = Command::new(binary())
+        .args(["summary", "digits", "--device", "cpu"])
+        .current_dir(dir.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+}
