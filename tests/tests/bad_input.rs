@@ -86,6 +86,28 @@ fn a_loss_that_is_no_number_names_the_first_bad_operation() {
 }
 
 #[test]
+fn a_test_loss_that_is_no_number_is_an_error_too() {
+    let dir = folder();
+    let once =
+        "train digits-mlp --device cpu --set optimizer.kind=sgd --set optimizer.lr=1e30 --set train.steps=1";
+    refused(dir.path(), once, 5, &["test loss", "step 1"]);
+}
+
+/// What a run leaves that ended before its first checkpoint can be resumed: it begins again.
+#[test]
+fn a_run_without_a_checkpoint_starts_again() {
+    let dir = folder();
+    refused(dir.path(), "train digits-mlp --device cpu --set optimizer.lr=1e30 --out run", 5, &["step 2"]);
+    let again = wgrad(
+        dir.path(),
+        "train digits-mlp --device cpu --resume --out run --set optimizer.lr=1e-3 --set train.epochs=1",
+    );
+    assert!(again.status.success(), "{}", stderr(&again));
+    let rows = fs::read_to_string(dir.path().join("run/metrics.jsonl")).unwrap();
+    assert_eq!(rows.lines().filter(|row| row.contains("\"step\":1,")).count(), 1, "{rows}");
+}
+
+#[test]
 fn checkpoints_that_are_broken_or_foreign_are_refused() {
     let dir = folder();
     let trained = wgrad(dir.path(), "train digits-mlp --device cpu --set train.epochs=1 --out run");
@@ -93,8 +115,13 @@ fn checkpoints_that_are_broken_or_foreign_are_refused() {
     refused(dir.path(), "train digits-mlp --out run", 6, &["already holds", "--resume"]);
     refused(dir.path(), "train digits --resume --out run", 2, &["digits-mlp"]);
     refused(dir.path(), "eval nowhere", 6, &["nowhere"]);
+    let again = "train digits-mlp --device cpu --resume --out run";
+    refused(dir.path(), again, 2, &["22 steps", "train.epochs"]);
+    refused(dir.path(), &format!("{again} --set train.epochs=2 --set train.batch=32"), 2, &["train.batch"]);
+    assert!(dir.path().join("run/done.json").is_file(), "a refused resume changes nothing");
     refused(dir.path(), "eval run --device gpu:99", 4, &["gpu:99"]);
-    let wider = "train digits-mlp --device cpu --resume --out run --set model.hidden=[64,64]";
+    let wider =
+        "train digits-mlp --device cpu --resume --out run --set train.epochs=2 --set model.hidden=[64,64]";
     refused(dir.path(), wider, 6, &["0.weight", "[128, 64]", "[64, 64]"]);
     let model = dir.path().join("run/checkpoints/step-000022/model.safetensors");
     let mut bytes = fs::read(&model).unwrap();

@@ -86,7 +86,12 @@ fn ctrl_c_finishes_the_step_saves_and_exits_130() {
     assert!(interrupted.success());
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(!dir.path().join("run/done.json").exists(), "an interrupted run is not done");
-    let resumed = wgrad(dir.path(), "train digits-mlp --device cpu --resume --out run --set train.steps=1");
+    let saved =
+        fs::read_dir(dir.path().join("run/checkpoints")).unwrap().map(|entry| entry.unwrap().file_name());
+    let last =
+        saved.filter_map(|name| name.to_str()?.strip_prefix("step-")?.parse::<u64>().ok()).max().unwrap();
+    let more = format!("train digits-mlp --device cpu --resume --out run --set train.steps={}", last + 1);
+    let resumed = wgrad(dir.path(), &more);
     assert!(resumed.status.success(), "{}", stderr(&resumed));
     assert!(stderr(&resumed).contains("Resuming"), "{}", stderr(&resumed));
 }

@@ -154,7 +154,7 @@ pub trait Session {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
     /// There is no such device.
-    #[error("no device {wanted}: {found}")]
+    #[error("there is no device {wanted}; found: {found}")]
     NotFound {
         /// What was asked for.
         wanted: String,

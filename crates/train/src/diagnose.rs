@@ -15,11 +15,11 @@ use crate::trainer::Trainer;
 /// The first operation whose output is not finite.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Culprit {
-    /// Name of the operation, or `parameter`.
+    /// Name of the operation, or `the update` of a parameter.
     pub op: String,
-    /// Path of its layer; empty outside of any.
+    /// Path of its layer, or name of the parameter; empty outside of any.
     pub path: String,
-    /// `forward pass`, or `backward pass or update`.
+    /// `forward pass`, `backward pass or update`, or `of the step before`.
     pub part: &'static str,
     /// How many of its numbers are not finite, and of how many.
     pub count: (usize, usize),
@@ -44,6 +44,13 @@ impl fmt::Display for Culprit {
 /// The device cannot hold all values at once.
 pub fn first_bad_operation(trainer: &mut Trainer, step: u64) -> Result<Option<Culprit>, TrainError> {
     trainer.rewind(step - 1)?;
+    for tensor in trainer.parameters(false)? {
+        let bad = tensor.values.iter().filter(|x| !x.is_finite()).count();
+        if bad > 0 {
+            let (op, part) = ("the update".into(), "of the step before");
+            return Ok(Some(Culprit { op, path: tensor.name, part, count: (bad, tensor.values.len()) }));
+        }
+    }
     for pass in 0..trainer.plan.config.accumulate.max(1) {
         let phase = trainer.plan.phase(pass);
         if let Some(culprit) = examine(trainer, phase, pass)? {

@@ -38,6 +38,9 @@ pub enum TrainError {
     /// A checkpoint cannot be written or read, or belongs to another model.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// There is no checkpoint.
+    #[error("{} has no checkpoint yet", .0.display())]
+    NoCheckpoint(std::path::PathBuf),
     /// A checkpoint belongs to another model.
     #[error("the checkpoint does not fit the model: {0}")]
     WrongModel(String),
@@ -60,9 +63,12 @@ impl TrainError {
             Self::Data(_) => 3,
             Self::Device(_) => 4,
             Self::NonFinite { .. } => 5,
-            Self::Checkpoint(_) | Self::WrongModel(_) | Self::Run(_) | Self::Metrics(_) | Self::Events(_) => {
-                6
-            }
+            Self::Checkpoint(_)
+            | Self::NoCheckpoint(_)
+            | Self::WrongModel(_)
+            | Self::Run(_)
+            | Self::Metrics(_)
+            | Self::Events(_) => 6,
         }
     }
 }

@@ -100,6 +100,7 @@ pub fn fit(
     let mut recent = Recent { losses: Vec::new(), keep: trainer.steps_per_epoch() as usize };
     let mut stop = Stop::Done;
     let mut checkpoint = None;
+    let mut last: Option<Evaluation> = None;
     while trainer.steps_done() < options.steps {
         if callback.should_stop() {
             stop = Stop::Interrupted;
@@ -118,6 +119,7 @@ pub fn fit(
         if options.eval_every_epochs > 0 && epoch.is_multiple_of(options.eval_every_epochs) {
             let evaluation = evaluate(trainer, judged, &mut log, callback)?;
             trainer.watch.see(evaluation.loss);
+            last = Some(evaluation);
             if options.patience.is_some_and(|patience| trainer.watch.worse >= patience) {
                 stop = Stop::Patience;
                 break;
@@ -128,7 +130,11 @@ pub fn fit(
         }
     }
     report(trainer, true, options, &mut log, &mut recent, callback)?;
-    let test = evaluate(trainer, SplitName::Test, &mut log, callback)?;
+    let fresh = last.filter(|e| stop == Stop::Patience && e.split == SplitName::Test);
+    let test = match fresh {
+        Some(evaluation) => evaluation,
+        None => evaluate(trainer, SplitName::Test, &mut log, callback)?,
+    };
     let seconds = start.elapsed().as_secs_f64();
     if trainer.steps_done() > resumed || checkpoint.is_none() {
         checkpoint = write_checkpoint(trainer, options, run, callback)?.or(checkpoint);
@@ -176,6 +182,14 @@ fn evaluate(
 ) -> Result<Evaluation, TrainError> {
     let evaluation = trainer.evaluate(split)?;
     let step = trainer.steps_done();
+    if !evaluation.loss.is_finite() {
+        return Err(TrainError::NonFinite {
+            what: format!("{} loss", split.as_str()),
+            value: evaluation.loss as f32,
+            step,
+            culprit: "the evaluation after that step gave it; the step's own loss was finite".into(),
+        });
+    }
     log.evaluation(&evaluation, step, trainer.last_epoch(), trainer.rate(step.saturating_sub(1)))?;
     callback.on_evaluation(&evaluation, step);
     Ok(evaluation)
@@ -222,7 +236,8 @@ struct Log {
 
 impl Log {
     fn open(run: Option<&RunDir>, step: u64) -> Result<Self, TrainError> {
-        let after = (step > 0).then_some(step);
+        // A run that was begun without reaching a checkpoint has files too: it starts again at step 0.
+        let after = run.is_some_and(|run| run.metrics_path().exists()).then_some(step);
         let files =
             run.map(|run| Ok::<_, TrainError>((run.metrics(after)?, run.events(after)?))).transpose()?;
         Ok(Self { files })

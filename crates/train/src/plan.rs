@@ -187,7 +187,7 @@ pub struct Plan {
     pub(crate) splits: Vec<(SplitShape, Option<Resident>)>,
     /// The programs of a step.
     pub passes: Vec<(Phase, Program)>,
-    /// The program that evaluates each part of the data.
+    /// The program that evaluates each part of the data but the training part.
     pub evaluations: Vec<(SplitName, Program)>,
 }
 
@@ -207,6 +207,13 @@ impl Plan {
         let params = model.builder.finish(&mut states);
         if params.count() == 0 {
             return Err(TrainError::Config("the model has no parameters to train".into()));
+        }
+        let mut names: Vec<&str> = params.specs().iter().map(|spec| spec.name.as_str()).collect();
+        names.sort_unstable();
+        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            let message =
+                format!("two parameters are called {}; make their layers in scopes of their own", pair[0]);
+            return Err(TrainError::Config(message));
         }
         let optim = config.optimizer.declare(&mut states, &params);
         let average = config.ema.map(|_| states.group_like("average", params.group()));
@@ -236,6 +243,9 @@ impl Plan {
         }
         for i in 0..plan.splits.len() {
             let name = plan.splits[i].0.name;
+            if name == SplitName::Train {
+                continue;
+            }
             plan.evaluations.push((name, compile(&plan.trace_evaluation(name)?, options)?));
         }
         Ok(plan)

@@ -32,6 +32,12 @@ pub fn setup(recipe: &Recipe) -> Result<Setup, TrainError> {
     let train = &recipe.train;
     let accumulate = train.accumulate.max(1);
     let passes = (splits.train.len() / train.batch.max(1)) as u64;
+    if accumulate > passes.max(1) {
+        return Err(TrainError::Config(format!(
+            "train.accumulate = {accumulate}: an epoch has {passes} batches of {}, and a step cannot take more",
+            train.batch
+        )));
+    }
     let per_epoch = (passes / accumulate).max(1);
     let steps = train.epochs.saturating_mul(per_epoch).min(train.steps.unwrap_or(u64::MAX));
     let (schedule, warmup) = schedule(&recipe.schedule);

@@ -104,6 +104,7 @@ pub struct Trainer {
     pub(crate) anchor: Option<Anchor>,
     pub(crate) watch: Watch,
     last_epoch: u64,
+    prediction: Option<ProgramId>,
 }
 
 /// What early stopping has seen.
@@ -151,6 +152,7 @@ impl Trainer {
             anchor: None,
             watch: Watch::default(),
             last_epoch: 0,
+            prediction: None,
         };
         trainer.upload_data()?;
         trainer.reset()?;
@@ -340,7 +342,7 @@ impl Trainer {
     /// # Errors
     /// The part is missing; what the device reports.
     pub fn evaluate(&mut self, split: SplitName) -> Result<Evaluation, TrainError> {
-        let missing = || TrainError::Config(format!("there is no {} data", split.as_str()));
+        let missing = || TrainError::Config(format!("there is no {} data to evaluate on", split.as_str()));
         let id = self
             .evaluations
             .iter()
@@ -386,7 +388,11 @@ impl Trainer {
     pub fn predict(&mut self, raw: &[f32]) -> Result<Vec<f32>, TrainError> {
         let (width, batch) = (self.features(), self.plan.config.eval_batch);
         let limits = self.device.limits;
-        let id = self.session.load(&self.plan.prediction(batch, &limits)?)?;
+        let id = match self.prediction {
+            Some(id) => id,
+            None => self.session.load(&self.plan.prediction(batch, &limits)?)?,
+        };
+        self.prediction = Some(id);
         let mut outputs = Vec::new();
         for part in raw.chunks(width * batch) {
             let mut features = part.to_vec();

@@ -17,7 +17,14 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     if error.downcast_ref().is_some_and(gone) {
         return ExitCode::SUCCESS;
     }
-    crate::terminal::error(&format!("{error:#}"));
+    // Most of our errors say their cause themselves.
+    let mut message = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !message.contains(&cause) {
+            message = format!("{message}: {cause}");
+        }
+    }
+    crate::terminal::error(&message);
     ExitCode::from(code(error))
 }
 

@@ -35,9 +35,13 @@ pub fn run(args: &Devices) -> Result<ExitCode> {
     }));
     terminal::result(&terminal::table(&rows, false))?;
     if devices.len() == 1 {
-        terminal::say(
-            "\nNo adapter was found: wgpu needs a Vulkan, Metal, DX12 or GL driver. Training runs on the CPU.",
-        );
+        let filters =
+            ["WGPU_BACKEND", "WGPU_ADAPTER_NAME"].into_iter().filter(|name| std::env::var_os(name).is_some());
+        let why = match filters.collect::<Vec<&str>>().as_slice() {
+            [] => "wgpu needs a Vulkan, Metal, DX12 or GL driver".to_owned(),
+            set => format!("{} may leave none", set.join(" with ")),
+        };
+        terminal::say(&format!("\nNo adapter was found: {why}. Training runs on the CPU."));
     }
     Ok(ExitCode::SUCCESS)
 }

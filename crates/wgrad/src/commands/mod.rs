@@ -15,10 +15,9 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use wgrad_program::{Device, DeviceInfo, DeviceKind};
 use wgrad_run::{Checkpoint, Recipe, Run};
-use wgrad_train::{DeviceChoice, Plan, Trainer, load_parameters, open, setup};
+use wgrad_train::{DeviceChoice, Plan, TrainError, Trainer, load_parameters, open, setup};
 
 use crate::cli::{Cli, Command};
-use crate::failure::Usage;
 use crate::terminal;
 
 /// Runs a command to its exit code.
@@ -75,7 +74,7 @@ fn trained(run: &Path, choice: DeviceChoice) -> Result<(Run, Trainer)> {
     let run = Run::open(run)?;
     let recipe = run.recipe()?;
     let path = run.latest_checkpoint()?;
-    let path = path.ok_or_else(|| Usage(format!("{} has no checkpoint yet", run.path().display())))?;
+    let path = path.ok_or_else(|| TrainError::NoCheckpoint(run.path().to_owned()))?;
     let checkpoint = Checkpoint::load(&path)?;
     let parts = setup(&recipe)?;
     let device = open_device(choice)?;

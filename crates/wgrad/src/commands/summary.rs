@@ -40,7 +40,8 @@ fn kernels(plan: &Plan) -> Vec<(String, u64, Cost)> {
             }
             let entry = all.entry(name).or_default();
             entry.0 += often;
-            (0..often).for_each(|_| entry.1 += dispatch.cost);
+            let Cost { flops, read, written } = dispatch.cost;
+            entry.1 += Cost { flops: flops * often, read: read * often, written: written * often };
         }
     }
     order

@@ -28,13 +28,15 @@ const INTERRUPTED: u8 = 130;
 pub fn run(args: &Train) -> Result<ExitCode> {
     let (recipe, resumed) = chosen_recipe(args)?;
     let parts = setup(&recipe)?;
-    say(&format!("Recipe: {}, {}.", recipe.name, recipe.description));
+    let about =
+        if recipe.description.is_empty() { String::new() } else { format!(", {}", recipe.description) };
+    say(&format!("Recipe: {}{about}.", recipe.name));
     let device = open_device(args.device)?;
     let steps = parts.fit.steps;
     let plan = Plan::new(parts.model, &parts.splits, parts.config, &device.info().limits)?;
     say(&plan_line(&plan, parts.splits.train.len()));
     let mut trainer = Trainer::new(&*device, plan, parts.splits, steps)?;
-    let dir = run_directory(args, &recipe, resumed.as_deref(), &mut trainer)?;
+    let dir = run_directory(args, &recipe, resumed.as_deref(), &mut trainer, steps)?;
     let stop = interruption()?;
     let mut progress = Progress::new(&trainer, steps, stop);
     let finished = fit(&mut trainer, &parts.fit, Some(&dir), &mut progress)?;
@@ -67,8 +69,25 @@ fn chosen_recipe(args: &Train) -> Result<(Recipe, Option<PathBuf>)> {
             Usage(format!("{} is a run of {}, not of {}", path.display(), kept.name, named.name)).into()
         );
     }
+    let begun = kept.clone();
     kept.set_all(&args.recipe.set)?;
+    refuse_other_batches(&begun, &kept)?;
     Ok((kept, Some(path)))
+}
+
+/// What decides which examples make up which batch cannot change under a run: its place in the data would mean another.
+fn refuse_other_batches(begun: &Recipe, now: &Recipe) -> Result<(), Usage> {
+    let (a, b) = (&begun.train, &now.train);
+    let changed = [
+        ("data", begun.data != now.data),
+        ("train.batch", a.batch != b.batch),
+        ("train.accumulate", a.accumulate != b.accumulate),
+        ("train.seed", a.seed != b.seed),
+    ];
+    match changed.into_iter().find(|(_, changed)| *changed) {
+        Some((key, _)) => Err(Usage(format!("{key} cannot change when a run is resumed; begin a new run"))),
+        None => Ok(()),
+    }
 }
 
 /// The newest run of a recipe: their names end with the time.
@@ -88,15 +107,24 @@ fn run_directory(
     recipe: &Recipe,
     resumed: Option<&Path>,
     trainer: &mut Trainer,
+    steps: u64,
 ) -> Result<RunDir> {
     let Some(path) = resumed else {
         return Ok(RunDir::create(Path::new(RUNS), args.out.as_deref(), recipe)?);
     };
-    let dir = RunDir::resume(path)?;
-    match dir.latest_checkpoint()? {
+    // Everything is checked before the run is touched.
+    match Run::open(path)?.latest_checkpoint()? {
         Some(checkpoint) => {
             let loaded = Checkpoint::load(&checkpoint)?;
             restore(trainer, &loaded)?;
+            let done = trainer.steps_done();
+            if done >= steps {
+                let message = format!(
+                    "{} has made its {done} steps; set train.epochs or train.steps higher",
+                    path.display()
+                );
+                return Err(Usage(message).into());
+            }
             say(&format!("Resuming {} at step {}.", path.display(), trainer.steps_done()));
             if let Some(other) = other_device(&loaded, trainer) {
                 say(&format!(
@@ -106,6 +134,7 @@ fn run_directory(
         }
         None => say(&format!("{} has no checkpoint; it starts again.", path.display())),
     }
+    let dir = RunDir::resume(path)?;
     dir.set_recipe(recipe)?;
     Ok(dir)
 }
