@@ -36,6 +36,9 @@ pub enum GraphError {
         /// Path of the layer, e.g. `body.0.linear`, or empty.
         path: String,
     },
+    /// The planner is wrong: not a mistake of the model's author.
+    #[error("the planner failed: {0}")]
+    Planner(&'static str),
     /// A gradient was asked for that does not exist.
     #[error("no gradient of {op}: {reason}")]
     NoGradient {

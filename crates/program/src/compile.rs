@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use wgrad_graph::{ALIGN, Graph, GraphError, Leaf, States, TensorType};
 
-use crate::fuse::schedule;
+use crate::fuse::{Obstacle, schedule};
 use crate::ir::{Access, Buffer, Cost, Dispatch, Kernel, Operand, Output, Program, ProgramInput, TensorRef};
 use crate::kernel::{Draft, draft};
 use crate::memory::{Interval, Placement, place};
@@ -37,7 +37,8 @@ pub fn compile(graph: &Graph, options: Options) -> Result<Program, GraphError> {
             Ok(schedule) => {
                 break schedule.order.iter().map(|&c| draft(&schedule, c)).collect::<Vec<Draft>>();
             }
-            Err(target) => values.delay(target),
+            Err(Obstacle::Target(target)) => values.delay(target),
+            Err(Obstacle::Cycle) => return Err(GraphError::Planner("kernels wait for each other")),
         }
     };
     Ok(Planner::new(graph, &values, &drafts).program(drafts))

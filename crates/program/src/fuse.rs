@@ -20,17 +20,26 @@ pub(crate) struct Schedule<'v> {
     pub stored: BTreeSet<Id>,
 }
 
+/// Why values cannot be scheduled as they are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Obstacle {
+    /// This target has to be written later; see [`Values::delay`].
+    Target(usize),
+    /// Kernels wait for each other, which no rule of joining should allow.
+    Cycle,
+}
+
 /// Clusters and orders the values, or names the target (by number) that cannot be written where it is computed, because
 /// the state that it overwrites is still to be read; see [`Values::delay`].
-pub(crate) fn schedule(values: &Values, fuse: bool, operands: usize) -> Result<Schedule<'_>, usize> {
+pub(crate) fn schedule(values: &Values, fuse: bool, operands: usize) -> Result<Schedule<'_>, Obstacle> {
     let mut clusters = Clusters::new(values, fuse);
     grow(&mut clusters, fuse);
     if fuse {
         merge_siblings(&mut clusters);
     }
     split_wide(&mut clusters, operands);
-    order_updates(&mut clusters)?;
-    let order = topological(&clusters);
+    order_updates(&mut clusters).map_err(Obstacle::Target)?;
+    let order = topological(&clusters).ok_or(Obstacle::Cycle)?;
     let stored = stored(&clusters);
     Ok(Schedule { clusters, order, stored })
 }
@@ -189,8 +198,8 @@ fn in_place(clusters: &Clusters<'_>, cluster: ClusterId, written_by: Id, written
     })
 }
 
-/// Earliest first among those whose predecessors have run.
-fn topological(clusters: &Clusters<'_>) -> Vec<ClusterId> {
+/// Earliest first among those whose predecessors have run; `None` where some wait for each other.
+fn topological(clusters: &Clusters<'_>) -> Option<Vec<ClusterId>> {
     let live: Vec<ClusterId> = (0..clusters.all.len()).filter(|&c| !clusters.all[c].gone).collect();
     let last = |c: ClusterId| clusters.all[c].members.last().map_or(0, |(id, _)| *id);
     let mut ready: BTreeSet<(Id, ClusterId)> = BTreeSet::new();
@@ -215,6 +224,5 @@ fn topological(clusters: &Clusters<'_>) -> Vec<ClusterId> {
             }
         }
     }
-    debug_assert_eq!(order.len(), live.len(), "clusters form a cycle");
-    order
+    (order.len() == live.len()).then_some(order)
 }
