@@ -120,7 +120,7 @@ impl<T: Float> Session for CpuSession<T> {
         let inputs = ports(program.inputs.iter().map(|x| (&x.name, &x.ty, &x.tensor)).collect(), &loaded)?;
         let outputs = ports(program.outputs.iter().map(|x| (&x.name, &x.ty, &x.tensor)).collect(), &loaded)?;
         (loaded.inputs, loaded.outputs) = (inputs, outputs);
-        loaded.scalars = (0..loaded.outputs.len()).filter(|&i| is_scalar(&loaded.outputs[i].ty)).collect();
+        loaded.scalars = (0..program.outputs.len()).filter(|&i| program.outputs[i].is_recorded()).collect();
         for dispatch in &program.dispatches {
             let ready = self.ready(dispatch, program, &loaded)?;
             if let Compiled::Gemm(kernel) = &ready.kernel
@@ -190,7 +190,7 @@ impl<T: Float> Session for CpuSession<T> {
         let (tensor, len) = self.group(group)?;
         let name = &self.states.get(group).name;
         let wanted = TensorType::new(tensor.dtype, [len]);
-        fits(&wanted, data).map_err(|found| {
+        data.fits(&wanted).map_err(|found| {
             DeviceError::Usage(format!("group `{name}` takes {wanted}, {len} values; {found} were given"))
         })?;
         // SAFETY: the tensor is the whole group, and the length was just checked.
@@ -290,7 +290,7 @@ impl<T: Float> Loaded<T> {
             )));
         }
         for (port, data) in self.inputs.iter().zip(inputs) {
-            fits(&port.ty, *data).map_err(|found| {
+            data.fits(&port.ty).map_err(|found| {
                 let (name, ty, len) = (&port.name, &port.ty, port.ty.shape.numel());
                 DeviceError::Usage(format!("input `{name}` takes {ty}, {len} values; {found} were given"))
             })?;
@@ -323,22 +323,6 @@ impl<T: Float> Loaded<T> {
         }
         self.runs += 1;
     }
-}
-
-fn is_scalar(ty: &TensorType) -> bool {
-    ty.dtype != DType::U32 && ty.shape.numel() == 1
-}
-
-/// Whether data has the kind and length of a type; else what it is.
-fn fits(ty: &TensorType, data: Data<'_>) -> Result<(), String> {
-    let (kind, words) = match data {
-        Data::F32(_) => ("f32", false),
-        Data::U32(_) => ("u32", true),
-    };
-    if words == (ty.dtype == DType::U32) && data.len() == ty.shape.numel() {
-        return Ok(());
-    }
-    Err(format!("{} {kind} values", data.len()))
 }
 
 /// # Safety

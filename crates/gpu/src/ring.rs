@@ -51,10 +51,8 @@ struct Flight {
 
 impl Ring {
     pub fn new(program: &Program) -> Self {
-        let scalar =
-            |output: &&wgrad_program::Output| output.ty.dtype != DType::U32 && output.ty.shape.numel() == 1;
         let place = |output: &wgrad_program::Output| (output.tensor.offset as u64, output.ty.dtype);
-        let scalars = program.outputs.iter().filter(scalar).map(place).collect();
+        let scalars = program.outputs.iter().filter(|output| output.is_recorded()).map(place).collect();
         let (filling, flying, free, done) = Default::default();
         Self { scalars, filling, flying, free, done, runs: 0 }
     }

@@ -13,7 +13,7 @@ use crate::device::Shared;
 use crate::errors::wait;
 use crate::replay::{Step, prepare, record};
 use crate::ring::Ring;
-use crate::transfer::{decode, encode, fits, read};
+use crate::transfer::{decode, encode, read};
 
 /// Runs that may be queued before the next one waits for the oldest: what drivers keep for each is not free.
 const AHEAD: usize = 128;
@@ -153,7 +153,7 @@ impl Session for GpuSession {
         let described = self.group(group)?;
         let (name, len) = (&described.name, described.len());
         let wanted = TensorType::new(described.dtype, [len]);
-        fits(&wanted, data).map_err(|found| {
+        data.fits(&wanted).map_err(|found| {
             DeviceError::Usage(format!("group `{name}` takes {wanted}, {len} values; {found} were given"))
         })?;
         let Some(Some(buffer)) = self.state.get(group.0) else { return Ok(()) };
@@ -184,7 +184,7 @@ impl Loaded {
             return Err(DeviceError::Usage(reason));
         }
         for (input, data) in self.inputs.iter().zip(inputs) {
-            fits(&input.ty, *data).map_err(|found| {
+            data.fits(&input.ty).map_err(|found| {
                 let (name, ty, len) = (&input.name, &input.ty, input.ty.shape.numel());
                 DeviceError::Usage(format!("input `{name}` takes {ty}, {len} values; {found} were given"))
             })?;

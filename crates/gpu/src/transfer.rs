@@ -2,7 +2,7 @@
 
 use half::f16;
 use wgpu::BufferUsages;
-use wgrad_graph::{DType, TensorType};
+use wgrad_graph::DType;
 use wgrad_program::{Data, DeviceError, HostData};
 
 use crate::buffers::allocate;
@@ -11,18 +11,6 @@ use crate::errors::wait;
 
 /// Bytes that a read moves at a time.
 const CHUNK: usize = 64 << 20;
-
-/// Whether data has the kind and length of a type; else what it is.
-pub(crate) fn fits(ty: &TensorType, data: Data<'_>) -> Result<(), String> {
-    let (kind, words) = match data {
-        Data::F32(_) => ("f32", false),
-        Data::U32(_) => ("u32", true),
-    };
-    if words == (ty.dtype == DType::U32) && data.len() == ty.shape.numel() {
-        return Ok(());
-    }
-    Err(format!("{} {kind} values", data.len()))
-}
 
 /// Writes data as the device stores it. `to` has just the bytes of the values.
 pub(crate) fn encode(data: Data<'_>, dtype: DType, to: &mut [u8]) {

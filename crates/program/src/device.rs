@@ -1,6 +1,6 @@
 //! What a backend offers: devices, and sessions that hold a model's state and replay its programs.
 
-use wgrad_graph::{GroupId, States};
+use wgrad_graph::{DType, GroupId, States, TensorType};
 
 use crate::ir::Program;
 
@@ -72,6 +72,18 @@ impl Data<'_> {
     /// True when there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether the values have the kind and number of a type; else what they are.
+    pub fn fits(&self, ty: &TensorType) -> Result<(), String> {
+        let (kind, words) = match self {
+            Data::F32(_) => ("f32", false),
+            Data::U32(_) => ("u32", true),
+        };
+        if words == (ty.dtype == DType::U32) && self.len() == ty.shape.numel() {
+            return Ok(());
+        }
+        Err(format!("{} {kind} values", self.len()))
     }
 }
 

@@ -293,6 +293,13 @@ pub struct Output {
     pub tensor: TensorRef,
 }
 
+impl Output {
+    /// True for a single float: the records of a run hold it.
+    pub fn is_recorded(&self) -> bool {
+        self.ty.dtype != DType::U32 && self.ty.shape.numel() == 1
+    }
+}
+
 /// Everything a device needs to replay a graph.
 #[derive(Debug, Clone, Default)]
 pub struct Program {

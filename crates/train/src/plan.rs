@@ -365,16 +365,21 @@ impl Plan {
         }
     }
 
+    /// Reads the parameters that are evaluated: their moving average where one is kept.
+    fn evaluation_context<'g>(&self, graph: &'g Graph) -> Context<'_, 'g> {
+        let cx = Context::new(graph, &self.params);
+        match self.average {
+            Some(id) => cx.reading(id),
+            None => cx,
+        }
+    }
+
     /// Records the evaluation of a batch: sums over its valid examples, which `weights` marks with 1, the others with 0.
     fn trace_evaluation(&self, name: SplitName) -> Result<Graph, TrainError> {
         let graph = graph(self.states.clone());
         let batch = self.batch_inputs(&graph, name, self.config.eval_batch);
         let weights = graph.input("weights", TensorType::f32([self.config.eval_batch]));
-        let cx = Context::new(&graph, &self.params);
-        let cx = match self.average {
-            Some(id) => cx.reading(id),
-            None => cx,
-        };
+        let cx = self.evaluation_context(&graph);
         let outputs = self.module.forward(&cx, batch.features);
         let objective = Objective::of(&graph, self.task, outputs, batch.targets, false);
         graph.output("loss", (objective.loss * weights).sum_all());
@@ -393,11 +398,7 @@ impl Plan {
         let graph = graph(self.states.clone());
         let features = self.splits.first().map_or(1, |(shape, _)| shape.features);
         let x = graph.input("features", TensorType::f32([batch, features]));
-        let cx = Context::new(&graph, &self.params);
-        let cx = match self.average {
-            Some(id) => cx.reading(id),
-            None => cx,
-        };
+        let cx = self.evaluation_context(&graph);
         let outputs = self.module.forward(&cx, x);
         graph.output(
             "outputs",

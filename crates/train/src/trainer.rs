@@ -427,7 +427,7 @@ impl Trainer {
 }
 
 fn scalar_names(program: &wgrad_program::Program) -> Vec<String> {
-    program.outputs.iter().filter(|o| o.ty.shape.numel() == 1).map(|o| o.name.clone()).collect()
+    program.outputs.iter().filter(|o| o.is_recorded()).map(|o| o.name.clone()).collect()
 }
 
 fn non_finite(record: &StepRecord) -> Option<(u64, String, f32)> {
