@@ -7,17 +7,76 @@ use wgrad_graph::Layout;
 
 /// Most dimensions that rows or columns may have once neighbours are merged.
 pub(crate) const MAX_DIMS: usize = 16;
+/// Most bounds that a layout may have.
+pub(crate) const MAX_BOUNDS: usize = Layout::MAX_BOUNDS;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Dim {
     size: usize,
     stride: isize,
-    valid: (usize, usize),
+    /// Steps of the coordinates that the bounds look at.
+    bounds: Vec<isize>,
 }
 
 impl Dim {
-    fn is_padded(&self) -> bool {
-        self.valid != (0, self.size)
+    /// True when `inner` goes on where one step of this one ends.
+    fn continues(&self, inner: &Dim) -> bool {
+        let size = inner.size as isize;
+        self.stride == inner.stride * size
+            && self.bounds.iter().zip(&inner.bounds).all(|(&outer, &inner)| outer == inner * size)
+    }
+}
+
+/// A place in an operand: an offset, and the coordinates that say whether there is an element.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Spot {
+    pub offset: isize,
+    coordinates: [isize; MAX_BOUNDS],
+}
+
+impl Spot {
+    /// The start of an operand, from which no bound looks anywhere.
+    pub fn origin() -> Self {
+        Self { offset: 0, coordinates: [0; MAX_BOUNDS] }
+    }
+
+    fn step(&mut self, dim: &Dim, steps: isize) {
+        self.offset += steps * dim.stride;
+        for (coordinate, stride) in self.coordinates.iter_mut().zip(&dim.bounds) {
+            *coordinate += steps * stride;
+        }
+    }
+
+    /// True when every coordinate is below its size.
+    pub fn exists(&self, sizes: &[usize]) -> bool {
+        self.coordinates.iter().zip(sizes).all(|(&at, &size)| at >= 0 && at < size as isize)
+    }
+
+    /// True when every coordinate stays below its size whatever step between those of `reach` it makes.
+    #[inline]
+    pub fn exists_within(&self, reach: &[(isize, isize)], sizes: &[usize]) -> bool {
+        let stays = |((&at, &(least, most)), &size): ((&isize, &(isize, isize)), &usize)| {
+            at + least >= 0 && at + most < size as isize
+        };
+        self.coordinates.iter().zip(reach).zip(sizes).all(stays)
+    }
+
+    /// The steps of a dimension, out of `range`, at which there are elements.
+    fn steps(&self, dim: &Dim, range: Range<usize>, sizes: &[usize]) -> Range<usize> {
+        let (mut lo, mut hi) = (range.start as isize, range.end as isize);
+        for ((&at, &size), &stride) in self.coordinates.iter().zip(sizes).zip(&dim.bounds) {
+            let size = size as isize;
+            // Ceilings of −at / stride and (size − at) / stride, which a negative stride exchanges.
+            let (from, to) = match stride {
+                0 if at >= 0 && at < size => continue,
+                0 => return range.end..range.end,
+                1 => (-at, size - at),
+                s if s > 0 => (-((at).div_euclid(s)), -((at - size).div_euclid(s))),
+                s => ((at - size).div_euclid(-s) + 1, at.div_euclid(-s) + 1),
+            };
+            (lo, hi) = (lo.max(from), hi.min(to));
+        }
+        if lo < hi { lo as usize..hi as usize } else { range.end..range.end }
     }
 }
 
@@ -25,45 +84,31 @@ impl Dim {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Axis {
     dims: Vec<Dim>,
-    /// Offset from one index to the next, where that is the same everywhere.
+    /// Offset from one index to the next, where that is the same everywhere and no bound looks at the index.
     stride: Option<isize>,
-    padded: bool,
 }
 
 impl Axis {
-    /// `None` when all of it is padding.
-    fn new(layout: &Layout, dims: Range<usize>, pitch: usize) -> Option<Axis> {
+    /// Some dimensions of a layout, merged.
+    pub fn new(layout: &Layout, dims: Range<usize>, pitch: usize) -> Axis {
         let mut merged: Vec<Dim> = Vec::new();
-        for i in dims {
-            let size = layout.shape[i];
-            let valid = layout.valid.as_ref().map_or((0, size), |valid| valid[i]);
-            if size > 0 && valid.0 >= valid.1 {
-                return None;
-            }
-            let dim = Dim { size, stride: layout.strides[i] * pitch as isize, valid };
+        for i in dims.filter(|&i| layout.shape[i] != 1) {
+            let bounds = layout.bounds.iter().map(|bound| bound.strides[i]).collect();
+            let dim = Dim { size: layout.shape[i], stride: layout.strides[i] * pitch as isize, bounds };
             match merged.last_mut() {
-                _ if size == 1 => {}
-                Some(outer)
-                    if outer.stride == dim.stride * size as isize
-                        && !outer.is_padded()
-                        && !dim.is_padded() =>
-                {
-                    *outer =
-                        Dim { size: outer.size * size, stride: dim.stride, valid: (0, outer.size * size) };
-                }
+                Some(outer) if outer.continues(&dim) => *outer = Dim { size: outer.size * dim.size, ..dim },
                 _ => merged.push(dim),
             }
         }
-        let padded = merged.iter().any(Dim::is_padded);
         let stride = match merged.as_slice() {
             [] => Some(0),
-            [dim] if !padded => Some(dim.stride),
+            [dim] if dim.bounds.iter().all(|&stride| stride == 0) => Some(dim.stride),
             _ => None,
         };
         if stride == Some(0) {
             merged.clear();
         }
-        Some(Axis { dims: merged, stride, padded })
+        Axis { dims: merged, stride }
     }
 
     /// True when every index has the same offset.
@@ -81,65 +126,92 @@ impl Axis {
         self.dims.last().map_or(usize::MAX, |dim| dim.size)
     }
 
-    /// Offset of an index, or `None` in the padding.
+    /// Moves a spot by an index.
     #[inline]
-    pub fn at(&self, index: usize) -> Option<isize> {
+    pub fn advance(&self, spot: &mut Spot, index: usize) {
         if let Some(stride) = self.stride {
-            return Some(index as isize * stride);
+            spot.offset += index as isize * stride;
+            return;
         }
-        let (mut rest, mut offset) = (index, 0);
+        let mut rest = index;
         for dim in self.dims.iter().rev() {
-            let i = rest % dim.size;
+            spot.step(dim, (rest % dim.size) as isize);
             rest /= dim.size;
-            if i < dim.valid.0 || i >= dim.valid.1 {
-                return None;
-            }
-            offset += i as isize * dim.stride;
         }
-        Some(offset)
     }
 
-    /// Cuts `start .. start + len` into runs of one stride: calls `visit` with a range of `0..len`, the offset of its first
-    /// index (`None` in the padding) and the stride.
+    /// Calls `visit` with the spot of every index of a range, in order.
     #[inline]
-    pub fn runs(&self, start: usize, len: usize, mut visit: impl FnMut(Range<usize>, Option<isize>, isize)) {
+    pub fn walk(&self, range: Range<usize>, from: Spot, mut visit: impl FnMut(Spot)) {
+        let mut index = [0; MAX_DIMS];
+        let (mut rest, mut spot) = (range.start, from);
+        for (at, dim) in index.iter_mut().zip(&self.dims).rev() {
+            *at = rest % dim.size;
+            rest /= dim.size;
+            spot.step(dim, *at as isize);
+        }
+        for _ in range {
+            visit(spot);
+            for (at, dim) in index.iter_mut().zip(&self.dims).rev() {
+                *at += 1;
+                spot.step(dim, 1);
+                if *at < dim.size {
+                    break;
+                }
+                *at = 0;
+                spot.step(dim, -(dim.size as isize));
+            }
+        }
+    }
+
+    /// Cuts `start .. start + len` into runs of one stride from a spot on: calls `visit` with a range of `0..len`, the
+    /// offset of its first index (`None` where there is no element) and the stride. `sizes` are those of the bounds.
+    #[inline]
+    pub fn runs(
+        &self,
+        start: usize,
+        len: usize,
+        from: Spot,
+        sizes: &[usize],
+        mut visit: impl FnMut(Range<usize>, Option<isize>, isize),
+    ) {
         if let Some(stride) = self.stride {
-            return visit(0..len, Some(start as isize * stride), stride);
+            let first = from.exists(sizes).then_some(from.offset + start as isize * stride);
+            return visit(0..len, first, stride);
         }
         let Some((last, outer)) = self.dims.split_last() else { return };
         let mut index = [0; MAX_DIMS];
-        let (mut i, mut rest, mut base) = (start % last.size, start / last.size, 0);
+        let (mut i, mut rest, mut spot) = (start % last.size, start / last.size, from);
         for (at, dim) in index.iter_mut().zip(outer).rev() {
             *at = rest % dim.size;
             rest /= dim.size;
-            base += *at as isize * dim.stride;
+            spot.step(dim, *at as isize);
         }
-        let inside =
-            |index: &[usize]| outer.iter().zip(index).all(|(dim, &i)| i >= dim.valid.0 && i < dim.valid.1);
         let mut lane = 0;
         while lane < len {
             let end = last.size.min(i + len - lane);
-            let (lo, hi) = if self.padded && !inside(&index) { (end, end) } else { last.valid };
-            let (lo, hi) = (lo.clamp(i, end), hi.clamp(i, end));
-            if i < lo {
-                visit(lane..lane + lo - i, None, 0);
+            let inside = spot.steps(last, i..end, sizes);
+            let at = |step: usize| lane + step - i;
+            if i < inside.start {
+                visit(at(i)..at(inside.start), None, 0);
             }
-            if lo < hi {
-                visit(lane + lo - i..lane + hi - i, Some(base + lo as isize * last.stride), last.stride);
+            if !inside.is_empty() {
+                let first = spot.offset + inside.start as isize * last.stride;
+                visit(at(inside.start)..at(inside.end), Some(first), last.stride);
             }
-            if lo.max(hi) < end {
-                visit(lane + lo.max(hi) - i..lane + end - i, None, 0);
+            if inside.end < end {
+                visit(at(inside.end)..at(end), None, 0);
             }
             lane += end - i;
             i = 0;
             for (at, dim) in index.iter_mut().zip(outer).rev() {
                 *at += 1;
-                base += dim.stride;
+                spot.step(dim, 1);
                 if *at < dim.size {
                     break;
                 }
                 *at = 0;
-                base -= dim.size as isize * dim.stride;
+                spot.step(dim, -(dim.size as isize));
             }
         }
     }
@@ -149,7 +221,10 @@ impl Axis {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Address {
     pub operand: usize,
-    pub offset: isize,
+    /// The element at row 0 and column 0.
+    pub start: Spot,
+    /// Sizes of the bounds.
+    pub sizes: Vec<usize>,
     pub rows: Axis,
     pub columns: Axis,
 }
@@ -157,23 +232,40 @@ pub(crate) struct Address {
 impl Address {
     /// Splits a layout over `outer ++ inner`, or over `outer` alone, at dimension `outer`. `None` when all is padding.
     pub fn new(operand: usize, layout: &Layout, outer: usize, pitch: usize) -> Option<Address> {
+        Self::split(operand, layout, 0..outer, outer..layout.shape.len(), pitch)
+    }
+
+    /// Takes these dimensions of a layout for rows and those for columns; the others stay at index 0.
+    pub fn split(
+        operand: usize,
+        layout: &Layout,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        pitch: usize,
+    ) -> Option<Address> {
+        if layout.is_void() {
+            return None;
+        }
+        let mut coordinates = [0; MAX_BOUNDS];
+        coordinates.iter_mut().zip(&layout.bounds).for_each(|(at, bound)| *at = bound.offset);
         Some(Address {
             operand,
-            offset: layout.offset * pitch as isize,
-            rows: Axis::new(layout, 0..outer, pitch)?,
-            columns: Axis::new(layout, outer..layout.shape.len(), pitch)?,
+            start: Spot { offset: layout.offset * pitch as isize, coordinates },
+            sizes: layout.bounds.iter().map(|bound| bound.size).collect(),
+            rows: Axis::new(layout, rows, pitch),
+            columns: Axis::new(layout, columns, pitch),
         })
     }
 
     pub fn is_padded(&self) -> bool {
-        self.rows.padded || self.columns.padded
+        !self.sizes.is_empty()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use wgrad_graph::View;
     use wgrad_graph::philox::Stream;
+    use wgrad_graph::{Affine, View};
 
     use super::*;
 
@@ -181,39 +273,42 @@ mod tests {
     #[test]
     fn an_axis_addresses_what_its_layout_does() {
         let mut random = Stream::new(11, 0);
-        for _ in 0..500 {
+        for _ in 0..1500 {
             let mut layout = Layout::contiguous(&[3, 1, 4, 2]);
             for _ in 0..3 {
-                layout =
-                    layout.through(&random_view(&mut random, &layout.shape)).expect("no reshape among them");
+                if layout.numel() > 2000 {
+                    break;
+                }
+                let view = random_view(&mut random, &layout.shape);
+                layout = layout.through(&view).unwrap_or(layout);
             }
             let mut expected = Vec::new();
             layout.for_each(|at| expected.push(at.map(|at| at as isize)));
-            let Some(axis) = Axis::new(&layout, 0..layout.shape.len(), 1) else {
+            let Some(address) = Address::new(0, &layout, layout.shape.len(), 1) else {
                 assert!(expected.iter().all(Option::is_none));
                 continue;
             };
-            let offset = |at: Option<isize>| at.map(|at| at + layout.offset);
+            let axis = &address.rows;
             let start = random.below(expected.len() as u32) as usize;
             let len = 1 + random.below((expected.len() - start) as u32) as usize;
             let mut found = vec![Some(-1); len];
             let mut covered = 0;
-            axis.runs(start, len, |range, at, stride| {
+            axis.runs(start, len, address.start, &address.sizes, |range, at, stride| {
                 assert_eq!(range.start, covered);
                 covered = range.end;
-                range
-                    .enumerate()
-                    .for_each(|(i, lane)| found[lane] = offset(at.map(|at| at + i as isize * stride)));
+                range.enumerate().for_each(|(i, lane)| found[lane] = at.map(|at| at + i as isize * stride));
             });
             assert_eq!(found, expected[start..start + len], "{layout:?}");
-            assert_eq!(offset(axis.at(start)), expected[start]);
+            let mut spot = address.start;
+            axis.advance(&mut spot, start);
+            assert_eq!(spot.exists(&address.sizes).then_some(spot.offset), expected[start]);
         }
     }
 
     fn random_view(random: &mut Stream, shape: &[usize]) -> View {
         let rank = shape.len();
         let mut pick = |n: usize| random.below(n as u32) as usize;
-        match pick(4) {
+        match pick(5) {
             0 => {
                 let mut axes: Vec<usize> = (0..rank).collect();
                 (1..rank).for_each(|i| axes.swap(i, pick(i + 1)));
@@ -228,6 +323,15 @@ mod tests {
                 before: shape.iter().map(|_| pick(2)).collect(),
                 after: shape.iter().map(|_| pick(3)).collect(),
             },
+            3 => {
+                let windows: Vec<usize> = shape.iter().flat_map(|&n| [1 + pick(n), 1 + pick(2)]).collect();
+                let mut coordinate = |i: usize| Affine {
+                    offset: pick(4) as isize - 1,
+                    terms: vec![(2 * i, 3 - 2 * pick(4) as isize), (2 * i + 1, 1 + pick(2) as isize)],
+                };
+                let coordinates = (0..rank).map(&mut coordinate).collect();
+                View::Affine { shape: windows, coordinates }
+            }
             _ => View::Broadcast(shape.iter().map(|&n| if n == 1 { 1 + pick(3) } else { n }).collect()),
         }
     }

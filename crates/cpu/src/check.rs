@@ -4,7 +4,7 @@
 use wgrad_graph::{DType, Layout};
 use wgrad_program::{Access, Dispatch, Gemm, Instr, Kernel, Loop, Operand, Store};
 
-use crate::address::MAX_DIMS;
+use crate::address::{MAX_BOUNDS, MAX_DIMS};
 
 /// Why a dispatch is refused, in words.
 pub(crate) type Refusal = String;
@@ -36,20 +36,17 @@ fn overlaps(operands: &[Operand]) -> Result<(), Refusal> {
 }
 
 fn check_gemm(kernel: &Gemm, operands: &[Operand]) -> Result<(), Refusal> {
-    let domain = |rows: usize, columns: usize| [kernel.batch.as_slice(), &[rows, columns]].concat();
-    for (number, layout, shape) in [
-        (kernel.a, &kernel.a_layout, domain(kernel.m, kernel.k)),
-        (kernel.b, &kernel.b_layout, domain(kernel.k, kernel.n)),
-    ] {
+    for (number, layout, shape) in
+        [(kernel.a, &kernel.a_layout, kernel.a_domain()), (kernel.b, &kernel.b_layout, kernel.b_domain())]
+    {
+        ensure(shape.len() <= MAX_DIMS, || format!("more than {MAX_DIMS} dimensions"))?;
         let operand = operand(operands, number)?;
         ensure(operand.access == Access::Read, || format!("factor {number} is written"))?;
         ensure(operand.tensor.dtype != DType::U32, || format!("factor {number} holds words"))?;
-        ensure(layout.shape == shape && layout.valid.is_none(), || {
-            format!("factor {number} has a layout of another domain")
-        })?;
+        ensure(layout.shape == shape, || format!("factor {number} has a layout of another domain"))?;
         inside(layout, 0, operand)?;
     }
-    ensure(kernel.epilogue.outer == domain(kernel.m, kernel.n), || {
+    ensure(kernel.epilogue.outer == kernel.domain(), || {
         "the epilogue has another domain than the product".into()
     })?;
     ensure(kernel.epilogue.inner.is_empty(), || "the epilogue reduces".into())?;
@@ -115,12 +112,12 @@ fn check_instr(
         Instr::Gather { operand: at, layout, index, stride, bound } => {
             over_domain(layout)?;
             earlier(&[*index])?;
-            ensure(layout.valid.is_none(), || "a padded table".into())?;
+            ensure(layout.is_whole(), || "a padded table".into())?;
             inside(layout, bound.saturating_sub(1).saturating_mul(*stride), operand(operands, *at)?)
         }
         Instr::Iota(layout) => {
             over_domain(layout)?;
-            ensure(layout.valid.is_none(), || "a padded iota".into())
+            ensure(layout.is_whole(), || "a padded iota".into())
         }
         Instr::Call(f, args) => {
             earlier(args)?;
@@ -135,7 +132,7 @@ fn check_instr(
 fn check_store(kernel: &Loop, store: &Store, domain: &[usize], operands: &[Operand]) -> Result<(), Refusal> {
     let to = operand(operands, store.operand)?;
     let whole = store.layout.shape == domain || store.layout.shape == kernel.outer;
-    let fits = whole && store.layout.valid.is_none() && to.access != Access::Read;
+    let fits = whole && store.layout.is_whole() && to.access != Access::Read;
     ensure(fits, || format!("the store of value {} does not fit operand {}", store.value, store.operand))?;
     inside(&store.layout, 0, to)?;
     ensure(is_injective(&store.layout), || {
@@ -147,7 +144,7 @@ fn check_store(kernel: &Loop, store: &Store, domain: &[usize], operands: &[Opera
 fn check_written(kernel: &Loop, operands: &[Operand]) -> Result<(), Refusal> {
     for (i, store) in kernel.stores.iter().enumerate() {
         for other in kernel.stores[i + 1..].iter().filter(|other| other.operand == store.operand) {
-            let apart = match (extent(&store.layout), extent(&other.layout)) {
+            let apart = match (store.layout.extent(), other.layout.extent()) {
                 (Some(a), Some(b)) => a.1 < b.0 || b.1 < a.0,
                 _ => true,
             };
@@ -175,34 +172,19 @@ fn check_written(kernel: &Loop, operands: &[Operand]) -> Result<(), Refusal> {
 fn steps(layout: &Layout) -> (isize, Vec<(usize, usize, isize)>, bool) {
     let dims = layout.shape.iter().zip(&layout.strides).enumerate();
     let moving = dims.filter(|(_, (size, stride))| **size != 1 && **stride != 0);
-    (layout.offset, moving.map(|(i, (&size, &stride))| (i, size, stride)).collect(), layout.valid.is_some())
-}
-
-/// First and last offset, or `None` when there is no element.
-fn extent(layout: &Layout) -> Option<(i128, i128)> {
-    let mut ends = (layout.offset as i128, layout.offset as i128);
-    for (i, (&size, &stride)) in layout.shape.iter().zip(&layout.strides).enumerate() {
-        let (lo, hi) = layout.valid.as_ref().and_then(|valid| valid.get(i).copied()).unwrap_or((0, size));
-        if lo >= hi || hi > size {
-            return None;
-        }
-        let (a, b) = (lo as i128 * stride as i128, (hi as i128 - 1) * stride as i128);
-        ends = (ends.0 + a.min(b), ends.1 + a.max(b));
-    }
-    Some(ends)
+    (layout.offset, moving.map(|(i, (&size, &stride))| (i, size, stride)).collect(), layout.is_whole())
 }
 
 fn well_formed(layout: &Layout) -> Result<(), Refusal> {
     let rank = layout.shape.len();
-    let ranges_fit = layout.valid.as_ref().is_none_or(|valid| {
-        valid.len() == rank && valid.iter().zip(&layout.shape).all(|(range, &size)| range.1 <= size)
-    });
-    ensure(layout.strides.len() == rank && ranges_fit, || "a layout with missing dimensions".into())
+    let bounds_fit = layout.bounds.iter().all(|bound| bound.strides.len() == rank);
+    ensure(layout.strides.len() == rank && bounds_fit, || "a layout with missing dimensions".into())?;
+    ensure(layout.bounds.len() <= MAX_BOUNDS, || format!("more than {MAX_BOUNDS} bounds"))
 }
 
 fn inside(layout: &Layout, reach: usize, operand: &Operand) -> Result<(), Refusal> {
     well_formed(layout)?;
-    let Some((first, last)) = extent(layout) else { return Ok(()) };
+    let Some((first, last)) = layout.extent() else { return Ok(()) };
     let fits = first >= 0 && last + (reach as i128) < operand.tensor.elements as i128;
     ensure(fits, || {
         format!("offsets {first}..={last} leave a tensor of {} elements", operand.tensor.elements)

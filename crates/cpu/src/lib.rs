@@ -14,6 +14,7 @@ mod float;
 mod gemm;
 mod kernel;
 mod memory;
+mod pack;
 mod pass;
 mod plan;
 mod reduce;

@@ -5,7 +5,7 @@ use std::slice;
 use half::f16;
 use wgrad_graph::{Call, DType};
 
-use crate::address::{Address, Axis};
+use crate::address::{Address, Axis, Spot};
 use crate::float::Float;
 use crate::memory::{LINE, Tensor};
 use crate::plan::{Mode, Place, Plan, Splat, Step, Write};
@@ -107,11 +107,16 @@ pub(crate) struct Pass<'a> {
 /// gives each register enough lanes and never the same one to an argument and a result; and each task has a frame and
 /// rows (or a chunk of columns) of its own. So every slice below is inside its allocation and no mutable one is shared.
 impl Pass<'_> {
-    fn lanes<'b>(&self, address: &'b Address) -> (&'b Axis, Option<isize>) {
-        match self.mode {
-            Mode::Rows => (&address.rows, address.columns.at(self.fixed)),
-            Mode::Columns => (&address.columns, address.rows.at(self.fixed)),
-        }
+    /// The axis that the lanes run along, and where lane 0 of the kernel lies at the fixed row or column.
+    #[inline]
+    fn lanes<'b>(&self, address: &'b Address) -> (&'b Axis, Spot) {
+        let (lanes, fixed) = match self.mode {
+            Mode::Rows => (&address.rows, &address.columns),
+            Mode::Columns => (&address.columns, &address.rows),
+        };
+        let mut spot = address.start;
+        fixed.advance(&mut spot, self.fixed);
+        (lanes, spot)
     }
 
     #[inline]
@@ -119,9 +124,9 @@ impl Pass<'_> {
         match place {
             Place::Direct(i) => {
                 let address = &self.addresses[i];
-                let (axis, fixed) = self.lanes(address);
-                let offset = address.offset + fixed.unwrap_or(0) + axis.at(self.start).unwrap_or(0);
-                self.tensors[address.operand].start.cast::<S>().wrapping_offset(offset)
+                let (axis, mut spot) = self.lanes(address);
+                axis.advance(&mut spot, self.start);
+                self.tensors[address.operand].start.cast::<S>().wrapping_offset(spot.offset)
             }
             Place::Kept(_) => self.frame.register(place).cast::<S>().wrapping_add(self.kept),
             _ => self.frame.register(place).cast(),
@@ -201,11 +206,9 @@ impl Pass<'_> {
         zero: R,
         convert: impl Fn(S) -> R,
     ) {
-        let (axis, fixed) = self.lanes(address);
-        let Some(fixed) = fixed else { return to.fill(zero) };
-        let from: *const S =
-            self.tensors[address.operand].start.cast::<S>().wrapping_offset(address.offset + fixed);
-        axis.runs(self.start, self.len, |range, at, stride| {
+        let (axis, spot) = self.lanes(address);
+        let from: *const S = self.tensors[address.operand].start.cast();
+        axis.runs(self.start, self.len, spot, &address.sizes, |range, at, stride| {
             let to = &mut to[range];
             let Some(at) = at else { return to.fill(zero) };
             let from = from.wrapping_offset(at);
@@ -227,10 +230,9 @@ impl Pass<'_> {
     }
 
     fn iota(&self, address: &Address, to: &mut [u32]) {
-        let (axis, fixed) = self.lanes(address);
-        let base = address.offset + fixed.unwrap_or(0);
-        axis.runs(self.start, self.len, |range, at, stride| {
-            let at = base + at.unwrap_or(0);
+        let (axis, spot) = self.lanes(address);
+        axis.runs(self.start, self.len, spot, &address.sizes, |range, at, stride| {
+            let at = at.unwrap_or(0);
             to[range].iter_mut().enumerate().for_each(|(i, to)| *to = (at + i as isize * stride) as u32);
         });
     }
@@ -256,11 +258,9 @@ impl Pass<'_> {
         outside: R,
         convert: impl Fn(S) -> R,
     ) {
-        let (axis, fixed) = self.lanes(address);
-        let Some(fixed) = fixed else { return to.fill(outside) };
-        let from: *const S =
-            self.tensors[address.operand].start.cast::<S>().wrapping_offset(address.offset + fixed);
-        axis.runs(self.start, self.len, |range, at, stride| {
+        let (axis, spot) = self.lanes(address);
+        let from: *const S = self.tensors[address.operand].start.cast();
+        axis.runs(self.start, self.len, spot, &address.sizes, |range, at, stride| {
             let Some(at) = at else { return to[range].fill(outside) };
             for (i, (to, &row)) in to[range.clone()].iter_mut().zip(&pick.index[range]).enumerate() {
                 let offset = at + i as isize * stride + row as isize * pick.stride;
@@ -293,11 +293,9 @@ impl Pass<'_> {
 
     #[inline]
     unsafe fn scatter<S: Copy, R: Copy>(&self, address: &Address, values: &[R], convert: impl Fn(R) -> S) {
-        let (axis, fixed) = self.lanes(address);
-        let Some(fixed) = fixed else { return };
-        let to: *mut S =
-            self.tensors[address.operand].start.cast::<S>().wrapping_offset(address.offset + fixed);
-        axis.runs(self.start, self.len, |range, at, stride| {
+        let (axis, spot) = self.lanes(address);
+        let to: *mut S = self.tensors[address.operand].start.cast();
+        axis.runs(self.start, self.len, spot, &address.sizes, |range, at, stride| {
             let Some(at) = at else { return };
             let to = to.wrapping_offset(at);
             // SAFETY: see the impl.

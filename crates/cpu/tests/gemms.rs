@@ -7,7 +7,7 @@ use common::naive;
 use common::random::Generator;
 use common::{ADD, MID, RELU};
 use wgrad_cpu::Precision;
-use wgrad_graph::{DType, Layout};
+use wgrad_graph::{Affine, DType, Layout, View};
 use wgrad_program::*;
 
 /// A factor of this shape, perhaps transposed, perhaps repeated along the batch, in f32 or f16.
@@ -104,7 +104,7 @@ fn case(seed: u64) -> Case {
         }
     }
     let epilogue = Loop { outer: domain.clone(), inner: Vec::new(), body, stores: stores.clone() };
-    let kernel = Gemm { batch, m, n, k, a: 0, a_layout, b: 1, b_layout, epilogue };
+    let kernel = Gemm { batch, m: vec![m], n: vec![n], k: vec![k], a: 0, a_layout, b: 1, b_layout, epilogue };
     case.dispatch(Kernel::Gemm(kernel), operands.clone());
     for store in stores.into_iter().filter(|store| operands[store.operand].1 == Access::Write) {
         let (from, layout) = (operands[store.operand].0.clone(), store.layout);
@@ -135,4 +135,81 @@ fn random_products_agree_with_plain_loops() {
             }
         }
     }
+}
+
+/// Windows over images `[n, h, w, c]` with zeros around them: over batch ++ pixels ++ (kernel and channel), or the reverse.
+fn windows(
+    generator: &mut Generator,
+    case: &mut Case,
+    channels: usize,
+) -> (TensorRef, Layout, [Vec<usize>; 2]) {
+    let (stride, dilation, padding) = (1 + generator.below(2), 1 + generator.below(2), generator.below(3));
+    let kernel = generator.pick(&[1, 3, 3]);
+    let size = 17;
+    let out = (size + 2 * padding - dilation * (kernel - 1) - 1) / stride + 1;
+    let stored = if generator.below(2) == 0 { [2, size, size, channels] } else { [2, channels, size, size] };
+    let mut image = Layout::contiguous(&stored);
+    if stored[1] == channels {
+        image = image.permute(&[0, 2, 3, 1]);
+    }
+    let at = |out: usize, tap: usize| Affine {
+        offset: -(padding as isize),
+        terms: vec![(out, stride as isize), (tap, dilation as isize)],
+    };
+    let same = |dim: usize| Affine { offset: 0, terms: vec![(dim, 1)] };
+    let view = View::Affine {
+        shape: vec![2, out, out, kernel, kernel, channels],
+        coordinates: vec![same(0), at(1, 3), at(2, 4), same(5)],
+    };
+    let layout = image.through(&view).expect("windows need no copy");
+    let values = generator.floats(stored.iter().product());
+    (case.input(DType::F32, values), layout, [vec![2, out, out], vec![kernel, kernel, channels]])
+}
+
+/// Convolutions and their gradients are products with windows in place of a matrix: large enough to be packed block by
+/// block, as A and as B, and small enough to be copied.
+#[test]
+fn products_with_windows_agree_with_plain_loops() {
+    let mut packed = 0;
+    for seed in 0..40 {
+        let mut generator = Generator::new(1000 + seed);
+        let mut case = Case::default();
+        let channels = generator.pick(&[2, 33, 64]);
+        let (image, layout, [pixels, taps]) = windows(&mut generator, &mut case, channels);
+        packed += usize::from(layout.numel() > 1 << 17);
+        let other = vec![generator.pick(&[1, 3, 8])];
+        let as_a = generator.below(2) == 0;
+        let (m, n, k) = if as_a { (pixels, other, taps) } else { (other, taps, pixels) };
+        let shape = if as_a { [k.as_slice(), &n].concat() } else { [m.as_slice(), &k].concat() };
+        let values = generator.floats(shape.iter().product());
+        let matrix = (case.input(DType::F32, values), Layout::contiguous(&shape));
+        let domain = [m.as_slice(), &n].concat();
+        // Stored in any order.
+        let (stored, elements) = generator.layout(&domain, false, false);
+        let slab = case.slab(DType::F32, elements);
+        let store = Store { value: 0, operand: 2, layout: stored.clone() };
+        let epilogue = Loop {
+            outer: domain.clone(),
+            inner: Vec::new(),
+            body: vec![Instr::Product],
+            stores: vec![store],
+        };
+        let ((a, a_layout), (b, b_layout)) =
+            if as_a { ((image, layout), matrix) } else { (matrix, (image, layout)) };
+        let kernel = Gemm { batch: Vec::new(), m, n, k, a: 0, a_layout, b: 1, b_layout, epilogue };
+        case.dispatch(
+            Kernel::Gemm(kernel),
+            vec![(a, Access::Read), (b, Access::Read), (slab.clone(), Access::Write)],
+        );
+        let to = case.output(DType::F32, domain.iter().product());
+        let body = vec![Instr::Load { operand: 0, layout: stored }];
+        let copy = common::build::looped(&domain, &[], body, vec![common::build::store(0, 1, &domain)]);
+        case.dispatch(copy, vec![(slab, Access::Read), (to, Access::Write)]);
+        let (expected, _) = naive::run(&case);
+        for (precision, tolerance) in [(Precision::F32, 2e-5), (Precision::F64, 2e-7)] {
+            let (found, _) = case.run(precision);
+            assert_close(&found[0], &expected[0], tolerance, &format!("seed {seed}, {precision:?}"));
+        }
+    }
+    assert!(packed >= 5, "only {packed} of the cases were large enough to be packed");
 }

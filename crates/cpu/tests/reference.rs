@@ -110,7 +110,7 @@ fn reductions_let_nan_win_and_take_the_first() {
     let reduce = |combine, axes: &[usize], shape: &[usize]| {
         let dtype = if combine == Combine::ArgMax { DType::U32 } else { DType::F32 };
         form(
-            Lowered::Reduce { combine, axes: axes.to_vec() },
+            Lowered::Reduce { views: Vec::new(), combine, axes: axes.to_vec() },
             TensorType::new(dtype, shape),
             std::slice::from_ref(&x),
         )
@@ -129,7 +129,10 @@ fn reductions_let_nan_win_and_take_the_first() {
 #[test]
 fn products_run_over_the_batch() {
     let (a, b) = (counting(&[2, 1, 2]), counting(&[2, 2, 2]));
-    assert_eq!(form(Lowered::Gemm, TensorType::f32([2, 1, 2]), &[a, b]), [2.0, 3.0, 26.0, 31.0]);
+    assert_eq!(
+        form(Lowered::Contract(Contract::matmul(1)), TensorType::f32([2, 1, 2]), &[a, b]),
+        [2.0, 3.0, 26.0, 31.0]
+    );
 }
 
 #[test]
@@ -187,7 +190,11 @@ fn what_does_not_fit_is_an_error() {
         assert!(matches!(try_form(form, out, ins), Err(ReferenceError::Lowering { .. })));
     };
     fails(Lowered::View(View::Reshape(vec![4])), TensorType::f32([5]), &[counting(&[4])]);
-    fails(Lowered::Gemm, TensorType::f32([2, 2]), &[counting(&[2, 3]), counting(&[2, 2])]);
+    fails(
+        Lowered::Contract(Contract::matmul(0)),
+        TensorType::f32([2, 2]),
+        &[counting(&[2, 3]), counting(&[2, 2])],
+    );
     fails(Lowered::Pack { offsets: vec![3] }, TensorType::f32([4]), &[counting(&[2])]);
     fails(Lowered::Map(Expr::Input(1)), TensorType::f32([2]), &[counting(&[2])]);
     fails(Lowered::Map(Expr::Word(1)), TensorType::f32([2]), &[]);

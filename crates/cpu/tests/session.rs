@@ -12,7 +12,7 @@ use wgrad_program::*;
 
 /// A layout over `shape` with these strides.
 fn strided(shape: &[usize], strides: &[isize]) -> Layout {
-    Layout { shape: shape.to_vec(), strides: strides.to_vec(), offset: 0, valid: None }
+    Layout::strided(shape, strides.to_vec(), 0)
 }
 
 fn reduced(combine: Combine, rows: &[Vec<f32>], dtype: DType) -> HostData {
@@ -170,9 +170,9 @@ fn sensitive(seed: u64) -> Case {
     };
     let kernel = Gemm {
         batch: vec![],
-        m: n,
-        n,
-        k: m,
+        m: vec![n],
+        n: vec![n],
+        k: vec![m],
         a: 0,
         a_layout: Layout::contiguous(&[n, m]),
         b: 0,

@@ -20,8 +20,7 @@ fn program(size: usize) -> Program {
     let shape = [size, size];
     for factor in [&a, &b] {
         let mut body = Body::over(&shape, &[]);
-        let value =
-            body.load(0, Layout { shape: shape.to_vec(), strides: vec![0, 1], offset: 0, valid: None });
+        let value = body.load(0, Layout::strided(&shape, vec![0, 1], 0));
         body.store(value, 1, Layout::contiguous(&shape));
         plan.dispatch("fill", body.build(), &[(&x, Access::Read), (factor, Access::Write)]);
     }
@@ -29,7 +28,7 @@ fn program(size: usize) -> Program {
     let value = body.push(Instr::Product);
     body.store(value, 2, Layout::contiguous(&shape));
     let layout = Layout::contiguous(&shape);
-    let (m, n, k) = (size, size, size);
+    let [m, n, k] = [size, size, size].map(|size| vec![size]);
     let (a_layout, b_layout) = (layout.clone(), layout);
     let gemm = Gemm { batch: Vec::new(), m, n, k, a: 0, a_layout, b: 1, b_layout, epilogue: body.kernel };
     let operands = [(&a, Access::Read), (&b, Access::Read), (&c, Access::Write)];

@@ -48,17 +48,15 @@ fn sound(dispatch: &Dispatch, program: &Program) -> Result<(), String> {
     match &dispatch.kernel {
         Kernel::Loop(kernel) => check_loop(kernel, &dispatch.operands, false),
         Kernel::Gemm(gemm) => {
-            let domain = |rows: usize, columns: usize| [gemm.batch.as_slice(), &[rows, columns]].concat();
-            for (number, layout, shape) in [
-                (gemm.a, &gemm.a_layout, domain(gemm.m, gemm.k)),
-                (gemm.b, &gemm.b_layout, domain(gemm.k, gemm.n)),
-            ] {
-                ensure(layout.shape == shape && layout.valid.is_none(), || {
-                    "a factor of another domain".into()
-                })?;
+            for (number, layout, shape) in
+                [(gemm.a, &gemm.a_layout, gemm.a_domain()), (gemm.b, &gemm.b_layout, gemm.b_domain())]
+            {
+                ensure(layout.shape == shape, || "a factor of another domain".into())?;
                 inside(layout, 0, operand(&dispatch.operands, number)?)?;
             }
-            ensure(gemm.epilogue.outer == domain(gemm.m, gemm.n), || "an epilogue of another domain".into())?;
+            let depth = gemm.depth();
+            ensure(depth > 0 && depth <= MOST, || format!("a product of depth {depth}"))?;
+            ensure(gemm.epilogue.outer == gemm.domain(), || "an epilogue of another domain".into())?;
             ensure(gemm.epilogue.inner.is_empty(), || "an epilogue that reduces".into())?;
             check_loop(&gemm.epilogue, &dispatch.operands, true)
         }
@@ -84,12 +82,12 @@ fn check_loop(kernel: &Loop, operands: &[Operand], has_product: bool) -> Result<
                 inside(layout, 0, operand(operands, *at)?)?;
             }
             Instr::Gather { operand: at, layout, stride, bound, .. } => {
-                let whole = layout.shape == domain && layout.valid.is_none();
+                let whole = layout.shape == domain && layout.is_whole();
                 ensure(whole, || format!("value {i} has another domain"))?;
                 inside(layout, bound.saturating_sub(1) * stride, operand(operands, *at)?)?;
             }
             Instr::Iota(layout) => {
-                let whole = layout.shape == domain && layout.valid.is_none();
+                let whole = layout.shape == domain && layout.is_whole();
                 ensure(whole, || format!("value {i} has another domain"))?;
             }
             Instr::Call(f, args) => {
@@ -102,8 +100,7 @@ fn check_loop(kernel: &Loop, operands: &[Operand], has_product: bool) -> Result<
     for store in &kernel.stores {
         let to = operand(operands, store.operand)?;
         let whole = store.layout.shape == domain || store.layout.shape == kernel.outer;
-        let writes =
-            store.layout.valid.is_none() && to.access != Access::Read && store.value < kernel.body.len();
+        let writes = store.layout.is_whole() && to.access != Access::Read && store.value < kernel.body.len();
         ensure(whole && writes, || format!("the store to operand {} does not fit it", store.operand))?;
         inside(&store.layout, 0, to)?;
     }
@@ -113,19 +110,10 @@ fn check_loop(kernel: &Loop, operands: &[Operand], has_product: bool) -> Result<
 /// Whether all that a layout addresses, and `reach` elements further, lies inside an operand.
 fn inside(layout: &Layout, reach: usize, operand: &Operand) -> Result<(), String> {
     let rank = layout.shape.len();
-    let whole = layout.strides.len() == rank && layout.valid.as_ref().is_none_or(|valid| valid.len() == rank);
+    let whole = layout.strides.len() == rank && layout.bounds.iter().all(|bound| bound.strides.len() == rank);
     ensure(whole, || "a layout with missing dimensions".into())?;
-    let (mut first, mut last) = (layout.offset as i128, layout.offset as i128 + reach as i128);
-    for (i, (&size, &stride)) in layout.shape.iter().zip(&layout.strides).enumerate() {
-        let (lo, hi) = layout.valid.as_ref().and_then(|valid| valid.get(i).copied()).unwrap_or((0, size));
-        if lo >= hi {
-            return Ok(());
-        }
-        ensure(hi <= size, || "a layout valid beyond its shape".into())?;
-        let ends = (lo as i128 * stride as i128, (hi as i128 - 1) * stride as i128);
-        first += ends.0.min(ends.1);
-        last += ends.0.max(ends.1);
-    }
+    let Some((first, last)) = layout.extent() else { return Ok(()) };
+    let last = last + reach as i128;
     let elements = operand.tensor.elements;
     ensure(first >= 0 && last < elements as i128, || {
         format!("offsets {first}..={last} leave a tensor of {elements} elements")

@@ -45,9 +45,9 @@ impl Case {
         body.store(value, 2 + more.len(), contiguous(&shape));
         let gemm = Gemm {
             batch: self.batch.clone(),
-            m,
-            n,
-            k,
+            m: vec![m],
+            n: vec![n],
+            k: vec![k],
             a: 0,
             a_layout: self.a.0.clone(),
             b: 1,
@@ -141,12 +141,7 @@ fn bias_and_relu_in_the_epilogue() {
 #[test]
 fn heavy_epilogues() {
     let (m, n, k) = (33, 18, 12);
-    let padded = Layout {
-        shape: vec![m, n],
-        strides: vec![n as isize - 2, 1],
-        offset: -1,
-        valid: Some(vec![(0, m), (1, n - 1)]),
-    };
+    let padded = Layout::strided(&[m, n], vec![n as isize - 2, 1], -1).within(&[(0, m), (1, n - 1)]);
     let case = Case::plain((m, n, k)).program(DType::F32, &[&[m, n - 2]], |body| {
         let product = body.push(Instr::Product);
         let inner = body.load(2, padded.clone());
@@ -177,7 +172,7 @@ fn a_wrong_product_is_seen() {
     let wanted = common::interpret::interpret(&program, &inputs, &mut Vec::new());
     let mut short = program.clone();
     let Kernel::Gemm(gemm) = &mut short.dispatches[0].kernel else { unreachable!() };
-    gemm.k = 6;
+    gemm.k = vec![6];
     let found = common::interpret::interpret(&short, &inputs, &mut Vec::new());
     let found = HostData::F32(found[0].iter().map(|&x| x as f32).collect());
     common::close("c", &found, &wanted[0], 1e-5);

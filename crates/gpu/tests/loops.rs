@@ -31,12 +31,7 @@ fn pointwise_with_broadcast_strides_and_padding() {
     let x_value = body.load(0, contiguous(&shape));
     let b_value = body.load(1, strided(&shape, &[0, 0, 1], 0));
     // c[2, 3] padded by one row above and one below, one column to the left and one to the right, repeated three times.
-    let padded = Layout {
-        shape: shape.to_vec(),
-        strides: vec![0, 3, 1],
-        offset: -4,
-        valid: Some(vec![(0, 3), (1, 3), (1, 4)]),
-    };
+    let padded = Layout::strided(&shape, vec![0, 3, 1], -4).within(&[(0, 3), (1, 3), (1, 4)]);
     let c_value = body.load(2, padded);
     let sum = body.call(&ADD, &[x_value, b_value]);
     let cube = body.call(&CUBE, &[c_value]);

@@ -20,12 +20,8 @@ fn everything(dtype: DType) -> Dispatch {
     let sums = plan.output("sums", DType::F32, &rows);
     let best = plan.output("best", DType::U32, &rows);
     let mut body = Body::over(&rows, &columns);
-    let padded = Layout {
-        shape: shape.clone(),
-        strides: vec![50 * 63, 63, 9, 1],
-        offset: -9,
-        valid: Some(vec![(0, 3), (1, 49), (1, 7), (2, 9)]),
-    };
+    let padded =
+        Layout::strided(&shape, vec![50 * 63, 63, 9, 1], -9).within(&[(0, 3), (1, 49), (1, 7), (2, 9)]);
     let value = body.load(0, padded);
     let iota = body.push(Instr::Iota(contiguous(&shape)));
     let label =
@@ -84,7 +80,17 @@ fn product(dtype: DType, (m, n, k): (usize, usize, usize), heavy: bool) -> Dispa
     let (mi, ni, ki) = (m as isize, n as isize, k as isize);
     let a_layout = strided(&[2, 3, m, k], &[mi * ki, 0, ki, 1], 0);
     let b_layout = strided(&[2, 3, k, n], &[0, ni * ki, 1, ki], 0);
-    let gemm = Gemm { batch, m, n, k, a: 0, a_layout, b: 1, b_layout, epilogue: body.kernel };
+    let gemm = Gemm {
+        batch,
+        m: vec![m],
+        n: vec![n],
+        k: vec![k],
+        a: 0,
+        a_layout,
+        b: 1,
+        b_layout,
+        epilogue: body.kernel,
+    };
     let read = Access::Read;
     plan.dispatch(
         "product",

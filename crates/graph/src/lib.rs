@@ -15,8 +15,8 @@ mod state;
 pub use error::{GraphError, Rule};
 pub use grad::{grad, grad_with};
 pub use graph::{Arithmetic, Graph, Node, NodeId, Var};
-pub use layout::{Layout, View};
-pub use op::{Combine, Expr, Leaf, Lowered, Op, Vjp};
+pub use layout::{Affine, Bound, Layout, View};
+pub use op::{Combine, Contract, Expr, Leaf, Lowered, Op, Vjp};
 
 pub use scalar::{Call, Number, ScalarFn};
 pub use shape::{DType, Shape, TensorType};

@@ -47,13 +47,15 @@ pub enum Lowered {
     Map(Expr),
     /// The elements along `axes` combined into one; the axes stay, with size 1.
     Reduce {
+        /// Views that the input is seen through, the first one first.
+        views: Vec<View>,
         /// How two elements combine.
         combine: Combine,
         /// Axes combined, ascending.
         axes: Vec<usize>,
     },
-    /// `[batch…, m, k] · [batch…, k, n] → [batch…, m, n]`.
-    Gemm,
+    /// Sums of products along some dimensions of two tensors: matrix products, convolutions and their gradients.
+    Contract(Contract),
     /// `out[i…, d…] = table[index[i…], d…]` for inputs (table, index). An index out of range gives NaN (0 for u32).
     Gather,
     /// The inputs laid into one flat tensor, input i from element `offsets[i]`; the rest is zero.
@@ -61,6 +63,33 @@ pub enum Lowered {
         /// First element of each input.
         offsets: Vec<usize>,
     },
+}
+
+/// `out[batch…, rows…, columns…] = Σ a[batch…, rows…, depth…] · b[batch…, depth…, columns…]` over depth, for inputs (a, b)
+/// seen through views. Batch, rows, columns and depth may have any number of dimensions, none included.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Contract {
+    /// Views that a is seen through, the first one first.
+    pub a: Vec<View>,
+    /// Views that b is seen through.
+    pub b: Vec<View>,
+    /// Number of dimensions of the batch.
+    pub batch: usize,
+    /// Number of dimensions that only a has.
+    pub rows: usize,
+    /// Number of dimensions that only b has.
+    pub columns: usize,
+    /// Dimension i of the product is dimension `order[i]` of batch ++ rows ++ columns: the order in which it is stored.
+    pub order: Vec<usize>,
+    /// Views that the product is seen through.
+    pub out: Vec<View>,
+}
+
+impl Contract {
+    /// A batched matrix product, `[batch…, m, k] · [batch…, k, n] → [batch…, m, n]`.
+    pub fn matmul(batch: usize) -> Self {
+        Self { batch, rows: 1, columns: 1, order: (0..batch + 2).collect(), ..Self::default() }
+    }
 }
 
 /// Where a value from outside comes from.

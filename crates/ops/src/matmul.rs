@@ -1,6 +1,6 @@
 //! Matrix product.
 
-use wgrad_graph::{DType, Lowered, Op, Rule, Shape, TensorType, Var, Vjp};
+use wgrad_graph::{Contract, DType, Lowered, Op, Rule, Shape, TensorType, Var, Vjp};
 
 use crate::pointwise::all_of;
 use crate::sample::{Input, Sample, broadcastable, chance, pick, shape_of};
@@ -119,7 +119,7 @@ impl Op for MatMul {
         Vjp::Grads(vec![Some(a), Some(b)])
     }
 
-    fn lower(&self, _: &[TensorType], _: &TensorType) -> Lowered {
-        Lowered::Gemm
+    fn lower(&self, _: &[TensorType], out: &TensorType) -> Lowered {
+        Lowered::Contract(Contract::matmul(out.shape.len() - 2))
     }
 }

@@ -182,7 +182,7 @@ impl Op for Reduce {
     }
 
     fn lower(&self, _: &[TensorType], _: &TensorType) -> Lowered {
-        Lowered::Reduce { combine: self.combine, axes: self.axes.clone() }
+        Lowered::Reduce { views: Vec::new(), combine: self.combine, axes: self.axes.clone() }
     }
 }
 

@@ -193,6 +193,7 @@ fn view(x: Var<'_>, view: View) -> Var<'_> {
             end[..] == x.shape()[..] && start.iter().all(|&s| s == 0) && step.iter().all(|&s| s == 1)
         }
         View::Pad { before, after } => before.iter().chain(after).all(|&n| n == 0),
+        View::Affine { .. } => false,
     };
     if changes_nothing { x } else { x.graph().push(ViewOp(view), &[x]) }
 }
@@ -209,6 +210,7 @@ impl Op for ViewOp {
             View::Broadcast(_) => "broadcast_to",
             View::Slice { .. } => "slice",
             View::Pad { .. } => "pad",
+            View::Affine { .. } => "affine",
         }
     }
 
@@ -238,6 +240,9 @@ impl Op for ViewOp {
             View::Pad { before, .. } => {
                 let end = (0..shape.len()).map(|i| before[i] + shape[i]).collect();
                 view(cotangent, View::Slice { start: before.clone(), end, step: vec![1; shape.len()] })
+            }
+            View::Affine { .. } => {
+                return Vjp::Undefined("an affine view belongs to an operation, which has the gradient");
             }
         })])
     }
@@ -288,7 +293,9 @@ fn check(view: &View, shape: &Shape) -> Result<(), Rule> {
                 None => return Ok(()),
             }
         }
-        View::Reshape(_) | View::Permute(_) | View::Broadcast(_) | View::Pad { .. } => return Ok(()),
+        View::Reshape(_) | View::Permute(_) | View::Broadcast(_) | View::Pad { .. } | View::Affine { .. } => {
+            return Ok(());
+        }
     };
     Err(Rule::new(broken))
 }

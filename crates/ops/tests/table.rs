@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use wgrad_graph::philox::Stream;
-use wgrad_graph::{DType, Expr, Graph, Layout, Lowered, States, TensorType, Var, grad};
+use wgrad_graph::{DType, Expr, Graph, Layout, Lowered, Shape, States, TensorType, Var, View, grad};
 use wgrad_ops::{Order, TensorOps, graph, ops};
 
 const SEEDS: u64 = 50;
@@ -124,20 +124,28 @@ fn well_typed(graph: &Graph, name: &str) {
                 assert_eq!(seen.shape[..], node.ty.shape[..], "{name}: {view:?}");
                 assert_eq!(types[0].dtype, node.ty.dtype, "{name}: {view:?}");
             }
-            Lowered::Reduce { axes, .. } => {
+            Lowered::Reduce { views, axes, .. } => {
                 assert!(axes.is_sorted() && !axes.is_empty(), "{name}: {axes:?}");
-                assert_eq!(types[0].shape.reduced(&axes), node.ty.shape, "{name}");
+                assert_eq!(seen(&types[0].shape, &views).reduced(&axes), node.ty.shape, "{name}");
             }
-            Lowered::Gemm => {
-                let batch = node.ty.shape.len() - 2;
-                assert!(
-                    types.iter().all(|ty| ty.shape[..batch] == node.ty.shape[..batch]),
-                    "{name}: {types:?}"
-                );
+            Lowered::Contract(contract) => {
+                let (a, b) = (seen(&types[0].shape, &contract.a), seen(&types[1].shape, &contract.b));
+                let (batch, first) = (contract.batch, contract.batch + contract.rows);
+                let last = b.len() - contract.columns;
+                assert_eq!(a[..batch], b[..batch], "{name}: batch of {contract:?}");
+                assert_eq!(a[first..], b[batch..last], "{name}: depth of {contract:?}");
+                let domain = [&a[..first], &b[last..]].concat();
+                let stored: Vec<usize> = contract.order.iter().map(|&dim| domain[dim]).collect();
+                assert_eq!(seen(&stored.into(), &contract.out), node.ty.shape, "{name}: {contract:?}");
             }
             Lowered::Leaf(_) | Lowered::Gather | Lowered::Pack { .. } => {}
         }
     }
+}
+
+/// A shape seen through views.
+fn seen(shape: &Shape, views: &[View]) -> Shape {
+    views.iter().fold(shape.clone(), |shape, view| view.shape(&shape))
 }
 
 fn is_word(expr: &Expr, ins: &[TensorType]) -> bool {

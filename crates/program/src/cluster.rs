@@ -68,7 +68,7 @@ impl Cluster {
             }
             (Place::Element, Place::Row) => return false,
         };
-        layout.valid.is_none() && layout.offset == 0 && layout.strides == expected
+        layout.is_whole() && layout.offset == 0 && layout.strides == expected
     }
 }
 
@@ -298,7 +298,7 @@ fn light(values: &Values, fuse: bool) -> Vec<bool> {
         let Form::Map { expr, args } = &value.form else { continue };
         let is_leaf = |id: Id| matches!(values.all[id].form, Form::Leaf(_));
         let scalar = value.ty.shape.numel() == 1 && args.iter().all(|a| is_leaf(a.value) || light[a.value]);
-        let cheap = matches!(args.as_slice(), [a] if buffered[a.value] && !light[a.value] && a.layout.valid.is_none())
+        let cheap = matches!(args.as_slice(), [a] if buffered[a.value] && !light[a.value] && a.layout.is_whole())
             && matches!(expr, Expr::Call(f, _) if f.flops <= 1);
         light[id] = !value.apart && !excluded[id] && (args.is_empty() || fuse && (scalar || cheap));
     }
@@ -319,7 +319,7 @@ fn read_from_buffers(values: &Values) -> (Vec<bool>, Vec<bool>) {
             };
             buffered[arg.value] |= by_buffer;
             excluded[arg.value] |=
-                by_buffer || arg.layout.valid.is_some() || !values.expressible(arg.value, &arg.views);
+                by_buffer || !arg.layout.is_whole() || !values.expressible(arg.value, &arg.views);
         }
     }
     (buffered, excluded)

@@ -215,12 +215,8 @@ impl Loop {
     /// For each value, whether it can differ within a row.
     pub fn varies(&self) -> Vec<bool> {
         let along_inner = |layout: &Layout| {
-            let inner = self.outer.len()..;
-            layout.strides[inner.clone()].iter().any(|&s| s != 0)
-                || layout
-                    .valid
-                    .as_ref()
-                    .is_some_and(|v| v[inner.clone()].iter().zip(&self.inner).any(|(&r, &n)| r != (0, n)))
+            let moves = |strides: &[isize]| strides[self.outer.len()..].iter().any(|&s| s != 0);
+            moves(&layout.strides) || layout.bounds.iter().any(|bound| moves(&bound.strides))
         };
         let mut varies: Vec<bool> = Vec::with_capacity(self.body.len());
         for instr in &self.body {
@@ -247,28 +243,68 @@ impl Loop {
     }
 }
 
-/// `C[batch…, i, j] = Σ_p A[batch…, i, p] · B[batch…, p, j]`, handed to an epilogue.
+/// `C[batch…, i…, j…] = Σ_p… A[batch…, i…, p…] · B[batch…, p…, j…]`, handed to an epilogue.
+///
+/// Rows, columns and depth may have several dimensions each: with the layout of a window over an image in place of A this
+/// is a convolution, and nothing else distinguishes one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Gemm {
     /// Sizes of the batch dimensions.
     pub batch: Vec<usize>,
-    /// Rows of A and C.
-    pub m: usize,
-    /// Columns of B and C.
-    pub n: usize,
-    /// Columns of A, rows of B.
-    pub k: usize,
+    /// Sizes of the rows of A and C.
+    pub m: Vec<usize>,
+    /// Sizes of the columns of B and C.
+    pub n: Vec<usize>,
+    /// Sizes of the columns of A, which are the rows of B.
+    pub k: Vec<usize>,
     /// Operand number of A.
     pub a: usize,
-    /// Layout of A over `batch ++ [m, k]`. Never padded.
+    /// Layout of A over `batch ++ m ++ k`. What it bounds away is zero.
     pub a_layout: Layout,
     /// Operand number of B.
     pub b: usize,
-    /// Layout of B over `batch ++ [k, n]`. Never padded.
+    /// Layout of B over `batch ++ k ++ n`.
     pub b_layout: Layout,
-    /// What happens to each element of the product: a loop with `outer = batch ++ [m, n]` and no `inner`, in which
+    /// What happens to each element of the product: a loop with `outer = batch ++ m ++ n` and no `inner`, in which
     /// [`Instr::Product`] is the element.
     pub epilogue: Loop,
+}
+
+impl Gemm {
+    /// Number of products in the batch.
+    pub fn products(&self) -> usize {
+        self.batch.iter().product()
+    }
+
+    /// Rows of A and C.
+    pub fn rows(&self) -> usize {
+        self.m.iter().product()
+    }
+
+    /// Columns of B and C.
+    pub fn columns(&self) -> usize {
+        self.n.iter().product()
+    }
+
+    /// Columns of A, rows of B.
+    pub fn depth(&self) -> usize {
+        self.k.iter().product()
+    }
+
+    /// Sizes that the layout of A is over.
+    pub fn a_domain(&self) -> Vec<usize> {
+        [self.batch.as_slice(), &self.m, &self.k].concat()
+    }
+
+    /// Sizes that the layout of B is over.
+    pub fn b_domain(&self) -> Vec<usize> {
+        [self.batch.as_slice(), &self.k, &self.n].concat()
+    }
+
+    /// Sizes of C, which the epilogue runs over.
+    pub fn domain(&self) -> Vec<usize> {
+        [self.batch.as_slice(), &self.m, &self.n].concat()
+    }
 }
 
 /// A value uploaded for every run.

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use wgrad_graph::{Combine, Expr, Layout, View};
+use wgrad_graph::{Bound, Combine, Expr, Layout, View};
 
 use crate::cluster::{Cluster, ClusterId, Clusters, Place};
 use crate::fuse::Schedule;
 use crate::ir::{Cost, Gemm, Instr, Kernel, Loop, Store, ValueId};
-use crate::value::{Form, Id, Source, iota_layout, seen_through, squeezed};
+use crate::value::{Form, Id, ProductDims, Source, iota_layout, seen_through, squeezed};
 
 /// A kernel whose operands are values: those it loads, then those it stores.
 #[derive(Debug)]
@@ -42,6 +42,7 @@ struct Builder<'s, 'v> {
 struct GemmOperands {
     a: (usize, Layout),
     b: (usize, Layout),
+    dims: ProductDims,
 }
 
 impl<'s, 'v> Builder<'s, 'v> {
@@ -73,9 +74,9 @@ impl<'s, 'v> Builder<'s, 'v> {
 
     fn gemm_operands(&mut self) -> Option<GemmOperands> {
         let (first, _) = *self.cluster.members.first()?;
-        let Form::Gemm { a, b } = &self.clusters.values.all[first].form else { return None };
+        let Form::Gemm { a, b, dims } = &self.clusters.values.all[first].form else { return None };
         let a = (self.operand(a.value), a.layout.clone());
-        Some(GemmOperands { a, b: (self.operand(b.value), b.layout.clone()) })
+        Some(GemmOperands { a, b: (self.operand(b.value), b.layout.clone()), dims: dims.clone() })
     }
 
     fn member(&mut self, id: Id, place: Place) {
@@ -156,27 +157,15 @@ impl<'s, 'v> Builder<'s, 'v> {
         Some(match place {
             Place::Element => layout.permute(&self.axes),
             Place::Row => {
-                let wide = |i: &usize| self.cluster.dims[self.axes[*i]];
-                Layout {
-                    shape: layout
-                        .shape
-                        .iter()
-                        .copied()
-                        .chain((rows..self.axes.len()).map(|i| wide(&i)))
-                        .collect(),
-                    strides: layout.strides.iter().copied().chain(inner.iter().map(|_| 0)).collect(),
-                    offset: layout.offset,
-                    valid: layout.valid.map(|v| {
-                        v.into_iter().chain((rows..self.axes.len()).map(|i| (0, wide(&i)))).collect()
-                    }),
-                }
+                let position = (0..self.axes.len()).map(|i| (i < rows).then_some(i)).collect::<Vec<_>>();
+                spread(&layout, &position, self.constant_layout().shape)
             }
         })
     }
 
     fn constant_layout(&self) -> Layout {
         let shape: Vec<usize> = self.axes.iter().map(|&a| self.cluster.dims[a]).collect();
-        Layout { strides: vec![0; shape.len()], shape, offset: 0, valid: None }
+        Layout::strided(&shape, vec![0; shape.len()], 0)
     }
 
     fn finish(self, gemm: Option<GemmOperands>) -> Draft {
@@ -217,37 +206,45 @@ impl<'s, 'v> Builder<'s, 'v> {
     }
 }
 
-/// The epilogue's domain has no dimension of size 1; the product's has batch, m and n, whatever their size.
+/// The epilogue's domain has no dimension of size 1 and lies in the order in which the product is stored; the kernel's has
+/// batch, m and n, whatever their size.
 fn gemm_kernel(operands: GemmOperands, mut epilogue: Loop) -> Gemm {
-    let ((a, a_layout), (b, b_layout)) = (operands.a, operands.b);
-    let rank = a_layout.shape.len();
-    let (batch, m, k) =
-        (a_layout.shape[..rank - 2].to_vec(), a_layout.shape[rank - 2], a_layout.shape[rank - 1]);
-    let n = b_layout.shape[rank - 1];
-    let full = [batch.as_slice(), &[m, n]].concat();
+    let ((a, a_layout), (b, b_layout), dims) = (operands.a, operands.b, operands.dims);
+    let [batch, m, k] = split(&a_layout.shape, [dims.batch, dims.rows]);
+    let [_, _, n] = split(&b_layout.shape, [dims.batch, k.len()]);
+    let domain = [batch.as_slice(), &m, &n].concat();
+    let stored: Vec<usize> = dims.order.iter().map(|&dim| domain[dim]).collect();
+    let mut kept = 0..;
+    let squeezed: Vec<Option<usize>> =
+        stored.iter().map(|&size| if size == 1 { None } else { kept.next() }).collect();
+    let place = |dim| dims.order.iter().position(|&stored| stored == dim).and_then(|at| squeezed[at]);
+    let position: Vec<Option<usize>> = (0..domain.len()).map(place).collect();
     for instr in &mut epilogue.body {
         if let Instr::Load { layout, .. } | Instr::Gather { layout, .. } | Instr::Iota(layout) = instr {
-            *layout = unsqueezed(layout, &full);
+            *layout = spread(layout, &position, domain.clone());
         }
     }
-    epilogue.stores.iter_mut().for_each(|store| store.layout = unsqueezed(&store.layout, &full));
-    epilogue.outer = full;
+    epilogue
+        .stores
+        .iter_mut()
+        .for_each(|store| store.layout = spread(&store.layout, &position, domain.clone()));
+    epilogue.outer = domain;
     Gemm { batch, m, n, k, a, a_layout, b, b_layout, epilogue }
 }
 
-fn unsqueezed(layout: &Layout, shape: &[usize]) -> Layout {
-    let mut kept = 0..layout.shape.len();
-    let position: Vec<Option<usize>> =
-        shape.iter().map(|&n| if n == 1 { None } else { kept.next() }).collect();
-    Layout {
-        shape: shape.to_vec(),
-        strides: position.iter().map(|p| p.map_or(0, |i| layout.strides[i])).collect(),
-        offset: layout.offset,
-        valid: layout
-            .valid
-            .as_ref()
-            .map(|valid| position.iter().map(|p| p.map_or((0, 1), |i| valid[i])).collect()),
-    }
+/// The sizes of three groups of dimensions, of which the first two have these numbers of them.
+fn split(shape: &[usize], [first, second]: [usize; 2]) -> [Vec<usize>; 3] {
+    let (a, rest) = shape.split_at(first);
+    let (b, c) = rest.split_at(second);
+    [a.to_vec(), b.to_vec(), c.to_vec()]
+}
+
+/// A layout over a larger shape: each dimension of it is one of the layout's, or makes no difference.
+fn spread(layout: &Layout, position: &[Option<usize>], shape: Vec<usize>) -> Layout {
+    let spread = |strides: &[isize]| position.iter().map(|p| p.map_or(0, |i| strides[i])).collect();
+    let bounds = layout.bounds.iter();
+    let bounds = bounds.map(|bound| Bound { strides: spread(&bound.strides), ..bound.clone() }).collect();
+    Layout { strides: spread(&layout.strides), shape, offset: layout.offset, bounds }
 }
 
 /// Reduced dimensions mean nothing in a cluster whose members all live in one place.
@@ -289,8 +286,8 @@ pub(crate) fn flops(kernel: &Kernel) -> u64 {
     match kernel {
         Kernel::Loop(body) => loop_flops(body),
         Kernel::Gemm(gemm) => {
-            let batch: usize = gemm.batch.iter().product();
-            2 * (batch * gemm.m * gemm.n) as u64 * gemm.k as u64 + loop_flops(&gemm.epilogue)
+            let elements = gemm.products() * gemm.rows() * gemm.columns();
+            2 * elements as u64 * gemm.depth() as u64 + loop_flops(&gemm.epilogue)
         }
     }
 }

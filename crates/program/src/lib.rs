@@ -1,7 +1,7 @@
 //! From a graph to a program: lowering, fusion and memory planning.
 //!
 //! A [`Program`] is plain data that any device can replay; nothing here knows a device's API, so all of planning is tested
-//! without one. [`compile`] goes through four stages, a file each: `value` resolves views, `fuse` (with `cluster`) decides
+//! without one. [`compile`] goes through four stages, a file each: `value` (with `order`) resolves views, `fuse` (with `cluster`) decides
 //! what one kernel computes, `kernel` writes its instructions, `memory` places the tensors.
 
 mod cluster;
@@ -12,6 +12,7 @@ mod fuse;
 mod ir;
 mod kernel;
 mod memory;
+mod order;
 mod value;
 
 pub use compile::{Options, compile};

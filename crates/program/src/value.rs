@@ -35,14 +35,29 @@ pub(crate) enum Form {
         axes: Vec<usize>,
         arg: Source,
     },
+    /// `a` over batch ++ rows ++ depth, `b` over batch ++ depth ++ columns.
     Gemm {
         a: Source,
         b: Source,
+        dims: ProductDims,
     },
     /// Values that lie whole in slots of one flat buffer.
     Pack {
         parts: Vec<(Id, usize)>,
     },
+}
+
+/// What the dimensions of a product are.
+#[derive(Debug, Clone)]
+pub(crate) struct ProductDims {
+    /// Number of dimensions of the batch.
+    pub batch: usize,
+    /// Number of dimensions of the rows.
+    pub rows: usize,
+    /// Number of dimensions of the columns.
+    pub columns: usize,
+    /// Dimension i of the value is dimension `order[i]` of batch ++ rows ++ columns.
+    pub order: Vec<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -80,7 +95,7 @@ impl Value {
             Form::Map { args, .. } => args.iter().collect(),
             Form::Gather { table, index, .. } => vec![table, index],
             Form::Reduce { arg, .. } => vec![arg],
-            Form::Gemm { a, b } => vec![a, b],
+            Form::Gemm { a, b, .. } => vec![a, b],
         }
     }
 
@@ -103,7 +118,7 @@ impl Values {
             let lowered = node.op.lower(&types, &node.ty);
             if let (Lowered::View(View::Permute(axes)), [id]) = (&lowered, node.ins.as_slice())
                 && uses[id.0] == 1
-                && let Some(product) = values.transposed_product(&ins[0], axes)
+                && let Some(product) = values.permuted_product(&ins[0], axes)
             {
                 sources[i] = Some(product);
                 continue;
@@ -130,26 +145,6 @@ impl Values {
         values
     }
 
-    /// (A·B)ᵀ as Bᵀ·Aᵀ: the kernel writes the transposed product itself, where else a copy would have to. Only for a
-    /// product that nothing else uses.
-    fn transposed_product(&mut self, source: &Source, axes: &[usize]) -> Option<Source> {
-        let rank = axes.len();
-        let swaps = rank >= 2
-            && axes[..rank - 2].iter().enumerate().all(|(i, &a)| i == a)
-            && axes[rank - 1] == rank - 2;
-        let value = &self.all[source.value];
-        let Form::Gemm { a, b } = &value.form else { return None };
-        if !swaps || !source.views.is_empty() {
-            return None;
-        }
-        let (a, b, mut value) = (a.clone(), b.clone(), value.clone());
-        let view = View::Permute(axes.to_vec());
-        value.ty.shape = view.shape(&value.ty.shape);
-        let (a, b) = (self.view(b, view.clone()), self.view(a, view));
-        value.form = Form::Gemm { a, b };
-        Some(self.push(value))
-    }
-
     /// Adds `blank` with the form that `lowered` says and gives the way to access it.
     fn lower(&mut self, lowered: Lowered, mut ins: Vec<Source>, mut blank: Value) -> Source {
         blank.form = match lowered {
@@ -158,11 +153,15 @@ impl Values {
                 return self.view(source, view);
             }
             Lowered::Leaf(leaf) => Form::Leaf(leaf),
-            Lowered::Map(expr) => Form::Map { expr, args: ins },
-            Lowered::Reduce { combine, axes } => self.reduce(combine, axes, ins.swap_remove(0), &blank.ty),
-            Lowered::Gemm => {
-                let b = self.unpadded(ins.swap_remove(1));
-                Form::Gemm { a: self.unpadded(ins.swap_remove(0)), b }
+            Lowered::Map(expr) => return self.map(expr, ins, blank),
+            Lowered::Reduce { views, combine, axes } => {
+                let arg = self.views(ins.swap_remove(0), &views);
+                return self.reduce(combine, axes, arg, blank);
+            }
+            Lowered::Contract(contract) => {
+                let b = self.views(ins.swap_remove(1), &contract.b);
+                let a = self.views(ins.swap_remove(0), &contract.a);
+                return self.contract(contract, a, b, blank);
             }
             Lowered::Gather => {
                 let index = ins.swap_remove(1);
@@ -173,14 +172,14 @@ impl Values {
         self.push(blank)
     }
 
-    fn push(&mut self, value: Value) -> Source {
+    pub(crate) fn push(&mut self, value: Value) -> Source {
         let layout = Layout::contiguous(&value.ty.shape);
         self.all.push(value);
         Source { value: self.all.len() - 1, views: Vec::new(), layout }
     }
 
     /// `source` seen through one more view; where no layout can express that, through the view of a copy.
-    fn view(&mut self, source: Source, view: View) -> Source {
+    pub(crate) fn view(&mut self, source: Source, view: View) -> Source {
         match source.layout.through(&view) {
             Some(layout) => {
                 let views = [source.views, vec![view]].concat();
@@ -191,6 +190,10 @@ impl Values {
                 self.view(copy, view)
             }
         }
+    }
+
+    fn views(&mut self, source: Source, views: &[View]) -> Source {
+        views.iter().fold(source, |source, view| self.view(source, view.clone()))
     }
 
     /// A value of its own with the elements of `source`.
@@ -207,27 +210,11 @@ impl Values {
         })
     }
 
-    fn unpadded(&mut self, source: Source) -> Source {
-        if source.layout.valid.is_some() { self.copy(source) } else { source }
-    }
-
-    /// A reduction over axes of size 1 only is no reduction.
-    fn reduce(&mut self, combine: Combine, axes: Vec<usize>, arg: Source, ty: &TensorType) -> Form {
-        if axes.iter().any(|&a| arg.layout.shape[a] != 1) {
-            return Form::Reduce { combine, axes, arg };
-        }
-        match combine {
-            Combine::ArgMax => Form::Map { expr: Expr::Word(0), args: Vec::new() },
-            _ => {
-                debug_assert_eq!(&arg.layout.shape[..], &ty.shape[..]);
-                Form::Map { expr: Expr::Input(0), args: vec![arg] }
-            }
-        }
-    }
-
     /// Brings both inputs of a gather into the shape of its output: index dimensions first, then those of a row.
     fn gather(&mut self, table: Source, index: Source, out: &TensorType) -> Form {
-        let table = self.unpadded(table);
+        // Rows are picked by a multiple of one stride, forwards.
+        let plain = table.layout.is_whole() && table.layout.strides[0] >= 0;
+        let table = if plain { table } else { self.copy(table) };
         let (rows, picked) = (table.layout.shape.clone(), index.layout.shape.clone());
         let (bound, stride) = (rows[0], table.layout.strides[0].unsigned_abs());
         let mut first = rows.clone();
@@ -296,7 +283,7 @@ impl Values {
     pub fn expressible(&self, id: Id, views: &[View]) -> bool {
         let Form::Map { expr, args } = &self.all[id].form else { return false };
         let seen = |layout: Layout| seen_through(layout, views);
-        let whole = |layout: Option<Layout>| layout.is_some_and(|l| l.valid.is_none());
+        let whole = |layout: Option<Layout>| layout.is_some_and(|l| l.is_whole());
         let shape = &self.all[id].ty.shape;
         iotas(expr).into_iter().all(|strides| whole(seen(iota_layout(shape, strides))))
             && args.iter().all(|arg| whole(seen(arg.layout.clone())))
@@ -318,7 +305,7 @@ impl Values {
 /// The layout whose offsets an [`Expr::Iota`] gives.
 pub(crate) fn iota_layout(shape: &[usize], strides: &[usize]) -> Layout {
     let strides = shape.iter().zip(strides).map(|(&n, &s)| if n == 1 { 0 } else { s as isize }).collect();
-    Layout { shape: shape.to_vec(), strides, offset: 0, valid: None }
+    Layout::strided(shape, strides, 0)
 }
 
 fn iotas(expr: &Expr) -> Vec<&[usize]> {
@@ -361,19 +348,7 @@ pub(crate) fn seen_through(layout: Layout, views: &[View]) -> Option<Layout> {
 
 /// The layout without its dimensions of size 1, or `None` when all of it is padding.
 pub(crate) fn squeezed(layout: &Layout) -> Option<Layout> {
-    let kept: Vec<usize> = (0..layout.shape.len()).filter(|&i| layout.shape[i] != 1).collect();
-    if let Some(valid) = &layout.valid
-        && valid.iter().any(|&(lo, hi)| lo >= hi)
-    {
-        return None;
-    }
-    let valid = layout.valid.as_ref().map(|valid| kept.iter().map(|&i| valid[i]).collect::<Vec<_>>());
-    Some(Layout {
-        shape: kept.iter().map(|&i| layout.shape[i]).collect(),
-        strides: kept.iter().map(|&i| layout.strides[i]).collect(),
-        offset: layout.offset,
-        valid: valid.filter(|valid| valid.iter().zip(&kept).any(|(&r, &i)| r != (0, layout.shape[i]))),
-    })
+    (!layout.is_void()).then(|| layout.squeezed())
 }
 
 /// A shape without its dimensions of size 1.

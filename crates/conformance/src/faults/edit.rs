@@ -96,10 +96,6 @@ pub(super) fn without_last(kernel: &mut Loop) -> bool {
 /// Takes one index off a dimension.
 pub(super) fn shorten(layout: &mut Layout, axis: usize) {
     layout.shape[axis] -= 1;
-    if let Some(valid) = &mut layout.valid {
-        valid[axis].1 = valid[axis].1.min(layout.shape[axis]);
-        valid[axis].0 = valid[axis].0.min(valid[axis].1);
-    }
 }
 
 /// A scalar function of the table.

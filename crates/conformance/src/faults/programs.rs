@@ -124,7 +124,7 @@ fn run_edited(
 fn transpose_operand(program: &mut Program) -> bool {
     products(program, |gemm| {
         let rank = gemm.b_layout.strides.len();
-        let square = gemm.k == gemm.n && gemm.k > 1;
+        let square = gemm.k == gemm.n && gemm.k.len() == 1 && gemm.depth() > 1;
         if square {
             gemm.b_layout.strides.swap(rank - 2, rank - 1);
         }
@@ -134,21 +134,21 @@ fn transpose_operand(program: &mut Program) -> bool {
 
 fn short_product(gemm: &mut wgrad_program::Gemm) -> bool {
     let axis = gemm.batch.len();
-    if gemm.m < 2 || gemm.batch.iter().any(|&n| n > 1) {
+    if gemm.m.first().is_none_or(|&m| m < 2) || gemm.products() > 1 {
         return false;
     }
-    gemm.m -= 1;
+    gemm.m[0] -= 1;
     shorten(&mut gemm.a_layout, axis);
     without_last(&mut gemm.epilogue)
 }
 
 fn short_sum(gemm: &mut wgrad_program::Gemm) -> bool {
     let axis = gemm.batch.len();
-    if gemm.k < 2 {
+    if gemm.k.first().is_none_or(|&k| k < 2) {
         return false;
     }
-    gemm.k -= 1;
-    shorten(&mut gemm.a_layout, axis + 1);
+    gemm.k[0] -= 1;
+    shorten(&mut gemm.a_layout, axis + gemm.m.len());
     shorten(&mut gemm.b_layout, axis);
     true
 }
@@ -162,16 +162,19 @@ fn wrong_stride(program: &mut Program) -> bool {
 
 fn one_further(layout: &mut Layout, elements: usize) -> bool {
     let reach: isize = layout.shape.iter().zip(&layout.strides).map(|(&n, &s)| (n as isize - 1) * s).sum();
-    let fits = layout.valid.is_none() && layout.offset + reach + 1 < elements as isize;
+    let fits = layout.is_whole() && layout.offset + reach + 1 < elements as isize;
     layout.offset += isize::from(fits);
     fits
 }
 
 /// Loads from where padding is, as far as the tensor goes.
 fn unpadded(layout: &mut Layout, elements: usize) -> bool {
-    let Some(valid) = layout.valid.take() else { return false };
-    let start: isize = layout.strides.iter().zip(&valid).map(|(&s, &(lo, _))| s * lo as isize).sum();
-    layout.offset += start;
+    if layout.is_whole() {
+        return false;
+    }
+    for bound in std::mem::take(&mut layout.bounds) {
+        layout.offset -= bound.offset * bound.unit;
+    }
     let reach: isize = layout.shape.iter().zip(&layout.strides).map(|(&n, &s)| (n as isize - 1) * s).sum();
     if layout.offset < 0 || layout.offset + reach >= elements as isize {
         layout.strides.iter_mut().for_each(|stride| *stride = 0);

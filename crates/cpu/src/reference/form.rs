@@ -1,6 +1,6 @@
 //! The seven forms of an operation, each as its definition says. Nothing here is fast.
 
-use wgrad_graph::{Call, Combine, Expr, Lowered, ScalarFn, TensorType, View};
+use wgrad_graph::{Call, Combine, Contract, Expr, Lowered, ScalarFn, TensorType, View};
 
 use super::{Array, Values};
 
@@ -11,8 +11,8 @@ pub(super) fn evaluate(form: &Lowered, ins: &[&Array], out: &TensorType) -> Resu
         Lowered::Leaf(_) => Err("a leaf has no inputs to be computed from".into()),
         Lowered::View(view) => view_of(view, input(0)?, out),
         Lowered::Map(expr) => map(expr, ins, out),
-        Lowered::Reduce { combine, axes } => reduce(*combine, axes, input(0)?, out),
-        Lowered::Gemm => gemm(input(0)?, input(1)?, out),
+        Lowered::Reduce { views, combine, axes } => reduce(*combine, axes, &seen(input(0)?, views)?, out),
+        Lowered::Contract(contract) => product(contract, input(0)?, input(1)?, out),
         Lowered::Gather => gather(input(0)?, input(1)?),
         Lowered::Pack { offsets } => pack(offsets, ins, out),
     }
@@ -77,6 +77,18 @@ fn view_of(view: &View, from: &Array, out: &TensorType) -> Result<Values, String
                     return None;
                 }
                 (0..at.len()).map(|i| at[i] - before[i]).collect()
+            }
+            View::Affine { coordinates, .. } => {
+                let mut index = Vec::with_capacity(shape.len());
+                for (coordinate, &size) in coordinates.iter().zip(shape.iter()) {
+                    let steps = coordinate.terms.iter().map(|&(i, step)| at[i] as isize * step);
+                    let place = coordinate.offset + steps.sum::<isize>();
+                    if place < 0 || place >= size as isize {
+                        return None;
+                    }
+                    index.push(place as usize);
+                }
+                index
             }
         };
         Some(number_of(&index, shape))
@@ -172,18 +184,33 @@ fn reduce(combine: Combine, axes: &[usize], from: &Array, out: &TensorType) -> R
     Ok(if combine == Combine::ArgMax { Values::Word(places) } else { Values::Float(results) })
 }
 
-fn gemm(a: &Array, b: &Array, out: &TensorType) -> Result<Values, String> {
-    let wrong = || format!("{} times {} is not {out}", a.ty, b.ty);
-    let (&[ref batch @ .., m, n], Some(&k)) = (&out.shape[..], a.ty.shape.last()) else {
+/// An array seen through views, one after the other.
+fn seen(from: &Array, views: &[View]) -> Result<Array, String> {
+    views.iter().try_fold(from.clone(), |from, view| {
+        let ty = TensorType::new(from.ty.dtype, view.shape(&from.ty.shape));
+        Ok(Array { values: view_of(view, &from, &ty)?, ty })
+    })
+}
+
+fn product(contract: &Contract, a: &Array, b: &Array, out: &TensorType) -> Result<Values, String> {
+    let Contract { batch, rows, columns, order, .. } = contract;
+    let (a, b) = (seen(a, &contract.a)?, seen(b, &contract.b)?);
+    let wrong =
+        || format!("{} times {} with {batch}, {rows} and {columns} dimensions is not {out}", a.ty, b.ty);
+    let (a_shape, b_shape) = (&a.ty.shape, &b.ty.shape);
+    let (Some(rest), Some(depth)) = (a_shape.get(batch + rows..), b_shape.len().checked_sub(batch + columns))
+    else {
         return Err(wrong());
     };
-    let fits = a.ty.shape[..] == [batch, &[m, k]].concat() && b.ty.shape[..] == [batch, &[k, n]].concat();
-    if !fits {
+    if a_shape[..*batch] != b_shape[..*batch] || *rest != b_shape[*batch..batch + depth] {
         return Err(wrong());
     }
-    let (a, b) = (floats(a)?, floats(b)?);
-    let mut c = vec![0.0; out.shape.numel()];
-    for matrix in 0..batch.iter().product() {
+    let size = |sizes: &[usize]| sizes.iter().product::<usize>();
+    let (m, k, n) = (size(&a_shape[*batch..batch + rows]), size(rest), size(&b_shape[batch + depth..]));
+    let domain = [&a_shape[..batch + rows], &b_shape[batch + depth..]].concat();
+    let (a, b) = (floats(&a)?, floats(&b)?);
+    let mut c = vec![0.0; size(&domain)];
+    for matrix in 0..size(&a_shape[..*batch]) {
         for i in 0..m {
             for p in 0..k {
                 let x = a[(matrix * m + i) * k + p];
@@ -193,7 +220,10 @@ fn gemm(a: &Array, b: &Array, out: &TensorType) -> Result<Values, String> {
             }
         }
     }
-    Ok(Values::Float(c))
+    let c = Array { ty: TensorType::f32(domain), values: Values::Float(c) };
+    let stored = seen(&c, &[View::Permute(order.clone())])?;
+    let result = seen(&stored, &contract.out)?;
+    if result.ty != *out { Err(wrong()) } else { Ok(result.values) }
 }
 
 fn gather(table: &Array, index: &Array) -> Result<Values, String> {

@@ -84,15 +84,16 @@ fn indices(shape: &[usize]) -> Vec<Vec<usize>> {
 
 fn product(kernel: &Gemm, operands: &[Operand], memory: &mut Memory) -> Vec<f64> {
     let mut product = Vec::new();
-    for index in indices(&[kernel.batch.as_slice(), &[kernel.m, kernel.n]].concat()) {
-        let (batch, i, j) = (&index[..index.len() - 2], index[index.len() - 2], index[index.len() - 1]);
+    for index in indices(&[kernel.batch.as_slice(), &kernel.m, &kernel.n].concat()) {
+        let (batch, rest) = index.split_at(kernel.batch.len());
+        let (i, j) = rest.split_at(kernel.m.len());
         let mut sum = 0.0;
-        for p in 0..kernel.k {
-            let mut element = |number: usize, layout: &Layout, at: [usize; 2]| {
-                let at = layout.at(&[batch, &at].concat()).expect("not padded");
-                *memory.at(&operands[number].tensor, at)
+        for p in indices(&kernel.k) {
+            let mut element = |number: usize, layout: &Layout, rows: &[usize], columns: &[usize]| {
+                let at = layout.at(&[batch, rows, columns].concat());
+                at.map_or(0.0, |at| *memory.at(&operands[number].tensor, at))
             };
-            sum += element(kernel.a, &kernel.a_layout, [i, p]) * element(kernel.b, &kernel.b_layout, [p, j]);
+            sum += element(kernel.a, &kernel.a_layout, i, &p) * element(kernel.b, &kernel.b_layout, &p, j);
         }
         product.push(sum);
     }

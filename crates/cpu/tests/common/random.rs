@@ -69,8 +69,7 @@ impl Generator {
                 strides[i] = 0;
             }
         }
-        let padded = valid.iter().zip(shape).any(|(&range, &n)| range != (0, n));
-        let layout = Layout { shape: shape.to_vec(), strides, offset, valid: padded.then_some(valid) };
+        let layout = Layout::strided(shape, strides, offset).within(&valid);
         let mut last = 0;
         layout.for_each(|at| last = last.max(at.unwrap_or(0)));
         (layout, last + 1)

@@ -116,12 +116,12 @@ impl<'k> Body<'k> {
     fn offset(&self, address: &Address, key: &str, blocks: &mut Blocks<'_>) -> (String, Option<String>) {
         let (rows, columns) = (0..self.row_axes, self.row_axes..self.axes.len());
         let row = address.sum(&rows, true, &self.axes, blocks.row);
-        let row_condition = address.condition(&rows, &self.axes, blocks.row);
+        let row_condition = address.condition(&rows, &rows, &self.axes, blocks.row);
         let Some(column) = blocks.column.as_deref_mut().filter(|_| address.depends(&columns)) else {
             return (row.unwrap_or("0u".into()), row_condition);
         };
         let sum = address.sum(&columns, false, &self.axes, column);
-        let condition = address.condition(&columns, &self.axes, column);
+        let condition = address.condition(&(0..self.axes.len()), &columns, &self.axes, column);
         let offset = match (row, sum) {
             (Some(row), Some(sum)) => {
                 blocks.row.declare(key, row);

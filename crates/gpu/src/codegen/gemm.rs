@@ -41,14 +41,14 @@ impl Product<'_> {
     fn naive(&self, target: &Target) -> Generated {
         let threads =
             if target.class == crate::adapter::Class::Software { 64 } else { 256.min(target.invocations) };
-        let elements = self.batch() * self.gemm.m * self.gemm.n;
+        let elements = self.batch() * self.gemm.rows() * self.gemm.columns();
         let grid = split(elements.div_ceil(threads as usize), target.groups);
         let text = self.head(&[("THREADS", threads as usize)], grid) + wgrad_shaders::GEMM_NAIVE;
         Generated { text, workgroups: grid, invocations: threads, choice: "naive".into() }
     }
 
     fn direct(&self, rows: u32, columns: u32, target: &Target) -> Generated {
-        let Gemm { m, n, .. } = *self.gemm;
+        let (m, n) = (self.gemm.rows(), self.gemm.columns());
         let blocks = (m.div_ceil(rows as usize), n.div_ceil(columns as usize));
         let all = self.batch() * blocks.0 * blocks.1;
         // The width of a vector at least, and groups for all cores.
@@ -94,13 +94,14 @@ impl Product<'_> {
     }
 
     fn tiled(&self, tile: Tile, target: &Target) -> Generated {
-        let Gemm { m, n, .. } = *self.gemm;
+        let (m, n) = (self.gemm.rows(), self.gemm.columns());
         let (threads_m, threads_n) = tile.threads();
         let threads = threads_m * threads_n;
         let tiles = (m.div_ceil(tile.m as usize), n.div_ceil(tile.n as usize));
         let grid = split(self.batch() * tiles.0 * tiles.1, target.groups);
-        let slice_a = Slice::new('a', &self.gemm.a_layout, tile.m, tile.k, true);
-        let slice_b = Slice::new('b', &self.gemm.b_layout, tile.n, tile.k, false);
+        let Gemm { batch, m: rows, k: depth, a_layout, b_layout, .. } = self.gemm;
+        let slice_a = Slice::new('a', a_layout, [batch.len() + rows.len(), batch.len()], tile.m, tile.k);
+        let slice_b = Slice::new('b', b_layout, [batch.len(), batch.len() + depth.len()], tile.n, tile.k);
         let constants = [
             ("THREADS", threads as usize),
             ("TILE_M", tile.m as usize),
@@ -145,7 +146,7 @@ impl Product<'_> {
 
     /// Constants, and the functions that read A and B and run the epilogue.
     fn head(&self, constants: Constants<'_>, grid: [u32; 3]) -> String {
-        let Gemm { m, n, k, .. } = *self.gemm;
+        let (m, n, k) = (self.gemm.rows(), self.gemm.columns(), self.gemm.depth());
         let common = [("M", m), ("N", n), ("K", k), ("BATCH", self.batch())];
         let groups = [("GROUPS_X", grid[0] as usize), ("GROUPS_Y", grid[1] as usize)];
         let mut text = String::new();
@@ -153,32 +154,45 @@ impl Product<'_> {
             let _ = writeln!(text, "const {name} = {value}u;");
         }
         text += &preludes(&self.gemm.epilogue);
-        text += &self.load("a", self.gemm.a, &self.gemm.a_layout, ("i", m), ("p", k));
-        text += &self.load("b", self.gemm.b, &self.gemm.b_layout, ("p", k), ("j", n));
+        let Gemm { a, a_layout, b, b_layout, .. } = self.gemm;
+        text += &self.load("a", *a, a_layout, ("i", &self.gemm.m), ("p", &self.gemm.k));
+        text += &self.load("b", *b, b_layout, ("p", &self.gemm.k), ("j", &self.gemm.n));
         text + &self.epilogue()
     }
 
-    fn axes(&self, rows: (&'static str, usize), columns: (&'static str, usize)) -> Vec<Axis> {
-        let axis = |(name, size)| Axis { name, sizes: vec![size] };
-        vec![Axis { name: "batch", sizes: self.gemm.batch.clone() }, axis(rows), axis(columns)]
+    fn axes(&self, rows: (&'static str, &[usize]), columns: (&'static str, &[usize])) -> Vec<Axis> {
+        let axis = |(name, sizes): (&'static str, &[usize])| Axis { name, sizes: sizes.to_vec() };
+        vec![axis(("batch", &self.gemm.batch)), axis(rows), axis(columns)]
     }
 
+    /// A function that reads an element of a factor, zero where a bound excludes it.
     fn load(
         &self,
         name: &str,
         operand: usize,
         layout: &Layout,
-        rows: (&'static str, usize),
-        columns: (&'static str, usize),
+        rows: (&'static str, &[usize]),
+        columns: (&'static str, &[usize]),
     ) -> String {
         let axes = self.axes(rows, columns);
         let mut code = Code::new(1);
-        let offset = Address::new(layout, &axes).sum(&(0..3), true, &axes, &mut code).unwrap_or("0u".into());
-        let element = match self.operands[operand].tensor.dtype {
+        let address = Address::new(layout, &axes);
+        let offset = address.sum(&(0..3), true, &axes, &mut code).unwrap_or("0u".into());
+        let condition = address.condition(&(0..3), &(0..3), &axes, &mut code);
+        let element = |offset: &str| match self.operands[operand].tensor.dtype {
             DType::F32 => format!("operand{operand}[{offset}]"),
             DType::F16 | DType::U32 => format!("f32(operand{operand}[{offset}])"),
         };
-        code.line(format!("return {element};"));
+        match condition {
+            _ if address.never => code.line("return 0.0;"),
+            None => code.line(format!("return {};", element(&offset))),
+            // The first element stands in for one that does not exist, so that nothing is read out of bounds.
+            Some(condition) => {
+                code.line(format!("let inside = {condition};"));
+                let element = element(&format!("select(0u, {offset}, inside)"));
+                code.line(format!("return select(0.0, {element}, inside);"));
+            }
+        }
         let (rows, columns) = (rows.0, columns.0);
         format!("fn load_{name}(batch: u32, {rows}: u32, {columns}: u32) -> f32 {{\n{}}}\n\n", code.text)
     }
@@ -189,7 +203,7 @@ impl Product<'_> {
             let at = clamped(&format!("{index} + {c}u"), size, tile);
             if name == "a" { format!("load_a(batch, {at}, p)") } else { format!("load_b(batch, p, {at})") }
         };
-        let end = if self.gemm.k.is_multiple_of(depth as usize) {
+        let end = if self.gemm.depth().is_multiple_of(depth as usize) {
             ""
         } else {
             "    if p >= K {\n        return vec4<f32>();\n    }\n"
@@ -201,7 +215,7 @@ impl Product<'_> {
     }
 
     fn epilogue(&self) -> String {
-        let axes = self.axes(("i", self.gemm.m), ("j", self.gemm.n));
+        let axes = self.axes(("i", &self.gemm.m), ("j", &self.gemm.n));
         let count = axes.len();
         let kernel: &Loop = &self.gemm.epilogue;
         let body = Body::new(kernel, self.operands, axes, count);
@@ -229,7 +243,7 @@ impl Product<'_> {
         j: &dyn Fn(String) -> String,
     ) -> String {
         let whole = |n: usize, by: u32| n.is_multiple_of(by as usize);
-        let (whole_m, whole_n) = (whole(self.gemm.m, by_m), whole(self.gemm.n, by_n));
+        let (whole_m, whole_n) = (whole(self.gemm.rows(), by_m), whole(self.gemm.columns(), by_n));
         let mut text = String::new();
         let mut quad = |i: String, j: String, from: &str| {
             let _ = writeln!(text, "{{\nlet i = {i};\nlet j = {j};\nlet quad = {from};");
@@ -303,15 +317,16 @@ struct Slice {
 }
 
 impl Slice {
-    fn new(name: char, layout: &Layout, side: u32, depth: u32, k_is_last: bool) -> Self {
-        let rank = layout.shape.len();
-        let (k, side_stride) = match k_is_last {
-            true => (layout.strides[rank - 1], layout.strides[rank - 2]),
-            false => (layout.strides[rank - 2], layout.strides[rank - 1]),
+    /// `depth` and `across` are the first dimensions of the layout along k and across it.
+    fn new(name: char, layout: &Layout, [depth, across]: [usize; 2], side: u32, slice: u32) -> Self {
+        let end = |first: usize, other: usize| if first < other { other } else { layout.shape.len() };
+        let stride = |first: usize, other: usize| {
+            let wide = (first..end(first, other)).rev().find(|&i| layout.shape[i] != 1);
+            wide.map_or(0, |i| layout.strides[i])
         };
-        let along_k = k == 1 && side_stride != 1;
+        let along_k = stride(depth, across) == 1 && stride(across, depth) != 1;
         let quads = side / 4;
-        Self { name, quads, depth, along_k, pitch: quads + u32::from(along_k) }
+        Self { name, quads, depth: slice, along_k, pitch: quads + u32::from(along_k) }
     }
 
     fn fill(&self, threads: u32) -> String {

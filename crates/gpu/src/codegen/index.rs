@@ -1,7 +1,7 @@
 //! Offsets as WGSL: what a layout says, over the index variables of a kernel.
 //!
-//! All arithmetic is in u32 and may wrap: an offset that is negative under padding comes out right modulo 2³² wherever the
-//! index is valid. Sizes and strides are literals, so that compilers turn divisions into multiplications.
+//! All arithmetic is in u32 and may wrap: an offset that is negative under padding comes out right modulo 2³² wherever there
+//! is storage. Sizes and strides are literals, so that compilers turn divisions into multiplications.
 
 use std::collections::HashSet;
 use std::fmt::Write;
@@ -26,12 +26,20 @@ struct Term {
     modulo: Option<usize>,
     size: usize,
     stride: isize,
-    valid: (usize, usize),
+    /// Steps of the coordinates that the bounds look at.
+    bounds: Vec<isize>,
 }
 
 impl Term {
-    fn restricted(&self) -> bool {
-        self.valid != (0, self.size)
+    /// True when this one goes on where one step of `outer` ends.
+    fn continues(&self, outer: isize, bounds: &[isize]) -> bool {
+        let size = self.size as isize;
+        outer == self.stride * size
+            && bounds.iter().zip(&self.bounds).all(|(&outer, &own)| outer == own * size)
+    }
+
+    fn matters(&self) -> bool {
+        self.stride != 0 || self.bounds.iter().any(|&stride| stride != 0)
     }
 }
 
@@ -40,6 +48,8 @@ impl Term {
 pub(crate) struct Address {
     constant: isize,
     terms: Vec<Term>,
+    /// Offset and size of the coordinate of each bound.
+    bounds: Vec<(isize, usize)>,
     /// True when there is no storage at any index.
     pub never: bool,
 }
@@ -47,7 +57,9 @@ pub(crate) struct Address {
 impl Address {
     /// `layout` is over the sizes of `axes` one after the other, or over those of the first ones only.
     pub fn new(layout: &Layout, axes: &[Axis]) -> Address {
-        let mut address = Address { constant: layout.offset, terms: Vec::new(), never: false };
+        let bounds = layout.bounds.iter().map(|bound| (bound.offset, bound.size)).collect();
+        let mut address =
+            Address { constant: layout.offset, terms: Vec::new(), bounds, never: layout.is_void() };
         let mut first = 0;
         for (number, axis) in axes.iter().enumerate() {
             if first == layout.shape.len() {
@@ -63,31 +75,19 @@ impl Address {
         let total: usize = layout.shape[dims.clone()].iter().product();
         let mut terms: Vec<Term> = Vec::new();
         let mut divide = 1;
-        for dim in dims.rev() {
+        for dim in dims.rev().filter(|&dim| layout.shape[dim] != 1) {
             let (size, stride) = (layout.shape[dim], layout.strides[dim]);
-            let valid = layout.valid.as_ref().map_or((0, size), |valid| valid[dim]);
-            self.never |= valid.0 >= valid.1;
-            if size == 1 {
-                continue;
-            }
-            let term = Term { axis, divide, modulo: None, size, stride, valid };
-            divide *= size;
+            let bounds: Vec<isize> = layout.bounds.iter().map(|bound| bound.strides[dim]).collect();
             match terms.last_mut() {
-                Some(inner)
-                    if !inner.restricted()
-                        && !term.restricted()
-                        && stride == inner.stride * inner.size as isize =>
-                {
-                    inner.size *= size;
-                    inner.valid = (0, inner.size);
-                }
-                _ => terms.push(term),
+                Some(inner) if inner.continues(stride, &bounds) => inner.size *= size,
+                _ => terms.push(Term { axis, divide, modulo: None, size, stride, bounds }),
             }
+            divide *= size;
         }
         for term in &mut terms {
             term.modulo = (term.divide * term.size != total).then_some(term.size);
         }
-        self.terms.extend(terms.into_iter().filter(|term| term.stride != 0 || term.restricted()));
+        self.terms.extend(terms.into_iter().filter(Term::matters));
     }
 
     /// True when some coordinate of these axes matters.
@@ -103,37 +103,63 @@ impl Address {
         names: &[Axis],
         code: &mut Code,
     ) -> Option<String> {
-        let mut sum = String::new();
-        for term in self.terms.iter().filter(|term| axes.contains(&term.axis) && term.stride != 0) {
-            let coordinate = code.coordinate(term, names);
-            let plus = if sum.is_empty() { "" } else { " + " };
-            let _ = match term.stride {
-                1 => write!(sum, "{plus}{coordinate}"),
-                stride => write!(sum, "{plus}{coordinate} * {}u", wrapped(stride)),
-            };
+        let terms = self.terms.iter().filter(|term| axes.contains(&term.axis));
+        let sum = sum_of(terms.map(|term| (term, term.stride)), names, code);
+        let constant = (with_constant && self.constant != 0).then(|| format!("{}u", wrapped(self.constant)));
+        match (sum, constant) {
+            (Some(sum), Some(constant)) => Some(format!("{sum} + {constant}")),
+            (one, other) => one.or(other),
         }
-        if with_constant && self.constant != 0 {
-            let plus = if sum.is_empty() { "" } else { " + " };
-            let _ = write!(sum, "{plus}{}u", wrapped(self.constant));
-        }
-        (!sum.is_empty()).then_some(sum)
     }
 
-    /// What must hold of these axes for there to be storage; `None` where there always is.
-    pub fn condition(&self, axes: &Range<usize>, names: &[Axis], code: &mut Code) -> Option<String> {
+    /// What must hold for there to be storage, of the bounds that look at nothing but these axes and at least at one of
+    /// those in `new`; `None` where nothing must.
+    pub fn condition(
+        &self,
+        axes: &Range<usize>,
+        new: &Range<usize>,
+        names: &[Axis],
+        code: &mut Code,
+    ) -> Option<String> {
         let mut all = Vec::new();
-        for term in self.terms.iter().filter(|term| axes.contains(&term.axis) && term.restricted()) {
-            let coordinate = code.coordinate(term, names);
-            let (lo, hi) = term.valid;
-            all.push(match (lo, hi) {
-                (0, hi) => format!("{coordinate} < {hi}u"),
-                (lo, hi) if hi == term.size => format!("{coordinate} >= {lo}u"),
-                // Below `lo` the difference wraps and is large.
-                (lo, hi) => format!("{coordinate} - {lo}u < {}u", hi - lo),
+        for (number, &(offset, size)) in self.bounds.iter().enumerate() {
+            let terms: Vec<(&Term, isize)> =
+                self.terms.iter().map(|term| (term, term.bounds[number])).collect();
+            let looks_at = |axes: &Range<usize>| {
+                terms.iter().any(|(term, stride)| *stride != 0 && axes.contains(&term.axis))
+            };
+            let elsewhere = terms.iter().any(|(term, stride)| *stride != 0 && !axes.contains(&term.axis));
+            if elsewhere || !looks_at(new) {
+                continue;
+            }
+            let coordinate = sum_of(terms.into_iter(), names, code).unwrap_or_default();
+            // A coordinate below 0 wraps and is large.
+            all.push(match offset {
+                0 => format!("{coordinate} < {size}u"),
+                offset if offset < 0 => format!("{coordinate} - {}u < {size}u", offset.unsigned_abs()),
+                offset => format!("{coordinate} + {offset}u < {size}u"),
             });
         }
         (!all.is_empty()).then(|| all.join(" && "))
     }
+}
+
+/// Coordinates times strides, added up; `None` where every stride is zero.
+fn sum_of<'t>(
+    terms: impl Iterator<Item = (&'t Term, isize)>,
+    names: &[Axis],
+    code: &mut Code,
+) -> Option<String> {
+    let mut sum = String::new();
+    for (term, stride) in terms.filter(|(_, stride)| *stride != 0) {
+        let coordinate = code.coordinate(term, names);
+        let plus = if sum.is_empty() { "" } else { " + " };
+        let _ = match stride {
+            1 => write!(sum, "{plus}{coordinate}"),
+            stride => write!(sum, "{plus}{coordinate} * {}u", wrapped(stride)),
+        };
+    }
+    (!sum.is_empty()).then_some(sum)
 }
 
 fn wrapped(x: isize) -> u32 {
@@ -191,7 +217,7 @@ mod tests {
         let address = Address::new(layout, axes);
         let all = 0..axes.len();
         let sum = address.sum(&all, true, axes, &mut code);
-        let condition = address.condition(&all, axes, &mut code);
+        let condition = address.condition(&all, &all, axes, &mut code);
         (code.text, sum, condition)
     }
 
@@ -205,7 +231,7 @@ mod tests {
     #[test]
     fn only_what_is_needed_is_divided() {
         let axes = [Axis { name: "row", sizes: vec![2, 3, 4] }];
-        let layout = Layout { shape: vec![2, 3, 4], strides: vec![0, 4, 1], offset: 7, valid: None };
+        let layout = Layout::strided(&[2, 3, 4], vec![0, 4, 1], 7);
         let (code, sum, _) = text(&layout, &axes);
         assert_eq!((code.as_str(), sum.as_deref()), ("let row_m12 = row % 12u;\n", Some("row_m12 + 7u")));
     }
@@ -213,8 +239,7 @@ mod tests {
     #[test]
     fn padding_becomes_a_condition_and_a_wrapped_constant() {
         let axes = [Axis { name: "row", sizes: vec![2, 6] }];
-        let layout =
-            Layout { shape: vec![2, 6], strides: vec![4, 1], offset: -1, valid: Some(vec![(0, 2), (1, 5)]) };
+        let layout = Layout::strided(&[2, 6], vec![4, 1], -1).within(&[(0, 2), (1, 5)]);
         let (code, sum, condition) = text(&layout, &axes);
         assert_eq!(code, "let row_m6 = row % 6u;\nlet row_d6 = row / 6u;\n");
         assert_eq!(sum.as_deref(), Some("row_m6 + row_d6 * 4u + 4294967295u"));

@@ -93,16 +93,15 @@ impl GemmVariant {
         if let Some(variant) = target.gemm.filter(|variant| variant.fits(target)) {
             return variant;
         }
-        let batch: usize = gemm.batch.iter().product();
+        let (batch, m, n) = (gemm.products(), gemm.rows(), gemm.columns());
         if target.class == Class::Software {
-            return direct(batch, gemm.m, gemm.n);
+            return direct(batch, m, n);
         }
         let waste = |tile: &Tile| {
             let padded = |n: usize, by: u32| n.next_multiple_of(by as usize) as f64 / n as f64;
-            padded(gemm.m, tile.m) * padded(gemm.n, tile.n)
+            padded(m, tile.m) * padded(n, tile.n)
         };
-        let groups =
-            |tile: &Tile| batch * gemm.m.div_ceil(tile.m as usize) * gemm.n.div_ceil(tile.n as usize);
+        let groups = |tile: &Tile| batch * m.div_ceil(tile.m as usize) * n.div_ceil(tile.n as usize);
         let mut fitting = TILES.into_iter().filter(|&tile| GemmVariant::Tiled(tile).fits(target));
         let first = fitting.clone().find(|tile| groups(tile) >= BUSY && waste(tile) < 1.5);
         let least = || fitting.clone().min_by(|a, b| waste(a).total_cmp(&waste(b)));

@@ -73,13 +73,12 @@ fn run(dispatch: &Dispatch, memory: &mut Memory) {
 fn product(gemm: &Gemm, view: &mut View<'_>) {
     for index in indices(&gemm.epilogue.outer) {
         let (batch, ij) = index.split_at(gemm.batch.len());
-        let at = |layout: &Layout, i: usize, j: usize| {
-            layout.at(&[batch, &[i, j]].concat()).expect("never padded")
+        let (i, j) = ij.split_at(gemm.m.len());
+        let at = |operand: usize, layout: &Layout, rows: &[usize], columns: &[usize]| {
+            layout.at(&[batch, rows, columns].concat()).map_or(0.0, |at| view.load(operand, at))
         };
-        let term = |p: usize| {
-            view.load(gemm.a, at(&gemm.a_layout, ij[0], p)) * view.load(gemm.b, at(&gemm.b_layout, p, ij[1]))
-        };
-        let sum: f64 = (0..gemm.k).map(term).sum();
+        let term = |p: &Vec<usize>| at(gemm.a, &gemm.a_layout, i, p) * at(gemm.b, &gemm.b_layout, p, j);
+        let sum: f64 = indices(&gemm.k).iter().map(term).sum();
         row(&gemm.epilogue, &index, Some(sum), view);
     }
 }

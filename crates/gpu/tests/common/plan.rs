@@ -103,7 +103,7 @@ impl Body {
 
 /// A layout from its parts.
 pub fn strided(shape: &[usize], strides: &[isize], offset: isize) -> Layout {
-    Layout { shape: shape.to_vec(), strides: strides.to_vec(), offset, valid: None }
+    Layout::strided(shape, strides.to_vec(), offset)
 }
 
 pub fn contiguous(shape: &[usize]) -> Layout {
