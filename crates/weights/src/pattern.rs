@@ -1,0 +1,122 @@
+//! Patterns of tensor names, such as `layer1.*`: for what to replace, and for what to freeze.
+
+use crate::WeightsError;
+use std::fmt;
+use std::str::FromStr;
+
+/// A name in which `*` stands for any characters, dots among them, also for none.
+///
+/// `fc.*` matches `fc.weight`, `layer1.*` matches `layer1.0.bn1.bias`, `*.bias` every bias. Without a `*` it matches
+/// that one name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern(String);
+
+impl Pattern {
+    /// The pattern that `text` writes.
+    ///
+    /// # Errors
+    /// [`WeightsError::Pattern`] if it is empty or has white space, which no name has.
+    pub fn new(text: &str) -> Result<Self, WeightsError> {
+        match text.is_empty() || text.contains(char::is_whitespace) {
+            true => Err(WeightsError::Pattern(text.to_owned())),
+            false => Ok(Self(text.to_owned())),
+        }
+    }
+
+    /// Whether the pattern matches the whole of `name`.
+    pub fn matches(&self, name: &str) -> bool {
+        let (pattern, name) = (self.0.as_bytes(), name.as_bytes());
+        let (mut p, mut n) = (0, 0);
+        // The last star, and the end of what it stands for so far. Only the last one ever has to give up a character to
+        // a retry, so the time is bounded by the product of the lengths.
+        let mut star = None;
+        while n < name.len() {
+            if pattern.get(p) == Some(&b'*') {
+                star = Some((p, n));
+                p += 1;
+            } else if pattern.get(p) == Some(&name[n]) {
+                p += 1;
+                n += 1;
+            } else if let Some((at, end)) = star {
+                star = Some((at, end + 1));
+                p = at + 1;
+                n = end + 1;
+            } else {
+                return false;
+            }
+        }
+        pattern[p..].iter().all(|&byte| byte == b'*')
+    }
+
+    /// Says that every pattern matches some name.
+    ///
+    /// # Errors
+    /// [`WeightsError::Unmatched`] for the first that matches none: it was typed wrongly, most likely.
+    pub fn check_all(patterns: &[Self], names: &[&str]) -> Result<(), WeightsError> {
+        match patterns.iter().find(|pattern| !names.iter().any(|name| pattern.matches(name))) {
+            None => Ok(()),
+            Some(unmatched) => Err(WeightsError::Unmatched {
+                pattern: unmatched.0.clone(),
+                names: names.iter().map(|&name| name.to_owned()).collect(),
+            }),
+        }
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = WeightsError;
+
+    fn from_str(text: &str) -> Result<Self, WeightsError> {
+        Self::new(text)
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_characters() {
+        let cases = [
+            ("fc.*", "fc.weight", true),
+            ("fc.*", "fc2.weight", false),
+            ("fc.*", "fc", false),
+            ("fc*", "fc", true),
+            ("layer1.*", "layer1.0.bn1.bias", true),
+            ("*.bias", "layer1.0.bn1.bias", true),
+            ("*.bias", "layer1.0.bn1.bias2", false),
+            ("*.bn*.weight", "layer1.0.bn1.weight", true),
+            ("*.bn*.weight", "layer1.0.conv1.weight", false),
+            ("layer*.0.*.weight", "layer4.1.0.weight", false),
+            ("*", "", true),
+            ("**", "anything", true),
+            ("fc.weight", "fc.weight", true),
+            ("fc.weight", "fc.weights", false),
+            ("f?.weight", "fc.weight", false),
+            ("*abab", "ababab", true),
+            ("schicht.*", "schicht.größe", true),
+        ];
+        for (pattern, name, expected) in cases {
+            assert_eq!(Pattern::new(pattern).unwrap().matches(name), expected, "{pattern} on {name}");
+        }
+    }
+
+    #[test]
+    fn many_stars_take_no_time() {
+        let pattern = Pattern::new(&"*a".repeat(2000)).unwrap();
+        assert!(!pattern.matches(&format!("{}b", "a".repeat(10_000))));
+    }
+
+    #[test]
+    fn what_is_no_pattern_is_refused() {
+        for text in ["", " ", "fc.* bn.*"] {
+            assert!(matches!(text.parse::<Pattern>(), Err(WeightsError::Pattern(_))), "{text:?}");
+        }
+    }
+}

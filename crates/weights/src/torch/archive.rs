@@ -1,0 +1,113 @@
+//! The zip file around a pickle. Entries are slices of the file: `torch.save` stores them uncompressed, so nothing here
+//! can grow beyond the bytes that are there.
+
+use crate::WeightsError;
+use std::collections::HashMap;
+use std::io::{self, Cursor};
+use std::path::Path;
+use zip::{CompressionMethod, ZipArchive};
+
+pub(super) struct Archive<'a> {
+    path: &'a Path,
+    bytes: &'a [u8],
+    zip: ZipArchive<Cursor<&'a [u8]>>,
+    /// The folder that all is in, with its slash. PyTorch names it after the file, or `archive`.
+    folder: String,
+    /// Entries that were read, whose checksums are right. A shared storage is checked once.
+    checked: HashMap<String, &'a [u8]>,
+}
+
+impl<'a> Archive<'a> {
+    /// Finds the entries, and checks that they are what PyTorch writes: plain bytes, apart from each other,
+    /// little-endian.
+    pub fn open(path: &'a Path, bytes: &'a [u8]) -> Result<Self, WeightsError> {
+        let damaged = |message: String| WeightsError::Damaged { path: path.to_owned(), message };
+        let unsupported = |message: String| WeightsError::Unsupported { path: path.to_owned(), message };
+        let zip = ZipArchive::new(Cursor::new(bytes)).map_err(|error| {
+            damaged(format!("it begins as a zip file, but cannot be opened as one: {error}"))
+        })?;
+        let folder = zip.file_names().filter_map(Result::ok).find_map(|name| folder_of_pickle(&name));
+        let Some(folder) = folder else {
+            return Err(unsupported(
+                "it is a zip file, but not one of `torch.save`: no NAME/data.pkl".to_owned(),
+            ));
+        };
+        let mut archive = Self { path, bytes, zip, folder, checked: HashMap::new() };
+        archive.check_entries()?;
+        // Files of before PyTorch 2.1 do not say. They come from little-endian machines, as nearly all do.
+        if archive.has("byteorder") && archive.entry("byteorder")? != b"little" {
+            let message = "it was written on a big-endian machine; save it again on a little-endian one";
+            return Err(unsupported(message.to_owned()));
+        }
+        Ok(archive)
+    }
+
+    /// The bytes of the entry `name` of the folder, whose checksum is right.
+    pub fn entry(&mut self, name: &str) -> Result<&'a [u8], WeightsError> {
+        if let Some(bytes) = self.checked.get(name) {
+            return Ok(bytes);
+        }
+        let path = self.path;
+        let damaged = |message: String| WeightsError::Damaged { path: path.to_owned(), message };
+        let broken =
+            |error: &dyn std::fmt::Display| damaged(format!("its entry `{name}` cannot be read: {error}"));
+        let mut file = self.zip.by_name(&format!("{}{name}", self.folder)).map_err(|error| broken(&error))?;
+        let range = file.data_start().and_then(|start| {
+            let start = usize::try_from(start).ok()?;
+            Some(start..start.checked_add(usize::try_from(file.compressed_size()).ok()?)?)
+        });
+        let bytes = range.and_then(|range| self.bytes.get(range));
+        let bytes = bytes.ok_or_else(|| damaged(format!("its entry `{name}` reaches beyond its end")))?;
+        // The reader compares the checksum at the end.
+        let length = io::copy(&mut file, &mut io::sink()).map_err(|error| broken(&error))?;
+        if length != bytes.len() as u64 {
+            return Err(damaged(format!(
+                "its entry `{name}` has {} bytes, of which {length} are there",
+                bytes.len()
+            )));
+        }
+        self.checked.insert(name.to_owned(), bytes);
+        Ok(bytes)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.zip.index_for_name(&format!("{}{name}", self.folder)).is_some()
+    }
+
+    fn check_entries(&mut self) -> Result<(), WeightsError> {
+        let damaged = |message: String| WeightsError::Damaged { path: self.path.to_owned(), message };
+        let mut total = 0u64;
+        for index in 0..self.zip.len() {
+            let file = self.zip.by_index_raw(index).map_err(|error| damaged(error.to_string()))?;
+            if file.encrypted() || file.compression() != CompressionMethod::Stored {
+                let name = file.name().map(|name| name.into_owned()).unwrap_or_default();
+                return Err(WeightsError::Unsupported {
+                    path: self.path.to_owned(),
+                    message: format!(
+                        "its entry `{name}` is compressed or encrypted, which `torch.save` does not do; load it in \
+                         PyTorch and save it again"
+                    ),
+                });
+            }
+            if file.size() != file.compressed_size() {
+                return Err(damaged("an entry of it is stored with two sizes".to_owned()));
+            }
+            total = total.saturating_add(file.size());
+        }
+        // Otherwise checking each of many entries that are the same bytes takes forever.
+        if total > self.bytes.len() as u64 {
+            return Err(damaged(format!(
+                "its entries have {total} bytes together, and it has {}: truncated, or they overlap",
+                self.bytes.len()
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// `archive/` of `archive/data.pkl`.
+fn folder_of_pickle(name: &str) -> Option<String> {
+    let folder = name.strip_suffix("data.pkl")?;
+    let archive = folder.strip_suffix('/')?;
+    (!archive.is_empty() && !archive.contains('/')).then(|| folder.to_owned())
+}

@@ -1,0 +1,72 @@
+//! The Python names that a pickle of tensors needs. Every other is refused: a pickle that can call anything is a program.
+
+use crate::element::Element;
+
+/// What a name stands for. Nothing of it is Python: the machine knows what each does to its nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Global {
+    /// `collections.OrderedDict`, which a state dict is.
+    OrderedDict,
+    /// `torch._utils._rebuild_tensor_v2`: a tensor over a storage.
+    RebuildTensor,
+    /// `torch._utils._rebuild_parameter`: a tensor that is a parameter.
+    RebuildParameter,
+    /// `torch.FloatStorage` and its sisters: the type of a storage.
+    Storage(Element),
+    /// `torch.Size`, a tuple.
+    Size,
+    /// `torch.device`, which says nothing here.
+    Device,
+    /// `torch.float32` and its sisters as values, which say nothing here.
+    DType,
+}
+
+/// What the name stands for, if it is one of those that tensors need.
+pub(super) fn find(module: &str, name: &str) -> Option<Global> {
+    Some(match (module, name) {
+        ("collections", "OrderedDict") => Global::OrderedDict,
+        ("torch._utils", "_rebuild_tensor_v2") => Global::RebuildTensor,
+        ("torch._utils", "_rebuild_parameter") => Global::RebuildParameter,
+        ("torch", "DoubleStorage") => Global::Storage(Element::F64),
+        ("torch", "FloatStorage") => Global::Storage(Element::F32),
+        ("torch", "HalfStorage") => Global::Storage(Element::F16),
+        ("torch", "BFloat16Storage") => Global::Storage(Element::Bf16),
+        ("torch", "LongStorage") => Global::Storage(Element::I64),
+        ("torch", "IntStorage") => Global::Storage(Element::I32),
+        ("torch", "ShortStorage") => Global::Storage(Element::I16),
+        ("torch", "CharStorage") => Global::Storage(Element::I8),
+        ("torch", "ByteStorage") => Global::Storage(Element::U8),
+        ("torch", "BoolStorage") => Global::Storage(Element::Bool),
+        ("torch", "Size") => Global::Size,
+        ("torch", "device") => Global::Device,
+        (
+            "torch",
+            "float64" | "float32" | "float16" | "bfloat16" | "int64" | "int32" | "int16" | "int8" | "uint8"
+            | "bool",
+        ) => Global::DType,
+        _ => return None,
+    })
+}
+
+/// Why another name is refused, and what would be right.
+pub(super) fn why_refused(module: &str, name: &str) -> &'static str {
+    let root = module.split('.').next().unwrap_or_default();
+    match (root, name) {
+        ("__torch__", _) => {
+            "it is a TorchScript archive; load it with `torch.jit.load` and save its `state_dict()`"
+        }
+        ("torch", name) if name.ends_with("Storage") || name.starts_with("_rebuild") => {
+            "tensors of this type or layout are not read; convert them to dense f32, f16 or bf16 tensors"
+        }
+        ("torch" | "torchvision", _) => {
+            "it holds Python objects of a model or more; save `model.state_dict()` instead of the model"
+        }
+        (
+            "os" | "posix" | "nt" | "subprocess" | "sys" | "builtins" | "__builtin__" | "runpy" | "socket",
+            _,
+        ) => {
+            "no weights need it, and unpickling it in Python may run a program; do not open this file with pickle"
+        }
+        _ => "only what tensors need is read and nothing is ever run; save the state dict alone",
+    }
+}

@@ -1,0 +1,414 @@
+//! A machine for the pickles that `torch.save` writes: protocol 2, and of that the opcodes which dicts of tensors need.
+//!
+//! It runs nothing. The pickle becomes nodes in one list, which refer to each other by index. So there is no recursion,
+//! whatever the depth, a node may contain itself, and each byte of the pickle makes one node at most.
+
+use super::globals::{self, Global};
+use super::view::{Storage, View};
+use crate::WeightsError;
+use std::collections::HashMap;
+use std::path::Path;
+
+/// The place of a node in the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Id(u32);
+
+/// A value. What refers to others holds their places.
+#[derive(Debug)]
+pub(super) enum Node<'a> {
+    None,
+    Bool,
+    Int(i64),
+    Float,
+    Text(&'a str),
+    Tuple(Vec<Id>),
+    List(Vec<Id>),
+    Dict(Vec<(Id, Id)>),
+    Global(Global),
+    Storage(Storage<'a>),
+    Tensor(Box<View<'a>>),
+    /// A value that tensors do not need: a device, an integer of more than 64 bits …
+    Other,
+}
+
+/// A pickle that was walked to its end.
+#[derive(Debug)]
+pub(super) struct Pickle<'a> {
+    nodes: Vec<Node<'a>>,
+    /// What was saved.
+    pub root: Id,
+}
+
+/// As many dimensions as PyTorch allows. Many tensors could share one very long tuple of sizes, of which each has a copy.
+const DIMENSIONS: usize = 64;
+/// Checkpoints of large models have some ten thousand nodes; more than these are an attempt to fill the memory.
+const NODES: usize = 1 << 22;
+
+impl<'a> Pickle<'a> {
+    /// Walks the pickle `bytes` of the file `path`.
+    pub fn parse(path: &Path, bytes: &'a [u8]) -> Result<Self, WeightsError> {
+        let mut machine = Machine {
+            path,
+            bytes,
+            position: 0,
+            opcode_at: 0,
+            nodes: Vec::new(),
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: HashMap::new(),
+        };
+        loop {
+            if let Some(root) = machine.step()? {
+                return Ok(Self { nodes: machine.nodes, root });
+            }
+        }
+    }
+
+    pub fn node(&self, id: Id) -> &Node<'a> {
+        &self.nodes[id.0 as usize]
+    }
+}
+
+struct Machine<'a, 'p> {
+    path: &'p Path,
+    bytes: &'a [u8],
+    position: usize,
+    /// Where the opcode began that is under way, for errors.
+    opcode_at: usize,
+    nodes: Vec<Node<'a>>,
+    stack: Vec<Id>,
+    /// How long the stack was at each mark. Below the last one nothing is popped.
+    marks: Vec<usize>,
+    memo: HashMap<u32, Id>,
+}
+
+impl<'a> Machine<'a, '_> {
+    /// Does one opcode. Returns the saved value at the end.
+    fn step(&mut self) -> Result<Option<Id>, WeightsError> {
+        self.opcode_at = self.position;
+        let [opcode] = self.take_array()?;
+        match opcode {
+            // PROTO
+            0x80 => match self.take_array()? {
+                [0..=2] => {}
+                [protocol] => return Err(self.unsupported(format!("pickle protocol {protocol}"))),
+            },
+            // STOP
+            b'.' => {
+                let root = self.pop()?;
+                return match self.stack.is_empty() && self.marks.is_empty() {
+                    true => Ok(Some(root)),
+                    false => Err(self.damaged("an end with values left over")),
+                };
+            }
+            // MARK
+            b'(' => self.marks.push(self.stack.len()),
+            // NONE, NEWTRUE, NEWFALSE
+            b'N' => self.push(Node::None)?,
+            0x88 | 0x89 => self.push(Node::Bool)?,
+            // BININT, BININT1, BININT2, LONG1
+            b'J' => {
+                let value = i32::from_le_bytes(self.take_array()?);
+                self.push(Node::Int(value.into()))?;
+            }
+            b'K' => {
+                let value = u8::from_le_bytes(self.take_array()?);
+                self.push(Node::Int(value.into()))?;
+            }
+            b'M' => {
+                let value = u16::from_le_bytes(self.take_array()?);
+                self.push(Node::Int(value.into()))?;
+            }
+            0x8a => {
+                let [length] = self.take_array()?;
+                let node = long(self.take(length.into())?);
+                self.push(node)?;
+            }
+            // BINFLOAT
+            b'G' => {
+                self.take_array::<8>()?;
+                self.push(Node::Float)?;
+            }
+            // BINUNICODE
+            b'X' => {
+                let text = self.take_counted()?;
+                let text = std::str::from_utf8(text).map_err(|_| self.damaged("a text that is not UTF-8"))?;
+                self.push(Node::Text(text))?;
+            }
+            // BINSTRING, SHORT_BINSTRING: bytes of Python 2, which names and numbers are not.
+            b'T' => {
+                self.take_counted()?;
+                self.push(Node::Other)?;
+            }
+            b'U' => {
+                let [length] = self.take_array()?;
+                self.take(length.into())?;
+                self.push(Node::Other)?;
+            }
+            // EMPTY_TUPLE, TUPLE, TUPLE1, TUPLE2, TUPLE3
+            b')' => self.push(Node::Tuple(Vec::new()))?,
+            b't' => {
+                let items = self.pop_to_mark()?;
+                self.push(Node::Tuple(items))?;
+            }
+            0x85..=0x87 => {
+                let count = usize::from(opcode - 0x84);
+                let mut items = Vec::with_capacity(count);
+                for _ in 0..count {
+                    items.push(self.pop()?);
+                }
+                items.reverse();
+                self.push(Node::Tuple(items))?;
+            }
+            // EMPTY_LIST, APPEND, APPENDS
+            b']' => self.push(Node::List(Vec::new()))?,
+            b'a' => {
+                let item = self.pop()?;
+                self.top_list()?.push(item);
+            }
+            b'e' => {
+                let mut items = self.pop_to_mark()?;
+                self.top_list()?.append(&mut items);
+            }
+            // EMPTY_DICT, SETITEM, SETITEMS
+            b'}' => self.push(Node::Dict(Vec::new()))?,
+            b's' => {
+                let (value, key) = (self.pop()?, self.pop()?);
+                self.top_dict()?.push((key, value));
+            }
+            b'u' => {
+                let items = self.pop_to_mark()?;
+                let (pairs, rest) = items.as_chunks::<2>();
+                if !rest.is_empty() {
+                    return Err(self.damaged("a key without a value"));
+                }
+                self.top_dict()?.extend(pairs.iter().map(|[key, value]| (*key, *value)));
+            }
+            // BINPUT, LONG_BINPUT, BINGET, LONG_BINGET
+            b'q' => {
+                let slot = u8::from_le_bytes(self.take_array()?);
+                self.put(slot.into())?;
+            }
+            b'r' => {
+                let slot = u32::from_le_bytes(self.take_array()?);
+                self.put(slot)?;
+            }
+            b'h' => {
+                let slot = u8::from_le_bytes(self.take_array()?);
+                self.get(slot.into())?;
+            }
+            b'j' => {
+                let slot = u32::from_le_bytes(self.take_array()?);
+                self.get(slot)?;
+            }
+            // GLOBAL
+            b'c' => {
+                let (module, name) = (self.take_line()?, self.take_line()?);
+                let global = globals::find(module, name).ok_or_else(|| WeightsError::Global {
+                    path: self.path.to_owned(),
+                    global: format!("{module}.{name}"),
+                    reason: globals::why_refused(module, name),
+                })?;
+                self.push(Node::Global(global))?;
+            }
+            // BINPERSID, REDUCE, BUILD
+            b'Q' => {
+                let id = self.pop()?;
+                let storage =
+                    self.storage(id).ok_or_else(|| self.damaged("a wrong reference to a storage"))?;
+                self.push(Node::Storage(storage))?;
+            }
+            b'R' => {
+                let (arguments, function) = (self.pop()?, self.pop()?);
+                self.call(function, arguments)?;
+            }
+            b'b' => {
+                // A state dict carries versions of its layers this way, which say nothing about tensors.
+                self.pop()?;
+                self.top_dict()?;
+            }
+            opcode => {
+                return Err(self.unsupported(format!("the opcode {opcode:#04x}")));
+            }
+        }
+        Ok(None)
+    }
+
+    fn call(&mut self, function: Id, arguments: Id) -> Result<(), WeightsError> {
+        let Node::Global(global) = *self.node(function) else {
+            return Err(self.damaged("a call of what is no function"));
+        };
+        let Node::Tuple(arguments) = self.node(arguments) else {
+            return Err(self.damaged("a call without a tuple of arguments"));
+        };
+        let made = match (global, arguments.as_slice()) {
+            (Global::OrderedDict, []) => Some(Node::Dict(Vec::new())),
+            (Global::RebuildTensor, [storage, offset, shape, strides, ..]) => {
+                self.view(*storage, *offset, *shape, *strides).map(|view| Node::Tensor(Box::new(view)))
+            }
+            (Global::RebuildParameter, [tensor, ..]) => match self.node(*tensor) {
+                Node::Tensor(view) => Some(Node::Tensor(view.clone())),
+                _ => None,
+            },
+            (Global::Size, [sizes]) => self.sizes(*sizes).map(|_| Node::Other),
+            (Global::Device, _) => Some(Node::Other),
+            _ => None,
+        };
+        match made {
+            Some(node) => self.push(node),
+            None => Err(self.damaged(&format!("wrong arguments for {global:?}"))),
+        }
+    }
+
+    /// `("storage", type, key, device, count)`.
+    fn storage(&self, id: Id) -> Option<Storage<'a>> {
+        let Node::Tuple(items) = self.node(id) else { return None };
+        let [kind, element, key, _device, len] = items[..] else { return None };
+        match (self.node(kind), self.node(element), self.node(key)) {
+            (Node::Text("storage"), Node::Global(Global::Storage(element)), Node::Text(key)) => {
+                Some(Storage { element: *element, key, len: self.size(len)? })
+            }
+            _ => None,
+        }
+    }
+
+    /// The arguments of `_rebuild_tensor_v2`, of which those after the strides say nothing about numbers.
+    fn view(&self, storage: Id, offset: Id, shape: Id, strides: Id) -> Option<View<'a>> {
+        let Node::Storage(storage) = *self.node(storage) else { return None };
+        let (shape, strides) = (self.sizes(shape)?, self.sizes(strides)?);
+        Some(View { storage, offset: self.size(offset)?, shape, strides })
+    }
+
+    fn sizes(&self, id: Id) -> Option<Vec<usize>> {
+        let Node::Tuple(sizes) = self.node(id) else { return None };
+        if sizes.len() > DIMENSIONS {
+            return None;
+        }
+        sizes.iter().map(|size| self.size(*size)).collect()
+    }
+
+    /// An integer that is a count.
+    fn size(&self, id: Id) -> Option<usize> {
+        match self.node(id) {
+            Node::Int(value) => usize::try_from(*value).ok(),
+            _ => None,
+        }
+    }
+
+    fn node(&self, id: Id) -> &Node<'a> {
+        &self.nodes[id.0 as usize]
+    }
+
+    fn push(&mut self, node: Node<'a>) -> Result<(), WeightsError> {
+        if self.nodes.len() >= NODES {
+            return Err(self.damaged(&format!("more than {NODES} values")));
+        }
+        self.stack.push(Id(self.nodes.len() as u32));
+        self.nodes.push(node);
+        Ok(())
+    }
+
+    fn pop(&mut self) -> Result<Id, WeightsError> {
+        let bottom = self.marks.last().copied().unwrap_or(0);
+        match self.stack.len() > bottom {
+            true => self.stack.pop().ok_or_else(|| self.damaged("an empty stack")),
+            false => Err(self.damaged("an empty stack")),
+        }
+    }
+
+    fn pop_to_mark(&mut self) -> Result<Vec<Id>, WeightsError> {
+        let mark = self.marks.pop().ok_or_else(|| self.damaged("no mark"))?;
+        // Not `split_off`, which may keep the capacity of the whole stack in each of many empty tuples.
+        Ok(self.stack.drain(mark..).collect())
+    }
+
+    fn top(&self) -> Result<Id, WeightsError> {
+        let bottom = self.marks.last().copied().unwrap_or(0);
+        let top = self.stack.get(bottom..).and_then(<[Id]>::last);
+        top.copied().ok_or_else(|| self.damaged("an empty stack"))
+    }
+
+    fn top_list(&mut self) -> Result<&mut Vec<Id>, WeightsError> {
+        let top = self.top()?;
+        let (path, at) = (self.path, self.opcode_at);
+        match &mut self.nodes[top.0 as usize] {
+            Node::List(items) => Ok(items),
+            _ => Err(damaged(path, at, "what is no list where one is needed")),
+        }
+    }
+
+    fn top_dict(&mut self) -> Result<&mut Vec<(Id, Id)>, WeightsError> {
+        let top = self.top()?;
+        let (path, at) = (self.path, self.opcode_at);
+        match &mut self.nodes[top.0 as usize] {
+            Node::Dict(entries) => Ok(entries),
+            _ => Err(damaged(path, at, "what is no dict where one is needed")),
+        }
+    }
+
+    fn put(&mut self, slot: u32) -> Result<(), WeightsError> {
+        let top = self.top()?;
+        self.memo.insert(slot, top);
+        Ok(())
+    }
+
+    fn get(&mut self, slot: u32) -> Result<(), WeightsError> {
+        let id = self.memo.get(&slot).ok_or_else(|| self.damaged("a reference to nothing"))?;
+        self.stack.push(*id);
+        Ok(())
+    }
+
+    fn take(&mut self, count: usize) -> Result<&'a [u8], WeightsError> {
+        let taken = self.bytes.get(self.position..).and_then(|rest| rest.get(..count));
+        let taken = taken.ok_or_else(|| self.damaged("an end in the middle"))?;
+        self.position += count;
+        Ok(taken)
+    }
+
+    fn take_array<const N: usize>(&mut self) -> Result<[u8; N], WeightsError> {
+        let taken = self.take(N)?;
+        taken.try_into().map_err(|_| self.damaged("an end in the middle"))
+    }
+
+    /// As many bytes as the four before them say.
+    fn take_counted(&mut self) -> Result<&'a [u8], WeightsError> {
+        let count = u32::from_le_bytes(self.take_array()?);
+        self.take(usize::try_from(count).unwrap_or(usize::MAX))
+    }
+
+    fn take_line(&mut self) -> Result<&'a str, WeightsError> {
+        let rest = self.bytes.get(self.position..).unwrap_or_default();
+        let end = rest.iter().position(|byte| *byte == b'\n');
+        let line = self.take(end.unwrap_or(rest.len()))?;
+        self.take(1)?;
+        std::str::from_utf8(line).map_err(|_| self.damaged("a name that is not UTF-8"))
+    }
+
+    fn damaged(&self, what: &str) -> WeightsError {
+        damaged(self.path, self.opcode_at, what)
+    }
+
+    fn unsupported(&self, what: String) -> WeightsError {
+        let message = format!(
+            "its pickle has {what} at byte {}, which `torch.save` does not use for tensors; save \
+             `model.state_dict()` with the defaults",
+            self.opcode_at
+        );
+        WeightsError::Unsupported { path: self.path.to_owned(), message }
+    }
+}
+
+fn damaged(path: &Path, at: usize, what: &str) -> WeightsError {
+    WeightsError::Damaged { path: path.to_owned(), message: format!("its pickle has {what} at byte {at}") }
+}
+
+/// A little-endian integer of any length, in two's complement.
+fn long(bytes: &[u8]) -> Node<'static> {
+    if bytes.len() > size_of::<i64>() {
+        return Node::Other;
+    }
+    let negative = bytes.last().is_some_and(|last| last & 0x80 != 0);
+    let mut word = if negative { [0xff; 8] } else { [0; 8] };
+    word[..bytes.len()].copy_from_slice(bytes);
+    Node::Int(i64::from_le_bytes(word))
+}
