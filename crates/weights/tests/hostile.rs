@@ -126,7 +126,8 @@ fn depth_and_cycles_do_no_harm() {
 
 #[test]
 fn what_a_pickle_must_not_have_is_named_with_its_place() {
-    let roots: [(Vec<u8>, &str); 15] = [
+    let roots: [(Vec<u8>, &str); 16] = [
+        (b"](Na".to_vec(), "an empty stack at byte 5"),
         (b"]}".to_vec(), "an end with values left over at byte 4"),
         (b"}(}".to_vec(), "an end with values left over at byte 5"),
         (vec![b'}', b'i'], "the opcode 0x69 at byte 3, which `torch.save` does not use"),
@@ -186,6 +187,13 @@ fn what_holds_no_tensors_says_what_it_holds() {
 }
 
 #[test]
+fn the_last_of_equal_keys_counts() {
+    let one = |at| dict(&[("w", tensor(0, &[1], &[1])), ("w", tensor(at, &[1], &[1]))]);
+    let weights = parse(&file(&dict(&[("state_dict", one(1)), ("state_dict", one(2))]))).unwrap();
+    assert_eq!(weights.get("w").unwrap().values(), [2.0]);
+}
+
+#[test]
 fn a_zip_file_that_pytorch_would_not_write_is_refused() {
     let root = pickle(&dict(&[("w", tensor(0, &[4], &[1]))]));
     assert!(fault(&archive(&[("other.txt", b"hello")])).contains("not one of `torch.save`"));
@@ -227,7 +235,13 @@ fn patched(mut bytes: Vec<u8>, change: impl Fn(&mut [u8])) -> Vec<u8> {
 
 #[test]
 fn files_of_other_kinds_are_told_apart() {
-    for bytes in [&b""[..], b"hello, this is no file of weights", b"\x89HDF\r\n\x1a\n", b"{\"a\": 1}"] {
+    for bytes in [
+        &b""[..],
+        b"hello, this is no file of weights",
+        b"so this {json}",
+        b"\x89HDF\r\n\x1a\n",
+        b"{\"a\": 1}",
+    ] {
         assert!(matches!(parse(bytes), Err(WeightsError::Format { .. })), "{bytes:?}");
     }
     let json = b"{\"w\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]}}";

@@ -103,112 +103,23 @@ impl<'a> Machine<'a, '_> {
             }
             // MARK
             b'(' => self.marks.push(self.stack.len()),
-            // NONE, NEWTRUE, NEWFALSE
-            b'N' => self.push(Node::None)?,
-            0x88 | 0x89 => self.push(Node::Bool)?,
-            // BININT, BININT1, BININT2, LONG1
-            b'J' => {
-                let value = i32::from_le_bytes(self.take_array()?);
-                self.push(Node::Int(value.into()))?;
-            }
-            b'K' => {
-                let value = u8::from_le_bytes(self.take_array()?);
-                self.push(Node::Int(value.into()))?;
-            }
-            b'M' => {
-                let value = u16::from_le_bytes(self.take_array()?);
-                self.push(Node::Int(value.into()))?;
-            }
-            0x8a => {
-                let [length] = self.take_array()?;
-                let node = long(self.take(length.into())?);
+            b'N' | 0x88 | 0x89 | b'J' | b'K' | b'M' | 0x8a | b'G' | b'X' | b'T' | b'U' => {
+                let node = self.literal(opcode)?;
                 self.push(node)?;
             }
-            // BINFLOAT
-            b'G' => {
-                self.take_array::<8>()?;
-                self.push(Node::Float)?;
-            }
-            // BINUNICODE
-            b'X' => {
-                let text = self.take_counted()?;
-                let text = std::str::from_utf8(text).map_err(|_| self.damaged("a text that is not UTF-8"))?;
-                self.push(Node::Text(text))?;
-            }
-            // BINSTRING, SHORT_BINSTRING: bytes of Python 2, which names and numbers are not.
-            b'T' => {
-                self.take_counted()?;
-                self.push(Node::Other)?;
-            }
-            b'U' => {
-                let [length] = self.take_array()?;
-                self.take(length.into())?;
-                self.push(Node::Other)?;
-            }
-            // EMPTY_TUPLE, TUPLE, TUPLE1, TUPLE2, TUPLE3
-            b')' => self.push(Node::Tuple(Vec::new()))?,
-            b't' => {
-                let items = self.pop_to_mark()?;
-                self.push(Node::Tuple(items))?;
-            }
-            0x85..=0x87 => {
-                let count = usize::from(opcode - 0x84);
-                let mut items = Vec::with_capacity(count);
-                for _ in 0..count {
-                    items.push(self.pop()?);
-                }
-                items.reverse();
-                self.push(Node::Tuple(items))?;
-            }
-            // EMPTY_LIST, APPEND, APPENDS
-            b']' => self.push(Node::List(Vec::new()))?,
-            b'a' => {
-                let item = self.pop()?;
-                self.top_list()?.push(item);
-            }
-            b'e' => {
-                let mut items = self.pop_to_mark()?;
-                self.top_list()?.append(&mut items);
-            }
-            // EMPTY_DICT, SETITEM, SETITEMS
-            b'}' => self.push(Node::Dict(Vec::new()))?,
-            b's' => {
-                let (value, key) = (self.pop()?, self.pop()?);
-                self.top_dict()?.push((key, value));
-            }
-            b'u' => {
-                let items = self.pop_to_mark()?;
-                let (pairs, rest) = items.as_chunks::<2>();
-                if !rest.is_empty() {
-                    return Err(self.damaged("a key without a value"));
-                }
-                self.top_dict()?.extend(pairs.iter().map(|[key, value]| (*key, *value)));
-            }
+            b')' | b't' | 0x85..=0x87 | b']' | b'a' | b'e' | b'}' | b's' | b'u' => self.collect(opcode)?,
             // BINPUT, LONG_BINPUT, BINGET, LONG_BINGET
-            b'q' => {
+            b'q' | b'h' => {
                 let slot = u8::from_le_bytes(self.take_array()?);
-                self.put(slot.into())?;
+                if opcode == b'q' { self.put(slot.into())? } else { self.get(slot.into())? }
             }
-            b'r' => {
+            b'r' | b'j' => {
                 let slot = u32::from_le_bytes(self.take_array()?);
-                self.put(slot)?;
-            }
-            b'h' => {
-                let slot = u8::from_le_bytes(self.take_array()?);
-                self.get(slot.into())?;
-            }
-            b'j' => {
-                let slot = u32::from_le_bytes(self.take_array()?);
-                self.get(slot)?;
+                if opcode == b'r' { self.put(slot)? } else { self.get(slot)? }
             }
             // GLOBAL
             b'c' => {
-                let (module, name) = (self.take_line()?, self.take_line()?);
-                let global = globals::find(module, name).ok_or_else(|| WeightsError::Global {
-                    path: self.path.to_owned(),
-                    global: format!("{module}.{name}"),
-                    reason: globals::why_refused(module, name),
-                })?;
+                let global = self.global()?;
                 self.push(Node::Global(global))?;
             }
             // BINPERSID, REDUCE, BUILD
@@ -227,11 +138,103 @@ impl<'a> Machine<'a, '_> {
                 self.pop()?;
                 self.top_dict()?;
             }
-            opcode => {
-                return Err(self.unsupported(format!("the opcode {opcode:#04x}")));
-            }
+            opcode => return Err(self.unsupported(format!("the opcode {opcode:#04x}"))),
         }
         Ok(None)
+    }
+
+    /// The value that stands behind `opcode` in the pickle.
+    fn literal(&mut self, opcode: u8) -> Result<Node<'a>, WeightsError> {
+        Ok(match opcode {
+            // NONE, NEWTRUE, NEWFALSE
+            b'N' => Node::None,
+            0x88 | 0x89 => Node::Bool,
+            // BININT, BININT1, BININT2, LONG1
+            b'J' => Node::Int(i32::from_le_bytes(self.take_array()?).into()),
+            b'K' => Node::Int(u8::from_le_bytes(self.take_array()?).into()),
+            b'M' => Node::Int(u16::from_le_bytes(self.take_array()?).into()),
+            0x8a => {
+                let [length] = self.take_array()?;
+                long(self.take(length.into())?)
+            }
+            // BINFLOAT
+            b'G' => {
+                self.take(size_of::<f64>())?;
+                Node::Float
+            }
+            // BINUNICODE
+            b'X' => {
+                let text = self.take_counted()?;
+                Node::Text(std::str::from_utf8(text).map_err(|_| self.damaged("a text that is not UTF-8"))?)
+            }
+            // SHORT_BINSTRING, BINSTRING: bytes of Python 2, which names and numbers are not.
+            b'U' => {
+                let [length] = self.take_array()?;
+                self.take(length.into())?;
+                Node::Other
+            }
+            _ => {
+                self.take_counted()?;
+                Node::Other
+            }
+        })
+    }
+
+    /// Makes a tuple, list or dict of what is on the stack, or adds to one.
+    fn collect(&mut self, opcode: u8) -> Result<(), WeightsError> {
+        match opcode {
+            // EMPTY_TUPLE, TUPLE, TUPLE1, TUPLE2, TUPLE3
+            b')' => self.push(Node::Tuple(Vec::new())),
+            b't' => {
+                let items = self.pop_to_mark()?;
+                self.push(Node::Tuple(items))
+            }
+            0x85..=0x87 => {
+                let mut items = Vec::with_capacity(3);
+                for _ in 0x85..=opcode {
+                    items.push(self.pop()?);
+                }
+                items.reverse();
+                self.push(Node::Tuple(items))
+            }
+            // EMPTY_LIST, APPEND, APPENDS
+            b']' => self.push(Node::List(Vec::new())),
+            b'a' => {
+                let item = self.pop()?;
+                self.top_list()?.push(item);
+                Ok(())
+            }
+            b'e' => {
+                let mut items = self.pop_to_mark()?;
+                self.top_list()?.append(&mut items);
+                Ok(())
+            }
+            // EMPTY_DICT, SETITEM, SETITEMS
+            b'}' => self.push(Node::Dict(Vec::new())),
+            b's' => {
+                let (value, key) = (self.pop()?, self.pop()?);
+                self.top_dict()?.push((key, value));
+                Ok(())
+            }
+            _ => {
+                let items = self.pop_to_mark()?;
+                let (pairs, rest) = items.as_chunks::<2>();
+                if !rest.is_empty() {
+                    return Err(self.damaged("a key without a value"));
+                }
+                self.top_dict()?.extend(pairs.iter().map(|[key, value]| (*key, *value)));
+                Ok(())
+            }
+        }
+    }
+
+    fn global(&mut self) -> Result<Global, WeightsError> {
+        let (module, name) = (self.take_line()?, self.take_line()?);
+        globals::find(module, name).ok_or_else(|| WeightsError::Global {
+            path: self.path.to_owned(),
+            global: format!("{module}.{name}"),
+            reason: globals::why_refused(module, name),
+        })
     }
 
     fn call(&mut self, function: Id, arguments: Id) -> Result<(), WeightsError> {
@@ -411,4 +414,23 @@ fn long(bytes: &[u8]) -> Node<'static> {
     let mut word = if negative { [0xff; 8] } else { [0; 8] };
     word[..bytes.len()].copy_from_slice(bytes);
     Node::Int(i64::from_le_bytes(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_of_any_length_keep_their_sign() {
+        let value = |bytes: &[u8]| match long(bytes) {
+            Node::Int(value) => Some(value),
+            _ => None,
+        };
+        assert_eq!(value(&[]), Some(0));
+        assert_eq!(value(&[0xff]), Some(-1));
+        assert_eq!(value(&[0xff, 0]), Some(255));
+        assert_eq!(value(&[0, 0x80]), Some(-32768));
+        assert_eq!(value(&i64::MIN.to_le_bytes()), Some(i64::MIN));
+        assert_eq!(value(&[0; 9]), None);
+    }
 }
