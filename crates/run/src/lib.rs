@@ -11,22 +11,26 @@
 //!   metrics.jsonl                one JSON object a logged step
 //!   events.out.tfevents.…        the same for TensorBoard
 //!   checkpoints/step-000660/     model.safetensors and state.json
+//!   scores.json                  scores of a classifier, if it was scored
 //!   report.html                  charts and final figures
 //!   done.json                    there once the run has finished
 //! ```
 
 mod civil;
 mod files;
+mod page;
 
 pub mod checkpoint;
 pub mod metrics;
 pub mod recipe;
 pub mod report;
 pub mod rundir;
+pub mod score;
 pub mod tensorboard;
 
 pub use checkpoint::{Checkpoint, CheckpointError, CheckpointState, Tensor};
 pub use metrics::{MetricsError, MetricsWriter, Row};
 pub use recipe::{Recipe, RecipeError};
 pub use rundir::{Run, RunDir, RunDirError};
+pub use score::{Predictions, ScoreError, Scores};
 pub use tensorboard::{EventError, EventWriter};

@@ -7,6 +7,7 @@ use crate::files;
 use crate::metrics::{self, MetricsError, MetricsWriter, Row};
 use crate::recipe::{Recipe, RecipeError};
 use crate::report;
+use crate::score::Scores;
 use crate::tensorboard::{EventError, EventWriter};
 use serde::Serialize;
 use serde_json::Value;
@@ -134,6 +135,35 @@ impl Run {
         if path.exists() { Ok(metrics::read(&path)?) } else { Ok(Vec::new()) }
     }
 
+    /// `scores.json`, there if the model was scored as a classifier.
+    pub fn scores_path(&self) -> PathBuf {
+        self.path.join("scores.json")
+    }
+
+    /// The scores of the model as a classifier, if they were written.
+    ///
+    /// # Errors
+    /// [`RunDirError::File`], also if the file is not what [`Run::write_scores`] writes.
+    pub fn scores(&self) -> Result<Option<Scores>, RunDirError> {
+        let path = self.scores_path();
+        let bytes = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read.map_err(failed("read", &path))?,
+        };
+        let scores = serde_json::from_slice(&bytes).map_err(io::Error::from);
+        scores.map(Some).map_err(failed("read", &path))
+    }
+
+    /// Writes `scores.json`, which the next report shows. Takes no lock: a finished run can be scored again.
+    ///
+    /// # Errors
+    /// [`RunDirError::File`].
+    pub fn write_scores(&self, scores: &Scores) -> Result<(), RunDirError> {
+        let path = self.scores_path();
+        let json = serde_json::to_string(scores).map_err(io::Error::from).map_err(failed("write", &path))?;
+        files::replace(&path, format!("{json}\n").as_bytes()).map_err(failed("write", &path))
+    }
+
     /// The newest complete checkpoint, if there is one.
     ///
     /// # Errors
@@ -147,13 +177,13 @@ impl Run {
         self.done_path().is_file()
     }
 
-    /// Writes `report.html` from the recipe and the metrics so far, and returns its path.
+    /// Writes `report.html` from the recipe, the metrics so far and the scores if there are any, and returns its path.
     ///
     /// # Errors
     /// [`RunDirError::Recipe`], [`RunDirError::Metrics`] and [`RunDirError::File`].
     pub fn write_report(&self) -> Result<PathBuf, RunDirError> {
         let path = self.report_path();
-        let page = report::html(&self.recipe()?, &self.rows()?)?;
+        let page = report::html(&self.recipe()?, &self.rows()?, self.scores()?.as_ref())?;
         files::replace(&path, page.as_bytes()).map_err(failed("write", &path))?;
         Ok(path)
     }

@@ -1,52 +1,58 @@
 //! `report.html`: a run on one page that needs nothing but itself, light or dark as the reader's system is. No scripts.
 
-mod chart;
+mod scores;
 
 use crate::metrics::Row;
+use crate::page::chart::{self, Chart, Color, Dimension, Series};
+use crate::page::{self, Escaped};
 use crate::recipe::{Recipe, RecipeError};
-use chart::Series;
+use crate::score::Scores;
 use std::collections::BTreeSet;
-use std::fmt::{self, Display, Write};
+use std::fmt::{self, Write};
 use toml::Value;
 
-const STYLE: &str = include_str!("style.css");
-
-/// The page of a run: final figures, a chart for each metric over the steps, the recipe.
+/// The page of a run: final figures, a chart for each metric over the steps, the scores if there are any, the recipe.
 ///
 /// # Errors
 /// [`RecipeError::Encode`] if the recipe cannot be written as TOML.
-pub fn html(recipe: &Recipe, rows: &[Row]) -> Result<String, RecipeError> {
+pub fn html(recipe: &Recipe, rows: &[Row], scores: Option<&Scores>) -> Result<String, RecipeError> {
     let table = toml::Table::try_from(recipe).map_err(|error| RecipeError::Encode(error.to_string()))?;
     let mut page = String::new();
     // Writing to a string cannot fail.
-    let _ = write_page(&mut page, recipe, &table, rows);
+    let _ = write_page(&mut page, recipe, &table, rows, scores);
     Ok(page)
 }
 
-fn write_page(page: &mut String, recipe: &Recipe, table: &toml::Table, rows: &[Row]) -> fmt::Result {
-    let (name, description) = (Escaped(&recipe.name), Escaped(&recipe.description));
-    write!(
-        page,
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{name} · wgrad</title>\n<style>\n{STYLE}</style>\n\
-         </head>\n<body>\n<main>\n<header>\n<h1>{name}</h1>\n<p>{description}</p>\n</header>\n"
-    )?;
+fn write_page(
+    page: &mut String,
+    recipe: &Recipe,
+    table: &toml::Table,
+    rows: &[Row],
+    scores: Option<&Scores>,
+) -> fmt::Result {
+    page::begin(page, &recipe.name, &recipe.description)?;
     if rows.is_empty() {
         page.push_str("<p>Nothing has been measured yet.</p>\n");
     } else {
         write_figures(page, rows)?;
         page.push_str("<section class=\"charts\">\n");
         for metric in metrics(rows) {
-            let title = Escaped(&metric).to_string();
-            write!(page, "<figure>\n<figcaption>{title}</figcaption>\n")?;
-            chart::write(page, &title, &series(rows, &metric))?;
-            page.push_str("</figure>\n");
+            let chart = Chart {
+                title: &format!("{metric} over steps"),
+                x: Dimension { label: "step", whole: true, ..Dimension::default() },
+                y: Dimension::default(),
+                height: chart::HEIGHT,
+                series: series(rows, &metric),
+            };
+            page::figure(page, &metric, &chart, |_| Ok(()))?;
         }
         page.push_str("</section>\n");
     }
+    if let Some(scores) = scores {
+        scores::write(page, scores)?;
+    }
     write_recipe(page, table)?;
-    page.push_str("</main>\n</body>\n</html>\n");
+    page::end(page);
     Ok(())
 }
 
@@ -71,11 +77,12 @@ fn series<'a>(rows: &'a [Row], metric: &str) -> Vec<Series<'a>> {
     let of = |split: &'a str| {
         let rows = rows.iter().filter(|row| row.split == split);
         let points = rows.filter_map(|row| Some((row.step as f64, value(row, metric)?)));
-        Series { name: split, points: points.collect() }
+        Series { name: split, points: points.collect(), ..Series::default() }
     };
     // The learning rate is the same for all splits.
     let count = if metric == "lr" { 1 } else { usize::MAX };
-    splits(rows).into_iter().take(count).map(of).filter(|series| !series.points.is_empty()).collect()
+    let series = splits(rows).into_iter().take(count).map(of).filter(|series| !series.points.is_empty());
+    series.enumerate().map(|(index, series)| Series { color: Color::Category(index), ..series }).collect()
 }
 
 fn value(row: &Row, metric: &str) -> Option<f64> {
@@ -125,23 +132,4 @@ fn write_recipe(page: &mut String, recipe: &toml::Table) -> fmt::Result {
     }
     page.push_str("</section>\n");
     Ok(())
-}
-
-/// Text that stays text in HTML and SVG, inside of elements and of quoted attributes.
-struct Escaped<'a>(&'a str);
-
-impl Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            match c {
-                '&' => f.write_str("&amp;"),
-                '<' => f.write_str("&lt;"),
-                '>' => f.write_str("&gt;"),
-                '"' => f.write_str("&quot;"),
-                '\'' => f.write_str("&#39;"),
-                c => f.write_char(c),
-            }?;
-        }
-        Ok(())
-    }
 }

@@ -3,8 +3,10 @@
 mod checkpoint;
 mod full_disk;
 mod metrics;
+mod page;
 mod recipe;
 mod recipe_errors;
 mod report;
 mod rundir;
+mod score;
 mod tensorboard;

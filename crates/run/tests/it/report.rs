@@ -1,7 +1,8 @@
 //! The report: well-formed, escaped, with the figures it was given.
 
+use crate::page::{needs_nothing_else, well_formed};
 use wgrad_run::report::html;
-use wgrad_run::{Recipe, Row};
+use wgrad_run::{Predictions, Recipe, Row, Run, Scores};
 
 fn recipe() -> Recipe {
     let text = "name = 'mine'\ndescription = 'a <b> & \"c\"'\ndata.kind = 'digits'\nmodel.kind = 'mlp'";
@@ -25,42 +26,17 @@ fn rows() -> Vec<Row> {
     train.chain(test).collect()
 }
 
-/// Checks that elements nest and attributes are quoted; returns the text between the tags.
-fn well_formed(page: &str) -> String {
-    let (mut open, mut text, mut rest) =
-        (Vec::new(), String::new(), page.strip_prefix("<!DOCTYPE html>").unwrap());
-    while let Some((before, after)) = rest.split_once('<') {
-        assert!(!before.contains('>'), "stray `>` in {before:?}");
-        text.push_str(before);
-        let (tag, after) = after.split_once('>').unwrap();
-        rest = after;
-        let name = tag.trim_start_matches('/').split([' ', '/']).next().unwrap();
-        if tag.starts_with('/') {
-            assert_eq!(open.pop(), Some(name), "at </{name}>");
-        } else if !tag.ends_with('/') && name != "meta" {
-            open.push(name);
-        }
-        assert_eq!(tag.matches('"').count(), 2 * tag.matches("=\"").count(), "attributes of <{tag}>");
-        assert!(!tag.contains(['<', '\n']), "<{tag}>");
-    }
-    assert_eq!(open, Vec::<&str>::new());
-    text + rest
-}
-
 #[test]
 fn a_page_is_well_formed_and_needs_nothing_else() {
-    let page = html(&recipe(), &rows()).unwrap();
+    let page = html(&recipe(), &rows(), None).unwrap();
     well_formed(&page);
-    for outside in ["http:", "https:", "<script", "<link", "src=", "@import", "url("] {
-        assert!(!page.contains(outside), "{outside}");
-    }
-    assert!(page.contains("prefers-color-scheme: dark"));
+    needs_nothing_else(&page);
     assert!(page.len() < 200_000, "{} bytes", page.len());
 }
 
 #[test]
 fn there_is_a_chart_for_each_metric() {
-    let page = html(&recipe(), &rows()).unwrap();
+    let page = html(&recipe(), &rows(), None).unwrap();
     let captions: Vec<&str> =
         page.split("<figcaption>").skip(1).map(|rest| rest.split('<').next().unwrap()).collect();
     assert_eq!(captions, ["loss", "accuracy", "lr"]);
@@ -74,7 +50,7 @@ fn there_is_a_chart_for_each_metric() {
 
 #[test]
 fn the_final_figures_are_the_last_and_the_best() {
-    let page = html(&recipe(), &rows()).unwrap();
+    let page = html(&recipe(), &rows(), None).unwrap();
     let figures: Vec<&str> = page.lines().filter(|line| line.starts_with("<tr><th>t")).take(3).collect();
     assert_eq!(
         figures,
@@ -88,7 +64,7 @@ fn the_final_figures_are_the_last_and_the_best() {
 
 #[test]
 fn the_recipe_is_there_in_full() {
-    let page = html(&recipe(), &[]).unwrap();
+    let page = html(&recipe(), &[], None).unwrap();
     for row in [
         "<tr><th>hidden</th><td>[128, 128]</td></tr>",
         "<tr><th>kind</th><td>adamw</td></tr>",
@@ -105,11 +81,10 @@ fn text_stays_text() {
     let mut rows = rows();
     rows.push(row(1, evil, 1.0));
     rows[0].metrics.insert(evil.to_owned(), 1.0);
-    let page = html(&recipe(), &rows).unwrap();
+    let page = html(&recipe(), &rows, None).unwrap();
     let text = well_formed(&page);
     assert!(!page.contains("<img") && !page.contains("onerror=\""));
-    assert!(text.contains("&lt;/script&gt;&lt;img src=x onerror=&quot;alert(&#39;1&#39;)&quot;&gt;&amp;"));
-    assert!(text.contains("a &lt;b&gt; &amp; &quot;c&quot;"));
+    assert!(text.contains(evil) && text.contains("a <b> & \"c\""));
 }
 
 #[test]
@@ -128,13 +103,64 @@ fn odd_numbers_do_not_spoil_the_page() {
             .enumerate()
             .map(|(i, loss)| row(i as u64 * (u64::MAX / 4), "test", *loss))
             .collect();
-        let page = html(&recipe(), &rows).unwrap();
+        let page = html(&recipe(), &rows, None).unwrap();
         well_formed(&page);
         let drawn: String =
             page.split("<svg").skip(1).map(|svg| svg.split("</svg>").next().unwrap()).collect();
         assert!(!drawn.contains("NaN") && !drawn.contains("\"inf") && !drawn.contains(" inf"), "{losses:?}");
         assert!(page.len() < 100_000, "{losses:?}: {} bytes", page.len());
     }
-    let page = html(&recipe(), &[row(1, "train", 1.0), row(2, "train", f64::NAN)]).unwrap();
+    let page = html(&recipe(), &[row(1, "train", 1.0), row(2, "train", f64::NAN)], None).unwrap();
     assert!(page.contains("train (1 not finite)"));
+}
+
+fn scores(classes: usize) -> Scores {
+    let labels: Vec<u32> = (0..60).map(|row| row % classes as u32).collect();
+    let probability = |row: usize, class: usize| ((row * 7 + class * 13) % 17) as f32 / 17.0;
+    let probabilities: Vec<f32> =
+        (0..60).flat_map(|row| (0..classes).map(move |class| probability(row, class))).collect();
+    let names: Vec<String> = (0..classes).map(|class| format!("<class {class}>")).collect();
+    Scores::of(&Predictions::new(&probabilities, classes, &labels).unwrap(), &names, None).unwrap()
+}
+
+#[test]
+fn scores_are_shown_with_their_confusion_matrix_and_curve() {
+    let scores = scores(2);
+    let page = html(&recipe(), &rows(), Some(&scores)).unwrap();
+    let text = well_formed(&page);
+    needs_nothing_else(&page);
+    assert!(text.contains("Scores on 60 examples") && text.contains("ROC curve, positive: <class 1>"));
+    let matrix = page.split("Confusion matrix").nth(1).unwrap().split("</figure>").next().unwrap();
+    let cells: Vec<u64> = matrix
+        .split("<td")
+        .skip(1)
+        .map(|cell| cell.split('>').nth(1).unwrap().split('<').next().unwrap().parse().unwrap())
+        .collect();
+    assert_eq!(cells, scores.confusion.concat());
+    assert!(page.contains("aria-label=\"sensitivity over 1 − specificity\""));
+    let without = html(&recipe(), &rows(), None).unwrap();
+    assert!(!without.contains("Confusion"));
+}
+
+#[test]
+fn more_classes_have_a_matrix_and_no_curve() {
+    let page = html(&recipe(), &[], Some(&scores(5))).unwrap();
+    assert!(well_formed(&page).contains("macro AUC"));
+    assert!(page.contains("Confusion matrix") && !page.contains("ROC curve"));
+}
+
+#[test]
+fn the_report_of_a_run_shows_the_scores_beside_it() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("recipe.toml"), recipe().to_toml().unwrap()).unwrap();
+    let run = Run::open(directory.path()).unwrap();
+    assert_eq!(run.scores().unwrap(), None);
+    let scores = scores(2);
+    run.write_scores(&scores).unwrap();
+    assert_eq!(run.scores().unwrap(), Some(scores));
+    let page = std::fs::read_to_string(run.write_report().unwrap()).unwrap();
+    assert!(page.contains("ROC curve"));
+    std::fs::write(run.scores_path(), "{}").unwrap();
+    let error = run.write_report().unwrap_err().to_string();
+    assert!(error.contains("scores.json") && error.contains("examples"), "{error}");
 }

@@ -1,0 +1,235 @@
+//! From values to pixels: a linear or a logarithmic axis with marks at round values.
+
+/// How an axis spaces its values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Scale {
+    /// Equal differences are equally far apart.
+    #[default]
+    Linear,
+    /// Equal ratios are equally far apart. Values that are not above 0 have no place on it.
+    Log,
+}
+
+impl Scale {
+    /// Whether a value has a place on an axis of this scale.
+    pub fn holds(self, value: f64) -> bool {
+        // Beyond this, differences of two values overflow.
+        value.abs() < 1e300 && (self == Self::Linear || value > 0.0)
+    }
+
+    fn apply(self, value: f64) -> f64 {
+        match self {
+            Self::Linear => value,
+            Self::Log => value.log10(),
+        }
+    }
+}
+
+/// An axis over some range of values. The ends are kept as the scale sees them: values, or their decimal logarithms.
+#[derive(Debug)]
+pub(crate) struct Axis {
+    scale: Scale,
+    low: f64,
+    high: f64,
+    tick: f64,
+    from: f64,
+    to: f64,
+}
+
+impl Axis {
+    /// An axis for these values, all of which the scale holds, that runs from pixel `from` to pixel `to`.
+    pub fn over(scale: Scale, values: impl Iterator<Item = f64>, from: f64, to: f64) -> Self {
+        let range = values.map(|value| scale.apply(value)).fold(None, |range: Option<(f64, f64)>, value| {
+            Some(range.map_or((value, value), |(low, high)| (low.min(value), high.max(value))))
+        });
+        let (mut low, mut high) = range.unwrap_or((0.0, 1.0));
+        if high - low <= 1e-12 * high.abs().max(low.abs()) {
+            let margin = match (scale, high) {
+                (Scale::Log, _) => 0.3,
+                (_, 0.0) => 1.0,
+                _ => 0.1 * high.abs(),
+            };
+            (low, high) = (low - margin, high + margin);
+        }
+        let tick = match scale {
+            Scale::Linear => round_step((high - low) / 6.0),
+            Scale::Log => ((high - low) / 6.0).ceil(),
+        };
+        Self { scale, low, high, tick, from, to }
+    }
+
+    /// The axis made longer to end with ticks; a logarithmic one at 1, 2 or 5 times a power of ten.
+    pub fn ending_with_ticks(self) -> Self {
+        let Self { scale, low, high, tick, .. } = self;
+        match scale {
+            Scale::Linear => {
+                Self { low: (low / tick).floor() * tick, high: (high / tick).ceil() * tick, ..self }
+            }
+            Scale::Log => {
+                let steps = || marks_of_decades(low.floor(), high.ceil());
+                let low = steps().rfind(|mark| *mark <= low + 1e-9).unwrap_or(low);
+                let high = steps().find(|mark| *mark >= high - 1e-9).unwrap_or(high);
+                Self { low, high, ..self }
+            }
+        }
+    }
+
+    /// The pixel of a value that the scale holds.
+    pub fn place(&self, value: f64) -> f64 {
+        self.place_mark(self.scale.apply(value))
+    }
+
+    fn place_mark(&self, mark: f64) -> f64 {
+        self.from + (mark - self.low) / (self.high - self.low) * (self.to - self.from)
+    }
+
+    /// Round values that lie on the axis: two to eight of them.
+    pub fn ticks(&self) -> Vec<f64> {
+        let Self { scale, low, high, tick, .. } = *self;
+        if scale == Scale::Linear {
+            let (first, last) = ((low / tick).ceil(), (high / tick).floor());
+            return (0..=(last - first) as usize).map(|index| (first + index as f64) * tick).collect();
+        }
+        // Rounded, so that a power of ten is printed as one.
+        let value = |mark: f64| format!("{:.6e}", 10f64.powf(mark)).parse().unwrap_or(f64::NAN);
+        let on_axis = |mark: &f64| (low - 1e-9..=high + 1e-9).contains(mark);
+        let decades = || {
+            let first = (low / tick).ceil() as i64;
+            (first..=(high / tick).floor() as i64).map(|index| index as f64 * tick).filter(on_axis)
+        };
+        let few = high - low < 2.4;
+        let marks: Vec<f64> = if few {
+            marks_of_decades(low.floor(), high.ceil()).filter(on_axis).collect()
+        } else {
+            decades().collect()
+        };
+        marks.into_iter().map(value).collect()
+    }
+
+    /// A tick's value with the digits that tell it from its neighbours: `0.25`, `20k`, `2e-5`.
+    pub fn label(&self, tick: f64) -> String {
+        if tick == 0.0 {
+            return "0".to_owned();
+        }
+        if self.scale == Scale::Log {
+            let plain = (1e-3 * (1.0 - 1e-9)..1e4).contains(&tick);
+            return if plain { tick.to_string() } else { exponent(tick) };
+        }
+        let (unit, suffix) = match self.low.abs().max(self.high.abs()) {
+            n if !(1e-4..1e13).contains(&n) => return exponent(tick),
+            n if n >= 1e10 => (1e9, "G"),
+            n if n >= 1e7 => (1e6, "M"),
+            n if n >= 1e4 => (1e3, "k"),
+            _ => (1.0, ""),
+        };
+        let digits = (-(self.tick / unit).log10().floor()).clamp(0.0, 9.0) as usize;
+        format!("{:.digits$}{suffix}", tick / unit)
+    }
+}
+
+fn exponent(value: f64) -> String {
+    format!("{value:.1e}").replace(".0e", "e")
+}
+
+/// The decimal logarithms of 1, 2 and 5 times the powers of ten from one to another.
+fn marks_of_decades(first: f64, last: f64) -> impl DoubleEndedIterator<Item = f64> {
+    (first as i64..=last as i64)
+        .flat_map(|power| [1.0, 2.0, 5.0].map(|factor: f64| power as f64 + factor.log10()))
+}
+
+/// The smallest of 1, 2 or 5 times a power of ten that is not less.
+fn round_step(least: f64) -> f64 {
+    let power = 10f64.powf(least.log10().floor());
+    let rounds_up = |factor: &f64| factor * power >= least * (1.0 - 1e-9);
+    [1.0, 2.0, 5.0].into_iter().find(rounds_up).unwrap_or(10.0) * power
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn linear(low: f64, high: f64) -> Axis {
+        Axis::over(Scale::Linear, [low, high].into_iter(), 0.0, 100.0)
+    }
+
+    fn log(low: f64, high: f64) -> Axis {
+        Axis::over(Scale::Log, [low, high].into_iter(), 0.0, 100.0).ending_with_ticks()
+    }
+
+    fn labels(axis: &Axis) -> Vec<String> {
+        axis.ticks().into_iter().map(|tick| axis.label(tick)).collect()
+    }
+
+    #[test]
+    fn ticks_are_round_and_lie_on_the_axis() {
+        assert_eq!(labels(&linear(0.0, 1.0)), ["0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
+        assert_eq!(labels(&linear(1.0, 660.0)), ["200", "400", "600"]);
+        assert_eq!(labels(&linear(0.93, 0.981)), ["0.93", "0.94", "0.95", "0.96", "0.97", "0.98"]);
+        assert_eq!(labels(&linear(0.0, 100_000.0)), ["0", "20k", "40k", "60k", "80k", "100k"]);
+        assert_eq!(labels(&linear(0.0, 1e-5)), ["0", "2e-6", "4e-6", "6e-6", "8e-6", "1e-5"]);
+        assert_eq!(labels(&linear(-1.5, 1.5)), ["-1.5", "-1.0", "-0.5", "0", "0.5", "1.0", "1.5"]);
+        assert_eq!(
+            labels(&linear(12_000_000.0, 12_600_000.0)),
+            ["12.0M", "12.1M", "12.2M", "12.3M", "12.4M", "12.5M", "12.6M"]
+        );
+    }
+
+    #[test]
+    fn every_range_has_a_few_ticks() {
+        for low in [0.0, 1e-9, 0.3, 7.0, 1e6, -1e250, -2.5] {
+            for span in [1e-6, 0.02, 1.0, 33.0, 1e9, 1e251] {
+                let count = linear(low, low + span).ticks().len();
+                assert!((2..=7).contains(&count), "{low} + {span}: {count} ticks");
+            }
+        }
+        for low in [1e-300, 3e-12, 0.9, 1.0, 47.0, 1e200] {
+            for ratio in [1.0, 1.01, 1.9, 7.0, 99.0, 101.0, 1e5, 1e30, 1e90] {
+                let axis = log(low, low * ratio);
+                let count = axis.ticks().len();
+                assert!((2..=8).contains(&count), "{low} × {ratio}: {count} ticks on {axis:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_logarithmic_axis_marks_powers_of_ten() {
+        assert_eq!(labels(&log(0.013, 2.4)), ["0.01", "0.1", "1"]);
+        assert_eq!(labels(&log(0.03, 2.4)), ["0.02", "0.05", "0.1", "0.2", "0.5", "1", "2", "5"]);
+        assert_eq!(labels(&log(3e-9, 0.7)), ["1e-8", "1e-6", "1e-4", "0.01", "1"]);
+        assert_eq!(labels(&log(900.0, 2e6)), ["1000", "1e4", "1e5", "1e6"]);
+        let axis = log(1.0, 100.0);
+        assert!((axis.place(10.0) - 50.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn an_axis_made_longer_ends_with_ticks_and_holds_all_values() {
+        for (low, high) in [(0.08, 2.33), (-3.0, 17.0), (1e-7, 1.1e-7), (5.0, 5.0)] {
+            let axis = linear(low, high).ending_with_ticks();
+            let ticks = axis.ticks();
+            assert!((axis.place(ticks[0])).abs() < 1e-6, "{axis:?}");
+            assert!((axis.place(ticks[ticks.len() - 1]) - 100.0).abs() < 1e-6, "{axis:?}");
+            assert!(axis.place(low) >= 0.0 && axis.place(high) <= 100.0, "{axis:?}");
+        }
+        for (low, high) in [(0.08, 2.33), (1.0, 1000.0), (5.0, 5.0), (2e-20, 7e-3)] {
+            let axis = log(low, high);
+            assert!(axis.place(low) > -1e-6 && axis.place(high) < 100.0 + 1e-6, "{axis:?}");
+        }
+    }
+
+    #[test]
+    fn a_single_value_lies_in_the_middle() {
+        for value in [0.0, 3.0, -1e-8] {
+            let axis = Axis::over(Scale::Linear, [value].into_iter(), 0.0, 100.0);
+            assert!((axis.place(value) - 50.0).abs() < 1e-3, "{axis:?}");
+        }
+        assert_eq!(Axis::over(Scale::Linear, std::iter::empty(), 0.0, 100.0).place(1.0), 100.0);
+    }
+
+    #[test]
+    fn a_logarithmic_axis_has_no_place_for_zero() {
+        assert!(Scale::Linear.holds(0.0) && Scale::Linear.holds(-1.0) && Scale::Log.holds(1e-30));
+        for value in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert!(!Scale::Log.holds(value), "{value}");
+        }
+    }
+}

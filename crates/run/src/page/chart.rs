@@ -1,0 +1,325 @@
+//! One line chart as inline SVG: axes with round numbers, a legend, and long series thinned to what a pixel can show.
+
+use super::Escaped;
+use super::axis::{Axis, Scale};
+use std::fmt::{self, Write};
+
+const WIDTH: f64 = 520.0;
+const LEFT: f64 = 52.0;
+const RIGHT: f64 = 14.0;
+/// Above the plot, without the rows of the legend.
+const TOP: f64 = 10.0;
+const LEGEND_ROW: f64 = 18.0;
+const BOTTOM: f64 = 40.0;
+/// Up to this many points each is drawn as a dot as well.
+const DOTTED: usize = 60;
+/// Marks of the x axis keep this distance, in pixels, so that their labels do not touch.
+const BETWEEN_LABELS: f64 = 26.0;
+
+/// What is drawn.
+pub(crate) struct Chart<'a> {
+    /// What the picture shows, for readers who do not see it.
+    pub title: &'a str,
+    /// The horizontal axis.
+    pub x: Dimension<'a>,
+    /// The vertical axis.
+    pub y: Dimension<'a>,
+    /// Height of the plot in pixels; its width is 454.
+    pub height: f64,
+    /// What is plotted, later ones on top.
+    pub series: Vec<Series<'a>>,
+}
+
+/// An axis as its chart asks for it.
+#[derive(Default)]
+pub(crate) struct Dimension<'a> {
+    /// What is written at its end. Drawn for the horizontal axis only; the caption above tells of the vertical one.
+    pub label: &'a str,
+    /// How values are spaced.
+    pub scale: Scale,
+    /// Values that the axis holds whatever the series are, so that charts side by side can be compared.
+    pub holds: Vec<f64>,
+    /// Where the marks are, in place of round values.
+    pub ticks: Vec<f64>,
+    /// Whether only whole numbers are marked.
+    pub whole: bool,
+}
+
+/// A line of a chart.
+#[derive(Default)]
+pub(crate) struct Series<'a> {
+    /// What the legend says; a series without a name is not in it.
+    pub name: &'a str,
+    /// x and y, by rising x. Values that the axis cannot hold leave a gap.
+    pub points: Vec<(f64, f64)>,
+    /// x, lowest and highest y: an area behind the line.
+    pub band: Vec<(f64, f64, f64)>,
+    /// x of what went off the scale: a cross at the upper edge.
+    pub crosses: Vec<f64>,
+    /// Its colour.
+    pub color: Color,
+    /// Whether the line is dashed.
+    pub dashed: bool,
+}
+
+/// A colour of the style sheet. Both palettes are told apart by readers who see fewer colours.
+#[derive(Clone, Copy)]
+pub(crate) enum Color {
+    /// One of four that have no order.
+    Category(usize),
+    /// A place between 0 and 1 on a ramp that gets lighter, or darker on a dark page.
+    Ordered(f64),
+    /// Of what is only there to compare with.
+    Faint,
+}
+
+impl Default for Color {
+    fn default() -> Self {
+        Self::Category(0)
+    }
+}
+
+impl fmt::Display for Color {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Category(index) => write!(f, "s{}", index % 4),
+            Self::Ordered(place) => write!(f, "q{:.0}", (place * 7.0).clamp(0.0, 7.0)),
+            Self::Faint => f.write_str("sf"),
+        }
+    }
+}
+
+/// The height of most charts.
+pub(crate) const HEIGHT: f64 = 212.0;
+
+/// Writes a chart.
+pub(crate) fn write(svg: &mut String, chart: &Chart<'_>) -> fmt::Result {
+    let Chart { title, x: across, y: up, series, .. } = chart;
+    let legend = Legend::of(series, up.scale);
+    let top = TOP + legend.rows as f64 * LEGEND_ROW;
+    let bottom = top + chart.height;
+    let drawn = || {
+        let all = series.iter().flat_map(|series| series.points.iter());
+        all.filter(|point| across.scale.holds(point.0) && up.scale.holds(point.1))
+    };
+    let band = series.iter().flat_map(|series| series.band.iter().flat_map(|(_, low, high)| [*low, *high]));
+    let crosses = series.iter().flat_map(|series| series.crosses.iter().copied());
+    let xs = drawn().map(|point| point.0).chain(crosses).chain(across.holds.iter().copied());
+    let ys = drawn().map(|point| point.1).chain(band).chain(up.holds.iter().copied());
+    let xs = xs.filter(|x| across.scale.holds(*x));
+    let ys = ys.filter(|y| up.scale.holds(*y));
+    let x = Axis::over(across.scale, xs, LEFT, WIDTH - RIGHT);
+    let y = Axis::over(up.scale, ys, bottom, top).ending_with_ticks();
+    let (height, title) = (bottom + BOTTOM, Escaped(title));
+    writeln!(svg, "<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{title}\">")?;
+    write_axes(svg, across, (&x, &y), bottom)?;
+    let plotted = || series.iter().zip(series.iter().map(|series| Plotted::of(series, up.scale, &x, &y)));
+    for (series, plotted) in plotted() {
+        plotted.write_band(svg, series)?;
+    }
+    for (series, plotted) in plotted() {
+        plotted.write_line(svg, series)?;
+        for cross in series.crosses.iter().filter(|cross| across.scale.holds(**cross)) {
+            let (at, color) = (x.place(*cross), series.color);
+            let (left, right, low) = (at - 4.0, at + 4.0, top + 8.0);
+            writeln!(
+                svg,
+                "<path class=\"cross {color}\" d=\"M{left:.1} {top}L{right:.1} {low}M{left:.1} {low}L{right:.1} {top}\"/>"
+            )?;
+        }
+    }
+    legend.write(svg)?;
+    svg.push_str("</svg>\n");
+    Ok(())
+}
+
+fn write_axes(svg: &mut String, across: &Dimension<'_>, (x, y): (&Axis, &Axis), bottom: f64) -> fmt::Result {
+    let right = WIDTH - RIGHT;
+    for tick in y.ticks() {
+        let (at, label) = (y.place(tick), y.label(tick));
+        writeln!(svg, "<line class=\"grid\" x1=\"{LEFT}\" y1=\"{at:.1}\" x2=\"{right}\" y2=\"{at:.1}\"/>")?;
+        writeln!(svg, "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>", LEFT - 8.0, at + 4.0)?;
+    }
+    let ticks = if across.ticks.is_empty() { x.ticks() } else { across.ticks.clone() };
+    let mut last = f64::NEG_INFINITY;
+    for tick in ticks.into_iter().filter(|tick| !across.whole || tick.fract() == 0.0) {
+        let at = x.place(tick);
+        if at - last < BETWEEN_LABELS {
+            continue;
+        }
+        last = at;
+        let label = if across.ticks.is_empty() { x.label(tick) } else { tick.to_string() };
+        writeln!(svg, "<text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{label}</text>", bottom + 18.0)?;
+    }
+    let label = Escaped(across.label);
+    writeln!(svg, "<text x=\"{right}\" y=\"{}\" text-anchor=\"end\">{label}</text>", bottom + 36.0)
+}
+
+/// A series in pixels.
+struct Plotted {
+    lines: Vec<Vec<(f64, f64)>>,
+    band: Vec<(f64, f64, f64)>,
+}
+
+impl Plotted {
+    fn of(series: &Series<'_>, scale: Scale, x: &Axis, y: &Axis) -> Self {
+        let placed = series
+            .points
+            .iter()
+            .map(|&(at, value)| (x.place(at), scale.holds(value).then(|| y.place(value))));
+        let band = series.band.iter().filter(|(_, low, high)| scale.holds(*low) && scale.holds(*high));
+        let band = band.map(|&(at, low, high)| (x.place(at), y.place(low), y.place(high)));
+        Self { lines: thin(placed), band: band.collect() }
+    }
+
+    fn write_band(&self, svg: &mut String, series: &Series<'_>) -> fmt::Result {
+        if self.band.len() < 2 {
+            return Ok(());
+        }
+        write!(svg, "<path class=\"band {}\" d=\"M", series.color)?;
+        let there = self.band.iter().map(|(x, low, _)| (x, low));
+        let back = self.band.iter().rev().map(|(x, _, high)| (x, high));
+        for (index, (x, y)) in there.chain(back).enumerate() {
+            write!(svg, "{}{x:.1} {y:.1}", if index == 0 { "" } else { "L" })?;
+        }
+        svg.push_str("Z\"/>\n");
+        Ok(())
+    }
+
+    fn write_line(&self, svg: &mut String, series: &Series<'_>) -> fmt::Result {
+        let (color, dashed) = (series.color, if series.dashed { " dashed" } else { "" });
+        write!(svg, "<path class=\"line {color}{dashed}\" d=\"")?;
+        for line in &self.lines {
+            for (index, (x, y)) in line.iter().enumerate() {
+                write!(svg, "{}{x:.1} {y:.1}", if index == 0 { 'M' } else { 'L' })?;
+            }
+            // A line of one point is nothing; one of no length is a dot.
+            if line.len() == 1 {
+                svg.push_str("h0");
+            }
+        }
+        svg.push_str("\"/>\n");
+        if series.points.len() <= DOTTED && !matches!(color, Color::Faint) {
+            for (x, y) in self.lines.iter().flatten() {
+                writeln!(svg, "<circle class=\"dot {color}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.4\"/>")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The names of the series with their lines, in as many rows as they need.
+struct Legend<'a> {
+    /// x and y of the key, the series, and what is said beside its name.
+    entries: Vec<(f64, f64, &'a Series<'a>, String)>,
+    rows: usize,
+}
+
+impl<'a> Legend<'a> {
+    fn of(series: &'a [Series<'a>], scale: Scale) -> Self {
+        let mut legend = Self { entries: Vec::new(), rows: 1 };
+        let mut x = LEFT;
+        for series in series.iter().filter(|series| !series.name.is_empty()) {
+            let note = missing(series, scale);
+            // Nothing measures text here; seven pixels a character is a little more than it takes.
+            let width = 40.0 + 7.0 * (series.name.chars().count() + note.len()) as f64;
+            if x > LEFT && x + width > WIDTH + 12.0 {
+                (x, legend.rows) = (LEFT, legend.rows + 1);
+            }
+            legend.entries.push((x, 10.0 + (legend.rows - 1) as f64 * LEGEND_ROW, series, note));
+            x += width;
+        }
+        legend
+    }
+
+    fn write(&self, svg: &mut String) -> fmt::Result {
+        for (x, y, series, note) in &self.entries {
+            let (color, end) = (series.color, x + 14.0);
+            let dashed = if series.dashed { " dashed" } else { "" };
+            writeln!(
+                svg,
+                "<line class=\"key {color}{dashed}\" x1=\"{x}\" y1=\"{y}\" x2=\"{end}\" y2=\"{y}\"/>"
+            )?;
+            writeln!(
+                svg,
+                "<text x=\"{}\" y=\"{}\">{}{note}</text>",
+                x + 20.0,
+                y + 4.0,
+                Escaped(series.name)
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// What a legend says of points that are not drawn.
+fn missing(series: &Series<'_>, scale: Scale) -> String {
+    let values = || series.points.iter().map(|point| point.1).filter(|value| !scale.holds(*value));
+    let finite = values().filter(|value| Scale::Linear.holds(*value)).count();
+    let mut note = String::new();
+    for (count, what) in [(values().count() - finite, "not finite"), (finite, "not above 0")] {
+        if count > 0 {
+            note += &format!(" ({count} {what})");
+        }
+    }
+    note
+}
+
+/// Joins points into lines, broken where a value is missing. Of the points in one pixel's column only the lowest and the
+/// highest stay, so that a peak stays a peak however long the series is.
+fn thin(points: impl Iterator<Item = (f64, Option<f64>)>) -> Vec<Vec<(f64, f64)>> {
+    let mut lines = vec![Vec::new()];
+    let mut column: Vec<(f64, f64)> = Vec::new();
+    let flush = |column: &mut Vec<(f64, f64)>, lines: &mut Vec<Vec<(f64, f64)>>| {
+        let index = |pick: fn(f64, f64) -> bool| {
+            (0..column.len())
+                .reduce(|best, next| if pick(column[next].1, column[best].1) { next } else { best })
+        };
+        let mut kept: Vec<usize> = [index(|a, b| a < b), index(|a, b| a > b)].into_iter().flatten().collect();
+        kept.sort_unstable();
+        kept.dedup();
+        if let Some(line) = lines.last_mut() {
+            line.extend(kept.into_iter().map(|index| column[index]));
+        }
+        column.clear();
+    };
+    for (x, y) in points {
+        let same = column.last().is_some_and(|last| last.0.floor() == x.floor());
+        if !same || y.is_none() {
+            flush(&mut column, &mut lines);
+        }
+        match y {
+            Some(y) => column.push((x, y)),
+            None => lines.push(Vec::new()),
+        }
+    }
+    flush(&mut column, &mut lines);
+    lines.retain(|line| !line.is_empty());
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thinning_keeps_peaks_and_bounds_the_count() {
+        let points =
+            |count: usize| (0..count).map(move |i| (i as f64 * 500.0 / count as f64, Some((i % 97) as f64)));
+        let mut spiked: Vec<_> = points(100_000).collect();
+        spiked[54_321].1 = Some(1e6);
+        spiked[12_345].1 = Some(-1e6);
+        let lines = thin(spiked.into_iter());
+        assert_eq!(lines.len(), 1);
+        assert!((500..=1000).contains(&lines[0].len()), "{} points", lines[0].len());
+        assert!(lines[0].iter().any(|point| point.1 == 1e6) && lines[0].iter().any(|point| point.1 == -1e6));
+        assert!(lines[0].is_sorted_by_key(|point| point.0), "in the order of steps");
+        assert_eq!(thin(points(97))[0].len(), 97, "a short series is left alone");
+    }
+
+    #[test]
+    fn a_missing_value_breaks_the_line() {
+        let points = [(0.0, Some(1.0)), (0.1, None), (0.2, Some(2.0)), (9.0, Some(3.0)), (9.1, None)];
+        assert_eq!(thin(points.into_iter()), [vec![(0.0, 1.0)], vec![(0.2, 2.0), (9.0, 3.0)]]);
+    }
+}

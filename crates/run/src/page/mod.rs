@@ -1,0 +1,79 @@
+//! What all pages are made of: a head, tables, charts, escaped text. A page needs nothing but itself, is light or dark as
+//! the reader's system is, has no scripts, and is well-formed XML as well as HTML.
+
+mod axis;
+pub(crate) mod chart;
+
+use std::fmt::{self, Display, Write};
+
+
+const STYLE: &str = include_str!("style.css");
+
+/// Begins a page: all up to and with its heading.
+pub(crate) fn begin(page: &mut String, title: &str, subtitle: &str) -> fmt::Result {
+    let (title, subtitle) = (Escaped(title), Escaped(subtitle));
+    write!(
+        page,
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
+         <meta name=\"color-scheme\" content=\"light dark\"/>\n<title>{title} · wgrad</title>\n<style>\n{STYLE}</style>\n\
+         </head>\n<body>\n<main>\n<header>\n<h1>{title}</h1>\n<p>{subtitle}</p>\n</header>\n"
+    )
+}
+
+/// Ends a page.
+pub(crate) fn end(page: &mut String) {
+    page.push_str("</main>\n</body>\n</html>\n");
+}
+
+/// A table: the names of the columns, then rows whose first cell is their name. Cells are text.
+pub(crate) fn table(page: &mut String, columns: &[&str], rows: &[Vec<String>]) -> fmt::Result {
+    page.push_str("<div class=\"scroll\">\n<table>\n<thead><tr>");
+    for column in columns {
+        write!(page, "<th>{}</th>", Escaped(column))?;
+    }
+    page.push_str("</tr></thead>\n<tbody>\n");
+    for row in rows {
+        page.push_str("<tr>");
+        for (index, cell) in row.iter().enumerate() {
+            let element = if index == 0 { "th" } else { "td" };
+            write!(page, "<{element}>{}</{element}>", Escaped(cell))?;
+        }
+        page.push_str("</tr>\n");
+    }
+    page.push_str("</tbody>\n</table>\n</div>\n");
+    Ok(())
+}
+
+/// A figure: caption and chart, and below it what `below` writes.
+pub(crate) fn figure(
+    page: &mut String,
+    caption: &str,
+    chart: &chart::Chart<'_>,
+    below: impl FnOnce(&mut String) -> fmt::Result,
+) -> fmt::Result {
+    write!(page, "<figure>\n<figcaption>{}</figcaption>\n", Escaped(caption))?;
+    chart::write(page, chart)?;
+    below(page)?;
+    page.push_str("</figure>\n");
+    Ok(())
+}
+
+/// Text that stays text in HTML and SVG, inside of elements and of quoted attributes.
+pub(crate) struct Escaped<'a>(pub &'a str);
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            match c {
+                '&' => f.write_str("&amp;"),
+                '<' => f.write_str("&lt;"),
+                '>' => f.write_str("&gt;"),
+                '"' => f.write_str("&quot;"),
+                '\'' => f.write_str("&#39;"),
+                c => f.write_char(c),
+            }?;
+        }
+        Ok(())
+    }
+}

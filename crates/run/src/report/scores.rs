@@ -1,0 +1,106 @@
+//! The part of a report that shows how good a classifier is: figures, confusion matrix, ROC curve.
+
+use crate::page::chart::{Chart, Color, Dimension, Series};
+use crate::page::{self, Escaped};
+use crate::score::{BinaryScores, ClassScores, OperatingPoint, Scores};
+use std::fmt::{self, Write};
+
+/// Height of the ROC curve's plot, near to its width so that the diagonal is one.
+const ROC_HEIGHT: f64 = 400.0;
+
+pub(super) fn write(page: &mut String, scores: &Scores) -> fmt::Result {
+    writeln!(page, "<h2>Scores on {} examples</h2>", scores.examples)?;
+    write_figures(page, scores)?;
+    page.push_str("<section class=\"charts\">\n");
+    write_confusion(page, scores)?;
+    if let Some(binary) = &scores.binary {
+        let positive = scores.classes.get(binary.positive).map_or("", |class| &class.name);
+        write_roc(page, binary, positive)?;
+    }
+    page.push_str("</section>\n");
+    Ok(())
+}
+
+fn write_figures(page: &mut String, scores: &Scores) -> fmt::Result {
+    let mut whole = vec![
+        vec!["accuracy".to_owned(), format!("{:.4}", scores.accuracy)],
+        vec!["balanced accuracy".to_owned(), show(scores.balanced_accuracy)],
+    ];
+    match &scores.binary {
+        None => whole.push(vec!["macro AUC, one against the rest".to_owned(), show(scores.macro_auc)]),
+        Some(binary) => {
+            let [low, high] = binary.auc.interval;
+            let auc = format!("{:.4} (95% {low:.4} to {high:.4})", binary.auc.value);
+            whole.push(vec!["AUC".to_owned(), auc]);
+        }
+    }
+    page::table(page, &["", ""], &whole)?;
+    let columns = ["class", "examples", "recall", "precision", "F1", "AUC against the rest"];
+    let row = |class: &ClassScores| {
+        let ClassScores { name, examples, recall, precision, f1, auc } = class;
+        vec![name.clone(), examples.to_string(), show(*recall), show(*precision), show(*f1), show(*auc)]
+    };
+    page::table(page, &columns, &scores.classes.iter().map(row).collect::<Vec<_>>())
+}
+
+/// A heat map whose shade is the share of the true class, so that a rare class is as visible as a common one.
+fn write_confusion(page: &mut String, scores: &Scores) -> fmt::Result {
+    page.push_str(
+        "<figure>\n<figcaption>Confusion matrix: true classes down, predicted classes across</figcaption>\n\
+         <div class=\"scroll heat\">\n<table>\n<thead><tr><th></th>",
+    );
+    for class in &scores.classes {
+        write!(page, "<th>{}</th>", Escaped(&class.name))?;
+    }
+    page.push_str("</tr></thead>\n<tbody>\n");
+    for (class, counts) in scores.classes.iter().zip(&scores.confusion) {
+        write!(page, "<tr><th>{}</th>", Escaped(&class.name))?;
+        for count in counts {
+            let share = *count as f64 / class.examples.max(1) as f64;
+            let percent = 100.0 * share;
+            write!(page, "<td style=\"--part: {share:.3}\">{count}<small>{percent:.1}%</small></td>")?;
+        }
+        page.push_str("</tr>\n");
+    }
+    page.push_str("</tbody>\n</table>\n</div>\n</figure>\n");
+    Ok(())
+}
+
+fn write_roc(page: &mut String, binary: &BinaryScores, positive: &str) -> fmt::Result {
+    let caption = format!("ROC curve, positive: {positive}");
+    let points = binary.roc.points.iter().map(|point| (1.0 - point.specificity, point.sensitivity)).collect();
+    let name = format!("AUC {:.4}", binary.auc.value);
+    let chart = Chart {
+        title: "sensitivity over 1 − specificity",
+        x: Dimension { label: "1 − specificity", holds: vec![0.0, 1.0], ..Dimension::default() },
+        y: Dimension { holds: vec![0.0, 1.0], ..Dimension::default() },
+        height: ROC_HEIGHT,
+        series: vec![
+            Series {
+                name: "by chance",
+                points: vec![(0.0, 0.0), (1.0, 1.0)],
+                color: Color::Faint,
+                dashed: true,
+                ..Series::default()
+            },
+            Series { name: &name, points, ..Series::default() },
+        ],
+    };
+    page::figure(page, &caption, &chart, |page| {
+        let row = |fixed: &str, operating: &OperatingPoint| {
+            let (target, point) = (operating.target, operating.point);
+            let threshold = point.threshold.map_or_else(|| "above all".to_owned(), |at| format!("{at:.4}"));
+            let rates = [point.sensitivity, point.specificity].map(|rate| format!("{rate:.4}"));
+            let [sensitivity, specificity] = rates;
+            vec![format!("{fixed} ≥ {target}"), sensitivity, specificity, threshold]
+        };
+        let specificity = binary.at_specificity.iter().map(|point| row("specificity", point));
+        let sensitivity = binary.at_sensitivity.iter().map(|point| row("sensitivity", point));
+        let rows: Vec<_> = specificity.chain(sensitivity).collect();
+        page::table(page, &["", "sensitivity", "specificity", "threshold"], &rows)
+    })
+}
+
+fn show(value: Option<f64>) -> String {
+    value.map_or_else(|| "–".to_owned(), |value| format!("{value:.4}"))
+}

@@ -1,0 +1,269 @@
+//! Scores of a classifier: hand-computed, by slow definitions, and where they are not defined.
+
+use wgrad_run::score::Roc;
+use wgrad_run::{Predictions, ScoreError, Scores};
+
+fn names(count: usize) -> Vec<String> {
+    (0..count).map(|class| format!("class {class}")).collect()
+}
+
+/// Probabilities `[n, 2]` of examples whose class 1 has these scores.
+fn two(scores: &[f32]) -> Vec<f32> {
+    scores.iter().flat_map(|score| [1.0 - score, *score]).collect()
+}
+
+fn roc(scores: &[f32], labels: &[u32]) -> Option<Roc> {
+    Predictions::new(&two(scores), 2, labels).unwrap().roc(1)
+}
+
+fn close(a: f64, b: f64) -> bool {
+    (a - b).abs() < 1e-12
+}
+
+/// Numbers in 0..below, by a linear congruential generator.
+fn random(seed: u64) -> impl FnMut(u64) -> u64 {
+    let mut state = seed;
+    move |below| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    }
+}
+
+#[test]
+fn three_classes_by_hand() {
+    // Predicted: 0, 1, 1, 1, 0, 2, 2. The last row is a tie, which the first class of equals wins.
+    let probabilities = [
+        [0.8, 0.1, 0.1],
+        [0.2, 0.7, 0.1],
+        [0.1, 0.6, 0.3],
+        [0.3, 0.4, 0.3],
+        [0.4, 0.3, 0.3],
+        [0.1, 0.2, 0.7],
+        [0.1, 0.3, 0.6],
+        [0.5, 0.0, 0.5],
+    ]
+    .concat();
+    let labels = [0, 0, 1, 1, 1, 2, 2, 2];
+    let scores = Scores::of(&Predictions::new(&probabilities, 3, &labels).unwrap(), &names(3), None).unwrap();
+    assert_eq!(scores.confusion, [[1, 1, 0], [1, 2, 0], [1, 0, 2]]);
+    assert_eq!((scores.examples, scores.accuracy), (8, 5.0 / 8.0));
+    let of = |class: usize| {
+        let class = &scores.classes[class];
+        (class.examples, class.recall.unwrap(), class.precision.unwrap(), class.f1.unwrap())
+    };
+    assert_eq!(of(0), (2, 1.0 / 2.0, 1.0 / 3.0, 2.0 / 5.0));
+    assert_eq!(of(1), (3, 2.0 / 3.0, 2.0 / 3.0, 2.0 / 3.0));
+    assert_eq!(of(2), (3, 2.0 / 3.0, 1.0, 4.0 / 5.0));
+    assert!(close(scores.balanced_accuracy.unwrap(), (0.5 + 2.0 / 3.0 + 2.0 / 3.0) / 3.0));
+    // Class 0: 0.8 and 0.2 against 0.1, 0.3, 0.4, 0.1, 0.1, 0.5 win 6 + 3 of 12 pairs. Class 1: 0.6, 0.4 and 0.3 against
+    // 0.1, 0.7, 0.2, 0.3, 0.0 win 4, 4 and 3½ of 15. Class 2: 0.7, 0.6 and 0.5 win all.
+    let expected = [9.0 / 12.0, 11.5 / 15.0, 1.0];
+    for (class, expected) in scores.classes.iter().zip(expected) {
+        assert!(close(class.auc.unwrap(), expected), "{class:?}");
+    }
+    assert!(close(scores.macro_auc.unwrap(), expected.iter().sum::<f64>() / 3.0));
+    assert_eq!(scores.binary, None);
+}
+
+#[test]
+fn a_curve_has_one_point_for_each_distinct_score() {
+    let roc = roc(&[0.9, 0.5, 0.5, 0.5, 0.1, 0.0, -0.0], &[1, 1, 0, 1, 0, 0, 1]).unwrap();
+    let points: Vec<_> =
+        roc.points.iter().map(|point| (point.threshold, point.sensitivity, point.specificity)).collect();
+    assert_eq!(
+        points,
+        [
+            (None, 0.0, 1.0),
+            (Some(0.9), 0.25, 1.0),
+            (Some(0.5), 0.75, 2.0 / 3.0),
+            (Some(0.1), 0.75, 1.0 / 3.0),
+            (Some(0.0), 1.0, 0.0),
+        ]
+    );
+    // 3 pairs won by 0.9; of 0.5 twice: 2 won and a tie each; the zero ties once and loses twice.
+    assert!(close(roc.area(), (3.0 + 2.0 * 2.5 + 0.5) / 12.0), "{}", roc.area());
+}
+
+/// The ratings of 109 tomograms in table I of Hanley and McNeil (1982): W = 0.893 with a standard error of 0.032.
+#[test]
+fn the_example_of_hanley_and_mcneil() {
+    let (normal, abnormal) = ([33, 6, 6, 11, 2], [3, 2, 2, 11, 33]);
+    let (mut scores, mut labels) = (Vec::new(), Vec::new());
+    for (label, counts) in [(0, normal), (1, abnormal)] {
+        for (rating, count) in counts.into_iter().enumerate() {
+            scores.extend(std::iter::repeat_n(rating as f32, count));
+            labels.extend(std::iter::repeat_n(label, count));
+        }
+    }
+    let roc = roc(&scores, &labels).unwrap();
+    let auc = roc.auc(7);
+    assert_eq!((roc.negatives, roc.positives), (58, 51));
+    assert_eq!(format!("{:.3} {:.3}", auc.value, auc.standard_error), "0.893 0.032");
+    let [low, high] = auc.interval;
+    assert!((low - (0.893 - 1.96 * 0.032)).abs() < 0.02 && (high - (0.893 + 1.96 * 0.032)).abs() < 0.02);
+    assert_eq!(roc.auc(7), auc, "the same seed gives the same interval");
+    assert_ne!(roc.auc(8).interval, auc.interval);
+}
+
+#[test]
+fn area_and_curve_agree_with_their_definitions() {
+    let mut random = random(3);
+    for case in 0..60 {
+        let n = 2 + random(60) as usize;
+        // Few distinct scores, so that ties are the rule.
+        let levels = 1 + random(12);
+        let scores: Vec<f32> = (0..n).map(|_| random(levels) as f32 / 8.0).collect();
+        let labels: Vec<u32> = (0..n).map(|_| random(2) as u32).collect();
+        let pairs = |a: u32| (0..n).filter(|row| labels[*row] == a).collect::<Vec<_>>();
+        let (positive, negative) = (pairs(1), pairs(0));
+        let Some(roc) = roc(&scores, &labels) else {
+            assert!(positive.is_empty() || negative.is_empty(), "case {case}");
+            continue;
+        };
+        let mut won = 0.0;
+        for p in &positive {
+            for q in &negative {
+                won += match scores[*p].total_cmp(&scores[*q]) {
+                    std::cmp::Ordering::Greater => 1.0,
+                    std::cmp::Ordering::Equal => 0.5,
+                    std::cmp::Ordering::Less => 0.0,
+                };
+            }
+        }
+        assert!(close(roc.area(), won / (positive.len() * negative.len()) as f64), "case {case}");
+        for point in &roc.points {
+            let called = |row: &&usize| point.threshold.is_some_and(|least| scores[**row] >= least);
+            let hits = positive.iter().filter(called).count() as f64;
+            let wrong = negative.iter().filter(called).count() as f64;
+            assert!(close(point.sensitivity, hits / positive.len() as f64), "case {case}: {point:?}");
+            assert!(close(point.specificity, 1.0 - wrong / negative.len() as f64), "case {case}: {point:?}");
+        }
+    }
+}
+
+#[test]
+fn the_order_of_examples_does_not_matter() {
+    let mut random = random(5);
+    let mut rows: Vec<(f32, u32)> = (0..80).map(|_| (random(20) as f32 / 20.0, random(2) as u32)).collect();
+    let all = |rows: &[(f32, u32)]| {
+        let (scores, labels): (Vec<f32>, Vec<u32>) = rows.iter().copied().unzip();
+        Scores::of(&Predictions::new(&two(&scores), 2, &labels).unwrap(), &names(2), None).unwrap()
+    };
+    let before = all(&rows);
+    for last in (1..rows.len()).rev() {
+        rows.swap(last, random(last as u64 + 1) as usize);
+    }
+    assert_eq!(all(&rows), before);
+}
+
+#[test]
+fn the_other_class_as_positive_mirrors_the_curve() {
+    // Powers of two, so that 1 − p is exact and ties stay ties.
+    let probabilities = two(&[0.875, 0.75, 0.75, 0.5, 0.25, 0.125]);
+    let predictions = Predictions::new(&probabilities, 2, &[1, 1, 0, 1, 0, 0]).unwrap();
+    let of = |positive| Scores::of(&predictions, &names(2), Some(positive)).unwrap().binary.unwrap();
+    let (one, zero) = (of(1), of(0));
+    assert!(close(one.auc.value, zero.auc.value) && close(one.auc.standard_error, zero.auc.standard_error));
+    let mirrored: Vec<_> =
+        zero.roc.points.iter().rev().map(|point| (point.specificity, point.sensitivity)).collect();
+    let points: Vec<_> = one.roc.points.iter().map(|point| (point.sensitivity, point.specificity)).collect();
+    assert_eq!(points, mirrored);
+}
+
+#[test]
+fn operating_points_keep_one_rate_and_have_the_best_of_the_other() {
+    // 20 negatives at 0.01 … 0.20; positives at 0.05, 0.195, 0.5 and 0.6.
+    let negatives = (1..=20).map(|step| (step as f32 / 100.0, 0));
+    let positives = [0.05, 0.195, 0.5, 0.6].map(|score| (score, 1));
+    let (scores, labels): (Vec<f32>, Vec<u32>) = negatives.chain(positives).unzip();
+    let roc = roc(&scores, &labels).unwrap();
+    let at = roc.at_specificity(0.95);
+    assert_eq!(
+        (at.point.threshold, at.point.sensitivity, at.point.specificity),
+        (Some(0.195), 0.75, 0.95),
+        "19 of 20 is enough for 0.95"
+    );
+    let at = roc.at_specificity(1.0);
+    assert_eq!((at.point.threshold, at.point.sensitivity, at.point.specificity), (Some(0.5), 0.5, 1.0));
+    let at = roc.at_sensitivity(0.75);
+    assert_eq!((at.point.threshold, at.point.specificity), (Some(0.195), 0.95));
+    let at = roc.at_sensitivity(0.76);
+    assert_eq!((at.point.threshold, at.point.sensitivity, at.point.specificity), (Some(0.05), 1.0, 0.2));
+    let chosen = roc.at_threshold(0.3);
+    assert_eq!((chosen.threshold, chosen.sensitivity, chosen.specificity), (Some(0.3), 0.5, 1.0));
+    let none = roc.at_threshold(0.7);
+    assert_eq!((none.sensitivity, none.specificity), (0.0, 1.0));
+}
+
+#[test]
+fn what_the_data_do_not_define_is_none() {
+    // Class 2 has no example and is predicted once; class 3 neither.
+    let probabilities = [[0.9, 0.0, 0.1, 0.0], [0.1, 0.8, 0.1, 0.0], [0.1, 0.2, 0.7, 0.0]].concat();
+    let scores =
+        Scores::of(&Predictions::new(&probabilities, 4, &[0, 1, 1]).unwrap(), &names(4), None).unwrap();
+    let of = |class: usize| {
+        let class = &scores.classes[class];
+        (class.recall, class.precision, class.f1, class.auc)
+    };
+    assert_eq!(of(2), (None, Some(0.0), Some(0.0), None));
+    assert_eq!(of(3), (None, None, None, None));
+    assert_eq!((scores.balanced_accuracy, scores.macro_auc), (None, None));
+    let one_class = Predictions::new(&[0.5, 0.5], 2, &[1]).unwrap();
+    let scores = Scores::of(&one_class, &names(2), None).unwrap();
+    assert_eq!((scores.binary, scores.macro_auc), (None, None));
+}
+
+#[test]
+fn scores_survive_json() {
+    let probabilities = two(&[0.9, 0.8, 0.3, 0.1, 1.0 / 3.0]);
+    let predictions = Predictions::new(&probabilities, 2, &[1, 0, 1, 0, 0]).unwrap();
+    let scores = Scores::of(&predictions, &names(2), None).unwrap();
+    let json = serde_json::to_string(&scores).unwrap();
+    assert_eq!(serde_json::from_str::<Scores>(&json).unwrap(), scores);
+    assert_eq!(
+        scores.binary.unwrap().roc.auc(1),
+        serde_json::from_str::<Scores>(&json).unwrap().binary.unwrap().auc
+    );
+}
+
+#[test]
+fn lines_are_a_table() {
+    let probabilities = two(&[0.9, 0.8, 0.3, 0.1]);
+    let predictions = Predictions::new(&probabilities, 2, &[1, 1, 1, 0]).unwrap();
+    let lines = Scores::of(&predictions, &["benign".to_owned(), "ill".to_owned()], None).unwrap().lines();
+    assert_eq!(lines[1], "accuracy           0.7500");
+    assert!(lines[3].starts_with("AUC                1.0000"), "{lines:?}");
+    assert_eq!(
+        lines[lines.len() - 3..],
+        [
+            "class   examples  recall  precision      F1     AUC",
+            "benign         1  1.0000     0.5000  0.6667  1.0000",
+            "ill            3  0.6667     1.0000  0.8000  1.0000",
+        ]
+    );
+}
+
+#[test]
+fn wrong_input_is_refused_with_its_place() {
+    let refused = |probabilities: &[f32], classes, labels: &[u32]| {
+        Predictions::new(probabilities, classes, labels).unwrap_err()
+    };
+    let error = refused(&[0.1, 0.9, 0.2, f32::NAN], 2, &[0, 1]);
+    assert!(matches!(error, ScoreError::Probability { row: 1, class: 1, value } if value.is_nan()));
+    assert!(error.to_string().contains("class 1 in row 1 is NaN"), "{error}");
+    assert!(matches!(refused(&[f32::INFINITY, 0.0], 2, &[0]), ScoreError::Probability { row: 0, .. }));
+    assert_eq!(refused(&[0.1, 0.9], 2, &[2]), ScoreError::Label { row: 0, label: 2, classes: 2 });
+    let error = refused(&[0.1, 0.9, 0.5], 2, &[1]);
+    assert_eq!(error, ScoreError::Length { probabilities: 3, labels: 1, classes: 2 });
+    assert_eq!(error.to_string(), "1 labels and 2 classes need 2 probabilities, not 3");
+    assert_eq!(refused(&[], 2, &[]), ScoreError::Empty);
+    assert_eq!(refused(&[1.0], 1, &[0]), ScoreError::Classes(1));
+    let predictions = Predictions::new(&[0.1, 0.9], 2, &[1]).unwrap();
+    let error = Scores::of(&predictions, &names(3), None).unwrap_err();
+    assert_eq!(error, ScoreError::Names { names: 3, classes: 2 });
+    let error = Scores::of(&predictions, &names(2), Some(2)).unwrap_err();
+    assert_eq!(error, ScoreError::Positive { positive: 2, classes: 2 });
+    let three = Predictions::new(&[0.1, 0.8, 0.1], 3, &[1]).unwrap();
+    let error = Scores::of(&three, &names(3), Some(1)).unwrap_err();
+    assert_eq!(error, ScoreError::Positive { positive: 1, classes: 3 });
+}
