@@ -18,6 +18,7 @@
 
 mod civil;
 mod files;
+mod number;
 mod page;
 
 pub mod checkpoint;
@@ -26,6 +27,7 @@ pub mod recipe;
 pub mod report;
 pub mod rundir;
 pub mod score;
+pub mod study;
 pub mod tensorboard;
 
 pub use checkpoint::{Checkpoint, CheckpointError, CheckpointState, Tensor};

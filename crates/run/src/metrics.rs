@@ -8,6 +8,7 @@
 //! once its newline is there: a process killed while writing leaves a torn last line, which reading passes over.
 
 use crate::files::{self, Appender};
+use crate::number;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fs;
@@ -139,11 +140,11 @@ impl Row {
             self.step.into(),
             self.epoch.into(),
             self.split.as_str().into(),
-            number(self.loss),
-            number(self.lr),
+            number::to_json(self.loss),
+            number::to_json(self.lr),
         ];
         let fields = RESERVED.into_iter().zip(values);
-        let further = self.metrics.iter().map(|(name, value)| (name.as_str(), number(*value)));
+        let further = self.metrics.iter().map(|(name, value)| (name.as_str(), number::to_json(*value)));
         let pairs = fields.chain(further).map(|(key, value)| format!("{}:{value}", Value::from(key)));
         Ok(format!("{{{}}}\n", pairs.collect::<Vec<_>>().join(",")))
     }
@@ -168,23 +169,8 @@ impl Row {
     }
 }
 
-fn number(value: f64) -> Value {
-    let word = || match value {
-        nan if nan.is_nan() => "NaN",
-        positive if positive > 0.0 => "inf",
-        _ => "-inf",
-    };
-    serde_json::Number::from_f64(value).map_or_else(|| word().into(), Value::Number)
-}
-
 fn as_number(key: &str, value: &Value) -> Result<f64, String> {
-    let word = || match value.as_str()? {
-        "NaN" => Some(f64::NAN),
-        "inf" => Some(f64::INFINITY),
-        "-inf" => Some(f64::NEG_INFINITY),
-        _ => None,
-    };
-    value.as_f64().or_else(word).ok_or_else(|| format!("`{key}` is {value}, no number"))
+    number::from_json(value).ok_or_else(|| format!("`{key}` is {value}, no number"))
 }
 
 /// The lines that end with a newline, without it.

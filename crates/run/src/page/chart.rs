@@ -2,6 +2,7 @@
 
 use super::Escaped;
 use super::axis::{Axis, Scale};
+use std::borrow::Cow;
 use std::fmt::{self, Write};
 
 const WIDTH: f64 = 520.0;
@@ -49,7 +50,7 @@ pub(crate) struct Dimension<'a> {
 #[derive(Default)]
 pub(crate) struct Series<'a> {
     /// What the legend says; a series without a name is not in it.
-    pub name: &'a str,
+    pub name: Cow<'a, str>,
     /// x and y, by rising x. Values that the axis cannot hold leave a gap.
     pub points: Vec<(f64, f64)>,
     /// x, lowest and highest y: an area behind the line.
@@ -245,7 +246,7 @@ impl<'a> Legend<'a> {
                 "<text x=\"{}\" y=\"{}\">{}{note}</text>",
                 x + 20.0,
                 y + 4.0,
-                Escaped(series.name)
+                Escaped(&series.name)
             )?;
         }
         Ok(())

@@ -1,11 +1,10 @@
 //! What all pages are made of: a head, tables, charts, escaped text. A page needs nothing but itself, is light or dark as
 //! the reader's system is, has no scripts, and is well-formed XML as well as HTML.
 
-mod axis;
+pub(crate) mod axis;
 pub(crate) mod chart;
 
 use std::fmt::{self, Display, Write};
-
 
 const STYLE: &str = include_str!("style.css");
 
@@ -45,6 +44,46 @@ pub(crate) fn table(page: &mut String, columns: &[&str], rows: &[Vec<String>]) -
     Ok(())
 }
 
+/// A table that stays folded until it is asked for, for what is long.
+pub(crate) fn folded_table(
+    page: &mut String,
+    summary: &str,
+    columns: &[&str],
+    rows: &[Vec<String>],
+) -> fmt::Result {
+    writeln!(page, "<details><summary>{}</summary>", Escaped(summary))?;
+    table(page, columns, rows)?;
+    page.push_str("</details>\n");
+    Ok(())
+}
+
+/// A measured number with four significant digits: `0.01234`, `2.301`, `1.20e-7`.
+pub(crate) fn number(value: f64) -> String {
+    let size = value.abs();
+    match size {
+        _ if !value.is_finite() => "not finite".to_owned(),
+        0.0 => "0".to_owned(),
+        _ if !(1e-3..1e5).contains(&size) => format!("{value:.2e}"),
+        _ => {
+            let digits = (3.0 - size.log10().floor()).clamp(0.0, 6.0) as usize;
+            format!("{value:.digits$}")
+        }
+    }
+}
+
+/// A count with its thousands apart: `1,234,567`.
+pub(crate) fn count(value: u64) -> String {
+    let digits = value.to_string();
+    let mut apart = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            apart.push(',');
+        }
+        apart.push(digit);
+    }
+    apart
+}
+
 /// A figure: caption and chart, and below it what `below` writes.
 pub(crate) fn figure(
     page: &mut String,
@@ -75,5 +114,17 @@ impl Display for Escaped<'_> {
             }?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_four_digits() {
+        let texts = [0.0, 2.30126, 0.012345, 12_345.6, 123_456.0, -0.5, 1.2e-7, f64::NAN].map(number);
+        assert_eq!(texts, ["0", "2.301", "0.01235", "12346", "1.23e5", "-0.5000", "1.20e-7", "not finite"]);
+        assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
     }
 }

@@ -77,7 +77,7 @@ fn series<'a>(rows: &'a [Row], metric: &str) -> Vec<Series<'a>> {
     let of = |split: &'a str| {
         let rows = rows.iter().filter(|row| row.split == split);
         let points = rows.filter_map(|row| Some((row.step as f64, value(row, metric)?)));
-        Series { name: split, points: points.collect(), ..Series::default() }
+        Series { name: split.into(), points: points.collect(), ..Series::default() }
     };
     // The learning rate is the same for all splits.
     let count = if metric == "lr" { 1 } else { usize::MAX };

@@ -77,13 +77,13 @@ fn write_roc(page: &mut String, binary: &BinaryScores, positive: &str) -> fmt::R
         height: ROC_HEIGHT,
         series: vec![
             Series {
-                name: "by chance",
+                name: "by chance".into(),
                 points: vec![(0.0, 0.0), (1.0, 1.0)],
                 color: Color::Faint,
                 dashed: true,
                 ..Series::default()
             },
-            Series { name: &name, points, ..Series::default() },
+            Series { name: name.into(), points, ..Series::default() },
         ],
     };
     page::figure(page, &caption, &chart, |page| {

@@ -9,4 +9,5 @@ mod recipe_errors;
 mod report;
 mod rundir;
 mod score;
+mod study;
 mod tensorboard;
