@@ -87,7 +87,8 @@ impl Axis {
     pub fn ticks(&self) -> Vec<f64> {
         let Self { scale, low, high, tick, .. } = *self;
         if scale == Scale::Linear {
-            let (first, last) = ((low / tick).ceil(), (high / tick).floor());
+            // A quotient that rounding put just beside a whole number is that number: 3 · 0.1 / 0.1 is not 3.
+            let (first, last) = ((low / tick - 1e-9).ceil(), (high / tick + 1e-9).floor());
             return (0..=(last - first) as usize).map(|index| (first + index as f64) * tick).collect();
         }
         // Rounded, so that a power of ten is printed as one.
@@ -210,6 +211,8 @@ mod tests {
             assert!((axis.place(ticks[ticks.len() - 1]) - 100.0).abs() < 1e-6, "{axis:?}");
             assert!(axis.place(low) >= 0.0 && axis.place(high) <= 100.0, "{axis:?}");
         }
+        let axis = linear(0.3689, 0.6933).ending_with_ticks();
+        assert_eq!(labels(&axis), ["0.3", "0.4", "0.5", "0.6", "0.7"]);
         for (low, high) in [(0.08, 2.33), (1.0, 1000.0), (5.0, 5.0), (2e-20, 7e-3)] {
             let axis = log(low, high);
             assert!(axis.place(low) > -1e-6 && axis.place(high) < 100.0 + 1e-6, "{axis:?}");

@@ -7,13 +7,14 @@ use std::fmt::{self, Write};
 
 const WIDTH: f64 = 520.0;
 const LEFT: f64 = 52.0;
-const RIGHT: f64 = 14.0;
+/// Half the label of the last mark stands here.
+const RIGHT: f64 = 20.0;
 /// Above the plot, without the rows of the legend.
 const TOP: f64 = 10.0;
 const LEGEND_ROW: f64 = 18.0;
 const BOTTOM: f64 = 40.0;
 /// Up to this many points each is drawn as a dot as well.
-const DOTTED: usize = 60;
+const DOTTED: usize = 24;
 /// Marks of the x axis keep this distance, in pixels, so that their labels do not touch.
 const BETWEEN_LABELS: f64 = 26.0;
 
@@ -25,7 +26,7 @@ pub(crate) struct Chart<'a> {
     pub x: Dimension<'a>,
     /// The vertical axis.
     pub y: Dimension<'a>,
-    /// Height of the plot in pixels; its width is 454.
+    /// Height of the plot in pixels; its width is 448.
     pub height: f64,
     /// What is plotted, later ones on top.
     pub series: Vec<Series<'a>>,
@@ -224,7 +225,7 @@ impl<'a> Legend<'a> {
             let note = missing(series, scale);
             // Nothing measures text here; seven pixels a character is a little more than it takes.
             let width = 40.0 + 7.0 * (series.name.chars().count() + note.len()) as f64;
-            if x > LEFT && x + width > WIDTH + 12.0 {
+            if x > LEFT && x + width > WIDTH + 8.0 {
                 (x, legend.rows) = (LEFT, legend.rows + 1);
             }
             legend.entries.push((x, 10.0 + (legend.rows - 1) as f64 * LEGEND_ROW, series, note));

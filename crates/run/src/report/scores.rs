@@ -34,7 +34,7 @@ fn write_figures(page: &mut String, scores: &Scores) -> fmt::Result {
             whole.push(vec!["AUC".to_owned(), auc]);
         }
     }
-    page::table(page, &["", ""], &whole)?;
+    page::table(page, &["of all", ""], &whole)?;
     let columns = ["class", "examples", "recall", "precision", "F1", "AUC against the rest"];
     let row = |class: &ClassScores| {
         let ClassScores { name, examples, recall, precision, f1, auc } = class;
@@ -46,8 +46,8 @@ fn write_figures(page: &mut String, scores: &Scores) -> fmt::Result {
 /// A heat map whose shade is the share of the true class, so that a rare class is as visible as a common one.
 fn write_confusion(page: &mut String, scores: &Scores) -> fmt::Result {
     page.push_str(
-        "<figure>\n<figcaption>Confusion matrix: true classes down, predicted classes across</figcaption>\n\
-         <div class=\"scroll heat\">\n<table>\n<thead><tr><th></th>",
+        "<figure>\n<figcaption>Confusion matrix, a row for each true class</figcaption>\n\
+         <div class=\"scroll heat\">\n<table>\n<thead><tr><th>true, predicted:</th>",
     );
     for class in &scores.classes {
         write!(page, "<th>{}</th>", Escaped(&class.name))?;
@@ -97,7 +97,7 @@ fn write_roc(page: &mut String, binary: &BinaryScores, positive: &str) -> fmt::R
         let specificity = binary.at_specificity.iter().map(|point| row("specificity", point));
         let sensitivity = binary.at_sensitivity.iter().map(|point| row("sensitivity", point));
         let rows: Vec<_> = specificity.chain(sensitivity).collect();
-        page::table(page, &["", "sensitivity", "specificity", "threshold"], &rows)
+        page::table(page, &["at", "sensitivity", "specificity", "threshold"], &rows)
     })
 }
 

@@ -1,6 +1,6 @@
 //! The charts of a study, each with a table of its numbers.
 
-use super::{Activation, DepthRun, DepthStudy, Family, LayerValue, SigmoidRun, Spread};
+use super::{Activation, CurvePoint, DepthRun, DepthStudy, Family, LayerValue, SigmoidRun, Spread};
 use crate::page::axis::Scale;
 use crate::page::chart::{self, Chart, Color, Dimension, Series};
 use crate::page::{self, number};
@@ -11,6 +11,9 @@ use std::fmt;
 const TABLE_STEPS: usize = 12;
 /// A chart whose largest value is this many times its smallest is logarithmic.
 const WIDE: f64 = 10.0;
+
+/// What of a run, or of a point of its curve, is drawn; none where there is no such number.
+type Value<T> = fn(&T) -> Option<f64>;
 
 /// Lines over some x with what each is called.
 struct Line<'a> {
@@ -56,13 +59,13 @@ fn color(family: Family) -> Color {
 
 /// Final training loss and test error against depth.
 pub(super) fn by_depth(page: &mut String, study: &DepthStudy) -> fmt::Result {
-    let line = |family: Family, value: fn(&DepthRun) -> Option<f64>| {
+    let line = |family: Family, value: Value<DepthRun>| {
         let runs = || study.runs.iter().filter(move |run| run.family == family);
         let points = Spread::by_key(runs().filter_map(|run| Some((u64::from(run.depth), value(run)?))));
         let crosses = runs().filter(|run| run.diverged).map(|run| f64::from(run.depth)).collect();
         Line { crosses, ..Line::new(family.name(), color(family), points) }
     };
-    let charts: [(&str, &str, fn(&DepthRun) -> Option<f64>); 2] = [
+    let charts: [(&str, &str, Value<DepthRun>); 2] = [
         ("Final training loss", "final training loss over depth", |run| Some(run.loss())),
         ("Test error, %", "test error over depth", |run| Some(100.0 * run.test_error()?)),
     ];
@@ -71,8 +74,8 @@ pub(super) fn by_depth(page: &mut String, study: &DepthStudy) -> fmt::Result {
         let ticks: Vec<f64> = study.depths().into_iter().map(f64::from).collect();
         let scale = scale_of(&lines);
         let x = Dimension { label: "layers", holds: ticks.clone(), ticks, ..Dimension::default() };
-        draw(page, caption, title, x, scale, Vec::new(), &lines, |page| {
-            table(page, "layers", &lines, &xs(&lines))
+        Figure { caption, title, x, scale, holds: Vec::new(), lines: &lines }.write(page, |page| {
+            page::table(page, &columns(&["layers"], &lines), &rows(&lines, &xs(&lines)))
         })?;
     }
     Ok(())
@@ -81,7 +84,7 @@ pub(super) fn by_depth(page: &mut String, study: &DepthStudy) -> fmt::Result {
 /// Training loss and test error over the steps, for each family, coloured by depth. The charts of a row share a scale.
 pub(super) fn curves(page: &mut String, study: &DepthStudy) -> fmt::Result {
     let depths = study.depths();
-    let lines = |family: Family, value: fn(&super::CurvePoint) -> Option<f64>| -> Vec<Line<'_>> {
+    let lines = |family: Family, value: Value<CurvePoint>| -> Vec<Line<'_>> {
         let line = |(index, depth): (usize, &u32)| {
             let points = study.runs_of(family, *depth).flat_map(|run| &run.curve);
             let points = Spread::by_key(points.filter_map(|point| Some((point.step, value(point)?))));
@@ -90,7 +93,7 @@ pub(super) fn curves(page: &mut String, study: &DepthStudy) -> fmt::Result {
         };
         depths.iter().enumerate().map(line).filter(|line| !line.points.is_empty()).collect()
     };
-    let charts: [(&str, fn(&super::CurvePoint) -> Option<f64>); 2] = [
+    let charts: [(&str, Value<CurvePoint>); 2] = [
         ("training loss", |point| Some(point.train_loss)),
         ("test error, %", |point| point.test_accuracy.map(|accuracy| 100.0 * (1.0 - accuracy))),
     ];
@@ -106,9 +109,8 @@ pub(super) fn curves(page: &mut String, study: &DepthStudy) -> fmt::Result {
             let x = Dimension { label: "step", holds, whole: true, ..Dimension::default() };
             let (caption, title) =
                 (format!("{name}: {what}"), format!("{what} of {name} networks over steps"));
-            draw(page, &caption, &title, x, scale, medians.clone(), lines, |page| {
-                table(page, "step", lines, &some(&xs(lines), TABLE_STEPS))
-            })?;
+            Figure { caption: &caption, title: &title, x, scale, holds: medians.clone(), lines }
+                .write(page, |page| table(page, "step", lines, &some(&xs(lines), TABLE_STEPS)))?;
         }
     }
     Ok(())
@@ -167,7 +169,9 @@ fn layers<'a>(
     names: impl Iterator<Item = &'a LayerValue> + Clone,
 ) -> fmt::Result {
     let x = Dimension { label: "layer, from the input", whole: true, ..Dimension::default() };
-    draw(page, caption, &format!("{caption} over layers"), x, Scale::Log, Vec::new(), lines, |page| {
+    let title = format!("{caption} over layers");
+    let figure = Figure { caption, title: &title, x, scale: Scale::Log, holds: Vec::new(), lines };
+    figure.write(page, |page| {
         let name = |layer: u64| names.clone().find(|value| u64::from(value.layer) == layer);
         let mut rows = rows(lines, &xs(lines));
         for (row, layer) in rows.iter_mut().zip(xs(lines)) {
@@ -178,27 +182,30 @@ fn layers<'a>(
     })
 }
 
-/// A figure with some lines. Its vertical axis holds `holds` too.
-#[expect(clippy::too_many_arguments, reason = "what a figure is made of")]
-fn draw(
-    page: &mut String,
-    caption: &str,
-    title: &str,
-    x: Dimension<'_>,
+/// A chart of some lines, before their scale is applied.
+struct Figure<'a> {
+    caption: &'a str,
+    title: &'a str,
+    x: Dimension<'a>,
     scale: Scale,
+    /// What the vertical axis holds beside the lines.
     holds: Vec<f64>,
-    lines: &[Line<'_>],
-    below: impl FnOnce(&mut String) -> fmt::Result,
-) -> fmt::Result {
-    let logarithmic = if scale == Scale::Log { " (logarithmic)" } else { "" };
-    let chart = Chart {
-        title,
-        x,
-        y: Dimension { scale, holds, ..Dimension::default() },
-        height: chart::HEIGHT,
-        series: lines.iter().filter(|line| !line.points.is_empty()).map(Line::series).collect(),
-    };
-    page::figure(page, &format!("{caption}{logarithmic}"), &chart, below)
+    lines: &'a [Line<'a>],
+}
+
+impl Figure<'_> {
+    fn write(self, page: &mut String, below: impl FnOnce(&mut String) -> fmt::Result) -> fmt::Result {
+        let Self { caption, title, x, scale, holds, lines } = self;
+        let logarithmic = if scale == Scale::Log { " (logarithmic)" } else { "" };
+        let chart = Chart {
+            title,
+            x,
+            y: Dimension { scale, holds, ..Dimension::default() },
+            height: chart::HEIGHT,
+            series: lines.iter().filter(|line| !line.points.is_empty()).map(Line::series).collect(),
+        };
+        page::figure(page, &format!("{caption}{logarithmic}"), &chart, below)
+    }
 }
 
 fn by_layer<'a>(values: impl Iterator<Item = &'a LayerValue>) -> Vec<(u64, Spread)> {

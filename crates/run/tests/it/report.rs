@@ -1,6 +1,7 @@
 //! The report: well-formed, escaped, with the figures it was given.
 
 use crate::page::{needs_nothing_else, well_formed};
+use std::path::Path;
 use wgrad_run::report::html;
 use wgrad_run::{Predictions, Recipe, Row, Run, Scores};
 
@@ -160,6 +161,8 @@ fn the_report_of_a_run_shows_the_scores_beside_it() {
     assert_eq!(run.scores().unwrap(), Some(scores));
     let page = std::fs::read_to_string(run.write_report().unwrap()).unwrap();
     assert!(page.contains("ROC curve"));
+    // To look at, in the folder `tmp` of the build.
+    std::fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join("report.html"), &page).unwrap();
     std::fs::write(run.scores_path(), "{}").unwrap();
     let error = run.write_report().unwrap_err().to_string();
     assert!(error.contains("scores.json") && error.contains("examples"), "{error}");
