@@ -154,7 +154,7 @@ impl Conclusion {
         let diverged = study.runs.iter().filter(|run| run.diverged).count();
         if diverged > 0 {
             let of = study.runs.len();
-            sentences.push(format!("{diverged} of {of} runs diverged; their final loss counts as infinite."));
+            sentences.push(format!("{diverged} of {of} runs diverged; their final loss counts as infinite, and they have no test error."));
         }
         if study.seeds.len() < 2 && !study.runs.is_empty() {
             sentences.push("With one seed nothing here tells an effect from chance.".to_owned());

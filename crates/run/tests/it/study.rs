@@ -264,6 +264,9 @@ fn diverged_runs_count_as_worst_and_are_marked() {
     let first = html.split("<svg").nth(1).unwrap().split("</svg>").next().unwrap();
     assert_eq!(first.matches("class=\"cross s1\"").count(), 3, "a cross for each");
     assert_eq!(html.matches("<td>diverged</td>").count(), 3);
+    // A run that diverged counts as such whatever loss was noted last.
+    study.runs.iter_mut().filter(|run| run.diverged).for_each(|run| run.final_train_loss = 0.01);
+    assert_eq!(study.conclusion().plain.unwrap().deepest.low, f64::INFINITY);
 }
 
 #[test]
