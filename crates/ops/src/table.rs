@@ -6,7 +6,8 @@ use wgrad_graph::{Expr, Graph, Lowered, ScalarFn, TensorType, Var};
 
 use crate::sample::{Build, Sample};
 use crate::{
-    cast, compare, constant, gather, loss, matmul, norm, pack, random, reduce, scalar, softmax, view,
+    cast, compare, constant, conv, gather, image_norm, loss, matmul, norm, pack, pool, random, reduce,
+    resize, scalar, softmax, view,
 };
 
 /// An operation, primitive or composed, as every check and page needs it.
@@ -66,6 +67,10 @@ pub static FAMILIES: &[Family] = &[
     Family { name: "views", entries: view::ENTRIES },
     Family { name: "reductions", entries: reduce::ENTRIES },
     Family { name: "matrix product", entries: matmul::ENTRIES },
+    Family { name: "convolution", entries: conv::ENTRIES },
+    Family { name: "pooling", entries: pool::ENTRIES },
+    Family { name: "normalization of images", entries: image_norm::ENTRIES },
+    Family { name: "resizing", entries: resize::ENTRIES },
     Family { name: "gather", entries: gather::ENTRIES },
     Family { name: "pack", entries: pack::ENTRIES },
     Family { name: "random", entries: random::ENTRIES },

@@ -252,15 +252,21 @@ impl Op for ViewOp {
     }
 }
 
+/// `y` with `step` − 1 zeros between neighbours along an axis.
+#[track_caller]
+pub(crate) fn dilate(y: Var<'_>, axis: usize, step: usize) -> Var<'_> {
+    let size = y.shape()[axis];
+    let y = pad(unsqueeze(y, axis + 1), axis + 1, 0, step - 1);
+    let mut spread = y.shape().to_vec();
+    spread.remove(axis + 1);
+    spread[axis] = size * step;
+    slice_step(reshape(y, spread), axis, 0..(size - 1) * step + 1, 1)
+}
+
 /// The elements of `y` back where a slice of a tensor of `shape` took them from, zeros elsewhere.
 fn unslice<'g>(mut y: Var<'g>, shape: &Shape, start: &[usize], step: &[usize]) -> Var<'g> {
     for axis in (0..shape.len()).filter(|&axis| step[axis] > 1) {
-        let size = y.shape()[axis];
-        y = pad(unsqueeze(y, axis + 1), axis + 1, 0, step[axis] - 1);
-        let mut spread = y.shape().to_vec();
-        spread.remove(axis + 1);
-        spread[axis] = size * step[axis];
-        y = slice_step(reshape(y, spread), axis, 0..(size - 1) * step[axis] + 1, 1);
+        y = dilate(y, axis, step[axis]);
     }
     let after = (0..shape.len()).map(|i| shape[i] - start[i] - y.shape()[i]).collect();
     view(y, View::Pad { before: start.to_vec(), after })
