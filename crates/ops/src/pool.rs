@@ -13,7 +13,7 @@ use crate::table::{Entry, Order, Refused};
 use crate::tensor::TensorOps;
 use crate::view::reshape;
 
-/// Kernel, stride and padding of a pooling, each for height and width.
+/// Windows of a pooling: kernel, stride, padding and dilation, each for height and width.
 ///
 /// ```
 /// use wgrad_ops::Pool;
@@ -29,12 +29,17 @@ pub struct Pool {
     pub stride: [usize; 2],
     /// Pixels around the image, on each side, that belong to windows: at most half a window.
     pub padding: [usize; 2],
+    /// Pixels from one element of a window to the next.
+    pub dilation: [usize; 2],
+    /// Whether the zeros of the padding count in a mean.
+    pub counts_padding: bool,
 }
 
 impl Pool {
     /// Square windows side by side.
     pub fn new(kernel: usize) -> Self {
-        Self { kernel: [kernel; 2], stride: [kernel; 2], padding: [0; 2] }
+        let kernel = [kernel; 2];
+        Self { kernel, stride: kernel, padding: [0; 2], dilation: [1; 2], counts_padding: true }
     }
 
     /// With this stride in both directions.
@@ -49,7 +54,8 @@ impl Pool {
 
     /// Height and width of the result; `None` where no window fits.
     pub fn output(&self, image: [usize; 2]) -> Option<[usize; 2]> {
-        Conv { stride: self.stride, padding: self.padding, ..Conv::default() }.output(image, self.kernel)
+        let Self { kernel, stride, padding, dilation, .. } = *self;
+        Conv { stride, padding, dilation, groups: 1 }.output(image, kernel)
     }
 
     fn check(&self, x: &TensorType) -> Result<[usize; 2], Rule> {
@@ -57,8 +63,8 @@ impl Pool {
         let &[_, _, h, w] = &x.shape[..] else {
             return Err(Rule::new(format!("images have 4 dimensions; {} has {}", x.shape, x.shape.len())));
         };
-        if self.kernel.contains(&0) || self.stride.contains(&0) {
-            return Err(Rule::new("windows and strides are at least 1"));
+        if [self.kernel, self.stride, self.dilation].iter().any(|sizes| sizes.contains(&0)) {
+            return Err(Rule::new("windows, strides and dilations are at least 1"));
         }
         if (0..2).any(|axis| self.padding[axis] * 2 > self.kernel[axis]) {
             let rule =
@@ -121,7 +127,11 @@ fn sample(random: &mut wgrad_graph::philox::Stream, values: Values, pooled: Pool
         pick(random, &[3, 5, 8]),
         pick(random, &[3, 4, 7]),
     ];
-    let pool = Pool { kernel, stride, padding };
+    let dilation = pick(random, &[[1, 1], [1, 1], [1, 1], [2, 1], [1, 2]]);
+    let counts_padding = pick(random, &[true, false]);
+    let dilation =
+        [0, 1].map(|axis| if shape[2 + axis] > 2 * (kernel[axis] - 1) { dilation[axis] } else { 1 });
+    let pool = Pool { kernel, stride, padding, dilation, counts_padding };
     Sample::new(vec![Input::f32(shape, values)], move |_, ins| pooled(ins[0], pool))
 }
 
@@ -133,7 +143,7 @@ fn refused(pooled: Pooled) -> Vec<Refused> {
     vec![
         refused(&[1, 2, 4, 4], Pool::new(5), "4×4 is too small"),
         refused(&[1, 2, 4, 4], Pool::new(2).padding(2), "padding is at most half a window"),
-        refused(&[1, 2, 4, 4], Pool::new(2).stride(0), "windows and strides are at least 1"),
+        refused(&[1, 2, 4, 4], Pool::new(2).stride(0), "windows, strides and dilations are at least 1"),
         refused(&[2, 4, 4], Pool::new(2), "images have 4 dimensions"),
         Refused::new(words, "elements must be f32", move |_, ins| pooled(ins[0], Pool::new(2))),
     ]
@@ -146,14 +156,11 @@ pub(crate) fn max_pool2d(x: Var<'_>, pool: Pool) -> Var<'_> {
     if let Err(rule) = pool.check(&x.ty()) {
         return graph.refuse("max_pool2d", &[x], rule);
     }
-    let shape = x.shape();
     let windows = windows_of(x, pool);
     let taps = [4, 5];
     // Outside the image nothing is a maximum.
     let lowest = full(graph, [], f64::NEG_INFINITY);
-    let inside = (pool.padding != [0, 0])
-        .then(|| windows_of(full(graph, [1, 1, shape[2], shape[3]], 1.0).stop_gradient(), pool));
-    let candidates = inside.map_or(windows, |inside| inside.select(windows, lowest));
+    let candidates = inside(x, pool).map_or(windows, |inside| inside.select(windows, lowest));
     let first = reduce(Combine::ArgMax, candidates.stop_gradient(), &taps, true);
     let [rows, columns] = pool.kernel;
     let number = reshape(iota(graph, [rows * columns], 0), [1, 1, 1, 1, rows, columns]);
@@ -166,7 +173,19 @@ pub(crate) fn avg_pool2d(x: Var<'_>, pool: Pool) -> Var<'_> {
     if let Err(rule) = pool.check(&x.ty()) {
         return x.graph().refuse("avg_pool2d", &[x], rule);
     }
-    windows_of(x, pool).mean(&[4, 5])
+    let taps = [4, 5];
+    match inside(x, pool).filter(|_| !pool.counts_padding) {
+        Some(inside) => windows_of(x, pool).sum(&taps).div(inside.sum(&taps)),
+        None => windows_of(x, pool).mean(&taps),
+    }
+}
+
+/// Windows that hold 1 inside the image and 0 outside; `None` where they are inside.
+#[track_caller]
+fn inside(x: Var<'_>, pool: Pool) -> Option<Var<'_>> {
+    let (graph, shape) = (x.graph(), x.shape());
+    let ones = full(graph, [1, 1, shape[2], shape[3]], 1.0);
+    (pool.padding != [0, 0]).then(|| windows_of(ones, pool))
 }
 
 /// The mean of each channel.
@@ -185,27 +204,38 @@ pub(crate) fn global_avg_pool2d(x: Var<'_>) -> Var<'_> {
 #[track_caller]
 fn windows_of(x: Var<'_>, pool: Pool) -> Var<'_> {
     let shape = x.shape();
-    let out = pool.output([shape[2], shape[3]]).unwrap_or([1, 1]);
+    // Windows with gaps that are also apart fold into no even pattern: of windows at every pixel some are taken.
+    let apart = |axis: usize| pool.dilation[axis] > 1 && pool.stride[axis] > 1;
+    let stride = [0, 1].map(|axis| if apart(axis) { 1 } else { pool.stride[axis] });
+    let out = Pool { stride, ..pool }.output([shape[2], shape[3]]).unwrap_or([1, 1]);
     let padding = pool.padding.map(|padding| padding as isize);
-    x.graph().push(Windows { kernel: pool.kernel, stride: pool.stride, padding, out }, &[x])
+    let (kernel, dilation) = (pool.kernel, pool.dilation);
+    let mut windows = x.graph().push(Windows { kernel, stride, dilation, padding, out }, &[x]);
+    for axis in (0..2).filter(|&axis| apart(axis)) {
+        windows = windows.slice_step(2 + axis, 0..out[axis], pool.stride[axis]);
+    }
+    windows
 }
 
-/// `y[n, c, i, j, u, v] = x[n, c, stride·i + u − padding, stride·j + v − padding]`, zero outside.
+/// `y[n, c, i, j, u, v] = x[n, c, stride·i + dilation·u − padding, stride·j + dilation·v − padding]`, zero outside. In each
+/// direction the stride or the dilation is 1.
 #[derive(Debug, Clone, Copy)]
 struct Windows {
     kernel: [usize; 2],
     stride: [usize; 2],
+    dilation: [usize; 2],
     padding: [isize; 2],
     out: [usize; 2],
 }
 
 /// The transpose of [`Windows`], before it is cut to the image: pixel `stride·q + r` is the sum of the elements of windows
-/// that look at it, `y[n, c, q + shift − t, …, r + stride·t, …]` over t, in `[n, c, q, r, q′, r′, 1, 1]`.
+/// that look at it, `y[n, c, q + shift − dilation·t, …, r + stride·t, …]` over t, in `[n, c, q, r, q′, r′, 1, 1]`.
 ///
 /// `shift` and the padding of the windows differ by the pixels that are cut away.
 #[derive(Debug, Clone, Copy)]
 struct Fold {
     stride: [usize; 2],
+    dilation: [usize; 2],
     shift: [isize; 2],
     quotients: [usize; 2],
 }
@@ -228,7 +258,9 @@ impl Op for Windows {
         let shift = [0, 1].map(|axis| self.padding[axis].div_euclid(self.stride[axis] as isize));
         let quotients = [0, 1].map(|axis| (skipped[axis] + [h, w][axis]).div_ceil(self.stride[axis]));
         let whole = [quotients[0] * self.stride[0], quotients[1] * self.stride[1]];
-        let folded = cotangent.graph().push(Fold { stride: self.stride, shift, quotients }, &[cotangent]);
+        let folded = cotangent
+            .graph()
+            .push(Fold { stride: self.stride, dilation: self.dilation, shift, quotients }, &[cotangent]);
         let image = reshape(folded, [n, c, whole[0], whole[1]]);
         let image = image.slice(2, skipped[0]..skipped[0] + h).slice(3, skipped[1]..skipped[1] + w);
         Vjp::Grads(vec![Some(image)])
@@ -237,7 +269,7 @@ impl Op for Windows {
     fn lower(&self, _: &[TensorType], out: &TensorType) -> Lowered {
         let pixel = |axis: usize| Affine {
             offset: -self.padding[axis],
-            terms: vec![(2 + axis, self.stride[axis] as isize), (4 + axis, 1)],
+            terms: vec![(2 + axis, self.stride[axis] as isize), (4 + axis, self.dilation[axis] as isize)],
         };
         let same = |axis: usize| Affine { offset: 0, terms: vec![(axis, 1)] };
         let coordinates = vec![same(0), same(1), pixel(0), pixel(1)];
@@ -262,7 +294,7 @@ impl Op for Fold {
             [shape[0], shape[1], self.quotients[0] * self.stride[0], self.quotients[1] * self.stride[1]];
         let padding = [0, 1].map(|axis| self.shift[axis] * self.stride[axis] as isize);
         let (out, kernel) = ([shape[2], shape[3]], [shape[4], shape[5]]);
-        let windows = Windows { kernel, stride: self.stride, padding, out };
+        let windows = Windows { kernel, stride: self.stride, dilation: self.dilation, padding, out };
         Vjp::Grads(vec![Some(cotangent.graph().push(windows, &[reshape(cotangent, image)]))])
     }
 
@@ -272,8 +304,10 @@ impl Op for Fold {
             shape[6 + axis] = ins[0].shape[4 + axis].div_ceil(self.stride[axis]);
         }
         // [n, c, quotient, remainder, quotient, remainder, taps, taps]
-        let window =
-            |axis: usize| Affine { offset: self.shift[axis], terms: vec![(2 + 2 * axis, 1), (6 + axis, -1)] };
+        let window = |axis: usize| Affine {
+            offset: self.shift[axis],
+            terms: vec![(2 + 2 * axis, 1), (6 + axis, -(self.dilation[axis] as isize))],
+        };
         let tap = |axis: usize| Affine {
             offset: 0,
             terms: vec![(3 + 2 * axis, 1), (6 + axis, self.stride[axis] as isize)],

@@ -58,7 +58,7 @@ impl Op for Mistyped {
     }
 
     fn lower(&self, _: &[TensorType], _: &TensorType) -> Lowered {
-        Lowered::Reduce { combine: Combine::Sum, axes: vec![0] }
+        Lowered::Reduce { views: Vec::new(), combine: Combine::Sum, axes: vec![0] }
     }
 }
 

@@ -160,7 +160,7 @@ fn transposed<'g>(y: Var<'g>, weight: Var<'g>, conv: Conv, image: [usize; 2]) ->
 /// The gradient of the weight of a convolution, for images `x` and a cotangent `y`.
 #[track_caller]
 fn weight_gradient<'g>(x: Var<'g>, y: Var<'g>, conv: Conv, kernel: [usize; 2]) -> Var<'g> {
-    y.graph().push(Weight { conv, kernel }, &[x, y])
+    y.graph().push(Weight { conv, kernel }, &[y, x])
 }
 
 /// The sizes of a tensor of images or of a weight.
@@ -299,7 +299,7 @@ fn size(of: Var<'_>) -> [usize; 2] {
     [shape[2], shape[3]]
 }
 
-/// The gradient of the weight: for images and a cotangent.
+/// The gradient of the weight, for a cotangent and images.
 #[derive(Debug)]
 struct Weight {
     conv: Conv,
@@ -308,8 +308,8 @@ struct Weight {
 
 impl Weight {
     fn sizes(&self, ins: &[TensorType]) -> Result<Sizes, Rule> {
-        let [n, channels, h, w] = images(&ins[0], "the image")?;
-        let [m, outputs, rows, columns] = images(&ins[1], "the cotangent")?;
+        let [m, outputs, rows, columns] = images(&ins[0], "the cotangent")?;
+        let [n, channels, h, w] = images(&ins[1], "the image")?;
         let weight = [outputs, channels / self.conv.groups.max(1), self.kernel[0], self.kernel[1]];
         let sizes = Sizes::of(&self.conv, n, channels, weight, [h, w])?;
         if n != m || sizes.out != [rows, columns] {
@@ -331,9 +331,9 @@ impl Op for Weight {
     }
 
     fn vjp<'g>(&self, ins: &[Var<'g>], _: Var<'g>, cotangent: Var<'g>) -> Vjp<'g> {
-        let (x, y) = (ins[0], ins[1]);
+        let (y, x) = (ins[0], ins[1]);
         let image = transposed(y, cotangent, self.conv, size(x));
-        Vjp::Grads(vec![Some(image), Some(x.graph().push(Forward { conv: self.conv }, &[x, cotangent]))])
+        Vjp::Grads(vec![Some(x.graph().push(Forward { conv: self.conv }, &[x, cotangent])), Some(image)])
     }
 
     fn lower(&self, ins: &[TensorType], out: &TensorType) -> Lowered {
