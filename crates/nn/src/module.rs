@@ -17,6 +17,53 @@ pub trait Module {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Param(usize);
 
+/// Handle to a buffer of a model: a tensor that it keeps and that no gradient changes, such as a running mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Buffer(usize);
+
+/// What a layer declares about a buffer.
+#[derive(Debug, Clone)]
+pub struct BufferSpec {
+    /// Full name, e.g. `layer1.0.bn1.running_mean`.
+    pub name: String,
+    /// Shape.
+    pub shape: Shape,
+    /// Initial value of every element.
+    pub value: f32,
+}
+
+/// How the parameters of a model are trained: by name.
+///
+/// ```
+/// use wgrad_nn::Training;
+///
+/// let training = |name: &str| match name {
+///     name if name.starts_with("layer1.") => Training::Frozen,
+///     name if name.starts_with("fc.") => Training::Rate(10.0),
+///     _ => Training::Rate(1.0),
+/// };
+/// assert_eq!(training("fc.weight"), Training::Rate(10.0));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Training {
+    /// Stays as it is: no gradient is computed and no moment kept. A batch norm whose weight is frozen keeps its
+    /// statistics as well.
+    Frozen,
+    /// Follows its gradient at the learning rate times this.
+    Rate(f64),
+}
+
+/// A run of trained parameters, in the order in which they lie, that are trained alike.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Segment {
+    /// First element after it.
+    pub end: usize,
+    /// Factor of the learning rate.
+    pub rate: f64,
+    /// Whether weight decay applies.
+    pub decay: bool,
+}
+
 /// What a layer declares about a parameter.
 #[derive(Debug, Clone)]
 pub struct ParamSpec {
@@ -34,6 +81,7 @@ pub struct ParamSpec {
 #[derive(Debug, Default)]
 pub struct Builder {
     specs: Vec<ParamSpec>,
+    buffers: Vec<BufferSpec>,
     path: Vec<String>,
 }
 
@@ -45,9 +93,30 @@ impl Builder {
 
     /// Declares a parameter under the current layer name.
     pub fn param(&mut self, name: &str, shape: impl Into<Shape>, init: Init, decay: bool) -> Param {
-        let name = self.path.iter().map(String::as_str).chain([name]).collect::<Vec<_>>().join(".");
+        let name = self.full(name);
         self.specs.push(ParamSpec { name, shape: shape.into(), init, decay });
         Param(self.specs.len() - 1)
+    }
+
+    /// Declares a buffer under the current layer name, with one value everywhere at first.
+    pub fn buffer(&mut self, name: &str, shape: impl Into<Shape>, value: f32) -> Buffer {
+        let name = self.full(name);
+        self.buffers.push(BufferSpec { name, shape: shape.into(), value });
+        Buffer(self.buffers.len() - 1)
+    }
+
+    fn full(&self, name: &str) -> String {
+        self.path.iter().map(String::as_str).chain([name]).collect::<Vec<_>>().join(".")
+    }
+
+    /// What has been declared so far.
+    pub fn specs(&self) -> &[ParamSpec] {
+        &self.specs
+    }
+
+    /// The buffers that have been declared so far.
+    pub fn buffers(&self) -> &[BufferSpec] {
+        &self.buffers
     }
 
     /// Makes layers under a name.
@@ -58,67 +127,146 @@ impl Builder {
         made
     }
 
-    /// Lays the parameters into a new group of `states` named `parameters`: those with weight decay first, each kind in
-    /// order of declaration, so that an optimizer can tell them apart by position.
+    /// Lays the parameters into a new group of `states` named `parameters`, all of them trained alike.
     pub fn finish(self, states: &mut States) -> Params {
+        self.finish_with(states, |_| Training::Rate(1.0))
+    }
+
+    /// Lays the parameters into a new group of `states` named `parameters`, those that are trained alike one after the
+    /// other, so that an optimizer can tell them apart by position; frozen ones into a group `frozen`, and buffers into a
+    /// group `buffers`, where there are any.
+    pub fn finish_with(self, states: &mut States, training: impl Fn(&str) -> Training) -> Params {
+        let training: Vec<Training> = self.specs.iter().map(|spec| training(&spec.name)).collect();
         let group = states.group("parameters", DType::F32);
         let mut entries: Vec<Option<EntryId>> = vec![None; self.specs.len()];
-        let mut decayed = 0;
-        for decay in [true, false] {
-            for (i, spec) in self.specs.iter().enumerate().filter(|(_, spec)| spec.decay == decay) {
-                entries[i] = Some(states.entry(group, &spec.name, spec.shape.clone()));
-            }
-            if decay {
-                decayed = states.get(group).len();
+        let mut segments: Vec<Segment> = Vec::new();
+        // In order of appearance; weights before what does not decay.
+        let mut rates: Vec<f64> = Vec::new();
+        for rate in training.iter().filter_map(|training| training.rate()) {
+            if !rates.contains(&rate) {
+                rates.push(rate);
             }
         }
-        Params { specs: self.specs, group, entries: entries.into_iter().flatten().collect(), decayed }
+        for (rate, decay) in rates.iter().flat_map(|&rate| [(rate, true), (rate, false)]) {
+            let alike = |i: &usize| training[*i].rate() == Some(rate) && self.specs[*i].decay == decay;
+            for i in (0..self.specs.len()).filter(alike) {
+                entries[i] = Some(states.entry(group, &self.specs[i].name, self.specs[i].shape.clone()));
+            }
+            let end = states.get(group).len();
+            if segments.last().map_or(0, |last| last.end) < end {
+                segments.push(Segment { end, rate, decay });
+            }
+        }
+        let frozen = training.contains(&Training::Frozen).then(|| states.group("frozen", DType::F32));
+        for (i, spec) in self.specs.iter().enumerate().filter(|(i, _)| training[*i] == Training::Frozen) {
+            entries[i] = frozen.map(|frozen| states.entry(frozen, &spec.name, spec.shape.clone()));
+        }
+        let kept = (!self.buffers.is_empty()).then(|| states.group("buffers", DType::F32));
+        let buffer_entries = self
+            .buffers
+            .iter()
+            .filter_map(|spec| kept.map(|kept| states.entry(kept, &spec.name, spec.shape.clone())));
+        Params {
+            buffer_entries: buffer_entries.collect(),
+            specs: self.specs,
+            buffers: self.buffers,
+            group,
+            frozen,
+            kept,
+            entries: entries.into_iter().flatten().collect(),
+            segments,
+        }
     }
 }
 
-/// The parameters of a model, laid flat in one group.
+impl Training {
+    fn rate(self) -> Option<f64> {
+        match self {
+            Training::Frozen => None,
+            Training::Rate(rate) => Some(rate),
+        }
+    }
+}
+
+/// The parameters and buffers of a model: the trained parameters flat in one group, the frozen ones in another, and the
+/// buffers in a third.
 #[derive(Debug, Clone)]
 pub struct Params {
     specs: Vec<ParamSpec>,
+    buffers: Vec<BufferSpec>,
     group: GroupId,
+    frozen: Option<GroupId>,
+    kept: Option<GroupId>,
     entries: Vec<EntryId>,
-    decayed: usize,
+    buffer_entries: Vec<EntryId>,
+    segments: Vec<Segment>,
 }
 
 impl Params {
-    /// The group they lie in.
+    /// The group of the trained parameters.
     pub fn group(&self) -> GroupId {
         self.group
     }
 
-    /// Name, shape and initial values, in order of declaration.
+    /// The group of the frozen parameters, if there are any.
+    pub fn frozen(&self) -> Option<GroupId> {
+        self.frozen
+    }
+
+    /// The group of the buffers, if there are any.
+    pub fn buffer_group(&self) -> Option<GroupId> {
+        self.kept
+    }
+
+    /// Name, shape and initial values of the parameters, in order of declaration.
     pub fn specs(&self) -> &[ParamSpec] {
         &self.specs
     }
 
-    /// Where each lies, in order of declaration.
+    /// Name, shape and initial value of the buffers, in order of declaration.
+    pub fn buffers(&self) -> &[BufferSpec] {
+        &self.buffers
+    }
+
+    /// Where each parameter lies, in order of declaration.
     pub fn entries(&self) -> &[EntryId] {
         &self.entries
     }
 
-    /// Number of trainable numbers.
+    /// Number of numbers in all parameters, frozen ones included.
     pub fn count(&self) -> usize {
         self.specs.iter().map(|spec| spec.shape.numel()).sum()
     }
 
-    /// Elements at the front of the group to which weight decay applies.
-    pub fn decayed(&self) -> usize {
-        self.decayed
+    /// Number of trained numbers.
+    pub fn trained(&self) -> usize {
+        let all = self.specs.iter().zip(&self.entries);
+        all.filter(|(_, entry)| entry.group == self.group).map(|(spec, _)| spec.shape.numel()).sum()
     }
 
-    /// Initial values of the whole group, padding zero.
+    /// The runs of the trained parameters, in the order in which they lie.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// Initial values of a whole group of parameters, trained or frozen, padding zero.
     ///
     /// Each parameter draws from a stream of its own, chosen by its name, so that a layer added elsewhere changes nothing.
-    pub fn initial(&self, states: &States, seed: u64) -> Vec<f32> {
-        let mut values = vec![0.0; states.get(self.group).len()];
-        for (spec, &entry) in self.specs.iter().zip(&self.entries) {
+    pub fn initial(&self, states: &States, group: GroupId, seed: u64) -> Vec<f32> {
+        let mut values = vec![0.0; states.get(group).len()];
+        for (spec, &entry) in self.specs.iter().zip(&self.entries).filter(|(_, entry)| entry.group == group) {
             let start = states.get_entry(entry).offset;
             spec.init.fill(&mut values[start..start + spec.shape.numel()], &spec.shape, seed, &spec.name);
+        }
+        values
+    }
+
+    /// Initial values of the group of the buffers, padding zero; empty where there is none.
+    pub fn initial_buffers(&self, states: &States) -> Vec<f32> {
+        let mut values = vec![0.0; self.kept.map_or(0, |kept| states.get(kept).len())];
+        for (spec, &entry) in self.buffers.iter().zip(&self.buffer_entries) {
+            let start = states.get_entry(entry).offset;
+            values[start..start + spec.shape.numel()].fill(spec.value);
         }
         values
     }
@@ -127,7 +275,7 @@ impl Params {
 /// Whether a model is traced to be trained or to be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Dropout drops.
+    /// Dropout drops, and a batch norm goes by its batch.
     Train,
     /// Dropout does nothing.
     Evaluate,
@@ -172,15 +320,33 @@ impl<'p, 'g> Context<'p, 'g> {
 
     /// A parameter as a value of the graph.
     pub fn param(&self, param: Param) -> Var<'g> {
-        let entry = EntryId { group: self.group, ..self.params.entries[param.0] };
+        let mut entry = self.params.entries[param.0];
+        if entry.group == self.params.group {
+            entry.group = self.group;
+        }
         *self.vars.borrow_mut().entry(param).or_insert_with(|| self.graph.entry(entry))
     }
 
-    /// All parameters in order of their place in the group, with the first element of each.
+    /// True for a parameter that is not trained.
+    pub fn is_frozen(&self, param: Param) -> bool {
+        self.params.entries[param.0].group != self.params.group
+    }
+
+    /// A buffer as a value of the graph, as it is before the step.
+    pub fn buffer(&self, buffer: Buffer) -> Var<'g> {
+        self.graph.entry(self.params.buffer_entries[buffer.0])
+    }
+
+    /// Says what a buffer becomes after the step.
+    pub fn update_buffer(&self, buffer: Buffer, value: Var<'g>) {
+        self.graph.update_entry(self.params.buffer_entries[buffer.0], value);
+    }
+
+    /// The trained parameters in order of their place in the group, with the first element of each.
     pub fn all_params(&self) -> Vec<(Var<'g>, usize)> {
         let states = self.graph.states();
-        let mut all: Vec<_> =
-            (0..self.params.entries.len()).map(|i| (self.param(Param(i)), self.params.entries[i])).collect();
+        let trained = (0..self.params.entries.len()).filter(|&i| !self.is_frozen(Param(i)));
+        let mut all: Vec<_> = trained.map(|i| (self.param(Param(i)), self.params.entries[i])).collect();
         all.sort_by_key(|(_, entry)| entry.index);
         all.into_iter().map(|(var, entry)| (var, states.get_entry(entry).offset)).collect()
     }

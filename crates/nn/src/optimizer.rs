@@ -3,7 +3,7 @@
 use wgrad_graph::{ALIGN, DType, Graph, GroupId, States, Var};
 use wgrad_ops::{TensorOps, full, iota};
 
-use crate::module::Params;
+use crate::module::{Params, Segment};
 
 /// Columns of the grid that the flat parameters are seen as: the elements of one alignment unit. A row index then stays
 /// exact in f32 up to 2³⁰ parameters.
@@ -81,11 +81,13 @@ impl Optimizer {
         let flat = |id: GroupId| graph.group(id).reshape(grid);
         let set = |id: GroupId, value: Var<'g>| graph.update_group(id, value.reshape([elements]));
         let hyper = |i: usize| hyper.slice(0, i..i + 1).reshape([1, 1]);
-        let (theta, rate) = (flat(params.group()), hyper(0));
+        let theta = flat(params.group());
+        let rate = factors(graph, params, grid, |segment| segment.rate).map_or(hyper(0), |f| hyper(0) * f);
         let mut g = grads.reshape(grid);
         let new = match *self {
             Optimizer::Sgd { momentum, nesterov, weight_decay } => {
-                g = decayed(graph, params, grid, weight_decay).map_or(g, |decay| g + theta * decay);
+                let decay = decay_of(graph, params, grid, weight_decay);
+                g = decay.map_or(g, |decay| g + theta * decay);
                 let direction = match state.moments.as_slice() {
                     [id] => {
                         let v = flat(*id) * momentum + g;
@@ -97,7 +99,7 @@ impl Optimizer {
                 theta - direction * rate
             }
             Optimizer::Adam { betas, eps, weight_decay, decoupled } => {
-                let decay = decayed(graph, params, grid, weight_decay);
+                let decay = decay_of(graph, params, grid, weight_decay);
                 if let (Some(decay), false) = (decay, decoupled) {
                     g = g + theta * decay;
                 }
@@ -118,13 +120,40 @@ impl Optimizer {
     }
 }
 
-/// λ where decay applies and 0 elsewhere, over the grid; `None` for λ = 0.
-fn decayed<'g>(graph: &'g Graph, params: &Params, grid: [usize; 2], weight_decay: f64) -> Option<Var<'g>> {
-    let rows = (params.decayed() / COLUMNS) as f64;
-    (weight_decay != 0.0).then(|| {
-        let row = iota(graph, grid, 0).cast(DType::F32);
-        row.lt(full(graph, [1, 1], rows)) * weight_decay
-    })
+/// λ where decay applies and 0 elsewhere, over the grid; `None` where it is 0 everywhere.
+fn decay_of<'g>(graph: &'g Graph, params: &Params, grid: [usize; 2], weight_decay: f64) -> Option<Var<'g>> {
+    let value = |segment: &Segment| if segment.decay { weight_decay } else { 0.0 };
+    match params.segments() {
+        segments if segments.iter().all(|segment| value(segment) == 0.0) => None,
+        [only] => Some(full(graph, grid, value(only))),
+        _ => factors(graph, params, grid, value),
+    }
+}
+
+/// A value for each segment of the parameters, over the grid; `None` where it is 1 everywhere.
+fn factors<'g>(
+    graph: &'g Graph,
+    params: &Params,
+    grid: [usize; 2],
+    value: impl Fn(&Segment) -> f64,
+) -> Option<Var<'g>> {
+    let segments = params.segments();
+    if segments.iter().all(|segment| value(segment) == 1.0) {
+        return None;
+    }
+    let row = iota(graph, grid, 0).cast(DType::F32);
+    let mut steps: Option<Var<'g>> = None;
+    // From the last to the first: before the end of each, its own value in place of what the next has.
+    for (i, segment) in segments.iter().enumerate().rev() {
+        let next = segments.get(i + 1).map_or(0.0, &value);
+        let difference = value(segment) - next;
+        if difference == 0.0 {
+            continue;
+        }
+        let before = row.lt(full(graph, [1, 1], (segment.end / COLUMNS) as f64)) * difference;
+        steps = Some(steps.map_or(before, |steps| steps + before));
+    }
+    Some(steps.unwrap_or_else(|| full(graph, grid, 0.0)))
 }
 
 impl Optimizer {

@@ -1,0 +1,309 @@
+//! Residual networks (He et al. 2016): those for CIFAR and those for ImageNet, with and without shortcuts.
+//!
+//! Parameters and buffers are named as torchvision names them: `conv1`, `bn1`, `layer1.0.conv1`, `layer2.0.downsample.0`,
+//! `fc`.
+
+use wgrad_graph::Var;
+use wgrad_ops::{Conv, ImageOps, Pool, TensorOps};
+
+use crate::images::{BatchNorm2d, Conv2d, GroupNorm, MaxPool2d};
+use crate::layers::Linear;
+use crate::module::{Builder, Context, Module};
+
+/// What comes before the blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stem {
+    /// A 3×3 convolution: for images of 32×32.
+    Small,
+    /// A 7×7 convolution of stride 2 and a maximum over 3×3 windows of stride 2: for images of 224×224.
+    Large,
+}
+
+/// What a block computes beside its shortcut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Block {
+    /// Two 3×3 convolutions.
+    Basic,
+    /// 1×1, 3×3, 1×1, with four times the channels at its ends; the stride is that of the 3×3, as in torchvision.
+    Bottleneck,
+}
+
+impl Block {
+    fn expansion(self) -> usize {
+        match self {
+            Block::Basic => 1,
+            Block::Bottleneck => 4,
+        }
+    }
+}
+
+/// How a block's input comes to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shortcut {
+    /// Not at all: a plain network.
+    None,
+    /// As it is; where size or channels change, every other pixel, and zeros for the new channels (option A).
+    Pad,
+    /// As it is; where size or channels change, through a 1×1 convolution and a norm (option B).
+    Projection,
+}
+
+/// What normalizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageNorm {
+    /// Over the batch.
+    Batch,
+    /// Over groups of 16 channels of an image, or of all where there are fewer.
+    Group,
+    /// Nothing does.
+    None,
+}
+
+/// A residual network: its kind and sizes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResNetConfig {
+    /// What comes before the blocks.
+    pub stem: Stem,
+    /// What a block computes.
+    pub block: Block,
+    /// Blocks of each stage; from the second on a stage begins with a stride of 2.
+    pub blocks: Vec<usize>,
+    /// Channels of the first stage, before expansion; each stage has twice as many as the one before.
+    pub width: usize,
+    /// How a block's input comes to its end.
+    pub shortcut: Shortcut,
+    /// Norm and activation before each convolution instead of after it (He et al. 2016, “Identity mappings”).
+    pub preactivation: bool,
+    /// Whether the last norm of each block starts at zero, so that the block starts as its shortcut (Goyal et al. 2017).
+    pub zero_init: bool,
+    /// What normalizes.
+    pub norm: ImageNorm,
+}
+
+impl ResNetConfig {
+    /// The network for CIFAR of a depth 6n + 2, with option A and three stages of widths 16, 32, 64; `None` for other
+    /// depths.
+    pub fn cifar(depth: usize) -> Option<Self> {
+        let n = depth.checked_sub(2)?.checked_div(6).filter(|n| *n > 0 && 6 * n + 2 == depth)?;
+        Some(Self {
+            stem: Stem::Small,
+            block: Block::Basic,
+            blocks: vec![n; 3],
+            width: 16,
+            shortcut: Shortcut::Pad,
+            preactivation: false,
+            zero_init: false,
+            norm: ImageNorm::Batch,
+        })
+    }
+
+    /// The network for ImageNet of depth 18, 34 or 50, as in torchvision; `None` for other depths.
+    pub fn imagenet(depth: usize) -> Option<Self> {
+        let (block, blocks) = match depth {
+            18 => (Block::Basic, [2, 2, 2, 2]),
+            34 => (Block::Basic, [3, 4, 6, 3]),
+            50 => (Block::Bottleneck, [3, 4, 6, 3]),
+            _ => return None,
+        };
+        Some(Self {
+            stem: Stem::Large,
+            block,
+            blocks: blocks.to_vec(),
+            width: 64,
+            shortcut: Shortcut::Projection,
+            preactivation: false,
+            zero_init: false,
+            norm: ImageNorm::Batch,
+        })
+    }
+
+    /// Channels of the last stage.
+    pub fn features(&self) -> usize {
+        (self.width << self.blocks.len().saturating_sub(1)) * self.block.expansion()
+    }
+
+    fn norm(&self, b: &mut Builder, channels: usize, weight: f32) -> NormLayer {
+        match self.norm {
+            ImageNorm::Batch => NormLayer::Batch(BatchNorm2d::scaled(b, channels, weight)),
+            ImageNorm::Group => {
+                let groups = (channels / 16).max(1);
+                let groups = if channels.is_multiple_of(groups) { groups } else { 1 };
+                NormLayer::Group(GroupNorm::scaled(b, groups, channels, weight))
+            }
+            ImageNorm::None => NormLayer::None,
+        }
+    }
+
+    /// A convolution: with a bias where no norm follows it.
+    fn conv(&self, b: &mut Builder, inputs: usize, outputs: usize, kernel: usize, stride: usize) -> Conv2d {
+        let conv = Conv::default().stride(stride).padding(kernel / 2);
+        match self.norm {
+            ImageNorm::None => Conv2d::with_bias(b, inputs, outputs, kernel, conv),
+            _ => Conv2d::new(b, inputs, outputs, kernel, conv),
+        }
+    }
+}
+
+enum NormLayer {
+    Batch(BatchNorm2d),
+    Group(GroupNorm),
+    None,
+}
+
+impl Module for NormLayer {
+    fn forward<'g>(&self, cx: &Context<'_, 'g>, x: Var<'g>) -> Var<'g> {
+        match self {
+            NormLayer::Batch(norm) => norm.forward(cx, x),
+            NormLayer::Group(norm) => norm.forward(cx, x),
+            NormLayer::None => x,
+        }
+    }
+}
+
+/// A residual network, `[n, channels, height, width]` → `[n, classes]`.
+pub struct ResNet {
+    config: ResNetConfig,
+    conv1: Conv2d,
+    bn1: Option<NormLayer>,
+    blocks: Vec<(String, ResidualBlock)>,
+    last: Option<NormLayer>,
+    fc: Linear,
+}
+
+/// One block: convolutions with a norm each, and a way around them.
+struct ResidualBlock {
+    convs: Vec<(Conv2d, NormLayer)>,
+    around: Around,
+}
+
+enum Around {
+    None,
+    Same,
+    Pad { stride: usize, channels: usize },
+    Projection(Conv2d, NormLayer),
+}
+
+impl ResNet {
+    /// Declares the network for images with this many channels.
+    pub fn new(b: &mut Builder, config: ResNetConfig, channels: usize, classes: usize) -> Self {
+        let (kernel, stride) = match config.stem {
+            Stem::Small => (3, 1),
+            Stem::Large => (7, 2),
+        };
+        let conv1 = b.scope("conv1", |b| config.conv(b, channels, config.width, kernel, stride));
+        let bn1 = (!config.preactivation).then(|| b.scope("bn1", |b| config.norm(b, config.width, 1.0)));
+        let mut inputs = config.width;
+        let mut blocks = Vec::new();
+        for (stage, &count) in config.blocks.iter().enumerate() {
+            for i in 0..count {
+                let name = format!("layer{}.{i}", stage + 1);
+                let width = config.width << stage;
+                let stride = if stage > 0 && i == 0 { 2 } else { 1 };
+                let block = b.scope(name.as_str(), |b| ResidualBlock::new(b, &config, inputs, width, stride));
+                inputs = width * config.block.expansion();
+                blocks.push((name, block));
+            }
+        }
+        let last = config.preactivation.then(|| b.scope("bn", |b| config.norm(b, inputs, 1.0)));
+        let fc = b.scope("fc", |b| Linear::new(b, inputs, classes));
+        Self { config, conv1, bn1, blocks, last, fc }
+    }
+}
+
+impl ResidualBlock {
+    fn new(b: &mut Builder, config: &ResNetConfig, inputs: usize, width: usize, stride: usize) -> Self {
+        let outputs = width * config.block.expansion();
+        // Channels before each convolution, its kernel and its stride.
+        let sizes: &[(usize, usize, usize)] = match config.block {
+            Block::Basic => &[(inputs, 3, stride), (width, 3, 1)],
+            Block::Bottleneck => &[(inputs, 1, 1), (width, 3, stride), (width, 1, 1)],
+        };
+        let mut convs = Vec::new();
+        for (i, &(from, kernel, stride)) in sizes.iter().enumerate() {
+            let last = i + 1 == sizes.len();
+            let to = if last { outputs } else { width };
+            let conv = b.scope(format!("conv{}", i + 1), |b| config.conv(b, from, to, kernel, stride));
+            let scale = if last && config.zero_init && config.shortcut != Shortcut::None { 0.0 } else { 1.0 };
+            // Before the activation that a norm belongs to: the channels that the convolution gives, or that it takes.
+            let (normed, scale) = if config.preactivation { (from, 1.0) } else { (to, scale) };
+            let norm = b.scope(format!("bn{}", i + 1), |b| config.norm(b, normed, scale));
+            convs.push((conv, norm));
+        }
+        let around = match config.shortcut {
+            Shortcut::None => Around::None,
+            _ if stride == 1 && inputs == outputs => Around::Same,
+            Shortcut::Pad => Around::Pad { stride, channels: outputs - inputs },
+            Shortcut::Projection => b.scope("downsample", |b| {
+                let conv = b.scope("0", |b| config.conv(b, inputs, outputs, 1, stride));
+                let norm = match config.preactivation {
+                    true => NormLayer::None,
+                    false => b.scope("1", |b| config.norm(b, outputs, 1.0)),
+                };
+                Around::Projection(conv, norm)
+            }),
+        };
+        Self { convs, around }
+    }
+
+    fn around<'g>(&self, cx: &Context<'_, 'g>, x: Var<'g>) -> Option<Var<'g>> {
+        let graph = cx.graph();
+        match &self.around {
+            Around::None => None,
+            Around::Same => Some(x),
+            Around::Pad { stride, channels } => {
+                let shape = x.shape();
+                let kept = x.slice_step(2, 0..shape[2], *stride).slice_step(3, 0..shape[3], *stride);
+                Some(kept.pad(1, 0, *channels))
+            }
+            Around::Projection(conv, norm) => Some(graph.scope("downsample", || {
+                let y = graph.scope("0", || conv.forward(cx, x));
+                graph.scope("1", || norm.forward(cx, y))
+            })),
+        }
+    }
+
+    fn forward<'g>(&self, cx: &Context<'_, 'g>, x: Var<'g>, preactivation: bool) -> Var<'g> {
+        let graph = cx.graph();
+        let conv = |i: usize, y| graph.scope(&format!("conv{}", i + 1), || self.convs[i].0.forward(cx, y));
+        let norm = |i: usize, y| graph.scope(&format!("bn{}", i + 1), || self.convs[i].1.forward(cx, y));
+        let mut y = x;
+        if preactivation {
+            let first = norm(0, x).relu();
+            // A shortcut that computes something starts from what the convolutions see.
+            let start = if matches!(self.around, Around::Projection(..)) { first } else { x };
+            y = conv(0, first);
+            for i in 1..self.convs.len() {
+                y = conv(i, norm(i, y).relu());
+            }
+            return self.around(cx, start).map_or(y, |around| y + around);
+        }
+        for i in 0..self.convs.len() {
+            y = norm(i, conv(i, y));
+            if i + 1 < self.convs.len() {
+                y = y.relu();
+            }
+        }
+        self.around(cx, x).map_or(y, |around| y + around).relu()
+    }
+}
+
+impl Module for ResNet {
+    fn forward<'g>(&self, cx: &Context<'_, 'g>, x: Var<'g>) -> Var<'g> {
+        let graph = cx.graph();
+        let mut x = graph.scope("conv1", || self.conv1.forward(cx, x));
+        if let Some(norm) = &self.bn1 {
+            x = graph.scope("bn1", || norm.forward(cx, x)).relu();
+        }
+        if self.config.stem == Stem::Large {
+            x = graph.scope("maxpool", || MaxPool2d(Pool::new(3).stride(2).padding(1)).forward(cx, x));
+        }
+        for (name, block) in &self.blocks {
+            x = graph.scope(name, || block.forward(cx, x, self.config.preactivation));
+        }
+        if let Some(norm) = &self.last {
+            x = graph.scope("bn", || norm.forward(cx, x)).relu();
+        }
+        let pooled = graph.scope("avgpool", || x.global_avg_pool2d());
+        graph.scope("fc", || self.fc.forward(cx, pooled))
+    }
+}
