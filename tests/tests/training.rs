@@ -103,7 +103,7 @@ fn prediction_reads_the_files_that_training_reads() {
     assert!(trained.status.success(), "{}", stderr(&trained));
     let splits = wgrad::data::load(&wgrad::data::DataSpec::from(wgrad::data::DataKind::Digits)).unwrap();
     let rows = (0..50).map(|i| {
-        let pixels = splits.test.example(i).unwrap().iter().map(|x| (x * 16.0).to_string());
+        let pixels = splits.test.example(i).unwrap().into_iter().map(|x| (x * 16.0).to_string());
         pixels.collect::<Vec<_>>().join(",")
     });
     fs::write(dir.path().join("rows.csv"), rows.collect::<Vec<_>>().join("\n")).unwrap();

@@ -277,7 +277,7 @@ mod tests {
     fn words_are_sorted_into_classes_and_a_header_is_seen() {
         let text = "\u{feff}length, width, species\r\n5.1, 3.5, setosa\r\n7.0,3.2,virginica\r\n1,2,setosa\n";
         let dataset = read(text, &CsvOptions::default()).unwrap();
-        assert_eq!(dataset.features(), [5.1, 3.5, 7.0, 3.2, 1.0, 2.0]);
+        assert_eq!(dataset.to_f32(), [5.1, 3.5, 7.0, 3.2, 1.0, 2.0]);
         assert_eq!(dataset.feature_shape(), [2]);
         assert_eq!(classes(&dataset), (&[0, 1, 0][..], vec!["setosa", "virginica"]));
     }
@@ -294,7 +294,7 @@ mod tests {
     fn a_named_column_in_the_middle_can_be_the_target() {
         let options = with(|o| (o.label, o.task) = ("y".into(), Task::Regression));
         let dataset = read("a,y,b\n1,0.5,2\n3,-1e3,4\n", &options).unwrap();
-        assert_eq!(dataset.features(), [1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(dataset.to_f32(), [1.0, 2.0, 3.0, 4.0]);
         assert_eq!(dataset.targets(), &Targets::Values { values: vec![0.5, -1000.0], width: 1 });
         // Numbers as column names are seen as a header where the label's name asks for one.
         let dataset = read("0,1,y\n1,2,3\n", &options).unwrap();

@@ -1,6 +1,8 @@
 //! The in-memory data set: features, targets, and the splits of them.
 
+use crate::augment::Augment;
 use crate::error::{DataError, InvalidDataset};
+use crate::pixels::{ChannelStats, Pixels};
 use crate::standardize::Standardizer;
 
 /// What a model learns to predict, one entry an example.
@@ -77,16 +79,34 @@ impl Targets {
     }
 }
 
-/// Examples for supervised learning, in memory: `f32` features `[n, feature shape…]` and [`Targets`].
+/// Examples for supervised learning, in memory: features `[n, feature shape…]` and [`Targets`].
+///
+/// Features are `f32` to whoever reads them. They are kept as such, or, for images, as [`Pixels`] of one byte each.
 ///
 /// A value of this type is valid: there is at least one example and at most `u32::MAX`, the lengths agree, every
 /// number is finite and every label has a class.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
     name: String,
-    features: Vec<f32>,
+    features: Features,
     feature_shape: Vec<usize>,
     targets: Targets,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Features {
+    /// `[n, feature_shape…]`, row-major.
+    Values(Vec<f32>),
+    Pixels(Pixels),
+}
+
+impl Features {
+    fn len(&self) -> usize {
+        match self {
+            Self::Values(values) => values.len(),
+            Self::Pixels(pixels) => pixels.bytes().len(),
+        }
+    }
 }
 
 impl Dataset {
@@ -97,7 +117,7 @@ impl Dataset {
     ///
     /// let targets = Targets::Classes { labels: vec![0, 1], names: vec!["off".into(), "on".into()] };
     /// let dataset = Dataset::new("switch", vec![0.0, 0.1, 0.9, 1.0], vec![2], targets)?;
-    /// assert_eq!((dataset.len(), dataset.example(1)), (2, Some(&[0.9, 1.0][..])));
+    /// assert_eq!((dataset.len(), dataset.example(1)), (2, Some(vec![0.9, 1.0])));
     /// # Ok::<(), wgrad_data::DataError>(())
     /// ```
     ///
@@ -109,10 +129,39 @@ impl Dataset {
         feature_shape: Vec<usize>,
         targets: Targets,
     ) -> Result<Self, DataError> {
-        let dataset = Self { name: name.into(), features, feature_shape, targets };
-        match dataset.check() {
-            Ok(()) => Ok(dataset),
-            Err(problem) => Err(dataset.invalid(problem)),
+        Self { name: name.into(), features: Features::Values(features), feature_shape, targets }.checked()
+    }
+
+    /// Checks and takes images as bytes, `[n, channels, height, width]` with `shape` as `[channels, height, width]`,
+    /// where `n` is the number of targets. The byte `largest` becomes the feature 1.
+    ///
+    /// ```
+    /// use wgrad_data::{Dataset, Targets};
+    ///
+    /// let targets = Targets::Classes { labels: vec![0], names: vec!["black".into()] };
+    /// let dataset = Dataset::from_pixels("images", vec![0, 51, 255, 0], [1, 2, 2], 255, targets)?;
+    /// assert_eq!(dataset.example(0), Some(vec![0.0, 0.2, 1.0, 0.0]));
+    /// # Ok::<(), wgrad_data::DataError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`DataError::Invalid`] with the rule that is broken and where.
+    pub fn from_pixels(
+        name: impl Into<String>,
+        bytes: Vec<u8>,
+        shape: [usize; 3],
+        largest: u8,
+        targets: Targets,
+    ) -> Result<Self, DataError> {
+        let pixels = Pixels::new(bytes, shape, largest.max(1));
+        Self { name: name.into(), features: Features::Pixels(pixels), feature_shape: shape.to_vec(), targets }
+            .checked()
+    }
+
+    fn checked(self) -> Result<Self, DataError> {
+        match self.check() {
+            Ok(()) => Ok(self),
+            Err(problem) => Err(self.invalid(problem)),
         }
     }
 
@@ -121,9 +170,42 @@ impl Dataset {
         &self.name
     }
 
-    /// All features, `[n, feature_shape…]`, row-major.
-    pub fn features(&self) -> &[f32] {
-        &self.features
+    /// All features, `[n, feature_shape…]`, row-major, as a copy: four bytes a value.
+    pub fn to_f32(&self) -> Vec<f32> {
+        match &self.features {
+            Features::Values(values) => values.clone(),
+            Features::Pixels(_) => {
+                let mut values = vec![0.0; self.features.len()];
+                for (index, out) in values.chunks_exact_mut(self.feature_len()).enumerate() {
+                    self.fill(index, out);
+                }
+                values
+            }
+        }
+    }
+
+    /// The images, where the data set holds bytes.
+    pub fn pixels(&self) -> Option<&Pixels> {
+        match &self.features {
+            Features::Values(_) => None,
+            Features::Pixels(pixels) => Some(pixels),
+        }
+    }
+
+    /// Writes the features of example `index` to `out`, normalised, in the order of the feature shape.
+    ///
+    /// # Panics
+    /// Where there is no such example or `out` is not [`Dataset::feature_len`] long, as indexing does.
+    pub fn fill(&self, index: usize, out: &mut [f32]) {
+        match &self.features {
+            Features::Values(values) => {
+                out.copy_from_slice(&values[index * self.feature_len()..(index + 1) * self.feature_len()]);
+            }
+            Features::Pixels(pixels) => {
+                pixels.fill_raw(index, out);
+                pixels.normalize(out);
+            }
+        }
     }
 
     /// Shape of one example's features: `[1, 28, 28]`, `[64]`.
@@ -148,12 +230,16 @@ impl Dataset {
 
     /// Never true, since an empty data set cannot be built.
     pub fn is_empty(&self) -> bool {
-        self.features.is_empty()
+        self.features.len() == 0
     }
 
-    /// The features of one example, or `None` past the end.
-    pub fn example(&self, index: usize) -> Option<&[f32]> {
-        self.features.chunks_exact(self.feature_len()).nth(index)
+    /// A copy of the features of one example, or `None` past the end.
+    pub fn example(&self, index: usize) -> Option<Vec<f32>> {
+        (index < self.len()).then(|| {
+            let mut example = vec![0.0; self.feature_len()];
+            self.fill(index, &mut example);
+            example
+        })
     }
 
     /// The same data with the features of an example in one dimension: `[1, 28, 28]` becomes `[784]`. Moves no data.
@@ -173,28 +259,36 @@ impl Dataset {
         if indices.is_empty() {
             return Err(self.invalid(InvalidDataset::Empty));
         }
+        let features = match &self.features {
+            Features::Values(values) => Features::Values(rows(values, self.feature_len(), indices)),
+            Features::Pixels(pixels) => Features::Pixels(pixels.subset(indices)),
+        };
         Ok(Self {
             name: self.name.clone(),
-            features: rows(&self.features, self.feature_len(), indices),
+            features,
             feature_shape: self.feature_shape.clone(),
             targets: self.targets.subset(indices),
         })
     }
 
-    /// The same data with `f(feature, value)` in place of each value.
-    pub(crate) fn map_features(mut self, f: impl Fn(usize, f32) -> f32) -> Result<Self, DataError> {
+    /// The same data with `f(feature, value)` in place of each value, as `f32`.
+    pub(crate) fn map_features(self, f: impl Fn(usize, f32) -> f32) -> Result<Self, DataError> {
         let width = self.feature_len();
-        for row in self.features.chunks_exact_mut(width) {
+        let mut features = self.to_f32();
+        for row in features.chunks_exact_mut(width) {
             for (feature, value) in row.iter_mut().enumerate() {
                 *value = f(feature, *value);
             }
         }
-        Self::new(self.name, self.features, self.feature_shape, self.targets)
+        Self::new(self.name, features, self.feature_shape, self.targets)
     }
 
-    /// The same data with another shape of as many elements; checked like [`Dataset::new`].
-    pub(crate) fn with_feature_shape(self, feature_shape: Vec<usize>) -> Result<Self, DataError> {
-        Self::new(self.name, self.features, feature_shape, self.targets)
+    /// The same images with their channels normalised by `stats`; other data is left as it is.
+    pub(crate) fn with_channels(mut self, stats: &ChannelStats) -> Self {
+        if let Features::Pixels(pixels) = &mut self.features {
+            pixels.set_channels(stats.clone());
+        }
+        self
     }
 
     pub(crate) fn invalid(&self, problem: InvalidDataset) -> DataError {
@@ -221,8 +315,10 @@ impl Dataset {
         if u32::try_from(examples).is_err() {
             return Err(InvalidDataset::TooLarge(examples));
         }
-        if let Some(i) = self.features.iter().position(|value| !value.is_finite()) {
-            let value = self.features[i];
+        if let Features::Values(values) = &self.features
+            && let Some(i) = values.iter().position(|value| !value.is_finite())
+        {
+            let value = values[i];
             return Err(InvalidDataset::Feature { example: i / width, feature: i % width, value });
         }
         self.targets.check()
@@ -251,17 +347,23 @@ pub struct Splits {
     pub standardizer: Option<Standardizer>,
     /// What raw numbers were divided by: the largest value of a pixel, or 1.
     pub raw_scale: f32,
+    /// What is done to training images on their way into a batch, by a [`Loader`](crate::Loader).
+    pub augment: Augment,
 }
 
 impl Splits {
     /// Training and test data as they are.
     pub fn new(train: Dataset, test: Dataset) -> Self {
-        Self { train, validation: None, test, standardizer: None, raw_scale: 1.0 }
+        let augment = Augment::default();
+        Self { train, validation: None, test, standardizer: None, raw_scale: 1.0, augment }
     }
 
     /// Brings raw features of new examples (flat, as a file has them) to the form that the splits are in.
     pub fn prepare(&self, raw: &mut [f32]) {
         raw.iter_mut().for_each(|x| *x /= self.raw_scale);
+        if let Some(pixels) = self.train.pixels() {
+            raw.chunks_exact_mut(pixels.image_len()).for_each(|image| pixels.normalize(image));
+        }
         if let Some(Standardizer { mean, std }) = &self.standardizer {
             for row in raw.chunks_exact_mut(mean.len()) {
                 row.iter_mut().zip(mean).zip(std).for_each(|((x, mean), std)| *x = (*x - mean) / std);
@@ -336,12 +438,36 @@ mod tests {
         let features: Vec<f32> = (0..12).map(|i| i as f32).collect();
         let dataset = Dataset::new("set", features.clone(), vec![1, 2, 2], classes(&[0, 1, 2], 3)).unwrap();
         let flat = dataset.flattened();
-        assert_eq!((flat.feature_shape(), flat.features()), (&[4][..], &features[..]));
+        assert_eq!((flat.feature_shape(), flat.to_f32()), (&[4][..], features));
         let subset = flat.subset(&[2, 0, 2]).unwrap();
-        assert_eq!(subset.features(), [8.0, 9.0, 10.0, 11.0, 0.0, 1.0, 2.0, 3.0, 8.0, 9.0, 10.0, 11.0]);
+        assert_eq!(subset.to_f32(), [8.0, 9.0, 10.0, 11.0, 0.0, 1.0, 2.0, 3.0, 8.0, 9.0, 10.0, 11.0]);
         assert_eq!(subset.targets(), &classes(&[2, 0, 2], 3));
         assert_eq!(problem(flat.subset(&[0, 3])), InvalidDataset::Index { index: 3, len: 3 });
         assert_eq!(problem(flat.subset(&[])), InvalidDataset::Empty);
+    }
+
+    #[test]
+    fn pixels_read_as_features_and_are_prepared_as_new_examples_are() {
+        let new = |bytes: &[u8], shape| {
+            Dataset::from_pixels("set", bytes.to_vec(), shape, 255, classes(&[0, 1], 2))
+        };
+        let train = new(&[0, 51, 255, 102], [2, 1, 1]).unwrap();
+        assert_eq!((train.len(), train.feature_shape()), (2, &[2, 1, 1][..]));
+        assert_eq!(train.to_f32(), [0.0, 0.2, 1.0, 0.4]);
+        assert_eq!((train.example(1), train.example(2)), (Some(vec![1.0, 0.4]), None));
+        assert_eq!(train.subset(&[1, 1, 0]).unwrap().to_f32(), [1.0, 0.4, 1.0, 0.4, 0.0, 0.2]);
+        let scaled = train.clone().with_channels(&ChannelStats { mean: vec![0.5, 0.0], std: vec![0.5, 0.5] });
+        let flat = Splits { raw_scale: 255.0, ..Splits::new(scaled.clone(), scaled) }.flattened();
+        assert_eq!(flat.train.feature_shape(), [2]);
+        let mut raw = [0.0, 51.0, 255.0, 102.0];
+        flat.prepare(&mut raw);
+        assert_eq!(flat.train.to_f32(), raw);
+        assert_eq!(raw, [-1.0, 0.4, 1.0, 0.8]);
+        assert_eq!(
+            problem(new(&[0; 3], [2, 1, 1])),
+            InvalidDataset::FeatureCount { expected: 4, found: 3, examples: 2, shape: vec![2, 1, 1] }
+        );
+        assert_eq!(problem(new(&[], [0, 1, 1])), InvalidDataset::FeatureShape(vec![0, 1, 1]));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use crate::csv_file::{CsvOptions, read_from};
-use crate::dataset::Splits;
+use crate::dataset::{Dataset, Splits};
 use crate::error::DataError;
 use crate::open::unpack;
 use crate::split::{Purpose, split_off};
@@ -15,7 +15,7 @@ static DIGITS: &[u8] = include_bytes!("../assets/digits.csv.gz");
 
 /// Fixed, so that accuracies on the test set can be compared from run to run and from machine to machine.
 const SPLIT_SEED: u64 = 0;
-pub(crate) const LARGEST_PIXEL: f32 = 16.0;
+pub(crate) const LARGEST_PIXEL: u8 = 16;
 
 /// The digits: features `[n, 1, 8, 8]` in 0..1, ten classes, 1,437 training and 360 test images.
 ///
@@ -26,9 +26,9 @@ pub(crate) const LARGEST_PIXEL: f32 = 16.0;
 pub fn load() -> Result<Splits, DataError> {
     let path = Path::new("digits.csv.gz (built in)");
     let reader = unpack(DIGITS).map_err(DataError::io("read", path))?;
-    let digits = read_from(reader, "digits", path, &CsvOptions::default())?
-        .map_features(|_, value| value / LARGEST_PIXEL)?
-        .with_feature_shape(vec![1, 8, 8])?;
+    let table = read_from(reader, "digits", path, &CsvOptions::default())?;
+    let pixels = table.to_f32().into_iter().map(|value| value as u8).collect();
+    let digits = Dataset::from_pixels("digits", pixels, [1, 8, 8], LARGEST_PIXEL, table.targets().clone())?;
     let (train, test) = split_off(&digits, 0.2, SPLIT_SEED, Purpose::Test)?;
     Ok(Splits::new(train, test))
 }
@@ -59,12 +59,13 @@ mod tests {
     fn the_pixels_are_scaled_to_one() {
         let splits = load().unwrap();
         for part in [&splits.train, &splits.test] {
-            let largest = part.features().iter().copied().fold(0.0, f32::max);
+            let largest = part.to_f32().into_iter().fold(0.0, f32::max);
             assert_eq!(largest, 1.0);
-            assert!(part.features().iter().all(|&x| (0.0..=1.0).contains(&x) && (x * 16.0).fract() == 0.0));
+            assert!(part.to_f32().iter().all(|&x| (0.0..=1.0).contains(&x) && (x * 16.0).fract() == 0.0));
         }
         // Each image has its place: the first zero of the file.
-        let first = splits.train.features().chunks(64).chain(splits.test.features().chunks(64));
+        let all = [splits.train.to_f32(), splits.test.to_f32()].concat();
+        let first = all.chunks(64);
         let zero = [0.0, 0.0, 5.0, 13.0, 9.0, 1.0, 0.0, 0.0].map(|x| x / 16.0);
         assert_eq!(first.filter(|image| image[..8] == zero).count(), 1);
     }

@@ -132,6 +132,9 @@ pub enum DataError {
         /// Every attempt, in order.
         attempts: Vec<FetchAttempt>,
     },
+    /// A thread that makes batches ready failed.
+    #[error("a batch could not be made ready: {0}")]
+    Worker(String),
     /// Another process is downloading the same file.
     #[error("{} is being written by another process; wait for it to end and try again", path.display())]
     Busy {

@@ -10,9 +10,9 @@ use crate::dataset::{Dataset, Targets};
 use crate::error::{DataError, IdxProblem};
 use crate::open::open;
 
-pub(crate) const LARGEST_PIXEL: f32 = 255.0;
+pub(crate) const LARGEST_PIXEL: u8 = 255;
 
-/// Reads images and their labels: features `[n, 1, rows, columns]` scaled to 0..1, classes called `names`.
+/// Reads images and their labels: pixels `[n, 1, rows, columns]`, classes called `names`.
 ///
 /// # Errors
 /// [`DataError::Idx`] and [`DataError::IdxPair`] name the file, what was expected and what was found;
@@ -33,8 +33,7 @@ pub fn read_pair(name: &str, images: &Path, labels: &Path, names: &[&str]) -> Re
         labels: classes.into_iter().map(u32::from).collect(),
         names: names.iter().map(|&name| name.to_owned()).collect(),
     };
-    let features = pixels.into_iter().map(|pixel| f32::from(pixel) / LARGEST_PIXEL).collect();
-    Dataset::new(name, features, vec![1, shape[1], shape[2]], targets)
+    Dataset::from_pixels(name, pixels, [1, shape[1], shape[2]], LARGEST_PIXEL, targets)
 }
 
 /// The pixels of images of `width` each, raw (0 to 255), flat.

@@ -18,6 +18,7 @@
 //! # Ok::<(), wgrad_data::DataError>(())
 //! ```
 
+pub mod augment;
 pub mod batches;
 pub mod catalog;
 pub mod csv_file;
@@ -27,13 +28,16 @@ mod error;
 pub mod features;
 pub mod fetch;
 pub mod idx;
+pub mod loader;
 mod open;
 mod part;
 mod pin;
+pub mod pixels;
 pub mod spec;
 pub mod split;
 pub mod standardize;
 
+pub use augment::Augment;
 pub use batches::{Batch, Batches, EvalBatch, LoaderPosition, Sequential};
 pub use catalog::data_dir;
 pub use csv_file::{CsvOptions, Task, read_csv};
@@ -41,6 +45,8 @@ pub use dataset::{Dataset, Splits, Targets};
 pub use error::{CsvProblem, DataError, FetchAttempt, FetchProblem, IdxProblem, InvalidDataset};
 pub use features::read_features;
 pub use fetch::{FetchOptions, Fetched, Origin, Progress, fetch};
+pub use loader::{Loader, LoaderOptions, Prepared};
 pub use pin::{Digest, Pin, Pinned};
+pub use pixels::{ChannelStats, Pixels};
 pub use spec::{DataKind, DataSpec, load};
 pub use standardize::Standardizer;

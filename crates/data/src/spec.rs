@@ -52,8 +52,8 @@ impl DataKind {
     /// What the raw numbers of its files are divided by.
     pub fn raw_scale(self) -> f32 {
         match self {
-            Self::Digits => digits::LARGEST_PIXEL,
-            Self::FashionMnist | Self::Mnist => idx::LARGEST_PIXEL,
+            Self::Digits => digits::LARGEST_PIXEL.into(),
+            Self::FashionMnist | Self::Mnist => idx::LARGEST_PIXEL.into(),
             Self::Csv => 1.0,
         }
     }
@@ -296,14 +296,14 @@ mod tests {
         assert_eq!((plain.train.len(), validation.len(), plain.test.len()), (60, 15, 25));
         let mut all: Vec<f32> = [&plain.train, validation, &plain.test]
             .iter()
-            .flat_map(|part| part.features().iter().step_by(2).copied())
+            .flat_map(|part| part.to_f32().into_iter().step_by(2))
             .collect();
         all.sort_by(f32::total_cmp);
         assert_eq!(all, (0..100).map(|i| i as f32).collect::<Vec<_>>());
 
         spec.standardize = true;
         let scaled = load(&spec).unwrap();
-        let mean = |set: &Dataset| set.features().iter().sum::<f32>() / set.features().len() as f32;
+        let mean = |set: &Dataset| set.to_f32().iter().sum::<f32>() / set.to_f32().len() as f32;
         assert!(mean(&scaled.train).abs() < 1e-6);
         let standardizer = scaled.standardizer.unwrap();
         assert_eq!(standardizer, Standardizer::fit(&plain.train));

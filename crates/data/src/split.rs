@@ -102,10 +102,10 @@ mod tests {
         let (train, test) = split_off(&whole, 0.2, 0, Purpose::Test).unwrap();
         // 21 of 102: shares of 10.29, 6.18, 4.32 and 0.21; the one left over goes to the largest remainder.
         assert_eq!(per_class(&test), [10, 6, 5, 0]);
-        let mut all: Vec<f32> = train.features().iter().chain(test.features()).copied().collect();
-        assert!(train.features().is_sorted() && test.features().is_sorted());
+        let mut all: Vec<f32> = [train.to_f32(), test.to_f32()].concat();
+        assert!(train.to_f32().is_sorted() && test.to_f32().is_sorted());
         all.sort_by(f32::total_cmp);
-        assert_eq!(all, whole.features());
+        assert_eq!(all, whole.to_f32());
     }
 
     #[test]

@@ -22,14 +22,17 @@ impl Standardizer {
     pub fn fit(train: &Dataset) -> Self {
         let (width, n) = (train.feature_len(), train.len() as f64);
         let mut mean = vec![0.0_f64; width];
-        for row in train.features().chunks_exact(width) {
-            for (sum, &x) in mean.iter_mut().zip(row) {
+        let mut row = vec![0.0; width];
+        for index in 0..train.len() {
+            train.fill(index, &mut row);
+            for (sum, &x) in mean.iter_mut().zip(&row) {
                 *sum += f64::from(x) / n;
             }
         }
         let mut variance = vec![0.0_f64; width];
-        for row in train.features().chunks_exact(width) {
-            for ((sum, &x), mean) in variance.iter_mut().zip(row).zip(&mean) {
+        for index in 0..train.len() {
+            train.fill(index, &mut row);
+            for ((sum, &x), mean) in variance.iter_mut().zip(&row).zip(&mean) {
                 *sum += (f64::from(x) - mean).powi(2) / n;
             }
         }
@@ -75,7 +78,7 @@ mod tests {
         assert!((standardizer.std[0] - (8.0_f32 / 3.0).sqrt()).abs() < 1e-6);
         assert_eq!(standardizer.std[1], 1.0);
         let applied = standardizer.apply(train).unwrap();
-        let column = |i: usize| applied.features().iter().skip(i).step_by(2).copied().collect::<Vec<_>>();
+        let column = |i: usize| applied.to_f32().into_iter().skip(i).step_by(2).collect::<Vec<_>>();
         assert!((column(0).iter().map(|x| x * x).sum::<f32>() - 3.0).abs() < 1e-5);
         assert!(column(1).iter().all(|x| x.abs() < 1e-7), "{:?}", column(1));
     }
@@ -84,7 +87,7 @@ mod tests {
     fn rounding_errors_of_a_constant_are_not_blown_up() {
         let train = dataset(&[0.1; 1000], 1);
         // The sums round, so the computed spread is not zero; else this would test nothing.
-        let sum = train.features().iter().fold(0.0, |sum, &x| sum + f64::from(x) / 1000.0);
+        let sum = train.to_f32().iter().fold(0.0, |sum, &x| sum + f64::from(x) / 1000.0);
         assert_ne!(sum, f64::from(0.1_f32));
         assert_eq!(Standardizer::fit(&train).std, [1.0]);
     }
@@ -92,7 +95,7 @@ mod tests {
     #[test]
     fn other_data_is_scaled_by_the_same_statistics_and_a_wrong_width_is_refused() {
         let standardizer = Standardizer::fit(&dataset(&[0.0, 2.0], 1));
-        assert_eq!(standardizer.apply(dataset(&[4.0], 1)).unwrap().features(), [3.0]);
+        assert_eq!(standardizer.apply(dataset(&[4.0], 1)).unwrap().to_f32(), [3.0]);
         let error = standardizer.apply(dataset(&[4.0, 1.0], 2)).unwrap_err();
         assert!(error.to_string().contains("2 features"), "{error}");
     }

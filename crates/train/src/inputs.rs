@@ -54,7 +54,9 @@ impl Upload {
         self.values.clear();
         for &index in indices {
             let i = index as usize;
-            self.features.extend_from_slice(data.example(i).unwrap_or_default());
+            let start = self.features.len();
+            self.features.resize(start + data.feature_len(), 0.0);
+            data.fill(i, &mut self.features[start..]);
             match data.targets() {
                 Targets::Classes { labels, .. } => self.classes.push(labels[i]),
                 Targets::Values { values, width } => {

@@ -181,7 +181,7 @@ impl Trainer {
                 &mut *self.session,
                 &self.plan,
                 resident.group,
-                HostData::F32(data.features().to_vec()),
+                HostData::F32(data.to_f32()),
             )?;
             let targets = match data.targets() {
                 Targets::Classes { labels, .. } => HostData::U32(labels.clone()),
