@@ -116,7 +116,7 @@ fn parse(mut reader: impl Read, options: &CsvOptions) -> Result<(Vec<f32>, usize
 }
 
 /// The line of a record. The reader's own position is before any blank lines that it skipped.
-fn line_of(position: &csv::Position, text: &[u8]) -> u64 {
+pub(crate) fn line_of(position: &csv::Position, text: &[u8]) -> u64 {
     let ahead = text.get(position.byte() as usize..).unwrap_or_default();
     let blank = ahead.iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
     position.line() + blank.filter(|&&byte| byte == b'\n').count() as u64

@@ -5,6 +5,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::images::ImagesProblem;
+
 /// What can go wrong with data. The `wgrad` binary exits with code 3 for all of these.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
@@ -56,6 +58,14 @@ pub enum DataError {
         path: PathBuf,
         /// Where and what is wrong.
         problem: CsvProblem,
+    },
+    /// Images, or what says which classes they belong to, cannot be used.
+    #[error("{}{problem}", path.display())]
+    Images {
+        /// The folder, the table or the image.
+        path: PathBuf,
+        /// What is wrong.
+        problem: ImagesProblem,
     },
     /// A fraction leaves one side of a split empty.
     #[error(

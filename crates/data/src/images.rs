@@ -1,0 +1,257 @@
+//! Images in JPEG and PNG files: decoded on all cores, cut to a square and brought to one size.
+//!
+//! Which files belong to which class is said by folders ([`read_folder`]) or by a table ([`read_table`]).
+
+mod decode;
+mod error;
+mod folder;
+mod table;
+
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+pub use decode::read_image;
+pub use error::ImagesProblem;
+pub use folder::read_folder;
+pub use table::{TableOptions, read_table};
+
+use crate::dataset::{Dataset, Targets};
+use crate::error::DataError;
+
+/// The ends of names that images have, in small or capital letters.
+pub const EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
+
+/// What every image is brought to: the largest square about its centre, scaled to `size` × `size`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageForm {
+    /// Side in pixels; at least 1.
+    pub size: usize,
+    /// What a pixel holds.
+    pub channels: Channels,
+}
+
+impl ImageForm {
+    /// `[channels, size, size]`.
+    pub fn shape(self) -> [usize; 3] {
+        [self.channels.count(), self.size, self.size]
+    }
+}
+
+/// What a pixel holds. Images of the other kind are converted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Channels {
+    /// One value, the luminance.
+    Grey,
+    /// Red, green and blue.
+    Rgb,
+}
+
+impl Channels {
+    /// 1 or 3.
+    pub fn count(self) -> usize {
+        match self {
+            Self::Grey => 1,
+            Self::Rgb => 3,
+        }
+    }
+
+    /// The kind with so many channels, if there is one.
+    pub fn of(count: usize) -> Option<Self> {
+        [Self::Grey, Self::Rgb].into_iter().find(|channels| channels.count() == count)
+    }
+}
+
+/// The parts that images come in. All have the same shape and the same classes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parts {
+    /// For training.
+    pub train: Dataset,
+    /// For decisions, where the data sets some aside.
+    pub validation: Option<Dataset>,
+    /// For the result, where the data sets some aside.
+    pub test: Option<Dataset>,
+}
+
+/// Which part of the data an image belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Part {
+    Train,
+    Validation,
+    Test,
+}
+
+impl Part {
+    const ALL: [Self; 3] = [Self::Train, Self::Validation, Self::Test];
+
+    /// What a folder or a cell may call it.
+    fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Train => &["train"],
+            Self::Validation => &["validation", "val"],
+            Self::Test => &["test"],
+        }
+    }
+}
+
+/// Image files of one part, each with the index of its class.
+#[derive(Debug, Default)]
+struct Files {
+    paths: Vec<PathBuf>,
+    labels: Vec<u32>,
+}
+
+impl Files {
+    /// Decodes all of them; `None` where there are none.
+    fn read(self, root: &Path, classes: &[String], form: ImageForm) -> Result<Option<Dataset>, DataError> {
+        if self.paths.is_empty() {
+            return Ok(None);
+        }
+        let bytes = decode_all(root, &self.paths, form)?;
+        let name = root.file_name().map_or_else(|| "images".into(), |name| name.to_string_lossy());
+        let targets = Targets::Classes { labels: self.labels, names: classes.to_vec() };
+        Dataset::from_pixels(name, bytes, form.shape(), u8::MAX, targets).map(Some)
+    }
+}
+
+/// The planes of every file, one after the other. All failures are gathered, since a folder with one damaged file often
+/// has more of them.
+fn decode_all(root: &Path, paths: &[PathBuf], form: ImageForm) -> Result<Vec<u8>, DataError> {
+    let len = form.shape().iter().product();
+    let mut bytes = vec![0; paths.len() * len];
+    let images = bytes.par_chunks_exact_mut(len).zip(paths);
+    let failures: Vec<(PathBuf, String)> = images
+        .filter_map(|(out, path)| match decode::decode(path, form) {
+            Ok(image) => {
+                out.copy_from_slice(&image);
+                None
+            }
+            Err(reason) => Some((path.clone(), reason)),
+        })
+        .collect();
+    if failures.is_empty() {
+        return Ok(bytes);
+    }
+    Err(DataError::Images { path: root.to_path_buf(), problem: ImagesProblem::Corrupt { failures } })
+}
+
+fn is_image(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
+}
+
+/// Makes the data sets of the three parts; there has to be something to train on.
+fn read_parts(
+    root: &Path,
+    [train, validation, test]: [Files; 3],
+    classes: &[String],
+    form: ImageForm,
+) -> Result<Parts, DataError> {
+    let none = || DataError::Images { path: root.to_path_buf(), problem: ImagesProblem::NoImages };
+    Ok(Parts {
+        train: train.read(root, classes, form)?.ok_or_else(none)?,
+        validation: validation.read(root, classes, form)?,
+        test: test.read(root, classes, form)?,
+    })
+}
+
+/// The chosen ones of `known` classes in the order of the choice, or all.
+fn choose(known: &[String], chosen: Option<&[String]>) -> Result<Vec<String>, ImagesProblem> {
+    let Some(chosen) = chosen else { return Ok(known.to_vec()) };
+    match chosen.iter().find(|class| !known.contains(class)) {
+        Some(class) => Err(ImagesProblem::UnknownClass { class: class.clone(), known: known.join(", ") }),
+        None => Ok(chosen.to_vec()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{GrayImage, Luma, Rgb, RgbImage};
+
+    pub(super) const FORM: ImageForm = ImageForm { size: 2, channels: Channels::Rgb };
+
+    /// A PNG of one colour.
+    pub(super) fn png(path: &Path, color: [u8; 3]) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        RgbImage::from_pixel(4, 4, Rgb(color)).save(path).unwrap();
+    }
+
+    fn file(name: &str, write: impl FnOnce(&Path)) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        write(&path);
+        (folder, path)
+    }
+
+    #[test]
+    fn a_png_is_planes_of_the_square_about_its_centre() {
+        let image = RgbImage::from_fn(4, 2, |x, y| Rgb([x as u8, y as u8, 200]));
+        let (_folder, path) = file("a.png", |path| image.save(path).unwrap());
+        assert_eq!(decode::decode(&path, FORM).unwrap(), [1, 2, 1, 2, 0, 0, 1, 1, 200, 200, 200, 200]);
+        let (_folder, path) = file("tall.png", |path| {
+            GrayImage::from_fn(2, 6, |x, y| Luma([(10 * y + x as u32) as u8])).save(path).unwrap();
+        });
+        let grey = ImageForm { channels: Channels::Grey, ..FORM };
+        assert_eq!(decode::decode(&path, grey).unwrap(), [20, 21, 30, 31]);
+        // Grey becomes three equal channels.
+        assert_eq!(decode::decode(&path, FORM).unwrap(), [20, 21, 30, 31].repeat(3));
+    }
+
+    #[test]
+    fn a_smaller_size_averages_and_a_larger_one_interpolates() {
+        let stripes = GrayImage::from_fn(8, 8, |x, _| Luma([if x % 2 == 0 { 0 } else { 200 }]));
+        let (_folder, path) = file("a.png", |path| stripes.save(path).unwrap());
+        let form = |size| ImageForm { size, channels: Channels::Grey };
+        // Without averaging, stripes of one pixel would come out all black or all white.
+        let small = decode::decode(&path, form(2)).unwrap();
+        assert!(small.iter().all(|x| (80..=120).contains(x)), "{small:?}");
+        let large = decode::decode(&path, form(16)).unwrap();
+        assert_eq!(large.len(), 256);
+        assert!(large.iter().any(|x| (40..=160).contains(x)), "{large:?}");
+    }
+
+    #[test]
+    fn a_jpeg_comes_out_close_to_what_went_in() {
+        let image = RgbImage::from_pixel(32, 16, Rgb([200, 100, 50]));
+        let (_folder, path) = file("a.JPG", |path| image.save(path).unwrap());
+        let planes = decode::decode(&path, FORM).unwrap();
+        for (plane, expected) in planes.chunks(4).zip([200_u8, 100, 50]) {
+            assert!(plane.iter().all(|x| x.abs_diff(expected) <= 3), "{planes:?}");
+        }
+        let raw = read_image(&path, FORM).unwrap();
+        assert_eq!(raw, planes.iter().map(|&byte| f32::from(byte)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn every_damaged_file_is_named_and_a_cut_one_is_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        let noise = RgbImage::from_fn(32, 32, |x, y| Rgb([(x * y * 7) as u8, (x ^ (y * 31)) as u8, y as u8]));
+        let mut paths = Vec::new();
+        for name in ["whole.jpg", "cut.jpg", "whole.png", "cut.png"] {
+            let path = folder.path().join(name);
+            noise.save(&path).unwrap();
+            if name.starts_with("cut") {
+                let bytes = std::fs::read(&path).unwrap();
+                std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+            }
+            paths.push(path);
+        }
+        for (name, content) in [("text.png", "not an image"), ("empty.jpg", "")] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            paths.push(path);
+        }
+        paths.push(folder.path().join("absent.png"));
+        let error = decode_all(folder.path(), &paths, FORM).unwrap_err();
+        let DataError::Images { problem: ImagesProblem::Corrupt { failures }, .. } = &error else {
+            panic!("{error}")
+        };
+        let names: Vec<_> =
+            failures.iter().map(|(path, _)| path.file_name().unwrap().to_str().unwrap()).collect();
+        assert_eq!(names, ["cut.jpg", "cut.png", "text.png", "empty.jpg", "absent.png"]);
+        let text = error.to_string();
+        assert!(text.contains("cut.jpg") && text.contains("5 images"), "{text}");
+        assert!(failures[2].1.contains("neither a JPEG nor a PNG"), "{}", failures[2].1);
+    }
+}

@@ -1,0 +1,177 @@
+//! Images in folders that are called after their classes: `ROOT/PART/CLASS/IMAGE`.
+
+use std::path::{Path, PathBuf};
+
+use super::{Files, ImageForm, ImagesProblem, Part, Parts, choose, is_image, read_parts};
+use crate::error::DataError;
+
+/// Reads `root/train/CLASS/*`, and `validation` (or `val`) and `test` where they are there.
+///
+/// Classes are sorted by name, or those of `classes` in that order; images are sorted by name. Files that do not end in one
+/// of [`EXTENSIONS`](super::EXTENSIONS), and whatever begins with a dot, are passed over.
+///
+/// # Errors
+/// [`DataError::Images`] names the folder or file: no `train`, a class without images, parts that differ in their classes,
+/// an unknown class, images that cannot be decoded. [`DataError::Io`] where a folder cannot be read.
+pub fn read_folder(root: &Path, form: ImageForm, classes: Option<&[String]>) -> Result<Parts, DataError> {
+    let mut folders = Vec::new();
+    for part in Part::ALL {
+        folders.push(part_folder(root, part)?);
+    }
+    let Some(train) = &folders[0] else { return Err(wrong(root, ImagesProblem::NoTrain)) };
+    let known = names(train, Path::is_dir)?;
+    if known.is_empty() {
+        return Err(wrong(train, ImagesProblem::NoClasses));
+    }
+    let chosen = choose(&known, classes).map_err(|problem| wrong(train, problem))?;
+    let mut parts = Vec::new();
+    for folder in &folders {
+        parts.push(match folder {
+            Some(folder) => files(folder, &chosen, classes.is_some())?,
+            None => Files::default(),
+        });
+    }
+    let parts = <[Files; 3]>::try_from(parts).unwrap_or_default();
+    read_parts(root, parts, &chosen, form)
+}
+
+fn wrong(path: &Path, problem: ImagesProblem) -> DataError {
+    DataError::Images { path: path.to_path_buf(), problem }
+}
+
+fn part_folder(root: &Path, part: Part) -> Result<Option<PathBuf>, DataError> {
+    let mut found = part.names().iter().filter(|name| root.join(name).is_dir());
+    match (found.next(), found.next()) {
+        (Some(first), Some(second)) => Err(wrong(root, ImagesProblem::TwoFolders(first, second))),
+        (first, _) => Ok(first.map(|name| root.join(name))),
+    }
+}
+
+/// What lies in a folder and is wanted, sorted.
+fn names(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<String>, DataError> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(DataError::io("read", folder))? {
+        let entry = entry.map_err(DataError::io("read", folder))?;
+        // A name that is no text cannot be the name of a class; an image of such a name is found by the count.
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.starts_with('.') && wanted(&entry.path()) {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// The files of one part. Where classes were `picked`, others may be there too.
+fn files(folder: &Path, classes: &[String], picked: bool) -> Result<Files, DataError> {
+    let there = names(folder, Path::is_dir)?;
+    let missing: Vec<String> = classes.iter().filter(|class| !there.contains(class)).cloned().collect();
+    let extra: Vec<String> = there.into_iter().filter(|class| !picked && !classes.contains(class)).collect();
+    if !missing.is_empty() || !extra.is_empty() {
+        return Err(wrong(folder, ImagesProblem::Classes { missing, extra }));
+    }
+    let mut files = Files::default();
+    for (label, class) in classes.iter().enumerate() {
+        let folder = folder.join(class);
+        let images = names(&folder, |path| is_image(path) && path.is_file())?;
+        if images.is_empty() {
+            return Err(wrong(&folder, ImagesProblem::EmptyClass));
+        }
+        files.labels.resize(files.labels.len() + images.len(), label as u32);
+        files.paths.extend(images.into_iter().map(|name| folder.join(name)));
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{FORM, png};
+    use super::*;
+    use crate::dataset::{Dataset, Targets};
+
+    fn folder(images: &[(&str, [u8; 3])]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        images.iter().for_each(|(path, color)| png(&folder.path().join(path), *color));
+        folder
+    }
+
+    const TREE: &[(&str, [u8; 3])] = &[
+        ("train/cat/b.png", [20, 0, 0]),
+        ("train/cat/a.PNG", [10, 0, 0]),
+        ("train/ant/z.png", [0, 30, 0]),
+        ("val/ant/v.png", [0, 40, 0]),
+        ("val/cat/v.png", [50, 0, 0]),
+        ("test/ant/t.png", [0, 60, 0]),
+        ("test/cat/t.png", [70, 0, 0]),
+    ];
+
+    /// The first pixel's red and green of each image, with its label.
+    fn seen(dataset: &Dataset) -> (Vec<(u8, u8)>, &[u32]) {
+        let Targets::Classes { labels, .. } = dataset.targets() else { panic!("no classes") };
+        let images = dataset.pixels().unwrap().bytes().chunks(12);
+        (images.map(|image| (image[0], image[4])).collect(), labels)
+    }
+
+    fn problem(root: &Path, classes: Option<&[String]>) -> (PathBuf, ImagesProblem) {
+        match read_folder(root, FORM, classes) {
+            Err(DataError::Images { path, problem }) => {
+                (path.strip_prefix(root).unwrap().to_path_buf(), problem)
+            }
+            other => panic!("expected a problem, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn classes_and_images_are_sorted_and_every_part_is_read() {
+        let folder = folder(TREE);
+        std::fs::write(folder.path().join("train/cat/notes.txt"), "no image").unwrap();
+        std::fs::write(folder.path().join("train/cat/.hidden.png"), "no image").unwrap();
+        std::fs::create_dir(folder.path().join("train/.cache")).unwrap();
+        let parts = read_folder(folder.path(), FORM, None).unwrap();
+        assert_eq!(parts.train.feature_shape(), [3, 2, 2]);
+        assert_eq!(seen(&parts.train), (vec![(0, 30), (10, 0), (20, 0)], &[0, 1, 1][..]));
+        assert_eq!(seen(&parts.validation.unwrap()), (vec![(0, 40), (50, 0)], &[0, 1][..]));
+        assert_eq!(seen(&parts.test.unwrap()), (vec![(0, 60), (70, 0)], &[0, 1][..]));
+        let Targets::Classes { names, .. } = parts.train.targets() else { panic!("no classes") };
+        assert_eq!(names, &["ant", "cat"]);
+    }
+
+    #[test]
+    fn chosen_classes_come_in_their_order_and_others_are_left_out() {
+        let folder = folder(TREE);
+        png(&folder.path().join("train/bee/a.png"), [1, 1, 1]);
+        let chosen = ["cat".to_owned(), "ant".to_owned()];
+        let parts = read_folder(folder.path(), FORM, Some(&chosen)).unwrap();
+        assert_eq!(seen(&parts.train), (vec![(10, 0), (20, 0), (0, 30)], &[0, 0, 1][..]));
+        let (path, problem) = problem(folder.path(), Some(&["dog".to_owned()]));
+        let known = "ant, bee, cat".to_owned();
+        assert_eq!(
+            (path, problem),
+            ("train".into(), ImagesProblem::UnknownClass { class: "dog".into(), known })
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let folder = folder(TREE);
+        let root = folder.path();
+        std::fs::create_dir(root.join("test/bee")).unwrap();
+        std::fs::remove_dir_all(root.join("test/cat")).unwrap();
+        let (path, found) = problem(root, None);
+        let (missing, extra) = (vec!["cat".to_owned()], vec!["bee".to_owned()]);
+        assert_eq!((path, &found), ("test".into(), &ImagesProblem::Classes { missing, extra }));
+        assert!(found.to_string().contains("without cat; besides bee"), "{found}");
+        std::fs::remove_dir_all(root.join("test")).unwrap();
+        assert_eq!(read_folder(root, FORM, None).unwrap().test, None);
+        std::fs::create_dir(root.join("validation")).unwrap();
+        assert_eq!(problem(root, None), ("".into(), ImagesProblem::TwoFolders("validation", "val")));
+        std::fs::remove_dir(root.join("validation")).unwrap();
+        std::fs::remove_file(root.join("train/ant/z.png")).unwrap();
+        assert_eq!(problem(root, None), ("train/ant".into(), ImagesProblem::EmptyClass));
+        std::fs::remove_dir_all(root.join("train/ant")).unwrap();
+        std::fs::remove_dir_all(root.join("train/cat")).unwrap();
+        assert_eq!(problem(root, None), ("train".into(), ImagesProblem::NoClasses));
+        std::fs::remove_dir(root.join("train")).unwrap();
+        assert_eq!(problem(root, None), ("".into(), ImagesProblem::NoTrain));
+    }
+}

@@ -1,0 +1,247 @@
+//! Images whose classes stand in a CSV table: a line an image, with its name, its label and perhaps its part.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use csv::{ReaderBuilder, StringRecord, Trim};
+
+use super::{EXTENSIONS, Files, ImageForm, ImagesProblem, Part, Parts, choose, read_parts};
+use crate::csv_file::line_of;
+use crate::error::{CsvProblem, DataError};
+use crate::open::open;
+
+/// How the table of labels is written. It has a header.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TableOptions {
+    /// The column of image names, with or without their ending. The first by default.
+    pub image_column: Option<String>,
+    /// The column of labels. The last by default.
+    pub label_column: Option<String>,
+    /// The column that says `train`, `validation` (or `val`) or `test`. Without one all images are for training.
+    pub split_column: Option<String>,
+    /// The labels that become classes, in this order; lines with others are left out. All of them, sorted, by default.
+    pub classes: Option<Vec<String>>,
+}
+
+/// Reads the images that `table` names. They lie in `folder`, or in the folders of their parts in it, such as
+/// `folder/train`.
+///
+/// # Errors
+/// [`DataError::Images`] names the table and the line, or the file: columns that are not there, images that are missing or
+/// named twice, an unknown part or class, images that cannot be decoded. [`DataError::Csv`] and [`DataError::Io`] where
+/// the table cannot be read.
+pub fn read_table(
+    table: &Path,
+    folder: &Path,
+    form: ImageForm,
+    options: &TableOptions,
+) -> Result<Parts, DataError> {
+    let wrong = |problem| DataError::Images { path: table.to_path_buf(), problem };
+    let rows = rows(table, options)?;
+    let known: BTreeSet<&String> = rows.iter().map(|row| &row.label).collect();
+    let known: Vec<String> = known.into_iter().cloned().collect();
+    let classes = choose(&known, options.classes.as_deref()).map_err(wrong)?;
+    let labels: HashMap<&str, u32> =
+        classes.iter().enumerate().map(|(label, class)| (class.as_str(), label as u32)).collect();
+
+    let mut parts = [Files::default(), Files::default(), Files::default()];
+    let (mut lines, mut missing) = (HashMap::new(), Vec::new());
+    for row in &rows {
+        if let Some(first) = lines.insert(&row.image, row.line) {
+            let (line, name) = (row.line, row.image.clone());
+            return Err(wrong(ImagesProblem::Twice { line, first, name }));
+        }
+        let Some(&label) = labels.get(row.label.as_str()) else { continue };
+        match find(folder, row) {
+            Some(path) => {
+                let files = &mut parts[row.part as usize];
+                files.paths.push(path);
+                files.labels.push(label);
+            }
+            None => missing.push((row.line, row.image.clone())),
+        }
+    }
+    if !missing.is_empty() {
+        return Err(wrong(ImagesProblem::Missing { folder: folder.to_path_buf(), missing }));
+    }
+    let train = &parts[Part::Train as usize].labels;
+    if let Some(label) = (0..classes.len()).find(|&label| !train.contains(&(label as u32))) {
+        return Err(wrong(ImagesProblem::Untrained(classes[label].clone())));
+    }
+    read_parts(folder, parts, &classes, form)
+}
+
+struct Row {
+    line: u64,
+    image: String,
+    label: String,
+    part: Part,
+    /// What the table calls the part, which may be the name of a folder.
+    part_name: String,
+}
+
+fn rows(path: &Path, options: &TableOptions) -> Result<Vec<Row>, DataError> {
+    let wrong = |problem| DataError::Images { path: path.to_path_buf(), problem };
+    let unreadable = |problem| DataError::Csv { path: path.to_path_buf(), problem };
+    let read = |error: csv::Error| unreadable(CsvProblem::Read(error.to_string()));
+    let mut text = Vec::new();
+    open(path)?.read_to_end(&mut text).map_err(DataError::io("read", path))?;
+    let mut reader = ReaderBuilder::new().flexible(true).trim(Trim::All).from_reader(&text[..]);
+    let header = reader.headers().map_err(read)?.clone();
+    if header.len() < 2 {
+        return Err(unreadable(CsvProblem::OneColumn { delimiter: ',' }));
+    }
+    let column = |role, name: Option<&String>, default: usize| match name {
+        None => Ok(default),
+        Some(name) => header.iter().position(|cell| cell == name).ok_or_else(|| {
+            let known = header.iter().collect::<Vec<_>>().join(", ");
+            wrong(ImagesProblem::NoColumn { role, column: name.clone(), known })
+        }),
+    };
+    let image = column("images", options.image_column.as_ref(), 0)?;
+    let label = column("labels", options.label_column.as_ref(), header.len() - 1)?;
+    let split = match &options.split_column {
+        Some(name) => Some(column("parts", Some(name), 0)?),
+        None => None,
+    };
+    let (mut record, mut rows) = (StringRecord::new(), Vec::new());
+    while reader.read_record(&mut record).map_err(read)? {
+        let line = record.position().map_or(0, |position| line_of(position, &text));
+        if record.len() != header.len() {
+            let (expected, found) = (header.len(), record.len());
+            return Err(unreadable(CsvProblem::Width { line, expected, found }));
+        }
+        let cell = |column: usize| record[column].to_owned();
+        if cell(label).is_empty() {
+            let column = format!("{} ({})", label + 1, &header[label]);
+            return Err(unreadable(CsvProblem::EmptyLabel { line, column }));
+        }
+        let part_name = split.map_or_else(|| "train".to_owned(), cell);
+        let part = Part::ALL.into_iter().find(|part| part.names().contains(&part_name.as_str()));
+        let Some(part) = part else {
+            return Err(wrong(ImagesProblem::UnknownPart { line, found: part_name }));
+        };
+        rows.push(Row { line, image: cell(image), label: cell(label), part, part_name });
+    }
+    if rows.is_empty() { Err(unreadable(CsvProblem::Empty)) } else { Ok(rows) }
+}
+
+/// The file of a row: beside the others or in the folder of its part, under its own name or with an ending.
+fn find(folder: &Path, row: &Row) -> Option<PathBuf> {
+    let names = || {
+        let endings = EXTENSIONS.iter().flat_map(|ending| [(*ending).to_owned(), ending.to_uppercase()]);
+        let with_ending = endings.map(|ending| format!("{}.{ending}", row.image));
+        std::iter::once(row.image.clone()).chain(with_ending)
+    };
+    let folders = [folder.join(&row.part_name), folder.to_path_buf()];
+    folders.iter().flat_map(|folder| names().map(|name| folder.join(name))).find(|path| path.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{FORM, png};
+    use super::*;
+    use crate::dataset::{Dataset, Targets};
+
+    fn read(table: &str, images: &[&str], options: &TableOptions) -> Result<Parts, DataError> {
+        let folder = tempfile::tempdir().unwrap();
+        for (i, image) in images.iter().enumerate() {
+            png(&folder.path().join(image), [10 * i as u8, 0, 0]);
+        }
+        let path = folder.path().join("labels.csv");
+        std::fs::write(&path, table).unwrap();
+        read_table(&path, folder.path(), FORM, options)
+    }
+
+    fn problem(table: &str, images: &[&str], options: &TableOptions) -> ImagesProblem {
+        match read(table, images, options) {
+            Err(DataError::Images { path, problem }) => {
+                assert!(path.ends_with("labels.csv"));
+                problem
+            }
+            other => panic!("expected a problem, got {other:?}"),
+        }
+    }
+
+    fn with_split() -> TableOptions {
+        TableOptions { split_column: Some("split".into()), ..TableOptions::default() }
+    }
+
+    fn seen(dataset: &Dataset) -> (Vec<u8>, &[u32], Vec<&str>) {
+        let Targets::Classes { labels, names } = dataset.targets() else { panic!("no classes") };
+        let images = dataset.pixels().unwrap().bytes().chunks(12);
+        (images.map(|image| image[0]).collect(), labels, names.iter().map(String::as_str).collect())
+    }
+
+    #[test]
+    fn images_are_found_with_and_without_ending_and_folder_in_the_order_of_the_table() {
+        let table = "id,split,kind\nb,train,wolf\na.png,train,ant\nc,test,ant\nd,val,wolf\n";
+        let images = ["train/b.png", "a.png", "test/c.PNG", "val/d.png"];
+        let parts = read(table, &images, &with_split()).unwrap();
+        assert_eq!(seen(&parts.train), (vec![0, 10], &[1, 0][..], vec!["ant", "wolf"]));
+        assert_eq!(seen(&parts.test.unwrap()).0, [20]);
+        assert_eq!(seen(&parts.validation.unwrap()).0, [30]);
+        // Without a column for it, all images are for training.
+        let parts = read(
+            "kind,id\nwolf,b\nant,a\n",
+            &["b.png", "a.png"],
+            &TableOptions {
+                image_column: Some("id".into()),
+                label_column: Some("kind".into()),
+                ..TableOptions::default()
+            },
+        )
+        .unwrap();
+        assert_eq!((parts.train.len(), parts.validation, parts.test), (2, None, None));
+    }
+
+    #[test]
+    fn chosen_labels_come_in_their_order_and_the_images_of_others_need_not_be_there() {
+        let table = "id,label\na,ant\nb,wolf\nc,bee\n";
+        let classes = Some(vec!["wolf".to_owned(), "ant".to_owned()]);
+        let options = TableOptions { classes, ..TableOptions::default() };
+        let parts = read(table, &["a.png", "b.png"], &options).unwrap();
+        assert_eq!(seen(&parts.train), (vec![0, 10], &[1, 0][..], vec!["wolf", "ant"]));
+        let options = TableOptions { classes: Some(vec!["cat".to_owned()]), ..options };
+        let (class, known) = ("cat".to_owned(), "ant, bee, wolf".to_owned());
+        assert_eq!(problem(table, &[], &options), ImagesProblem::UnknownClass { class, known });
+    }
+
+    #[test]
+    fn missing_images_are_counted_and_the_first_are_named_with_their_lines() {
+        let table = "id,label\na,x\nb,x\nc,y\nd,x\ne,y\n";
+        let found = problem(table, &["a.png"], &TableOptions::default());
+        let ImagesProblem::Missing { missing, .. } = &found else { panic!("{found:?}") };
+        assert_eq!(missing.len(), 4);
+        let text = found.to_string();
+        for part in ["4 images are not there", "line 3: b", "line 5: d", "and 1 more"] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+        assert!(!text.contains("line 6"), "{text}");
+    }
+
+    #[test]
+    fn a_table_that_contradicts_itself_is_refused_with_the_line() {
+        let plain = TableOptions::default();
+        let twice = problem("id,label\na,x\n\na,y\n", &["a.png"], &plain);
+        assert_eq!(twice, ImagesProblem::Twice { line: 4, first: 2, name: "a".into() });
+        let part = problem("id,split,label\na,training,x\n", &["a.png"], &with_split());
+        assert_eq!(part, ImagesProblem::UnknownPart { line: 2, found: "training".into() });
+        let column = problem("id,label\na,x\n", &["a.png"], &with_split());
+        assert!(
+            matches!(&column, ImagesProblem::NoColumn { known, .. } if known == "id, label"),
+            "{column:?}"
+        );
+        let untrained = problem("id,split,label\na,train,x\nb,test,y\n", &["a.png", "b.png"], &with_split());
+        assert_eq!(untrained, ImagesProblem::Untrained("y".into()));
+        let csv = |table| match read(table, &["a.png"], &plain) {
+            Err(DataError::Csv { problem, .. }) => problem,
+            other => panic!("expected a CSV problem, got {other:?}"),
+        };
+        assert!(matches!(csv("id,label\na,x,z\n"), CsvProblem::Width { line: 2, expected: 2, found: 3 }));
+        assert!(matches!(csv("id,label\na,\n"), CsvProblem::EmptyLabel { line: 2, .. }));
+        assert_eq!(csv("id,label\n"), CsvProblem::Empty);
+        assert!(matches!(csv("id\na\n"), CsvProblem::OneColumn { .. }));
+    }
+}
