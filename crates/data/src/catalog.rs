@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use crate::archive::{Archive, unpack};
 use crate::error::DataError;
 use crate::fetch::{FetchOptions, Fetched, Origin, Progress, RemoteFile, fetch, is_right};
 use crate::pin::{Digest, Pin, Pinned};
@@ -28,8 +29,10 @@ pub struct Entry {
     pub homepage: &'static str,
     /// The kind that a recipe's `[data]` names it by; `None` where it is only fetched, for use by other programs.
     pub kind: Option<DataKind>,
-    /// Its files; none where it is built in.
+    /// Its files; none where it is built in or comes in an archive.
     pub files: &'static [RemoteFile<'static>],
+    /// The archives that it comes in, the best first; one of them is enough.
+    pub archives: &'static [Archive],
     /// The system package that holds it too.
     pub system: Option<SystemPackage>,
 }
@@ -52,6 +55,7 @@ pub static CATALOG: &[Entry] = &[
         homepage: "https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
         kind: Some(DataKind::Digits),
         files: &[],
+        archives: &[],
         system: None,
     },
     Entry {
@@ -82,6 +86,7 @@ pub static CATALOG: &[Entry] = &[
                 "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"
             ),
         ],
+        archives: &[],
         system: Some(SystemPackage {
             folder: "/usr/share/datasets/fashion-mnist",
             debian: "dataset-fashion-mnist",
@@ -99,6 +104,7 @@ pub static CATALOG: &[Entry] = &[
             mnist!("t10k-images-idx3-ubyte.gz", 1_648_877, "9fb629c4189551a2d022fa330f9573f3"),
             mnist!("t10k-labels-idx1-ubyte.gz", 4_542, "ec29112dd5afa0611ce80d1b7f02629c"),
         ],
+        archives: &[],
         system: None,
     },
     Entry {
@@ -119,23 +125,71 @@ pub static CATALOG: &[Entry] = &[
                 digest: Digest::Sha256("86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"),
             },
         }],
+        archives: &[],
         system: None,
     },
     Entry {
         name: "cifar-10",
-        description: "photographs, 50,000 + 10,000 colour images of 32×32, 10 classes, binary; download only",
+        description: "photographs, 50,000 + 10,000 colour images of 32×32, 10 classes",
         licence: "none stated; cite A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
         homepage: "https://www.cs.toronto.edu/~kriz/cifar.html",
-        kind: None,
-        files: &[RemoteFile {
-            name: "cifar-10-binary.tar.gz",
-            mirror: "cifar10/cifar-10-binary.tar.gz",
-            urls: &["https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"],
-            pin: Pin {
-                of: Pinned::File,
-                size: Some(170_052_171),
-                digest: Digest::Md5("c32a1d4ab5d03f1284b67883e8d87530"),
+        kind: Some(DataKind::Cifar10),
+        files: &[],
+        archives: &[
+            Archive {
+                file: RemoteFile {
+                    name: "cifar-10-binary.tar.gz",
+                    mirror: "cifar10/cifar-10-binary.tar.gz",
+                    urls: &["https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"],
+                    pin: Pin {
+                        of: Pinned::File,
+                        size: Some(170_052_171),
+                        digest: Digest::Md5("c32a1d4ab5d03f1284b67883e8d87530"),
+                    },
+                },
+                folder: "cifar-10-batches-bin",
             },
+            // The same images as JPEG, a ninth of the size; not quite the same pixels.
+            Archive {
+                file: RemoteFile {
+                    name: "cifar-10-images.tar.gz",
+                    mirror: "cifar10/cifar-10-images.tar.gz",
+                    urls: &[],
+                    pin: Pin {
+                        of: Pinned::File,
+                        size: Some(19_634_101),
+                        digest: Digest::Sha256(
+                            "7a5ae11c0109112b3603977a3ba94d9667cf29298a2aa34ba636b812ff5b7ad9",
+                        ),
+                    },
+                },
+                folder: "cifar-10",
+            },
+        ],
+        system: None,
+    },
+    Entry {
+        name: "isic-2017",
+        description: "skin lesions, 2,000 + 150 + 600 colour images of 256×256, 3 classes; from a mirror only",
+        licence: "CC-0, International Skin Imaging Collaboration, ISIC challenge 2017; the labels of the test images \
+                  were matched by the order of rows",
+        homepage: "https://challenge.isic-archive.com/data/#2017",
+        kind: Some(DataKind::Isic2017),
+        files: &[],
+        archives: &[Archive {
+            file: RemoteFile {
+                name: "isic-2017-256.tar.gz",
+                mirror: "isic2017/isic-2017-256.tar.gz",
+                urls: &[],
+                pin: Pin {
+                    of: Pinned::File,
+                    size: Some(18_868_001),
+                    digest: Digest::Sha256(
+                        "6e1f34a006c261b477bbc04e44ec4152cda0a3702c5bd47ed38f722f91148b23",
+                    ),
+                },
+            },
+            folder: "isic-2017",
         }],
         system: None,
     },
@@ -155,12 +209,13 @@ impl Entry {
 
     /// Whether the data set is part of the program and needs no files.
     pub fn is_built_in(&self) -> bool {
-        self.files.is_empty()
+        self.files.is_empty() && self.archives.is_empty()
     }
 
     /// Bytes to download, where all of them are pinned.
     pub fn download_size(&self) -> Option<u64> {
-        self.files.iter().map(|file| file.pin.file_size()).sum()
+        let archive = self.archives.first().map(|archive| &archive.file);
+        self.files.iter().chain(archive).map(|file| file.pin.file_size()).sum()
     }
 
     /// The folders where the files may lie, in the order in which they are tried: the system's, then `data_dir`'s.
@@ -169,17 +224,21 @@ impl Entry {
         system.into_iter().chain([data_dir.join(self.name)]).collect()
     }
 
-    /// The first of [`Entry::folders`] that holds every file, packed or unpacked. Looks at names only.
+    /// The first of [`Entry::folders`] that holds every file, packed or unpacked, or the folder that its archive was
+    /// unpacked to. Looks at names only.
     pub fn find(&self, data_dir: &Path) -> Option<PathBuf> {
-        find_in(self.files, self.folders(data_dir))
+        find_in(self, &self.folders(data_dir))
     }
 
-    /// Gets every file that is not in its place yet, into `data_dir/NAME`; nothing for a built-in data set.
+    /// Gets every file that is not in its place yet, into `data_dir/NAME`; nothing for a built-in data set. An archive is
+    /// unpacked, and is not kept.
     ///
-    /// Where the system package is installed and whole, its files are used and nothing is fetched.
+    /// Where the system package is installed and whole, its files are used and nothing is fetched. From a mirror comes the
+    /// first of the archives that it has.
     ///
     /// # Errors
-    /// Those of [`fetch()`].
+    /// Those of [`fetch()`]; [`DataError::MirrorOnly`] where there is no mirror and nothing else has the data;
+    /// [`DataError::Archive`] where an archive cannot be unpacked.
     pub fn get(
         &self,
         data_dir: &Path,
@@ -194,14 +253,54 @@ impl Entry {
             }
         }
         let folder = data_dir.join(self.name);
+        if !self.archives.is_empty() {
+            return self.get_archive(data_dir, &folder, options, progress).map(|fetched| vec![fetched]);
+        }
         self.files.iter().map(|file| fetch(file, &folder, options, progress)).collect()
+    }
+
+    fn get_archive(
+        &self,
+        data_dir: &Path,
+        folder: &Path,
+        options: &FetchOptions,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Fetched, DataError> {
+        if let Some(path) = self.find(data_dir) {
+            return Ok(Fetched { path, origin: Origin::AlreadyThere });
+        }
+        let has = |archive: &&Archive| match &options.mirror {
+            Some(mirror) => archive.file.in_mirror(mirror).exists(),
+            None => !archive.file.urls.is_empty(),
+        };
+        let archive = match (self.archives.iter().find(has), self.archives.first(), &options.mirror) {
+            (Some(archive), ..) => archive,
+            // It will say what the mirror lacks.
+            (None, Some(first), Some(_)) => first,
+            (None, first, _) => {
+                let file = first.map_or(self.name, |archive| archive.file.name);
+                return Err(DataError::MirrorOnly { dataset: self.name, file, homepage: self.homepage });
+            }
+        };
+        let fetched = fetch(&archive.file, folder, options, progress)?;
+        let target = folder.join(archive.folder);
+        unpack(&fetched.path, &target)?;
+        // It would only take its room twice; if it stays, it does no harm.
+        let _ = std::fs::remove_file(&fetched.path);
+        Ok(Fetched { path: target, origin: fetched.origin })
     }
 }
 
-/// The first folder that holds every file, packed or unpacked.
-pub(crate) fn find_in(files: &[RemoteFile<'_>], folders: Vec<PathBuf>) -> Option<PathBuf> {
-    let whole = |folder: &PathBuf| files.iter().all(|file| find_file(folder, file.name).is_some());
-    folders.into_iter().find(whole)
+/// The first folder that holds every file, packed or unpacked, or the unpacked archive in the first that has one.
+pub(crate) fn find_in(entry: &Entry, folders: &[PathBuf]) -> Option<PathBuf> {
+    if entry.archives.is_empty() {
+        let whole = |folder: &&PathBuf| entry.files.iter().all(|file| find_file(folder, file.name).is_some());
+        return folders.iter().find(whole).cloned();
+    }
+    let unpacked = |folder: &PathBuf| {
+        entry.archives.iter().map(|archive| folder.join(archive.folder)).find(|path| path.is_dir())
+    };
+    folders.iter().find_map(unpacked)
 }
 
 /// The path of `name` in `folder`, or of the same file without `.gz`.
@@ -286,8 +385,13 @@ mod tests {
             assert!(entry.homepage.starts_with("http"), "{}", entry.name);
             assert!(entry.kind.is_none_or(|kind| kind.name() == entry.name), "{}", entry.name);
             assert_eq!(entry.description.contains("download only"), entry.kind.is_none(), "{}", entry.name);
-            for file in entry.files {
-                assert!(!file.urls.is_empty() && file.urls.iter().all(|url| url.starts_with("http")));
+            let archived = entry.archives.iter().map(|archive| &archive.file);
+            let mirror_only = !entry.is_built_in()
+                && entry.files.iter().chain(archived.clone()).all(|file| file.urls.is_empty());
+            assert_eq!(entry.description.contains("from a mirror only"), mirror_only, "{}", entry.name);
+            for file in entry.files.iter().chain(archived) {
+                assert!(file.urls.iter().all(|url| url.starts_with("http")));
+                assert!(!file.urls.is_empty() || !entry.archives.is_empty(), "{}", file.name);
                 assert!(file.mirror.ends_with(file.name), "{}", file.mirror);
                 let (digest, digits) = match file.pin.digest {
                     Digest::Md5(digest) => (digest, 32),
@@ -305,9 +409,10 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_but_csv_is_in_the_catalogue() {
+    fn every_kind_but_the_users_own_files_is_in_the_catalogue() {
+        let own = [DataKind::Csv, DataKind::ImageFolder, DataKind::ImageCsv];
         for kind in DataKind::ALL {
-            assert_eq!(CATALOG.iter().any(|e| e.kind == Some(*kind)), *kind != DataKind::Csv, "{kind:?}");
+            assert_eq!(CATALOG.iter().any(|e| e.kind == Some(*kind)), !own.contains(kind), "{kind:?}");
         }
     }
 
@@ -325,6 +430,32 @@ mod tests {
         assert_eq!(entry.find(folder.path()), Some(place));
         assert_eq!((entry.download_size(), entry.is_built_in()), (Some(11_594_722), false));
         assert!(Entry::named("digits").unwrap().is_built_in());
+    }
+
+    #[test]
+    fn an_archive_counts_once_it_is_unpacked() {
+        let folder = tempfile::tempdir().unwrap();
+        let entry = Entry::named("cifar-10").unwrap();
+        std::fs::create_dir(folder.path().join("cifar-10")).unwrap();
+        std::fs::write(folder.path().join("cifar-10/cifar-10-binary.tar.gz"), "").unwrap();
+        assert_eq!((entry.find(folder.path()), entry.is_built_in()), (None, false));
+        let unpacked = folder.path().join("cifar-10/cifar-10");
+        std::fs::create_dir(&unpacked).unwrap();
+        assert_eq!(entry.find(folder.path()), Some(unpacked));
+        assert_eq!(entry.download_size(), Some(170_052_171));
+    }
+
+    #[test]
+    fn what_only_mirrors_have_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let entry = Entry::named("isic-2017").unwrap();
+        let error = entry.get(folder.path(), &FetchOptions::default(), &mut |_| {}).unwrap_err();
+        let text = error.to_string();
+        assert!(matches!(error, DataError::MirrorOnly { .. }), "{text}");
+        assert!(text.contains("--mirror") && text.contains("isic-archive.com"), "{text}");
+        let options = FetchOptions { mirror: Some(folder.path().to_path_buf()), ..FetchOptions::default() };
+        let error = entry.get(folder.path(), &options, &mut |_| {}).unwrap_err();
+        assert!(error.to_string().contains("isic-2017-256.tar.gz"), "{error}");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::cifar::CifarProblem;
 use crate::images::ImagesProblem;
 
 /// What can go wrong with data. The `wgrad` binary exits with code 3 for all of these.
@@ -67,6 +68,24 @@ pub enum DataError {
         /// What is wrong.
         problem: ImagesProblem,
     },
+    /// A file is not the part of CIFAR-10 that it should be.
+    #[error("{}: {problem}", path.display())]
+    Cifar {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: CifarProblem,
+    },
+    /// An archive holds what may not be unpacked.
+    #[error("{}: `{entry}` is not unpacked: {reason}; nothing of the archive was", path.display())]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// The path of the entry.
+        entry: String,
+        /// Why not.
+        reason: &'static str,
+    },
     /// A fraction leaves one side of a split empty.
     #[error(
         "data set `{dataset}`: a fraction of {fraction} of {len} examples leaves one side of the split empty; \
@@ -111,6 +130,21 @@ pub enum DataError {
         looked_in: Vec<PathBuf>,
         /// The Debian package that holds it.
         package: Option<&'static str>,
+    },
+    /// A data set that cannot be downloaded, only copied.
+    #[error(
+        "data set `{dataset}` has no public download in this form: copy `{file}` from a mirror folder that has it \
+         (`wgrad data get {dataset} --mirror DIR`, or `{}`), or get the original images at {homepage} and train on \
+         them with kind = \"image-csv\"",
+        crate::fetch::MIRROR_ENV
+    )]
+    MirrorOnly {
+        /// The data set's name.
+        dataset: &'static str,
+        /// The file.
+        file: &'static str,
+        /// Where the originals are.
+        homepage: &'static str,
     },
     /// No data set has this name.
     #[error("no data set is called `{name}`; known are {known}")]

@@ -22,12 +22,20 @@ pub const MIRROR_ENV: &str = "WGRAD_DATA_MIRROR";
 pub struct RemoteFile<'a> {
     /// Its name in the data set's folder.
     pub name: &'a str,
-    /// Its path in a mirror folder, with `/`.
+    /// Its path in a mirror folder, with `/`. A mirror may also have it at its top, under its name.
     pub mirror: &'a str,
-    /// Where it can be downloaded; tried in this order.
+    /// Where it can be downloaded; tried in this order. None where only mirrors have it.
     pub urls: &'a [&'a str],
     /// What it has to be.
     pub pin: Pin<'a>,
+}
+
+impl RemoteFile<'_> {
+    /// Its path in the mirror `folder`: where it lies, or else where it should.
+    pub(crate) fn in_mirror(&self, folder: &Path) -> PathBuf {
+        let (place, top) = (folder.join(self.mirror), folder.join(self.name));
+        if !place.exists() && top.exists() { top } else { place }
+    }
 }
 
 /// How files are fetched.
@@ -117,7 +125,7 @@ pub fn fetch(
     let mut transfer = Transfer { file, part: Part::open(&target)?, progress };
     let mut attempts = Vec::new();
     let origin = match &options.mirror {
-        Some(mirror) => transfer.try_mirror(&mirror.join(file.mirror), &mut attempts)?,
+        Some(mirror) => transfer.try_mirror(&file.in_mirror(mirror), &mut attempts)?,
         None => transfer.try_urls(options, &mut attempts)?,
     };
     let Some(origin) = origin else {

@@ -92,6 +92,12 @@ impl Part {
             Self::Test => &["test"],
         }
     }
+
+    /// The part of that name, or of a name that goes on after it, such as `test_unverified`.
+    fn named(name: &str) -> Option<Self> {
+        let first = name.split(['_', '-', ' ']).next().unwrap_or_default();
+        Self::ALL.into_iter().find(|part| part.names().contains(&first))
+    }
 }
 
 /// Image files of one part, each with the index of its class.

@@ -18,9 +18,11 @@
 //! # Ok::<(), wgrad_data::DataError>(())
 //! ```
 
+pub mod archive;
 pub mod augment;
 pub mod batches;
 pub mod catalog;
+pub mod cifar;
 pub mod csv_file;
 pub mod dataset;
 pub mod digits;
@@ -29,6 +31,7 @@ pub mod features;
 pub mod fetch;
 pub mod idx;
 pub mod images;
+mod load;
 pub mod loader;
 mod open;
 mod part;
@@ -47,8 +50,9 @@ pub use error::{CsvProblem, DataError, FetchAttempt, FetchProblem, IdxProblem, I
 pub use features::read_features;
 pub use fetch::{FetchOptions, Fetched, Origin, Progress, fetch};
 pub use images::{Channels, ImageForm, ImagesProblem};
+pub use load::{load, load_from};
 pub use loader::{Loader, LoaderOptions, Prepared};
 pub use pin::{Digest, Pin, Pinned};
 pub use pixels::{ChannelStats, Pixels};
-pub use spec::{DataKind, DataSpec, load};
+pub use spec::{DataKind, DataSpec, Normalize};
 pub use standardize::Standardizer;

@@ -1,35 +1,25 @@
-//! Which data to train on: the `[data]` table of a recipe, and the one function that loads it.
+//! Which data to train on: the `[data]` table of a recipe. [`load`](crate::load()) loads it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::{Entry, data_dir, find_file, find_in};
-use crate::csv_file::{CsvOptions, LAST, Task, read_csv};
-use crate::dataset::Splits;
+use crate::augment::Augment;
+use crate::csv_file::Task;
 use crate::digits;
 use crate::error::DataError;
 use crate::idx;
-use crate::split::{Purpose, draw, split_off};
-use crate::standardize::Standardizer;
+use crate::images::{Channels, ImageForm};
 
-/// The share of a CSV file that becomes the test set, unless the specification says otherwise.
+/// The share of the user's own data that becomes the test set, unless the specification says otherwise.
 pub const DEFAULT_TEST_FRACTION: f64 = 0.2;
 
-const DIGIT_NAMES: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
-const FASHION_NAMES: [&str; 10] = [
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-];
+/// The side in pixels that images are brought to, unless the specification says otherwise.
+pub const DEFAULT_SIZE: usize = 64;
+
+/// The largest side that images can be brought to.
+pub const MAX_SIZE: usize = 4096;
 
 /// What kind of data a [`DataSpec`] names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,21 +31,47 @@ pub enum DataKind {
     FashionMnist,
     /// MNIST, from the catalogue.
     Mnist,
+    /// CIFAR-10, from the catalogue.
+    #[serde(rename = "cifar-10")]
+    Cifar10,
+    /// ISIC 2017, skin lesions, from the catalogue.
+    #[serde(rename = "isic-2017")]
+    Isic2017,
+    /// Images of the user's, in folders of classes.
+    ImageFolder,
+    /// Images of the user's, and a CSV file of their labels.
+    ImageCsv,
     /// A CSV file of the user's.
     Csv,
 }
 
+use DataKind::{Csv, ImageCsv, ImageFolder, Isic2017};
+
 impl DataKind {
     /// Every kind.
-    pub const ALL: &'static [Self] = &[Self::Digits, Self::FashionMnist, Self::Mnist, Self::Csv];
+    pub const ALL: &'static [Self] = &[
+        Self::Digits,
+        Self::FashionMnist,
+        Self::Mnist,
+        Self::Cifar10,
+        Self::Isic2017,
+        Self::ImageFolder,
+        Self::ImageCsv,
+        Self::Csv,
+    ];
 
     /// What the raw numbers of its files are divided by.
     pub fn raw_scale(self) -> f32 {
         match self {
             Self::Digits => digits::LARGEST_PIXEL.into(),
-            Self::FashionMnist | Self::Mnist => idx::LARGEST_PIXEL.into(),
             Self::Csv => 1.0,
+            _ => idx::LARGEST_PIXEL.into(),
         }
+    }
+
+    /// Whether its examples are images.
+    pub fn is_images(self) -> bool {
+        self != Self::Csv
     }
 
     /// Its name in a recipe and in the catalogue.
@@ -64,6 +80,10 @@ impl DataKind {
             Self::Digits => "digits",
             Self::FashionMnist => "fashion-mnist",
             Self::Mnist => "mnist",
+            Self::Cifar10 => "cifar-10",
+            Self::Isic2017 => "isic-2017",
+            Self::ImageFolder => "image-folder",
+            Self::ImageCsv => "image-csv",
             Self::Csv => "csv",
         }
     }
@@ -80,6 +100,19 @@ impl FromStr for DataKind {
     }
 }
 
+/// How the channels of images in 0..1 are normalised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Normalize {
+    /// Not at all.
+    #[default]
+    None,
+    /// To mean 0 and deviation 1 in each channel, both measured on the training set.
+    Dataset,
+    /// By the mean and deviation of ImageNet's training set, for colour images.
+    Imagenet,
+}
+
 /// Which data, and how it is prepared.
 ///
 /// ```
@@ -93,9 +126,39 @@ impl FromStr for DataKind {
 pub struct DataSpec {
     /// The kind of data.
     pub kind: DataKind,
-    /// The CSV file; a relative path starts at the current folder. Only for `csv`, and needed there.
+    /// The CSV file, or the folder of images; a relative path starts at the current folder. Only for `csv`,
+    /// `image-folder` and `image-csv`, and needed there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
+    /// The CSV file with the labels of the images, with a header. Only for `image-csv`, and needed there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<PathBuf>,
+    /// Its column of image names, with or without their ending; the first by default. Only for `image-csv`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_column: Option<String>,
+    /// Its column of labels; the last by default. Only for `image-csv`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_column: Option<String>,
+    /// Its column that says `train`, `validation` or `test`; none by default. Only for `image-csv`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split_column: Option<String>,
+    /// The labels that become classes, in this order; images with others are left out. All of them, sorted, by default.
+    /// Only for `isic-2017`, `image-folder` and `image-csv`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classes: Option<Vec<String>>,
+    /// Side in pixels that images are brought to, [`DEFAULT_SIZE`] by default, at most [`MAX_SIZE`]. Only for `isic-2017`,
+    /// `image-folder` and `image-csv`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<usize>,
+    /// 3 for colour (the default) or 1 for grey. Only for `isic-2017`, `image-folder` and `image-csv`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channels: Option<usize>,
+    /// How channels are normalised. Only for images.
+    #[serde(default)]
+    pub normalize: Normalize,
+    /// What is done to training images at random, handed on in [`Splits::augment`](crate::Splits). Only for images.
+    #[serde(default, skip_serializing_if = "Augment::is_off")]
+    pub augment: Augment,
     /// The target column: its name in the header, or `last` (the default). Only for `csv`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
@@ -108,11 +171,12 @@ pub struct DataSpec {
     /// The character between cells, a comma by default. Only for `csv`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delimiter: Option<char>,
-    /// The share of the file that becomes the test set, [`DEFAULT_TEST_FRACTION`] by default. Only for `csv`: the
-    /// other kinds have a test set of their own.
+    /// The share of the examples that becomes the test set, [`DEFAULT_TEST_FRACTION`] by default. Only for `csv`, and for
+    /// `image-folder` and `image-csv` without a test set of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_fraction: Option<f64>,
-    /// The share of the training set that becomes the validation set; none by default.
+    /// The share of the training set that becomes the validation set; none by default. Not where the data has a
+    /// validation set of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_fraction: Option<f64>,
     /// Seed of the splits and of `limit`, 0 by default. The test sets of the other kinds do not depend on it.
@@ -136,6 +200,15 @@ impl From<DataKind> for DataSpec {
         Self {
             kind,
             path: None,
+            labels: None,
+            image_column: None,
+            label_column: None,
+            split_column: None,
+            classes: None,
+            size: None,
+            channels: None,
+            normalize: Normalize::None,
+            augment: Augment::default(),
             label: None,
             task: None,
             header: None,
@@ -159,175 +232,104 @@ impl FromStr for DataSpec {
     }
 }
 
-/// Loads what `spec` names and prepares it: split, then limited, then standardised, then flattened.
-///
-/// Features are `[n, 1, rows, columns]` in 0..1 for images and `[n, columns]` for a CSV file.
-///
-/// # Errors
-/// [`DataError::NotFetched`] where a data set of the catalogue is not on this machine; [`DataError::Spec`] where a
-/// field is missing or does not apply to the kind; otherwise those of the readers and of the split.
-pub fn load(spec: &DataSpec) -> Result<Splits, DataError> {
-    spec.check()?;
-    let mut splits = match spec.kind {
-        DataKind::Digits => digits::load()?,
-        DataKind::FashionMnist => load_from_catalog(spec.kind, &FASHION_NAMES)?,
-        DataKind::Mnist => load_from_catalog(spec.kind, &DIGIT_NAMES)?,
-        DataKind::Csv => load_csv(spec)?,
-    };
-    splits.raw_scale = spec.kind.raw_scale();
-    if let Some(fraction) = spec.validation_fraction {
-        let (train, validation) = split_off(&splits.train, fraction, spec.seed, Purpose::Validation)?;
-        (splits.train, splits.validation) = (train, Some(validation));
-    }
-    if let Some(limit) = spec.limit.filter(|&limit| limit < splits.train.len()) {
-        splits.train = splits.train.subset(&draw(&splits.train, limit, spec.seed, Purpose::Limit).1)?;
-    }
-    if spec.standardize {
-        let standardizer = Standardizer::fit(&splits.train);
-        splits = Splits {
-            train: standardizer.apply(splits.train)?,
-            validation: splits.validation.map(|validation| standardizer.apply(validation)).transpose()?,
-            test: standardizer.apply(splits.test)?,
-            standardizer: Some(standardizer),
-            ..splits
-        };
-    }
-    Ok(if spec.flatten { splits.flattened() } else { splits })
-}
-
 impl DataSpec {
+    /// What images are brought to, for the kinds that leave it open.
+    pub(crate) fn image_form(&self) -> Result<ImageForm, DataError> {
+        let size = self.size.unwrap_or(DEFAULT_SIZE);
+        if !(1..=MAX_SIZE).contains(&size) {
+            return refuse("size", format!("expected 1 to {MAX_SIZE} pixels, found {size}"));
+        }
+        let count = self.channels.unwrap_or(3);
+        match Channels::of(count) {
+            Some(channels) => Ok(ImageForm { size, channels }),
+            None => refuse("channels", format!("expected 1 (grey) or 3 (colour), found {count}")),
+        }
+    }
+
     /// Refuses what would otherwise be ignored in silence.
-    fn check(&self) -> Result<(), DataError> {
-        let spec_error = |field, problem: String| Err(DataError::Spec { field, problem });
+    pub(crate) fn check(&self) -> Result<(), DataError> {
         if self.limit == Some(0) {
-            return spec_error("limit", "expected at least 1 training example, found 0".to_owned());
+            return refuse("limit", "expected at least 1 training example, found 0".to_owned());
         }
-        if self.kind == DataKind::Csv {
-            return match (&self.path, self.delimiter) {
-                (None, _) => spec_error("path", "kind = \"csv\" needs the path of a file".to_owned()),
-                (_, Some(delimiter)) if !delimiter.is_ascii() => {
-                    spec_error("delimiter", format!("expected an ASCII character, found `{delimiter}`"))
-                }
-                _ => Ok(()),
-            };
+        self.check_kind()?;
+        if let Some(delimiter) = self.delimiter.filter(|delimiter| !delimiter.is_ascii()) {
+            return refuse("delimiter", format!("expected an ASCII character, found `{delimiter}`"));
         }
-        let csv_only = [
-            ("path", self.path.is_some()),
-            ("label", self.label.is_some()),
-            ("task", self.task.is_some()),
-            ("header", self.header.is_some()),
-            ("delimiter", self.delimiter.is_some()),
-            ("test_fraction", self.test_fraction.is_some()),
-        ];
-        match csv_only.into_iter().find(|(_, given)| *given) {
-            Some((field, _)) => {
-                let kind = self.kind.name();
-                spec_error(field, format!("applies to kind = \"csv\", not to \"{kind}\"; remove it"))
+        if let Some(classes) = &self.classes {
+            if let Some(i) = (1..classes.len()).find(|&i| classes[..i].contains(&classes[i])) {
+                return refuse("classes", format!("`{}` is named twice", classes[i]));
             }
-            None => Ok(()),
+            if classes.len() < 2 {
+                return refuse("classes", format!("expected at least 2 classes, found {}", classes.len()));
+            }
         }
+        self.image_form()?;
+        self.check_values()
+    }
+
+    /// Fields that the kind does not have, and those that it needs.
+    fn check_kind(&self) -> Result<(), DataError> {
+        let own = &[Csv, ImageFolder, ImageCsv][..];
+        let shaped = &[Isic2017, ImageFolder, ImageCsv][..];
+        let fields = [
+            ("path", self.path.is_some(), own),
+            ("test_fraction", self.test_fraction.is_some(), own),
+            ("label", self.label.is_some(), &[Csv][..]),
+            ("task", self.task.is_some(), &[Csv]),
+            ("header", self.header.is_some(), &[Csv]),
+            ("delimiter", self.delimiter.is_some(), &[Csv]),
+            ("labels", self.labels.is_some(), &[ImageCsv]),
+            ("image_column", self.image_column.is_some(), &[ImageCsv]),
+            ("label_column", self.label_column.is_some(), &[ImageCsv]),
+            ("split_column", self.split_column.is_some(), &[ImageCsv]),
+            ("classes", self.classes.is_some(), shaped),
+            ("size", self.size.is_some(), shaped),
+            ("channels", self.channels.is_some(), shaped),
+        ];
+        let kind = self.kind.name();
+        for (field, given, kinds) in fields {
+            if given && !kinds.contains(&self.kind) {
+                let kinds: Vec<String> = kinds.iter().map(|kind| format!("\"{}\"", kind.name())).collect();
+                let kinds = kinds.join(" or ");
+                return refuse(field, format!("applies to kind = {kinds}, not to \"{kind}\"; remove it"));
+            }
+        }
+        if self.path.is_none() && own.contains(&self.kind) {
+            let what = if self.kind == Csv { "file" } else { "folder" };
+            return refuse("path", format!("kind = \"{kind}\" needs the path of a {what}"));
+        }
+        if self.labels.is_none() && self.kind == ImageCsv {
+            return refuse("labels", format!("kind = \"{kind}\" needs the path of a CSV file"));
+        }
+        Ok(())
+    }
+
+    /// Normalisation, standardisation and augmentation have to agree.
+    fn check_values(&self) -> Result<(), DataError> {
+        let normalize = self.normalize != Normalize::None;
+        if !self.kind.is_images() && (normalize || !self.augment.is_off()) {
+            let field = if normalize { "normalize" } else { "augment" };
+            return refuse(field, "applies to images, not to kind = \"csv\"; remove it".to_owned());
+        }
+        if self.standardize && (normalize || !self.augment.is_off()) {
+            let field = if normalize { "normalize" } else { "augment" };
+            return refuse(field, "does not go together with `standardize`; remove one of them".to_owned());
+        }
+        Ok(())
     }
 }
 
-fn load_csv(spec: &DataSpec) -> Result<Splits, DataError> {
-    let options = CsvOptions {
-        label: spec.label.clone().unwrap_or_else(|| LAST.to_owned()),
-        task: spec.task.unwrap_or_default(),
-        header: spec.header,
-        delimiter: spec.delimiter.and_then(|c| u8::try_from(c).ok()).unwrap_or(b','),
-    };
-    let whole = read_csv(spec.path.as_deref().unwrap_or(Path::new("")), &options)?;
-    let fraction = spec.test_fraction.unwrap_or(DEFAULT_TEST_FRACTION);
-    let (train, test) = split_off(&whole, fraction, spec.seed, Purpose::Test)?;
-    Ok(Splits::new(train, test))
-}
-
-fn load_from_catalog(kind: DataKind, names: &[&str]) -> Result<Splits, DataError> {
-    let entry = Entry::named(kind.name())?;
-    // A system package serves where there is no home, too.
-    let folders = match data_dir() {
-        Ok(data_dir) => entry.folders(&data_dir),
-        Err(error) => vec![entry.system.map(|package| package.folder.into()).ok_or(error)?],
-    };
-    load_images(entry, folders, names)
-}
-
-/// The four idx files of `entry`, from the first folder that holds all of them.
-fn load_images(entry: &Entry, folders: Vec<PathBuf>, names: &[&str]) -> Result<Splits, DataError> {
-    let missing = |looked_in| DataError::NotFetched {
-        dataset: entry.name,
-        looked_in,
-        package: entry.system.map(|package| package.debian),
-    };
-    let folder = find_in(entry.files, folders.clone()).ok_or_else(|| missing(folders))?;
-    let read = |part: &str| {
-        let file = |what| {
-            let name = format!("{part}-{what}-ubyte.gz");
-            find_file(&folder, &name).ok_or_else(|| missing(vec![folder.clone()]))
-        };
-        idx::read_pair(entry.name, &file("images-idx3")?, &file("labels-idx1")?, names)
-    };
-    Ok(Splits::new(read("train")?, read("t10k")?))
+pub(crate) fn refuse<T>(field: &'static str, problem: String) -> Result<T, DataError> {
+    Err(DataError::Spec { field, problem })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::{Dataset, Targets};
+    use crate::load;
 
     fn spec(text: &str) -> DataSpec {
         toml::from_str(text).unwrap()
-    }
-
-    fn csv(folder: &Path) -> PathBuf {
-        let path = folder.join("set.csv");
-        let lines: String = (0..100).map(|i| format!("{i},{},{}\n", i * 2 + 7, i % 4)).collect();
-        std::fs::write(&path, format!("a,b,class\n{lines}")).unwrap();
-        path
-    }
-
-    #[test]
-    fn a_csv_is_split_and_standardised_by_the_training_set() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut spec = spec("kind = 'csv'\nlabel = 'class'\ntest_fraction = 0.25\nvalidation_fraction = 0.2");
-        spec.path = Some(csv(folder.path()));
-        let plain = load(&spec).unwrap();
-        let validation = plain.validation.as_ref().unwrap();
-        assert_eq!((plain.train.len(), validation.len(), plain.test.len()), (60, 15, 25));
-        let mut all: Vec<f32> = [&plain.train, validation, &plain.test]
-            .iter()
-            .flat_map(|part| part.to_f32().into_iter().step_by(2))
-            .collect();
-        all.sort_by(f32::total_cmp);
-        assert_eq!(all, (0..100).map(|i| i as f32).collect::<Vec<_>>());
-
-        spec.standardize = true;
-        let scaled = load(&spec).unwrap();
-        let mean = |set: &Dataset| set.to_f32().iter().sum::<f32>() / set.to_f32().len() as f32;
-        assert!(mean(&scaled.train).abs() < 1e-6);
-        let standardizer = scaled.standardizer.unwrap();
-        assert_eq!(standardizer, Standardizer::fit(&plain.train));
-        assert_eq!(scaled.test, standardizer.apply(plain.test).unwrap());
-    }
-
-    #[test]
-    fn limit_keeps_the_classes_in_proportion_and_the_test_set_whole() {
-        let splits = load(&spec("kind = 'digits'\nlimit = 50\nflatten = true")).unwrap();
-        assert_eq!((splits.train.len(), splits.test.len()), (50, 360));
-        assert_eq!((splits.train.feature_shape(), splits.test.feature_shape()), (&[64][..], &[64][..]));
-        let Targets::Classes { labels, .. } = splits.train.targets() else { panic!("no classes") };
-        assert!((0..10).all(|digit| labels.iter().filter(|&&label| label == digit).count() == 5));
-        assert_eq!(load(&spec("kind = 'digits'\nlimit = 5000")).unwrap().train.len(), 1437);
-    }
-
-    #[test]
-    fn regression_has_values() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut spec = spec("kind = 'csv'\ntask = 'regression'");
-        spec.path = Some(csv(folder.path()));
-        let splits = load(&spec).unwrap();
-        assert_eq!((splits.test.len(), splits.test.targets().outputs()), (20, 1));
-        assert_eq!(splits.test.targets().classes(), None);
     }
 
     #[test]
@@ -344,6 +346,33 @@ mod tests {
         assert_eq!(refused("kind = 'digits'\ntest_fraction = 0.5"), "test_fraction");
         assert_eq!(refused("kind = 'mnist'\nlabel = 'last'"), "label");
         assert_eq!(refused("kind = 'digits'\nlimit = 0"), "limit");
+        assert_eq!(refused("kind = 'image-folder'"), "path");
+        assert_eq!(refused("kind = 'image-csv'\npath = 'x'"), "labels");
+        let images = "kind = 'image-csv'\npath = 'x'\nlabels = 'y'\n";
+        for (text, field) in [
+            ("label = 'z'", "label"),
+            ("size = 0", "size"),
+            ("size = 4097", "size"),
+            ("channels = 2", "channels"),
+            ("classes = ['a']", "classes"),
+            ("classes = ['a', 'b', 'a']", "classes"),
+            ("normalize = 'dataset'\nstandardize = true", "normalize"),
+            ("augment.flip = true\nstandardize = true", "augment"),
+        ] {
+            assert_eq!(refused(&format!("{images}{text}")), field, "{text}");
+        }
+        for field in ["labels", "image_column", "label_column", "split_column"] {
+            assert_eq!(refused(&format!("kind = 'image-folder'\npath = 'x'\n{field} = 'y'")), field);
+        }
+        for text in ["size = 3", "channels = 1", "classes = ['a', 'b']", "path = 'x'", "test_fraction = 0.1"]
+        {
+            assert_eq!(refused(&format!("kind = 'cifar-10'\n{text}")), text.split(' ').next().unwrap());
+        }
+        assert_eq!(refused("kind = 'csv'\npath = 'x'\nnormalize = 'dataset'"), "normalize");
+        assert_eq!(refused("kind = 'csv'\npath = 'x'\naugment.flip = true"), "augment");
+        // These are found out from the images.
+        assert_eq!(refused("kind = 'digits'\nnormalize = 'imagenet'"), "normalize");
+        assert_eq!(refused("kind = 'digits'\naugment.crop = 9"), "augment.crop");
         let error = load(&spec("kind = 'digits'\nvalidation_fraction = 1.0")).unwrap_err();
         assert!(matches!(error, DataError::Split { len: 1437, .. }), "{error}");
     }
@@ -358,52 +387,9 @@ mod tests {
             assert_eq!(toml::from_str::<DataSpec>(&text).unwrap(), spec);
         }
         let error = "imagenet".parse::<DataSpec>().unwrap_err();
-        assert!(error.to_string().ends_with("known are digits, fashion-mnist, mnist, csv"), "{error}");
-    }
-
-    #[test]
-    fn a_missing_data_set_says_how_to_get_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let entry = Entry::named("fashion-mnist").unwrap();
-        let error = load_images(entry, vec![folder.path().to_path_buf()], &FASHION_NAMES).unwrap_err();
-        let text = error.to_string();
-        assert!(text.contains("`wgrad data get fashion-mnist`"), "{text}");
-        assert!(text.contains("`apt install dataset-fashion-mnist`"), "{text}");
-        assert!(text.contains(&folder.path().display().to_string()), "{text}");
-    }
-
-    #[test]
-    fn four_small_idx_files_make_the_splits() {
-        let folder = tempfile::tempdir().unwrap();
-        for (part, n) in [("train", 3_u8), ("t10k", 2)] {
-            let images = [&[0, 0, 8, 3, 0, 0, 0, n, 0, 0, 0, 1, 0, 0, 0, 2][..], &vec![255; 2 * n as usize]];
-            let labels = [&[0, 0, 8, 1, 0, 0, 0, n][..], &vec![9; n as usize]];
-            let write = |what: &str, bytes: [&[u8]; 2]| {
-                std::fs::write(folder.path().join(format!("{part}-{what}-ubyte")), bytes.concat()).unwrap();
-            };
-            write("images-idx3", images);
-            write("labels-idx1", labels);
-        }
-        let entry = Entry::named("mnist").unwrap();
-        let splits = load_images(entry, vec![folder.path().to_path_buf()], &DIGIT_NAMES).unwrap();
-        assert_eq!((splits.train.len(), splits.test.len()), (3, 2));
-        assert_eq!(splits.train.feature_shape(), [1, 1, 2]);
-    }
-
-    /// Runs where the Debian package or a fetched copy is; elsewhere it says that it did not.
-    #[test]
-    fn fashion_mnist_loads_whole() {
-        match load(&DataKind::FashionMnist.into()) {
-            Err(DataError::NotFetched { .. } | DataError::NoDataDir) => {
-                eprintln!("skipped: fashion_mnist_loads_whole: the data set is not on this machine");
-            }
-            result => {
-                let splits = result.unwrap();
-                assert_eq!((splits.train.len(), splits.test.len()), (60_000, 10_000));
-                let Targets::Classes { labels, names } = splits.test.targets() else { panic!("no classes") };
-                assert_eq!(names[labels[0] as usize], "Ankle boot");
-                assert!((0..10).all(|c| labels.iter().filter(|&&label| label == c).count() == 1000));
-            }
-        }
+        assert!(
+            error.to_string().ends_with("mnist, cifar-10, isic-2017, image-folder, image-csv, csv"),
+            "{error}"
+        );
     }
 }

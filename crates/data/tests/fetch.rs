@@ -1,5 +1,7 @@
 //! Downloads from a loopback server that behaves well and badly, and copies from a mirror folder.
 
+mod common;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use common::{mirror, options, skip};
 use flate2::{Compression, write::GzEncoder};
 use sha2::{Digest as _, Sha256};
 use wgrad_data::catalog::Entry;
@@ -121,10 +124,6 @@ fn content() -> Vec<u8> {
 
 fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn options() -> FetchOptions {
-    FetchOptions { pause: Duration::ZERO, use_proxy: false, ..FetchOptions::default() }
 }
 
 /// A folder to download to, and the file as the catalogue would describe it.
@@ -428,6 +427,10 @@ fn a_mirror_is_copied_and_checked_and_nothing_is_downloaded() {
     fs::write(mirror.path().join("some/file.bin"), "the right thing").unwrap();
     let (result, received) = case.fetch(&[&server.url], &options);
     assert_eq!(result.unwrap().origin, Origin::Mirror);
+    // At the top of the mirror it is found, too.
+    fs::remove_file(case.target()).unwrap();
+    fs::rename(mirror.path().join("some/file.bin"), mirror.path().join("file.bin")).unwrap();
+    assert_eq!(case.fetch(&[&server.url], &options).0.unwrap().origin, Origin::Mirror);
     assert_eq!(received.last(), Some(&15));
     assert_eq!(fs::read(case.target()).unwrap(), b"the right thing");
 }
@@ -445,12 +448,8 @@ fn a_damaged_file_is_fetched_again() {
 
 #[test]
 fn the_catalogue_is_served_by_the_mirror_of_this_project() {
-    let mirror = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data"));
-    if !mirror.is_dir() {
-        eprintln!("skipped: the_catalogue_is_served_by_the_mirror_of_this_project: no ../shared/data");
-        return;
-    }
-    let options = FetchOptions { mirror: Some(mirror.to_path_buf()), ..options() };
+    let Some(mirror) = mirror("the_catalogue_is_served_by_the_mirror_of_this_project") else { return };
+    let options = FetchOptions { mirror: Some(mirror.clone()), ..options() };
     let folder = tempfile::tempdir().unwrap();
     let entry = Entry::named("tinyshakespeare").unwrap();
     let fetched = entry.get(folder.path(), &options, &mut |_| {}).unwrap();
@@ -472,7 +471,7 @@ fn the_debian_package_is_used_where_it_is() {
     // A mirror without files: were the package not taken, the copy would fail.
     let options = FetchOptions { mirror: Some(folder.path().to_path_buf()), ..options() };
     if !Path::new(entry.system.unwrap().folder).is_dir() {
-        eprintln!("skipped: the_debian_package_is_used_where_it_is: the package is not installed");
+        skip("the_debian_package_is_used_where_it_is", "the package is not installed");
         return;
     }
     let fetched = entry.get(folder.path(), &options, &mut |_| {}).unwrap();

@@ -18,7 +18,8 @@ pub struct TableOptions {
     pub image_column: Option<String>,
     /// The column of labels. The last by default.
     pub label_column: Option<String>,
-    /// The column that says `train`, `validation` (or `val`) or `test`. Without one all images are for training.
+    /// The column that says `train`, `validation` (or `val`) or `test`, alone or with more words after an `_`. Without one
+    /// all images are for training.
     pub split_column: Option<String>,
     /// The labels that become classes, in this order; lines with others are left out. All of them, sorted, by default.
     pub classes: Option<Vec<String>>,
@@ -118,8 +119,7 @@ fn rows(path: &Path, options: &TableOptions) -> Result<Vec<Row>, DataError> {
             return Err(unreadable(CsvProblem::EmptyLabel { line, column }));
         }
         let part_name = split.map_or_else(|| "train".to_owned(), cell);
-        let part = Part::ALL.into_iter().find(|part| part.names().contains(&part_name.as_str()));
-        let Some(part) = part else {
+        let Some(part) = Part::named(&part_name) else {
             return Err(wrong(ImagesProblem::UnknownPart { line, found: part_name }));
         };
         rows.push(Row { line, image: cell(image), label: cell(label), part, part_name });
@@ -134,7 +134,8 @@ fn find(folder: &Path, row: &Row) -> Option<PathBuf> {
         let with_ending = endings.map(|ending| format!("{}.{ending}", row.image));
         std::iter::once(row.image.clone()).chain(with_ending)
     };
-    let folders = [folder.join(&row.part_name), folder.to_path_buf()];
+    let parts = std::iter::once(row.part_name.as_str()).chain(row.part.names().iter().copied());
+    let folders: Vec<PathBuf> = parts.map(|name| folder.join(name)).chain([folder.to_path_buf()]).collect();
     folders.iter().flat_map(|folder| names().map(|name| folder.join(name))).find(|path| path.is_file())
 }
 
@@ -176,7 +177,7 @@ mod tests {
 
     #[test]
     fn images_are_found_with_and_without_ending_and_folder_in_the_order_of_the_table() {
-        let table = "id,split,kind\nb,train,wolf\na.png,train,ant\nc,test,ant\nd,val,wolf\n";
+        let table = "id,split,kind\nb,train,wolf\na.png,train,ant\nc,test_new,ant\nd,val,wolf\n";
         let images = ["train/b.png", "a.png", "test/c.PNG", "val/d.png"];
         let parts = read(table, &images, &with_split()).unwrap();
         assert_eq!(seen(&parts.train), (vec![0, 10], &[1, 0][..], vec!["ant", "wolf"]));

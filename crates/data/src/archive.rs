@@ -1,0 +1,199 @@
+//! Archives of the catalogue (`.tar.gz`): unpacked beside their place, then renamed, so that a folder under its own name is
+//! whole.
+//!
+//! Only files and folders below the archive's one folder are written. An absolute path, a `..`, a link or a device refuses
+//! the whole archive: its hash was checked, but a pin is no reason to write elsewhere.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use tar::EntryType;
+
+use crate::error::DataError;
+use crate::fetch::RemoteFile;
+use crate::open::open;
+
+/// An archive that a data set comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Archive {
+    /// The file.
+    pub file: RemoteFile<'static>,
+    /// The one folder that all of its content lies in.
+    pub folder: &'static str,
+}
+
+/// Unpacks the archive at `path` to `target`, whose name is that of the archive's one folder.
+///
+/// # Errors
+/// [`DataError::Archive`] with the entry that may not be unpacked; [`DataError::Busy`] where another process is at it;
+/// [`DataError::Io`].
+pub(crate) fn unpack(path: &Path, target: &Path) -> Result<(), DataError> {
+    let beside = |ending: &str| {
+        let mut name = target.as_os_str().to_owned();
+        name.push(ending);
+        PathBuf::from(name)
+    };
+    let (partial, lock_path) = (beside(".unpacking"), beside(".lock"));
+    let lock = OpenOptions::new().write(true).create(true).truncate(false).open(&lock_path);
+    let lock = lock.map_err(DataError::io("create", &lock_path))?;
+    // A file system without locks: then nobody watches.
+    if let Err(TryLockError::WouldBlock) = lock.try_lock() {
+        return Err(DataError::Busy { path: partial });
+    }
+    // What a run that was stopped has left.
+    remove(&partial)?;
+    let result = write_entries(path, target, &partial).and_then(|()| {
+        remove(target)?;
+        fs::rename(&partial, target).map_err(DataError::io("create", target))
+    });
+    if result.is_err() {
+        // The error is what counts; a rest is removed by the next run too.
+        let _ = fs::remove_dir_all(&partial);
+    }
+    drop(lock);
+    let _ = fs::remove_file(&lock_path);
+    result
+}
+
+fn remove(folder: &Path) -> Result<(), DataError> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(DataError::io("remove", folder)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn write_entries(path: &Path, target: &Path, partial: &Path) -> Result<(), DataError> {
+    let read = || DataError::io("unpack", path);
+    fs::create_dir_all(partial).map_err(DataError::io("create", partial))?;
+    let mut archive = tar::Archive::new(open(path)?);
+    for entry in archive.entries().map_err(read())? {
+        let mut entry = entry.map_err(read())?;
+        let name = entry.path().map_err(read())?.into_owned();
+        let refuse = |reason| {
+            let (path, entry) = (path.to_path_buf(), name.display().to_string());
+            DataError::Archive { path, entry, reason }
+        };
+        let place = match entry.header().entry_type() {
+            // Remarks of the program that wrote the archive.
+            EntryType::XGlobalHeader => continue,
+            EntryType::Regular | EntryType::Continuous | EntryType::Directory => {
+                let inner = below(&name, target.file_name().map(Path::new)).map_err(refuse)?;
+                partial.join(inner)
+            }
+            _ => return Err(refuse("it is neither a file nor a folder")),
+        };
+        if entry.header().entry_type() == EntryType::Directory {
+            fs::create_dir_all(&place).map_err(DataError::io("create", &place))?;
+            continue;
+        }
+        if let Some(parent) = place.parent() {
+            fs::create_dir_all(parent).map_err(DataError::io("create", parent))?;
+        }
+        let mut file = File::create_new(&place).map_err(DataError::io("create", &place))?;
+        io::copy(&mut entry, &mut file).map_err(read())?;
+    }
+    Ok(())
+}
+
+/// The part of an entry's path below the archive's folder.
+fn below(name: &Path, folder: Option<&Path>) -> Result<PathBuf, &'static str> {
+    let mut inner = PathBuf::new();
+    for component in name.components() {
+        match component {
+            Component::Normal(part) => inner.push(part),
+            Component::CurDir => {}
+            _ => return Err("its path leads out of the folder"),
+        }
+    }
+    let inner = folder.and_then(|folder| inner.strip_prefix(folder).ok());
+    inner.map(Path::to_path_buf).ok_or("it lies outside of the folder that the archive should hold")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::{Compression, write::GzEncoder};
+
+    fn header(name: &str, kind: EntryType, len: usize) -> tar::Header {
+        let mut header = tar::Header::new_gnu();
+        // Written by hand: the crate's own setter refuses what these tests are about.
+        header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_entry_type(kind);
+        header.set_size(len as u64);
+        header.set_mode(0o644);
+        header.set_cksum();
+        header
+    }
+
+    /// An archive in a folder of its own, and the target `set` beside it.
+    fn archive(entries: &[(&str, EntryType, &str)]) -> (tempfile::TempDir, PathBuf, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut builder = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+        for (name, kind, content) in entries {
+            builder.append(&header(name, *kind, content.len()), content.as_bytes()).unwrap();
+        }
+        let path = folder.path().join("set.tar.gz");
+        fs::write(&path, builder.into_inner().unwrap().finish().unwrap()).unwrap();
+        let target = folder.path().join("set");
+        (folder, path, target)
+    }
+
+    fn left_in(folder: &Path) -> Vec<String> {
+        let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    const GOOD: &[(&str, EntryType, &str)] = &[
+        ("./set/", EntryType::Directory, ""),
+        ("set/a/b.txt", EntryType::Regular, "content"),
+        ("./set/c.txt", EntryType::Regular, ""),
+    ];
+
+    #[test]
+    fn files_come_to_their_places_and_nothing_else_stays() {
+        let (folder, path, target) = archive(GOOD);
+        // The rest of a run that was stopped, and an older copy.
+        fs::create_dir_all(folder.path().join("set.unpacking/old")).unwrap();
+        fs::create_dir_all(target.join("old")).unwrap();
+        unpack(&path, &target).unwrap();
+        assert_eq!(fs::read_to_string(target.join("a/b.txt")).unwrap(), "content");
+        assert_eq!(left_in(&target), ["a", "c.txt"]);
+        assert_eq!(left_in(folder.path()), ["set", "set.tar.gz"]);
+    }
+
+    #[test]
+    fn whatever_leads_elsewhere_refuses_the_archive() {
+        for (name, kind) in [
+            ("/etc/set/a", EntryType::Regular),
+            ("set/../a", EntryType::Regular),
+            ("../a", EntryType::Regular),
+            ("other/a", EntryType::Regular),
+            ("a", EntryType::Regular),
+            ("set/a", EntryType::Symlink),
+            ("set/a", EntryType::Link),
+            ("set/a", EntryType::Fifo),
+        ] {
+            let (folder, path, target) = archive(&[GOOD, &[(name, kind, "")]].concat());
+            let error = unpack(&path, &target).unwrap_err();
+            assert!(matches!(&error, DataError::Archive { entry, .. } if entry == name), "{name}: {error}");
+            assert!(error.to_string().contains("set.tar.gz"), "{error}");
+            assert_eq!(left_in(folder.path()), ["set.tar.gz"], "{name}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_archive_leaves_nothing_and_two_do_not_unpack_at_once() {
+        let (folder, path, target) = archive(GOOD);
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+        let error = unpack(&path, &target).unwrap_err();
+        assert!(matches!(&error, DataError::Io { action: "unpack", .. }), "{error}");
+        assert_eq!(left_in(folder.path()), ["set.tar.gz"]);
+        let other = File::create(folder.path().join("set.lock")).unwrap();
+        other.lock().unwrap();
+        assert!(matches!(unpack(&path, &target), Err(DataError::Busy { .. })));
+    }
+}
