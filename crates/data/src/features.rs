@@ -1,4 +1,4 @@
-//! Examples without targets, to predict from: rows of a CSV file, or the images of an idx file.
+//! Examples without targets, to predict from: rows of a CSV file, the images of an idx file, or a JPEG or PNG file.
 
 use std::io::Read;
 use std::path::Path;
@@ -8,15 +8,17 @@ use csv::{ReaderBuilder, StringRecord, Trim};
 use crate::csv_file::number;
 use crate::error::{CsvProblem, DataError};
 use crate::idx;
+use crate::images;
 use crate::open::open;
 
-/// Reads examples of `width` raw features each, flat. The file is idx if it begins as one, else CSV, plain or gzipped.
+/// Reads examples of `width` raw features each, flat. The file is idx, JPEG or PNG if it begins as one, else CSV, plain or
+/// gzipped. A JPEG or PNG file is one example, brought to the square that has `width` values.
 ///
 /// A CSV row has `width` cells, or one more, the label, which is left out: the column that `label` names in a header, else
 /// the last. A first row without any number is a header.
 ///
 /// # Errors
-/// [`DataError::Idx`], [`DataError::Csv`] with line and column, [`DataError::Io`].
+/// [`DataError::Idx`], [`DataError::Csv`] with line and column, [`DataError::Images`], [`DataError::Io`].
 pub fn read_features(
     path: &Path,
     width: usize,
@@ -27,6 +29,9 @@ pub fn read_features(
     open(path)?.read_to_end(&mut bytes).map_err(DataError::io("read", path))?;
     if bytes.starts_with(&[0, 0, 8]) {
         return idx::read_images(path, width);
+    }
+    if images::is_encoded(&bytes) {
+        return images::read_image(path, &bytes, width);
     }
     parse(&bytes, width, delimiter, label)
         .map_err(|problem| DataError::Csv { path: path.to_path_buf(), problem })

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-pub use decode::read_image;
+pub(crate) use decode::{is_encoded, read_image};
 pub use error::ImagesProblem;
 pub use folder::read_folder;
 pub use table::{TableOptions, read_table};
@@ -225,8 +225,12 @@ mod tests {
         for (plane, expected) in planes.chunks(4).zip([200_u8, 100, 50]) {
             assert!(plane.iter().all(|x| x.abs_diff(expected) <= 3), "{planes:?}");
         }
-        let raw = read_image(&path, FORM).unwrap();
-        assert_eq!(raw, planes.iter().map(|&byte| f32::from(byte)).collect::<Vec<_>>());
+        // To predict from, it comes by the number of values that a model takes.
+        let read = |width| crate::read_features(&path, width, b',', None);
+        assert_eq!(read(12).unwrap(), planes.iter().map(|&byte| f32::from(byte)).collect::<Vec<_>>());
+        assert_eq!(read(9).unwrap().len(), 9);
+        let error = read(8).unwrap_err();
+        assert!(matches!(&error, DataError::Images { problem: ImagesProblem::Width(8), .. }), "{error}");
     }
 
     #[test]

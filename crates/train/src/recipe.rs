@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use wgrad_data::{DataKind, DataSpec, Splits};
+use wgrad_data::{Augment, DataKind, DataSpec, Normalize, Splits};
 use wgrad_nn::{Activation, Mlp, Norm, Optimizer, ResidualMlp, Schedule};
 use wgrad_run::Recipe;
 use wgrad_run::recipe as r;
@@ -72,6 +72,28 @@ fn data_spec(data: &r::Data) -> DataSpec {
         r::Data::Digits(_) => DataSpec::from(DataKind::Digits),
         r::Data::FashionMnist(_) => DataSpec::from(DataKind::FashionMnist),
         r::Data::Mnist(_) => DataSpec::from(DataKind::Mnist),
+        r::Data::Cifar10(_) => DataSpec::from(DataKind::Cifar10),
+        r::Data::Isic2017(isic) => DataSpec {
+            size: Some(isic.size),
+            channels: Some(isic.channels),
+            ..DataSpec::from(DataKind::Isic2017)
+        },
+        r::Data::ImageFolder(folder) => DataSpec {
+            path: Some(folder.path.clone()),
+            size: Some(folder.size),
+            channels: Some(folder.channels),
+            ..DataSpec::from(DataKind::ImageFolder)
+        },
+        r::Data::ImageCsv(table) => DataSpec {
+            path: Some(table.path.clone()),
+            labels: Some(table.labels.clone()),
+            image_column: table.image_column.clone(),
+            label_column: table.label_column.clone(),
+            split_column: table.split_column.clone(),
+            size: Some(table.size),
+            channels: Some(table.channels),
+            ..DataSpec::from(DataKind::ImageCsv)
+        },
         r::Data::Csv(csv) => DataSpec {
             path: Some(Path::new(&csv.path).to_owned()),
             label: csv.label.clone(),
@@ -87,8 +109,34 @@ fn data_spec(data: &r::Data) -> DataSpec {
             ..DataSpec::from(DataKind::Csv)
         },
     };
+    if let Some(images) = data.images() {
+        spec.classes = images.classes.map(<[String]>::to_vec);
+        spec.normalize = match images.normalize {
+            r::Normalize::None => Normalize::None,
+            r::Normalize::Dataset => Normalize::Dataset,
+            r::Normalize::Imagenet => Normalize::Imagenet,
+        };
+        spec.test_fraction = images.test_fraction;
+        spec.validation_fraction = images.validation_fraction;
+        spec.limit = images.limit;
+        spec.seed = images.split_seed;
+        spec.augment = augment(images.augment);
+    }
     spec.flatten = true;
     spec
+}
+
+fn augment(augment: &r::Augment) -> Augment {
+    Augment {
+        scale: augment.scale.map(|shares| shares.map(|share| share as f32)),
+        crop: augment.crop,
+        flip: augment.flip,
+        vertical_flip: augment.vertical_flip,
+        rotate90: augment.rotate90,
+        brightness: augment.brightness as f32,
+        contrast: augment.contrast as f32,
+        cutout: augment.cutout,
+    }
 }
 
 fn model(model: &r::Model, inputs: usize, outputs: usize) -> Model {

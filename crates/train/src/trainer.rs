@@ -177,12 +177,7 @@ impl Trainer {
     fn upload_data(&mut self) -> Result<(), TrainError> {
         for (shape, resident) in &self.plan.splits {
             let (Some(resident), Some(data)) = (resident, shape.name.of(&self.splits)) else { continue };
-            write_padded(
-                &mut *self.session,
-                &self.plan,
-                resident.group,
-                HostData::F32(data.to_f32()),
-            )?;
+            write_padded(&mut *self.session, &self.plan, resident.group, HostData::F32(data.to_f32()))?;
             let targets = match data.targets() {
                 Targets::Classes { labels, .. } => HostData::U32(labels.clone()),
                 Targets::Values { values, .. } => HostData::F32(values.clone()),

@@ -17,28 +17,42 @@ use crate::error::DataError;
 const JPEG_MAGIC: [u8; 3] = [0xff, 0xd8, 0xff];
 const PNG_MAGIC: [u8; 4] = *b"\x89PNG";
 
-/// The pixels of one image to predict from, raw (0 to 255), flat, `[channels, size, size]`.
-///
-/// # Errors
-/// [`DataError::Images`] where the file cannot be read or decoded.
-pub fn read_image(path: &Path, form: ImageForm) -> Result<Vec<f32>, DataError> {
-    match decode(path, form) {
-        Ok(bytes) => Ok(bytes.into_iter().map(f32::from).collect()),
-        Err(reason) => {
-            let path = path.to_path_buf();
-            let failures = vec![(path.clone(), reason)];
-            Err(DataError::Images { path, problem: ImagesProblem::Corrupt { failures } })
-        }
-    }
+/// Whether a file begins as a JPEG or a PNG file does.
+pub(crate) fn is_encoded(bytes: &[u8]) -> bool {
+    bytes.starts_with(&JPEG_MAGIC) || bytes.starts_with(&PNG_MAGIC)
 }
 
-/// The planes `[channels, size, size]`, or why there are none. The content decides on the format, not the name.
+/// One image to predict from, brought to the square with `width` values, raw (0 to 255), flat. `path` is for messages.
+///
+/// # Errors
+/// [`DataError::Images`] where it cannot be decoded, or where no square of one or three channels has `width` values.
+pub(crate) fn read_image(path: &Path, bytes: &[u8], width: usize) -> Result<Vec<f32>, DataError> {
+    let wrong = |problem| DataError::Images { path: path.to_path_buf(), problem };
+    // At most one fits: the root of 3 is no fraction.
+    let forms = [Channels::Grey, Channels::Rgb].map(|channels| {
+        let size = (width / channels.count()).isqrt();
+        ImageForm { size, channels }
+    });
+    let form = forms.into_iter().find(|form| form.shape().iter().product::<usize>() == width && width > 0);
+    let form = form.ok_or_else(|| wrong(ImagesProblem::Width(width)))?;
+    let planes = decode_bytes(bytes, form).map_err(|reason| {
+        let failures = vec![(path.to_path_buf(), reason)];
+        wrong(ImagesProblem::Corrupt { failures })
+    })?;
+    Ok(planes.into_iter().map(f32::from).collect())
+}
+
+/// The planes `[channels, size, size]`, or why there are none.
 pub(super) fn decode(path: &Path, form: ImageForm) -> Result<Vec<u8>, String> {
-    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+    decode_bytes(&std::fs::read(path).map_err(|error| error.to_string())?, form)
+}
+
+/// The content decides on the format, not the name.
+fn decode_bytes(bytes: &[u8], form: ImageForm) -> Result<Vec<u8>, String> {
     let image = if bytes.starts_with(&JPEG_MAGIC) {
-        jpeg(&bytes)?
+        jpeg(bytes)?
     } else if bytes.starts_with(&PNG_MAGIC) {
-        let reader = ImageReader::with_format(Cursor::new(&bytes), ImageFormat::Png);
+        let reader = ImageReader::with_format(Cursor::new(bytes), ImageFormat::Png);
         reader.decode().map_err(|error| error.to_string())?
     } else {
         return Err("neither a JPEG nor a PNG file".to_owned());

@@ -87,6 +87,9 @@ pub enum ImagesProblem {
         /// What it says.
         found: String,
     },
+    /// An image for a model that takes something else.
+    #[error(": an image, but {0} numbers are expected, which are no square of one or three channels")]
+    Width(usize),
     /// A class that no training image has.
     #[error(": the class `{0}` has no image for training")]
     Untrained(String),

@@ -4,6 +4,7 @@
 //! these structs. A [`Recipe`] that was parsed here has only known keys, right types and values in range.
 
 mod builtin;
+mod data;
 mod error;
 mod parse;
 mod schema;
@@ -11,6 +12,7 @@ mod set;
 mod validate;
 
 pub use builtin::{builtin, builtin_names, load};
+pub use data::*;
 pub use error::{Hint, Location, RecipeError};
 pub use schema::*;
 

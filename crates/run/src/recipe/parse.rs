@@ -3,6 +3,7 @@
 //! serde alone would do it in one line, but inside enums tagged by `kind` it loses the place and the key. So sections
 //! are taken apart here: keys are checked against the struct's own, then the struct is read from the spanned values.
 
+use super::data::Augment;
 use super::error::{Hint, Location, RecipeError, nearest};
 use super::schema::{Data, Kinded, Model, Optimizer, Schedule, Train, keys_of};
 use super::{Recipe, validate};
@@ -15,6 +16,8 @@ use toml::de::{DeTable, DeValue, Error, ValueDeserializer};
 const TOP: &[&str] = &["name", "description"];
 /// The sections.
 pub(super) const SECTIONS: &[&str] = &["data", "model", "optimizer", "schedule", "train"];
+/// Tables inside of sections.
+const NESTED: &[&str] = &["data.augment"];
 
 /// The keys that a section has under a kind; empty if either is unknown. `train` has no kinds.
 pub(super) fn keys(section: &str, kind: &str) -> &'static [&'static str] {
@@ -24,6 +27,7 @@ pub(super) fn keys(section: &str, kind: &str) -> &'static [&'static str] {
         "optimizer" => Optimizer::keys(kind),
         "schedule" => Schedule::keys(kind),
         "train" => keys_of::<Train>(),
+        "data.augment" => keys_of::<Augment>(),
         _ => &[],
     }
 }
@@ -71,17 +75,21 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<Recipe, RecipeError> {
     Ok(recipe)
 }
 
-/// Where each key of the first two levels stands: its path, its own span, and the span of its value.
+/// Where each key stands: its path, its own span, and the span of its value.
 type Places = Vec<(String, Range<usize>, Range<usize>)>;
 
 fn places(root: &DeTable<'_>) -> Places {
-    let mut places = Vec::new();
-    for (key, value) in root {
-        places.push((key.get_ref().to_string(), key.span(), value.span()));
-        for (inner, value) in value.get_ref().as_table().into_iter().flatten() {
-            places.push((format!("{}.{}", key.get_ref(), inner.get_ref()), inner.span(), value.span()));
+    fn walk(table: &DeTable<'_>, prefix: &str, places: &mut Places) {
+        for (key, value) in table {
+            let path = format!("{prefix}{}", key.get_ref());
+            if let Some(inner) = value.get_ref().as_table() {
+                walk(inner, &format!("{path}."), places);
+            }
+            places.push((path, key.span(), value.span()));
         }
     }
+    let mut places = Vec::new();
+    walk(root, "", &mut places);
     places
 }
 
@@ -102,13 +110,10 @@ impl Source<'_> {
         Location { origin: self.origin.to_owned(), position }
     }
 
-    /// Where a key is, or else its section.
+    /// Where a key is, or else the table that it would be in.
     fn place(&self, key: &str) -> Option<Range<usize>> {
-        let section = key.split('.').next().unwrap_or(key);
-        let find = |wanted: &str| {
-            self.places.iter().find(|(path, ..)| path == wanted).map(|(_, key, _)| key.clone())
-        };
-        find(key).or_else(|| find(section))
+        let found = self.places.iter().find(|(path, ..)| path == key).map(|(_, key, _)| key.clone());
+        found.or_else(|| key.rsplit_once('.').and_then(|(table, _)| self.place(table)))
     }
 
     fn missing(&self, key: &str) -> RecipeError {
@@ -144,10 +149,16 @@ impl Source<'_> {
 
     fn check_keys(&self, name: &str, kind: &str, table: &DeTable<'_>) -> Result<(), RecipeError> {
         let known = keys(name, kind);
-        match table.keys().find(|key| !known.contains(&key.get_ref().as_ref())) {
-            Some(key) => Err(self.unknown_key(key.span(), Some(name), key.get_ref(), kind)),
-            None => Ok(()),
+        if let Some(key) = table.keys().find(|key| !known.contains(&key.get_ref().as_ref())) {
+            return Err(self.unknown_key(key.span(), Some(name), key.get_ref(), kind));
         }
+        for (key, value) in table {
+            let path = format!("{name}.{}", key.get_ref());
+            if let (true, Some(inner)) = (NESTED.contains(&path.as_str()), value.get_ref().as_table()) {
+                self.check_keys(&path, "", inner)?;
+            }
+        }
+        Ok(())
     }
 
     fn train(&self, root: &mut DeTable<'_>) -> Result<Train, RecipeError> {
@@ -219,7 +230,7 @@ pub(super) fn key_hint(section: Option<&str>, key: &str, kind: &str) -> Hint {
     if let Some(name) = nearest(key, &short) {
         return Hint::Nearest(section.map_or_else(|| name.to_owned(), |section| format!("{section}.{name}")));
     }
-    let elsewhere = SECTIONS.iter().find(|other| {
+    let elsewhere = SECTIONS.iter().chain(NESTED).find(|other| {
         Some(**other) != section
             && (keys(other, "").contains(&key)
                 || kinds(other).iter().any(|kind| keys(other, kind).contains(&key)))
@@ -252,6 +263,7 @@ fn in_words(message: &str) -> String {
         "a sequence" => "a list",
         "an array of length 2" => "a list of 2 numbers",
         "path string" => "a path",
+        "struct Augment" => "a section",
         other => other,
     };
     format!("expected {expected}, found {found}")

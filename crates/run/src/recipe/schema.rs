@@ -1,10 +1,11 @@
-//! The sections of a recipe as structs. Their fields are the keys: nothing else lists them, and the key tables that
+//! The sections of a recipe as structs, but for the keys of `[data]`, which are in `data`. Their fields are the keys: nothing else lists them, and the key tables that
 //! errors and `--set` need are asked from serde. Units and defaults are here, ranges in `validate`.
 
 use serde::de::{self, IntoDeserializer, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
-use std::path::PathBuf;
 use toml::de::{Error, ValueDeserializer};
+
+use super::data::{CsvData, ImageCsvData, ImageFolderData, IsicData, PixelData};
 
 /// A section whose `kind` decides which further keys it has.
 pub(super) trait Kinded: Sized {
@@ -53,11 +54,19 @@ kinds! {
     /// `[data]`: where the samples come from.
     Data {
         /// The embedded UCI digits: 1,797 images of 8×8, ten classes.
-        "digits" => Digits(FixedData),
+        "digits" => Digits(PixelData),
         /// Fashion-MNIST: 70,000 images of 28×28, ten classes.
-        "fashion-mnist" => FashionMnist(FixedData),
+        "fashion-mnist" => FashionMnist(PixelData),
         /// MNIST: 70,000 images of 28×28, ten classes.
-        "mnist" => Mnist(FixedData),
+        "mnist" => Mnist(PixelData),
+        /// CIFAR-10: 60,000 colour images of 32×32, ten classes.
+        "cifar-10" => Cifar10(PixelData),
+        /// ISIC 2017: 2,750 colour images of skin lesions, three classes.
+        "isic-2017" => Isic2017(IsicData),
+        /// Images in folders that are called after their classes.
+        "image-folder" => ImageFolder(ImageFolderData),
+        /// Images with a CSV file of their labels.
+        "image-csv" => ImageCsv(ImageCsvData),
         /// A table of numbers in a CSV file.
         "csv" => Csv(CsvData),
     }
@@ -97,63 +106,6 @@ kinds! {
         /// Up to the peak and down to `min_lr`, both by half a cosine.
         "one-cycle" => OneCycle(OneCycleSchedule),
     }
-}
-
-/// Keys of the data sets whose files and split are fixed: none.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct FixedData {}
-
-/// Keys of `kind = "csv"`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CsvData {
-    /// The file; a relative path starts at the working directory. Has no default.
-    pub path: PathBuf,
-    /// The column to predict, by what the header says. Absent: the last one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub label: Option<String>,
-    /// What the label is.
-    #[serde(default)]
-    pub task: Task,
-    /// Whether the first line names the columns. Absent: found out from the line.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub header: Option<bool>,
-    /// The character between two fields.
-    #[serde(default = "comma")]
-    pub delimiter: char,
-    /// Share of the rows kept for testing, in (0, 1).
-    #[serde(default = "one_fifth")]
-    pub test_fraction: f64,
-    /// Seed of the split; apart from `train.seed`, so that runs with different seeds test on the same rows.
-    #[serde(default)]
-    pub split_seed: u64,
-    /// Whether each input column is brought to mean 0 and deviation 1, both measured on the training rows.
-    #[serde(default = "yes")]
-    pub standardize: bool,
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn comma() -> char {
-    ','
-}
-
-fn one_fifth() -> f64 {
-    0.2
-}
-
-/// What a label is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Task {
-    /// One of a few classes; cross-entropy and accuracy.
-    #[default]
-    Classification,
-    /// A number; squared error.
-    Regression,
 }
 
 /// Keys of `kind = "mlp"`.

@@ -44,7 +44,17 @@ fn apply(recipe: &mut Table, assignment: &str) -> Result<(), RecipeError> {
     {
         change_kind(section, table, kind);
     }
-    assign(table, name, value);
+    match name.split_once('.') {
+        // A table inside of the section. What should not be there is found out when all of it is parsed.
+        Some((outer, name)) => {
+            let inner = table.entry(outer).or_insert_with(|| Value::Table(Table::new()));
+            match inner {
+                Value::Table(inner) => assign(inner, name, value),
+                _ => return Err(RecipeError::Assignment { text: assignment.to_owned() }),
+            }
+        }
+        None => assign(table, name, value),
+    }
     Ok(())
 }
 

@@ -1,7 +1,8 @@
 //! The range of every value. Types and key names have been checked before; what data and device allow is checked later.
 
-use super::{CsvData, Data, Model, Optimizer, Recipe, Schedule, Train};
+use super::{CsvData, Data, Images, Model, Normalize, Optimizer, Recipe, Schedule, Train};
 use std::fmt::Display;
+use std::path::Path;
 
 /// A value out of range.
 #[derive(Debug)]
@@ -14,6 +15,7 @@ pub(super) struct Problem {
 const MAX_BATCH: usize = 1 << 24;
 const MAX_WIDTH: usize = 1 << 20;
 const MAX_LAYERS: usize = 10_000;
+const MAX_IMAGE: usize = 4096;
 /// TOML's integers end here.
 const MAX_SEED: u64 = i64::MAX as u64;
 
@@ -23,18 +25,81 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), Problem> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let good = !name.is_empty() && name.len() <= 100 && !name.starts_with('.') && name.chars().all(plain);
     holds("name", name, good, "must be 1 to 100 letters, digits, `-`, `_` or `.`, and not begin with `.`")?;
-    if let Data::Csv(csv) = &recipe.data {
-        check_csv(csv)?;
-    }
+    check_data(&recipe.data)?;
     check_model(&recipe.model)?;
     check_optimizer(&recipe.optimizer)?;
     check_schedule(&recipe.schedule, recipe.optimizer.lr())?;
     check_train(&recipe.train)
 }
 
+fn check_data(data: &Data) -> Result<(), Problem> {
+    match data {
+        Data::Csv(csv) => check_csv(csv)?,
+        Data::ImageFolder(images) => not_empty("data.path", &images.path)?,
+        Data::ImageCsv(images) => {
+            not_empty("data.path", &images.path)?;
+            not_empty("data.labels", &images.labels)?;
+        }
+        _ => {}
+    }
+    data.images().map_or(Ok(()), |images| check_images(&images))
+}
+
+fn check_images(images: &Images<'_>) -> Result<(), Problem> {
+    let Images { size, channels, normalize, split_seed, .. } = *images;
+    let size_rule = format!("must be 1 to {MAX_IMAGE}");
+    holds("data.size", size, (1..=MAX_IMAGE).contains(&size), &size_rule)?;
+    holds("data.channels", channels, [1, 3].contains(&channels), "must be 1 (grey) or 3 (colour)")?;
+    let suits = normalize != Normalize::Imagenet || channels == 3;
+    holds("data.normalize", "\"imagenet\" for grey images", suits, "must be \"dataset\" or \"none\"")?;
+    if let Some(classes) = images.classes {
+        let distinct = (1..classes.len()).all(|i| !classes[..i].contains(&classes[i]));
+        let found = format!("[{}]", classes.join(", "));
+        let rule = "must be 2 or more different labels";
+        holds("data.classes", found, distinct && classes.len() >= 2, rule)?;
+    }
+    let fractions = [
+        ("data.test_fraction", images.test_fraction),
+        ("data.validation_fraction", images.validation_fraction),
+    ];
+    for (key, fraction) in fractions {
+        if let Some(fraction) = fraction {
+            holds(key, fraction, open_unit(fraction), "must lie between 0 and 1")?;
+        }
+    }
+    if let Some(limit) = images.limit {
+        holds("data.limit", limit, (1..=u32::MAX as usize).contains(&limit), "must be 1 to 4294967295")?;
+    }
+    holds("data.split_seed", split_seed, split_seed <= MAX_SEED, "must be at most 2^63 - 1")?;
+    check_augment(images)
+}
+
+fn check_augment(images: &Images<'_>) -> Result<(), Problem> {
+    let augment = images.augment;
+    if let Some([low, high]) = augment.scale {
+        let good = low > 0.0 && low <= high && high <= 1.0;
+        let rule = "must be two shares of the area, more than 0, at most 1 and the smaller first";
+        holds("data.augment.scale", format!("[{low}, {high}]"), good, rule)?;
+    }
+    for (key, pixels) in [("data.augment.crop", augment.crop), ("data.augment.cutout", augment.cutout)] {
+        let rule = format!("must be 0 to {}, the side of the images", images.size);
+        holds(key, pixels, pixels <= images.size, &rule)?;
+    }
+    let shares =
+        [("data.augment.brightness", augment.brightness), ("data.augment.contrast", augment.contrast)];
+    for (key, share) in shares {
+        holds(key, share, (0.0..=1.0).contains(&share), "must be 0 to 1")?;
+    }
+    Ok(())
+}
+
+fn not_empty(key: &str, path: &Path) -> Result<(), Problem> {
+    holds(key, path.display(), !path.as_os_str().is_empty(), "must not be empty")
+}
+
 fn check_csv(csv: &CsvData) -> Result<(), Problem> {
     let CsvData { path, delimiter, test_fraction, split_seed, .. } = csv;
-    holds("data.path", path.display(), !path.as_os_str().is_empty(), "must not be empty")?;
+    not_empty("data.path", path)?;
     let separates =
         delimiter.is_ascii() && !delimiter.is_ascii_alphanumeric() && !"\"\r\n.-+".contains(*delimiter);
     holds(

@@ -123,6 +123,108 @@ fn every_key_is_read() {
     assert_eq!(Recipe::parse(&recipe.to_toml().unwrap(), "again").unwrap(), recipe);
 }
 
+/// Every key of images is read into its own field.
+#[test]
+fn every_key_of_images_is_read() {
+    let recipe = Recipe::parse(
+        r#"
+        name = "all"
+        model.kind = "mlp"
+        [data]
+        kind = "image-csv"
+        path = "a"
+        labels = "b.csv"
+        image_column = "c"
+        label_column = "d"
+        split_column = "e"
+        classes = ["f", "g"]
+        size = 32
+        channels = 1
+        normalize = "dataset"
+        test_fraction = 0.25
+        validation_fraction = 0.125
+        limit = 7
+        split_seed = 3
+        [data.augment]
+        scale = [0.5, 1]
+        crop = 4
+        flip = true
+        vertical_flip = true
+        rotate90 = true
+        brightness = 0.5
+        contrast = 0.75
+        cutout = 8
+        "#,
+        "all.toml",
+    )
+    .unwrap();
+    let augment = Augment {
+        scale: Some([0.5, 1.0]),
+        crop: 4,
+        flip: true,
+        vertical_flip: true,
+        rotate90: true,
+        brightness: 0.5,
+        contrast: 0.75,
+        cutout: 8,
+    };
+    let expected = ImageCsvData {
+        path: "a".into(),
+        labels: "b.csv".into(),
+        image_column: Some("c".into()),
+        label_column: Some("d".into()),
+        split_column: Some("e".into()),
+        classes: Some(vec!["f".into(), "g".into()]),
+        size: 32,
+        channels: 1,
+        normalize: Normalize::Dataset,
+        test_fraction: Some(0.25),
+        validation_fraction: Some(0.125),
+        limit: Some(7),
+        split_seed: 3,
+        augment: augment.clone(),
+    };
+    assert_eq!(recipe.data, Data::ImageCsv(expected));
+    let images = recipe.data.images().unwrap();
+    assert_eq!((images.size, images.channels, images.normalize), (32, 1, Normalize::Dataset));
+    assert_eq!((images.test_fraction, images.validation_fraction), (Some(0.25), Some(0.125)));
+    assert_eq!((images.limit, images.split_seed, images.augment), (Some(7), 3, &augment));
+    assert_eq!(images.classes.map(<[String]>::len), Some(2));
+    assert_eq!(Recipe::parse(&recipe.to_toml().unwrap(), "again").unwrap(), recipe);
+}
+
+#[test]
+fn images_without_further_keys_are_as_they_were() {
+    let digits = minimal().data;
+    assert_eq!(digits, Data::Digits(PixelData::default()));
+    let images = digits.images().unwrap();
+    assert_eq!((images.size, images.channels, images.normalize), (8, 1, Normalize::None));
+    assert_eq!((images.limit, images.validation_fraction), (None, None));
+    assert_eq!(images.augment, &Augment::default());
+    let with = |kind: &str| {
+        let mut recipe = minimal();
+        recipe.set(&format!("data.kind={kind}")).unwrap();
+        let images = recipe.data.images().unwrap();
+        (images.size, images.channels)
+    };
+    assert_eq!([with("mnist"), with("fashion-mnist")], [(28, 1); 2]);
+    assert_eq!([with("cifar-10"), with("isic-2017")], [(32, 3), (64, 3)]);
+}
+
+#[test]
+fn a_key_of_a_table_inside_a_section_is_set() {
+    let mut recipe = minimal();
+    recipe.set_all(&["data.augment.flip=true", "data.augment.crop=2", "data.kind=cifar-10"]).unwrap();
+    let augment = Augment { flip: true, crop: 2, ..Augment::default() };
+    assert_eq!(recipe.data, Data::Cifar10(PixelData { augment, ..PixelData::default() }));
+    recipe.set("data.augment.crop=").unwrap();
+    assert_eq!(recipe.data.images().unwrap().augment.crop, 0);
+    recipe.set("data.augment=").unwrap();
+    assert_eq!(recipe.data, Data::Cifar10(PixelData::default()));
+    recipe.set_all(&["data.kind=image-folder", "data.path=a", "data.augment.rotate90=true"]).unwrap();
+    assert!(recipe.data.images().unwrap().augment.rotate90);
+}
+
 #[test]
 fn every_kind_survives_a_round_trip() {
     let sections = [
@@ -133,6 +235,10 @@ fn every_kind_survives_a_round_trip() {
                 "kind='mnist'",
                 "kind='fashion-mnist'",
                 "kind='csv'\npath='a'\nlabel='x y'\nheader=false",
+                "kind='cifar-10'\nlimit=3\naugment={flip=true,scale=[0.25,1.0]}",
+                "kind='isic-2017'\nclasses=['nevus','melanoma']",
+                "kind='image-folder'\npath='a'\ntest_fraction=0.25",
+                "kind='image-csv'\npath='a'\nlabels='b'\nsplit_column='part'",
             ][..],
         ),
         ("model", &["kind='mlp'\nhidden=[]", "kind='residual-mlp'"]),

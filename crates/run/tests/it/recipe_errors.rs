@@ -39,6 +39,14 @@ fn unknown_keys() {
             "\"é\" = { \"ü\" = 1 }",
             "mine.toml:4:1: unknown key `é`, known: name, description, data, model, optimizer, schedule, train",
         ),
+        (
+            "[data.augment]\nflipp = true",
+            "mine.toml:5:1: unknown key `data.augment.flipp`, did you mean `data.augment.flip`?",
+        ),
+        (
+            "[train]\ncutout = 8",
+            "mine.toml:5:1: unknown key `train.cutout`, did you mean `data.augment.cutout`?",
+        ),
         ("train = { \"é\" = 1 }", "mine.toml:4:11: unknown key `train.é`, known: train.epochs"),
     ] {
         let message = refused(text);
@@ -105,6 +113,11 @@ fn wrong_types() {
             "optimizer = { lr = 'fast' }",
             "mine.toml:4:20: `optimizer.lr`: expected a number, found string \"fast\"",
         ),
+        ("data.augment = 3", "mine.toml:4:16: `data.augment`: expected a section, found integer 3"),
+        (
+            "data.augment.crop = 'far'",
+            "mine.toml:4:21: `data.augment.crop`: expected a whole number, 0 or more, found string \"far\"",
+        ),
         ("train = 3", "mine.toml:4:9: `train`: expected a section, found an integer"),
         ("description = 3", "mine.toml:4:15: `description`: expected a string, found integer 3"),
     ] {
@@ -136,12 +149,36 @@ fn bad_toml() {
 /// Every range has a value just outside of it that is refused, by key and value, and one just inside that is not.
 #[test]
 fn values_out_of_range() {
+    let (isic, cifar) = ("data.kind=isic-2017 ", "data.kind=cifar-10 ");
+    let folder = "data.kind=image-folder data.path=a ";
+    let table = "data.kind=image-csv data.path=a data.labels=b ";
     let (csv, residual) = ("data.kind=csv data.path=a ", "model.kind=residual-mlp ");
     for (kind, key, bad, good) in [
         ("", "name", &["''", "'a/b'", "'.a'", "'ä'"][..], &["'a-b_c.1'"][..]),
         (csv, "data.path", &["''"], &["'x'"]),
         (csv, "data.test_fraction", &["0", "1", "nan"], &["0.999"]),
         (csv, "data.delimiter", &["'1'", "'.'", "'é'"], &["';'", "\"\\t\""]),
+        (folder, "data.path", &["''"], &["'x'"]),
+        (table, "data.path", &["''"], &["'x'"]),
+        (table, "data.labels", &["''"], &["'x'"]),
+        (isic, "data.size", &["0", "4097"], &["1", "4096"]),
+        (folder, "data.channels", &["0", "2", "4"], &["1", "3"]),
+        (isic, "data.classes", &["['a']", "['a', 'a']", "[]"], &["['a', 'b']"]),
+        (table, "data.test_fraction", &["0", "1"], &["0.5"]),
+        (folder, "data.test_fraction", &["0", "1"], &["0.5"]),
+        ("", "data.validation_fraction", &["0", "1", "nan"], &["0.5"]),
+        (table, "data.validation_fraction", &["0"], &["0.5"]),
+        ("", "data.limit", &["0", "4294967296"], &["1"]),
+        (cifar, "data.split_seed", &["9223372036854775808"], &["9223372036854775807"]),
+        ("", "data.normalize", &["imagenet"], &["dataset", "none"]),
+        (cifar, "data.normalize", &[], &["imagenet"]),
+        ("", "data.augment.crop", &["9"], &["0", "8"]),
+        (cifar, "data.augment.crop", &["33"], &["32"]),
+        ("data.kind=mnist ", "data.augment.cutout", &["29"], &["28"]),
+        (isic, "data.augment.cutout", &["65"], &["64"]),
+        (cifar, "data.augment.scale", &["[0, 1]", "[0.5, 0.4]", "[0.5, 1.1]"], &["[0.5, 0.5]", "[0.1, 1]"]),
+        (cifar, "data.augment.brightness", &["-0.1", "1.1", "nan"], &["0", "1"]),
+        (cifar, "data.augment.contrast", &["-0.1", "1.1"], &["0", "1"]),
         ("", "model.hidden", &["[0]", "[64, 0]", "[1048577]"], &["[1]", "[]", "[1048576]"]),
         ("", "model.dropout", &["1", "-0.1", "nan"], &["0", "0.99"]),
         (residual, "model.width", &["0", "1048577"], &["1", "1048576"]),
@@ -253,6 +290,13 @@ fn assignments() {
         set("optimizer.kind=adamv"),
         "--set optimizer.kind=adamv: `optimizer.kind` is `adamv`, did you mean `adam`?"
     );
+    assert_eq!(
+        set("data.augment.flipp=true"),
+        "--set data.augment.flipp=true: unknown key `data.augment.flipp`, did you mean `data.augment.flip`?"
+    );
+    assert!(set("data.kind.x=1").contains("expected `section.key=value`"));
+    assert!(set("train.augment.flip=true").contains("unknown key `train.augment`"));
+    assert_eq!(set("data.kind=image-folder"), "--set data.kind=image-folder: `data.path` is missing");
     assert_eq!(set("data.kind=csv"), "--set data.kind=csv: `data.path` is missing");
     assert!(
         set("train.batch=1\nseed=3").contains("found string"),
