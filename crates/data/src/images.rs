@@ -196,7 +196,7 @@ mod tests {
         let (_folder, path) = file("a.png", |path| image.save(path).unwrap());
         assert_eq!(decode::decode(&path, FORM).unwrap(), [1, 2, 1, 2, 0, 0, 1, 1, 200, 200, 200, 200]);
         let (_folder, path) = file("tall.png", |path| {
-            GrayImage::from_fn(2, 6, |x, y| Luma([(10 * y + x as u32) as u8])).save(path).unwrap();
+            GrayImage::from_fn(2, 6, |x, y| Luma([(10 * y + x) as u8])).save(path).unwrap();
         });
         let grey = ImageForm { channels: Channels::Grey, ..FORM };
         assert_eq!(decode::decode(&path, grey).unwrap(), [20, 21, 30, 31]);

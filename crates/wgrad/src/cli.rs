@@ -84,7 +84,7 @@ pub struct Eval {
 pub struct Predict {
     /// Run directory.
     pub run: PathBuf,
-    /// CSV files with one example a row, or idx files of images, plain or gzipped; raw numbers, as in the training data.
+    /// CSV or idx files of raw numbers, as in the training data, plain or gzipped; JPEG and PNG files.
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
     /// auto, cpu, gpu or gpu:N.
