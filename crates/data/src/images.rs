@@ -5,6 +5,7 @@
 mod decode;
 mod error;
 mod folder;
+mod raster;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -231,6 +232,42 @@ mod tests {
         assert_eq!(read(9).unwrap().len(), 9);
         let error = read(8).unwrap_err();
         assert!(matches!(&error, DataError::Images { problem: ImagesProblem::Width(8), .. }), "{error}");
+    }
+
+    #[test]
+    fn transparency_and_sixteen_bits_are_left_out() {
+        let pixel = image::Rgba([200_u16 << 8, 100 << 8, 50 << 8, 0]);
+        let image = image::ImageBuffer::from_pixel(2, 2, pixel);
+        let (_folder, path) = file("a.png", |path| image.save(path).unwrap());
+        assert_eq!(decode::decode(&path, FORM).unwrap(), [[200; 4], [100; 4], [50; 4]].concat());
+    }
+
+    #[test]
+    fn a_jpeg_is_turned_as_its_camera_was_held() {
+        // Dark on the left.
+        let image = GrayImage::from_fn(16, 16, |x, _| Luma([if x < 8 { 10 } else { 240 }]));
+        let (_folder, path) = file("a.jpg", |path| image.save(path).unwrap());
+        let plain = std::fs::read(&path).unwrap();
+        let exif = b"\xff\xe1\0\x1eExif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0";
+        std::fs::write(&path, [&plain[..2], &exif[..], &plain[2..]].concat()).unwrap();
+        let form = ImageForm { channels: Channels::Grey, ..FORM };
+        let turned = decode::decode(&path, form).unwrap();
+        assert!(turned[..2].iter().all(|&x| x < 60) && turned[2..].iter().all(|&x| x > 190), "{turned:?}");
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_is_refused() {
+        let noise = RgbImage::from_fn(24, 24, |x, y| Rgb([(x * y * 7) as u8, (x ^ (y * 31)) as u8, y as u8]));
+        for name in ["a.jpg", "a.png"] {
+            let (_folder, path) = file(name, |path| noise.save(path).unwrap());
+            let whole = std::fs::read(&path).unwrap();
+            // The last chunk of a PNG only says that it is the last.
+            let end = if name == "a.png" { whole.len() - 12 } else { whole.len() };
+            for len in 0..end {
+                std::fs::write(&path, &whole[..len]).unwrap();
+                assert!(decode::decode(&path, FORM).is_err(), "{name}: {len} of {}", whole.len());
+            }
+        }
     }
 
     #[test]

@@ -3,18 +3,20 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use image::imageops::{self, FilterType};
-use image::metadata::Orientation;
-use image::{DynamicImage, GrayImage, ImageFormat, ImageReader, RgbImage};
+use png::{ColorType, Transformations};
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
+use super::raster::{Raster, orientation};
 use super::{Channels, ImageForm, ImagesProblem};
 use crate::error::DataError;
 
 const JPEG_MAGIC: [u8; 3] = [0xff, 0xd8, 0xff];
+/// In the coded pixels neither occurs: 0xff is followed by 0 there.
+const START_OF_SCAN: [u8; 2] = [0xff, 0xda];
+const END_OF_IMAGE: [u8; 2] = [0xff, 0xd9];
 const PNG_MAGIC: [u8; 4] = *b"\x89PNG";
 
 /// Whether a file begins as a JPEG or a PNG file does.
@@ -49,60 +51,56 @@ pub(super) fn decode(path: &Path, form: ImageForm) -> Result<Vec<u8>, String> {
 
 /// The content decides on the format, not the name.
 fn decode_bytes(bytes: &[u8], form: ImageForm) -> Result<Vec<u8>, String> {
-    let image = if bytes.starts_with(&JPEG_MAGIC) {
+    let raster = if bytes.starts_with(&JPEG_MAGIC) {
         jpeg(bytes)?
     } else if bytes.starts_with(&PNG_MAGIC) {
-        let reader = ImageReader::with_format(Cursor::new(bytes), ImageFormat::Png);
-        reader.decode().map_err(|error| error.to_string())?
+        png(bytes).map_err(|error| error.to_string())?
     } else {
         return Err("neither a JPEG nor a PNG file".to_owned());
     };
-    Ok(match form.channels {
-        Channels::Grey => {
-            let image = square(&image.into_luma8(), form.size);
-            image.into_raw()
-        }
-        Channels::Rgb => {
-            let image: RgbImage = square(&image.into_rgb8(), form.size);
-            let planes = (0..3).flat_map(|c| image.as_raw().iter().skip(c).step_by(3));
-            planes.copied().collect()
-        }
-    })
+    Ok(raster.square(form))
 }
 
-/// Strict: otherwise a file that was cut short would be an image with a grey lower half.
-fn jpeg(bytes: &[u8]) -> Result<DynamicImage, String> {
+/// Strict: otherwise a file that was cut short would be an image with a grey lower half. That the last rows are there shows
+/// only in the marker after them, which the decoder does not ask for.
+fn jpeg(bytes: &[u8]) -> Result<Raster, String> {
+    let last = |marker: [u8; 2]| bytes.windows(2).rposition(|pair| pair == marker);
+    if last(END_OF_IMAGE) < last(START_OF_SCAN) {
+        return Err("a JPEG file that was cut short".to_owned());
+    }
     let options = DecoderOptions::default().set_strict_mode(true);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
     let text = |error: zune_jpeg::errors::DecodeErrors| error.to_string();
     decoder.decode_headers().map_err(text)?;
-    let grey = decoder.input_colorspace() == Some(ColorSpace::Luma);
-    let color = if grey { ColorSpace::Luma } else { ColorSpace::RGB };
+    let (color, channels) = match decoder.input_colorspace() {
+        Some(ColorSpace::Luma) => (ColorSpace::Luma, 1),
+        _ => (ColorSpace::RGB, 3),
+    };
     decoder.set_options(options.jpeg_set_out_colorspace(color));
     let pixels = decoder.decode().map_err(text)?;
     let (width, height) = decoder.dimensions().ok_or("no dimensions")?;
-    let (width, height) = (width as u32, height as u32);
-    let image = if grey {
-        GrayImage::from_raw(width, height, pixels).map(DynamicImage::from)
-    } else {
-        RgbImage::from_raw(width, height, pixels).map(DynamicImage::from)
-    };
-    let mut image = image.ok_or("fewer pixels than the header says")?;
+    let raster = Raster::new(width, height, channels, pixels).ok_or("fewer pixels than the header says")?;
     // Cameras write how they were held, and leave the turning to who shows the picture.
-    if let Some(orientation) = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif)) {
-        image.apply_orientation(orientation);
-    }
-    Ok(image)
+    Ok(raster.oriented(decoder.exif().map_or(1, |exif| orientation(exif))))
 }
 
-/// The largest square about the centre, at the size. The triangle filter widens with the step, so it averages.
-fn square<P>(image: &image::ImageBuffer<P, Vec<u8>>, size: usize) -> image::ImageBuffer<P, Vec<u8>>
-where
-    P: image::Pixel<Subpixel = u8> + 'static,
-{
-    let (width, height) = image.dimensions();
-    let side = width.min(height);
-    let cut = imageops::crop_imm(image, (width - side) / 2, (height - side) / 2, side, side).to_image();
-    let size = size as u32;
-    if side == size { cut } else { imageops::resize(&cut, size, size, FilterType::Triangle) }
+/// Every depth and palette as 8 bits a channel. What is transparent keeps its colour.
+fn png(bytes: &[u8]) -> Result<Raster, png::DecodingError> {
+    let mut decoder = png::Decoder::new(Cursor::new(bytes));
+    decoder.set_transformations(Transformations::normalize_to_color8());
+    let mut reader = decoder.read_info()?;
+    let mut pixels = vec![0; reader.output_buffer_size().ok_or(png::DecodingError::LimitsExceeded)?];
+    let info = reader.next_frame(&mut pixels)?;
+    let (stored, channels) = match info.color_type {
+        ColorType::Grayscale => (1, 1),
+        ColorType::GrayscaleAlpha => (2, 1),
+        ColorType::Rgba => (4, 3),
+        ColorType::Rgb | ColorType::Indexed => (3, 3),
+    };
+    if stored != channels {
+        let colors = pixels.chunks_exact(stored).flat_map(|pixel| &pixel[..channels]);
+        pixels = colors.copied().collect();
+    }
+    Raster::new(info.width as usize, info.height as usize, channels, pixels)
+        .ok_or(png::DecodingError::LimitsExceeded)
 }
