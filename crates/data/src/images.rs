@@ -271,6 +271,17 @@ mod tests {
     }
 
     #[test]
+    fn a_jpeg_with_a_foreign_marker_in_its_midst_is_refused() {
+        let noise = RgbImage::from_fn(64, 64, |x, y| Rgb([(x * y * 7) as u8, (x ^ (y * 31)) as u8, y as u8]));
+        let (_folder, path) = file("a.jpg", |path| noise.save(path).unwrap());
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() * 3 / 4;
+        bytes[middle..middle + 2].copy_from_slice(&[0xff, 0xd8]);
+        std::fs::write(&path, bytes).unwrap();
+        assert!(decode::decode(&path, FORM).is_err());
+    }
+
+    #[test]
     fn every_damaged_file_is_named_and_a_cut_one_is_damaged() {
         let folder = tempfile::tempdir().unwrap();
         let noise = RgbImage::from_fn(32, 32, |x, y| Rgb([(x * y * 7) as u8, (x ^ (y * 31)) as u8, y as u8]));

@@ -397,6 +397,49 @@ mod tests {
     }
 
     #[test]
+    fn every_image_is_augmented_by_seed_epoch_and_example_and_then_normalised() {
+        let (data, augment) = (images(), options(1, 1).augment);
+        let batches = take(&mut loader(2, 4), 6);
+        let Prepared { batch, features, .. } = &batches[5];
+        assert_eq!(batch.epoch, 1);
+        let pixels = data.pixels().unwrap();
+        for (&example, found) in batch.indices.iter().zip(features.chunks(12)) {
+            let mut image = [0.0; 12];
+            pixels.fill_raw(example as usize, &mut image);
+            augment.apply(&mut image, [3, 2, 2], Draw { seed: 42, epoch: 1, example });
+            ChannelStats::imagenet().apply(&mut image, 4);
+            assert_eq!(found, image);
+        }
+    }
+
+    #[test]
+    fn what_was_being_made_when_a_position_is_restored_is_dropped() {
+        let (release, gate) = std::sync::mpsc::channel::<()>();
+        let (begun, started) = std::sync::mpsc::channel();
+        let (gate, begun) = (Mutex::new(gate), Mutex::new(begun));
+        let mut loader = with_work(2, move |call, _| {
+            if call < 2 {
+                begun.lock().unwrap().send(()).unwrap();
+                gate.lock().unwrap().recv().unwrap();
+            }
+        });
+        started.recv().unwrap();
+        let position = LoaderPosition { epoch: 0, batch: 5 };
+        loader.restore(position).unwrap();
+        release.send(()).unwrap();
+        // The next one has begun, so the old one has ended.
+        started.recv().unwrap();
+        let dropped = loader.shared.lock().ready.is_empty();
+        release.send(()).unwrap();
+        assert!(dropped, "an old batch would pass for a new one");
+        let mut batches = Batches::new(100, 10, 0).unwrap();
+        batches.restore(position).unwrap();
+        for _ in 0..5 {
+            assert_eq!(loader.next_batch().unwrap().batch, batches.next_batch());
+        }
+    }
+
+    #[test]
     fn a_position_is_that_of_what_was_taken_and_restoring_gives_the_same_bits() {
         let expected = take(&mut loader(1, 1), 12);
         let mut first = loader(3, 4);

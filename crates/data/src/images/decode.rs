@@ -61,8 +61,8 @@ fn decode_bytes(bytes: &[u8], form: ImageForm) -> Result<Vec<u8>, String> {
     Ok(raster.square(form))
 }
 
-/// Strict: otherwise a file that was cut short would be an image with a grey lower half. That the last rows are there shows
-/// only in the marker after them, which the decoder does not ask for.
+/// Strict, so that damage is refused as far as it shows: JPEG has no checksum. That a file was cut within its last rows shows
+/// only in the end marker, which the decoder does not ask for.
 fn jpeg(bytes: &[u8]) -> Result<Raster, String> {
     let last = |marker: [u8; 2]| bytes.windows(2).rposition(|pair| pair == marker);
     if last(END_OF_IMAGE) < last(START_OF_SCAN) {

@@ -1,7 +1,7 @@
 //! A decoded image: turned as its camera was held, cut to a square, converted to grey or colour, scaled.
 //!
-//! Written here and not taken from a crate, so that a size has the same bits on every machine: what the crates do depends
-//! on the processor's vector instructions, and the one that does not would bring twice as much colour management.
+//! Written here and not taken from the `image` crate, which brings colour management along: four more packages in the
+//! binary's tree, which has a limit, for what is two loops.
 
 use super::{Channels, ImageForm};
 
