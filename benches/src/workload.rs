@@ -89,7 +89,7 @@ fn mlp(
     let (vars, offsets): (Vec<Var>, Vec<usize>) = cx.all_params().into_iter().unzip();
     let grads = pack(&graph, &grad(loss, &vars)?, &offsets, graph.states().get(params.group()).len());
     optimizer.update(&graph, &moments, &params, grads, hyper);
-    let initial = params.initial(graph.states(), 1);
+    let initial = params.initial(graph.states(), params.group(), 1);
     let mut workload = load(device, &graph, Some((optimizer, rate)), fixed.data)?;
     workload.session.write_group(params.group(), Data::F32(&initial))?;
     Ok(workload)

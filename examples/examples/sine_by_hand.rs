@@ -35,7 +35,7 @@ fn main() -> anyhow::Result<()> {
     println!("a step is {} kernels; memory {} bytes", program.dispatches.len(), program.peak_bytes());
     let device = open(DeviceChoice::Auto)?;
     let mut session = device.session(&program.states)?;
-    session.write_group(params.group(), Data::F32(&params.initial(&program.states, 1)))?;
+    session.write_group(params.group(), Data::F32(&params.initial(&program.states, params.group(), 1)))?;
     let step = session.load(&program)?;
 
     // … and replayed.

@@ -27,7 +27,9 @@ fn descend(optimizer: Optimizer, clip: Option<f64>, rate: f64, steps: u64) -> Ve
     let program = compile(&graph, Options::default()).unwrap();
     let mut session = CpuDevice::new().session(&program.states).unwrap();
     let id = session.load(&program).unwrap();
-    session.write_group(params.group(), Data::F32(&params.initial(&program.states, 0))).unwrap();
+    session
+        .write_group(params.group(), Data::F32(&params.initial(&program.states, params.group(), 0)))
+        .unwrap();
     for t in 1..=steps {
         session.run(id, &[Data::F32(&optimizer.hyper(rate, t))]).unwrap();
     }

@@ -62,7 +62,8 @@ impl Training {
         let states = self.graph.states();
         let mut state = State::zeros(states);
         let group = self.params.group().0;
-        let initial = self.params.initial(states, 1).into_iter().map(f64::from).collect();
+        let initial =
+            self.params.initial(states, self.params.group(), 1).into_iter().map(f64::from).collect();
         state.groups[group] = Array::float(state.groups[group].ty.clone(), initial);
         state
     }

@@ -351,6 +351,12 @@ impl<'p, 'g> Context<'p, 'g> {
         all.into_iter().map(|(var, entry)| (var, states.get_entry(entry).offset)).collect()
     }
 
+    /// The trained parameters and their names, in order of declaration.
+    pub fn params_in_order(&self) -> impl Iterator<Item = (Var<'g>, &'p str)> {
+        let trained = (0..self.params.entries.len()).filter(|&i| !self.is_frozen(Param(i)));
+        trained.map(|i| (self.param(Param(i)), self.params.specs[i].name.as_str()))
+    }
+
     /// The generator's key, in training mode.
     pub fn rng(&self) -> Option<Var<'g>> {
         self.rng

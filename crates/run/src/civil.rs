@@ -13,6 +13,11 @@ pub(crate) struct Utc {
     pub second: u64,
 }
 
+/// A moment as `2026-01-02T03:04:05Z`, RFC 3339.
+pub fn timestamp(time: SystemTime) -> String {
+    Utc::at(time).rfc3339()
+}
+
 impl Utc {
     /// The moment `time`; a clock set before 1970 reads as 1970-01-01.
     pub fn at(time: SystemTime) -> Self {

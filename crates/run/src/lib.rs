@@ -31,6 +31,7 @@ pub mod study;
 pub mod tensorboard;
 
 pub use checkpoint::{Checkpoint, CheckpointError, CheckpointState, Tensor};
+pub use civil::timestamp;
 pub use metrics::{MetricsError, MetricsWriter, Row};
 pub use recipe::{Recipe, RecipeError};
 pub use rundir::{Run, RunDir, RunDirError};

@@ -18,12 +18,16 @@ const BEST: &str = "best_loss";
 /// Evaluations since.
 const WORSE: &str = "evaluations_since_best";
 
-/// The groups that a checkpoint holds, with the prefix of their tensors' names; parameters have none, so that the file is
-/// a plain state dictionary.
+/// The groups that a checkpoint holds, with the prefix of their tensors' names; parameters and buffers have none, so that
+/// the file is a plain state dictionary.
 fn groups(plan: &Plan) -> Vec<(GroupId, String)> {
     let prefix = |id: GroupId| format!("{}/", plan.states.get(id).name);
-    let others = plan.optim.moments.iter().copied().chain(plan.average);
-    std::iter::once((plan.params.group(), String::new())).chain(others.map(|id| (id, prefix(id)))).collect()
+    let (model, others) = plan.kept_groups();
+    model
+        .into_iter()
+        .map(|id| (id, String::new()))
+        .chain(others.into_iter().map(|id| (id, prefix(id))))
+        .collect()
 }
 
 /// Writes a checkpoint of the state after all queued steps into a run directory.
@@ -42,7 +46,7 @@ pub fn save(
             tensors.insert(format!("{prefix}{}", tensor.name), Tensor::f32(&tensor.shape, tensor.values)?);
         }
     }
-    let position = trainer.batches.position();
+    let position = trainer.feed.position();
     let config = &trainer.plan.config;
     let device = trainer.device();
     let state = CheckpointState {
@@ -86,7 +90,7 @@ pub fn restore(trainer: &mut Trainer, checkpoint: &Checkpoint) -> Result<(), Tra
     let narrow =
         |x: u64| u32::try_from(x).map_err(|_| TrainError::WrongModel(format!("position {x} in the data")));
     let position = wgrad_data::LoaderPosition { epoch: narrow(loader.epoch)?, batch: narrow(loader.batch)? };
-    trainer.batches.restore(position)?;
+    trainer.feed.restore(position)?;
     trainer.step = checkpoint.state.step;
     let schedule = &checkpoint.state.schedule;
     trainer.watch = Watch {

@@ -3,7 +3,9 @@
 use wgrad_data::DataError;
 use wgrad_graph::GraphError;
 use wgrad_program::DeviceError;
+use wgrad_run::score::ScoreError;
 use wgrad_run::{CheckpointError, EventError, MetricsError, RecipeError, RunDirError};
+use wgrad_weights::WeightsError;
 
 /// Why training stopped or could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +46,12 @@ pub enum TrainError {
     /// A checkpoint belongs to another model.
     #[error("the checkpoint does not fit the model: {0}")]
     WrongModel(String),
+    /// Weights to start from cannot be read, or are of another model.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A model cannot be scored.
+    #[error(transparent)]
+    Score(#[from] ScoreError),
     /// The run directory cannot be used.
     #[error(transparent)]
     Run(#[from] RunDirError),
@@ -62,8 +70,9 @@ impl TrainError {
             Self::Config(_) | Self::Graph(_) | Self::Recipe(_) => 2,
             Self::Data(_) => 3,
             Self::Device(_) => 4,
-            Self::NonFinite { .. } => 5,
+            Self::NonFinite { .. } | Self::Score(_) => 5,
             Self::Checkpoint(_)
+            | Self::Weights(_)
             | Self::NoCheckpoint(_)
             | Self::WrongModel(_)
             | Self::Run(_)

@@ -7,12 +7,17 @@
 mod checkpoint;
 mod diagnose;
 mod error;
+mod feed;
 mod fit;
 mod inputs;
 mod plan;
+mod probe;
 mod recipe;
 mod rewind;
+mod score;
 mod select;
+mod start;
+mod study;
 mod trace;
 mod trainer;
 
@@ -21,6 +26,9 @@ pub use diagnose::{Culprit, first_bad_operation};
 pub use error::TrainError;
 pub use fit::{Callback, Finished, FitOptions, Stop, fit};
 pub use plan::{Config, Model, Phase, Plan, SplitName, SplitShape, Task};
-pub use recipe::{Setup, setup};
+pub use recipe::{Setup, resnet, setup};
+pub use score::score;
 pub use select::{DeviceChoice, devices, open};
+pub use start::read_weights;
+pub use study::{DepthOptions, DepthResults, study_depth};
 pub use trainer::{Evaluation, NamedTensor, StepRecord, Trainer};

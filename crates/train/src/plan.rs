@@ -2,9 +2,10 @@
 
 use wgrad_data::{Dataset, Splits, Targets};
 use wgrad_graph::{DType, EntryId, Graph, GroupId, States, TensorType, Var};
-use wgrad_nn::{Builder, Context, Module, OptimState, Optimizer, Params, Schedule};
-use wgrad_ops::{TensorOps, graph, pack};
+use wgrad_nn::{Builder, Context, Module, OptimState, Optimizer, Params, Schedule, Training};
+use wgrad_ops::{TensorOps, full_u32, graph, pack};
 use wgrad_program::{Limits, Options, Program, compile};
+use wgrad_weights::{AssignOptions, Pattern, Weights};
 
 use crate::error::TrainError;
 use crate::trace::{Batch, Objective};
@@ -83,8 +84,32 @@ pub struct Config {
     pub ema: Option<f64>,
     /// Share of the target spread over all classes.
     pub label_smoothing: f64,
+    /// Weight of each class in the training loss, which is then the weighted mean.
+    pub class_weights: Option<Vec<f64>>,
+    /// Parameters that are not trained, by name.
+    pub freeze: Vec<Pattern>,
+    /// Factors of the learning rate by name; the first that fits counts.
+    pub rates: Vec<(Pattern, f64)>,
     /// Seed of initial values, shuffling and dropout.
     pub seed: u64,
+}
+
+impl Config {
+    fn training(&self, name: &str) -> Training {
+        if self.freeze.iter().any(|pattern| pattern.matches(name)) {
+            return Training::Frozen;
+        }
+        let rate = self.rates.iter().find(|(pattern, _)| pattern.matches(name));
+        Training::Rate(rate.map_or(1.0, |(_, rate)| *rate))
+    }
+
+    /// A pattern that fits no parameter is a mistake in it.
+    fn check_patterns(&self, builder: &Builder) -> Result<(), TrainError> {
+        let names: Vec<&str> = builder.specs().iter().map(|spec| spec.name.as_str()).collect();
+        let patterns: Vec<Pattern> =
+            self.freeze.iter().chain(self.rates.iter().map(|(pattern, _)| pattern)).cloned().collect();
+        Ok(Pattern::check_all(&patterns, &names)?)
+    }
 }
 
 impl Default for Config {
@@ -103,6 +128,9 @@ impl Default for Config {
             accumulate: 1,
             ema: None,
             label_smoothing: 0.0,
+            class_weights: None,
+            freeze: Vec::new(),
+            rates: Vec::new(),
             seed: 0,
         }
     }
@@ -144,8 +172,15 @@ pub struct SplitShape {
     pub name: SplitName,
     /// Number of examples.
     pub len: usize,
-    /// Features of an example, flat.
-    pub features: usize,
+    /// Shape of the features of an example: `[channels, height, width]` for images, `[features]` for numbers.
+    pub shape: Vec<usize>,
+}
+
+impl SplitShape {
+    /// Features of an example.
+    pub fn features(&self) -> usize {
+        self.shape.iter().product()
+    }
 }
 
 /// Where a part of the data lies on the device, if it fits an operand; else its batches are uploaded.
@@ -185,6 +220,8 @@ pub struct Plan {
     pub(crate) average: Option<GroupId>,
     pub(crate) gradients: Option<GroupId>,
     pub(crate) splits: Vec<(SplitShape, Option<Resident>)>,
+    /// Values that parameters and buffers start from in place of their initial ones, by name.
+    pub(crate) start: Vec<(String, Vec<f32>)>,
     /// The programs of a step.
     pub passes: Vec<(Phase, Program)>,
     /// The program that evaluates each part of the data but the training part.
@@ -201,12 +238,19 @@ impl Plan {
         let shapes =
             [SplitName::Train, SplitName::Validation, SplitName::Test].into_iter().filter_map(|name| {
                 let data = name.of(splits)?;
-                Some(SplitShape { name, len: data.len(), features: data.feature_len() })
+                Some(SplitShape { name, len: data.len(), shape: data.feature_shape().to_vec() })
             });
         let mut states = States::new();
-        let params = model.builder.finish(&mut states);
-        if params.count() == 0 {
+        config.check_patterns(&model.builder)?;
+        let params = model.builder.finish_with(&mut states, |name| config.training(name));
+        if params.trained() == 0 {
             return Err(TrainError::Config("the model has no parameters to train".into()));
+        }
+        if let (Task::Classification { classes, .. }, Some(weights)) = (task, &config.class_weights)
+            && weights.len() != classes
+        {
+            let message = format!("train.class_weights: there are {classes} classes, not {}", weights.len());
+            return Err(TrainError::Config(message));
         }
         let mut names: Vec<&str> = params.specs().iter().map(|spec| spec.name.as_str()).collect();
         names.sort_unstable();
@@ -218,8 +262,11 @@ impl Plan {
         let optim = config.optimizer.declare(&mut states, &params);
         let average = config.ema.map(|_| states.group_like("average", params.group()));
         let gradients = (config.accumulate > 1).then(|| states.group_like("gradients", params.group()));
+        let augmented = !splits.augment.is_off();
         let splits = shapes.map(|shape| {
-            let resident = resident(&mut states, &shape, task, limits);
+            // What changes from epoch to epoch is made ready on the host.
+            let stays = !(augmented && shape.name == SplitName::Train);
+            let resident = stays.then(|| resident(&mut states, &shape, task, limits)).flatten();
             (shape, resident)
         });
         let splits = splits.collect();
@@ -234,6 +281,7 @@ impl Plan {
             average,
             gradients,
             splits,
+            start: Vec::new(),
             passes,
             evaluations,
         };
@@ -249,6 +297,30 @@ impl Plan {
             plan.evaluations.push((name, compile(&plan.trace_evaluation(name)?, options)?));
         }
         Ok(plan)
+    }
+
+    /// Starts parameters and buffers from weights, by name; parameters that one of `replace` fits keep their random start.
+    ///
+    /// # Errors
+    /// Names the weights do not have, other shapes, patterns that fit nothing.
+    pub fn start_from(&mut self, weights: &Weights, replace: Vec<Pattern>) -> Result<(), TrainError> {
+        let params = self.params.specs().iter().map(|spec| (&spec.name, &spec.shape));
+        let buffers = self.params.buffers().iter().map(|spec| (&spec.name, &spec.shape));
+        let wanted: Vec<(String, Vec<usize>)> =
+            params.chain(buffers).map(|(name, shape)| (name.clone(), shape.to_vec())).collect();
+        let assignment = weights.assign(&wanted, &AssignOptions { replace })?;
+        assignment.complete()?;
+        let found = assignment.found.iter();
+        self.start = found.map(|(name, tensor)| ((*name).to_owned(), tensor.values().to_vec())).collect();
+        Ok(())
+    }
+
+    /// Groups that training changes or that a model is made of, in the order of a checkpoint: a plain state dictionary
+    /// (parameters, frozen ones, buffers), and the others.
+    pub(crate) fn kept_groups(&self) -> (Vec<GroupId>, Vec<GroupId>) {
+        let model = [Some(self.params.group()), self.params.frozen(), self.params.buffer_group()];
+        let others = self.optim.moments.iter().copied().chain(self.average);
+        (model.into_iter().flatten().collect(), others.collect())
     }
 
     /// Bytes of device memory that the run will take: state and all programs.
@@ -320,7 +392,10 @@ impl Plan {
         let cx = Context::new(graph, &self.params).training(rng);
         let logits = self.module.forward(&cx, batch.features);
         let objective = Objective::of(graph, self.task, logits, batch.targets, true);
-        let loss = objective.loss.mean_all();
+        let loss = match &self.config.class_weights {
+            Some(weights) => weighted_mean(objective.loss, batch.targets, weights),
+            None => objective.loss.mean_all(),
+        };
         graph.output("loss", loss);
         if let Some(correct) = objective.correct {
             graph.output("accuracy", correct.mean_all());
@@ -350,6 +425,24 @@ impl Plan {
             if self.config.accumulate > 1 { loss * (1.0 / self.config.accumulate as f64) } else { loss };
         let grads = wgrad_graph::grad(scaled, &params)?;
         Ok(pack(graph, &grads, &offsets, self.states.get(self.params.group()).len()))
+    }
+
+    /// Records the norms of the gradients of a pass for each weight with more than one dimension, as outputs.
+    pub(crate) fn trace_gradient_norms(&self) -> Result<Graph, TrainError> {
+        let graph = graph(self.states.clone());
+        let batch = self.batch_inputs(&graph, SplitName::Train, self.config.batch);
+        let rng = graph.input("rng", TensorType::u32([3]));
+        graph.input("hyper", TensorType::f32([Optimizer::HYPER]));
+        let cx = Context::new(&graph, &self.params).training(rng);
+        let outputs = self.module.forward(&cx, batch.features);
+        let loss = Objective::of(&graph, self.task, outputs, batch.targets, true).loss.mean_all();
+        let (params, names): (Vec<Var<'_>>, Vec<&str>) =
+            cx.params_in_order().filter(|(var, _)| var.rank() > 1).unzip();
+        for (gradient, name) in wgrad_graph::grad(loss, &params)?.into_iter().zip(names) {
+            graph.output(name, gradient.square().sum_all().sqrt());
+        }
+        graph.finish()?;
+        Ok(graph)
     }
 
     fn record_update<'g>(&self, graph: &'g Graph, grads: Var<'g>, hyper: Var<'g>) {
@@ -396,8 +489,10 @@ impl Plan {
     /// Mistakes in the model.
     pub fn prediction(&self, batch: usize, limits: &Limits) -> Result<Program, TrainError> {
         let graph = graph(self.states.clone());
-        let features = self.splits.first().map_or(1, |(shape, _)| shape.features);
-        let x = graph.input("features", TensorType::f32([batch, features]));
+        let shape = self.splits.first().map_or(&[1][..], |(shape, _)| &shape.shape);
+        let features: usize = shape.iter().product();
+        let x =
+            graph.input("features", TensorType::f32([batch, features])).reshape([&[batch], shape].concat());
         let cx = self.evaluation_context(&graph);
         let outputs = self.module.forward(&cx, x);
         graph.output(
@@ -413,21 +508,31 @@ impl Plan {
     /// A batch of a part of the data: gathered by index where it lies on the device, else uploaded.
     fn batch_inputs<'g>(&self, graph: &'g Graph, name: SplitName, batch: usize) -> Batch<'g> {
         let (shape, resident) = match self.split(name) {
-            Some((shape, resident)) => (shape.features, resident.as_ref()),
-            None => (1, None),
+            Some((shape, resident)) => (&shape.shape[..], resident.as_ref()),
+            None => (&[1][..], None),
         };
-        match resident {
+        let (features, targets) = match resident {
             Some(data) => {
                 let indices = graph.input("indices", TensorType::u32([batch]));
                 let features = graph.entry(data.features).gather(indices);
-                Batch { features, targets: graph.entry(data.targets).gather(indices) }
+                (features, graph.entry(data.targets).gather(indices))
             }
             None => {
-                let features = graph.input("features", TensorType::f32([batch, shape]));
-                Batch { features, targets: graph.input("targets", target_type(self.task, batch)) }
+                let features: usize = shape.iter().product();
+                let features = graph.input("features", TensorType::f32([batch, features]));
+                (features, graph.input("targets", target_type(self.task, batch)))
             }
-        }
+        };
+        Batch { features: features.reshape([&[batch], shape].concat()), targets }
     }
+}
+
+/// Σ w·loss / Σ w with the weight w of each example's class.
+fn weighted_mean<'g>(loss: Var<'g>, targets: Var<'g>, weights: &[f64]) -> Var<'g> {
+    let graph = loss.graph();
+    let of_class = |(class, &weight): (usize, &f64)| targets.eq(full_u32(graph, [], class as u32)) * weight;
+    let weight = weights.iter().enumerate().map(of_class).reduce(|sum, of_class| sum + of_class);
+    weight.map_or(loss.mean_all(), |weight| (loss * weight).sum_all() / weight.sum_all())
 }
 
 /// Type of the targets of `len` examples.
@@ -448,13 +553,13 @@ fn phases(accumulate: u64) -> &'static [Phase] {
 
 /// Gives a part of the data a place on the device if the device can bind it as one operand.
 fn resident(states: &mut States, shape: &SplitShape, task: Task, limits: &Limits) -> Option<Resident> {
-    let bytes = (shape.len * shape.features * 4) as u64;
+    let bytes = (shape.len * shape.features() * 4) as u64;
     if bytes > limits.operand_bytes.min(limits.buffer_bytes) {
         return None;
     }
     let name = shape.name.as_str();
     let group = states.group(format!("{name}.features"), DType::F32);
-    let features = states.entry(group, "features", [shape.len, shape.features]);
+    let features = states.entry(group, "features", [shape.len, shape.features()]);
     let ty = target_type(task, shape.len);
     let targets_group = states.group(format!("{name}.targets"), ty.dtype);
     Some(Resident {

@@ -2,10 +2,13 @@
 
 use std::path::Path;
 
-use wgrad_data::{Augment, DataKind, DataSpec, Normalize, Splits};
-use wgrad_nn::{Activation, Mlp, Norm, Optimizer, ResidualMlp, Schedule};
+use wgrad_data::{Augment, DataKind, DataSpec, Normalize, Splits, Targets};
+use wgrad_nn::{
+    Activation, ImageNorm, Mlp, Norm, Optimizer, ResNet, ResNetConfig, ResidualMlp, Schedule, Shortcut, Stem,
+};
 use wgrad_run::Recipe;
 use wgrad_run::recipe as r;
+use wgrad_weights::{Pattern, WeightsError};
 
 use crate::error::TrainError;
 use crate::fit::FitOptions;
@@ -28,7 +31,8 @@ pub struct Setup {
 /// # Errors
 /// Data that is missing or broken.
 pub fn setup(recipe: &Recipe) -> Result<Setup, TrainError> {
-    let splits = wgrad_data::load(&data_spec(&recipe.data))?;
+    let images = matches!(recipe.model, r::Model::ResNet(_));
+    let splits = wgrad_data::load(&DataSpec { flatten: !images, ..data_spec(&recipe.data) })?;
     let train = &recipe.train;
     let accumulate = train.accumulate.max(1);
     let passes = (splits.train.len() / train.batch.max(1)) as u64;
@@ -42,8 +46,18 @@ pub fn setup(recipe: &Recipe) -> Result<Setup, TrainError> {
     let steps = train.epochs.saturating_mul(per_epoch).min(train.steps.unwrap_or(u64::MAX));
     let (schedule, warmup) = schedule(&recipe.schedule);
     let task = Task::of(&splits.train, train.label_smoothing);
-    let model = model(&recipe.model, splits.train.feature_len(), task.outputs());
+    let model = model(&recipe.model, splits.train.feature_shape(), task.outputs())?;
+    let class_weights = match &train.class_weights {
+        None if train.balance_classes => balanced(&splits)?,
+        given => given.clone(),
+    };
+    let patterns = |all: &[String]| all.iter().map(|p| Pattern::new(p)).collect::<Result<Vec<_>, _>>();
+    let rates = recipe.transfer.rates.iter().map(|(pattern, &rate)| Ok((Pattern::new(pattern)?, rate)));
+    let rates = rates.collect::<Result<Vec<_>, WeightsError>>()?;
     let config = Config {
+        class_weights,
+        freeze: patterns(&recipe.transfer.freeze)?,
+        rates,
         optimizer: optimizer(&recipe.optimizer),
         lr: recipe.optimizer.lr(),
         schedule,
@@ -65,6 +79,21 @@ pub fn setup(recipe: &Recipe) -> Result<Setup, TrainError> {
         keep_checkpoints: train.keep_checkpoints,
     };
     Ok(Setup { splits, model, config, fit })
+}
+
+/// One over the share of each class in the training data, so that they count alike; their mean over the examples is 1.
+fn balanced(splits: &Splits) -> Result<Option<Vec<f64>>, TrainError> {
+    let Targets::Classes { labels, names } = splits.train.targets() else {
+        return Err(TrainError::Config("train.balance_classes: the data has values, not classes".into()));
+    };
+    let mut counts = vec![0usize; names.len()];
+    labels.iter().for_each(|&label| counts[label as usize] += 1);
+    if let Some(class) = counts.iter().position(|&count| count == 0) {
+        let message = format!("train.balance_classes: no training example is {}", names[class]);
+        return Err(TrainError::Config(message));
+    }
+    let even = labels.len() as f64 / names.len() as f64;
+    Ok(Some(counts.into_iter().map(|count| even / count as f64).collect()))
 }
 
 fn data_spec(data: &r::Data) -> DataSpec {
@@ -122,7 +151,6 @@ fn data_spec(data: &r::Data) -> DataSpec {
         spec.seed = images.split_seed;
         spec.augment = augment(images.augment);
     }
-    spec.flatten = true;
     spec
 }
 
@@ -139,8 +167,9 @@ fn augment(augment: &r::Augment) -> Augment {
     }
 }
 
-fn model(model: &r::Model, inputs: usize, outputs: usize) -> Model {
-    match model {
+fn model(model: &r::Model, shape: &[usize], outputs: usize) -> Result<Model, TrainError> {
+    let inputs = shape.iter().product();
+    Ok(match model {
         r::Model::Mlp(m) => Model::new(|b| {
             Mlp::new(b, inputs, &m.hidden, outputs, activation(m.activation), norm(m.norm), m.dropout)
         }),
@@ -156,7 +185,52 @@ fn model(model: &r::Model, inputs: usize, outputs: usize) -> Model {
                 m.dropout,
             )
         }),
-    }
+        r::Model::ResNet(net) => {
+            let &[channels, _, _] = shape else {
+                return Err(TrainError::Config(
+                    "model.kind = \"resnet\" is for images, and the data has none".into(),
+                ));
+            };
+            let config = resnet(net)?;
+            Model::new(|b| ResNet::new(b, config, channels, outputs))
+        }
+    })
+}
+
+/// The residual network that a recipe's section says.
+///
+/// # Errors
+/// A depth that the family does not have.
+pub fn resnet(net: &r::ResNetModel) -> Result<ResNetConfig, TrainError> {
+    let known = match net.family {
+        r::Family::Cifar => ResNetConfig::cifar(net.depth),
+        r::Family::Imagenet => ResNetConfig::imagenet(net.depth),
+    };
+    let known =
+        known.ok_or_else(|| TrainError::Config(format!("there is no network of depth {}", net.depth)))?;
+    let stem = net.stem.map(|stem| match stem {
+        r::Stem::Small => Stem::Small,
+        r::Stem::Large => Stem::Large,
+    });
+    let shortcut = net.shortcut.map(|shortcut| match shortcut {
+        r::Shortcut::None => Shortcut::None,
+        r::Shortcut::Pad => Shortcut::Pad,
+        r::Shortcut::Projection => Shortcut::Projection,
+    });
+    let norm = match net.norm {
+        r::ImageNorm::Batch => ImageNorm::Batch,
+        r::ImageNorm::Group => ImageNorm::Group,
+        r::ImageNorm::None => ImageNorm::None,
+    };
+    Ok(ResNetConfig {
+        stem: stem.unwrap_or(known.stem),
+        width: net.width.unwrap_or(known.width),
+        shortcut: shortcut.unwrap_or(known.shortcut),
+        preactivation: net.preactivation,
+        zero_init: net.zero_init,
+        norm,
+        ..known
+    })
 }
 
 fn activation(activation: r::Activation) -> Activation {

@@ -17,11 +17,10 @@ pub(crate) struct Anchor {
 impl Trainer {
     /// Remembers the state as it is, to go back to it if a later step goes wrong.
     pub(crate) fn set_anchor(&mut self) -> Result<(), TrainError> {
-        let ids = [self.plan.params.group()].into_iter().chain(self.plan.optim.moments.iter().copied());
-        let ids: Vec<GroupId> = ids.chain(self.plan.average).collect();
-        let groups = ids.into_iter().map(|id| Ok((id, self.session.read_group(id)?)));
+        let (model, others) = self.plan.kept_groups();
+        let groups = [model, others].concat().into_iter().map(|id| Ok((id, self.session.read_group(id)?)));
         let groups = groups.collect::<Result<Vec<_>, TrainError>>()?;
-        self.anchor = Some(Anchor { step: self.step, position: self.batches.position(), groups });
+        self.anchor = Some(Anchor { step: self.step, position: self.feed.position(), groups });
         Ok(())
     }
 
@@ -34,7 +33,7 @@ impl Trainer {
                     self.session.write_group(*id, values.as_data())?;
                 }
                 self.step = anchor.step;
-                self.batches.restore(anchor.position)?;
+                self.feed.restore(anchor.position)?;
                 self.anchor = Some(anchor);
             }
         }

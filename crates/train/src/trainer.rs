@@ -1,15 +1,18 @@
 //! The trainer: a plan's state on a device, and the step.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
 
-use wgrad_data::{Batches, Sequential, Splits, Targets};
+use wgrad_data::{Batches, Dataset, Loader, LoaderOptions, Sequential, Splits, Targets};
 use wgrad_graph::{GroupId, Shape};
 use wgrad_program::{Data, Device, DeviceError, DeviceInfo, HostData, ProgramId, Session};
 
 use crate::diagnose::first_bad_operation;
 use crate::error::TrainError;
+use crate::feed::Feed;
 use crate::inputs::{Inputs, Upload, write_padded};
-use crate::plan::{Phase, Plan, SplitName};
+use crate::plan::{Config, Phase, Plan, SplitName};
 use crate::rewind::Anchor;
 
 type Loaded = (Box<dyn Session>, Vec<(Phase, ProgramId)>, Vec<(SplitName, ProgramId)>);
@@ -94,7 +97,7 @@ pub struct Trainer {
     pub(crate) passes: Vec<(Phase, ProgramId)>,
     evaluations: Vec<(SplitName, ProgramId)>,
     splits: Splits,
-    pub(crate) batches: Batches,
+    pub(crate) feed: Feed,
     pub(crate) step: u64,
     total: u64,
     pub(crate) pending: VecDeque<Pending>,
@@ -133,7 +136,7 @@ impl Trainer {
     /// A batch larger than the data; what the device cannot hold or do.
     pub fn new(device: &dyn Device, plan: Plan, splits: Splits, total: u64) -> Result<Self, TrainError> {
         let config = &plan.config;
-        let batches = Batches::new(splits.train.len(), config.batch, config.seed)?;
+        let feed = feed(&plan, &splits, config)?;
         let (session, passes, evaluations) = load(device, &plan).map_err(|error| explained(error, &plan))?;
         let arrived = passes.iter().map(|_| VecDeque::new()).collect();
         let mut trainer = Self {
@@ -143,7 +146,7 @@ impl Trainer {
             passes,
             evaluations,
             splits,
-            batches,
+            feed,
             step: 0,
             total,
             pending: VecDeque::new(),
@@ -161,8 +164,18 @@ impl Trainer {
 
     /// Back to the initial parameters, zero moments and the first batch.
     pub(crate) fn reset(&mut self) -> Result<(), TrainError> {
-        let initial = self.plan.params.initial(&self.plan.states, self.plan.config.seed);
-        self.session.write_group(self.plan.params.group(), Data::F32(&initial))?;
+        let (params, seed) = (&self.plan.params, self.plan.config.seed);
+        if let Some(frozen) = params.frozen() {
+            let values = self.started(frozen, params.initial(&self.plan.states, frozen, seed));
+            self.session.write_group(frozen, Data::F32(&values))?;
+        }
+        if let Some(buffers) = self.plan.params.buffer_group() {
+            let values = self.started(buffers, self.plan.params.initial_buffers(&self.plan.states));
+            self.session.write_group(buffers, Data::F32(&values))?;
+        }
+        let trained = self.plan.params.group();
+        let initial = self.started(trained, self.plan.params.initial(&self.plan.states, trained, seed));
+        self.session.write_group(trained, Data::F32(&initial))?;
         if let Some(id) = self.plan.average {
             self.session.write_group(id, Data::F32(&initial))?;
         }
@@ -171,7 +184,17 @@ impl Trainer {
             self.session.write_group(id, Data::F32(&zeros))?;
         }
         self.step = 0;
-        Ok(self.batches.restore(wgrad_data::LoaderPosition::default())?)
+        Ok(self.feed.restore(wgrad_data::LoaderPosition::default())?)
+    }
+
+    /// Initial values of a group with those that the plan starts from in their places.
+    fn started(&self, group: GroupId, mut values: Vec<f32>) -> Vec<f32> {
+        for entry in &self.plan.states.get(group).entries {
+            if let Some((_, start)) = self.plan.start.iter().find(|(name, _)| *name == entry.name) {
+                values[entry.offset..entry.offset + start.len()].copy_from_slice(start);
+            }
+        }
+        values
     }
 
     fn upload_data(&mut self) -> Result<(), TrainError> {
@@ -209,7 +232,7 @@ impl Trainer {
 
     /// Epoch of the next batch, from 0.
     pub fn epoch(&self) -> u64 {
-        u64::from(self.batches.position().epoch)
+        u64::from(self.feed.position().epoch)
     }
 
     /// Epoch of the last step, from 0.
@@ -219,7 +242,7 @@ impl Trainer {
 
     /// Steps that make an epoch.
     pub fn steps_per_epoch(&self) -> u64 {
-        (u64::from(self.batches.per_epoch()) / self.plan.config.accumulate.max(1)).max(1)
+        (u64::from(self.feed.per_epoch()) / self.plan.config.accumulate.max(1)).max(1)
     }
 
     /// Examples of a step.
@@ -252,12 +275,31 @@ impl Trainer {
 
     /// Runs a program on the next batch as pass number `pass` of the step under way.
     pub(crate) fn run_pass(&mut self, id: ProgramId, pass: u64) -> Result<(), TrainError> {
-        let batch = self.batches.next_batch().indices;
         let hyper = self.plan.config.optimizer.hyper(self.rate(self.step), self.step + 1);
         let rng = self.rng(pass);
-        let inputs = Inputs { data: &self.splits.train, resident: self.is_resident(SplitName::Train) };
         let rest = [Data::U32(&rng), Data::F32(&hyper)];
-        inputs.run(&mut *self.session, id, &batch, &mut self.buffers, &rest)
+        let resident = self.is_resident(SplitName::Train);
+        match &mut self.feed {
+            Feed::Drawn(batches) => {
+                let batch = batches.next_batch().indices;
+                let inputs = Inputs { data: &self.splits.train, resident };
+                inputs.run(&mut *self.session, id, &batch, &mut self.buffers, &rest)
+            }
+            Feed::Prepared(loader) => {
+                let ready = loader.next_batch()?;
+                let targets = match self.splits.train.targets() {
+                    Targets::Classes { .. } => Data::U32(&ready.classes),
+                    Targets::Values { .. } => Data::F32(&ready.values),
+                };
+                let inputs = [Data::F32(&ready.features), targets, rest[0], rest[1]];
+                Ok(self.session.run(id, &inputs)?)
+            }
+        }
+    }
+
+    /// How long and how often steps had to wait for their batches; `None` where the data lies on the device.
+    pub fn waited_for_data(&self) -> Option<(Duration, u64)> {
+        self.feed.waited()
     }
 
     /// Key of the random numbers of a pass: the seed, and a counter that no other pass of the run has.
@@ -371,6 +413,11 @@ impl Trainer {
         self.splits.train.feature_len()
     }
 
+    /// A part of the data.
+    pub fn part(&self, split: SplitName) -> Option<&Dataset> {
+        split.of(&self.splits)
+    }
+
     /// The targets of the training data: class names, or the width of the values.
     pub fn targets(&self) -> &Targets {
         self.splits.train.targets()
@@ -382,31 +429,78 @@ impl Trainer {
     /// What the device reports.
     pub fn predict(&mut self, raw: &[f32]) -> Result<Vec<f32>, TrainError> {
         let (width, batch) = (self.features(), self.plan.config.eval_batch);
+        let mut outputs = Vec::new();
+        for part in raw.chunks(width * batch) {
+            let mut features = part.to_vec();
+            self.splits.prepare(&mut features);
+            outputs.extend(self.outputs(features)?);
+        }
+        Ok(outputs)
+    }
+
+    /// The model's outputs for every example of a part of the data, in order: class probabilities, or values.
+    ///
+    /// # Errors
+    /// The part is missing; what the device reports.
+    pub fn predict_split(&mut self, split: SplitName) -> Result<Vec<f32>, TrainError> {
+        let missing = || TrainError::Config(format!("there is no {} data to predict from", split.as_str()));
+        let (width, batch) = (self.features(), self.plan.config.eval_batch);
+        let len = split.of(&self.splits).ok_or_else(missing)?.len();
+        let mut outputs = Vec::new();
+        for first in (0..len).step_by(batch) {
+            let data = split.of(&self.splits).ok_or_else(missing)?;
+            let mut features = vec![0.0; width * batch.min(len - first)];
+            features.chunks_exact_mut(width).enumerate().for_each(|(i, to)| data.fill(first + i, to));
+            outputs.extend(self.outputs(features)?);
+        }
+        Ok(outputs)
+    }
+
+    /// The outputs for examples in the form that the model takes, at most a batch of them.
+    fn outputs(&mut self, mut features: Vec<f32>) -> Result<Vec<f32>, TrainError> {
+        let (width, batch) = (self.features(), self.plan.config.eval_batch);
         let limits = self.device.limits;
         let id = match self.prediction {
             Some(id) => id,
             None => self.session.load(&self.plan.prediction(batch, &limits)?)?,
         };
         self.prediction = Some(id);
-        let mut outputs = Vec::new();
-        for part in raw.chunks(width * batch) {
-            let mut features = part.to_vec();
-            self.splits.prepare(&mut features);
-            features.resize(width * batch, 0.0);
-            self.session.run(id, &[Data::F32(&features)])?;
-            let values = self.session.output(id, 0)?.to_f32();
-            outputs.extend_from_slice(&values[..part.len() / width * self.plan.task.outputs()]);
-        }
-        Ok(outputs)
+        let examples = features.len() / width;
+        features.resize(width * batch, 0.0);
+        self.session.run(id, &[Data::F32(&features)])?;
+        let mut values = self.session.output(id, 0)?.to_f32();
+        values.truncate(examples * self.plan.task.outputs());
+        Ok(values)
     }
 
-    /// The parameters by name, as they are after all queued steps; the moving average where one is kept and `averaged`.
+    /// The parameters by name, frozen ones last, as they are after all queued steps; the moving average where one is kept
+    /// and `averaged`.
     ///
     /// # Errors
     /// What the device reports.
     pub fn parameters(&mut self, averaged: bool) -> Result<Vec<NamedTensor>, TrainError> {
         let group = self.plan.average.filter(|_| averaged).unwrap_or(self.plan.params.group());
-        self.tensors(group)
+        let mut all = self.tensors(group)?;
+        if let Some(frozen) = self.plan.params.frozen() {
+            all.extend(self.tensors(frozen)?);
+        }
+        Ok(all)
+    }
+
+    /// Parameters and buffers by name, in the order in which the model declares them.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn state_dict(&mut self) -> Result<Vec<NamedTensor>, TrainError> {
+        let mut all = self.parameters(true)?;
+        if let Some(buffers) = self.plan.params.buffer_group() {
+            all.extend(self.tensors(buffers)?);
+        }
+        let params = self.plan.params.specs().iter().map(|spec| &spec.name);
+        let names: Vec<&String> =
+            params.chain(self.plan.params.buffers().iter().map(|spec| &spec.name)).collect();
+        all.sort_by_key(|tensor| names.iter().position(|name| **name == tensor.name));
+        Ok(all)
     }
 
     pub(crate) fn tensors(&mut self, id: GroupId) -> Result<Vec<NamedTensor>, TrainError> {
@@ -419,6 +513,17 @@ impl Trainer {
         };
         Ok(entries.map(tensor).collect())
     }
+}
+
+/// Images that do not lie on the device are made ready ahead of it; anything else is drawn by index.
+fn feed(plan: &Plan, splits: &Splits, config: &Config) -> Result<Feed, TrainError> {
+    let resident = plan.split(SplitName::Train).is_some_and(|(_, resident)| resident.is_some());
+    if resident || splits.train.pixels().is_none() {
+        return Ok(Feed::Drawn(Batches::new(splits.train.len(), config.batch, config.seed)?));
+    }
+    let options = LoaderOptions { augment: splits.augment, ..LoaderOptions::default() };
+    let data = Arc::new(splits.train.clone());
+    Ok(Feed::Prepared(Box::new(Loader::new(data, config.batch, config.seed, options)?)))
 }
 
 fn scalar_names(program: &wgrad_program::Program) -> Vec<String> {

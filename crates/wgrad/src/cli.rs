@@ -26,10 +26,14 @@ pub enum Command {
     Eval(Eval),
     /// Apply the last checkpoint of a run to files of examples.
     Predict(Predict),
-    /// Show what a recipe would do: layers, parameters, FLOPs, memory, kernels.
+    /// Show what a recipe would do, or a network such as resnet50: layers, parameters, FLOPs, memory, kernels.
     Summary(Summary),
     /// List the devices that can train.
     Devices(Devices),
+    /// Write the weights of a run as safetensors, under PyTorch's names.
+    Export(Export),
+    /// Train networks to see an effect, and write a page about it.
+    Study(Study),
     /// Check every operation on the devices of this machine against the f64 reference.
     Verify(Verify),
     /// List and fetch data sets.
@@ -63,7 +67,71 @@ pub struct Train {
     /// Go on with the run in --out, or with the last run of the recipe.
     #[arg(long)]
     pub resume: bool,
+    /// Weights to start from: a safetensors or PyTorch file, or a run directory. The same as transfer.weights.
+    #[arg(long, value_name = "WEIGHTS", conflicts_with = "resume")]
+    pub init: Option<PathBuf>,
     /// Print one JSON object as the last line of stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Export {
+    /// Run directory.
+    pub run: PathBuf,
+    /// File to write; RUN/weights.safetensors if not given.
+    #[arg(long, value_name = "FILE")]
+    pub to: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Study {
+    #[command(subcommand)]
+    pub command: StudyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum StudyCommand {
+    /// Plain against residual networks of growing depth, and what sigmoid units do to the first layers.
+    Depth(DepthArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct DepthArgs {
+    /// Data to train on: fashion-mnist or cifar-10.
+    #[arg(long, default_value = "fashion-mnist")]
+    pub data: String,
+    /// Depths of the networks, 6n + 2 each.
+    #[arg(long, value_delimiter = ',', default_values_t = [8, 20, 32, 44])]
+    pub depths: Vec<usize>,
+    /// Seeds; each network is trained once with each.
+    #[arg(long, value_delimiter = ',', default_values_t = [0])]
+    pub seeds: Vec<u64>,
+    /// Optimizer steps of each network.
+    #[arg(long, default_value_t = 240)]
+    pub steps: u64,
+    /// Examples of a step.
+    #[arg(long, default_value_t = 64)]
+    pub batch: usize,
+    /// Channels of the first stage.
+    #[arg(long, default_value_t = 8)]
+    pub width: usize,
+    /// Peak learning rate of SGD with momentum 0.9.
+    #[arg(long, default_value_t = 0.1)]
+    pub lr: f64,
+    /// Training examples, drawn by class.
+    #[arg(long, default_value_t = 8000)]
+    pub examples: usize,
+    /// Leave out the deep perceptrons with sigmoid units and with ReLU.
+    #[arg(long)]
+    pub without_sigmoid: bool,
+    /// auto, cpu, gpu or gpu:N.
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+    /// Folder for depth.html and depth.json.
+    #[arg(long, value_name = "DIR", default_value = "studies/depth")]
+    pub out: PathBuf,
+    /// Print the JSON object of the study as the last line of stdout.
     #[arg(long)]
     pub json: bool,
 }

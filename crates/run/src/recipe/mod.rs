@@ -6,6 +6,7 @@
 mod builtin;
 mod data;
 mod error;
+mod network;
 mod parse;
 mod schema;
 mod set;
@@ -14,6 +15,7 @@ mod validate;
 pub use builtin::{builtin, builtin_names, load};
 pub use data::*;
 pub use error::{Hint, Location, RecipeError};
+pub use network::*;
 pub use schema::*;
 
 use serde::Serialize;
@@ -46,6 +48,8 @@ pub struct Recipe {
     pub optimizer: Optimizer,
     /// How the learning rate changes over the steps. Absent: constant.
     pub schedule: Schedule,
+    /// What the parameters start from, and which are trained. Absent: at random, and all.
+    pub transfer: Transfer,
     /// How long, in which batches, and what is kept.
     pub train: Train,
 }

@@ -5,6 +5,7 @@
 
 use super::data::Augment;
 use super::error::{Hint, Location, RecipeError, nearest};
+use super::network::Transfer;
 use super::schema::{Data, Kinded, Model, Optimizer, Schedule, Train, keys_of};
 use super::{Recipe, validate};
 use serde::Deserialize;
@@ -15,24 +16,25 @@ use toml::de::{DeTable, DeValue, Error, ValueDeserializer};
 /// The keys outside of all sections.
 const TOP: &[&str] = &["name", "description"];
 /// The sections.
-pub(super) const SECTIONS: &[&str] = &["data", "model", "optimizer", "schedule", "train"];
+pub(super) const SECTIONS: &[&str] = &["data", "model", "optimizer", "schedule", "transfer", "train"];
 /// Tables inside of sections.
 const NESTED: &[&str] = &["data.augment"];
 
-/// The keys that a section has under a kind; empty if either is unknown. `train` has no kinds.
+/// The keys that a section has under a kind; empty if either is unknown. `transfer` and `train` have no kinds.
 pub(super) fn keys(section: &str, kind: &str) -> &'static [&'static str] {
     match section {
         "data" => Data::keys(kind),
         "model" => Model::keys(kind),
         "optimizer" => Optimizer::keys(kind),
         "schedule" => Schedule::keys(kind),
+        "transfer" => keys_of::<Transfer>(),
         "train" => keys_of::<Train>(),
         "data.augment" => keys_of::<Augment>(),
         _ => &[],
     }
 }
 
-/// The kinds of a section; empty for `train`.
+/// The kinds of a section; empty for `transfer` and `train`.
 pub(super) fn kinds(section: &str) -> &'static [&'static str] {
     match section {
         "data" => Data::KINDS,
@@ -65,7 +67,8 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<Recipe, RecipeError> {
         model: source.kinded(&mut root, "model", None)?,
         optimizer: source.kinded(&mut root, "optimizer", Some("adamw"))?,
         schedule: source.kinded(&mut root, "schedule", Some("constant"))?,
-        train: source.train(&mut root)?,
+        transfer: source.plain(&mut root, "transfer")?,
+        train: source.plain(&mut root, "train")?,
     };
     validate::check(&recipe).map_err(|problem| RecipeError::Invalid {
         at: source.at(source.place(&problem.key)),
@@ -161,10 +164,15 @@ impl Source<'_> {
         Ok(())
     }
 
-    fn train(&self, root: &mut DeTable<'_>) -> Result<Train, RecipeError> {
-        let table = self.section(root, "train")?;
-        self.check_keys("train", "", table.get_ref())?;
-        Train::deserialize(deserializer(table)).map_err(|error| self.explain("train", &error))
+    /// A section without kinds.
+    fn plain<T: for<'de> Deserialize<'de>>(
+        &self,
+        root: &mut DeTable<'_>,
+        name: &str,
+    ) -> Result<T, RecipeError> {
+        let table = self.section(root, name)?;
+        self.check_keys(name, "", table.get_ref())?;
+        T::deserialize(deserializer(table)).map_err(|error| self.explain(name, &error))
     }
 
     fn kinded<T: Kinded>(

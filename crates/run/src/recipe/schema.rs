@@ -1,4 +1,5 @@
-//! The sections of a recipe as structs, but for the keys of `[data]`, which are in `data`. Their fields are the keys: nothing else lists them, and the key tables that
+//! The sections of a recipe as structs, but for the keys of `[data]`, which are in `data`, and those of networks over images
+//! and of `[transfer]`, which are in `network`. Their fields are the keys: nothing else lists them, and the key tables that
 //! errors and `--set` need are asked from serde. Units and defaults are here, ranges in `validate`.
 
 use serde::de::{self, IntoDeserializer, Visitor};
@@ -6,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use toml::de::{Error, ValueDeserializer};
 
 use super::data::{CsvData, ImageCsvData, ImageFolderData, IsicData, PixelData};
+use super::network::ResNetModel;
 
 /// A section whose `kind` decides which further keys it has.
 pub(super) trait Kinded: Sized {
@@ -79,6 +81,8 @@ kinds! {
         "mlp" => Mlp(MlpModel),
         /// Blocks of one width, each adding to its input.
         "residual-mlp" => ResidualMlp(ResidualMlpModel),
+        /// Convolutions in blocks, each adding to its input.
+        "resnet" => ResNet(ResNetModel),
     }
 }
 
@@ -347,6 +351,11 @@ pub struct Train {
     pub ema: Option<f64>,
     /// Share of the target spread evenly over all classes, in [0, 1).
     pub label_smoothing: f64,
+    /// Weights of the classes in the training loss, one a class, in their order. Absent: all alike.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class_weights: Option<Vec<f64>>,
+    /// Weighs each class by one over its share of the training examples, so that rare ones count as much in all.
+    pub balance_classes: bool,
     /// Evaluations without a better test loss after which the run ends. Absent: it goes on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<u64>,
@@ -371,6 +380,8 @@ impl Default for Train {
             accumulate: 1,
             ema: None,
             label_smoothing: 0.0,
+            class_weights: None,
+            balance_classes: false,
             patience: None,
             checkpoint_every_epochs: 1,
             keep_checkpoints: 3,

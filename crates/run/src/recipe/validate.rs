@@ -1,6 +1,9 @@
 //! The range of every value. Types and key names have been checked before; what data and device allow is checked later.
 
-use super::{CsvData, Data, Images, Model, Normalize, Optimizer, Recipe, Schedule, Train};
+use super::{
+    CsvData, Data, Family, Images, Model, Normalize, Optimizer, Recipe, ResNetModel, Schedule, Train,
+    Transfer,
+};
 use std::fmt::Display;
 use std::path::Path;
 
@@ -16,6 +19,7 @@ const MAX_BATCH: usize = 1 << 24;
 const MAX_WIDTH: usize = 1 << 20;
 const MAX_LAYERS: usize = 10_000;
 const MAX_IMAGE: usize = 4096;
+const MAX_CHANNELS: usize = 4096;
 /// TOML's integers end here.
 const MAX_SEED: u64 = i64::MAX as u64;
 
@@ -29,6 +33,7 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), Problem> {
     check_model(&recipe.model)?;
     check_optimizer(&recipe.optimizer)?;
     check_schedule(&recipe.schedule, recipe.optimizer.lr())?;
+    check_transfer(&recipe.transfer)?;
     check_train(&recipe.train)
 }
 
@@ -129,8 +134,36 @@ fn check_model(model: &Model) -> Result<(), Problem> {
             holds("model.depth", mlp.depth, (1..=MAX_LAYERS).contains(&mlp.depth), &layers_rule("1 to"))?;
             mlp.dropout
         }
+        Model::ResNet(net) => {
+            check_resnet(net)?;
+            0.0
+        }
     };
     holds("model.dropout", dropout, half_open_unit(dropout), "must be at least 0 and less than 1")
+}
+
+fn check_resnet(net: &ResNetModel) -> Result<(), Problem> {
+    let (good, rule) = match net.family {
+        Family::Cifar => (
+            net.depth >= 8 && (net.depth - 2).is_multiple_of(6) && net.depth <= MAX_LAYERS,
+            "must be 6n + 2, e.g. 20, 32, 44, 56 or 110, in the family \"cifar\"",
+        ),
+        Family::Imagenet => {
+            ([18, 34, 50].contains(&net.depth), "must be 18, 34 or 50 in the family \"imagenet\"")
+        }
+    };
+    holds("model.depth", net.depth, good, rule)?;
+    let width = net.width.unwrap_or(1);
+    holds("model.width", width, (1..=MAX_CHANNELS).contains(&width), &format!("must be 1 to {MAX_CHANNELS}"))
+}
+
+fn check_transfer(transfer: &Transfer) -> Result<(), Problem> {
+    for (pattern, rate) in &transfer.rates {
+        let rule = "must be finite numbers over 0; to train nothing, name it in transfer.freeze";
+        let found = format!("{rate} for {pattern}");
+        holds("transfer.rates", found, rate.is_finite() && *rate > 0.0, rule)?;
+    }
+    Ok(())
 }
 
 fn check_optimizer(optimizer: &Optimizer) -> Result<(), Problem> {
@@ -199,7 +232,22 @@ fn check_train(train: &Train) -> Result<(), Problem> {
         holds("train.ema", ema, open_unit(ema), "must lie between 0 and 1")?;
     }
     let smoothing = train.label_smoothing;
-    holds("train.label_smoothing", smoothing, half_open_unit(smoothing), "must be at least 0 and less than 1")
+    holds(
+        "train.label_smoothing",
+        smoothing,
+        half_open_unit(smoothing),
+        "must be at least 0 and less than 1",
+    )?;
+    let Some(weights) = &train.class_weights else { return Ok(()) };
+    let found = format!("{weights:?}");
+    let good = weights.iter().all(|weight| weight.is_finite() && *weight > 0.0);
+    holds("train.class_weights", &found, good, "must be finite numbers over 0")?;
+    holds(
+        "train.class_weights",
+        found,
+        !train.balance_classes,
+        "must be absent where train.balance_classes is true",
+    )
 }
 
 fn open_unit(value: f64) -> bool {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use serde_json::{Map, json};
-use wgrad_train::SplitName;
+use wgrad_train::{SplitName, score};
 
 use crate::cli::Eval;
 use crate::commands::{device_json, trained};
@@ -14,6 +14,7 @@ use crate::terminal;
 pub fn run(args: &Eval) -> Result<ExitCode> {
     let (run, mut trainer) = trained(&args.run, args.device)?;
     let test = trainer.evaluate(SplitName::Test)?;
+    let scores = score(&mut trainer, SplitName::Test)?;
     let mut rows = vec![
         vec!["examples".to_owned(), test.examples.to_string()],
         vec!["test loss".into(), format!("{:.4}", test.loss)],
@@ -25,6 +26,9 @@ pub fn run(args: &Eval) -> Result<ExitCode> {
     }
     if !args.json {
         terminal::result(&terminal::table(&rows, false))?;
+        for line in scores.iter().flat_map(|scores| scores.lines()) {
+            terminal::result(&line)?;
+        }
     } else {
         let object = json!({
             "recipe": run.recipe()?.name,
@@ -32,6 +36,7 @@ pub fn run(args: &Eval) -> Result<ExitCode> {
             "device": device_json(trainer.device()),
             "examples": test.examples,
             "test": figures,
+            "scores": scores,
         });
         terminal::result(&object.to_string())?;
     }

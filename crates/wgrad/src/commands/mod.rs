@@ -3,7 +3,10 @@
 mod data;
 mod devices;
 mod eval;
+mod export;
+mod network;
 mod predict;
+mod study;
 mod summary;
 mod train;
 mod verify;
@@ -28,6 +31,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Predict(args) => predict::run(&args),
         Command::Summary(args) => summary::run(&args),
         Command::Devices(args) => devices::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Study(args) => study::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Data(args) => data::run(&args),
     }

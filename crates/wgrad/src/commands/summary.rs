@@ -9,11 +9,15 @@ use wgrad_program::{Cost, Kernel};
 use wgrad_train::{Plan, setup};
 
 use crate::cli::Summary;
+use crate::commands::network::Network;
 use crate::commands::{open_device, recipe};
 use crate::terminal;
 
 /// Says what a recipe would do on a device, without allocating anything there.
 pub fn run(args: &Summary) -> Result<ExitCode> {
+    if let Some(network) = Network::named(&args.recipe.recipe) {
+        return network.summarize(args.json);
+    }
     let recipe = recipe(&args.recipe)?;
     let parts = setup(&recipe)?;
     let device = open_device(args.device)?;
@@ -56,6 +60,7 @@ fn to_json(recipe: &str, plan: &Plan, kernels: &[(String, u64, Cost)]) -> Value 
     json!({
         "recipe": recipe,
         "parameters": plan.params.count(),
+        "trained_parameters": plan.params.trained(),
         "flops_per_step": plan.flops_per_step(),
         "peak_bytes": plan.peak_bytes(),
         "dispatches_per_step": plan.dispatches_per_step(),
@@ -91,6 +96,7 @@ fn print(plan: &Plan, kernels: &[(String, u64, Cost)]) -> std::io::Result<()> {
     let state: usize = plan.states.groups().iter().map(|g| g.bytes()).sum();
     let totals = vec![
         vec!["parameters".to_owned(), plan.params.count().to_string()],
+        vec!["  of them trained".into(), plan.params.trained().to_string()],
         vec!["FLOP a step".into(), terminal::count(plan.flops_per_step() as f64)],
         vec!["dispatches a step".into(), plan.dispatches_per_step().to_string()],
         vec!["memory, peak".into(), terminal::bytes(plan.peak_bytes() as u64)],

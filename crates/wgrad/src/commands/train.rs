@@ -2,17 +2,19 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
-use wgrad_run::{Checkpoint, Recipe, Run, RunDir};
+use wgrad_run::{Checkpoint, Recipe, Run, RunDir, Scores};
 use wgrad_train::{
-    Callback, Evaluation, Finished, Plan, SplitName, StepRecord, Stop, Trainer, fit, restore, setup,
+    Callback, Evaluation, Finished, Plan, SplitName, StepRecord, Stop, TrainError, Trainer, fit,
+    read_weights, restore, score, setup,
 };
+use wgrad_weights::Pattern;
 
 use crate::cli::Train;
 use crate::commands::{device_json, open_device, recipe};
@@ -26,14 +28,18 @@ const INTERRUPTED: u8 = 130;
 
 /// Trains, and says what came out.
 pub fn run(args: &Train) -> Result<ExitCode> {
-    let (recipe, resumed) = chosen_recipe(args)?;
+    let (mut recipe, resumed) = chosen_recipe(args)?;
+    if let (None, Some(name)) = (&recipe.transfer.weights, recipe.transfer.pretrain.clone()) {
+        recipe.transfer.weights = Some(pretrain(args, &recipe, &name)?);
+    }
     let parts = setup(&recipe)?;
     let about =
         if recipe.description.is_empty() { String::new() } else { format!(", {}", recipe.description) };
     say(&format!("Recipe: {}{about}.", recipe.name));
     let device = open_device(args.device)?;
     let steps = parts.fit.steps;
-    let plan = Plan::new(parts.model, &parts.splits, parts.config, &device.info().limits)?;
+    let mut plan = Plan::new(parts.model, &parts.splits, parts.config, &device.info().limits)?;
+    start(&mut plan, &recipe, resumed.as_deref())?;
     say(&plan_line(&plan, parts.splits.train.len()));
     let mut trainer = Trainer::new(&*device, plan, parts.splits, steps)?;
     let dir = run_directory(args, &recipe, resumed.as_deref(), &mut trainer, steps)?;
@@ -41,12 +47,16 @@ pub fn run(args: &Train) -> Result<ExitCode> {
     let mut progress = Progress::new(&trainer, steps, stop);
     let finished = fit(&mut trainer, &parts.fit, Some(&dir), &mut progress)?;
     progress.close();
-    let summary = summary(&recipe, &trainer, &finished, dir.path());
+    let scores = score(&mut trainer, SplitName::Test)?;
+    if let Some(scores) = &scores {
+        dir.write_scores(scores)?;
+    }
+    let summary = summary(&recipe, &trainer, &finished, scores.as_ref(), dir.path());
     if finished.stop != Stop::Interrupted {
         dir.finish(&summary)?;
     }
     let report = dir.write_report()?;
-    conclude(&trainer, &finished, dir.path(), &report, &args.recipe.recipe);
+    conclude(&trainer, &finished, scores.as_ref(), dir.path(), &report, &args.recipe.recipe);
     if args.json {
         terminal::result(&summary.to_string())?;
     }
@@ -55,7 +65,10 @@ pub fn run(args: &Train) -> Result<ExitCode> {
 
 /// The recipe, and the run to resume. A resumed run keeps its recipe but for what `--set` changes.
 fn chosen_recipe(args: &Train) -> Result<(Recipe, Option<PathBuf>)> {
-    let named = recipe(&args.recipe)?;
+    let mut named = recipe(&args.recipe)?;
+    if let Some(weights) = &args.init {
+        named.transfer.weights = Some(weights.clone());
+    }
     if !args.resume {
         return Ok((named, None));
     }
@@ -73,6 +86,53 @@ fn chosen_recipe(args: &Train) -> Result<(Recipe, Option<PathBuf>)> {
     kept.set_all(&args.recipe.set)?;
     refuse_other_batches(&begun, &kept)?;
     Ok((kept, Some(path)))
+}
+
+/// Trains the recipe that another one starts from, in a run of its own beside it, and gives that run's directory.
+fn pretrain(args: &Train, recipe: &Recipe, name: &str) -> Result<PathBuf> {
+    let mut first = wgrad_run::recipe::load(name)?;
+    first.set_all(&recipe.transfer.pretrain_set)?;
+    if first.transfer.pretrain.is_some() {
+        let message =
+            format!("transfer.pretrain: {name} itself starts from another recipe; train that by itself");
+        return Err(Usage(message).into());
+    }
+    say(&format!("Training {name} first, which {} starts from.", recipe.name));
+    let out = args.out.as_ref().map(|out| {
+        let mut folder = out.clone().into_os_string();
+        folder.push("-pretrained");
+        PathBuf::from(folder)
+    });
+    let device = open_device(args.device)?;
+    let parts = setup(&first)?;
+    let steps = parts.fit.steps;
+    let plan = Plan::new(parts.model, &parts.splits, parts.config, &device.info().limits)?;
+    say(&plan_line(&plan, parts.splits.train.len()));
+    let mut trainer = Trainer::new(&*device, plan, parts.splits, steps)?;
+    let dir = RunDir::create(Path::new(RUNS), out.as_deref(), &first)?;
+    let stop = interruption()?;
+    let mut progress = Progress::new(&trainer, steps, Arc::clone(&stop));
+    let finished = fit(&mut trainer, &parts.fit, Some(&dir), &mut progress)?;
+    progress.close();
+    if finished.stop == Stop::Interrupted {
+        let path = dir.path().display();
+        return Err(Usage(format!("interrupted before {} began; its start is in {path}", recipe.name)).into());
+    }
+    dir.finish(&summary(&first, &trainer, &finished, None, dir.path()))?;
+    dir.write_report()?;
+    say("");
+    Ok(dir.path().to_owned())
+}
+
+/// Lets a plan start from the weights that the recipe names, unless a checkpoint will be loaded over them.
+fn start(plan: &mut Plan, recipe: &Recipe, resumed: Option<&Path>) -> Result<()> {
+    let begun = resumed.map(Run::open).transpose()?.map(|run| run.latest_checkpoint()).transpose()?.flatten();
+    let (Some(path), None) = (&recipe.transfer.weights, begun) else { return Ok(()) };
+    let weights = read_weights(path)?;
+    let replace = recipe.transfer.replace.iter().map(|p| Pattern::new(p)).collect::<Result<_, _>>()?;
+    plan.start_from(&weights, replace).map_err(TrainError::from)?;
+    say(&format!("Weights: {} tensors of {}.", weights.len(), path.display()));
+    Ok(())
 }
 
 /// What decides which examples make up which batch cannot change under a run: its place in the data would mean another.
@@ -150,7 +210,11 @@ fn other_device(checkpoint: &Checkpoint, trainer: &Trainer) -> Option<String> {
 
 /// A flag that Ctrl-C sets. The second one ends the process at once.
 fn interruption() -> Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
+    static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+    if let Some(flag) = FLAG.get() {
+        return Ok(Arc::clone(flag));
+    }
+    let flag = Arc::clone(FLAG.get_or_init(Arc::default));
     let set = Arc::clone(&flag);
     ctrlc::set_handler(move || {
         if set.swap(true, Ordering::SeqCst) {
@@ -162,19 +226,33 @@ fn interruption() -> Result<Arc<AtomicBool>> {
 }
 
 fn plan_line(plan: &Plan, examples: usize) -> String {
+    let (all, trained) = (plan.params.count(), plan.params.trained());
+    let parts = if trained < all {
+        format!("{all} parameters, {trained} of them trained")
+    } else {
+        format!("{all} parameters")
+    };
     format!(
-        "Model: {} parameters; a step is {} dispatches and {}FLOP; memory {}; {examples} training examples.",
-        plan.params.count(),
+        "Model: {parts}; a step is {} dispatches and {}FLOP; memory {}; {examples} training examples.",
         plan.dispatches_per_step(),
         terminal::count(plan.flops_per_step() as f64),
         terminal::bytes(plan.peak_bytes() as u64),
     )
 }
 
-fn summary(recipe: &Recipe, trainer: &Trainer, finished: &Finished, dir: &Path) -> Value {
+fn summary(
+    recipe: &Recipe,
+    trainer: &Trainer,
+    finished: &Finished,
+    scores: Option<&Scores>,
+    dir: &Path,
+) -> Value {
     let mut test = Map::from_iter([("loss".to_owned(), number(finished.test.loss))]);
     if let Some(accuracy) = finished.test.accuracy {
         test.insert("accuracy".into(), number(accuracy));
+    }
+    if let Some(binary) = scores.and_then(|scores| scores.binary.as_ref()) {
+        test.insert("auc".into(), number(binary.auc.value));
     }
     json!({
         "recipe": recipe.name,
@@ -194,7 +272,14 @@ fn number(x: f64) -> Value {
     if x.is_finite() { json!(x) } else { Value::Null }
 }
 
-fn conclude(trainer: &Trainer, finished: &Finished, dir: &Path, report: &Path, recipe: &str) {
+fn conclude(
+    trainer: &Trainer,
+    finished: &Finished,
+    scores: Option<&Scores>,
+    dir: &Path,
+    report: &Path,
+    recipe: &str,
+) {
     let rate = finished.made as f64 * trainer.examples_per_step() as f64 / finished.seconds.max(1e-9);
     let how = match finished.stop {
         Stop::Done => "all steps made",
@@ -214,6 +299,14 @@ fn conclude(trainer: &Trainer, finished: &Finished, dir: &Path, report: &Path, r
         let right = (accuracy * finished.test.examples as f64).round();
         let of = finished.test.examples;
         rows.push(vec!["test accuracy".into(), format!("{:.2}% ({right} of {of})", 100.0 * accuracy)]);
+    }
+    if let Some(binary) = scores.and_then(|scores| scores.binary.as_ref()) {
+        let [low, high] = binary.auc.interval;
+        rows.push(vec!["test AUC".into(), format!("{:.3} (95%: {low:.3} to {high:.3})", binary.auc.value)]);
+    }
+    if let Some((time, times)) = trainer.waited_for_data() {
+        let seconds = time.as_secs_f64();
+        rows.push(vec!["waited for data".into(), format!("{seconds:.2} s, at {times} of the steps")]);
     }
     rows.push(vec!["run".into(), dir.display().to_string()]);
     rows.push(vec!["report".into(), report.display().to_string()]);

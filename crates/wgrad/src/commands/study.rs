@@ -1,0 +1,88 @@
+//! `wgrad study`.
+
+use std::process::ExitCode;
+use std::time::{Instant, SystemTime};
+
+use anyhow::Result;
+use wgrad_data::DataKind;
+use wgrad_run::study::{Budget, DepthStudy};
+use wgrad_train::{DepthOptions, study_depth};
+
+use crate::cli::{DepthArgs, Study, StudyCommand};
+use crate::commands::{describe, open_device};
+use crate::failure::Usage;
+use crate::terminal::{self, say};
+
+/// Runs a study and writes its page.
+pub fn run(args: &Study) -> Result<ExitCode> {
+    match &args.command {
+        StudyCommand::Depth(args) => depth(args),
+    }
+}
+
+fn depth(args: &DepthArgs) -> Result<ExitCode> {
+    let data: DataKind = args.data.parse()?;
+    if !matches!(data, DataKind::FashionMnist | DataKind::Cifar10 | DataKind::Mnist) {
+        let message = format!("--data: the study is of fashion-mnist, mnist or cifar-10, not {}", args.data);
+        return Err(Usage(message).into());
+    }
+    if args.steps == 0 || args.depths.is_empty() || args.seeds.is_empty() || args.width == 0 {
+        return Err(Usage("--steps, --depths, --seeds and --width take at least one".into()).into());
+    }
+    let device = open_device(args.device)?;
+    let options = DepthOptions {
+        data,
+        depths: args.depths.clone(),
+        seeds: args.seeds.clone(),
+        steps: args.steps,
+        batch: args.batch,
+        width: args.width,
+        lr: args.lr,
+        examples: args.examples,
+        perceptrons: !args.without_sigmoid,
+    };
+    let start = Instant::now();
+    let mut progress = |what: &str, done: usize, total: usize| {
+        say(&format!("{:>6.0} s  {:>2} of {total}: {what}", start.elapsed().as_secs_f64(), done + 1));
+    };
+    let results = study_depth(&*device, &options, &mut progress)?;
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let study = DepthStudy {
+        title: "Depth: plain and residual networks".into(),
+        command: format!("wgrad {}", words.join(" ")),
+        device: describe(device.info()),
+        dataset: args.data.clone(),
+        classes: results.classes as u32,
+        date: wgrad_run::timestamp(SystemTime::now()),
+        seconds: start.elapsed().as_secs_f64(),
+        budget: Budget {
+            steps: args.steps,
+            batch: args.batch as u64,
+            lr: args.lr,
+            schedule: "linear warm-up over a twentieth of the steps, then half a cosine to 0".into(),
+            optimizer: "SGD, momentum 0.9, no weight decay".into(),
+            train_examples: results.examples.0 as u64,
+            test_examples: results.examples.1 as u64,
+            networks: format!(
+                "widths {}, {}, {}, batch norm, option A",
+                args.width,
+                2 * args.width,
+                4 * args.width
+            ),
+            perceptrons: results.perceptrons,
+        },
+        seeds: args.seeds.clone(),
+        runs: results.runs,
+        sigmoid: results.sigmoid,
+    };
+    let page = study.write(&args.out)?;
+    for sentence in study.conclusion().sentences(&study) {
+        say(&sentence);
+    }
+    say(&format!("\nThe page, and depth.json beside it, after {:.0} s:", study.seconds));
+    match args.json {
+        true => terminal::result(&serde_json::to_string(&study)?)?,
+        false => terminal::result(&page.display().to_string())?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
