@@ -1,6 +1,6 @@
 //! Whole training steps on one fixed random batch that already lies on the device.
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use wgrad::graph::philox::Stream;
 use wgrad::graph::{EntryId, GroupId};
 use wgrad::prelude::*;
@@ -19,7 +19,7 @@ pub struct Workload {
 }
 
 /// Names of the workloads, `matmul-N` aside.
-pub const NAMES: [&str; 2] = ["mlp", "mlp-big"];
+pub const NAMES: [&str; 3] = ["mlp", "mlp-big", "resnet"];
 
 impl Workload {
     /// Prepares the workload of this name.
@@ -30,8 +30,9 @@ impl Workload {
         let momentum = Optimizer::Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 };
         let adam = Optimizer::Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, decoupled: false };
         match (name, name.strip_prefix("matmul-").map(str::parse::<usize>)) {
-            ("mlp", _) => mlp(device, &[784, 512, 512, 10], 256, momentum, 0.01, true),
-            ("mlp-big", _) => mlp(device, &[1024, 2048, 2048, 1024], 512, adam, 1e-3, false),
+            ("mlp", _) => mlp(device, &[784, 512, 512, 10], 256, (momentum, 0.01), true),
+            ("mlp-big", _) => mlp(device, &[1024, 2048, 2048, 1024], 512, (adam, 1e-3), false),
+            ("resnet", _) => resnet(device, (momentum, 0.01)),
             (_, Some(Ok(n))) if n > 0 => matmul(device, n),
             _ => bail!("unknown workload {name}; there are {}, matmul-N", NAMES.join(", ")),
         }
@@ -45,7 +46,9 @@ impl Workload {
         self.steps += 1;
         match self.optimizer {
             Some((optimizer, rate)) => {
-                self.session.run(self.program, &[Data::F32(&optimizer.hyper(rate, self.steps))])?;
+                let rng = [1, 0, self.steps as u32];
+                let hyper = optimizer.hyper(rate, self.steps);
+                self.session.run(self.program, &[Data::U32(&rng), Data::F32(&hyper)])?;
             }
             None => self.session.run(self.program, &[])?,
         }
@@ -68,20 +71,42 @@ fn mlp(
     device: &dyn Device,
     sizes: &[usize],
     batch: usize,
-    optimizer: Optimizer,
-    rate: f64,
+    update: (Optimizer, f64),
     classes: bool,
 ) -> Result<Workload> {
     let [inputs, hidden @ .., outputs] = sizes else { bail!("an MLP has inputs and outputs") };
-    let mut states = States::new();
     let mut builder = Builder::new();
     let model = Mlp::new(&mut builder, *inputs, hidden, *outputs, Activation::Relu, Norm::None, 0.0);
+    training(device, builder, &model, update, &[batch, *inputs], *outputs, classes)
+}
+
+/// ResNet-20 with a projection where the width changes, 64 images of 3×32×32.
+fn resnet(device: &dyn Device, update: (Optimizer, f64)) -> Result<Workload> {
+    let config = ResNetConfig::cifar(20).context("there is a network of depth 20")?;
+    let config = ResNetConfig { shortcut: Shortcut::Projection, ..config };
+    let mut builder = Builder::new();
+    let model = ResNet::new(&mut builder, config, 3, 10);
+    training(device, builder, &model, update, &[64, 3, 32, 32], 10, true)
+}
+
+/// The training step of a model on one batch of this shape.
+fn training(
+    device: &dyn Device,
+    builder: Builder,
+    model: &dyn Module,
+    (optimizer, rate): (Optimizer, f64),
+    shape: &[usize],
+    outputs: usize,
+    classes: bool,
+) -> Result<Workload> {
+    let mut states = States::new();
     let params = builder.finish(&mut states);
     let moments = optimizer.declare(&mut states, &params);
-    let fixed = fixed_batch(&mut states, batch, *inputs, *outputs, classes);
+    let fixed = fixed_batch(&mut states, shape, outputs, classes);
     let graph = graph(states);
+    let rng = graph.input("rng", TensorType::u32([3]));
     let hyper = graph.input("hyper", TensorType::f32([Optimizer::HYPER]));
-    let cx = Context::new(&graph, &params);
+    let cx = Context::new(&graph, &params).training(rng);
     let out = model.forward(&cx, graph.entry(fixed.x));
     let y = graph.entry(fixed.y);
     let loss = if classes { out.cross_entropy(y).mean_all() } else { (out - y).square().mean_all() };
@@ -92,14 +117,18 @@ fn mlp(
     let initial = params.initial(graph.states(), params.group(), 1);
     let mut workload = load(device, &graph, Some((optimizer, rate)), fixed.data)?;
     workload.session.write_group(params.group(), Data::F32(&initial))?;
+    if let Some(buffers) = params.buffer_group() {
+        workload.session.write_group(buffers, Data::F32(&params.initial_buffers(graph.states())))?;
+    }
     Ok(workload)
 }
 
-fn fixed_batch(states: &mut States, batch: usize, inputs: usize, outputs: usize, classes: bool) -> Batch {
+fn fixed_batch(states: &mut States, shape: &[usize], outputs: usize, classes: bool) -> Batch {
+    let batch = shape[0];
     let mut random = Stream::new(1, 0);
     let mut floats = |n: usize| HostData::F32((0..n).map(|_| 2.0 * random.uniform() - 1.0).collect());
     let x_group = states.group("x", DType::F32);
-    let x = states.entry(x_group, "x", [batch, inputs]);
+    let x = states.entry(x_group, "x", shape);
     let x_data = floats(states.get(x_group).len());
     let (y_group, y, y_data) = if classes {
         let group = states.group("y", DType::U32);

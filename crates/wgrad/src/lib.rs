@@ -12,6 +12,7 @@ pub use wgrad_ops as ops;
 pub use wgrad_program as program;
 pub use wgrad_run as run;
 pub use wgrad_train as train;
+pub use wgrad_weights as weights;
 
 /// What most programs need.
 pub mod prelude {
@@ -20,10 +21,11 @@ pub mod prelude {
     pub use wgrad_gpu::GpuDevice;
     pub use wgrad_graph::{DType, Graph, Shape, States, TensorType, Var, grad, grad_with};
     pub use wgrad_nn::{
-        Activation, Builder, Context, Dropout, Embedding, Init, LayerNorm, Linear, Mlp, Module, Norm,
-        Optimizer, Residual, ResidualMlp, RmsNorm, Schedule, Sequential,
+        Activation, AvgPool2d, BatchNorm2d, Builder, Context, Conv2d, Dropout, Embedding, GroupNorm,
+        ImageNorm, Init, LayerNorm, Linear, MaxPool2d, Mlp, Module, Norm, Optimizer, ResNet, ResNetConfig,
+        Residual, ResidualMlp, RmsNorm, Schedule, Sequential, Shortcut, Stem, Training,
     };
-    pub use wgrad_ops::{TensorOps, full, graph, iota, pack};
+    pub use wgrad_ops::{Conv, ImageOps, Pool, TensorOps, full, graph, iota, pack};
     pub use wgrad_program::{Data, Device, HostData, Options, Program, Session, compile, evaluate};
     pub use wgrad_train::{
         Callback, Config, DeviceChoice, FitOptions, Model, Plan, SplitName, Task, TrainError, Trainer, fit,
