@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use wgrad_train::DeviceChoice;
 
 /// Train neural networks on any GPU that speaks Vulkan, Metal or DX12, or on the CPU.
@@ -22,7 +22,7 @@ pub struct Cli {
 pub enum Command {
     /// Train a recipe: a built-in one by name, or a TOML file.
     Train(Train),
-    /// Evaluate the last checkpoint of a run on its test data.
+    /// Evaluate the last checkpoint of a run on its test or validation data.
     Eval(Eval),
     /// Apply the last checkpoint of a run to files of examples.
     Predict(Predict),
@@ -98,7 +98,7 @@ pub enum StudyCommand {
 
 #[derive(Debug, Args)]
 pub struct DepthArgs {
-    /// Data to train on: fashion-mnist or cifar-10.
+    /// Data to train on: fashion-mnist, cifar-10, mnist or digits.
     #[arg(long, default_value = "fashion-mnist")]
     pub data: String,
     /// Depths of the networks, 6n + 2 each.
@@ -140,12 +140,22 @@ pub struct DepthArgs {
 pub struct Eval {
     /// Run directory.
     pub run: PathBuf,
+    /// Part of the data: test or validation.
+    #[arg(long, default_value = "test")]
+    pub split: Split,
     /// auto, cpu, gpu or gpu:N.
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
     /// Print one JSON object as the last line of stdout.
     #[arg(long)]
     pub json: bool,
+}
+
+/// A part of the data that a run is not trained on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Split {
+    Test,
+    Validation,
 }
 
 #[derive(Debug, Args)]

@@ -6,22 +6,27 @@ use anyhow::Result;
 use serde_json::{Map, json};
 use wgrad_train::{SplitName, score};
 
-use crate::cli::Eval;
+use crate::cli::{Eval, Split};
 use crate::commands::{device_json, trained};
 use crate::terminal;
 
-/// Evaluates a run's last checkpoint on its test data.
+/// Evaluates a run's last checkpoint on a part of its data.
 pub fn run(args: &Eval) -> Result<ExitCode> {
     let (run, mut trainer) = trained(&args.run, args.device)?;
-    let test = trainer.evaluate(SplitName::Test)?;
-    let scores = score(&mut trainer, SplitName::Test)?;
+    let split = match args.split {
+        Split::Test => SplitName::Test,
+        Split::Validation => SplitName::Validation,
+    };
+    let name = split.as_str();
+    let test = trainer.evaluate(split)?;
+    let scores = score(&mut trainer, split)?;
     let mut rows = vec![
         vec!["examples".to_owned(), test.examples.to_string()],
-        vec!["test loss".into(), format!("{:.4}", test.loss)],
+        vec![format!("{name} loss"), format!("{:.4}", test.loss)],
     ];
     let mut figures = Map::from_iter([("loss".to_owned(), json!(test.loss))]);
     if let Some(accuracy) = test.accuracy {
-        rows.push(vec!["test accuracy".into(), format!("{:.2}%", 100.0 * accuracy)]);
+        rows.push(vec![format!("{name} accuracy"), format!("{:.2}%", 100.0 * accuracy)]);
         figures.insert("accuracy".into(), json!(accuracy));
     }
     if !args.json {
@@ -35,7 +40,7 @@ pub fn run(args: &Eval) -> Result<ExitCode> {
             "run": run.path(),
             "device": device_json(trainer.device()),
             "examples": test.examples,
-            "test": figures,
+            name: figures,
             "scores": scores,
         });
         terminal::result(&object.to_string())?;

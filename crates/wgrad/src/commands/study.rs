@@ -22,8 +22,10 @@ pub fn run(args: &Study) -> Result<ExitCode> {
 
 fn depth(args: &DepthArgs) -> Result<ExitCode> {
     let data: DataKind = args.data.parse()?;
-    if !matches!(data, DataKind::FashionMnist | DataKind::Cifar10 | DataKind::Mnist) {
-        let message = format!("--data: the study is of fashion-mnist, mnist or cifar-10, not {}", args.data);
+    let known = [DataKind::FashionMnist, DataKind::Cifar10, DataKind::Mnist, DataKind::Digits];
+    if !known.contains(&data) {
+        let names = known.map(DataKind::name).join(", ");
+        let message = format!("--data: the study takes {names}, not {}", args.data);
         return Err(Usage(message).into());
     }
     if args.steps == 0 || args.depths.is_empty() || args.seeds.is_empty() || args.width == 0 {
