@@ -22,9 +22,10 @@ pub fn trial(trial: &Trial) -> Verdict {
     every_kernel(&graph)
 }
 
-/// Every kernel of a training step, fused and unfused, in every variant.
+/// Every kernel of the training steps, fused and unfused, in every variant.
 pub fn training() -> Verdict {
-    every_kernel(&Training::new()?.graph)
+    every_kernel(&Training::dense()?.graph)?;
+    every_kernel(&Training::images()?.graph)
 }
 
 fn every_kernel(graph: &Graph) -> Verdict {

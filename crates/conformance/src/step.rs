@@ -1,10 +1,14 @@
-//! A whole training step: forward, loss, gradient, clipping and AdamW of a small residual network, on a device and in the
-//! reference, for several steps from the same start. And one layer of it, for the variants of a kernel.
+//! A whole training step: forward, loss, gradient, clipping and AdamW of two small residual networks, one of dense layers
+//! and one of convolutions, on a device and in the reference, for several steps from the same start. And one layer, for the
+//! variants of a kernel.
 
 use wgrad_cpu::reference::{self, Array, State};
 use wgrad_graph::philox::Stream;
-use wgrad_graph::{Graph, GraphError, GroupId, States, TensorType, Var, grad, grad_with};
-use wgrad_nn::{Activation, Builder, Context, Module, Norm, Optimizer, Params, ResidualMlp};
+use wgrad_graph::{Graph, GraphError, GroupId, Shape, States, TensorType, Var, grad, grad_with};
+use wgrad_nn::{
+    Activation, Block, Builder, Context, ImageNorm, Module, Norm, Optimizer, Params, ResNet, ResNetConfig,
+    ResidualMlp, Shortcut, Stem,
+};
 use wgrad_ops::{TensorOps, pack};
 use wgrad_program::HostData;
 
@@ -14,7 +18,6 @@ use crate::rig::{Rig, Tolerance, compare, uploaded};
 use crate::trial::{direction, evaluate};
 
 const BATCH: usize = 7;
-const INPUTS: usize = 12;
 const CLASSES: usize = 5;
 const STEPS: u64 = 4;
 /// Errors grow from step to step, so this is more than an operation may have.
@@ -25,22 +28,47 @@ pub(crate) struct Training {
     pub graph: Graph,
     params: Params,
     optimizer: Optimizer,
+    /// Shape of a batch.
+    batch: Shape,
 }
 
 impl Training {
-    /// A residual network with dropout, layer norm and GELU, trained by AdamW on the cross-entropy.
+    /// A residual network with dropout, layer norm and GELU.
+    pub fn dense() -> Result<Training, GraphError> {
+        let mut builder = Builder::new();
+        let (inputs, activation) = (12, Activation::Gelu);
+        let model = ResidualMlp::new(&mut builder, inputs, 16, 2, CLASSES, activation, Norm::Layer, 0.25);
+        Self::of(&model, builder, [BATCH, inputs].into())
+    }
+
+    /// A residual network with a maximum over windows, strides, and batch norms with their running statistics, of images
+    /// of odd sizes.
+    pub fn images() -> Result<Training, GraphError> {
+        let mut builder = Builder::new();
+        let config = ResNetConfig {
+            stem: Stem::Large,
+            block: Block::Basic,
+            blocks: vec![1, 1],
+            width: 4,
+            shortcut: Shortcut::Projection,
+            preactivation: false,
+            zero_init: false,
+            norm: ImageNorm::Batch,
+        };
+        let model = ResNet::new(&mut builder, config, 3, CLASSES);
+        Self::of(&model, builder, [BATCH, 3, 19, 17].into())
+    }
+
+    /// A model trained by AdamW on the cross-entropy.
     ///
     /// ε is large, so that where a gradient is nearly zero its rounding is not blown up to a whole step.
-    pub fn new() -> Result<Training, GraphError> {
-        let mut builder = Builder::new();
-        let model =
-            ResidualMlp::new(&mut builder, INPUTS, 16, 2, CLASSES, Activation::Gelu, Norm::Layer, 0.25);
+    fn of(model: &dyn Module, builder: Builder, batch: Shape) -> Result<Training, GraphError> {
         let mut states = States::new();
         let params = builder.finish(&mut states);
         let optimizer = Optimizer::Adam { betas: [0.9, 0.99], eps: 1e-3, weight_decay: 0.1, decoupled: true };
         let moments = optimizer.declare(&mut states, &params);
         let graph = wgrad_ops::graph(states);
-        let x = graph.input("x", TensorType::f32([BATCH, INPUTS]));
+        let x = graph.input("x", TensorType::f32(batch.clone()));
         let labels = graph.input("labels", TensorType::u32([BATCH]));
         let rng = graph.input("rng", TensorType::u32([3]));
         let hyper = graph.input("hyper", TensorType::f32([Optimizer::HYPER]));
@@ -54,28 +82,31 @@ impl Training {
         graph.output("loss", loss);
         graph.output("norm", norm);
         graph.finish()?;
-        Ok(Training { graph, params, optimizer })
+        Ok(Training { graph, params, optimizer, batch })
     }
 
     /// The state before the first step.
     fn start(&self) -> State {
         let states = self.graph.states();
         let mut state = State::zeros(states);
-        let group = self.params.group().0;
-        let initial =
-            self.params.initial(states, self.params.group(), 1).into_iter().map(f64::from).collect();
-        state.groups[group] = Array::float(state.groups[group].ty.clone(), initial);
+        let mut begin = |group: GroupId, initial: Vec<f32>| {
+            let initial = initial.into_iter().map(f64::from).collect();
+            state.groups[group.0] = Array::float(state.groups[group.0].ty.clone(), initial);
+        };
+        let params = &self.params;
+        begin(params.group(), params.initial(states, params.group(), 1));
+        params.buffer_group().into_iter().for_each(|group| begin(group, params.initial_buffers(states)));
         state
     }
 
     /// The inputs of step number `t`, from 1.
     fn inputs(&self, t: u64) -> Vec<Array> {
         let mut random = Stream::new(t, 17);
-        let x = (0..BATCH * INPUTS).map(|_| f64::from(random.uniform() * 2.0 - 1.0)).collect();
+        let x = (0..self.batch.numel()).map(|_| f64::from(random.uniform() * 2.0 - 1.0)).collect();
         let labels = (0..BATCH).map(|_| random.below(CLASSES as u32)).collect();
         let hyper = self.optimizer.hyper(0.02, t).map(f64::from).to_vec();
         vec![
-            Array::float(TensorType::f32([BATCH, INPUTS]), x),
+            Array::float(TensorType::f32(self.batch.clone()), x),
             Array::word([BATCH], labels),
             Array::word([3], vec![1, 0, t as u32]),
             Array::float(TensorType::f32([Optimizer::HYPER]), hyper),
@@ -83,10 +114,19 @@ impl Training {
     }
 }
 
+/// A residual network of dense layers, with dropout, layer norm and GELU.
+pub fn dense(rig: &Rig<'_>, fuse: bool) -> Verdict {
+    step(&Training::dense()?, rig, fuse)
+}
+
+/// A residual network of convolutions, with a maximum over windows, strides, and batch norms with running statistics.
+pub fn images(rig: &Rig<'_>, fuse: bool) -> Verdict {
+    step(&Training::images()?, rig, fuse)
+}
+
 /// Loss, norm of the gradient and the whole state after several steps agree with the reference, and the padding is still
 /// zero.
-pub fn step(rig: &Rig<'_>, fuse: bool) -> Verdict {
-    let training = Training::new()?;
+fn step(training: &Training, rig: &Rig<'_>, fuse: bool) -> Verdict {
     let mut state = training.start();
     let mut loaded = rig.load(&training.graph, fuse)?;
     for (i, group) in state.groups.iter().enumerate() {
@@ -148,7 +188,7 @@ pub fn layer(rig: &Rig<'_>) -> Verdict {
 
 /// No two dropouts of the network use the same random numbers.
 pub fn streams() -> Verdict {
-    let training = Training::new()?;
+    let training = Training::dense()?;
     distinct(&training.graph, &training.inputs(1))
 }
 

@@ -159,8 +159,10 @@ impl Suite<'_> {
     }
 
     fn whole_programs(&mut self, rig: &Rig<'_>) {
-        self.run("training step", Check::Step, 0, || step::step(rig, true));
-        self.run("training step, unfused", Check::Step, 0, || step::step(rig, false));
+        self.run("training step", Check::Step, 0, || step::dense(rig, true));
+        self.run("training step, unfused", Check::Step, 0, || step::dense(rig, false));
+        self.run("training step of images", Check::Step, 0, || step::images(rig, true));
+        self.run("training step of images, unfused", Check::Step, 0, || step::images(rig, false));
         if groups::fits(rig) {
             for large in groups::LARGE {
                 self.run(large.name, Check::Groups, 0, || groups::groups(rig, large));

@@ -73,7 +73,7 @@ fn value(name: &'static str, entry: &'static str, edit: Edit) -> Fault {
 /// A fault in the program of a training step.
 fn training(name: &'static str, edit: Edit) -> Fault {
     Fault::new(name, Check::Step, move |device, planted| {
-        edited(device, planted, edit, |rig| step::step(rig, true))
+        edited(device, planted, edit, |rig| step::dense(rig, true))
     })
 }
 
