@@ -5,6 +5,7 @@
 //! judged by central differences of it. [`suite`] runs everything and says what it found in a [`Report`]; a check is a
 //! function of its own, a file a kind. [`faults`] plants known mistakes, which the same functions have to find.
 
+mod definition;
 pub mod device;
 mod expectations;
 pub mod faults;

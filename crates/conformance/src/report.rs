@@ -15,6 +15,8 @@ pub enum Check {
     Shape,
     /// Wrong inputs are refused with the operation, the shapes and the rule (1).
     Refusal,
+    /// The judge agrees with a definition in plain loops, for operations that have one (1).
+    Definition,
     /// Gradient against central differences in f64 (2).
     Gradient,
     /// Gradient of the gradient against central differences in f64 (3).
@@ -41,10 +43,11 @@ pub enum Check {
 
 impl Check {
     /// Every check.
-    pub const ALL: [Check; 14] = [
+    pub const ALL: [Check; 15] = [
         Check::Lint,
         Check::Shape,
         Check::Refusal,
+        Check::Definition,
         Check::Gradient,
         Check::SecondGradient,
         Check::Random,
@@ -64,6 +67,7 @@ impl Check {
             Check::Lint => "lint",
             Check::Shape => "shape",
             Check::Refusal => "refusal",
+            Check::Definition => "definition",
             Check::Gradient => "gradient",
             Check::SecondGradient => "second gradient",
             Check::Random => "random",

@@ -7,7 +7,7 @@ use crate::report::{Check, Outcome, Report, Verdict};
 use crate::rig::Rig;
 use crate::subject::{Scope, Subject};
 use crate::trial::Trial;
-use crate::{device, gradient, groups, lint, random, shader, shape, step};
+use crate::{definition, device, gradient, groups, lint, random, shader, shape, step};
 
 /// How much is checked.
 #[derive(Debug, Clone)]
@@ -60,6 +60,9 @@ pub fn check_reference(options: &Options, progress: &mut dyn FnMut(Progress<'_>)
         for seed in options.seeds() {
             let trial = Trial::draw(entry, seed);
             suite.run(entry.name, Check::Shape, seed, || shape::shape(&trial));
+            if let Some(definition) = definition::of(entry.name) {
+                suite.run(entry.name, Check::Definition, seed, || definition::definition(definition, seed));
+            }
             suite.run(entry.name, Check::Gradient, seed, || gradient::gradient(&trial));
             suite.run(entry.name, Check::SecondGradient, seed, || gradient::second_gradient(&trial));
             suite.run(entry.name, Check::Random, seed, || random::random(&trial));

@@ -425,10 +425,12 @@ fn factor<T: Float>(
     let moves = |i: usize| layout.strides[i] != 0 || layout.bounds.iter().any(|bound| bound.strides[i] != 0);
     let size = |(i, &size): (usize, &usize)| if i < batch && !moves(i) { 1 } else { size };
     let outer: Vec<usize> = layout.shape.iter().enumerate().map(size).collect();
-    if plain && !whole && outer.iter().product::<usize>() > SMALL {
-        if let Some(pack) = Pack::new(operand, layout, batch, rows) {
-            return Some(Factor::Pack(Box::new(pack)));
-        }
+    if plain
+        && !whole
+        && outer.iter().product::<usize>() > SMALL
+        && let Some(pack) = Pack::new(operand, layout, batch, rows)
+    {
+        return Some(Factor::Pack(Box::new(pack)));
     }
     let to = Layout::contiguous(&outer);
     let copy = extra.tensor::<T>(outer.iter().product());

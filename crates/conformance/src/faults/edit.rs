@@ -32,6 +32,20 @@ pub(super) fn products(program: &mut Program, edit: impl FnMut(&mut Gemm) -> boo
     any(gemms.map(edit))
 }
 
+/// Every factor of a matrix product, with the number of elements of its tensor.
+pub(super) fn factors(program: &mut Program, mut edit: impl FnMut(&mut Layout, usize) -> bool) -> bool {
+    any(program.dispatches.iter_mut().map(|dispatch| {
+        let elements: Vec<usize> = dispatch.operands.iter().map(|operand| operand.tensor.elements).collect();
+        match &mut dispatch.kernel {
+            Kernel::Gemm(gemm) => {
+                let a = edit(&mut gemm.a_layout, elements[gemm.a]);
+                edit(&mut gemm.b_layout, elements[gemm.b]) || a
+            }
+            Kernel::Loop(_) => false,
+        }
+    }))
+}
+
 /// Every load, with the number of elements of its tensor.
 pub(super) fn loads(program: &mut Program, mut edit: impl FnMut(&mut Layout, usize) -> bool) -> bool {
     any(program.dispatches.iter_mut().map(|dispatch| {

@@ -1,9 +1,10 @@
 //! Planted faults: known mistakes, each of which a named check has to find. The checks themselves are checked by them.
 //!
-//! A fault is either an operation with a mistake, checked as if it stood in the table (`operations`), or a mistake put into
+//! A fault is either an operation with a mistake, checked as if it stood in the table (`operations`, `images`), or a mistake put into
 //! a correct program on its way to a device (`programs`). The same checks must pass where nothing is planted.
 
 mod edit;
+mod images;
 mod operations;
 mod programs;
 
@@ -71,6 +72,7 @@ impl Fault {
 /// Every fault.
 pub fn faults() -> Vec<Fault> {
     let mut all = operations::faults();
+    all.extend(images::faults());
     all.extend(programs::faults());
     all
 }

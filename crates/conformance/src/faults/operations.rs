@@ -78,7 +78,7 @@ fn sample(inputs: usize, build: impl for<'g> Fn(&'g Graph, &[Var<'g>]) -> Var<'g
     Sample::new((0..inputs).map(|_| Input::f32([3, 5], ANY)).collect(), build)
 }
 
-const fn entry(name: &'static str, sample: fn(&mut Stream) -> Sample) -> Entry {
+pub(super) const fn entry(name: &'static str, sample: fn(&mut Stream) -> Sample) -> Entry {
     let refuses: fn() -> Vec<Refused> = Vec::new;
     Entry { name, doc: "A planted fault.", sample, tolerance: 1e-6, order: Order::Any, refuses }
 }
@@ -213,7 +213,7 @@ fn of_entry(
     Fault::new(name, check, move |_, planted| run(chosen(truth, fault, planted)))
 }
 
-fn chosen(truth: &'static str, fault: &'static Entry, planted: bool) -> &'static Entry {
+pub(super) fn chosen(truth: &'static str, fault: &'static Entry, planted: bool) -> &'static Entry {
     if planted { fault } else { true_entry(truth).unwrap_or(fault) }
 }
 

@@ -3,14 +3,16 @@
 use std::cell::Cell;
 
 use wgrad_cpu::CpuDevice;
-use wgrad_graph::{Call, Combine, Layout, ScalarFn};
-use wgrad_program::{Device, Instr, Kernel, Options, Program, compile};
+use wgrad_graph::{Call, Combine, GroupId, Layout, ScalarFn};
+use wgrad_ops::{Conv, Entry, ImageOps, Input, Sample, TensorOps};
+use wgrad_program::{Access, Buffer, Device, Instr, Kernel, Options, Program, compile};
 
 use super::Fault;
 use super::edit::{
-    body, calls, constants, function, instrs, loads, loops, products, reductions, shorten, without_last,
+    body, calls, constants, factors, function, instrs, loads, loops, products, reductions, shorten,
+    without_last,
 };
-use super::operations::{trials, true_entry};
+use super::operations::{entry, trials, true_entry};
 use crate::report::{Check, Failure, Verdict};
 use crate::rig::Rig;
 use crate::{device, step};
@@ -24,6 +26,12 @@ pub(super) fn faults() -> Vec<Fault> {
         value("a transposed operand of a product", "matmul", transpose_operand),
         value("a product that leaves out the last row", "matmul", |p| products(p, short_product)),
         value("a product that leaves out the end of the sum", "matmul", |p| products(p, short_sum)),
+        value("a product stored in the wrong order", "conv2d", wrong_order),
+        value("a bound of a factor off by one", "conv2d", |p| factors(p, |layout, _| narrower(layout))),
+        Fault::new("a bound of a factor left out", Check::Value, |device, planted| {
+            let edit: Edit = |p| factors(p, unbounded);
+            edited(device, planted, edit, |rig| trials(&INSET, |trial| device::value(rig, trial)))
+        }),
         value("a wrong stride", "add", wrong_stride),
         value("an offset off by one", "slice", |p| loads(p, one_further)),
         value("padding that is not zero", "pad", |p| loads(p, unpadded)),
@@ -55,6 +63,9 @@ pub(super) fn faults() -> Vec<Fault> {
             edited(&CpuDevice::new(), planted, accumulate, |rig| {
                 each("mul", |trial| device::replay(rig, trial))
             })
+        }),
+        Fault::new("running statistics that are not updated", Check::Step, |device, planted| {
+            edited(device, planted, keep_buffers, |rig| step::images(rig, true))
         }),
         training("parameters updated before the gradient reads them", reversed),
         training("padding that an optimizer writes", write_padding),
@@ -153,6 +164,63 @@ fn short_sum(gemm: &mut wgrad_program::Gemm) -> bool {
     true
 }
 
+/// Two dimensions of the same tensor the other way round in memory, the last ones that are wide.
+fn wrong_order(program: &mut Program) -> bool {
+    products(program, |gemm| {
+        let stores = gemm.epilogue.stores.iter_mut().map(|store| {
+            let layout = &mut store.layout;
+            let mut order: Vec<usize> = (0..layout.shape.len()).filter(|&i| layout.shape[i] > 1).collect();
+            order.sort_by_key(|&i| layout.strides[i]);
+            if order.len() > 1 {
+                order.swap(0, 1);
+            }
+            let mut stride = 1;
+            for &dim in &order {
+                layout.strides[dim] = stride;
+                stride *= layout.shape[dim] as isize;
+            }
+            order.len() > 1
+        });
+        stores.filter(|changed| *changed).count() > 0
+    })
+}
+
+/// The last value that a coordinate may take left out.
+fn narrower(layout: &mut Layout) -> bool {
+    let bound = layout.bounds.first_mut().filter(|bound| bound.size > 1);
+    bound.map(|bound| bound.size -= 1).is_some()
+}
+
+/// One bound left out, where that reads other elements of the tensor.
+fn unbounded(layout: &mut Layout, elements: usize) -> bool {
+    let without = |number: usize| {
+        let mut other = layout.clone();
+        other.bounds.remove(number);
+        let (first, last) = other.extent()?;
+        (first >= 0 && last < elements as i128).then_some(other)
+    };
+    match (0..layout.bounds.len()).find_map(without) {
+        Some(other) => {
+            *layout = other;
+            true
+        }
+        None => false,
+    }
+}
+
+/// A convolution of the middle of an image: there are neighbours where its padding is zero.
+static INSET: Entry = Entry {
+    tolerance: 2e-5,
+    ..entry("conv2d_of_the_middle", |_| {
+        let any = wgrad_ops::Values::Uniform(-2.0, 2.0);
+        let inputs = vec![Input::f32([2, 3, 9, 8], any), Input::f32([4, 3, 3, 3], any)];
+        Sample::new(inputs, |_, ins| {
+            let middle = ins[0].slice(2, 2..7).slice(3, 2..6);
+            middle.conv2d(ins[1], Conv::default().padding(1))
+        })
+    })
+};
+
 fn wrong_stride(program: &mut Program) -> bool {
     loads(program, |layout, _| {
         let found = (0..layout.shape.len()).find(|&i| layout.strides[i] > 1 && layout.shape[i] > 1);
@@ -236,7 +304,7 @@ fn accumulate(program: &mut Program) -> bool {
     else {
         return false;
     };
-    dispatch.operands[store.operand].access = wgrad_program::Access::ReadWrite;
+    dispatch.operands[store.operand].access = Access::ReadWrite;
     kernel.body.push(Instr::Load { operand: store.operand, layout: store.layout.clone() });
     kernel.body.push(Instr::Call(add, vec![store.value, kernel.body.len() - 1]));
     store.value = kernel.body.len() - 1;
@@ -264,6 +332,21 @@ fn write_padding(program: &mut Program) -> bool {
     ]);
     store.value = at + 5;
     true
+}
+
+/// Drops what is stored to the last group of the state, the buffers of a network.
+fn keep_buffers(program: &mut Program) -> bool {
+    let group = |dispatch: &wgrad_program::Dispatch| {
+        dispatch.operands.iter().position(|operand| {
+            matches!(operand.tensor.buffer, Buffer::State(GroupId(1))) && operand.access != Access::Read
+        })
+    };
+    let found = program.dispatches.iter_mut().map(|dispatch| {
+        let Some(operand) = group(dispatch) else { return false };
+        body(dispatch).stores.retain(|store| store.operand != operand);
+        true
+    });
+    found.filter(|changed| *changed).count() > 0
 }
 
 /// Takes the first factor of every product under a square root without the second.

@@ -144,7 +144,7 @@ fn transposed<'g>(y: Var<'g>, weight: Var<'g>, conv: Conv, image: [usize; 2]) ->
     // A kernel with gaps that moves by more than a pixel has no pattern that repeats with the stride: zeros between the
     // pixels of y stand in for the stride.
     let (mut y, mut conv) = (y, conv);
-    for axis in 0..2 {
+    for axis in [0, 1] {
         if conv.stride[axis] > 1 && conv.dilation[axis] > 1 && y.rank() == 4 {
             y = dilate(y, axis + 2, conv.stride[axis]);
             conv.stride[axis] = 1;
