@@ -1,8 +1,8 @@
 // C = A·B, a block of ROWS × 4·QUADS elements an invocation, in registers, loaded straight from the operands: no workgroup
 // memory and no barrier, which software devices run slowly.
 //
-// Put in front: M, N, K, BATCH, THREADS, GROUPS_X, GROUPS_Y, ROWS, COLUMNS, BLOCKS_M, BLOCKS_N; load_a(batch, i, p);
-// load_b(batch, p, j); epilogue(batch, i, j, product).
+// Put in front: M, N, K, BATCH, THREADS, GROUPS_X, GROUPS_Y, ROWS, COLUMNS, BLOCKS_M, BLOCKS_N; side_a(batch, i),
+// depth_a(p), load_a(side, depth), the same for b with j; epilogue(batch, i, j, product).
 // Rows and columns past the end repeat the last one, and are not stored.
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -13,7 +13,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let batch = block / (BLOCKS_M * BLOCKS_N);
     let i0 = block / BLOCKS_N % BLOCKS_M * ROWS;
     let j0 = block % BLOCKS_N * COLUMNS;
-    //@ indices
+    //@ sides
     //@ accumulators
     for (var p = 0u; p < K; p += 1u) {
         //@ accumulate

@@ -7,7 +7,8 @@
 // of k the slices hold zero.
 //
 // Put in front: M, N, K, BATCH, THREADS, GROUPS_X, GROUPS_Y, TILE_M, TILE_N, TILE_K, TILES_M, TILES_N, THREADS_N, PITCH_A,
-// PITCH_B (quads from one step of k to the next in a slice); load_a(batch, i, p); load_b(batch, p, j); epilogue(batch, i, j, product).
+// PITCH_B (quads from one step of k to the next in a slice); side_a(batch, i), quad_a(four sides, p), the same for b with j;
+// epilogue(batch, i, j, product).
 var<workgroup> slice_a: array<vec4<f32>, TILE_K * PITCH_A>;
 var<workgroup> slice_b: array<vec4<f32>, TILE_K * PITCH_B>;
 
@@ -21,6 +22,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let j0 = tile % TILES_N * TILE_N;
     let thread_m = local / THREADS_N;
     let thread_n = local % THREADS_N;
+    //@ sides
     //@ accumulators
     for (var p0 = 0u; p0 < K; p0 += TILE_K) {
         //@ fill

@@ -6,7 +6,7 @@ use common::functions::{ADD, CUBE, MUL, RELU};
 use common::plan::{Body, Plan, contiguous, strided};
 use common::{agrees, each_adapter, numbers, open, poisoned};
 use wgrad_gpu::{GemmVariant, Options};
-use wgrad_graph::{DType, Layout};
+use wgrad_graph::{Affine, DType, Layout, View};
 use wgrad_program::{Access, Device, Gemm, HostData, Instr, Kernel, Program};
 
 /// Shapes around the tiles and odd ones.
@@ -14,7 +14,8 @@ const SIZES: [(usize, usize, usize); 4] = [(1, 1, 1), (3, 5, 7), (65, 63, 17), (
 
 struct Case {
     batch: Vec<usize>,
-    size: (usize, usize, usize),
+    /// Sizes of m, n and k.
+    size: [Vec<usize>; 3],
     /// Layout of A, B and their numbers of elements.
     a: (Layout, usize),
     b: (Layout, usize),
@@ -23,7 +24,7 @@ struct Case {
 impl Case {
     fn plain((m, n, k): (usize, usize, usize)) -> Case {
         let (a, b) = ((contiguous(&[m, k]), m * k), (contiguous(&[k, n]), k * n));
-        Case { batch: Vec::new(), size: (m, n, k), a, b }
+        Case { batch: Vec::new(), size: [vec![m], vec![n], vec![k]], a, b }
     }
 
     /// The product and what `epilogue` makes of it; `more` operands of it follow A and B.
@@ -33,8 +34,8 @@ impl Case {
         more: &[&[usize]],
         epilogue: impl Fn(&mut Body) -> usize,
     ) -> (Program, Vec<HostData>) {
-        let (m, n, k) = self.size;
-        let shape = [self.batch.as_slice(), &[m, n]].concat();
+        let [m, n, k] = self.size.clone();
+        let shape = [self.batch.as_slice(), &m, &n].concat();
         let mut plan = Plan::default();
         let a = plan.input("a", dtype, &[self.a.1]);
         let b = plan.input("b", dtype, &[self.b.1]);
@@ -45,9 +46,9 @@ impl Case {
         body.store(value, 2 + more.len(), contiguous(&shape));
         let gemm = Gemm {
             batch: self.batch.clone(),
-            m: vec![m],
-            n: vec![n],
-            k: vec![k],
+            m,
+            n,
+            k,
             a: 0,
             a_layout: self.a.0.clone(),
             b: 1,
@@ -100,7 +101,8 @@ fn transposed_and_strided_factors() {
     ];
     let b_of = [(strided(&[k, n], &[1, ki], 0), n * k), (strided(&[k, n], &[2 * ni, 2], 1), 2 * k * n)];
     let case = |a: usize, b: usize| {
-        let case = Case { batch: Vec::new(), size: (m, n, k), a: a_of[a].clone(), b: b_of[b].clone() };
+        let size = [vec![m], vec![n], vec![k]];
+        let case = Case { batch: Vec::new(), size, a: a_of[a].clone(), b: b_of[b].clone() };
         case.program(DType::F32, &[], product)
     };
     let cases = [case(0, 0), case(1, 1), case(2, 0)];
@@ -114,11 +116,80 @@ fn batches_that_broadcast() {
     let (mi, ni, ki) = (m as isize, n as isize, k as isize);
     let case = Case {
         batch: vec![2, 3],
-        size: (m, n, k),
+        size: [vec![m], vec![n], vec![k]],
         a: (strided(&[2, 3, m, k], &[mi * ki, 0, ki, 1], 0), 2 * m * k),
         b: (strided(&[2, 3, k, n], &[0, ki * ni, ni, 1], 0), 3 * k * n),
     };
     every_variant("batches", &[case.program(DType::F32, &[], product)]);
+}
+
+/// A tensor of this shape seen with coordinates that are `offset + Σ step · index[dimension]`.
+fn seen(of: &[usize], shape: &[usize], coordinates: &[(isize, &[(usize, isize)])]) -> (Layout, usize) {
+    let affine = |&(offset, terms): &(isize, &[(usize, isize)])| Affine { offset, terms: terms.to_vec() };
+    let coordinates = coordinates.iter().map(affine).collect();
+    let layout = contiguous(of).through(&View::Affine { shape: shape.to_vec(), coordinates });
+    (layout.expect("few enough bounds"), of.iter().product())
+}
+
+/// Windows over images with their channels last, `[n, h, w, c]`, as `[n, i, j, u, v, c]`: more rows than any tile, padding,
+/// and in one direction a stride and gaps.
+fn windows(first: &[usize]) -> (Layout, usize) {
+    let shape = [first, &[2, 9, 9, 3, 2, 3]].concat();
+    let at = first.len();
+    let rows = [(at + 1, 1), (at + 3, 1)];
+    let columns = [(at + 2, 2), (at + 4, 3)];
+    seen(&[2, 9, 18, 3], &shape, &[(0, &[(at, 1)]), (-1, &rows), (-2, &columns), (0, &[(at + 5, 1)])])
+}
+
+/// A convolution, the gradient of its weight (windows in place of B), and a transposed one of stride 2 (a batch of
+/// remainders, and taps that go backwards).
+#[test]
+fn windows_over_images() {
+    let (rows, taps) = (vec![2, 9, 9], vec![3, 2, 3]);
+    let weight = (contiguous(&[3, 2, 3, 5]), 90);
+    let forward =
+        Case { batch: vec![], size: [rows.clone(), vec![5], taps.clone()], a: windows(&[]), b: weight };
+    let (image, count) = windows(&[]);
+    let gradient = Case {
+        batch: vec![],
+        size: [vec![5], taps, rows],
+        a: (strided(&[5, 2, 9, 9], &[1, 405, 45, 5], 0), 810),
+        b: (image, count),
+    };
+    // [remainder, remainder, n, quotient, quotient, tap, tap, output]
+    let backwards = seen(
+        &[2, 4, 5, 3],
+        &[2, 2, 2, 5, 6, 2, 2, 3],
+        &[(0, &[(2, 1)]), (0, &[(3, 1), (5, -1)]), (1, &[(4, 1), (6, -1)]), (0, &[(7, 1)])],
+    );
+    // [remainder, remainder, tap, tap, output, channel] of a kernel of 3×4.
+    let kernel = seen(
+        &[3, 7, 3, 4],
+        &[2, 2, 2, 2, 3, 7],
+        &[(0, &[(4, 1)]), (0, &[(5, 1)]), (0, &[(0, 1), (2, 2)]), (0, &[(1, 1), (3, 2)])],
+    );
+    let transposed =
+        Case { batch: vec![2, 2], size: [vec![2, 5, 6], vec![7], vec![2, 2, 3]], a: backwards, b: kernel };
+    let cases = [forward, gradient, transposed].map(|case| case.program(DType::F32, &[], product));
+    every_variant("windows", &cases);
+}
+
+/// Bounds that look at rows alone, at depth alone, at the batch and rows, at all three; and one that never holds.
+#[test]
+fn bounds_of_any_kind() {
+    let b = || (contiguous(&[3, 6, 8]), 144);
+    let case = |of: &[usize], coordinates: &[(isize, &[(usize, isize)])]| {
+        let a = seen(of, &[3, 10, 6], coordinates);
+        let case = Case { batch: vec![3], size: [vec![10], vec![8], vec![6]], a, b: b() };
+        case.program(DType::F32, &[], product)
+    };
+    let cases = [
+        case(&[3, 7, 4], &[(0, &[(0, 1)]), (-2, &[(1, 1)]), (-1, &[(2, 1)])]),
+        case(&[4, 6], &[(5, &[(0, -2), (1, -1)]), (0, &[(2, 1)])]),
+        case(&[5, 9], &[(-4, &[(0, 2), (1, 1), (2, -1)]), (0, &[(1, 1)])]),
+        case(&[3, 7, 4], &[(0, &[(0, 1)]), (-20, &[(1, 1)]), (0, &[(2, 1)])]),
+    ];
+    every_variant("bounds", &cases);
 }
 
 /// relu(C + bias) · residual: light enough to be written out.

@@ -5,7 +5,7 @@ mod common;
 use common::functions::{ADD, CUBE, EXP, MIX, MUL, TO_FLOAT};
 use common::plan::{Body, Plan, constant, contiguous, strided};
 use wgrad_gpu::{Class, GemmVariant, Lanes, Target, validate, wgsl};
-use wgrad_graph::{Combine, DType, Layout};
+use wgrad_graph::{Affine, Combine, DType, Layout, View};
 use wgrad_program::{Access, Dispatch, Gemm, Instr, Kernel};
 
 /// Everything an instruction can be, in one loop.
@@ -136,6 +136,66 @@ fn products_are_valid_in_every_language() {
                 }
             }
         }
+    }
+}
+
+/// Windows over an image in place of either factor: rows `[2, 5, 4]`, depth `[3, 2, 3]`.
+fn windows(swapped: bool, heavy: bool) -> Dispatch {
+    let (mut m, mut n, k) = (vec![2, 5, 4], vec![33], vec![3, 2, 3]);
+    let pixel = |offset, terms: &[(usize, isize)]| Affine { offset, terms: terms.to_vec() };
+    let coordinates = vec![
+        pixel(0, &[(0, 1)]),
+        pixel(-1, &[(1, 1), (3, 1)]),
+        pixel(3, &[(2, 2), (4, -3)]),
+        pixel(0, &[(5, 1)]),
+    ];
+    let view = View::Affine { shape: [m.as_slice(), &k].concat(), coordinates };
+    let mut a_layout = contiguous(&[2, 5, 8, 3]).through(&view).expect("few enough bounds");
+    let mut b_layout = contiguous(&[3, 2, 3, 33]);
+    let mut sizes = [240, 594];
+    if swapped {
+        a_layout = a_layout.permute(&[3, 4, 5, 0, 1, 2]);
+        b_layout = b_layout.permute(&[3, 0, 1, 2]);
+        (a_layout, b_layout) = (b_layout, a_layout);
+        std::mem::swap(&mut m, &mut n);
+        sizes.reverse();
+    }
+    let shape = [m.as_slice(), &n].concat();
+    let mut plan = Plan::default();
+    let (a, b) = (plan.input("a", DType::F32, &[sizes[0]]), plan.input("b", DType::F32, &[sizes[1]]));
+    let c = plan.output("c", DType::F32, &shape);
+    let mut body = Body::over(&shape, &[]);
+    let mut value = body.push(Instr::Product);
+    if heavy {
+        value = body.call(&CUBE, &[value]);
+    }
+    body.store(value, 2, contiguous(&shape));
+    let gemm = Gemm { batch: Vec::new(), m, n, k, a: 0, a_layout, b: 1, b_layout, epilogue: body.kernel };
+    let operands = [(&a, Access::Read), (&b, Access::Read), (&c, Access::Write)];
+    plan.dispatch("windows", Kernel::Gemm(gemm), &operands);
+    plan.program.dispatches.remove(0)
+}
+
+#[test]
+fn products_of_windows_are_valid_in_every_language() {
+    for class in CLASSES {
+        for gemm in GemmVariant::ALL.into_iter().map(Some).chain([None]) {
+            for (swapped, heavy) in [(false, false), (true, false), (false, true)] {
+                check(&windows(swapped, heavy), &Target { gemm, ..Target::portable(class) });
+            }
+        }
+    }
+}
+
+/// What is divided is divided outside of the loop over k but for the depth itself, whose division all rows share.
+#[test]
+fn windows_are_divided_once_for_each_half_of_an_address() {
+    let target = |gemm| Target { gemm: Some(gemm), ..Target::portable(Class::Discrete) };
+    for gemm in GemmVariant::ALL {
+        let text = wgsl(&windows(false, false), &target(gemm)).text;
+        let load = text.split("fn load_a").nth(1).and_then(|rest| rest.split('}').next());
+        let load = load.unwrap_or_else(|| panic!("no load in {text}"));
+        assert!(load.contains("side.at0 + depth.at0") && !load.contains(['/', '%']), "{load}");
     }
 }
 

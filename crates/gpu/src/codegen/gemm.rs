@@ -2,12 +2,13 @@
 //! written out, since WGSL cannot size function-local registers by a constant.
 
 use std::fmt::Write;
+use std::ops::Range;
 
 use wgrad_graph::{DType, Layout};
 use wgrad_program::{Gemm, Instr, Loop, Operand};
 
 use super::body::{Blocks, Body, preludes};
-use super::index::{Address, Axis, Code};
+use super::index::{Address, Axis, Code, Half};
 use super::tile::{GemmVariant, Tile};
 use super::{Generated, Target, split};
 
@@ -62,19 +63,20 @@ impl Product<'_> {
             ("BLOCKS_N", blocks.1),
         ];
         let block = Block { rows, quads: columns / 4 };
-        let mut indices = String::new();
-        (0..rows)
-            .for_each(|r| indices += &format!("let i{r}_ = {};\n", clamped(&format!("i0 + {r}u"), m, rows)));
-        (0..columns).for_each(|c| {
-            indices += &format!("let j{c}_ = {};\n", clamped(&format!("j0 + {c}u"), n, columns))
-        });
-        let mut step = String::new();
+        let mut sides = String::new();
+        for r in 0..rows {
+            sides += &format!("let side_a{r} = {};\n", side('a', &format!("i0 + {r}u"), m, rows));
+        }
+        for c in 0..columns {
+            sides += &format!("let side_b{c} = {};\n", side('b', &format!("j0 + {c}u"), n, columns));
+        }
+        let mut step = String::from("let in_a = depth_a(p);\nlet in_b = depth_b(p);\n");
         for q in 0..block.quads {
-            let load = |c: u32| format!("load_b(batch, p, j{}_)", q * 4 + c);
+            let load = |c: u32| format!("load_b(side_b{}, in_b)", q * 4 + c);
             step += &format!("let b{q} = vec4<f32>({}, {}, {}, {});\n", load(0), load(1), load(2), load(3));
         }
         for r in 0..rows {
-            step += &format!("let a{r} = load_a(batch, i{r}_, p);\n");
+            step += &format!("let a{r} = load_a(side_a{r}, in_a);\n");
             (0..block.quads).for_each(|q| step += &multiply_add(r, q, &format!("a{r}")));
         }
         let (i, j) = (|r: String| format!("i0 + {r}"), |q: String| format!("j0 + {q} * 4u"));
@@ -83,7 +85,7 @@ impl Product<'_> {
             + &filled(
                 wgrad_shaders::GEMM_DIRECT,
                 &[
-                    ("indices", &indices),
+                    ("sides", &sides),
                     ("accumulators", &block.accumulators()),
                     ("accumulate", &step),
                     ("store", &store),
@@ -128,14 +130,15 @@ impl Product<'_> {
         let i = |r: String| format!("i0 + ({r} / 4u * {threads_m}u + thread_m) * 4u + {r} % 4u");
         let j = |q: String| format!("j0 + ({q} * {threads_n}u + thread_n) * 4u");
         let store = self.store(&block, tile.m, tile.n, &i, &j);
-        let quads = self.quad("a", "i", m, tile.m, tile.k) + &self.quad("b", "j", n, tile.n, tile.k);
         let text = self.head(&constants, grid)
-            + &quads
+            + &self.quad('a', tile.k)
+            + &self.quad('b', tile.k)
             + &filled(
                 wgrad_shaders::GEMM_TILED,
                 &[
+                    ("sides", &(slice_a.kept_sides(threads, m) + &slice_b.kept_sides(threads, n))),
                     ("accumulators", &block.accumulators()),
-                    ("fill", &(slice_a.fill(threads) + &slice_b.fill(threads))),
+                    ("fill", &(slice_a.fill(threads, m) + &slice_b.fill(threads, n))),
                     ("accumulate", &step),
                     ("store", &store),
                 ],
@@ -155,8 +158,13 @@ impl Product<'_> {
         }
         text += &preludes(&self.gemm.epilogue);
         let Gemm { a, a_layout, b, b_layout, .. } = self.gemm;
-        text += &self.load("a", *a, a_layout, ("i", &self.gemm.m), ("p", &self.gemm.k));
-        text += &self.load("b", *b, b_layout, ("p", &self.gemm.k), ("j", &self.gemm.n));
+        let Gemm { batch, m: rows, n: columns, k: depth, .. } = self.gemm;
+        text += &self.factor('a', *a, a_layout, [rows, depth]);
+        // As A has it: batch ++ n ++ k.
+        let (first, last) = (batch.len(), b_layout.shape.len());
+        let across = first + depth.len();
+        let axes: Vec<usize> = (0..first).chain(across..last).chain(first..across).collect();
+        text += &self.factor('b', *b, &b_layout.permute(&axes), [columns, depth]);
         text + &self.epilogue()
     }
 
@@ -165,52 +173,82 @@ impl Product<'_> {
         vec![axis(("batch", &self.gemm.batch)), axis(rows), axis(columns)]
     }
 
-    /// A function that reads an element of a factor, zero where a bound excludes it.
-    fn load(
-        &self,
-        name: &str,
-        operand: usize,
-        layout: &Layout,
-        rows: (&'static str, &[usize]),
-        columns: (&'static str, &[usize]),
-    ) -> String {
-        let axes = self.axes(rows, columns);
-        let mut code = Code::new(1);
+    /// The functions that read a factor, zero where a bound excludes an element: `side_a(batch, i)` and `depth_a(p)` are the
+    /// two halves of an address, `load_a` reads at both. A block of the product reads each row of A at many depths and
+    /// many rows at one depth, and what an image's window divides and bounds is found once for each half.
+    ///
+    /// `sizes` are those along m (n) and k, as the layout has them.
+    fn factor(&self, name: char, operand: usize, layout: &Layout, sizes: [&[usize]; 2]) -> String {
+        let index = index(name);
+        let axes = self.axes((index, sizes[0]), ("p", sizes[1]));
         let address = Address::new(layout, &axes);
-        let offset = address.sum(&(0..3), true, &axes, &mut code).unwrap_or("0u".into());
-        let condition = address.condition(&(0..3), &(0..3), &axes, &mut code);
+        let (side, depth) = (0..2, 2..3);
+        let half = |axes_of: [&Range<usize>; 2], is_first| {
+            let mut code = Code::new(1);
+            let half = address.half(axes_of, is_first, &axes, &mut code);
+            if address.never { (Half::nothing(), String::new()) } else { (half, code.text) }
+        };
+        let ((first, first_code), (second, second_code)) =
+            (half([&side, &depth], true), half([&depth, &side], false));
+        let upper = name.to_ascii_uppercase();
+        let signature = format!("side_{name}(batch: u32, {index}: u32)");
+        declared(&first, &format!("Side{upper}"), &signature, &first_code)
+            + &declared(&second, &format!("Depth{upper}"), &format!("depth_{name}(p: u32)"), &second_code)
+            + &self.load(name, operand, &address, [&first, &second])
+    }
+
+    /// The function that reads an element at two halves of its address.
+    fn load(&self, name: char, operand: usize, address: &Address, halves: [&Half; 2]) -> String {
         let element = |offset: &str| match self.operands[operand].tensor.dtype {
             DType::F32 => format!("operand{operand}[{offset}]"),
             DType::F16 | DType::U32 => format!("f32(operand{operand}[{offset}])"),
         };
-        match condition {
-            _ if address.never => code.line("return 0.0;"),
-            None => code.line(format!("return {};", element(&offset))),
+        let names = ["side", "depth"];
+        let field = |half: usize, field: &str| match halves[half].fields().len() {
+            1 => names[half].to_string(),
+            _ => format!("{}.{field}", names[half]),
+        };
+        let offset = format!("{} + {}", field(0, "offset"), field(1, "offset"));
+        let mut conditions: Vec<String> = (0..2)
+            .filter(|&half| halves[half].inside.is_some())
+            .map(|half| format!("{}.inside", names[half]))
+            .collect();
+        conditions.extend(
+            address
+                .shared([&(0..2), &(2..3)])
+                .iter()
+                .enumerate()
+                .map(|(i, &bound)| format!("side.at{i} + depth.at{i} < {}u", address.size(bound))),
+        );
+        let body = match conditions.as_slice() {
+            _ if address.never => "    return 0.0;\n".to_string(),
+            [] => format!("    return {};\n", element(&offset)),
             // The first element stands in for one that does not exist, so that nothing is read out of bounds.
-            Some(condition) => {
-                code.line(format!("let inside = {condition};"));
-                let element = element(&format!("select(0u, {offset}, inside)"));
-                code.line(format!("return select(0.0, {element}, inside);"));
-            }
-        }
-        let (rows, columns) = (rows.0, columns.0);
-        format!("fn load_{name}(batch: u32, {rows}: u32, {columns}: u32) -> f32 {{\n{}}}\n\n", code.text)
+            all => format!(
+                "    let inside = {};\n    return select(0.0, {}, inside);\n",
+                all.join(" && "),
+                element(&format!("select(0u, {offset}, inside)"))
+            ),
+        };
+        let upper = name.to_ascii_uppercase();
+        format!("fn load_{name}(side: Side{upper}, depth: Depth{upper}) -> f32 {{\n{body}}}\n\n")
     }
 
     /// Four neighbours of A along m, or of B along n; zero past the end of k.
-    fn quad(&self, name: &str, index: &str, size: usize, tile: u32, depth: u32) -> String {
-        let at = |c: u32| {
-            let at = clamped(&format!("{index} + {c}u"), size, tile);
-            if name == "a" { format!("load_a(batch, {at}, p)") } else { format!("load_b(batch, p, {at})") }
-        };
+    fn quad(&self, name: char, depth: u32) -> String {
         let end = if self.gemm.depth().is_multiple_of(depth as usize) {
             ""
         } else {
             "    if p >= K {\n        return vec4<f32>();\n    }\n"
         };
-        let quad = format!("vec4<f32>({}, {}, {}, {})", at(0), at(1), at(2), at(3));
+        let upper = name.to_ascii_uppercase();
+        let sides: Vec<String> = (0..4).map(|c| format!("side{c}: Side{upper}")).collect();
+        let loads: Vec<String> = (0..4).map(|c| format!("load_{name}(side{c}, depth)")).collect();
         format!(
-            "fn quad_{name}(batch: u32, {index}: u32, p: u32) -> vec4<f32> {{\n{end}    return {quad};\n}}\n\n"
+            "fn quad_{name}({}, p: u32) -> vec4<f32> {{\n{end}    let depth = depth_{name}(p);\n    \
+             return vec4<f32>({});\n}}\n\n",
+            sides.join(", "),
+            loads.join(", ")
         )
     }
 
@@ -299,6 +337,30 @@ fn multiply_add(r: u32, q: u32, a: &str) -> String {
     format!("c{r}_{q} = fma(vec4<f32>({a}), b{q}, c{r}_{q});\n")
 }
 
+/// A half of an address as a type, and the function that finds it.
+fn declared(half: &Half, ty: &str, signature: &str, code: &str) -> String {
+    let fields = half.fields();
+    let values: Vec<&str> = fields.iter().map(|(.., value)| *value).collect();
+    let (declared, value) = match fields.as_slice() {
+        [_] => (format!("alias {ty} = u32;"), values.concat()),
+        all => {
+            let fields: String = all.iter().map(|(name, ty, _)| format!("    {name}: {ty},\n")).collect();
+            (format!("struct {ty} {{\n{fields}}}"), format!("{ty}({})", values.join(", ")))
+        }
+    };
+    format!("{declared}\nfn {signature} -> {ty} {{\n{code}    return {value};\n}}\n\n")
+}
+
+/// The index variable of a factor along m or n.
+fn index(name: char) -> &'static str {
+    if name == 'a' { "i" } else { "j" }
+}
+
+/// The half of an address that an index along m or n gives.
+fn side(name: char, index: &str, size: usize, by: u32) -> String {
+    format!("side_{name}(batch, {})", clamped(index, size, by))
+}
+
 /// An index that stays below `size`, where blocks of `by` may go past it.
 fn clamped(index: &str, size: usize, by: u32) -> String {
     if size.is_multiple_of(by as usize) { index.into() } else { format!("min({index}, {}u)", size - 1) }
@@ -329,22 +391,50 @@ impl Slice {
         Self { name, quads, depth: slice, along_k, pitch: quads + u32::from(along_k) }
     }
 
-    fn fill(&self, threads: u32) -> String {
-        let Self { name, quads, depth, along_k, pitch } = *self;
-        let all = quads * depth;
-        let first = if name == 'a' { "i0" } else { "j0" };
-        let mut text = String::new();
-        for start in (0..all).step_by(threads as usize) {
+    /// What an invocation reads for the slice: first element of each time, its quad and its depth.
+    fn reads(&self, threads: u32) -> impl Iterator<Item = (u32, String, String)> {
+        let Self { quads, depth, along_k, .. } = *self;
+        (0..quads * depth).step_by(threads as usize).map(move |start| {
             let at = format!("(local + {start}u)");
-            let (p, quad) = match along_k {
-                true => (format!("{at} % {depth}u"), format!("{at} / {depth}u")),
-                false => (format!("{at} / {quads}u"), format!("{at} % {quads}u")),
-            };
-            let guard = if start + threads > all { format!("if {at} < {all}u ") } else { String::new() };
+            match along_k {
+                true => (start, format!("{at} / {depth}u"), format!("{at} % {depth}u")),
+                false => (start, format!("{at} % {quads}u"), format!("{at} / {quads}u")),
+            }
+        })
+    }
+
+    /// True when every read has the same quad, so that its sides stay the same from slice to slice. Where they do not, keeping
+    /// all of them costs more than finding them again: in registers, and software devices store what a barrier parts.
+    fn keeps_sides(&self, threads: u32) -> bool {
+        self.quads * self.depth <= threads || (!self.along_k && threads.is_multiple_of(self.quads))
+    }
+
+    fn sides(&self, quad: &str, size: usize) -> String {
+        let side = |c: u32| {
+            let at = format!("{}0 + {quad} * 4u + {c}u", index(self.name));
+            side(self.name, &at, size, self.quads * 4)
+        };
+        (0..4).map(|c| format!("let side_{}{c} = {};\n", self.name, side(c))).collect()
+    }
+
+    /// The sides that stay, if they do; `size` is that along m or n.
+    fn kept_sides(&self, threads: u32, size: usize) -> String {
+        let first = self.reads(threads).next().filter(|_| self.keeps_sides(threads));
+        first.map_or(String::new(), |(_, quad, _)| self.sides(&quad, size))
+    }
+
+    fn fill(&self, threads: u32, size: usize) -> String {
+        let Self { name, quads, depth, pitch, .. } = *self;
+        let all = quads * depth;
+        let mut text = String::new();
+        for (start, quad, p) in self.reads(threads) {
+            let guard =
+                if start + threads > all { format!("if local + {start}u < {all}u ") } else { String::new() };
+            let sides = if self.keeps_sides(threads) { String::new() } else { self.sides(&quad, size) };
             let _ = writeln!(
                 text,
-                "{guard}{{\nlet p = {p};\nlet quad = {quad};\n\
-                 slice_{name}[p * {pitch}u + quad] = quad_{name}(batch, {first} + quad * 4u, p0 + p);\n}}"
+                "{guard}{{\nlet p = {p};\n{sides}slice_{name}[p * {pitch}u + {quad}] = \
+                 quad_{name}(side_{name}0, side_{name}1, side_{name}2, side_{name}3, p0 + p);\n}}"
             );
         }
         text

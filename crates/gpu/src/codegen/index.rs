@@ -144,6 +144,68 @@ impl Address {
     }
 }
 
+/// What some axes give of an address. Two halves added up are the whole: an offset, and the coordinates of bounds that look
+/// at axes of both.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Half {
+    pub offset: String,
+    /// What must hold of these axes alone.
+    pub inside: Option<String>,
+    /// Part of the coordinate of each shared bound.
+    pub shared: Vec<String>,
+}
+
+impl Half {
+    /// Of an address that is never looked at.
+    pub fn nothing() -> Half {
+        Half { offset: "0u".into(), inside: None, shared: Vec::new() }
+    }
+
+    /// Name, type and value of what it consists of, the offset first.
+    pub fn fields(&self) -> Vec<(String, &'static str, &str)> {
+        let inside = self.inside.iter().map(|inside| ("inside".to_string(), "bool", inside.as_str()));
+        let shared = self.shared.iter().enumerate().map(|(i, at)| (format!("at{i}"), "u32", at.as_str()));
+        std::iter::once(("offset".into(), "u32", self.offset.as_str())).chain(inside).chain(shared).collect()
+    }
+}
+
+impl Address {
+    /// The half that these axes give, where `other` are those of the other half; the first half has the constants.
+    pub fn half(
+        &self,
+        [own, other]: [&Range<usize>; 2],
+        is_first: bool,
+        names: &[Axis],
+        code: &mut Code,
+    ) -> Half {
+        let offset = self.sum(own, is_first, names, code);
+        let inside = self.condition(own, own, names, code);
+        let mut shared = Vec::new();
+        for number in self.shared([own, other]) {
+            let terms = self.terms.iter().filter(|term| own.contains(&term.axis));
+            let sum = sum_of(terms.map(|term| (term, term.bounds[number])), names, code).unwrap_or_default();
+            shared.push(match self.bounds[number].0 {
+                offset if is_first && offset != 0 => format!("{sum} + {}u", wrapped(offset)),
+                _ => sum,
+            });
+        }
+        Half { offset: offset.unwrap_or("0u".into()), inside, shared }
+    }
+
+    /// Numbers of the bounds that look at axes of both halves.
+    pub fn shared(&self, [first, second]: [&Range<usize>; 2]) -> Vec<usize> {
+        let looks = |number: usize, axes: &Range<usize>| {
+            self.terms.iter().any(|term| axes.contains(&term.axis) && term.bounds[number] != 0)
+        };
+        (0..self.bounds.len()).filter(|&number| looks(number, first) && looks(number, second)).collect()
+    }
+
+    /// Values that the coordinate of a bound may take.
+    pub fn size(&self, bound: usize) -> usize {
+        self.bounds[bound].1
+    }
+}
+
 /// Coordinates times strides, added up; `None` where every stride is zero.
 fn sum_of<'t>(
     terms: impl Iterator<Item = (&'t Term, isize)>,
@@ -244,5 +306,23 @@ mod tests {
         assert_eq!(code, "let row_m6 = row % 6u;\nlet row_d6 = row / 6u;\n");
         assert_eq!(sum.as_deref(), Some("row_m6 + row_d6 * 4u + 4294967295u"));
         assert_eq!(condition.as_deref(), Some("row_m6 - 1u < 4u"));
+    }
+
+    /// Rows `[2, 4]`, depth `[3]`: a window over an image of 4, with a pixel of padding.
+    #[test]
+    fn halves_share_the_coordinate_that_both_look_at() {
+        let axes = [Axis { name: "i", sizes: vec![2, 4] }, Axis { name: "p", sizes: vec![3] }];
+        let mut layout = Layout::strided(&[2, 4, 3], vec![4, 1, 1], -1);
+        layout.bounds.push(wgrad_graph::Bound { strides: vec![0, 1, 1], offset: -1, size: 4, unit: 1 });
+        let address = Address::new(&layout, &axes);
+        let mut code = Code::new(0);
+        let (rows, depth) = (0..1, 1..2);
+        let first = address.half([&rows, &depth], true, &axes, &mut code);
+        let wrapped = "4294967295u";
+        assert_eq!(first.offset, format!("i_m4 + i_d4 * 4u + {wrapped}"));
+        assert_eq!((first.inside, first.shared), (None, vec![format!("i_m4 + {wrapped}")]));
+        let second = address.half([&depth, &rows], false, &axes, &mut code);
+        let wanted = Half { offset: "p".into(), inside: None, shared: vec!["p".into()] };
+        assert_eq!(second, wanted);
     }
 }
