@@ -22,7 +22,8 @@ pub struct Subject {
 pub enum Scope {
     /// Everything.
     All,
-    /// The values of programs that multiply matrices: the device has a variant of that kernel.
+    /// The values of operations that are sums of products: the device has a variant of that kernel. What is
+    /// composed of products runs the same kernels, and drivers are slow to compile each once more.
     Products,
     /// The values of programs that reduce: the device has a variant of that kernel.
     Reductions,
@@ -31,6 +32,9 @@ pub enum Scope {
 impl Scope {
     /// Whether a trial is in scope.
     pub(crate) fn applies(self, trial: &Trial) -> bool {
+        if self == Scope::Products && !trial.is_product() {
+            return false;
+        }
         let is_in = |kernel: &Kernel| match (self, kernel) {
             (Scope::All, _) | (Scope::Products, Kernel::Gemm(_)) => true,
             (Scope::Reductions, Kernel::Loop(kernel)) => !kernel.inner.is_empty(),

@@ -2,7 +2,7 @@
 
 use wgrad_cpu::reference::{self, Array, State};
 use wgrad_graph::philox::Stream;
-use wgrad_graph::{DType, Graph, States, TensorType, Var, grad_with};
+use wgrad_graph::{DType, Graph, Lowered, States, TensorType, Var, grad_with};
 use wgrad_ops::{Drawn, Entry, Input, Order, Sample};
 
 use crate::report::Failure;
@@ -63,6 +63,17 @@ impl Trial {
         }
         let inputs = self.sample.inputs.iter().enumerate();
         inputs.filter(|(_, input)| input.is_differentiable()).map(|(i, _)| i).collect()
+    }
+
+    /// True for an operation that is a sum of products itself, rather than composed of some.
+    pub(crate) fn is_product(&self) -> bool {
+        let graph = wgrad_ops::graph(States::new());
+        self.sample.record(&graph);
+        graph.nodes().iter().any(|node| {
+            let types: Vec<TensorType> = node.ins.iter().map(|&id| graph.var(id).ty()).collect();
+            node.op.name() == self.entry.name
+                && matches!(node.op.lower(&types, &node.ty), Lowered::Contract(_))
+        })
     }
 
     fn out_type(&self) -> Option<TensorType> {

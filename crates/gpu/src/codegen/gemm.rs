@@ -306,13 +306,23 @@ impl Product<'_> {
             }
             return text;
         }
-        quad(i(format!("s / {}u", block.quads)), j(format!("s % {}u", block.quads)), "sums[s]");
+        // One call in a loop over the elements: a function written out for each takes drivers seconds to compile.
+        let columns = 4 * block.quads;
+        let (row, quad) = (format!("s / {columns}u"), format!("s / 4u % {}u", block.quads));
         let all: Vec<String> =
             (0..block.rows).flat_map(|r| (0..block.quads).map(move |q| format!("c{r}_{q}"))).collect();
-        let size = all.len();
+        let mut conditions = Vec::new();
+        conditions.extend((!whole_m).then_some("i < M"));
+        conditions.extend((!whole_n).then_some("j < N"));
+        let guard =
+            if conditions.is_empty() { String::new() } else { format!("if {} ", conditions.join(" && ")) };
         format!(
-            "var sums = array<vec4<f32>, {size}>({});\nfor (var s = 0u; s < {size}u; s += 1u) {{\n{text}}}\n",
-            all.join(", ")
+            "var sums = array<vec4<f32>, {}>({});\nfor (var s = 0u; s < {elements}u; s += 1u) {{\n\
+             let i = {};\nlet j = {} + s % 4u;\n{guard}{{\nepilogue(batch, i, j, sums[s / 4u][s % 4u]);\n}}\n}}\n",
+            all.len(),
+            all.join(", "),
+            i(row),
+            j(quad)
         )
     }
 }
