@@ -2,7 +2,7 @@
 
 mod common;
 
-use wgrad_conformance::{Options, Subject, check_device};
+use wgrad_conformance::{Options, Scope, Subject, check_device};
 use wgrad_gpu::{Adapter, adapters};
 
 /// The adapter of this number. Where there is none at all, that is said, or a failure if `WGRAD_REQUIRE_GPU` is set.
@@ -25,12 +25,13 @@ fn as_chosen(index: usize) {
     }
 }
 
-fn variants(index: usize) {
+fn variants(index: usize, scope: Scope) {
     if let Some(adapter) = adapter(index, "every variant of a kernel on an adapter") {
         let options = Options { samples: 1, ..Options::default() };
         let mut report = wgrad_conformance::Report::default();
-        for subject in Subject::variants(adapter).expect("an adapter that is listed opens") {
-            report.extend(check_device(&subject, &options, &mut |_| ()));
+        let subjects = Subject::variants(adapter).expect("an adapter that is listed opens");
+        for subject in subjects.iter().filter(|subject| subject.scope == scope) {
+            report.extend(check_device(subject, &options, &mut |_| ()));
         }
         common::expect_clean(&report);
     }
@@ -57,16 +58,31 @@ fn every_operation_on_further_adapters() {
 }
 
 #[test]
-fn every_variant_on_adapter_0() {
-    variants(0);
+fn every_variant_of_a_product_on_adapter_0() {
+    variants(0, Scope::Products);
 }
 
 #[test]
-fn every_variant_on_adapter_1() {
-    variants(1);
+fn every_variant_of_a_product_on_adapter_1() {
+    variants(1, Scope::Products);
 }
 
 #[test]
-fn every_variant_on_further_adapters() {
-    (2..adapters().len()).for_each(variants);
+fn every_variant_of_a_product_on_further_adapters() {
+    (2..adapters().len()).for_each(|index| variants(index, Scope::Products));
+}
+
+#[test]
+fn every_variant_of_a_reduction_on_adapter_0() {
+    variants(0, Scope::Reductions);
+}
+
+#[test]
+fn every_variant_of_a_reduction_on_adapter_1() {
+    variants(1, Scope::Reductions);
+}
+
+#[test]
+fn every_variant_of_a_reduction_on_further_adapters() {
+    (2..adapters().len()).for_each(|index| variants(index, Scope::Reductions));
 }
