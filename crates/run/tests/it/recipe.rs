@@ -70,6 +70,15 @@ fn every_key_is_read() {
         checkpoint_every_epochs = 0
         keep_checkpoints = 12
         precision = "f32"
+        class_weights = [1.0, 2.5]
+
+        [transfer]
+        weights = "w.pth"
+        pretrain = "digits"
+        pretrain_set = ["train.epochs=1"]
+        replace = ["fc.*"]
+        freeze = ["conv1.*", "bn1.*"]
+        rates = { "fc.*" = 10.0 }
         "#,
         "all.toml",
     )
@@ -102,6 +111,14 @@ fn every_key_is_read() {
             clip_norm: Some(2.0),
         }),
         schedule: Schedule::Step(StepSchedule { warmup_steps: 7, step_every: 11, gamma: 0.75 }),
+        transfer: Transfer {
+            weights: Some("w.pth".into()),
+            pretrain: Some("digits".into()),
+            pretrain_set: vec!["train.epochs=1".into()],
+            replace: vec!["fc.*".into()],
+            freeze: vec!["conv1.*".into(), "bn1.*".into()],
+            rates: [("fc.*".to_owned(), 10.0)].into(),
+        },
         train: Train {
             epochs: 2,
             steps: Some(3),
@@ -113,6 +130,8 @@ fn every_key_is_read() {
             accumulate: 9,
             ema: Some(0.875),
             label_smoothing: 0.0625,
+            class_weights: Some(vec![1.0, 2.5]),
+            balance_classes: false,
             patience: Some(10),
             checkpoint_every_epochs: 0,
             keep_checkpoints: 12,
@@ -121,6 +140,38 @@ fn every_key_is_read() {
     };
     assert_eq!(recipe, expected);
     assert_eq!(Recipe::parse(&recipe.to_toml().unwrap(), "again").unwrap(), recipe);
+}
+
+/// Every key of a residual network is read into its own field.
+#[test]
+fn every_key_of_a_residual_network_is_read() {
+    let text = "name = 'net'\ndata.kind = 'cifar-10'\n[model]\nkind = 'resnet'\nfamily = 'imagenet'\ndepth = 34\n\
+        stem = 'small'\nwidth = 24\nshortcut = 'none'\npreactivation = true\nzero_init = true\nnorm = 'group'";
+    let recipe = Recipe::parse(text, "net.toml").unwrap();
+    let expected = Model::ResNet(ResNetModel {
+        family: Family::Imagenet,
+        depth: 34,
+        stem: Some(Stem::Small),
+        width: Some(24),
+        shortcut: Some(Shortcut::None),
+        preactivation: true,
+        zero_init: true,
+        norm: ImageNorm::Group,
+    });
+    assert_eq!(recipe.model, expected);
+    assert_eq!(Recipe::parse(&recipe.to_toml().unwrap(), "again").unwrap(), recipe);
+    for (assignment, words) in [
+        ("model.depth=20", "18, 34 or 50"),
+        ("model.width=0", "1 to 4096"),
+        ("model.shortcut=identity", "projection"),
+        ("transfer.rates={\"fc.*\"=0.0}", "transfer.freeze"),
+        ("train.class_weights=[1.0,-1.0]", "over 0"),
+    ] {
+        let error = recipe.clone().set(assignment).unwrap_err().to_string();
+        assert!(error.contains(words), "{assignment}: {error}");
+    }
+    let both = ["train.class_weights=[1.0]", "train.balance_classes=true"];
+    assert!(recipe.clone().set_all(&both).unwrap_err().to_string().contains("balance_classes"));
 }
 
 /// Every key of images is read into its own field.

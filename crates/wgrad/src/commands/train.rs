@@ -11,8 +11,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 use wgrad_run::{Checkpoint, Recipe, Run, RunDir, Scores};
 use wgrad_train::{
-    Callback, Evaluation, Finished, Plan, SplitName, StepRecord, Stop, TrainError, Trainer, fit,
-    read_weights, restore, score, setup,
+    Callback, Evaluation, Finished, Plan, SplitName, StepRecord, Stop, Trainer, fit, read_weights, restore,
+    score, setup,
 };
 use wgrad_weights::Pattern;
 
@@ -130,7 +130,7 @@ fn start(plan: &mut Plan, recipe: &Recipe, resumed: Option<&Path>) -> Result<()>
     let (Some(path), None) = (&recipe.transfer.weights, begun) else { return Ok(()) };
     let weights = read_weights(path)?;
     let replace = recipe.transfer.replace.iter().map(|p| Pattern::new(p)).collect::<Result<_, _>>()?;
-    plan.start_from(&weights, replace).map_err(TrainError::from)?;
+    plan.start_from(&weights, replace)?;
     say(&format!("Weights: {} tensors of {}.", weights.len(), path.display()));
     Ok(())
 }
