@@ -15,8 +15,9 @@ use crate::trainer::{NamedTensor, Trainer};
 
 /// Width of the hidden layers of the perceptrons, and how many there are.
 const PERCEPTRON: (usize, usize) = (64, 7);
-/// Points of a curve.
+/// Points of a curve, and how many of them have a test error.
 const POINTS: u64 = 12;
+const EVALUATIONS: u64 = 4;
 
 /// What to train.
 #[derive(Debug, Clone, PartialEq)]
@@ -270,8 +271,8 @@ impl Probe {
             losses.extend(self.trainer.records(true)?.into_iter().map(|record| f64::from(record.loss)));
             let train_loss = losses.iter().sum::<f64>() / losses.len().max(1) as f64;
             diverged = !train_loss.is_finite();
-            let last = done == self.steps;
-            let test = if last && !diverged { Some(self.trainer.evaluate(SplitName::Test)?) } else { None };
+            let judged = done == self.steps || done.is_multiple_of(every * (POINTS / EVALUATIONS));
+            let test = if judged && !diverged { Some(self.trainer.evaluate(SplitName::Test)?) } else { None };
             curve.push(CurvePoint {
                 step: done,
                 train_loss,
