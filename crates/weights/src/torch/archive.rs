@@ -26,7 +26,7 @@ impl<'a> Archive<'a> {
         let zip = ZipArchive::new(Cursor::new(bytes)).map_err(|error| {
             damaged(format!("it begins as a zip file, but cannot be opened as one: {error}"))
         })?;
-        let folder = zip.file_names().filter_map(Result::ok).find_map(|name| folder_of_pickle(&name));
+        let folder = zip.file_names().find_map(folder_of_pickle);
         let Some(folder) = folder else {
             return Err(unsupported(
                 "it is a zip file, but not one of `torch.save`: no NAME/data.pkl".to_owned(),
@@ -52,10 +52,9 @@ impl<'a> Archive<'a> {
         let broken =
             |error: &dyn std::fmt::Display| damaged(format!("its entry `{name}` cannot be read: {error}"));
         let mut file = self.zip.by_name(&format!("{}{name}", self.folder)).map_err(|error| broken(&error))?;
-        let range = file.data_start().and_then(|start| {
-            let start = usize::try_from(start).ok()?;
-            Some(start..start.checked_add(usize::try_from(file.compressed_size()).ok()?)?)
-        });
+        let start = usize::try_from(file.data_start()).ok();
+        let size = usize::try_from(file.compressed_size()).ok();
+        let range = start.zip(size).and_then(|(start, size)| Some(start..start.checked_add(size)?));
         let bytes = range.and_then(|range| self.bytes.get(range));
         let bytes = bytes.ok_or_else(|| damaged(format!("its entry `{name}` reaches beyond its end")))?;
         // The reader compares the checksum at the end.
@@ -80,7 +79,7 @@ impl<'a> Archive<'a> {
         for index in 0..self.zip.len() {
             let file = self.zip.by_index_raw(index).map_err(|error| damaged(error.to_string()))?;
             if file.encrypted() || file.compression() != CompressionMethod::Stored {
-                let name = file.name().map(|name| name.into_owned()).unwrap_or_default();
+                let name = file.name().to_owned();
                 return Err(WeightsError::Unsupported {
                     path: self.path.to_owned(),
                     message: format!(
