@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::{Value, json};
+use serde_json::json;
 use wgrad::graph::philox::Stream;
 use wgrad::graph::{EntryId, GroupId};
 use wgrad::ops::Conv;
@@ -68,10 +68,7 @@ fn main() -> Result<()> {
         println!("| {what} | {} |", cells.join(" | "));
     }
     let device = &device.info().name;
-    println!(
-        "\n{}",
-        Value::from(json!({ "device": device, "gemm": side, "gemm_gflops": gemm, "layers": rows }))
-    );
+    println!("\n{}", json!({ "device": device, "gemm": side, "gemm_gflops": gemm, "layers": rows }));
     Ok(())
 }
 

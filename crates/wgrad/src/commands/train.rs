@@ -9,10 +9,11 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
+use wgrad_program::Device;
 use wgrad_run::{Checkpoint, Recipe, Run, RunDir, Scores};
 use wgrad_train::{
-    Callback, Evaluation, Finished, Plan, SplitName, StepRecord, Stop, Trainer, fit, read_weights, restore,
-    score, setup,
+    Callback, Evaluation, Finished, Plan, Setup, SplitName, StepRecord, Stop, Trainer, fit, read_weights,
+    restore, score, setup,
 };
 use wgrad_weights::Pattern;
 
@@ -29,38 +30,67 @@ const INTERRUPTED: u8 = 130;
 /// Trains, and says what came out.
 pub fn run(args: &Train) -> Result<ExitCode> {
     let (mut recipe, resumed) = chosen_recipe(args)?;
-    if let (None, Some(name)) = (&recipe.transfer.weights, recipe.transfer.pretrain.clone()) {
-        recipe.transfer.weights = Some(pretrain(args, &recipe, &name)?);
-    }
+    // The data comes first: a network should not be trained for one that cannot begin.
     let parts = setup(&recipe)?;
+    let device = open_device(args.device)?;
+    if let (None, Some(name)) = (&recipe.transfer.weights, recipe.transfer.pretrain.clone()) {
+        let Some(weights) = pretrain(args, &*device, &recipe, &name)? else {
+            return Ok(ExitCode::from(INTERRUPTED));
+        };
+        recipe.transfer.weights = Some(weights);
+    }
+    let directory =
+        |trainer: &mut Trainer, steps| run_directory(args, &recipe, resumed.as_deref(), trainer, steps);
+    let trained = train(&*device, &recipe, parts, resumed.as_deref(), directory)?;
+    conclude(&trained, &args.recipe.recipe);
+    if args.json {
+        terminal::result(&trained.summary().to_string())?;
+    }
+    let interrupted = trained.finished.stop == Stop::Interrupted;
+    Ok(if interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+}
+
+/// A training that is over.
+struct Trained<'r> {
+    recipe: &'r Recipe,
+    trainer: Trainer,
+    finished: Finished,
+    scores: Option<Scores>,
+    dir: PathBuf,
+    report: PathBuf,
+}
+
+/// Trains a recipe in the directory that `directory` makes, and writes all that a run leaves.
+fn train<'r>(
+    device: &dyn Device,
+    recipe: &'r Recipe,
+    parts: Setup,
+    resumed: Option<&Path>,
+    directory: impl FnOnce(&mut Trainer, u64) -> Result<RunDir>,
+) -> Result<Trained<'r>> {
     let about =
         if recipe.description.is_empty() { String::new() } else { format!(", {}", recipe.description) };
     say(&format!("Recipe: {}{about}.", recipe.name));
-    let device = open_device(args.device)?;
     let steps = parts.fit.steps;
     let mut plan = Plan::new(parts.model, &parts.splits, parts.config, &device.info().limits)?;
-    start(&mut plan, &recipe, resumed.as_deref())?;
+    start(&mut plan, recipe, resumed)?;
     say(&plan_line(&plan, parts.splits.train.len()));
-    let mut trainer = Trainer::new(&*device, plan, parts.splits, steps)?;
-    let dir = run_directory(args, &recipe, resumed.as_deref(), &mut trainer, steps)?;
-    let stop = interruption()?;
-    let mut progress = Progress::new(&trainer, steps, stop);
+    let mut trainer = Trainer::new(device, plan, parts.splits, steps)?;
+    let dir = directory(&mut trainer, steps)?;
+    let mut progress = Progress::new(&trainer, steps, interruption()?);
     let finished = fit(&mut trainer, &parts.fit, Some(&dir), &mut progress)?;
     progress.close();
     let scores = score(&mut trainer, SplitName::Test)?;
     if let Some(scores) = &scores {
         dir.write_scores(scores)?;
     }
-    let summary = summary(&recipe, &trainer, &finished, scores.as_ref(), dir.path());
-    if finished.stop != Stop::Interrupted {
-        dir.finish(&summary)?;
+    let report = PathBuf::new();
+    let mut trained = Trained { recipe, trainer, finished, scores, dir: dir.path().to_owned(), report };
+    if trained.finished.stop != Stop::Interrupted {
+        dir.finish(&trained.summary())?;
     }
-    let report = dir.write_report()?;
-    conclude(&trainer, &finished, scores.as_ref(), dir.path(), &report, &args.recipe.recipe);
-    if args.json {
-        terminal::result(&summary.to_string())?;
-    }
-    Ok(if finished.stop == Stop::Interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+    trained.report = dir.write_report()?;
+    Ok(trained)
 }
 
 /// The recipe, and the run to resume. A resumed run keeps its recipe but for what `--set` changes.
@@ -88,8 +118,9 @@ fn chosen_recipe(args: &Train) -> Result<(Recipe, Option<PathBuf>)> {
     Ok((kept, Some(path)))
 }
 
-/// Trains the recipe that another one starts from, in a run of its own beside it, and gives that run's directory.
-fn pretrain(args: &Train, recipe: &Recipe, name: &str) -> Result<PathBuf> {
+/// Trains the recipe that another one starts from, in a run of its own beside it, and gives that run's directory; `None`
+/// where it was interrupted.
+fn pretrain(args: &Train, device: &dyn Device, recipe: &Recipe, name: &str) -> Result<Option<PathBuf>> {
     let mut first = wgrad_run::recipe::load(name)?;
     first.set_all(&recipe.transfer.pretrain_set)?;
     if first.transfer.pretrain.is_some() {
@@ -103,25 +134,16 @@ fn pretrain(args: &Train, recipe: &Recipe, name: &str) -> Result<PathBuf> {
         folder.push("-pretrained");
         PathBuf::from(folder)
     });
-    let device = open_device(args.device)?;
     let parts = setup(&first)?;
-    let steps = parts.fit.steps;
-    let plan = Plan::new(parts.model, &parts.splits, parts.config, &device.info().limits)?;
-    say(&plan_line(&plan, parts.splits.train.len()));
-    let mut trainer = Trainer::new(&*device, plan, parts.splits, steps)?;
-    let dir = RunDir::create(Path::new(RUNS), out.as_deref(), &first)?;
-    let stop = interruption()?;
-    let mut progress = Progress::new(&trainer, steps, Arc::clone(&stop));
-    let finished = fit(&mut trainer, &parts.fit, Some(&dir), &mut progress)?;
-    progress.close();
-    if finished.stop == Stop::Interrupted {
-        let path = dir.path().display();
-        return Err(Usage(format!("interrupted before {} began; its start is in {path}", recipe.name)).into());
+    let directory = |_: &mut Trainer, _| Ok(RunDir::create(Path::new(RUNS), out.as_deref(), &first)?);
+    let trained = train(device, &first, parts, None, directory)?;
+    if trained.finished.stop == Stop::Interrupted {
+        let (recipe, dir) = (&recipe.name, trained.dir.display());
+        say(&format!("Interrupted before {recipe} began. Train {name} on: --resume --out {dir}"));
+        return Ok(None);
     }
-    dir.finish(&summary(&first, &trainer, &finished, None, dir.path()))?;
-    dir.write_report()?;
-    say("");
-    Ok(dir.path().to_owned())
+    say(&format!("{name} is trained: {}. It can start others with --init.\n", trained.dir.display()));
+    Ok(Some(trained.dir))
 }
 
 /// Lets a plan start from the weights that the recipe names, unless a checkpoint will be loaded over them.
@@ -240,31 +262,29 @@ fn plan_line(plan: &Plan, examples: usize) -> String {
     )
 }
 
-fn summary(
-    recipe: &Recipe,
-    trainer: &Trainer,
-    finished: &Finished,
-    scores: Option<&Scores>,
-    dir: &Path,
-) -> Value {
-    let mut test = Map::from_iter([("loss".to_owned(), number(finished.test.loss))]);
-    if let Some(accuracy) = finished.test.accuracy {
-        test.insert("accuracy".into(), number(accuracy));
+impl Trained<'_> {
+    /// What `--json` prints and `done.json` holds.
+    fn summary(&self) -> Value {
+        let finished = &self.finished;
+        let mut test = Map::from_iter([("loss".to_owned(), number(finished.test.loss))]);
+        if let Some(accuracy) = finished.test.accuracy {
+            test.insert("accuracy".into(), number(accuracy));
+        }
+        if let Some(binary) = self.scores.as_ref().and_then(|scores| scores.binary.as_ref()) {
+            test.insert("auc".into(), number(binary.auc.value));
+        }
+        json!({
+            "recipe": self.recipe.name,
+            "device": device_json(self.trainer.device()),
+            "steps": finished.steps,
+            "seconds": finished.seconds,
+            "parameters": self.trainer.plan().params.count(),
+            "train": { "loss": number(finished.train_loss) },
+            "test": test,
+            "run": self.dir,
+            "interrupted": finished.stop == Stop::Interrupted,
+        })
     }
-    if let Some(binary) = scores.and_then(|scores| scores.binary.as_ref()) {
-        test.insert("auc".into(), number(binary.auc.value));
-    }
-    json!({
-        "recipe": recipe.name,
-        "device": device_json(trainer.device()),
-        "steps": finished.steps,
-        "seconds": finished.seconds,
-        "parameters": trainer.plan().params.count(),
-        "train": { "loss": number(finished.train_loss) },
-        "test": test,
-        "run": dir,
-        "interrupted": finished.stop == Stop::Interrupted,
-    })
 }
 
 /// JSON has no NaN; a mean over no steps is null.
@@ -272,14 +292,9 @@ fn number(x: f64) -> Value {
     if x.is_finite() { json!(x) } else { Value::Null }
 }
 
-fn conclude(
-    trainer: &Trainer,
-    finished: &Finished,
-    scores: Option<&Scores>,
-    dir: &Path,
-    report: &Path,
-    recipe: &str,
-) {
+/// Says what came out, and what to do next; `recipe` is what the user called it.
+fn conclude(trained: &Trained<'_>, recipe: &str) {
+    let Trained { trainer, finished, scores, dir, report, .. } = trained;
     let rate = finished.made as f64 * trainer.examples_per_step() as f64 / finished.seconds.max(1e-9);
     let how = match finished.stop {
         Stop::Done => "all steps made",
@@ -300,7 +315,7 @@ fn conclude(
         let of = finished.test.examples;
         rows.push(vec!["test accuracy".into(), format!("{:.2}% ({right} of {of})", 100.0 * accuracy)]);
     }
-    if let Some(binary) = scores.and_then(|scores| scores.binary.as_ref()) {
+    if let Some(binary) = scores.as_ref().and_then(|scores| scores.binary.as_ref()) {
         let [low, high] = binary.auc.interval;
         rows.push(vec!["test AUC".into(), format!("{:.3} (95%: {low:.3} to {high:.3})", binary.auc.value)]);
     }
