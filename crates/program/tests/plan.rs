@@ -1,7 +1,9 @@
 //! What the planner makes of whole training steps: few kernels, little memory, right order. No device is needed.
 
 use wgrad_graph::{ALIGN, DType, States, TensorType, grad};
-use wgrad_nn::{Activation, Builder, Context, Mlp, Module, Norm, Optimizer};
+use wgrad_nn::{
+    Activation, Builder, Context, Mlp, Module, Norm, Optimizer, ResNet, ResNetConfig, Shortcut, Training,
+};
 use wgrad_ops::{TensorOps, full, graph, pack};
 use wgrad_program::{Access, Buffer, Kernel, Options, Program, compile};
 
@@ -147,4 +149,83 @@ fn a_mistake_in_the_graph_names_operation_shapes_rule_and_place() {
     for part in ["matmul", "f32[32, 64]", "f32[128, 10]", "64", "128", "tests/plan.rs", "head"] {
         assert!(error.contains(part), "{part} is missing in: {error}");
     }
+}
+
+/// The training step of a residual network of depth 8 on 16 images of 3×16×16, all parameters trained or those of the stem
+/// and the first stage frozen.
+fn resnet_step(frozen: bool) -> Program {
+    let config = ResNetConfig::cifar(8).unwrap();
+    let config = ResNetConfig { shortcut: Shortcut::Projection, ..config };
+    let mut states = States::new();
+    let mut builder = Builder::new();
+    let model = ResNet::new(&mut builder, config, 3, 10);
+    let early = |name: &str| ["conv1.", "bn1.", "layer1."].iter().any(|part| name.starts_with(part));
+    let params = builder.finish_with(&mut states, |name| match frozen && early(name) {
+        true => Training::Frozen,
+        false => Training::Rate(1.0),
+    });
+    let optimizer = Optimizer::Sgd { momentum: 0.9, nesterov: false, weight_decay: 1e-4 };
+    let moments = optimizer.declare(&mut states, &params);
+    let graph = graph(states);
+    let x = graph.input("images", TensorType::f32([16, 3, 16, 16]));
+    let y = graph.input("labels", TensorType::u32([16]));
+    let rng = graph.input("rng", TensorType::u32([3]));
+    let hyper = graph.input("hyper", TensorType::f32([Optimizer::HYPER]));
+    let cx = Context::new(&graph, &params).training(rng);
+    let loss = model.forward(&cx, x).cross_entropy(y).mean_all();
+    graph.output("loss", loss);
+    let (vars, offsets): (Vec<_>, Vec<_>) = cx.all_params().into_iter().unzip();
+    let grads = pack(&graph, &grad(loss, &vars).unwrap(), &offsets, graph.states().get(params.group()).len());
+    optimizer.update(&graph, &moments, &params, grads, hyper);
+    compile(&graph, Options::default()).unwrap()
+}
+
+fn products(program: &Program) -> usize {
+    program.dispatches.iter().filter(|d| matches!(d.kernel, Kernel::Gemm(_))).count()
+}
+
+/// Convolutions read images as others store them, and weight gradients go straight to their places.
+#[test]
+fn a_convolutional_step_copies_nothing() {
+    let program = resnet_step(false);
+    // Only where a shortcut skips pixels are the gradient's rows and columns moved apart.
+    let copies = program.dispatches.iter().filter(|d| d.name.contains("copy"));
+    assert!(copies.clone().all(|d| d.name.contains("downsample.0")), "{}", names(&program));
+    assert_eq!(copies.count(), 2 * 2, "{}", names(&program));
+    // Nine convolutions and a linear layer with two gradients each, but for the images', which nobody asks for.
+    assert_eq!(products(&program), 3 * 10 - 1, "{}", names(&program));
+}
+
+/// Channels lie last in memory: every product of the forward pass but the last reads or writes them side by side.
+#[test]
+fn images_are_stored_with_their_channels_last() {
+    let program = resnet_step(false);
+    let forward = |d: &&wgrad_program::Dispatch| d.name.ends_with("conv2d");
+    for dispatch in program.dispatches.iter().filter(forward) {
+        let Kernel::Gemm(gemm) = &dispatch.kernel else { panic!("{} is no product", dispatch.name) };
+        let store = &gemm.epilogue.stores[0].layout;
+        assert!(
+            store.is_contiguous() && gemm.n == [*store.shape.last().unwrap()],
+            "{}: {store:?}",
+            dispatch.name
+        );
+    }
+}
+
+/// No gradient goes where nothing is trained, and no moment lies beside what is frozen.
+#[test]
+fn frozen_layers_cost_neither_gradients_nor_moments() {
+    let (whole, part) = (resnet_step(false), resnet_step(true));
+    let gradient =
+        |d: &wgrad_program::Dispatch| d.name.contains("conv2d_weight") && d.name.contains("layer1");
+    assert!(whole.dispatches.iter().any(gradient) && !part.dispatches.iter().any(gradient));
+    // Three weight gradients; the gradients of what the last two frozen convolutions and the first two trained ones read.
+    assert_eq!(products(&whole) - products(&part), 3 + 2 + 2, "{}", names(&part));
+    let bytes = |program: &Program, name: &str| {
+        program.states.find(name).map_or(0, |id| program.states.get(id).bytes())
+    };
+    assert_eq!(bytes(&whole, "momentum"), bytes(&whole, "parameters"));
+    assert_eq!(bytes(&part, "momentum"), bytes(&part, "parameters"));
+    assert_eq!(bytes(&part, "parameters") + bytes(&part, "frozen"), bytes(&whole, "parameters"));
+    assert!(part.own_bytes() < whole.own_bytes());
 }
