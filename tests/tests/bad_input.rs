@@ -25,7 +25,7 @@ fn unknown_names_are_answered_with_the_nearest() {
     let dir = folder();
     refused(dir.path(), "train digit", 2, &["digit", "did you mean `digits`"]);
     refused(dir.path(), "train digits --set train.bacth=3", 2, &["train.bacth", "train.batch"]);
-    refused(dir.path(), "train digits --set model.kind=resnet", 2, &["resnet", "residual-mlp"]);
+    refused(dir.path(), "train digits --set model.kind=residual-mpl", 2, &["residual-mpl", "residual-mlp"]);
     refused(dir.path(), "data get fashion-minst", 3, &["fashion-minst", "fashion-mnist"]);
     refused(dir.path(), "trian digits", 2, &["trian", "train"]);
     let recipe = "name = \"mine\"\n[data]\nkind = \"digits\"\n[model]\nkind = \"mlp\"\n\

@@ -159,8 +159,7 @@ fn a_classifier_is_scored() {
 #[test]
 fn a_study_leaves_a_page_and_its_numbers() {
     let dir = folder();
-    let options =
-        "--data digits --depths 8,14 --steps 12 --batch 32 --width 2 --examples 200 --device cpu --out d";
+    let options = "--data digits --depths 8,14 --seeds 3 --steps 12 --batch 32 --width 2 --examples 200 --device cpu --out d";
     let output = wgrad(dir.path(), &format!("study depth {options} --json"));
     assert!(output.status.success(), "{}", stderr(&output));
     let study = last_json(&output);

@@ -37,7 +37,7 @@ fn unknown_keys() {
         ),
         (
             "\"é\" = { \"ü\" = 1 }",
-            "mine.toml:4:1: unknown key `é`, known: name, description, data, model, optimizer, schedule, train",
+            "mine.toml:4:1: unknown key `é`, known: name, description, data, model, optimizer, schedule, transfer, train",
         ),
         (
             "[data.augment]\nflipp = true",
@@ -277,7 +277,7 @@ fn assignments() {
     assert_eq!(set("batch=1"), "--set batch=1: unknown key `batch`, did you mean `train.batch`?");
     assert_eq!(
         set("zzz.batch=1"),
-        "--set zzz.batch=1: unknown key `zzz.batch`, known: data.…, model.…, optimizer.…, schedule.…, train.…"
+        "--set zzz.batch=1: unknown key `zzz.batch`, known: data.…, model.…, optimizer.…, schedule.…, transfer.…, train.…"
     );
     for no_assignment in ["train.batch", "train=3", ""] {
         assert!(set(no_assignment).contains("expected `section.key=value`"), "{no_assignment}");
@@ -313,7 +313,7 @@ fn unknown_recipes() {
     );
     assert_eq!(
         load("zzz").unwrap_err().to_string(),
-        "unknown recipe `zzz`, known: digits, digits-mlp, fashion-mlp; or give the path of a .toml file"
+        "unknown recipe `zzz`, known: digits, digits-mlp, fashion-mlp, fashion-resnet, cifar-resnet20, skin-scratch, skin-transfer; or give the path of a .toml file"
     );
     let error = load("/nowhere/at-all.toml").unwrap_err();
     assert!(matches!(error, RecipeError::Read { .. }));
