@@ -20,10 +20,7 @@ pub fn run(args: &Eval) -> Result<ExitCode> {
     let name = split.as_str();
     let test = trainer.evaluate(split)?;
     let scores = score(&mut trainer, split)?;
-    let mut rows = vec![
-        vec!["examples".to_owned(), test.examples.to_string()],
-        vec![format!("{name} loss"), format!("{:.4}", test.loss)],
-    ];
+    let mut rows = vec![vec![format!("{name} loss"), format!("{:.4}", test.loss)]];
     let mut figures = Map::from_iter([("loss".to_owned(), json!(test.loss))]);
     if let Some(accuracy) = test.accuracy {
         rows.push(vec![format!("{name} accuracy"), format!("{:.2}%", 100.0 * accuracy)]);
@@ -31,8 +28,9 @@ pub fn run(args: &Eval) -> Result<ExitCode> {
     }
     if !args.json {
         terminal::result(&terminal::table(&rows, false))?;
-        for line in scores.iter().flat_map(|scores| scores.lines()) {
-            terminal::result(&line)?;
+        match &scores {
+            Some(scores) => terminal::result(&format!("\n{}", scores.lines().join("\n")))?,
+            None => terminal::result(&format!("  examples  {}", test.examples))?,
         }
     } else {
         let object = json!({
