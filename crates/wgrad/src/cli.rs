@@ -105,7 +105,7 @@ pub struct DepthArgs {
     #[arg(long, value_delimiter = ',', default_values_t = [8, 20, 32, 44])]
     pub depths: Vec<usize>,
     /// Seeds; each network is trained once with each.
-    #[arg(long, value_delimiter = ',', default_values_t = [0, 1])]
+    #[arg(long, value_delimiter = ',', default_values_t = [0])]
     pub seeds: Vec<u64>,
     /// Optimizer steps of each network.
     #[arg(long, default_value_t = 240)]
