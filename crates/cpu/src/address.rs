@@ -121,6 +121,13 @@ impl Axis {
         self.stride
     }
 
+    /// After how many indices everything repeats itself, where it does.
+    pub fn period(&self) -> Option<usize> {
+        let (outer, inner) = self.dims.split_first()?;
+        let repeats = outer.stride == 0 && outer.bounds.iter().all(|&stride| stride == 0);
+        (repeats && !inner.is_empty()).then(|| inner.iter().map(|dim| dim.size).product())
+    }
+
     /// Elements from one jump to the next: how long the runs of [`Axis::runs`] are.
     pub fn run(&self) -> usize {
         self.dims.last().map_or(usize::MAX, |dim| dim.size)

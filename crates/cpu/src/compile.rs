@@ -8,7 +8,7 @@ use crate::address::{Address, Axis};
 use crate::emit::{Code, emit};
 use crate::float::Float;
 use crate::memory::pitch;
-use crate::plan::{Cut, Mode, Plan};
+use crate::plan::{Cut, Mode, Plan, Registers};
 
 /// Bytes of registers that stay in a first-level cache.
 const CACHE: usize = 32 << 10;
@@ -18,6 +18,8 @@ const KEPT: usize = 192 << 10;
 const TASK: usize = 1 << 14;
 /// Blocks that a large kernel should have, so that threads have something to share.
 const BLOCKS: usize = 8;
+/// Longest period of values that are computed once for all blocks.
+const PERIOD: usize = 512;
 /// Nanoseconds, roughly, to start a step; and for a lane of a call, a load, and a load that jumps.
 const STEP: f64 = 8.0;
 const CALL: f64 = 0.3;
@@ -28,6 +30,8 @@ const JUMP: f64 = 1.0;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
     Uniform,
+    /// The same in every block: along the rows it repeats itself, and a block is a whole number of periods.
+    Periodic,
     Row,
     Element,
 }
@@ -83,6 +87,8 @@ pub(crate) struct Analysis<'a> {
     plain: Vec<bool>,
     pitches: Vec<usize>,
     outer: usize,
+    /// Rows after which every periodic value repeats itself.
+    period: usize,
 }
 
 /// Compiles a loop that [`crate::check`] has passed. `Instr::Product` has been replaced by a load.
@@ -93,7 +99,7 @@ pub(crate) fn compile<T: Float>(kernel: &Loop, dtypes: &[DType], access: &[Acces
     let room = KEPT / (columns.max(1) * size_of::<T>());
     let least = if mode == Mode::Rows { rows.min(64) } else { 1 };
     let code = emit(&analysis, mode, if columns > TASK { 0 } else { room / least.max(1) });
-    let cut = cut::<T>(rows, columns, mode, &code);
+    let cut = cut::<T>(rows, columns, mode, &code, analysis.period);
     let work = analysis.work(rows, columns, &cut, code.stages.len());
     Plan {
         rows,
@@ -103,6 +109,7 @@ pub(crate) fn compile<T: Float>(kernel: &Loop, dtypes: &[DType], access: &[Acces
         reductions: analysis.reductions.iter().map(|&(combine, _)| combine).collect(),
         uniform: code.uniform,
         uniform_words: code.uniform_words,
+        periodic: code.periodic,
         stages: code.stages,
         registers: code.registers,
         work,
@@ -123,6 +130,7 @@ impl<'a> Analysis<'a> {
             plain,
             pitches,
             outer: kernel.outer.len(),
+            period: 1,
         };
         for (instr, word) in kernel.body.iter().zip(kernel.words(dtypes)) {
             let (form, level) = all.form(instr, word);
@@ -154,18 +162,18 @@ impl<'a> Analysis<'a> {
             Instr::Float(x) => (Form::Float(*x), Level::Uniform),
             Instr::Word(x) => (Form::Word(*x), Level::Uniform),
             Instr::Load { operand, layout } => match self.address(Some(*operand), layout) {
-                Some(address) => (Form::Load(address), level_of(&self.addresses[address])),
+                Some(address) => (Form::Load(address), self.level(address)),
                 None => (zero, Level::Uniform),
             },
             Instr::Iota(layout) => match self.address(None, layout) {
-                Some(address) => (Form::Iota(address), level_of(&self.addresses[address])),
+                Some(address) => (Form::Iota(address), self.level(address)),
                 None => (zero, Level::Uniform),
             },
             Instr::Gather { operand, layout, index, stride, bound } => {
                 match self.address(Some(*operand), layout) {
                     Some(address) => {
                         let stride = (stride * self.pitches[*operand]) as isize;
-                        let level = level_of(&self.addresses[address]).max(self.values[*index].level);
+                        let level = self.level(address).max(self.values[*index].level);
                         (Form::Gather { address, index: *index, stride, bound: *bound }, level)
                     }
                     None => (zero, Level::Uniform),
@@ -181,6 +189,26 @@ impl<'a> Analysis<'a> {
             }
             // Replaced by a load before a loop comes here.
             Instr::Product => (zero, Level::Uniform),
+        }
+    }
+
+    /// What an address depends on. Periods are sizes of the innermost dimensions, so that each is a multiple of the shorter.
+    fn level(&mut self, address: usize) -> Level {
+        let Address { rows, columns, .. } = &self.addresses[address];
+        if !columns.is_constant() {
+            return Level::Element;
+        }
+        if rows.is_constant() {
+            return Level::Uniform;
+        }
+        match rows.period() {
+            Some(period)
+                if period <= PERIOD && period.max(self.period).is_multiple_of(period.min(self.period)) =>
+            {
+                self.period = self.period.max(period);
+                Level::Periodic
+            }
+            _ => Level::Row,
         }
     }
 
@@ -240,19 +268,21 @@ impl<'a> Analysis<'a> {
     }
 }
 
-fn level_of(address: &Address) -> Level {
-    if !address.columns.is_constant() {
-        Level::Element
-    } else if !address.rows.is_constant() {
-        Level::Row
-    } else {
-        Level::Uniform
+/// Cuts the domain into blocks whose registers fit a first-level cache and whose kept values fit a second-level one. A
+/// block is a multiple of the period, or all rows.
+fn cut<T: Float>(rows: usize, columns: usize, mode: Mode, code: &Code<T>, period: usize) -> Cut {
+    let cut = cut_blocks(rows, columns, mode, code);
+    if cut.block >= rows || cut.block.is_multiple_of(period) {
+        return cut;
     }
+    let block = (cut.block / period * period).max(period).min(rows);
+    let lanes = if cut.lanes == cut.block { block } else { cut.lanes };
+    Cut { block, lanes, ..cut }
 }
 
-/// Cuts the domain into blocks whose registers fit a first-level cache and whose kept values fit a second-level one.
-fn cut<T: Float>(rows: usize, columns: usize, mode: Mode, code: &Code<T>) -> Cut {
-    let registers = code.registers.uniform + code.registers.row + code.registers.element + 1;
+fn cut_blocks<T: Float>(rows: usize, columns: usize, mode: Mode, code: &Code<T>) -> Cut {
+    let Registers { uniform, periodic, row, element, .. } = code.registers;
+    let registers = uniform + periodic + row + element + 1;
     let lanes = (CACHE / (registers * size_of::<T>())).clamp(128, 1024) / 64 * 64;
     let kept = (KEPT / (code.registers.kept * columns * size_of::<T>()).max(1)).max(1);
     let has_elements = code.stages.iter().any(|stage| stage.has_elements());

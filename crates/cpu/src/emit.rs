@@ -13,6 +13,7 @@ use crate::plan::{Mode, Place, Registers, Splat, Stage, Step, Take, Write};
 pub(crate) struct Code<T> {
     pub uniform: Vec<Step<T>>,
     pub uniform_words: Vec<bool>,
+    pub periodic: Vec<Step<T>>,
     pub stages: Vec<Stage<T>>,
     pub registers: Registers,
 }
@@ -24,10 +25,11 @@ pub(crate) fn emit<T: Float>(analysis: &Analysis<'_>, mode: Mode, keep: usize) -
     emitter.choose_kept(&roots, keep);
     let stages = roots.iter().map(|roots| emitter.stage(roots)).collect();
     let kept = emitter.kept.len();
-    let Emitter { uniform, uniform_words, mut registers, .. } = emitter;
+    let Emitter { uniform, uniform_words, periodic, periodic_of, mut registers, .. } = emitter;
     registers.uniform = uniform_words.len();
+    registers.periodic = periodic_of.len();
     registers.kept = kept;
-    Code { uniform, uniform_words, stages, registers }
+    Code { uniform, uniform_words, periodic, stages, registers }
 }
 
 /// What a stage is for.
@@ -55,6 +57,8 @@ struct Emitter<'a, T> {
     uniform: Vec<Step<T>>,
     uniform_words: Vec<bool>,
     uniform_of: BTreeMap<ValueId, Place>,
+    periodic: Vec<Step<T>>,
+    periodic_of: BTreeMap<ValueId, Place>,
     kept: BTreeMap<ValueId, usize>,
     /// Kept values that an earlier stage has computed.
     available: BTreeSet<ValueId>,
@@ -97,6 +101,8 @@ impl<'a, T: Float> Emitter<'a, T> {
             uniform: Vec::new(),
             uniform_words: Vec::new(),
             uniform_of: BTreeMap::new(),
+            periodic: Vec::new(),
+            periodic_of: BTreeMap::new(),
             kept: BTreeMap::new(),
             available: BTreeSet::new(),
             registers: Registers::default(),
@@ -153,7 +159,7 @@ impl<'a, T: Float> Emitter<'a, T> {
         while let Some(id) = stack.pop() {
             let value = self.value(id);
             let new = match value.level {
-                Level::Uniform => false,
+                Level::Uniform | Level::Periodic => false,
                 Level::Row => !matches!(value.form, Form::Reduce(_)) && needs.rows.insert(id),
                 Level::Element => !available.contains(&id) && needs.elements.insert(id),
             };
@@ -199,6 +205,18 @@ impl<'a, T: Float> Emitter<'a, T> {
         place
     }
 
+    fn periodic(&mut self, id: ValueId) -> Place {
+        if let Some(&place) = self.periodic_of.get(&id) {
+            return place;
+        }
+        let value = self.value(id);
+        let args: Vec<Place> = value.form.args().iter().map(|&a| self.place(a, &BTreeMap::new())).collect();
+        let place = Place::Periodic(self.periodic_of.len());
+        self.periodic.extend(step(value, &args, place));
+        self.periodic_of.insert(id, place);
+        place
+    }
+
     fn stage(&mut self, roots: &Roots) -> Stage<T> {
         let needs = self.needs(roots, &self.available);
         let mut places: BTreeMap<ValueId, Place> = BTreeMap::new();
@@ -212,7 +230,8 @@ impl<'a, T: Float> Emitter<'a, T> {
         let mut splats = Vec::new();
         if self.mode == Mode::Columns {
             let analysis = self.analysis;
-            for &id in needs.shared.iter().filter(|&&id| analysis.values[id].level == Level::Row) {
+            let by_row = |id: &&ValueId| analysis.values[**id].level > Level::Uniform;
+            for &id in needs.shared.iter().filter(by_row) {
                 let (from, to) = (self.place(id, &places), pool.take());
                 splats.push(Splat { from, to, word: self.value(id).word });
                 places.insert(id, to);
@@ -247,6 +266,7 @@ impl<'a, T: Float> Emitter<'a, T> {
         match (places.get(&id), &self.value(id).form) {
             (Some(&place), _) => place,
             (None, _) if self.value(id).level == Level::Uniform => self.uniform(id),
+            (None, _) if self.value(id).level == Level::Periodic => self.periodic(id),
             (None, Form::Reduce(i)) => Place::Result(*i),
             (None, _) => Place::Kept(self.kept.get(&id).copied().unwrap_or(0)),
         }

@@ -149,7 +149,8 @@ impl<T: Float> Task<'_, T> {
         Pass { frame: self.frame, tensors, addresses: &plan.addresses, mode, start, len, fixed, kept: 0 }
     }
 
-    /// Computes the uniform values in one lane and repeats them over their registers.
+    /// Computes the uniform values in one lane and repeats them over their registers, and then those that are the same in
+    /// every block.
     fn uniform(&self) {
         let plan = self.run.plan;
         let one = self.pass(Mode::Rows, 0, 1, 0);
@@ -161,6 +162,9 @@ impl<T: Float> Task<'_, T> {
             // SAFETY: as above.
             unsafe { all.splat::<T>(&[splat], &one, 0) };
         }
+        let block = self.pass(Mode::Rows, 0, plan.cut.block.min(plan.rows), 0);
+        // SAFETY: as above; every block begins where the first does in the period.
+        unsafe { block.run(&plan.periodic) };
     }
 
     /// One stage for the rows of a block and the columns of a chunk.

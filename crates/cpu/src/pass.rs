@@ -19,6 +19,7 @@ pub(crate) struct Frame {
     row_bytes: usize,
     element_bytes: usize,
     kept_bytes: usize,
+    periodic_at: usize,
     row_at: usize,
     result_at: usize,
     element_at: usize,
@@ -44,7 +45,8 @@ impl Frame {
         let uniform_bytes = register::<T>(cut.block.max(cut.lanes));
         let (row_bytes, element_bytes) = (register::<T>(cut.block), register::<T>(cut.lanes));
         let kept_bytes = if plan.registers.kept == 0 { 0 } else { register::<T>(cut.block * plan.columns) };
-        let row_at = uniform_bytes * plan.registers.uniform;
+        let periodic_at = uniform_bytes * plan.registers.uniform;
+        let row_at = periodic_at + row_bytes * plan.registers.periodic;
         let result_at = row_at + row_bytes * plan.registers.row;
         let element_at = result_at + row_bytes * plan.reductions.len();
         let kept_at = element_at + element_bytes * plan.registers.element;
@@ -56,6 +58,7 @@ impl Frame {
             row_bytes,
             element_bytes,
             kept_bytes,
+            periodic_at,
             row_at,
             result_at,
             element_at,
@@ -69,6 +72,7 @@ impl Frame {
     pub fn register(&self, place: Place) -> *mut u8 {
         let at = match place {
             Place::Uniform(i) => i * self.uniform_bytes,
+            Place::Periodic(i) => self.periodic_at + i * self.row_bytes,
             Place::Row(i) => self.row_at + i * self.row_bytes,
             Place::Result(i) => self.result_at + i * self.row_bytes,
             Place::Element(i) => self.element_at + i * self.element_bytes,

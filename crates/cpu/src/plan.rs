@@ -22,6 +22,8 @@ pub(crate) enum Mode {
 pub(crate) enum Place {
     /// The same everywhere, repeated over a register. Computed once a task.
     Uniform(usize),
+    /// One value a row of a block, the same in every block. Computed once a task.
+    Periodic(usize),
     /// One value a row of the block, from row code.
     Row(usize),
     /// One value a row of the block: the result of a reduction.
@@ -107,6 +109,7 @@ impl<T> Stage<T> {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Registers {
     pub uniform: usize,
+    pub periodic: usize,
     pub row: usize,
     pub element: usize,
     pub kept: usize,
@@ -136,6 +139,8 @@ pub(crate) struct Plan<T> {
     pub uniform: Vec<Step<T>>,
     /// For each uniform register whether it is a word.
     pub uniform_words: Vec<bool>,
+    /// Code run once a task, for the rows of a block.
+    pub periodic: Vec<Step<T>>,
     pub stages: Vec<Stage<T>>,
     pub registers: Registers,
     /// Rough nanoseconds of a run on one core.

@@ -115,14 +115,29 @@ pub(crate) fn batch_norm<'g>(x: Var<'g>, gamma: Var<'g>, beta: Var<'g>, epsilon:
         return BatchNormed { out: poisoned, mean: poisoned, variance: poisoned };
     }
     let axes = [0, 2, 3];
-    let mean = x.mean_keep(&axes);
-    let variance = x.sub(mean).square().mean_keep(&axes);
+    let (mean, variance) = moments(x);
     let spread = (variance + epsilon).rsqrt();
     let wide = |value: Var<'g>| broadcast_to(value, shape.clone());
     let ins = [x, wide(mean), wide(spread), wide(per_channel(gamma)), wide(per_channel(beta))];
     let out = graph.push(Normalize { axes: axes.to_vec() }, &ins);
     let flat = |value| reshape(value, [shape[1]]);
     BatchNormed { out, mean: flat(mean), variance: flat(variance) }
+}
+
+/// Mean and variance of each channel over batch and places, `[1, c, 1, 1]`.
+///
+/// Each place first has a mean and squared deviations of its own over the batch, and those are then put together (Chan,
+/// Golub and LeVeque, 1979): exact like the variance about the whole mean, and two passes over few numbers instead of two
+/// over the images.
+#[track_caller]
+fn moments(x: Var<'_>) -> (Var<'_>, Var<'_>) {
+    let batch = x.shape()[0];
+    let local = x.mean_keep(&[0]);
+    let mean = local.mean_keep(&[2, 3]);
+    let between = local.sub(mean).square();
+    let within = if batch == 1 { None } else { Some(x.sub(local).square().sum_keep(&[0]) / batch as f64) };
+    let variance = within.map_or(between, |within| within + between).mean_keep(&[2, 3]);
+    (mean, variance)
 }
 
 /// γ · (x − mean) / √(variance + ε) + β with given statistics.

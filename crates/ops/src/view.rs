@@ -252,22 +252,29 @@ impl Op for ViewOp {
     }
 }
 
-/// `y` with `step` − 1 zeros between neighbours along an axis.
+/// Every `step[i]`-th index of each axis, from the first on.
 #[track_caller]
-pub(crate) fn dilate(y: Var<'_>, axis: usize, step: usize) -> Var<'_> {
-    let size = y.shape()[axis];
-    let y = pad(unsqueeze(y, axis + 1), axis + 1, 0, step - 1);
-    let mut spread = y.shape().to_vec();
-    spread.remove(axis + 1);
-    spread[axis] = size * step;
-    slice_step(reshape(y, spread), axis, 0..(size - 1) * step + 1, 1)
+pub(crate) fn strided<'g>(x: Var<'g>, step: &[usize]) -> Var<'g> {
+    let end = x.shape().to_vec();
+    view(x, View::Slice { start: vec![0; end.len()], end, step: step.to_vec() })
+}
+
+/// `y` with `step[i]` − 1 zeros between neighbours along each axis.
+#[track_caller]
+pub(crate) fn dilate<'g>(y: Var<'g>, step: &[usize]) -> Var<'g> {
+    let shape = y.shape();
+    let gaps: Vec<usize> = step.iter().flat_map(|&step| [0, step - 1]).collect();
+    let apart = reshape(y, shape.iter().flat_map(|&size| [size, 1]).collect::<Vec<_>>());
+    let padded = view(apart, View::Pad { before: vec![0; gaps.len()], after: gaps });
+    let spread: Vec<usize> = shape.iter().zip(step).map(|(size, step)| size * step).collect();
+    let end = shape.iter().zip(step).map(|(size, step)| (size - 1) * step + 1).collect();
+    let (start, step) = (vec![0; spread.len()], vec![1; spread.len()]);
+    view(reshape(padded, spread), View::Slice { start, end, step })
 }
 
 /// The elements of `y` back where a slice of a tensor of `shape` took them from, zeros elsewhere.
-fn unslice<'g>(mut y: Var<'g>, shape: &Shape, start: &[usize], step: &[usize]) -> Var<'g> {
-    for axis in (0..shape.len()).filter(|&axis| step[axis] > 1) {
-        y = dilate(y, axis, step[axis]);
-    }
+fn unslice<'g>(y: Var<'g>, shape: &Shape, start: &[usize], step: &[usize]) -> Var<'g> {
+    let y = if step.iter().any(|&step| step > 1) { dilate(y, step) } else { y };
     let after = (0..shape.len()).map(|i| shape[i] - start[i] - y.shape()[i]).collect();
     view(y, View::Pad { before: start.to_vec(), after })
 }

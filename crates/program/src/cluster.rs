@@ -286,23 +286,66 @@ impl<'v> Clusters<'v> {
     }
 }
 
-/// Which values kernels compute on the spot: constants, scalars made of given scalars, and what takes one operation on a
-/// value that is in a buffer anyway (the mask of a ReLU's gradient), which costs less than keeping it would.
+/// Operations on one value in a buffer that each kernel does again rather than keep the result.
+const CHEAP: usize = 3;
+/// How many times smaller than that value the others must be that go into the result.
+const SMALL: usize = 16;
+
+/// Which values kernels compute on the spot: constants, scalars made of given scalars, and what takes few operations on a
+/// value that is in a buffer anyway (the mask of a ReLU's gradient, a batch less its mean), which costs less than keeping
+/// it would.
 ///
 /// Not those that something needs in a buffer, nor those seen through padding or through a view that what they are made of
 /// cannot be seen through.
 fn light(values: &Values, fuse: bool) -> Vec<bool> {
     let mut light = vec![false; values.all.len()];
     let (buffered, excluded) = read_from_buffers(values);
+    // For light values that are made of one in a buffer: which, and by how many operations.
+    let mut made_of: Vec<Option<(Id, usize)>> = vec![None; values.all.len()];
     for (id, value) in values.all.iter().enumerate() {
         let Form::Map { expr, args } = &value.form else { continue };
+        if value.apart || excluded[id] {
+            continue;
+        }
         let is_leaf = |id: Id| matches!(values.all[id].form, Form::Leaf(_));
         let scalar = value.ty.shape.numel() == 1 && args.iter().all(|a| is_leaf(a.value) || light[a.value]);
-        let cheap = matches!(args.as_slice(), [a] if buffered[a.value] && !light[a.value] && a.layout.is_whole())
-            && matches!(expr, Expr::Call(f, _) if f.flops <= 1);
-        light[id] = !value.apart && !excluded[id] && (args.is_empty() || fuse && (scalar || cheap));
+        if fuse && !scalar && args.iter().all(|arg| arg.layout.is_whole()) {
+            made_of[id] = base(values, args, &light, &buffered, &made_of)
+                .and_then(|(base, before)| Some((base, before + calls(expr)?)))
+                .filter(|&(_, operations)| operations <= CHEAP);
+        }
+        light[id] = args.is_empty() || fuse && (scalar || made_of[id].is_some());
     }
     light
+}
+
+/// The one value in a buffer that a map is made of, and the operations before it, where its other arguments are small.
+fn base(
+    values: &Values,
+    args: &[Source],
+    light: &[bool],
+    buffered: &[bool],
+    made_of: &[Option<(Id, usize)>],
+) -> Option<(Id, usize)> {
+    let numel = |arg: &&Source| values.all[arg.value].ty.shape.numel();
+    let wide = args.iter().max_by_key(numel)?;
+    let rest_is_small = args
+        .iter()
+        .filter(|arg| arg.value != wide.value)
+        .all(|arg| !light[arg.value] && numel(&arg) * SMALL <= numel(&wide));
+    if !rest_is_small {
+        return None;
+    }
+    if light[wide.value] { made_of[wide.value] } else { buffered[wide.value].then_some((wide.value, 0)) }
+}
+
+/// The number of calls of an expression whose functions each take one operation.
+fn calls(expr: &Expr) -> Option<usize> {
+    match expr {
+        Expr::Call(f, args) if f.flops <= 1 => args.iter().try_fold(1, |sum, arg| Some(sum + calls(arg)?)),
+        Expr::Call(..) => None,
+        Expr::Input(_) | Expr::Float(_) | Expr::Word(_) | Expr::Iota(_) => Some(0),
+    }
 }
 
 /// Which values something reads from a buffer whatever is fused, and which cannot be light.
@@ -317,7 +360,10 @@ fn read_from_buffers(values: &Values) -> (Vec<bool>, Vec<bool>) {
                 Form::Gather { table, .. } => table.value == arg.value,
                 _ => false,
             };
-            buffered[arg.value] |= by_buffer;
+            // No reduction is part of a product's kernel, so it reads the product from a buffer.
+            let reduced = matches!(value.form, Form::Reduce { .. })
+                && matches!(values.all[arg.value].form, Form::Gemm { .. });
+            buffered[arg.value] |= by_buffer || reduced;
             excluded[arg.value] |=
                 by_buffer || !arg.layout.is_whole() || !values.expressible(arg.value, &arg.views);
         }

@@ -35,7 +35,7 @@ pub(crate) fn schedule(values: &Values, fuse: bool, operands: usize) -> Result<S
     let mut clusters = Clusters::new(values, fuse);
     grow(&mut clusters, fuse);
     if fuse {
-        merge_siblings(&mut clusters);
+        merge_siblings(&mut clusters, operands);
     }
     split_wide(&mut clusters, operands);
     order_updates(&mut clusters).map_err(Obstacle::Target)?;
@@ -46,12 +46,16 @@ pub(crate) fn schedule(values: &Values, fuse: bool, operands: usize) -> Result<S
 
 /// Visits values in order; each joins the cluster of one of its arguments if it can, else starts its own.
 fn grow(clusters: &mut Clusters<'_>, fuse: bool) {
+    let only_reduced = only_reduced(clusters.values);
     for (id, live) in clusters.values.live().into_iter().enumerate() {
         if !live || clusters.values.all[id].is_given() || clusters.is_light(id) {
             continue;
         }
         let mut candidates: Vec<ClusterId> =
             clusters.needs(id).into_iter().filter_map(|need| clusters.of.get(&need).copied()).collect();
+        if only_reduced[id] {
+            candidates.retain(|&c| !clusters.all[c].gemm);
+        }
         candidates.sort_unstable();
         candidates.dedup();
         let joined = candidates.iter().rev().copied().find(|&c| fuse && clusters.join(c, id));
@@ -67,12 +71,32 @@ fn grow(clusters: &mut Clusters<'_>, fuse: bool) {
     }
 }
 
-/// Merges neighbours with one domain that read the same operand, or are so small that a launch costs more than the work.
-fn merge_siblings(clusters: &mut Clusters<'_>) {
+/// The values that nothing but reductions wants. They are computed where they are reduced: as part of a product they would
+/// have to be stored for that.
+fn only_reduced(values: &Values) -> Vec<bool> {
+    let mut only = vec![true; values.all.len()];
+    let mut wanted = vec![false; values.all.len()];
+    for value in &values.all {
+        for arg in value.args() {
+            wanted[arg.value] = true;
+            only[arg.value] &= matches!(value.form, Form::Reduce { .. });
+        }
+    }
+    needed_in_buffers(values).into_iter().for_each(|id| only[id] = false);
+    only.iter().zip(wanted).map(|(&only, wanted)| only && wanted).collect()
+}
+
+/// Merges neighbours with one domain that read the same operand, or are so small that a launch costs more than the work;
+/// not where a device could not bind their operands together.
+fn merge_siblings(clusters: &mut Clusters<'_>, limit: usize) {
+    let wanted = stored(clusters);
     for a in 0..clusters.all.len() {
         for b in (a + 1)..clusters.all.len().min(a + 1 + SIBLING_WINDOW) {
             let elements = clusters.all[a].dims.iter().product::<usize>();
-            if (elements <= SMALL || share_operand(clusters, a, b)) && clusters.can_merge(a, b) {
+            if (elements <= SMALL || share_operand(clusters, a, b))
+                && clusters.can_merge(a, b)
+                && operand_count(clusters, &[a, b], &wanted) <= limit
+            {
                 clusters.merge(a, b);
             }
         }
@@ -80,9 +104,14 @@ fn merge_siblings(clusters: &mut Clusters<'_>) {
 }
 
 fn loads(clusters: &Clusters<'_>, cluster: ClusterId) -> BTreeSet<Id> {
-    let members: HashSet<Id> = clusters.all[cluster].members.iter().map(|(id, _)| *id).collect();
-    let needs = members.iter().flat_map(|&id| clusters.needs(id));
-    needs.filter(|need| !members.contains(need)).collect()
+    loads_of(clusters, &[cluster])
+}
+
+/// What a kernel of the members of these clusters would load.
+fn loads_of(clusters: &Clusters<'_>, together: &[ClusterId]) -> BTreeSet<Id> {
+    let members = || together.iter().flat_map(|&c| clusters.all[c].members.iter().map(|(id, _)| *id));
+    let inside: HashSet<Id> = members().collect();
+    members().flat_map(|id| clusters.needs(id)).filter(|need| !inside.contains(need)).collect()
 }
 
 fn share_operand(clusters: &Clusters<'_>, a: ClusterId, b: ClusterId) -> bool {
@@ -95,7 +124,7 @@ fn split_wide(clusters: &mut Clusters<'_>, limit: usize) {
     let mut wanted = stored(clusters);
     while at < clusters.all.len() {
         let members = clusters.all[at].members.len();
-        if !clusters.all[at].gone && members > 1 && operand_count(clusters, at, &wanted) > limit {
+        if !clusters.all[at].gone && members > 1 && operand_count(clusters, &[at], &wanted) > limit {
             split(clusters, at, members / 2);
             wanted = stored(clusters);
         } else {
@@ -104,9 +133,9 @@ fn split_wide(clusters: &mut Clusters<'_>, limit: usize) {
     }
 }
 
-fn operand_count(clusters: &Clusters<'_>, cluster: ClusterId, stored: &BTreeSet<Id>) -> usize {
-    loads(clusters, cluster).len()
-        + clusters.all[cluster].members.iter().filter(|(id, _)| stored.contains(id)).count()
+fn operand_count(clusters: &Clusters<'_>, together: &[ClusterId], stored: &BTreeSet<Id>) -> usize {
+    let members = together.iter().flat_map(|&c| &clusters.all[c].members);
+    loads_of(clusters, together).len() + members.filter(|(id, _)| stored.contains(id)).count()
 }
 
 /// The later members become a cluster of their own that runs after the earlier ones.

@@ -7,7 +7,7 @@
 
 use wgrad_graph::{Combine, Contract, Expr, Layout, Shape, TensorType, View};
 
-use crate::value::{Form, ProductDims, Source, Value, Values};
+use crate::value::{Form, ProductDims, Source, Value, Values, iotas};
 
 /// Elements of a reduction down the columns from which on it is worth two kernels.
 const LARGE: usize = 1 << 15;
@@ -15,9 +15,25 @@ const LARGE: usize = 1 << 15;
 const BUSY: usize = 2048;
 
 impl Values {
-    /// Adds an element-by-element value, stored in the order of its arguments.
+    /// Adds an element-by-element value, stored in the order of its arguments. Along a dimension in which they all repeat
+    /// themselves it is computed once.
     pub(crate) fn map(&mut self, expr: Expr, args: Vec<Source>, mut value: Value) -> Source {
-        let computed = |arg: &&Source| !self.all[arg.value].is_given();
+        let repeated = repeated_axes(&expr, &args, &value.ty.shape);
+        // What scalars alone make is computed on the spot anyway.
+        let worth = args.iter().any(|arg| self.all[arg.value].ty.shape.numel() > 1);
+        if worth && !repeated.is_empty() {
+            let shape = value.ty.shape.to_vec();
+            let once: Vec<usize> =
+                (0..shape.len()).map(|axis| if repeated.contains(&axis) { 1 } else { shape[axis] }).collect();
+            let (start, step) = (vec![0; shape.len()], vec![1; shape.len()]);
+            let first = View::Slice { start, end: once.clone(), step };
+            let args = args.into_iter().map(|arg| self.view(arg, first.clone())).collect();
+            value.ty.shape = once.into();
+            let stored = self.map(expr, args, value);
+            return self.view(stored, View::Broadcast(shape));
+        }
+        let computed =
+            |arg: &&Source| !self.all[arg.value].is_given() && !self.all[arg.value].args().is_empty();
         let order = args.iter().filter(computed).chain(&args).find_map(|arg| order_of(&arg.layout));
         let Some(order) = order.filter(|order| !order.is_sorted()) else {
             value.form = Form::Map { expr, args };
@@ -28,6 +44,17 @@ impl Values {
         value.form = Form::Map { expr: permuted_iotas(expr, &order), args };
         let stored = self.push(value);
         self.view(stored, View::Permute(inverse(&order)))
+    }
+
+    /// A value of its own with the elements of `source`, in the order in which they lie in memory, if it can be seen
+    /// through the view that `source` cannot.
+    pub(crate) fn copy_in_order(&mut self, source: &Source, view: &View) -> Option<Source> {
+        let order = order_of(&source.layout)?;
+        let stored = Layout::contiguous(&permuted(&source.layout.shape, &order));
+        stored.through(&View::Permute(inverse(&order)))?.through(view)?;
+        let source = self.view(source.clone(), View::Permute(order.clone()));
+        let copy = self.copy(source);
+        Some(self.view(copy, View::Permute(inverse(&order))))
     }
 
     /// Adds a reduction, stored in the order of its argument. One over axes of size 1 only is no reduction.
@@ -120,15 +147,22 @@ impl Values {
 }
 
 /// The order of its dimensions in which a layout lies in memory, outermost first; `None` where that is no order, because
-/// elements are repeated or windows overlap. Dimensions of size 1 stay where they are.
+/// elements are repeated or windows overlap. Dimensions of size 1 stay where they are, and one that only adds zeros stays
+/// behind the dimension before it.
 fn order_of(layout: &Layout) -> Option<Vec<usize>> {
     let wide: Vec<usize> = (0..layout.shape.len()).filter(|&i| layout.shape[i] != 1).collect();
     let stride = |i: usize| layout.strides[i].unsigned_abs();
-    let mut sorted = wide.clone();
+    let adds_zeros = |i: usize| stride(i) == 0 && layout.bounds.iter().any(|bound| bound.strides[i] != 0);
+    let (zeros, mut sorted): (Vec<usize>, Vec<usize>) = wide.iter().partition(|&&i| adds_zeros(i));
     sorted.sort_by_key(|&i| std::cmp::Reverse(stride(i)));
     let apart = |w: &[usize]| stride(w[0]) >= stride(w[1]) * layout.shape[w[1]];
-    if wide.iter().any(|&i| stride(i) == 0) || !sorted.windows(2).all(apart) {
+    if sorted.iter().any(|&i| stride(i) == 0) || !sorted.windows(2).all(apart) {
         return None;
+    }
+    for i in zeros {
+        let before = wide.iter().rev().find(|&&other| other < i);
+        let at = before.and_then(|before| sorted.iter().position(|other| other == before));
+        sorted.insert(at.map_or(0, |at| at + 1), i);
     }
     let mut order: Vec<usize> = (0..layout.shape.len()).collect();
     wide.iter().zip(sorted).for_each(|(&at, axis)| order[at] = axis);
@@ -148,6 +182,20 @@ fn first_axes(shape: &[usize], axes: &[usize]) -> usize {
     let all = left(axes.len());
     let fits = |&count: &usize| left(count) >= BUSY && left(count) > all && left(count) * 4 <= numel;
     (1..axes.len()).rev().find(fits).unwrap_or(0)
+}
+
+/// The dimensions along which an expression of these arguments has one value.
+fn repeated_axes(expr: &Expr, args: &[Source], shape: &[usize]) -> Vec<usize> {
+    let iotas = iotas(expr);
+    let still = |layout: &Layout, axis: usize| {
+        layout.strides[axis] == 0 && layout.bounds.iter().all(|bound| bound.strides[axis] == 0)
+    };
+    let repeats = |&axis: &usize| {
+        shape[axis] > 1
+            && iotas.iter().all(|strides| strides[axis] == 0)
+            && args.iter().all(|arg| still(&arg.layout, axis))
+    };
+    (0..shape.len()).filter(repeats).collect()
 }
 
 fn permuted(shape: &[usize], order: &[usize]) -> Vec<usize> {

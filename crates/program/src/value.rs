@@ -186,7 +186,8 @@ impl Values {
                 Source { value: source.value, views, layout }
             }
             None => {
-                let copy = self.copy(source);
+                let in_order = self.copy_in_order(&source, &view);
+                let copy = in_order.unwrap_or_else(|| self.copy(source));
                 self.view(copy, view)
             }
         }
@@ -197,7 +198,7 @@ impl Values {
     }
 
     /// A value of its own with the elements of `source`.
-    fn copy(&mut self, source: Source) -> Source {
+    pub(crate) fn copy(&mut self, source: Source) -> Source {
         let base = &self.all[source.value];
         let ty = TensorType::new(base.ty.dtype, source.layout.shape.as_slice());
         let path = base.path.clone();
@@ -308,7 +309,8 @@ pub(crate) fn iota_layout(shape: &[usize], strides: &[usize]) -> Layout {
     Layout::strided(shape, strides, 0)
 }
 
-fn iotas(expr: &Expr) -> Vec<&[usize]> {
+/// The strides of every [`Expr::Iota`] in an expression.
+pub(crate) fn iotas(expr: &Expr) -> Vec<&[usize]> {
     match expr {
         Expr::Iota(strides) => vec![strides],
         Expr::Call(_, args) => args.iter().flat_map(iotas).collect(),

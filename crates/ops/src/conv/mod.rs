@@ -16,8 +16,7 @@ pub(crate) use entries::ENTRIES;
 use wgrad_graph::{Affine, Contract, DType, Lowered, Op, Rule, TensorType, Var, View, Vjp};
 
 use crate::pointwise::all_of;
-use crate::tensor::TensorOps;
-use crate::view::{dilate, pad};
+use crate::view::{dilate, pad, strided};
 
 /// Stride, padding, dilation and groups of a convolution, each for height and width. PyTorch's defaults.
 ///
@@ -110,8 +109,7 @@ pub(crate) fn conv2d<'g>(x: Var<'g>, weight: Var<'g>, conv: Conv) -> Var<'g> {
     let pointwise = weight.rank() == 4 && weight.shape()[2..] == [1, 1] && conv.padding == [0, 0];
     if pointwise && conv.stride != [1, 1] && x.rank() == 4 && conv.check().is_ok() {
         // Pixels that no window looks at are left out first, and get no gradient to compute.
-        let rows = x.slice_step(2, 0..x.shape()[2], conv.stride[0]);
-        let kept = rows.slice_step(3, 0..x.shape()[3], conv.stride[1]);
+        let kept = strided(x, &[1, 1, conv.stride[0], conv.stride[1]]);
         return conv2d(kept, weight, conv.stride(1));
     }
     x.graph().push(Forward { conv }, &[x, weight])
@@ -146,7 +144,9 @@ fn transposed<'g>(y: Var<'g>, weight: Var<'g>, conv: Conv, image: [usize; 2]) ->
     let (mut y, mut conv) = (y, conv);
     for axis in [0, 1] {
         if conv.stride[axis] > 1 && conv.dilation[axis] > 1 && y.rank() == 4 {
-            y = dilate(y, axis + 2, conv.stride[axis]);
+            let mut step = [1; 4];
+            step[axis + 2] = conv.stride[axis];
+            y = dilate(y, &step);
             conv.stride[axis] = 1;
             // Up to the windows that a stride of one pixel adds at the end.
             let kernel = weight.shape().get(axis + 2).copied().unwrap_or(1);
