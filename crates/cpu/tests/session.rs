@@ -238,7 +238,7 @@ fn state_lives_on_and_records_count_the_runs() {
 fn a_profiled_run_is_a_run_and_times_every_dispatch() {
     let program = counter().program;
     let input = [Data::F32(&[2.0])];
-    let device = CpuDevice::new(Precision::F32);
+    let device = CpuDevice::new();
     let [plain, profiled] = [false, true].map(|profile| {
         let mut session = device.session(&program.states).unwrap();
         let id = session.load(&program).unwrap();
