@@ -126,13 +126,14 @@ impl Session for GpuSession {
     }
 
     fn profile(&mut self, program: ProgramId, inputs: &[Data<'_>]) -> Result<Profile, DeviceError> {
+        let mut watch = Stopwatch::start();
         let shared = self.shared.clone();
         let loaded = self.programs.get_mut(program.0).ok_or_else(|| no_program(program))?;
         if loaded.timers.is_none() {
             loaded.timers = Timers::new(&shared, loaded.steps.len())?;
         }
         self.wait()?;
-        let mut watch = Stopwatch::start();
+        watch.lap("drain");
         let loaded = self.upload(program, inputs)?;
         watch.lap("upload");
         let (clock, dispatches) = match loaded.timers.take() {

@@ -81,8 +81,8 @@ fn every_dispatch_is_timed_in_order() {
         assert!(busy > 0, "all at once");
         let names: Vec<&str> = profile.host.iter().map(|host| host.name).collect();
         match profile.clock {
-            Clock::Device => assert_eq!(names, ["upload", "record", "submit", "wait"]),
-            Clock::Host => assert_eq!(names, ["upload", "wait", "run", "submit", "wait"]),
+            Clock::Device => assert_eq!(names, ["drain", "upload", "record", "submit", "wait"]),
+            Clock::Host => assert_eq!(names, ["drain", "upload", "wait", "run", "submit", "wait"]),
         }
         assert!(profile.host.windows(2).all(|pair| pair[0].span.end_ns == pair[1].span.start_ns));
     });

@@ -7,8 +7,8 @@ use std::time::Instant;
 pub struct Profile {
     /// Which clock timed the dispatches.
     pub clock: Clock,
-    /// What the host did, in order, one after the other: `upload`, `record`, `submit`, `wait`, `run`. Which of them there
-    /// are depends on the backend.
+    /// What the host did, in order, one after the other. Of a GPU `drain` (what was queued before), `upload`, `record`,
+    /// `submit` and `wait`, and `run` where the host takes the times; of the CPU `upload` and `run`.
     pub host: Vec<HostSpan>,
     /// When each dispatch of the program ran, in the order of [`Program::dispatches`](crate::Program::dispatches).
     pub dispatches: Vec<Span>,
