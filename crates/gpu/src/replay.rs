@@ -48,6 +48,7 @@ pub(crate) fn prepare(
                 BindingResource::Buffer(BufferBinding { buffer, offset: tensor.offset as u64, size });
             entries.push(BindGroupEntry { binding, resource });
         }
+        shared.count();
         let bindings = scoped(&shared.device, shared.name(), &dispatch.name, 0, || {
             let label = Some(dispatch.name.as_str());
             shared.device.create_bind_group(&wgpu::BindGroupDescriptor {

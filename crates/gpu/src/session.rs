@@ -18,6 +18,7 @@ use crate::replay::{Step, prepare, record};
 use crate::ring::Ring;
 use crate::timing::Timers;
 use crate::transfer::{decode, encode, read};
+use crate::upload::Uploads;
 
 /// Runs that may be queued before the next one waits for the oldest: what drivers keep for each is not free.
 const AHEAD: usize = 128;
@@ -39,8 +40,7 @@ struct Loaded {
     outputs: Vec<Output>,
     own: Own,
     steps: Vec<Step>,
-    /// The inputs of a run as they are uploaded.
-    upload: Vec<u8>,
+    uploads: Uploads,
     ring: Ring,
     /// Once it was profiled, on a device that has timestamps.
     timers: Option<Timers>,
@@ -54,8 +54,12 @@ impl GpuSession {
         Ok(Self { shared, states: states.clone(), state, programs: Vec::new(), queued: VecDeque::new() })
     }
 
-    /// Checks the inputs of a run and sends them on their way.
-    fn upload(&mut self, program: ProgramId, inputs: &[Data<'_>]) -> Result<&mut Loaded, DeviceError> {
+    /// Checks the inputs of a run and begins its commands with their upload.
+    fn begin(
+        &mut self,
+        program: ProgramId,
+        inputs: &[Data<'_>],
+    ) -> Result<(&mut Loaded, wgpu::CommandEncoder), DeviceError> {
         let shared = &self.shared;
         let loaded = self.programs.get_mut(program.0).ok_or_else(|| no_program(program))?;
         loaded.check_inputs(inputs)?;
@@ -63,8 +67,10 @@ impl GpuSession {
         if shared.options.poison {
             loaded.poison(&shared.queue);
         }
-        loaded.upload(&shared.queue, inputs)?;
-        Ok(loaded)
+        loaded.encode(inputs)?;
+        let mut encoder = shared.device.create_command_encoder(&Default::default());
+        loaded.uploads.record(shared, loaded.own.inputs.as_ref(), &mut encoder)?;
+        Ok((loaded, encoder))
     }
 
     fn group(&self, id: GroupId) -> Result<&wgrad_graph::Group, DeviceError> {
@@ -104,7 +110,7 @@ impl Session for GpuSession {
             outputs: program.outputs.clone(),
             own,
             steps,
-            upload: vec![0; program.input_bytes],
+            uploads: Uploads::new(program.input_bytes, AHEAD),
             ring: Ring::new(program),
             timers: None,
             has_run: false,
@@ -114,8 +120,7 @@ impl Session for GpuSession {
 
     fn run(&mut self, program: ProgramId, inputs: &[Data<'_>]) -> Result<(), DeviceError> {
         let shared = self.shared.clone();
-        let loaded = self.upload(program, inputs)?;
-        let mut encoder = shared.device.create_command_encoder(&Default::default());
+        let (loaded, mut encoder) = self.begin(program, inputs)?;
         record(&loaded.steps, &mut encoder);
         let submission = loaded.submit(&shared, encoder)?;
         // An error here comes back from the next wait; this only lets callbacks run.
@@ -134,15 +139,15 @@ impl Session for GpuSession {
         }
         self.wait()?;
         watch.lap("drain");
-        let loaded = self.upload(program, inputs)?;
+        let (loaded, encoder) = self.begin(program, inputs)?;
         watch.lap("upload");
         let (clock, dispatches) = match loaded.timers.take() {
             Some(timers) => {
-                let spans = loaded.time_by_device(&shared, &timers, &mut watch);
+                let spans = loaded.time_by_device(&shared, &timers, encoder, &mut watch);
                 loaded.timers = Some(timers);
                 (Clock::Device, spans?)
             }
-            None => (Clock::Host, loaded.time_by_host(&shared, &mut watch)?),
+            None => (Clock::Host, loaded.time_by_host(&shared, encoder, &mut watch)?),
         };
         loaded.ring.collect(&shared)?;
         Ok(Profile { clock, host: watch.laps(), dispatches })
@@ -226,17 +231,14 @@ impl Loaded {
         Ok(())
     }
 
-    /// All inputs in one write.
-    fn upload(&mut self, queue: &wgpu::Queue, inputs: &[Data<'_>]) -> Result<(), DeviceError> {
+    /// The inputs as the device stores them.
+    fn encode(&mut self, inputs: &[Data<'_>]) -> Result<(), DeviceError> {
         for (input, data) in self.inputs.iter().zip(inputs) {
             let range = input.tensor.offset..input.tensor.offset + input.tensor.bytes();
-            let Some(to) = self.upload.get_mut(range) else {
+            let Some(to) = self.uploads.bytes.get_mut(range) else {
                 return Err(DeviceError::Usage(format!("input `{}` lies outside the inputs", input.name)));
             };
             encode(*data, input.ty.dtype, to);
-        }
-        if let Some(buffer) = &self.own.inputs {
-            queue.write_buffer(buffer, 0, &self.upload);
         }
         Ok(())
     }
@@ -250,6 +252,7 @@ impl Loaded {
         self.ring.record(shared, self.own.outputs.as_ref(), &mut encoder)?;
         let submission = shared.queue.submit([encoder.finish()]);
         self.has_run = true;
+        self.uploads.submitted(&submission);
         self.ring.submitted();
         Ok(submission)
     }
@@ -259,9 +262,9 @@ impl Loaded {
         &mut self,
         shared: &Shared,
         timers: &Timers,
+        mut encoder: wgpu::CommandEncoder,
         watch: &mut Stopwatch,
     ) -> Result<Vec<Span>, DeviceError> {
-        let mut encoder = shared.device.create_command_encoder(&Default::default());
         timers.record(&self.steps, &mut encoder);
         let Span { end_ns: submitted, .. } = watch.lap("record");
         self.submit(shared, encoder)?;
@@ -274,11 +277,16 @@ impl Loaded {
     }
 
     /// A run that waits for each dispatch.
-    fn time_by_host(&mut self, shared: &Shared, watch: &mut Stopwatch) -> Result<Vec<Span>, DeviceError> {
+    fn time_by_host(
+        &mut self,
+        shared: &Shared,
+        upload: wgpu::CommandEncoder,
+        watch: &mut Stopwatch,
+    ) -> Result<Vec<Span>, DeviceError> {
         let finish = || wait(&shared.device, shared.name(), None, shared.options.timeout);
         let encoder = || shared.device.create_command_encoder(&Default::default());
-        // Moves the inputs, which else would count as time of the first dispatch.
-        shared.queue.submit([]);
+        let submission = shared.queue.submit([upload.finish()]);
+        self.uploads.submitted(&submission);
         finish()?;
         watch.lap("wait");
         let mut spans = Vec::with_capacity(self.steps.len());

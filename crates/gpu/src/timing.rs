@@ -31,6 +31,7 @@ impl Timers {
             let count = 2 * (dispatches - first).min(SET) as u32;
             let ty = wgpu::QueryType::Timestamp;
             let descriptor = wgpu::QuerySetDescriptor { label: Some("timestamps"), ty, count };
+            shared.count();
             scoped(&shared.device, shared.name(), "timestamps", 0, || {
                 shared.device.create_query_set(&descriptor)
             })

@@ -5,6 +5,7 @@ mod common;
 use common::functions::ADD;
 use common::plan::{Body, Plan, contiguous};
 use common::{each_adapter, numbers, open, poisoned};
+use wgrad_gpu::Options;
 use wgrad_graph::{Combine, DType, GroupId, States};
 use wgrad_program::{Access, Clock, Device, Instr, Program};
 
@@ -56,6 +57,33 @@ fn profiled_runs_are_runs() {
             (records, output, session.read_group(GroupId(0)).unwrap(), session.allocated_bytes())
         });
         assert_eq!(plain, profiled);
+    });
+}
+
+/// Once warm, nothing is made on the device, whether runs are profiled or not.
+#[test]
+fn a_steady_pace_makes_nothing_on_the_device() {
+    let (program, input) = (additions(20), numbers(N, 42));
+    each_adapter("steady", |index| {
+        let device = open(index, Options::default());
+        let mut session = device.session(&program.states).unwrap();
+        let id = session.load(&program).unwrap();
+        let mut runs = |times: usize| {
+            for run in 0..times {
+                match run % 50 {
+                    49 => drop(session.profile(id, &[input.as_data()]).unwrap()),
+                    _ => session.run(id, &[input.as_data()]).unwrap(),
+                }
+                session.records(id, false).unwrap();
+            }
+        };
+        // How many runs get ahead of the device is for the scheduler, and each that does takes a buffer along.
+        let makes_none = |_| {
+            let before = device.created();
+            runs(200);
+            device.created() == before
+        };
+        assert!((0..10).any(makes_none), "something is made in every 200 runs");
     });
 }
 
