@@ -51,11 +51,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut session = GpuDevice::open(index)?.session(&States::new())?;
     let id = session.load(&program)?;
     let x = vec![1.0; 64];
-    for round in 0..4 {
+    // One after the other, which leaves a software adapter's threads off the host's cores; and as training does it.
+    for alone in [true, false, true, false] {
+        session.wait()?;
         let mut times = Vec::with_capacity(RUNS);
         for _ in 0..RUNS {
-            // With the device idle, so that on software it does not share the host's cores.
-            session.wait()?;
+            if alone {
+                session.wait()?;
+            }
             let start = Instant::now();
             session.run(id, &[Data::F32(&x)])?;
             times.push(start.elapsed().as_secs_f64() * 1e6 / dispatches as f64);
@@ -63,7 +66,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         times.sort_by(f64::total_cmp);
         let at = |share: f64| times[(share * (RUNS - 1) as f64) as usize];
         println!(
-            "round {round}: {dispatches} dispatches, host µs a dispatch: least {:.2}, median {:.2}, most {:.2}",
+            "{}: {dispatches} dispatches, host µs a dispatch: least {:.2}, median {:.2}, most {:.2}",
+            if alone { "one at a time" } else { "queued" },
             at(0.0),
             at(0.5),
             at(1.0)

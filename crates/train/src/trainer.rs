@@ -16,6 +16,9 @@ use crate::plan::{Config, Phase, Plan, SplitName};
 use crate::profile::Profiler;
 use crate::rewind::Anchor;
 
+/// What runs a program on the inputs that it is given.
+type Run<'r> = dyn FnMut(&mut dyn Session, &[Data<'_>]) -> Result<(), DeviceError> + 'r;
+
 type Loaded = (Box<dyn Session>, Vec<(Phase, ProgramId)>, Vec<(SplitName, ProgramId)>);
 
 fn load(device: &dyn Device, plan: &Plan) -> Result<Loaded, DeviceError> {
@@ -292,11 +295,7 @@ impl Trainer {
     }
 
     /// Calls `run` with the inputs of pass number `pass` of the step under way, on the next batch.
-    fn pass(
-        &mut self,
-        pass: u64,
-        run: &mut dyn FnMut(&mut dyn Session, &[Data<'_>]) -> Result<(), DeviceError>,
-    ) -> Result<(), TrainError> {
+    fn pass(&mut self, pass: u64, run: &mut Run<'_>) -> Result<(), TrainError> {
         let hyper = self.plan.config.optimizer.hyper(self.rate(self.step), self.step + 1);
         let rng = self.rng(pass);
         let rest = [Data::U32(&rng), Data::F32(&hyper)];
