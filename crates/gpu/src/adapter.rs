@@ -101,7 +101,7 @@ fn describe(index: usize, handle: wgpu::Adapter) -> Adapter {
 
 /// The optional features that are asked for where they exist.
 pub(crate) fn used_features(adapter: &wgpu::Adapter) -> Features {
-    adapter.features() & (Features::SHADER_F16 | Features::TIMESTAMP_QUERY)
+    adapter.features() & (Features::SHADER_F16 | Features::TIMESTAMP_QUERY | Features::PIPELINE_CACHE)
 }
 
 fn limits(limits: &wgpu::Limits, features: Features) -> Limits {

@@ -65,6 +65,7 @@ pub(crate) fn allocate(
     }
     let size = bytes as u64;
     let descriptor = wgpu::BufferDescriptor { label: Some(what), size, usage, mapped_at_creation: false };
+    shared.count();
     crate::errors::scoped(&shared.device, shared.name(), what, size, || {
         shared.device.create_buffer(&descriptor)
     })

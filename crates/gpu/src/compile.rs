@@ -8,6 +8,7 @@ use std::time::Instant;
 use wgpu::{BindGroupLayoutEntry, BindingType, BufferBindingType, ShaderStages};
 use wgrad_program::DeviceError;
 
+use crate::cache::Cache;
 use crate::codegen::Shader;
 use crate::device::Shared;
 use crate::errors::scoped;
@@ -48,6 +49,9 @@ impl Pipelines {
         for (shader, pipeline) in new.iter().zip(in_parallel(shared, &new)) {
             all.insert(shader.0.text.clone(), pipeline?);
         }
+        if let (false, Some(cache)) = (new.is_empty(), &shared.cache) {
+            cache.save();
+        }
         let (kernels, ms) = (new.len(), start.elapsed().as_millis() as u64);
         tracing::debug!(kernels, dispatches = shaders.len(), ms, "compiled");
         Ok(shaders.iter().filter_map(|shader| all.get(&shader.text).cloned()).collect())
@@ -80,6 +84,7 @@ fn in_parallel(shared: &Shared, new: &[(&Shader, &str)]) -> Vec<Result<Pipeline,
 
 fn create(shared: &Shared, shader: &Shader, name: &str) -> Result<Pipeline, DeviceError> {
     let device = &shared.device;
+    shared.count();
     scoped(device, shared.name(), name, 0, || {
         let source = wgpu::ShaderSource::Wgsl(shader.text.as_str().into());
         let descriptor = wgpu::ShaderModuleDescriptor { label: Some(name), source };
@@ -110,7 +115,7 @@ fn create(shared: &Shared, shader: &Shader, name: &str) -> Result<Pipeline, Devi
                 zero_initialize_workgroup_memory: false,
                 ..Default::default()
             },
-            cache: None,
+            cache: shared.cache.as_ref().map(Cache::handle),
         });
         Pipeline { pipeline, bindings }
     })

@@ -1,12 +1,15 @@
 //! An open device.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use wgrad_graph::States;
 use wgrad_program::{Device, DeviceError, DeviceInfo, Session};
 
 use crate::adapter::{Adapter, Class, adapters, used_features};
+use crate::cache::Cache;
 use crate::codegen::{GemmVariant, Lanes, Target};
 use crate::compile::Pipelines;
 use crate::errors::Faults;
@@ -23,11 +26,13 @@ pub struct Options {
     pub lanes: Option<Lanes>,
     /// How long to wait for the device before it counts as hung.
     pub timeout: Duration,
+    /// Folder in which compiled kernels are kept from one process to the next, where the driver can; none by default.
+    pub cache: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { poison: false, gemm: None, lanes: None, timeout: Duration::from_secs(120) }
+        Self { poison: false, gemm: None, lanes: None, timeout: Duration::from_secs(120), cache: None }
     }
 }
 
@@ -47,11 +52,18 @@ pub(crate) struct Shared {
     pub options: Options,
     pub faults: Faults,
     pub pipelines: Pipelines,
+    pub cache: Option<Cache>,
+    created: AtomicUsize,
 }
 
 impl Shared {
     pub fn name(&self) -> &str {
         &self.info.name
+    }
+
+    /// To be called for every object that is made on the device.
+    pub fn count(&self) {
+        self.created.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -99,6 +111,11 @@ impl GpuDevice {
         self.shared.pipelines.len()
     }
 
+    /// Buffers, bind groups, pipelines and query sets made so far. Runs at a steady pace make none.
+    pub fn created(&self) -> usize {
+        self.shared.created.load(Ordering::Relaxed)
+    }
+
     fn connect(adapter: &Adapter, options: Options) -> Result<Self, DeviceError> {
         let limits = adapter.handle.limits();
         let descriptor = wgpu::DeviceDescriptor {
@@ -123,7 +140,10 @@ impl GpuDevice {
             lanes: options.lanes,
         };
         let (info, pipelines) = (adapter.info.clone(), Pipelines::default());
-        let shared = Shared { device, queue, info, target, options, faults, pipelines };
+        let cache =
+            options.cache.as_ref().and_then(|path| Cache::open(&device, &adapter.handle.get_info(), path));
+        let created = AtomicUsize::new(0);
+        let shared = Shared { device, queue, info, target, options, faults, pipelines, cache, created };
         Ok(Self { shared: Arc::new(shared) })
     }
 }

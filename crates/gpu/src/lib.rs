@@ -8,6 +8,7 @@
 
 mod adapter;
 mod buffers;
+mod cache;
 mod check;
 mod codegen;
 mod compile;
@@ -16,7 +17,9 @@ mod errors;
 mod replay;
 mod ring;
 mod session;
+mod timing;
 mod transfer;
+mod upload;
 mod validate;
 
 pub use adapter::{Adapter, Class, adapters};

@@ -48,6 +48,7 @@ pub(crate) fn prepare(
                 BindingResource::Buffer(BufferBinding { buffer, offset: tensor.offset as u64, size });
             entries.push(BindGroupEntry { binding, resource });
         }
+        shared.count();
         let bindings = scoped(&shared.device, shared.name(), &dispatch.name, 0, || {
             let label = Some(dispatch.name.as_str());
             shared.device.create_bind_group(&wgpu::BindGroupDescriptor {
@@ -67,10 +68,14 @@ pub(crate) fn record(steps: &[Step], encoder: &mut wgpu::CommandEncoder) {
         return;
     }
     let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-    for step in steps {
-        pass.set_pipeline(&step.pipeline);
-        pass.set_bind_group(0, &step.bindings, &[]);
-        let [x, y, z] = step.workgroups;
+    steps.iter().for_each(|step| step.record(&mut pass));
+}
+
+impl Step {
+    pub fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bindings, &[]);
+        let [x, y, z] = self.workgroups;
         pass.dispatch_workgroups(x, y, z);
     }
 }

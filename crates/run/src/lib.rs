@@ -13,6 +13,7 @@
 //!   checkpoints/step-000660/     model.safetensors and state.json
 //!   scores.json                  scores of a classifier, if it was scored
 //!   report.html                  charts and final figures
+//!   profile.json                 a timeline of a few steps, if they were profiled
 //!   done.json                    there once the run has finished
 //! ```
 
@@ -29,6 +30,7 @@ pub mod rundir;
 pub mod score;
 pub mod study;
 pub mod tensorboard;
+pub mod trace;
 
 pub use checkpoint::{Checkpoint, CheckpointError, CheckpointState, Tensor};
 pub use civil::timestamp;

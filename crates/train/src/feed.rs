@@ -34,6 +34,14 @@ impl Feed {
         }
     }
 
+    /// What the host does to get a batch, for a timeline.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Feed::Drawn(_) => "prepare batch",
+            Feed::Prepared(_) => "wait for batch",
+        }
+    }
+
     /// How long and how often a step had to wait for its batch; `None` where there is nothing to wait for.
     pub fn waited(&self) -> Option<(Duration, u64)> {
         match self {

@@ -33,6 +33,8 @@ pub struct FitOptions {
 
 /// Is told what happens, and may end the run.
 pub trait Callback {
+    /// Once the device has done the first step of this process.
+    fn on_first_step(&mut self) {}
     /// After a step was reported.
     fn on_step(&mut self, _: &StepRecord) {}
     /// After an evaluation.
@@ -108,6 +110,10 @@ pub fn fit(
         }
         trainer.step()?;
         let done = trainer.steps_done();
+        if done == resumed + 1 {
+            trainer.wait()?;
+            callback.on_first_step();
+        }
         let epoch_ends = done.is_multiple_of(trainer.steps_per_epoch());
         if done.is_multiple_of(LOOK_EVERY) || epoch_ends {
             report(trainer, epoch_ends, options, &mut log, &mut recent, callback)?;
@@ -180,7 +186,7 @@ fn evaluate(
     log: &mut Log,
     callback: &mut dyn Callback,
 ) -> Result<Evaluation, TrainError> {
-    let evaluation = trainer.evaluate(split)?;
+    let evaluation = trainer.noted("evaluation", |trainer| trainer.evaluate(split))?;
     let step = trainer.steps_done();
     if !evaluation.loss.is_finite() {
         return Err(TrainError::NonFinite {
@@ -204,7 +210,8 @@ fn write_checkpoint(
     let Some(run) = run else { return Ok(None) };
     let version = Value::from(env!("CARGO_PKG_VERSION"));
     let extra = Map::from_iter([("wgrad".to_owned(), version)]);
-    let path = save(trainer, run.path(), options.keep_checkpoints, extra)?;
+    let path =
+        trainer.noted("checkpoint", |trainer| save(trainer, run.path(), options.keep_checkpoints, extra))?;
     callback.on_checkpoint(&path);
     Ok(Some(path))
 }

@@ -2,7 +2,7 @@
 
 use wgrad_data::{Dataset, Targets};
 use wgrad_graph::GroupId;
-use wgrad_program::{Data, HostData, ProgramId, Session};
+use wgrad_program::{Data, DeviceError, HostData, Session};
 
 use crate::error::TrainError;
 use crate::plan::Plan;
@@ -22,19 +22,18 @@ pub(crate) struct Inputs<'d> {
 }
 
 impl Inputs<'_> {
-    /// Runs a program on a batch: its indices, or the examples themselves, then `rest`.
+    /// Calls `run` with the inputs of a pass: the indices of a batch, or the examples themselves, then `rest`.
     pub fn run(
         &self,
-        session: &mut dyn Session,
-        id: ProgramId,
         indices: &[u32],
         buffers: &mut Upload,
         rest: &[Data<'_>],
+        run: &mut dyn FnMut(&[Data<'_>]) -> Result<(), DeviceError>,
     ) -> Result<(), TrainError> {
         if self.resident {
             let inputs: Vec<Data<'_>> =
                 std::iter::once(Data::U32(indices)).chain(rest.iter().copied()).collect();
-            return Ok(session.run(id, &inputs)?);
+            return Ok(run(&inputs)?);
         }
         buffers.fill(self.data, indices);
         let targets = match self.data.targets() {
@@ -43,7 +42,7 @@ impl Inputs<'_> {
         };
         let inputs: Vec<Data<'_>> =
             [Data::F32(&buffers.features), targets].into_iter().chain(rest.iter().copied()).collect();
-        Ok(session.run(id, &inputs)?)
+        Ok(run(&inputs)?)
     }
 }
 

@@ -49,7 +49,11 @@ fn adapters() -> Vec<DeviceInfo> {
 /// There is no such device, or it cannot be opened.
 pub fn open(choice: DeviceChoice) -> Result<Box<dyn Device>, DeviceError> {
     let cpu = || Ok(Box::new(CpuDevice::new()) as Box<dyn Device>);
-    let gpu = |index: usize| Ok(Box::new(GpuDevice::open(index)?) as Box<dyn Device>);
+    let gpu = |index: usize| {
+        let cache = wgrad_data::data_dir().ok().map(|folder| folder.join("kernels"));
+        let options = wgrad_gpu::Options { cache, ..Default::default() };
+        Ok(Box::new(GpuDevice::with_options(index, options)?) as Box<dyn Device>)
+    };
     match choice {
         DeviceChoice::Cpu => cpu(),
         DeviceChoice::Adapter(index) => gpu(index),

@@ -13,7 +13,11 @@ use crate::error::TrainError;
 use crate::feed::Feed;
 use crate::inputs::{Inputs, Upload, write_padded};
 use crate::plan::{Config, Phase, Plan, SplitName};
+use crate::profile::Profiler;
 use crate::rewind::Anchor;
+
+/// What runs a program on the inputs that it is given.
+type Run<'r> = dyn FnMut(&mut dyn Session, &[Data<'_>]) -> Result<(), DeviceError> + 'r;
 
 type Loaded = (Box<dyn Session>, Vec<(Phase, ProgramId)>, Vec<(SplitName, ProgramId)>);
 
@@ -108,6 +112,7 @@ pub struct Trainer {
     pub(crate) watch: Watch,
     last_epoch: u64,
     prediction: Option<ProgramId>,
+    pub(crate) profiler: Option<Profiler>,
 }
 
 /// What early stopping has seen.
@@ -156,6 +161,7 @@ impl Trainer {
             watch: Watch::default(),
             last_epoch: 0,
             prediction: None,
+            profiler: None,
         };
         trainer.upload_data()?;
         trainer.reset()?;
@@ -263,10 +269,20 @@ impl Trainer {
     pub fn step(&mut self) -> Result<(), TrainError> {
         let lr = self.rate(self.step);
         let epoch = self.epoch();
-        for pass in 0..self.plan.config.accumulate.max(1) {
-            let id = self.program(self.plan.phase(pass))?;
-            self.run_pass(id, pass)?;
-        }
+        // Only steps are profiled, not what is run again to explain one.
+        let mut profiler = self.profiler.take_if(|profiler| profiler.covers(self.step));
+        let made = (0..self.plan.config.accumulate.max(1)).try_for_each(|pass| {
+            let phase = self.plan.phase(pass);
+            let id = self.program(phase)?;
+            let (done, since) = (self.step, profiler.as_ref().map_or(0, Profiler::clock));
+            let batch = self.feed.name();
+            self.pass(pass, &mut |session, inputs| match &mut profiler {
+                Some(profiler) => profiler.run(session, (id, phase), done, (batch, since), inputs),
+                None => session.run(id, inputs),
+            })
+        });
+        self.profiler = profiler.or(self.profiler.take());
+        made?;
         self.step += 1;
         self.last_epoch = epoch;
         self.pending.push_back(Pending { step: self.step, epoch, lr });
@@ -275,15 +291,21 @@ impl Trainer {
 
     /// Runs a program on the next batch as pass number `pass` of the step under way.
     pub(crate) fn run_pass(&mut self, id: ProgramId, pass: u64) -> Result<(), TrainError> {
+        self.pass(pass, &mut |session, inputs| session.run(id, inputs))
+    }
+
+    /// Calls `run` with the inputs of pass number `pass` of the step under way, on the next batch.
+    fn pass(&mut self, pass: u64, run: &mut Run<'_>) -> Result<(), TrainError> {
         let hyper = self.plan.config.optimizer.hyper(self.rate(self.step), self.step + 1);
         let rng = self.rng(pass);
         let rest = [Data::U32(&rng), Data::F32(&hyper)];
         let resident = self.is_resident(SplitName::Train);
+        let run = &mut |inputs: &[Data<'_>]| run(&mut *self.session, inputs);
         match &mut self.feed {
             Feed::Drawn(batches) => {
                 let batch = batches.next_batch().indices;
                 let inputs = Inputs { data: &self.splits.train, resident };
-                inputs.run(&mut *self.session, id, &batch, &mut self.buffers, &rest)
+                inputs.run(&batch, &mut self.buffers, &rest, run)
             }
             Feed::Prepared(loader) => {
                 let ready = loader.next_batch()?;
@@ -291,10 +313,17 @@ impl Trainer {
                     Targets::Classes { .. } => Data::U32(&ready.classes),
                     Targets::Values { .. } => Data::F32(&ready.values),
                 };
-                let inputs = [Data::F32(&ready.features), targets, rest[0], rest[1]];
-                Ok(self.session.run(id, &inputs)?)
+                Ok(run(&[Data::F32(&ready.features), targets, rest[0], rest[1]])?)
             }
         }
+    }
+
+    /// Waits until the device has done all steps.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn wait(&mut self) -> Result<(), TrainError> {
+        Ok(self.session.wait()?)
     }
 
     /// How long and how often steps had to wait for their batches; `None` where the data lies on the device.
@@ -340,6 +369,7 @@ impl Trainer {
     /// gone again, and the trainer is left somewhere in that step. `None` for a record that is sound.
     pub fn explain(&mut self, record: &StepRecord) -> Option<TrainError> {
         let (step, what, value) = non_finite(record)?;
+        self.profiler = None;
         self.pending.clear();
         self.arrived.iter_mut().for_each(VecDeque::clear);
         let culprit = match first_bad_operation(self, step) {
@@ -391,7 +421,8 @@ impl Trainer {
         let batch = self.plan.config.eval_batch;
         for part in Sequential::new(data.len(), batch)? {
             let weights: Vec<f32> = (0..batch).map(|i| if i < part.valid { 1.0 } else { 0.0 }).collect();
-            inputs.run(&mut *self.session, id, &part.indices, &mut self.buffers, &[Data::F32(&weights)])?;
+            let run = &mut |inputs: &[Data<'_>]| self.session.run(id, inputs);
+            inputs.run(&part.indices, &mut self.buffers, &[Data::F32(&weights)], run)?;
         }
         let mut sums = [0.0f64; 2];
         let records = self.session.records(id, true)?;

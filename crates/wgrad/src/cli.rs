@@ -70,6 +70,12 @@ pub struct Train {
     /// Weights to start from: a safetensors or PyTorch file, or a run directory. The same as transfer.weights.
     #[arg(long, value_name = "WEIGHTS", conflicts_with = "resume")]
     pub init: Option<PathBuf>,
+    /// Write a timeline of a few steps for ui.perfetto.dev, each kernel with its time; <run>/profile.json if no FILE is given.
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    pub profile: Option<Option<PathBuf>>,
+    /// Steps that are profiled, after the first few.
+    #[arg(long, value_name = "N", requires = "profile", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    pub profile_steps: u64,
     /// Print one JSON object as the last line of stdout.
     #[arg(long)]
     pub json: bool,

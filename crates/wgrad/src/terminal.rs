@@ -1,6 +1,14 @@
 //! What people read: everything here goes to stderr, so that stdout belongs to results.
 
 use std::io::{IsTerminal, Write};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// How long the program has been running; counts from the first call, which `main` makes.
+pub fn since_start() -> Duration {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
+}
 
 /// True when stderr shows moving bars.
 pub fn is_interactive() -> bool {

@@ -6,6 +6,7 @@ mod eval;
 mod export;
 mod network;
 mod predict;
+mod profile;
 mod study;
 mod summary;
 mod train;

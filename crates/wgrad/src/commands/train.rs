@@ -18,6 +18,7 @@ use wgrad_train::{
 use wgrad_weights::Pattern;
 
 use crate::cli::Train;
+use crate::commands::profile::{self, Profiled};
 use crate::commands::{device_json, open_device, recipe};
 use crate::failure::Usage;
 use crate::terminal::{self, say};
@@ -30,6 +31,7 @@ const INTERRUPTED: u8 = 130;
 /// Trains, and says what came out.
 pub fn run(args: &Train) -> Result<ExitCode> {
     let (mut recipe, resumed) = chosen_recipe(args)?;
+    let wish = profile::Wish::of(args)?;
     // The data comes first: a network should not be trained for one that cannot begin.
     let parts = setup(&recipe)?;
     let device = open_device(args.device)?;
@@ -41,7 +43,7 @@ pub fn run(args: &Train) -> Result<ExitCode> {
     }
     let directory =
         |trainer: &mut Trainer, steps| run_directory(args, &recipe, resumed.as_deref(), trainer, steps);
-    let trained = train(&*device, &recipe, parts, resumed.as_deref(), directory)?;
+    let trained = train(&*device, &recipe, parts, resumed.as_deref(), wish, directory)?;
     conclude(&trained, &args.recipe.recipe);
     if args.json {
         terminal::result(&trained.summary().to_string())?;
@@ -56,6 +58,9 @@ struct Trained<'r> {
     trainer: Trainer,
     finished: Finished,
     scores: Option<Scores>,
+    /// Seconds from the start of the program to the end of its first step.
+    first_step: Option<f64>,
+    profiled: Option<Profiled>,
     dir: PathBuf,
     report: PathBuf,
 }
@@ -66,6 +71,7 @@ fn train<'r>(
     recipe: &'r Recipe,
     parts: Setup,
     resumed: Option<&Path>,
+    wish: Option<profile::Wish>,
     directory: impl FnOnce(&mut Trainer, u64) -> Result<RunDir>,
 ) -> Result<Trained<'r>> {
     let about =
@@ -78,14 +84,20 @@ fn train<'r>(
     let mut trainer = Trainer::new(device, plan, parts.splits, steps)?;
     let dir = directory(&mut trainer, steps)?;
     let mut progress = Progress::new(&trainer, steps, interruption()?);
+    if let Some(wish) = &wish {
+        trainer.profile(wish.options, steps);
+    }
     let finished = fit(&mut trainer, &parts.fit, Some(&dir), &mut progress)?;
     progress.close();
+    let profiled = wish.and_then(|wish| wish.write(&mut trainer, dir.path()).transpose()).transpose()?;
     let scores = score(&mut trainer, SplitName::Test)?;
     if let Some(scores) = &scores {
         dir.write_scores(scores)?;
     }
     let report = PathBuf::new();
-    let mut trained = Trained { recipe, trainer, finished, scores, dir: dir.path().to_owned(), report };
+    let (first_step, dir_path) = (progress.first_step, dir.path().to_owned());
+    let mut trained =
+        Trained { recipe, trainer, finished, scores, first_step, profiled, dir: dir_path, report };
     if trained.finished.stop != Stop::Interrupted {
         dir.finish(&trained.summary())?;
     }
@@ -136,7 +148,7 @@ fn pretrain(args: &Train, device: &dyn Device, recipe: &Recipe, name: &str) -> R
     });
     let parts = setup(&first)?;
     let directory = |_: &mut Trainer, _| Ok(RunDir::create(Path::new(RUNS), out.as_deref(), &first)?);
-    let trained = train(device, &first, parts, None, directory)?;
+    let trained = train(device, &first, parts, None, None, directory)?;
     if trained.finished.stop == Stop::Interrupted {
         let (recipe, dir) = (&recipe.name, trained.dir.display());
         say(&format!("Interrupted before {recipe} began. Train {name} on: --resume --out {dir}"));
@@ -278,6 +290,8 @@ impl Trained<'_> {
             "device": device_json(self.trainer.device()),
             "steps": finished.steps,
             "seconds": finished.seconds,
+            "first_step_seconds": self.first_step,
+            "profile": self.profiled.as_ref().map(|profiled| &profiled.path),
             "parameters": self.trainer.plan().params.count(),
             "train": { "loss": number(finished.train_loss) },
             "test": test,
@@ -307,6 +321,10 @@ fn conclude(trained: &Trained<'_>, recipe: &str) {
             "time".into(),
             format!("{:.1} s, {} samples/s with evaluation", finished.seconds, terminal::count(rate)),
         ],
+        vec![
+            "first step".into(),
+            trained.first_step.map_or("none".into(), |s| format!("done {s:.2} s after the start")),
+        ],
         vec!["train loss".into(), format!("{:.4} (last epoch)", finished.train_loss)],
         vec!["test loss".into(), format!("{:.4}", finished.test.loss)],
     ];
@@ -325,7 +343,13 @@ fn conclude(trained: &Trained<'_>, recipe: &str) {
     }
     rows.push(vec!["run".into(), dir.display().to_string()]);
     rows.push(vec!["report".into(), report.display().to_string()]);
+    if let Some(profiled) = &trained.profiled {
+        rows.push(vec!["profile".into(), profiled.path.display().to_string()]);
+    }
     say(&format!("\n{}\n", terminal::table(&rows, false)));
+    if let Some(profiled) = &trained.profiled {
+        say(&profiled.table);
+    }
     let (dir, wgrad) = (dir.display(), terminal::invocation());
     let next = match finished.stop {
         Stop::Interrupted => {
@@ -355,6 +379,7 @@ struct Progress {
     examples: u64,
     loss: Option<f32>,
     accuracy: Option<f32>,
+    first_step: Option<f64>,
 }
 
 impl Progress {
@@ -375,6 +400,7 @@ impl Progress {
             examples: trainer.examples_per_step(),
             loss: None,
             accuracy: None,
+            first_step: None,
         }
     }
 
@@ -393,6 +419,10 @@ impl Progress {
 }
 
 impl Callback for Progress {
+    fn on_first_step(&mut self) {
+        self.first_step = Some(terminal::since_start().as_secs_f64());
+    }
+
     fn on_step(&mut self, record: &StepRecord) {
         // A running mean reads better than the noise of single batches.
         let smooth = |old: Option<f32>, new: f32| Some(old.map_or(new, |old| 0.95 * old + 0.05 * new));
