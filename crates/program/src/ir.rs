@@ -351,8 +351,11 @@ pub struct Program {
     pub input_bytes: usize,
     /// Bytes of [`Buffer::Outputs`].
     pub output_bytes: usize,
-    /// Bytes of each slab.
+    /// Bytes of each slab, largest first.
     pub slabs: Vec<usize>,
+    /// The largest live set: bytes of the intermediates that are alive at one dispatch, each rounded up to its alignment, at
+    /// the dispatch where that is most. Slabs cannot be smaller together.
+    pub live_bytes: usize,
     /// Bytes of each pack.
     pub packs: Vec<usize>,
     /// Intermediates by size, largest first: name, type and bytes.
@@ -371,12 +374,14 @@ impl Program {
         }
     }
 
+    /// Bytes of all slabs.
+    pub fn slab_bytes(&self) -> usize {
+        self.slabs.iter().sum()
+    }
+
     /// Bytes of the buffers that are its own: everything but the state.
     pub fn own_bytes(&self) -> usize {
-        self.input_bytes
-            + self.output_bytes
-            + self.slabs.iter().sum::<usize>()
-            + self.packs.iter().sum::<usize>()
+        self.input_bytes + self.output_bytes + self.slab_bytes() + self.packs.iter().sum::<usize>()
     }
 
     /// Bytes of the persistent state.

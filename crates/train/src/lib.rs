@@ -26,7 +26,7 @@ pub use diagnose::{Culprit, first_bad_operation};
 pub use error::TrainError;
 pub use fit::{Callback, Finished, FitOptions, Stop, fit};
 pub use plan::{Config, Model, Phase, Plan, SplitName, SplitShape, Task};
-pub use recipe::{Setup, resnet, setup};
+pub use recipe::{Setup, resnet, setup, setup_on};
 pub use score::score;
 pub use select::{DeviceChoice, devices, open};
 pub use start::read_weights;

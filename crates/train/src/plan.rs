@@ -285,7 +285,7 @@ impl Plan {
             passes,
             evaluations,
         };
-        let options = Options { operands: limits.operands, ..Options::default() };
+        let options = Options::within(limits);
         for &phase in phases(plan.config.accumulate) {
             plan.passes.push((phase, compile(&plan.trace_pass(phase)?, options)?));
         }
@@ -502,7 +502,7 @@ impl Plan {
                 Task::Regression { .. } => outputs,
             },
         );
-        Ok(compile(&graph, Options { operands: limits.operands, ..Options::default() })?)
+        Ok(compile(&graph, Options::within(limits))?)
     }
 
     /// A batch of a part of the data: gathered by index where it lies on the device, else uploaded.
