@@ -95,3 +95,24 @@ fn slabs_are_little_more_than_the_largest_live_set() {
     }
     assert!(over.is_empty(), "{over:#?}");
 }
+
+/// What recomputation does to the training step of a recipe: slabs and FLOPs, as shares of those without.
+fn recomputed(recipe: &Recipe) -> (f64, f64) {
+    let mut again = recipe.clone();
+    again.train.recompute = true;
+    let of = |recipe: &Recipe| {
+        let plan = plan(recipe, &LIMITS[0]);
+        let (_, program) = plan.passes.first().unwrap();
+        (program.slab_bytes() as f64, program.cost().flops as f64)
+    };
+    let ((kept, flops), (less, more)) = (of(recipe), of(&again));
+    (less / kept, more / flops)
+}
+
+#[test]
+fn recomputation_takes_less_memory() {
+    for recipe in every_recipe() {
+        let (memory, work) = recomputed(&recipe);
+        println!("{}: memory {memory:.3}, work {work:.3}", recipe.name);
+    }
+}

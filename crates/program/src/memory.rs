@@ -17,8 +17,8 @@ use crate::value::Id;
 
 /// Comparisons of two tensors that looking for a better order may take: some hundredths of a second.
 const EFFORT: usize = 4_000_000;
-/// Most orders that are tried, for each tensor.
-const ROUNDS: usize = 4;
+/// Most orders that are tried.
+const ROUNDS: usize = 200;
 /// Slabs that are this close to the largest live set, in percent above it, are good enough.
 const CLOSE: usize = 2;
 
@@ -78,7 +78,7 @@ pub(crate) fn place(intervals: &[Interval], reads: &[Vec<Id>], most: usize) -> P
     };
     // Seeded by nothing but the problem: the same graph is always placed alike.
     let mut random = Stream::new(0, 0);
-    let rounds = (EFFORT / problem.work().max(1)).min(ROUNDS * intervals.len());
+    let rounds = (EFFORT / problem.work().max(1)).min(ROUNDS);
     for _ in 0..rounds {
         if best.total() <= enough {
             break;

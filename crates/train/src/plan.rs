@@ -1,7 +1,9 @@
 //! The programs of a run: what is kept on the device, and the graphs that train and evaluate, planned.
 
 use wgrad_data::{Dataset, Splits, Targets};
-use wgrad_graph::{DType, EntryId, Graph, GroupId, States, TensorType, Var};
+use wgrad_graph::{
+    DType, EntryId, Graph, GraphError, GroupId, States, TensorType, Var, grad, grad_recomputing,
+};
 use wgrad_nn::{Builder, Context, Module, OptimState, Optimizer, Params, Schedule, Training};
 use wgrad_ops::{TensorOps, full_u32, graph, pack};
 use wgrad_program::{Limits, Options, Program, compile};
@@ -86,6 +88,9 @@ pub struct Config {
     pub label_smoothing: f64,
     /// Weight of each class in the training loss, which is then the weighted mean.
     pub class_weights: Option<Vec<f64>>,
+    /// Whether the backward pass computes parts of the forward pass again rather than keep what they computed: the same
+    /// bits for less memory and more work.
+    pub recompute: bool,
     /// Parameters that are not trained, by name.
     pub freeze: Vec<Pattern>,
     /// Factors of the learning rate by name; the first that fits counts.
@@ -129,6 +134,7 @@ impl Default for Config {
             ema: None,
             label_smoothing: 0.0,
             class_weights: None,
+            recompute: false,
             freeze: Vec::new(),
             rates: Vec::new(),
             seed: 0,
@@ -423,8 +429,12 @@ impl Plan {
         let (params, offsets): (Vec<Var<'g>>, Vec<usize>) = cx.all_params().into_iter().unzip();
         let scaled =
             if self.config.accumulate > 1 { loss * (1.0 / self.config.accumulate as f64) } else { loss };
-        let grads = wgrad_graph::grad(scaled, &params)?;
+        let grads = self.gradients(scaled, &params)?;
         Ok(pack(graph, &grads, &offsets, self.states.get(self.params.group()).len()))
+    }
+
+    fn gradients<'g>(&self, loss: Var<'g>, params: &[Var<'g>]) -> Result<Vec<Var<'g>>, GraphError> {
+        if self.config.recompute { grad_recomputing(loss, params) } else { grad(loss, params) }
     }
 
     /// Records the norms of the gradients of a pass for each weight with more than one dimension, as outputs.
@@ -438,7 +448,7 @@ impl Plan {
         let loss = Objective::of(&graph, self.task, outputs, batch.targets, true).loss.mean_all();
         let (params, names): (Vec<Var<'_>>, Vec<&str>) =
             cx.params_in_order().filter(|(var, _)| var.rank() > 1).unzip();
-        for (gradient, name) in wgrad_graph::grad(loss, &params)?.into_iter().zip(names) {
+        for (gradient, name) in self.gradients(loss, &params)?.into_iter().zip(names) {
             graph.output(name, gradient.square().sum_all().sqrt());
         }
         graph.finish()?;

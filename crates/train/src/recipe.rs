@@ -64,6 +64,7 @@ pub fn setup_on(recipe: &Recipe, splits: Splits) -> Result<Setup, TrainError> {
     let rates = rates.collect::<Result<Vec<_>, WeightsError>>()?;
     let config = Config {
         class_weights,
+        recompute: train.recompute,
         freeze: patterns(&recipe.transfer.freeze)?,
         rates,
         optimizer: optimizer(&recipe.optimizer),
