@@ -79,7 +79,8 @@ fn walk<'g>(
         if let (Some(repeats), Some(segment)) = (&mut repeats, node.segment) {
             repeats.enter(segment, cotangent);
         }
-        let value = |id: NodeId| graph.var(repeats.as_ref().map_or(id, |repeats| repeats.of(id, node.segment)));
+        let value =
+            |id: NodeId| graph.var(repeats.as_ref().map_or(id, |repeats| repeats.of(id, node.segment)));
         let ins: Vec<Var<'g>> = node.ins.iter().map(|&id| value(id)).collect();
         let op = Rc::clone(&node.op);
         let grads = graph.scope(&node.path, || op.vjp(&ins, value(NodeId(i)), cotangent));

@@ -199,9 +199,10 @@ impl Module for Sequential {
         let first = self.segments.first().copied().unwrap_or(self.layers.len());
         let ends = self.segments.iter().skip(1).copied().chain([self.layers.len()]);
         let x = (0..first).fold(x, step);
-        self.segments.iter().zip(ends).fold(x, |x, (&start, end)| {
-            graph.segment("", || (start..end).fold(x, step))
-        })
+        self.segments
+            .iter()
+            .zip(ends)
+            .fold(x, |x, (&start, end)| graph.segment("", || (start..end).fold(x, step)))
     }
 }
 

@@ -186,8 +186,9 @@ impl<'v> Clusters<'v> {
         };
         // A reduction reads its argument at every element, though its own result is one a row.
         let reads_at = if matches!(value.form, Form::Reduce { .. }) { Place::Element } else { place };
-        let allowed = value.args().into_iter().all(|arg| self.may_read(to, &inner, arg, reads_at, &value.form))
-            && self.waits_for(id).into_iter().all(|maker| maker == to || !self.reaches(maker, to));
+        let allowed =
+            value.args().into_iter().all(|arg| self.may_read(to, &inner, arg, reads_at, &value.form))
+                && self.waits_for(id).into_iter().all(|maker| maker == to || !self.reaches(maker, to));
         if allowed {
             self.all[to].inner = inner;
             self.add(to, id, place);

@@ -15,10 +15,10 @@ use wgrad_graph::philox::Stream;
 
 use crate::value::Id;
 
-/// Comparisons of two tensors that looking for a better order may take: some hundredths of a second.
-const EFFORT: usize = 4_000_000;
+/// Comparisons of two tensors that looking for a better order may take: some tenths of a second.
+const EFFORT: usize = 8_000_000;
 /// Most orders that are tried.
-const ROUNDS: usize = 200;
+const ROUNDS: usize = 2_000;
 /// Slabs that are this close to the largest live set, in percent above it, are good enough.
 const CLOSE: usize = 2;
 

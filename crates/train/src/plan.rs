@@ -6,7 +6,7 @@ use wgrad_graph::{
 };
 use wgrad_nn::{Builder, Context, Module, OptimState, Optimizer, Params, Schedule, Training};
 use wgrad_ops::{TensorOps, full_u32, graph, pack};
-use wgrad_program::{Limits, Options, Program, compile};
+use wgrad_program::{Limits, Options, Program, compile, share_slabs};
 use wgrad_weights::{AssignOptions, Pattern, Weights};
 
 use crate::error::TrainError;
@@ -292,9 +292,7 @@ impl Plan {
             evaluations,
         };
         let options = Options::within(limits);
-        for &phase in phases(plan.config.accumulate) {
-            plan.passes.push((phase, compile(&plan.trace_pass(phase)?, options)?));
-        }
+        plan.passes = plan.plan_passes(limits)?;
         for i in 0..plan.splits.len() {
             let name = plan.splits[i].0.name;
             if name == SplitName::Train {
@@ -302,6 +300,9 @@ impl Plan {
             }
             plan.evaluations.push((name, compile(&plan.trace_evaluation(name)?, options)?));
         }
+        let passes = plan.passes.iter_mut().map(|(_, program)| program);
+        let evaluations = plan.evaluations.iter_mut().map(|(_, program)| program);
+        share_slabs(&mut passes.chain(evaluations).collect::<Vec<_>>(), limits.buffer_bytes);
         Ok(plan)
     }
 
@@ -329,13 +330,6 @@ impl Plan {
         (model.into_iter().flatten().collect(), others.collect())
     }
 
-    /// Bytes of device memory that the run will take: state and all programs.
-    pub fn peak_bytes(&self) -> usize {
-        let programs = self.passes.iter().map(|(_, p)| p).chain(self.evaluations.iter().map(|(_, p)| p));
-        let state: usize = self.states.groups().iter().map(|g| g.bytes()).sum();
-        state + programs.map(Program::own_bytes).sum::<usize>()
-    }
-
     /// What pass number `pass` of a step is.
     pub(crate) fn phase(&self, pass: u64) -> Phase {
         match pass {
@@ -348,8 +342,12 @@ impl Plan {
 
     /// The programs of a step, and how often it runs each.
     pub fn step_programs(&self) -> Vec<(&Program, u64)> {
-        let often = |phase: Phase| if phase == Phase::Middle { self.config.accumulate - 2 } else { 1 };
-        self.passes.iter().map(|(phase, program)| (program, often(*phase))).collect()
+        self.passes.iter().map(|(phase, program)| (program, self.often(*phase))).collect()
+    }
+
+    /// How often a step has a pass.
+    pub(crate) fn often(&self, phase: Phase) -> u64 {
+        if phase == Phase::Middle { self.config.accumulate - 2 } else { 1 }
     }
 
     /// Floating-point operations of a step.
@@ -362,26 +360,14 @@ impl Plan {
         self.step_programs().into_iter().map(|(program, often)| program.dispatches.len() as u64 * often).sum()
     }
 
-    /// The ten largest tensors of state and programs, one a line: bytes, type, name.
-    pub fn largest_tensors(&self) -> String {
-        let groups = self.states.groups().iter();
-        let mut all: Vec<(String, TensorType, usize)> = groups
-            .flat_map(|group| group.entries.iter().map(move |entry| (group, entry)))
-            .map(|(group, entry)| {
-                let ty = TensorType::new(group.dtype, entry.shape.clone());
-                let bytes = ty.bytes();
-                (format!("{}: {}", group.name, entry.name), ty, bytes)
-            })
-            .collect();
-        let programs = self.passes.iter().map(|(_, p)| p).chain(self.evaluations.iter().map(|(_, p)| p));
-        all.extend(programs.flat_map(|program| program.largest.iter().take(10).cloned()));
-        all.sort_by(|a, b| b.2.cmp(&a.2).then_with(|| a.0.cmp(&b.0)));
-        let lines = all.iter().take(10).map(|(name, ty, bytes)| format!("  {bytes:>14} bytes  {ty}  {name}"));
-        lines.collect::<Vec<_>>().join("\n")
-    }
-
     pub(crate) fn split(&self, name: SplitName) -> Option<&(SplitShape, Option<Resident>)> {
         self.splits.iter().find(|(shape, _)| shape.name == name)
+    }
+
+    /// The programs of a step.
+    pub(crate) fn plan_passes(&self, limits: &Limits) -> Result<Vec<(Phase, Program)>, TrainError> {
+        let planned = |&phase| Ok((phase, compile(&self.trace_pass(phase)?, Options::within(limits))?));
+        phases(self.config.accumulate).iter().map(planned).collect()
     }
 
     /// Records one pass of a step: loss, gradients, and for the last pass the optimizer.
