@@ -95,6 +95,9 @@ pub(crate) fn place(intervals: &[Interval], reads: &[Vec<Id>], most: usize) -> P
     best.placement(intervals)
 }
 
+/// What tensors are sorted by.
+type Key<'k> = dyn Fn(&Interval) -> (usize, usize, usize) + 'k;
+
 struct Problem<'i> {
     intervals: &'i [Interval],
     /// Tensors alive at the same time as another.
@@ -157,14 +160,14 @@ impl<'i> Problem<'i> {
         let peak = all.iter().map(|i| i.first).max_by_key(|&k| -> usize { live_at(k) }).unwrap_or(0);
         let at_peak = |i: &Interval| i.first <= peak && peak <= i.last;
         let life = |i: &Interval| i.last - i.first + 1;
-        let keys: [&dyn Fn(&Interval) -> (usize, usize, usize); 5] = [
+        let keys: [&Key<'_>; 5] = [
             &|i| (usize::MAX - i.size(), i.first, 0),
             &|i| (usize::MAX - i.size().saturating_mul(life(i)), i.first, 0),
             &|i| (usize::from(!at_peak(i)), usize::MAX - i.size(), i.first),
             &|i| (usize::MAX - life(i), usize::MAX - i.size(), i.first),
             &|i| (i.first, usize::MAX - life(i), usize::MAX - i.size()),
         ];
-        let sorted = |key: &&dyn Fn(&Interval) -> (usize, usize, usize)| {
+        let sorted = |key: &&Key<'_>| {
             let mut order: Vec<usize> = (0..all.len()).collect();
             order.sort_by_key(|&i| key(&all[i]));
             order
@@ -211,7 +214,7 @@ struct Gap {
 }
 
 /// The gaps between busy ranges that hold `size` bytes; the last one may reach beyond the end of the slab.
-fn gaps(busy: &mut Vec<(usize, usize)>, end: usize, size: usize) -> impl Iterator<Item = Gap> {
+fn gaps(busy: &mut [(usize, usize)], end: usize, size: usize) -> impl Iterator<Item = Gap> {
     busy.sort_unstable();
     let mut free = 0;
     let mut gaps = Vec::new();
