@@ -81,7 +81,7 @@ fn ratios(recipe: &Recipe, limits: &Limits) -> Vec<(String, f64)> {
     let of = |what: &str, slabs: usize, live: usize| {
         assert!(slabs >= live && live > 0, "{} {what}: {slabs} bytes cannot hold {live}", recipe.name);
         let ratio = slabs as f64 / live as f64;
-        println!("{} {what}: {slabs} bytes for {live}, {ratio:.3}", recipe.name);
+        eprintln!("{} {what}: {slabs} bytes for {live}, {ratio:.3}", recipe.name);
         (format!("{} {what}", recipe.name), ratio)
     };
     let prediction = plan.prediction(recipe.train.eval_batch, limits).unwrap();
@@ -128,7 +128,7 @@ fn recomputation_takes_less_memory_and_at_most_a_forward_pass() {
         let (kept, recomputed) = with_and_without(&recipe);
         let memory = recomputed.with.slab_bytes as f64 / recomputed.without.slab_bytes as f64;
         let name = &recipe.name;
-        println!("{name}: {recomputed:?}, {memory:.3}");
+        eprintln!("{name}: {recomputed:?}, {memory:.3}");
         let most = match name.as_str() {
             "cifar-resnet20" | "skin-scratch" | "skin-transfer" | "resnet" => 0.5,
             "fashion-resnet" | "digits" => 0.8,
