@@ -165,7 +165,7 @@ fn load(
     optimizer: Option<(Optimizer, f64)>,
     data: Vec<(GroupId, HostData)>,
 ) -> Result<Workload> {
-    let program = compile(graph, Options { operands: device.info().limits.operands, ..Options::default() })?;
+    let program = compile(graph, Options::within(&device.info().limits))?;
     let mut session = device.session(&program.states)?;
     let id = session.load(&program)?;
     for (group, values) in &data {

@@ -91,8 +91,7 @@ fn a_resnet18_has_the_logits_of_pytorch() {
         let graph = graph(states);
         let x = graph.input("images", TensorType::f32([4, 3, 32, 32]));
         graph.output("logits", model.forward(&Context::new(&graph, &params), x));
-        let program =
-            compile(&graph, Options { operands: device.info().limits.operands, ..Options::default() });
+        let program = compile(&graph, Options::within(&device.info().limits));
         let program = program.expect("a right model");
         let mut session = device.session(graph.states()).expect("a working device");
         let id = session.load(&program).expect("a working device");
@@ -190,7 +189,7 @@ fn five_steps_of_sgd_are_those_of_pytorch() {
         let flat = pack(&graph, &grads, &offsets, graph.states().get(params.group()).len());
         graph.output("gradient", flat + 0.0);
         optimizer.update(&graph, &moments, &params, flat, hyper);
-        let options = Options { operands: device.info().limits.operands, ..Options::default() };
+        let options = Options::within(&device.info().limits);
         let program = compile(&graph, options).unwrap_or_else(|error| panic!("{error}"));
         let mut session = device.session(graph.states()).expect("a working device");
         let id = session.load(&program).expect("a working device");

@@ -129,7 +129,7 @@ fn timed(
     flops: f64,
     seconds: f64,
 ) -> Result<(f64, f64)> {
-    let options = Options { operands: device.info().limits.operands, ..Options::default() };
+    let options = Options::within(&device.info().limits);
     let program = compile(graph, options)?;
     let mut session = device.session(graph.states())?;
     let id = session.load(&program)?;

@@ -26,7 +26,7 @@ impl<'d> Rig<'d> {
 
     /// The program that the device would run for a graph.
     pub(crate) fn program(&self, graph: &Graph, fuse: bool) -> Result<Program, Failure> {
-        Ok((self.plan)(graph, Options { fuse, operands: self.device.info().limits.operands })?)
+        Ok((self.plan)(graph, Options { fuse, ..Options::within(&self.device.info().limits) })?)
     }
 
     /// A session of its own with the program of a graph.

@@ -3,8 +3,8 @@
 use half::f16;
 use wgrad_graph::{DType, GroupId, States, TensorType};
 use wgrad_program::{
-    Access, Buffer, Clock, Data, DeviceError, Dispatch, HostData, Kernel, Profile, Program, ProgramId,
-    Record, Session, Span, Stopwatch, TensorRef,
+    Access, Buffer, Clock, Data, DeviceError, Dispatch, HostData, Kernel, Operand, Profile, Program,
+    ProgramId, Record, Session, Span, Stopwatch, TensorRef,
 };
 
 use crate::check::check;
@@ -21,6 +21,8 @@ pub(crate) struct CpuSession<T> {
     states: States,
     groups: Vec<Memory>,
     programs: Vec<Loaded<T>>,
+    /// Intermediates of whichever program runs; each as large as the largest program needs.
+    slabs: Vec<Memory>,
     /// Products that have no other place; as large as the largest kernel needs.
     scratch: Memory,
 }
@@ -33,9 +35,26 @@ enum Compiled<T> {
 struct Ready<T> {
     kernel: Compiled<T>,
     tensors: Vec<Tensor>,
+    /// The tensors that lie in slabs.
+    scratch: Vec<InSlab>,
+}
+
+/// Where an operand lies in a slab.
+struct InSlab {
+    operand: usize,
+    slab: usize,
+    /// Bytes of the session's memory.
+    offset: usize,
 }
 
 impl<T: Float> Ready<T> {
+    /// Points the operands that lie in slabs to where these are now.
+    fn bind(&mut self, slabs: &[Memory]) {
+        for &InSlab { operand, slab, offset } in &self.scratch {
+            self.tensors[operand].start = slabs[slab].start().wrapping_add(offset);
+        }
+    }
+
     /// Whether threads share its work.
     fn is_shared(&self) -> bool {
         match &self.kernel {
@@ -69,10 +88,8 @@ struct Loaded<T> {
     inputs: Vec<Port>,
     outputs: Vec<Port>,
     kernels: Vec<Ready<T>>,
-    /// Inputs, outputs, slabs, packs: those that hold what a run leaves behind first.
     input_memory: Memory,
     output_memory: Memory,
-    slabs: Vec<Memory>,
     packs: Vec<Memory>,
     /// Outputs that are single floats.
     scalars: Vec<usize>,
@@ -89,7 +106,7 @@ impl<T: Float> CpuSession<T> {
         let group = |group: &wgrad_graph::Group| host.allocate(group.bytes() * T::SCALE, &group.name);
         let groups = states.groups().iter().map(group).collect::<Result<Vec<_>, _>>()?;
         let scratch = host.allocate(0, "scratch memory")?;
-        Ok(Self { host, states: states.clone(), groups, programs: Vec::new(), scratch })
+        Ok(Self { host, states: states.clone(), groups, programs: Vec::new(), slabs: Vec::new(), scratch })
     }
 
     fn program(&mut self, id: ProgramId) -> Result<&mut Loaded<T>, DeviceError> {
@@ -101,14 +118,40 @@ impl<T: Float> CpuSession<T> {
     /// Checks the inputs of a run and writes them where its kernels find them.
     fn upload(&mut self, program: ProgramId, inputs: &[Data<'_>]) -> Result<(), DeviceError> {
         let poison = self.host.poison;
+        if poison {
+            self.slabs.iter_mut().for_each(|memory| memory.fill(0xFF));
+        }
         let loaded = self.program(program)?;
         loaded.check_inputs(inputs)?;
         if poison {
-            loaded.slabs.iter_mut().chain([&mut loaded.output_memory]).for_each(|memory| memory.fill(0xFF));
+            loaded.output_memory.fill(0xFF);
         }
         for (port, data) in loaded.inputs.iter().zip(inputs) {
             // SAFETY: the tensor lies inside the inputs, and its length was just checked.
             unsafe { write::<T>(port.tensor, *data) };
+        }
+        Ok(())
+    }
+
+    /// Makes the slabs as large as a program needs them, and points the programs that are loaded to them.
+    fn grow(&mut self, program: &Program) -> Result<(), DeviceError> {
+        let wanted: Vec<usize> = program.slabs.iter().map(|&bytes| bytes * T::SCALE).collect();
+        let have = |slab: usize| self.slabs.get(slab).map_or(0, Memory::bytes);
+        let more: usize = wanted.iter().enumerate().map(|(i, &bytes)| bytes.saturating_sub(have(i))).sum();
+        let bytes = program.private_bytes() * T::SCALE + more;
+        self.host.ensure_fits(bytes, "the program", &program.largest)?;
+        if more == 0 {
+            return Ok(());
+        }
+        for (slab, bytes) in wanted.into_iter().enumerate() {
+            if slab == self.slabs.len() {
+                self.slabs.push(self.host.allocate(bytes, "the intermediates")?);
+            } else if bytes > self.slabs[slab].bytes() {
+                self.slabs[slab] = self.host.allocate(bytes, "the intermediates")?;
+            }
+            // After each, so that no program ever points to memory that is gone.
+            let kernels = self.programs.iter_mut().flat_map(|program| &mut program.kernels);
+            kernels.for_each(|ready| ready.bind(&self.slabs));
         }
         Ok(())
     }
@@ -128,7 +171,7 @@ impl<T: Float> Session for CpuSession<T> {
                 "the program is for another state than that of the session".into(),
             ));
         }
-        self.host.ensure_fits(program.own_bytes() * T::SCALE, "the program", &program.largest)?;
+        self.grow(program)?;
         let mut loaded = Loaded::new(program, &self.host)?;
         let ports = |all: Vec<(&String, &TensorType, &TensorRef)>, loaded: &Loaded<T>| {
             let port = |(name, ty, tensor): (&String, &TensorType, &TensorRef)| {
@@ -222,10 +265,11 @@ impl<T: Float> Session for CpuSession<T> {
 
     fn allocated_bytes(&self) -> usize {
         let own = |program: &Loaded<T>| {
-            let slabs = program.slabs.iter().chain(&program.packs).map(Memory::bytes).sum::<usize>();
-            program.input_memory.bytes() + program.output_memory.bytes() + slabs
+            let packs = program.packs.iter().map(Memory::bytes).sum::<usize>();
+            program.input_memory.bytes() + program.output_memory.bytes() + packs
         };
-        self.groups.iter().map(Memory::bytes).sum::<usize>() + self.programs.iter().map(own).sum::<usize>()
+        let shared = self.groups.iter().chain(&self.slabs).map(Memory::bytes).sum::<usize>();
+        shared + self.programs.iter().map(own).sum::<usize>()
     }
 }
 
@@ -236,7 +280,7 @@ impl<T: Float> CpuSession<T> {
             Buffer::Inputs => Some(&loaded.input_memory),
             Buffer::Outputs => Some(&loaded.output_memory),
             Buffer::State(group) => self.groups.get(group.0),
-            Buffer::Slab(i) => loaded.slabs.get(i),
+            Buffer::Slab(i) => self.slabs.get(i),
             Buffer::Pack(i) => loaded.packs.get(i),
         };
         let memory = memory.ok_or_else(|| format!("there is no buffer {:?}", tensor.buffer))?;
@@ -273,7 +317,12 @@ impl<T: Float> CpuSession<T> {
             let none = Tensor { start: std::ptr::null_mut(), dtype: DType::F32 };
             tensors.extend(std::iter::repeat_n(none, kernel.scratch_tensors()));
         }
-        Ok(Ready { kernel, tensors })
+        let in_slab = |(operand, of): (usize, &Operand)| match of.tensor.buffer {
+            Buffer::Slab(slab) => Some(InSlab { operand, slab, offset: of.tensor.offset * T::SCALE }),
+            _ => None,
+        };
+        let scratch = dispatch.operands.iter().enumerate().filter_map(in_slab).collect();
+        Ok(Ready { kernel, tensors, scratch })
     }
 }
 
@@ -289,7 +338,6 @@ impl<T: Float> Loaded<T> {
             kernels: Vec::new(),
             input_memory: memory(program.input_bytes, "the inputs")?,
             output_memory: memory(program.output_bytes, "the outputs")?,
-            slabs: memories(&program.slabs, "the intermediates")?,
             packs: memories(&program.packs, "the packed gradients")?,
             scalars: Vec::new(),
             pending: Vec::new(),

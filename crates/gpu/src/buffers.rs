@@ -80,30 +80,53 @@ pub(crate) fn state(shared: &Shared, states: &States) -> Result<Vec<Option<wgpu:
     states.groups().iter().map(|group| allocate(shared, group.bytes(), &group.name, STORED)).collect()
 }
 
-/// The buffers that belong to one program.
+/// Slabs as large as a program needs them: those there are, where they are large enough, and new ones.
+pub(crate) fn grown(
+    shared: &Shared,
+    slabs: &[Option<wgpu::Buffer>],
+    program: &Program,
+) -> Result<Vec<Option<wgpu::Buffer>>, DeviceError> {
+    let mut grown = slabs.to_vec();
+    grown.resize(slabs.len().max(program.slabs.len()), None);
+    for (slab, &bytes) in grown.iter_mut().zip(&program.slabs) {
+        if slab.as_ref().map_or(0, |slab| slab.size() as usize) < bytes {
+            *slab = allocate(shared, bytes, "the intermediates", STORED)?;
+        }
+    }
+    Ok(grown)
+}
+
+/// The buffers that one program uses besides the state.
 #[derive(Debug)]
 pub(crate) struct Own {
     pub inputs: Option<wgpu::Buffer>,
     pub outputs: Option<wgpu::Buffer>,
+    /// Those of the session, which all programs share.
     pub slabs: Vec<Option<wgpu::Buffer>>,
     pub packs: Vec<Option<wgpu::Buffer>>,
 }
 
 impl Own {
-    pub fn allocate(shared: &Shared, program: &Program) -> Result<Self, DeviceError> {
+    /// Allocates what the program shares with no other.
+    pub fn allocate(
+        shared: &Shared,
+        program: &Program,
+        slabs: Vec<Option<wgpu::Buffer>>,
+    ) -> Result<Self, DeviceError> {
         let one = |bytes: usize, what: &str| allocate(shared, bytes, what, STORED);
         let some =
             |all: &[usize], what: &str| all.iter().map(|&bytes| one(bytes, what)).collect::<Result<_, _>>();
         Ok(Self {
             inputs: one(program.input_bytes, "the inputs")?,
             outputs: one(program.output_bytes, "the outputs")?,
-            slabs: some(&program.slabs, "the intermediates")?,
+            slabs,
             packs: some(&program.packs, "the packed tensors")?,
         })
     }
 
+    /// Bytes of all but the slabs.
     pub fn bytes(&self) -> usize {
-        let all = [&self.inputs, &self.outputs].into_iter().chain(&self.slabs).chain(&self.packs);
+        let all = [&self.inputs, &self.outputs].into_iter().chain(&self.packs);
         all.flatten().map(|buffer| buffer.size() as usize).sum()
     }
 

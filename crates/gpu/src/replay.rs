@@ -1,7 +1,7 @@
 //! The commands of one run, recorded anew each time from what was prepared once.
 
 use wgpu::{BindGroupEntry, BindingResource, BufferBinding};
-use wgrad_program::{DeviceError, Program};
+use wgrad_program::{Buffer, DeviceError, Program, TensorRef};
 
 use crate::buffers::Own;
 use crate::codegen::{Shader, wgsl};
@@ -15,6 +15,10 @@ pub(crate) struct Step {
     pipeline: wgpu::ComputePipeline,
     bindings: wgpu::BindGroup,
     workgroups: [u32; 3],
+    /// What `bindings` was made of.
+    name: String,
+    layout: wgpu::BindGroupLayout,
+    tensors: Vec<TensorRef>,
 }
 
 /// Generates, compiles and binds every dispatch of a program.
@@ -35,31 +39,54 @@ pub(crate) fn prepare(
     for ((dispatch, shader), Pipeline { pipeline, bindings }) in
         program.dispatches.iter().zip(&shaders).zip(pipelines)
     {
-        let mut entries = Vec::with_capacity(dispatch.operands.len());
-        for (binding, operand) in (0..).zip(&dispatch.operands) {
-            let tensor = &operand.tensor;
-            let buffer = own.get(tensor.buffer, state).ok_or_else(|| DeviceError::Internal {
-                name: shared.name().into(),
-                reason: format!("`{}` works on {:?}, which does not exist", dispatch.name, tensor.buffer),
-            })?;
-            // A binding is whole words; an odd number of f16 ends in padding that belongs to its tensor.
-            let size = wgpu::BufferSize::new(tensor.bytes().next_multiple_of(4) as u64);
-            let resource =
-                BindingResource::Buffer(BufferBinding { buffer, offset: tensor.offset as u64, size });
-            entries.push(BindGroupEntry { binding, resource });
-        }
-        shared.count();
-        let bindings = scoped(&shared.device, shared.name(), &dispatch.name, 0, || {
-            let label = Some(dispatch.name.as_str());
-            shared.device.create_bind_group(&wgpu::BindGroupDescriptor {
-                label,
-                layout: &bindings,
-                entries: &entries,
-            })
-        })?;
-        steps.push(Step { pipeline, bindings, workgroups: shader.workgroups });
+        let (name, layout) = (dispatch.name.clone(), bindings);
+        let tensors: Vec<TensorRef> = dispatch.operands.iter().map(|o| o.tensor.clone()).collect();
+        let bindings = bind(shared, &name, &layout, &tensors, own, state)?;
+        steps.push(Step { pipeline, bindings, workgroups: shader.workgroups, name, layout, tensors });
     }
     Ok(steps)
+}
+
+/// Binds the steps again that work on a slab which is another now.
+pub(crate) fn bind_again(
+    shared: &Shared,
+    steps: &mut [Step],
+    own: &Own,
+    state: &[Option<wgpu::Buffer>],
+    is_new: impl Fn(usize) -> bool,
+) -> Result<(), DeviceError> {
+    for step in steps {
+        if step.tensors.iter().any(|tensor| matches!(tensor.buffer, Buffer::Slab(slab) if is_new(slab))) {
+            step.bindings = bind(shared, &step.name, &step.layout, &step.tensors, own, state)?;
+        }
+    }
+    Ok(())
+}
+
+fn bind(
+    shared: &Shared,
+    name: &str,
+    layout: &wgpu::BindGroupLayout,
+    tensors: &[TensorRef],
+    own: &Own,
+    state: &[Option<wgpu::Buffer>],
+) -> Result<wgpu::BindGroup, DeviceError> {
+    let mut entries = Vec::with_capacity(tensors.len());
+    for (binding, tensor) in (0..).zip(tensors) {
+        let buffer = own.get(tensor.buffer, state).ok_or_else(|| DeviceError::Internal {
+            name: shared.name().into(),
+            reason: format!("`{name}` works on {:?}, which does not exist", tensor.buffer),
+        })?;
+        // A binding is whole words; an odd number of f16 ends in padding that belongs to its tensor.
+        let size = wgpu::BufferSize::new(tensor.bytes().next_multiple_of(4) as u64);
+        let resource = BindingResource::Buffer(BufferBinding { buffer, offset: tensor.offset as u64, size });
+        entries.push(BindGroupEntry { binding, resource });
+    }
+    shared.count();
+    scoped(&shared.device, shared.name(), name, 0, || {
+        let descriptor = wgpu::BindGroupDescriptor { label: Some(name), layout, entries: &entries };
+        shared.device.create_bind_group(&descriptor)
+    })
 }
 
 /// Records all steps in one pass.

@@ -10,11 +10,11 @@ use wgrad_program::{
     Span, Stopwatch,
 };
 
-use crate::buffers::{Own, ensure_fits, state};
+use crate::buffers::{Own, ensure_fits, grown, state};
 use crate::check::check;
 use crate::device::Shared;
 use crate::errors::wait;
-use crate::replay::{Step, prepare, record};
+use crate::replay::{Step, bind_again, prepare, record};
 use crate::ring::Ring;
 use crate::timing::Timers;
 use crate::transfer::{decode, encode, read};
@@ -30,6 +30,8 @@ pub(crate) struct GpuSession {
     shared: Arc<Shared>,
     states: States,
     state: Vec<Option<wgpu::Buffer>>,
+    /// Intermediates of whichever program runs; each as large as the largest program needs.
+    slabs: Vec<Option<wgpu::Buffer>>,
     programs: Vec<Loaded>,
     /// The latest submissions, oldest first.
     queued: VecDeque<wgpu::SubmissionIndex>,
@@ -51,7 +53,8 @@ impl GpuSession {
     pub fn new(shared: Arc<Shared>, states: &States) -> Result<Self, DeviceError> {
         ensure_fits(&shared, &Program { states: states.clone(), ..Program::default() })?;
         let state = state(&shared, states)?;
-        Ok(Self { shared, states: states.clone(), state, programs: Vec::new(), queued: VecDeque::new() })
+        let (slabs, programs, queued) = Default::default();
+        Ok(Self { shared, states: states.clone(), state, slabs, programs, queued })
     }
 
     /// Checks the inputs of a run and begins its commands with their upload.
@@ -78,6 +81,16 @@ impl GpuSession {
         group.ok_or_else(|| DeviceError::Usage(format!("the session has no group {}", id.0)))
     }
 
+    /// Gives these slabs to the programs that are loaded, where they are not what those have.
+    fn share(&mut self, slabs: Vec<Option<wgpu::Buffer>>) -> Result<(), DeviceError> {
+        for Loaded { own, steps, .. } in &mut self.programs {
+            let had = std::mem::replace(&mut own.slabs, slabs.clone());
+            bind_again(&self.shared, steps, own, &self.state, |slab| had.get(slab) != slabs.get(slab))?;
+        }
+        self.slabs = slabs;
+        Ok(())
+    }
+
     fn pace(&mut self, submission: wgpu::SubmissionIndex) -> Result<(), DeviceError> {
         self.queued.push_back(submission);
         if self.queued.len() < AHEAD {
@@ -101,9 +114,12 @@ impl Session for GpuSession {
         let shared = &self.shared;
         ensure_fits(shared, program)?;
         check(shared, program)?;
-        let own = Own::allocate(shared, program)?;
+        let slabs = grown(shared, &self.slabs, program)?;
+        let own = Own::allocate(shared, program, slabs.clone())?;
         let steps = prepare(shared, program, &own, &self.state)?;
         shared.faults.check()?;
+        self.share(slabs)?;
+        let shared = &self.shared;
         tracing::debug!(dispatches = steps.len(), bytes = own.bytes(), device = shared.name(), "loaded");
         self.programs.push(Loaded {
             inputs: program.inputs.clone(),
@@ -210,7 +226,8 @@ impl Session for GpuSession {
 
     fn allocated_bytes(&self) -> usize {
         let state: usize = self.state.iter().flatten().map(|buffer| buffer.size() as usize).sum();
-        state + self.programs.iter().map(|program| program.own.bytes()).sum::<usize>()
+        let slabs: usize = self.slabs.iter().flatten().map(|buffer| buffer.size() as usize).sum();
+        state + slabs + self.programs.iter().map(|program| program.own.bytes()).sum::<usize>()
     }
 }
 

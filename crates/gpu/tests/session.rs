@@ -7,7 +7,7 @@ use common::plan::{Body, Plan, contiguous, strided};
 use common::{close, each_adapter, numbers, open, poisoned};
 use wgrad_gpu::{GpuDevice, Lanes, Options, adapters};
 use wgrad_graph::{Combine, DType, States};
-use wgrad_program::{Access, Data, Device, DeviceError, HostData, Instr, Kernel, Program};
+use wgrad_program::{Access, Data, Device, DeviceError, HostData, Instr, Kernel, Program, session_bytes};
 
 /// Adds an input to a group in place and gives the sum of what results; a statistic of a row is updated on the way.
 fn accumulate() -> Program {
@@ -77,7 +77,7 @@ fn allocated_bytes_are_those_of_the_plan() {
         assert_eq!(session.allocated_bytes(), program.peak_bytes());
         let compiled = device.pipelines();
         session.load(&program).unwrap();
-        assert_eq!(session.allocated_bytes(), program.state_bytes() + 2 * program.own_bytes());
+        assert_eq!(session.allocated_bytes(), session_bytes(&program.states, [&program, &program]));
         assert_eq!(device.pipelines(), compiled, "the same text is compiled once");
     });
 }

@@ -45,12 +45,19 @@ pub struct Node {
     pub ty: TensorType,
     /// Path of the layer it was recorded in, e.g. `body.0.linear`.
     pub path: String,
+    /// Number of the segment it was recorded in; see [`Graph::segment`].
+    pub segment: Option<usize>,
+    /// It repeats another operation and is not computed before this value is there; see [`crate::grad_recomputing`].
+    pub after: Option<NodeId>,
 }
 
 #[derive(Default)]
 struct Inner {
     nodes: Vec<Node>,
     scopes: Vec<String>,
+    /// The segment being recorded, and how many there have been.
+    segment: Option<usize>,
+    segments: usize,
     inputs: Vec<(String, TensorType)>,
     outputs: Vec<(String, NodeId)>,
     updates: Vec<(Leaf, NodeId)>,
@@ -145,8 +152,9 @@ impl Graph {
         match op.infer(&types).and_then(sized) {
             Ok(ty) => {
                 let mut inner = self.inner.borrow_mut();
-                let path = path(&inner.scopes);
-                inner.nodes.push(Node { op: Rc::new(op), ins: ins.iter().map(|v| v.id).collect(), ty, path });
+                let (path, segment) = (path(&inner.scopes), inner.segment);
+                let ins = ins.iter().map(|v| v.id).collect();
+                inner.nodes.push(Node { op: Rc::new(op), ins, ty, path, segment, after: None });
                 Var { graph: self, id: NodeId(inner.nodes.len() - 1) }
             }
             Err(rule) => {
@@ -193,6 +201,29 @@ impl Graph {
         let result = layers();
         self.inner.borrow_mut().scopes.pop();
         result
+    }
+
+    /// Records what `layers` does under a layer name, as [`Graph::scope`] does, as a segment: operations that
+    /// [`crate::grad_recomputing`] repeats in the backward pass, so that what they computed need not be kept until then. A
+    /// segment inside another is part of it.
+    pub fn segment<T>(&self, name: &str, layers: impl FnOnce() -> T) -> T {
+        let outer = self.inner.borrow().segment;
+        if outer.is_none() {
+            let mut inner = self.inner.borrow_mut();
+            inner.segment = Some(inner.segments);
+            inner.segments += 1;
+        }
+        let result = self.scope(name, layers);
+        self.inner.borrow_mut().segment = outer;
+        result
+    }
+
+    /// Records an operation once more, on other inputs of the same types, to be computed when `after` is there.
+    pub(crate) fn repeat(&self, id: NodeId, ins: Vec<NodeId>, after: NodeId) -> NodeId {
+        let mut inner = self.inner.borrow_mut();
+        let node = Node { ins, segment: None, after: Some(after), ..inner.nodes[id.0].clone() };
+        inner.nodes.push(node);
+        NodeId(inner.nodes.len() - 1)
     }
 
     /// The first mistake, if there was one.

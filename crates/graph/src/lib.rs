@@ -13,7 +13,7 @@ mod shape;
 mod state;
 
 pub use error::{GraphError, Rule};
-pub use grad::{grad, grad_with};
+pub use grad::{grad, grad_recomputing, grad_with};
 pub use graph::{Arithmetic, Graph, Node, NodeId, Var};
 pub use layout::{Affine, Bound, Layout, View};
 pub use op::{Combine, Contract, Expr, Leaf, Lowered, Op, Vjp};

@@ -163,6 +163,8 @@ impl Module for Activation {
 #[derive(Default)]
 pub struct Sequential {
     layers: Vec<Box<dyn Module>>,
+    /// Numbers of the layers that a segment begins with.
+    segments: Vec<usize>,
 }
 
 impl Sequential {
@@ -181,12 +183,26 @@ impl Sequential {
         self.layers.push(Box::new(layer));
         self
     }
+
+    /// Begins a segment with the layer that is added next, up to the one that the next segment begins with: what is
+    /// computed again in the backward pass where [`wgrad_graph::grad_recomputing`] is asked to.
+    pub fn segment(mut self) -> Self {
+        self.segments.push(self.layers.len());
+        self
+    }
 }
 
 impl Module for Sequential {
     fn forward<'g>(&self, cx: &Context<'_, 'g>, x: Var<'g>) -> Var<'g> {
-        let steps = self.layers.iter().enumerate();
-        steps.fold(x, |x, (i, layer)| cx.graph().scope(&i.to_string(), || layer.forward(cx, x)))
+        let graph = cx.graph();
+        let step = |x, i: usize| graph.scope(&i.to_string(), || self.layers[i].forward(cx, x));
+        let first = self.segments.first().copied().unwrap_or(self.layers.len());
+        let ends = self.segments.iter().skip(1).copied().chain([self.layers.len()]);
+        let x = (0..first).fold(x, step);
+        self.segments
+            .iter()
+            .zip(ends)
+            .fold(x, |x, (&start, end)| graph.segment("", || (start..end).fold(x, step)))
     }
 }
 

@@ -4,7 +4,7 @@ use wgrad_graph::Var;
 
 use crate::init::Init;
 use crate::layers::{Activation, Dropout, LayerNorm, Linear, Residual, RmsNorm, Sequential};
-use crate::module::{Builder, Context, Module};
+use crate::module::{Builder, Context, Module, layers_a_segment};
 
 /// Normalisation before a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,11 @@ impl Mlp {
     ) -> Self {
         let mut layers = Sequential::new();
         let mut width = inputs;
-        for &next in hidden {
+        let segment = layers_a_segment(hidden.len(), 1);
+        for (i, &next) in hidden.iter().enumerate() {
+            if i.is_multiple_of(segment) {
+                layers = layers.segment();
+            }
             layers = layers.push(b, |b| Linear::with_init(b, width, next, activation.init()));
             layers = norm.push(b, layers, next).push(b, |_| activation).push(b, |_| Dropout { p: dropout });
             width = next;
@@ -57,6 +61,9 @@ impl Module for Mlp {
         self.layers.forward(cx, x)
     }
 }
+
+/// About how many values of the size of its input a residual block computes.
+pub(crate) const BLOCK_VALUES: usize = 4;
 
 /// An MLP of pre-norm residual blocks: `stem`, then `depth` times `x + f(norm(x))`, then `head`.
 pub struct ResidualMlp {
@@ -99,8 +106,10 @@ impl Module for ResidualMlp {
     fn forward<'g>(&self, cx: &Context<'_, 'g>, x: Var<'g>) -> Var<'g> {
         let graph = cx.graph();
         let mut x = graph.scope("stem", || self.stem.forward(cx, x));
-        for (i, block) in self.blocks.iter().enumerate() {
-            x = graph.scope(&format!("blocks.{i}"), || block.forward(cx, x));
+        let step = |x, i: usize| graph.scope(&format!("blocks.{i}"), || self.blocks[i].forward(cx, x));
+        let blocks: Vec<usize> = (0..self.blocks.len()).collect();
+        for segment in blocks.chunks(layers_a_segment(blocks.len(), BLOCK_VALUES)) {
+            x = graph.segment("", || segment.iter().fold(x, |x, &i| step(x, i)));
         }
         graph.scope("head", || self.head.forward(cx, x))
     }

@@ -13,6 +13,13 @@ pub trait Module {
     fn forward<'g>(&self, cx: &Context<'_, 'g>, x: Var<'g>) -> Var<'g>;
 }
 
+/// How many of `layers` layers of one kind make a segment ([`Graph::segment`]), where a layer computes about `inside` values
+/// of the size of its input: as many as keep the fewest values when segments are computed again, the input of each segment
+/// and all of one.
+pub(crate) fn layers_a_segment(layers: usize, inside: usize) -> usize {
+    (layers / inside.max(1)).isqrt().max(1)
+}
+
 /// Handle to a parameter of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Param(usize);

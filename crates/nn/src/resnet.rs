@@ -8,7 +8,8 @@ use wgrad_ops::{Conv, ImageOps, Pool, TensorOps};
 
 use crate::images::{BatchNorm2d, Conv2d, GroupNorm, MaxPool2d};
 use crate::layers::Linear;
-use crate::module::{Builder, Context, Module};
+use crate::models::BLOCK_VALUES;
+use crate::module::{Builder, Context, Module, layers_a_segment};
 
 /// What comes before the blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -290,15 +291,21 @@ impl ResidualBlock {
 impl Module for ResNet {
     fn forward<'g>(&self, cx: &Context<'_, 'g>, x: Var<'g>) -> Var<'g> {
         let graph = cx.graph();
-        let mut x = graph.scope("conv1", || self.conv1.forward(cx, x));
-        if let Some(norm) = &self.bn1 {
-            x = graph.scope("bn1", || norm.forward(cx, x)).relu();
-        }
-        if self.config.stem == Stem::Large {
-            x = graph.scope("maxpool", || MaxPool2d(Pool::new(3).stride(2).padding(1)).forward(cx, x));
-        }
-        for (name, block) in &self.blocks {
-            x = graph.scope(name, || block.forward(cx, x, self.config.preactivation));
+        let mut x = graph.segment("", || {
+            let mut x = graph.scope("conv1", || self.conv1.forward(cx, x));
+            if let Some(norm) = &self.bn1 {
+                x = graph.scope("bn1", || norm.forward(cx, x)).relu();
+            }
+            if self.config.stem == Stem::Large {
+                x = graph.scope("maxpool", || MaxPool2d(Pool::new(3).stride(2).padding(1)).forward(cx, x));
+            }
+            x
+        });
+        let step = |x, (name, block): &(String, ResidualBlock)| {
+            graph.scope(name, || block.forward(cx, x, self.config.preactivation))
+        };
+        for segment in self.blocks.chunks(layers_a_segment(self.blocks.len(), BLOCK_VALUES)) {
+            x = graph.segment("", || segment.iter().fold(x, step));
         }
         if let Some(norm) = &self.last {
             x = graph.scope("bn", || norm.forward(cx, x)).relu();

@@ -101,6 +101,13 @@ impl<'v> Clusters<'v> {
         }
     }
 
+    /// The clusters that have to run before one that repeats `id`, whatever that reads.
+    fn waits_for(&self, id: Id) -> Vec<ClusterId> {
+        let Some(after) = self.values.all[id].after else { return Vec::new() };
+        let needs = if self.is_light(after) { self.needs(after) } else { vec![after] };
+        needs.into_iter().flat_map(|need| self.makers(need)).collect()
+    }
+
     /// True when `from` has to run after `to`, or is it.
     pub fn reaches(&self, from: ClusterId, to: ClusterId) -> bool {
         let mut seen = BTreeSet::from([from]);
@@ -136,8 +143,9 @@ impl<'v> Clusters<'v> {
     fn add(&mut self, to: ClusterId, id: Id, place: Place) {
         self.all[to].members.push((id, place));
         self.of.insert(id, to);
-        let makers: Vec<ClusterId> = self.needs(id).into_iter().flat_map(|need| self.makers(need)).collect();
-        self.all[to].after.extend(makers.into_iter().filter(|&maker| maker != to));
+        let makers = self.needs(id).into_iter().flat_map(|need| self.makers(need));
+        let before: Vec<ClusterId> = makers.chain(self.waits_for(id)).filter(|&maker| maker != to).collect();
+        self.all[to].after.extend(before);
     }
 
     /// The values that a kernel has to load or hold to compute `id`, light ones looked through.
@@ -179,7 +187,8 @@ impl<'v> Clusters<'v> {
         // A reduction reads its argument at every element, though its own result is one a row.
         let reads_at = if matches!(value.form, Form::Reduce { .. }) { Place::Element } else { place };
         let allowed =
-            value.args().into_iter().all(|arg| self.may_read(to, &inner, arg, reads_at, &value.form));
+            value.args().into_iter().all(|arg| self.may_read(to, &inner, arg, reads_at, &value.form))
+                && self.waits_for(id).into_iter().all(|maker| maker == to || !self.reaches(maker, to));
         if allowed {
             self.all[to].inner = inner;
             self.add(to, id, place);

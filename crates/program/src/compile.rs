@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use wgrad_graph::{ALIGN, Graph, GraphError, Leaf, States, TensorType};
 
+use crate::device::Limits;
 use crate::fuse::{Obstacle, schedule};
 use crate::ir::{Access, Buffer, Cost, Dispatch, Kernel, Operand, Output, Program, ProgramInput, TensorRef};
 use crate::kernel::{Draft, draft};
-use crate::memory::{Interval, Placement, place};
+use crate::memory::{Interval, Placement, largest_live_set, place};
 use crate::value::{Form, Id, Target, Values};
 
 /// Choices of the planner.
@@ -17,11 +18,20 @@ pub struct Options {
     pub fuse: bool,
     /// Operands that a dispatch may bind.
     pub operands: usize,
+    /// Bytes of the largest buffer. A tensor that is larger by itself is planned all the same, for the device to refuse.
+    pub buffer_bytes: u64,
+}
+
+impl Options {
+    /// For a device with these limits.
+    pub fn within(limits: &Limits) -> Self {
+        Self { operands: limits.operands, buffer_bytes: limits.buffer_bytes, ..Self::default() }
+    }
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { fuse: true, operands: 8 }
+        Self { fuse: true, operands: 8, buffer_bytes: u64::MAX }
     }
 }
 
@@ -41,7 +51,7 @@ pub fn compile(graph: &Graph, options: Options) -> Result<Program, GraphError> {
             Err(Obstacle::Cycle) => return Err(GraphError::Planner("kernels wait for each other")),
         }
     };
-    Ok(Planner::new(graph, &values, &drafts).program(drafts))
+    Ok(Planner::new(graph, &values, &drafts, options.buffer_bytes).program(drafts))
 }
 
 struct Planner<'p> {
@@ -53,10 +63,11 @@ struct Planner<'p> {
     fixed: HashMap<Id, TensorRef>,
     packs: Vec<usize>,
     placement: Placement,
+    live_bytes: usize,
 }
 
 impl<'p> Planner<'p> {
-    fn new(graph: &Graph, values: &'p Values, drafts: &[Draft]) -> Self {
+    fn new(graph: &Graph, values: &'p Values, drafts: &[Draft], buffer_bytes: u64) -> Self {
         let inputs = in_a_row(graph.inputs(), Buffer::Inputs);
         let output_types = graph.outputs().into_iter().map(|(name, id)| (name, graph.var(id).ty())).collect();
         let outputs = in_a_row(output_types, Buffer::Outputs);
@@ -68,9 +79,10 @@ impl<'p> Planner<'p> {
             fixed: HashMap::new(),
             packs: Vec::new(),
             placement: Placement::default(),
+            live_bytes: 0,
         };
         planner.fix();
-        planner.placement = planner.place_scratch(drafts);
+        planner.place_scratch(drafts, usize::try_from(buffer_bytes).unwrap_or(usize::MAX));
         planner
     }
 
@@ -114,7 +126,7 @@ impl<'p> Planner<'p> {
         }
     }
 
-    fn place_scratch(&self, drafts: &[Draft]) -> Placement {
+    fn place_scratch(&mut self, drafts: &[Draft], most: usize) {
         let mut intervals: BTreeMap<Id, Interval> = BTreeMap::new();
         for (k, draft) in drafts.iter().enumerate() {
             for &id in draft.stores.iter().filter(|id| !self.fixed.contains_key(id)) {
@@ -128,7 +140,9 @@ impl<'p> Planner<'p> {
             }
         }
         let reads: Vec<Vec<Id>> = drafts.iter().map(|draft| draft.loads.clone()).collect();
-        place(&intervals.into_values().collect::<Vec<_>>(), &reads)
+        let intervals: Vec<Interval> = intervals.into_values().collect();
+        self.placement = place(&intervals, &reads, most);
+        self.live_bytes = largest_live_set(&intervals);
     }
 
     fn tensor(&self, id: Id) -> TensorRef {
@@ -162,6 +176,7 @@ impl<'p> Planner<'p> {
             inputs: self.inputs,
             outputs: self.outputs,
             slabs: self.placement.slabs,
+            live_bytes: self.live_bytes,
             packs: self.packs,
             largest,
         }

@@ -138,7 +138,8 @@ pub trait Device {
 
 /// The state of a model on a device, and the programs that share it.
 pub trait Session {
-    /// Allocates and compiles a program. Its states must be those of the session.
+    /// Allocates and compiles a program. Its states must be those of the session. Its slabs are those of the programs loaded
+    /// before, which grow where it needs larger ones: a run leaves nothing in them that another run needs.
     fn load(&mut self, program: &Program) -> Result<ProgramId, DeviceError>;
 
     /// Queues one run. `inputs` by slot; their number, types and lengths must be those of the program. Does not wait.
@@ -163,7 +164,7 @@ pub trait Session {
     /// Waits until everything queued is done.
     fn wait(&mut self) -> Result<(), DeviceError>;
 
-    /// Bytes of device memory held for the state and the programs; what `Program::peak_bytes` foretold.
+    /// Bytes of device memory held for the state and the programs; what [`session_bytes`](crate::session_bytes) foretold.
     fn allocated_bytes(&self) -> usize;
 }
 

@@ -27,7 +27,7 @@ pub fn evaluate(
     graph: &Graph,
     inputs: &[Data<'_>],
 ) -> Result<Vec<HostData>, EvaluateError> {
-    let options = Options { operands: device.info().limits.operands, ..Options::default() };
+    let options = Options::within(&device.info().limits);
     let program = compile(graph, options)?;
     let mut session = device.session(graph.states())?;
     let id = session.load(&program)?;

@@ -353,6 +353,9 @@ pub struct Program {
     pub output_bytes: usize,
     /// Bytes of each slab.
     pub slabs: Vec<usize>,
+    /// The largest live set: bytes of the intermediates that are alive at one dispatch, each rounded up to its alignment, at
+    /// the dispatch where that is most. Slabs cannot be smaller together.
+    pub live_bytes: usize,
     /// Bytes of each pack.
     pub packs: Vec<usize>,
     /// Intermediates by size, largest first: name, type and bytes.
@@ -371,12 +374,19 @@ impl Program {
         }
     }
 
-    /// Bytes of the buffers that are its own: everything but the state.
+    /// Bytes of all slabs.
+    pub fn slab_bytes(&self) -> usize {
+        self.slabs.iter().sum()
+    }
+
+    /// Bytes of the buffers that it shares with no other program of a session: inputs, outputs and packs.
+    pub fn private_bytes(&self) -> usize {
+        self.input_bytes + self.output_bytes + self.packs.iter().sum::<usize>()
+    }
+
+    /// Bytes of the buffers that it needs besides the state.
     pub fn own_bytes(&self) -> usize {
-        self.input_bytes
-            + self.output_bytes
-            + self.slabs.iter().sum::<usize>()
-            + self.packs.iter().sum::<usize>()
+        self.private_bytes() + self.slab_bytes()
     }
 
     /// Bytes of the persistent state.
@@ -384,7 +394,7 @@ impl Program {
         self.states.groups().iter().map(|g| g.bytes()).sum()
     }
 
-    /// Bytes it needs on a device, known before anything is allocated.
+    /// Bytes it needs on a device where it is alone, known before anything is allocated.
     pub fn peak_bytes(&self) -> usize {
         self.own_bytes() + self.state_bytes()
     }
@@ -395,4 +405,26 @@ impl Program {
         self.dispatches.iter().for_each(|d| total += d.cost);
         total
     }
+}
+
+/// Bytes of the slabs of a session once these programs are loaded. Programs run one after the other, so they share their
+/// slabs: there are as many as the program with most of them has, each as large as the largest of its number.
+pub fn slab_bytes<'p>(programs: impl IntoIterator<Item = &'p Program>) -> usize {
+    let mut slabs = Vec::new();
+    for program in programs {
+        slabs.resize(slabs.len().max(program.slabs.len()), 0);
+        slabs.iter_mut().zip(&program.slabs).for_each(|(slab, &needed)| *slab = needed.max(*slab));
+    }
+    slabs.iter().sum()
+}
+
+/// Bytes that a session holds once these programs are loaded: the state, the slabs that they share, and what each has for
+/// itself.
+pub fn session_bytes<'p>(
+    states: &States,
+    programs: impl IntoIterator<Item = &'p Program, IntoIter: Clone>,
+) -> usize {
+    let programs = programs.into_iter();
+    let state: usize = states.groups().iter().map(|group| group.bytes()).sum();
+    state + slab_bytes(programs.clone()) + programs.map(Program::private_bytes).sum::<usize>()
 }

@@ -2,7 +2,7 @@
 //!
 //! A [`Program`] is plain data that any device can replay; nothing here knows a device's API, so all of planning is tested
 //! without one. [`compile`] goes through four stages, a file each: `value` (with `order`) resolves views, `fuse` (with `cluster`) decides
-//! what one kernel computes, `kernel` writes its instructions, `memory` places the tensors.
+//! what one kernel computes, `kernel` writes its instructions, `memory` places the tensors. `share` places those of several programs together.
 
 mod cluster;
 mod compile;
@@ -14,6 +14,7 @@ mod kernel;
 mod memory;
 mod order;
 mod profile;
+mod share;
 mod value;
 
 pub use compile::{Options, compile};
@@ -23,6 +24,7 @@ pub use device::{
 pub use evaluate::{EvaluateError, evaluate};
 pub use ir::{
     Access, Buffer, Cost, Dispatch, Gemm, Instr, Kernel, Loop, Operand, Output, Program, ProgramInput, Store,
-    TensorRef, ValueId,
+    TensorRef, ValueId, session_bytes, slab_bytes,
 };
 pub use profile::{Clock, HostSpan, Profile, Span, Stopwatch};
+pub use share::share_slabs;

@@ -70,6 +70,8 @@ pub(crate) struct Value {
     pub path: String,
     /// Has a kernel of its own, whatever could be fused with it.
     pub apart: bool,
+    /// Is not computed before this value is.
+    pub after: Option<Id>,
 }
 
 /// Where a value has to end up.
@@ -85,6 +87,8 @@ pub(crate) struct Values {
     /// A value that a rewriting replaced stays in the list, unused.
     pub all: Vec<Value>,
     pub targets: Vec<(Id, Target)>,
+    /// What values wait for that come from the node being lowered.
+    after: Option<Id>,
 }
 
 impl Value {
@@ -115,6 +119,7 @@ impl Values {
         for (i, node) in graph.nodes().iter().enumerate().filter(|(i, _)| live[*i]) {
             let ins: Vec<Source> = node.ins.iter().filter_map(|id| sources[id.0].clone()).collect();
             let types: Vec<TensorType> = node.ins.iter().map(|id| graph.var(*id).ty()).collect();
+            values.after = node.after.and_then(|id| sources[id.0].as_ref()).map(|source| source.value);
             let lowered = node.op.lower(&types, &node.ty);
             if let (Lowered::View(View::Permute(axes)), [id]) = (&lowered, node.ins.as_slice())
                 && uses[id.0] == 1
@@ -132,9 +137,11 @@ impl Values {
                     name: node.op.name(),
                     path: node.path.clone(),
                     apart: false,
+                    after: None,
                 },
             ));
         }
+        values.after = None;
         let source = |id: NodeId| sources[id.0].clone();
         for (slot, (_, id)) in graph.outputs().into_iter().enumerate() {
             source(id).into_iter().for_each(|s| values.aim(s, Target::Output(slot)));
@@ -174,7 +181,7 @@ impl Values {
 
     pub(crate) fn push(&mut self, value: Value) -> Source {
         let layout = Layout::contiguous(&value.ty.shape);
-        self.all.push(value);
+        self.all.push(Value { after: self.after, ..value });
         Source { value: self.all.len() - 1, views: Vec::new(), layout }
     }
 
@@ -208,6 +215,7 @@ impl Values {
             name: "copy",
             path,
             apart: false,
+            after: None,
         })
     }
 

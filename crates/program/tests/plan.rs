@@ -5,7 +5,7 @@ use wgrad_nn::{
     Activation, Builder, Context, Mlp, Module, Norm, Optimizer, ResNet, ResNetConfig, Shortcut, Training,
 };
 use wgrad_ops::{TensorOps, full, graph, pack};
-use wgrad_program::{Access, Buffer, Kernel, Options, Program, compile};
+use wgrad_program::{Access, Buffer, Kernel, Options, Program, compile, share_slabs, slab_bytes};
 
 /// The training step of 64-128-128-10 with AdamW, data on the device.
 fn mlp_step(options: Options) -> Program {
@@ -78,8 +78,13 @@ fn the_optimizer_is_one_dispatch_in_place() {
 
 #[test]
 fn no_dispatch_reads_and_writes_one_slab_and_every_operand_is_aligned() {
-    for fuse in [true, false] {
-        let program = mlp_step(Options { fuse, ..Options::default() });
+    let alone = [true, false].map(|fuse| mlp_step(Options { fuse, ..Options::default() }));
+    let (mut first, mut second) = (mlp_step(Options::default()), resnet_step(false));
+    let apart = first.slab_bytes() + second.slab_bytes();
+    share_slabs(&mut [&mut first, &mut second], u64::MAX);
+    let live = first.live_bytes.max(second.live_bytes);
+    assert!((live..apart).contains(&slab_bytes([&first, &second])));
+    for program in alone.into_iter().chain([first, second]) {
         for dispatch in &program.dispatches {
             let slabs = |access: Access| {
                 let of = dispatch.operands.iter().filter(move |o| o.access == access);

@@ -71,7 +71,7 @@ fn examine(trainer: &mut Trainer, phase: Phase, pass: u64) -> Result<Option<Culp
     for &id in &floats {
         graph.output("", graph.var(id));
     }
-    let program = compile(&graph, Options { fuse: false, operands: trainer.device().limits.operands })?;
+    let program = compile(&graph, Options { fuse: false, ..Options::within(&trainer.device().limits) })?;
     let id = trainer.rerun(&program, pass)?;
     for (i, &node) in floats.iter().enumerate() {
         let values = trainer.session.output(id, reported + i)?.to_f32();

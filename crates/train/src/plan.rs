@@ -1,10 +1,12 @@
 //! The programs of a run: what is kept on the device, and the graphs that train and evaluate, planned.
 
 use wgrad_data::{Dataset, Splits, Targets};
-use wgrad_graph::{DType, EntryId, Graph, GroupId, States, TensorType, Var};
+use wgrad_graph::{
+    DType, EntryId, Graph, GraphError, GroupId, States, TensorType, Var, grad, grad_recomputing,
+};
 use wgrad_nn::{Builder, Context, Module, OptimState, Optimizer, Params, Schedule, Training};
 use wgrad_ops::{TensorOps, full_u32, graph, pack};
-use wgrad_program::{Limits, Options, Program, compile};
+use wgrad_program::{Limits, Options, Program, compile, share_slabs};
 use wgrad_weights::{AssignOptions, Pattern, Weights};
 
 use crate::error::TrainError;
@@ -86,6 +88,9 @@ pub struct Config {
     pub label_smoothing: f64,
     /// Weight of each class in the training loss, which is then the weighted mean.
     pub class_weights: Option<Vec<f64>>,
+    /// Whether the backward pass computes parts of the forward pass again rather than keep what they computed: the same
+    /// bits for less memory and more work.
+    pub recompute: bool,
     /// Parameters that are not trained, by name.
     pub freeze: Vec<Pattern>,
     /// Factors of the learning rate by name; the first that fits counts.
@@ -129,6 +134,7 @@ impl Default for Config {
             ema: None,
             label_smoothing: 0.0,
             class_weights: None,
+            recompute: false,
             freeze: Vec::new(),
             rates: Vec::new(),
             seed: 0,
@@ -285,10 +291,8 @@ impl Plan {
             passes,
             evaluations,
         };
-        let options = Options { operands: limits.operands, ..Options::default() };
-        for &phase in phases(plan.config.accumulate) {
-            plan.passes.push((phase, compile(&plan.trace_pass(phase)?, options)?));
-        }
+        let options = Options::within(limits);
+        plan.passes = plan.plan_passes(limits)?;
         for i in 0..plan.splits.len() {
             let name = plan.splits[i].0.name;
             if name == SplitName::Train {
@@ -296,6 +300,9 @@ impl Plan {
             }
             plan.evaluations.push((name, compile(&plan.trace_evaluation(name)?, options)?));
         }
+        let passes = plan.passes.iter_mut().map(|(_, program)| program);
+        let evaluations = plan.evaluations.iter_mut().map(|(_, program)| program);
+        share_slabs(&mut passes.chain(evaluations).collect::<Vec<_>>(), limits.buffer_bytes);
         Ok(plan)
     }
 
@@ -323,13 +330,6 @@ impl Plan {
         (model.into_iter().flatten().collect(), others.collect())
     }
 
-    /// Bytes of device memory that the run will take: state and all programs.
-    pub fn peak_bytes(&self) -> usize {
-        let programs = self.passes.iter().map(|(_, p)| p).chain(self.evaluations.iter().map(|(_, p)| p));
-        let state: usize = self.states.groups().iter().map(|g| g.bytes()).sum();
-        state + programs.map(Program::own_bytes).sum::<usize>()
-    }
-
     /// What pass number `pass` of a step is.
     pub(crate) fn phase(&self, pass: u64) -> Phase {
         match pass {
@@ -342,8 +342,12 @@ impl Plan {
 
     /// The programs of a step, and how often it runs each.
     pub fn step_programs(&self) -> Vec<(&Program, u64)> {
-        let often = |phase: Phase| if phase == Phase::Middle { self.config.accumulate - 2 } else { 1 };
-        self.passes.iter().map(|(phase, program)| (program, often(*phase))).collect()
+        self.passes.iter().map(|(phase, program)| (program, self.often(*phase))).collect()
+    }
+
+    /// How often a step has a pass.
+    pub(crate) fn often(&self, phase: Phase) -> u64 {
+        if phase == Phase::Middle { self.config.accumulate - 2 } else { 1 }
     }
 
     /// Floating-point operations of a step.
@@ -356,26 +360,14 @@ impl Plan {
         self.step_programs().into_iter().map(|(program, often)| program.dispatches.len() as u64 * often).sum()
     }
 
-    /// The ten largest tensors of state and programs, one a line: bytes, type, name.
-    pub fn largest_tensors(&self) -> String {
-        let groups = self.states.groups().iter();
-        let mut all: Vec<(String, TensorType, usize)> = groups
-            .flat_map(|group| group.entries.iter().map(move |entry| (group, entry)))
-            .map(|(group, entry)| {
-                let ty = TensorType::new(group.dtype, entry.shape.clone());
-                let bytes = ty.bytes();
-                (format!("{}: {}", group.name, entry.name), ty, bytes)
-            })
-            .collect();
-        let programs = self.passes.iter().map(|(_, p)| p).chain(self.evaluations.iter().map(|(_, p)| p));
-        all.extend(programs.flat_map(|program| program.largest.iter().take(10).cloned()));
-        all.sort_by(|a, b| b.2.cmp(&a.2).then_with(|| a.0.cmp(&b.0)));
-        let lines = all.iter().take(10).map(|(name, ty, bytes)| format!("  {bytes:>14} bytes  {ty}  {name}"));
-        lines.collect::<Vec<_>>().join("\n")
-    }
-
     pub(crate) fn split(&self, name: SplitName) -> Option<&(SplitShape, Option<Resident>)> {
         self.splits.iter().find(|(shape, _)| shape.name == name)
+    }
+
+    /// The programs of a step.
+    pub(crate) fn plan_passes(&self, limits: &Limits) -> Result<Vec<(Phase, Program)>, TrainError> {
+        let planned = |&phase| Ok((phase, compile(&self.trace_pass(phase)?, Options::within(limits))?));
+        phases(self.config.accumulate).iter().map(planned).collect()
     }
 
     /// Records one pass of a step: loss, gradients, and for the last pass the optimizer.
@@ -423,8 +415,12 @@ impl Plan {
         let (params, offsets): (Vec<Var<'g>>, Vec<usize>) = cx.all_params().into_iter().unzip();
         let scaled =
             if self.config.accumulate > 1 { loss * (1.0 / self.config.accumulate as f64) } else { loss };
-        let grads = wgrad_graph::grad(scaled, &params)?;
+        let grads = self.gradients(scaled, &params)?;
         Ok(pack(graph, &grads, &offsets, self.states.get(self.params.group()).len()))
+    }
+
+    fn gradients<'g>(&self, loss: Var<'g>, params: &[Var<'g>]) -> Result<Vec<Var<'g>>, GraphError> {
+        if self.config.recompute { grad_recomputing(loss, params) } else { grad(loss, params) }
     }
 
     /// Records the norms of the gradients of a pass for each weight with more than one dimension, as outputs.
@@ -438,7 +434,7 @@ impl Plan {
         let loss = Objective::of(&graph, self.task, outputs, batch.targets, true).loss.mean_all();
         let (params, names): (Vec<Var<'_>>, Vec<&str>) =
             cx.params_in_order().filter(|(var, _)| var.rank() > 1).unzip();
-        for (gradient, name) in wgrad_graph::grad(loss, &params)?.into_iter().zip(names) {
+        for (gradient, name) in self.gradients(loss, &params)?.into_iter().zip(names) {
             graph.output(name, gradient.square().sum_all().sqrt());
         }
         graph.finish()?;
@@ -502,7 +498,7 @@ impl Plan {
                 Task::Regression { .. } => outputs,
             },
         );
-        Ok(compile(&graph, Options { operands: limits.operands, ..Options::default() })?)
+        Ok(compile(&graph, Options::within(limits))?)
     }
 
     /// A batch of a part of the data: gathered by index where it lies on the device, else uploaded.

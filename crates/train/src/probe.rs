@@ -15,7 +15,7 @@ impl Trainer {
     /// Mistakes in the model; what the device reports.
     pub fn gradient_norms(&mut self) -> Result<Vec<(String, f32)>, TrainError> {
         let graph = self.plan.trace_gradient_norms()?;
-        let options = Options { operands: self.device().limits.operands, ..Options::default() };
+        let options = Options::within(&self.device().limits);
         let position = self.feed.position();
         self.feed.restore(LoaderPosition::default())?;
         let id = self.rerun(&compile(&graph, options)?, 0)?;

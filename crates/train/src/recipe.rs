@@ -31,8 +31,16 @@ pub struct Setup {
 /// # Errors
 /// Data that is missing or broken.
 pub fn setup(recipe: &Recipe) -> Result<Setup, TrainError> {
-    let images = matches!(recipe.model, r::Model::ResNet(_));
-    let splits = wgrad_data::load(&DataSpec { flatten: !images, ..data_spec(&recipe.data) })?;
+    let spec = DataSpec { flatten: !takes_images(recipe), ..data_spec(&recipe.data) };
+    setup_on(recipe, wgrad_data::load(&spec)?)
+}
+
+/// Makes the model of a recipe for other data than that which the recipe names.
+///
+/// # Errors
+/// Data that is not what the recipe's model takes.
+pub fn setup_on(recipe: &Recipe, splits: Splits) -> Result<Setup, TrainError> {
+    let splits = if takes_images(recipe) { splits } else { splits.flattened() };
     let train = &recipe.train;
     let accumulate = train.accumulate.max(1);
     let passes = (splits.train.len() / train.batch.max(1)) as u64;
@@ -56,6 +64,7 @@ pub fn setup(recipe: &Recipe) -> Result<Setup, TrainError> {
     let rates = rates.collect::<Result<Vec<_>, WeightsError>>()?;
     let config = Config {
         class_weights,
+        recompute: train.recompute,
         freeze: patterns(&recipe.transfer.freeze)?,
         rates,
         optimizer: optimizer(&recipe.optimizer),
@@ -79,6 +88,10 @@ pub fn setup(recipe: &Recipe) -> Result<Setup, TrainError> {
         keep_checkpoints: train.keep_checkpoints,
     };
     Ok(Setup { splits, model, config, fit })
+}
+
+fn takes_images(recipe: &Recipe) -> bool {
+    matches!(recipe.model, r::Model::ResNet(_))
 }
 
 /// One over the share of each class in the training data, so that they count alike; their mean over the examples is 1.

@@ -5,7 +5,7 @@
 //! down, and only the last layers learn.
 
 use wgrad_data::{DataKind, DataSpec, Normalize, Splits};
-use wgrad_nn::{Activation, ImageNorm, Mlp, Norm, Optimizer, ResNet, ResNetConfig, Schedule, Shortcut};
+use wgrad_nn::{Activation, Mlp, Norm, Optimizer, ResNet, ResNetConfig, Schedule, Shortcut};
 use wgrad_program::Device;
 use wgrad_run::study::{self, CurvePoint, DepthRun, Family, LayerValue, SigmoidRun};
 
@@ -143,7 +143,7 @@ fn network(
         Family::Plain => Shortcut::None,
         Family::Residual => Shortcut::Pad,
     };
-    let network = ResNetConfig { width: options.width, shortcut, norm: ImageNorm::Batch, ..known };
+    let network = ResNetConfig { width: options.width, shortcut, ..known };
     let channels = splits.train.feature_shape()[0];
     let classes = splits.train.targets().outputs();
     let model = Model::new(|b| ResNet::new(b, network, channels, classes));
@@ -259,7 +259,7 @@ impl Probe {
 
     fn train(&mut self) -> Result<Course, TrainError> {
         let every = (self.steps / POINTS).max(1);
-        let (mut curve, mut losses) = (Vec::new(), Vec::new());
+        let mut curve = Vec::new();
         let mut diverged = false;
         while self.trainer.steps_done() < self.steps && !diverged {
             self.trainer.step()?;
@@ -267,9 +267,9 @@ impl Probe {
             if !done.is_multiple_of(every) && done != self.steps {
                 continue;
             }
-            losses.clear();
-            losses.extend(self.trainer.records(true)?.into_iter().map(|record| f64::from(record.loss)));
-            let train_loss = losses.iter().sum::<f64>() / losses.len().max(1) as f64;
+            let records = self.trainer.records(true)?;
+            let total: f64 = records.iter().map(|record| f64::from(record.loss)).sum();
+            let train_loss = total / records.len().max(1) as f64;
             diverged = !train_loss.is_finite();
             let judged = done == self.steps || done.is_multiple_of(every * (POINTS / EVALUATIONS));
             let test = if judged && !diverged { Some(self.trainer.evaluate(SplitName::Test)?) } else { None };

@@ -518,22 +518,6 @@ impl Trainer {
         Ok(all)
     }
 
-    /// Parameters and buffers by name, in the order in which the model declares them.
-    ///
-    /// # Errors
-    /// What the device reports.
-    pub fn state_dict(&mut self) -> Result<Vec<NamedTensor>, TrainError> {
-        let mut all = self.parameters(true)?;
-        if let Some(buffers) = self.plan.params.buffer_group() {
-            all.extend(self.tensors(buffers)?);
-        }
-        let params = self.plan.params.specs().iter().map(|spec| &spec.name);
-        let names: Vec<&String> =
-            params.chain(self.plan.params.buffers().iter().map(|spec| &spec.name)).collect();
-        all.sort_by_key(|tensor| names.iter().position(|name| **name == tensor.name));
-        Ok(all)
-    }
-
     pub(crate) fn tensors(&mut self, id: GroupId) -> Result<Vec<NamedTensor>, TrainError> {
         let values = self.session.read_group(id)?.to_f32();
         let entries = self.plan.states.get(id).entries.iter();

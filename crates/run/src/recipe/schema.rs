@@ -356,6 +356,9 @@ pub struct Train {
     pub class_weights: Option<Vec<f64>>,
     /// Weighs each class by one over its share of the training examples, so that rare ones count as much in all.
     pub balance_classes: bool,
+    /// Whether the backward pass computes parts of the forward pass again rather than keep what they computed: the same
+    /// results for less memory and more work.
+    pub recompute: bool,
     /// Evaluations without a better test loss after which the run ends. Absent: it goes on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<u64>,
@@ -382,6 +385,7 @@ impl Default for Train {
             label_smoothing: 0.0,
             class_weights: None,
             balance_classes: false,
+            recompute: false,
             patience: None,
             checkpoint_every_epochs: 1,
             keep_checkpoints: 3,

@@ -133,7 +133,7 @@ pub struct DepthRun {
     pub gradient_norms_init: Vec<LayerValue>,
     /// The same on the same batch after the last step.
     pub gradient_norms_final: Vec<LayerValue>,
-    /// Mean loss on training examples after the last step. What the conclusion is drawn from.
+    /// Mean training loss of the steps since the curve's last point but one. What the conclusion is drawn from.
     #[serde(with = "crate::number")]
     pub final_train_loss: f64,
     /// Mean loss on the test examples after the last step.
@@ -212,7 +212,7 @@ pub struct SigmoidRun {
     pub gradient_norms_final: Vec<LayerValue>,
     /// How far each layer's weights moved, ‖W − W₀‖ / ‖W₀‖.
     pub movement: Vec<LayerValue>,
-    /// Mean loss on training examples after the last step.
+    /// Mean training loss of the last steps, as many as lie between two points of a curve.
     #[serde(with = "crate::number")]
     pub final_train_loss: f64,
     /// Mean loss on the test examples after the last step.

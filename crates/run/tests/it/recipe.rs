@@ -71,6 +71,7 @@ fn every_key_is_read() {
         keep_checkpoints = 12
         precision = "f32"
         class_weights = [1.0, 2.5]
+        recompute = true
 
         [transfer]
         weights = "w.pth"
@@ -132,6 +133,7 @@ fn every_key_is_read() {
             label_smoothing: 0.0625,
             class_weights: Some(vec![1.0, 2.5]),
             balance_classes: false,
+            recompute: true,
             patience: Some(10),
             checkpoint_every_epochs: 0,
             keep_checkpoints: 12,

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde_json::{Value, json};
 use wgrad_program::{Cost, Kernel};
-use wgrad_train::{Plan, setup};
+use wgrad_train::{Plan, Recomputation, setup};
 
 use crate::cli::Summary;
 use crate::commands::network::Network;
@@ -21,13 +21,15 @@ pub fn run(args: &Summary) -> Result<ExitCode> {
     let recipe = recipe(&args.recipe)?;
     let parts = setup(&recipe)?;
     let device = open_device(args.device)?;
-    let plan = Plan::new(parts.model, &parts.splits, parts.config, &device.info().limits)?;
+    let limits = &device.info().limits;
+    let mut plan = Plan::new(parts.model, &parts.splits, parts.config, limits)?;
+    let recomputation = plan.recomputation(limits)?;
     let kernels = kernels(&plan);
     if args.json {
-        terminal::result(&to_json(&recipe.name, &plan, &kernels).to_string())?;
+        terminal::result(&to_json(&recipe.name, &plan, recomputation, &kernels).to_string())?;
         return Ok(ExitCode::SUCCESS);
     }
-    print(&plan, &kernels)?;
+    print(&plan, recomputation, &kernels)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -54,22 +56,44 @@ fn kernels(plan: &Plan) -> Vec<(String, u64, Cost)> {
         .collect()
 }
 
-fn to_json(recipe: &str, plan: &Plan, kernels: &[(String, u64, Cost)]) -> Value {
+fn to_json(
+    recipe: &str,
+    plan: &Plan,
+    recomputation: Option<Recomputation>,
+    kernels: &[(String, u64, Cost)],
+) -> Value {
     let kernel = |(name, count, cost): &(String, u64, Cost)| json!({ "name": name, "count": count, "flops": cost.flops, "bytes": cost.read + cost.written });
     let layer = |spec: &wgrad_nn::ParamSpec| json!({ "name": spec.name, "shape": spec.shape.to_vec() });
+    let scratch = plan.scratch();
+    let recomputation = recomputation.map(|r| {
+        json!({
+            "slab_bytes": r.with.slab_bytes,
+            "slab_bytes_without": r.without.slab_bytes,
+            "flops_per_step": r.flops_with,
+            "flops_per_step_without": r.flops_without,
+        })
+    });
     json!({
         "recipe": recipe,
         "parameters": plan.params.count(),
         "trained_parameters": plan.params.trained(),
         "flops_per_step": plan.flops_per_step(),
         "peak_bytes": plan.peak_bytes(),
+        "slab_bytes": scratch.slab_bytes,
+        "live_bytes": scratch.live_bytes,
+        "slab_ratio": scratch.ratio(),
+        "recompute": recomputation,
         "dispatches_per_step": plan.dispatches_per_step(),
         "kernels": kernels.iter().map(kernel).collect::<Vec<_>>(),
         "layers": plan.params.specs().iter().map(layer).collect::<Vec<_>>(),
     })
 }
 
-fn print(plan: &Plan, kernels: &[(String, u64, Cost)]) -> std::io::Result<()> {
+fn print(
+    plan: &Plan,
+    recomputation: Option<Recomputation>,
+    kernels: &[(String, u64, Cost)],
+) -> std::io::Result<()> {
     let mut layers = vec![["parameter", "shape", "numbers"].map(str::to_owned).to_vec()];
     layers.extend(
         plan.params
@@ -94,14 +118,33 @@ fn print(plan: &Plan, kernels: &[(String, u64, Cost)]) -> std::io::Result<()> {
     }));
     terminal::result(&format!("\n{}", terminal::table(&rows, true)))?;
     let state: usize = plan.states.groups().iter().map(|g| g.bytes()).sum();
-    let totals = vec![
+    let scratch = plan.scratch();
+    let mut totals = vec![
         vec!["parameters".to_owned(), plan.params.count().to_string()],
         vec!["  of them trained".into(), plan.params.trained().to_string()],
         vec!["FLOP a step".into(), terminal::count(plan.flops_per_step() as f64)],
         vec!["dispatches a step".into(), plan.dispatches_per_step().to_string()],
         vec!["memory, peak".into(), terminal::bytes(plan.peak_bytes() as u64)],
         vec!["  of it state and data".into(), terminal::bytes(state as u64)],
-        vec!["  of it programs".into(), terminal::bytes((plan.peak_bytes() - state) as u64)],
+        vec!["  of it intermediates".into(), terminal::bytes(scratch.slab_bytes as u64)],
+        vec![
+            "  of it inputs, outputs, gradients".into(),
+            terminal::bytes((plan.peak_bytes() - state - scratch.slab_bytes) as u64),
+        ],
+        vec!["intermediates alive at once, at most".into(), terminal::bytes(scratch.live_bytes as u64)],
+        vec!["  their memory is so many times that".into(), format!("{:.3}", scratch.ratio())],
     ];
-    terminal::result(&format!("\n{}", terminal::table(&totals, false)))
+    if let Some(r) = recomputation {
+        let share = |with: f64, without: f64| format!("{:.0}%", 100.0 * with / without.max(1.0));
+        let memory = share(r.with.slab_bytes as f64, r.without.slab_bytes as f64);
+        let work = share(r.flops_with as f64, r.flops_without as f64);
+        totals.push(vec!["recomputation: memory of a step".into(), format!("{memory} of that without")]);
+        totals.push(vec!["recomputation: FLOP of a step".into(), format!("{work} of those without")]);
+    }
+    terminal::result(&format!("\n{}", terminal::table(&totals, false)))?;
+    if recomputation.is_some_and(|r| r.is_idle()) {
+        let reason = "nothing that this model computes is kept for its backward pass only";
+        terminal::result(&format!("\ntrain.recompute has no effect: {reason}"))?;
+    }
+    Ok(())
 }
