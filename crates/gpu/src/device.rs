@@ -119,6 +119,7 @@ impl GpuDevice {
                 .min(limits.max_compute_workgroup_size_x),
             shared_bytes: limits.max_compute_workgroup_storage_size,
             groups: limits.max_compute_workgroups_per_dimension,
+            subgroup: adapter.subgroup(),
             gemm: options.gemm,
             lanes: options.lanes,
         };

@@ -31,6 +31,8 @@ pub struct Target {
     pub shared_bytes: u32,
     /// Workgroups that a dispatch may have in each dimension.
     pub groups: u32,
+    /// Invocations of a subgroup, where the device has subgroups and all of one size.
+    pub subgroup: Option<u32>,
     /// The variant of every matrix product, instead of the one chosen by its shape.
     pub gemm: Option<GemmVariant>,
     /// The workgroup of every reduction, instead of the one chosen by its shape.
@@ -40,7 +42,15 @@ pub struct Target {
 impl Target {
     /// What every WebGPU device can run.
     pub fn portable(class: Class) -> Self {
-        Self { class, invocations: 256, shared_bytes: 16 << 10, groups: 65_535, gemm: None, lanes: None }
+        Self {
+            class,
+            invocations: 256,
+            shared_bytes: 16 << 10,
+            groups: 65_535,
+            subgroup: None,
+            gemm: None,
+            lanes: None,
+        }
     }
 }
 
