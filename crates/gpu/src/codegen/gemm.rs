@@ -1,6 +1,7 @@
 //! A matrix product as WGSL: a template of `wgrad-shaders`, with constants and functions in front and the register block
 //! written out, since WGSL cannot size function-local registers by a constant.
 
+mod split;
 mod subgroup;
 mod tiled;
 
@@ -14,21 +15,41 @@ use super::body::{Blocks, Body, preludes};
 use super::index::{Address, Axis, Code, Half};
 use super::tile::GemmVariant;
 use super::{Generated, Target, split};
+use crate::adapter::Class;
 
 /// Instructions up to which the epilogues of a block are written out, element by element, rather than looped over: drivers
 /// take long to compile what is.
 const LIGHT: usize = 128;
 
 pub(super) fn generate(gemm: &Gemm, operands: &[Operand], target: &Target) -> Generated {
-    let variant = GemmVariant::choose(gemm, target);
+    let variant = choose(gemm, operands, target);
     let product = Product { gemm, operands };
     let (text, workgroups, invocations) = match variant {
         GemmVariant::Naive => product.naive(target),
         GemmVariant::Direct { rows, columns } => product.direct(rows, columns, target),
         GemmVariant::Subgroup { rows, columns } => product.subgroup(rows, columns, target),
         GemmVariant::Tiled(tile) => product.tiled(tile, target),
+        GemmVariant::Split(tile) => product.split(tile, target),
     };
     Generated { text, workgroups, invocations, choice: variant.to_string() }
+}
+
+/// The variant asked for, else the tuned one, else that of the shape; one that does not fit the device counts as none.
+fn choose(gemm: &Gemm, operands: &[Operand], target: &Target) -> GemmVariant {
+    let tuned = || target.tuned.as_ref()?.get(key(gemm, operands));
+    let fitting = |variant: &GemmVariant| variant.fits(target);
+    let asked = target.gemm.filter(fitting).or_else(|| tuned().filter(fitting));
+    asked.unwrap_or_else(|| GemmVariant::by_shape(gemm, target))
+}
+
+/// What a product is told by: see [`product_key`](super::product_key).
+pub(super) fn key(gemm: &Gemm, operands: &[Operand]) -> u64 {
+    let (mut text, ..) = Product { gemm, operands }.naive(&Target::portable(Class::Software));
+    operands.iter().for_each(|operand| text += &operand.tensor.dtype.to_string());
+    // FNV-1a, 64 bits: the same in every process and version of Rust, as keys on disk have to be.
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// A kernel's text, workgroups and invocations of each.
@@ -48,8 +69,7 @@ impl Product<'_> {
     }
 
     fn naive(&self, target: &Target) -> Text {
-        let threads =
-            if target.class == crate::adapter::Class::Software { 64 } else { 256.min(target.invocations) };
+        let threads = if target.class == Class::Software { 64 } else { 256.min(target.invocations) };
         let elements = self.batch() * self.gemm.rows() * self.gemm.columns();
         let grid = split(elements.div_ceil(threads as usize), target.groups);
         let text = self.head(&[("THREADS", threads as usize)], grid) + wgrad_shaders::GEMM_NAIVE;

@@ -6,6 +6,7 @@
 //! software gets the direct ones. The choice for GPUs is from their architecture and not yet measured on one.
 
 use std::fmt;
+use std::str::FromStr;
 
 use wgrad_program::Gemm;
 
@@ -33,6 +34,8 @@ pub enum GemmVariant {
     },
     /// A tile a workgroup, through workgroup memory.
     Tiled(Tile),
+    /// A small tile a workgroup, whose invocations share out the sum along k.
+    Split(Split),
 }
 
 /// Sizes of a tiled product.
@@ -67,6 +70,33 @@ impl Tile {
     }
 }
 
+/// Sizes of a product whose sum along k is shared out. An invocation computes 4×4 elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Split {
+    /// Rows of the tile: a multiple of 4.
+    pub m: u32,
+    /// Columns of the tile: a multiple of 4.
+    pub n: u32,
+    /// Invocations that share out the sum of an element: a power of two.
+    pub parts: u32,
+}
+
+impl Split {
+    /// Invocations that a part of the sum takes.
+    pub(super) fn blocks(&self) -> u32 {
+        self.m / 4 * (self.n / 4)
+    }
+
+    pub(super) fn invocations(&self) -> u32 {
+        self.blocks() * self.parts
+    }
+
+    /// Bytes of workgroup memory.
+    fn shared_bytes(&self) -> u32 {
+        self.parts / 2 * self.m * self.n * 4
+    }
+}
+
 const fn tile(m: u32, n: u32, k: u32, rows: u32, columns: u32) -> Tile {
     Tile { m, n, k, rows, columns }
 }
@@ -80,12 +110,18 @@ const TILES: [Tile; 5] = [
     tile(64, 16, 16, 4, 4),
 ];
 
+/// For few rows and columns, and for a few rows alone.
+const SPLITS: [Split; 2] = [Split { m: 16, n: 16, parts: 16 }, Split { m: 4, n: 64, parts: 16 }];
+
+/// Steps along k from which on sharing them out pays for adding up the parts.
+const LONG: usize = 256;
+
 /// Workgroups that keep a GPU busy.
 const BUSY: usize = 128;
 
 impl GemmVariant {
     /// Every variant that a product may get, and the naive one: what has to be tested.
-    pub const ALL: [GemmVariant; 11] = [
+    pub const ALL: [GemmVariant; 13] = [
         GemmVariant::Naive,
         GemmVariant::Direct { rows: 4, columns: 4 },
         GemmVariant::Direct { rows: 4, columns: 8 },
@@ -97,13 +133,12 @@ impl GemmVariant {
         GemmVariant::Tiled(TILES[2]),
         GemmVariant::Tiled(TILES[3]),
         GemmVariant::Tiled(TILES[4]),
+        GemmVariant::Split(SPLITS[0]),
+        GemmVariant::Split(SPLITS[1]),
     ];
 
-    /// The variant for a product.
-    pub(super) fn choose(gemm: &Gemm, target: &Target) -> GemmVariant {
-        if let Some(variant) = target.gemm.filter(|variant| variant.fits(target)) {
-            return variant;
-        }
+    /// The variant for a product by its shape and the kind of adapter.
+    pub(super) fn by_shape(gemm: &Gemm, target: &Target) -> GemmVariant {
         let (batch, m, n) = (gemm.products(), gemm.rows(), gemm.columns());
         if target.class == Class::Software {
             return software(batch, m, n, target.subgroup);
@@ -113,6 +148,13 @@ impl GemmVariant {
             padded(m, tile.m) * padded(n, tile.n)
         };
         let groups = |tile: &Tile| batch * m.div_ceil(tile.m as usize) * n.div_ceil(tile.n as usize);
+        // The least tile that shares what it loads between many rows and columns.
+        if gemm.depth() >= LONG && groups(&TILES[2]) < BUSY / 2 {
+            let split = GemmVariant::Split(SPLITS[usize::from(m <= 4)]);
+            if split.fits(target) {
+                return split;
+            }
+        }
         let mut fitting = TILES.into_iter().filter(|&tile| GemmVariant::Tiled(tile).fits(target));
         let first = fitting.clone().find(|tile| groups(tile) >= BUSY && waste(tile) < 1.5);
         let least = || fitting.clone().min_by(|a, b| waste(a).total_cmp(&waste(b)));
@@ -131,11 +173,15 @@ impl GemmVariant {
             GemmVariant::Tiled(tile) => {
                 tile.invocations() <= target.invocations && tile.shared_bytes() <= target.shared_bytes
             }
+            GemmVariant::Split(tile) => {
+                tile.invocations() <= target.invocations && tile.shared_bytes() <= target.shared_bytes
+            }
         }
     }
 }
 
-/// For people and for tables on disk: `naive`, `direct 8×8`, `subgroup 8×2`, `tiled 64×64×16 by 4×4`.
+/// For people and for tables on disk: `naive`, `direct 8×8`, `subgroup 8×2`, `tiled 64×64×16 by 4×4`,
+/// `split 16×16 in 16`.
 impl fmt::Display for GemmVariant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -145,7 +191,18 @@ impl fmt::Display for GemmVariant {
             GemmVariant::Tiled(Tile { m, n, k, rows, columns }) => {
                 write!(f, "tiled {m}×{n}×{k} by {rows}×{columns}")
             }
+            GemmVariant::Split(Split { m, n, parts }) => write!(f, "split {m}×{n} in {parts}"),
         }
+    }
+}
+
+/// The name of a variant back to the variant: one of [`GemmVariant::ALL`].
+impl FromStr for GemmVariant {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let known = GemmVariant::ALL.into_iter().find(|variant| variant.to_string() == name);
+        known.ok_or_else(|| format!("there is no variant `{name}` of the matrix product"))
     }
 }
 

@@ -80,6 +80,17 @@ impl Product<'_> {
     }
 }
 
+/// Whether neighbours along k lie together, and those across it do not. `depth` and `across` are the first dimensions of the
+/// layout along k and across it.
+pub(super) fn lies_along_k(layout: &Layout, [depth, across]: [usize; 2]) -> bool {
+    let end = |first: usize, other: usize| if first < other { other } else { layout.shape.len() };
+    let stride = |first: usize, other: usize| {
+        let wide = (first..end(first, other)).rev().find(|&i| layout.shape[i] != 1);
+        wide.map_or(0, |i| layout.strides[i])
+    };
+    stride(depth, across) == 1 && stride(across, depth) != 1
+}
+
 /// A slice of A or B in workgroup memory: [depth][pitch] vec4.
 struct Slice {
     name: char,
@@ -94,13 +105,8 @@ struct Slice {
 
 impl Slice {
     /// `depth` and `across` are the first dimensions of the layout along k and across it.
-    fn new(name: char, layout: &Layout, [depth, across]: [usize; 2], side: u32, slice: u32) -> Self {
-        let end = |first: usize, other: usize| if first < other { other } else { layout.shape.len() };
-        let stride = |first: usize, other: usize| {
-            let wide = (first..end(first, other)).rev().find(|&i| layout.shape[i] != 1);
-            wide.map_or(0, |i| layout.strides[i])
-        };
-        let along_k = stride(depth, across) == 1 && stride(across, depth) != 1;
+    fn new(name: char, layout: &Layout, dims: [usize; 2], side: u32, slice: u32) -> Self {
+        let along_k = lies_along_k(layout, dims);
         let quads = side / 4;
         Self { name, quads, depth: slice, along_k, pitch: quads + u32::from(along_k) }
     }
