@@ -226,16 +226,16 @@ impl Trial {
         written.map(|(i, _)| self.session.read_group(wgrad_graph::GroupId(i))).collect()
     }
 
-    /// Seconds of a run: the best of three goes of some milliseconds; a single run where that is far behind `best`.
+    /// Seconds of a run: the best of five goes of some milliseconds; a single run where that is far behind `best`.
     fn seconds(&mut self, best: f64) -> Result<f64, DeviceError> {
-        const GO: f64 = 10e-3;
+        const GO: f64 = 20e-3;
         let first = self.run(1)?;
         if first > 4.0 * best && first > GO {
             return Ok(first);
         }
         let runs = (GO / first).ceil().clamp(1.0, 100.0) as u32;
         let mut least = first;
-        for _ in 0..3 {
+        for _ in 0..5 {
             least = least.min(self.run(runs)? / f64::from(runs));
         }
         Ok(least)

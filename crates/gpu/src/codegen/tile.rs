@@ -1,9 +1,10 @@
 //! The variants of the matrix product, and which one a shape gets.
 //!
-//! Measured on llvmpipe (Mesa 25.0.7, Vulkan, two cores shared with other work), f32, in GFLOP/s at 256³ and 512³, with the
-//! seconds to compile: naive 1.9, 1.8 (0.1 s); direct 4×4 5.8, 6.2 (0.1 s); direct 4×8 6.5, 7.0 (0.2 s); direct 8×8 9.8, 7.7
-//! (0.4 s); tiled 128×128×8 5.8, 6.0 (0.5 s); tiled 64×64×16 3.8, 4.0 (0.6 s); the smaller tiles 3.0 to 3.5 (0.8 s). So
-//! software gets the direct ones. The choice for GPUs is from their architecture and not yet measured on one.
+//! Measured on llvmpipe (Mesa 25.0.7, Vulkan, two cores), f32, in GFLOP/s at 512³, with the seconds of the first run, which
+//! compiles: naive 2.7 (0.1 s); direct 4×4 9.4 (0.1 s); direct 4×8 11.9 (0.25 s); direct 8×8 12.6 (0.5 s); subgroup 8×1 19.0
+//! (0.2 s); subgroup 8×2 22.5 (0.3 s); tiled 128×128×8 11.1 (0.6 s); tiled 64×64×16 7.2 (0.7 s); the smaller tiles 5.1 to 6.4
+//! (0.8 to 1 s); split 5.6 to 6.5 (0.45 s). So software gets subgroups where they have 8 lanes, and else the direct ones. The
+//! choice for GPUs is from their architecture and not yet measured on one: `wgrad tune` measures it.
 
 use std::fmt;
 use std::str::FromStr;
