@@ -4,7 +4,7 @@ mod common;
 
 use common::functions::{ADD, CUBE, EXP, MIX, MUL, TO_FLOAT};
 use common::plan::{Body, Plan, constant, contiguous, strided};
-use wgrad_gpu::{Class, GemmVariant, Lanes, Target, validate, wgsl};
+use wgrad_gpu::{Class, GemmVariant, Lanes, Target, plain_product, validate, wgsl};
 use wgrad_graph::{Affine, Combine, DType, Layout, View};
 use wgrad_program::{Access, Dispatch, Gemm, Instr, Kernel};
 
@@ -214,6 +214,25 @@ fn every_variant_fits_an_able_device() {
         })
         .collect();
     assert_eq!(texts.len(), GemmVariant::ALL.len());
+}
+
+#[test]
+fn variants_are_chosen_by_shape_and_kind_of_adapter() {
+    let chosen = |class, subgroup, [m, n, k]: [usize; 3]| {
+        wgsl(&plain_product(m, n, k), &Target { subgroup, ..Target::portable(class) }).choice
+    };
+    let software = |subgroup, size| chosen(Class::Software, subgroup, size);
+    assert_eq!(software(Some(8), [256, 256, 256]), "subgroup 8×2");
+    assert_eq!(software(Some(8), [256, 8, 256]), "subgroup 8×1");
+    // Four lanes load too little for each other.
+    assert_eq!(software(Some(4), [256, 256, 256]), "direct 8×8");
+    assert_eq!(software(None, [8, 8, 8]), "direct 4×4");
+    // A card's subgroups are of no use to a product that is written out for each lane.
+    let card = |size| chosen(Class::Discrete, Some(32), size);
+    assert_eq!(card([2048, 2048, 2048]), "tiled 128×128×8 by 8×8");
+    assert_eq!(card([16, 144, 65_536]), "split 16×16 in 16");
+    assert_eq!(card([1, 512, 4096]), "split 4×64 in 16");
+    assert_eq!(card([16, 144, 32]), "tiled 16×64×16 by 4×4");
 }
 
 #[test]
