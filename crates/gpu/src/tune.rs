@@ -265,8 +265,9 @@ fn agree(found: &[HostData], reference: &[HostData]) -> Result<(), String> {
         let scale = wanted.iter().filter(|x| x.is_finite()).fold(1f32, |most, x| most.max(x.abs()));
         let differs = |(x, y): (&f32, &f32)| {
             let same = x == y || (x.is_nan() && y.is_nan());
-            // A difference that is no number is one.
-            !same && !((x - y).abs() <= TOLERANCE * scale)
+            let near = (x - y).abs() <= TOLERANCE * scale;
+            // What is no number, or not finite, is near nothing.
+            !(same || near)
         };
         if let Some(at) = found.iter().zip(&wanted).position(differs) {
             return Err(format!("element {at} is {} and should be {}", found[at], wanted[at]));

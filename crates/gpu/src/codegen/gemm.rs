@@ -249,8 +249,8 @@ impl Product<'_> {
                 let (i, j) = (i(format!("{r}u")), j(format!("{q}u")));
                 let _ = writeln!(text, "{{\nlet i = {i};\nlet j = {j};\nlet part = c{r}_{q};");
                 let _ = writeln!(text, "{}", if whole_m { "{" } else { "if i < M {" });
-                for c in 0..width as usize {
-                    let value = if width == 1 { "part".into() } else { format!("part.{}", LANES[c]) };
+                for (c, lane) in LANES.iter().enumerate().take(width as usize) {
+                    let value = if width == 1 { "part".into() } else { format!("part.{lane}") };
                     let call = format!("epilogue(batch, i, j + {c}u, {value});");
                     let _ = if whole_n {
                         writeln!(text, "{call}")
