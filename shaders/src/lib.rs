@@ -13,6 +13,12 @@ pub const GEMM_NAIVE: &str = include_str!("../gemm/naive.wgsl");
 /// A matrix product with a block of elements an invocation and no shared memory.
 pub const GEMM_DIRECT: &str = include_str!("../gemm/direct.wgsl");
 
+/// A matrix product whose workgroups share out the sum along k.
+pub const GEMM_SPLIT: &str = include_str!("../gemm/split.wgsl");
+
+/// A matrix product with a tile a subgroup, whose lanes hand rows around.
+pub const GEMM_SUBGROUP: &str = include_str!("../gemm/subgroup.wgsl");
+
 /// A matrix product by tiles in workgroup memory.
 pub const GEMM_TILED: &str = include_str!("../gemm/tiled.wgsl");
 

@@ -28,6 +28,8 @@ fn unknown_names_are_answered_with_the_nearest() {
     refused(dir.path(), "train digits --set model.kind=residual-mpl", 2, &["residual-mpl", "residual-mlp"]);
     refused(dir.path(), "data get fashion-minst", 3, &["fashion-minst", "fashion-mnist"]);
     refused(dir.path(), "trian digits", 2, &["trian", "train"]);
+    refused(dir.path(), "tune", 2, &["RECIPE"]);
+    refused(dir.path(), "tune --shapes 64,64", 2, &["64,64", "M,N,K"]);
     let recipe = "name = \"mine\"\n[data]\nkind = \"digits\"\n[model]\nkind = \"mlp\"\n\
         [optimizer]\nkind = \"sgd\"\n[train]\nepoch = 3\n";
     fs::write(dir.path().join("mine.toml"), recipe).unwrap();
@@ -49,6 +51,8 @@ fn devices_that_are_not_there_are_said_to_be_missing() {
     let dir = folder();
     refused(dir.path(), "train digits --device gpu:99", 4, &["gpu:99"]);
     refused(dir.path(), "train digits --device tpu", 2, &["tpu", "gpu:N"]);
+    refused(dir.path(), "tune digits --device gpu:99", 4, &["gpu:99"]);
+    refused(dir.path(), "tune digits --device cpu", 2, &["only GPUs"]);
 }
 
 #[test]

@@ -49,9 +49,10 @@ fn every_kernel(graph: &Graph) -> Verdict {
 /// What is generated for a dispatch somewhere.
 fn targets(dispatch: &Dispatch) -> Vec<Target> {
     let portable = || Target::portable(Class::Discrete);
+    let subgroups = || Target { subgroup: Some(8), ..portable() };
     let mut targets = vec![portable(), Target::portable(Class::Software)];
     match &dispatch.kernel {
-        Kernel::Gemm(_) => targets.extend(GemmVariant::ALL.map(|v| Target { gemm: Some(v), ..portable() })),
+        Kernel::Gemm(_) => targets.extend(GemmVariant::ALL.map(|v| Target { gemm: Some(v), ..subgroups() })),
         Kernel::Loop(kernel) if !kernel.inner.is_empty() => {
             targets.extend(LANES.map(|lanes| Target { lanes: Some(lanes), ..portable() }));
         }

@@ -72,8 +72,10 @@ impl Subject {
     /// # Errors
     /// Its driver refuses.
     pub fn variants(adapter: &Adapter) -> Result<Vec<Subject>, DeviceError> {
-        let products = GemmVariant::ALL.iter().map(|&variant| {
-            Self::open(adapter, &format!(", {}", described(variant)), Scope::Products, Some(variant), None)
+        let plain = GpuDevice::open(adapter.index)?;
+        let fitting = GemmVariant::ALL.into_iter().filter(|variant| variant.fits(plain.target()));
+        let products = fitting.map(|variant| {
+            Self::open(adapter, &format!(", {variant}"), Scope::Products, Some(variant), None)
         });
         let reductions = LANES.iter().map(|&lanes| {
             let name = format!(", {} rows × {} lanes", lanes.rows, lanes.lanes);
@@ -93,13 +95,5 @@ impl Subject {
         let device = GpuDevice::with_options(adapter.index, options)?;
         let name = format!("gpu:{} {} ({}){variant}", adapter.index, adapter.info.name, adapter.info.backend);
         Ok(Subject { name, device: Box::new(device), scope })
-    }
-}
-
-fn described(variant: GemmVariant) -> String {
-    match variant {
-        GemmVariant::Naive => "naive".into(),
-        GemmVariant::Direct { rows, columns } => format!("direct {rows}×{columns}"),
-        GemmVariant::Tiled(tile) => format!("tiled {}×{}×{}", tile.m, tile.n, tile.k),
     }
 }

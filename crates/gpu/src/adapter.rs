@@ -42,6 +42,15 @@ pub struct Adapter {
     pub(crate) handle: wgpu::Adapter,
 }
 
+impl Adapter {
+    /// Invocations of a subgroup, where there are subgroups and all of one size.
+    pub(crate) fn subgroup(&self) -> Option<u32> {
+        let info = self.handle.get_info();
+        let fixed = info.subgroup_min_size == info.subgroup_max_size;
+        (fixed && used_features(&self.handle).contains(Features::SUBGROUP)).then_some(info.subgroup_min_size)
+    }
+}
+
 /// The adapters that can run compute shaders: cards before integrated GPUs before software, GL after the other backends,
 /// else in the order in which their drivers list them. Looked for once in a process.
 ///
@@ -81,7 +90,11 @@ fn find() -> Vec<Adapter> {
 fn describe(index: usize, handle: wgpu::Adapter) -> Adapter {
     let (info, features) = (handle.get_info(), used_features(&handle));
     let class = classify(info.device_type, &info.name);
-    let names = [(Features::SHADER_F16, "shader-f16"), (Features::TIMESTAMP_QUERY, "timestamp-query")];
+    let names = [
+        (Features::SHADER_F16, "shader-f16"),
+        (Features::SUBGROUP, "subgroup"),
+        (Features::TIMESTAMP_QUERY, "timestamp-query"),
+    ];
     let driver = [info.driver.as_str(), info.driver_info.as_str()];
     let info = DeviceInfo {
         kind: DeviceKind::Gpu,
@@ -101,7 +114,8 @@ fn describe(index: usize, handle: wgpu::Adapter) -> Adapter {
 
 /// The optional features that are asked for where they exist.
 pub(crate) fn used_features(adapter: &wgpu::Adapter) -> Features {
-    adapter.features() & (Features::SHADER_F16 | Features::TIMESTAMP_QUERY | Features::PIPELINE_CACHE)
+    adapter.features()
+        & (Features::SHADER_F16 | Features::SUBGROUP | Features::TIMESTAMP_QUERY | Features::PIPELINE_CACHE)
 }
 
 fn limits(limits: &wgpu::Limits, features: Features) -> Limits {

@@ -14,14 +14,17 @@ use crate::codegen::{GemmVariant, Lanes, Target};
 use crate::compile::Pipelines;
 use crate::errors::Faults;
 use crate::session::GpuSession;
+use crate::tune::Tuned;
 
-/// Choices of a device. The defaults are right for training; the others are for tests.
+/// Choices of a device. The defaults are right for training; most others are for tests.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Fills intermediates and outputs with NaN before each run, so that a kernel that leaves an element unwritten is seen.
     pub poison: bool,
     /// The variant of every matrix product, where it fits the device, instead of the one chosen by its shape.
     pub gemm: Option<GemmVariant>,
+    /// The variants of products that were timed on this adapter, used before the choice by shape.
+    pub tuned: Option<Arc<Tuned>>,
     /// The workgroup of every reduction, instead of the one chosen by its shape.
     pub lanes: Option<Lanes>,
     /// How long to wait for the device before it counts as hung.
@@ -32,7 +35,8 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { poison: false, gemm: None, lanes: None, timeout: Duration::from_secs(120), cache: None }
+        let timeout = Duration::from_secs(120);
+        Self { poison: false, gemm: None, tuned: None, lanes: None, timeout, cache: None }
     }
 }
 
@@ -136,7 +140,9 @@ impl GpuDevice {
                 .min(limits.max_compute_workgroup_size_x),
             shared_bytes: limits.max_compute_workgroup_storage_size,
             groups: limits.max_compute_workgroups_per_dimension,
+            subgroup: adapter.subgroup(),
             gemm: options.gemm,
+            tuned: options.tuned.clone(),
             lanes: options.lanes,
         };
         let (info, pipelines) = (adapter.info.clone(), Pipelines::default());

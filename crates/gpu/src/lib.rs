@@ -19,10 +19,12 @@ mod ring;
 mod session;
 mod timing;
 mod transfer;
+mod tune;
 mod upload;
 mod validate;
 
 pub use adapter::{Adapter, Class, adapters};
-pub use codegen::{GemmVariant, Lanes, Shader, Target, Tile, wgsl};
+pub use codegen::{GemmVariant, Lanes, Shader, Split, Target, Tile, product_key, wgsl};
 pub use device::{GpuDevice, Options};
+pub use tune::{Outcome, Timing, Tuned, Tuner, plain_product};
 pub use validate::validate;

@@ -1,15 +1,17 @@
 //! Checks WGSL without a device: naga parses and validates it and writes it in every language a driver may want.
 
 use naga::back::{glsl, hlsl, msl, spv};
-use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 
-/// Parses and validates a shader and writes it as SPIR-V, MSL, HLSL and, unless it uses f16, GLSL.
+/// Parses and validates a shader and writes it as SPIR-V, MSL, HLSL and, unless it uses f16 or subgroups, GLSL.
 ///
 /// # Errors
 /// What naga says, with the language that it could not write and the place in the text.
 pub fn validate(text: &str) -> Result<(), String> {
     let module = naga::front::wgsl::parse_str(text).map_err(|error| error.emit_to_string(text))?;
     let info = Validator::new(ValidationFlags::all(), Capabilities::all())
+        .subgroup_stages(ShaderStages::COMPUTE)
+        .subgroup_operations(SubgroupOperationSet::all())
         .validate(&module)
         .map_err(|error| error.emit_to_string(text))?;
     let written = [
@@ -20,14 +22,16 @@ pub fn validate(text: &str) -> Result<(), String> {
     for (language, result) in written {
         result.map_err(|error| format!("{language}: {error}"))?;
     }
-    if text.contains("enable f16;") {
+    if text.contains("enable f16;") || text.contains("subgroupBroadcast(") {
         return Ok(());
     }
     opengl(&module, &info).map_err(|error| format!("GLSL: {error}"))
 }
 
 fn spirv(module: &naga::Module, info: &ModuleInfo) -> Result<(), String> {
-    spv::write_vec(module, info, &spv::Options::default(), None).map(drop).map_err(|error| error.to_string())
+    // Subgroups came with 1.3.
+    let options = spv::Options { lang_version: (1, 3), ..Default::default() };
+    spv::write_vec(module, info, &options, None).map(drop).map_err(|error| error.to_string())
 }
 
 fn metal(module: &naga::Module, info: &ModuleInfo) -> Result<(), String> {

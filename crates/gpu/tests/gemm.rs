@@ -69,7 +69,9 @@ impl Case {
 /// drivers take seconds to compile a kernel.
 fn every_variant(name: &str, cases: &[(Program, Vec<HostData>)]) {
     each_adapter(name, |index| {
-        for (number, gemm) in GemmVariant::ALL.into_iter().map(Some).chain([None]).enumerate() {
+        let target = open(index, poisoned()).target().clone();
+        let fitting = GemmVariant::ALL.into_iter().filter(|variant| variant.fits(&target));
+        for (number, gemm) in fitting.map(Some).chain([None]).enumerate() {
             let device = open(index, Options { gemm, ..poisoned() });
             let chosen = |case: &usize| index == 0 || case % cases.len() == number % cases.len();
             for case in (0..cases.len()).filter(chosen) {

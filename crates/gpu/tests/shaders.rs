@@ -4,7 +4,7 @@ mod common;
 
 use common::functions::{ADD, CUBE, EXP, MIX, MUL, TO_FLOAT};
 use common::plan::{Body, Plan, constant, contiguous, strided};
-use wgrad_gpu::{Class, GemmVariant, Lanes, Target, validate, wgsl};
+use wgrad_gpu::{Class, GemmVariant, Lanes, Target, plain_product, validate, wgsl};
 use wgrad_graph::{Affine, Combine, DType, Layout, View};
 use wgrad_program::{Access, Dispatch, Gemm, Instr, Kernel};
 
@@ -108,6 +108,11 @@ fn check(dispatch: &Dispatch, target: &Target) {
     assert!(shader.invocations <= target.invocations);
 }
 
+/// A device that all variants of the product fit.
+fn able(class: Class, gemm: Option<GemmVariant>) -> Target {
+    Target { gemm, subgroup: Some(8), ..Target::portable(class) }
+}
+
 const CLASSES: [Class; 4] = [Class::Discrete, Class::Integrated, Class::Virtual, Class::Software];
 
 #[test]
@@ -131,7 +136,7 @@ fn products_are_valid_in_every_language() {
             for gemm in GemmVariant::ALL.into_iter().map(Some).chain([None]) {
                 for size in [(1, 1, 1), (64, 64, 16), (131, 67, 9)] {
                     for heavy in [false, true] {
-                        check(&product(dtype, size, heavy), &Target { gemm, ..Target::portable(class) });
+                        check(&product(dtype, size, heavy), &able(class, gemm));
                     }
                 }
             }
@@ -181,7 +186,7 @@ fn products_of_windows_are_valid_in_every_language() {
     for class in CLASSES {
         for gemm in GemmVariant::ALL.into_iter().map(Some).chain([None]) {
             for (swapped, heavy) in [(false, false), (true, false), (false, true)] {
-                check(&windows(swapped, heavy), &Target { gemm, ..Target::portable(class) });
+                check(&windows(swapped, heavy), &able(class, gemm));
             }
         }
     }
@@ -190,9 +195,8 @@ fn products_of_windows_are_valid_in_every_language() {
 /// What is divided is divided outside of the loop over k but for the depth itself, whose division all rows share.
 #[test]
 fn windows_are_divided_once_for_each_half_of_an_address() {
-    let target = |gemm| Target { gemm: Some(gemm), ..Target::portable(Class::Discrete) };
     for gemm in GemmVariant::ALL {
-        let text = wgsl(&windows(false, false), &target(gemm)).text;
+        let text = wgsl(&windows(false, false), &able(Class::Discrete, Some(gemm))).text;
         let load = text.split("fn load_a").nth(1).and_then(|rest| rest.split('}').next());
         let load = load.unwrap_or_else(|| panic!("no load in {text}"));
         assert!(load.contains("side.at0 + depth.at0") && !load.contains(['/', '%']), "{load}");
@@ -201,14 +205,34 @@ fn windows_are_divided_once_for_each_half_of_an_address() {
 
 /// A variant asked for is the one that is generated, so that tests of it test it.
 #[test]
-fn every_variant_fits_a_portable_device() {
+fn every_variant_fits_an_able_device() {
     let texts: std::collections::HashSet<String> = (GemmVariant::ALL.into_iter())
         .map(|gemm| {
-            let target = Target { gemm: Some(gemm), ..Target::portable(Class::Discrete) };
+            let target = able(Class::Discrete, Some(gemm));
+            assert!(gemm.fits(&target));
             wgsl(&product(DType::F32, (131, 67, 9), false), &target).text
         })
         .collect();
     assert_eq!(texts.len(), GemmVariant::ALL.len());
+}
+
+#[test]
+fn variants_are_chosen_by_shape_and_kind_of_adapter() {
+    let chosen = |class, subgroup, [m, n, k]: [usize; 3]| {
+        wgsl(&plain_product(m, n, k), &Target { subgroup, ..Target::portable(class) }).choice
+    };
+    let software = |subgroup, size| chosen(Class::Software, subgroup, size);
+    assert_eq!(software(Some(8), [256, 256, 256]), "subgroup 8×2");
+    assert_eq!(software(Some(8), [256, 8, 256]), "subgroup 8×1");
+    // Four lanes load too little for each other.
+    assert_eq!(software(Some(4), [256, 256, 256]), "direct 8×8");
+    assert_eq!(software(None, [8, 8, 8]), "direct 4×4");
+    // A card's subgroups are of no use to a product that is written out for each lane.
+    let card = |size| chosen(Class::Discrete, Some(32), size);
+    assert_eq!(card([2048, 2048, 2048]), "tiled 128×128×8 by 8×8");
+    assert_eq!(card([16, 144, 65_536]), "split 16×16 in 16");
+    assert_eq!(card([1, 512, 4096]), "split 4×64 in 16");
+    assert_eq!(card([16, 144, 32]), "tiled 16×64×16 by 4×4");
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod start;
 mod study;
 mod trace;
 mod trainer;
+mod tuned;
 
 pub use checkpoint::{load_parameters, restore, save};
 pub use diagnose::{Culprit, first_bad_operation};
@@ -32,7 +33,8 @@ pub use plan::{Config, Model, Phase, Plan, SplitName, SplitShape, Task};
 pub use profile::{KernelTime, ProfileOptions, Profiler};
 pub use recipe::{Setup, resnet, setup, setup_on};
 pub use score::score;
-pub use select::{DeviceChoice, devices, open};
+pub use select::{DeviceChoice, adapter, devices, open};
 pub use start::read_weights;
 pub use study::{DepthOptions, DepthResults, study_depth};
 pub use trainer::{Evaluation, NamedTensor, StepRecord, Trainer};
+pub use tuned::{Tuning, clear_tuning, keep_tuning, tuning};

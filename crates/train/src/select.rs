@@ -1,10 +1,13 @@
 //! Choosing a device.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use wgrad_cpu::CpuDevice;
-use wgrad_gpu::GpuDevice;
+use wgrad_gpu::{GpuDevice, Options};
 use wgrad_program::{Device, DeviceError, DeviceInfo};
+
+use crate::tuned::tuning;
 
 /// What `--device` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,32 +46,35 @@ fn adapters() -> Vec<DeviceInfo> {
     wgrad_gpu::adapters().iter().map(|adapter| adapter.info.clone()).collect()
 }
 
-/// Opens a device.
+/// Opens a device, with its table of tuned products where there is one that can be used: see [`tuning`].
 ///
 /// # Errors
 /// There is no such device, or it cannot be opened.
 pub fn open(choice: DeviceChoice) -> Result<Box<dyn Device>, DeviceError> {
-    let cpu = || Ok(Box::new(CpuDevice::new()) as Box<dyn Device>);
-    let gpu = |index: usize| {
-        let cache = wgrad_data::data_dir().ok().map(|folder| folder.join("kernels"));
-        let options = wgrad_gpu::Options { cache, ..Default::default() };
-        Ok(Box::new(GpuDevice::with_options(index, options)?) as Box<dyn Device>)
-    };
+    let Some(index) = adapter(choice)? else { return Ok(Box::new(CpuDevice::new())) };
+    let table = wgrad_gpu::adapters().get(index).and_then(|adapter| tuning(&adapter.info).table());
+    let cache = wgrad_data::data_dir().ok().map(|folder| folder.join("kernels"));
+    let options = Options { tuned: table.map(Arc::new), cache, ..Options::default() };
+    Ok(Box::new(GpuDevice::with_options(index, options)?))
+}
+
+/// The number of the adapter that is meant, `None` for the CPU. It may be one that does not exist.
+///
+/// # Errors
+/// [`DeviceError::NotFound`] where a GPU is asked for and there is none.
+pub fn adapter(choice: DeviceChoice) -> Result<Option<usize>, DeviceError> {
     match choice {
-        DeviceChoice::Cpu => cpu(),
-        DeviceChoice::Adapter(index) => gpu(index),
+        DeviceChoice::Cpu => Ok(None),
+        DeviceChoice::Adapter(index) => Ok(Some(index)),
         DeviceChoice::Gpu => match best(&adapters()) {
-            Some(index) => gpu(index),
+            Some(index) => Ok(Some(index)),
             None => {
                 Err(DeviceError::NotFound { wanted: "gpu".into(), found: "wgpu finds no adapter".into() })
             }
         },
         DeviceChoice::Auto => {
-            let adapters = adapters();
-            match best(&adapters).filter(|&i| adapters[i].class != "software") {
-                Some(index) => gpu(index),
-                None => cpu(),
-            }
+            let all = adapters();
+            Ok(best(&all).filter(|&i| all[i].class != "software"))
         }
     }
 }

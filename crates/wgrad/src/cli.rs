@@ -1,6 +1,7 @@
 //! The arguments of the command line.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use wgrad_train::DeviceChoice;
@@ -30,6 +31,8 @@ pub enum Command {
     Summary(Summary),
     /// List the devices that can train.
     Devices(Devices),
+    /// Find out which kernels are fastest for the matrix products of a recipe on a GPU, and keep that for later runs.
+    Tune(Tune),
     /// Write the weights of a run as safetensors, under PyTorch's names.
     Export(Export),
     /// Train networks to see an effect, and write a page about it.
@@ -196,6 +199,49 @@ pub struct Devices {
     /// Print a JSON list.
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Tune {
+    #[arg(help = recipe_help(), required_unless_present_any = ["shapes", "clear"])]
+    pub recipe: Option<String>,
+    /// Set a field of the recipe, e.g. --set train.batch=512.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Plain products instead of a recipe's, e.g. --shapes 512,512,64 for 512×64 by 64×512; may be repeated.
+    #[arg(long, value_name = "M,N,K", conflicts_with = "recipe")]
+    pub shapes: Vec<Product>,
+    /// gpu or gpu:N.
+    #[arg(long, default_value = "gpu")]
+    pub device: DeviceChoice,
+    /// Forget what was found for the device.
+    #[arg(long, conflicts_with_all = ["recipe", "shapes", "set"])]
+    pub clear: bool,
+    /// Print one JSON object as the last line of stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Sizes m, n and k of a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Product {
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+}
+
+impl FromStr for Product {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let sizes: Result<Vec<usize>, _> = text.split(',').map(|size| size.trim().parse()).collect();
+        match sizes.as_deref() {
+            Ok(&[m, n, k]) if [m, n, k].iter().all(|size| (1..=1 << 16).contains(size)) => {
+                Ok(Product { m, n, k })
+            }
+            _ => Err("expected M,N,K: three sizes from 1 to 65536".into()),
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,10 @@
 //! A matrix product as WGSL: a template of `wgrad-shaders`, with constants and functions in front and the register block
 //! written out, since WGSL cannot size function-local registers by a constant.
 
+mod split;
+mod subgroup;
+mod tiled;
+
 use std::fmt::Write;
 use std::ops::Range;
 
@@ -9,22 +13,47 @@ use wgrad_program::{Gemm, Instr, Loop, Operand};
 
 use super::body::{Blocks, Body, preludes};
 use super::index::{Address, Axis, Code, Half};
-use super::tile::{GemmVariant, Tile};
+use super::tile::GemmVariant;
 use super::{Generated, Target, split};
+use crate::adapter::Class;
 
 /// Instructions up to which the epilogues of a block are written out, element by element, rather than looped over: drivers
 /// take long to compile what is.
 const LIGHT: usize = 128;
 
 pub(super) fn generate(gemm: &Gemm, operands: &[Operand], target: &Target) -> Generated {
-    let variant = GemmVariant::choose(gemm, target);
+    let variant = choose(gemm, operands, target);
     let product = Product { gemm, operands };
-    match variant {
+    let (text, workgroups, invocations) = match variant {
         GemmVariant::Naive => product.naive(target),
         GemmVariant::Direct { rows, columns } => product.direct(rows, columns, target),
+        GemmVariant::Subgroup { rows, columns } => product.subgroup(rows, columns, target),
         GemmVariant::Tiled(tile) => product.tiled(tile, target),
-    }
+        GemmVariant::Split(tile) => product.split(tile, target),
+    };
+    Generated { text, workgroups, invocations, choice: variant.to_string() }
 }
+
+/// The variant asked for, else the tuned one, else that of the shape; one that does not fit the device counts as none.
+fn choose(gemm: &Gemm, operands: &[Operand], target: &Target) -> GemmVariant {
+    let tuned = || target.tuned.as_ref()?.get(key(gemm, operands));
+    let fitting = |variant: &GemmVariant| variant.fits(target);
+    let asked = target.gemm.filter(fitting).or_else(|| tuned().filter(fitting));
+    asked.unwrap_or_else(|| GemmVariant::by_shape(gemm, target))
+}
+
+/// What a product is told by: see [`product_key`](super::product_key).
+pub(super) fn key(gemm: &Gemm, operands: &[Operand]) -> u64 {
+    let (mut text, ..) = Product { gemm, operands }.naive(&Target::portable(Class::Software));
+    operands.iter().for_each(|operand| text += &operand.tensor.dtype.to_string());
+    // FNV-1a, 64 bits: the same in every process and version of Rust, as keys on disk have to be.
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// A kernel's text, workgroups and invocations of each.
+type Text = (String, [u32; 3], u32);
 
 struct Product<'k> {
     gemm: &'k Gemm,
@@ -39,16 +68,15 @@ impl Product<'_> {
         self.gemm.batch.iter().product()
     }
 
-    fn naive(&self, target: &Target) -> Generated {
-        let threads =
-            if target.class == crate::adapter::Class::Software { 64 } else { 256.min(target.invocations) };
+    fn naive(&self, target: &Target) -> Text {
+        let threads = if target.class == Class::Software { 64 } else { 256.min(target.invocations) };
         let elements = self.batch() * self.gemm.rows() * self.gemm.columns();
         let grid = split(elements.div_ceil(threads as usize), target.groups);
         let text = self.head(&[("THREADS", threads as usize)], grid) + wgrad_shaders::GEMM_NAIVE;
-        Generated { text, workgroups: grid, invocations: threads, choice: "naive".into() }
+        (text, grid, threads)
     }
 
-    fn direct(&self, rows: u32, columns: u32, target: &Target) -> Generated {
+    fn direct(&self, rows: u32, columns: u32, target: &Target) -> Text {
         let (m, n) = (self.gemm.rows(), self.gemm.columns());
         let blocks = (m.div_ceil(rows as usize), n.div_ceil(columns as usize));
         let all = self.batch() * blocks.0 * blocks.1;
@@ -62,7 +90,7 @@ impl Product<'_> {
             ("BLOCKS_M", blocks.0),
             ("BLOCKS_N", blocks.1),
         ];
-        let block = Block { rows, quads: columns / 4 };
+        let block = Block::of_quads(rows, columns / 4);
         let mut sides = String::new();
         for r in 0..rows {
             sides += &format!("let side_a{r} = {};\n", side('a', &format!("i0 + {r}u"), m, rows));
@@ -71,13 +99,13 @@ impl Product<'_> {
             sides += &format!("let side_b{c} = {};\n", side('b', &format!("j0 + {c}u"), n, columns));
         }
         let mut step = String::from("let in_a = depth_a(p);\nlet in_b = depth_b(p);\n");
-        for q in 0..block.quads {
+        for q in 0..block.parts {
             let load = |c: u32| format!("load_b(side_b{}, in_b)", q * 4 + c);
             step += &format!("let b{q} = vec4<f32>({}, {}, {}, {});\n", load(0), load(1), load(2), load(3));
         }
         for r in 0..rows {
             step += &format!("let a{r} = load_a(side_a{r}, in_a);\n");
-            (0..block.quads).for_each(|q| step += &multiply_add(r, q, &format!("a{r}")));
+            (0..block.parts).for_each(|q| step += &multiply_add(r, q, &format!("a{r}")));
         }
         let (i, j) = (|r: String| format!("i0 + {r}"), |q: String| format!("j0 + {q} * 4u"));
         let store = self.store(&block, rows, columns, &i, &j);
@@ -91,60 +119,7 @@ impl Product<'_> {
                     ("store", &store),
                 ],
             );
-        let choice = format!("direct {rows}×{columns}");
-        Generated { text, workgroups: grid, invocations: threads as u32, choice }
-    }
-
-    fn tiled(&self, tile: Tile, target: &Target) -> Generated {
-        let (m, n) = (self.gemm.rows(), self.gemm.columns());
-        let (threads_m, threads_n) = tile.threads();
-        let threads = threads_m * threads_n;
-        let tiles = (m.div_ceil(tile.m as usize), n.div_ceil(tile.n as usize));
-        let grid = split(self.batch() * tiles.0 * tiles.1, target.groups);
-        let Gemm { batch, m: rows, k: depth, a_layout, b_layout, .. } = self.gemm;
-        let slice_a = Slice::new('a', a_layout, [batch.len() + rows.len(), batch.len()], tile.m, tile.k);
-        let slice_b = Slice::new('b', b_layout, [batch.len(), batch.len() + depth.len()], tile.n, tile.k);
-        let constants = [
-            ("THREADS", threads as usize),
-            ("TILE_M", tile.m as usize),
-            ("TILE_N", tile.n as usize),
-            ("TILE_K", tile.k as usize),
-            ("TILES_M", tiles.0),
-            ("TILES_N", tiles.1),
-            ("THREADS_N", threads_n as usize),
-            ("PITCH_A", slice_a.pitch as usize),
-            ("PITCH_B", slice_b.pitch as usize),
-        ];
-        let block = Block { rows: tile.rows, quads: tile.columns / 4 };
-        let mut step = String::new();
-        for q in 0..tile.rows / 4 {
-            step += &format!("let a{q} = slice_a[p * PITCH_A + {}u + thread_m];\n", q * threads_m);
-        }
-        for q in 0..block.quads {
-            step += &format!("let b{q} = slice_b[p * PITCH_B + {}u + thread_n];\n", q * threads_n);
-        }
-        for r in 0..tile.rows {
-            let a = format!("a{}.{}", r / 4, LANES[r as usize % 4]);
-            (0..block.quads).for_each(|q| step += &multiply_add(r, q, &a));
-        }
-        let i = |r: String| format!("i0 + ({r} / 4u * {threads_m}u + thread_m) * 4u + {r} % 4u");
-        let j = |q: String| format!("j0 + ({q} * {threads_n}u + thread_n) * 4u");
-        let store = self.store(&block, tile.m, tile.n, &i, &j);
-        let text = self.head(&constants, grid)
-            + &self.quad('a', tile.k)
-            + &self.quad('b', tile.k)
-            + &filled(
-                wgrad_shaders::GEMM_TILED,
-                &[
-                    ("sides", &(slice_a.kept_sides(threads, m) + &slice_b.kept_sides(threads, n))),
-                    ("accumulators", &block.accumulators()),
-                    ("fill", &(slice_a.fill(threads, m) + &slice_b.fill(threads, n))),
-                    ("accumulate", &step),
-                    ("store", &store),
-                ],
-            );
-        let choice = format!("tiled {}×{}×{}", tile.m, tile.n, tile.k);
-        Generated { text, workgroups: grid, invocations: threads, choice }
+        (text, grid, threads as u32)
     }
 
     /// Constants, and the functions that read A and B and run the epilogue.
@@ -234,24 +209,6 @@ impl Product<'_> {
         format!("fn load_{name}(side: Side{upper}, depth: Depth{upper}) -> f32 {{\n{body}}}\n\n")
     }
 
-    /// Four neighbours of A along m, or of B along n; zero past the end of k.
-    fn quad(&self, name: char, depth: u32) -> String {
-        let end = if self.gemm.depth().is_multiple_of(depth as usize) {
-            ""
-        } else {
-            "    if p >= K {\n        return vec4<f32>();\n    }\n"
-        };
-        let upper = name.to_ascii_uppercase();
-        let sides: Vec<String> = (0..4).map(|c| format!("side{c}: Side{upper}")).collect();
-        let loads: Vec<String> = (0..4).map(|c| format!("load_{name}(side{c}, depth)")).collect();
-        format!(
-            "fn quad_{name}({}, p: u32) -> vec4<f32> {{\n{end}    let depth = depth_{name}(p);\n    \
-             return vec4<f32>({});\n}}\n\n",
-            sides.join(", "),
-            loads.join(", ")
-        )
-    }
-
     fn epilogue(&self) -> String {
         let axes = self.axes(("i", &self.gemm.m), ("j", &self.gemm.n));
         let count = axes.len();
@@ -271,7 +228,7 @@ impl Product<'_> {
     }
 
     /// Hands the elements of a block to the epilogue. `i` gives the index of row number r of the block, `j` that of the first
-    /// column of quad number q; a block whose sides the tile sides `by_m` and `by_n` divide needs no check of the ends.
+    /// column of part number q; a block whose sides the tile sides `by_m` and `by_n` divide needs no check of the ends.
     fn store(
         &self,
         block: &Block,
@@ -282,64 +239,79 @@ impl Product<'_> {
     ) -> String {
         let whole = |n: usize, by: u32| n.is_multiple_of(by as usize);
         let (whole_m, whole_n) = (whole(self.gemm.rows(), by_m), whole(self.gemm.columns(), by_n));
-        let mut text = String::new();
-        let mut quad = |i: String, j: String, from: &str| {
-            let _ = writeln!(text, "{{\nlet i = {i};\nlet j = {j};\nlet quad = {from};");
-            let _ = writeln!(text, "{}", if whole_m { "{" } else { "if i < M {" });
-            for (c, lane) in LANES.iter().enumerate() {
-                let call = format!("epilogue(batch, i, j + {c}u, quad.{lane});");
-                let _ = if whole_n {
-                    writeln!(text, "{call}")
-                } else {
-                    writeln!(text, "if j + {c}u < N {{ {call} }}")
-                };
-            }
-            text += "}\n}\n";
-        };
+        let &Block { rows, parts, width } = block;
         let calls =
             self.gemm.epilogue.body.iter().any(|x| matches!(x, Instr::Call(f, _) if !f.prelude.is_empty()));
-        let elements = (block.rows * block.quads * 4) as usize;
-        if elements * self.gemm.epilogue.body.len() <= LIGHT && !calls {
-            for r in 0..block.rows {
-                (0..block.quads)
-                    .for_each(|q| quad(i(format!("{r}u")), j(format!("{q}u")), &format!("c{r}_{q}")));
+        let elements = rows * parts * width;
+        if elements as usize * self.gemm.epilogue.body.len() <= LIGHT && !calls {
+            let mut text = String::new();
+            for (r, q) in block.registers() {
+                let (i, j) = (i(format!("{r}u")), j(format!("{q}u")));
+                let _ = writeln!(text, "{{\nlet i = {i};\nlet j = {j};\nlet part = c{r}_{q};");
+                let _ = writeln!(text, "{}", if whole_m { "{" } else { "if i < M {" });
+                for (c, lane) in LANES.iter().enumerate().take(width as usize) {
+                    let value = if width == 1 { "part".into() } else { format!("part.{lane}") };
+                    let call = format!("epilogue(batch, i, j + {c}u, {value});");
+                    let _ = if whole_n {
+                        writeln!(text, "{call}")
+                    } else {
+                        writeln!(text, "if j + {c}u < N {{ {call} }}")
+                    };
+                }
+                text += "}\n}\n";
             }
             return text;
         }
         // One call in a loop over the elements: a function written out for each takes drivers seconds to compile.
-        let columns = 4 * block.quads;
-        let (row, quad) = (format!("s / {columns}u"), format!("s / 4u % {}u", block.quads));
-        let all: Vec<String> =
-            (0..block.rows).flat_map(|r| (0..block.quads).map(move |q| format!("c{r}_{q}"))).collect();
+        let (row, part) = (format!("s / {}u", width * parts), format!("s / {width}u % {parts}u"));
+        let all: Vec<String> = block.registers().map(|(r, q)| format!("c{r}_{q}")).collect();
         let mut conditions = Vec::new();
         conditions.extend((!whole_m).then_some("i < M"));
         conditions.extend((!whole_n).then_some("j < N"));
         let guard =
             if conditions.is_empty() { String::new() } else { format!("if {} ", conditions.join(" && ")) };
+        let element = if width == 1 { "sums[s]" } else { "sums[s / 4u][s % 4u]" };
         format!(
-            "var sums = array<vec4<f32>, {}>({});\nfor (var s = 0u; s < {elements}u; s += 1u) {{\n\
-             let i = {};\nlet j = {} + s % 4u;\n{guard}{{\nepilogue(batch, i, j, sums[s / 4u][s % 4u]);\n}}\n}}\n",
+            "var sums = array<{}, {}>({});\nfor (var s = 0u; s < {elements}u; s += 1u) {{\n\
+             let i = {};\nlet j = {} + s % {width}u;\n{guard}{{\nepilogue(batch, i, j, {element});\n}}\n}}\n",
+            block.register(),
             all.len(),
             all.join(", "),
             i(row),
-            j(quad)
+            j(part)
         )
     }
 }
 
 const LANES: [char; 4] = ['x', 'y', 'z', 'w'];
 
-/// Registers of an invocation: rows of vec4.
+/// The sums of an invocation: registers `c{row}_{part}`, each a vec4 of neighbouring columns or a single one.
 struct Block {
     rows: u32,
-    quads: u32,
+    /// Registers of a row.
+    parts: u32,
+    /// Columns of a register: 4 or 1.
+    width: u32,
 }
 
 impl Block {
+    fn of_quads(rows: u32, quads: u32) -> Block {
+        Block { rows, parts: quads, width: 4 }
+    }
+
+    /// Row and part of each register.
+    fn registers(&self) -> impl Iterator<Item = (u32, u32)> {
+        let parts = self.parts;
+        (0..self.rows).flat_map(move |r| (0..parts).map(move |q| (r, q)))
+    }
+
+    fn register(&self) -> &'static str {
+        if self.width == 1 { "f32" } else { "vec4<f32>" }
+    }
+
     fn accumulators(&self) -> String {
-        let all = (0..self.rows)
-            .flat_map(|r| (0..self.quads).map(move |q| format!("var c{r}_{q} = vec4<f32>();\n")));
-        all.collect()
+        let ty = self.register();
+        self.registers().map(|(r, q)| format!("var c{r}_{q} = {ty}();\n")).collect()
     }
 }
 
@@ -374,81 +346,6 @@ fn side(name: char, index: &str, size: usize, by: u32) -> String {
 /// An index that stays below `size`, where blocks of `by` may go past it.
 fn clamped(index: &str, size: usize, by: u32) -> String {
     if size.is_multiple_of(by as usize) { index.into() } else { format!("min({index}, {}u)", size - 1) }
-}
-
-/// A slice of A or B in workgroup memory: [depth][pitch] vec4.
-struct Slice {
-    name: char,
-    /// Quads along m or n.
-    quads: u32,
-    depth: u32,
-    /// Whether neighbouring invocations read neighbours along k rather than along m or n: as the operand lies in memory.
-    along_k: bool,
-    /// Quads from one step of k to the next: one more than there are where writes along k would fall into one bank.
-    pitch: u32,
-}
-
-impl Slice {
-    /// `depth` and `across` are the first dimensions of the layout along k and across it.
-    fn new(name: char, layout: &Layout, [depth, across]: [usize; 2], side: u32, slice: u32) -> Self {
-        let end = |first: usize, other: usize| if first < other { other } else { layout.shape.len() };
-        let stride = |first: usize, other: usize| {
-            let wide = (first..end(first, other)).rev().find(|&i| layout.shape[i] != 1);
-            wide.map_or(0, |i| layout.strides[i])
-        };
-        let along_k = stride(depth, across) == 1 && stride(across, depth) != 1;
-        let quads = side / 4;
-        Self { name, quads, depth: slice, along_k, pitch: quads + u32::from(along_k) }
-    }
-
-    /// What an invocation reads for the slice: first element of each time, its quad and its depth.
-    fn reads(&self, threads: u32) -> impl Iterator<Item = (u32, String, String)> {
-        let Self { quads, depth, along_k, .. } = *self;
-        (0..quads * depth).step_by(threads as usize).map(move |start| {
-            let at = format!("(local + {start}u)");
-            match along_k {
-                true => (start, format!("{at} / {depth}u"), format!("{at} % {depth}u")),
-                false => (start, format!("{at} % {quads}u"), format!("{at} / {quads}u")),
-            }
-        })
-    }
-
-    /// True when every read has the same quad, so that its sides stay the same from slice to slice. Where they do not, keeping
-    /// all of them costs more than finding them again: in registers, and software devices store what a barrier parts.
-    fn keeps_sides(&self, threads: u32) -> bool {
-        self.quads * self.depth <= threads || (!self.along_k && threads.is_multiple_of(self.quads))
-    }
-
-    fn sides(&self, quad: &str, size: usize) -> String {
-        let side = |c: u32| {
-            let at = format!("{}0 + {quad} * 4u + {c}u", index(self.name));
-            side(self.name, &at, size, self.quads * 4)
-        };
-        (0..4).map(|c| format!("let side_{}{c} = {};\n", self.name, side(c))).collect()
-    }
-
-    /// The sides that stay, if they do; `size` is that along m or n.
-    fn kept_sides(&self, threads: u32, size: usize) -> String {
-        let first = self.reads(threads).next().filter(|_| self.keeps_sides(threads));
-        first.map_or(String::new(), |(_, quad, _)| self.sides(&quad, size))
-    }
-
-    fn fill(&self, threads: u32, size: usize) -> String {
-        let Self { name, quads, depth, pitch, .. } = *self;
-        let all = quads * depth;
-        let mut text = String::new();
-        for (start, quad, p) in self.reads(threads) {
-            let guard =
-                if start + threads > all { format!("if local + {start}u < {all}u ") } else { String::new() };
-            let sides = if self.keeps_sides(threads) { String::new() } else { self.sides(&quad, size) };
-            let _ = writeln!(
-                text,
-                "{guard}{{\nlet p = {p};\n{sides}slice_{name}[p * {pitch}u + {quad}] = \
-                 quad_{name}(side_{name}0, side_{name}1, side_{name}2, side_{name}3, p0 + p);\n}}"
-            );
-        }
-        text
-    }
 }
 
 /// A template with its `//@` lines replaced.

@@ -10,15 +10,18 @@ mod lanes;
 mod loops;
 mod tile;
 
+use std::sync::Arc;
+
 use wgrad_graph::DType;
 use wgrad_program::{Access, Dispatch, Kernel, Operand};
 
 pub use lanes::Lanes;
-pub use tile::{GemmVariant, Tile};
+pub use tile::{GemmVariant, Split, Tile};
 
 pub(crate) use body::arguments;
 
 use crate::adapter::Class;
+use crate::tune::Tuned;
 
 /// What text is generated for.
 #[derive(Debug, Clone)]
@@ -31,8 +34,12 @@ pub struct Target {
     pub shared_bytes: u32,
     /// Workgroups that a dispatch may have in each dimension.
     pub groups: u32,
+    /// Invocations of a subgroup, where the device has subgroups and all of one size.
+    pub subgroup: Option<u32>,
     /// The variant of every matrix product, instead of the one chosen by its shape.
     pub gemm: Option<GemmVariant>,
+    /// The variants of products that were timed on this device; they come before the choice by shape.
+    pub tuned: Option<Arc<Tuned>>,
     /// The workgroup of every reduction, instead of the one chosen by its shape.
     pub lanes: Option<Lanes>,
 }
@@ -40,7 +47,16 @@ pub struct Target {
 impl Target {
     /// What every WebGPU device can run.
     pub fn portable(class: Class) -> Self {
-        Self { class, invocations: 256, shared_bytes: 16 << 10, groups: 65_535, gemm: None, lanes: None }
+        Self {
+            class,
+            invocations: 256,
+            shared_bytes: 16 << 10,
+            groups: 65_535,
+            subgroup: None,
+            gemm: None,
+            tuned: None,
+            lanes: None,
+        }
     }
 }
 
@@ -82,6 +98,23 @@ pub fn wgsl(dispatch: &Dispatch, target: &Target) -> Shader {
         invocations: kernel.invocations,
         read_only,
         choice: kernel.choice,
+    }
+}
+
+/// What tells a matrix product from others in a table of tuned ones: sizes, layouts, element types and epilogue, as a hash of
+/// its plainest kernel. A version that generates another kernel gives another key. `None` for a loop.
+pub fn product_key(dispatch: &Dispatch) -> Option<u64> {
+    match &dispatch.kernel {
+        Kernel::Gemm(gemm) => Some(gemm::key(gemm, &dispatch.operands)),
+        Kernel::Loop(_) => None,
+    }
+}
+
+/// The variant that a product gets by its shape; `None` for a loop.
+pub(crate) fn chosen_by_shape(dispatch: &Dispatch, target: &Target) -> Option<GemmVariant> {
+    match &dispatch.kernel {
+        Kernel::Gemm(gemm) => Some(GemmVariant::by_shape(gemm, target)),
+        Kernel::Loop(_) => None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde_json::{Value, json};
 use wgrad_program::{DeviceInfo, DeviceKind};
-use wgrad_train::devices;
+use wgrad_train::{Tuning, devices, tuning};
 
 use crate::cli::Devices;
 use crate::commands::kind;
@@ -19,7 +19,7 @@ pub fn run(args: &Devices) -> Result<ExitCode> {
         terminal::result(&Value::from(list).to_string())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let header = ["--device", "name", "class", "backend", "driver", "buffer", "operand", "features"];
+    let header = ["--device", "name", "class", "backend", "driver", "buffer", "operand", "tuned", "features"];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     rows.extend(devices.iter().enumerate().map(|(i, info)| {
         vec![
@@ -30,6 +30,7 @@ pub fn run(args: &Devices) -> Result<ExitCode> {
             info.driver.clone(),
             terminal::bytes(info.limits.buffer_bytes),
             terminal::bytes(info.limits.operand_bytes),
+            tuned(info),
             info.features.join(" "),
         ]
     }));
@@ -44,6 +45,15 @@ pub fn run(args: &Devices) -> Result<ExitCode> {
         terminal::say(&format!("\nNo adapter was found: {why}. Training runs on the CPU."));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Number of tuned products, or what is wrong with their table.
+fn tuned(info: &DeviceInfo) -> String {
+    match tuning(info) {
+        Tuning::None => "no".into(),
+        Tuning::Used(table) => table.len().to_string(),
+        Tuning::Ignored(_) => "ignored".into(),
+    }
 }
 
 /// How `--device` names it. The CPU is number 0 of the list, so adapters count from one less.
@@ -68,6 +78,10 @@ fn row_json(i: usize, info: &DeviceInfo) -> Value {
             "operand_bytes": info.limits.operand_bytes,
             "operands": info.limits.operands,
             "f16": info.limits.f16,
+        },
+        "tuned": match tuning(info) {
+            Tuning::Used(table) => table.len(),
+            Tuning::None | Tuning::Ignored(_) => 0,
         },
         "features": info.features,
     })

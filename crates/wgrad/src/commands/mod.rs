@@ -10,6 +10,7 @@ mod profile;
 mod study;
 mod summary;
 mod train;
+mod tune;
 mod verify;
 
 use std::path::Path;
@@ -19,7 +20,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use wgrad_program::{Device, DeviceInfo, DeviceKind};
 use wgrad_run::{Checkpoint, Recipe, Run};
-use wgrad_train::{DeviceChoice, Plan, TrainError, Trainer, load_parameters, open, setup};
+use wgrad_train::{DeviceChoice, Plan, TrainError, Trainer, Tuning, load_parameters, open, setup, tuning};
 
 use crate::cli::{Cli, Command};
 use crate::terminal;
@@ -32,6 +33,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Predict(args) => predict::run(&args),
         Command::Summary(args) => summary::run(&args),
         Command::Devices(args) => devices::run(&args),
+        Command::Tune(args) => tune::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Study(args) => study::run(&args),
         Command::Verify(args) => verify::run(&args),
@@ -54,6 +56,13 @@ fn open_device(choice: DeviceChoice) -> Result<Box<dyn Device>> {
         _ => "",
     };
     terminal::say(&format!("Device: {}{why}.", describe(info)));
+    match tuning(info) {
+        Tuning::None => {}
+        Tuning::Used(table) => terminal::say(&format!("Tuned products in use: {}.", table.len())),
+        Tuning::Ignored(why) => terminal::say(&format!(
+            "warning: a table of tuned products is ignored: {why}; `wgrad tune` makes it anew"
+        )),
+    }
     Ok(device)
 }
 

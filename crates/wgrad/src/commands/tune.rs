@@ -1,0 +1,143 @@
+//! `wgrad tune`.
+
+use std::collections::HashSet;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use wgrad_gpu::{GpuDevice, Outcome, Tuned, Tuner, plain_product, product_key};
+use wgrad_program::{Device, Dispatch, Kernel, Limits};
+use wgrad_train::{Plan, Tuning, adapter, clear_tuning, keep_tuning, setup, tuning};
+
+use crate::cli::{Recipe, Tune};
+use crate::commands::{describe, device_json, recipe};
+use crate::failure::Usage;
+use crate::terminal;
+
+/// Times every variant for each product, and adds the winners to the table of the device.
+pub fn run(args: &Tune) -> Result<ExitCode> {
+    let index = adapter(args.device)?;
+    let index = index.ok_or_else(|| Usage("only GPUs are tuned: --device gpu or gpu:N".into()))?;
+    if args.clear {
+        let was = clear_tuning(GpuDevice::open(index)?.info())
+            .context("the table of tuned products cannot be removed")?;
+        terminal::say(if was {
+            "The table of tuned products is gone."
+        } else {
+            "There was no table of tuned products."
+        });
+        return Ok(ExitCode::SUCCESS);
+    }
+    let tuner = Tuner::open(index)?;
+    let info = tuner.device().info();
+    terminal::say(&format!("Device: {}.", describe(info)));
+    let products = products(args, &info.limits)?;
+    let mut table = match tuning(info) {
+        Tuning::Used(table) => table,
+        Tuning::None => Tuned::default(),
+        Tuning::Ignored(why) => {
+            terminal::say(&format!("warning: the former table is replaced: {why}"));
+            Tuned::default()
+        }
+    };
+    let mut rows = Vec::new();
+    for (i, product) in products.iter().enumerate() {
+        if terminal::is_interactive() {
+            terminal::status(&format!("{} of {}: {}", i + 1, products.len(), product.name));
+        }
+        let outcome = tuner.tune(product).with_context(|| format!("`{}` cannot be timed", product.name))?;
+        let Some(outcome) = outcome else { continue };
+        if let Some(winner) = outcome.winner {
+            table.insert(outcome.key, winner);
+        }
+        rows.push((product, outcome));
+    }
+    if terminal::is_interactive() {
+        terminal::status("");
+    }
+    let path = keep_tuning(info, &table).context("the table of tuned products cannot be written")?;
+    if args.json {
+        let products: Vec<Value> =
+            rows.iter().map(|(product, outcome)| product_json(product, outcome)).collect();
+        let all = json!({ "device": device_json(info), "products": products, "table": path });
+        terminal::result(&all.to_string())?;
+    } else {
+        print(&rows)?;
+    }
+    terminal::say(&format!(
+        "{} products are kept in {}. Runs on this device use them from now on; their sums may be rounded in another order, \
+         so results may differ in their last bits from those of before.",
+        table.len(),
+        path.display()
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The distinct products of a recipe's programs, or those asked for.
+fn products(args: &Tune, limits: &Limits) -> Result<Vec<Dispatch>> {
+    let Some(name) = &args.recipe else {
+        return Ok(args.shapes.iter().map(|size| plain_product(size.m, size.n, size.k)).collect());
+    };
+    let parts = setup(&recipe(&Recipe { recipe: name.clone(), set: args.set.clone() })?)?;
+    let plan = Plan::new(parts.model, &parts.splits, parts.config, limits)?;
+    let programs = plan.step_programs().into_iter().map(|(program, _)| program);
+    let programs = programs.chain(plan.evaluations.iter().map(|(_, program)| program));
+    let mut seen = HashSet::new();
+    let all = programs.flat_map(|program| &program.dispatches);
+    Ok(all.filter(|dispatch| product_key(dispatch).is_some_and(|key| seen.insert(key))).cloned().collect())
+}
+
+/// Batch, m, n and k.
+fn sizes(product: &Dispatch) -> [usize; 4] {
+    match &product.kernel {
+        Kernel::Gemm(gemm) => [gemm.products(), gemm.rows(), gemm.columns(), gemm.depth()],
+        Kernel::Loop(_) => [0; 4],
+    }
+}
+
+fn print(rows: &[(&Dispatch, Outcome)]) -> std::io::Result<()> {
+    let mut lines =
+        vec![["product", "m×n×k", "by shape", "ms", "fastest", "ms", "GFLOP/s"].map(str::to_owned).to_vec()];
+    let mut refused = Vec::new();
+    for (product, outcome) in rows {
+        let [batch, m, n, k] = sizes(product);
+        let ms = |seconds: Option<f64>| seconds.map_or("-".into(), |s| format!("{:.3}", s * 1e3));
+        let (usual, winner) = (outcome.seconds(outcome.by_shape), outcome.winner);
+        let fastest = winner.and_then(|variant| outcome.seconds(variant));
+        let rate =
+            fastest.map_or("-".into(), |s| format!("{:.1}", 2.0 * (batch * m * n * k) as f64 / s / 1e9));
+        let batched = if batch == 1 { String::new() } else { format!("{batch}×") };
+        lines.push(vec![
+            product.name.clone(),
+            format!("{batched}{m}×{n}×{k}"),
+            outcome.by_shape.to_string(),
+            ms(usual),
+            winner.map_or("none ran".into(), |variant| variant.to_string()),
+            ms(fastest),
+            rate,
+        ]);
+        let out = outcome.timings.iter().filter_map(|t| Some((t.variant, t.seconds.as_ref().err()?)));
+        refused.extend(out.map(|(variant, why)| format!("{}: {variant} is left out: {why}", product.name)));
+    }
+    terminal::result(&terminal::table(&lines, false))?;
+    refused.iter().for_each(|line| terminal::say(line));
+    Ok(())
+}
+
+fn product_json(product: &Dispatch, outcome: &Outcome) -> Value {
+    let [batch, m, n, k] = sizes(product);
+    let timing = |t: &wgrad_gpu::Timing| match &t.seconds {
+        Ok(seconds) => json!({ "variant": t.variant.to_string(), "ms": seconds * 1e3 }),
+        Err(why) => json!({ "variant": t.variant.to_string(), "error": why }),
+    };
+    json!({
+        "name": product.name,
+        "batch": batch,
+        "m": m,
+        "n": n,
+        "k": k,
+        "by_shape": outcome.by_shape.to_string(),
+        "winner": outcome.winner.map(|variant| variant.to_string()),
+        "variants": outcome.timings.iter().map(timing).collect::<Vec<_>>(),
+    })
+}
