@@ -21,6 +21,7 @@ mod files;
 mod number;
 mod page;
 
+pub mod bench;
 pub mod checkpoint;
 pub mod metrics;
 pub mod recipe;
@@ -30,6 +31,7 @@ pub mod score;
 pub mod study;
 pub mod tensorboard;
 
+pub use bench::Bench;
 pub use checkpoint::{Checkpoint, CheckpointError, CheckpointState, Tensor};
 pub use civil::timestamp;
 pub use metrics::{MetricsError, MetricsWriter, Row};
