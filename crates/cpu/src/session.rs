@@ -3,8 +3,8 @@
 use half::f16;
 use wgrad_graph::{DType, GroupId, States, TensorType};
 use wgrad_program::{
-    Access, Buffer, Data, DeviceError, Dispatch, HostData, Kernel, Program, ProgramId, Record, Session,
-    TensorRef,
+    Access, Buffer, Clock, Data, DeviceError, Dispatch, HostData, Kernel, Profile, Program, ProgramId,
+    Record, Session, Span, Stopwatch, TensorRef,
 };
 
 use crate::check::check;
@@ -52,6 +52,12 @@ struct Scratch(*mut u8);
 // SAFETY: an address; one thread at a time runs a program of the session.
 unsafe impl Send for Scratch {}
 
+/// Where the times of a profiled run go.
+struct Timed<'a> {
+    watch: &'a Stopwatch,
+    spans: &'a mut Vec<Span>,
+}
+
 /// A value of a program that the host reads or writes.
 struct Port {
     name: String,
@@ -90,6 +96,21 @@ impl<T: Float> CpuSession<T> {
         self.programs
             .get_mut(id.0)
             .ok_or_else(|| DeviceError::Usage(format!("the session has no program {}", id.0)))
+    }
+
+    /// Checks the inputs of a run and writes them where its kernels find them.
+    fn upload(&mut self, program: ProgramId, inputs: &[Data<'_>]) -> Result<(), DeviceError> {
+        let poison = self.host.poison;
+        let loaded = self.program(program)?;
+        loaded.check_inputs(inputs)?;
+        if poison {
+            loaded.slabs.iter_mut().chain([&mut loaded.output_memory]).for_each(|memory| memory.fill(0xFF));
+        }
+        for (port, data) in loaded.inputs.iter().zip(inputs) {
+            // SAFETY: the tensor lies inside the inputs, and its length was just checked.
+            unsafe { write::<T>(port.tensor, *data) };
+        }
+        Ok(())
     }
 
     fn group(&self, id: GroupId) -> Result<(Tensor, usize), DeviceError> {
@@ -135,25 +156,22 @@ impl<T: Float> Session for CpuSession<T> {
     }
 
     fn run(&mut self, program: ProgramId, inputs: &[Data<'_>]) -> Result<(), DeviceError> {
-        let poison = self.host.poison;
-        let scratch = self.scratch.start();
-        let loaded = self.program(program)?;
-        loaded.check_inputs(inputs)?;
-        if poison {
-            loaded.slabs.iter_mut().chain([&mut loaded.output_memory]).for_each(|memory| memory.fill(0xFF));
-        }
-        for (port, data) in loaded.inputs.iter().zip(inputs) {
-            // SAFETY: the tensor lies inside the inputs, and its length was just checked.
-            unsafe { write::<T>(port.tensor, *data) };
-        }
-        let scratch = Scratch(scratch);
-        if rayon::current_num_threads() > 1 && loaded.kernels.iter().any(Ready::is_shared) {
-            // From inside the pool, once: each kernel that entered it by itself would cost two context switches.
-            rayon::scope(move |_| loaded.dispatch(scratch));
-        } else {
-            loaded.dispatch(scratch);
-        }
+        self.upload(program, inputs)?;
+        let scratch = Scratch(self.scratch.start());
+        self.program(program)?.go(scratch, None);
         Ok(())
+    }
+
+    fn profile(&mut self, program: ProgramId, inputs: &[Data<'_>]) -> Result<Profile, DeviceError> {
+        let mut watch = Stopwatch::start();
+        self.upload(program, inputs)?;
+        watch.lap("upload");
+        let scratch = Scratch(self.scratch.start());
+        let loaded = self.program(program)?;
+        let mut dispatches = Vec::with_capacity(loaded.kernels.len());
+        loaded.go(scratch, Some(Timed { watch: &watch, spans: &mut dispatches }));
+        watch.lap("run");
+        Ok(Profile { clock: Clock::Host, host: watch.laps(), dispatches })
     }
 
     fn output(&mut self, program: ProgramId, output: usize) -> Result<HostData, DeviceError> {
@@ -298,9 +316,20 @@ impl<T: Float> Loaded<T> {
         Ok(())
     }
 
+    /// Runs every kernel, on the threads of the pool where there is work for them.
+    fn go(&mut self, scratch: Scratch, timed: Option<Timed<'_>>) {
+        if rayon::current_num_threads() > 1 && self.kernels.iter().any(Ready::is_shared) {
+            // From inside the pool, once: each kernel that entered it by itself would cost two context switches.
+            rayon::scope(move |_| self.dispatch(scratch, timed));
+        } else {
+            self.dispatch(scratch, timed);
+        }
+    }
+
     /// Runs every kernel and keeps the scalars.
-    fn dispatch(&mut self, scratch: Scratch) {
+    fn dispatch(&mut self, scratch: Scratch, mut timed: Option<Timed<'_>>) {
         for ready in &mut self.kernels {
+            let start_ns = timed.as_ref().map_or(0, |timed| timed.watch.now());
             // SAFETY: `load` has checked every dispatch against its tensors, whose memory the session holds; the session
             // is borrowed mutably for the run, so nothing else uses it.
             unsafe {
@@ -308,6 +337,9 @@ impl<T: Float> Loaded<T> {
                     Compiled::Loop(kernel) => kernel.run(&ready.tensors),
                     Compiled::Gemm(kernel) => kernel.run(&mut ready.tensors, scratch.0),
                 }
+            }
+            if let Some(Timed { watch, spans }) = &mut timed {
+                spans.push(Span { start_ns, end_ns: watch.now() });
             }
         }
         self.record();

@@ -234,6 +234,36 @@ fn state_lives_on_and_records_count_the_runs() {
     }
 }
 
+#[test]
+fn a_profiled_run_is_a_run_and_times_every_dispatch() {
+    let program = counter().program;
+    let input = [Data::F32(&[2.0])];
+    let device = CpuDevice::new();
+    let [plain, profiled] = [false, true].map(|profile| {
+        let mut session = device.session(&program.states).unwrap();
+        let id = session.load(&program).unwrap();
+        for _ in 0..4 {
+            if !profile {
+                session.run(id, &input).unwrap();
+                continue;
+            }
+            let profile = session.profile(id, &input).unwrap();
+            assert_eq!(profile.clock, Clock::Host);
+            assert_eq!(profile.dispatches.len(), program.dispatches.len());
+            let [upload, run] = profile.host.as_slice() else { panic!("{:?}", profile.host) };
+            assert_eq!((upload.name, run.name), ("upload", "run"));
+            let mut since = run.span.start_ns;
+            for span in &profile.dispatches {
+                assert!(since <= span.start_ns && span.start_ns <= span.end_ns, "{span:?}");
+                since = span.end_ns;
+            }
+            assert!(since <= run.span.end_ns);
+        }
+        (session.records(id, true).unwrap(), session.read_group(GroupId(0)).unwrap())
+    });
+    assert_eq!(plain, profiled);
+}
+
 /// A group is one tensor and many: what is written to the second entry is read there in the whole group.
 #[test]
 fn a_group_and_its_entries_agree_on_where_an_element_lies() {

@@ -16,6 +16,7 @@ mod errors;
 mod replay;
 mod ring;
 mod session;
+mod timing;
 mod transfer;
 mod validate;
 

@@ -67,10 +67,14 @@ pub(crate) fn record(steps: &[Step], encoder: &mut wgpu::CommandEncoder) {
         return;
     }
     let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-    for step in steps {
-        pass.set_pipeline(&step.pipeline);
-        pass.set_bind_group(0, &step.bindings, &[]);
-        let [x, y, z] = step.workgroups;
+    steps.iter().for_each(|step| step.record(&mut pass));
+}
+
+impl Step {
+    pub fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bindings, &[]);
+        let [x, y, z] = self.workgroups;
         pass.dispatch_workgroups(x, y, z);
     }
 }

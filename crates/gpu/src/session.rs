@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use wgpu::PollType;
 use wgrad_graph::{GroupId, States, TensorType};
-use wgrad_program::{Data, DeviceError, HostData, Output, Program, ProgramId, ProgramInput, Record, Session};
+use wgrad_program::{
+    Clock, Data, DeviceError, HostData, Output, Profile, Program, ProgramId, ProgramInput, Record, Session,
+    Span, Stopwatch,
+};
 
 use crate::buffers::{Own, ensure_fits, state};
 use crate::check::check;
@@ -13,6 +16,7 @@ use crate::device::Shared;
 use crate::errors::wait;
 use crate::replay::{Step, prepare, record};
 use crate::ring::Ring;
+use crate::timing::Timers;
 use crate::transfer::{decode, encode, read};
 
 /// Runs that may be queued before the next one waits for the oldest: what drivers keep for each is not free.
@@ -38,6 +42,8 @@ struct Loaded {
     /// The inputs of a run as they are uploaded.
     upload: Vec<u8>,
     ring: Ring,
+    /// Once it was profiled, on a device that has timestamps.
+    timers: Option<Timers>,
     has_run: bool,
 }
 
@@ -46,6 +52,19 @@ impl GpuSession {
         ensure_fits(&shared, &Program { states: states.clone(), ..Program::default() })?;
         let state = state(&shared, states)?;
         Ok(Self { shared, states: states.clone(), state, programs: Vec::new(), queued: VecDeque::new() })
+    }
+
+    /// Checks the inputs of a run and sends them on their way.
+    fn upload(&mut self, program: ProgramId, inputs: &[Data<'_>]) -> Result<&mut Loaded, DeviceError> {
+        let shared = &self.shared;
+        let loaded = self.programs.get_mut(program.0).ok_or_else(|| no_program(program))?;
+        loaded.check_inputs(inputs)?;
+        shared.faults.check()?;
+        if shared.options.poison {
+            loaded.poison(&shared.queue);
+        }
+        loaded.upload(&shared.queue, inputs)?;
+        Ok(loaded)
     }
 
     fn group(&self, id: GroupId) -> Result<&wgrad_graph::Group, DeviceError> {
@@ -87,6 +106,7 @@ impl Session for GpuSession {
             steps,
             upload: vec![0; program.input_bytes],
             ring: Ring::new(program),
+            timers: None,
             has_run: false,
         });
         Ok(ProgramId(self.programs.len() - 1))
@@ -94,24 +114,37 @@ impl Session for GpuSession {
 
     fn run(&mut self, program: ProgramId, inputs: &[Data<'_>]) -> Result<(), DeviceError> {
         let shared = self.shared.clone();
-        let loaded = self.programs.get_mut(program.0).ok_or_else(|| no_program(program))?;
-        loaded.check_inputs(inputs)?;
-        shared.faults.check()?;
-        if shared.options.poison {
-            loaded.poison(&shared.queue);
-        }
-        loaded.upload(&shared.queue, inputs)?;
+        let loaded = self.upload(program, inputs)?;
         let mut encoder = shared.device.create_command_encoder(&Default::default());
         record(&loaded.steps, &mut encoder);
-        loaded.ring.record(&shared, loaded.own.outputs.as_ref(), &mut encoder)?;
-        let submission = shared.queue.submit([encoder.finish()]);
-        loaded.has_run = true;
-        loaded.ring.submitted();
+        let submission = loaded.submit(&shared, encoder)?;
         // An error here comes back from the next wait; this only lets callbacks run.
         let _ = shared.device.poll(PollType::Poll);
         loaded.ring.collect(&shared)?;
         self.pace(submission)?;
         shared.faults.check()
+    }
+
+    fn profile(&mut self, program: ProgramId, inputs: &[Data<'_>]) -> Result<Profile, DeviceError> {
+        let shared = self.shared.clone();
+        let loaded = self.programs.get_mut(program.0).ok_or_else(|| no_program(program))?;
+        if loaded.timers.is_none() {
+            loaded.timers = Timers::new(&shared, loaded.steps.len())?;
+        }
+        self.wait()?;
+        let mut watch = Stopwatch::start();
+        let loaded = self.upload(program, inputs)?;
+        watch.lap("upload");
+        let (clock, dispatches) = match loaded.timers.take() {
+            Some(timers) => {
+                let spans = loaded.time_by_device(&shared, &timers, &mut watch);
+                loaded.timers = Some(timers);
+                (Clock::Device, spans?)
+            }
+            None => (Clock::Host, loaded.time_by_host(&shared, &mut watch)?),
+        };
+        loaded.ring.collect(&shared)?;
+        Ok(Profile { clock, host: watch.laps(), dispatches })
     }
 
     fn output(&mut self, program: ProgramId, output: usize) -> Result<HostData, DeviceError> {
@@ -205,6 +238,65 @@ impl Loaded {
             queue.write_buffer(buffer, 0, &self.upload);
         }
         Ok(())
+    }
+
+    /// Adds the copies of the scalars to the commands of a run, and submits them.
+    fn submit(
+        &mut self,
+        shared: &Shared,
+        mut encoder: wgpu::CommandEncoder,
+    ) -> Result<wgpu::SubmissionIndex, DeviceError> {
+        self.ring.record(shared, self.own.outputs.as_ref(), &mut encoder)?;
+        let submission = shared.queue.submit([encoder.finish()]);
+        self.has_run = true;
+        self.ring.submitted();
+        Ok(submission)
+    }
+
+    /// A run between timestamps.
+    fn time_by_device(
+        &mut self,
+        shared: &Shared,
+        timers: &Timers,
+        watch: &mut Stopwatch,
+    ) -> Result<Vec<Span>, DeviceError> {
+        let mut encoder = shared.device.create_command_encoder(&Default::default());
+        timers.record(&self.steps, &mut encoder);
+        let Span { end_ns: submitted, .. } = watch.lap("record");
+        self.submit(shared, encoder)?;
+        watch.lap("submit");
+        let spans = timers.read(shared)?;
+        watch.lap("wait");
+        let later =
+            |span: Span| Span { start_ns: span.start_ns + submitted, end_ns: span.end_ns + submitted };
+        Ok(spans.into_iter().map(later).collect())
+    }
+
+    /// A run that waits for each dispatch.
+    fn time_by_host(&mut self, shared: &Shared, watch: &mut Stopwatch) -> Result<Vec<Span>, DeviceError> {
+        let finish = || wait(&shared.device, shared.name(), None, shared.options.timeout);
+        let encoder = || shared.device.create_command_encoder(&Default::default());
+        // Moves the inputs, which else would count as time of the first dispatch.
+        shared.queue.submit([]);
+        finish()?;
+        watch.lap("wait");
+        let mut spans = Vec::with_capacity(self.steps.len());
+        for step in &self.steps {
+            let start_ns = watch.now();
+            let mut encoder = encoder();
+            record(std::slice::from_ref(step), &mut encoder);
+            shared.queue.submit([encoder.finish()]);
+            finish()?;
+            shared.faults.check()?;
+            spans.push(Span { start_ns, end_ns: watch.now() });
+        }
+        watch.lap("run");
+        self.submit(shared, encoder())?;
+        watch.lap("submit");
+        finish()?;
+        watch.lap("wait");
+        shared.faults.check()?;
+        Ok(spans)
     }
 
     fn poison(&self, queue: &wgpu::Queue) {

@@ -3,6 +3,7 @@
 use wgrad_graph::{DType, GroupId, States, TensorType};
 
 use crate::ir::Program;
+use crate::profile::Profile;
 
 /// What a device is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -142,6 +143,10 @@ pub trait Session {
 
     /// Queues one run. `inputs` by slot; their number, types and lengths must be those of the program. Does not wait.
     fn run(&mut self, program: ProgramId, inputs: &[Data<'_>]) -> Result<(), DeviceError>;
+
+    /// Runs the program once, as [`Session::run`] does and to the same bits, waits for it, and says how long each dispatch
+    /// took. Timing itself takes time, so a profiled run is slower than others. What was queued before is waited for first.
+    fn profile(&mut self, program: ProgramId, inputs: &[Data<'_>]) -> Result<Profile, DeviceError>;
 
     /// Waits, and reads output number `output` of the last run.
     fn output(&mut self, program: ProgramId, output: usize) -> Result<HostData, DeviceError>;

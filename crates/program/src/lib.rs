@@ -13,6 +13,7 @@ mod ir;
 mod kernel;
 mod memory;
 mod order;
+mod profile;
 mod value;
 
 pub use compile::{Options, compile};
@@ -24,3 +25,4 @@ pub use ir::{
     Access, Buffer, Cost, Dispatch, Gemm, Instr, Kernel, Loop, Operand, Output, Program, ProgramInput, Store,
     TensorRef, ValueId,
 };
+pub use profile::{Clock, HostSpan, Profile, Span, Stopwatch};
