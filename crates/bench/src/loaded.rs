@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use wgrad_graph::{GroupId, Leaf};
 use wgrad_nn::Optimizer;
 use wgrad_program::{
-    Cost, Data, Device, HostData, Options, Program, ProgramId, Session, compile,
+    Clock, Cost, Data, Device, DeviceError, HostData, Options, Program, ProgramId, Session, compile,
 };
 
 use crate::error::BenchError;
@@ -86,6 +86,25 @@ impl<'w> Loaded<'w> {
     /// # Errors
     /// What the device reports.
     pub fn run(&mut self) -> Result<(), BenchError> {
+        self.next(|session, id, inputs| session.run(id, inputs))
+    }
+
+    /// Time of a run on the device, all its kernels together, by the device's own clock; none where it has no such clock.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn device_time(&mut self) -> Result<Option<Duration>, BenchError> {
+        let profile = self.next(|session, id, inputs| session.profile(id, inputs))?;
+        self.session.records(self.id, true)?;
+        let total = profile.dispatches.iter().map(|span| span.ns()).sum();
+        Ok((profile.clock == Clock::Device).then(|| Duration::from_nanos(total)))
+    }
+
+    /// Does something with the inputs of the next step.
+    fn next<T>(
+        &mut self,
+        run: impl FnOnce(&mut dyn Session, ProgramId, &[Data<'_>]) -> Result<T, DeviceError>,
+    ) -> Result<T, BenchError> {
         self.steps += 1;
         let rng = [1, 0, self.steps as u32];
         let hyper = match &self.work.update {
@@ -98,7 +117,7 @@ impl<'w> Loaded<'w> {
             Some(update) if update.keyed => &all,
             Some(_) => &all[1..],
         };
-        Ok(self.session.run(self.id, inputs)?)
+        Ok(run(&mut *self.session, self.id, inputs)?)
     }
 
     /// Waits until everything queued is done, and gives the scalar output of the last run, if there is one.

@@ -49,6 +49,8 @@ pub struct Progress<'a> {
 
 /// So many runs of a case are made at least: to judge, to warm up, and to repeat.
 const RUNS: f64 = 8.0;
+/// Runs that are timed by the device's own clock.
+const PROFILED: usize = 3;
 
 /// Measures each case on each device, one device after the other, so that what they are compared by was measured at the same
 /// time. A result that is wrong has no time.
@@ -191,6 +193,7 @@ fn judged_and_timed(
     let times = runs(&mut loaded, budget, case.each)?;
     let watts = meter.as_ref().zip(reading.as_ref()).and_then(|(meter, reading)| meter.since(reading));
     let mut timing = timing(result, &times.sorted);
+    timing.device_ms = device_ms(&mut loaded)?;
     timing.runs_per_repeat = u64::from(times.runs);
     // Where a run happens in the call there is no queue.
     timing.host_us = (subject.device.info().kind == DeviceKind::Gpu).then_some(1e6 * times.queue);
@@ -199,6 +202,18 @@ fn judged_and_timed(
     timing.watts = watts;
     (result.status, result.time) = (Status::Timed, Some(timing));
     Ok(())
+}
+
+/// Milliseconds of a run by the device's own clock, the median of a few.
+fn device_ms(loaded: &mut Loaded<'_>) -> Result<Option<f64>, BenchError> {
+    let mut times = Vec::new();
+    for _ in 0..PROFILED {
+        // The CPU backend's clock is the host's, which timed it already.
+        let Some(time) = loaded.device_time()? else { return Ok(None) };
+        times.push(1e3 * time.as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(Some(quantile(&times, 0.5)))
 }
 
 /// Times in milliseconds and the rates that follow, of sorted seconds.
