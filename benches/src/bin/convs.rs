@@ -39,7 +39,9 @@ fn main() -> Result<()> {
             let share = 100.0 * rate / gemm;
             cells.push(format!("{ms:.2} ms, {rate:.1} GFLOP/s, {share:.0}%"));
             let sizes = [images, inputs, outputs, side, kernel, stride];
-            rows.push(json!({ "network": network, "sizes": sizes, "part": part.name(), "ms": ms, "gflops": rate }));
+            rows.push(
+                json!({ "network": network, "sizes": sizes, "part": part.name(), "ms": ms, "gflops": rate }),
+            );
         }
         let step = if stride == 1 { String::new() } else { format!(" stride {stride}") };
         let what = format!("{network}: {images}×{inputs}×{side}² → {outputs}, {kernel}×{kernel}{step}");

@@ -97,11 +97,12 @@ impl Expected {
     /// # Errors
     /// What the device reports.
     pub fn judge(&self, work: &Work, loaded: &mut Loaded<'_>) -> Result<Verdict, BenchError> {
-        loaded.run()?;
-        loaded.wait()?;
+        loaded.first_run()?;
         let mut worst = Worst::default();
         let outputs = loaded.outputs()?;
-        for ((name, _), (found, expected)) in work.graph.outputs().iter().zip(outputs.iter().zip(&self.outputs)) {
+        for ((name, _), (found, expected)) in
+            work.graph.outputs().iter().zip(outputs.iter().zip(&self.outputs))
+        {
             worst.compare(name, &floats(found), expected, work.tolerance, None);
         }
         for ((group, found), (_, expected)) in loaded.updated()?.iter().zip(&self.groups) {
@@ -164,14 +165,7 @@ fn floats(data: &HostData) -> Vec<f64> {
 struct Worst(Option<Verdict>);
 
 impl Worst {
-    fn compare(
-        &mut self,
-        name: &str,
-        found: &[f64],
-        expected: &[f64],
-        relative: f64,
-        absolute: Option<f64>,
-    ) {
+    fn compare(&mut self, name: &str, found: &[f64], expected: &[f64], relative: f64, absolute: Option<f64>) {
         let squares: f64 = expected.iter().filter(|x| x.is_finite()).map(|x| x * x).sum();
         let typical = (squares / expected.len().max(1) as f64).sqrt();
         if found.len() != expected.len() {

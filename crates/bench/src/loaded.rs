@@ -26,7 +26,7 @@ pub struct Loaded<'w> {
     pub footprint: usize,
     /// What planning took.
     pub plan_time: Duration,
-    /// What compiling kernels, allocating and uploading took.
+    /// What compiling kernels, allocating, uploading and the first run took: some drivers compile only then.
     pub load_time: Duration,
 }
 
@@ -87,6 +87,14 @@ impl<'w> Loaded<'w> {
     /// What the device reports.
     pub fn run(&mut self) -> Result<(), BenchError> {
         self.next(|session, id, inputs| session.run(id, inputs))
+    }
+
+    /// Runs once, waits, and counts that as loading.
+    pub(crate) fn first_run(&mut self) -> Result<(), BenchError> {
+        let begin = Instant::now();
+        self.step(true)?;
+        self.load_time += begin.elapsed();
+        Ok(())
     }
 
     /// Time of a run on the device, all its kernels together, by the device's own clock; none where it has no such clock.

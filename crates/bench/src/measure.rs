@@ -262,7 +262,8 @@ fn moved(
         let back = loaded.session().read_group(*group)?;
         let same = bits(&back).eq(bits(data));
         let worst = if same { 0.0 } else { f64::INFINITY };
-        let check = Check { by: "bits".into(), worst: Some(worst).filter(|w| w.is_finite()), at: "data".into() };
+        let check =
+            Check { by: "bits".into(), worst: Some(worst).filter(|w| w.is_finite()), at: "data".into() };
         result.check = Some(check);
         if !same {
             result.status = Status::Wrong;
@@ -307,4 +308,3 @@ impl Skip for Measurement {
         (self.status, self.reason) = (Status::Skipped, Some(reason));
     }
 }
-

@@ -41,7 +41,8 @@ pub(crate) fn runs(loaded: &mut Loaded<'_>, budget: Duration, each: bool) -> Res
     let one = begin.elapsed();
     let runs = match each {
         true => 1,
-        false => (REPEAT.as_secs_f64() / one.as_secs_f64().max(1e-9)).ceil().clamp(1.0, f64::from(MOST_RUNS)) as u32,
+        false => (REPEAT.as_secs_f64() / one.as_secs_f64().max(1e-9)).ceil().clamp(1.0, f64::from(MOST_RUNS))
+            as u32,
     };
     let (mut queue, mut since_reset) = (Vec::new(), 2);
     let sorted = repeats(budget, || {

@@ -98,10 +98,7 @@ impl Recorder {
     ///
     /// # Errors
     /// The first mistake of the graph.
-    pub fn record(
-        self,
-        build: impl FnOnce(&Graph) -> Result<(), GraphError>,
-    ) -> Result<Work, GraphError> {
+    pub fn record(self, build: impl FnOnce(&Graph) -> Result<(), GraphError>) -> Result<Work, GraphError> {
         let graph = graph(self.states);
         build(&graph)?;
         graph.finish()?;

@@ -36,7 +36,9 @@ fn code(error: &anyhow::Error) -> u8 {
             return Some(error.exit_code());
         }
         match cause.downcast_ref::<BenchError>() {
-            Some(BenchError::NoCase { .. } | BenchError::NoWorkload { .. } | BenchError::Graph(_)) => return Some(2),
+            Some(BenchError::NoCase { .. } | BenchError::NoWorkload { .. } | BenchError::Graph(_)) => {
+                return Some(2);
+            }
             Some(BenchError::Device(_)) => return Some(4),
             _ => {}
         }

@@ -1,6 +1,7 @@
 //! What bounds the others: copying, multiply-adds, launches, and the way to the device and back.
 
 use wgrad_graph::GraphError;
+use wgrad_ops::TensorOps;
 use wgrad_run::bench::Group;
 
 use crate::cases::{Case, What};
@@ -11,16 +12,19 @@ const CHAIN: usize = 64;
 /// Dispatches in a row of the launch case.
 const LAUNCHES: usize = 100;
 
+/// Working sets in KiB, and whether the short bench has them: from what fits the nearest cache to what fits none.
+const SETS: [(usize, bool); 6] =
+    [(64, false), (512, true), (4096, true), (16_384, true), (32_768, false), (131_072, true)];
+
 pub(crate) fn cases() -> Vec<Case> {
-    const KIB: usize = 1024;
-    let mut all: Vec<Case> = [(64 * KIB, false), (512 * KIB, true), (4096 * KIB, false), (32_768 * KIB, false)]
-        .into_iter()
-        .chain([(128 * 1024 * KIB, true)])
-        .map(|(bytes, quick)| {
-            let name = format!("copy-{}", if bytes < 1 << 20 { format!("{}KiB", bytes >> 10) } else { format!("{}MiB", bytes >> 20) });
-            Case::new(Group::Ceiling, name, move || copy(bytes)).quick_if(quick)
-        })
-        .collect();
+    let mut all = Vec::new();
+    for (name, build) in [("copy", copy as fn(usize) -> Result<Work, GraphError>), ("read", read)] {
+        for (kib, quick) in SETS {
+            let size = if kib < 1024 { format!("{kib}KiB") } else { format!("{}MiB", kib / 1024) };
+            let case = Case::new(Group::Ceiling, format!("{name}-{size}"), move || build(kib * 1024));
+            all.push(case.quick_if(quick));
+        }
+    }
     all.push(Case::new(Group::Ceiling, "fma-64x1M", || chain(1 << 20)).quick());
     all.push(Case::new(Group::Ceiling, format!("launch-{LAUNCHES}"), launches).quick());
     let each = |case: Case| Case { each: true, ..case };
@@ -36,6 +40,16 @@ fn copy(bytes: usize) -> Result<Work, GraphError> {
     let x = recorder.floats("x", [bytes / 8]);
     recorder.record(|graph| {
         graph.output("y", -graph.entry(x));
+        Ok(())
+    })
+}
+
+/// Reads these bytes, in rows of 1,024 numbers, and writes the sum of each row.
+fn read(bytes: usize) -> Result<Work, GraphError> {
+    let mut recorder = Recorder::new();
+    let x = recorder.floats("x", [bytes / 4096, 1024]);
+    recorder.record(|graph| {
+        graph.output("sums", graph.entry(x).sum(&[1]));
         Ok(())
     })
 }

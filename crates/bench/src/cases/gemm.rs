@@ -35,7 +35,11 @@ pub(crate) fn square(n: usize) -> Result<Work, GraphError> {
 }
 
 /// `[batch…, m, k] · [batch…, k, n]`, either of which may be stored the other way round.
-fn product(batch: &[usize], [m, n, k]: [usize; 3], [a_turned, b_turned]: [bool; 2]) -> Result<Work, GraphError> {
+fn product(
+    batch: &[usize],
+    [m, n, k]: [usize; 3],
+    [a_turned, b_turned]: [bool; 2],
+) -> Result<Work, GraphError> {
     let mut recorder = Recorder::new();
     let shape = |rows: usize, columns: usize, turned: bool| {
         let matrix = if turned { [columns, rows] } else { [rows, columns] };

@@ -100,9 +100,7 @@ pub fn cases() -> Vec<Case> {
 /// # Errors
 /// [`BenchError::NoCase`], with names like it.
 pub fn selected(quick: bool, only: Option<&str>) -> Result<Vec<Case>, BenchError> {
-    let wanted = |case: &Case| {
-        only.is_none_or(|only| case.name.contains(only) || case.group.name() == only)
-    };
+    let wanted = |case: &Case| only.is_none_or(|only| case.name.contains(only) || case.group.name() == only);
     let all = cases();
     if let (Some(only), false) = (only, all.iter().any(wanted)) {
         return Err(BenchError::NoCase { only: only.to_owned(), near: nearest(only, &all) });

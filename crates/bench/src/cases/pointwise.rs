@@ -13,12 +13,8 @@ type Binary = for<'g> fn(Var<'g>, Var<'g>) -> Var<'g>;
 /// A function of one.
 type Unary = for<'g> fn(Var<'g>) -> Var<'g>;
 
-const POINTWISE: [(&str, Binary); 4] = [
-    ("add", |x, y| x + y),
-    ("relu", |x, _| x.relu()),
-    ("gelu", |x, _| x.gelu()),
-    ("exp", |x, _| x.exp()),
-];
+const POINTWISE: [(&str, Binary); 4] =
+    [("add", |x, y| x + y), ("relu", |x, _| x.relu()), ("gelu", |x, _| x.gelu()), ("exp", |x, _| x.exp())];
 const SUMS: [(&str, Unary); 3] =
     [("sum-all", |x| x.sum_all()), ("sum-rows", |x| x.sum(&[1])), ("sum-columns", |x| x.sum(&[0]))];
 

@@ -59,8 +59,7 @@ impl Comparison {
     /// [`CompareError::NothingInCommon`].
     pub fn of(old: &Bench, new: &Bench) -> Result<Self, CompareError> {
         let found = |bench: &'_ Bench, like: &Measurement| {
-            let same =
-                |result: &&Measurement| result.case == like.case && result.device == like.device;
+            let same = |result: &&Measurement| result.case == like.case && result.device == like.device;
             bench.results.iter().find(same).and_then(|result| result.time.clone())
         };
         let timed = |bench: &'_ Bench| -> Vec<Measurement> {

@@ -1,6 +1,6 @@
 //! From times to rates: ceilings, shares of the roofline, and where one device overtakes another.
 
-use super::{Bench, Ceilings, CopyRate, Group, Measurement, Overtake, Timing, WorkDone};
+use super::{Bench, Ceilings, Group, Measurement, MemoryRate, Overtake, Timing, WorkDone};
 
 /// Above this part of the processors' time for other processes, a warning is due.
 const FOREIGN: f64 = 0.05;
@@ -61,12 +61,16 @@ impl Ceilings {
                 .filter(move |(result, _)| result.group == Group::Ceiling && result.case.starts_with(name))
                 .map(|(result, time)| (result.work, time))
         };
-        let mut copy: Vec<CopyRate> = named("copy-")
-            .filter_map(|(work, time)| {
-                Some(CopyRate { bytes: work?.bytes, gbytes_per_s: time.gbytes_per_s })
-            })
-            .collect();
-        copy.sort_by_key(|rate| rate.bytes);
+        let rates = |name: &'static str| -> Vec<MemoryRate> {
+            let rate = |(work, time): (Option<WorkDone>, &Timing)| {
+                Some(MemoryRate { bytes: work?.footprint, gbytes_per_s: time.gbytes_per_s })
+            };
+            let mut rates: Vec<MemoryRate> = named(name).filter_map(rate).collect();
+            rates.sort_by_key(|rate| rate.bytes);
+            rates
+        };
+        let (copy, read) = (rates("copy-"), rates("read-"));
+        let largest = [copy.last(), read.last()].into_iter().flatten().map(|rate| rate.gbytes_per_s);
         let best = timed()
             .filter(|(result, _)| matches!(result.group, Group::Ceiling | Group::Gemm | Group::Conv))
             .filter(|(_, time)| time.gflops > 0.0)
@@ -77,8 +81,9 @@ impl Ceilings {
         };
         let rate = |name: &'static str| named(name).map(|(_, time)| time.gbytes_per_s).next();
         Self {
-            bandwidth_gbytes_per_s: copy.last().map(|rate| rate.gbytes_per_s),
+            bandwidth_gbytes_per_s: largest.max_by(f64::total_cmp),
             copy,
+            read,
             fma_gflops: named("fma-").map(|(_, time)| time.gflops).next(),
             compute_gflops: best.map(|(_, time)| time.gflops),
             compute_by: best.map(|(result, _)| result.case.clone()),
@@ -89,15 +94,15 @@ impl Ceilings {
         }
     }
 
-    /// GB/s at which a working set of so many bytes can be copied: the best rate of one that is not smaller, so that what
-    /// fits a cache is held to that cache's rate. For what is larger than all of them, the rate of the largest.
+    /// GB/s at which a working set of so many bytes can be copied or read: the best rate of one that is not smaller, so that
+    /// what fits a cache is held to that cache's rate. For what is larger than all of them, the rate of the largest.
     pub fn bandwidth_at(&self, footprint: u64) -> Option<f64> {
-        let not_smaller = self.copy.iter().filter(|rate| rate.bytes >= footprint);
-        let best = not_smaller.map(|rate| rate.gbytes_per_s).max_by(f64::total_cmp);
-        best.or(self.bandwidth_gbytes_per_s)
+        let all = self.copy.iter().chain(&self.read);
+        let not_smaller = all.filter(|rate| rate.bytes >= footprint).map(|rate| rate.gbytes_per_s);
+        not_smaller.max_by(f64::total_cmp).or(self.bandwidth_gbytes_per_s)
     }
 
-    /// Milliseconds that the roofline allows: arithmetic at the rate of computing, or traffic at the rate of copying,
+    /// Milliseconds that the roofline allows: arithmetic at the rate of computing, or traffic at the rate of memory,
     /// whichever takes longer. `None` where a ceiling that it needs is not known.
     pub fn allowed_ms(&self, work: &WorkDone) -> Option<f64> {
         // A GFLOP/s is a million operations a millisecond.

@@ -112,8 +112,10 @@ pub struct DeviceReport {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ceilings {
     /// Rate of copying by working set, smallest first: caches show.
-    pub copy: Vec<CopyRate>,
-    /// Rate of copying the largest working set: memory's.
+    pub copy: Vec<MemoryRate>,
+    /// Rate of reading by working set.
+    pub read: Vec<MemoryRate>,
+    /// The better of copying and reading the largest working set: memory's.
     pub bandwidth_gbytes_per_s: Option<f64>,
     /// Rate of a chain of dependent multiply-adds over many elements.
     pub fma_gflops: Option<f64>,
@@ -131,10 +133,10 @@ pub struct Ceilings {
     pub readback_gbytes_per_s: Option<f64>,
 }
 
-/// Rate of copying.
+/// Rate at which a working set of some size is gone through.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct CopyRate {
-    /// Bytes of source and copy together.
+pub struct MemoryRate {
+    /// Bytes of it, source and copy together.
     pub bytes: u64,
     /// Bytes read and written.
     pub gbytes_per_s: f64,
@@ -301,7 +303,7 @@ pub struct Timing {
     pub device_ms: Option<f64>,
     /// Time that the host takes to queue a run; on the CPU backend there is no such thing.
     pub host_us: Option<f64>,
-    /// Compiling kernels, allocating and uploading, before the first run.
+    /// Compiling kernels, allocating, uploading, and the first run.
     pub load_ms: f64,
     /// Rate of arithmetic.
     pub gflops: f64,
@@ -340,7 +342,9 @@ impl std::fmt::Display for Overtake {
                 write!(f, "{device} is ahead of {other} at every {axis} from {first} to {last}.")
             }
             Some(at) => write!(f, "{device} overtakes {other} at {axis} {at} (of {first} to {last})."),
-            None => write!(f, "{device} never overtakes {other} within the sweep ({axis} {first} to {last})."),
+            None => {
+                write!(f, "{device} never overtakes {other} within the sweep ({axis} {first} to {last}).")
+            }
         }
     }
 }
@@ -378,7 +382,11 @@ impl Bench {
     ///
     /// # Errors
     /// [`BenchFileError::File`].
-    pub fn write(&self, directory: &Path, comparison: Option<&Comparison>) -> Result<PathBuf, BenchFileError> {
+    pub fn write(
+        &self,
+        directory: &Path,
+        comparison: Option<&Comparison>,
+    ) -> Result<PathBuf, BenchFileError> {
         fs::create_dir_all(directory).map_err(failed("create", directory))?;
         let (json, page) = (directory.join("bench.json"), directory.join("bench.html"));
         let text = serde_json::to_string(self).map_err(io::Error::from).map_err(failed("write", &json))?;

@@ -4,9 +4,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
-use wgrad_bench::{
-    Case, Effort, Processor, Progress, Subject, cold_start, measure, now_ns, selected,
-};
+use wgrad_bench::{Case, Effort, Processor, Progress, Subject, cold_start, measure, now_ns, selected};
 use wgrad_program::{Device, DeviceInfo, DeviceKind};
 use wgrad_run::bench::{
     Bench, Ceilings, ColdStart, Comparison, DeviceReport, FORMAT, Group, Host, Measurement, Noise, Status,
@@ -232,7 +230,9 @@ fn print(bench: &Bench) -> std::io::Result<()> {
         let why = result.reason.as_deref().unwrap_or_default();
         match result.status {
             Status::Timed => {}
-            Status::Wrong => terminal::error(&format!("{case} on {device} is wrong and was not timed: {why}")),
+            Status::Wrong => {
+                terminal::error(&format!("{case} on {device} is wrong and was not timed: {why}"))
+            }
             Status::Failed => terminal::error(&format!("{case} on {device}: {why}")),
             Status::Skipped => say(&format!("skipped: {case} on {device}: {why}")),
         }
@@ -249,17 +249,25 @@ fn known(value: Option<f64>, show: impl Fn(f64) -> String) -> String {
 
 /// Three significant digits.
 fn figure(value: f64) -> String {
-    match value.abs() {
-        size if size >= 100.0 => format!("{value:.0}"),
-        size if size >= 10.0 => format!("{value:.1}"),
-        size if size >= 1.0 => format!("{value:.2}"),
-        _ => format!("{value:.3}"),
-    }
+    let digits = match value.abs() {
+        0.0 => 0.0,
+        size => (2.0 - size.log10().floor()).clamp(0.0, 6.0),
+    };
+    format!("{value:.digits$}", digits = digits as usize)
 }
 
 fn ceilings(bench: &Bench) -> Vec<Vec<String>> {
     let header = [
-        "device", "GFLOP/s", "by", "fma", "copy GB/s", "in cache", "launch µs", "round trip µs", "up GB/s", "back GB/s",
+        "device",
+        "GFLOP/s",
+        "by",
+        "fma",
+        "memory GB/s",
+        "in cache",
+        "launch µs",
+        "round trip µs",
+        "up GB/s",
+        "back GB/s",
     ];
     let row = |report: &DeviceReport| {
         let c = &report.ceilings;
