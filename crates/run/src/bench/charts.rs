@@ -146,9 +146,10 @@ pub(super) fn curves(page: &mut String, bench: &Bench) -> fmt::Result {
     Ok(())
 }
 
-/// To a hundredth: a working set is rounded up to what a device aligns by.
+/// A working set's size, without what it holds beside the numbers that are read.
 fn mebibytes(bytes: u64) -> f64 {
-    (bytes as f64 / f64::from(1 << 20) * 100.0).round() / 100.0
+    let size = bytes as f64 / f64::from(1 << 20);
+    if size > 2.0 { size.round() } else { (100.0 * size).round() / 100.0 }
 }
 
 /// A chart with both axes logarithmic, if any device has two points, and its numbers below.

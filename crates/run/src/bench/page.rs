@@ -11,7 +11,8 @@ const ROOFLINE: &str = "What a kernel can reach at best depends on how much it c
 
 const SHARES: &str = "Of the roofline: the time that the ceilings allow, over the time measured, where the bandwidth is the \
     better one of copying and reading as many bytes as the case holds, so that what fits a cache is held to the cache. FLOPs and bytes are those \
-    that the program plans. On device: by the device's own clock, without launches and waiting.";
+    that the program plans. Spread: from the 10th to the 90th percentile, over the median. On device: by the device's own \
+    clock, without launches and waiting. Error: the worst element's, over what it may be, by the judge in brackets.";
 
 pub(super) fn write(page: &mut String, bench: &Bench, comparison: Option<&Comparison>) -> fmt::Result {
     let names: Vec<&str> = bench.devices.iter().map(|report| report.name.as_str()).collect();
@@ -103,24 +104,39 @@ fn outcome(result: &Measurement) -> String {
 }
 
 fn devices(page: &mut String, bench: &Bench) -> fmt::Result {
-    let columns: Vec<&str> =
-        std::iter::once("").chain(bench.devices.iter().map(|report| report.device.as_str())).collect();
-    let row = |name: &str, cell: &dyn Fn(&DeviceReport) -> String| -> Vec<String> {
-        std::iter::once(name.to_owned()).chain(bench.devices.iter().map(cell)).collect()
+    let named = |report: &DeviceReport| {
+        let DeviceReport { device, name, class, backend, driver, .. } = report;
+        [device, name, class, backend, driver].map(String::clone).to_vec()
     };
-    let rows = [
-        row("name", &|report| report.name.clone()),
-        row("class", &|report| report.class.clone()),
-        row("driver", &|report| report.driver.clone()),
-        row("arithmetic, GFLOP/s", &|report| known(report.ceilings.compute_gflops, number)),
-        row("reached by", &|report| report.ceilings.compute_by.clone().unwrap_or_default()),
-        row("chain of multiply-adds, GFLOP/s", &|report| known(report.ceilings.fma_gflops, number)),
-        row("memory, GB/s", &|report| known(report.ceilings.bandwidth_gbytes_per_s, number)),
-        row("nearest cache, GB/s", &|report| known(report.ceilings.bandwidth_at(0), number)),
-        row("launch of a kernel, µs", &|report| known(report.ceilings.launch_us, number)),
-        row("round trip, µs", &|report| known(report.ceilings.round_trip_us, number)),
-        row("upload, GB/s", &|report| known(report.ceilings.upload_gbytes_per_s, number)),
-        row("readback, GB/s", &|report| known(report.ceilings.readback_gbytes_per_s, number)),
+    let rows: Vec<Vec<String>> = bench.devices.iter().map(named).collect();
+    page::table(page, &["device", "name", "class", "through", "driver"], &rows)?;
+    let ceilings = |report: &DeviceReport| {
+        let c = &report.ceilings;
+        vec![
+            report.device.clone(),
+            known(c.compute_gflops, number),
+            c.compute_by.clone().unwrap_or_default(),
+            known(c.fma_gflops, number),
+            known(c.bandwidth_gbytes_per_s, number),
+            known(c.bandwidth_at(0), number),
+            known(c.launch_us, number),
+            known(c.round_trip_us, number),
+            known(c.upload_gbytes_per_s, number),
+            known(c.readback_gbytes_per_s, number),
+        ]
+    };
+    let rows: Vec<Vec<String>> = bench.devices.iter().map(ceilings).collect();
+    let columns = [
+        "device",
+        "GFLOP/s",
+        "reached by",
+        "multiply-adds",
+        "memory GB/s",
+        "cache GB/s",
+        "launch µs",
+        "round trip µs",
+        "upload GB/s",
+        "readback GB/s",
     ];
     page::table(page, &columns, &rows)
 }
@@ -160,7 +176,7 @@ fn compared(page: &mut String, comparison: &Comparison) -> fmt::Result {
 fn cold(page: &mut String, bench: &Bench) -> fmt::Result {
     let started = || bench.devices.iter().filter_map(|report| Some((report, report.cold_start.as_ref()?)));
     let Some((_, first)) = started().next() else { return Ok(()) };
-    let note = format!("One step of `{}` in a fresh process, in milliseconds.", first.workload);
+    let note = format!("One step of {} in a fresh process, in milliseconds.", first.workload);
     section(page, "Cold start", &note)?;
     let rows: Vec<Vec<String>> = started()
         .map(|(report, cold)| {
@@ -188,14 +204,13 @@ fn figures(page: &mut String, bench: &Bench, group: Group) -> fmt::Result {
     }
     writeln!(page, "<h3>{}</h3>", heading(group))?;
     let step = group == Group::Step;
-    let mut columns =
-        vec!["case", "device", "ms", "p10 – p90", "on device", "GFLOP/s", "GB/s", "of roofline"];
+    let mut columns = vec!["case", "device", "ms", "spread", "on device", "GFLOP/s", "GB/s", "of roofline"];
     if step {
         columns.extend(["samples/s", "host, µs", "kernels", "moved", "held", "watts"]);
     } else {
         columns.extend(["MFLOP", "moved"]);
     }
-    columns.push("judged by, error / tolerance");
+    columns.push("error / tolerance");
     let rows: Vec<Vec<String>> = of_group().map(|result| row(result, step, columns.len())).collect();
     page::table(page, &columns, &rows)
 }
@@ -221,7 +236,7 @@ fn row(result: &Measurement, step: bool, columns: usize) -> Vec<String> {
         Some(time) => {
             cells.extend([
                 number(time.ms),
-                format!("{} – {}", number(time.p10_ms), number(time.p90_ms)),
+                percent((time.p90_ms - time.p10_ms) / time.ms),
                 known(time.device_ms, number),
                 number(time.gflops),
                 number(time.gbytes_per_s),
@@ -250,7 +265,7 @@ fn row(result: &Measurement, step: bool, columns: usize) -> Vec<String> {
         }
     }
     cells.push(result.check.as_ref().map_or_else(String::new, |check| {
-        format!("{}, {}", check.by, check.worst.map_or_else(|| "not finite".into(), number))
+        format!("{} ({})", check.worst.map_or_else(|| "not finite".into(), number), check.by)
     }));
     cells
 }
