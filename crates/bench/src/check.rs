@@ -12,7 +12,7 @@ use wgrad_program::HostData;
 
 use crate::error::BenchError;
 use crate::loaded::{Loaded, plan};
-use crate::work::Work;
+use crate::work::{Kinked, Work};
 
 /// The reference judges works up to so many floating-point operations.
 const REFERENCE_FLOPS: u64 = 12_000_000;
@@ -49,7 +49,7 @@ pub struct Expected {
 pub struct Verdict {
     /// Its error over its tolerance; above 1 is wrong, and NaN where no finite number came out.
     pub worst: f64,
-    /// Where it is, e.g. `product[17]`.
+    /// Where it is, e.g. `product[17]`; a tensor's name alone where the norm of its error is too large.
     pub at: String,
     /// What came out.
     pub found: f64,
@@ -99,20 +99,25 @@ impl Expected {
     pub fn judge(&self, work: &Work, loaded: &mut Loaded<'_>) -> Result<Verdict, BenchError> {
         loaded.first_run()?;
         let mut worst = Worst::default();
+        let within = Within::Element(work.tolerance);
         let outputs = loaded.outputs()?;
-        for ((name, _), (found, expected)) in
-            work.graph.outputs().iter().zip(outputs.iter().zip(&self.outputs))
-        {
-            worst.compare(name, &floats(found), expected, work.tolerance, None);
+        let names = work.graph.outputs();
+        for ((name, _), (found, expected)) in names.iter().zip(outputs.iter().zip(&self.outputs)) {
+            worst.compare(name, &floats(found), expected, within);
         }
         for ((group, found), (_, expected)) in loaded.updated()?.iter().zip(&self.groups) {
             let found = floats(found);
             let absolute = work.absolute.iter().find(|(which, _)| which == group).map(|(_, most)| *most);
+            let within = match (absolute, work.kinked) {
+                (Some(most), _) => Within::Absolute(most),
+                (None, true) => Within::Kinked(Kinked::DEFAULT),
+                (None, false) => within,
+            };
             let group = work.graph.states().get(*group);
             for entry in &group.entries {
                 let range = entry.offset..entry.offset + entry.shape.numel();
                 let name = format!("{}.{}", group.name, entry.name);
-                worst.compare(&name, &found[range.clone()], &expected[range], work.tolerance, absolute);
+                worst.compare(&name, &found[range.clone()], &expected[range], within);
             }
         }
         Ok(worst.0.unwrap_or(Verdict { worst: f64::NAN, at: "nothing".into(), found: 0.0, expected: 0.0 }))
@@ -160,34 +165,63 @@ fn floats(data: &HostData) -> Vec<f64> {
     }
 }
 
+/// What a tensor has to be within.
+#[derive(Clone, Copy)]
+enum Within {
+    /// Of each element: relative to it or to the root mean square of its tensor.
+    Element(f64),
+    /// Of each element, whatever its size.
+    Absolute(f64),
+    /// Of each element, and of the whole.
+    Kinked(Kinked),
+}
+
 /// The worst element so far.
 #[derive(Default)]
 struct Worst(Option<Verdict>);
 
 impl Worst {
-    fn compare(&mut self, name: &str, found: &[f64], expected: &[f64], relative: f64, absolute: Option<f64>) {
-        let squares: f64 = expected.iter().filter(|x| x.is_finite()).map(|x| x * x).sum();
-        let typical = (squares / expected.len().max(1) as f64).sqrt();
+    fn compare(&mut self, name: &str, found: &[f64], expected: &[f64], within: Within) {
+        let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
+        let size = norm(&mut expected.iter().copied().filter(|x| x.is_finite()));
         if found.len() != expected.len() {
-            self.0 = Some(Verdict {
-                worst: f64::NAN,
-                at: format!("the size of {name}"),
-                found: found.len() as f64,
-                expected: expected.len() as f64,
-            });
-            return;
+            let at = format!("the size of {name}");
+            let (found, expected) = (found.len() as f64, expected.len() as f64);
+            return self.note(Verdict { worst: f64::NAN, at, found, expected });
         }
+        let typical = size / (expected.len().max(1) as f64).sqrt();
         for (i, (&found, &expected)) in found.iter().zip(expected).enumerate() {
             // A tensor of zeros has to be one of zeros.
             let scale = expected.abs().max(typical).max(f64::MIN_POSITIVE);
-            let error = (found - expected).abs() / absolute.unwrap_or(relative * scale);
-            let worse = match &self.0 {
-                None => true,
-                Some(worst) => !worst.worst.is_nan() && (error.is_nan() || error > worst.worst),
+            let most = match within {
+                Within::Element(relative) | Within::Kinked(Kinked { element: relative, .. }) => {
+                    relative * scale
+                }
+                Within::Absolute(most) => most,
             };
-            if worse {
-                self.0 = Some(Verdict { worst: error, at: format!("{name}[{i}]"), found, expected });
+            let worst = (found - expected).abs() / most;
+            if self.is_worse(worst) {
+                self.note(Verdict { worst, at: format!("{name}[{i}]"), found, expected });
             }
         }
+        if let Within::Kinked(Kinked { whole, .. }) = within {
+            let off = norm(&mut found.iter().zip(expected).map(|(found, expected)| found - expected));
+            let worst = off / (whole * size.max(f64::MIN_POSITIVE));
+            if self.is_worse(worst) {
+                let found = norm(&mut found.iter().copied());
+                self.note(Verdict { worst, at: name.to_owned(), found, expected: size });
+            }
+        }
+    }
+
+    fn is_worse(&self, worst: f64) -> bool {
+        match &self.0 {
+            None => true,
+            Some(so_far) => !so_far.worst.is_nan() && (worst.is_nan() || worst > so_far.worst),
+        }
+    }
+
+    fn note(&mut self, verdict: Verdict) {
+        self.0 = Some(verdict);
     }
 }

@@ -22,9 +22,26 @@ pub struct Work {
     pub fuse: bool,
     /// Largest relative error of a result.
     pub tolerance: f64,
+    /// Whether a function on the way has a kink, as a ReLU has: rounding decides for a few of a million values on which side
+    /// of 0 they are, and with that on whole terms of a gradient. Groups are then judged by [`Kinked`].
+    pub kinked: bool,
     /// Groups that may be off by so much, whatever their values: where an optimizer divides a gradient by its own size, its
     /// last bit decides on a whole step.
     pub absolute: Vec<(GroupId, f64)>,
+}
+
+/// What a tensor of state may be off by, where a kink is on the way.
+#[derive(Debug, Clone, Copy)]
+pub struct Kinked {
+    /// Each element, relative to it or to the root mean square of its tensor.
+    pub element: f64,
+    /// The tensor: the norm of the error over that of the tensor.
+    pub whole: f64,
+}
+
+impl Kinked {
+    /// A term that appears or disappears is a small part of a sum over a batch, and moves few of its elements.
+    pub const DEFAULT: Self = Self { element: 0.5, whole: 1e-2 };
 }
 
 /// How an optimizer's inputs follow from the number of the step.
@@ -103,6 +120,6 @@ impl Recorder {
         build(&graph)?;
         graph.finish()?;
         let (data, absolute) = (self.data, Vec::new());
-        Ok(Work { graph, data, update: None, fuse: true, tolerance: TOLERANCE, absolute })
+        Ok(Work { graph, data, update: None, fuse: true, tolerance: TOLERANCE, kinked: false, absolute })
     }
 }

@@ -122,6 +122,11 @@ fn last_tile(values: &mut [f32]) {
     values[start..].fill(0.0);
 }
 
+fn inner_tile(values: &mut [f32]) {
+    let middle = values.len() / 2;
+    values[middle..middle + 8].fill(0.0);
+}
+
 fn not_a_number(values: &mut [f32]) {
     values[0] = f32::NAN;
 }
@@ -160,8 +165,11 @@ fn state_that_becomes_wrong_is_found_too() {
         assert_eq!(one("sgd-momentum-1M", &planted(nothing, plant)).status, Status::Wrong);
         assert_eq!(one("upload-16MiB", &planted(nothing, plant)).status, Status::Wrong);
     }
-    // A whole step: its loss is right, and one element of its momentum is not.
-    assert_eq!(one("mlp-batch-16", &planted(nothing, one_of)).status, Status::Wrong);
+    // A whole step: its loss is right, and its momentum is not, in one tile or everywhere by a little.
+    for plant in [inner_tile as Plant, |values| values.iter_mut().for_each(|x| *x *= 1.02)] {
+        assert_eq!(one("mlp-batch-16", &planted(nothing, plant)).status, Status::Wrong);
+    }
+    assert_eq!(one("mlp-batch-16", &planted(one_of, nothing)).status, Status::Wrong);
     assert_eq!(one("mlp-batch-16", &CpuDevice::new()).status, Status::Timed);
 }
 
