@@ -124,7 +124,7 @@ fn last_tile(values: &mut [f32]) {
 
 fn inner_tile(values: &mut [f32]) {
     let middle = values.len() / 2;
-    values[middle..middle + 8].fill(0.0);
+    values[middle..middle + 64].fill(0.0);
 }
 
 fn not_a_number(values: &mut [f32]) {

@@ -8,10 +8,12 @@ use crate::cases::Case;
 use crate::work::{Recorder, Work};
 
 pub(crate) fn cases() -> Vec<Case> {
-    let mut all: Vec<Case> = [128, 256, 512, 1024]
-        .into_iter()
-        .map(|n| Case::new(Group::Gemm, format!("matmul-{n}"), move || square(n)).quick_if(n <= 512))
-        .collect();
+    let squares = |n: usize| {
+        let case = Case::new(Group::Gemm, format!("matmul-{n}"), move || square(n)).quick_if(n <= 512);
+        // Nothing computes faster, where there is enough to do.
+        Case { bounds: matches!(n, 512 | 1024), ..case }
+    };
+    let mut all: Vec<Case> = [128, 256, 512, 1024].into_iter().map(squares).collect();
     for (letters, transposed) in [("nt", [false, true]), ("tn", [true, false]), ("tt", [true, true])] {
         let build = move || product(&[], [512; 3], transposed);
         all.push(Case::new(Group::Gemm, format!("gemm-{letters}-512"), build));
@@ -24,8 +26,7 @@ pub(crate) fn cases() -> Vec<Case> {
         let build = move || product(&[batch], [n; 3], [false; 2]);
         all.push(Case::new(Group::Gemm, format!("gemm-batch{batch}-{n}"), build).quick_if(n == 64));
     }
-    let large = [2048, 4096].map(|n| Case::new(Group::Gemm, format!("matmul-{n}"), move || square(n)));
-    all.extend(large);
+    all.extend([2048, 4096].map(squares));
     all
 }
 

@@ -21,6 +21,8 @@ pub struct Case {
     pub group: Group,
     /// Whether the short bench has it.
     pub quick: bool,
+    /// Whether it bounds others, and is measured whatever is asked for.
+    pub bounds: bool,
     /// Examples in a run, of training steps.
     pub samples: Option<u64>,
     /// The sweeps that it is a point of.
@@ -54,7 +56,8 @@ impl Case {
 
     fn of(group: Group, name: impl Into<String>, what: What) -> Self {
         let name = name.into();
-        Self { name, group, quick: false, samples: None, sweeps: Vec::new(), each: false, what }
+        let bounds = group == Group::Ceiling;
+        Self { name, group, quick: false, bounds, samples: None, sweeps: Vec::new(), each: false, what }
     }
 
     /// The same, in the short bench too.
@@ -95,7 +98,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// The cases of a bench: all of them or the short ones, and of those the ones whose name or kind contains `only`. Ceilings are
-/// always among them, since every share is of them. A name that only the long bench has is taken from there.
+/// always among them, large products too, since every share is of them. A name that only the long bench has is taken from there.
 ///
 /// # Errors
 /// [`BenchError::NoCase`], with names like it.
@@ -106,9 +109,9 @@ pub fn selected(quick: bool, only: Option<&str>) -> Result<Vec<Case>, BenchError
         return Err(BenchError::NoCase { only: only.to_owned(), near: nearest(only, &all) });
     }
     let short = quick && all.iter().any(|case| case.quick && wanted(case));
-    let keep = |case: &Case| match case.group {
-        Group::Ceiling => case.quick || !quick,
-        _ => wanted(case) && (case.quick || !short),
+    let keep = |case: &Case| match case.bounds {
+        true => case.quick || !quick,
+        false => wanted(case) && (case.quick || !short),
     };
     Ok(all.into_iter().filter(keep).collect())
 }
@@ -139,7 +142,7 @@ mod tests {
     fn a_part_of_a_name_selects_cases_beside_the_ceilings() {
         let names = |quick, only| -> Vec<String> {
             let cases = selected(quick, Some(only)).unwrap();
-            cases.into_iter().filter(|case| case.group != Group::Ceiling).map(|case| case.name).collect()
+            cases.into_iter().filter(|case| !case.bounds).map(|case| case.name).collect()
         };
         assert_eq!(names(true, "relu"), ["relu-1M"]);
         assert_eq!(names(false, "relu"), ["relu-1M", "relu-16M"]);
