@@ -5,6 +5,10 @@ use super::{Bench, Comparison, DeviceReport, Group, Measurement, Status};
 use crate::page::{self, Escaped, count, number};
 use std::fmt::{self, Write};
 
+const CEILINGS: &str = "The best that was measured on each: arithmetic, and which case reached it; a chain of multiply-adds; \
+    copying or reading what fits no cache and what fits the nearest; a kernel among a hundred that wait for each other, and one \
+    waited for; data to the device and back.";
+
 const ROOFLINE: &str = "What a kernel can reach at best depends on how much it computes for each byte it moves. The dashed \
     line is that bound as measured on the device: on its slope memory decides, on its flat part arithmetic. A dot above the \
     slope works in a cache. Point at a dot to read its name.";
@@ -12,13 +16,13 @@ const ROOFLINE: &str = "What a kernel can reach at best depends on how much it c
 const SHARES: &str = "Of the roofline: the time that the ceilings allow, over the time measured, where the bandwidth is the \
     better one of copying and reading as many bytes as the case holds, so that what fits a cache is held to the cache. FLOPs and bytes are those \
     that the program plans. Spread: from the 10th to the 90th percentile, over the median. On device: by the device's own \
-    clock, without launches and waiting. Error: the worst element's, over what it may be, by the judge in brackets.";
+    clock, without launches and waiting. Error: the worst element's, over what it may be.";
 
 pub(super) fn write(page: &mut String, bench: &Bench, comparison: Option<&Comparison>) -> fmt::Result {
     let names: Vec<&str> = bench.devices.iter().map(|report| report.name.as_str()).collect();
     page::begin(page, "Bench", &format!("{} · {}", names.join(" · "), bench.date))?;
     verdict(page, bench)?;
-    section(page, "Devices and their ceilings", "")?;
+    section(page, "Devices and their ceilings", CEILINGS)?;
     devices(page, bench)?;
     if bench.results.iter().any(|result| result.time.is_some()) {
         section(page, "Rooflines", ROOFLINE)?;
@@ -130,13 +134,13 @@ fn devices(page: &mut String, bench: &Bench) -> fmt::Result {
         "device",
         "GFLOP/s",
         "reached by",
-        "multiply-adds",
+        "fma",
         "memory GB/s",
         "cache GB/s",
         "launch µs",
-        "round trip µs",
-        "upload GB/s",
-        "readback GB/s",
+        "trip µs",
+        "up GB/s",
+        "back GB/s",
     ];
     page::table(page, &columns, &rows)
 }
@@ -210,7 +214,7 @@ fn figures(page: &mut String, bench: &Bench, group: Group) -> fmt::Result {
     } else {
         columns.extend(["MFLOP", "moved"]);
     }
-    columns.push("error / tolerance");
+    columns.push("error");
     let rows: Vec<Vec<String>> = of_group().map(|result| row(result, step, columns.len())).collect();
     page::table(page, &columns, &rows)
 }
@@ -265,7 +269,7 @@ fn row(result: &Measurement, step: bool, columns: usize) -> Vec<String> {
         }
     }
     cells.push(result.check.as_ref().map_or_else(String::new, |check| {
-        format!("{} ({})", check.worst.map_or_else(|| "not finite".into(), number), check.by)
+        check.worst.map_or_else(|| "not finite".into(), |worst| format!("{worst:.3}"))
     }));
     cells
 }
