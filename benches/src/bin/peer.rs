@@ -4,8 +4,8 @@
 
 use anyhow::{Context, Result, bail};
 use wgrad::prelude::*;
+use wgrad_bench::{Loaded, workload};
 use wgrad_benches::clock::{Effort, measure, start_ns};
-use wgrad_benches::workload::Workload;
 
 #[allow(clippy::print_stdout)]
 fn main() -> Result<()> {
@@ -21,12 +21,13 @@ fn main() -> Result<()> {
         other => other.parse().map_err(anyhow::Error::msg)?,
     };
     let device = open(choice)?;
-    let mut workload = Workload::new(&*device, name)?;
-    let mut figures = measure(effort, t0, workload.flops, |sync| workload.step(sync))?;
+    let work = workload(name)?;
+    let mut loaded = Loaded::new(&*device, &work)?;
+    let mut figures = measure(effort, t0, loaded.cost.flops as f64, |sync| Ok(loaded.step(sync)?))?;
     figures.insert("peer".into(), format!("wgrad-{backend}").into());
     figures.insert("workload".into(), name.as_str().into());
     figures.insert("device".into(), device.info().name.clone().into());
-    figures.insert("dispatches".into(), workload.dispatches.into());
+    figures.insert("dispatches".into(), loaded.dispatches.into());
     println!("{}", serde_json::Value::Object(figures));
     Ok(())
 }

@@ -32,21 +32,26 @@ pub struct Stream {
     key: [u32; 2],
     stream: u64,
     next: u64,
+    /// The words of the block that the last one came from.
+    block: [u32; 4],
 }
 
 impl Stream {
     /// The sequence number `stream` of `seed`; different streams of one seed are independent.
     pub fn new(seed: u64, stream: u64) -> Self {
-        Self { key: [seed as u32, (seed >> 32) as u32], stream, next: 0 }
+        Self { key: [seed as u32, (seed >> 32) as u32], stream, next: 0, block: [0; 4] }
     }
 
     /// The next 32 random bits.
     pub fn word(&mut self) -> u32 {
-        let block = self.next / 4;
-        let counter = [block as u32, (block >> 32) as u32, self.stream as u32, (self.stream >> 32) as u32];
-        let word = philox4x32(counter, self.key)[(self.next % 4) as usize];
+        let (block, place) = (self.next / 4, (self.next % 4) as usize);
+        if place == 0 {
+            let [low, high] = [block as u32, (block >> 32) as u32];
+            let counter = [low, high, self.stream as u32, (self.stream >> 32) as u32];
+            self.block = philox4x32(counter, self.key);
+        }
         self.next += 1;
-        word
+        self.block[place]
     }
 
     /// Uniform in [0, 1).

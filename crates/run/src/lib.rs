@@ -22,6 +22,7 @@ mod files;
 mod number;
 mod page;
 
+pub mod bench;
 pub mod checkpoint;
 pub mod metrics;
 pub mod recipe;
@@ -32,6 +33,7 @@ pub mod study;
 pub mod tensorboard;
 pub mod trace;
 
+pub use bench::Bench;
 pub use checkpoint::{Checkpoint, CheckpointError, CheckpointState, Tensor};
 pub use civil::timestamp;
 pub use metrics::{MetricsError, MetricsWriter, Row};

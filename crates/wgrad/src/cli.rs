@@ -37,6 +37,8 @@ pub enum Command {
     Export(Export),
     /// Train networks to see an effect, and write a page about it.
     Study(Study),
+    /// Measure the devices of this machine side by side: ceilings, kernels, training steps.
+    Bench(Bench),
     /// Check every operation on the devices of this machine against the f64 reference.
     Verify(Verify),
     /// List and fetch data sets.
@@ -242,6 +244,31 @@ impl FromStr for Product {
             _ => Err("expected M,N,K: three sizes from 1 to 65536".into()),
         }
     }
+}
+
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// cpu, gpu:0, gpu:1 …; the CPU and every adapter, software ones too, if not given.
+    #[arg(long, value_name = "DEVICES", value_delimiter = ',')]
+    pub devices: Vec<DeviceChoice>,
+    /// Only cases whose name contains this, or of this kind: gemm, pointwise, reduction, rows, optimizer, conv, step.
+    #[arg(long, value_name = "NAME")]
+    pub only: Option<String>,
+    /// The short bench: a few cases of each kind, in less than a minute.
+    #[arg(long)]
+    pub quick: bool,
+    /// A bench.json of before, to say what became faster or slower.
+    #[arg(long, value_name = "OLD")]
+    pub compare: Option<PathBuf>,
+    /// Folder for bench.html and bench.json.
+    #[arg(long, value_name = "DIR", default_value = "bench-results")]
+    pub out: PathBuf,
+    /// Print one JSON object as the last line of stdout.
+    #[arg(long)]
+    pub json: bool,
+    /// Make one step of a workload on the only device of --devices, and print what it took since the start of this process.
+    #[arg(long, hide = true, value_name = "WORKLOAD")]
+    pub cold_start: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -2,9 +2,11 @@
 
 use std::process::ExitCode;
 
+use wgrad_bench::BenchError;
 use wgrad_data::DataError;
 use wgrad_graph::GraphError;
 use wgrad_program::DeviceError;
+use wgrad_run::bench::{BenchFileError, CompareError};
 use wgrad_run::{CheckpointError, RecipeError, RunDirError};
 use wgrad_train::TrainError;
 
@@ -33,8 +35,16 @@ fn code(error: &anyhow::Error) -> u8 {
         if let Some(error) = cause.downcast_ref::<TrainError>() {
             return Some(error.exit_code());
         }
+        match cause.downcast_ref::<BenchError>() {
+            Some(BenchError::NoCase { .. } | BenchError::NoWorkload { .. } | BenchError::Graph(_)) => {
+                return Some(2);
+            }
+            Some(BenchError::Device(_)) => return Some(4),
+            _ => {}
+        }
         let is = |yes: bool, code: u8| yes.then_some(code);
         is(cause.is::<RecipeError>() || cause.is::<GraphError>() || cause.is::<Usage>(), 2)
+            .or_else(|| is(cause.is::<BenchFileError>() || cause.is::<CompareError>(), 2))
             .or_else(|| is(cause.is::<DataError>(), 3))
             .or_else(|| is(cause.is::<DeviceError>(), 4))
             .or_else(|| is(cause.is::<CheckpointError>() || cause.is::<RunDirError>(), 6))

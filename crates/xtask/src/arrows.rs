@@ -24,7 +24,7 @@ const FORBIDDEN: &[Forbidden] = &[
         why: "a backend knows two kinds of kernel and names no op",
     },
     Forbidden {
-        from: &["wgrad-graph", "wgrad-ops", "wgrad-program", "wgrad-nn", "wgrad-data"],
+        from: &["wgrad-graph", "wgrad-ops", "wgrad-program", "wgrad-nn", "wgrad-data", "wgrad-bench"],
         to: &["wgpu", "naga"],
         why: "all of planning is tested without a GPU",
     },

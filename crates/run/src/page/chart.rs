@@ -62,6 +62,8 @@ pub(crate) struct Series<'a> {
     pub color: Color,
     /// Whether the line is dashed.
     pub dashed: bool,
+    /// What each point is called: then the points are dots that no line joins.
+    pub labels: Vec<Cow<'a, str>>,
 }
 
 /// A colour of the style sheet. Both palettes are told apart by readers who see fewer colours.
@@ -115,7 +117,9 @@ pub(crate) fn write(svg: &mut String, chart: &Chart<'_>) -> fmt::Result {
     let (height, title) = (bottom + BOTTOM, Escaped(title));
     writeln!(svg, "<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{title}\">")?;
     write_axes(svg, across, (&x, &y), bottom)?;
-    let plotted = || series.iter().zip(series.iter().map(|series| Plotted::of(series, up.scale, &x, &y)));
+    let plotted = || {
+        series.iter().zip(series.iter().map(|series| Plotted::of(series, (across.scale, up.scale), &x, &y)))
+    };
     for (series, plotted) in plotted() {
         plotted.write_band(svg, series)?;
     }
@@ -161,17 +165,25 @@ fn write_axes(svg: &mut String, across: &Dimension<'_>, (x, y): (&Axis, &Axis), 
 struct Plotted {
     lines: Vec<Vec<(f64, f64)>>,
     band: Vec<(f64, f64, f64)>,
+    /// Dots that no line joins, each with what it is called.
+    dots: Vec<(f64, f64, String)>,
 }
 
 impl Plotted {
-    fn of(series: &Series<'_>, scale: Scale, x: &Axis, y: &Axis) -> Self {
-        let placed = series
-            .points
-            .iter()
-            .map(|&(at, value)| (x.place(at), scale.holds(value).then(|| y.place(value))));
+    fn of(series: &Series<'_>, (across, up): (Scale, Scale), x: &Axis, y: &Axis) -> Self {
+        let holds = |at: f64, value: f64| across.holds(at) && up.holds(value);
+        if !series.labels.is_empty() {
+            // A point that has no place takes its label with it.
+            let named = series.points.iter().zip(&series.labels).filter(|(point, _)| holds(point.0, point.1));
+            let dots = named.map(|(point, label)| (x.place(point.0), y.place(point.1), label.to_string()));
+            return Self { lines: Vec::new(), band: Vec::new(), dots: dots.collect() };
+        }
+        let within = series.points.iter().filter(|point| across.holds(point.0));
+        let placed = within.map(|&(at, value)| (x.place(at), up.holds(value).then(|| y.place(value))));
+        let scale = up;
         let band = series.band.iter().filter(|(_, low, high)| scale.holds(*low) && scale.holds(*high));
         let band = band.map(|&(at, low, high)| (x.place(at), y.place(low), y.place(high)));
-        Self { lines: thin(placed), band: band.collect() }
+        Self { lines: thin(placed), band: band.collect(), dots: Vec::new() }
     }
 
     fn write_band(&self, svg: &mut String, series: &Series<'_>) -> fmt::Result {
@@ -190,6 +202,16 @@ impl Plotted {
 
     fn write_line(&self, svg: &mut String, series: &Series<'_>) -> fmt::Result {
         let (color, dashed) = (series.color, if series.dashed { " dashed" } else { "" });
+        for (x, y, label) in &self.dots {
+            let label = Escaped(label);
+            writeln!(
+                svg,
+                "<circle class=\"dot {color}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.2\"><title>{label}</title></circle>"
+            )?;
+        }
+        if self.lines.is_empty() {
+            return Ok(());
+        }
         write!(svg, "<path class=\"line {color}{dashed}\" d=\"")?;
         for line in &self.lines {
             for (index, (x, y)) in line.iter().enumerate() {

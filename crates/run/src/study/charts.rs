@@ -46,6 +46,7 @@ impl<'a> Line<'a> {
             crosses: self.crosses.clone(),
             color: self.color,
             dashed: self.dashed,
+            ..Series::default()
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Tests of `wgrad-run` from the outside, as one binary: a module for each of the crate's.
 
+mod bench;
 mod checkpoint;
 mod full_disk;
 mod metrics;

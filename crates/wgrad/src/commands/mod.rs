@@ -1,5 +1,6 @@
 //! The commands, a file each.
 
+mod bench;
 mod data;
 mod devices;
 mod eval;
@@ -36,6 +37,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Tune(args) => tune::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Study(args) => study::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Data(args) => data::run(&args),
     }

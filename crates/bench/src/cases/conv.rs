@@ -1,0 +1,145 @@
+//! Convolutions of the layers of residual networks, and their gradients.
+
+use wgrad_graph::{EntryId, Graph, GraphError, grad_with};
+use wgrad_ops::{Conv, ImageOps, TensorOps};
+use wgrad_run::bench::Group;
+
+use crate::cases::Case;
+use crate::work::{Recorder, Work};
+
+/// A layer.
+#[derive(Debug, Clone, Copy)]
+pub struct Layer {
+    /// The network it is from.
+    pub network: &'static str,
+    /// Images in a batch.
+    pub images: usize,
+    /// Channels in.
+    pub inputs: usize,
+    /// Channels out.
+    pub outputs: usize,
+    /// Side of an image.
+    pub side: usize,
+    /// Side of the kernel.
+    pub kernel: usize,
+    /// Stride.
+    pub stride: usize,
+}
+
+const fn layer(network: &'static str, sizes: [usize; 6]) -> Layer {
+    let [images, inputs, outputs, side, kernel, stride] = sizes;
+    Layer { network, images, inputs, outputs, side, kernel, stride }
+}
+
+/// One layer of each kind; ResNet-20 with 64 images of 32×32, ResNet-50 with 8 of 224×224.
+pub const LAYERS: [Layer; 14] = [
+    layer("resnet20", [64, 3, 16, 32, 3, 1]),
+    layer("resnet20", [64, 16, 16, 32, 3, 1]),
+    layer("resnet20", [64, 16, 32, 32, 3, 2]),
+    layer("resnet20", [64, 32, 32, 16, 3, 1]),
+    layer("resnet20", [64, 32, 64, 16, 3, 2]),
+    layer("resnet20", [64, 64, 64, 8, 3, 1]),
+    layer("resnet50", [8, 3, 64, 224, 7, 2]),
+    layer("resnet50", [8, 64, 64, 56, 3, 1]),
+    layer("resnet50", [8, 64, 256, 56, 1, 1]),
+    layer("resnet50", [8, 128, 128, 56, 3, 2]),
+    layer("resnet50", [8, 256, 512, 56, 1, 2]),
+    layer("resnet50", [8, 256, 256, 14, 3, 1]),
+    layer("resnet50", [8, 512, 512, 7, 3, 1]),
+    layer("resnet50", [8, 2048, 512, 7, 1, 1]),
+];
+
+/// What of a layer is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The convolution.
+    Forward,
+    /// The gradient by the images.
+    InputGradient,
+    /// The gradient by the kernels.
+    WeightGradient,
+}
+
+impl Part {
+    /// All three.
+    pub const ALL: [Self; 3] = [Self::Forward, Self::InputGradient, Self::WeightGradient];
+
+    /// In words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Forward => "forward",
+            Self::InputGradient => "input gradient",
+            Self::WeightGradient => "weight gradient",
+        }
+    }
+
+    fn short(self) -> &'static str {
+        match self {
+            Self::Forward => "forward",
+            Self::InputGradient => "dx",
+            Self::WeightGradient => "dw",
+        }
+    }
+}
+
+impl Layer {
+    fn conv(&self) -> Conv {
+        Conv::default().stride(self.stride).padding(self.kernel / 2)
+    }
+
+    /// Side of the result; 0 if the kernel does not fit.
+    pub fn output_side(&self) -> usize {
+        let side = self.conv().output([self.side; 2], [self.kernel; 2]);
+        side.map_or(0, |[side, _]| side)
+    }
+
+    /// Floating-point operations of the forward convolution.
+    pub fn flops(&self) -> f64 {
+        let places = self.images * self.output_side().pow(2);
+        2.0 * (places * self.outputs * self.inputs * self.kernel.pow(2)) as f64
+    }
+
+    /// A part of the layer. Tensors lie with their channels last, as inside of a network.
+    ///
+    /// # Errors
+    /// The kernel does not fit the image.
+    pub fn work(&self, part: Part) -> Result<Work, GraphError> {
+        let Self { images, inputs, outputs, side, kernel, .. } = *self;
+        let out = self.output_side();
+        let mut recorder = Recorder::new();
+        let x = recorder.floats("x", [images, side, side, inputs]);
+        let weight = recorder.floats("weight", [outputs, inputs, kernel, kernel]);
+        let y = recorder.floats("y", [images, out, out, outputs]);
+        recorder.record(|graph| {
+            let first = |graph: &Graph, entry: EntryId| graph.entry(entry).permute(&[0, 3, 1, 2]).id();
+            let (x, weight) = (graph.var(first(graph, x)), graph.entry(weight));
+            let forward = x.conv2d(weight, self.conv());
+            let last = [0, 2, 3, 1];
+            let value = match part {
+                Part::Forward => forward.permute(&last),
+                Part::InputGradient => {
+                    grad_with(forward, graph.var(first(graph, y)), &[x])?[0].permute(&last)
+                }
+                Part::WeightGradient => grad_with(forward, graph.var(first(graph, y)), &[weight])?[0],
+            };
+            graph.output("result", value);
+            Ok(())
+        })
+    }
+
+    fn name(&self) -> String {
+        let Self { network, inputs, outputs, side, kernel, stride, .. } = self;
+        let stride = if *stride == 1 { String::new() } else { format!("s{stride}") };
+        format!("{network}-conv{kernel}x{kernel}{stride}-{inputs}to{outputs}-at{side}")
+    }
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    let parts = LAYERS.into_iter().enumerate().flat_map(|(i, layer)| Part::ALL.map(|part| (i, layer, part)));
+    parts
+        .map(|(i, layer, part)| {
+            let name = format!("{}-{}", layer.name(), part.short());
+            Case::new(Group::Conv, name, move || layer.work(part)).quick_if(i == 3)
+        })
+        .collect()
+}

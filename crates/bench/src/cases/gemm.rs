@@ -1,0 +1,58 @@
+//! Matrix products.
+
+use wgrad_graph::GraphError;
+use wgrad_ops::TensorOps;
+use wgrad_run::bench::Group;
+
+use crate::cases::Case;
+use crate::work::{Recorder, Work};
+
+pub(crate) fn cases() -> Vec<Case> {
+    let squares = |n: usize| {
+        let case = Case::new(Group::Gemm, format!("matmul-{n}"), move || square(n)).quick_if(n <= 512);
+        // Nothing computes faster, where there is enough to do.
+        Case { bounds: matches!(n, 512 | 1024), ..case }
+    };
+    let mut all: Vec<Case> = [128, 256, 512, 1024].into_iter().map(squares).collect();
+    for (letters, transposed) in [("nt", [false, true]), ("tn", [true, false]), ("tt", [true, true])] {
+        let build = move || product(&[], [512; 3], transposed);
+        all.push(Case::new(Group::Gemm, format!("gemm-{letters}-512"), build));
+    }
+    for [m, n, k] in [[16, 4096, 1024], [4096, 16, 1024], [64, 64, 8192], [1, 4096, 4096]] {
+        let build = move || product(&[], [m, n, k], [false; 2]);
+        all.push(Case::new(Group::Gemm, format!("gemm-{m}x{n}x{k}"), build).quick_if(m == 16));
+    }
+    for (batch, n) in [(64, 64), (16, 256)] {
+        let build = move || product(&[batch], [n; 3], [false; 2]);
+        all.push(Case::new(Group::Gemm, format!("gemm-batch{batch}-{n}"), build).quick_if(n == 64));
+    }
+    all.extend([2048, 4096].map(squares));
+    all
+}
+
+/// `[n, n] · [n, n]`.
+pub(crate) fn square(n: usize) -> Result<Work, GraphError> {
+    product(&[], [n; 3], [false; 2])
+}
+
+/// `[batch…, m, k] · [batch…, k, n]`, either of which may be stored the other way round.
+fn product(
+    batch: &[usize],
+    [m, n, k]: [usize; 3],
+    [a_turned, b_turned]: [bool; 2],
+) -> Result<Work, GraphError> {
+    let mut recorder = Recorder::new();
+    let shape = |rows: usize, columns: usize, turned: bool| {
+        let matrix = if turned { [columns, rows] } else { [rows, columns] };
+        [batch, &matrix].concat()
+    };
+    let a = recorder.floats("a", shape(m, k, a_turned));
+    let b = recorder.floats("b", shape(k, n, b_turned));
+    recorder.record(|graph| {
+        let (a, b) = (graph.entry(a), graph.entry(b));
+        let a = if a_turned { a.t() } else { a };
+        let b = if b_turned { b.t() } else { b };
+        graph.output("product", a.matmul(b));
+        Ok(())
+    })
+}

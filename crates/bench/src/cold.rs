@@ -1,0 +1,46 @@
+//! The first step in a fresh process.
+
+use std::time::Instant;
+
+use wgrad_program::{Device, DeviceError};
+use wgrad_run::bench::ColdStart;
+
+use crate::error::BenchError;
+use crate::host::{now_ns, peak_rss_bytes};
+use crate::loaded::Loaded;
+use crate::workload::workload;
+
+/// Opens a device and makes one training step on it. `started_ns` is when whoever started this process did so, in
+/// nanoseconds since 1970.
+///
+/// # Errors
+/// There is no such workload; what the device reports.
+pub fn cold_start(
+    name: &str,
+    started_ns: u128,
+    open: impl FnOnce() -> Result<Box<dyn Device>, DeviceError>,
+) -> Result<ColdStart, BenchError> {
+    let process_ms = now_ns().saturating_sub(started_ns) as f64 / 1e6;
+    let ms = |since: Instant| since.elapsed().as_secs_f64() * 1e3;
+    let begin = Instant::now();
+    let device = open()?;
+    let device_ms = ms(begin);
+    let begin = Instant::now();
+    let work = workload(name)?;
+    let recording_ms = ms(begin);
+    let mut loaded = Loaded::new(&*device, &work)?;
+    let plan_ms = recording_ms + loaded.plan_time.as_secs_f64() * 1e3;
+    let load_ms = loaded.load_time.as_secs_f64() * 1e3;
+    let begin = Instant::now();
+    loaded.step(true)?;
+    Ok(ColdStart {
+        workload: name.to_owned(),
+        process_ms,
+        device_ms,
+        plan_ms,
+        load_ms,
+        first_step_ms: ms(begin),
+        total_ms: now_ns().saturating_sub(started_ns) as f64 / 1e6,
+        peak_rss_bytes: peak_rss_bytes(),
+    })
+}

@@ -1,0 +1,40 @@
+//! What can go wrong.
+
+use wgrad_cpu::reference::ReferenceError;
+use wgrad_graph::GraphError;
+use wgrad_program::DeviceError;
+
+/// Why something could not be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// A case is recorded wrongly.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// A device failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The judge cannot evaluate a case.
+    #[error("the reference cannot judge this: {0}")]
+    Reference(#[from] ReferenceError),
+    /// No case has such a name.
+    #[error("no case has a name that contains `{only}`{}", hint(.near))]
+    NoCase {
+        /// What was asked for.
+        only: String,
+        /// Names like it, best first.
+        near: Vec<String>,
+    },
+    /// No workload has this name.
+    #[error("unknown workload {name}; there are {}, matmul-N", crate::WORKLOADS.join(", "))]
+    NoWorkload {
+        /// What was asked for.
+        name: String,
+    },
+}
+
+fn hint(near: &[String]) -> String {
+    match near {
+        [] => String::new(),
+        names => format!("; did you mean `{}`?", names.join("`, `")),
+    }
+}

@@ -1,0 +1,205 @@
+//! The charts of a bench.
+
+use super::conclude::throughput;
+use super::{Bench, Ceilings, DeviceReport, Group, Measurement, MemoryRate};
+use crate::page::axis::Scale;
+use crate::page::chart::{self, Chart, Color, Dimension, Series};
+use crate::page::{self, number};
+use std::fmt;
+
+/// A number, or a dash where it is not known.
+pub(super) fn known(value: Option<f64>, show: impl Fn(f64) -> String) -> String {
+    value.map_or_else(|| "–".to_owned(), show)
+}
+
+/// `12%`.
+pub(super) fn percent(share: f64) -> String {
+    format!("{:.0}%", 100.0 * share)
+}
+
+/// `1.50 MiB`.
+pub(super) fn bytes(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let (mut size, mut unit) = (bytes as f64, 0);
+    while size >= 1024.0 && unit + 1 < units.len() {
+        (size, unit) = (size / 1024.0, unit + 1);
+    }
+    let digits = if unit == 0 || size >= 100.0 { 0 } else { 1 + usize::from(size < 10.0) };
+    format!("{size:.digits$} {}", units[unit])
+}
+
+/// The kinds of case as a roofline shows them: name and colour.
+const SHOWN: [(&str, &[Group]); 4] = [
+    ("products", &[Group::Gemm]),
+    ("convolutions", &[Group::Conv]),
+    (
+        "pointwise, sums, rows, optimizers",
+        &[Group::Pointwise, Group::Reduction, Group::Rows, Group::Optimizer],
+    ),
+    ("training steps", &[Group::Step]),
+];
+
+/// A roofline for each device, all on the same scales.
+pub(super) fn rooflines(page: &mut String, bench: &Bench) -> fmt::Result {
+    let points: Vec<(f64, f64)> = bench.results.iter().filter_map(point).collect();
+    let (xs, ys) = points.iter().copied().unzip::<f64, f64, Vec<f64>, Vec<f64>>();
+    for report in &bench.devices {
+        let of_kind = |groups: &[Group]| {
+            let all = bench.results_of(&report.device).filter(|result| groups.contains(&result.group));
+            all.filter_map(|result| Some((result, point(result)?))).collect::<Vec<_>>()
+        };
+        let mut series: Vec<Series<'_>> = Vec::new();
+        let roof = roof(&report.ceilings, &xs);
+        if !roof.is_empty() {
+            series.push(Series {
+                name: "roofline".into(),
+                points: roof,
+                color: Color::Faint,
+                dashed: true,
+                ..Series::default()
+            });
+        }
+        for (index, (name, groups)) in SHOWN.into_iter().enumerate() {
+            let mut all = of_kind(groups);
+            all.sort_by(|a, b| a.1.0.total_cmp(&b.1.0));
+            if all.is_empty() {
+                continue;
+            }
+            series.push(Series {
+                name: name.into(),
+                points: all.iter().map(|(_, point)| *point).collect(),
+                labels: all.iter().map(|(result, _)| label(result).into()).collect(),
+                color: Color::Category(index),
+                ..Series::default()
+            });
+        }
+        let title = format!("GFLOP/s over FLOP a byte on {}", report.device);
+        let chart = Chart {
+            title: &title,
+            x: Dimension {
+                label: "FLOP a byte moved",
+                scale: Scale::Log,
+                holds: xs.clone(),
+                ..Dimension::default()
+            },
+            y: Dimension { scale: Scale::Log, holds: ys.clone(), ..Dimension::default() },
+            height: 1.3 * chart::HEIGHT,
+            series,
+        };
+        page::figure(page, &format!("{}: {}, GFLOP/s", report.device, report.name), &chart, |_| Ok(()))?;
+    }
+    Ok(())
+}
+
+/// FLOP a byte and GFLOP/s of what computes at all.
+fn point(result: &Measurement) -> Option<(f64, f64)> {
+    let (work, time) = (result.work?, result.time.as_ref()?);
+    let shown = SHOWN.iter().any(|(_, groups)| groups.contains(&result.group));
+    (shown && work.flops > 0 && work.bytes > 0).then(|| (work.flops as f64 / work.bytes as f64, time.gflops))
+}
+
+fn label(result: &Measurement) -> String {
+    let share = result.time.as_ref().and_then(|time| time.roofline_share);
+    let gflops = result.time.as_ref().map(|time| time.gflops);
+    let of = share.map_or_else(String::new, |share| format!(", {} of its roofline", percent(share)));
+    format!("{}: {} GFLOP/s{of}", result.case, known(gflops, number))
+}
+
+/// Slope, corner and flat part, over the intensities that are drawn.
+fn roof(ceilings: &Ceilings, xs: &[f64]) -> Vec<(f64, f64)> {
+    let (Some(bandwidth), Some(compute)) = (ceilings.bandwidth_gbytes_per_s, ceilings.compute_gflops) else {
+        return Vec::new();
+    };
+    let corner = compute / bandwidth;
+    let low = xs.iter().copied().fold(corner, f64::min).min(0.5 * corner);
+    let high = xs.iter().copied().fold(corner, f64::max).max(2.0 * corner);
+    vec![(low, low * bandwidth), (corner, compute), (high, compute)]
+}
+
+/// Throughput over the sweeps, rates of products and copies over their size: a line for each device.
+pub(super) fn curves(page: &mut String, bench: &Bench) -> fmt::Result {
+    for axis in ["batch", "width"] {
+        let of = |report: &DeviceReport| -> Vec<(f64, f64)> {
+            let points = throughput(bench, axis, &report.device).into_iter();
+            points.map(|(at, rate)| (at as f64, rate)).collect()
+        };
+        let caption = format!("Examples a second over {axis}, perceptron 784-width-width-10");
+        lines(page, bench, &caption, axis, of)?;
+    }
+    let products = |report: &DeviceReport| -> Vec<(f64, f64)> {
+        let squares = bench.results_of(&report.device).filter_map(|result| {
+            let side: f64 = result.case.strip_prefix("matmul-")?.parse().ok()?;
+            Some((side, result.time.as_ref()?.gflops))
+        });
+        squares.collect()
+    };
+    lines(page, bench, "Square products, GFLOP/s over side", "side", products)?;
+    for (what, of) in
+        [("Copying", (|c| &c.copy) as fn(&Ceilings) -> &Vec<MemoryRate>), ("Reading", |c| &c.read)]
+    {
+        let rates = |report: &DeviceReport| -> Vec<(f64, f64)> {
+            let rates = of(&report.ceilings).iter();
+            rates.map(|rate| (mebibytes(rate.bytes), rate.gbytes_per_s)).collect()
+        };
+        lines(page, bench, &format!("{what}, GB/s over working set"), "MiB", rates)?;
+    }
+    Ok(())
+}
+
+/// A working set's size, without what it holds beside the numbers that are read.
+fn mebibytes(bytes: u64) -> f64 {
+    let size = bytes as f64 / f64::from(1 << 20);
+    if size > 2.0 { size.round() } else { (100.0 * size).round() / 100.0 }
+}
+
+/// A chart with both axes logarithmic, if any device has two points, and its numbers below.
+fn lines(
+    page: &mut String,
+    bench: &Bench,
+    caption: &str,
+    x: &str,
+    of: impl Fn(&DeviceReport) -> Vec<(f64, f64)>,
+) -> fmt::Result {
+    let all: Vec<(&DeviceReport, Vec<(f64, f64)>)> = bench
+        .devices
+        .iter()
+        .map(|report| {
+            let mut points = of(report);
+            points.sort_by(|a, b| a.0.total_cmp(&b.0));
+            (report, points)
+        })
+        .filter(|(_, points)| !points.is_empty())
+        .collect();
+    if all.iter().all(|(_, points)| points.len() < 2) {
+        return Ok(());
+    }
+    let series = all.iter().enumerate().map(|(index, (report, points))| Series {
+        name: report.device.as_str().into(),
+        points: points.clone(),
+        color: Color::Category(index),
+        ..Series::default()
+    });
+    let mut xs: Vec<f64> = all.iter().flat_map(|(_, points)| points.iter().map(|point| point.0)).collect();
+    xs.sort_by(f64::total_cmp);
+    xs.dedup();
+    let chart = Chart {
+        title: caption,
+        x: Dimension { label: x, scale: Scale::Log, ticks: xs.clone(), ..Dimension::default() },
+        y: Dimension { scale: Scale::Log, ..Dimension::default() },
+        height: chart::HEIGHT,
+        series: series.collect(),
+    };
+    let columns: Vec<&str> =
+        std::iter::once(x).chain(all.iter().map(|(report, _)| report.device.as_str())).collect();
+    let rows: Vec<Vec<String>> = xs
+        .iter()
+        .map(|x| {
+            let at = |points: &[(f64, f64)]| points.iter().find(|point| point.0 == *x).map(|point| point.1);
+            let cells = all.iter().map(|(_, points)| known(at(points), number));
+            std::iter::once(x.to_string()).chain(cells).collect()
+        })
+        .collect();
+    page::figure(page, &format!("{caption} (logarithmic)"), &chart, |page| {
+        page::folded_table(page, "Numbers", &columns, &rows)
+    })
+}

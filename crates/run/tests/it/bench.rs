@@ -1,0 +1,282 @@
+//! A bench: its arithmetic against hand counts, its page, and two of them side by side.
+
+use crate::page::{needs_nothing_else, well_formed};
+use std::fs;
+use wgrad_run::bench::{
+    Bench, BenchFileError, Ceilings, Check, ColdStart, CompareError, Comparison, DeviceReport, FORMAT, Group,
+    Host, Measurement, Noise, Status, SweepPoint, Timing, WorkDone,
+};
+
+fn timing(ms: f64, work: WorkDone) -> Timing {
+    Timing {
+        ms,
+        p10_ms: 0.95 * ms,
+        p90_ms: 1.05 * ms,
+        repeats: 20,
+        runs_per_repeat: 1,
+        device_ms: None,
+        host_us: None,
+        load_ms: 1.0,
+        gflops: work.flops as f64 / ms / 1e6,
+        gbytes_per_s: work.bytes as f64 / ms / 1e6,
+        samples_per_s: None,
+        roofline_share: None,
+        allocated_bytes: work.footprint,
+        watts: None,
+    }
+}
+
+fn case(device: &str, group: Group, name: &str, ms: f64, flops: u64, bytes: u64) -> Measurement {
+    let work = WorkDone { flops, bytes, dispatches: 1, footprint: bytes };
+    Measurement {
+        case: name.into(),
+        group,
+        device: device.into(),
+        status: Status::Timed,
+        reason: None,
+        check: Some(Check { by: "reference".into(), worst: Some(0.01), at: "y[0]".into() }),
+        work: Some(work),
+        samples: None,
+        sweeps: Vec::new(),
+        time: Some(timing(ms, work)),
+    }
+}
+
+fn step(device: &str, batch: u64, ms: f64) -> Measurement {
+    let mut result = case(device, Group::Step, &format!("mlp-batch-{batch}"), ms, 1_000_000 * batch, 100_000);
+    result.samples = Some(batch);
+    result.sweeps = vec![SweepPoint { axis: "batch".into(), at: batch }];
+    if let Some(time) = &mut result.time {
+        time.samples_per_s = Some(1e3 * batch as f64 / ms);
+    }
+    result
+}
+
+fn report(device: &str, kind: &str) -> DeviceReport {
+    DeviceReport {
+        device: device.into(),
+        kind: kind.into(),
+        name: format!("A <{kind}> & more"),
+        class: kind.into(),
+        backend: "vulkan".into(),
+        driver: "1.0".into(),
+        ceilings: Ceilings::default(),
+        cold_start: Some(ColdStart {
+            workload: "mlp".into(),
+            process_ms: 1.0,
+            device_ms: 2.0,
+            plan_ms: 3.0,
+            load_ms: 4.0,
+            first_step_ms: 5.0,
+            total_ms: 15.0,
+            peak_rss_bytes: None,
+        }),
+    }
+}
+
+const MIB: u64 = 1 << 20;
+
+/// A device that copies 1 MiB at 100 GB/s and 100 MiB at 10 GB/s, and multiplies at 200 GFLOP/s.
+fn results(device: &str) -> Vec<Measurement> {
+    let at = |bytes: u64, rate: f64| bytes as f64 / rate / 1e6;
+    vec![
+        case(device, Group::Ceiling, "copy-1MiB", at(MIB, 100.0), 0, MIB),
+        case(device, Group::Ceiling, "copy-100MiB", at(100 * MIB, 10.0), 0, 100 * MIB),
+        case(device, Group::Ceiling, "fma-64", 1.0, 50_000_000, 8 * MIB),
+        case(device, Group::Gemm, "matmul-512", 1.0, 200_000_000, 3 * MIB),
+    ]
+}
+
+fn bench(results: Vec<Measurement>) -> Bench {
+    let mut bench = Bench {
+        format: FORMAT,
+        version: "0.1.0".into(),
+        command: "wgrad bench --only 'a&b'".into(),
+        date: "2026-01-02T03:04:05Z".into(),
+        seconds: 12.5,
+        quick: false,
+        host: Host { os: "linux".into(), arch: "x86_64".into(), processors: 2 },
+        devices: vec![report("cpu", "cpu"), report("gpu:0", "gpu")],
+        results,
+        overtakes: Vec::new(),
+        noise: Noise::default(),
+    };
+    bench.conclude();
+    bench
+}
+
+fn share(bench: &Bench, case: &str) -> Option<f64> {
+    bench.results.iter().find(|result| result.case == case)?.time.as_ref()?.roofline_share
+}
+
+#[test]
+fn shares_of_the_roofline_are_those_counted_by_hand() {
+    let mut all = results("cpu");
+    // 50 MB at the 10 GB/s of what fits no cache: 5 ms allowed, 20 ms taken.
+    all.push(case("cpu", Group::Pointwise, "large", 20.0, 1_000, 50_000_000));
+    // 1 MB at the 100 GB/s of what fits the cache: 0.01 ms allowed, 0.02 ms taken.
+    all.push(case("cpu", Group::Pointwise, "small", 0.02, 1_000, 1_000_000));
+    // 1 GFLOP at 200 GFLOP/s: 5 ms allowed, 8 ms taken; its 10 MB would take 1 ms.
+    all.push(case("cpu", Group::Conv, "conv", 8.0, 1_000_000_000, 10_000_000));
+    // Larger than all that was copied: memory's rate. 2 GB at 10 GB/s: 200 ms.
+    all.push(case("cpu", Group::Reduction, "huge", 400.0, 1_000, 2_000_000_000));
+    let bench = bench(all);
+    for (case, expected) in
+        [("large", 0.25), ("small", 0.5), ("conv", 0.625), ("huge", 0.5), ("matmul-512", 1.0)]
+    {
+        let found = share(&bench, case).unwrap();
+        assert!((found - expected).abs() < 1e-9, "{case}: {found}, {expected} by hand");
+    }
+    let ceilings = &bench.devices[0].ceilings;
+    assert!((ceilings.compute_gflops.unwrap() - 200.0).abs() < 1e-9);
+    assert_eq!(ceilings.compute_by.as_deref(), Some("matmul-512"));
+    assert!((ceilings.fma_gflops.unwrap() - 50.0).abs() < 1e-9);
+    assert!((ceilings.bandwidth_gbytes_per_s.unwrap() - 10.0).abs() < 1e-9);
+    assert_eq!(share(&bench, "copy-1MiB"), None, "a ceiling has no share of itself");
+    // Nothing is known of the other device.
+    assert_eq!(bench.devices[1].ceilings, Ceilings::default());
+}
+
+#[test]
+fn a_launch_is_a_dispatch_of_many() {
+    let mut launches = case("cpu", Group::Ceiling, "launch-100", 0.5, 0, 1000);
+    launches.work = Some(WorkDone { flops: 0, bytes: 1000, dispatches: 100, footprint: 1000 });
+    let bench = bench(vec![launches, case("cpu", Group::Ceiling, "round-trip", 0.02, 0, 1000)]);
+    let ceilings = &bench.devices[0].ceilings;
+    assert!((ceilings.launch_us.unwrap() - 5.0).abs() < 1e-9);
+    assert!((ceilings.round_trip_us.unwrap() - 20.0).abs() < 1e-9);
+}
+
+#[test]
+fn a_device_overtakes_from_where_it_stays_ahead() {
+    // Milliseconds of the CPU and of the GPU by batch.
+    let overtake = |times: &[(u64, f64, f64)]| {
+        let both =
+            |&(batch, cpu, gpu): &(u64, f64, f64)| [step("cpu", batch, cpu), step("gpu:0", batch, gpu)];
+        let bench = bench(times.iter().flat_map(both).collect());
+        bench.overtakes.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let said = |text: &str| vec![text.to_owned()];
+    // Ahead at 4 by chance, behind at 16, ahead from 64 on.
+    assert_eq!(
+        overtake(&[(1, 1.0, 2.0), (4, 2.0, 1.9), (16, 3.0, 4.0), (64, 9.0, 5.0), (256, 30.0, 6.0)]),
+        said("gpu:0 overtakes cpu at batch 64 (of 1 to 256).")
+    );
+    assert_eq!(
+        overtake(&[(1, 1.0, 2.0), (64, 2.0, 3.0)]),
+        said("gpu:0 never overtakes cpu within the sweep (batch 1 to 64).")
+    );
+    assert_eq!(
+        overtake(&[(1, 2.0, 1.0), (64, 4.0, 3.0)]),
+        said("gpu:0 is ahead of cpu at every batch from 1 to 64.")
+    );
+    assert!(overtake(&[(1, 2.0, 1.0)]).is_empty(), "one value is no sweep");
+}
+
+#[test]
+fn noise_is_warned_of() {
+    let mut quiet = bench(results("cpu"));
+    assert_eq!(quiet.noise.warning, None);
+    quiet.noise.foreign_cpu_share = Some(0.31);
+    quiet.conclude();
+    assert!(quiet.noise.warning.as_ref().unwrap().contains("31%"), "{:?}", quiet.noise);
+    let mut wide = results("cpu");
+    wide.iter_mut().filter_map(|result| result.time.as_mut()).for_each(|time| time.p90_ms = 2.0 * time.ms);
+    assert!(bench(wide).noise.warning.unwrap().contains("105%"));
+}
+
+#[test]
+fn a_change_counts_beyond_the_spread_of_both() {
+    let timed = |ms: f64| bench(vec![case("cpu", Group::Gemm, "matmul-512", ms, 1_000_000, 1_000)]);
+    let change = |old: f64, new: f64| Comparison::of(&timed(old), &timed(new)).unwrap().changes.remove(0);
+    // 0.95 to 1.05 each way: 10 ms is 9.5 to 10.5, 10.8 ms is 10.26 to 11.34.
+    let same = change(10.0, 10.8);
+    assert_eq!((same.beyond_spread, same.verdict()), (false, ""));
+    assert!((same.ratio - 1.08).abs() < 1e-9);
+    assert_eq!(change(10.0, 12.0).verdict(), "slower");
+    assert_eq!(change(12.0, 10.0).verdict(), "faster");
+}
+
+#[test]
+fn a_comparison_says_what_only_one_of_them_has() {
+    let mut old = bench(vec![
+        case("cpu", Group::Gemm, "matmul-512", 1.0, 1_000, 1_000),
+        case("cpu", Group::Gemm, "matmul-1024", 1.0, 1_000, 1_000),
+        case("gpu:0", Group::Gemm, "matmul-512", 1.0, 1_000, 1_000),
+    ]);
+    let mut wrong = case("gpu:0", Group::Gemm, "matmul-512", 1.0, 1_000, 1_000);
+    (wrong.status, wrong.time) = (Status::Wrong, None);
+    let mut new = bench(vec![
+        case("cpu", Group::Gemm, "matmul-512", 2.0, 1_000, 1_000),
+        wrong,
+        case("cpu", Group::Pointwise, "relu", 1.0, 1_000, 1_000),
+    ]);
+    new.devices[0].driver = "2.0".into();
+    old.devices.push(report("gpu:1", "gpu"));
+    let comparison = Comparison::of(&old, &new).unwrap();
+    assert_eq!(comparison.changes.len(), 1);
+    assert_eq!(comparison.only_old, ["matmul-1024 on cpu", "matmul-512 on gpu:0"]);
+    assert_eq!(comparison.only_new, ["relu on cpu"]);
+    let notes = comparison.notes.join("\n");
+    assert!(notes.contains("cpu was") && notes.contains("2.0"), "{notes}");
+    assert!(notes.contains("gpu:1 is only in the old one"), "{notes}");
+    let nothing = bench(vec![case("cpu", Group::Conv, "conv", 1.0, 1, 1)]);
+    let refused = Comparison::of(&old, &nothing).unwrap_err();
+    assert!(matches!(refused, CompareError::NothingInCommon { .. }));
+    assert!(refused.to_string().contains("conv on cpu"), "{refused}");
+}
+
+#[test]
+fn a_file_of_another_format_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = bench(results("cpu"));
+    let page = bench.write(folder.path(), None).unwrap();
+    assert_eq!(page, folder.path().join("bench.html"));
+    let file = folder.path().join("bench.json");
+    assert_eq!(Bench::read(&file).unwrap(), bench);
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("\"format\":1", "\"format\":2")).unwrap();
+    let refused = Bench::read(&file).unwrap_err();
+    assert!(matches!(refused, BenchFileError::Format { found: 2, .. }), "{refused}");
+    fs::write(&file, "{\"format\":1}").unwrap();
+    assert!(matches!(Bench::read(&file).unwrap_err(), BenchFileError::Json { .. }));
+    fs::write(&file, "[]").unwrap();
+    assert!(matches!(Bench::read(&file).unwrap_err(), BenchFileError::Json { .. }));
+}
+
+#[test]
+fn a_page_is_well_formed_whatever_was_measured() {
+    let mut all = results("cpu");
+    all.extend(results("gpu:0"));
+    all.extend([1, 4, 16].into_iter().flat_map(|batch| [step("cpu", batch, 1.0), step("gpu:0", batch, 2.0)]));
+    let mut wrong = case("gpu:0", Group::Rows, "softmax <&>", 1.0, 10, 10);
+    (wrong.status, wrong.time) = (Status::Wrong, None);
+    wrong.reason = Some("y[0] is 1 < 2".into());
+    wrong.check = Some(Check { by: "reference".into(), worst: None, at: "y[0]".into() });
+    all.push(wrong);
+    let mut skipped = case("gpu:0", Group::Gemm, "matmul-4096", 1.0, 10, 10);
+    (skipped.status, skipped.time, skipped.work, skipped.check) = (Status::Skipped, None, None, None);
+    skipped.reason = Some("a run would take about 17.0 s".into());
+    all.push(skipped);
+    let full = bench(all);
+    assert!(!full.passed());
+    let comparison = Comparison::of(&full, &full).unwrap();
+    let page = full.html(Some(&comparison));
+    let text = well_formed(&page);
+    needs_nothing_else(&page);
+    for part in [
+        "1 results were wrong and not timed",
+        "softmax <&> on gpu:0: wrong, y[0] is 1 < 2",
+        "matmul-4096 on gpu:0: skipped, a run would take about 17.0 s",
+        "gpu:0 never overtakes cpu",
+        "Before and after",
+        "matmul-512: 200.0 GFLOP/s, 100% of its roofline",
+    ] {
+        assert!(text.contains(part), "{part} is missing");
+    }
+    let mut nothing = bench(Vec::new());
+    nothing.devices.clear();
+    needs_nothing_else(&nothing.html(None));
+    well_formed(&nothing.html(None));
+    assert!(nothing.passed());
+}

@@ -1,0 +1,365 @@
+//! `wgrad bench`: the devices of this machine side by side.
+
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result};
+use wgrad_bench::{Case, Effort, Processor, Progress, Subject, cold_start, measure, now_ns, selected};
+use wgrad_program::{Device, DeviceInfo, DeviceKind};
+use wgrad_run::bench::{
+    Bench, Ceilings, ColdStart, Comparison, DeviceReport, FORMAT, Group, Host, Measurement, Noise, Status,
+};
+use wgrad_train::{DeviceChoice, devices, open};
+
+use crate::cli;
+use crate::commands::kind;
+use crate::failure::Usage;
+use crate::terminal::{self, say};
+
+/// When the parent of a cold start started it, in nanoseconds since 1970.
+const STARTED: &str = "WGRAD_BENCH_STARTED_NS";
+/// What a cold start trains.
+const COLD_WORKLOAD: &str = "mlp";
+/// The short bench is over by then.
+const QUICK: Duration = Duration::from_secs(52);
+
+/// Measures every device, or fails if a result is wrong.
+pub fn run(args: &cli::Bench) -> Result<ExitCode> {
+    if let Some(workload) = &args.cold_start {
+        return cold(args, workload);
+    }
+    let (start, before) = (Instant::now(), Processor::now());
+    let cases = selected(args.quick, args.only.as_deref())?;
+    // Before anything is measured, so that a file that is of no use costs no time.
+    let old = args.compare.as_deref().map(Bench::read).transpose()?;
+    let names = names(&args.devices)?;
+    let opened = names.iter().map(|name| Ok((name.clone(), open(choice(name)?)?)));
+    let opened = opened.collect::<Result<Vec<(String, Box<dyn Device>)>>>()?;
+    for (name, device) in &opened {
+        say(&format!("{name}: {}", describe(device.info())));
+    }
+    // What was asked for by name is not cut short.
+    let until = (args.quick && args.only.is_none()).then(|| start + QUICK);
+    let effort = Effort { until, ..effort(args.quick) };
+    let mut reports: Vec<DeviceReport> =
+        opened.iter().map(|(name, device)| report(name, device.info())).collect();
+    if args.only.is_none() {
+        for report in &mut reports {
+            terminal_line(&format!("a first step on {} in a fresh process", report.device));
+            report.cold_start = first_step(&report.device, effort.until)?;
+        }
+    }
+    let subjects: Vec<Subject<'_>> =
+        opened.iter().map(|(name, device)| Subject { name: name.clone(), device: &**device }).collect();
+    let results = measured(&cases, &subjects, effort)?;
+    let foreign = Processor::now().zip(before).and_then(|(now, before)| now.foreign_since(&before));
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let mut bench = Bench {
+        format: FORMAT,
+        version: env!("CARGO_PKG_VERSION").into(),
+        command: format!("wgrad {}", words.join(" ")),
+        date: wgrad_run::timestamp(SystemTime::now()),
+        seconds: start.elapsed().as_secs_f64(),
+        quick: args.quick,
+        host: Host {
+            os: std::env::consts::OS.into(),
+            arch: std::env::consts::ARCH.into(),
+            processors: std::thread::available_parallelism().map_or(0, |n| n.get() as u64),
+        },
+        devices: reports,
+        results,
+        overtakes: Vec::new(),
+        noise: Noise { foreign_cpu_share: foreign, ..Noise::default() },
+    };
+    bench.conclude();
+    let comparison = old.map(|old| Comparison::of(&old, &bench)).transpose();
+    let page = bench.write(&args.out, comparison.as_ref().ok().and_then(Option::as_ref))?;
+    print(&bench)?;
+    let comparison = comparison?;
+    if let Some(comparison) = &comparison {
+        print_comparison(comparison)?;
+    }
+    say(&format!("The page, and bench.json beside it, after {:.0} s: {}", bench.seconds, page.display()));
+    if args.json {
+        let mut value = serde_json::to_value(&bench)?;
+        if let (Some(object), Some(comparison)) = (value.as_object_mut(), &comparison) {
+            object.insert("comparison".into(), serde_json::to_value(comparison)?);
+        }
+        terminal::result(&value.to_string())?;
+    }
+    Ok(if bench.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn effort(quick: bool) -> Effort {
+    let ms = Duration::from_millis;
+    match quick {
+        true => Effort { kernel: ms(120), step: ms(400), longest: ms(6000), until: None },
+        false => Effort { kernel: ms(600), step: ms(3000), longest: ms(30_000), until: None },
+    }
+}
+
+/// Names of the devices that were asked for, each once; of all if none was.
+fn names(asked: &[DeviceChoice]) -> Result<Vec<String>> {
+    let adapters = devices().iter().filter(|info| info.kind == DeviceKind::Gpu).count();
+    let all = || std::iter::once("cpu".to_owned()).chain((0..adapters).map(|i| format!("gpu:{i}")));
+    let mut names: Vec<String> = Vec::new();
+    for choice in asked {
+        let name = match choice {
+            DeviceChoice::Cpu => "cpu".to_owned(),
+            DeviceChoice::Adapter(index) => format!("gpu:{index}"),
+            // Adapters are counted from the best.
+            DeviceChoice::Gpu => "gpu:0".to_owned(),
+            DeviceChoice::Auto => {
+                return Err(Usage("--devices takes cpu and gpu:N, not auto".into()).into());
+            }
+        };
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Ok(if asked.is_empty() { all().collect() } else { names })
+}
+
+fn choice(name: &str) -> Result<DeviceChoice> {
+    name.parse().map_err(anyhow::Error::msg)
+}
+
+fn describe(info: &DeviceInfo) -> String {
+    let software = if info.class == "software" { ", which is software and runs on the CPU" } else { "" };
+    format!("{} ({}, {}){software}", info.name, info.backend, info.driver)
+}
+
+fn report(name: &str, info: &DeviceInfo) -> DeviceReport {
+    DeviceReport {
+        device: name.to_owned(),
+        kind: kind(info).into(),
+        name: info.name.clone(),
+        class: info.class.into(),
+        backend: info.backend.clone(),
+        driver: info.driver.clone(),
+        ceilings: Ceilings::default(),
+        cold_start: None,
+    }
+}
+
+/// A line that the next one replaces; in a log, nothing.
+fn terminal_line(line: &str) {
+    if terminal::is_interactive() {
+        terminal::status(line);
+    }
+}
+
+fn measured(cases: &[Case], subjects: &[Subject<'_>], effort: Effort) -> Result<Vec<Measurement>> {
+    let mut group = None;
+    let mut show = |progress: Progress<'_>| {
+        let Progress { case, device, done, total } = progress;
+        let now = cases.get(done).map(|case| case.group);
+        if !terminal::is_interactive() && group != now {
+            group = now;
+            say(&format!("measuring {} ({done} of {total} cases done)", now.map_or("", Group::name)));
+        }
+        terminal_line(&format!("{}/{total} {case} on {device}", done + 1));
+    };
+    let results = measure(cases, subjects, effort, &mut show)?;
+    terminal_line("");
+    Ok(results)
+}
+
+/// This process is the fresh one.
+fn cold(args: &cli::Bench, workload: &str) -> Result<ExitCode> {
+    let [choice] = args.devices.as_slice() else {
+        return Err(Usage("--cold-start takes one device".into()).into());
+    };
+    let started = std::env::var(STARTED).ok().and_then(|ns| ns.parse().ok()).unwrap_or_else(now_ns);
+    let figures = cold_start(workload, started, || open(*choice))?;
+    terminal::result(&serde_json::to_string(&figures)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Starts a fresh process for a first step. None if it does not get there in time.
+fn first_step(device: &str, until: Option<Instant>) -> Result<Option<ColdStart>> {
+    let this = std::env::current_exe().context("this program does not know where it is")?;
+    let mut child = Command::new(this)
+        .args(["bench", "--devices", device, "--cold-start", COLD_WORKLOAD])
+        .env(STARTED, now_ns().to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot start a fresh process")?;
+    // What it writes is less than a pipe holds.
+    while child.try_wait()?.is_none() {
+        if until.is_some_and(|until| Instant::now() >= until) {
+            child.kill()?;
+            child.wait()?;
+            say(&format!("{device}: no first step in a fresh process before the time was up"));
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        say(&format!("{device}: no first step in a fresh process: {}", said.trim()));
+        return Ok(None);
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let last = text.lines().last().unwrap_or_default();
+    Ok(Some(serde_json::from_str(last).context("the fresh process gave no figures")?))
+}
+
+fn print(bench: &Bench) -> std::io::Result<()> {
+    terminal::result("Ceilings\n")?;
+    terminal::result(&terminal::table(&ceilings(bench), true))?;
+    for group in Group::ALL {
+        let rows = rows(bench, group);
+        if rows.len() > 1 {
+            terminal::result(&format!("\n{}\n", group.name()))?;
+            terminal::result(&terminal::table(&rows, true))?;
+        }
+    }
+    let cold = cold_rows(bench);
+    if cold.len() > 1 {
+        terminal::result(&format!("\ncold start: {COLD_WORKLOAD} in a fresh process, ms\n"))?;
+        terminal::result(&terminal::table(&cold, true))?;
+    }
+    terminal::result("")?;
+    for overtake in &bench.overtakes {
+        terminal::result(&overtake.to_string())?;
+    }
+    for result in &bench.results {
+        let (case, device) = (&result.case, &result.device);
+        let why = result.reason.as_deref().unwrap_or_default();
+        match result.status {
+            Status::Timed => {}
+            Status::Wrong => {
+                terminal::error(&format!("{case} on {device} is wrong and was not timed: {why}"))
+            }
+            Status::Failed => terminal::error(&format!("{case} on {device}: {why}")),
+            Status::Skipped => say(&format!("skipped: {case} on {device}: {why}")),
+        }
+    }
+    if let Some(warning) = &bench.noise.warning {
+        say(&format!("warning: {warning}"));
+    }
+    Ok(())
+}
+
+fn known(value: Option<f64>, show: impl Fn(f64) -> String) -> String {
+    value.map_or_else(|| "–".into(), show)
+}
+
+/// Three significant digits.
+fn figure(value: f64) -> String {
+    let digits = match value.abs() {
+        0.0 => 0.0,
+        size => (2.0 - size.log10().floor()).clamp(0.0, 6.0),
+    };
+    format!("{value:.digits$}", digits = digits as usize)
+}
+
+fn ceilings(bench: &Bench) -> Vec<Vec<String>> {
+    let header = [
+        "device",
+        "GFLOP/s",
+        "by",
+        "fma",
+        "memory GB/s",
+        "in cache",
+        "launch µs",
+        "round trip µs",
+        "up GB/s",
+        "back GB/s",
+    ];
+    let row = |report: &DeviceReport| {
+        let c = &report.ceilings;
+        vec![
+            report.device.clone(),
+            known(c.compute_gflops, figure),
+            c.compute_by.clone().unwrap_or_else(|| "–".into()),
+            known(c.fma_gflops, figure),
+            known(c.bandwidth_gbytes_per_s, figure),
+            known(c.bandwidth_at(0), figure),
+            known(c.launch_us, figure),
+            known(c.round_trip_us, figure),
+            known(c.upload_gbytes_per_s, figure),
+            known(c.readback_gbytes_per_s, figure),
+        ]
+    };
+    std::iter::once(header.map(str::to_owned).to_vec()).chain(bench.devices.iter().map(row)).collect()
+}
+
+fn rows(bench: &Bench, group: Group) -> Vec<Vec<String>> {
+    let step = group == Group::Step;
+    let mut header = vec!["case", "device", "ms", "p10–p90", "on device", "GFLOP/s", "GB/s", "of roofline"];
+    if step {
+        header.extend(["samples/s", "host µs", "moved", "held", "watts"]);
+    }
+    let mut rows: Vec<Vec<String>> = vec![header.into_iter().map(str::to_owned).collect()];
+    for result in bench.results.iter().filter(|result| result.group == group) {
+        let Some(time) = &result.time else {
+            let status = format!("{:?}", result.status).to_lowercase();
+            rows.push(vec![result.case.clone(), result.device.clone(), status]);
+            continue;
+        };
+        let mut row = vec![
+            result.case.clone(),
+            result.device.clone(),
+            figure(time.ms),
+            format!("{}–{}", figure(time.p10_ms), figure(time.p90_ms)),
+            known(time.device_ms, figure),
+            figure(time.gflops),
+            figure(time.gbytes_per_s),
+            known(time.roofline_share, |share| format!("{:.0}%", 100.0 * share)),
+        ];
+        if step {
+            row.extend([
+                known(time.samples_per_s, terminal::count),
+                known(time.host_us, figure),
+                terminal::bytes(result.work.map_or(0, |work| work.bytes)),
+                terminal::bytes(time.allocated_bytes),
+                known(time.watts, figure),
+            ]);
+        }
+        rows.push(row);
+    }
+    rows
+}
+
+fn cold_rows(bench: &Bench) -> Vec<Vec<String>> {
+    let header = ["device", "process", "device", "plan", "load", "first step", "in all", "peak resident"];
+    let row = |report: &DeviceReport| {
+        let cold = report.cold_start.as_ref()?;
+        let parts =
+            [cold.process_ms, cold.device_ms, cold.plan_ms, cold.load_ms, cold.first_step_ms, cold.total_ms];
+        let mut row = vec![report.device.clone()];
+        row.extend(parts.map(figure));
+        row.push(cold.peak_rss_bytes.map_or_else(|| "–".into(), terminal::bytes));
+        Some(row)
+    };
+    std::iter::once(header.map(str::to_owned).to_vec()).chain(bench.devices.iter().filter_map(row)).collect()
+}
+
+fn print_comparison(comparison: &Comparison) -> std::io::Result<()> {
+    let header = ["case", "device", "before ms", "now ms", "now / before", ""];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    rows.extend(comparison.changes.iter().map(|change| {
+        vec![
+            change.case.clone(),
+            change.device.clone(),
+            figure(change.old_ms),
+            figure(change.new_ms),
+            format!("{:.2}", change.ratio),
+            change.verdict().to_owned(),
+        ]
+    }));
+    terminal::result(&format!("\nbeside the bench of {}\n", comparison.old_date))?;
+    terminal::result(&terminal::table(&rows, true))?;
+    for (which, only) in [("before", &comparison.only_old), ("now", &comparison.only_new)] {
+        if !only.is_empty() {
+            say(&format!("only {which}: {}", only.join(", ")));
+        }
+    }
+    comparison.notes.iter().for_each(|note| say(&format!("note: {note}")));
+    Ok(())
+}
