@@ -133,9 +133,19 @@ fn split_wide(clusters: &mut Clusters<'_>, limit: usize) {
     }
 }
 
+/// Tensors that a kernel of the members of these clusters would bind. A state that it reads and overwrites is one.
 fn operand_count(clusters: &Clusters<'_>, together: &[ClusterId], stored: &BTreeSet<Id>) -> usize {
-    let members = together.iter().flat_map(|&c| &clusters.all[c].members);
-    loads_of(clusters, together).len() + members.filter(|(id, _)| stored.contains(id)).count()
+    let members = together.iter().flat_map(|&c| &clusters.all[c].members).map(|(id, _)| id);
+    let written: BTreeSet<Id> = members.filter(|id| stored.contains(id)).copied().collect();
+    let loads = loads_of(clusters, together);
+    let is_read = |state: Leaf| {
+        let form = |id: &Id| &clusters.values.all[*id].form;
+        loads.iter().any(|id| matches!(form(id), Form::Leaf(leaf) if *leaf == state))
+    };
+    let in_place = clusters.values.targets.iter().filter(|(id, target)| {
+        written.contains(id) && matches!(target, Target::State(leaf) if is_read(*leaf))
+    });
+    loads.len() + written.len() - in_place.count()
 }
 
 /// The later members become a cluster of their own that runs after the earlier ones.
