@@ -6,7 +6,9 @@ use wgrad_graph::{ALIGN, Graph, GraphError, Leaf, States, TensorType};
 
 use crate::device::Limits;
 use crate::fuse::{Obstacle, schedule};
-use crate::ir::{Access, Buffer, Cost, Dispatch, Kernel, Operand, Output, Program, ProgramInput, TensorRef};
+use crate::ir::{
+    Access, Buffer, Cost, Dispatch, Instr, Kernel, Operand, Output, Program, ProgramInput, TensorRef,
+};
 use crate::kernel::{Draft, draft};
 use crate::memory::{Interval, Placement, largest_live_set, place};
 use crate::value::{Form, Id, Target, Values};
@@ -206,16 +208,35 @@ impl<'p> Planner<'p> {
                 }
             }
         }
-        let bytes =
-            |skip: Access| operands.iter().filter(|o| o.access != skip).map(|o| o.tensor.bytes()).sum();
         let kernel = renumbered(draft.kernel, &number);
+        let bytes = |skip: Access| {
+            let used = operands.iter().enumerate().filter(|(_, o)| o.access != skip);
+            used.map(|(i, o)| o.tensor.bytes().min(gathered(&kernel, i, o))).sum()
+        };
         let cost = Cost::of(&kernel, bytes(Access::Write), bytes(Access::Read));
         Dispatch { name: draft.name, kernel, operands, cost }
     }
 }
 
+/// Bytes that a kernel can read of an operand that it only gathers from; no bound for any other.
+fn gathered(kernel: &Kernel, number: usize, operand: &Operand) -> usize {
+    let (body, factors) = match kernel {
+        Kernel::Loop(body) => (body, None),
+        Kernel::Gemm(gemm) => (&gemm.epilogue, Some([gemm.a, gemm.b])),
+    };
+    let loads = |instr: &Instr| matches!(instr, Instr::Load { operand, .. } if *operand == number);
+    if operand.access != Access::Read
+        || factors.is_some_and(|factors| factors.contains(&number))
+        || body.body.iter().any(loads)
+    {
+        return usize::MAX;
+    }
+    let gathers = |instr: &&Instr| matches!(instr, Instr::Gather { operand, .. } if *operand == number);
+    let count = body.body.iter().filter(gathers).count();
+    count * body.rows() * body.columns() * operand.tensor.dtype.bytes()
+}
+
 fn renumbered(mut kernel: Kernel, number: &[usize]) -> Kernel {
-    use crate::ir::Instr;
     let body = match &mut kernel {
         Kernel::Loop(body) => body,
         Kernel::Gemm(gemm) => {

@@ -82,7 +82,7 @@ pub struct Dispatch {
 pub struct Cost {
     /// Floating-point operations; a multiply-add counts as two.
     pub flops: u64,
-    /// Bytes read, each operand once.
+    /// Bytes read, each operand once; of a table that rows are gathered from, those of the rows.
     pub read: u64,
     /// Bytes written, each operand once.
     pub written: u64,

@@ -25,7 +25,8 @@ pub fn share_slabs(programs: &mut [&mut Program], buffer_bytes: u64) {
             });
             for (i, operand, at) in in_slabs.clone().filter(|(_, operand, _)| operand.access != Access::Write)
             {
-                let Some(&id) = latest.get(&at) else { continue };
+                // Part of a tensor, or one of no program here: then all stay where they are, which is as right.
+                let Some(&id) = latest.get(&at) else { return };
                 intervals[id].last = now;
                 intervals[id].bytes = intervals[id].bytes.max(operand.tensor.bytes());
                 read.push(id);

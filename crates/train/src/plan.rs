@@ -444,11 +444,13 @@ impl Plan {
     fn record_update<'g>(&self, graph: &'g Graph, grads: Var<'g>, hyper: Var<'g>) {
         let mut grads = grads;
         if let Some(max) = self.config.clip_norm {
-            let (clipped, norm) = Optimizer::clip(grads, max);
+            let (clipped, norm) = graph.scope("optimizer", || Optimizer::clip(grads, max));
             graph.output("grad_norm", norm);
             grads = clipped;
         }
-        let new = self.config.optimizer.update(graph, &self.optim, &self.params, grads, hyper);
+        let optimizer = &self.config.optimizer;
+        let new =
+            graph.scope("optimizer", || optimizer.update(graph, &self.optim, &self.params, grads, hyper));
         if let (Some(id), Some(decay)) = (self.average, self.config.ema) {
             graph.update_group(id, graph.group(id) * decay + new * (1.0 - decay));
         }

@@ -208,7 +208,7 @@ pub struct Tune {
     #[arg(help = recipe_help(), required_unless_present_any = ["shapes", "clear"])]
     pub recipe: Option<String>,
     /// Set a field of the recipe, e.g. --set train.batch=512.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
+    #[arg(long = "set", value_name = "KEY=VALUE", requires = "recipe")]
     pub set: Vec<String>,
     /// Plain products instead of a recipe's, e.g. --shapes 512,512,64 for 512×64 by 64×512; may be repeated.
     #[arg(long, value_name = "M,N,K", conflicts_with = "recipe")]

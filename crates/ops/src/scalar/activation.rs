@@ -13,7 +13,7 @@ rows! {
     TANH = "tanh" (x in Values::Uniform(-2.5, 2.5)) {
         wgsl: "guarded_tanh({0})" with TANH,
         flops: 1,
-        rust: x.tanh(),
+        rust: x.hyperbolic_tangent(),
         grad: of (out, ct => ct * (1.0 - out.square())),
         tolerance: 5e-6,
     }
@@ -22,7 +22,7 @@ rows! {
     SIGMOID = "sigmoid" (x in WIDE) {
         wgsl: "sigmoid({0})" with SIGMOID,
         flops: 3,
-        rust: { let e = (-x.abs()).exp(); if x >= 0.0 { 1.0 / (1.0 + e) } else { e / (1.0 + e) } },
+        rust: { let e = (-x.abs()).exponential(); if x >= 0.0 { 1.0 / (1.0 + e) } else { e / (1.0 + e) } },
         grad: of (out, ct => ct * (out * (1.0 - out))),
         tolerance: 4e-6,
     }
@@ -62,7 +62,7 @@ rows! {
     SILU = "silu" (x in WIDE) {
         wgsl: "({0} * sigmoid({0}))" with SIGMOID,
         flops: 4,
-        rust: { let e = (-x.abs()).exp(); x * if x >= 0.0 { 1.0 / (1.0 + e) } else { e / (1.0 + e) } },
+        rust: { let e = (-x.abs()).exponential(); x * if x >= 0.0 { 1.0 / (1.0 + e) } else { e / (1.0 + e) } },
         grad: of (out, ct => { let s = x.sigmoid(); ct * (s + out * (1.0 - s)) }),
         tolerance: 4e-6,
     }
@@ -71,7 +71,7 @@ rows! {
     SOFTPLUS = "softplus" (x in WIDE) {
         wgsl: "softplus({0})" with SOFTPLUS,
         flops: 4,
-        rust: (if x < 0.0 { 0.0 } else { x }) + (-x.abs()).exp().ln_1p(),
+        rust: (if x < 0.0 { 0.0 } else { x }) + (-x.abs()).exponential().ln_1p(),
         grad: of (out, ct => ct * x.sigmoid()),
         tolerance: 4e-6,
     }

@@ -67,7 +67,7 @@ rows! {
     EXP = "exp" (x in Values::Uniform(-4.0, 2.0)) {
         wgsl: "guarded_exp({0})" with EXP,
         flops: 1,
-        rust: x.exp(),
+        rust: x.exponential(),
         grad: of (out, ct => ct * out),
         tolerance: 4e-6,
     }

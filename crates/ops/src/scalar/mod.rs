@@ -6,8 +6,10 @@
 pub(crate) mod activation;
 pub(crate) mod arithmetic;
 pub(crate) mod functions;
+mod special;
 
 pub(crate) use crate::sample::Values;
+pub(crate) use special::Special;
 
 /// WGSL helpers. Each file stands alone and its names are its own, so that a kernel can hold any set of them, each once.
 pub(crate) mod prelude {
@@ -24,24 +26,6 @@ pub(crate) const POSITIVE: Values = Values::Uniform(0.25, 3.0);
 pub(crate) const GRID: Values = Values::Grid { step: 0.25, offset: 0.0 };
 /// Samples on the grid between, so that they never tie with those on [`GRID`] nor fall on whole numbers.
 pub(crate) const BETWEEN: Values = Values::Grid { step: 0.25, offset: 0.125 };
-
-/// Functions that only one of the two number types of Rust would not have.
-pub(crate) trait Special {
-    /// Error function.
-    fn error_function(self) -> Self;
-}
-
-impl Special for f32 {
-    fn error_function(self) -> f32 {
-        libm::erff(self)
-    }
-}
-
-impl Special for f64 {
-    fn error_function(self) -> f64 {
-        libm::erf(self)
-    }
-}
 
 /// Rows of elementwise functions: a static `Row` for each, and `ENTRIES` with the entry of each.
 macro_rules! rows {

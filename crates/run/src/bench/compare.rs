@@ -119,7 +119,7 @@ fn label(result: &Measurement) -> String {
 }
 
 /// The first few of a list, in words.
-fn some(all: &[String]) -> String {
+pub fn some(all: &[String]) -> String {
     const SHOWN: usize = 3;
     match all {
         [] => "none".to_owned(),
@@ -141,6 +141,11 @@ fn notes(old: &Bench, new: &Bench) -> Vec<String> {
                 ));
             }
             Some(_) => {}
+        }
+        let tuned = old.devices.iter().find(|other| other.device == report.device).map(|other| other.tuned);
+        if let Some(before) = tuned.filter(|&before| before != report.tuned) {
+            let (name, now) = (&report.device, report.tuned);
+            notes.push(format!("{name} had {before} tuned products, and has {now}"));
         }
     }
     for report in &old.devices {

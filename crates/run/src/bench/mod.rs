@@ -7,7 +7,7 @@ mod compare;
 mod conclude;
 mod page;
 
-pub use compare::{Change, CompareError, Comparison};
+pub use compare::{Change, CompareError, Comparison, some};
 
 use crate::files;
 use serde::{Deserialize, Serialize};
@@ -102,6 +102,9 @@ pub struct DeviceReport {
     pub backend: String,
     /// Driver and its version.
     pub driver: String,
+    /// Products whose kernels come from a table of `wgrad tune`.
+    #[serde(default)]
+    pub tuned: u64,
     /// What it can do at best.
     pub ceilings: Ceilings,
     /// A first step in a fresh process.
@@ -387,12 +390,20 @@ impl Bench {
         directory: &Path,
         comparison: Option<&Comparison>,
     ) -> Result<PathBuf, BenchFileError> {
-        fs::create_dir_all(directory).map_err(failed("create", directory))?;
+        Self::make_directory(directory)?;
         let (json, page) = (directory.join("bench.json"), directory.join("bench.html"));
         let text = serde_json::to_string(self).map_err(io::Error::from).map_err(failed("write", &json))?;
         files::replace(&json, format!("{text}\n").as_bytes()).map_err(failed("write", &json))?;
         files::replace(&page, self.html(comparison).as_bytes()).map_err(failed("write", &page))?;
         Ok(page)
+    }
+
+    /// Makes the directory that [`Bench::write`] will write to, before anything is measured.
+    ///
+    /// # Errors
+    /// [`BenchFileError::File`].
+    pub fn make_directory(directory: &Path) -> Result<(), BenchFileError> {
+        fs::create_dir_all(directory).map_err(failed("create", directory))
     }
 
     /// The page: ceilings, rooflines, curves, every figure.
@@ -403,9 +414,10 @@ impl Bench {
         html
     }
 
-    /// Whether every result was right and no device failed.
+    /// Whether something was timed, every result was right and no device failed.
     pub fn passed(&self) -> bool {
-        !self.results.iter().any(|result| matches!(result.status, Status::Wrong | Status::Failed))
+        let has = |status: Status| self.results.iter().any(|result| result.status == status);
+        has(Status::Timed) && !has(Status::Wrong) && !has(Status::Failed)
     }
 
     /// What was measured on a device.

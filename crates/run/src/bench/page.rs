@@ -3,6 +3,7 @@
 use super::charts::{self, known, percent};
 use super::{Bench, Comparison, DeviceReport, Group, Measurement, Status};
 use crate::page::{self, Escaped, count, number};
+use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 const CEILINGS: &str = "The best that was measured on each: arithmetic, and which case reached it; a chain of multiply-adds; \
@@ -79,8 +80,17 @@ fn verdict(page: &mut String, bench: &Bench) -> fmt::Result {
             ));
         }
     }
-    for result in bench.results.iter().filter(|result| result.status != Status::Timed) {
+    for result in bench.results.iter().filter(|r| matches!(r.status, Status::Wrong | Status::Failed)) {
         lines.push(format!("{} on {}: {}", result.case, result.device, outcome(result)));
+    }
+    // By reason: where the time was up, that is true of many.
+    let mut skipped: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for result in with(Status::Skipped) {
+        let reason = result.reason.as_deref().unwrap_or_default();
+        skipped.entry(reason).or_default().push(format!("{} on {}", result.case, result.device));
+    }
+    for (reason, cases) in skipped {
+        lines.push(format!("Skipped, {reason}: {}.", super::some(&cases)));
     }
     lines.extend(bench.noise.warning.clone());
     for line in &lines {

@@ -9,10 +9,10 @@ use wgrad_program::{Device, DeviceInfo, DeviceKind};
 use wgrad_run::bench::{
     Bench, Ceilings, ColdStart, Comparison, DeviceReport, FORMAT, Group, Host, Measurement, Noise, Status,
 };
-use wgrad_train::{DeviceChoice, devices, open};
+use wgrad_train::{DeviceChoice, Tuning, devices, open, tuning};
 
 use crate::cli;
-use crate::commands::kind;
+use crate::commands::{kind, say_tuning};
 use crate::failure::Usage;
 use crate::terminal::{self, say};
 
@@ -33,10 +33,20 @@ pub fn run(args: &cli::Bench) -> Result<ExitCode> {
     // Before anything is measured, so that a file that is of no use costs no time.
     let old = args.compare.as_deref().map(Bench::read).transpose()?;
     let names = names(&args.devices)?;
+    if let Some(old) = &old
+        && !old.devices.iter().any(|report| names.contains(&report.device))
+    {
+        let had: Vec<&str> = old.devices.iter().map(|report| report.device.as_str()).collect();
+        let message =
+            format!("--compare: that bench measured {}, none of {}", had.join(", "), names.join(", "));
+        return Err(Usage(message).into());
+    }
+    Bench::make_directory(&args.out)?;
     let opened = names.iter().map(|name| Ok((name.clone(), open(choice(name)?)?)));
     let opened = opened.collect::<Result<Vec<(String, Box<dyn Device>)>>>()?;
     for (name, device) in &opened {
         say(&format!("{name}: {}", describe(device.info())));
+        say_tuning(device.info());
     }
     // What was asked for by name is not cut short.
     let until = (args.quick && args.only.is_none()).then(|| start + QUICK);
@@ -137,6 +147,7 @@ fn report(name: &str, info: &DeviceInfo) -> DeviceReport {
         class: info.class.into(),
         backend: info.backend.clone(),
         driver: info.driver.clone(),
+        tuned: if let Tuning::Used(table) = tuning(info) { table.len() as u64 } else { 0 },
         ceilings: Ceilings::default(),
         cold_start: None,
     }
@@ -187,7 +198,8 @@ fn first_step(device: &str, until: Option<Instant>) -> Result<Option<ColdStart>>
         .stderr(Stdio::piped())
         .spawn()
         .context("cannot start a fresh process")?;
-    // What it writes is less than a pipe holds.
+    // Read while it runs: with a log level it says more than a pipe holds, and would wait for ever.
+    let said = child.stderr.take().map(|stderr| std::thread::spawn(|| std::io::read_to_string(stderr)));
     while child.try_wait()?.is_none() {
         if until.is_some_and(|until| Instant::now() >= until) {
             child.kill()?;
@@ -199,7 +211,7 @@ fn first_step(device: &str, until: Option<Instant>) -> Result<Option<ColdStart>>
     }
     let output = child.wait_with_output()?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
+        let said = said.and_then(|said| said.join().ok()?.ok()).unwrap_or_default();
         say(&format!("{device}: no first step in a fresh process: {}", said.trim()));
         return Ok(None);
     }
@@ -357,7 +369,7 @@ fn print_comparison(comparison: &Comparison) -> std::io::Result<()> {
     terminal::result(&terminal::table(&rows, true))?;
     for (which, only) in [("before", &comparison.only_old), ("now", &comparison.only_new)] {
         if !only.is_empty() {
-            say(&format!("only {which}: {}", only.join(", ")));
+            say(&format!("only {which}: {}", wgrad_run::bench::some(only)));
         }
     }
     comparison.notes.iter().for_each(|note| say(&format!("note: {note}")));

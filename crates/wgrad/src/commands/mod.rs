@@ -58,14 +58,21 @@ fn open_device(choice: DeviceChoice) -> Result<Box<dyn Device>> {
         _ => "",
     };
     terminal::say(&format!("Device: {}{why}.", describe(info)));
+    say_tuning(info);
+    Ok(device)
+}
+
+/// Says whether products were tuned on a device.
+fn say_tuning(info: &DeviceInfo) {
     match tuning(info) {
         Tuning::None => {}
-        Tuning::Used(table) => terminal::say(&format!("Tuned products in use: {}.", table.len())),
+        Tuning::Used(table) => {
+            terminal::say(&format!("A table of `wgrad tune` is in use; products in it: {}.", table.len()));
+        }
         Tuning::Ignored(why) => terminal::say(&format!(
             "warning: a table of tuned products is ignored: {why}; `wgrad tune` makes it anew"
         )),
     }
-    Ok(device)
 }
 
 fn describe(info: &DeviceInfo) -> String {

@@ -9,7 +9,7 @@ use wgrad_gpu::{GpuDevice, Outcome, Tuned, Tuner, plain_product, product_key};
 use wgrad_program::{Device, Dispatch, Kernel, Limits};
 use wgrad_train::{Plan, Tuning, adapter, clear_tuning, keep_tuning, setup, tuning};
 
-use crate::cli::{Recipe, Tune};
+use crate::cli::{Product, Recipe, Tune};
 use crate::commands::{describe, device_json, recipe};
 use crate::failure::Usage;
 use crate::terminal;
@@ -26,6 +26,9 @@ pub fn run(args: &Tune) -> Result<ExitCode> {
         } else {
             "There was no table of tuned products."
         });
+        if args.json {
+            terminal::result(&json!({ "cleared": was }).to_string())?;
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let tuner = Tuner::open(index)?;
@@ -65,7 +68,7 @@ pub fn run(args: &Tune) -> Result<ExitCode> {
         print(&rows)?;
     }
     terminal::say(&format!(
-        "{} products are kept in {}. Runs on this device use them from now on; their sums may be rounded in another order, \
+        "Products in the table {1}: {0}. Runs on this device use them from now on; their sums may be rounded in another order, \
          so results may differ in their last bits from those of before.",
         table.len(),
         path.display()
@@ -76,7 +79,19 @@ pub fn run(args: &Tune) -> Result<ExitCode> {
 /// The distinct products of a recipe's programs, or those asked for.
 fn products(args: &Tune, limits: &Limits) -> Result<Vec<Dispatch>> {
     let Some(name) = &args.recipe else {
-        return Ok(args.shapes.iter().map(|size| plain_product(size.m, size.n, size.k)).collect());
+        let product = |size: &Product| {
+            let product = plain_product(size.m, size.n, size.k);
+            let largest = product.operands.iter().map(|o| o.tensor.bytes() as u64).max().unwrap_or(0);
+            if largest > limits.operand_bytes {
+                let (name, most) = (&product.name, limits.operand_bytes);
+                return Err(Usage(format!(
+                    "{name} has a matrix of {largest} bytes; the device binds {most}"
+                ))
+                .into());
+            }
+            Ok(product)
+        };
+        return args.shapes.iter().map(product).collect();
     };
     let parts = setup(&recipe(&Recipe { recipe: name.clone(), set: args.set.clone() })?)?;
     let plan = Plan::new(parts.model, &parts.splits, parts.config, limits)?;

@@ -1,0 +1,127 @@
+//! Functions of which the standard library has one that is called for each number. Here they are arithmetic and choices
+//! alone, so that loops over them become vector code, where that was measured to be faster. In f64, which is for checking,
+//! they are the library's.
+
+/// Functions with an f32 version of their own.
+pub(crate) trait Special {
+    /// eˣ.
+    fn exponential(self) -> Self;
+    /// tanh x.
+    fn hyperbolic_tangent(self) -> Self;
+    /// Error function.
+    fn error_function(self) -> Self;
+}
+
+impl Special for f64 {
+    fn exponential(self) -> f64 {
+        self.exp()
+    }
+
+    fn hyperbolic_tangent(self) -> f64 {
+        self.tanh()
+    }
+
+    fn error_function(self) -> f64 {
+        libm::erf(self)
+    }
+}
+
+impl Special for f32 {
+    /// x = n · ln 2 + r with a whole n, and eˣ = 2ⁿ · eʳ by the Taylor series of eʳ, whose eighth power is below 2⁻²⁷.
+    #[inline(always)]
+    fn exponential(self) -> f32 {
+        use std::f32::consts::LOG2_E;
+        // Adding it rounds to a whole number, which is then in the last bits.
+        const ROUND: f32 = 12_582_912.0;
+        // ln 2 in two parts, of which the first has few enough bits for n times it to be exact.
+        const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
+        // A NaN is neither above nor below.
+        let x = if self > 89.0 { 89.0 } else { self };
+        let x = if x < -104.0 { -104.0 } else { x };
+        let rounded = x * LOG2_E + ROUND;
+        let whole = rounded - ROUND;
+        let r = (x - whole * LN_2[0]) - whole * LN_2[1];
+        let series = [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
+        let power = series.into_iter().reduce(|sum, term| sum * r + term).unwrap_or(1.0);
+        // In two steps, since 2ⁿ alone may be too large or too small for a float where the result is not.
+        let n = (rounded.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
+        let half = n >> 1;
+        let two_to = |n: i32| f32::from_bits((n.wrapping_add(127) as u32) << 23);
+        power * two_to(half) * two_to(n.wrapping_sub(half))
+    }
+
+    /// The Taylor series near zero, (1 − e) / (1 + e) with e = exp(−2 |x|) beyond.
+    #[inline(always)]
+    fn hyperbolic_tangent(self) -> f32 {
+        let t = self.abs();
+        let s = t * t;
+        let series = [
+            -929_569.0 / 638_512_875.0,
+            21_844.0 / 6_081_075.0,
+            -1_382.0 / 155_925.0,
+            62.0 / 2_835.0,
+            -17.0 / 315.0,
+            2.0 / 15.0,
+            -1.0 / 3.0,
+            1.0,
+        ];
+        let near = t * series.into_iter().reduce(|sum, term| sum * s + term).unwrap_or(1.0);
+        let e = (-2.0 * t).exponential();
+        let far = (1.0 - e) / (1.0 + e);
+        either(t < 0.5, near, far).copysign(self)
+    }
+
+    fn error_function(self) -> f32 {
+        libm::erff(self)
+    }
+}
+
+/// One of two numbers, both of which are computed: a branch would have to be taken lane by lane.
+#[inline(always)]
+fn either(condition: bool, then: f32, otherwise: f32) -> f32 {
+    std::hint::select_unpredictable(condition, then, otherwise)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every float of a stride through all bits, and the largest error relative to the f64 function, or absolute below the
+    /// normal numbers.
+    fn worst(mine: fn(f32) -> f32, exact: fn(f64) -> f64) -> (f64, f32) {
+        let numbers = (0..u32::MAX).step_by(1009).map(f32::from_bits).filter(|x| !x.is_nan());
+        let error = |x: f32| {
+            let (found, wanted) = (mine(x), exact(f64::from(x)));
+            // What rounds to infinity or to nothing.
+            if f64::from(found) == wanted || found == wanted as f32 {
+                return (0.0, x);
+            }
+            let size = wanted.abs().max(f64::from(f32::MIN_POSITIVE));
+            ((f64::from(found) - wanted).abs() / size, x)
+        };
+        numbers.map(error).fold((0.0, 0.0), |a, b| if b.0 > a.0 { b } else { a })
+    }
+
+    #[test]
+    fn f32_versions_are_as_good_as_single_precision() {
+        for (name, (error, at), tolerance) in [
+            ("exp", worst(f32::exponential, f64::exp), 2e-7),
+            ("tanh", worst(f32::hyperbolic_tangent, f64::tanh), 3e-7),
+        ] {
+            assert!(error <= tolerance, "{name}({at:e}) is off by {error:e}");
+        }
+    }
+
+    #[test]
+    fn the_ends_of_the_numbers_are_kept() {
+        let functions = [f32::exponential, f32::hyperbolic_tangent];
+        assert!(functions.iter().all(|f| f(f32::NAN).is_nan()));
+        assert_eq!(functions.map(|f| f(f32::INFINITY)), [f32::INFINITY, 1.0]);
+        assert_eq!(functions.map(|f| f(f32::NEG_INFINITY)), [0.0, -1.0]);
+        assert_eq!(functions.map(|f| f(-0.0).to_bits()), [1.0f32, -0.0].map(f32::to_bits));
+        assert_eq!(
+            [88.72, 88.73, -103.9, -104.0].map(f32::exponential).map(|y| (y > 0.0, y.is_finite())),
+            [(true, true), (true, false), (true, true), (false, true)]
+        );
+    }
+}
