@@ -78,7 +78,9 @@ fn a_first_step_in_a_fresh_process_adds_up() {
 #[test]
 fn wrong_use_is_refused() {
     let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("taken"), "").unwrap();
     for (arguments, code, parts) in [
+        ("bench --only relu --devices cpu --out taken", 2, ["cannot create", "taken"]),
         ("bench --only mtamul-512", 2, ["mtamul-512", "did you mean `matmul-512`"]),
         ("bench --devices cpu,tpu", 2, ["tpu", "gpu:N"]),
         ("bench --devices auto", 2, ["--devices", "auto"]),

@@ -42,7 +42,7 @@ fn what_tuning_finds_is_kept_used_ignored_when_damaged_and_forgotten_when_asked(
     assert!(path.starts_with(cache) && path.is_file(), "{}", path.display());
     assert_eq!(tuned(cache), 1);
     let said = stderr(&wgrad_in(cache, "summary digits --device gpu:0"));
-    assert!(said.contains("Tuned products in use: 1."), "{said}");
+    assert!(said.contains("products in it: 1."), "{said}");
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, &text[..text.len() / 2]).unwrap();
     assert_eq!(tuned(cache), 0);

@@ -1,5 +1,6 @@
 //! A device whose results are wrong gets no time, however little is wrong with them.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use wgrad_bench::{
@@ -140,6 +141,21 @@ fn a_right_result_is_timed() {
         assert!(time.ms > 0.0 && time.p10_ms <= time.ms && time.ms <= time.p90_ms, "{time:?}");
         assert!(check.worst.unwrap() <= 1.0 && time.repeats >= 5);
     }
+}
+
+/// The first result is right; those of later runs are not.
+fn all_but_the_first(values: &mut [f32]) {
+    static READ: AtomicUsize = AtomicUsize::new(0);
+    if READ.fetch_add(1, Ordering::Relaxed) > 0 {
+        one_of(values);
+    }
+}
+
+#[test]
+fn a_result_that_becomes_wrong_while_it_is_timed_has_no_time() {
+    let result = one("matmul-128", &planted(all_but_the_first, nothing));
+    assert_eq!((result.status, result.time), (Status::Wrong, None));
+    assert!(result.reason.is_some_and(|reason| reason.contains("after it was timed")));
 }
 
 #[test]

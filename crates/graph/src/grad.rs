@@ -20,7 +20,7 @@ pub fn grad<'g>(y: Var<'g>, wrt: &[Var<'g>]) -> Result<Vec<Var<'g>>, GraphError>
     grad_with(y, one, wrt)
 }
 
-/// Like [`grad`], with the same bits for less memory and more work (Chen et al., 2016): where the walk comes into a segment
+/// Like [`grad`], with the same values for less memory and more work (Chen et al., 2016): where the walk comes into a segment
 /// ([`Graph::segment`]), the segment is recorded once more, from what other parts of the graph have of it, and gradients
 /// are formed with that. What the segment computed the first time is then not needed any more when the rest of the graph
 /// is computed.

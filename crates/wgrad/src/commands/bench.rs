@@ -41,9 +41,9 @@ pub fn run(args: &cli::Bench) -> Result<ExitCode> {
             format!("--compare: that bench measured {}, none of {}", had.join(", "), names.join(", "));
         return Err(Usage(message).into());
     }
-    Bench::make_directory(&args.out)?;
     let opened = names.iter().map(|name| Ok((name.clone(), open(choice(name)?)?)));
     let opened = opened.collect::<Result<Vec<(String, Box<dyn Device>)>>>()?;
+    Bench::make_directory(&args.out)?;
     for (name, device) in &opened {
         say(&format!("{name}: {}", describe(device.info())));
         say_tuning(device.info());
