@@ -116,6 +116,9 @@ fn parse(text: &str, info: &DeviceInfo) -> Result<Tuned, String> {
     if json["format"] != FORMAT {
         return Err(format!("its format is {}, and this version reads {FORMAT}", json["format"]));
     }
+    if json["device"].is_null() {
+        return Err("it does not say of which device it is".into());
+    }
     if json["device"] != device_json(info) {
         return Err("it is of another device".into());
     }

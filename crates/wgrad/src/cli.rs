@@ -76,6 +76,7 @@ pub struct Train {
     #[arg(long, value_name = "WEIGHTS", conflicts_with = "resume")]
     pub init: Option<PathBuf>,
     /// Write a timeline of a few steps for ui.perfetto.dev, each kernel with its time; <run>/profile.json if no FILE is given.
+    /// As the word after it would be FILE, put RECIPE before it.
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
     pub profile: Option<Option<PathBuf>>,
     /// Steps that are profiled, after the first few.
