@@ -2,7 +2,7 @@
 
 use wgrad_cpu::reference::{self, Array, State};
 use wgrad_graph::philox::Stream;
-use wgrad_graph::{DType, Graph, Lowered, States, TensorType, Var, grad_with};
+use wgrad_graph::{DType, Graph, Lowered, States, TensorType, Var, fnv1a, grad_with};
 use wgrad_ops::{Drawn, Entry, Input, Order, Sample};
 
 use crate::report::Failure;
@@ -151,7 +151,5 @@ fn array(ty: &TensorType, drawn: Drawn) -> Array {
 
 /// A stream that depends on the name, so that operations added elsewhere in the table change no other's samples.
 fn stream(name: &str, seed: u64) -> Stream {
-    let hash =
-        name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
-    Stream::new(seed, hash)
+    Stream::new(seed, fnv1a(name.as_bytes()))
 }

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::{fs, io};
 
 use wgpu::{ErrorFilter, Features, PipelineCache, PipelineCacheDescriptor};
+use wgrad_graph::fnv1a;
 
 /// The file of one adapter's compiled kernels.
 #[derive(Debug)]
@@ -35,7 +36,7 @@ impl Cache {
                 None
             }
         };
-        let saved = Mutex::new(data.as_deref().map_or(0, checksum));
+        let saved = Mutex::new(data.as_deref().map_or(0, fnv1a));
         let handle = create(device, data.as_deref()).or_else(|| {
             tracing::warn!(path = %path.display(), "compiled kernels on disk are of another driver");
             create(device, None)
@@ -50,7 +51,7 @@ impl Cache {
     /// Writes what there is now, if it is something new. That it cannot be written costs time, not results.
     pub fn save(&self) {
         let Some(mut data) = self.handle.get_data() else { return };
-        let sum = checksum(&data);
+        let sum = fnv1a(&data);
         let Ok(mut saved) = self.saved.lock() else { return };
         if *saved == sum {
             return;
@@ -84,14 +85,7 @@ fn create(device: &wgpu::Device, data: Option<&[u8]>) -> Option<PipelineCache> {
 /// The data of a file without its checksum, if that is right.
 fn checked(mut file: Vec<u8>) -> Result<Vec<u8>, &'static str> {
     let sum = file.len().checked_sub(8).map(|end| file.split_off(end)).ok_or("the file is cut off")?;
-    if sum == checksum(&file).to_le_bytes() { Ok(file) } else { Err("its checksum is wrong") }
-}
-
-/// FNV-1a: tells a damaged file, not a forged one.
-fn checksum(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+    if sum == fnv1a(&file).to_le_bytes() { Ok(file) } else { Err("its checksum is wrong") }
 }
 
 #[cfg(test)]
@@ -102,7 +96,7 @@ mod tests {
     fn a_damaged_file_is_not_used() {
         let data = vec![7u8; 100];
         let mut file = data.clone();
-        file.extend(checksum(&data).to_le_bytes());
+        file.extend(fnv1a(&data).to_le_bytes());
         assert_eq!(checked(file.clone()), Ok(data));
         assert!(checked(file[..107].to_vec()).is_err());
         assert!(checked(vec![1, 2]).is_err());

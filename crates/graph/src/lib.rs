@@ -5,6 +5,7 @@
 mod error;
 mod grad;
 mod graph;
+mod hash;
 mod layout;
 mod op;
 pub mod philox;
@@ -15,6 +16,7 @@ mod state;
 pub use error::{GraphError, Rule};
 pub use grad::{grad, grad_recomputing, grad_with};
 pub use graph::{Arithmetic, Graph, Node, NodeId, Var};
+pub use hash::fnv1a;
 pub use layout::{Affine, Bound, Layout, View};
 pub use op::{Combine, Contract, Expr, Leaf, Lowered, Op, Vjp};
 

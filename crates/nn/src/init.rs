@@ -1,7 +1,7 @@
 //! Initial values of parameters.
 
-use wgrad_graph::Shape;
 use wgrad_graph::philox::Stream;
+use wgrad_graph::{Shape, fnv1a};
 
 /// How a parameter starts. Fans are those of a weight `[out, in, …]`: fan-in is the product of all sizes but the first.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,7 +28,7 @@ pub enum Init {
 impl Init {
     /// Fills the values of a parameter of this shape; `name` chooses the random stream.
     pub fn fill(self, values: &mut [f32], shape: &Shape, seed: u64, name: &str) {
-        let mut stream = Stream::new(seed, hash(name));
+        let mut stream = Stream::new(seed, fnv1a(name.as_bytes()));
         let out = shape.first().copied().unwrap_or(1) as f32;
         let fan_in = shape.iter().skip(1).product::<usize>().max(1) as f32;
         let rest = shape.iter().skip(2).product::<usize>().max(1) as f32;
@@ -50,11 +50,6 @@ impl Init {
             };
         }
     }
-}
-
-/// FNV-1a: stable over versions and platforms, which the standard library's hashes are not.
-fn hash(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |h, byte| (h ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]

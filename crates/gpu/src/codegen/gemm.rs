@@ -8,7 +8,7 @@ mod tiled;
 use std::fmt::Write;
 use std::ops::Range;
 
-use wgrad_graph::{DType, Layout};
+use wgrad_graph::{DType, Layout, fnv1a};
 use wgrad_program::{Gemm, Instr, Loop, Operand};
 
 use super::body::{Blocks, Body, preludes};
@@ -46,10 +46,7 @@ fn choose(gemm: &Gemm, operands: &[Operand], target: &Target) -> GemmVariant {
 pub(super) fn key(gemm: &Gemm, operands: &[Operand]) -> u64 {
     let (mut text, ..) = Product { gemm, operands }.naive(&Target::portable(Class::Software));
     operands.iter().for_each(|operand| text += &operand.tensor.dtype.to_string());
-    // FNV-1a, 64 bits: the same in every process and version of Rust, as keys on disk have to be.
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    fnv1a(text.as_bytes())
 }
 
 /// A kernel's text, workgroups and invocations of each.
