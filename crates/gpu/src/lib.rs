@@ -14,6 +14,7 @@ mod codegen;
 mod compile;
 mod device;
 mod errors;
+mod mapping;
 mod replay;
 mod ring;
 mod session;

@@ -4,8 +4,6 @@
 //! next is filled; what arrives is kept until someone asks. Buffers are reused, so that a steady pace allocates nothing.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use wgpu::BufferUsages;
 use wgrad_graph::DType;
@@ -13,16 +11,13 @@ use wgrad_program::{DeviceError, HostData, Program, Record};
 
 use crate::buffers::allocate;
 use crate::device::Shared;
+use crate::mapping::Mapping;
 use crate::transfer::decode;
 
 /// Runs that a staging buffer holds.
 const SLOTS: u64 = 64;
 /// Buffers under way beyond which a partly filled one is not handed over: more are coming anyway.
 const EARLY: usize = 4;
-
-const PENDING: u8 = 0;
-const ARRIVED: u8 = 1;
-const FAILED: u8 = 2;
 
 /// The ring of one program.
 #[derive(Debug)]
@@ -46,7 +41,7 @@ struct Filling {
 #[derive(Debug)]
 struct Flight {
     filled: Filling,
-    state: Arc<AtomicU8>,
+    mapping: Mapping,
 }
 
 impl Ring {
@@ -104,12 +99,9 @@ impl Ring {
     /// Hands the buffer being filled to the host, as soon as the device is done with it.
     fn hand_over(&mut self) {
         let Some(filled) = self.filling.take() else { return };
-        let state = Arc::new(AtomicU8::new(PENDING));
-        let to = state.clone();
-        filled.buffer.map_async(wgpu::MapMode::Read, .., move |result| {
-            to.store(if result.is_ok() { ARRIVED } else { FAILED }, Ordering::Release);
-        });
-        self.flying.push_back(Flight { filled, state });
+        let mapping = Mapping::default();
+        mapping.begin(&filled.buffer, wgpu::MapMode::Read);
+        self.flying.push_back(Flight { filled, mapping });
     }
 
     /// Hands over what there is. Without `all`, not if enough is under way already.
@@ -122,13 +114,8 @@ impl Ring {
     /// Takes in the buffers that have arrived.
     pub fn collect(&mut self, shared: &Shared) -> Result<(), DeviceError> {
         while let Some(flight) = self.flying.front() {
-            match flight.state.load(Ordering::Acquire) {
-                PENDING => break,
-                FAILED => {
-                    shared.faults.check()?;
-                    return Err(unreadable(shared, "it could not be mapped"));
-                }
-                _ => {}
+            if !flight.mapping.has_arrived(shared, unreadable)? {
+                break;
             }
             let Some(Flight { filled, .. }) = self.flying.pop_front() else { break };
             let slot = self.slot_bytes() as usize;

@@ -5,23 +5,18 @@
 //! done. So a steady pace allocates nothing, which `Queue::write_buffer` would do at each run.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use wgpu::{BufferUsages, CommandEncoder, MapMode, SubmissionIndex};
 use wgrad_program::DeviceError;
 
 use crate::device::Shared;
 use crate::errors::{scoped, wait};
+use crate::mapping::Mapping;
 
 /// Bytes under way beyond which a run waits for the oldest, if more than [`FEWEST`] are.
 const MOST_BYTES: usize = 16 << 20;
 /// Buffers that there may always be: one that the device reads, one that waits, one that is filled.
 const FEWEST: usize = 3;
-
-const PENDING: u8 = 0;
-const WRITABLE: u8 = 1;
-const FAILED: u8 = 2;
 
 /// The buffers of one program.
 #[derive(Debug)]
@@ -38,7 +33,7 @@ pub(crate) struct Uploads {
 #[derive(Debug)]
 struct Slot {
     buffer: wgpu::Buffer,
-    state: Arc<AtomicU8>,
+    mapping: Mapping,
 }
 
 impl Uploads {
@@ -79,24 +74,16 @@ impl Uploads {
     /// To be called once the commands are submitted.
     pub fn submitted(&mut self, submission: &SubmissionIndex) {
         let Some(slot) = self.filled.take() else { return };
-        slot.state.store(PENDING, Ordering::Relaxed);
-        let to = slot.state.clone();
-        slot.buffer.map_async(MapMode::Write, .., move |result| {
-            to.store(if result.is_ok() { WRITABLE } else { FAILED }, Ordering::Release);
-        });
+        slot.mapping.begin(&slot.buffer, MapMode::Write);
         self.flying.push_back((slot, submission.clone()));
     }
 
     fn collect(&mut self, shared: &Shared) -> Result<(), DeviceError> {
         while let Some((slot, _)) = self.flying.front() {
-            match slot.state.load(Ordering::Acquire) {
-                PENDING => break,
-                FAILED => {
-                    shared.faults.check()?;
-                    return Err(broken(shared, "it could not be mapped"));
-                }
-                _ => self.free.extend(self.flying.pop_front().map(|(slot, _)| slot)),
+            if !slot.mapping.has_arrived(shared, broken)? {
+                break;
             }
+            self.free.extend(self.flying.pop_front().map(|(slot, _)| slot));
         }
         Ok(())
     }
@@ -112,7 +99,7 @@ impl Uploads {
         shared.count();
         let create = || shared.device.create_buffer(&descriptor);
         let buffer = scoped(&shared.device, shared.name(), what, size, create)?;
-        Ok(Slot { buffer, state: Arc::new(AtomicU8::new(WRITABLE)) })
+        Ok(Slot { buffer, mapping: Mapping::default() })
     }
 }
 
