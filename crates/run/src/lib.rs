@@ -36,6 +36,7 @@ pub mod trace;
 pub use bench::Bench;
 pub use checkpoint::{Checkpoint, CheckpointError, CheckpointState, Tensor};
 pub use civil::timestamp;
+pub use files::replace as replace_file;
 pub use metrics::{MetricsError, MetricsWriter, Row};
 pub use recipe::{Recipe, RecipeError};
 pub use rundir::{Run, RunDir, RunDirError};

@@ -3,11 +3,12 @@
 //! A file that cannot be used is never an error: what it holds can be found again, and training works without.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 use wgrad_gpu::{GemmVariant, Tuned};
 use wgrad_program::{DeviceInfo, DeviceKind};
+use wgrad_run::replace_file;
 
 /// Of the files. A change of what a key or a name means raises it, and files of before are left alone.
 const FORMAT: u64 = 1;
@@ -60,7 +61,7 @@ pub fn keep_tuning(info: &DeviceInfo, table: &Tuned) -> io::Result<PathBuf> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    replace(&path, &format!("{:#}\n", to_json(table, info)))?;
+    replace_file(&path, format!("{:#}\n", to_json(table, info)).as_bytes())?;
     Ok(path)
 }
 
@@ -88,17 +89,6 @@ fn file_name(info: &DeviceInfo) -> String {
     let all = format!("{} {} {}", info.name, info.backend, info.driver).to_lowercase();
     let words = all.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     format!("{}.json", words.collect::<Vec<_>>().join("-"))
-}
-
-/// A reader sees the old file or the new one.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
-    let written = std::fs::write(&temporary, text).and_then(|()| std::fs::rename(&temporary, path));
-    if written.is_err() {
-        // The first error is the one to report.
-        let _ = std::fs::remove_file(&temporary);
-    }
-    written
 }
 
 fn device_json(info: &DeviceInfo) -> Value {
