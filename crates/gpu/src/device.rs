@@ -85,6 +85,17 @@ impl GpuDevice {
     /// # Errors
     /// As for [`GpuDevice::open`].
     pub fn with_options(index: usize, options: Options) -> Result<Self, DeviceError> {
+        Self::open_with(index, |_| options)
+    }
+
+    /// Like [`GpuDevice::open`], with choices that depend on which adapter it is.
+    ///
+    /// # Errors
+    /// As for [`GpuDevice::open`].
+    pub fn open_with(
+        index: usize,
+        options: impl FnOnce(&DeviceInfo) -> Options,
+    ) -> Result<Self, DeviceError> {
         let all = adapters();
         let adapter = all.get(index).ok_or_else(|| DeviceError::NotFound {
             wanted: format!("gpu:{index}"),
@@ -97,7 +108,7 @@ impl GpuDevice {
                     .join(", "),
             },
         })?;
-        Self::connect(adapter, options)
+        Self::connect(adapter, options(&adapter.info))
     }
 
     /// What shaders are generated for on this device.

@@ -52,10 +52,12 @@ fn adapters() -> Vec<DeviceInfo> {
 /// There is no such device, or it cannot be opened.
 pub fn open(choice: DeviceChoice) -> Result<Box<dyn Device>, DeviceError> {
     let Some(index) = adapter(choice)? else { return Ok(Box::new(CpuDevice::new())) };
-    let table = wgrad_gpu::adapters().get(index).and_then(|adapter| tuning(&adapter.info).table());
     let cache = wgrad_data::data_dir().ok().map(|folder| folder.join("kernels"));
-    let options = Options { tuned: table.map(Arc::new), cache, ..Options::default() };
-    Ok(Box::new(GpuDevice::with_options(index, options)?))
+    let options = |info: &DeviceInfo| {
+        let tuned = tuning(info).table().map(Arc::new);
+        Options { tuned, cache, ..Options::default() }
+    };
+    Ok(Box::new(GpuDevice::open_with(index, options)?))
 }
 
 /// The number of the adapter that is meant, `None` for the CPU. It may be one that does not exist.
