@@ -23,40 +23,25 @@ pub(super) fn write(page: &mut String, bench: &Bench, comparison: Option<&Compar
     let names: Vec<&str> = bench.devices.iter().map(|report| report.name.as_str()).collect();
     page::begin(page, "Bench", &format!("{} · {}", names.join(" · "), bench.date))?;
     verdict(page, bench)?;
-    section(page, "Devices and their ceilings", CEILINGS)?;
+    page::section(page, "Devices and their ceilings", CEILINGS)?;
     devices(page, bench)?;
     if bench.results.iter().any(|result| result.time.is_some()) {
-        section(page, "Rooflines", ROOFLINE)?;
-        grid(page, |page| charts::rooflines(page, bench))?;
-        section(page, "Curves", "")?;
-        grid(page, |page| charts::curves(page, bench))?;
+        page::section(page, "Rooflines", ROOFLINE)?;
+        page::charts(page, |page| charts::rooflines(page, bench))?;
+        page::section(page, "Curves", "")?;
+        page::charts(page, |page| charts::curves(page, bench))?;
     }
     if let Some(comparison) = comparison {
         compared(page, comparison)?;
     }
     cold(page, bench)?;
-    section(page, "Every figure", SHARES)?;
+    page::section(page, "Every figure", SHARES)?;
     for group in Group::ALL {
         figures(page, bench, group)?;
     }
-    section(page, "How it was measured", "")?;
+    page::section(page, "How it was measured", "")?;
     what(page, bench)?;
     page::end(page);
-    Ok(())
-}
-
-fn section(page: &mut String, heading: &str, note: &str) -> fmt::Result {
-    writeln!(page, "<h2>{}</h2>", Escaped(heading))?;
-    if !note.is_empty() {
-        writeln!(page, "<p class=\"note\">{}</p>", Escaped(note))?;
-    }
-    Ok(())
-}
-
-fn grid(page: &mut String, write: impl FnOnce(&mut String) -> fmt::Result) -> fmt::Result {
-    page.push_str("<section class=\"charts\">\n");
-    write(page)?;
-    page.push_str("</section>\n");
     Ok(())
 }
 
@@ -160,7 +145,7 @@ fn compared(page: &mut String, comparison: &Comparison) -> fmt::Result {
         "Beside the bench of {}, wgrad {}. A change counts where the ranges from the 10th to the 90th percentile do not touch.",
         comparison.old_date, comparison.old_version
     );
-    section(page, "Before and after", &note)?;
+    page::section(page, "Before and after", &note)?;
     let rows: Vec<Vec<String>> = comparison
         .changes
         .iter()
@@ -191,7 +176,7 @@ fn cold(page: &mut String, bench: &Bench) -> fmt::Result {
     let started = || bench.devices.iter().filter_map(|report| Some((report, report.cold_start.as_ref()?)));
     let Some((_, first)) = started().next() else { return Ok(()) };
     let note = format!("One step of {} in a fresh process, in milliseconds.", first.workload);
-    section(page, "Cold start", &note)?;
+    page::section(page, "Cold start", &note)?;
     let rows: Vec<Vec<String>> = started()
         .map(|(report, cold)| {
             let parts = [

@@ -25,6 +25,23 @@ pub(crate) fn end(page: &mut String) {
     page.push_str("</main>\n</body>\n</html>\n");
 }
 
+/// Begins a section: its heading, and a note if there is one.
+pub(crate) fn section(page: &mut String, heading: &str, note: &str) -> fmt::Result {
+    writeln!(page, "<h2>{}</h2>", Escaped(heading))?;
+    if !note.is_empty() {
+        writeln!(page, "<p class=\"note\">{}</p>", Escaped(note))?;
+    }
+    Ok(())
+}
+
+/// Figures beside each other, as many as there is room for.
+pub(crate) fn charts(page: &mut String, write: impl FnOnce(&mut String) -> fmt::Result) -> fmt::Result {
+    page.push_str("<section class=\"charts\">\n");
+    write(page)?;
+    page.push_str("</section>\n");
+    Ok(())
+}
+
 /// A table: the names of the columns, then rows whose first cell is their name. Cells are text.
 pub(crate) fn table(page: &mut String, columns: &[&str], rows: &[Vec<String>]) -> fmt::Result {
     page.push_str("<div class=\"scroll\">\n<table>\n<thead><tr>");

@@ -29,23 +29,23 @@ pub(super) fn write(page: &mut String, study: &DepthStudy) -> fmt::Result {
     }
     what(page, study)?;
     if !study.runs.is_empty() {
-        section(page, "Loss and error against depth", SEEN)?;
-        charts(page, |page| charts::by_depth(page, study))?;
+        page::section(page, "Loss and error against depth", SEEN)?;
+        page::charts(page, |page| charts::by_depth(page, study))?;
         let note =
             "The charts of a row have the same scale. The training loss is the mean since the point before.";
-        section(page, "While training", note)?;
-        charts(page, |page| charts::curves(page, study))?;
-        section(page, "Gradients by layer", GRADIENTS)?;
-        charts(page, |page| charts::gradients(page, study))?;
+        page::section(page, "While training", note)?;
+        page::charts(page, |page| charts::curves(page, study))?;
+        page::section(page, "Gradients by layer", GRADIENTS)?;
+        page::charts(page, |page| charts::gradients(page, study))?;
     }
     if !study.sigmoid.is_empty() {
-        section(page, "Sigmoids in deep perceptrons", SIGMOID)?;
+        page::section(page, "Sigmoids in deep perceptrons", SIGMOID)?;
         let conclusion = study.sigmoid_conclusion();
         verdict(page, conclusion.headline(), &conclusion.sentences())?;
-        charts(page, |page| charts::sigmoid(page, study))?;
+        page::charts(page, |page| charts::sigmoid(page, study))?;
     }
     if !study.runs.is_empty() || !study.sigmoid.is_empty() {
-        section(page, "All runs", "")?;
+        page::section(page, "All runs", "")?;
         charts::runs(page, study)?;
     }
     page::end(page);
@@ -89,7 +89,7 @@ fn what(page: &mut String, study: &DepthStudy) -> fmt::Result {
         ("device", study.device.clone()),
         ("time", duration(study.seconds)),
     ];
-    section(page, "What was trained", "")?;
+    page::section(page, "What was trained", "")?;
     page.push_str("<table class=\"facts\">\n<tbody>\n");
     for (name, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {
         writeln!(page, "<tr><th>{name}</th><td>{}</td></tr>", Escaped(value))?;
@@ -101,21 +101,6 @@ fn what(page: &mut String, study: &DepthStudy) -> fmt::Result {
          highest; a cross marks a depth at which a run diverged. To repeat it:</p>\n<pre>{}</pre>\n",
         Escaped(&study.command)
     )
-}
-
-fn section(page: &mut String, heading: &str, note: &str) -> fmt::Result {
-    writeln!(page, "<h2>{}</h2>", Escaped(heading))?;
-    if !note.is_empty() {
-        writeln!(page, "<p class=\"note\">{}</p>", Escaped(note))?;
-    }
-    Ok(())
-}
-
-fn charts(page: &mut String, write: impl FnOnce(&mut String) -> fmt::Result) -> fmt::Result {
-    page.push_str("<section class=\"charts\">\n");
-    write(page)?;
-    page.push_str("</section>\n");
-    Ok(())
 }
 
 /// `2 h 5 min`, `3 min 20 s`, `12.3 s`.
