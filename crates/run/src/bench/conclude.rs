@@ -53,6 +53,21 @@ fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
 }
 
 impl Ceilings {
+    /// Its figures in the order of a table: compute, multiply-adds, memory, the smallest working set, a dispatch, a round trip,
+    /// up, back.
+    pub fn figures(&self) -> [Option<f64>; 8] {
+        [
+            self.compute_gflops,
+            self.fma_gflops,
+            self.bandwidth_gbytes_per_s,
+            self.bandwidth_at(0),
+            self.launch_us,
+            self.round_trip_us,
+            self.upload_gbytes_per_s,
+            self.readback_gbytes_per_s,
+        ]
+    }
+
     /// The ceilings that the measurements of one device show.
     pub fn of<'m>(results: impl Iterator<Item = &'m Measurement> + Clone) -> Self {
         let timed = || results.clone().filter_map(|result| Some((result, result.time.as_ref()?)));

@@ -166,6 +166,13 @@ pub struct ColdStart {
     pub peak_rss_bytes: Option<u64>,
 }
 
+impl ColdStart {
+    /// Its milliseconds, as they follow each other, and all of it last.
+    pub fn parts(&self) -> [f64; 6] {
+        [self.process_ms, self.device_ms, self.plan_ms, self.load_ms, self.first_step_ms, self.total_ms]
+    }
+}
+
 /// Kind of case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -253,6 +260,18 @@ pub enum Status {
     Skipped,
     /// The device gave an error.
     Failed,
+}
+
+impl Status {
+    /// In lower case, as in the JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Timed => "timed",
+            Self::Wrong => "wrong",
+            Self::Skipped => "skipped",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// How a result was judged.

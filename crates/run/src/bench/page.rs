@@ -90,12 +90,7 @@ fn verdict(page: &mut String, bench: &Bench) -> fmt::Result {
 }
 
 fn outcome(result: &Measurement) -> String {
-    let status = match result.status {
-        Status::Timed => "timed",
-        Status::Wrong => "wrong",
-        Status::Skipped => "skipped",
-        Status::Failed => "failed",
-    };
+    let status = result.status.name();
     match &result.reason {
         Some(reason) => format!("{status}, {reason}"),
         None => status.to_owned(),
@@ -110,19 +105,9 @@ fn devices(page: &mut String, bench: &Bench) -> fmt::Result {
     let rows: Vec<Vec<String>> = bench.devices.iter().map(named).collect();
     page::table(page, &["device", "name", "class", "through", "driver"], &rows)?;
     let ceilings = |report: &DeviceReport| {
-        let c = &report.ceilings;
-        vec![
-            report.device.clone(),
-            known(c.compute_gflops, number),
-            c.compute_by.clone().unwrap_or_default(),
-            known(c.fma_gflops, number),
-            known(c.bandwidth_gbytes_per_s, number),
-            known(c.bandwidth_at(0), number),
-            known(c.launch_us, number),
-            known(c.round_trip_us, number),
-            known(c.upload_gbytes_per_s, number),
-            known(c.readback_gbytes_per_s, number),
-        ]
+        let [compute, rest @ ..] = report.ceilings.figures().map(|figure| known(figure, number));
+        let by = report.ceilings.compute_by.clone().unwrap_or_default();
+        [report.device.clone(), compute, by].into_iter().chain(rest).collect()
     };
     let rows: Vec<Vec<String>> = bench.devices.iter().map(ceilings).collect();
     let columns = [
@@ -179,16 +164,8 @@ fn cold(page: &mut String, bench: &Bench) -> fmt::Result {
     page::section(page, "Cold start", &note)?;
     let rows: Vec<Vec<String>> = started()
         .map(|(report, cold)| {
-            let parts = [
-                cold.process_ms,
-                cold.device_ms,
-                cold.plan_ms,
-                cold.load_ms,
-                cold.first_step_ms,
-                cold.total_ms,
-            ];
             let peak = cold.peak_rss_bytes.map_or_else(|| "–".to_owned(), charts::bytes);
-            std::iter::once(report.device.clone()).chain(parts.map(number)).chain([peak]).collect()
+            std::iter::once(report.device.clone()).chain(cold.parts().map(number)).chain([peak]).collect()
         })
         .collect();
     let columns =
@@ -258,8 +235,7 @@ fn row(result: &Measurement, step: bool, columns: usize) -> Vec<String> {
             }
         }
         None => {
-            let status = format!("{:?}", result.status).to_lowercase();
-            cells.push(status);
+            cells.push(result.status.name().to_owned());
             cells.resize(columns - 1, String::new());
         }
     }

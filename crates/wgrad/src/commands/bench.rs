@@ -9,7 +9,7 @@ use wgrad_program::{Device, DeviceInfo, DeviceKind};
 use wgrad_run::bench::{
     Bench, Ceilings, ColdStart, Comparison, DeviceReport, FORMAT, Group, Host, Measurement, Noise, Status,
 };
-use wgrad_train::{DeviceChoice, Tuning, devices, open, tuning};
+use wgrad_train::{DeviceChoice, devices, open};
 
 use crate::cli;
 use crate::commands::{kind, say_tuning};
@@ -44,15 +44,15 @@ pub fn run(args: &cli::Bench) -> Result<ExitCode> {
     let opened = names.iter().map(|name| Ok((name.clone(), open(choice(name)?)?)));
     let opened = opened.collect::<Result<Vec<(String, Box<dyn Device>)>>>()?;
     Bench::make_directory(&args.out)?;
+    let mut reports: Vec<DeviceReport> = Vec::new();
     for (name, device) in &opened {
-        say(&format!("{name}: {}", describe(device.info())));
-        say_tuning(device.info());
+        let info = device.info();
+        say(&format!("{name}: {}", describe(info)));
+        reports.push(report(name, info, say_tuning(info) as u64));
     }
     // What was asked for by name is not cut short.
     let until = (args.quick && args.only.is_none()).then(|| start + QUICK);
     let effort = Effort { until, ..effort(args.quick) };
-    let mut reports: Vec<DeviceReport> =
-        opened.iter().map(|(name, device)| report(name, device.info())).collect();
     if args.only.is_none() {
         for report in &mut reports {
             terminal_line(&format!("a first step on {} in a fresh process", report.device));
@@ -139,7 +139,7 @@ fn describe(info: &DeviceInfo) -> String {
     format!("{} ({}, {}){software}", info.name, info.backend, info.driver)
 }
 
-fn report(name: &str, info: &DeviceInfo) -> DeviceReport {
+fn report(name: &str, info: &DeviceInfo, tuned: u64) -> DeviceReport {
     DeviceReport {
         device: name.to_owned(),
         kind: kind(info).into(),
@@ -147,7 +147,7 @@ fn report(name: &str, info: &DeviceInfo) -> DeviceReport {
         class: info.class.into(),
         backend: info.backend.clone(),
         driver: info.driver.clone(),
-        tuned: if let Tuning::Used(table) = tuning(info) { table.len() as u64 } else { 0 },
+        tuned,
         ceilings: Ceilings::default(),
         cold_start: None,
     }
@@ -284,19 +284,9 @@ fn ceilings(bench: &Bench) -> Vec<Vec<String>> {
         "back GB/s",
     ];
     let row = |report: &DeviceReport| {
-        let c = &report.ceilings;
-        vec![
-            report.device.clone(),
-            known(c.compute_gflops, figure),
-            c.compute_by.clone().unwrap_or_else(|| "–".into()),
-            known(c.fma_gflops, figure),
-            known(c.bandwidth_gbytes_per_s, figure),
-            known(c.bandwidth_at(0), figure),
-            known(c.launch_us, figure),
-            known(c.round_trip_us, figure),
-            known(c.upload_gbytes_per_s, figure),
-            known(c.readback_gbytes_per_s, figure),
-        ]
+        let [compute, rest @ ..] = report.ceilings.figures().map(|value| known(value, figure));
+        let by = report.ceilings.compute_by.clone().unwrap_or_else(|| "–".into());
+        [report.device.clone(), compute, by].into_iter().chain(rest).collect()
     };
     std::iter::once(header.map(str::to_owned).to_vec()).chain(bench.devices.iter().map(row)).collect()
 }
@@ -310,8 +300,7 @@ fn rows(bench: &Bench, group: Group) -> Vec<Vec<String>> {
     let mut rows: Vec<Vec<String>> = vec![header.into_iter().map(str::to_owned).collect()];
     for result in bench.results.iter().filter(|result| result.group == group) {
         let Some(time) = &result.time else {
-            let status = format!("{:?}", result.status).to_lowercase();
-            rows.push(vec![result.case.clone(), result.device.clone(), status]);
+            rows.push(vec![result.case.clone(), result.device.clone(), result.status.name().into()]);
             continue;
         };
         let mut row = vec![
@@ -342,10 +331,8 @@ fn cold_rows(bench: &Bench) -> Vec<Vec<String>> {
     let header = ["device", "process", "device", "plan", "load", "first step", "in all", "peak resident"];
     let row = |report: &DeviceReport| {
         let cold = report.cold_start.as_ref()?;
-        let parts =
-            [cold.process_ms, cold.device_ms, cold.plan_ms, cold.load_ms, cold.first_step_ms, cold.total_ms];
         let mut row = vec![report.device.clone()];
-        row.extend(parts.map(figure));
+        row.extend(cold.parts().map(figure));
         row.push(cold.peak_rss_bytes.map_or_else(|| "–".into(), terminal::bytes));
         Some(row)
     };

@@ -62,17 +62,19 @@ fn open_device(choice: DeviceChoice) -> Result<Box<dyn Device>> {
     Ok(device)
 }
 
-/// Says whether products were tuned on a device.
-fn say_tuning(info: &DeviceInfo) {
-    match tuning(info) {
-        Tuning::None => {}
-        Tuning::Used(table) => {
-            terminal::say(&format!("A table of `wgrad tune` is in use; products in it: {}.", table.len()));
+/// Says whether products were tuned on a device, and returns how many are in the table that is used.
+fn say_tuning(info: &DeviceInfo) -> usize {
+    let table = match tuning(info) {
+        Tuning::None => return 0,
+        Tuning::Used(table) => table,
+        Tuning::Ignored(why) => {
+            let again = "`wgrad tune` makes it anew";
+            terminal::say(&format!("warning: a table of tuned products is ignored: {why}; {again}"));
+            return 0;
         }
-        Tuning::Ignored(why) => terminal::say(&format!(
-            "warning: a table of tuned products is ignored: {why}; `wgrad tune` makes it anew"
-        )),
-    }
+    };
+    terminal::say(&format!("A table of `wgrad tune` is in use; products in it: {}.", table.len()));
+    table.len()
 }
 
 fn describe(info: &DeviceInfo) -> String {
