@@ -25,9 +25,8 @@ pub(crate) fn emit<T: Float>(analysis: &Analysis<'_>, mode: Mode, keep: usize) -
     emitter.choose_kept(&roots, keep);
     let stages = roots.iter().map(|roots| emitter.stage(roots)).collect();
     let kept = emitter.kept.len();
-    let Emitter { uniform, uniform_words, periodic, periodic_of, mut registers, .. } = emitter;
+    let Emitter { uniform, uniform_words, periodic, mut registers, .. } = emitter;
     registers.uniform = uniform_words.len();
-    registers.periodic = periodic_of.len();
     registers.kept = kept;
     Code { uniform, uniform_words, periodic, stages, registers }
 }
@@ -56,9 +55,9 @@ struct Emitter<'a, T> {
     mode: Mode,
     uniform: Vec<Step<T>>,
     uniform_words: Vec<bool>,
-    uniform_of: BTreeMap<ValueId, Place>,
     periodic: Vec<Step<T>>,
-    periodic_of: BTreeMap<ValueId, Place>,
+    /// Where the values are that are computed once a task.
+    once: BTreeMap<ValueId, Place>,
     kept: BTreeMap<ValueId, usize>,
     /// Kept values that an earlier stage has computed.
     available: BTreeSet<ValueId>,
@@ -100,9 +99,8 @@ impl<'a, T: Float> Emitter<'a, T> {
             mode,
             uniform: Vec::new(),
             uniform_words: Vec::new(),
-            uniform_of: BTreeMap::new(),
             periodic: Vec::new(),
-            periodic_of: BTreeMap::new(),
+            once: BTreeMap::new(),
             kept: BTreeMap::new(),
             available: BTreeSet::new(),
             registers: Registers::default(),
@@ -192,28 +190,22 @@ impl<'a, T: Float> Emitter<'a, T> {
         }
     }
 
-    fn uniform(&mut self, id: ValueId) -> Place {
-        if let Some(&place) = self.uniform_of.get(&id) {
+    /// Where a value is that is computed once a task, in the code for one lane or in that for the rows of a block.
+    fn once(&mut self, id: ValueId) -> Place {
+        if let Some(&place) = self.once.get(&id) {
             return place;
         }
         let value = self.value(id);
-        let args: Vec<Place> = value.form.args().iter().map(|&a| self.uniform(a)).collect();
-        let place = Place::Uniform(self.uniform_words.len());
-        self.uniform_words.push(value.word);
-        self.uniform.extend(step(value, &args, place));
-        self.uniform_of.insert(id, place);
-        place
-    }
-
-    fn periodic(&mut self, id: ValueId) -> Place {
-        if let Some(&place) = self.periodic_of.get(&id) {
-            return place;
-        }
-        let value = self.value(id);
-        let args: Vec<Place> = value.form.args().iter().map(|&a| self.place(a, &BTreeMap::new())).collect();
-        let place = Place::Periodic(self.periodic_of.len());
-        self.periodic.extend(step(value, &args, place));
-        self.periodic_of.insert(id, place);
+        let args: Vec<Place> = value.form.args().iter().map(|&a| self.once(a)).collect();
+        let (place, code) = if value.level == Level::Uniform {
+            self.uniform_words.push(value.word);
+            (Place::Uniform(self.uniform_words.len() - 1), &mut self.uniform)
+        } else {
+            self.registers.periodic += 1;
+            (Place::Periodic(self.registers.periodic - 1), &mut self.periodic)
+        };
+        code.extend(step(value, &args, place));
+        self.once.insert(id, place);
         place
     }
 
@@ -265,8 +257,7 @@ impl<'a, T: Float> Emitter<'a, T> {
     fn place(&mut self, id: ValueId, places: &BTreeMap<ValueId, Place>) -> Place {
         match (places.get(&id), &self.value(id).form) {
             (Some(&place), _) => place,
-            (None, _) if self.value(id).level == Level::Uniform => self.uniform(id),
-            (None, _) if self.value(id).level == Level::Periodic => self.periodic(id),
+            (None, _) if self.value(id).level < Level::Row => self.once(id),
             (None, Form::Reduce(i)) => Place::Result(*i),
             (None, _) => Place::Kept(self.kept.get(&id).copied().unwrap_or(0)),
         }
