@@ -1,9 +1,10 @@
 //! The clock: warm-up, synchronised steps, pipelined steps, and what the process took of CPU and memory.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde_json::{Map, Value, json};
+use wgrad_bench::{now_ns, peak_rss_bytes, quantile};
 
 /// How long to measure.
 #[derive(Debug, Clone, Copy)]
@@ -21,10 +22,6 @@ pub struct Effort {
 /// Nanoseconds since 1970: the start that a parent process may have noted in `BENCH_T0_NS`, else now.
 pub fn start_ns() -> u128 {
     std::env::var("BENCH_T0_NS").ok().and_then(|text| text.parse().ok()).unwrap_or_else(now_ns)
-}
-
-fn now_ns() -> u128 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos())
 }
 
 /// Times `step`, which returns when the device is done if it is told to, with the loss.
@@ -82,8 +79,7 @@ fn warm_and_timed(
     let mut times = timed(effort.seconds, losses)?;
     figures.insert("cpu_ms".into(), json!((cpu_seconds() - cpu) * 1e3 / times.len() as f64));
     times.sort_by(f64::total_cmp);
-    let quantile = |p: f64| times[((times.len() - 1) as f64 * p).round() as usize];
-    let median = quantile(0.5);
+    let median = quantile(&times, 0.5);
     let group = ((effort.seconds / 6.0 * 1e3 / median) as usize).clamp(3, 200);
     let mut pipelined = f64::INFINITY;
     for _ in 0..2 {
@@ -95,11 +91,11 @@ fn warm_and_timed(
     }
     for (name, value) in [
         ("median_ms", median),
-        ("min_ms", quantile(0.0)),
-        ("p90_ms", quantile(0.9)),
+        ("min_ms", quantile(&times, 0.0)),
+        ("p90_ms", quantile(&times, 0.9)),
         ("pipelined_ms", pipelined),
         ("gflops_median", flops / median / 1e6),
-        ("gflops_best", flops / quantile(0.0).min(pipelined) / 1e6),
+        ("gflops_best", flops / quantile(&times, 0.0).min(pipelined) / 1e6),
     ] {
         figures.insert(name.into(), json!(value));
     }
@@ -109,10 +105,7 @@ fn warm_and_timed(
 
 /// Largest resident memory of this process so far, where Linux tells; else 0.
 fn peak_rss_mb() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmHWM"));
-    let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
-    kib.unwrap_or(0.0) / 1024.0
+    peak_rss_bytes().unwrap_or(0) as f64 / f64::from(1 << 20)
 }
 
 /// CPU time of this process so far, where Linux tells; else 0. In ticks of 10 ms.

@@ -27,7 +27,7 @@ pub(crate) struct Times {
 }
 
 /// A quantile by nearest rank; NaN of nothing.
-pub(crate) fn quantile(sorted: &[f64], p: f64) -> f64 {
+pub fn quantile(sorted: &[f64], p: f64) -> f64 {
     let last = sorted.len().saturating_sub(1);
     sorted.get((last as f64 * p).round() as usize).copied().unwrap_or(f64::NAN)
 }
