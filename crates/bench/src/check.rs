@@ -142,19 +142,10 @@ fn reference(work: &Work) -> Result<Expected, BenchError> {
         (_, None) => Array::zeros(ty),
     });
     let outputs = reference::step(graph, &inputs.collect::<Vec<_>>(), &mut state)?;
-    let mut groups: Vec<GroupId> = (0..state.groups.len()).map(GroupId).collect();
-    let updated = graph.updates();
-    groups.retain(|group| {
-        updated.iter().any(|(leaf, _)| match leaf {
-            wgrad_graph::Leaf::Entry(entry) => entry.group == *group,
-            wgrad_graph::Leaf::Group(id) => id == group,
-            wgrad_graph::Leaf::Input(_) => false,
-        })
-    });
     Ok(Expected {
         by: Judge::Reference,
         outputs: outputs.iter().map(Array::to_f64).collect(),
-        groups: groups.into_iter().map(|group| (group, state.groups[group.0].to_f64())).collect(),
+        groups: work.updated().into_iter().map(|group| (group, state.groups[group.0].to_f64())).collect(),
     })
 }
 

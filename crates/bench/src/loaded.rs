@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use wgrad_graph::{GroupId, Leaf};
+use wgrad_graph::GroupId;
 use wgrad_nn::Optimizer;
 use wgrad_program::{
     Clock, Cost, Data, Device, DeviceError, HostData, Options, Program, ProgramId, Session, compile,
@@ -55,23 +55,11 @@ impl<'w> Loaded<'w> {
         }
         session.wait()?;
         let load_time = start.elapsed() - plan_time;
-        let mut updated: Vec<GroupId> = work
-            .graph
-            .updates()
-            .into_iter()
-            .filter_map(|(leaf, _)| match leaf {
-                Leaf::Entry(entry) => Some(entry.group),
-                Leaf::Group(group) => Some(group),
-                Leaf::Input(_) => None,
-            })
-            .collect();
-        updated.sort_unstable();
-        updated.dedup();
         Ok(Self {
             work,
             session,
             id,
-            updated,
+            updated: work.updated(),
             steps: 0,
             cost: program.cost(),
             dispatches: program.dispatches.len(),

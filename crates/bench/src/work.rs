@@ -1,7 +1,7 @@
 //! What is measured: a graph over state whose contents are random, and how exactly its results must agree.
 
 use wgrad_graph::philox::Stream;
-use wgrad_graph::{DType, EntryId, Graph, GraphError, GroupId, Shape, States};
+use wgrad_graph::{DType, EntryId, Graph, GraphError, GroupId, Leaf, Shape, States};
 use wgrad_nn::Optimizer;
 use wgrad_ops::graph;
 use wgrad_program::HostData;
@@ -28,6 +28,23 @@ pub struct Work {
     /// Groups that may be off by so much, whatever their values: where an optimizer divides a gradient by its own size, its
     /// last bit decides on a whole step.
     pub absolute: Vec<(GroupId, f64)>,
+}
+
+impl Work {
+    /// The groups that a run changes, in order.
+    pub fn updated(&self) -> Vec<GroupId> {
+        let updates = self.graph.updates().into_iter();
+        let mut groups: Vec<GroupId> = updates
+            .filter_map(|(leaf, _)| match leaf {
+                Leaf::Entry(entry) => Some(entry.group),
+                Leaf::Group(group) => Some(group),
+                Leaf::Input(_) => None,
+            })
+            .collect();
+        groups.sort_unstable();
+        groups.dedup();
+        groups
+    }
 }
 
 /// What a tensor of state may be off by, where a kink is on the way.
