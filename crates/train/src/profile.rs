@@ -82,7 +82,8 @@ impl Profiler {
         Self { begun: Instant::now(), steps, passes, stretches, known: (0, done) }
     }
 
-    fn now(&self) -> u64 {
+    /// Nanoseconds since the timeline began.
+    pub(crate) fn now(&self) -> u64 {
         u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
@@ -106,11 +107,6 @@ impl Profiler {
         self.passes.push(Pass { step: done + 1, phase, start_ns, profile });
         self.known = (self.now(), done + 1);
         Ok(())
-    }
-
-    /// Nanoseconds since the timeline began, for [`Profiler::note`].
-    pub(crate) fn clock(&self) -> u64 {
-        self.now()
     }
 
     /// Something that the host did from `start_ns` to `end_ns`, after `done` steps.
@@ -241,11 +237,11 @@ impl Trainer {
 
     /// Does something that a timeline should show, by name.
     pub(crate) fn noted<T>(&mut self, name: &str, work: impl FnOnce(&mut Self) -> T) -> T {
-        let start = self.profiler.as_ref().map(Profiler::clock);
+        let start = self.profiler.as_ref().map(Profiler::now);
         let result = work(self);
         let done = self.steps_done();
         if let (Some(start), Some(profiler)) = (start, &mut self.profiler) {
-            profiler.note(name, start, profiler.clock(), done);
+            profiler.note(name, start, profiler.now(), done);
         }
         result
     }

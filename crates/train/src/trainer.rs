@@ -274,7 +274,7 @@ impl Trainer {
         let made = (0..self.plan.config.accumulate.max(1)).try_for_each(|pass| {
             let phase = self.plan.phase(pass);
             let id = self.program(phase)?;
-            let (done, since) = (self.step, profiler.as_ref().map_or(0, Profiler::clock));
+            let (done, since) = (self.step, profiler.as_ref().map_or(0, Profiler::now));
             let batch = self.feed.name();
             self.pass(pass, &mut |session, inputs| match &mut profiler {
                 Some(profiler) => profiler.run(session, (id, phase), done, (batch, since), inputs),
