@@ -10,7 +10,7 @@ use wgrad_cpu::CpuDevice;
 use wgrad_graph::{GraphError, GroupId, States};
 use wgrad_ops::TensorOps;
 use wgrad_program::{
-    Data, Device, DeviceError, DeviceInfo, HostData, Profile, Program, ProgramId, Record, Session,
+    Data, Device, DeviceError, DeviceInfo, HostData, Profile, Program, ProgramId, Reading, Record, Session,
 };
 use wgrad_run::bench::{Group, Measurement, Status};
 
@@ -77,6 +77,20 @@ impl Session for PlantedSession {
 
     fn write_group(&mut self, group: GroupId, data: Data<'_>) -> Result<(), DeviceError> {
         self.inner.write_group(group, data)
+    }
+
+    fn run_reading(
+        &mut self,
+        program: ProgramId,
+        inputs: &[Data<'_>],
+        readings: &[Reading],
+        each: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), DeviceError> {
+        self.inner.run_reading(program, inputs, readings, each)
+    }
+
+    fn write_part(&mut self, group: GroupId, start: usize, values: &[f32]) -> Result<(), DeviceError> {
+        self.inner.write_part(group, start, values)
     }
 
     fn wait(&mut self) -> Result<(), DeviceError> {

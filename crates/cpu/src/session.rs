@@ -1,10 +1,12 @@
 //! A session: the state of a model in memory, and the programs compiled against it.
 
+use std::ops::Range;
+
 use half::f16;
 use wgrad_graph::{DType, GroupId, States, TensorType};
 use wgrad_program::{
     Access, Buffer, Clock, Data, DeviceError, Dispatch, HostData, Kernel, Operand, Profile, Program,
-    ProgramId, Record, Session, Span, Stopwatch, TensorRef,
+    ProgramId, Reading, Record, Session, Span, Stopwatch, TensorRef,
 };
 
 use crate::check::check;
@@ -201,7 +203,41 @@ impl<T: Float> Session for CpuSession<T> {
     fn run(&mut self, program: ProgramId, inputs: &[Data<'_>]) -> Result<(), DeviceError> {
         self.upload(program, inputs)?;
         let scratch = Scratch(self.scratch.start());
-        self.program(program)?.go(scratch, None);
+        let loaded = self.program(program)?;
+        loaded.go(0..loaded.kernels.len(), scratch, None);
+        loaded.record();
+        Ok(())
+    }
+
+    fn run_reading(
+        &mut self,
+        program: ProgramId,
+        inputs: &[Data<'_>],
+        readings: &[Reading],
+        each: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), DeviceError> {
+        let dispatches = self.program(program)?.kernels.len();
+        Reading::check(readings, &self.states, dispatches).map_err(DeviceError::Usage)?;
+        let tensors = readings.iter().map(|reading| Ok(self.group(reading.group)?.0));
+        let tensors = tensors.collect::<Result<Vec<Tensor>, DeviceError>>()?;
+        self.upload(program, inputs)?;
+        let scratch = Scratch(self.scratch.start());
+        let loaded = self.program(program)?;
+        let mut done = 0;
+        for (i, (reading, tensor)) in readings.iter().zip(tensors).enumerate() {
+            loaded.go(done..reading.after, scratch, None);
+            done = reading.after;
+            let (start, len) = (reading.range.start, reading.range.len());
+            let part = Tensor { start: tensor.start.wrapping_add(start * 4 * T::SCALE), dtype: tensor.dtype };
+            // SAFETY: the elements lie inside the group, which was just checked.
+            match unsafe { read::<T>(part, len) } {
+                HostData::F32(values) => each(i, &values),
+                // The type was checked as well.
+                HostData::U32(_) => {}
+            }
+        }
+        loaded.go(done..dispatches, scratch, None);
+        loaded.record();
         Ok(())
     }
 
@@ -212,7 +248,8 @@ impl<T: Float> Session for CpuSession<T> {
         let scratch = Scratch(self.scratch.start());
         let loaded = self.program(program)?;
         let mut dispatches = Vec::with_capacity(loaded.kernels.len());
-        loaded.go(scratch, Some(Timed { watch: &watch, spans: &mut dispatches }));
+        loaded.go(0..loaded.kernels.len(), scratch, Some(Timed { watch: &watch, spans: &mut dispatches }));
+        loaded.record();
         watch.lap("run");
         Ok(Profile { clock: Clock::Host, host: watch.laps(), dispatches })
     }
@@ -256,6 +293,16 @@ impl<T: Float> Session for CpuSession<T> {
         })?;
         // SAFETY: the tensor is the whole group, and the length was just checked.
         unsafe { write::<T>(tensor, data) };
+        Ok(())
+    }
+
+    fn write_part(&mut self, group: GroupId, start: usize, values: &[f32]) -> Result<(), DeviceError> {
+        let part = Reading { group, range: start..start.saturating_add(values.len()), after: 0 };
+        Reading::check(&[part], &self.states, 0).map_err(DeviceError::Usage)?;
+        let (tensor, _) = self.group(group)?;
+        let part = Tensor { start: tensor.start.wrapping_add(start * 4 * T::SCALE), dtype: tensor.dtype };
+        // SAFETY: the elements lie inside the group, which was just checked.
+        unsafe { write::<T>(part, Data::F32(values)) };
         Ok(())
     }
 
@@ -364,33 +411,15 @@ impl<T: Float> Loaded<T> {
         Ok(())
     }
 
-    /// Runs every kernel, on the threads of the pool where there is work for them.
-    fn go(&mut self, scratch: Scratch, timed: Option<Timed<'_>>) {
-        if rayon::current_num_threads() > 1 && self.kernels.iter().any(Ready::is_shared) {
+    /// Runs some kernels, on the threads of the pool where there is work for them.
+    fn go(&mut self, kernels: Range<usize>, scratch: Scratch, timed: Option<Timed<'_>>) {
+        let kernels = self.kernels.get_mut(kernels).unwrap_or_default();
+        if rayon::current_num_threads() > 1 && kernels.iter().any(Ready::is_shared) {
             // From inside the pool, once: each kernel that entered it by itself would cost two context switches.
-            rayon::scope(move |_| self.dispatch(scratch, timed));
+            rayon::scope(move |_| dispatch(kernels, scratch, timed));
         } else {
-            self.dispatch(scratch, timed);
+            dispatch(kernels, scratch, timed);
         }
-    }
-
-    /// Runs every kernel and keeps the scalars.
-    fn dispatch(&mut self, scratch: Scratch, mut timed: Option<Timed<'_>>) {
-        for ready in &mut self.kernels {
-            let start_ns = timed.as_ref().map_or(0, |timed| timed.watch.now());
-            // SAFETY: `load` has checked every dispatch against its tensors, whose memory the session holds; the session
-            // is borrowed mutably for the run, so nothing else uses it.
-            unsafe {
-                match &mut ready.kernel {
-                    Compiled::Loop(kernel) => kernel.run(&ready.tensors),
-                    Compiled::Gemm(kernel) => kernel.run(&mut ready.tensors, scratch.0),
-                }
-            }
-            if let Some(Timed { watch, spans }) = &mut timed {
-                spans.push(Span { start_ns, end_ns: watch.now() });
-            }
-        }
-        self.record();
     }
 
     fn record(&mut self) {
@@ -407,6 +436,24 @@ impl<T: Float> Loaded<T> {
             }
         }
         self.runs += 1;
+    }
+}
+
+/// Runs kernels one after the other.
+fn dispatch<T: Float>(kernels: &mut [Ready<T>], scratch: Scratch, mut timed: Option<Timed<'_>>) {
+    for ready in kernels {
+        let start_ns = timed.as_ref().map_or(0, |timed| timed.watch.now());
+        // SAFETY: `load` has checked every dispatch against its tensors, whose memory the session holds; the session
+        // is borrowed mutably for the run, so nothing else uses it.
+        unsafe {
+            match &mut ready.kernel {
+                Compiled::Loop(kernel) => kernel.run(&ready.tensors),
+                Compiled::Gemm(kernel) => kernel.run(&mut ready.tensors, scratch.0),
+            }
+        }
+        if let Some(Timed { watch, spans }) = &mut timed {
+            spans.push(Span { start_ns, end_ns: watch.now() });
+        }
     }
 }
 

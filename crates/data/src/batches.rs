@@ -3,6 +3,8 @@
 //! A batch is a list of indices; the features stay where they are (on the device, uploaded once). The order of an
 //! epoch is a pure function of the seed and the epoch, so a resumed run draws the same batches.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 use wgrad_graph::philox::Stream;
 
@@ -14,8 +16,10 @@ const SHUFFLE: u64 = 0x7368_7566 << 32;
 /// One training batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// Indices into the training set, `u32` `[batch]`.
+    /// Indices into the training set, `u32` `[batch]`; of a sampler of [`Batches::rows`], those of its rows.
     pub indices: Vec<u32>,
+    /// Indices of all rows of the batch.
+    pub whole: Vec<u32>,
     /// Which pass over the data this belongs to, from 0.
     pub epoch: u32,
     /// Which batch of the epoch this is, from 0.
@@ -54,6 +58,8 @@ pub struct LoaderPosition {
 #[derive(Debug, Clone)]
 pub struct Batches {
     batch: usize,
+    /// The rows of each batch that are drawn.
+    rows: Range<usize>,
     seed: u64,
     position: LoaderPosition,
     order: Vec<u32>,
@@ -71,7 +77,18 @@ impl Batches {
             return Err(DataError::BatchSize { batch, len });
         }
         let order = (0..len as u32).collect();
-        Ok(Self { batch, seed, position: LoaderPosition::default(), order, shuffled: None })
+        Ok(Self { batch, rows: 0..batch, seed, position: LoaderPosition::default(), order, shuffled: None })
+    }
+
+    /// The same batches, of each only these rows: what one of several replicas takes, so that no example is drawn twice.
+    ///
+    /// # Errors
+    /// [`DataError::BatchSize`] where a batch has no such rows, or there are none.
+    pub fn rows(self, rows: Range<usize>) -> Result<Self, DataError> {
+        if rows.is_empty() || rows.end > self.batch {
+            return Err(DataError::BatchSize { batch: rows.len(), len: self.batch });
+        }
+        Ok(Self { rows, ..self })
     }
 
     /// Draws the next batch and moves on; after the last of an epoch comes the first of the next.
@@ -84,17 +101,23 @@ impl Batches {
             self.shuffled = Some(epoch);
         }
         let start = batch as usize * self.batch;
-        let indices = self.order[start..start + self.batch].to_vec();
+        let whole = self.order[start..start + self.batch].to_vec();
+        let indices = whole[self.rows.clone()].to_vec();
         self.position = match batch + 1 {
             next if next < self.per_epoch() => LoaderPosition { epoch, batch: next },
             _ => LoaderPosition { epoch: epoch.wrapping_add(1), batch: 0 },
         };
-        Batch { indices, epoch, index_in_epoch: batch }
+        Batch { indices, whole, epoch, index_in_epoch: batch }
     }
 
     /// Whole batches in an epoch.
     pub fn per_epoch(&self) -> u32 {
         (self.order.len() / self.batch) as u32
+    }
+
+    /// The seed of its shuffles.
+    pub fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// Examples in a batch.
@@ -191,6 +214,22 @@ mod tests {
         assert_ne!(first, second);
         assert_ne!(first, epoch(&mut Batches::new(12, 4, 6).unwrap()));
         assert_eq!(first, epoch(&mut Batches::new(12, 4, 5).unwrap()));
+    }
+
+    #[test]
+    fn rows_of_all_replicas_make_up_the_batch() {
+        let parts = [0..2, 2..3, 3..5];
+        let mut whole = Batches::new(23, 5, 42).unwrap();
+        let mut replicas = parts.map(|rows| Batches::new(23, 5, 42).unwrap().rows(rows).unwrap());
+        for _ in 0..9 {
+            let batch = whole.next_batch();
+            let drawn: Vec<Batch> = replicas.iter_mut().map(Batches::next_batch).collect();
+            let together: Vec<u32> = drawn.iter().flat_map(|part| part.indices.clone()).collect();
+            assert_eq!(together, batch.indices);
+            assert!(drawn.iter().all(|part| part.whole == batch.whole && part.epoch == batch.epoch));
+        }
+        assert!(Batches::new(23, 5, 42).unwrap().rows(3..6).is_err());
+        assert!(Batches::new(23, 5, 42).unwrap().rows(2..2).is_err());
     }
 
     #[test]

@@ -91,6 +91,15 @@ impl Loader {
         options: LoaderOptions,
     ) -> Result<Self, DataError> {
         let batches = Batches::new(data.len(), batch, seed)?;
+        Self::over(data, batches, options)
+    }
+
+    /// The batches, or rows of batches, that a sampler draws from `data`.
+    ///
+    /// # Errors
+    /// [`DataError::Spec`] and [`DataError::Worker`], as with [`Loader::new`].
+    pub fn over(data: Arc<Dataset>, batches: Batches, options: LoaderOptions) -> Result<Self, DataError> {
+        let seed = batches.seed();
         let augment = options.augment;
         match data.pixels() {
             Some(pixels) => augment.check(pixels.shape())?,

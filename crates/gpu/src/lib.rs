@@ -15,6 +15,7 @@ mod compile;
 mod device;
 mod errors;
 mod mapping;
+mod readings;
 mod replay;
 mod ring;
 mod session;

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use wgpu::PollType;
 use wgrad_graph::{GroupId, States, TensorType};
 use wgrad_program::{
-    Clock, Data, DeviceError, HostData, Output, Profile, Program, ProgramId, ProgramInput, Record, Session,
-    Span, Stopwatch,
+    Clock, Data, DeviceError, HostData, Output, Profile, Program, ProgramId, ProgramInput, Reading, Record,
+    Session, Span, Stopwatch,
 };
 
 use crate::buffers::{Own, ensure_fits, grown, state};
 use crate::check::check;
 use crate::device::Shared;
 use crate::errors::wait;
+use crate::readings::Arrivals;
 use crate::replay::{Step, bind_again, prepare, record};
 use crate::ring::Ring;
 use crate::timing::Timers;
@@ -44,6 +45,7 @@ struct Loaded {
     steps: Vec<Step>,
     uploads: Uploads,
     ring: Ring,
+    arrivals: Arrivals,
     /// Once it was profiled, on a device that has timestamps.
     timers: Option<Timers>,
     has_run: bool,
@@ -128,6 +130,7 @@ impl Session for GpuSession {
             steps,
             uploads: Uploads::new(program.input_bytes, AHEAD),
             ring: Ring::new(program),
+            arrivals: Arrivals::default(),
             timers: None,
             has_run: false,
         });
@@ -141,6 +144,41 @@ impl Session for GpuSession {
         let submission = loaded.submit(&shared, encoder)?;
         // An error here comes back from the next wait; this only lets callbacks run.
         let _ = shared.device.poll(PollType::Poll);
+        loaded.ring.collect(&shared)?;
+        self.pace(submission)?;
+        shared.faults.check()
+    }
+
+    fn run_reading(
+        &mut self,
+        program: ProgramId,
+        inputs: &[Data<'_>],
+        readings: &[Reading],
+        each: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), DeviceError> {
+        let shared = self.shared.clone();
+        let loaded = self.programs.get_mut(program.0).ok_or_else(|| no_program(program))?;
+        let dispatches = loaded.steps.len();
+        Reading::check(readings, &self.states, dispatches).map_err(DeviceError::Usage)?;
+        loaded.arrivals.fit(&shared, readings)?;
+        let state = self.state.clone();
+        let (loaded, mut encoder) = self.begin(program, inputs)?;
+        let (mut done, mut submissions) = (0, Vec::with_capacity(readings.len()));
+        for (i, reading) in readings.iter().enumerate() {
+            record(&loaded.steps[done..reading.after], &mut encoder);
+            done = reading.after;
+            let group = state.get(reading.group.0).and_then(Option::as_ref);
+            loaded.arrivals.record(i, reading, group, &mut encoder);
+            let next = shared.device.create_command_encoder(&Default::default());
+            let piece = std::mem::replace(&mut encoder, next);
+            submissions.push(shared.queue.submit([piece.finish()]));
+            loaded.arrivals.request(i);
+        }
+        record(&loaded.steps[done..], &mut encoder);
+        let submission = loaded.submit(&shared, encoder)?;
+        for (i, submission) in submissions.into_iter().enumerate() {
+            loaded.arrivals.take(&shared, i, submission, each)?;
+        }
         loaded.ring.collect(&shared)?;
         self.pace(submission)?;
         shared.faults.check()
@@ -215,6 +253,14 @@ impl Session for GpuSession {
         let mut bytes = vec![0; described.bytes()];
         encode(data, described.dtype, &mut bytes);
         self.shared.queue.write_buffer(buffer, 0, &bytes);
+        self.shared.faults.check()
+    }
+
+    fn write_part(&mut self, group: GroupId, start: usize, values: &[f32]) -> Result<(), DeviceError> {
+        let part = Reading { group, range: start..start.saturating_add(values.len()), after: 0 };
+        Reading::check(&[part], &self.states, 0).map_err(DeviceError::Usage)?;
+        let Some(Some(buffer)) = self.state.get(group.0) else { return Ok(()) };
+        self.shared.queue.write_buffer(buffer, start as u64 * 4, bytemuck::cast_slice(values));
         self.shared.faults.check()
     }
 

@@ -7,7 +7,9 @@ use common::plan::{Body, Plan, contiguous, strided};
 use common::{close, each_adapter, numbers, open, poisoned};
 use wgrad_gpu::{GpuDevice, Lanes, Options, adapters};
 use wgrad_graph::{Combine, DType, States};
-use wgrad_program::{Access, Data, Device, DeviceError, HostData, Instr, Kernel, Program, session_bytes};
+use wgrad_program::{
+    Access, Data, Device, DeviceError, HostData, Instr, Kernel, Program, Reading, session_bytes,
+};
 
 /// Adds an input to a group in place and gives the sum of what results; a statistic of a row is updated on the way.
 fn accumulate() -> Program {
@@ -79,6 +81,46 @@ fn allocated_bytes_are_those_of_the_plan() {
         session.load(&program).unwrap();
         assert_eq!(session.allocated_bytes(), session_bytes(&program.states, [&program, &program]));
         assert_eq!(device.pipelines(), compiled, "the same text is compiled once");
+    });
+}
+
+/// Readings show a group as it is between the dispatches, and change nothing of the run.
+#[test]
+fn parts_of_a_group_arrive_while_a_run_goes_on() {
+    let program = accumulate();
+    let group = wgrad_graph::GroupId(0);
+    let reading = |range: std::ops::Range<usize>, after: usize| Reading { group, range, after };
+    let readings = [reading(0..64, 0), reading(3..3, 1), reading(60..128, 1), reading(0..128, 3)];
+    assert_eq!(program.done_after(group, &(0..64)), 1);
+    each_adapter("readings", |index| {
+        let mut session = open(index, poisoned()).session(&program.states).unwrap();
+        let id = session.load(&program).unwrap();
+        for run in 0..3 {
+            let mut found: Vec<(usize, Vec<f32>)> = Vec::new();
+            let inputs = [Data::F32(&[1.0; 128])];
+            session
+                .run_reading(id, &inputs, &readings, &mut |i, values| found.push((i, values.to_vec())))
+                .unwrap();
+            let (old, new) = (run as f32, run as f32 + 1.0);
+            let wanted = [(0, vec![old; 64]), (1, vec![]), (2, vec![new; 68]), (3, vec![new; 128])];
+            assert_eq!(found, wanted, "run {run}");
+        }
+        let records = session.records(id, true).unwrap();
+        assert_eq!(records.iter().map(|r| r.values[0]).collect::<Vec<_>>(), [128.0, 256.0, 384.0]);
+        session.write_part(group, 100, &[7.0; 28]).unwrap();
+        let HostData::F32(values) = session.read_group(group).unwrap() else { panic!("words") };
+        assert_eq!((values[99], values[100], values[127]), (3.0, 7.0, 7.0));
+        for (readings, words) in [
+            (vec![reading(0..129, 0)], "0..129"),
+            (vec![reading(0..1, 4)], "4 dispatches"),
+            (vec![reading(0..1, 2), reading(0..1, 1)], "reading 1"),
+        ] {
+            let error =
+                session.run_reading(id, &[Data::F32(&[1.0; 128])], &readings, &mut |_, _| ()).unwrap_err();
+            assert!(matches!(&error, DeviceError::Usage(text) if text.contains(words)), "{error}");
+        }
+        assert!(matches!(session.write_part(group, 120, &[0.0; 9]), Err(DeviceError::Usage(_))));
+        assert_eq!(session.records(id, true).unwrap().len(), 0, "what was refused has not run");
     });
 }
 

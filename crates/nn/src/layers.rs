@@ -112,7 +112,7 @@ pub struct Dropout {
 impl Module for Dropout {
     fn forward<'g>(&self, cx: &Context<'_, 'g>, x: Var<'g>) -> Var<'g> {
         match (cx.mode(), cx.rng()) {
-            (Mode::Train, Some(rng)) if self.p > 0.0 => x.dropout(self.p, rng),
+            (Mode::Train, Some(rng)) if self.p > 0.0 => x.dropout_rows(self.p, rng, cx.first_row()),
             _ => x,
         }
     }

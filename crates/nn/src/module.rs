@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use wgrad_graph::{DType, EntryId, Graph, GroupId, Shape, States, Var};
 
@@ -256,6 +257,21 @@ impl Params {
         &self.segments
     }
 
+    /// The runs of a part of the trained parameters, counted from its start. The part begins and ends between tensors, or
+    /// at a multiple of 64 elements.
+    pub fn segments_of(&self, part: &Range<usize>) -> Vec<Segment> {
+        let mut before = 0;
+        let mut segments = Vec::new();
+        for segment in &self.segments {
+            let (start, end) = (before.max(part.start), segment.end.min(part.end));
+            before = segment.end;
+            if start < end {
+                segments.push(Segment { end: end - part.start, ..*segment });
+            }
+        }
+        segments
+    }
+
     /// Initial values of a whole group of parameters, trained or frozen, padding zero.
     ///
     /// Each parameter draws from a stream of its own, chosen by its name, so that a layer added elsewhere changes nothing.
@@ -296,18 +312,25 @@ pub struct Context<'p, 'g> {
     group: GroupId,
     mode: Mode,
     rng: Option<Var<'g>>,
+    first_row: usize,
     vars: RefCell<BTreeMap<Param, Var<'g>>>,
 }
 
 impl<'p, 'g> Context<'p, 'g> {
     /// Traces in evaluation mode, on the parameters themselves.
     pub fn new(graph: &'g Graph, params: &'p Params) -> Self {
-        Self { graph, params, group: params.group, mode: Mode::Evaluate, rng: None, vars: RefCell::default() }
+        let (group, mode, vars) = (params.group, Mode::Evaluate, RefCell::default());
+        Self { graph, params, group, mode, rng: None, first_row: 0, vars }
     }
 
     /// Traces in training mode. `rng` is u32 `[3]`: low and high word of the seed, and the step.
     pub fn training(self, rng: Var<'g>) -> Self {
         Self { mode: Mode::Train, rng: Some(rng), ..self }
+    }
+
+    /// The examples are those from number `first` on of a larger batch: what is random follows their numbers there.
+    pub fn from_row(self, first: usize) -> Self {
+        Self { first_row: first, ..self }
     }
 
     /// Reads parameters from a group laid out like theirs, e.g. their moving average.
@@ -362,6 +385,11 @@ impl<'p, 'g> Context<'p, 'g> {
     pub fn params_in_order(&self) -> impl Iterator<Item = (Var<'g>, &'p str)> {
         let trained = (0..self.params.entries.len()).filter(|&i| !self.is_frozen(Param(i)));
         trained.map(|i| (self.param(Param(i)), self.params.specs[i].name.as_str()))
+    }
+
+    /// Number of the first example in the whole batch, of which this one may be a part.
+    pub fn first_row(&self) -> usize {
+        self.first_row
     }
 
     /// The generator's key, in training mode.

@@ -45,12 +45,17 @@ pub struct OptimState {
 impl Optimizer {
     /// Declares the moments.
     pub fn declare(&self, states: &mut States, params: &Params) -> OptimState {
+        self.declare_like(states, params.group())
+    }
+
+    /// Declares moments that are laid out like a group of parameters.
+    pub fn declare_like(&self, states: &mut States, params: GroupId) -> OptimState {
         let names: &[&str] = match self {
             Optimizer::Sgd { momentum, .. } if *momentum == 0.0 => &[],
             Optimizer::Sgd { .. } => &["momentum"],
             Optimizer::Adam { .. } => &["first_moment", "second_moment"],
         };
-        OptimState { moments: names.iter().map(|name| states.group_like(*name, params.group())).collect() }
+        OptimState { moments: names.iter().map(|name| states.group_like(*name, params)).collect() }
     }
 
     /// Number of values of [`Optimizer::hyper`].
@@ -76,17 +81,30 @@ impl Optimizer {
         grads: Var<'g>,
         hyper: Var<'g>,
     ) -> Var<'g> {
-        let elements = graph.states().get(params.group()).len();
+        self.update_flat(graph, state, params.group(), params.segments(), grads, hyper)
+    }
+
+    /// [`Optimizer::update`] of any flat group of parameters whose runs are `segments`, such as a share of a model's.
+    pub fn update_flat<'g>(
+        &self,
+        graph: &'g Graph,
+        state: &OptimState,
+        params: GroupId,
+        segments: &[Segment],
+        grads: Var<'g>,
+        hyper: Var<'g>,
+    ) -> Var<'g> {
+        let elements = graph.states().get(params).len();
         let grid = [elements / COLUMNS, COLUMNS];
         let flat = |id: GroupId| graph.group(id).reshape(grid);
         let set = |id: GroupId, value: Var<'g>| graph.update_group(id, value.reshape([elements]));
         let hyper = |i: usize| hyper.slice(0, i..i + 1).reshape([1, 1]);
-        let theta = flat(params.group());
-        let rate = factors(graph, params, grid, |segment| segment.rate).map_or(hyper(0), |f| hyper(0) * f);
+        let theta = flat(params);
+        let rate = factors(graph, segments, grid, |segment| segment.rate).map_or(hyper(0), |f| hyper(0) * f);
         let mut g = grads.reshape(grid);
         let new = match *self {
             Optimizer::Sgd { momentum, nesterov, weight_decay } => {
-                let decay = decay_of(graph, params, grid, weight_decay);
+                let decay = decay_of(graph, segments, grid, weight_decay);
                 g = decay.map_or(g, |decay| g + theta * decay);
                 let direction = match state.moments.as_slice() {
                     [id] => {
@@ -99,7 +117,7 @@ impl Optimizer {
                 theta - direction * rate
             }
             Optimizer::Adam { betas, eps, weight_decay, decoupled } => {
-                let decay = decay_of(graph, params, grid, weight_decay);
+                let decay = decay_of(graph, segments, grid, weight_decay);
                 if let (Some(decay), false) = (decay, decoupled) {
                     g = g + theta * decay;
                 }
@@ -115,29 +133,33 @@ impl Optimizer {
                 }
             }
         };
-        set(params.group(), new);
+        set(params, new);
         new.reshape([elements])
     }
 }
 
 /// λ where decay applies and 0 elsewhere, over the grid; `None` where it is 0 everywhere.
-fn decay_of<'g>(graph: &'g Graph, params: &Params, grid: [usize; 2], weight_decay: f64) -> Option<Var<'g>> {
+fn decay_of<'g>(
+    graph: &'g Graph,
+    segments: &[Segment],
+    grid: [usize; 2],
+    weight_decay: f64,
+) -> Option<Var<'g>> {
     let value = |segment: &Segment| if segment.decay { weight_decay } else { 0.0 };
-    match params.segments() {
-        segments if segments.iter().all(|segment| value(segment) == 0.0) => None,
+    match segments {
+        _ if segments.iter().all(|segment| value(segment) == 0.0) => None,
         [only] => Some(full(graph, grid, value(only))),
-        _ => factors(graph, params, grid, value),
+        _ => factors(graph, segments, grid, value),
     }
 }
 
 /// A value for each segment of the parameters, over the grid; `None` where it is 1 everywhere.
 fn factors<'g>(
     graph: &'g Graph,
-    params: &Params,
+    segments: &[Segment],
     grid: [usize; 2],
     value: impl Fn(&Segment) -> f64,
 ) -> Option<Var<'g>> {
-    let segments = params.segments();
     if segments.iter().all(|segment| value(segment) == 1.0) {
         return None;
     }

@@ -127,12 +127,13 @@ pub fn normal(rng: Var<'_>, stream: u32, shape: impl Into<Shape>) -> Var<'_> {
     draw(&NORMAL, rng, stream, shape.into())
 }
 
-/// `x` with each element zeroed with probability `p` and the others scaled.
+/// `x` with each element zeroed with probability `p` and the others scaled. The rows of `x` are those from `first` on of a
+/// larger tensor, and are treated as they would be there.
 ///
-/// The stream is the position in the graph, so two calls in one model differ, and a resumed run, which records the same
-/// model, draws what the first one would have.
+/// The stream is the number of draws in the graph before, so two calls in one model differ, and a resumed run or another
+/// part of the batch, which record the same model, draw what the first one would have.
 #[track_caller]
-pub(crate) fn dropout<'g>(x: Var<'g>, p: f64, rng: Var<'g>) -> Var<'g> {
+pub(crate) fn dropout<'g>(x: Var<'g>, p: f64, rng: Var<'g>, first: usize) -> Var<'g> {
     let graph = x.graph();
     if !(0.0..1.0).contains(&p) {
         let rule = Rule::new(format!("the probability lies in [0, 1); {p} does not"));
@@ -144,8 +145,18 @@ pub(crate) fn dropout<'g>(x: Var<'g>, p: f64, rng: Var<'g>) -> Var<'g> {
     if p == 0.0 {
         return x;
     }
-    let stream = 1 << 31 | graph.len() as u32;
-    let kept = uniform(rng, stream, x.shape()).ge(full(graph, [], p));
+    let draws =
+        graph.nodes().iter().filter(|node| [UNIFORM.name, NORMAL.name].contains(&node.op.name())).count();
+    let (stream, shape) = (1 << 31 | draws as u32, x.shape());
+    let drawn = match shape.first() {
+        Some(&rows) if first > 0 => {
+            let whole: Vec<usize> = std::iter::once(first + rows).chain(shape[1..].iter().copied()).collect();
+            // Through a slice, which a kernel computes no more of than it shows.
+            uniform(rng, stream, whole).slice(0, first..first + rows)
+        }
+        _ => uniform(rng, stream, shape),
+    };
+    let kept = drawn.ge(full(graph, [], p));
     x.mul(kept * (1.0 / (1.0 - p)))
 }
 

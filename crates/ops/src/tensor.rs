@@ -495,7 +495,14 @@ pub trait TensorOps<'g>: Sized {
     /// Each element zeroed with probability `p`, the others divided by 1 − p. `rng` is the generator of [`crate::uniform`].
     #[track_caller]
     fn dropout(self, p: f64, rng: Var<'g>) -> Var<'g> {
-        random::dropout(self.var(), p, rng)
+        random::dropout(self.var(), p, rng, 0)
+    }
+
+    /// [`TensorOps::dropout`] of a part of a batch, whose rows are those from `first` on of the whole: they keep what they
+    /// would keep there.
+    #[track_caller]
+    fn dropout_rows(self, p: f64, rng: Var<'g>, first: usize) -> Var<'g> {
+        random::dropout(self.var(), p, rng, first)
     }
 }
 

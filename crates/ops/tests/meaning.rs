@@ -206,3 +206,15 @@ fn random_numbers_follow_seed_stream_step_and_index() {
     let rate = kept.iter().filter(|&&x| x == 0.0).count() as f64 / 4000.0;
     assert!((rate - 0.25).abs() < 0.03, "{rate}");
 }
+
+#[test]
+fn rows_of_a_batch_drop_what_they_would_drop_in_the_whole() {
+    let drop = |rows: usize, first: usize| {
+        let (ones, rng) = (float(&[rows, 5], &vec![1.0; rows * 5]), word(&[3], &[1, 9, 5]));
+        value(&[ones, rng], |_, v| v[0].dropout_rows(0.25, v[1], first).dropout_rows(0.5, v[1], first)).1
+    };
+    let whole = drop(8, 0);
+    assert!(whole.contains(&0.0) && whole.iter().any(|&x| x > 0.0));
+    assert_eq!(drop(3, 2), whole[10..25]);
+    assert_eq!(drop(1, 7), whole[35..]);
+}

@@ -1,5 +1,7 @@
 //! What a backend offers: devices, and sessions that hold a model's state and replay its programs.
 
+use std::ops::Range;
+
 use wgrad_graph::{DType, GroupId, States, TensorType};
 
 use crate::ir::Program;
@@ -127,6 +129,49 @@ pub struct Record {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ProgramId(pub usize);
 
+/// A part of a group of floats that the host wants while a run goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// The group; its elements are f32.
+    pub group: GroupId,
+    /// The elements.
+    pub range: Range<usize>,
+    /// How many dispatches of the program have to be done before. Readings that are given together ascend in this.
+    pub after: usize,
+}
+
+impl Reading {
+    /// Whether readings can be made during a run of `dispatches` of a session with this state; else which cannot, in words.
+    pub fn check(readings: &[Reading], states: &States, dispatches: usize) -> Result<(), String> {
+        let mut before = 0;
+        for (i, Reading { group, range, after }) in readings.iter().enumerate() {
+            let Some(found) = states.groups().get(group.0) else {
+                return Err(format!("reading {i} is of group {}, which the session does not have", group.0));
+            };
+            let name = &found.name;
+            if found.dtype != DType::F32 {
+                return Err(format!(
+                    "reading {i} is of group `{name}`, which holds {}, not f32",
+                    found.dtype
+                ));
+            }
+            if range.start > range.end || range.end > found.len() {
+                let len = found.len();
+                return Err(format!(
+                    "reading {i} is of elements {range:?} of group `{name}`, which has {len}"
+                ));
+            }
+            if *after < before || *after > dispatches {
+                return Err(format!(
+                    "reading {i} comes after {after} dispatches, the one before it after {before} of {dispatches}"
+                ));
+            }
+            before = *after;
+        }
+        Ok(())
+    }
+}
+
 /// A device that can run programs.
 pub trait Device {
     /// What it is.
@@ -145,6 +190,16 @@ pub trait Session {
     /// Queues one run. `inputs` by slot; their number, types and lengths must be those of the program. Does not wait.
     fn run(&mut self, program: ProgramId, inputs: &[Data<'_>]) -> Result<(), DeviceError>;
 
+    /// Queues one run, as [`Session::run`] does and to the same bits, and calls `each` with the number of a reading and its
+    /// values as soon as the run has computed them, in the order of `readings`, while what comes after them goes on.
+    fn run_reading(
+        &mut self,
+        program: ProgramId,
+        inputs: &[Data<'_>],
+        readings: &[Reading],
+        each: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), DeviceError>;
+
     /// Runs the program once, as [`Session::run`] does and to the same bits, waits for it, and says how long each dispatch
     /// took. Timing itself takes time, so a profiled run is slower than others. What was queued before is waited for first.
     fn profile(&mut self, program: ProgramId, inputs: &[Data<'_>]) -> Result<Profile, DeviceError>;
@@ -160,6 +215,9 @@ pub trait Session {
 
     /// Writes a whole group, padding included (it must be zero).
     fn write_group(&mut self, group: GroupId, data: Data<'_>) -> Result<(), DeviceError>;
+
+    /// Writes a part of a group of floats, from element `start` on.
+    fn write_part(&mut self, group: GroupId, start: usize, values: &[f32]) -> Result<(), DeviceError>;
 
     /// Waits until everything queued is done.
     fn wait(&mut self) -> Result<(), DeviceError>;

@@ -4,6 +4,8 @@
 //! along its inner dimensions on the way; every pointwise operation, reduction, softmax, norm and optimizer is one. A
 //! [`Gemm`] multiplies matrices and hands each element of the product to a loop body, its epilogue.
 
+use std::ops::Range;
+
 use wgrad_graph::{Combine, DType, GroupId, Layout, ScalarFn, States, TensorType};
 
 /// Position of an instruction's result in its body.
@@ -377,6 +379,20 @@ impl Program {
     /// Bytes of all slabs.
     pub fn slab_bytes(&self) -> usize {
         self.slabs.iter().sum()
+    }
+
+    /// How many dispatches are done once no later one writes to these elements of a group of f32.
+    pub fn done_after(&self, group: GroupId, range: &Range<usize>) -> usize {
+        let (start, end) = (range.start * DType::F32.bytes(), range.end * DType::F32.bytes());
+        let writes = |operand: &Operand| {
+            let tensor = &operand.tensor;
+            operand.access != Access::Read
+                && tensor.buffer == Buffer::State(group)
+                && tensor.offset < end
+                && start < tensor.offset + tensor.bytes()
+        };
+        let last = self.dispatches.iter().rposition(|dispatch| dispatch.operands.iter().any(writes));
+        last.map_or(0, |last| last + 1)
     }
 
     /// Bytes of the buffers that it shares with no other program of a session: inputs, outputs and packs.

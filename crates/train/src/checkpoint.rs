@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 use wgrad_graph::GroupId;
-use wgrad_program::HostData;
 use wgrad_run::checkpoint::LoaderPosition;
 use wgrad_run::{Checkpoint, CheckpointState, Tensor};
 
@@ -30,7 +29,8 @@ fn groups(plan: &Plan) -> Vec<(GroupId, String)> {
         .collect()
 }
 
-/// Writes a checkpoint of the state after all queued steps into a run directory.
+/// Writes a checkpoint of the state after all queued steps into a run directory. It holds all of the state, whatever the
+/// number of replicas: each of them calls this, and the first one writes.
 ///
 /// # Errors
 /// The disk, and what the device reports.
@@ -40,6 +40,28 @@ pub fn save(
     keep: usize,
     extra: Map<String, Value>,
 ) -> Result<PathBuf, TrainError> {
+    let (tensors, state) = gathered(trainer, extra)?;
+    let path = Checkpoint::save(run, &tensors, &state, keep)?;
+    trainer.set_anchor()?;
+    trainer.meet()?;
+    Ok(path)
+}
+
+/// A replica's part in a checkpoint that the first one writes.
+///
+/// # Errors
+/// The other replicas cannot be reached; what the device reports.
+pub(crate) fn assist(trainer: &mut Trainer) -> Result<(), TrainError> {
+    gathered(trainer, Map::new())?;
+    trainer.set_anchor()?;
+    trainer.meet()
+}
+
+/// The tensors and the state of a checkpoint.
+fn gathered(
+    trainer: &mut Trainer,
+    extra: Map<String, Value>,
+) -> Result<(BTreeMap<String, Tensor<'static>>, CheckpointState), TrainError> {
     let mut tensors = BTreeMap::new();
     for (id, prefix) in groups(&trainer.plan) {
         for tensor in trainer.tensors(id)? {
@@ -49,6 +71,7 @@ pub fn save(
     let position = trainer.feed.position();
     let config = &trainer.plan.config;
     let device = trainer.device();
+    let replicas = config.part.map_or(1, |part| part.ranks);
     let state = CheckpointState {
         step: trainer.step,
         loader: LoaderPosition { epoch: u64::from(position.epoch), batch: u64::from(position.batch) },
@@ -62,12 +85,11 @@ pub fn save(
             ("device".into(), device.name.clone().into()),
             ("backend".into(), device.backend.clone().into()),
             ("driver".into(), device.driver.clone().into()),
+            ("replicas".into(), replicas.into()),
         ]),
         extra,
     };
-    let path = Checkpoint::save(run, &tensors, &state, keep)?;
-    trainer.set_anchor()?;
-    Ok(path)
+    Ok((tensors, state))
 }
 
 /// Puts a trainer where a checkpoint was written.
@@ -78,8 +100,7 @@ pub fn restore(trainer: &mut Trainer, checkpoint: &Checkpoint) -> Result<(), Tra
     for (id, prefix) in groups(&trainer.plan) {
         write(trainer, id, &prefix, checkpoint)?;
     }
-    let expected: usize =
-        groups(&trainer.plan).iter().map(|(id, _)| trainer.plan.states.get(*id).entries.len()).sum();
+    let expected: usize = groups(&trainer.plan).iter().map(|(id, _)| trainer.plan.entries(*id).len()).sum();
     if checkpoint.tensors.len() != expected {
         let found = checkpoint.tensors.len();
         return Err(TrainError::WrongModel(format!(
@@ -119,9 +140,9 @@ fn write(
     prefix: &str,
     checkpoint: &Checkpoint,
 ) -> Result<(), TrainError> {
-    let group = trainer.plan.states.get(id);
-    let mut flat = vec![0.0; group.len()];
-    for entry in &group.entries {
+    let entries = trainer.plan.entries(id).to_vec();
+    let mut flat = vec![0.0; trainer.plan.flat_len(id)];
+    for entry in &entries {
         let name = format!("{prefix}{}", entry.name);
         let wrong = |what: String| TrainError::WrongModel(format!("{name} {what}"));
         let tensor = checkpoint.tensors.get(&name).ok_or_else(|| wrong("is missing".into()))?;
@@ -131,5 +152,5 @@ fn write(
         let values = tensor.as_f32().ok_or_else(|| wrong("is not f32".into()))?;
         flat[entry.offset..entry.offset + values.len()].copy_from_slice(values);
     }
-    Ok(trainer.session.write_group(id, HostData::F32(flat).as_data())?)
+    trainer.write_flat(id, &flat)
 }

@@ -1,5 +1,6 @@
 //! What can stop a training run, and the exit code of each.
 
+use wgrad_comm::CommError;
 use wgrad_data::DataError;
 use wgrad_graph::GraphError;
 use wgrad_program::DeviceError;
@@ -58,19 +59,41 @@ pub enum TrainError {
     /// Metrics cannot be written.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// The other replicas cannot be reached, or ended the run.
+    #[error(transparent)]
+    Comm(#[from] CommError),
+    /// Replicas hold other parameters than the rest, which should be the same bits.
+    #[error(
+        "at step {step} {} other parameters than the rest of the {of} replicas; all were the same {since} steps before. A \
+         device computes wrongly, or memory is damaged",
+        named(.ranks)
+    )]
+    Diverged {
+        /// The step after which they were compared, from 1.
+        step: u64,
+        /// Steps between two comparisons.
+        since: u64,
+        /// The replicas that differ, from 0.
+        ranks: Vec<usize>,
+        /// How many replicas there are.
+        of: usize,
+    },
     /// Events cannot be written.
     #[error(transparent)]
     Events(#[from] EventError),
 }
 
 impl TrainError {
-    /// The exit code of the process: 2 usage or recipe, 3 data, 4 device, 5 numeric, 6 checkpoint or run directory.
+    /// The exit code of the process: 2 usage or recipe, 3 data, 4 device, 5 numeric, 6 checkpoint or run directory,
+    /// 7 other replicas; what another replica ended the run for has its code.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::Graph(_) | Self::Recipe(_) => 2,
             Self::Data(_) => 3,
             Self::Device(_) => 4,
             Self::NonFinite { .. } | Self::Score(_) => 5,
+            Self::Comm(CommError::Aborted { code, .. }) => *code,
+            Self::Comm(_) | Self::Diverged { .. } => 7,
             Self::Checkpoint(_)
             | Self::Weights(_)
             | Self::NoCheckpoint(_)
@@ -78,6 +101,16 @@ impl TrainError {
             | Self::Run(_)
             | Self::Metrics(_)
             | Self::Events(_) => 6,
+        }
+    }
+}
+
+fn named(ranks: &[usize]) -> String {
+    match ranks {
+        [rank] => format!("replica {rank} has"),
+        _ => {
+            let ranks: Vec<String> = ranks.iter().map(ToString::to_string).collect();
+            format!("replicas {} have", ranks.join(", "))
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde_json::{Map, Value};
 use wgrad_run::{EventWriter, MetricsWriter, Row, RunDir};
 
-use crate::checkpoint::save;
+use crate::checkpoint::{assist, save};
 use crate::error::TrainError;
 use crate::plan::SplitName;
 use crate::trainer::{Evaluation, StepRecord, Trainer};
@@ -101,10 +101,10 @@ pub fn fit(
     let (start, resumed) = (Instant::now(), trainer.steps_done());
     let mut recent = Recent { losses: Vec::new(), keep: trainer.steps_per_epoch() as usize };
     let mut stop = Stop::Done;
-    let mut checkpoint = None;
+    let (mut checkpoint, mut saved) = (None, false);
     let mut last: Option<Evaluation> = None;
     while trainer.steps_done() < options.steps {
-        if callback.should_stop() {
+        if trainer.agree(callback.should_stop()) {
             stop = Stop::Interrupted;
             break;
         }
@@ -133,6 +133,7 @@ pub fn fit(
         }
         if options.checkpoint_every_epochs > 0 && epoch.is_multiple_of(options.checkpoint_every_epochs) {
             checkpoint = write_checkpoint(trainer, options, run, callback)?.or(checkpoint);
+            saved = true;
         }
     }
     report(trainer, true, options, &mut log, &mut recent, callback)?;
@@ -142,7 +143,7 @@ pub fn fit(
         None => evaluate(trainer, SplitName::Test, &mut log, callback)?,
     };
     let seconds = start.elapsed().as_secs_f64();
-    if trainer.steps_done() > resumed || checkpoint.is_none() {
+    if trainer.steps_done() > resumed || !saved {
         checkpoint = write_checkpoint(trainer, options, run, callback)?.or(checkpoint);
     }
     log.sync()?;
@@ -207,7 +208,13 @@ fn write_checkpoint(
     run: Option<&RunDir>,
     callback: &mut dyn Callback,
 ) -> Result<Option<PathBuf>, TrainError> {
-    let Some(run) = run else { return Ok(None) };
+    let Some(run) = run else {
+        // The other replicas wait even for one that writes nothing.
+        if trainer.traffic().is_some() {
+            trainer.noted("checkpoint", assist)?;
+        }
+        return Ok(None);
+    };
     let version = Value::from(env!("CARGO_PKG_VERSION"));
     let extra = Map::from_iter([("wgrad".to_owned(), version)]);
     let path =

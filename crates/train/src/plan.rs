@@ -1,16 +1,15 @@
 //! The programs of a run: what is kept on the device, and the graphs that train and evaluate, planned.
 
+use std::ops::Range;
+
 use wgrad_data::{Dataset, Splits, Targets};
-use wgrad_graph::{
-    DType, EntryId, Graph, GraphError, GroupId, States, TensorType, Var, grad, grad_recomputing,
-};
-use wgrad_nn::{Builder, Context, Module, OptimState, Optimizer, Params, Schedule, Training};
-use wgrad_ops::{TensorOps, full_u32, graph, pack};
+use wgrad_graph::{DType, EntryId, GroupId, States, TensorType};
+use wgrad_nn::{Builder, Module, OptimState, Optimizer, Params, Schedule, Training};
 use wgrad_program::{Limits, Options, Program, compile, share_slabs};
 use wgrad_weights::{AssignOptions, Pattern, Weights};
 
 use crate::error::TrainError;
-use crate::trace::{Batch, Objective};
+use crate::part::{Part, Shard};
 
 /// A model and the parameters that it declared.
 pub struct Model {
@@ -97,9 +96,16 @@ pub struct Config {
     pub rates: Vec<(Pattern, f64)>,
     /// Seed of initial values, shuffling and dropout.
     pub seed: u64,
+    /// What this replica does where several train one model; `batch` is that of all of them together.
+    pub part: Option<Part>,
 }
 
 impl Config {
+    /// The rows of each training batch that this replica takes.
+    pub(crate) fn rows(&self) -> Range<usize> {
+        self.part.map_or(0..self.batch, |part| part.rows(self.batch))
+    }
+
     fn training(&self, name: &str) -> Training {
         if self.freeze.iter().any(|pattern| pattern.matches(name)) {
             return Training::Frozen;
@@ -138,6 +144,7 @@ impl Default for Config {
             freeze: Vec::new(),
             rates: Vec::new(),
             seed: 0,
+            part: None,
         }
     }
 }
@@ -209,6 +216,10 @@ pub enum Phase {
     Middle,
     /// Gradients are added and the optimizer runs.
     Last,
+    /// The optimizer runs by gradients that all replicas have added up.
+    Update,
+    /// The moving average follows parameters that came from several replicas.
+    Average,
 }
 
 /// Everything that a device needs to train and evaluate a model on some data, known before anything is allocated.
@@ -225,6 +236,7 @@ pub struct Plan {
     pub(crate) optim: OptimState,
     pub(crate) average: Option<GroupId>,
     pub(crate) gradients: Option<GroupId>,
+    pub(crate) shard: Option<Shard>,
     pub(crate) splits: Vec<(SplitShape, Option<Resident>)>,
     /// Values that parameters and buffers start from in place of their initial ones, by name.
     pub(crate) start: Vec<(String, Vec<f32>)>,
@@ -265,9 +277,19 @@ impl Plan {
                 format!("two parameters are called {}; make their layers in scopes of their own", pair[0]);
             return Err(TrainError::Config(message));
         }
-        let optim = config.optimizer.declare(&mut states, &params);
+        if let Some(Part { ranks, .. }) = config.part.filter(|part| config.batch < part.ranks) {
+            let batch = config.batch;
+            return Err(TrainError::Config(format!(
+                "train.batch is {batch}: {ranks} replicas need {ranks} examples at least"
+            )));
+        }
+        let shard = config.part.filter(|part| part.shard);
+        let shard = shard.map(|part| Shard::declare(&mut states, &params, part));
+        let updated = shard.as_ref().map_or(params.group(), |shard| shard.parameters);
+        let optim = config.optimizer.declare_like(&mut states, updated);
         let average = config.ema.map(|_| states.group_like("average", params.group()));
-        let gradients = (config.accumulate > 1).then(|| states.group_like("gradients", params.group()));
+        let kept = config.accumulate > 1 || config.part.is_some();
+        let gradients = kept.then(|| states.group_like("gradients", params.group()));
         let augmented = !splits.augment.is_off();
         let splits = shapes.map(|shape| {
             // What changes from epoch to epoch is made ready on the host.
@@ -286,6 +308,7 @@ impl Plan {
             optim,
             average,
             gradients,
+            shard,
             splits,
             start: Vec::new(),
             passes,
@@ -367,170 +390,25 @@ impl Plan {
     /// The programs of a step.
     pub(crate) fn plan_passes(&self, limits: &Limits) -> Result<Vec<(Phase, Program)>, TrainError> {
         let planned = |&phase| Ok((phase, compile(&self.trace_pass(phase)?, Options::within(limits))?));
-        phases(self.config.accumulate).iter().map(planned).collect()
+        phases(self.config.accumulate).iter().chain(&self.phases_after()).map(planned).collect()
     }
 
-    /// Records one pass of a step: loss, gradients, and for the last pass the optimizer.
-    pub(crate) fn trace_pass(&self, phase: Phase) -> Result<Graph, TrainError> {
-        let graph = graph(self.states.clone());
-        self.record_pass(&graph, phase)?;
-        Ok(graph)
-    }
-
-    fn record_pass(&self, graph: &Graph, phase: Phase) -> Result<(), TrainError> {
-        let batch = self.batch_inputs(graph, SplitName::Train, self.config.batch);
-        let rng = graph.input("rng", TensorType::u32([3]));
-        let hyper = graph.input("hyper", TensorType::f32([Optimizer::HYPER]));
-        let cx = Context::new(graph, &self.params).training(rng);
-        let logits = self.module.forward(&cx, batch.features);
-        let objective = Objective::of(graph, self.task, logits, batch.targets, true);
-        let loss = match &self.config.class_weights {
-            Some(weights) => weighted_mean(objective.loss, batch.targets, weights),
-            None => objective.loss.mean_all(),
-        };
-        graph.output("loss", loss);
-        if let Some(correct) = objective.correct {
-            graph.output("accuracy", correct.mean_all());
+    /// What follows the passes of a step once the gradients of all replicas are added up.
+    fn phases_after(&self) -> Vec<Phase> {
+        let mut phases = Vec::new();
+        if self.config.part.is_some() && self.shard.as_ref().is_none_or(|shard| !shard.range.is_empty()) {
+            phases.push(Phase::Update);
         }
-        let flat = self.flat_gradient(graph, &cx, loss)?;
-        let kept = self.gradients.map(|id| graph.group(id));
-        let sum = match (phase, kept) {
-            (Phase::Middle | Phase::Last, Some(kept)) => kept + flat,
-            _ => flat,
-        };
-        match (phase, self.gradients) {
-            (Phase::First | Phase::Middle, Some(id)) => graph.update_group(id, sum),
-            _ => self.record_update(graph, sum, hyper),
+        if self.shard.is_some() && self.average.is_some() {
+            phases.push(Phase::Average);
         }
-        Ok(())
+        phases
     }
 
-    /// The gradient of all parameters in one flat tensor, laid out as they are, divided by the passes of a step.
-    fn flat_gradient<'g>(
-        &self,
-        graph: &'g Graph,
-        cx: &Context<'_, 'g>,
-        loss: Var<'g>,
-    ) -> Result<Var<'g>, TrainError> {
-        let (params, offsets): (Vec<Var<'g>>, Vec<usize>) = cx.all_params().into_iter().unzip();
-        let scaled =
-            if self.config.accumulate > 1 { loss * (1.0 / self.config.accumulate as f64) } else { loss };
-        let grads = self.gradients(scaled, &params)?;
-        Ok(pack(graph, &grads, &offsets, self.states.get(self.params.group()).len()))
+    /// The rows of each training batch that this replica takes: all of them where it is alone.
+    pub fn rows(&self) -> Range<usize> {
+        self.config.rows()
     }
-
-    fn gradients<'g>(&self, loss: Var<'g>, params: &[Var<'g>]) -> Result<Vec<Var<'g>>, GraphError> {
-        if self.config.recompute { grad_recomputing(loss, params) } else { grad(loss, params) }
-    }
-
-    /// Records the norms of the gradients of a pass for each weight with more than one dimension, as outputs.
-    pub(crate) fn trace_gradient_norms(&self) -> Result<Graph, TrainError> {
-        let graph = graph(self.states.clone());
-        let batch = self.batch_inputs(&graph, SplitName::Train, self.config.batch);
-        let rng = graph.input("rng", TensorType::u32([3]));
-        graph.input("hyper", TensorType::f32([Optimizer::HYPER]));
-        let cx = Context::new(&graph, &self.params).training(rng);
-        let outputs = self.module.forward(&cx, batch.features);
-        let loss = Objective::of(&graph, self.task, outputs, batch.targets, true).loss.mean_all();
-        let (params, names): (Vec<Var<'_>>, Vec<&str>) =
-            cx.params_in_order().filter(|(var, _)| var.rank() > 1).unzip();
-        for (gradient, name) in self.gradients(loss, &params)?.into_iter().zip(names) {
-            graph.output(name, gradient.square().sum_all().sqrt());
-        }
-        graph.finish()?;
-        Ok(graph)
-    }
-
-    fn record_update<'g>(&self, graph: &'g Graph, grads: Var<'g>, hyper: Var<'g>) {
-        let mut grads = grads;
-        if let Some(max) = self.config.clip_norm {
-            let (clipped, norm) = graph.scope("optimizer", || Optimizer::clip(grads, max));
-            graph.output("grad_norm", norm);
-            grads = clipped;
-        }
-        let optimizer = &self.config.optimizer;
-        let new =
-            graph.scope("optimizer", || optimizer.update(graph, &self.optim, &self.params, grads, hyper));
-        if let (Some(id), Some(decay)) = (self.average, self.config.ema) {
-            graph.update_group(id, graph.group(id) * decay + new * (1.0 - decay));
-        }
-    }
-
-    /// Reads the parameters that are evaluated: their moving average where one is kept.
-    fn evaluation_context<'g>(&self, graph: &'g Graph) -> Context<'_, 'g> {
-        let cx = Context::new(graph, &self.params);
-        match self.average {
-            Some(id) => cx.reading(id),
-            None => cx,
-        }
-    }
-
-    /// Records the evaluation of a batch: sums over its valid examples, which `weights` marks with 1, the others with 0.
-    fn trace_evaluation(&self, name: SplitName) -> Result<Graph, TrainError> {
-        let graph = graph(self.states.clone());
-        let batch = self.batch_inputs(&graph, name, self.config.eval_batch);
-        let weights = graph.input("weights", TensorType::f32([self.config.eval_batch]));
-        let cx = self.evaluation_context(&graph);
-        let outputs = self.module.forward(&cx, batch.features);
-        let objective = Objective::of(&graph, self.task, outputs, batch.targets, false);
-        graph.output("loss", (objective.loss * weights).sum_all());
-        if let Some(correct) = objective.correct {
-            graph.output("accuracy", (correct * weights).sum_all());
-        }
-        graph.finish()?;
-        Ok(graph)
-    }
-
-    /// The model's outputs for a batch of features, uploaded: for prediction.
-    ///
-    /// # Errors
-    /// Mistakes in the model.
-    pub fn prediction(&self, batch: usize, limits: &Limits) -> Result<Program, TrainError> {
-        let graph = graph(self.states.clone());
-        let shape = self.splits.first().map_or(&[1][..], |(shape, _)| &shape.shape);
-        let features: usize = shape.iter().product();
-        let x =
-            graph.input("features", TensorType::f32([batch, features])).reshape([&[batch], shape].concat());
-        let cx = self.evaluation_context(&graph);
-        let outputs = self.module.forward(&cx, x);
-        graph.output(
-            "outputs",
-            match self.task {
-                Task::Classification { .. } => outputs.softmax(1),
-                Task::Regression { .. } => outputs,
-            },
-        );
-        Ok(compile(&graph, Options::within(limits))?)
-    }
-
-    /// A batch of a part of the data: gathered by index where it lies on the device, else uploaded.
-    fn batch_inputs<'g>(&self, graph: &'g Graph, name: SplitName, batch: usize) -> Batch<'g> {
-        let (shape, resident) = match self.split(name) {
-            Some((shape, resident)) => (&shape.shape[..], resident.as_ref()),
-            None => (&[1][..], None),
-        };
-        let (features, targets) = match resident {
-            Some(data) => {
-                let indices = graph.input("indices", TensorType::u32([batch]));
-                let features = graph.entry(data.features).gather(indices);
-                (features, graph.entry(data.targets).gather(indices))
-            }
-            None => {
-                let features: usize = shape.iter().product();
-                let features = graph.input("features", TensorType::f32([batch, features]));
-                (features, graph.input("targets", target_type(self.task, batch)))
-            }
-        };
-        Batch { features: features.reshape([&[batch], shape].concat()), targets }
-    }
-}
-
-/// Σ w·loss / Σ w with the weight w of each example's class.
-fn weighted_mean<'g>(loss: Var<'g>, targets: Var<'g>, weights: &[f64]) -> Var<'g> {
-    let graph = loss.graph();
-    let of_class = |(class, &weight): (usize, &f64)| targets.eq(full_u32(graph, [], class as u32)) * weight;
-    let weight = weights.iter().enumerate().map(of_class).reduce(|sum, of_class| sum + of_class);
-    weight.map_or(loss.mean_all(), |weight| (loss * weight).sum_all() / weight.sum_all())
 }
 
 /// Type of the targets of `len` examples.

@@ -63,6 +63,7 @@ pub fn setup_on(recipe: &Recipe, splits: Splits) -> Result<Setup, TrainError> {
     let rates = recipe.transfer.rates.iter().map(|(pattern, &rate)| Ok((Pattern::new(pattern)?, rate)));
     let rates = rates.collect::<Result<Vec<_>, WeightsError>>()?;
     let config = Config {
+        part: None,
         class_weights,
         recompute: train.recompute,
         freeze: patterns(&recipe.transfer.freeze)?,

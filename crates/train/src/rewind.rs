@@ -2,7 +2,7 @@
 
 use wgrad_data::LoaderPosition;
 use wgrad_graph::GroupId;
-use wgrad_program::{HostData, Program, ProgramId};
+use wgrad_program::{Data, HostData, Program, ProgramId};
 
 use crate::error::TrainError;
 use crate::trainer::Trainer;
@@ -32,6 +32,12 @@ impl Trainer {
                 for (id, values) in &anchor.groups {
                     self.session.write_group(*id, values.as_data())?;
                 }
+                if let (Some(shard), Some((_, HostData::F32(values)))) =
+                    (&self.plan.shard, anchor.groups.iter().find(|(id, _)| *id == self.plan.params.group()))
+                {
+                    let share = Data::F32(&values[shard.range.clone()]);
+                    self.session.write_group(shard.parameters, share)?;
+                }
                 self.step = anchor.step;
                 self.feed.restore(anchor.position)?;
                 self.anchor = Some(anchor);
@@ -44,6 +50,7 @@ impl Trainer {
             self.session.records(id, true)?;
         }
         self.pending.clear();
+        self.shared.clear();
         Ok(())
     }
 

@@ -51,7 +51,34 @@ fn adapters() -> Vec<DeviceInfo> {
 /// # Errors
 /// There is no such device, or it cannot be opened.
 pub fn open(choice: DeviceChoice) -> Result<Box<dyn Device>, DeviceError> {
-    let Some(index) = adapter(choice)? else { return Ok(Box::new(CpuDevice::new())) };
+    opened(adapter(choice)?)
+}
+
+/// Opens the device of replica number `replica` of those of one process: equal adapters are handed out in turn, the best ones
+/// first; where there is one, all share it.
+///
+/// # Errors
+/// Those of [`open`].
+pub fn open_for(choice: DeviceChoice, replica: usize) -> Result<Box<dyn Device>, DeviceError> {
+    let Some(first) = adapter(choice)? else { return opened(None) };
+    if let DeviceChoice::Adapter(_) = choice {
+        return opened(Some(first));
+    }
+    let all = adapters();
+    let equals = alike(&all, first);
+    opened(Some(equals.get(replica % equals.len().max(1)).copied().unwrap_or(first)))
+}
+
+/// The adapters of the class and the API of one of them, which comes first: one card that shows through two APIs counts once.
+fn alike(adapters: &[DeviceInfo], first: usize) -> Vec<usize> {
+    let Some(model) = adapters.get(first) else { return Vec::new() };
+    let is_alike = |info: &DeviceInfo| info.class == model.class && info.backend == model.backend;
+    let others = (0..adapters.len()).filter(|&i| i != first && is_alike(&adapters[i]));
+    std::iter::once(first).chain(others).collect()
+}
+
+fn opened(adapter: Option<usize>) -> Result<Box<dyn Device>, DeviceError> {
+    let Some(index) = adapter else { return Ok(Box::new(CpuDevice::new())) };
     let cache = wgrad_data::data_dir().ok().map(|folder| folder.join("kernels"));
     let options = |info: &DeviceInfo| {
         let tuned = tuning(info).table().map(Arc::new);

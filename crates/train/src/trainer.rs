@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wgrad_data::{Batches, Dataset, Loader, LoaderOptions, Sequential, Splits, Targets};
+use wgrad_data::{Batch, Batches, Dataset, Loader, LoaderOptions, Sequential, Splits, Targets};
 use wgrad_graph::{GroupId, Shape};
 use wgrad_program::{Data, Device, DeviceError, DeviceInfo, HostData, ProgramId, Session};
 
@@ -12,9 +12,10 @@ use crate::diagnose::first_bad_operation;
 use crate::error::TrainError;
 use crate::feed::Feed;
 use crate::inputs::{Inputs, Upload, write_padded};
-use crate::plan::{Config, Phase, Plan, SplitName};
+use crate::plan::{Config, Phase, Plan, SplitName, Task};
 use crate::profile::Profiler;
 use crate::rewind::Anchor;
+use crate::team::Team;
 
 /// What runs a program on the inputs that it is given.
 type Run<'r> = dyn FnMut(&mut dyn Session, &[Data<'_>]) -> Result<(), DeviceError> + 'r;
@@ -110,9 +111,14 @@ pub struct Trainer {
     buffers: Upload,
     pub(crate) anchor: Option<Anchor>,
     pub(crate) watch: Watch,
-    last_epoch: u64,
+    pub(crate) last_epoch: u64,
     prediction: Option<ProgramId>,
     pub(crate) profiler: Option<Profiler>,
+    pub(crate) team: Option<Team>,
+    /// Records of steps that were made together with other replicas.
+    pub(crate) shared: VecDeque<StepRecord>,
+    /// The replica's share of the loss of each pass of the step under way.
+    pub(crate) shares: Vec<f32>,
 }
 
 /// What early stopping has seen.
@@ -162,6 +168,9 @@ impl Trainer {
             last_epoch: 0,
             prediction: None,
             profiler: None,
+            team: None,
+            shared: VecDeque::new(),
+            shares: Vec::new(),
         };
         trainer.upload_data()?;
         trainer.reset()?;
@@ -181,12 +190,12 @@ impl Trainer {
         }
         let trained = self.plan.params.group();
         let initial = self.started(trained, self.plan.params.initial(&self.plan.states, trained, seed));
-        self.session.write_group(trained, Data::F32(&initial))?;
+        self.write_flat(trained, &initial)?;
         if let Some(id) = self.plan.average {
             self.session.write_group(id, Data::F32(&initial))?;
         }
-        let zeros = vec![0.0; initial.len()];
         for id in self.plan.optim.moments.iter().copied().chain(self.plan.gradients) {
+            let zeros = vec![0.0; self.plan.states.get(id).len()];
             self.session.write_group(id, Data::F32(&zeros))?;
         }
         self.step = 0;
@@ -267,6 +276,11 @@ impl Trainer {
     /// # Errors
     /// What the device reports.
     pub fn step(&mut self) -> Result<(), TrainError> {
+        if let Some(mut team) = self.team.take() {
+            let made = self.step_together(&mut team);
+            self.team = Some(team);
+            return made;
+        }
         let lr = self.rate(self.step);
         let epoch = self.epoch();
         // Only steps are profiled, not what is run again to explain one.
@@ -295,25 +309,34 @@ impl Trainer {
     }
 
     /// Calls `run` with the inputs of pass number `pass` of the step under way, on the next batch.
-    fn pass(&mut self, pass: u64, run: &mut Run<'_>) -> Result<(), TrainError> {
+    pub(crate) fn pass(&mut self, pass: u64, run: &mut Run<'_>) -> Result<(), TrainError> {
         let hyper = self.plan.config.optimizer.hyper(self.rate(self.step), self.step + 1);
         let rng = self.rng(pass);
-        let rest = [Data::U32(&rng), Data::F32(&hyper)];
+        let config = &self.plan.config;
         let resident = self.is_resident(SplitName::Train);
         let run = &mut |inputs: &[Data<'_>]| run(&mut *self.session, inputs);
+        let targets = self.splits.train.targets();
         match &mut self.feed {
             Feed::Drawn(batches) => {
-                let batch = batches.next_batch().indices;
+                let batch = batches.next_batch();
+                let share = [share_of_loss(config, &batch, targets)];
+                let rest = rest(config, &rng, &hyper, &share);
+                self.shares.extend(config.part.map(|_| share[0]));
                 let inputs = Inputs { data: &self.splits.train, resident };
-                inputs.run(&batch, &mut self.buffers, &rest, run)
+                inputs.run(&batch.indices, &mut self.buffers, &rest, run)
             }
             Feed::Prepared(loader) => {
                 let ready = loader.next_batch()?;
-                let targets = match self.splits.train.targets() {
+                let share = [share_of_loss(config, &ready.batch, targets)];
+                self.shares.extend(config.part.map(|_| share[0]));
+                let targets = match targets {
                     Targets::Classes { .. } => Data::U32(&ready.classes),
                     Targets::Values { .. } => Data::F32(&ready.values),
                 };
-                Ok(run(&[Data::F32(&ready.features), targets, rest[0], rest[1]])?)
+                let rest = rest(config, &rng, &hyper, &share);
+                let inputs: Vec<Data<'_>> =
+                    [Data::F32(&ready.features), targets].into_iter().chain(rest).collect();
+                Ok(run(&inputs)?)
             }
         }
     }
@@ -338,7 +361,7 @@ impl Trainer {
         [seed as u32, (seed >> 32) as u32, count as u32]
     }
 
-    fn program(&self, phase: Phase) -> Result<ProgramId, TrainError> {
+    pub(crate) fn program(&self, phase: Phase) -> Result<ProgramId, TrainError> {
         let found = self.passes.iter().find(|(p, _)| *p == phase).map(|(_, id)| *id);
         found.ok_or_else(|| TrainError::Config(format!("the plan has no program for {phase:?}")))
     }
@@ -354,6 +377,9 @@ impl Trainer {
     /// # Errors
     /// What the device reports.
     pub fn records(&mut self, wait: bool) -> Result<Vec<StepRecord>, TrainError> {
+        if self.team.is_some() {
+            return Ok(self.shared.drain(..).collect());
+        }
         for (i, &(_, id)) in self.passes.iter().enumerate() {
             self.arrived[i].extend(self.session.records(id, wait)?.into_iter().map(|record| record.values));
         }
@@ -371,9 +397,11 @@ impl Trainer {
         let (step, what, value) = non_finite(record)?;
         self.profiler = None;
         self.pending.clear();
+        self.shared.clear();
         self.arrived.iter_mut().for_each(VecDeque::clear);
-        let culprit = match first_bad_operation(self, step) {
-            Ok(Some(culprit)) => culprit.to_string(),
+        let found = first_bad_operation(self, step).map(|culprit| culprit.map(|culprit| culprit.to_string()));
+        let culprit = match found.and_then(|culprit| self.first_culprit(culprit)) {
+            Ok(Some(culprit)) => culprit,
             Ok(None) => "run again, the step gave finite numbers only".into(),
             Err(error) => format!("which operation gave it could not be found: {error}"),
         };
@@ -419,18 +447,22 @@ impl Trainer {
         let data = split.of(&self.splits).ok_or_else(missing)?;
         let inputs = Inputs { data, resident: self.is_resident(split) };
         let batch = self.plan.config.eval_batch;
-        for part in Sequential::new(data.len(), batch)? {
+        // Replicas take turns with the batches.
+        let (rank, ranks) = self.team.as_ref().map_or((0, 1), |team| (team.rank(), team.size()));
+        for part in Sequential::new(data.len(), batch)?.skip(rank).step_by(ranks) {
             let weights: Vec<f32> = (0..batch).map(|i| if i < part.valid { 1.0 } else { 0.0 }).collect();
             let run = &mut |inputs: &[Data<'_>]| self.session.run(id, inputs);
             inputs.run(&part.indices, &mut self.buffers, &[Data::F32(&weights)], run)?;
         }
+        let examples = data.len();
         let mut sums = [0.0f64; 2];
-        let records = self.session.records(id, true)?;
-        for record in &records {
+        for record in &self.session.records(id, true)? {
             record.values.iter().zip(&mut sums).for_each(|(&value, sum)| *sum += f64::from(value));
         }
-        let examples = data.len();
-        let classifies = records.first().is_some_and(|record| record.values.len() > 1);
+        if let Some(team) = &mut self.team {
+            sums = team.sum(sums)?;
+        }
+        let classifies = matches!(self.plan.task, Task::Classification { .. });
         Ok(Evaluation {
             split,
             loss: sums[0] / examples as f64,
@@ -519,8 +551,8 @@ impl Trainer {
     }
 
     pub(crate) fn tensors(&mut self, id: GroupId) -> Result<Vec<NamedTensor>, TrainError> {
-        let values = self.session.read_group(id)?.to_f32();
-        let entries = self.plan.states.get(id).entries.iter();
+        let values = self.read_flat(id)?;
+        let entries = self.plan.entries(id).iter();
         let tensor = |entry: &wgrad_graph::Entry| {
             let end = entry.offset + entry.shape.numel();
             let values = values[entry.offset..end].to_vec();
@@ -533,15 +565,36 @@ impl Trainer {
 /// Images that do not lie on the device are made ready ahead of it; anything else is drawn by index.
 fn feed(plan: &Plan, splits: &Splits, config: &Config) -> Result<Feed, TrainError> {
     let resident = plan.split(SplitName::Train).is_some_and(|(_, resident)| resident.is_some());
+    let batches = Batches::new(splits.train.len(), config.batch, config.seed)?.rows(config.rows())?;
     if resident || splits.train.pixels().is_none() {
-        return Ok(Feed::Drawn(Batches::new(splits.train.len(), config.batch, config.seed)?));
+        return Ok(Feed::Drawn(batches));
     }
     let options = LoaderOptions { augment: splits.augment, ..LoaderOptions::default() };
     let data = Arc::new(splits.train.clone());
-    Ok(Feed::Prepared(Box::new(Loader::new(data, config.batch, config.seed, options)?)))
+    Ok(Feed::Prepared(Box::new(Loader::over(data, batches, options)?)))
 }
 
-fn scalar_names(program: &wgrad_program::Program) -> Vec<String> {
+/// What goes into a pass beside its batch.
+fn rest<'d>(config: &Config, rng: &'d [u32], hyper: &'d [f32], share: &'d [f32]) -> Vec<Data<'d>> {
+    let mut rest = vec![Data::U32(rng), Data::F32(hyper)];
+    if config.part.is_some() && config.class_weights.is_some() {
+        rest.push(Data::F32(share));
+    }
+    rest
+}
+
+/// The share of the loss of a whole batch that is that of the rows which are taken of it: that of their weights.
+fn share_of_loss(config: &Config, batch: &Batch, targets: &Targets) -> f32 {
+    let weight = |indices: &[u32]| match (&config.class_weights, targets) {
+        (Some(weights), Targets::Classes { labels, .. }) => {
+            indices.iter().map(|&i| weights[labels[i as usize] as usize]).sum()
+        }
+        _ => indices.len() as f64,
+    };
+    (weight(&batch.indices) / weight(&batch.whole)) as f32
+}
+
+pub(crate) fn scalar_names(program: &wgrad_program::Program) -> Vec<String> {
     program.outputs.iter().filter(|o| o.is_recorded()).map(|o| o.name.clone()).collect()
 }
 

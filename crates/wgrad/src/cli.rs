@@ -12,7 +12,7 @@ use wgrad_train::DeviceChoice;
 #[command(
     after_help = "Begin with:  wgrad train digits\n\nEnvironment: WGPU_BACKEND, WGPU_ADAPTER_NAME, WGRAD_DATA, \
     WGRAD_DATA_MIRROR, NO_COLOR, RUST_LOG.\nExit codes: 2 usage or recipe, 3 data, 4 device, 5 numeric, 6 checkpoint or \
-    run directory, 130 interrupted."
+    run directory, 7 other replicas, 130 interrupted."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -82,9 +82,41 @@ pub struct Train {
     /// Steps that are profiled, after the first few.
     #[arg(long, value_name = "N", requires = "profile", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     pub profile_steps: u64,
+    /// Train as N replicas in this process, which share every batch: on N GPUs where there are, else side by side on what there is.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_replicas, help_heading = "Replicas")]
+    pub replicas: usize,
+    /// What each replica keeps only its share of: the optimizer's state (ZeRO stage 1).
+    #[arg(long, value_name = "WHAT", help_heading = "Replicas")]
+    pub shard: Option<Shard>,
+    /// Take train.batch as that of each replica: the batch and the learning rate grow with their number, with a warm-up of five
+    /// epochs (Goyal et al. 2017).
+    #[arg(long, conflicts_with = "resume", help_heading = "Replicas")]
+    pub scale_batch: bool,
+    /// Megabytes of gradients that travel together.
+    #[arg(long, value_name = "MB", default_value_t = 25.0, value_parser = parse_megabytes, help_heading = "Replicas")]
+    pub bucket_mb: f64,
+    /// Seconds that a replica waits for the others in a step before it ends the run.
+    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Replicas")]
+    pub comm_timeout: u64,
     /// Print one JSON object as the last line of stdout.
     #[arg(long)]
     pub json: bool,
+}
+
+/// What replicas share out among them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Shard {
+    Optimizer,
+}
+
+fn parse_replicas(text: &str) -> Result<usize, String> {
+    let replicas = text.parse().ok().filter(|replicas| (1..=256).contains(replicas));
+    replicas.ok_or_else(|| "expected a number of replicas from 1 to 256".into())
+}
+
+fn parse_megabytes(text: &str) -> Result<f64, String> {
+    let megabytes = text.parse().ok().filter(|&mb: &f64| mb > 0.0 && mb <= 1e6);
+    megabytes.ok_or_else(|| "expected a size in megabytes, more than 0".into())
 }
 
 #[derive(Debug, Args)]

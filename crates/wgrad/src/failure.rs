@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use wgrad_bench::BenchError;
+use wgrad_comm::CommError;
 use wgrad_data::DataError;
 use wgrad_graph::GraphError;
 use wgrad_program::DeviceError;
@@ -11,7 +12,7 @@ use wgrad_run::{CheckpointError, RecipeError, RunDirError};
 use wgrad_train::TrainError;
 
 /// Prints the error and gives its exit code: 2 usage or recipe, 3 data, 4 device, 5 numeric, 6 checkpoint or run
-/// directory, 1 anything else.
+/// directory, 7 other replicas, 1 anything else. What another replica failed at has the code that it has there.
 ///
 /// A reader of stdout that went away, as `head` does, is no failure.
 pub fn report(error: &anyhow::Error) -> ExitCode {
@@ -30,7 +31,8 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(code(error))
 }
 
-fn code(error: &anyhow::Error) -> u8 {
+/// The exit code of an error.
+pub fn code(error: &anyhow::Error) -> u8 {
     let known = error.chain().find_map(|cause| {
         if let Some(error) = cause.downcast_ref::<TrainError>() {
             return Some(error.exit_code());
@@ -47,6 +49,11 @@ fn code(error: &anyhow::Error) -> u8 {
             .or_else(|| is(cause.is::<BenchFileError>() || cause.is::<CompareError>(), 2))
             .or_else(|| is(cause.is::<DataError>(), 3))
             .or_else(|| is(cause.is::<DeviceError>(), 4))
+            .or_else(|| match cause.downcast_ref::<CommError>()? {
+                CommError::Aborted { code, .. } => Some(*code),
+                CommError::Alone { .. } => Some(2),
+                _ => Some(7),
+            })
             .or_else(|| is(cause.is::<CheckpointError>() || cause.is::<RunDirError>(), 6))
     });
     known.unwrap_or(1)

@@ -8,6 +8,7 @@ mod export;
 mod network;
 mod predict;
 mod profile;
+mod replicas;
 mod study;
 mod summary;
 mod train;
@@ -51,7 +52,11 @@ fn recipe(args: &crate::cli::Recipe) -> Result<Recipe> {
 
 /// Opens a device and says which, and why when it is not what one may have hoped for.
 fn open_device(choice: DeviceChoice) -> Result<Box<dyn Device>> {
-    let device = open(choice)?;
+    opened(choice, open(choice)?)
+}
+
+/// Says which device was opened.
+fn opened(choice: DeviceChoice, device: Box<dyn Device>) -> Result<Box<dyn Device>> {
     let info = device.info();
     let why = match (choice, info.kind) {
         (DeviceChoice::Auto, DeviceKind::Cpu) => ", because no GPU was found",

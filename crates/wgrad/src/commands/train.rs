@@ -9,17 +9,18 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
+use wgrad_comm::Worker;
 use wgrad_program::Device;
 use wgrad_run::{Checkpoint, Recipe, Run, RunDir, Scores};
 use wgrad_train::{
-    Callback, Evaluation, Finished, Plan, Setup, SplitName, StepRecord, Stop, Trainer, fit, read_weights,
-    restore, score, setup,
+    Callback, Evaluation, Finished, Part, Plan, Setup, SplitName, StepRecord, Stop, Team, Traffic, Trainer,
+    fit, open_for, read_weights, restore, score, setup,
 };
 use wgrad_weights::Pattern;
 
 use crate::cli::Train;
 use crate::commands::profile::{self, Profiled};
-use crate::commands::{device_json, open_device, recipe};
+use crate::commands::{device_json, opened, recipe, replicas};
 use crate::failure::Usage;
 use crate::terminal::{self, say};
 
@@ -30,26 +31,65 @@ const INTERRUPTED: u8 = 130;
 
 /// Trains, and says what came out.
 pub fn run(args: &Train) -> Result<ExitCode> {
+    let code = replicas::with_team(args, |worker| lead(args, worker))?;
+    Ok(ExitCode::from(code))
+}
+
+/// Trains alone, or as the first of several replicas. Gives the exit code.
+fn lead(args: &Train, mut worker: Option<Worker>) -> Result<u8> {
     let (mut recipe, resumed) = chosen_recipe(args)?;
+    if args.scale_batch {
+        let ranks = worker.as_ref().map_or(1, Worker::size);
+        let parts = setup(&recipe)?;
+        scale_batch(&mut recipe, ranks, &parts)?;
+    }
     let wish = profile::Wish::of(args)?;
     // The data comes first: a network should not be trained for one that cannot begin.
     let parts = setup(&recipe)?;
-    let device = open_device(args.device)?;
+    let device = opened(args.device, open_for(args.device, 0)?)?;
     if let (None, Some(name)) = (&recipe.transfer.weights, recipe.transfer.pretrain.clone()) {
-        let Some(weights) = pretrain(args, &*device, &recipe, &name)? else {
-            return Ok(ExitCode::from(INTERRUPTED));
+        let Some(weights) = pretrain(args, &*device, &recipe, &name, &mut worker)? else {
+            return Ok(INTERRUPTED);
         };
         recipe.transfer.weights = Some(weights);
     }
     let directory =
         |trainer: &mut Trainer, steps| run_directory(args, &recipe, resumed.as_deref(), trainer, steps);
-    let trained = train(&*device, &recipe, parts, resumed.as_deref(), wish, directory)?;
+    let job = Job { args, recipe: &recipe, resumed: resumed.as_deref(), wish };
+    let trained = train(&*device, job, parts, &mut worker, directory)?;
+    if let Some(worker) = &mut worker {
+        replicas::dismiss(worker)?;
+    }
     conclude(&trained, &args.recipe.recipe);
     if args.json {
         terminal::result(&trained.summary().to_string())?;
     }
-    let interrupted = trained.finished.stop == Stop::Interrupted;
-    Ok(if interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+    Ok(if trained.finished.stop == Stop::Interrupted { INTERRUPTED } else { 0 })
+}
+
+/// What is trained, and how the user asked for it.
+struct Job<'a, 'r> {
+    args: &'a Train,
+    recipe: &'r Recipe,
+    resumed: Option<&'a Path>,
+    wish: Option<profile::Wish>,
+}
+
+/// The linear scaling rule (Goyal et al. 2017): `ranks` times the batch at as many times the learning rate, which it takes
+/// five epochs to reach.
+fn scale_batch(recipe: &mut Recipe, ranks: usize, parts: &Setup) -> Result<(), Usage> {
+    let batch = recipe.train.batch * ranks;
+    let rate = recipe.optimizer.lr() * ranks as f64;
+    let steps = 5 * (parts.splits.train.len() / (batch * parts.config.accumulate.max(1) as usize)).max(1);
+    let mut settings = vec![format!("train.batch={batch}"), format!("optimizer.lr={rate}")];
+    // One-cycle rises by itself.
+    if recipe.schedule.kind() != "one-cycle" {
+        settings.push(format!("schedule.warmup_steps={}", (steps as u64).max(parts.config.warmup)));
+    }
+    recipe.set_all(&settings).map_err(|error| Usage(format!("--scale-batch: {error}")))?;
+    let epochs = if ranks > 1 { "; it rises over the first five epochs" } else { "" };
+    say(&format!("Batch {batch} and learning rate {rate} for {ranks} replicas{epochs}."));
+    Ok(())
 }
 
 /// A training that is over.
@@ -61,6 +101,8 @@ struct Trained<'r> {
     /// Seconds from the start of the program to the end of its first step.
     first_step: Option<f64>,
     profiled: Option<Profiled>,
+    /// What travelled between replicas, and which of them this one is.
+    traffic: Option<(Traffic, Option<Part>)>,
     dir: PathBuf,
     report: PathBuf,
 }
@@ -68,27 +110,37 @@ struct Trained<'r> {
 /// Trains a recipe in the directory that `directory` makes, and writes all that a run leaves.
 fn train<'r>(
     device: &dyn Device,
-    recipe: &'r Recipe,
+    Job { args, recipe, resumed, wish }: Job<'_, 'r>,
     parts: Setup,
-    resumed: Option<&Path>,
-    wish: Option<profile::Wish>,
+    worker: &mut Option<Worker>,
     directory: impl FnOnce(&mut Trainer, u64) -> Result<RunDir>,
 ) -> Result<Trained<'r>> {
+    if let Some(worker) = &mut *worker {
+        replicas::announce(worker, recipe)?;
+    }
     let about =
         if recipe.description.is_empty() { String::new() } else { format!(", {}", recipe.description) };
     say(&format!("Recipe: {}{about}.", recipe.name));
     let steps = parts.fit.steps;
-    let mut plan = Plan::new(parts.model, &parts.splits, parts.config, &device.info().limits)?;
+    let mut config = parts.config;
+    config.part = worker.as_ref().map(|worker| replicas::part(args, worker));
+    let mut plan = Plan::new(parts.model, &parts.splits, config, &device.info().limits)?;
     start(&mut plan, recipe, resumed)?;
     say(&plan_line(&plan, parts.splits.train.len()));
     let mut trainer = Trainer::new(device, plan, parts.splits, steps)?;
     let dir = directory(&mut trainer, steps)?;
+    if let Some(worker) = worker.take() {
+        trainer.join(Team::new(worker, replicas::options(args, recipe)))?;
+        trainer.share_state()?;
+    }
     let mut progress = Progress::new(&trainer, steps, interruption()?);
     if let Some(wish) = &wish {
         trainer.profile(wish.options, steps);
     }
     let finished = fit(&mut trainer, &parts.fit, Some(&dir), &mut progress)?;
     progress.close();
+    let traffic = trainer.traffic().map(|traffic| (traffic, trainer.plan().config.part));
+    *worker = trainer.leave();
     let profiled = wish.and_then(|wish| wish.write(&mut trainer, dir.path()).transpose()).transpose()?;
     let scores = score(&mut trainer, SplitName::Test)?;
     if let Some(scores) = &scores {
@@ -97,7 +149,7 @@ fn train<'r>(
     let report = PathBuf::new();
     let (first_step, dir_path) = (progress.first_step, dir.path().to_owned());
     let mut trained =
-        Trained { recipe, trainer, finished, scores, first_step, profiled, dir: dir_path, report };
+        Trained { recipe, trainer, finished, scores, first_step, profiled, traffic, dir: dir_path, report };
     if trained.finished.stop != Stop::Interrupted {
         dir.finish(&trained.summary())?;
     }
@@ -132,7 +184,13 @@ fn chosen_recipe(args: &Train) -> Result<(Recipe, Option<PathBuf>)> {
 
 /// Trains the recipe that another one starts from, in a run of its own beside it, and gives that run's directory; `None`
 /// where it was interrupted.
-fn pretrain(args: &Train, device: &dyn Device, recipe: &Recipe, name: &str) -> Result<Option<PathBuf>> {
+fn pretrain(
+    args: &Train,
+    device: &dyn Device,
+    recipe: &Recipe,
+    name: &str,
+    worker: &mut Option<Worker>,
+) -> Result<Option<PathBuf>> {
     let mut first = wgrad_run::recipe::load(name)?;
     first.set_all(&recipe.transfer.pretrain_set)?;
     if first.transfer.pretrain.is_some() {
@@ -148,10 +206,14 @@ fn pretrain(args: &Train, device: &dyn Device, recipe: &Recipe, name: &str) -> R
     });
     let parts = setup(&first)?;
     let directory = |_: &mut Trainer, _| Ok(RunDir::create(Path::new(RUNS), out.as_deref(), &first)?);
-    let trained = train(device, &first, parts, None, None, directory)?;
+    let job = Job { args, recipe: &first, resumed: None, wish: None };
+    let trained = train(device, job, parts, worker, directory)?;
     if trained.finished.stop == Stop::Interrupted {
         let (recipe, dir) = (&recipe.name, trained.dir.display());
         say(&format!("Interrupted before {recipe} began. Train {name} on: --resume --out {dir}"));
+        if let Some(worker) = worker {
+            replicas::dismiss(worker)?;
+        }
         return Ok(None);
     }
     say(&format!("{name} is trained: {}. It can start others with --init.\n", trained.dir.display()));
@@ -291,6 +353,7 @@ impl Trained<'_> {
             "steps": finished.steps,
             "seconds": finished.seconds,
             "first_step_seconds": self.first_step,
+            "replicas": self.traffic.as_ref().map(|(traffic, part)| traffic_json(traffic, *part)),
             "profile": self.profiled.as_ref().map(|profiled| &profiled.path),
             "parameters": self.trainer.plan().params.count(),
             "train": { "loss": number(finished.train_loss) },
@@ -299,6 +362,21 @@ impl Trained<'_> {
             "interrupted": finished.stop == Stop::Interrupted,
         })
     }
+}
+
+fn traffic_json(traffic: &Traffic, part: Option<Part>) -> Value {
+    let a_step = |seconds: f64| seconds / (traffic.steps as f64).max(1.0);
+    json!({
+        "count": part.map_or(1, |part| part.ranks),
+        "sharded": part.is_some_and(|part| part.shard),
+        "gradient_bytes": traffic.bytes,
+        "buckets": traffic.buckets,
+        "step_seconds": a_step(traffic.total),
+        "compute_seconds": a_step(traffic.compute),
+        "communication_seconds": a_step(traffic.busy),
+        "exposed_seconds": a_step(traffic.exposed),
+        "hidden": traffic.hidden(),
+    })
 }
 
 /// JSON has no NaN; a mean over no steps is null.
@@ -340,6 +418,26 @@ fn conclude(trained: &Trained<'_>, recipe: &str) {
     if let Some((time, times)) = trainer.waited_for_data() {
         let seconds = time.as_secs_f64();
         rows.push(vec!["waited for data".into(), format!("{seconds:.2} s, at {times} of the steps")]);
+    }
+    if let Some((traffic, part)) = &trained.traffic {
+        let ms = |seconds: f64| 1e3 * seconds / (traffic.steps as f64).max(1.0);
+        let what = if part.is_some_and(|part| part.shard) { ", optimizer state in shares" } else { "" };
+        rows.push(vec!["replicas".into(), format!("{}{what}", part.map_or(1, |part| part.ranks))]);
+        rows.push(vec![
+            "communication".into(),
+            format!(
+                "{} of gradients in {} a step: {:.2} ms of {:.2} ms, {:.0}% of it while computing",
+                terminal::bytes(traffic.bytes as u64),
+                if traffic.buckets == 1 {
+                    "one bucket".into()
+                } else {
+                    format!("{} buckets", traffic.buckets)
+                },
+                ms(traffic.busy),
+                ms(traffic.total),
+                100.0 * traffic.hidden(),
+            ),
+        ]);
     }
     rows.push(vec!["run".into(), dir.display().to_string()]);
     rows.push(vec!["report".into(), report.display().to_string()]);

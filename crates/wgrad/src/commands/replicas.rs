@@ -1,0 +1,167 @@
+//! Several replicas that train one model: threads of this process, processes that mpirun started, or both. The first one
+//! leads: it talks to people and writes files. The others do as it says.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use wgrad_comm::{Abort, Collective, CommError, Launched, Local, Nested, Worker, environment};
+use wgrad_run::Recipe;
+use wgrad_train::{Part, Plan, Team, TeamOptions, TrainError, Trainer, fit, open_for, setup};
+
+use crate::cli::{Shard, Train};
+use crate::failure::{Usage, code};
+
+/// How long the others wait for the first one to begin: it may have data to fetch.
+const BEFORE_BEGIN: Duration = Duration::from_secs(3600);
+
+/// How many ranks `wgrad launch` started, for each of them to check.
+pub const RANKS: &str = "WGRAD_RANKS";
+
+/// Calls `lead` where this process holds the first replica, with what it reaches the others through if there are any. The
+/// others train as the first one says, on threads of their own.
+pub fn with_team<T: Default>(args: &Train, lead: impl FnOnce(Option<Worker>) -> Result<T>) -> Result<T> {
+    let launched = launched()?;
+    if args.replicas == 1 && launched.is_none() {
+        return lead(None);
+    }
+    let timeout = Duration::from_secs(args.comm_timeout);
+    let mut locals = Local::team(args.replicas);
+    let first = locals.remove(0);
+    let nodes = launched.is_some();
+    let node = move |local: Local, first: bool| -> Result<Box<dyn Collective>, CommError> {
+        if !nodes {
+            return Ok(Box::new(local));
+        }
+        let between = if first { Some(between_nodes()?) } else { None };
+        Ok(Box::new(Nested::new(local, between)?))
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = locals
+            .into_iter()
+            .enumerate()
+            .map(|(i, local)| {
+                let run = move || {
+                    let worker = Worker::start(move || node(local, false), timeout)?;
+                    guarded(worker, |worker| follow(args, i + 1, worker))
+                };
+                std::thread::Builder::new().name(format!("replica-{}", i + 1)).spawn_scoped(scope, run)
+            })
+            .collect::<Result<_, _>>()?;
+        let worker = Worker::start(move || node(first, true), timeout)?;
+        let own = guarded(worker, |worker| match worker.rank() {
+            0 => lead(Some(worker)),
+            _ => follow(args, 0, worker).map(|()| T::default()),
+        });
+        let others = threads.into_iter().map(|thread| match thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        // What one replica failed at is what the others say they were told; the one that tells it itself knows it best.
+        let failed: Vec<anyhow::Error> = others.filter_map(Result::err).collect();
+        match own {
+            Ok(value) => failed.into_iter().next().map_or(Ok(value), Err),
+            Err(error) if was_told(&error) => Err(failed.into_iter().find(|e| !was_told(e)).unwrap_or(error)),
+            Err(error) => Err(error),
+        }
+    })
+}
+
+fn was_told(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        matches!(cause.downcast_ref::<CommError>(), Some(CommError::Aborted { .. }))
+            || matches!(cause.downcast_ref(), Some(TrainError::Comm(CommError::Aborted { .. })))
+    })
+}
+
+/// Runs one replica; where it fails, the others are told.
+fn guarded<T>(worker: Worker, run: impl FnOnce(Worker) -> Result<T>) -> Result<T> {
+    let abort: Abort = worker.abort_handle();
+    let result = run(worker);
+    if let Err(error) = &result
+        && !was_told(error)
+    {
+        abort.call(code(error), &error.to_string());
+    }
+    result
+}
+
+/// What mpirun says of this process, if it was started by it as one of several.
+fn launched() -> Result<Option<Launched>> {
+    let launched = environment();
+    let size = launched.as_ref().map_or(1, |launched| launched.size);
+    let wanted = std::env::var(RANKS).ok().and_then(|n| n.parse().ok());
+    if let Some(wanted) = wanted.filter(|&wanted: &usize| wanted != size) {
+        return Err(CommError::Alone { expected: wanted, found: size }.into());
+    }
+    match launched {
+        Some(launched) if !cfg!(feature = "mpi") => {
+            let (size, by) = (launched.size, launched.launcher);
+            let message = format!(
+                "{by} started {size} of these, but this wgrad is built without MPI and each would train alone; build it \
+                 with --features mpi"
+            );
+            Err(Usage(message).into())
+        }
+        launched => Ok(launched.filter(|_| cfg!(feature = "mpi"))),
+    }
+}
+
+#[cfg(feature = "mpi")]
+fn between_nodes() -> Result<Box<dyn Collective>, CommError> {
+    Ok(Box::new(wgrad_comm::Mpi::open()?))
+}
+
+#[cfg(not(feature = "mpi"))]
+fn between_nodes() -> Result<Box<dyn Collective>, CommError> {
+    Err(CommError::Usage("this wgrad is built without MPI".into()))
+}
+
+/// Tells the others what to train, so that none needs the recipe or the run that it comes from.
+pub fn announce(worker: &mut Worker, recipe: &Recipe) -> Result<()> {
+    worker.exchange(recipe.to_toml()?.as_bytes())?;
+    Ok(())
+}
+
+/// Tells the others that nothing more is to be trained.
+pub fn dismiss(worker: &mut Worker) -> Result<()> {
+    worker.exchange(&[])?;
+    Ok(())
+}
+
+/// Trains what the first replica announces until it dismisses.
+fn follow(args: &Train, local: usize, mut worker: Worker) -> Result<()> {
+    loop {
+        let usual = worker.set_timeout(BEFORE_BEGIN);
+        let announced = worker.exchange(&[])?.into_iter().next().unwrap_or_default();
+        worker.set_timeout(usual);
+        if announced.is_empty() {
+            return Ok(());
+        }
+        let recipe = Recipe::parse(&String::from_utf8_lossy(&announced), "the first replica's recipe")?;
+        worker = follow_one(args, local, &recipe, worker)?;
+    }
+}
+
+fn follow_one(args: &Train, local: usize, recipe: &Recipe, worker: Worker) -> Result<Worker> {
+    let parts = setup(recipe)?;
+    let device = open_for(args.device, local)?;
+    let mut config = parts.config;
+    config.part = Some(part(args, &worker));
+    let plan = Plan::new(parts.model, &parts.splits, config, &device.info().limits)?;
+    let mut trainer = Trainer::new(&*device, plan, parts.splits, parts.fit.steps)?;
+    trainer.join(Team::new(worker, options(args, recipe)))?;
+    trainer.share_state()?;
+    fit(&mut trainer, &parts.fit, None, &mut ())?;
+    trainer.leave().ok_or_else(|| TrainError::Config("the team is gone".into()).into())
+}
+
+/// The part that a replica has.
+pub fn part(args: &Train, worker: &Worker) -> Part {
+    Part { rank: worker.rank(), ranks: worker.size(), shard: args.shard == Some(Shard::Optimizer) }
+}
+
+/// How the replicas of a run work together.
+pub fn options(args: &Train, recipe: &Recipe) -> TeamOptions {
+    let bucket_bytes = (args.bucket_mb * 1e6) as usize;
+    TeamOptions { bucket_bytes, check_every: recipe.train.log_every, ..TeamOptions::default() }
+}
