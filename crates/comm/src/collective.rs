@@ -39,7 +39,9 @@ pub trait Collective: Send {
 
 /// Ends a job: the other replicas stop waiting, and learn why.
 #[derive(Clone)]
-pub struct Abort(Arc<dyn Fn(u8, &str) + Send + Sync>);
+pub struct Abort(Arc<End>);
+
+type End = dyn Fn(u8, &str) + Send + Sync;
 
 impl Abort {
     /// Wraps what ends a job, given an exit code and a message.

@@ -14,7 +14,9 @@ pub enum CommError {
         message: String,
     },
     /// The others did not come.
-    #[error("no answer from the other replicas within {seconds} s, in {what}: one of them has stopped or cannot be reached")]
+    #[error(
+        "no answer from the other replicas within {seconds} s, in {what}: one of them has stopped or cannot be reached"
+    )]
     Timeout {
         /// What was waited for.
         what: String,
@@ -35,7 +37,9 @@ pub enum CommError {
     #[error("{0}")]
     Usage(String),
     /// This process was started as one of several, and finds another number of them.
-    #[error("this is one of {expected} processes that should train together, but it finds {found}: it would train alone")]
+    #[error(
+        "this is one of {expected} processes that should train together, but it finds {found}: it would train alone"
+    )]
     Alone {
         /// How many there should be.
         expected: usize,

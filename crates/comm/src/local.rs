@@ -157,7 +157,8 @@ impl Collective for Local {
         for (brought, share) in self.shared.brought.iter().zip(shares) {
             let brought = held(brought);
             if brought.len() != share.len() {
-                let message = format!("shares of an all_gather differ: {} and {}", brought.len(), share.len());
+                let message =
+                    format!("shares of an all_gather differ: {} and {}", brought.len(), share.len());
                 return Err(CommError::Usage(message));
             }
             values[share.clone()].copy_from_slice(&brought);

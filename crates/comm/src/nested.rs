@@ -26,7 +26,8 @@ impl Nested {
         let mut place = [0; 2];
         if let Some(between) = &mut between {
             let all = between.exchange(&(replicas as u64).to_le_bytes())?;
-            let numbers = all.iter().map(|bytes| bytes.as_slice().try_into().map(u64::from_le_bytes).unwrap_or(0));
+            let numbers =
+                all.iter().map(|bytes| bytes.as_slice().try_into().map(u64::from_le_bytes).unwrap_or(0));
             let numbers: Vec<u64> = numbers.collect();
             if numbers.iter().any(|&n| n != replicas as u64) {
                 let message = format!("all nodes have the same number of replicas; these have {numbers:?}");
@@ -47,7 +48,6 @@ impl Nested {
         }
         let inner = local.abort();
         let outer = between.as_ref().map(|between| between.abort());
-        let first = node * replicas;
         let abort = Abort::new(move |code, message| {
             inner.call(code, message);
             // Where there is no way out from here, the first replica of the node hears of it and passes it on.
@@ -55,7 +55,6 @@ impl Nested {
                 outer.call(code, message);
             }
         });
-        let _ = first;
         Ok(Self { local, between, node, nodes, abort })
     }
 
@@ -97,7 +96,6 @@ impl Collective for Nested {
 
     fn all_gather(&mut self, values: &mut [f32], shares: &[Range<usize>]) -> Result<(), CommError> {
         check_shares(shares, self.size(), values.len())?;
-        // Every other share is zero, so that sums put them together; a share's bits are kept, but that −0 becomes 0.
         let own = shares[self.rank()].clone();
         let bytes: Vec<u8> = values[own].iter().flat_map(|x| x.to_le_bytes()).collect();
         for (bytes, share) in self.exchange(&bytes)?.iter().zip(shares) {

@@ -61,10 +61,12 @@ pub struct Worker {
     size: usize,
     abort: Abort,
     timeout: Duration,
-    jobs: Sender<Job>,
+    jobs: Option<Sender<Job>>,
     done: Receiver<Result<Done, CommError>>,
     submitted: u64,
     waited: u64,
+    /// Whether a job failed, after which there is nothing to wait for.
+    failed: bool,
 }
 
 impl Worker {
@@ -98,7 +100,17 @@ impl Worker {
         let thread = std::thread::Builder::new().name("wgrad-comm".into()).spawn(work);
         thread.map_err(|error| CommError::Usage(format!("there is no thread for communication: {error}")))?;
         let (rank, size, abort) = opening.recv().map_err(|_| CommError::Closed)??;
-        Ok(Self { rank, size, abort, timeout, jobs, done, submitted: 0, waited: 0 })
+        Ok(Self {
+            rank,
+            size,
+            abort,
+            timeout,
+            jobs: Some(jobs),
+            done,
+            submitted: 0,
+            waited: 0,
+            failed: false,
+        })
     }
 
     /// Number of this replica.
@@ -122,7 +134,7 @@ impl Worker {
     /// The thread has ended.
     pub fn submit(&mut self, job: Job) -> Result<Ticket, CommError> {
         let ticket = Ticket { number: self.submitted, what: job.name() };
-        self.jobs.send(job).map_err(|_| CommError::Closed)?;
+        self.jobs.as_ref().and_then(|jobs| jobs.send(job).ok()).ok_or(CommError::Closed)?;
         self.submitted += 1;
         Ok(ticket)
     }
@@ -133,15 +145,19 @@ impl Worker {
     /// What the collective reports; [`CommError::Timeout`]; a ticket out of order.
     pub fn wait(&mut self, ticket: Ticket) -> Result<Done, CommError> {
         if ticket.number != self.waited {
-            return Err(CommError::Usage("jobs are waited for in the order in which they were submitted".into()));
+            return Err(CommError::Usage(
+                "jobs are waited for in the order in which they were submitted".into(),
+            ));
         }
         match self.done.recv_timeout(self.timeout) {
             Ok(done) => {
                 self.waited += 1;
+                self.failed |= done.is_err();
                 done
             }
             Err(RecvTimeoutError::Disconnected) => Err(CommError::Closed),
             Err(RecvTimeoutError::Timeout) => {
+                self.failed = true;
                 let error = CommError::Timeout { what: ticket.what, seconds: self.timeout.as_secs() };
                 self.abort.call(LOST, &error.to_string());
                 Err(error)
@@ -202,6 +218,18 @@ impl Worker {
     /// What ends the run, for keeping.
     pub fn abort_handle(&self) -> Abort {
         self.abort.clone()
+    }
+}
+
+impl Drop for Worker {
+    /// Lets the collective be closed, for which processes wait for each other; not for ever.
+    fn drop(&mut self) {
+        self.jobs = None;
+        if self.failed || std::thread::panicking() {
+            return;
+        }
+        let end = Instant::now() + self.timeout;
+        while self.done.recv_timeout(end.saturating_duration_since(Instant::now())).is_ok() {}
     }
 }
 
