@@ -3,6 +3,7 @@
 //! The functions of the C interface are called by themselves, for the safe interface of the crate drops what they return.
 
 use std::ffi::{c_char, c_int, c_void};
+use std::io::Write;
 use std::ops::Range;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -120,7 +121,9 @@ fn check(call: &'static str, code: c_int) -> Result<(), CommError> {
 /// Ends the job. What cannot be said afterwards is said here: MPI ends this process as well.
 fn end(code: u8, message: &str) {
     let Some(rank) = RANK.get().filter(|_| !OVER.load(Ordering::SeqCst)) else { return };
-    eprintln!("wgrad: rank {rank}: {message}");
+    // In one line, which a launcher looks for.
+    let line = format!("wgrad: rank {rank}: {} (exit code {code})\n", message.replace('\n', "; "));
+    let _ = std::io::stderr().write_all(line.as_bytes());
     // SAFETY: MPI was started for calls from any thread, and not shut down.
     unsafe { ffi::MPI_Abort(world(), c_int::from(code)) };
     std::process::exit(i32::from(code));

@@ -233,6 +233,11 @@ impl RunDir {
         Ok(dir)
     }
 
+    /// The path that a run of a recipe would get at this moment if none is given, for whoever has to know it before.
+    pub fn name_for(runs: &Path, recipe: &Recipe) -> PathBuf {
+        runs.join(format!("{}-{}", recipe.name, Utc::at(SystemTime::now()).compact()))
+    }
+
     /// Takes up a run again, finished or not. It counts as unfinished from here on.
     ///
     /// # Errors

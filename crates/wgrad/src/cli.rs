@@ -23,6 +23,8 @@ pub struct Cli {
 pub enum Command {
     /// Train a recipe: a built-in one by name, or a TOML file.
     Train(Train),
+    /// Train as ranks on one or many machines, through MPI.
+    Launch(Launch),
     /// Evaluate the last checkpoint of a run on its test or validation data.
     Eval(Eval),
     /// Apply the last checkpoint of a run to files of examples.
@@ -98,6 +100,9 @@ pub struct Train {
     /// Seconds that a replica waits for the others in a step before it ends the run.
     #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Replicas")]
     pub comm_timeout: u64,
+    /// An exercise: replica RANK panics after STEP, to see what becomes of the others.
+    #[arg(long, value_name = "RANK:STEP", value_parser = parse_panic, help_heading = "Replicas")]
+    pub panic_at: Option<(usize, u64)>,
     /// Print one JSON object as the last line of stdout.
     #[arg(long)]
     pub json: bool,
@@ -114,9 +119,55 @@ fn parse_replicas(text: &str) -> Result<usize, String> {
     replicas.ok_or_else(|| "expected a number of replicas from 1 to 256".into())
 }
 
+fn parse_panic(text: &str) -> Result<(usize, u64), String> {
+    let parsed = text.split_once(':').and_then(|(rank, step)| Some((rank.parse().ok()?, step.parse().ok()?)));
+    parsed.ok_or_else(|| "expected RANK:STEP, e.g. 1:20".into())
+}
+
 fn parse_megabytes(text: &str) -> Result<f64, String> {
     let megabytes = text.parse().ok().filter(|&mb: &f64| mb > 0.0 && mb <= 1e6);
     megabytes.ok_or_else(|| "expected a size in megabytes, more than 0".into())
+}
+
+#[derive(Debug, Args)]
+pub struct Launch {
+    /// How many ranks.
+    #[arg(short = 'n', long, value_name = "N", value_parser = parse_replicas)]
+    pub ranks: usize,
+    /// Machines, in the form of Open MPI's hostfile; all ranks on this one if not given.
+    #[arg(long, value_name = "FILE")]
+    pub hosts: Option<PathBuf>,
+    /// How often a job that failed is started again from its last checkpoint.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub restarts: u32,
+    /// Seconds after which a job that is not done is ended.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub deadline: Option<u64>,
+    /// How gradients are added up. A run that is to be resumed bit for bit needs the same each time.
+    #[arg(long, value_name = "ALGORITHM", default_value = "ring")]
+    pub all_reduce: AllReduce,
+    /// The program that starts ranks.
+    #[arg(long, value_name = "PATH", default_value = "mpirun")]
+    pub mpirun: PathBuf,
+    /// More words for mpirun, e.g. --mpi-arg="--mca btl_tcp_if_include eth1"; may be repeated.
+    #[arg(long = "mpi-arg", value_name = "WORDS", allow_hyphen_values = true)]
+    pub mpi_args: Vec<String>,
+    /// What to train: `train` and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "train …")]
+    pub command: Vec<String>,
+}
+
+/// Algorithms of Open MPI for adding up over ranks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AllReduce {
+    /// Around a ring, in pieces: best for large gradients.
+    Ring,
+    /// Between pairs at doubling distances: best for small ones.
+    RecursiveDoubling,
+    /// Halving, then doubling.
+    Rabenseifner,
+    /// As Open MPI thinks best for each size.
+    Auto,
 }
 
 #[derive(Debug, Args)]

@@ -32,7 +32,8 @@ pub fn invocation() -> String {
 /// A line for people.
 pub fn say(line: &str) {
     // A reader that went away (a closed pipe) is no reason to stop training.
-    let _ = writeln!(std::io::stderr(), "{line}");
+    // In one write, or lines of several processes on one terminal would be mixed.
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// Replaces the line that the cursor is on; an empty one clears it.

@@ -5,6 +5,8 @@ mod data;
 mod devices;
 mod eval;
 mod export;
+mod heartbeat;
+mod launch;
 mod network;
 mod predict;
 mod profile;
@@ -17,8 +19,10 @@ mod verify;
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use wgrad_program::{Device, DeviceInfo, DeviceKind};
 use wgrad_run::{Checkpoint, Recipe, Run};
@@ -31,6 +35,7 @@ use crate::terminal;
 pub fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Train(args) => train::run(&args),
+        Command::Launch(args) => launch::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::Summary(args) => summary::run(&args),
@@ -42,6 +47,26 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Verify(args) => verify::run(&args),
         Command::Data(args) => data::run(&args),
     }
+}
+
+/// Exit code of a process that was interrupted.
+const INTERRUPTED: u8 = 130;
+
+/// A flag that Ctrl-C sets. The second one ends the process at once.
+fn interruption() -> Result<Arc<AtomicBool>> {
+    static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+    if let Some(flag) = FLAG.get() {
+        return Ok(Arc::clone(flag));
+    }
+    let flag = Arc::clone(FLAG.get_or_init(Arc::default));
+    let set = Arc::clone(&flag);
+    ctrlc::set_handler(move || {
+        if set.swap(true, Ordering::SeqCst) {
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+    })
+    .context("cannot listen for Ctrl-C")?;
+    Ok(flag)
 }
 
 fn recipe(args: &crate::cli::Recipe) -> Result<Recipe> {

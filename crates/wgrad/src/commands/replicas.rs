@@ -6,16 +6,25 @@ use std::time::Duration;
 use anyhow::Result;
 use wgrad_comm::{Abort, Collective, CommError, Launched, Local, Nested, Worker, environment};
 use wgrad_run::Recipe;
-use wgrad_train::{Part, Plan, Team, TeamOptions, TrainError, Trainer, fit, open_for, setup};
+use wgrad_train::{
+    Callback, Part, Plan, StepRecord, Team, TeamOptions, TrainError, Trainer, fit, open_for, setup,
+};
 
 use crate::cli::{Shard, Train};
+use crate::commands::heartbeat;
 use crate::failure::{Usage, code};
 
 /// How long the others wait for the first one to begin: it may have data to fetch.
 const BEFORE_BEGIN: Duration = Duration::from_secs(3600);
 
+/// Exit code of a process that panicked, as Rust's own.
+const PANICKED: u8 = 101;
+
 /// How many ranks `wgrad launch` started, for each of them to check.
 pub const RANKS: &str = "WGRAD_RANKS";
+
+/// Set where `wgrad launch` reads what this process writes.
+pub const LAUNCHED: &str = "WGRAD_LAUNCHED";
 
 /// Calls `lead` where this process holds the first replica, with what it reaches the others through if there are any. The
 /// others train as the first one says, on threads of their own.
@@ -24,6 +33,7 @@ pub fn with_team<T: Default>(args: &Train, lead: impl FnOnce(Option<Worker>) -> 
     if args.replicas == 1 && launched.is_none() {
         return lead(None);
     }
+    heartbeat::begin();
     let timeout = Duration::from_secs(args.comm_timeout);
     let mut locals = Local::team(args.replicas);
     let first = locals.remove(0);
@@ -73,10 +83,23 @@ fn was_told(error: &anyhow::Error) -> bool {
     })
 }
 
+/// Tells the others of a panic on this thread.
+struct Panics(Abort);
+
+impl Drop for Panics {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.call(PANICKED, "it panicked");
+        }
+    }
+}
+
 /// Runs one replica; where it fails, the others are told.
 fn guarded<T>(worker: Worker, run: impl FnOnce(Worker) -> Result<T>) -> Result<T> {
     let abort: Abort = worker.abort_handle();
+    let panics = Panics(abort.clone());
     let result = run(worker);
+    drop(panics);
     if let Err(error) = &result
         && !was_told(error)
     {
@@ -146,12 +169,13 @@ fn follow_one(args: &Train, local: usize, recipe: &Recipe, worker: Worker) -> Re
     let parts = setup(recipe)?;
     let device = open_for(args.device, local)?;
     let mut config = parts.config;
+    let rank = worker.rank();
     config.part = Some(part(args, &worker));
     let plan = Plan::new(parts.model, &parts.splits, config, &device.info().limits)?;
     let mut trainer = Trainer::new(&*device, plan, parts.splits, parts.fit.steps)?;
     trainer.join(Team::new(worker, options(args, recipe)))?;
     trainer.share_state()?;
-    fit(&mut trainer, &parts.fit, None, &mut ())?;
+    fit(&mut trainer, &parts.fit, None, &mut Exercise::of(args, rank))?;
     trainer.leave().ok_or_else(|| TrainError::Config("the team is gone".into()).into())
 }
 
@@ -164,4 +188,24 @@ pub fn part(args: &Train, worker: &Worker) -> Part {
 pub fn options(args: &Train, recipe: &Recipe) -> TeamOptions {
     let bucket_bytes = (args.bucket_mb * 1e6) as usize;
     TeamOptions { bucket_bytes, check_every: recipe.train.log_every, ..TeamOptions::default() }
+}
+
+/// A fault that the user asked for, to see what becomes of the others.
+pub struct Exercise {
+    panic_after: Option<u64>,
+}
+
+impl Exercise {
+    /// What is asked of a replica.
+    pub fn of(args: &Train, rank: usize) -> Self {
+        Self { panic_after: args.panic_at.filter(|(planted, _)| *planted == rank).map(|(_, step)| step) }
+    }
+}
+
+impl Callback for Exercise {
+    fn on_step(&mut self, record: &StepRecord) {
+        if self.panic_after == Some(record.step) {
+            panic!("an exercise: --panic-at says so");
+        }
+    }
 }

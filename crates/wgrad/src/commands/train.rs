@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 use wgrad_comm::Worker;
@@ -20,14 +20,13 @@ use wgrad_weights::Pattern;
 
 use crate::cli::Train;
 use crate::commands::profile::{self, Profiled};
-use crate::commands::{device_json, opened, recipe, replicas};
+use crate::commands::replicas::Exercise;
+use crate::commands::{INTERRUPTED, device_json, heartbeat, interruption, opened, recipe, replicas};
 use crate::failure::Usage;
 use crate::terminal::{self, say};
 
 /// Where runs go by default.
-const RUNS: &str = "runs";
-/// Exit code of a process that was interrupted.
-const INTERRUPTED: u8 = 130;
+pub const RUNS: &str = "runs";
 
 /// Trains, and says what came out.
 pub fn run(args: &Train) -> Result<ExitCode> {
@@ -134,6 +133,7 @@ fn train<'r>(
         trainer.share_state()?;
     }
     let mut progress = Progress::new(&trainer, steps, interruption()?);
+    progress.exercise = trainer.plan().config.part.map(|part| Exercise::of(args, part.rank));
     if let Some(wish) = &wish {
         trainer.profile(wish.options, steps);
     }
@@ -282,6 +282,9 @@ fn run_directory(
                 return Err(Usage(message).into());
             }
             say(&format!("Resuming {} at step {}.", path.display(), trainer.steps_done()));
+            if let Some(note) = other_replicas(&loaded, trainer) {
+                say(&note);
+            }
             if let Some(other) = other_device(&loaded, trainer) {
                 say(&format!(
                     "Note: it was trained on {other}; other kernels round differently, so bits will differ."
@@ -295,6 +298,18 @@ fn run_directory(
     Ok(dir)
 }
 
+/// What another number of replicas than the checkpoint was written by changes, and what it does not.
+fn other_replicas(checkpoint: &Checkpoint, trainer: &Trainer) -> Option<String> {
+    let then = checkpoint.state.kernels.get("replicas").and_then(Value::as_u64).unwrap_or(1);
+    let now = trainer.plan().config.part.map_or(1, |part| part.ranks as u64);
+    (then != now).then(|| {
+        format!(
+            "Note: replicas then {then}, now {now}. Batches, their order, dropout and the learning rate stay the same; sums \
+             are taken in another order, so bits will differ."
+        )
+    })
+}
+
 /// The device that wrote the checkpoint, if it was not this one.
 fn other_device(checkpoint: &Checkpoint, trainer: &Trainer) -> Option<String> {
     let text = |key: &str| checkpoint.state.kernels.get(key).and_then(Value::as_str).unwrap_or_default();
@@ -302,23 +317,6 @@ fn other_device(checkpoint: &Checkpoint, trainer: &Trainer) -> Option<String> {
     let same =
         text("device") == device.name && text("backend") == device.backend && text("driver") == device.driver;
     (!same).then(|| format!("{} ({})", text("device"), text("driver")))
-}
-
-/// A flag that Ctrl-C sets. The second one ends the process at once.
-fn interruption() -> Result<Arc<AtomicBool>> {
-    static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
-    if let Some(flag) = FLAG.get() {
-        return Ok(Arc::clone(flag));
-    }
-    let flag = Arc::clone(FLAG.get_or_init(Arc::default));
-    let set = Arc::clone(&flag);
-    ctrlc::set_handler(move || {
-        if set.swap(true, Ordering::SeqCst) {
-            std::process::exit(i32::from(INTERRUPTED));
-        }
-    })
-    .context("cannot listen for Ctrl-C")?;
-    Ok(flag)
 }
 
 fn plan_line(plan: &Plan, examples: usize) -> String {
@@ -478,6 +476,10 @@ struct Progress {
     loss: Option<f32>,
     accuracy: Option<f32>,
     first_step: Option<f64>,
+    /// Steps in all, and what is said of them to a launcher.
+    steps: u64,
+    told: heartbeat::Steps,
+    exercise: Option<Exercise>,
 }
 
 impl Progress {
@@ -499,6 +501,9 @@ impl Progress {
             loss: None,
             accuracy: None,
             first_step: None,
+            steps,
+            told: heartbeat::Steps::default(),
+            exercise: None,
         }
     }
 
@@ -527,6 +532,10 @@ impl Callback for Progress {
         self.loss = smooth(self.loss, record.loss);
         if let Some((_, accuracy)) = record.metrics.iter().find(|(name, _)| name == "accuracy") {
             self.accuracy = smooth(self.accuracy, *accuracy);
+        }
+        self.told.step(record.step, self.steps, record.loss);
+        if let Some(exercise) = &mut self.exercise {
+            exercise.on_step(record);
         }
         if let Some(bar) = &self.bar {
             let done = (record.step - self.first) * self.examples;

@@ -1,0 +1,163 @@
+//! The command that starts the ranks.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+
+use crate::cli::{AllReduce, Launch};
+use crate::commands::replicas::{LAUNCHED, RANKS};
+
+/// A job that is about to be started.
+pub struct Job {
+    program: PathBuf,
+    arguments: Vec<String>,
+    out: PathBuf,
+}
+
+impl Job {
+    /// The command for a training with these arguments.
+    pub fn new(args: &Launch, train: &[String], out: &Path, resume: bool) -> Result<Self> {
+        let own = std::env::current_exe().context("the path of this program is not known")?;
+        let mut arguments = flags(args, is_root());
+        arguments.extend([own.display().to_string(), "train".into()]);
+        arguments.extend(train.iter().cloned());
+        if resume && !train.iter().any(|word| word == "--resume") {
+            arguments.push("--resume".into());
+        }
+        Ok(Self { program: args.mpirun.clone(), arguments, out: out.to_owned() })
+    }
+
+    /// The run directory.
+    pub fn out(&self) -> &Path {
+        &self.out
+    }
+
+    /// Where the logs of the ranks go.
+    pub fn logs(&self) -> PathBuf {
+        let mut name = self.out.file_name().unwrap_or_default().to_owned();
+        name.push("-ranks");
+        self.out.with_file_name(name)
+    }
+
+    /// Makes the folder of the logs and gives the command.
+    pub fn command(&self, ranks: usize) -> Result<Command> {
+        let logs = self.logs();
+        fs::create_dir_all(&logs).with_context(|| format!("cannot make the folder {}", logs.display()))?;
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env(RANKS, ranks.to_string()).env(LAUNCHED, "1");
+        Ok(command)
+    }
+}
+
+/// Open MPI refuses root unless told that it is meant.
+fn is_root() -> bool {
+    std::env::var("USER").is_ok_and(|user| user == "root")
+        || fs::metadata("/proc/self").is_ok_and(|own| owner(&own) == 0)
+}
+
+#[cfg(unix)]
+fn owner(metadata: &fs::Metadata) -> u32 {
+    std::os::unix::fs::MetadataExt::uid(metadata)
+}
+
+#[cfg(not(unix))]
+fn owner(_: &fs::Metadata) -> u32 {
+    u32::MAX
+}
+
+/// What Open MPI's mpirun is told.
+fn flags(args: &Launch, root: bool) -> Vec<String> {
+    let mut flags: Vec<String> = vec!["-n".into(), args.ranks.to_string(), "--tag-output".into()];
+    let mut mca = |key: &str, value: &str| flags.extend(["--mca".into(), key.into(), value.into()]);
+    // A cut link is noticed in seconds, not in hours.
+    mca("oob_tcp_keepalive_time", "3");
+    mca("oob_tcp_keepalive_intvl", "2");
+    mca("oob_tcp_keepalive_probes", "3");
+    // The order of sums depends on the algorithm: a resumed run takes the same.
+    if let Some(number) = args.all_reduce.number() {
+        mca("coll_tuned_use_dynamic_rules", "1");
+        mca("coll_tuned_allreduce_algorithm", number);
+    }
+    match &args.hosts {
+        Some(hosts) => flags.extend(["--hostfile".into(), hosts.display().to_string()]),
+        None => {
+            // Ranks that share cores must not spin while they wait.
+            flags.extend(["--oversubscribe".into(), "--bind-to".into(), "none".into()]);
+            flags.extend(["--mca".into(), "mpi_yield_when_idle".into(), "1".into()]);
+        }
+    }
+    if root {
+        flags.push("--allow-run-as-root".into());
+    }
+    let kept = |(name, _): &(String, String)| {
+        [RANKS, LAUNCHED, "RUST_LOG", "RAYON_NUM_THREADS", "NO_COLOR", "VK_ICD_FILENAMES"]
+            .contains(&name.as_str())
+            || name.starts_with("WGRAD_")
+            || name.starts_with("WGPU_")
+    };
+    let mut names: Vec<String> = std::env::vars().filter(kept).map(|(name, _)| name).collect();
+    names.extend([RANKS.to_owned(), LAUNCHED.to_owned()]);
+    names.sort();
+    names.dedup();
+    flags.extend(names.into_iter().flat_map(|name| ["-x".to_owned(), name]));
+    flags.extend(args.mpi_args.iter().flat_map(|text| text.split_whitespace().map(str::to_owned)));
+    flags
+}
+
+impl AllReduce {
+    /// Open MPI's number of the algorithm; `None` leaves the choice to it.
+    fn number(self) -> Option<&'static str> {
+        match self {
+            AllReduce::Auto => None,
+            AllReduce::RecursiveDoubling => Some("3"),
+            AllReduce::Ring => Some("4"),
+            AllReduce::Rabenseifner => Some("6"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command as Subcommand};
+    use clap::Parser;
+
+    fn parsed(text: &str) -> Launch {
+        match Cli::try_parse_from(text.split(' ')).unwrap().command {
+            Subcommand::Launch(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn flags_pin_the_order_of_sums_and_find_cut_links() {
+        let args = parsed("wgrad launch -n 3 -- train digits");
+        let flags = flags(&args, true).join(" ");
+        for part in [
+            "-n 3",
+            "--mca oob_tcp_keepalive_time 3",
+            "--mca coll_tuned_allreduce_algorithm 4",
+            "--oversubscribe",
+            "-x WGRAD_RANKS",
+            "--allow-run-as-root",
+        ] {
+            assert!(flags.contains(part), "{part} is missing in {flags}");
+        }
+    }
+
+    #[test]
+    fn hosts_and_own_arguments_are_passed_on() {
+        let args = parsed(
+            "wgrad launch -n 2 --hosts h.txt --all-reduce auto --mpi-arg=--display-map train digits --json",
+        );
+        assert_eq!(args.command, ["train", "digits", "--json"]);
+        let flags = flags(&args, false).join(" ");
+        assert!(flags.contains("--hostfile h.txt") && flags.ends_with("--display-map"), "{flags}");
+        for absent in ["--oversubscribe", "coll_tuned", "--allow-run-as-root"] {
+            assert!(!flags.contains(absent), "{absent} in {flags}");
+        }
+    }
+}
