@@ -74,6 +74,8 @@ pub struct Team {
     /// Whether one of them does, as all know.
     pub(crate) agreed: bool,
     pub(crate) traffic: Traffic,
+    /// Whether something was evaluated together: the first time takes longer, for kernels are made.
+    summed: bool,
 }
 
 /// Readings that travel together.
@@ -100,6 +102,7 @@ impl Team {
             wish: false,
             agreed: false,
             traffic: Traffic::default(),
+            summed: false,
         }
     }
 
@@ -221,7 +224,12 @@ impl Team {
     pub(crate) fn sum(&mut self, own: [f64; 2]) -> Result<[f64; 2], TrainError> {
         let bytes: Vec<u8> = own.iter().flat_map(|x| x.to_le_bytes()).collect();
         let mut sums = [0.0; 2];
-        for message in self.patiently(|worker| worker.exchange(&bytes))? {
+        let first = !std::mem::replace(&mut self.summed, true);
+        let messages = match first {
+            true => self.patiently(|worker| worker.exchange(&bytes))?,
+            false => self.worker.exchange(&bytes)?,
+        };
+        for message in messages {
             for (sum, bytes) in sums.iter_mut().zip(message.as_chunks::<8>().0) {
                 *sum += f64::from_le_bytes(*bytes);
             }

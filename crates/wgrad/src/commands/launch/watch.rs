@@ -19,8 +19,10 @@ use crate::cli::Launch;
 use crate::commands::interruption;
 use crate::terminal::{self, say};
 
-/// How old a rank's last sign of life may be: they come once a second.
+/// How old a rank's last sign of life may be when another ends the job: they come once a second.
 const SILENT: Duration = Duration::from_secs(5);
+/// How old it may be at all.
+const DEAD: Duration = Duration::from_secs(15);
 /// How long mpirun is given to end its ranks.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -56,6 +58,10 @@ struct Watch<'a> {
     bar: Option<ProgressBar>,
     killed: Option<(usize, u32)>,
     lost_host: bool,
+    /// A rank that gave no sign of life for long.
+    dead: Option<usize>,
+    /// Ranks that had not been heard of for a while when the first of the others ended the job.
+    silent: Vec<usize>,
     /// The last things that mpirun itself said.
     other: Vec<String>,
 }
@@ -71,8 +77,16 @@ pub fn watch(job: &Job, args: &Launch) -> Result<Ended> {
         child.stdout.take().map(|pipe| reader(pipe, true, sender.clone())),
         child.stderr.take().map(|pipe| reader(pipe, false, sender)),
     ];
-    let mut watch =
-        Watch { job, ranks: BTreeMap::new(), bar: None, killed: None, lost_host: false, other: Vec::new() };
+    let mut watch = Watch {
+        job,
+        ranks: BTreeMap::new(),
+        bar: None,
+        killed: None,
+        lost_host: false,
+        dead: None,
+        silent: Vec::new(),
+        other: Vec::new(),
+    };
     let end = args.deadline.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let (mut late, mut asked) = (false, false);
     let status = loop {
@@ -82,6 +96,10 @@ pub fn watch(job: &Job, args: &Launch) -> Result<Ended> {
         }
         if end.is_some_and(|end| Instant::now() >= end) {
             late = true;
+            break watch.end(&mut child)?;
+        }
+        if let Some(rank) = watch.dead() {
+            watch.dead = Some(rank);
             break watch.end(&mut child)?;
         }
         if stop.load(std::sync::atomic::Ordering::SeqCst) && !asked {
@@ -173,11 +191,20 @@ impl Watch<'_> {
             Line::Progress { step, steps, loss } => self.progress(step, steps, loss),
             Line::Failed { rank, code, message } => {
                 self.log(rank, &message)?;
+                // Now: a stopped rank is woken to be killed, and gives a sign of life then.
+                if self.silent.is_empty() {
+                    self.silent = self.silent_now();
+                }
                 let known = self.rank(rank);
                 known.failed.get_or_insert((code, message));
             }
             Line::Killed { rank, signal } => self.killed = self.killed.or(Some((rank, signal))),
-            Line::LostHost => self.lost_host = true,
+            Line::LostHost => {
+                self.lost_host = true;
+                if self.silent.is_empty() {
+                    self.silent = self.silent_now();
+                }
+            }
             Line::Text { rank, text } => {
                 self.log(rank, &text)?;
                 if let Some(error) = text.strip_prefix("error: ") {
@@ -250,14 +277,25 @@ impl Watch<'_> {
         if let Some((rank, (code, message))) = own {
             return Some((code, format!("rank {rank} failed: {message}")));
         }
-        let waited = self.ranks.iter().find_map(|(rank, known)| Some((*rank, failed(known)?)));
+        if let Some(rank) = self.dead {
+            let seconds = DEAD.as_secs();
+            return Some((
+                LOST,
+                format!(
+                    "rank {rank} gave no sign of life for {seconds} s: it was stopped, or its host cannot be reached"
+                ),
+            ));
+        }
+        // A stopped rank that is woken to be killed says the same of the others.
+        let reports = || self.ranks.iter().filter_map(|(rank, known)| Some((*rank, failed(known)?)));
+        let waited = reports().find(|(rank, _)| !self.silent.contains(rank)).or_else(|| reports().next());
         if let Some((rank, signal)) = self.killed
             && waited.is_none()
         {
             return Some((LOST, format!("rank {rank} was killed by signal {signal}")));
         }
         if let Some((rank, (code, message))) = waited {
-            let silent: Vec<String> = self.silent().iter().map(ToString::to_string).collect();
+            let silent: Vec<String> = self.silent.iter().map(ToString::to_string).collect();
             let who = match silent.as_slice() {
                 [] => String::new(),
                 [one] => format!("rank {one} gave no sign of life; "),
@@ -266,7 +304,7 @@ impl Watch<'_> {
             return Some((code, format!("{who}rank {rank}: {message}")));
         }
         if self.lost_host {
-            let silent: Vec<String> = self.silent().iter().map(ToString::to_string).collect();
+            let silent: Vec<String> = self.silent.iter().map(ToString::to_string).collect();
             let who =
                 if silent.is_empty() { String::new() } else { format!(" with rank {}", silent.join(", ")) };
             return Some((LOST, format!("a host{who} cannot be reached any more")));
@@ -277,13 +315,19 @@ impl Watch<'_> {
     }
 
     /// Ranks whose last sign of life is older than those of the others allow.
-    fn silent(&self) -> Vec<usize> {
+    fn silent_now(&self) -> Vec<usize> {
         let latest = self.ranks.values().filter_map(|rank| rank.seen).max();
         let is_silent = |rank: &Rank| match (rank.seen, latest) {
             (Some(seen), Some(latest)) => latest.saturating_duration_since(seen) > SILENT,
             _ => true,
         };
         self.ranks.iter().filter(|(_, rank)| is_silent(rank)).map(|(rank, _)| *rank).collect()
+    }
+
+    /// A rank that is not heard of any more.
+    fn dead(&self) -> Option<usize> {
+        let mut seen = self.ranks.iter().filter_map(|(rank, known)| Some((*rank, known.seen?)));
+        seen.find(|(_, seen)| seen.elapsed() > DEAD).map(|(rank, _)| rank)
     }
 
     /// Ends a job that is still going on.

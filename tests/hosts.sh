@@ -1,0 +1,70 @@
+#!/bin/sh
+# Hosts on one machine: network namespaces on a bridge of their own, with a limited bandwidth. Their traffic reaches nothing
+# else. Needs root and iproute2.
+#
+#   hosts.sh NAME up N RATE        makes hosts 0 … N-1 with addresses 10.97.0.1 … 10.97.0.N; RATE as tc takes it, e.g. 1gbit
+#   hosts.sh NAME in I COMMAND…    runs a command on host I
+#   hosts.sh NAME cut I            takes the link of host I down
+#   hosts.sh NAME down             removes the hosts and ends what runs there
+#   hosts.sh NAME agent            prints the path of a script that takes the place of ssh for mpirun
+#
+# NAME (at most 6 characters) keeps several sets apart.
+set -eu
+
+name=$1
+verb=$2
+shift 2
+hub=$name-hub
+host() { echo "$name-h$1"; }
+agent=${TMPDIR:-/tmp}/wgrad-hosts-$name
+
+case $verb in
+up)
+    count=$1 rate=$2
+    ip netns add "$hub"
+    ip -n "$hub" link add bridge type bridge
+    ip -n "$hub" link set bridge up
+    i=0
+    while [ "$i" -lt "$count" ]; do
+        h=$(host "$i")
+        ip netns add "$h"
+        ip -n "$h" link add eth0 type veth peer name "port$i" netns "$hub"
+        ip -n "$hub" link set "port$i" master bridge up
+        ip -n "$h" link set lo up
+        ip -n "$h" addr add "10.97.0.$((i + 1))/24" dev eth0
+        ip -n "$h" link set eth0 up
+        ip netns exec "$h" tc qdisc add dev eth0 root tbf rate "$rate" burst 256kb latency 50ms
+        i=$((i + 1))
+    done
+    # What mpirun calls with an address and a command.
+    cat >"$agent" <<SCRIPT
+#!/bin/sh
+address=\$1
+shift
+exec ip netns exec $name-h\$((\${address##*.} - 1)) sh -c "\$*"
+SCRIPT
+    chmod +x "$agent"
+    ;;
+in)
+    h=$(host "$1")
+    shift
+    exec ip netns exec "$h" "$@"
+    ;;
+cut)
+    ip -n "$(host "$1")" link set eth0 down
+    ;;
+down)
+    for h in $(ip netns list | cut -d' ' -f1 | grep "^$name-" || true); do
+        ip netns pids "$h" | xargs -r kill -KILL 2>/dev/null || true
+        ip netns del "$h"
+    done
+    rm -f "$agent"
+    ;;
+agent)
+    echo "$agent"
+    ;;
+*)
+    echo "hosts.sh: $verb is none of up, in, cut, down, agent" >&2
+    exit 2
+    ;;
+esac
