@@ -144,6 +144,10 @@ impl Collective for Mpi {
 
     fn reduce_scatter(&mut self, values: &mut [f32], shares: &[Range<usize>]) -> Result<(), CommError> {
         check_shares(shares, self.size, values.len())?;
+        if values.is_empty() {
+            // Open MPI refuses calls about nothing; they are nothing on every rank.
+            return Ok(());
+        }
         let (counts, _) = Self::places(shares)?;
         let own = shares[self.rank].clone();
         self.arrived.resize(own.len(), 0.0);
@@ -165,6 +169,9 @@ impl Collective for Mpi {
 
     fn all_gather(&mut self, values: &mut [f32], shares: &[Range<usize>]) -> Result<(), CommError> {
         check_shares(shares, self.size, values.len())?;
+        if values.is_empty() {
+            return Ok(());
+        }
         let (counts, starts) = Self::places(shares)?;
         self.arrived.clear();
         self.arrived.extend_from_slice(&values[shares[self.rank].clone()]);
@@ -220,6 +227,9 @@ impl Collective for Mpi {
             start..end
         };
         let places: Vec<Range<usize>> = lengths.iter().map(place).collect();
+        if end == 0 {
+            return Ok(vec![Vec::new(); self.size]);
+        }
         let (counts, starts) = Self::places(&places)?;
         let mut all = vec![0u8; end];
         // SAFETY: as with floats: the places lie inside `all`.
