@@ -42,6 +42,30 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// The binary with MPI, where `cargo xtask test` could build one. Else the test is counted as skipped by name, or fails if
+/// `WGRAD_REQUIRE_MPI` is 1.
+pub fn mpi_binary(test: &str) -> Option<PathBuf> {
+    let own = std::env::current_exe().expect("a running test has a path");
+    let profile = own.parent().and_then(Path::parent).expect("tests are two folders below the profile's");
+    let path = profile.join("wgrad-mpi");
+    let runs = Command::new("mpirun").arg("--version").output().is_ok_and(|output| output.status.success());
+    if path.is_file() && runs {
+        return Some(path);
+    }
+    assert_ne!(std::env::var("WGRAD_REQUIRE_MPI").as_deref(), Ok("1"), "{test}: no build with MPI");
+    skip(test, "no mpirun, or no build with MPI");
+    None
+}
+
+/// Starts ranks of the binary with MPI by plain mpirun, and waits for them.
+pub fn mpirun(binary: &Path, folder: &Path, ranks: usize, arguments: &str) -> Output {
+    let mut command = Command::new("mpirun");
+    command.args(["--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-n", &ranks.to_string()]);
+    command.args(["--mca", "mpi_yield_when_idle", "1"]).arg(binary).args(arguments.split_whitespace());
+    command.current_dir(folder).env("NO_COLOR", "1").env("RAYON_NUM_THREADS", "1");
+    command.output().expect("mpirun starts")
+}
+
 /// The adapters of this machine with their numbers. Where there is none the test is counted as skipped by name, or fails
 /// if `WGRAD_REQUIRE_GPU` is 1.
 pub fn adapters(test: &str) -> Vec<(usize, DeviceInfo)> {

@@ -61,11 +61,16 @@ pub fn open(choice: DeviceChoice) -> Result<Box<dyn Device>, DeviceError> {
 /// Those of [`open`].
 pub fn open_for(choice: DeviceChoice, replica: usize) -> Result<Box<dyn Device>, DeviceError> {
     let Some(first) = adapter(choice)? else { return opened(None) };
-    if let DeviceChoice::Adapter(_) = choice {
-        return opened(Some(first));
-    }
     let all = adapters();
-    let equals = alike(&all, first);
+    let equals = match choice {
+        DeviceChoice::Adapter(_) => vec![first],
+        _ => alike(&all, first),
+    };
+    // Threads that share a GL context wait for each other until one gives up.
+    if let Some(info) = all.get(first).filter(|info| info.backend == "gl" && replica >= equals.len()) {
+        let reason = "through GL an adapter serves one replica; choose another one, or fewer replicas".into();
+        return Err(DeviceError::Unsupported { name: info.name.clone(), reason });
+    }
     opened(Some(equals.get(replica % equals.len().max(1)).copied().unwrap_or(first)))
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::adapters::Adapters;
 use crate::workspace::Workspace;
-use crate::{arrows, examples, process, test};
+use crate::{arrows, examples, mpi, process, test};
 
 /// What one step leaves for the later ones and for the end.
 #[derive(Default)]
@@ -60,6 +60,12 @@ pub fn task(workspace: &Workspace) -> Result<()> {
 }
 
 fn clippy(workspace: &Workspace) -> Result<()> {
+    mpi::install()?;
+    if mpi::is_here() {
+        let mut command = workspace.cargo(&["clippy", "--package", "wgrad-comm", "--package", "wgrad"]);
+        command.args(["--features", "mpi", "--all-targets", "--locked", "--", "-D", "warnings"]);
+        process::run(&mut command)?;
+    }
     process::run(&mut workspace.cargo(&[
         "clippy",
         "--workspace",

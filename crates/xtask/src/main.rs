@@ -11,6 +11,7 @@ mod examples;
 mod failures;
 mod file_size;
 mod host;
+mod mpi;
 mod process;
 mod sources;
 mod summary;

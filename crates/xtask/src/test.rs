@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::adapters::Adapters;
+use crate::mpi;
 use crate::process;
 use crate::summary;
 use crate::workspace::Workspace;
@@ -43,6 +44,7 @@ pub fn task(workspace: &Workspace, args: &[String]) -> Result<()> {
 
 /// Runs the tests. With arguments only those that they select: no doc tests, which know no such arguments.
 pub fn run(workspace: &Workspace, adapters: &Adapters, args: &[String]) -> Result<Outcome> {
+    mpi::set_up(workspace)?;
     let skip_log = workspace.target().join("skipped.txt");
     std::fs::create_dir_all(workspace.target())?;
     std::fs::write(&skip_log, "").with_context(|| format!("cannot write {}", skip_log.display()))?;
