@@ -61,12 +61,15 @@ pub struct Worker {
     size: usize,
     abort: Abort,
     timeout: Duration,
-    jobs: Option<Sender<Job>>,
+    jobs: Sender<Message>,
     done: Receiver<Result<Done, CommError>>,
     submitted: u64,
     waited: u64,
-    /// Whether a job failed, after which there is nothing to wait for.
-    failed: bool,
+}
+
+enum Message {
+    Job(Job),
+    Close,
 }
 
 impl Worker {
@@ -78,7 +81,7 @@ impl Worker {
         open: impl FnOnce() -> Result<Box<dyn Collective>, CommError> + Send + 'static,
         timeout: Duration,
     ) -> Result<Self, CommError> {
-        let (jobs, inbox) = channel::<Job>();
+        let (jobs, inbox) = channel::<Message>();
         let (outbox, done) = channel();
         let (opened, opening) = channel();
         let work = move || {
@@ -90,27 +93,20 @@ impl Worker {
                 }
             };
             let _ = opened.send(Ok((collective.rank(), collective.size(), collective.abort())));
-            for job in inbox {
+            for message in inbox {
+                let Message::Job(job) = message else { return };
                 // Nobody waits any more for what cannot be sent.
                 if outbox.send(make(&mut *collective, job)).is_err() {
                     break;
                 }
             }
+            // A replica that ends without closing has failed: closing would wait for the others.
+            std::mem::forget(collective);
         };
         let thread = std::thread::Builder::new().name("wgrad-comm".into()).spawn(work);
         thread.map_err(|error| CommError::Usage(format!("there is no thread for communication: {error}")))?;
         let (rank, size, abort) = opening.recv().map_err(|_| CommError::Closed)??;
-        Ok(Self {
-            rank,
-            size,
-            abort,
-            timeout,
-            jobs: Some(jobs),
-            done,
-            submitted: 0,
-            waited: 0,
-            failed: false,
-        })
+        Ok(Self { rank, size, abort, timeout, jobs, done, submitted: 0, waited: 0 })
     }
 
     /// Number of this replica.
@@ -134,7 +130,7 @@ impl Worker {
     /// The thread has ended.
     pub fn submit(&mut self, job: Job) -> Result<Ticket, CommError> {
         let ticket = Ticket { number: self.submitted, what: job.name() };
-        self.jobs.as_ref().and_then(|jobs| jobs.send(job).ok()).ok_or(CommError::Closed)?;
+        self.jobs.send(Message::Job(job)).map_err(|_| CommError::Closed)?;
         self.submitted += 1;
         Ok(ticket)
     }
@@ -152,12 +148,10 @@ impl Worker {
         match self.done.recv_timeout(self.timeout) {
             Ok(done) => {
                 self.waited += 1;
-                self.failed |= done.is_err();
                 done
             }
             Err(RecvTimeoutError::Disconnected) => Err(CommError::Closed),
             Err(RecvTimeoutError::Timeout) => {
-                self.failed = true;
                 let error = CommError::Timeout { what: ticket.what, seconds: self.timeout.as_secs() };
                 self.abort.call(LOST, &error.to_string());
                 Err(error)
@@ -210,6 +204,15 @@ impl Worker {
         self.call(Job::Barrier).map(drop)
     }
 
+    /// Closes the collective, for which processes wait for each other, though not for ever. A worker that is dropped in
+    /// another way leaves it open.
+    pub fn close(self) {
+        if self.jobs.send(Message::Close).is_ok() {
+            let end = Instant::now() + self.timeout;
+            while self.done.recv_timeout(end.saturating_duration_since(Instant::now())).is_ok() {}
+        }
+    }
+
     /// Ends the run for all replicas.
     pub fn abort(&self, code: u8, message: &str) {
         self.abort.call(code, message);
@@ -218,18 +221,6 @@ impl Worker {
     /// What ends the run, for keeping.
     pub fn abort_handle(&self) -> Abort {
         self.abort.clone()
-    }
-}
-
-impl Drop for Worker {
-    /// Lets the collective be closed, for which processes wait for each other; not for ever.
-    fn drop(&mut self) {
-        self.jobs = None;
-        if self.failed || std::thread::panicking() {
-            return;
-        }
-        let end = Instant::now() + self.timeout;
-        while self.done.recv_timeout(end.saturating_duration_since(Instant::now())).is_ok() {}
     }
 }
 

@@ -43,7 +43,7 @@ pub fn save(
     let (tensors, state) = gathered(trainer, extra)?;
     let path = Checkpoint::save(run, &tensors, &state, keep)?;
     trainer.set_anchor()?;
-    trainer.meet()?;
+    trainer.meet_after_writing(bytes(&tensors))?;
     Ok(path)
 }
 
@@ -52,9 +52,13 @@ pub fn save(
 /// # Errors
 /// The other replicas cannot be reached; what the device reports.
 pub(crate) fn assist(trainer: &mut Trainer) -> Result<(), TrainError> {
-    gathered(trainer, Map::new())?;
+    let (tensors, _) = gathered(trainer, Map::new())?;
     trainer.set_anchor()?;
-    trainer.meet()
+    trainer.meet_after_writing(bytes(&tensors))
+}
+
+fn bytes(tensors: &BTreeMap<String, Tensor<'_>>) -> usize {
+    tensors.values().map(|tensor| 4 * tensor.shape().iter().product::<usize>()).sum()
 }
 
 /// The tensors and the state of a checkpoint.

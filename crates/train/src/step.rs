@@ -1,6 +1,6 @@
 //! A step that several replicas make together, and the state that they share.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wgrad_graph::{Entry, GroupId};
 use wgrad_program::Data;
@@ -10,6 +10,9 @@ use crate::plan::{Phase, Plan};
 use crate::profile::Profiler;
 use crate::team::{Team, Traffic};
 use crate::trainer::{StepRecord, Trainer, Watch, scalar_names};
+
+/// Bytes a second that every disk can write.
+const SLOW_DISK: f64 = 10e6;
 
 impl Trainer {
     /// Makes this trainer, whose plan is for one of several replicas, one of a team.
@@ -55,7 +58,12 @@ impl Trainer {
         }
         let (model, others) = self.plan.kept_groups();
         for id in [model, others].concat() {
-            let own = self.read_flat(id)?;
+            let own = match (self.plan.sharded(id), self.unshared.iter().position(|(of, _)| *of == id)) {
+                // Of a moment the first replica has but its share; what it was given as a whole is what counts.
+                (Some(_), Some(at)) => self.unshared.swap_remove(at).1,
+                (Some(_), None) => vec![0.0; self.plan.flat_len(id)],
+                (None, _) => self.read_flat(id)?,
+            };
             if let Some(team) = &mut self.team {
                 let flat = team.patiently(|worker| worker.broadcast(own, 0))?;
                 self.write_flat(id, &flat)?;
@@ -121,12 +129,14 @@ impl Trainer {
         Ok(first.map(|(rank, text)| format!("{}, on replica {rank}", String::from_utf8_lossy(text))))
     }
 
-    /// Waits until all replicas are here, for as long as what happens once may take.
-    pub(crate) fn meet(&mut self) -> Result<(), TrainError> {
-        match &mut self.team {
-            None => Ok(()),
-            Some(team) => Ok(team.patiently(|worker| worker.barrier())?),
-        }
+    /// Waits until the first replica has written so many bytes, for as long as a slow disk takes.
+    pub(crate) fn meet_after_writing(&mut self, bytes: usize) -> Result<(), TrainError> {
+        let Some(team) = &mut self.team else { return Ok(()) };
+        let usual = team.worker.set_timeout(Duration::ZERO);
+        team.worker.set_timeout(usual + Duration::from_secs_f64(bytes as f64 / SLOW_DISK));
+        let met = team.worker.barrier();
+        team.worker.set_timeout(usual);
+        Ok(met?)
     }
 
     /// One step, together: every replica computes the gradients of its rows, all add them up, and each makes the same update,
@@ -296,6 +306,10 @@ impl Trainer {
 
     /// Writes all of a group, given flat; of one of which each replica keeps a share, this one's.
     pub(crate) fn write_flat(&mut self, id: GroupId, flat: &[f32]) -> Result<(), TrainError> {
+        if self.plan.sharded(id).is_some() && self.team.is_none() {
+            self.unshared.retain(|(of, _)| *of != id);
+            self.unshared.push((id, flat.to_vec()));
+        }
         match self.plan.sharded(id) {
             Some(shard) => self.session.write_group(id, Data::F32(&flat[shard.range.clone()]))?,
             None => self.session.write_group(id, Data::F32(flat))?,
@@ -323,5 +337,85 @@ impl Plan {
     pub(crate) fn flat_len(&self, id: GroupId) -> usize {
         let group = if self.sharded(id).is_some() { self.params.group() } else { id };
         self.states.get(group).len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use wgrad_comm::{Collective, Local, Worker};
+    use wgrad_cpu::CpuDevice;
+    use wgrad_program::Device;
+
+    use super::*;
+    use crate::part::Part;
+    use crate::team::TeamOptions;
+
+    /// Trains digits on three replicas; `meddle` is called before each step. Gives what ended each, or its peak memory.
+    fn three(shard: bool, meddle: impl Fn(&mut Trainer, usize) + Sync) -> Vec<Result<usize, TrainError>> {
+        let run = |local: Local| {
+            let rank = local.rank();
+            let part = Part { rank, ranks: 3, shard };
+            let recipe = wgrad_run::recipe::load("digits").unwrap();
+            let parts = crate::setup(&recipe).unwrap();
+            let config = crate::Config { part: Some(part), ..parts.config };
+            let device = CpuDevice::new();
+            let plan = Plan::new(parts.model, &parts.splits, config, &device.info().limits).unwrap();
+            let planned = plan.peak_bytes();
+            let mut trainer = Trainer::new(&device, plan, parts.splits, 100).unwrap();
+            let worker = Worker::start(move || Ok(Box::new(local)), Duration::from_secs(60)).unwrap();
+            trainer
+                .join(Team::new(worker, TeamOptions { check_every: 5, ..TeamOptions::default() }))
+                .unwrap();
+            trainer.share_state()?;
+            for _ in 0..12 {
+                meddle(&mut trainer, rank);
+                trainer.step()?;
+            }
+            assert_eq!(trainer.records(true)?.len(), 12);
+            assert_eq!(trainer.allocated_bytes(), planned, "what was planned");
+            Ok(planned)
+        };
+        std::thread::scope(|scope| {
+            let run = &run;
+            let threads: Vec<_> =
+                Local::team(3).into_iter().map(|local| scope.spawn(move || run(local))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        })
+    }
+
+    #[test]
+    fn a_replica_with_other_parameters_is_named_within_one_interval() {
+        let meddle = |trainer: &mut Trainer, rank: usize| {
+            if (rank, trainer.steps_done()) == (1, 6) {
+                let group = trainer.plan.params.group();
+                let mut flat = trainer.read_flat(group).unwrap();
+                // The lowest bit of one number.
+                flat[100] = f32::from_bits(flat[100].to_bits() ^ 1);
+                trainer.write_flat(group, &flat).unwrap();
+            }
+        };
+        for result in three(false, meddle) {
+            let error = result.unwrap_err();
+            let TrainError::Diverged { step: 10, ref ranks, of: 3, .. } = error else { panic!("{error}") };
+            assert_eq!(ranks, &[1]);
+            assert!(error.to_string().contains("replica 1 has other parameters"), "{error}");
+            assert_eq!(error.exit_code(), 7);
+        }
+    }
+
+    #[test]
+    fn shares_of_the_optimizer_take_less_memory_and_as_much_as_planned() {
+        let bytes = |shard| three(shard, |_, _| ()).into_iter().map(|bytes| bytes.unwrap()).max().unwrap();
+        let recipe = wgrad_run::recipe::load("digits").unwrap();
+        let parts = crate::setup(&recipe).unwrap();
+        let plan = Plan::new(parts.model, &parts.splits, parts.config, &Default::default()).unwrap();
+        let parameters = 4 * plan.states.get(plan.params.group()).len();
+        // Two moments become a third of two; a share and its gradient come in addition.
+        let (whole, share) = (bytes(false), bytes(true));
+        let expected = 2 * parameters - 4 * parameters / 3;
+        let saved = whole - share;
+        assert!(saved.abs_diff(expected) < parameters / 20, "{saved} of {parameters} a copy, not {expected}");
     }
 }

@@ -117,6 +117,8 @@ pub struct Trainer {
     pub(crate) team: Option<Team>,
     /// Records of steps that were made together with other replicas.
     pub(crate) shared: VecDeque<StepRecord>,
+    /// Groups of which this replica keeps a share, as they were given before there were others.
+    pub(crate) unshared: Vec<(GroupId, Vec<f32>)>,
     /// The replica's share of the loss of each pass of the step under way.
     pub(crate) shares: Vec<f32>,
 }
@@ -170,6 +172,7 @@ impl Trainer {
             profiler: None,
             team: None,
             shared: VecDeque::new(),
+            unshared: Vec::new(),
             shares: Vec::new(),
         };
         trainer.upload_data()?;

@@ -146,8 +146,9 @@ pub fn announce(worker: &mut Worker, recipe: &Recipe) -> Result<()> {
 }
 
 /// Tells the others that nothing more is to be trained.
-pub fn dismiss(worker: &mut Worker) -> Result<()> {
+pub fn dismiss(mut worker: Worker) -> Result<()> {
     worker.exchange(&[])?;
+    worker.close();
     Ok(())
 }
 
@@ -158,6 +159,7 @@ fn follow(args: &Train, local: usize, mut worker: Worker) -> Result<()> {
         let announced = worker.exchange(&[])?.into_iter().next().unwrap_or_default();
         worker.set_timeout(usual);
         if announced.is_empty() {
+            worker.close();
             return Ok(());
         }
         let recipe = Recipe::parse(&String::from_utf8_lossy(&announced), "the first replica's recipe")?;

@@ -56,7 +56,7 @@ fn lead(args: &Train, mut worker: Option<Worker>) -> Result<u8> {
         |trainer: &mut Trainer, steps| run_directory(args, &recipe, resumed.as_deref(), trainer, steps);
     let job = Job { args, recipe: &recipe, resumed: resumed.as_deref(), wish };
     let trained = train(&*device, job, parts, &mut worker, directory)?;
-    if let Some(worker) = &mut worker {
+    if let Some(worker) = worker {
         replicas::dismiss(worker)?;
     }
     conclude(&trained, &args.recipe.recipe);
@@ -211,7 +211,7 @@ fn pretrain(
     if trained.finished.stop == Stop::Interrupted {
         let (recipe, dir) = (&recipe.name, trained.dir.display());
         say(&format!("Interrupted before {recipe} began. Train {name} on: --resume --out {dir}"));
-        if let Some(worker) = worker {
+        if let Some(worker) = worker.take() {
             replicas::dismiss(worker)?;
         }
         return Ok(None);
