@@ -188,7 +188,7 @@ fn a_full_disk_is_the_error_of_its_rank() {
     assert!(unmounted.is_ok_and(|status| status.success()));
     assert!(begun.elapsed() < SOON, "{said}");
     assert_eq!(output.status.code(), Some(6), "{said}");
-    assert!(said.contains("rank 0 failed") && said.contains("No space left"), "{said}");
+    assert!(said.contains("rank 0 failed") && said.contains("no space left"), "{said}");
     job.assert_nothing_left();
 }
 

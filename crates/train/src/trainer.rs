@@ -1,18 +1,17 @@
 //! The trainer: a plan's state on a device, and the step.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
-use wgrad_data::{Batch, Batches, Dataset, Loader, LoaderOptions, Sequential, Splits, Targets};
+use wgrad_data::{Dataset, Sequential, Splits, Targets};
 use wgrad_graph::{GroupId, Shape};
 use wgrad_program::{Data, Device, DeviceError, DeviceInfo, HostData, ProgramId, Session};
 
 use crate::diagnose::first_bad_operation;
 use crate::error::TrainError;
-use crate::feed::Feed;
+use crate::feed::{Feed, rest, share_of_loss};
 use crate::inputs::{Inputs, Upload, write_padded};
-use crate::plan::{Config, Phase, Plan, SplitName, Task};
+use crate::plan::{Phase, Plan, SplitName, Task};
 use crate::profile::Profiler;
 use crate::rewind::Anchor;
 use crate::team::Team;
@@ -149,7 +148,7 @@ impl Trainer {
     /// A batch larger than the data; what the device cannot hold or do.
     pub fn new(device: &dyn Device, plan: Plan, splits: Splits, total: u64) -> Result<Self, TrainError> {
         let config = &plan.config;
-        let feed = feed(&plan, &splits, config)?;
+        let feed = Feed::new(&plan, &splits, config)?;
         let (session, passes, evaluations) = load(device, &plan).map_err(|error| explained(error, &plan))?;
         let arrived = passes.iter().map(|_| VecDeque::new()).collect();
         let mut trainer = Self {
@@ -563,38 +562,6 @@ impl Trainer {
         };
         Ok(entries.map(tensor).collect())
     }
-}
-
-/// Images that do not lie on the device are made ready ahead of it; anything else is drawn by index.
-fn feed(plan: &Plan, splits: &Splits, config: &Config) -> Result<Feed, TrainError> {
-    let resident = plan.split(SplitName::Train).is_some_and(|(_, resident)| resident.is_some());
-    let batches = Batches::new(splits.train.len(), config.batch, config.seed)?.rows(config.rows())?;
-    if resident || splits.train.pixels().is_none() {
-        return Ok(Feed::Drawn(batches));
-    }
-    let options = LoaderOptions { augment: splits.augment, ..LoaderOptions::default() };
-    let data = Arc::new(splits.train.clone());
-    Ok(Feed::Prepared(Box::new(Loader::over(data, batches, options)?)))
-}
-
-/// What goes into a pass beside its batch.
-fn rest<'d>(config: &Config, rng: &'d [u32], hyper: &'d [f32], share: &'d [f32]) -> Vec<Data<'d>> {
-    let mut rest = vec![Data::U32(rng), Data::F32(hyper)];
-    if config.part.is_some() && config.class_weights.is_some() {
-        rest.push(Data::F32(share));
-    }
-    rest
-}
-
-/// The share of the loss of a whole batch that is that of the rows which are taken of it: that of their weights.
-fn share_of_loss(config: &Config, batch: &Batch, targets: &Targets) -> f32 {
-    let weight = |indices: &[u32]| match (&config.class_weights, targets) {
-        (Some(weights), Targets::Classes { labels, .. }) => {
-            indices.iter().map(|&i| weights[labels[i as usize] as usize]).sum()
-        }
-        _ => indices.len() as f64,
-    };
-    (weight(&batch.indices) / weight(&batch.whole)) as f32
 }
 
 pub(crate) fn scalar_names(program: &wgrad_program::Program) -> Vec<String> {

@@ -16,7 +16,6 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(terminal::is_coloured())
         .init();
     match commands::run(cli::Cli::parse()) {
         Ok(code) => code,
