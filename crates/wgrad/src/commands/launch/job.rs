@@ -48,6 +48,9 @@ impl Job {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env(RANKS, ranks.to_string()).env(LAUNCHED, "1");
+        // Ctrl-C on a terminal reaches all of the launcher's group. mpirun would end its ranks at once, before they save.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
         Ok(command)
     }
 }
