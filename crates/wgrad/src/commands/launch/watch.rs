@@ -140,7 +140,8 @@ pub fn watch(job: &Job, args: &Launch) -> Result<Ended> {
         (false, _) => {
             let (code, why) = watch.why().unwrap_or_else(|| {
                 let code = status.code().and_then(|code| u8::try_from(code).ok()).filter(|&code| code != 0);
-                (code.unwrap_or(LOST), format!("mpirun failed: {}", watch.other.join("; ")))
+                let said = watch.other.join("; ");
+                (code.unwrap_or(LOST), format!("mpirun ended with {status}: {said}"))
             });
             Ok(Ended::Failed { code, why })
         }
