@@ -8,6 +8,7 @@ mod collective;
 mod environment;
 mod error;
 mod local;
+mod meeting;
 #[cfg(feature = "mpi")]
 mod mpi;
 mod nested;

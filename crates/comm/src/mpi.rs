@@ -7,6 +7,7 @@ use std::io::Write;
 use std::ops::Range;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use mpi::ffi;
 
@@ -17,6 +18,9 @@ use crate::error::CommError;
 const MOST: usize = 1 << 28;
 /// Exit code of a process that panicked, as Rust's own.
 const PANICKED: u8 = 101;
+
+/// How long MPI gets to end the job before this process ends by itself.
+const LAST: Duration = Duration::from_secs(5);
 
 /// Number of this process, once MPI is there to end it through.
 static RANK: OnceLock<c_int> = OnceLock::new();
@@ -118,15 +122,36 @@ fn check(call: &'static str, code: c_int) -> Result<(), CommError> {
     Err(CommError::Mpi { call, code, text: String::from_utf8_lossy(&bytes).into_owned() })
 }
 
-/// Ends the job. What cannot be said afterwards is said here: MPI ends this process as well.
+/// Ends the job, and does not return. What cannot be said afterwards is said here: MPI ends this process as well.
 fn end(code: u8, message: &str) {
+    static ENDING: AtomicBool = AtomicBool::new(false);
     let Some(rank) = RANK.get().filter(|_| !OVER.load(Ordering::SeqCst)) else { return };
+    if ENDING.swap(true, Ordering::SeqCst) {
+        // Another thread is at it, and what it said is why.
+        loop {
+            std::thread::park();
+        }
+    }
     // In one line, which a launcher looks for.
     let line = format!("wgrad: rank {rank}: {} (exit code {code})\n", message.replace('\n', "; "));
     let _ = std::io::stderr().write_all(line.as_bytes());
+    // Where the link to mpirun is cut, the library may wait for it.
+    let _ = std::thread::Builder::new().spawn(move || {
+        std::thread::sleep(LAST);
+        exit_now(code);
+    });
     // SAFETY: MPI was started for calls from any thread, and not shut down.
     unsafe { ffi::MPI_Abort(world(), c_int::from(code)) };
-    std::process::exit(i32::from(code));
+    exit_now(code);
+}
+
+/// Ends this process without what MPI has registered for its end, which may wait for other processes.
+fn exit_now(code: u8) -> ! {
+    unsafe extern "C" {
+        fn _exit(code: c_int) -> !;
+    }
+    // SAFETY: a function of every C library, which ends the process.
+    unsafe { _exit(c_int::from(code)) }
 }
 
 impl Collective for Mpi {
@@ -145,7 +170,7 @@ impl Collective for Mpi {
     fn reduce_scatter(&mut self, values: &mut [f32], shares: &[Range<usize>]) -> Result<(), CommError> {
         check_shares(shares, self.size, values.len())?;
         if values.is_empty() {
-            // Open MPI refuses calls about nothing; they are nothing on every rank.
+            // Nothing on every rank.
             return Ok(());
         }
         let (counts, _) = Self::places(shares)?;
@@ -230,6 +255,8 @@ impl Collective for Mpi {
         if end == 0 {
             return Ok(vec![Vec::new(); self.size]);
         }
+        // A slice of no bytes may have the address 1, which is Open MPI's MPI_IN_PLACE.
+        let bytes = if bytes.is_empty() { &[0][..] } else { bytes };
         let (counts, starts) = Self::places(&places)?;
         let mut all = vec![0u8; end];
         // SAFETY: as with floats: the places lie inside `all`.

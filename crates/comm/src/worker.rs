@@ -10,6 +10,10 @@ use crate::error::CommError;
 /// The exit code of a job that ended because a replica did not answer.
 const LOST: u8 = 7;
 
+/// How long a collective may take to open at least: processes wait in it until all of them have been started. Tests have less
+/// patience.
+const OPENING: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 60 });
+
 /// A call to make.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs)]
@@ -76,7 +80,8 @@ impl Worker {
     /// Starts the thread, which opens the collective. A job that takes longer than `timeout` ends the run.
     ///
     /// # Errors
-    /// The collective cannot be opened, or there is no thread for it.
+    /// The collective cannot be opened, or not within a minute (or `timeout`, if that is longer), or there is no thread for
+    /// it.
     pub fn start(
         open: impl FnOnce() -> Result<Box<dyn Collective>, CommError> + Send + 'static,
         timeout: Duration,
@@ -105,7 +110,14 @@ impl Worker {
         };
         let thread = std::thread::Builder::new().name("wgrad-comm".into()).spawn(work);
         thread.map_err(|error| CommError::Usage(format!("there is no thread for communication: {error}")))?;
-        let (rank, size, abort) = opening.recv().map_err(|_| CommError::Closed)??;
+        let limit = timeout.max(OPENING);
+        // A thread that is stuck in there goes with the process.
+        let (rank, size, abort) = opening.recv_timeout(limit).map_err(|error| match error {
+            RecvTimeoutError::Disconnected => CommError::Closed,
+            RecvTimeoutError::Timeout => {
+                CommError::Timeout { what: "the start of communication".into(), seconds: limit.as_secs() }
+            }
+        })??;
         Ok(Self { rank, size, abort, timeout, jobs, done, submitted: 0, waited: 0 })
     }
 
@@ -241,4 +253,22 @@ fn make(collective: &mut dyn Collective, job: Job) -> Result<Done, CommError> {
         Job::Barrier => collective.barrier().map(|()| Vec::new()),
     }?;
     Ok(Done { values, messages, started, ended: Instant::now() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collective::Single;
+
+    #[test]
+    fn a_start_that_hangs_or_panics_is_an_error() {
+        let timeout = Duration::from_millis(10);
+        let hang = || {
+            std::thread::sleep(Duration::from_secs(600));
+            Ok(Box::new(Single) as Box<dyn Collective>)
+        };
+        let what = "the start of communication".into();
+        assert_eq!(Worker::start(hang, timeout).err(), Some(CommError::Timeout { what, seconds: 1 }));
+        assert_eq!(Worker::start(|| panic!("on purpose"), timeout).err(), Some(CommError::Closed));
+    }
 }

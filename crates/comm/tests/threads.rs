@@ -150,3 +150,86 @@ fn a_collective_that_cannot_be_opened_says_why() {
     let error = Worker::start(refused, Duration::from_secs(1)).err();
     assert_eq!(error, Some(CommError::Usage("no network".into())));
 }
+
+/// What each member of each team comes to, or nothing where it panicked.
+fn in_teams<T: Send>(
+    teams: usize,
+    members: usize,
+    run: impl Fn(Nested) -> T + Sync,
+) -> Vec<std::thread::Result<T>> {
+    let run = &run;
+    std::thread::scope(|scope| {
+        let mut threads = Vec::new();
+        for outer in Local::team(teams) {
+            let mut outer = Some(Box::new(outer) as Box<dyn Collective>);
+            for inner in Local::team(members) {
+                let outer = outer.take();
+                threads.push(scope.spawn(move || run(Nested::new(inner, outer).unwrap())));
+            }
+        }
+        threads.into_iter().map(|thread| thread.join()).collect()
+    })
+}
+
+#[test]
+fn an_abort_reaches_other_teams_with_its_code_and_names_the_replica() {
+    let outcomes = in_teams(2, 2, |mut nested| {
+        nested.barrier().unwrap();
+        if nested.rank() == 3 {
+            // Not a leader, and the leaders are waiting for each other.
+            nested.abort().call(5, "no more");
+        }
+        nested.all_reduce(&mut [1.0; 10]).unwrap_err()
+    });
+    for (rank, outcome) in outcomes.into_iter().enumerate() {
+        let CommError::Aborted { rank: by, code, message } = outcome.unwrap() else { panic!() };
+        assert_eq!(code, 5, "{rank}");
+        match rank {
+            0 | 1 => assert_eq!((by, message.as_str()), (2, "replica 3: no more")),
+            _ => assert_eq!((by, message.as_str()), (3, "no more")),
+        }
+    }
+}
+
+#[test]
+fn a_panic_reaches_other_teams() {
+    let outcomes = in_teams(2, 2, |mut nested| {
+        assert!(nested.rank() != 1, "on purpose");
+        nested.barrier()
+    });
+    for (rank, outcome) in outcomes.into_iter().enumerate() {
+        match outcome {
+            Err(_) => assert_eq!(rank, 1),
+            Ok(result) => {
+                let error = result.unwrap_err();
+                assert!(matches!(error, CommError::Aborted { code: 101, .. }), "rank {rank}: {error:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn one_team_alone_needs_nobody_between() {
+    on_all(Local::team(2), |local| suite::suite(&mut Nested::new(local, None).unwrap()));
+}
+
+#[test]
+fn only_a_leader_may_speak_for_its_team() {
+    let results = on_all(Local::team(2), |local| {
+        Nested::new(local, Some(Box::new(Single))).map(drop).map_err(|error| error.to_string())
+    });
+    for result in results {
+        assert!(result.unwrap_err().contains("replica 1 brings a rank"));
+    }
+}
+
+#[test]
+fn one_that_leaves_is_missed_by_those_who_still_need_it() {
+    let results = on_all(Local::team(3), |mut local| {
+        local.barrier()?;
+        if local.rank() == 0 { Ok(()) } else { local.barrier() }
+    });
+    let missed =
+        CommError::Aborted { rank: 0, code: 7, message: "it has left, and was needed for a barrier".into() };
+    assert_eq!(results, [Ok(()), Err(missed.clone()), Err(missed)]);
+}

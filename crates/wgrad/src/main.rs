@@ -13,10 +13,7 @@ use tracing_subscriber::EnvFilter;
 fn main() -> ExitCode {
     terminal::since_start();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("off"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match commands::run(cli::Cli::parse()) {
         Ok(code) => code,
         Err(error) => failure::report(&error),

@@ -48,8 +48,35 @@ impl Job {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env(RANKS, ranks.to_string()).env(LAUNCHED, "1");
+        // Ctrl-C on a terminal reaches all of the launcher's group. mpirun would end its ranks at once, before they save.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        #[cfg(target_os = "linux")]
+        ends_with_this_process(&mut command);
         Ok(command)
     }
+}
+
+/// Lets a command be ended when this process is, whatever ends it: mpirun ends its ranks then.
+#[cfg(target_os = "linux")]
+fn ends_with_this_process(command: &mut Command) {
+    use std::ffi::c_int;
+    use std::os::unix::process::CommandExt;
+
+    const PR_SET_PDEATHSIG: c_int = 1;
+    const SIGTERM: c_int = 15;
+    unsafe extern "C" {
+        fn prctl(option: c_int, ...) -> c_int;
+    }
+    let set = || {
+        // SAFETY: a system call without pointers, which may be made between fork and exec.
+        match unsafe { prctl(PR_SET_PDEATHSIG, SIGTERM) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: it makes one system call and allocates nothing.
+    unsafe { command.pre_exec(set) };
 }
 
 /// Open MPI refuses root unless told that it is meant.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -140,7 +140,8 @@ pub fn watch(job: &Job, args: &Launch) -> Result<Ended> {
         (false, _) => {
             let (code, why) = watch.why().unwrap_or_else(|| {
                 let code = status.code().and_then(|code| u8::try_from(code).ok()).filter(|&code| code != 0);
-                (code.unwrap_or(LOST), format!("mpirun failed: {}", watch.other.join("; ")))
+                let said = watch.other.join("; ");
+                (code.unwrap_or(LOST), format!("mpirun ended with {status}: {said}"))
             });
             Ok(Ended::Failed { code, why })
         }
@@ -185,6 +186,7 @@ impl Watch<'_> {
     fn take(&mut self, results: bool, line: &str) -> Result<()> {
         match parse(line) {
             Line::Alive { rank, pid, host } => {
+                self.open_log(rank)?;
                 let known = self.rank(rank);
                 (known.pid, known.seen) = (Some((pid, host)), Some(Instant::now()));
             }
@@ -232,17 +234,21 @@ impl Watch<'_> {
     }
 
     fn log(&mut self, rank: usize, text: &str) -> Result<()> {
+        let path = self.open_log(rank)?;
+        let log = self.rank(rank).log.as_mut();
+        log.map_or(Ok(()), |log| writeln!(log, "{text}"))
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Opens the log of a rank, which is there as soon as the rank is, though it may have nothing to say. Gives its path.
+    fn open_log(&mut self, rank: usize) -> Result<PathBuf> {
         let path = self.job.logs().join(format!("rank-{rank}.log"));
         let known = self.rank(rank);
-        let failed = |path: &Path| format!("cannot write {}", path.display());
-        let log = match &mut known.log {
-            Some(log) => log,
-            None => {
-                let file = OpenOptions::new().create(true).append(true).open(&path);
-                known.log.insert(file.with_context(|| failed(&path))?)
-            }
-        };
-        writeln!(log, "{text}").with_context(|| failed(&path))
+        if known.log.is_none() {
+            let file = OpenOptions::new().create(true).append(true).open(&path);
+            known.log = Some(file.with_context(|| format!("cannot write {}", path.display()))?);
+        }
+        Ok(path)
     }
 
     fn show(&self, text: &str) {
