@@ -149,12 +149,11 @@ fn memory(page: &mut String, cluster: &Cluster) -> fmt::Result {
     };
     let (data, zero) = (of(Scheme::Data), of(Scheme::Zero1));
     let ends = |height: f64| data.first().zip(data.last()).map(|(a, b)| vec![(a.0, height), (b.0, height)]);
-    let mut limits: Vec<f64> = cluster.machines.iter().map(|machine| machine.memory).collect();
+    let mut limits: Vec<f64> = cluster.machines.iter().filter_map(|machine| machine.memory).collect();
     limits.sort_by(f64::total_cmp);
     limits.dedup();
     let mut all = vec![Line::new("data parallel", data.clone()), Line::new("ZeRO-1", zero)];
-    // What is measured here has no known limit.
-    for limit in limits.into_iter().filter(|limit| limit.is_finite()) {
+    for limit in limits {
         if let Some(points) = ends(limit) {
             all.push(Line { name: format!("there are {}", giga(limit)).into(), points, faint: true });
         }

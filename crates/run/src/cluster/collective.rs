@@ -124,8 +124,8 @@ pub(super) mod tests {
             between: Link { latency: 10e-6, bytes_per_second: 1e9 },
             flops: 1e12,
             flops_of: BTreeMap::new(),
-            memory: 16e9,
-            memory_bytes_per_second: 100e9,
+            memory: Some(16e9),
+            memory_bytes_per_second: Some(100e9),
             source: String::new(),
         }
     }

@@ -31,10 +31,10 @@ pub struct Machine {
     pub flops: f64,
     /// The same for works that a device is better or worse at, by the name of the work.
     pub flops_of: BTreeMap<String, f64>,
-    /// Bytes of memory of a device.
-    pub memory: f64,
-    /// Bytes a second of it.
-    pub memory_bytes_per_second: f64,
+    /// Bytes of memory of a device, if that is known.
+    pub memory: Option<f64>,
+    /// Bytes a second of it; where that is not known, an update takes no time.
+    pub memory_bytes_per_second: Option<f64>,
     /// Where the figures come from.
     pub source: String,
 }
@@ -87,8 +87,8 @@ pub fn builtin() -> Vec<Machine> {
         flops: resnet50_rate(938.0),
         // 137 TFLOP/s are counted with the forward pass that was done twice: 96 of 72.
         flops_of: BTreeMap::from([("transformer-1.3b".to_owned(), 137e12 * 72.0 / 96.0)]),
-        memory: 80e9,
-        memory_bytes_per_second: 2039e9,
+        memory: Some(80e9),
+        memory_bytes_per_second: Some(2039e9),
         source: format!(
             "NVIDIA A100 data sheet (2021): 80 GB, 2039 GB/s, NVLink 600 GB/s both ways together; {network}; hops: NCCL's own \
              model (tuning.cc, 2019); ResNet-50: 938 images/s in TF32 (NVIDIA DeepLearningExamples, PyTorch ResNet50 v1.5, \
@@ -104,8 +104,8 @@ pub fn builtin() -> Vec<Machine> {
         between: ethernet(gbits, TCP_HOP),
         flops: resnet50_rate(561.0),
         flops_of: BTreeMap::new(),
-        memory: 24e9,
-        memory_bytes_per_second: 936e9,
+        memory: Some(24e9),
+        memory_bytes_per_second: Some(936e9),
         source: format!(
             "GeForce RTX 3090 data sheet (2020): 24 GB, 936 GB/s; {gbits} Gbit/s Ethernet, of which 1460 of 1538 bytes are \
              payload; a message: Rumble et al., HotOS 2011, table 1; ResNet-50: 561 images/s (Puget Systems, RTX3090 \
@@ -134,8 +134,8 @@ pub fn builtin() -> Vec<Machine> {
             between: ethernet(25.0, NETWORK_HOP),
             flops: resnet50_rate(219.0),
             flops_of: pascal(),
-            memory: 16e9,
-            memory_bytes_per_second: 732e9,
+            memory: Some(16e9),
+            memory_bytes_per_second: Some(732e9),
             source: format!(
                 "{p100}; Sergeev & Del Balso 2018 (arXiv:1802.05799) and Horovod's benchmarks: servers of 4 Pascal GPUs, RoCE \
                  at 25 Gbit/s, of which 1460 of 1538 bytes are payload; within a box PCI Express 3.0, which the paper does \
@@ -151,8 +151,8 @@ pub fn builtin() -> Vec<Machine> {
             between: ethernet(50.0, NETWORK_HOP),
             flops: resnet50_rate(195.0),
             flops_of: image_rates(&[("vgg16", 144.0)]),
-            memory: 16e9,
-            memory_bytes_per_second: 732e9,
+            memory: Some(16e9),
+            memory_bytes_per_second: Some(732e9),
             source: format!(
                 "{p100}, NVLink 160 GB/s both ways together; Goyal et al. 2017 (arXiv:1706.02677), section 4: Big Basin, 50 \
                  Gbit/s Ethernet, of which 1460 of 1538 bytes are payload; hops: NCCL's own model (tuning.cc, 2019); images/s of \
@@ -221,8 +221,8 @@ mod tests {
                 machine.between.latency,
                 machine.between.bytes_per_second,
                 machine.flops,
-                machine.memory,
-                machine.memory_bytes_per_second,
+                machine.memory.unwrap(),
+                machine.memory_bytes_per_second.unwrap(),
             ] {
                 assert!(figure > 0.0 && figure.is_finite(), "{}", machine.name);
             }

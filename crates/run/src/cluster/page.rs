@@ -206,7 +206,8 @@ fn machines(page: &mut String, cluster: &Cluster) -> fmt::Result {
             row.extend(link(&machine.within));
             row.extend(link(&machine.between));
             row.push(number(machine.flops_for(&cluster.work.name) / 1e12));
-            row.extend([giga(machine.memory), giga(machine.memory_bytes_per_second)]);
+            let known = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), giga);
+            row.extend([machine.memory, machine.memory_bytes_per_second].map(known));
             row
         })
         .collect();

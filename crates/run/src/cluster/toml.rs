@@ -72,8 +72,8 @@ struct Section {
     flops: Spanned<f64>,
     #[serde(default)]
     flops_of: BTreeMap<String, Spanned<f64>>,
-    memory: Spanned<f64>,
-    memory_bytes_per_second: Spanned<f64>,
+    memory: Option<Spanned<f64>>,
+    memory_bytes_per_second: Option<Spanned<f64>>,
     #[serde(default)]
     source: String,
 }
@@ -143,6 +143,9 @@ impl Source<'_> {
             let rate = above_zero(&format!("{name}.bytes_per_second"), &link.bytes_per_second)?;
             Ok(Link { latency: found, bytes_per_second: rate })
         };
+        let known = |key: &str, value: &Option<Spanned<f64>>| {
+            value.as_ref().map(|value| above_zero(key, value)).transpose()
+        };
         let devices = *section.devices.get_ref();
         if !(1..=65536).contains(&devices) {
             let (at, key) = (self.at(Some(section.devices.span())), "devices".into());
@@ -169,8 +172,8 @@ impl Source<'_> {
             between,
             flops: above_zero("flops", &section.flops)?,
             flops_of,
-            memory: above_zero("memory", &section.memory)?,
-            memory_bytes_per_second: above_zero("memory_bytes_per_second", &section.memory_bytes_per_second)?,
+            memory: known("memory", &section.memory)?,
+            memory_bytes_per_second: known("memory_bytes_per_second", &section.memory_bytes_per_second)?,
             source: if section.source.is_empty() { self.origin.to_owned() } else { section.source },
         })
     }

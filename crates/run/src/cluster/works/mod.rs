@@ -91,7 +91,7 @@ impl Work {
             fixed: 0.0,
             sample: self.flops / machine.flops_for(&self.name),
             forward: FORWARD,
-            update: traffic / machine.memory_bytes_per_second,
+            update: machine.memory_bytes_per_second.map_or(0.0, |rate| traffic / rate),
         }
     }
 }
