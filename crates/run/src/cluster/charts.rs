@@ -95,7 +95,9 @@ fn over_machines(
     let of = |prediction: &Prediction| {
         let curve = prediction.curve(scaling, scheme);
         let points = curve.map_or(&[][..], |curve: &Curve| &curve.points);
-        points.iter().map(|point| (point.devices as f64, value(point))).collect()
+        let points = points.iter().map(|point| (point.devices as f64, value(point)));
+        // One device waits for nobody, and a logarithmic axis has no place for that.
+        points.filter(|point| point.1 > 0.0).collect()
     };
     cluster.predictions.iter().map(|p| Line::new(p.machine.as_str(), of(p))).collect()
 }
@@ -127,14 +129,8 @@ pub(super) fn scaling(page: &mut String, cluster: &Cluster) -> fmt::Result {
     logarithmic(page, "Weak scaling: step, ms (logarithmic)", weak, |point| point.step, ms, 1e3)?;
     logarithmic(page, "Strong scaling: samples a second (logarithmic)", strong, samples, number, 1.0)?;
     let exposed = |point: &Point| point.exposed;
-    logarithmic(
-        page,
-        "Weak scaling: communication that nothing hides, ms (logarithmic)",
-        weak,
-        exposed,
-        ms,
-        1e3,
-    )?;
+    let caption = "Weak scaling: not hidden, ms (logarithmic)";
+    logarithmic(page, caption, weak, exposed, ms, 1e3)?;
     efficiency(page, "Weak scaling with ZeRO-1: efficiency, %", (Scaling::Weak, Scheme::Zero1))?;
     memory(page, cluster)
 }

@@ -143,7 +143,8 @@ impl Cluster {
 
     /// What it comes to, a sentence for each machine.
     pub fn sentences(&self) -> Vec<String> {
-        self.predictions.iter().filter_map(page::sentence).collect()
+        let machine = |name: &str| self.machines.iter().find(|machine| machine.name == name);
+        self.predictions.iter().filter_map(|p| page::sentence(p, machine(&p.machine))).collect()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::charts::{self, giga, ms, percent};
 use super::predict::{Point, Prediction, Scaling, Scheme};
-use super::{Cluster, Fit, Measured};
+use super::{Cluster, Fit, Machine, Measured};
 use crate::page::{self, Escaped, count, number};
 use std::fmt::{self, Write};
 
@@ -57,8 +57,8 @@ pub(super) fn write(page: &mut String, cluster: &Cluster) -> fmt::Result {
     Ok(())
 }
 
-/// What a prediction comes to in data-parallel training, in a sentence.
-pub(super) fn sentence(prediction: &Prediction) -> Option<String> {
+/// What a prediction comes to in data-parallel training, in a sentence or two.
+pub(super) fn sentence(prediction: &Prediction, machine: Option<&Machine>) -> Option<String> {
     let weak = prediction.curve(Scaling::Weak, Scheme::Data)?;
     let strong = prediction.curve(Scaling::Strong, Scheme::Data)?;
     let last = weak.points.last()?;
@@ -67,14 +67,34 @@ pub(super) fn sentence(prediction: &Prediction) -> Option<String> {
         Some(from) => format!("from {} on they wait for longer than they compute", count(from)),
         None => "they never wait for longer than they compute".to_owned(),
     };
+    let memory = machine.and_then(|machine| does_not_fit(prediction, machine.memory?)).unwrap_or_default();
     Some(format!(
         "{}: {} devices are {} efficient in weak scaling, and {dominated}; a fixed batch is fastest on {}, at {} samples a \
-         second.",
+         second.{memory}",
         prediction.machine,
         count(last.devices),
         percent(last.efficiency),
         count(best.devices),
         number(best.samples_per_second)
+    ))
+}
+
+/// A sentence where a device has less memory than it needs; `None` where it fits.
+fn does_not_fit(prediction: &Prediction, memory: f64) -> Option<String> {
+    let needed = prediction.curve(Scaling::Weak, Scheme::Data)?.points.first()?.memory;
+    if needed <= memory {
+        return None;
+    }
+    let shared = prediction.curve(Scaling::Weak, Scheme::Zero1)?;
+    let fits = shared.points.iter().find(|point| point.memory <= memory);
+    let with = match fits {
+        Some(point) => format!("with ZeRO-1 it fits from {} devices on", count(point.devices)),
+        None => "nor does it with ZeRO-1".to_owned(),
+    };
+    Some(format!(
+        " But it does not fit: a device has {} GB and needs {}; {with}.",
+        giga(memory),
+        giga(needed)
     ))
 }
 

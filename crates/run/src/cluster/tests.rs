@@ -100,6 +100,12 @@ fn a_page_shows_what_is_in_a_prediction() {
         assert!(html.contains(&sentence), "{sentence}");
     }
     assert_eq!(cluster("resnet50").sentences().len(), 3);
+    assert!(!html.contains("does not fit"));
+    let transformer = cluster("transformer-1.3b").sentences();
+    // 1.3157 billion parameters of 16 bytes and 8 samples of 3.42 GB.
+    let expected = "a device has 16.00 GB and needs 48.43; nor does it with ZeRO-1";
+    assert!(transformer[2].contains(expected), "{}", transformer[2]);
+    assert!(!transformer[0].contains("does not fit"), "{}", transformer[0]);
 }
 
 #[test]
