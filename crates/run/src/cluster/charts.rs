@@ -151,7 +151,7 @@ fn memory(page: &mut String, cluster: &Cluster) -> fmt::Result {
     let mut all = vec![Line::new("data parallel", data.clone()), Line::new("ZeRO-1", zero)];
     for limit in limits {
         if let Some(points) = ends(limit) {
-            all.push(Line { name: format!("there are {}", giga(limit)).into(), points, faint: true });
+            all.push(Line { name: format!("a device has {}", giga(limit)).into(), points, faint: true });
         }
     }
     let asked = Lines {
@@ -181,7 +181,7 @@ pub(super) fn reductions(page: &mut String, cluster: &Cluster) -> fmt::Result {
             Line::new("tree", of(|r| r.tree)),
             Line::new("hierarchical", of(|r| r.hierarchical)),
         ];
-        let caption = format!("{}: all-reduce of all gradients, ms (logarithmic)", prediction.machine);
+        let caption = format!("{}: all gradients, ms (logarithmic)", prediction.machine);
         let (x, y, holds) = ("devices", Scale::Log, holds.clone());
         lines(page, &Lines { caption: &caption, x, y, holds, lines: all, show: ms, unit: 1e3 })?;
     }
@@ -221,8 +221,7 @@ fn schedule(page: &mut String, prediction: &Prediction) -> fmt::Result {
             ..Series::default()
         });
     }
-    let caption =
-        format!("{}: buckets of a step of {} devices, by number", prediction.machine, count(*devices));
+    let caption = format!("{}: buckets, {} devices", prediction.machine, count(*devices));
     let chart = Chart {
         title: &caption,
         x: Dimension { label: "ms", holds: vec![0.0], ..Dimension::default() },

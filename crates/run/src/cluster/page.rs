@@ -16,7 +16,7 @@ const REDUCTIONS: &str = "All gradients at once, by each way to add them up. Aro
     box by each port. Steps above use the algorithm named at the end, for each bucket on its own.";
 
 const SCHEDULES: &str = "A bucket is full as soon as the backward pass has finished the gradients in it. One travels at a time, \
-    in that order. What comes back after the backward pass has ended is what a step waits for.";
+    in that order, by number from bottom to top. What comes back after the backward pass has ended is what a step waits for.";
 
 const PUBLISHED: &str = "Nothing is fitted to these points: computing follows from images a second of one device, links from \
     data sheets. The model has no stragglers, no traffic of others, and no kernel that runs slower while gradients travel, so \
@@ -24,8 +24,8 @@ const PUBLISHED: &str = "Nothing is fitted to these points: computing follows fr
 
 const ON_PAPER: &str = "What cutting the model itself up would take; wgrad does not do it. A pipeline of p stages with m \
     micro-batches waits for (p − 1)/(m + p − 1) of its time (Huang et al. 2019), and sends activations from stage to stage; a \
-    step has as many samples as below, or as micro-batches if those are more. Tensor parallelism adds up activations four \
-    times in each block and pass, which nothing hides (Shoeybi et al. 2019).";
+    step has as many samples as below, or as micro-batches if those are more. Tensor parallelism adds up \
+    activations twice in each block forward and twice backward, which nothing hides (Shoeybi et al. 2019).";
 
 pub(super) fn write(page: &mut String, cluster: &Cluster) -> fmt::Result {
     page::begin(page, &format!("Cluster: {}", cluster.work.name), &format!("predicted · {}", cluster.date))?;
