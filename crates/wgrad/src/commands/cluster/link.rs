@@ -19,20 +19,31 @@ const WARM: usize = 2;
 /// How long a replica waits for the others.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The link between all replicas, of which this process has `replicas`. None where another process speaks for them.
-pub fn measure(replicas: usize) -> Result<Option<Fit>> {
+/// The link between all replicas, of which this process has `replicas`; and what `steps` measures, which all replicas call at
+/// once, so that those that share a machine slow each other down as they do in training. It is told whether it is the first
+/// one, and its number within its process. None where another process speaks for them.
+pub fn measure<T>(
+    replicas: usize,
+    steps: impl Fn(bool, usize) -> Result<T> + Sync,
+) -> Result<Option<(Fit, T)>> {
     let lead = |mut worker: Worker| {
         let devices = worker.size() as u64;
         if devices < 2 {
             return Err(Usage("--measure-link: one replica has no link; ask for 2 or more".into()).into());
         }
         let samples = times(&mut worker)?;
-        let found = fit(devices, &samples);
         let why =
             || Usage("--measure-link: longer messages did not take longer; no link explains that".into());
-        found.map(Some).ok_or_else(|| why().into())
+        let found = fit(devices, &samples).ok_or_else(why)?;
+        worker.barrier()?;
+        Ok(Some((found, steps(true, 0)?)))
     };
-    on_team(replicas, PATIENCE, lead, |_, mut worker| times(&mut worker).map(drop))
+    let follow = |local, mut worker: Worker| {
+        times(&mut worker)?;
+        worker.barrier()?;
+        steps(false, local).map(drop)
+    };
+    on_team(replicas, PATIENCE, lead, follow)
 }
 
 /// Medians, as this replica sees them.

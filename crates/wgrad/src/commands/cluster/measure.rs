@@ -7,7 +7,7 @@ use wgrad_comm::{Collective, Single, Worker};
 use wgrad_program::Device;
 use wgrad_run::Recipe;
 use wgrad_run::cluster::{Layer, Measured, MeasuredStep, ParameterBytes, Work};
-use wgrad_train::{Part, Plan, ProfileOptions, Team, TeamOptions, Trainer, setup};
+use wgrad_train::{Part, Plan, ProfileOptions, Team, TeamOptions, Trainer, open_for, setup};
 
 use crate::cli;
 use crate::commands::open_device;
@@ -24,14 +24,18 @@ const PROFILED: u64 = 3;
 const SMALLER: u64 = 4;
 
 /// What a recipe is as work, with how long it takes on a device of this machine: at the batch of a device and at a quarter of
-/// it, so that it is known what a step takes whatever its batch.
-pub fn work(args: &cli::Cluster) -> Result<(Work, Measured)> {
+/// it, so that it is known what a step takes whatever its batch. Says what it does if it `speaks`; `local` is the
+/// number of this replica within its process, for each of which there may be a device.
+pub fn work(args: &cli::Cluster, speaks: bool, local: usize) -> Result<(Work, Measured)> {
     let mut recipe = wgrad_run::recipe::load(&args.work)?;
     recipe.set_all(&args.set)?;
-    let device = open_device(args.device)?;
+    let device = if speaks { open_device(args.device)? } else { open_for(args.device, local)? };
     let own = recipe.train.batch as u64;
     let batch = args.batch.unwrap_or(own);
-    say(&format!("Measuring steps of {} with a batch of {batch}, and of {}.", recipe.name, smaller(batch)));
+    if speaks {
+        let small = smaller(batch);
+        say(&format!("Measuring steps of {} with a batch of {batch}, and of {small}.", recipe.name));
+    }
     let bucket_bytes = (args.bucket_mb * 1e6) as usize;
     let whole = steps(&recipe, batch, &*device, bucket_bytes)?;
     let mut all = vec![whole.step];

@@ -28,25 +28,26 @@ pub fn run(args: &cli::Cluster) -> Result<ExitCode> {
     let known = builtin_work(&args.work);
     let machines = chosen(args, &others, known.is_some())?;
     check(args, known.is_some())?;
-    let fit = match args.measure_link {
+    let trained = |speaks: bool, local: usize| {
+        if speaks {
+            Cluster::make_directory(&args.out)?;
+        }
+        match &known {
+            Some(work) => Ok((work.clone(), None)),
+            None => measure::work(args, speaks, local).map(|(work, measured)| (work, Some(measured))),
+        }
+    };
+    let (fit, (mut work, measured)) = match args.measure_link {
         None if environment().and_then(|launched| launched.rank).is_some_and(|rank| rank > 0) => {
             return Ok(ExitCode::SUCCESS);
         }
-        None => None,
-        Some(replicas) => match link::measure(replicas)? {
-            Some(fit) => Some(fit),
+        None => (None, trained(true, 0)?),
+        Some(replicas) => match link::measure(replicas, trained)? {
+            Some((fit, trained)) => (Some(fit), trained),
             None => return Ok(ExitCode::SUCCESS),
         },
     };
-    Cluster::make_directory(&args.out)?;
     let link = args.link.or(fit.as_ref().map(|fit| fit.link));
-    let (mut work, measured) = match known {
-        Some(work) => (work, None),
-        None => {
-            let (work, measured) = measure::work(args)?;
-            (work, Some(measured))
-        }
-    };
     work.batch = args.batch.unwrap_or(work.batch);
     work.global_batch = args.global_batch.unwrap_or(work.global_batch);
     let machines = match (machines, link) {
