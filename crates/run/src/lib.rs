@@ -24,6 +24,7 @@ mod page;
 
 pub mod bench;
 pub mod checkpoint;
+pub mod cluster;
 pub mod metrics;
 pub mod recipe;
 pub mod report;

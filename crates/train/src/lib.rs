@@ -34,7 +34,7 @@ pub use fit::{Callback, Finished, FitOptions, Stop, fit};
 pub use memory::{Recomputation, Scratch};
 pub use part::Part;
 pub use plan::{Config, Model, Phase, Plan, SplitName, SplitShape, Task};
-pub use profile::{KernelTime, ProfileOptions, Profiler};
+pub use profile::{GradientTime, KernelTime, ProfileOptions, Profiler};
 pub use recipe::{Setup, resnet, setup, setup_on};
 pub use score::score;
 pub use select::{DeviceChoice, adapter, devices, open, open_for};

@@ -52,6 +52,11 @@ impl Plan {
         session_bytes(&self.states, self.programs())
     }
 
+    /// Numbers that the optimizer keeps for each parameter.
+    pub fn moments(&self) -> usize {
+        self.optim.moments.len()
+    }
+
     /// Memory of the intermediates of the run.
     pub fn scratch(&self) -> Scratch {
         scratch(self.programs())

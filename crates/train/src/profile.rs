@@ -72,6 +72,18 @@ pub struct KernelTime {
     pub gbytes: f64,
 }
 
+/// When a tensor's gradient is done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GradientTime {
+    /// Name of the parameter.
+    pub name: String,
+    /// Bytes of the gradient, with the padding after it.
+    pub bytes: usize,
+    /// Share of the time of the step's last pass, forward and backward, after which no kernel writes it; the mean of the
+    /// profiled steps.
+    pub done: f64,
+}
+
 impl Profiler {
     fn new(options: ProfileOptions, done: u64, total: u64) -> Self {
         // A run shorter than the warm-up still gets profiled, at its end.
@@ -158,6 +170,40 @@ impl Profiler {
             gbytes: per_ns(cost.read + cost.written, ns),
         };
         all.into_iter().map(kernel).collect()
+    }
+
+    /// When the gradient of each parameter is done, the first ones first; empty where gradients are not kept, which they are
+    /// for replicas, or no step was profiled.
+    pub fn gradients(&self, plan: &Plan) -> Vec<GradientTime> {
+        let last = |pass: &&Pass| matches!(pass.phase, Phase::Whole | Phase::Last);
+        let passes: Vec<&Pass> = self.passes.iter().filter(last).collect();
+        let program = |phase: Phase| plan.passes.iter().find(|(other, _)| *other == phase).map(|(_, p)| p);
+        let (Some(group), Some(program)) =
+            (plan.gradients, passes.first().and_then(|pass| program(pass.phase)))
+        else {
+            return Vec::new();
+        };
+        let share = |pass: &Pass, after: usize| {
+            let spans = &pass.profile.dispatches;
+            let start = spans.first().map_or(0, |span| span.start_ns);
+            let at = |span: Option<&wgrad_program::Span>| {
+                span.map_or(0.0, |span| span.end_ns.saturating_sub(start) as f64)
+            };
+            let end = after.checked_sub(1).and_then(|last| spans.get(last));
+            (at(end) / at(spans.last()).max(1.0)).min(1.0)
+        };
+        let state = plan.states.get(group);
+        let ends = state.entries.iter().skip(1).map(|entry| entry.offset).chain([state.len()]);
+        let mut all: Vec<GradientTime> = (state.entries.iter().zip(ends))
+            .map(|(entry, end)| {
+                let after = program.done_after(group, &(entry.offset..end));
+                let sum: f64 = passes.iter().map(|pass| share(pass, after)).sum();
+                let bytes = (end - entry.offset) * state.dtype.bytes();
+                GradientTime { name: entry.name.clone(), bytes, done: sum / passes.len() as f64 }
+            })
+            .collect();
+        all.sort_by(|a, b| a.done.total_cmp(&b.done));
+        all
     }
 
     /// The timeline, for `device`: a track for the host, and one for the device.

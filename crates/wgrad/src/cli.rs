@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use wgrad_run::cluster::Link;
 use wgrad_train::DeviceChoice;
 
 /// Train neural networks on any GPU that speaks Vulkan, Metal or DX12, or on the CPU.
@@ -41,6 +42,8 @@ pub enum Command {
     Study(Study),
     /// Measure the devices of this machine side by side: ceilings, kernels, training steps.
     Bench(Bench),
+    /// Predict data-parallel training on clusters of up to thousands of devices.
+    Cluster(Cluster),
     /// Check every operation on the devices of this machine against the f64 reference.
     Verify(Verify),
     /// List and fetch data sets.
@@ -353,6 +356,92 @@ pub struct Bench {
     /// Make one step of a workload on the only device of --devices, and print what it took since the start of this process.
     #[arg(long, hide = true, value_name = "WORKLOAD")]
     pub cold_start: Option<String>,
+}
+
+fn work_help() -> String {
+    let works = wgrad_run::cluster::WORK_NAMES.join(", ");
+    let recipes: Vec<&str> = wgrad_run::recipe::builtin_names().collect();
+    let recipes = recipes.join(", ");
+    format!(
+        "What is trained: {works}; or a recipe, some steps of which are measured here ({recipes}, or a TOML file)"
+    )
+}
+
+fn machine_help() -> String {
+    let machines = wgrad_run::cluster::builtin_machines();
+    let names: Vec<&str> = machines.iter().map(|machine| machine.name.as_str()).collect();
+    format!(
+        "A machine that the cluster is made of ({}, or one of --machines), or all; may be repeated",
+        names.join(", ")
+    )
+}
+
+#[derive(Debug, Args)]
+pub struct Cluster {
+    #[arg(help = work_help(), value_name = "WORK|RECIPE", default_value = "resnet50")]
+    pub work: String,
+    /// Set a field of the recipe, e.g. --set train.batch=512.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    #[arg(long, value_name = "NAME", help = machine_help())]
+    pub machine: Vec<String>,
+    /// More machines, in TOML.
+    #[arg(long, value_name = "TOML")]
+    pub machines: Option<PathBuf>,
+    /// The link between boxes in place of the machine's, e.g. --link 50e-6,125e6.
+    #[arg(long, value_name = "SECONDS,BYTES_PER_SECOND", value_parser = parse_link)]
+    pub link: Option<Link>,
+    /// Measure the link instead, with all-reduces between N replicas in this process; under mpirun, between all processes with N
+    /// each.
+    #[arg(long, value_name = "N", value_parser = parse_replicas, conflicts_with = "link")]
+    pub measure_link: Option<usize>,
+    /// Up to how many devices.
+    #[arg(long, value_name = "MAX", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(1..=65536))]
+    pub devices: u64,
+    /// Samples of a device, in weak scaling.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub batch: Option<u64>,
+    /// Samples of a step, in strong scaling.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 24))]
+    pub global_batch: Option<u64>,
+    /// How gradients are added up; the fastest for each bucket if not given, or the ring where the link is given or measured.
+    #[arg(long, value_name = "ALGORITHM")]
+    pub algorithm: Option<ReduceBy>,
+    /// Megabytes of gradients that travel together.
+    #[arg(long, value_name = "MB", default_value_t = 25.0, value_parser = parse_megabytes)]
+    pub bucket_mb: f64,
+    /// Where a recipe is measured: auto, cpu, gpu or gpu:N.
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+    /// Folder for cluster.html and cluster.json.
+    #[arg(long, value_name = "DIR", default_value = "cluster")]
+    pub out: PathBuf,
+    /// Print one JSON object as the last line of stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Ways to add gradients up that a prediction knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReduceBy {
+    /// Around a ring through all devices.
+    Ring,
+    /// Up and down trees over boxes.
+    Tree,
+    /// Within boxes first, then between them.
+    Hierarchical,
+    /// The fastest of them for each bucket.
+    Fastest,
+}
+
+fn parse_link(text: &str) -> Result<Link, String> {
+    let parts =
+        text.split_once(',').and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
+    let link = parts.map(|(latency, bytes_per_second)| Link { latency, bytes_per_second });
+    let sound = |link: &Link| {
+        (0.0..1e6).contains(&link.latency) && link.bytes_per_second > 0.0 && link.bytes_per_second < 1e18
+    };
+    link.filter(sound).ok_or_else(|| "expected SECONDS,BYTES_PER_SECOND, e.g. 50e-6,125e6".into())
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ use wgrad_data::DataError;
 use wgrad_graph::GraphError;
 use wgrad_program::DeviceError;
 use wgrad_run::bench::{BenchFileError, CompareError};
+use wgrad_run::cluster::{ClusterFileError, MachineError};
 use wgrad_run::{CheckpointError, RecipeError, RunDirError};
 use wgrad_train::TrainError;
 
@@ -47,6 +48,7 @@ pub fn code(error: &anyhow::Error) -> u8 {
         let is = |yes: bool, code: u8| yes.then_some(code);
         is(cause.is::<RecipeError>() || cause.is::<GraphError>() || cause.is::<Usage>(), 2)
             .or_else(|| is(cause.is::<BenchFileError>() || cause.is::<CompareError>(), 2))
+            .or_else(|| is(cause.is::<ClusterFileError>() || cause.is::<MachineError>(), 2))
             .or_else(|| is(cause.is::<DataError>(), 3))
             .or_else(|| is(cause.is::<DeviceError>(), 4))
             .or_else(|| match cause.downcast_ref::<CommError>()? {

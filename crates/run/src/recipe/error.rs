@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 
 /// Where in a recipe, or in which `--set`, something is wrong.
@@ -11,6 +12,19 @@ pub struct Location {
     pub origin: String,
     /// Line and column in characters, both from 1; `None` for an assignment.
     pub position: Option<(u32, u32)>,
+}
+
+impl Location {
+    /// The place of a span of bytes in a text.
+    pub(crate) fn in_text(origin: &str, text: &str, span: Option<Range<usize>>) -> Self {
+        let position = span.map(|span| {
+            let before = text.get(..span.start).unwrap_or(text);
+            let line = before.matches('\n').count() + 1;
+            let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+            (line as u32, column as u32)
+        });
+        Self { origin: origin.to_owned(), position }
+    }
 }
 
 impl fmt::Display for Location {
@@ -33,7 +47,7 @@ pub enum Hint {
 
 impl Hint {
     /// The nearest of `known` to `found`, or all of them.
-    pub(super) fn new<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+    pub(crate) fn new<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
         let known: Vec<&str> = known.into_iter().collect();
         match nearest(found, &known) {
             Some(name) => Self::Nearest(name.to_owned()),

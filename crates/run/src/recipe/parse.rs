@@ -104,13 +104,7 @@ struct Source<'a> {
 
 impl Source<'_> {
     fn at(&self, span: Option<Range<usize>>) -> Location {
-        let position = span.map(|span| {
-            let before = self.text.get(..span.start).unwrap_or(self.text);
-            let line = before.matches('\n').count() + 1;
-            let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-            (line as u32, column as u32)
-        });
-        Location { origin: self.origin.to_owned(), position }
+        Location::in_text(self.origin, self.text, span)
     }
 
     /// Where a key is, or else the table that it would be in.

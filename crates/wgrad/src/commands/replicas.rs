@@ -29,13 +29,25 @@ pub const LAUNCHED: &str = "WGRAD_LAUNCHED";
 /// Calls `lead` where this process holds the first replica, with what it reaches the others through if there are any. The
 /// others train as the first one says, on threads of their own.
 pub fn with_team<T: Default>(args: &Train, lead: impl FnOnce(Option<Worker>) -> Result<T>) -> Result<T> {
-    let launched = launched()?;
-    if args.replicas == 1 && launched.is_none() {
+    if args.replicas == 1 && launched()?.is_none() {
         return lead(None);
     }
-    heartbeat::begin();
     let timeout = Duration::from_secs(args.comm_timeout);
-    let mut locals = Local::team(args.replicas);
+    let follow = |i: usize, worker: Worker| follow(args, i, worker);
+    on_team(args.replicas, timeout, |worker| lead(Some(worker)), follow)
+}
+
+/// Calls `lead` for the first of all replicas, of which this process has `replicas`, and `follow` for each of the others here,
+/// with its number within this process; each on a thread of its own. What `lead` gives where it was called here, else nothing.
+pub fn on_team<T: Default>(
+    replicas: usize,
+    timeout: Duration,
+    lead: impl FnOnce(Worker) -> Result<T>,
+    follow: impl Fn(usize, Worker) -> Result<()> + Sync,
+) -> Result<T> {
+    let (launched, follow) = (launched()?, &follow);
+    heartbeat::begin();
+    let mut locals = Local::team(replicas);
     let first = locals.remove(0);
     let nodes = launched.is_some();
     let node = move |local: Local, first: bool| -> Result<Box<dyn Collective>, CommError> {
@@ -52,15 +64,15 @@ pub fn with_team<T: Default>(args: &Train, lead: impl FnOnce(Option<Worker>) -> 
             .map(|(i, local)| {
                 let run = move || {
                     let worker = Worker::start(move || node(local, false), timeout)?;
-                    guarded(worker, |worker| follow(args, i + 1, worker))
+                    guarded(worker, |worker| follow(i + 1, worker))
                 };
                 std::thread::Builder::new().name(format!("replica-{}", i + 1)).spawn_scoped(scope, run)
             })
             .collect::<Result<_, _>>()?;
         let worker = Worker::start(move || node(first, true), timeout)?;
         let own = guarded(worker, |worker| match worker.rank() {
-            0 => lead(Some(worker)),
-            _ => follow(args, 0, worker).map(|()| T::default()),
+            0 => lead(worker),
+            _ => follow(0, worker).map(|()| T::default()),
         });
         let others = threads.into_iter().map(|thread| match thread.join() {
             Ok(result) => result,

@@ -1,0 +1,102 @@
+//! A link's latency and rate from measured all-reduces.
+
+use super::machine::Link;
+use serde::{Deserialize, Serialize};
+
+/// An all-reduce that was timed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Bytes on each device.
+    pub bytes: f64,
+    /// Seconds.
+    pub seconds: f64,
+}
+
+/// A link that explains measured times.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fit {
+    /// Number of devices that took part.
+    pub devices: u64,
+    /// What was measured.
+    pub samples: Vec<Sample>,
+    /// The link.
+    pub link: Link,
+    /// Root mean square of (fitted − measured) / measured.
+    pub residual: f64,
+}
+
+/// The latency and the rate with which the ring formula 2(n−1)α + 2(n−1)/n · bytes / B is nearest to what `devices` devices
+/// were measured at: least squares of relative errors, since sizes differ by thousands. None for fewer than two devices or two
+/// sizes, and where longer messages did not take longer.
+pub fn fit(devices: u64, samples: &[Sample]) -> Option<Fit> {
+    let n = devices as f64;
+    let (hops, moved) = (2.0 * (n - 1.0), 2.0 * (n - 1.0) / n);
+    let usable = |sample: &&Sample| sample.seconds > 0.0 && sample.seconds.is_finite() && sample.bytes > 0.0;
+    let samples: Vec<Sample> = samples.iter().filter(usable).copied().collect();
+    if devices < 2 || samples.len() < 2 {
+        return None;
+    }
+    // seconds ≈ α·hops + moved·bytes/B, each row divided by its seconds: normal equations of two unknowns.
+    let (mut aa, mut ab, mut bb, mut a1, mut b1) = (0.0, 0.0, 0.0, 0.0, 0.0);
+    for Sample { bytes, seconds } in &samples {
+        let (a, b) = (hops / seconds, moved * bytes / seconds);
+        (aa, ab, bb, a1, b1) = (aa + a * a, ab + a * b, bb + b * b, a1 + a, b1 + b);
+    }
+    let determinant = aa * bb - ab * ab;
+    if determinant <= 1e-12 * aa * bb {
+        return None;
+    }
+    let (mut latency, mut per_byte) = ((a1 * bb - b1 * ab) / determinant, (b1 * aa - a1 * ab) / determinant);
+    if latency < 0.0 {
+        // No latency that could be seen: the rate alone.
+        (latency, per_byte) = (0.0, b1 / bb);
+    }
+    if per_byte <= 0.0 {
+        return None;
+    }
+    let error = |sample: &Sample| (latency * hops + moved * sample.bytes * per_byte) / sample.seconds - 1.0;
+    let squares: f64 = samples.iter().map(error).map(|error| error * error).sum();
+    let residual = (squares / samples.len() as f64).sqrt();
+    let link = Link { latency, bytes_per_second: 1.0 / per_byte };
+    Some(Fit { devices, samples, link, residual })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planted(devices: u64, latency: f64, rate: f64, noise: &[f64]) -> Vec<Sample> {
+        let n = devices as f64;
+        let sizes = (12..=25).step_by(2).map(|power| f64::from(1u32 << power));
+        let time = |bytes: f64| 2.0 * (n - 1.0) * latency + 2.0 * (n - 1.0) / n * bytes / rate;
+        let noise = noise.iter().cycle();
+        sizes.zip(noise).map(|(bytes, noise)| Sample { bytes, seconds: noise * time(bytes) }).collect()
+    }
+
+    #[test]
+    fn a_planted_link_is_found() {
+        for (devices, latency, rate) in [(2, 50e-6, 1.25e8), (4, 3e-6, 2e9), (64, 14e-6, 3e9)] {
+            let fit = fit(devices, &planted(devices, latency, rate, &[1.0])).unwrap();
+            assert!((fit.link.latency / latency - 1.0).abs() < 1e-6, "{fit:?}");
+            assert!((fit.link.bytes_per_second / rate - 1.0).abs() < 1e-6, "{fit:?}");
+            assert!(fit.residual < 1e-9);
+            let noisy = super::fit(devices, &planted(devices, latency, rate, &[1.05, 0.95, 1.0])).unwrap();
+            assert!((noisy.link.latency / latency - 1.0).abs() < 0.1, "{noisy:?}");
+            assert!((noisy.link.bytes_per_second / rate - 1.0).abs() < 0.1, "{noisy:?}");
+            assert!((0.01..0.06).contains(&noisy.residual), "{noisy:?}");
+        }
+    }
+
+    #[test]
+    fn what_fits_no_link_is_refused() {
+        let samples = planted(2, 1e-5, 1e9, &[1.0]);
+        assert_eq!(fit(1, &samples), None);
+        assert_eq!(fit(2, &samples[..1]), None);
+        assert_eq!(fit(2, &[samples[0], samples[0]]), None);
+        let shrinking = [Sample { bytes: 1e3, seconds: 1.0 }, Sample { bytes: 1e6, seconds: 1e-3 }];
+        assert_eq!(fit(2, &shrinking), None);
+        // Without a latency only the rate is left.
+        let fit = fit(2, &planted(2, 0.0, 1e9, &[1.0, 1.01])).unwrap();
+        assert!(fit.link.latency < 1e-7 && (fit.link.bytes_per_second / 1e9 - 1.0).abs() < 0.02);
+    }
+}

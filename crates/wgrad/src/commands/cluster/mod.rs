@@ -1,0 +1,170 @@
+//! `wgrad cluster`: what training on many devices would be like.
+
+mod link;
+mod measure;
+mod print;
+
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use anyhow::Result;
+use wgrad_comm::environment;
+use wgrad_run::cluster::{
+    Algorithm, Cluster, FORMAT, Fit, Link, Machine, Measured, Options, Prediction, WORK_NAMES, Work,
+    builtin_machines, builtin_work, published, read_machines,
+};
+use wgrad_run::recipe::builtin_names;
+
+use crate::cli::{self, ReduceBy};
+use crate::failure::Usage;
+use crate::terminal::{self, say};
+
+/// Name of the machine that a measured recipe runs on.
+const HERE: &str = "here";
+
+/// Predicts, after it has measured what it was asked to measure. Of several processes the first one speaks.
+pub fn run(args: &cli::Cluster) -> Result<ExitCode> {
+    let others = args.machines.as_deref().map(read_machines).transpose()?.unwrap_or_default();
+    let known = builtin_work(&args.work);
+    let machines = chosen(args, &others, known.is_some())?;
+    check(args, known.is_some())?;
+    let trained = |speaks: bool, local: usize| {
+        if speaks {
+            Cluster::make_directory(&args.out)?;
+        }
+        match &known {
+            Some(work) => Ok((work.clone(), None)),
+            None => measure::work(args, speaks, local).map(|(work, measured)| (work, Some(measured))),
+        }
+    };
+    let (fit, (mut work, measured)) = match args.measure_link {
+        None if environment().and_then(|launched| launched.rank).is_some_and(|rank| rank > 0) => {
+            return Ok(ExitCode::SUCCESS);
+        }
+        None => (None, trained(true, 0)?),
+        Some(replicas) => match link::measure(replicas, trained)? {
+            Some((fit, trained)) => (Some(fit), trained),
+            None => return Ok(ExitCode::SUCCESS),
+        },
+    };
+    let link = args.link.or(fit.as_ref().map(|fit| fit.link));
+    work.batch = args.batch.unwrap_or(work.batch);
+    work.global_batch = args.global_batch.unwrap_or(work.global_batch);
+    let machines = match (machines, link) {
+        (Machines::Here, Some(link)) => vec![here(&work, measured.as_ref(), link)],
+        (Machines::Here, None) => builtin_machines(),
+        (Machines::These(machines), None) => machines,
+        (Machines::These(machines), Some(link)) => {
+            machines.into_iter().map(|machine| Machine { between: link, ..machine }).collect()
+        }
+    };
+    let cluster = predict(args, work, measured, fit, link.is_some(), machines)?;
+    let page = cluster.write(&args.out)?;
+    print::print(&cluster)?;
+    say(&format!("The page, and cluster.json beside it: {}", page.display()));
+    if args.json {
+        terminal::result(&serde_json::to_string(&cluster)?)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+enum Machines {
+    These(Vec<Machine>),
+    /// Nobody named one, and what is trained is measured here.
+    Here,
+}
+
+/// The machines that were asked for: of the file if none was named, or else all.
+fn chosen(args: &cli::Cluster, others: &[Machine], built_in: bool) -> Result<Machines> {
+    if args.machine.iter().any(|name| name == "all") {
+        return Ok(Machines::These(others.iter().cloned().chain(builtin_machines()).collect()));
+    }
+    let named: Result<Vec<Machine>, _> =
+        args.machine.iter().map(|name| Machine::named(name, others)).collect();
+    let named = named?;
+    Ok(match (named.is_empty(), others.is_empty()) {
+        (false, _) => Machines::These(named),
+        (true, false) => Machines::These(others.to_vec()),
+        (true, true) if built_in => Machines::These(builtin_machines()),
+        (true, true) => Machines::Here,
+    })
+}
+
+/// Refuses what makes no sense together before anything is measured.
+fn check(args: &cli::Cluster, built_in: bool) -> Result<()> {
+    if built_in && !args.set.is_empty() {
+        return Err(Usage(format!("--set: {} is no recipe", args.work)).into());
+    }
+    let linked = args.link.is_some() || args.measure_link.is_some();
+    if built_in && linked && args.machine.is_empty() && args.machines.is_none() {
+        let message = format!(
+            "a link says nothing of what a device can do: name a --machine whose devices train {}, or give a recipe, which is \
+             measured here",
+            args.work
+        );
+        return Err(Usage(message).into());
+    }
+    let is_recipe = builtin_names().any(|name| name == args.work) || args.work.ends_with(".toml");
+    if !built_in && !is_recipe {
+        let recipes: Vec<&str> = builtin_names().collect();
+        let (works, recipes) = (WORK_NAMES.join(", "), recipes.join(", "));
+        let message = format!(
+            "unknown work `{}`; works: {works}; recipes: {recipes}, or the path of a .toml file",
+            args.work
+        );
+        return Err(Usage(message).into());
+    }
+    Ok(())
+}
+
+/// Machines like this one, a device each, with a link between them.
+fn here(work: &Work, measured: Option<&Measured>, link: Link) -> Machine {
+    let device = measured.map_or("", |measured| &measured.device);
+    let sample = work.measured.map_or(0.0, |compute| compute.sample + compute.fixed / work.batch as f64);
+    Machine {
+        name: HERE.into(),
+        description: "machines like this one, with one device each".into(),
+        devices: 1,
+        within: link,
+        between: link,
+        flops: if sample > 0.0 { work.flops / sample } else { 0.0 },
+        flops_of: Default::default(),
+        memory: None,
+        memory_bytes_per_second: None,
+        source: format!("measured on {device}; the link as given or measured"),
+    }
+}
+
+fn predict(
+    args: &cli::Cluster,
+    work: Work,
+    measured: Option<Measured>,
+    link: Option<Fit>,
+    linked: bool,
+    machines: Vec<Machine>,
+) -> Result<Cluster> {
+    let algorithm = match args.algorithm {
+        Some(ReduceBy::Ring) => Algorithm::Ring,
+        Some(ReduceBy::Tree) => Algorithm::Tree,
+        Some(ReduceBy::Hierarchical) => Algorithm::Hierarchical,
+        Some(ReduceBy::Fastest) => Algorithm::Fastest,
+        // A link is fitted with the ring's formula.
+        None if linked => Algorithm::Ring,
+        None => Algorithm::Fastest,
+    };
+    let options = Options { bucket_bytes: args.bucket_mb * 1e6, algorithm, devices: args.devices };
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    Ok(Cluster {
+        format: FORMAT,
+        version: env!("CARGO_PKG_VERSION").into(),
+        command: format!("wgrad {}", words.join(" ")),
+        date: wgrad_run::timestamp(SystemTime::now()),
+        options,
+        predictions: machines.iter().map(|machine| Prediction::of(&work, machine, &options)).collect(),
+        work,
+        measured,
+        link,
+        machines,
+        published: published(options.bucket_bytes)?,
+    })
+}
