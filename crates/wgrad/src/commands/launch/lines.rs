@@ -100,7 +100,9 @@ fn of_mpirun(line: &str) -> Line {
         let digits: String = signal.chars().take_while(char::is_ascii_digit).collect();
         return Line::Killed { rank, signal: digits.parse().unwrap_or(0) };
     }
-    if line.contains("lost communication with a remote daemon") {
+    // It says the second of a host that it has lost as well.
+    let lost = ["lost communication with a remote daemon", "unable to reliably start one or more daemons"];
+    if lost.iter().any(|words| line.contains(words)) {
         return Line::LostHost;
     }
     Line::Other(line.to_owned())
@@ -130,6 +132,7 @@ mod tests {
             "mpirun noticed that process rank 1 with PID 4711 on node here exited on signal 9 (Killed).";
         assert_eq!(parse(killed), Line::Killed { rank: 1, signal: 9 });
         assert_eq!(parse("ORTE has lost communication with a remote daemon."), Line::LostHost);
+        assert_eq!(parse("ORTE was unable to reliably start one or more daemons."), Line::LostHost);
         assert_eq!(parse("[here:123] an MPI warning"), Line::Other("[here:123] an MPI warning".into()));
     }
 }

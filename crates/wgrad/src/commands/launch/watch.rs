@@ -313,7 +313,7 @@ impl Watch<'_> {
             let silent: Vec<String> = self.silent.iter().map(ToString::to_string).collect();
             let who =
                 if silent.is_empty() { String::new() } else { format!(" with rank {}", silent.join(", ")) };
-            return Some((LOST, format!("a host{who} cannot be reached any more")));
+            return Some((LOST, format!("a host{who} cannot be reached, or not any more")));
         }
         let spoken = self.ranks.iter().find_map(|(rank, known)| Some((rank, known.error.clone()?)));
         let (rank, error) = spoken?;
