@@ -36,7 +36,7 @@ up)
         # Lines of ranks are on their way when a link is cut: TCP gives up on them in seconds, not in a quarter of an hour, and
         # with it the daemon of Open MPI that sends them.
         ip netns exec "$h" sh -c 'echo 4 >/proc/sys/net/ipv4/tcp_retries2'
-        ip netns exec "$h" tc qdisc add dev eth0 root tbf rate "$rate" burst 256kb latency 50ms
+        ip netns exec "$h" tc qdisc add dev eth0 root tbf rate "$rate" burst 128kb latency 50ms
         i=$((i + 1))
     done
     # What mpirun calls with an address and a command.

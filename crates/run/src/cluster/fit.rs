@@ -26,7 +26,8 @@ pub struct Fit {
 }
 
 /// The latency and the rate with which the ring formula 2(n−1)α + 2(n−1)/n · bytes / B is nearest to what `devices` devices
-/// were measured at: least squares of relative errors, since sizes differ by thousands. None for fewer than two devices or two
+/// were measured at: least squares of errors, each square divided by the time. Absolute errors would look at the largest
+/// message only, relative ones at the many small ones, which buffers may let through for nothing. None for fewer than two devices or two
 /// sizes, and where longer messages did not take longer.
 pub fn fit(devices: u64, samples: &[Sample]) -> Option<Fit> {
     let n = devices as f64;
@@ -36,11 +37,12 @@ pub fn fit(devices: u64, samples: &[Sample]) -> Option<Fit> {
     if devices < 2 || samples.len() < 2 {
         return None;
     }
-    // seconds ≈ α·hops + moved·bytes/B, each row divided by its seconds: normal equations of two unknowns.
+    // seconds ≈ α·hops + moved·bytes/B, each row divided by the root of its seconds: normal equations of two unknowns.
     let (mut aa, mut ab, mut bb, mut a1, mut b1) = (0.0, 0.0, 0.0, 0.0, 0.0);
     for Sample { bytes, seconds } in &samples {
-        let (a, b) = (hops / seconds, moved * bytes / seconds);
-        (aa, ab, bb, a1, b1) = (aa + a * a, ab + a * b, bb + b * b, a1 + a, b1 + b);
+        let root = seconds.sqrt();
+        let (a, b) = (hops / root, moved * bytes / root);
+        (aa, ab, bb, a1, b1) = (aa + a * a, ab + a * b, bb + b * b, a1 + a * root, b1 + b * root);
     }
     let determinant = aa * bb - ab * ab;
     if determinant <= 1e-12 * aa * bb {

@@ -36,12 +36,16 @@ pub fn measure<T>(
             || Usage("--measure-link: longer messages did not take longer; no link explains that".into());
         let found = fit(devices, &samples).ok_or_else(why)?;
         worker.barrier()?;
-        Ok(Some((found, steps(true, 0)?)))
+        let measured = steps(true, 0)?;
+        worker.close();
+        Ok(Some((found, measured)))
     };
     let follow = |local, mut worker: Worker| {
         times(&mut worker)?;
         worker.barrier()?;
-        steps(false, local).map(drop)
+        steps(false, local)?;
+        worker.close();
+        Ok(())
     };
     on_team(replicas, PATIENCE, lead, follow)
 }
