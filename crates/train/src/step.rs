@@ -196,10 +196,11 @@ impl Trainer {
         if let Some(usual) = usual {
             team.worker.set_timeout(usual);
         }
-        let traffic = &mut team.traffic;
+        let (waited, traffic) = (std::mem::take(&mut team.waited), &mut team.traffic);
         traffic.steps += 1;
-        traffic.compute += (after - begun).as_secs_f64();
-        traffic.exposed += ended.saturating_duration_since(after).as_secs_f64();
+        traffic.compute += (after - begun).as_secs_f64() - waited;
+        traffic.busy += waited;
+        traffic.exposed += ended.saturating_duration_since(after).as_secs_f64() + waited;
         traffic.total += begun.elapsed().as_secs_f64();
         Ok(())
     }

@@ -42,11 +42,11 @@ pub struct Traffic {
     pub bytes: usize,
     /// Buckets of a step.
     pub buckets: usize,
-    /// Seconds in which buckets travelled, waiting for slower replicas included.
+    /// Seconds in which buckets and statistics travelled, waiting for slower replicas included.
     pub busy: f64,
-    /// Those seconds of it that came after the backward pass.
+    /// Those seconds of it that came after the backward pass, or that a pass waited for statistics.
     pub exposed: f64,
-    /// Seconds of the passes forward and backward.
+    /// Seconds of the passes forward and backward, without those.
     pub compute: f64,
     /// Seconds of the steps.
     pub total: f64,
@@ -74,6 +74,8 @@ pub struct Team {
     tickets: Vec<Ticket>,
     /// Whether there is still something to add up in the midst of the pass.
     summing: bool,
+    /// Seconds of the step that passes waited for sums.
+    pub(crate) waited: f64,
     /// What sets out after that.
     waiting: Vec<Job>,
     failed: Option<CommError>,
@@ -141,6 +143,7 @@ impl Team {
             tickets: Vec::new(),
             passes: Vec::new(),
             summing: false,
+            waited: 0.0,
             waiting: Vec::new(),
             failed: None,
             wish: false,
@@ -226,10 +229,12 @@ impl Team {
 
     /// The sum of values over all replicas. After an error it is the values themselves, and [`Team::check`] has the error.
     fn sum_now(&mut self, values: &[f32], last: bool) -> Vec<f32> {
+        let begun = Instant::now();
         let sum = match self.failed {
             None => self.worker.all_reduce(values.to_vec()).map_err(|error| self.failed = Some(error)).ok(),
             Some(_) => None,
         };
+        self.waited += begun.elapsed().as_secs_f64();
         if last {
             self.summing = false;
             std::mem::take(&mut self.waiting).into_iter().for_each(|job| self.send(job));
