@@ -1,6 +1,6 @@
 //! What the planner makes of whole training steps: few kernels, little memory, right order. No device is needed.
 
-use wgrad_graph::{ALIGN, DType, EntryId, Lowered, States, TensorType, grad};
+use wgrad_graph::{ALIGN, DType, EntryId, Lowered, Op, Rule, States, TensorType, Var, Vjp, grad};
 use wgrad_nn::{
     Activation, Builder, Context, Mlp, Module, Norm, Optimizer, ResNet, ResNetConfig, Shortcut, Training,
 };
@@ -250,6 +250,51 @@ fn answers_are_read_after_they_were_sent_for() {
             before = Some(writers[0]);
         }
     }
+}
+
+#[derive(Debug)]
+struct Exchange(EntryId, EntryId);
+
+impl Op for Exchange {
+    fn name(&self) -> &'static str {
+        "exchange"
+    }
+
+    fn infer(&self, ins: &[TensorType]) -> Result<TensorType, Rule> {
+        Ok(ins[0].clone())
+    }
+
+    fn vjp<'g>(&self, _: &[Var<'g>], _: Var<'g>, _: Var<'g>) -> Vjp<'g> {
+        Vjp::Undefined("nobody asks")
+    }
+
+    fn lower(&self, _: &[TensorType], _: &TensorType) -> Lowered {
+        Lowered::Exchange { sent: self.0, received: self.1 }
+    }
+}
+
+/// What was recorded first is sent first, even where its kernel also computes what comes late.
+#[test]
+fn what_is_sent_keeps_its_order() {
+    let mut states = States::new();
+    let sent = states.group("sent", DType::F32);
+    // Of two sizes, so that they do not become one kernel.
+    let entries = [64, 48].map(|size| states.entry(sent, &size.to_string(), [size]));
+    let received = states.group_like("received", sent);
+    let graph = graph(states);
+    let exchange = |x, i: usize| {
+        let op = Exchange(entries[i], EntryId { group: received, ..entries[i] });
+        graph.push(op, &[x])
+    };
+    let early = graph.input("x", TensorType::f32([64])).tanh();
+    let first = exchange(early, 0);
+    let second = exchange(graph.input("y", TensorType::f32([48])).tanh(), 1);
+    graph.output("late", early.tanh());
+    graph.output("first", first.tanh());
+    graph.output("second", second.tanh());
+    let program = compile(&graph, Options::default()).unwrap();
+    let [one, two] = [0..64, 64..112].map(|range| program.done_after(sent, &range));
+    assert!(0 < one && one < two && two < program.dispatches.len(), "{}", names(&program));
 }
 
 /// Channels lie last in memory: every product of the forward pass but the last reads or writes them side by side.
