@@ -279,7 +279,7 @@ impl Params {
         }
         let sent = states.group("exchange.sent", DType::F32);
         for (i, shape) in self.summed.iter().enumerate() {
-            states.entry(sent, &i.to_string(), shape.clone());
+            states.entry(sent, i.to_string(), shape.clone());
         }
         Some(Exchange { sent, received: states.group_like("exchange.received", sent), rows, batch })
     }

@@ -279,7 +279,7 @@ fn what_is_sent_keeps_its_order() {
     let mut states = States::new();
     let sent = states.group("sent", DType::F32);
     // Of two sizes, so that they do not become one kernel.
-    let entries = [64, 48].map(|size| states.entry(sent, &size.to_string(), [size]));
+    let entries = [64, 48].map(|size| states.entry(sent, size.to_string(), [size]));
     let received = states.group_like("received", sent);
     let graph = graph(states);
     let exchange = |x, i: usize| {
