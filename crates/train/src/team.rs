@@ -15,6 +15,9 @@ use wgrad_program::{DeviceError, Program, Readers, Reading};
 use crate::error::TrainError;
 use crate::plan::Phase;
 
+/// What takes summed gradients: the first element and the values.
+type Summed<'s> = dyn FnMut(usize, &[f32]) -> Result<(), TrainError> + 's;
+
 /// How replicas work together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TeamOptions {
@@ -273,7 +276,7 @@ impl Team {
     pub(crate) fn collect(
         &mut self,
         tail: Vec<f32>,
-        each: &mut dyn FnMut(usize, &[f32]) -> Result<(), TrainError>,
+        each: &mut Summed<'_>,
     ) -> Result<(Vec<f32>, Instant), TrainError> {
         let mut last = self.held.take().unwrap_or_default();
         let own = last.len();
@@ -401,7 +404,8 @@ mod tests {
             cut,
             [(3, vec![300..400, 420..430]), (6, vec![100..300, 410..420]), (9, vec![0..100, 400..410])]
         );
-        assert_eq!(buckets(vec![(2, 0..64), (1, 64..128)], 1 << 20), [(2, vec![0..128])]);
+        let tensors = vec![(2, 0..64), (1, 64..128), (1, 192..256)];
+        assert_eq!(buckets(tensors, 1 << 20), [(2, vec![0..128, 192..256])]);
     }
 
     #[test]
