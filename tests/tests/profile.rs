@@ -31,7 +31,7 @@ fn thousand_steps(device: &dyn Device, options: Option<ProfileOptions>) -> (Vec<
         ["model.hidden=[16]", "model.dropout=0.1", "train.batch=16", "train.ema=0.9", "train.eval_batch=20"];
     let mut trainer = trainer(device, "digits-mlp", &settings);
     if let Some(options) = options {
-        trainer.profile(options, 1000);
+        trainer.profile(options, 1000).unwrap();
     }
     let mut losses = Vec::new();
     for step in 0..1000 {
@@ -131,7 +131,7 @@ fn the_timeline_has_every_dispatch_of_the_profiled_steps() {
         let some = if name == "cpu" { recipes.len() } else { recipes.len() - 1 };
         for &(recipe, settings) in &recipes[..some] {
             let mut trainer = trainer(&*device, recipe, settings);
-            trainer.profile(ProfileOptions { warmup: 2, steps: 3 }, 7);
+            trainer.profile(ProfileOptions { warmup: 2, steps: 3 }, 7).unwrap();
             for _ in 0..7 {
                 trainer.step().expect("a working device");
             }

@@ -33,11 +33,14 @@ fn recipe(folder: &Path, model: (&str, &str), optimizer: (&str, &str)) -> String
     name
 }
 
+/// A tensor by name.
+type Named = (String, Vec<f32>);
+
 /// What a run came to: its losses by step, and everything in its last checkpoint.
 #[derive(Debug, PartialEq)]
 struct Result {
     losses: Vec<f64>,
-    tensors: Vec<(String, Vec<f32>)>,
+    tensors: Vec<Named>,
 }
 
 fn result(run: &Path) -> Result {
@@ -57,14 +60,14 @@ fn result(run: &Path) -> Result {
 fn difference(a: &Result, b: &Result) -> f64 {
     assert_eq!(a.losses.len(), b.losses.len());
     let losses = a.losses.iter().zip(&b.losses).map(|(a, b)| (a - b).abs() / b.abs());
-    let of_tensor = |((name, a), (other, b)): (&(String, Vec<f32>), &(String, Vec<f32>))| {
+    let of_tensor = |((name, a), (other, b)): (&Named, &Named)| {
         assert_eq!((name, a.len()), (other, b.len()));
         let largest = b.iter().map(|x| x.abs()).fold(f32::MIN_POSITIVE, f32::max);
         let apart = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         f64::from(apart / largest)
     };
     // Moments belong to the optimizer; they are small where gradients are, and the parameters show what they do.
-    let of_model = |(a, _): &(&(String, Vec<f32>), &(String, Vec<f32>))| !a.0.contains('/');
+    let of_model = |(a, _): &(&Named, &Named)| !a.0.contains('/');
     let tensors = a.tensors.iter().zip(&b.tensors).filter(of_model).map(of_tensor);
     losses.chain(tensors).fold(0.0, f64::max)
 }
@@ -190,6 +193,78 @@ fn replicas_on_adapters_train_as_one() {
     }
 }
 
+const BATCH_NORMS: (&str, &str) = ("batch", "kind = \"resnet\"\ndepth = 8\nwidth = 4\nnorm = \"batch\"");
+const SYNC: &str = "--set train.sync_batch_norm=true";
+
+/// Batch norms that go by the whole batch are those of one replica, and others are not.
+#[test]
+fn synchronised_batch_norms_are_those_of_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let name = recipe(dir.path(), BATCH_NORMS, OPTIMIZERS[0]);
+    // With three passes the gradients of the last only set out on their way, but all of them exchange statistics. No more
+    // steps than these: sooner or later rounding turns a ReLU on in one run and off in another.
+    let passes = "--set train.steps=10 --set train.accumulate=3 --set train.balance_classes=true";
+    for (i, how) in ["--set train.steps=20", passes].into_iter().enumerate() {
+        let train = |options: &str, out: &str| {
+            train(dir.path(), &name, &format!("{how} {options}"), &format!("{out}{i}"))
+        };
+        let alone = train("", "alone");
+        assert_eq!(train(SYNC, "one"), alone, "one replica has nobody to synchronise with");
+        for (j, extra) in
+            ["2 --bucket-mb 0.01", "3", "3 --shard optimizer --bucket-mb 0.01"].into_iter().enumerate()
+        {
+            let together = train(&format!("{SYNC} --replicas {extra}"), &format!("sync{j}-"));
+            let apart = difference(&together, &alone);
+            assert!(apart <= TOLERANCE, "{extra} {how}: {apart}");
+        }
+        let apart = difference(&train("--replicas 3", "local"), &alone);
+        assert!(apart > 100.0 * TOLERANCE, "{how}: without it they should differ, not by {apart}");
+    }
+}
+
+#[test]
+fn batch_norms_are_synchronised_on_adapters() {
+    let dir = tempfile::tempdir().unwrap();
+    let name = recipe(dir.path(), BATCH_NORMS, OPTIMIZERS[0]);
+    for (index, info) in adapters("batch_norms_are_synchronised_on_adapters") {
+        // It serves one replica.
+        if info.backend == "gl" {
+            continue;
+        }
+        let run = |options: &str, out: String| {
+            let arguments =
+                format!("train {name}.toml --device gpu:{index} --set train.steps=20 {options} --out {out}");
+            let output = wgrad(dir.path(), &arguments);
+            assert!(output.status.success(), "{}", stderr(&output));
+            result(&dir.path().join(out))
+        };
+        let alone = run("", format!("alone{index}"));
+        for replicas in [2, 3] {
+            let options = format!("{SYNC} --replicas {replicas} --bucket-mb 0.01");
+            let together = run(&options, format!("together{index}-{replicas}"));
+            let apart = difference(&together, &alone);
+            assert!(apart <= TOLERANCE, "gpu:{index}, {replicas} replicas: {apart}");
+        }
+    }
+}
+
+#[test]
+fn processes_synchronise_batch_norms() {
+    let Some(binary) = mpi_binary("processes_synchronise_batch_norms") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let name = recipe(dir.path(), BATCH_NORMS, OPTIMIZERS[0]);
+    let alone = train(dir.path(), &name, "--set train.steps=20", "alone");
+    for (ranks, extra) in [(3, ""), (2, "--replicas 2")] {
+        let out = format!("mpi{ranks}");
+        let arguments =
+            format!("train {name}.toml --device cpu --set train.steps=20 {SYNC} --out {out} {extra}");
+        let output = mpirun(&binary, dir.path(), ranks, &arguments);
+        assert!(output.status.success(), "{arguments}: {}", stderr(&output));
+        let apart = difference(&result(&dir.path().join(&out)), &alone);
+        assert!(apart <= TOLERANCE, "{ranks} ranks {extra}: {apart}");
+    }
+}
+
 #[test]
 fn what_replicas_cannot_do_is_said() {
     let dir = tempfile::tempdir().unwrap();
@@ -204,6 +279,11 @@ fn what_replicas_cannot_do_is_said() {
     refused("train digits --device cpu --replicas 5 --set train.batch=4", 2, "5 replicas need 5 examples");
     refused("train digits --replicas 2 --device gpu:99", 4, "gpu:99");
     refused("launch -n 2 -- train digits", 2, "--features mpi");
+    let name = recipe(dir.path(), BATCH_NORMS, OPTIMIZERS[0]);
+    let sync = format!("train {name}.toml --device cpu --replicas 2 {SYNC}");
+    refused(&format!("{sync} --set train.recompute=true"), 2, "train.recompute exclude each other");
+    refused(&format!("{sync} --profile"), 2, "cannot be profiled");
+    refused(&format!("{sync} --set train.accumulate=2 --set optimizer.lr=1e30"), 5, "on replica 0");
     refused("train digits --replicas 2 --device cpu --set optimizer.lr=1e30", 5, "on replica 0");
 }
 

@@ -10,7 +10,8 @@ use wgrad_cpu::CpuDevice;
 use wgrad_graph::{GraphError, GroupId, States};
 use wgrad_ops::TensorOps;
 use wgrad_program::{
-    Data, Device, DeviceError, DeviceInfo, HostData, Profile, Program, ProgramId, Reading, Record, Session,
+    Data, Device, DeviceError, DeviceInfo, HostData, Profile, Program, ProgramId, Readers, Reading, Record,
+    Session,
 };
 use wgrad_run::bench::{Group, Measurement, Status};
 
@@ -84,7 +85,7 @@ impl Session for PlantedSession {
         program: ProgramId,
         inputs: &[Data<'_>],
         readings: &[Reading],
-        each: &mut dyn FnMut(usize, &[f32]),
+        each: &mut Readers<'_>,
     ) -> Result<(), DeviceError> {
         self.inner.run_reading(program, inputs, readings, each)
     }

@@ -6,7 +6,7 @@ use half::f16;
 use wgrad_graph::{DType, GroupId, States, TensorType};
 use wgrad_program::{
     Access, Buffer, Clock, Data, DeviceError, Dispatch, HostData, Kernel, Operand, Profile, Program,
-    ProgramId, Reading, Record, Session, Span, Stopwatch, TensorRef,
+    ProgramId, Readers, Reading, Record, Session, Span, Stopwatch, TensorRef,
 };
 
 use crate::check::check;
@@ -214,26 +214,36 @@ impl<T: Float> Session for CpuSession<T> {
         program: ProgramId,
         inputs: &[Data<'_>],
         readings: &[Reading],
-        each: &mut dyn FnMut(usize, &[f32]),
+        each: &mut Readers<'_>,
     ) -> Result<(), DeviceError> {
         let dispatches = self.program(program)?.kernels.len();
         Reading::check(readings, &self.states, dispatches).map_err(DeviceError::Usage)?;
-        let tensors = readings.iter().map(|reading| Ok(self.group(reading.group)?.0));
-        let tensors = tensors.collect::<Result<Vec<Tensor>, DeviceError>>()?;
+        let part = |group: GroupId, start: usize| {
+            let (tensor, _) = self.group(group)?;
+            Ok(Tensor { start: tensor.start.wrapping_add(start * 4 * T::SCALE), dtype: tensor.dtype })
+        };
+        let tensors = readings.iter().map(|reading| {
+            let start = reading.range.start;
+            Ok((part(reading.group, start)?, reading.reply.map(|to| part(to, start)).transpose()?))
+        });
+        let tensors = tensors.collect::<Result<Vec<_>, DeviceError>>()?;
         self.upload(program, inputs)?;
         let scratch = Scratch(self.scratch.start());
         let loaded = self.program(program)?;
         let mut done = 0;
-        for (i, (reading, tensor)) in readings.iter().zip(tensors).enumerate() {
+        for (i, (reading, (from, to))) in readings.iter().zip(tensors).enumerate() {
             loaded.go(done..reading.after, scratch, None);
             done = reading.after;
-            let (start, len) = (reading.range.start, reading.range.len());
-            let part = Tensor { start: tensor.start.wrapping_add(start * 4 * T::SCALE), dtype: tensor.dtype };
             // SAFETY: the elements lie inside the group, which was just checked.
-            match unsafe { read::<T>(part, len) } {
+            let answer = match unsafe { read::<T>(from, reading.range.len()) } {
                 HostData::F32(values) => each(i, &values),
                 // The type was checked as well.
-                HostData::U32(_) => {}
+                HostData::U32(_) => Vec::new(),
+            };
+            if let Some(to) = to {
+                reading.check_answer(i, &answer).map_err(DeviceError::Usage)?;
+                // SAFETY: so was the group of the reply, and now the number of values.
+                unsafe { write::<T>(to, Data::F32(&answer)) };
             }
         }
         loaded.go(done..dispatches, scratch, None);
@@ -297,7 +307,8 @@ impl<T: Float> Session for CpuSession<T> {
     }
 
     fn write_part(&mut self, group: GroupId, start: usize, values: &[f32]) -> Result<(), DeviceError> {
-        let part = Reading { group, range: start..start.saturating_add(values.len()), after: 0 };
+        let range = start..start.saturating_add(values.len());
+        let part = Reading { group, range, after: 0, reply: None };
         Reading::check(&[part], &self.states, 0).map_err(DeviceError::Usage)?;
         let (tensor, _) = self.group(group)?;
         let part = Tensor { start: tensor.start.wrapping_add(start * 4 * T::SCALE), dtype: tensor.dtype };

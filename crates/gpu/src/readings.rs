@@ -2,7 +2,7 @@
 //! is done, and the run is submitted in as many pieces.
 
 use wgpu::BufferUsages;
-use wgrad_program::{DeviceError, Reading};
+use wgrad_program::{DeviceError, Readers, Reading};
 
 use crate::buffers::allocate;
 use crate::device::Shared;
@@ -51,17 +51,16 @@ impl Arrivals {
         }
     }
 
-    /// Waits for a reading and hands it out.
+    /// Waits for a reading, hands it out, and gives the answer.
     pub fn take(
         &self,
         shared: &Shared,
         number: usize,
         submission: wgpu::SubmissionIndex,
-        each: &mut dyn FnMut(usize, &[f32]),
-    ) -> Result<(), DeviceError> {
+        each: &mut Readers<'_>,
+    ) -> Result<Vec<f32>, DeviceError> {
         let Some(Some(buffer)) = self.buffers.get(number) else {
-            each(number, &[]);
-            return Ok(());
+            return Ok(each(number, &[]));
         };
         wait(&shared.device, shared.name(), Some(submission), shared.options.timeout)?;
         shared.faults.check()?;
@@ -70,8 +69,8 @@ impl Arrivals {
             reason: format!("a gradient could not be read: {error}"),
         };
         // The view ends before the buffer is given back.
-        each(number, bytemuck::cast_slice(&buffer.get_mapped_range(..).map_err(failed)?));
+        let answer = each(number, bytemuck::cast_slice(&buffer.get_mapped_range(..).map_err(failed)?));
         buffer.unmap();
-        Ok(())
+        Ok(answer)
     }
 }

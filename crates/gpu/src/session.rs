@@ -6,8 +6,8 @@ use std::sync::Arc;
 use wgpu::PollType;
 use wgrad_graph::{GroupId, States, TensorType};
 use wgrad_program::{
-    Clock, Data, DeviceError, HostData, Output, Profile, Program, ProgramId, ProgramInput, Reading, Record,
-    Session, Span, Stopwatch,
+    Clock, Data, DeviceError, HostData, Output, Profile, Program, ProgramId, ProgramInput, Readers, Reading,
+    Record, Session, Span, Stopwatch,
 };
 
 use crate::buffers::{Own, ensure_fits, grown, state};
@@ -154,7 +154,7 @@ impl Session for GpuSession {
         program: ProgramId,
         inputs: &[Data<'_>],
         readings: &[Reading],
-        each: &mut dyn FnMut(usize, &[f32]),
+        each: &mut Readers<'_>,
     ) -> Result<(), DeviceError> {
         let shared = self.shared.clone();
         let loaded = self.programs.get_mut(program.0).ok_or_else(|| no_program(program))?;
@@ -163,7 +163,7 @@ impl Session for GpuSession {
         loaded.arrivals.fit(&shared, readings)?;
         let state = self.state.clone();
         let (loaded, mut encoder) = self.begin(program, inputs)?;
-        let (mut done, mut submissions) = (0, Vec::with_capacity(readings.len()));
+        let (mut done, mut submissions) = (0, VecDeque::with_capacity(readings.len()));
         for (i, reading) in readings.iter().enumerate() {
             record(&loaded.steps[done..reading.after], &mut encoder);
             done = reading.after;
@@ -171,12 +171,22 @@ impl Session for GpuSession {
             loaded.arrivals.record(i, reading, group, &mut encoder);
             let next = shared.device.create_command_encoder(&Default::default());
             let piece = std::mem::replace(&mut encoder, next);
-            submissions.push(shared.queue.submit([piece.finish()]));
+            submissions.push_back((i, reading, shared.queue.submit([piece.finish()])));
             loaded.arrivals.request(i);
+            // What is submitted later is computed from the answer.
+            while reading.reply.is_some()
+                && let Some((i, reading, submission)) = submissions.pop_front()
+            {
+                let answer = loaded.arrivals.take(&shared, i, submission, each)?;
+                let to = reading.reply.and_then(|group| state.get(group.0)?.as_ref());
+                let Some(to) = to else { continue };
+                reading.check_answer(i, &answer).map_err(DeviceError::Usage)?;
+                shared.queue.write_buffer(to, reading.range.start as u64 * 4, bytemuck::cast_slice(&answer));
+            }
         }
         record(&loaded.steps[done..], &mut encoder);
         let submission = loaded.submit(&shared, encoder)?;
-        for (i, submission) in submissions.into_iter().enumerate() {
+        for (i, _, submission) in submissions {
             loaded.arrivals.take(&shared, i, submission, each)?;
         }
         loaded.ring.collect(&shared)?;
@@ -257,7 +267,8 @@ impl Session for GpuSession {
     }
 
     fn write_part(&mut self, group: GroupId, start: usize, values: &[f32]) -> Result<(), DeviceError> {
-        let part = Reading { group, range: start..start.saturating_add(values.len()), after: 0 };
+        let range = start..start.saturating_add(values.len());
+        let part = Reading { group, range, after: 0, reply: None };
         Reading::check(&[part], &self.states, 0).map_err(DeviceError::Usage)?;
         let Some(Some(buffer)) = self.state.get(group.0) else { return Ok(()) };
         self.shared.queue.write_buffer(buffer, start as u64 * 4, bytemuck::cast_slice(values));

@@ -89,7 +89,7 @@ fn allocated_bytes_are_those_of_the_plan() {
 fn parts_of_a_group_arrive_while_a_run_goes_on() {
     let program = accumulate();
     let group = wgrad_graph::GroupId(0);
-    let reading = |range: std::ops::Range<usize>, after: usize| Reading { group, range, after };
+    let reading = |range: std::ops::Range<usize>, after: usize| Reading { group, range, after, reply: None };
     let readings = [reading(0..64, 0), reading(3..3, 1), reading(60..128, 1), reading(0..128, 3)];
     assert_eq!(program.done_after(group, &(0..64)), 1);
     each_adapter("readings", |index| {
@@ -99,7 +99,10 @@ fn parts_of_a_group_arrive_while_a_run_goes_on() {
             let mut found: Vec<(usize, Vec<f32>)> = Vec::new();
             let inputs = [Data::F32(&[1.0; 128])];
             session
-                .run_reading(id, &inputs, &readings, &mut |i, values| found.push((i, values.to_vec())))
+                .run_reading(id, &inputs, &readings, &mut |i, values| {
+                    found.push((i, values.to_vec()));
+                    Vec::new()
+                })
                 .unwrap();
             let (old, new) = (run as f32, run as f32 + 1.0);
             let wanted = [(0, vec![old; 64]), (1, vec![]), (2, vec![new; 68]), (3, vec![new; 128])];
@@ -115,12 +118,54 @@ fn parts_of_a_group_arrive_while_a_run_goes_on() {
             (vec![reading(0..1, 4)], "4 dispatches"),
             (vec![reading(0..1, 2), reading(0..1, 1)], "reading 1"),
         ] {
-            let error =
-                session.run_reading(id, &[Data::F32(&[1.0; 128])], &readings, &mut |_, _| ()).unwrap_err();
+            let error = session
+                .run_reading(id, &[Data::F32(&[1.0; 128])], &readings, &mut |_, _| Vec::new())
+                .unwrap_err();
             assert!(matches!(&error, DeviceError::Usage(text) if text.contains(words)), "{error}");
         }
         assert!(matches!(session.write_part(group, 120, &[0.0; 9]), Err(DeviceError::Usage(_))));
         assert_eq!(session.records(id, true).unwrap().len(), 0, "what was refused has not run");
+    });
+}
+
+/// What the host answers is there before the next dispatch, whatever was to be read before.
+#[test]
+fn a_run_goes_on_with_what_the_host_answers() {
+    let program = accumulate();
+    let group = wgrad_graph::GroupId(0);
+    let reading = |range: std::ops::Range<usize>, after, reply| Reading { group, range, after, reply };
+    let readings = [reading(0..4, 0, None), reading(2..128, 1, Some(group)), reading(0..4, 3, None)];
+    each_adapter("replies", |index| {
+        let mut session = open(index, poisoned()).session(&program.states).unwrap();
+        let id = session.load(&program).unwrap();
+        let (mut answered, mut sums) = (0.0, Vec::new());
+        for run in 0..3 {
+            let mut found: Vec<(usize, Vec<f32>)> = Vec::new();
+            let answer = &mut |i, values: &[f32]| {
+                found.push((i, values.to_vec()));
+                values.iter().map(|x| x * 10.0).collect()
+            };
+            session.run_reading(id, &[Data::F32(&[1.0; 128])], &readings, answer).unwrap();
+            let (old, new) = (run as f32, run as f32 + 1.0);
+            let wanted = [
+                (0, vec![old, old, answered, answered]),
+                (1, vec![answered + 1.0; 126]),
+                (2, vec![new, new, 10.0 * (answered + 1.0), 10.0 * (answered + 1.0)]),
+            ];
+            assert_eq!(found, wanted, "run {run}");
+            answered = 10.0 * (answered + 1.0);
+            sums.push(2.0 * new + 126.0 * answered);
+        }
+        let records = session.records(id, true).unwrap();
+        assert_eq!(records.iter().map(|r| r.values[0]).collect::<Vec<_>>(), sums);
+        for (readings, words) in [
+            (vec![reading(0..4, 1, Some(group))], "reading 0 takes 4 values, not 1"),
+            (vec![reading(0..4, 1, Some(wgrad_graph::GroupId(7)))], "reading 0 is answered in group 7"),
+        ] {
+            let answer = &mut |_, _: &[f32]| vec![0.0];
+            let error = session.run_reading(id, &[Data::F32(&[1.0; 128])], &readings, answer).unwrap_err();
+            assert!(matches!(&error, DeviceError::Usage(text) if text.contains(words)), "{error}");
+        }
     });
 }
 

@@ -63,6 +63,15 @@ pub enum Lowered {
         /// First element of each input.
         offsets: Vec<usize>,
     },
+    /// What the host gives for the input while the program runs: the input is written to `sent`, and from then on
+    /// `received` holds the answer. Several of them are sent in the order in which they were recorded. Where nobody answers,
+    /// it is the input.
+    Exchange {
+        /// Where the input goes; nothing else writes or reads it.
+        sent: EntryId,
+        /// Where the answer comes to; no operation writes it.
+        received: EntryId,
+    },
 }
 
 /// `out[batch…, rows…, columns…] = Σ a[batch…, rows…, depth…] · b[batch…, depth…, columns…]` over depth, for inputs (a, b)

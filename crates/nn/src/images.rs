@@ -1,10 +1,10 @@
 //! Layers over images `[n, channels, height, width]`, with PyTorch's names and layouts.
 
 use wgrad_graph::Var;
-use wgrad_ops::{Conv, ImageOps, Pool, TensorOps};
+use wgrad_ops::{Conv, ImageOps, Pool, Shares, TensorOps};
 
 use crate::init::Init;
-use crate::module::{Buffer, Builder, Context, Mode, Module, Param};
+use crate::module::{Buffer, Builder, Context, Mode, Module, Param, Summed};
 
 /// Share of a batch's statistics in the running ones.
 const MOMENTUM: f64 = 0.1;
@@ -46,13 +46,16 @@ impl Module for Conv2d {
 /// Batch normalization (Ioffe and Szegedy 2015): by the statistics of the batch in training, of which running ones are
 /// kept, and by the running ones in evaluation, or where its weight is frozen.
 ///
-/// As in PyTorch, the running variance takes the unbiased variance of the batch; a tenth of what is new enters both.
+/// As in PyTorch, the running variance takes the unbiased variance of the batch; a tenth of what is new enters both. The
+/// batch is that of the replica, or with [`Context::exchanging`] that of all of them.
 #[derive(Debug)]
 pub struct BatchNorm2d {
     weight: Param,
     bias: Param,
     running_mean: Buffer,
     running_var: Buffer,
+    /// Statistics of the forward and of the backward pass.
+    summed: [Summed; 2],
 }
 
 impl BatchNorm2d {
@@ -68,6 +71,7 @@ impl BatchNorm2d {
             bias: b.param("bias", [channels], Init::Constant(0.0), false),
             running_mean: b.buffer("running_mean", [channels], 0.0),
             running_var: b.buffer("running_var", [channels], 1.0),
+            summed: [b.summed([2, channels]), b.summed([2, channels])],
         }
     }
 }
@@ -79,8 +83,16 @@ impl Module for BatchNorm2d {
         if cx.mode() == Mode::Evaluate || cx.is_frozen(self.weight) {
             return x.batch_norm_with(mean, variance, weight, bias, EPSILON);
         }
-        let normed = x.batch_norm(weight, bias, EPSILON);
-        let count = x.shape().numel() as f64 / weight.shape().numel() as f64;
+        let own = x.shape().numel() as f64 / weight.shape().numel() as f64;
+        let (normed, count) = match cx.exchange() {
+            None => (x.batch_norm(weight, bias, EPSILON), own),
+            Some(exchange) => {
+                let share = exchange.rows as f64 / exchange.batch as f64;
+                let [forward, backward] = self.summed.map(|summed| exchange.places(summed));
+                let shares = Shares { share, origin: mean, forward, backward };
+                (x.batch_norm_shared(weight, bias, EPSILON, shares), own / share)
+            }
+        };
         let unbiased = count / (count - 1.0).max(1.0);
         cx.update_buffer(self.running_mean, mean * (1.0 - MOMENTUM) + normed.mean * MOMENTUM);
         let share = MOMENTUM * unbiased;

@@ -17,7 +17,8 @@ pub use init::Init;
 pub use layers::{Activation, Dropout, Embedding, LayerNorm, Linear, Residual, RmsNorm, Sequential};
 pub use models::{Mlp, Norm, ResidualMlp};
 pub use module::{
-    Buffer, BufferSpec, Builder, Context, Mode, Module, Param, ParamSpec, Params, Segment, Training,
+    Buffer, BufferSpec, Builder, Context, Exchange, Mode, Module, Param, ParamSpec, Params, Segment, Summed,
+    Training,
 };
 pub use optimizer::{OptimState, Optimizer};
 pub use resnet::{Block, ImageNorm, ResNet, ResNetConfig, Shortcut, Stem};

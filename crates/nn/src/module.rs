@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use wgrad_graph::{DType, EntryId, Graph, GroupId, Shape, States, Var};
+use wgrad_ops::Places;
 
 use crate::init::Init;
 
@@ -28,6 +29,31 @@ pub struct Param(usize);
 /// Handle to a buffer of a model: a tensor that it keeps and that no gradient changes, such as a running mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Buffer(usize);
+
+/// Handle to a tensor that replicas add up in the midst of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Summed(usize);
+
+/// What replicas add up in the midst of a step, and this one's share of the batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exchange {
+    /// The group of what this replica adds.
+    pub sent: GroupId,
+    /// The group of the sums, laid out alike.
+    pub received: GroupId,
+    /// Examples that this replica has.
+    pub rows: usize,
+    /// Examples that all have.
+    pub batch: usize,
+}
+
+impl Exchange {
+    /// Where a tensor goes, and where its sum comes from.
+    pub fn places(&self, summed: Summed) -> Places {
+        let entry = |group| EntryId { group, index: summed.0 };
+        Places { sent: entry(self.sent), received: entry(self.received) }
+    }
+}
 
 /// What a layer declares about a buffer.
 #[derive(Debug, Clone)]
@@ -90,6 +116,7 @@ pub struct ParamSpec {
 pub struct Builder {
     specs: Vec<ParamSpec>,
     buffers: Vec<BufferSpec>,
+    summed: Vec<Shape>,
     path: Vec<String>,
 }
 
@@ -111,6 +138,12 @@ impl Builder {
         let name = self.full(name);
         self.buffers.push(BufferSpec { name, shape: shape.into(), value });
         Buffer(self.buffers.len() - 1)
+    }
+
+    /// Declares a tensor that replicas add up in the midst of a step, where they do.
+    pub fn summed(&mut self, shape: impl Into<Shape>) -> Summed {
+        self.summed.push(shape.into());
+        Summed(self.summed.len() - 1)
     }
 
     fn full(&self, name: &str) -> String {
@@ -178,6 +211,7 @@ impl Builder {
             buffer_entries: buffer_entries.collect(),
             specs: self.specs,
             buffers: self.buffers,
+            summed: self.summed,
             group,
             frozen,
             kept,
@@ -202,6 +236,7 @@ impl Training {
 pub struct Params {
     specs: Vec<ParamSpec>,
     buffers: Vec<BufferSpec>,
+    summed: Vec<Shape>,
     group: GroupId,
     frozen: Option<GroupId>,
     kept: Option<GroupId>,
@@ -234,6 +269,19 @@ impl Params {
     /// Name, shape and initial value of the buffers, in order of declaration.
     pub fn buffers(&self) -> &[BufferSpec] {
         &self.buffers
+    }
+
+    /// Declares the groups `exchange.sent` and `exchange.received` for what replicas add up in the midst of a step; `None`
+    /// where the model has nothing of that kind.
+    pub fn declare_exchange(&self, states: &mut States, rows: usize, batch: usize) -> Option<Exchange> {
+        if self.summed.is_empty() {
+            return None;
+        }
+        let sent = states.group("exchange.sent", DType::F32);
+        for (i, shape) in self.summed.iter().enumerate() {
+            states.entry(sent, i.to_string(), shape.clone());
+        }
+        Some(Exchange { sent, received: states.group_like("exchange.received", sent), rows, batch })
     }
 
     /// Where each parameter lies, in order of declaration.
@@ -313,6 +361,7 @@ pub struct Context<'p, 'g> {
     mode: Mode,
     rng: Option<Var<'g>>,
     first_row: usize,
+    exchange: Option<Exchange>,
     vars: RefCell<BTreeMap<Param, Var<'g>>>,
 }
 
@@ -320,7 +369,7 @@ impl<'p, 'g> Context<'p, 'g> {
     /// Traces in evaluation mode, on the parameters themselves.
     pub fn new(graph: &'g Graph, params: &'p Params) -> Self {
         let (group, mode, vars) = (params.group, Mode::Evaluate, RefCell::default());
-        Self { graph, params, group, mode, rng: None, first_row: 0, vars }
+        Self { graph, params, group, mode, rng: None, first_row: 0, exchange: None, vars }
     }
 
     /// Traces in training mode. `rng` is u32 `[3]`: low and high word of the seed, and the step.
@@ -331,6 +380,11 @@ impl<'p, 'g> Context<'p, 'g> {
     /// The examples are those from number `first` on of a larger batch: what is random follows their numbers there.
     pub fn from_row(self, first: usize) -> Self {
         Self { first_row: first, ..self }
+    }
+
+    /// Layers that go by the batch go by that of all replicas.
+    pub fn exchanging(self, exchange: Option<Exchange>) -> Self {
+        Self { exchange, ..self }
     }
 
     /// Reads parameters from a group laid out like theirs, e.g. their moving average.
@@ -390,6 +444,11 @@ impl<'p, 'g> Context<'p, 'g> {
     /// Number of the first example in the whole batch, of which this one may be a part.
     pub fn first_row(&self) -> usize {
         self.first_row
+    }
+
+    /// What replicas add up, where they do.
+    pub fn exchange(&self) -> Option<Exchange> {
+        self.exchange
     }
 
     /// The generator's key, in training mode.

@@ -3,6 +3,7 @@
 use wgrad_graph::Var;
 
 use crate::conv::{self, Conv};
+use crate::exchange::Shares;
 use crate::image_norm::{self, BatchNormed};
 use crate::pool::{self, Pool};
 use crate::resize;
@@ -59,7 +60,19 @@ pub trait ImageOps<'g>: Sized {
     /// γ · (x − mean) / √(variance + ε) + β for each channel, with the statistics of the batch; γ and β are `[channels]`.
     #[track_caller]
     fn batch_norm(self, gamma: Var<'g>, beta: Var<'g>, epsilon: f64) -> BatchNormed<'g> {
-        image_norm::batch_norm(self.images(), gamma, beta, epsilon)
+        image_norm::batch_norm(self.images(), gamma, beta, epsilon, None)
+    }
+
+    /// The same with the statistics of a batch of which other replicas have shares.
+    #[track_caller]
+    fn batch_norm_shared(
+        self,
+        gamma: Var<'g>,
+        beta: Var<'g>,
+        epsilon: f64,
+        shares: Shares<'g>,
+    ) -> BatchNormed<'g> {
+        image_norm::batch_norm(self.images(), gamma, beta, epsilon, Some(shares))
     }
 
     /// The same with given statistics, `[channels]` each.

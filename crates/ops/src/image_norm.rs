@@ -3,6 +3,7 @@
 use wgrad_graph::philox::Stream;
 use wgrad_graph::{DType, Expr, Lowered, Op, Rule, TensorType, Var, Vjp};
 
+use crate::exchange::{Places, Shares, mean_of_both};
 use crate::image::ImageOps;
 use crate::pointwise::all_of;
 use crate::sample::{Input, Sample, Values, pick};
@@ -101,13 +102,19 @@ fn images(random: &mut Stream) -> (Input, usize) {
     (Input::f32(shape, ANY), channels)
 }
 
-/// γ · (x − mean) / √(variance + ε) + β with the statistics of the batch.
+/// γ · (x − mean) / √(variance + ε) + β with the statistics of the batch, of which other replicas may have shares.
 #[track_caller]
-pub(crate) fn batch_norm<'g>(x: Var<'g>, gamma: Var<'g>, beta: Var<'g>, epsilon: f64) -> BatchNormed<'g> {
+pub(crate) fn batch_norm<'g>(
+    x: Var<'g>,
+    gamma: Var<'g>,
+    beta: Var<'g>,
+    epsilon: f64,
+    shares: Option<Shares<'g>>,
+) -> BatchNormed<'g> {
     let graph = x.graph();
     let shape = x.shape();
     let rule = channel_rule(&x.ty(), &[gamma, beta]).err().or_else(|| {
-        let alone = shape.numel() == shape[1];
+        let alone = shares.is_none() && shape.numel() == shape[1];
         alone.then(|| Rule::new("statistics of a batch need more than one value a channel"))
     });
     if let Some(rule) = rule {
@@ -115,11 +122,12 @@ pub(crate) fn batch_norm<'g>(x: Var<'g>, gamma: Var<'g>, beta: Var<'g>, epsilon:
         return BatchNormed { out: poisoned, mean: poisoned, variance: poisoned };
     }
     let axes = [0, 2, 3];
-    let (mean, variance) = moments(x);
+    let (mean, variance) = shares.map_or_else(|| moments(x), |shares| moments_of_all(x, shares));
     let spread = (variance + epsilon).rsqrt();
     let wide = |value: Var<'g>| broadcast_to(value, shape.clone());
     let ins = [x, wide(mean), wide(spread), wide(per_channel(gamma)), wide(per_channel(beta))];
-    let out = graph.push(Normalize { axes: axes.to_vec() }, &ins);
+    let others = shares.map(|shares| (shares.share, shares.backward));
+    let out = graph.push(Normalize { axes: axes.to_vec(), others }, &ins);
     let flat = |value| reshape(value, [shape[1]]);
     BatchNormed { out, mean: flat(mean), variance: flat(variance) }
 }
@@ -138,6 +146,18 @@ fn moments(x: Var<'_>) -> (Var<'_>, Var<'_>) {
     let within = if batch == 1 { None } else { Some(x.sub(local).square().sum_keep(&[0]) / batch as f64) };
     let variance = within.map_or(between, |within| within + between).mean_keep(&[2, 3]);
     (mean, variance)
+}
+
+/// The same over the shares of all replicas, by their means and mean squares about an origin.
+#[track_caller]
+fn moments_of_all<'g>(x: Var<'g>, shares: Shares<'g>) -> (Var<'g>, Var<'g>) {
+    let (mean, variance) = moments(x);
+    let origin = reshape(shares.origin, mean.shape());
+    let apart = mean.sub(origin);
+    let own = [apart, variance.add(apart.square())];
+    let [apart, square] = mean_of_both(own, shares.share, shares.forward);
+    // Rounding may make it negative where it is 0.
+    (origin.add(apart), square.sub(apart.square()).relu())
 }
 
 /// γ · (x − mean) / √(variance + ε) + β with given statistics.
@@ -179,7 +199,7 @@ pub(crate) fn group_norm<'g>(
     let one = wide(crate::constant::full(graph, [], 1.0));
     let zero = wide(crate::constant::full(graph, [], 0.0));
     let ins = [grouped, wide(mean), wide(spread), one, zero];
-    let normal = reshape(graph.push(Normalize { axes: axes.to_vec() }, &ins), shape);
+    let normal = reshape(graph.push(Normalize { axes: axes.to_vec(), others: None }, &ins), shape);
     normal.mul(per_channel(gamma)).add(per_channel(beta))
 }
 
@@ -212,6 +232,8 @@ fn channel_rule(x: &TensorType, values: &[Var<'_>]) -> Result<(), Rule> {
 #[derive(Debug)]
 struct Normalize {
     axes: Vec<usize>,
+    /// Where other replicas have shares of what the means are over: this one's share, and where means of cotangents meet.
+    others: Option<(f64, Places)>,
 }
 
 impl Op for Normalize {
@@ -228,8 +250,9 @@ impl Op for Normalize {
         let &[x, mean, spread, gamma, _] = ins else { return Vjp::Undefined("it has five inputs") };
         let normal = x.sub(mean).mul(spread);
         let along = cotangent.mul(normal);
-        let rest =
-            cotangent.sub(cotangent.mean_keep(&self.axes)).sub(normal.mul(along.mean_keep(&self.axes)));
+        let own = [cotangent.mean_keep(&self.axes), along.mean_keep(&self.axes)];
+        let means = self.others.map_or(own, |(share, places)| mean_of_both(own, share, places));
+        let rest = cotangent.sub(means[0]).sub(normal.mul(means[1]));
         Vjp::Grads(vec![Some(rest.mul(spread.mul(gamma))), None, None, Some(along), Some(cotangent)])
     }
 

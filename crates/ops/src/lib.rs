@@ -22,6 +22,7 @@ mod cast;
 mod compare;
 mod constant;
 mod conv;
+mod exchange;
 mod gather;
 mod image;
 mod image_norm;
@@ -43,6 +44,7 @@ mod view;
 
 pub use constant::{full, full_u32, iota};
 pub use conv::Conv;
+pub use exchange::{Places, Shares};
 pub use image::ImageOps;
 pub use image_norm::BatchNormed;
 pub use pack::pack;

@@ -138,7 +138,7 @@ fn well_typed(graph: &Graph, name: &str) {
                 let stored: Vec<usize> = contract.order.iter().map(|&dim| domain[dim]).collect();
                 assert_eq!(seen(&stored.into(), &contract.out), node.ty.shape, "{name}: {contract:?}");
             }
-            Lowered::Leaf(_) | Lowered::Gather | Lowered::Pack { .. } => {}
+            Lowered::Leaf(_) | Lowered::Gather | Lowered::Pack { .. } | Lowered::Exchange { .. } => {}
         }
     }
 }

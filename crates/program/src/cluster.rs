@@ -97,7 +97,10 @@ impl<'v> Clusters<'v> {
     pub fn makers(&self, id: Id) -> Vec<ClusterId> {
         match &self.values.all[id].form {
             Form::Pack { parts } => parts.iter().filter_map(|(part, _)| self.of.get(part).copied()).collect(),
-            _ => self.of.get(&id).copied().into_iter().collect(),
+            _ => {
+                let made = self.values.answers.get(&id).unwrap_or(&id);
+                self.of.get(made).copied().into_iter().collect()
+            }
         }
     }
 

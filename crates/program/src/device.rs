@@ -138,28 +138,34 @@ pub struct Reading {
     pub range: Range<usize>,
     /// How many dispatches of the program have to be done before. Readings that are given together ascend in this.
     pub after: usize,
+    /// The group of floats whose elements `range` become what the host answers, before anything else of the run is computed.
+    pub reply: Option<GroupId>,
 }
+
+/// What takes readings: given the number of one and its values, it says what the host answers. That of a reading without
+/// [`Reading::reply`] is ignored.
+pub type Readers<'r> = dyn FnMut(usize, &[f32]) -> Vec<f32> + 'r;
 
 impl Reading {
     /// Whether readings can be made during a run of `dispatches` of a session with this state; else which cannot, in words.
     pub fn check(readings: &[Reading], states: &States, dispatches: usize) -> Result<(), String> {
         let mut before = 0;
-        for (i, Reading { group, range, after }) in readings.iter().enumerate() {
-            let Some(found) = states.groups().get(group.0) else {
-                return Err(format!("reading {i} is of group {}, which the session does not have", group.0));
-            };
-            let name = &found.name;
-            if found.dtype != DType::F32 {
-                return Err(format!(
-                    "reading {i} is of group `{name}`, which holds {}, not f32",
-                    found.dtype
-                ));
-            }
-            if range.start > range.end || range.end > found.len() {
-                let len = found.len();
-                return Err(format!(
-                    "reading {i} is of elements {range:?} of group `{name}`, which has {len}"
-                ));
+        for (i, Reading { group, range, after, reply }) in readings.iter().enumerate() {
+            for (what, group) in [("is of", Some(group)), ("is answered in", reply.as_ref())] {
+                let Some(group) = group else { continue };
+                let Some(found) = states.groups().get(group.0) else {
+                    let group = group.0;
+                    return Err(format!("reading {i} {what} group {group}, which the session does not have"));
+                };
+                let (name, len, dtype) = (&found.name, found.len(), found.dtype);
+                if dtype != DType::F32 {
+                    return Err(format!("reading {i} {what} group `{name}`, which holds {dtype}, not f32"));
+                }
+                if range.start > range.end || range.end > len {
+                    return Err(format!(
+                        "reading {i} {what} elements {range:?} of group `{name}`, which has {len}"
+                    ));
+                }
             }
             if *after < before || *after > dispatches {
                 return Err(format!(
@@ -169,6 +175,16 @@ impl Reading {
             before = *after;
         }
         Ok(())
+    }
+
+    /// Whether an answer has as many values as the reading; else what is wrong, in words.
+    pub fn check_answer(&self, number: usize, answer: &[f32]) -> Result<(), String> {
+        let (wanted, found) = (self.range.len(), answer.len());
+        if wanted == found {
+            Ok(())
+        } else {
+            Err(format!("reading {number} takes {wanted} values, not {found}"))
+        }
     }
 }
 
@@ -191,13 +207,14 @@ pub trait Session {
     fn run(&mut self, program: ProgramId, inputs: &[Data<'_>]) -> Result<(), DeviceError>;
 
     /// Queues one run, as [`Session::run`] does and to the same bits, and calls `each` with the number of a reading and its
-    /// values as soon as the run has computed them, in the order of `readings`, while what comes after them goes on.
+    /// values as soon as the run has computed them, in the order of `readings`, while what comes after them goes on. What
+    /// comes after a reading with a reply waits for that.
     fn run_reading(
         &mut self,
         program: ProgramId,
         inputs: &[Data<'_>],
         readings: &[Reading],
-        each: &mut dyn FnMut(usize, &[f32]),
+        each: &mut Readers<'_>,
     ) -> Result<(), DeviceError>;
 
     /// Runs the program once, as [`Session::run`] does and to the same bits, waits for it, and says how long each dispatch

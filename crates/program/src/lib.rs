@@ -19,7 +19,8 @@ mod value;
 
 pub use compile::{Options, compile};
 pub use device::{
-    Data, Device, DeviceError, DeviceInfo, DeviceKind, HostData, Limits, ProgramId, Reading, Record, Session,
+    Data, Device, DeviceError, DeviceInfo, DeviceKind, HostData, Limits, ProgramId, Readers, Reading, Record,
+    Session,
 };
 pub use evaluate::{EvaluateError, evaluate};
 pub use ir::{

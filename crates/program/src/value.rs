@@ -1,6 +1,8 @@
 //! First stage of planning: the live nodes of a graph as values, with every view resolved into how a value is accessed.
 
-use wgrad_graph::{Combine, Expr, Graph, Layout, Leaf, Lowered, NodeId, TensorType, View};
+use std::collections::HashMap;
+
+use wgrad_graph::{Combine, EntryId, Expr, Graph, Layout, Leaf, Lowered, NodeId, TensorType, View};
 
 /// Position in [`Values::all`]; a value comes after those it is computed from.
 pub(crate) type Id = usize;
@@ -87,6 +89,10 @@ pub(crate) struct Values {
     /// A value that a rewriting replaced stays in the list, unused.
     pub all: Vec<Value>,
     pub targets: Vec<(Id, Target)>,
+    /// For each leaf that the host answers while the program runs: the value that it answers.
+    pub answers: HashMap<Id, Id>,
+    /// The last value sent to the host.
+    last_sent: Option<Id>,
     /// What values wait for that come from the node being lowered.
     after: Option<Id>,
 }
@@ -175,6 +181,9 @@ impl Values {
                 self.gather(ins.swap_remove(0), index, &blank.ty)
             }
             Lowered::Pack { offsets } => self.pack(offsets, ins),
+            Lowered::Exchange { sent, received } => {
+                return self.exchange(ins.swap_remove(0), sent, received, blank);
+            }
         };
         self.push(blank)
     }
@@ -249,6 +258,19 @@ impl Values {
             parts.push((id, offset));
         }
         Form::Pack { parts }
+    }
+
+    /// What is sent has a kernel of its own, after that of what was sent before: so the host can answer one after the other,
+    /// in an order that does not depend on what is fused.
+    fn exchange(&mut self, source: Source, sent: EntryId, received: EntryId, blank: Value) -> Source {
+        let copy = self.copy(source).value;
+        let before = self.last_sent.replace(copy);
+        let value = &mut self.all[copy];
+        (value.name, value.apart, value.after) = (blank.name, true, before.or(value.after));
+        self.targets.push((copy, Target::State(Leaf::Entry(sent))));
+        let answer = self.push(Value { form: Form::Leaf(Leaf::Entry(received)), ..blank });
+        self.answers.insert(answer.value, copy);
+        answer
     }
 
     fn is_packed(&self, id: Id) -> bool {

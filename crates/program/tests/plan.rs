@@ -1,6 +1,6 @@
 //! What the planner makes of whole training steps: few kernels, little memory, right order. No device is needed.
 
-use wgrad_graph::{ALIGN, DType, States, TensorType, grad};
+use wgrad_graph::{ALIGN, DType, EntryId, Lowered, Op, Rule, States, TensorType, Var, Vjp, grad};
 use wgrad_nn::{
     Activation, Builder, Context, Mlp, Module, Norm, Optimizer, ResNet, ResNetConfig, Shortcut, Training,
 };
@@ -199,6 +199,102 @@ fn a_convolutional_step_copies_nothing() {
     assert_eq!(copies.count(), 2, "{}", names(&program));
     // Nine convolutions and a linear layer with two gradients each, but for the images', which nobody asks for.
     assert_eq!(products(&program), 3 * 10 - 1, "{}", names(&program));
+}
+
+/// What the host answers is read after it was sent for, and what is sent leaves in the order of recording, whatever is fused.
+#[test]
+fn answers_are_read_after_they_were_sent_for() {
+    let mut states = States::new();
+    let mut builder = Builder::new();
+    let config = ResNetConfig { shortcut: Shortcut::Projection, ..ResNetConfig::cifar(8).unwrap() };
+    let model = ResNet::new(&mut builder, config, 3, 10);
+    let params = builder.finish(&mut states);
+    let exchange = params.declare_exchange(&mut states, 2, 5).unwrap();
+    let graph = graph(states);
+    let x = graph.input("images", TensorType::f32([2, 3, 16, 16]));
+    let y = graph.input("labels", TensorType::u32([2]));
+    let rng = graph.input("rng", TensorType::u32([3]));
+    let cx = Context::new(&graph, &params).training(rng).exchanging(Some(exchange));
+    let loss = model.forward(&cx, x).cross_entropy(y).mean_all();
+    let (vars, offsets): (Vec<_>, Vec<_>) = cx.all_params().into_iter().unzip();
+    let flat = graph.states().get(params.group()).len();
+    graph.update_group(params.group(), pack(&graph, &grad(loss, &vars).unwrap(), &offsets, flat));
+    let exchanges = graph.nodes();
+    let exchanges = exchanges.iter().filter(|node| node.op.name() == "exchange");
+    let recorded: Vec<EntryId> = exchanges
+        .map(|node| match node.op.lower(std::slice::from_ref(&node.ty), &node.ty) {
+            Lowered::Exchange { sent, .. } => sent,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(recorded.len(), 2 * (1 + 6 + 2), "forward and backward, of each norm");
+    for options in [Options::default(), Options { fuse: false, ..Options::default() }] {
+        let program = compile(&graph, options).unwrap();
+        let touches = |entry: EntryId, access: Access| {
+            let program = &program;
+            let start = program.states.get_entry(entry).offset * DType::F32.bytes();
+            let of = move |o: &wgrad_program::Operand| {
+                o.access == access
+                    && o.tensor.buffer == Buffer::State(entry.group)
+                    && o.tensor.offset == start
+            };
+            (0..program.dispatches.len()).filter(move |&i| program.dispatches[i].operands.iter().any(of))
+        };
+        let mut before = None;
+        for &sent in &recorded {
+            let writers: Vec<usize> = touches(sent, Access::Write).collect();
+            let received = EntryId { group: exchange.received, ..sent };
+            let first = touches(received, Access::Read).next().expect("a reader");
+            assert_eq!(writers.len(), 1, "{sent:?}");
+            assert!(writers[0] < first && before < Some(writers[0]), "{sent:?}\n{}", names(&program));
+            before = Some(writers[0]);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Exchange(EntryId, EntryId);
+
+impl Op for Exchange {
+    fn name(&self) -> &'static str {
+        "exchange"
+    }
+
+    fn infer(&self, ins: &[TensorType]) -> Result<TensorType, Rule> {
+        Ok(ins[0].clone())
+    }
+
+    fn vjp<'g>(&self, _: &[Var<'g>], _: Var<'g>, _: Var<'g>) -> Vjp<'g> {
+        Vjp::Undefined("nobody asks")
+    }
+
+    fn lower(&self, _: &[TensorType], _: &TensorType) -> Lowered {
+        Lowered::Exchange { sent: self.0, received: self.1 }
+    }
+}
+
+/// What was recorded first is sent first, even where its kernel also computes what comes late.
+#[test]
+fn what_is_sent_keeps_its_order() {
+    let mut states = States::new();
+    let sent = states.group("sent", DType::F32);
+    // Of two sizes, so that they do not become one kernel.
+    let entries = [64, 48].map(|size| states.entry(sent, size.to_string(), [size]));
+    let received = states.group_like("received", sent);
+    let graph = graph(states);
+    let exchange = |x, i: usize| {
+        let op = Exchange(entries[i], EntryId { group: received, ..entries[i] });
+        graph.push(op, &[x])
+    };
+    let early = graph.input("x", TensorType::f32([64])).tanh();
+    let first = exchange(early, 0);
+    let second = exchange(graph.input("y", TensorType::f32([48])).tanh(), 1);
+    graph.output("late", early.tanh());
+    graph.output("first", first.tanh());
+    graph.output("second", second.tanh());
+    let program = compile(&graph, Options::default()).unwrap();
+    let [one, two] = [0..64, 64..112].map(|range| program.done_after(sent, &range));
+    assert!(0 < one && one < two && two < program.dispatches.len(), "{}", names(&program));
 }
 
 /// Channels lie last in memory: every product of the forward pass but the last reads or writes them side by side.

@@ -51,13 +51,17 @@ pub fn first_bad_operation(trainer: &mut Trainer, step: u64) -> Result<Option<Cu
             return Ok(Some(Culprit { op, path: tensor.name, part, count: (bad, tensor.values.len()) }));
         }
     }
+    let mut first = None;
     for pass in 0..trainer.plan.config.accumulate.max(1) {
         let phase = trainer.plan.phase(pass);
-        if let Some(culprit) = examine(trainer, phase, pass)? {
-            return Ok(Some(culprit));
+        let found = examine(trainer, phase, pass)?;
+        first = first.or(found);
+        // A replica that found nothing may wait for this one's part of the next pass.
+        if first.is_some() && trainer.plan.exchange.is_none() {
+            break;
         }
     }
-    Ok(None)
+    Ok(first)
 }
 
 fn examine(trainer: &mut Trainer, phase: Phase, pass: u64) -> Result<Option<Culprit>, TrainError> {

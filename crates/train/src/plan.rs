@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use wgrad_data::{Dataset, Splits, Targets};
 use wgrad_graph::{DType, EntryId, GroupId, States, TensorType};
-use wgrad_nn::{Builder, Module, OptimState, Optimizer, Params, Schedule, Training};
-use wgrad_program::{Limits, Options, Program, compile, share_slabs};
+use wgrad_nn::{Builder, Exchange, Module, OptimState, Optimizer, Params, Schedule, Training};
+use wgrad_program::{Limits, Options, Program, Reading, compile, share_slabs};
 use wgrad_weights::{AssignOptions, Pattern, Weights};
 
 use crate::error::TrainError;
@@ -90,6 +90,8 @@ pub struct Config {
     /// Whether the backward pass computes parts of the forward pass again rather than keep what they computed: the same
     /// bits for less memory and more work.
     pub recompute: bool,
+    /// Whether batch norms of several replicas go by the statistics of the whole batch, not of each replica's rows.
+    pub sync_batch_norm: bool,
     /// Parameters that are not trained, by name.
     pub freeze: Vec<Pattern>,
     /// Factors of the learning rate by name; the first that fits counts.
@@ -141,6 +143,7 @@ impl Default for Config {
             label_smoothing: 0.0,
             class_weights: None,
             recompute: false,
+            sync_batch_norm: false,
             freeze: Vec::new(),
             rates: Vec::new(),
             seed: 0,
@@ -237,6 +240,8 @@ pub struct Plan {
     pub(crate) average: Option<GroupId>,
     pub(crate) gradients: Option<GroupId>,
     pub(crate) shard: Option<Shard>,
+    /// What replicas add up in the midst of a pass.
+    pub(crate) exchange: Option<Exchange>,
     pub(crate) splits: Vec<(SplitShape, Option<Resident>)>,
     /// Values that parameters and buffers start from in place of their initial ones, by name.
     pub(crate) start: Vec<(String, Vec<f32>)>,
@@ -290,6 +295,15 @@ impl Plan {
         let average = config.ema.map(|_| states.group_like("average", params.group()));
         let kept = config.accumulate > 1 || config.part.is_some();
         let gradients = kept.then(|| states.group_like("gradients", params.group()));
+        let syncs = config.sync_batch_norm && config.part.is_some_and(|part| part.ranks > 1);
+        let (rows, batch) = (config.rows().len(), config.batch);
+        let exchange = if syncs { params.declare_exchange(&mut states, rows, batch) } else { None };
+        if exchange.is_some() && config.recompute {
+            return Err(TrainError::Config(
+                "train.sync_batch_norm and train.recompute exclude each other: replicas would have to add up statistics again"
+                    .into(),
+            ));
+        }
         let augmented = !splits.augment.is_off();
         let splits = shapes.map(|shape| {
             // What changes from epoch to epoch is made ready on the host.
@@ -309,6 +323,7 @@ impl Plan {
             average,
             gradients,
             shard,
+            exchange,
             splits,
             start: Vec::new(),
             passes,
@@ -391,6 +406,20 @@ impl Plan {
     pub(crate) fn plan_passes(&self, limits: &Limits) -> Result<Vec<(Phase, Program)>, TrainError> {
         let planned = |&phase| Ok((phase, compile(&self.trace_pass(phase)?, Options::within(limits))?));
         phases(self.config.accumulate).iter().chain(&self.phases_after()).map(planned).collect()
+    }
+
+    /// What replicas have to add up while a pass goes on, in the order in which all of them do.
+    pub(crate) fn exchanges(&self, program: &Program) -> Vec<Reading> {
+        let Some(Exchange { sent, received, .. }) = self.exchange else { return Vec::new() };
+        let readings = self.states.get(sent).entries.iter().filter_map(|entry| {
+            let range = entry.offset..entry.offset + entry.shape.numel();
+            let after = program.done_after(sent, &range);
+            // A norm that is frozen sends nothing.
+            (after > 0).then_some(Reading { group: sent, range, after, reply: Some(received) })
+        });
+        let mut readings: Vec<Reading> = readings.collect();
+        readings.sort_by_key(|reading| reading.after);
+        readings
     }
 
     /// What follows the passes of a step once the gradients of all replicas are added up.

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use wgrad_program::{Clock, Cost, Data, DeviceError, Profile, ProgramId, Session};
 use wgrad_run::trace::{Trace, Track};
 
+use crate::error::TrainError;
 use crate::plan::{Phase, Plan};
 use crate::trainer::Trainer;
 
@@ -272,8 +273,16 @@ fn per_ns(count: u64, ns: u64) -> f64 {
 
 impl Trainer {
     /// From now on: a timeline, with some of the steps to come in detail. `total` is the number of steps of the whole run.
-    pub fn profile(&mut self, options: ProfileOptions, total: u64) {
+    ///
+    /// # Errors
+    /// Replicas add up statistics in the midst of a step, which a profiled one has no room for.
+    pub fn profile(&mut self, options: ProfileOptions, total: u64) -> Result<(), TrainError> {
+        if self.plan.exchange.is_some() {
+            let message = "a step with train.sync_batch_norm cannot be profiled: it waits for other replicas in its midst";
+            return Err(TrainError::Config(message.into()));
+        }
         self.profiler = Some(Profiler::new(options, self.steps_done(), total));
+        Ok(())
     }
 
     /// The timeline since [`Trainer::profile`], and its end.

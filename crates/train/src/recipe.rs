@@ -66,6 +66,7 @@ pub fn setup_on(recipe: &Recipe, splits: Splits) -> Result<Setup, TrainError> {
         part: None,
         class_weights,
         recompute: train.recompute,
+        sync_batch_norm: train.sync_batch_norm,
         freeze: patterns(&recipe.transfer.freeze)?,
         rates,
         optimizer: optimizer(&recipe.optimizer),

@@ -57,7 +57,7 @@ impl Trainer {
     /// Runs the next pass on `program`, whose inputs are those of a pass, without counting it as a step.
     pub(crate) fn rerun(&mut self, program: &Program, pass: u64) -> Result<ProgramId, TrainError> {
         let id = self.session.load(program)?;
-        self.run_pass(id, pass)?;
+        self.run_pass(id, program, pass)?;
         Ok(id)
     }
 }

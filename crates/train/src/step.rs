@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use wgrad_graph::{Entry, GroupId};
-use wgrad_program::Data;
+use wgrad_program::{Data, Program, ProgramId};
 
 use crate::error::TrainError;
 use crate::plan::{Phase, Plan};
 use crate::profile::Profiler;
-use crate::team::{Team, Traffic};
+use crate::team::{Listening, Team, Traffic};
 use crate::trainer::{StepRecord, Trainer, Watch, scalar_names};
 
 /// Bytes a second that every disk can write.
@@ -38,6 +38,11 @@ impl Trainer {
         let (_, program) = program.ok_or_else(|| TrainError::Config("the plan has no passes".into()))?;
         let shares = self.plan.shard.as_ref().map(|shard| &shard.shares[..]);
         team.cut(program, &self.plan.states, gradients, shares);
+        for (phase, program) in &self.plan.passes {
+            let gradients = if *phase == last { &team.readings[..] } else { &[] };
+            let listening = Listening::to(self.plan.exchanges(program), gradients);
+            team.listen(*phase, listening);
+        }
         self.team = Some(team);
         Ok(())
     }
@@ -191,10 +196,11 @@ impl Trainer {
         if let Some(usual) = usual {
             team.worker.set_timeout(usual);
         }
-        let traffic = &mut team.traffic;
+        let (waited, traffic) = (std::mem::take(&mut team.waited), &mut team.traffic);
         traffic.steps += 1;
-        traffic.compute += (after - begun).as_secs_f64();
-        traffic.exposed += ended.saturating_duration_since(after).as_secs_f64();
+        traffic.compute += (after - begun).as_secs_f64() - waited;
+        traffic.busy += waited;
+        traffic.exposed += ended.saturating_duration_since(after).as_secs_f64() + waited;
         traffic.total += begun.elapsed().as_secs_f64();
         Ok(())
     }
@@ -212,22 +218,38 @@ impl Trainer {
             let (id, batch) = (self.program(phase)?, self.feed.name());
             let since = profiler.as_ref().map_or(0, Profiler::now);
             let gradients = self.plan.gradients;
-            let readings = team.readings.clone();
+            let listening = team.listening(phase);
             self.pass(pass, &mut |session, inputs| match (&mut *profiler, gradients) {
                 (Some(profiler), Some(gradients)) => {
                     profiler.run(session, (id, phase), done, (batch, since), inputs)?;
                     if pass + 1 == passes {
                         let flat = session.read_group(gradients)?.to_f32();
-                        let all = readings.iter().enumerate();
+                        let all = listening.readings.iter().enumerate();
                         all.for_each(|(i, reading)| team.arrived(i, &flat[reading.range.clone()]));
                     }
                     Ok(())
                 }
-                _ if pass + 1 < passes => session.run(id, inputs),
-                _ => session.run_reading(id, inputs, &readings, &mut |i, values| team.arrived(i, values)),
+                _ if listening.readings.is_empty() => session.run(id, inputs),
+                _ => team.run(&listening, |readings, each| session.run_reading(id, inputs, readings, each)),
             })?;
+            team.check()?;
         }
         Ok(())
+    }
+
+    /// Runs a program on the next batch as pass number `pass` of the step under way, but for its gradients.
+    pub(crate) fn run_pass(&mut self, id: ProgramId, program: &Program, pass: u64) -> Result<(), TrainError> {
+        let listening = Listening::to(self.plan.exchanges(program), &[]);
+        let mut team = self.team.take();
+        let run = self.pass(pass, &mut |session, inputs| match &mut team {
+            Some(team) => {
+                team.run(&listening, |readings, each| session.run_reading(id, inputs, readings, each))
+            }
+            None => session.run(id, inputs),
+        });
+        self.team = team;
+        run?;
+        self.team.as_mut().map_or(Ok(()), Team::check)
     }
 
     /// This replica's part of the loss and the other metrics of the step's passes: they add up to those of the batch.

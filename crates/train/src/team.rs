@@ -5,13 +5,18 @@
 //! ones are being computed. After a step all replicas hold the same bits.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wgrad_comm::{CommError, Done, Job, Ticket, Worker};
 use wgrad_graph::{GroupId, States, fnv1a};
-use wgrad_program::{Program, Reading};
+use wgrad_program::{DeviceError, Program, Readers, Reading};
 
 use crate::error::TrainError;
+use crate::plan::Phase;
+
+/// What takes summed gradients: the first element and the values.
+type Summed<'s> = dyn FnMut(usize, &[f32]) -> Result<(), TrainError> + 's;
 
 /// How replicas work together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,11 +45,11 @@ pub struct Traffic {
     pub bytes: usize,
     /// Buckets of a step.
     pub buckets: usize,
-    /// Seconds in which buckets travelled, waiting for slower replicas included.
+    /// Seconds in which buckets and statistics travelled, waiting for slower replicas included.
     pub busy: f64,
-    /// Those seconds of it that came after the backward pass.
+    /// Those seconds of it that came after the backward pass, or that a pass waited for statistics.
     pub exposed: f64,
-    /// Seconds of the passes forward and backward.
+    /// Seconds of the passes forward and backward, without those.
     pub compute: f64,
     /// Seconds of the steps.
     pub total: f64,
@@ -61,13 +66,21 @@ impl Traffic {
 pub struct Team {
     pub(crate) worker: Worker,
     pub(crate) options: TeamOptions,
+    /// Those of the gradients.
     pub(crate) readings: Vec<Reading>,
+    passes: Vec<(Phase, Arc<Listening>)>,
     buckets: Vec<Bucket>,
     /// Gradients of the bucket that is being filled.
     filling: Vec<f32>,
     /// The last bucket, which waits for what is known at the end of the pass only.
     held: Option<Vec<f32>>,
     tickets: Vec<Ticket>,
+    /// Whether there is still something to add up in the midst of the pass.
+    summing: bool,
+    /// Seconds of the step that passes waited for sums.
+    pub(crate) waited: f64,
+    /// What sets out after that.
+    waiting: Vec<Job>,
     failed: Option<CommError>,
     /// Whether this replica wants to stop.
     pub(crate) wish: bool,
@@ -78,6 +91,39 @@ pub struct Team {
     summed: bool,
 }
 
+/// What becomes of a reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// It is number i of those of the gradients.
+    Gradients(usize),
+    /// All replicas add it up, and the pass goes on with the sum.
+    Sum {
+        /// Whether the pass has no more of these.
+        last: bool,
+    },
+}
+
+/// The readings of a pass, and what becomes of each.
+#[derive(Debug, Default)]
+pub(crate) struct Listening {
+    pub readings: Vec<Reading>,
+    pub uses: Vec<Use>,
+}
+
+impl Listening {
+    /// To sums, and in the last pass of a step to gradients.
+    pub fn to(sums: Vec<Reading>, gradients: &[Reading]) -> Self {
+        let count = sums.len();
+        let sums = sums.into_iter().enumerate().map(|(i, sum)| (sum, Use::Sum { last: i + 1 == count }));
+        let gradients = gradients.iter().cloned().enumerate().map(|(i, part)| (part, Use::Gradients(i)));
+        // A sum that others wait for comes before gradients that are there at the same time.
+        let mut all: Vec<(Reading, Use)> = sums.chain(gradients).collect();
+        all.sort_by_key(|(reading, _)| reading.after);
+        let (readings, uses) = all.into_iter().unzip();
+        Self { readings, uses }
+    }
+}
+
 /// Readings that travel together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Bucket {
@@ -86,9 +132,6 @@ struct Bucket {
     /// The share of every replica in it, where each updates a share.
     shares: Option<Vec<Range<usize>>>,
 }
-
-/// Takes the sum of a part of the gradients, and where it starts.
-type Each<'e> = dyn FnMut(usize, &[f32]) -> Result<(), TrainError> + 'e;
 
 impl Team {
     /// A replica that talks to the others through `worker`.
@@ -101,6 +144,10 @@ impl Team {
             filling: Vec::new(),
             held: None,
             tickets: Vec::new(),
+            passes: Vec::new(),
+            summing: false,
+            waited: 0.0,
+            waiting: Vec::new(),
             failed: None,
             wish: false,
             agreed: false,
@@ -142,11 +189,60 @@ impl Team {
         for (after, ranges) in cut {
             let first = self.readings.len();
             let shares = shares.map(|shares| shares.iter().map(|share| within(&ranges, share)).collect());
-            let reading = |range: &Range<usize>| Reading { group: gradients, range: range.clone(), after };
+            let reading =
+                |range: &Range<usize>| Reading { group: gradients, range: range.clone(), after, reply: None };
             self.readings.extend(ranges.iter().map(reading));
             self.buckets.push(Bucket { readings: first..self.readings.len(), shares });
         }
         (self.traffic.bytes, self.traffic.buckets) = (group.bytes(), self.buckets.len());
+    }
+
+    /// Says what to listen to in a pass.
+    pub(crate) fn listen(&mut self, phase: Phase, to: Listening) {
+        self.passes.retain(|(known, _)| *known != phase);
+        self.passes.push((phase, Arc::new(to)));
+    }
+
+    /// What to listen to in a pass.
+    pub(crate) fn listening(&self, phase: Phase) -> Arc<Listening> {
+        let found = self.passes.iter().find(|(known, _)| *known == phase);
+        found.map(|(_, listening)| listening.clone()).unwrap_or_default()
+    }
+
+    /// Runs a program and does with its readings what is to be done.
+    pub(crate) fn run(
+        &mut self,
+        listening: &Listening,
+        run: impl FnOnce(&[Reading], &mut Readers<'_>) -> Result<(), DeviceError>,
+    ) -> Result<(), DeviceError> {
+        self.summing = listening.uses.iter().any(|heard| matches!(heard, Use::Sum { .. }));
+        run(&listening.readings, &mut |i, values| match listening.uses[i] {
+            Use::Gradients(number) => {
+                self.arrived(number, values);
+                Vec::new()
+            }
+            Use::Sum { last } => self.sum_now(values, last),
+        })
+    }
+
+    /// What went wrong on the way.
+    pub(crate) fn check(&mut self) -> Result<(), TrainError> {
+        self.failed.take().map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// The sum of values over all replicas. After an error it is the values themselves, and [`Team::check`] has the error.
+    fn sum_now(&mut self, values: &[f32], last: bool) -> Vec<f32> {
+        let begun = Instant::now();
+        let sum = match self.failed {
+            None => self.worker.all_reduce(values.to_vec()).map_err(|error| self.failed = Some(error)).ok(),
+            Some(_) => None,
+        };
+        self.waited += begun.elapsed().as_secs_f64();
+        if last {
+            self.summing = false;
+            std::mem::take(&mut self.waiting).into_iter().for_each(|job| self.send(job));
+        }
+        sum.unwrap_or_else(|| values.to_vec())
     }
 
     /// Takes the values of a reading, and sends its bucket on the way if that is complete.
@@ -163,7 +259,12 @@ impl Team {
         }
     }
 
+    /// Which gradients are ready before which sum may differ between replicas, and all have to send in the same order: so
+    /// gradients wait for the last sum.
     fn send(&mut self, job: Job) {
+        if self.summing {
+            return self.waiting.push(job);
+        }
         match self.worker.submit(job) {
             Ok(ticket) => self.tickets.push(ticket),
             Err(error) => self.failed = self.failed.take().or(Some(error)),
@@ -175,7 +276,7 @@ impl Team {
     pub(crate) fn collect(
         &mut self,
         tail: Vec<f32>,
-        each: &mut Each<'_>,
+        each: &mut Summed<'_>,
     ) -> Result<(Vec<f32>, Instant), TrainError> {
         let mut last = self.held.take().unwrap_or_default();
         let own = last.len();
@@ -314,7 +415,8 @@ mod tests {
             cut,
             [(3, vec![300..400, 420..430]), (6, vec![100..300, 410..420]), (9, vec![0..100, 400..410])]
         );
-        assert_eq!(buckets(vec![(2, 0..64), (1, 64..128)], 1 << 20), [(2, Vec::from([0..128]))]);
+        let tensors = vec![(2, 0..64), (1, 64..128), (1, 192..256)];
+        assert_eq!(buckets(tensors, 1 << 20), [(2, vec![0..128, 192..256])]);
     }
 
     #[test]

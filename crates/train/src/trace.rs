@@ -67,6 +67,7 @@ impl Plan {
         let rng = graph.input("rng", TensorType::u32([3]));
         let hyper = graph.input("hyper", TensorType::f32([Optimizer::HYPER]));
         let cx = Context::new(graph, &self.params).training(rng).from_row(rows.start);
+        let cx = cx.exchanging(self.exchange);
         let logits = self.module.forward(&cx, batch.features);
         let objective = Objective::of(graph, self.task, logits, batch.targets, true);
         let loss = match &self.config.class_weights {

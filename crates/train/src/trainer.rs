@@ -305,11 +305,6 @@ impl Trainer {
         Ok(())
     }
 
-    /// Runs a program on the next batch as pass number `pass` of the step under way.
-    pub(crate) fn run_pass(&mut self, id: ProgramId, pass: u64) -> Result<(), TrainError> {
-        self.pass(pass, &mut |session, inputs| session.run(id, inputs))
-    }
-
     /// Calls `run` with the inputs of pass number `pass` of the step under way, on the next batch.
     pub(crate) fn pass(&mut self, pass: u64, run: &mut Run<'_>) -> Result<(), TrainError> {
         let hyper = self.plan.config.optimizer.hyper(self.rate(self.step), self.step + 1);

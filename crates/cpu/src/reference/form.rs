@@ -1,4 +1,4 @@
-//! The seven forms of an operation, each as its definition says. Nothing here is fast.
+//! The eight forms of an operation, each as its definition says. Nothing here is fast.
 
 use wgrad_graph::{Call, Combine, Contract, Expr, Lowered, ScalarFn, TensorType, View};
 
@@ -15,6 +15,8 @@ pub(super) fn evaluate(form: &Lowered, ins: &[&Array], out: &TensorType) -> Resu
         Lowered::Contract(contract) => product(contract, input(0)?, input(1)?, out),
         Lowered::Gather => gather(input(0)?, input(1)?),
         Lowered::Pack { offsets } => pack(offsets, ins, out),
+        // Nobody answers here.
+        Lowered::Exchange { .. } => Ok(input(0)?.values.clone()),
     }
 }
 

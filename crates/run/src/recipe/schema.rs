@@ -359,6 +359,8 @@ pub struct Train {
     /// Whether the backward pass computes parts of the forward pass again rather than keep what they computed: the same
     /// results for less memory and more work.
     pub recompute: bool,
+    /// Whether batch norms of several replicas go by the statistics of the whole batch, not of each replica's examples.
+    pub sync_batch_norm: bool,
     /// Evaluations without a better test loss after which the run ends. Absent: it goes on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<u64>,
@@ -386,6 +388,7 @@ impl Default for Train {
             class_weights: None,
             balance_classes: false,
             recompute: false,
+            sync_batch_norm: false,
             patience: None,
             checkpoint_every_epochs: 1,
             keep_checkpoints: 3,

@@ -72,6 +72,7 @@ fn every_key_is_read() {
         precision = "f32"
         class_weights = [1.0, 2.5]
         recompute = true
+        sync_batch_norm = true
 
         [transfer]
         weights = "w.pth"
@@ -134,6 +135,7 @@ fn every_key_is_read() {
             class_weights: Some(vec![1.0, 2.5]),
             balance_classes: false,
             recompute: true,
+            sync_batch_norm: true,
             patience: Some(10),
             checkpoint_every_epochs: 0,
             keep_checkpoints: 12,

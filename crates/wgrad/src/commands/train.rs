@@ -135,7 +135,7 @@ fn train<'r>(
     let mut progress = Progress::new(&trainer, steps, interruption()?);
     progress.exercise = trainer.plan().config.part.map(|part| Exercise::of(args, part.rank));
     if let Some(wish) = &wish {
-        trainer.profile(wish.options, steps);
+        trainer.profile(wish.options, steps)?;
     }
     let finished = fit(&mut trainer, &parts.fit, Some(&dir), &mut progress)?;
     progress.close();
