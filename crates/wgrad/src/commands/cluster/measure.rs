@@ -84,7 +84,7 @@ fn steps(recipe: &Recipe, batch: u64, device: &dyn Device, bucket_bytes: usize) 
         updates.push(update);
     }
     let made = trainer.steps_done();
-    trainer.profile(ProfileOptions { warmup: 0, steps: PROFILED }, made + PROFILED);
+    trainer.profile(ProfileOptions { warmup: 0, steps: PROFILED }, made + PROFILED)?;
     for _ in 0..PROFILED {
         step(&mut trainer)?;
     }
