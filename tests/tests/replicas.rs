@@ -33,11 +33,14 @@ fn recipe(folder: &Path, model: (&str, &str), optimizer: (&str, &str)) -> String
     name
 }
 
+/// A tensor and its name.
+type Named = (String, Vec<f32>);
+
 /// What a run came to: its losses by step, and everything in its last checkpoint.
 #[derive(Debug, PartialEq)]
 struct Result {
     losses: Vec<f64>,
-    tensors: Vec<(String, Vec<f32>)>,
+    tensors: Vec<Named>,
 }
 
 fn result(run: &Path) -> Result {
@@ -57,14 +60,14 @@ fn result(run: &Path) -> Result {
 fn difference(a: &Result, b: &Result) -> f64 {
     assert_eq!(a.losses.len(), b.losses.len());
     let losses = a.losses.iter().zip(&b.losses).map(|(a, b)| (a - b).abs() / b.abs());
-    let of_tensor = |((name, a), (other, b)): (&(String, Vec<f32>), &(String, Vec<f32>))| {
+    let of_tensor = |((name, a), (other, b)): (&Named, &Named)| {
         assert_eq!((name, a.len()), (other, b.len()));
         let largest = b.iter().map(|x| x.abs()).fold(f32::MIN_POSITIVE, f32::max);
         let apart = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         f64::from(apart / largest)
     };
     // Moments belong to the optimizer; they are small where gradients are, and the parameters show what they do.
-    let of_model = |(a, _): &(&(String, Vec<f32>), &(String, Vec<f32>))| !a.0.contains('/');
+    let of_model = |(a, _): &(&Named, &Named)| !a.0.contains('/');
     let tensors = a.tensors.iter().zip(&b.tensors).filter(of_model).map(of_tensor);
     losses.chain(tensors).fold(0.0, f64::max)
 }
