@@ -33,7 +33,7 @@ fn recipe(folder: &Path, model: (&str, &str), optimizer: (&str, &str)) -> String
     name
 }
 
-/// A tensor by name.
+/// A tensor and its name.
 type Named = (String, Vec<f32>);
 
 /// What a run came to: its losses by step, and everything in its last checkpoint.
