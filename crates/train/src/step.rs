@@ -15,10 +15,10 @@ use crate::trainer::{StepRecord, Trainer, Watch, scalar_names};
 const SLOW_DISK: f64 = 10e6;
 
 impl Trainer {
-    /// Makes this trainer, whose plan is for one of several replicas, one of a team.
+    /// Makes this trainer, whose plan is for one of several replicas, one of a team. All of them call this at the same time.
     ///
     /// # Errors
-    /// The plan is for another replica or another number of them.
+    /// The plan is for another replica or another number of them; the other replicas cannot be reached.
     pub fn join(&mut self, mut team: Team) -> Result<(), TrainError> {
         let part = self.plan.config.part;
         let (Some(part), Some(gradients)) = (part, self.plan.gradients) else {
@@ -37,7 +37,7 @@ impl Trainer {
         let program = self.plan.passes.iter().find(|(phase, _)| *phase == last);
         let (_, program) = program.ok_or_else(|| TrainError::Config("the plan has no passes".into()))?;
         let shares = self.plan.shard.as_ref().map(|shard| &shard.shares[..]);
-        team.cut(program, &self.plan.states, gradients, shares);
+        team.cut(program, &self.plan.states, gradients, shares)?;
         for (phase, program) in &self.plan.passes {
             let gradients = if *phase == last { &team.readings[..] } else { &[] };
             let listening = Listening::to(self.plan.exchanges(program), gradients);

@@ -171,22 +171,42 @@ impl Team {
         self.traffic
     }
 
-    /// Cuts the gradients of a program into buckets.
+    /// Cuts the gradients of a program into buckets: all replicas as the first one does, whose kernels may be fused in another
+    /// way and finish in another order.
+    ///
+    /// # Errors
+    /// The other replicas cannot be reached, or train another model.
     pub(crate) fn cut(
         &mut self,
         program: &Program,
         states: &States,
         gradients: GroupId,
         shares: Option<&[Range<usize>]>,
-    ) {
+    ) -> Result<(), TrainError> {
         let group = states.get(gradients);
         let ends = group.entries.iter().skip(1).map(|entry| entry.offset).chain([group.len()]);
-        let tensors = group.entries.iter().zip(ends).map(|(entry, end)| entry.offset..end);
-        let ready = tensors.map(|range| (program.done_after(gradients, &range), range)).collect();
-        let cut = buckets(ready, self.options.bucket_bytes / 4);
+        let tensors: Vec<Range<usize>> =
+            group.entries.iter().zip(ends).map(|(entry, end)| entry.offset..end).collect();
+        let own: Vec<usize> = tensors.iter().map(|range| program.done_after(gradients, range)).collect();
+        let bytes: Vec<u8> = own.iter().flat_map(|&after| (after as u64).to_le_bytes()).collect();
+        let first = self.patiently(|worker| worker.exchange(&bytes))?.into_iter().next().unwrap_or_default();
+        let first = first.as_chunks::<8>().0.iter().map(|after| u64::from_le_bytes(*after) as usize);
+        let first: Vec<usize> = first.collect();
+        if first.len() != tensors.len() {
+            let (own, first) = (tensors.len(), first.len());
+            return Err(TrainError::Config(format!(
+                "this replica trains {own} parameters, the first one {first}"
+            )));
+        }
+        let cut = buckets(first.into_iter().zip(tensors.clone()).collect(), self.options.bucket_bytes / 4);
+        let mut after = 0;
         self.readings.clear();
         self.buckets.clear();
-        for (after, ranges) in cut {
+        for ranges in cut {
+            let inside = |tensor: &Range<usize>| ranges.iter().any(|range| range.contains(&tensor.start));
+            let done = own.iter().zip(&tensors).filter(|(_, tensor)| inside(tensor)).map(|(after, _)| *after);
+            // A bucket does not overtake the one before it.
+            after = done.fold(after, usize::max);
             let first = self.readings.len();
             let shares = shares.map(|shares| shares.iter().map(|share| within(&ranges, share)).collect());
             let reading =
@@ -195,6 +215,7 @@ impl Team {
             self.buckets.push(Bucket { readings: first..self.readings.len(), shares });
         }
         (self.traffic.bytes, self.traffic.buckets) = (group.bytes(), self.buckets.len());
+        Ok(())
     }
 
     /// Says what to listen to in a pass.
@@ -369,14 +390,14 @@ fn fingerprint(values: &[f32]) -> u64 {
 }
 
 /// Cuts tensors, given as what they wait for and where they lie, into buckets of at least `elements` but for the last. Each is
-/// what it waits for and the stretches it consists of, from left to right; those that wait longer come later.
-fn buckets(mut tensors: Vec<(usize, Range<usize>)>, elements: usize) -> Vec<(usize, Vec<Range<usize>>)> {
+/// the stretches it consists of, from left to right; those that wait longer come later.
+fn buckets(mut tensors: Vec<(usize, Range<usize>)>, elements: usize) -> Vec<Vec<Range<usize>>> {
     // Backward passes end where the network begins: of those that are ready together the last comes first.
     tensors.sort_by_key(|(after, range)| (*after, std::cmp::Reverse(range.start)));
     let mut all = Vec::new();
     let mut ranges: Vec<Range<usize>> = Vec::new();
     let count = tensors.len();
-    for (i, (after, range)) in tensors.into_iter().enumerate() {
+    for (i, (_, range)) in tensors.into_iter().enumerate() {
         ranges.push(range);
         if ranges.iter().map(Range::len).sum::<usize>() >= elements || i + 1 == count {
             ranges.sort_by_key(|range| range.start);
@@ -387,7 +408,7 @@ fn buckets(mut tensors: Vec<(usize, Range<usize>)>, elements: usize) -> Vec<(usi
                 }
                 joined
             });
-            all.push((after, joined));
+            all.push(joined);
         }
     }
     all
@@ -411,12 +432,9 @@ mod tests {
         let tensors =
             vec![(9, 0..100), (6, 100..300), (3, 300..400), (9, 400..410), (6, 410..420), (3, 420..430)];
         let cut = buckets(tensors, 110);
-        assert_eq!(
-            cut,
-            [(3, vec![300..400, 420..430]), (6, vec![100..300, 410..420]), (9, vec![0..100, 400..410])]
-        );
+        assert_eq!(cut, [vec![300..400, 420..430], vec![100..300, 410..420], vec![0..100, 400..410]]);
         let tensors = vec![(2, 0..64), (1, 64..128), (1, 192..256)];
-        assert_eq!(buckets(tensors, 1 << 20), [(2, vec![0..128, 192..256])]);
+        assert_eq!(buckets(tensors, 1 << 20), [vec![0..128, 192..256]]);
     }
 
     #[test]
