@@ -300,3 +300,27 @@ fn a_panicking_thread_ends_all() {
         assert!(stderr(&output).contains("an exercise"), "{}", stderr(&output));
     }
 }
+
+/// The linear scaling rule: N times the batch at N times the rate, which it takes five epochs to reach.
+#[test]
+fn a_scaled_batch_is_that_of_each_replica() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = "train digits-mlp --device cpu --replicas 3 --scale-batch --set train.steps=4 \
+        --set optimizer.lr=0.01 --set train.batch=40 --set schedule.kind=constant --set train.log_every=1 --out run";
+    let output = wgrad(dir.path(), arguments);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("Batch 120 and learning rate 0.03 for 3 replicas"),
+        "{}",
+        stderr(&output)
+    );
+    let recipe = wgrad::run::Run::open(&dir.path().join("run")).unwrap().recipe().unwrap();
+    assert_eq!((recipe.train.batch, recipe.optimizer.lr()), (120, 0.03));
+    // 1437 examples are eleven batches of 120, so that the first of 55 steps of warm-up is at a 55th of the rate.
+    let rows = fs::read_to_string(dir.path().join("run/metrics.jsonl")).unwrap();
+    let first: serde_json::Value = serde_json::from_str(rows.lines().next().unwrap()).unwrap();
+    assert!((first["lr"].as_f64().unwrap() - 0.03 / 55.0).abs() < 1e-9, "{first}");
+    // A run that goes on keeps its batch.
+    let refused = wgrad(dir.path(), "train digits-mlp --resume --out run --scale-batch");
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+}
