@@ -121,16 +121,20 @@ fn a_killed_rank_is_named_and_the_run_goes_on_to_the_same_bits() {
 }
 
 #[test]
-fn a_stopped_rank_is_named() {
-    let Some(job) = Job::new("a_stopped_rank_is_named") else { return };
+fn a_stopped_rank_is_named_and_the_run_goes_on_to_the_same_bits() {
+    let test = "a_stopped_rank_is_named_and_the_run_goes_on_to_the_same_bits";
+    let Some(job) = Job::new(test) else { return };
     for rank in [0, 2] {
         let child = job.begin("");
         job.signal("STOP", rank);
         let (code, said) = job.ends_soon(child);
         assert_eq!(code, Some(7), "{said}");
         assert!(said.contains(&format!("rank {rank} gave no sign of life")), "{said}");
-        fs::remove_dir_all(job.run()).unwrap();
+        if rank == 0 {
+            fs::remove_dir_all(job.run()).unwrap();
+        }
     }
+    job.goes_on_to_the_same_bits();
 }
 
 /// Without `wgrad launch` nobody hears signs of life: the ranks that wait end the job themselves.
@@ -169,8 +173,8 @@ fn a_panicking_rank_is_named_and_restarted_to_the_same_bits() {
 }
 
 #[test]
-fn a_full_disk_is_the_error_of_its_rank() {
-    let test = "a_full_disk_is_the_error_of_its_rank";
+fn a_full_disk_is_the_error_of_its_rank_and_the_run_goes_on_elsewhere() {
+    let test = "a_full_disk_is_the_error_of_its_rank_and_the_run_goes_on_elsewhere";
     let Some(job) = Job::new(test) else { return };
     let disk = job.folder.path().join("disk");
     fs::create_dir(&disk).unwrap();
@@ -184,12 +188,16 @@ fn a_full_disk_is_the_error_of_its_rank() {
     let begun = Instant::now();
     let output = job.launch(&format!("-n 3 -- {LONG} {options} --out disk/run"));
     let said = stderr(&output);
+    // To a disk with room.
+    let copied = Command::new("cp").arg("-a").arg(disk.join("run")).arg(job.run()).status();
+    assert!(copied.is_ok_and(|status| status.success()));
     let unmounted = Command::new("umount").arg(&disk).status();
     assert!(unmounted.is_ok_and(|status| status.success()));
     assert!(begun.elapsed() < SOON, "{said}");
     assert_eq!(output.status.code(), Some(6), "{said}");
     assert!(said.contains("rank 0 failed") && said.contains("no space left"), "{said}");
     job.assert_nothing_left();
+    job.goes_on_to_the_same_bits();
 }
 
 #[test]
