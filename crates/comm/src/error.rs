@@ -1,5 +1,10 @@
 //! What can go wrong between replicas.
 
+/// Exit code of a job that ended because a replica was lost or did not answer.
+pub const LOST: u8 = 7;
+/// Exit code of a replica that panicked, as Rust's own.
+pub const PANICKED: u8 = 101;
+
 /// Why replicas cannot go on together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommError {

@@ -16,7 +16,7 @@ mod worker;
 
 pub use collective::{Abort, Collective, Single};
 pub use environment::{Launched, environment};
-pub use error::CommError;
+pub use error::{CommError, LOST, PANICKED};
 pub use local::Local;
 #[cfg(feature = "mpi")]
 pub use mpi::Mpi;

@@ -5,11 +5,8 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::collective::{Abort, Collective, check_root, check_shares};
-use crate::error::CommError;
+use crate::error::{CommError, PANICKED};
 use crate::meeting::Meeting;
-
-/// Exit code of a process that panicked, as Rust's own.
-const PANICKED: u8 = 101;
 
 /// One rank of a team of threads. Sums are made in the order of the ranks, element by element, so their bits do not
 /// depend on which thread comes first.

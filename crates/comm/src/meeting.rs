@@ -4,10 +4,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::collective::Abort;
-use crate::error::CommError;
-
-/// Exit code of those who miss a member that has gone.
-const LOST: u8 = 7;
+use crate::error::{CommError, LOST};
 
 /// One of `size` members has come, is waiting, or has gone.
 pub(crate) struct Meeting {

@@ -12,13 +12,10 @@ use std::time::Duration;
 use mpi::ffi;
 
 use crate::collective::{Abort, Collective, check_root, check_shares};
-use crate::error::CommError;
+use crate::error::{CommError, PANICKED};
 
 /// Elements of one call: counts are C integers.
 const MOST: usize = 1 << 28;
-/// Exit code of a process that panicked, as Rust's own.
-const PANICKED: u8 = 101;
-
 /// How long MPI gets to end the job before this process ends by itself.
 const LAST: Duration = Duration::from_secs(5);
 

@@ -5,10 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use crate::collective::{Abort, Collective};
-use crate::error::CommError;
-
-/// The exit code of a job that ended because a replica did not answer.
-const LOST: u8 = 7;
+use crate::error::{CommError, LOST};
 
 /// How long a collective may take to open at least: processes wait in it until all of them have been started. Tests have less
 /// patience.
@@ -136,6 +133,19 @@ impl Worker {
         std::mem::replace(&mut self.timeout, timeout)
     }
 
+    /// How long a job may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Calls `talk` with another limit of how long a job may take.
+    pub fn within<T>(&mut self, limit: Duration, talk: impl FnOnce(&mut Self) -> T) -> T {
+        let usual = self.set_timeout(limit);
+        let said = talk(self);
+        self.set_timeout(usual);
+        said
+    }
+
     /// Queues a job; jobs are done in order.
     ///
     /// # Errors
@@ -223,11 +233,6 @@ impl Worker {
             let end = Instant::now() + self.timeout;
             while self.done.recv_timeout(end.saturating_duration_since(Instant::now())).is_ok() {}
         }
-    }
-
-    /// Ends the run for all replicas.
-    pub fn abort(&self, code: u8, message: &str) {
-        self.abort.call(code, message);
     }
 
     /// What ends the run, for keeping.

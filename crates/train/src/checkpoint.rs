@@ -43,7 +43,7 @@ pub fn save(
     let (tensors, state) = gathered(trainer, extra)?;
     let path = Checkpoint::save(run, &tensors, &state, keep)?;
     trainer.set_anchor()?;
-    trainer.meet_after_writing(bytes(&tensors))?;
+    trainer.meet_after_writing(bytes(&trainer.plan))?;
     Ok(path)
 }
 
@@ -52,13 +52,20 @@ pub fn save(
 /// # Errors
 /// The other replicas cannot be reached; what the device reports.
 pub(crate) fn assist(trainer: &mut Trainer) -> Result<(), TrainError> {
-    let (tensors, _) = gathered(trainer, Map::new())?;
+    // What it has whole the first one has as well; of the rest it gives its share.
+    for (id, _) in groups(&trainer.plan) {
+        if trainer.plan.sharded(id).is_some() {
+            trainer.read_flat(id)?;
+        }
+    }
     trainer.set_anchor()?;
-    trainer.meet_after_writing(bytes(&tensors))
+    trainer.meet_after_writing(bytes(&trainer.plan))
 }
 
-fn bytes(tensors: &BTreeMap<String, Tensor<'_>>) -> usize {
-    tensors.values().map(|tensor| 4 * tensor.shape().iter().product::<usize>()).sum()
+/// Bytes of the tensors of a checkpoint.
+fn bytes(plan: &Plan) -> usize {
+    let of_group = |id: GroupId| plan.entries(id).iter().map(|entry| 4 * entry.shape.numel()).sum::<usize>();
+    groups(plan).into_iter().map(|(id, _)| of_group(id)).sum()
 }
 
 /// The tensors and the state of a checkpoint.

@@ -63,6 +63,13 @@ impl Shard {
         let gradients = states.group_like("share.gradients", parameters);
         Self { shares, range, parameters, gradients }
     }
+
+    /// This replica's share in its place among `len` elements, the others zero.
+    pub fn in_place(&self, own: &[f32], len: usize) -> Vec<f32> {
+        let mut flat = vec![0.0; len];
+        flat[self.range.clone()].copy_from_slice(own);
+        flat
+    }
 }
 
 #[cfg(test)]

@@ -33,13 +33,12 @@ impl Trainer {
                 team.size()
             )));
         }
-        let last = self.plan.phase(self.plan.config.accumulate.max(1) - 1);
-        let program = self.plan.passes.iter().find(|(phase, _)| *phase == last);
-        let (_, program) = program.ok_or_else(|| TrainError::Config("the plan has no passes".into()))?;
+        let no_passes = || TrainError::Config("the plan has no passes".into());
+        let (last, program) = self.plan.last_pass().ok_or_else(no_passes)?;
         let shares = self.plan.shard.as_ref().map(|shard| &shard.shares[..]);
         team.cut(program, &self.plan.states, gradients, shares)?;
         for (phase, program) in &self.plan.passes {
-            let gradients = if *phase == last { &team.readings[..] } else { &[] };
+            let gradients = if phase == last { &team.readings[..] } else { &[] };
             let listening = Listening::to(self.plan.exchanges(program), gradients);
             team.listen(*phase, listening);
         }
@@ -95,24 +94,9 @@ impl Trainer {
         Ok(())
     }
 
-    /// Whether this replica is the only one, or the first of several: the one that writes files.
-    pub fn leads(&self) -> bool {
-        self.team.as_ref().is_none_or(|team| team.rank() == 0)
-    }
-
     /// What travelled between replicas; `None` where there is one.
     pub fn traffic(&self) -> Option<Traffic> {
         self.team.as_ref().map(Team::traffic)
-    }
-
-    /// Tells the other replicas why this one ends, so that none waits for it.
-    pub fn abort(&self, error: &TrainError) {
-        // One that was told to end has nothing to tell.
-        if let (Some(team), false) =
-            (&self.team, matches!(error, TrainError::Comm(wgrad_comm::CommError::Aborted { .. })))
-        {
-            team.worker.abort(error.exit_code(), &error.to_string());
-        }
     }
 
     /// Whether to stop after this step: what this replica wishes, or as soon as all know it, what one of several does.
@@ -137,11 +121,8 @@ impl Trainer {
     /// Waits until the first replica has written so many bytes, for as long as a slow disk takes.
     pub(crate) fn meet_after_writing(&mut self, bytes: usize) -> Result<(), TrainError> {
         let Some(team) = &mut self.team else { return Ok(()) };
-        let usual = team.worker.set_timeout(Duration::ZERO);
-        team.worker.set_timeout(usual + Duration::from_secs_f64(bytes as f64 / SLOW_DISK));
-        let met = team.worker.barrier();
-        team.worker.set_timeout(usual);
-        Ok(met?)
+        let limit = team.worker.timeout() + Duration::from_secs_f64(bytes as f64 / SLOW_DISK);
+        Ok(team.worker.within(limit, |worker| worker.barrier())?)
     }
 
     /// One step, together: every replica computes the gradients of its rows, all add them up, and each makes the same update,
@@ -273,9 +254,7 @@ impl Trainer {
     }
 
     fn named(&self, values: &[f32]) -> Vec<(String, f32)> {
-        let last = self.plan.phase(self.plan.config.accumulate.max(1) - 1);
-        let program = self.plan.passes.iter().find(|(phase, _)| *phase == last);
-        let names = program.map(|(_, program)| scalar_names(program)).unwrap_or_default();
+        let names = self.plan.last_pass().map(|(_, program)| scalar_names(program)).unwrap_or_default();
         names.into_iter().zip(values.iter().copied()).collect()
     }
 
@@ -304,8 +283,7 @@ impl Trainer {
         if let Some(shard) = self.plan.shard.clone() {
             let group = self.plan.params.group();
             let own = self.session.read_group(shard.parameters)?.to_f32();
-            let mut flat = vec![0.0; self.plan.states.get(group).len()];
-            flat[shard.range].copy_from_slice(&own);
+            let flat = shard.in_place(&own, self.plan.states.get(group).len());
             let flat = team.worker.all_gather(flat, shard.shares)?;
             self.session.write_group(group, Data::F32(&flat))?;
         }
@@ -321,8 +299,7 @@ impl Trainer {
         let (Some(shard), Some(team)) = (self.plan.sharded(id).cloned(), &mut self.team) else {
             return Ok(own);
         };
-        let mut flat = vec![0.0; self.plan.flat_len(id)];
-        flat[shard.range].copy_from_slice(&own);
+        let flat = shard.in_place(&own, self.plan.flat_len(id));
         Ok(team.patiently(|worker| worker.all_gather(flat, shard.shares))?)
     }
 
@@ -344,8 +321,14 @@ impl Trainer {
 }
 
 impl Plan {
+    /// The pass of a step that ends with its gradients.
+    fn last_pass(&self) -> Option<&(Phase, Program)> {
+        let last = self.phase(self.config.accumulate.max(1) - 1);
+        self.passes.iter().find(|(phase, _)| *phase == last)
+    }
+
     /// The shares of a group of which each replica keeps one.
-    fn sharded(&self, id: GroupId) -> Option<&crate::part::Shard> {
+    pub(crate) fn sharded(&self, id: GroupId) -> Option<&crate::part::Shard> {
         self.shard.as_ref().filter(|_| self.optim.moments.contains(&id))
     }
 

@@ -339,10 +339,7 @@ impl Team {
         &mut self,
         talk: impl FnOnce(&mut Worker) -> Result<T, CommError>,
     ) -> Result<T, CommError> {
-        let usual = self.worker.set_timeout(self.options.patience);
-        let said = talk(&mut self.worker);
-        self.worker.set_timeout(usual);
-        said
+        self.worker.within(self.options.patience, talk)
     }
 
     /// The sums of two numbers over all replicas, each added up in the same order everywhere.

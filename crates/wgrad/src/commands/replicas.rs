@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use wgrad_comm::{Abort, Collective, CommError, Launched, Local, Nested, Worker, environment};
+use wgrad_comm::{Abort, Collective, CommError, Launched, Local, Nested, PANICKED, Worker, environment};
 use wgrad_run::Recipe;
 use wgrad_train::{
     Callback, Part, Plan, StepRecord, Team, TeamOptions, TrainError, Trainer, fit, open_for, setup,
@@ -16,9 +16,6 @@ use crate::failure::{Usage, code};
 
 /// How long the others wait for the first one to begin: it may have data to fetch.
 const BEFORE_BEGIN: Duration = Duration::from_secs(3600);
-
-/// Exit code of a process that panicked, as Rust's own.
-const PANICKED: u8 = 101;
 
 /// How many ranks `wgrad launch` started, for each of them to check.
 pub const RANKS: &str = "WGRAD_RANKS";
@@ -167,9 +164,8 @@ pub fn dismiss(mut worker: Worker) -> Result<()> {
 /// Trains what the first replica announces until it dismisses.
 fn follow(args: &Train, local: usize, mut worker: Worker) -> Result<()> {
     loop {
-        let usual = worker.set_timeout(BEFORE_BEGIN);
-        let announced = worker.exchange(&[])?.into_iter().next().unwrap_or_default();
-        worker.set_timeout(usual);
+        let announced = worker.within(BEFORE_BEGIN, |worker| worker.exchange(&[]))?;
+        let announced = announced.into_iter().next().unwrap_or_default();
         if announced.is_empty() {
             worker.close();
             return Ok(());

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
+use wgrad_comm::LOST;
 use wgrad_run::{Run, RunDir};
 
 use crate::cli::{Cli, Command, Launch};
@@ -17,9 +18,6 @@ use crate::terminal::say;
 
 use job::Job;
 use watch::{Ended, watch};
-
-/// Exit code of a job that ended because a rank was lost.
-const LOST: u8 = 7;
 
 /// Starts the ranks, and again where they fail and that is wanted; gives the exit code of what failed.
 pub fn run(args: &Launch) -> Result<ExitCode> {

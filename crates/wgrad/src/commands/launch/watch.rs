@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
+use wgrad_comm::LOST;
 use wgrad_run::Run;
 
-use super::LOST;
 use super::job::Job;
 use super::lines::{Line, parse};
 use crate::cli::Launch;
@@ -274,12 +274,9 @@ impl Watch<'_> {
 
     /// Which rank failed, and why, with its exit code; `None` where nothing is known.
     fn why(&self) -> Option<(u8, String)> {
-        let failed = |rank: &Rank| rank.failed.clone();
+        let reports = || self.ranks.iter().filter_map(|(rank, known)| Some((*rank, known.failed.clone()?)));
         // One that reports a fault of its own knows better than those who wait for it.
-        let own = self
-            .ranks
-            .iter()
-            .find_map(|(rank, known)| Some((*rank, failed(known)?)).filter(|(_, f)| f.0 != LOST));
+        let own = reports().find(|(_, (code, _))| *code != LOST);
         if let Some((rank, (code, message))) = own {
             return Some((code, format!("rank {rank} failed: {message}")));
         }
@@ -293,15 +290,14 @@ impl Watch<'_> {
             ));
         }
         // A stopped rank that is woken to be killed says the same of the others.
-        let reports = || self.ranks.iter().filter_map(|(rank, known)| Some((*rank, failed(known)?)));
         let waited = reports().find(|(rank, _)| !self.silent.contains(rank)).or_else(|| reports().next());
         if let Some((rank, signal)) = self.killed
             && waited.is_none()
         {
             return Some((LOST, format!("rank {rank} was killed by signal {signal}")));
         }
+        let silent: Vec<String> = self.silent.iter().map(ToString::to_string).collect();
         if let Some((rank, (code, message))) = waited {
-            let silent: Vec<String> = self.silent.iter().map(ToString::to_string).collect();
             let who = match silent.as_slice() {
                 [] => String::new(),
                 [one] => format!("rank {one} gave no sign of life; "),
@@ -310,7 +306,6 @@ impl Watch<'_> {
             return Some((code, format!("{who}rank {rank}: {message}")));
         }
         if self.lost_host {
-            let silent: Vec<String> = self.silent.iter().map(ToString::to_string).collect();
             let who =
                 if silent.is_empty() { String::new() } else { format!(" with rank {}", silent.join(", ")) };
             return Some((LOST, format!("a host{who} cannot be reached, or not any more")));
