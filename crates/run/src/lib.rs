@@ -21,6 +21,7 @@ mod civil;
 mod files;
 mod number;
 mod page;
+mod random;
 
 pub mod bench;
 pub mod checkpoint;
@@ -29,6 +30,7 @@ pub mod metrics;
 pub mod recipe;
 pub mod report;
 pub mod rundir;
+pub mod scale;
 pub mod score;
 pub mod study;
 pub mod tensorboard;

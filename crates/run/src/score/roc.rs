@@ -1,5 +1,6 @@
 //! The ROC curve of a score that should be high for positive examples, the area under it, and points chosen on it.
 
+use crate::random::SplitMix64;
 use serde::{Deserialize, Serialize};
 
 /// Resamples of the bootstrap: enough that the ends of a 95% interval repeat in two digits.
@@ -218,21 +219,4 @@ fn resample(ties: usize, [positives, negatives]: &[Vec<usize>; 2], random: &mut 
         drawn[negatives[random.below(negatives.len())]].negatives += 1;
     }
     drawn
-}
-
-/// The generator of Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators" (2014).
-struct SplitMix64(u64);
-
-impl SplitMix64 {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// From 0 to `count` − 1. The bias of a count that is no power of two is below 2⁻³² for all that fit in memory.
-    fn below(&mut self, count: usize) -> usize {
-        ((u128::from(self.next()) * count as u128) >> 64) as usize
-    }
 }

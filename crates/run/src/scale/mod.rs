@@ -1,0 +1,7 @@
+//! The compute-scaling discussion: how training compute grew, how long this machine would take for each step of that history,
+//! and which laws training runs of this machine follow. `scale.json` holds a [`Scale`], and the page is made of it. Nothing
+//! here trains or measures; who does fills in [`Trial`]s and rates.
+
+mod trial;
+
+pub use trial::{Curve, Flops, Role, Trial};

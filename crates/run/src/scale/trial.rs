@@ -1,0 +1,107 @@
+//! One training of a sweep: what was trained, on how much, and what came out.
+
+use serde::{Deserialize, Serialize};
+
+/// What a training of a sweep is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// A short one, by whose validation loss the learning rate of a size is chosen.
+    Rate,
+    /// One that laws are fitted to.
+    Fit,
+    /// One larger than those, predicted before it was trained.
+    HeldOut,
+    /// One of the same compute on another architecture or amount of data.
+    Versus,
+}
+
+/// Floating-point operations of a training, by what they were for. A multiply-add counts as two.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flops {
+    /// From the batch to the loss.
+    pub forward: u64,
+    /// The gradients.
+    pub backward: u64,
+    /// The optimizer's steps.
+    pub update: u64,
+    /// Evaluations, which are no training.
+    pub evaluation: u64,
+}
+
+impl Flops {
+    /// All but evaluations.
+    pub fn training(&self) -> u64 {
+        self.forward + self.backward + self.update
+    }
+}
+
+/// One training of a sweep.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// Its name, and that of its file: what was trained in short, e.g. `fashion-mnist-mlp-w32-d4000-s1`.
+    pub id: String,
+    /// What it is for.
+    pub role: Role,
+    /// Its data.
+    pub dataset: String,
+    /// The architecture, e.g. `mlp` or `resnet`: laws are fitted for each.
+    pub family: String,
+    /// The network in words, e.g. `784-32-32-10`.
+    pub network: String,
+    /// Units of a hidden layer, or channels of the first stage.
+    pub width: u64,
+    /// Trained numbers.
+    pub parameters: u64,
+    /// Different training examples.
+    pub examples: u64,
+    /// Examples of a step.
+    pub batch: u64,
+    /// Steps made.
+    pub steps: u64,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Seed of initial values, of batches, and of which examples were drawn.
+    pub seed: u64,
+    /// Work of all steps made.
+    pub flops: Flops,
+    /// Mean losses and compute on the way, by rising step; the last one is after the last step.
+    pub curve: Vec<Curve>,
+    /// Step with the lowest validation loss on the curve: early stopping, by examples that the test loss is not taken on.
+    pub best_step: u64,
+    /// Mean test loss at that step, in nats an example; what laws are fitted to. Infinite if training diverged.
+    #[serde(with = "crate::number")]
+    pub test_loss: f64,
+    /// Share of the test examples that are right at that step, from 0 to 1.
+    #[serde(with = "crate::number")]
+    pub test_accuracy: f64,
+    /// Training FLOPs until that step.
+    pub flops_to_best: u64,
+    /// Whether a loss was no longer finite.
+    pub diverged: bool,
+    /// Seconds of its steps, without evaluations.
+    pub seconds: f64,
+    /// The device that trained it.
+    pub device: String,
+}
+
+/// A training on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Curve {
+    /// Steps done.
+    pub step: u64,
+    /// Training FLOPs until then.
+    pub flops: u64,
+    /// Mean training loss of the steps since the point before.
+    #[serde(with = "crate::number")]
+    pub train_loss: f64,
+    /// Mean loss on the validation examples.
+    #[serde(with = "crate::number")]
+    pub validation_loss: f64,
+    /// Mean loss on the test examples.
+    #[serde(with = "crate::number")]
+    pub test_loss: f64,
+    /// Share of the test examples that are right.
+    #[serde(with = "crate::number")]
+    pub test_accuracy: f64,
+}
