@@ -16,6 +16,14 @@ pub enum BenchError {
     /// The judge cannot evaluate a case.
     #[error("the reference cannot judge this: {0}")]
     Reference(#[from] ReferenceError),
+    /// A case that something is worked out from has no time.
+    #[error("{case} could not be timed: {reason}")]
+    Untimed {
+        /// The case.
+        case: String,
+        /// Why.
+        reason: String,
+    },
     /// No case has such a name.
     #[error("no case has a name that contains `{only}`{}", hint(.near))]
     NoCase {

@@ -8,6 +8,7 @@
 //! Nothing here prints, opens a device or writes a file.
 
 pub mod cases;
+mod ceiling;
 mod check;
 mod cold;
 mod error;
@@ -19,6 +20,7 @@ mod work;
 mod workload;
 
 pub use cases::{Case, cases, selected};
+pub use ceiling::{Ceiling, ceiling};
 pub use check::{Expected, Judge, Verdict};
 pub use cold::cold_start;
 pub use error::BenchError;

@@ -19,6 +19,7 @@
 
 mod civil;
 mod files;
+mod flops;
 mod number;
 mod page;
 mod random;
@@ -40,6 +41,7 @@ pub use bench::Bench;
 pub use checkpoint::{Checkpoint, CheckpointError, CheckpointState, Tensor};
 pub use civil::timestamp;
 pub use files::replace as replace_file;
+pub use flops::Flops;
 pub use metrics::{MetricsError, MetricsWriter, Row};
 pub use recipe::{Recipe, RecipeError};
 pub use rundir::{Run, RunDir, RunDirError};

@@ -91,7 +91,10 @@ fn gathered(
             ("lr".into(), trainer.rate(trainer.step).into()),
             (BEST.into(), trainer.watch.best.filter(|best| best.is_finite()).into()),
             (WORSE.into(), trainer.watch.worse.into()),
-        ]),
+        ])
+        .into_iter()
+        .chain(trainer.spent_json())
+        .collect(),
         kernels: Map::from_iter([
             ("device".into(), device.name.clone().into()),
             ("backend".into(), device.backend.clone().into()),
@@ -129,6 +132,7 @@ pub fn restore(trainer: &mut Trainer, checkpoint: &Checkpoint) -> Result<(), Tra
         best: schedule.get(BEST).and_then(Value::as_f64),
         worse: schedule.get(WORSE).and_then(Value::as_u64).unwrap_or(0),
     };
+    trainer.restore_spent(schedule);
     trainer.set_anchor()
 }
 

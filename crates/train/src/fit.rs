@@ -4,15 +4,19 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use serde_json::{Map, Value};
-use wgrad_run::{EventWriter, MetricsWriter, Row, RunDir};
+use wgrad_run::{EventWriter, Flops, MetricsWriter, Row, RunDir};
 
 use crate::checkpoint::{assist, save};
 use crate::error::TrainError;
+use crate::ledger::Pace;
 use crate::plan::SplitName;
 use crate::trainer::{Evaluation, StepRecord, Trainer};
 
 /// Steps that may be queued before the loop looks at their reports.
 const LOOK_EVERY: u64 = 16;
+
+/// The metric that says how many floating-point operations the steps so far took.
+const FLOPS: &str = "flops";
 
 /// How long to train, and what to keep.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +75,10 @@ pub struct Finished {
     pub made: u64,
     /// Seconds of training, evaluations included, in this process.
     pub seconds: f64,
+    /// Floating-point operations of the run, those before a resume included.
+    pub flops: Flops,
+    /// How long the steps of this process took.
+    pub pace: Pace,
     /// Mean loss over the last epoch's worth of steps in this process.
     pub train_loss: f64,
     /// The last evaluation.
@@ -99,6 +107,7 @@ pub fn fit(
         SplitName::Test
     };
     let (start, resumed) = (Instant::now(), trainer.steps_done());
+    let mut clock = Clock::default();
     let mut recent = Recent { losses: Vec::new(), keep: trainer.steps_per_epoch() as usize };
     let mut stop = Stop::Done;
     let (mut checkpoint, mut saved) = (None, false);
@@ -113,6 +122,7 @@ pub fn fit(
         if done == resumed + 1 {
             trainer.wait()?;
             callback.on_first_step();
+            clock.begin(done);
         }
         let epoch_ends = done.is_multiple_of(trainer.steps_per_epoch());
         if done.is_multiple_of(LOOK_EVERY) || epoch_ends {
@@ -122,6 +132,7 @@ pub fn fit(
             continue;
         }
         let epoch = done / trainer.steps_per_epoch();
+        clock.pause(done);
         if options.eval_every_epochs > 0 && epoch.is_multiple_of(options.eval_every_epochs) {
             let evaluation = evaluate(trainer, judged, &mut log, callback)?;
             trainer.watch.see(evaluation.loss);
@@ -135,8 +146,10 @@ pub fn fit(
             checkpoint = write_checkpoint(trainer, options, run, callback)?.or(checkpoint);
             saved = true;
         }
+        clock.begin(done);
     }
     report(trainer, true, options, &mut log, &mut recent, callback)?;
+    clock.pause(trainer.steps_done());
     let fresh = last.filter(|e| stop == Stop::Patience && e.split == SplitName::Test);
     let test = match fresh {
         Some(evaluation) => evaluation,
@@ -153,6 +166,8 @@ pub fn fit(
         steps: trainer.steps_done(),
         made,
         seconds,
+        flops: trainer.flops(),
+        pace: clock.pace,
         train_loss: recent.mean(),
         test,
         checkpoint,
@@ -174,7 +189,7 @@ fn report(
         }
         recent.push(f64::from(record.loss));
         if record.step.is_multiple_of(options.log_every.max(1)) {
-            log.step(&record)?;
+            log.step(&record, trainer.flops_at(record.step))?;
         }
         callback.on_step(&record);
     }
@@ -197,7 +212,8 @@ fn evaluate(
             culprit: "the evaluation after that step gave it; the step's own loss was finite".into(),
         });
     }
-    log.evaluation(&evaluation, step, trainer.last_epoch(), trainer.rate(step.saturating_sub(1)))?;
+    let spent = trainer.flops_at(step);
+    log.evaluation(&evaluation, step, trainer.last_epoch(), trainer.rate(step.saturating_sub(1)), spent)?;
     callback.on_evaluation(&evaluation, step);
     Ok(evaluation)
 }
@@ -221,6 +237,28 @@ fn write_checkpoint(
         trainer.noted("checkpoint", |trainer| save(trainer, run.path(), options.keep_checkpoints, extra))?;
     callback.on_checkpoint(&path);
     Ok(Some(path))
+}
+
+/// Times steps, and nothing between them.
+#[derive(Default)]
+struct Clock {
+    pace: Pace,
+    /// Since when, and how many steps were done then.
+    running: Option<(Instant, u64)>,
+}
+
+impl Clock {
+    fn begin(&mut self, done: u64) {
+        self.running = Some((Instant::now(), done));
+    }
+
+    /// All steps are done and read back.
+    fn pause(&mut self, done: u64) {
+        if let Some((since, before)) = self.running.take() {
+            self.pace.steps += done - before;
+            self.pace.time += since.elapsed();
+        }
+    }
 }
 
 /// The losses of the last epoch.
@@ -257,8 +295,9 @@ impl Log {
         Ok(Self { files })
     }
 
-    fn step(&mut self, record: &StepRecord) -> Result<(), TrainError> {
-        let metrics = record.metrics.iter().map(|(name, value)| (name.clone(), f64::from(*value))).collect();
+    fn step(&mut self, record: &StepRecord, flops: Flops) -> Result<(), TrainError> {
+        let metrics = record.metrics.iter().map(|(name, value)| (name.clone(), f64::from(*value)));
+        let metrics = metrics.chain([(FLOPS.to_owned(), flops.training())]).collect();
         self.row(Row {
             step: record.step,
             epoch: record.epoch,
@@ -275,9 +314,10 @@ impl Log {
         step: u64,
         epoch: u64,
         lr: f64,
+        flops: Flops,
     ) -> Result<(), TrainError> {
-        let metrics =
-            evaluation.accuracy.map(|accuracy| ("accuracy".to_owned(), accuracy)).into_iter().collect();
+        let accuracy = evaluation.accuracy.map(|accuracy| ("accuracy".to_owned(), accuracy));
+        let metrics = accuracy.into_iter().chain([(FLOPS.to_owned(), flops.training())]).collect();
         self.row(Row {
             step,
             epoch,

@@ -4,12 +4,14 @@
 //! on a device and steps. [`fit`] drives a trainer through epochs with evaluation, early stopping, checkpoints and
 //! callbacks. [`setup`] makes all of it from a recipe.
 
+mod ceiling;
 mod checkpoint;
 mod diagnose;
 mod error;
 mod feed;
 mod fit;
 mod inputs;
+mod ledger;
 mod memory;
 mod part;
 mod plan;
@@ -27,10 +29,12 @@ mod trace;
 mod trainer;
 mod tuned;
 
+pub use ceiling::{kept_ceiling, raise_ceiling};
 pub use checkpoint::{load_parameters, restore, save};
 pub use diagnose::{Culprit, first_bad_operation};
 pub use error::TrainError;
 pub use fit::{Callback, Finished, FitOptions, Stop, fit};
+pub use ledger::Pace;
 pub use memory::{Recomputation, Scratch};
 pub use part::Part;
 pub use plan::{Config, Model, Phase, Plan, SplitName, SplitShape, Task};

@@ -245,6 +245,8 @@ pub struct Plan {
     pub(crate) splits: Vec<(SplitShape, Option<Resident>)>,
     /// Values that parameters and buffers start from in place of their initial ones, by name.
     pub(crate) start: Vec<(String, Vec<f32>)>,
+    /// Floating-point operations of a forward pass and of an update, each by itself.
+    pub(crate) apart: (u64, u64),
     /// The programs of a step.
     pub passes: Vec<(Phase, Program)>,
     /// The program that evaluates each part of the data but the training part.
@@ -326,11 +328,13 @@ impl Plan {
             exchange,
             splits,
             start: Vec::new(),
+            apart: (0, 0),
             passes,
             evaluations,
         };
         let options = Options::within(limits);
         plan.passes = plan.plan_passes(limits)?;
+        plan.apart = plan.plan_apart(limits)?;
         for i in 0..plan.splits.len() {
             let name = plan.splits[i].0.name;
             if name == SplitName::Train {

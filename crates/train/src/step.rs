@@ -43,7 +43,7 @@ impl Trainer {
             team.listen(*phase, listening);
         }
         self.team = Some(team);
-        Ok(())
+        self.count_together()
     }
 
     /// Leaves the team, and gives back what the other replicas are reached through.
@@ -79,6 +79,7 @@ impl Trainer {
             "position": position,
             "best": self.watch.best.map(f64::to_bits),
             "worse": self.watch.worse,
+            "spent": self.flops(),
         });
         let Some(team) = &mut self.team else { return Ok(()) };
         let messages = team.patiently(|worker| worker.exchange(place.to_string().as_bytes()))?;
@@ -91,6 +92,8 @@ impl Trainer {
         let (best, worse) =
             (first["best"].as_u64().map(f64::from_bits), first["worse"].as_u64().unwrap_or(0));
         self.watch = Watch { best, worse };
+        let spent = serde_json::from_value(first["spent"].clone()).map_err(|_| damaged())?;
+        self.ledger.go_on(spent, self.step);
         Ok(())
     }
 

@@ -60,8 +60,16 @@ impl Plan {
         }
     }
 
-    /// Loss and gradients of a pass, and where the replica is alone, in the last one the update.
-    fn record_gradients(&self, graph: &Graph, phase: Phase) -> Result<(), TrainError> {
+    /// Records the forward pass of a training pass by itself: loss, accuracy and what becomes of running statistics.
+    pub(crate) fn trace_forward(&self) -> Result<Graph, TrainError> {
+        let graph = graph(self.states.clone());
+        self.record_forward(&graph);
+        graph.finish()?;
+        Ok(graph)
+    }
+
+    /// The forward pass of a training pass: its context, the loss, and the optimizer's numbers, which are an input of every pass.
+    fn record_forward<'g>(&self, graph: &'g Graph) -> (Context<'_, 'g>, Var<'g>, Var<'g>) {
         let rows = self.rows();
         let batch = self.batch_inputs(graph, SplitName::Train, rows.len());
         let rng = graph.input("rng", TensorType::u32([3]));
@@ -78,6 +86,12 @@ impl Plan {
         if let Some(correct) = objective.correct {
             graph.output("accuracy", correct.mean_all());
         }
+        (cx, loss, hyper)
+    }
+
+    /// Loss and gradients of a pass, and where the replica is alone, in the last one the update.
+    fn record_gradients(&self, graph: &Graph, phase: Phase) -> Result<(), TrainError> {
+        let (cx, loss, hyper) = self.record_forward(graph);
         let (params, offsets): (Vec<Var<'_>>, Vec<usize>) = cx.all_params().into_iter().unzip();
         let grads = self.gradients(self.share_of_loss(graph, loss), &params)?;
         let flat = || pack(graph, &grads, &offsets, self.states.get(self.params.group()).len());
@@ -134,7 +148,7 @@ impl Plan {
         Ok(graph)
     }
 
-    fn record_update<'g>(&self, graph: &'g Graph, grads: Var<'g>, hyper: Var<'g>) {
+    pub(crate) fn record_update<'g>(&self, graph: &'g Graph, grads: Var<'g>, hyper: Var<'g>) {
         let mut grads = grads;
         if let Some(max) = self.config.clip_norm {
             let (clipped, norm) = graph.scope("optimizer", || Optimizer::clip(grads, max));

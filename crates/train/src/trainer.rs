@@ -11,6 +11,7 @@ use crate::diagnose::first_bad_operation;
 use crate::error::TrainError;
 use crate::feed::{Feed, rest, share_of_loss};
 use crate::inputs::{Inputs, Upload, write_padded};
+use crate::ledger::Ledger;
 use crate::plan::{Phase, Plan, SplitName, Task};
 use crate::profile::Profiler;
 use crate::rewind::Anchor;
@@ -110,6 +111,7 @@ pub struct Trainer {
     buffers: Upload,
     pub(crate) anchor: Option<Anchor>,
     pub(crate) watch: Watch,
+    pub(crate) ledger: Ledger,
     pub(crate) last_epoch: u64,
     prediction: Option<ProgramId>,
     pub(crate) profiler: Option<Profiler>,
@@ -151,6 +153,7 @@ impl Trainer {
         let feed = Feed::new(&plan, &splits, config)?;
         let (session, passes, evaluations) = load(device, &plan).map_err(|error| explained(error, &plan))?;
         let arrived = passes.iter().map(|_| VecDeque::new()).collect();
+        let ledger = Ledger::new(plan.step_flops());
         let mut trainer = Self {
             plan,
             session,
@@ -166,6 +169,7 @@ impl Trainer {
             buffers: Upload::default(),
             anchor: None,
             watch: Watch::default(),
+            ledger,
             last_epoch: 0,
             prediction: None,
             profiler: None,
@@ -446,6 +450,7 @@ impl Trainer {
         let batch = self.plan.config.eval_batch;
         // Replicas take turns with the batches.
         let (rank, ranks) = self.team.as_ref().map_or((0, 1), |team| (team.rank(), team.size()));
+        let flops = self.plan.evaluation_flops(split);
         for part in Sequential::new(data.len(), batch)?.skip(rank).step_by(ranks) {
             let weights: Vec<f32> = (0..batch).map(|i| if i < part.valid { 1.0 } else { 0.0 }).collect();
             let run = &mut |inputs: &[Data<'_>]| self.session.run(id, inputs);
@@ -459,6 +464,7 @@ impl Trainer {
         if let Some(team) = &mut self.team {
             sums = team.sum(sums)?;
         }
+        self.evaluated(flops);
         let classifies = matches!(self.plan.task, Task::Classification { .. });
         Ok(Evaluation {
             split,

@@ -80,8 +80,12 @@ pub fn clear_tuning(info: &DeviceInfo) -> io::Result<bool> {
 
 /// `tuned/NAME.json` beside the data; `None` for the CPU, and where there is no such folder.
 fn path_of(info: &DeviceInfo) -> Option<PathBuf> {
-    let folder = wgrad_data::data_dir().ok().filter(|_| info.kind == DeviceKind::Gpu)?;
-    Some(folder.join("tuned").join(file_name(info)))
+    kept_for(info, "tuned").filter(|_| info.kind == DeviceKind::Gpu)
+}
+
+/// `FOLDER/NAME.json` beside the data, with what is kept of a device; `None` where there is no such folder.
+pub(crate) fn kept_for(info: &DeviceInfo, folder: &str) -> Option<PathBuf> {
+    Some(wgrad_data::data_dir().ok()?.join(folder).join(file_name(info)))
 }
 
 /// Letters and digits of the adapter, its backend and driver, so that a new driver has a table of its own.
@@ -91,7 +95,7 @@ fn file_name(info: &DeviceInfo) -> String {
     format!("{}.json", words.collect::<Vec<_>>().join("-"))
 }
 
-fn device_json(info: &DeviceInfo) -> Value {
+pub(crate) fn device_json(info: &DeviceInfo) -> Value {
     json!({ "name": info.name, "backend": info.backend, "driver": info.driver })
 }
 
@@ -123,10 +127,10 @@ fn parse(text: &str, info: &DeviceInfo) -> Result<Tuned, String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn device(driver: &str) -> DeviceInfo {
+    pub(crate) fn device(driver: &str) -> DeviceInfo {
         DeviceInfo {
             kind: DeviceKind::Gpu,
             name: "A GPU (rev 2)".into(),

@@ -61,7 +61,8 @@ fn metrics(rows: &[Row]) -> Vec<String> {
     let further: BTreeSet<&str> =
         rows.iter().flat_map(|row| row.metrics.keys().map(String::as_str)).collect();
     let accuracy = further.get("accuracy").copied();
-    let rest = further.iter().copied().filter(|name| *name != "accuracy");
+    // FLOPs rise by the same with every step.
+    let rest = further.iter().copied().filter(|name| !["accuracy", "flops"].contains(name));
     ["loss"].into_iter().chain(accuracy).chain(rest).chain(["lr"]).map(str::to_owned).collect()
 }
 

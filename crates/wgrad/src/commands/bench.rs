@@ -12,7 +12,7 @@ use wgrad_run::bench::{
 use wgrad_train::{DeviceChoice, devices, open};
 
 use crate::cli;
-use crate::commands::{kind, say_tuning};
+use crate::commands::{ceiling, kind, say_tuning};
 use crate::failure::Usage;
 use crate::terminal::{self, say};
 
@@ -82,6 +82,11 @@ pub fn run(args: &cli::Bench) -> Result<ExitCode> {
         noise: Noise { foreign_cpu_share: foreign, ..Noise::default() },
     };
     bench.conclude();
+    for ((_, device), report) in opened.iter().zip(&bench.devices) {
+        if let (Some(gflops), Some(by)) = (report.ceilings.compute_gflops, &report.ceilings.compute_by) {
+            ceiling::keep(device.info(), 1e9 * gflops, by);
+        }
+    }
     let comparison = old.map(|old| Comparison::of(&old, &bench)).transpose();
     let page = bench.write(&args.out, comparison.as_ref().ok().and_then(Option::as_ref))?;
     print(&bench)?;

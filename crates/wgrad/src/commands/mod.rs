@@ -1,6 +1,7 @@
 //! The commands, a file each.
 
 mod bench;
+mod ceiling;
 mod cluster;
 mod data;
 mod devices;

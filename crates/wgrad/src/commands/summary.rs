@@ -78,6 +78,7 @@ fn to_json(
         "parameters": plan.params.count(),
         "trained_parameters": plan.params.trained(),
         "flops_per_step": plan.flops_per_step(),
+        "flops_per_step_by": plan.step_flops(),
         "peak_bytes": plan.peak_bytes(),
         "slab_bytes": scratch.slab_bytes,
         "live_bytes": scratch.live_bytes,
@@ -119,10 +120,15 @@ fn print(
     terminal::result(&format!("\n{}", terminal::table(&rows, true)))?;
     let state: usize = plan.states.groups().iter().map(|g| g.bytes()).sum();
     let scratch = plan.scratch();
+    let flops = plan.step_flops();
     let mut totals = vec![
         vec!["parameters".to_owned(), plan.params.count().to_string()],
         vec!["  of them trained".into(), plan.params.trained().to_string()],
         vec!["FLOP a step".into(), terminal::count(plan.flops_per_step() as f64)],
+        vec![
+            "  forward, backward, update".into(),
+            [flops.forward, flops.backward, flops.update].map(terminal::count).join(", "),
+        ],
         vec!["dispatches a step".into(), plan.dispatches_per_step().to_string()],
         vec!["memory, peak".into(), terminal::bytes(plan.peak_bytes() as u64)],
         vec!["  of it state and data".into(), terminal::bytes(state as u64)],

@@ -19,6 +19,7 @@ use wgrad_train::{
 use wgrad_weights::Pattern;
 
 use crate::cli::Train;
+use crate::commands::ceiling::{self, Sustained, compute_words};
 use crate::commands::profile::{self, Profiled};
 use crate::commands::replicas::Exercise;
 use crate::commands::{INTERRUPTED, device_json, heartbeat, interruption, opened, recipe, replicas};
@@ -97,6 +98,7 @@ struct Trained<'r> {
     trainer: Trainer,
     finished: Finished,
     scores: Option<Scores>,
+    sustained: Option<Sustained>,
     /// Seconds from the start of the program to the end of its first step.
     first_step: Option<f64>,
     profiled: Option<Profiled>,
@@ -147,9 +149,22 @@ fn train<'r>(
         dir.write_scores(scores)?;
     }
     let report = PathBuf::new();
+    let alone = traffic.is_none() && finished.stop != Stop::Interrupted;
+    let rate = finished.pace.rate(trainer.step_flops().training());
+    let sustained = rate.map(|rate| Sustained::of(rate, alone.then_some(device))).transpose()?;
     let (first_step, dir_path) = (progress.first_step, dir.path().to_owned());
-    let mut trained =
-        Trained { recipe, trainer, finished, scores, first_step, profiled, traffic, dir: dir_path, report };
+    let mut trained = Trained {
+        recipe,
+        trainer,
+        finished,
+        scores,
+        sustained,
+        first_step,
+        profiled,
+        traffic,
+        dir: dir_path,
+        report,
+    };
     if trained.finished.stop != Stop::Interrupted {
         dir.finish(&trained.summary())?;
     }
@@ -353,6 +368,10 @@ impl Trained<'_> {
             "first_step_seconds": self.first_step,
             "replicas": self.traffic.as_ref().map(|(traffic, part)| traffic_json(traffic, *part)),
             "profile": self.profiled.as_ref().map(|profiled| &profiled.path),
+            "flops": finished.flops.training(),
+            "petaflop_s_days": finished.flops.petaflop_s_days(),
+            "flops_by": finished.flops,
+            "sustained": self.sustained.as_ref().map(Sustained::json),
             "parameters": self.trainer.plan().params.count(),
             "train": { "loss": number(finished.train_loss) },
             "test": test,
@@ -401,6 +420,8 @@ fn conclude(trained: &Trained<'_>, recipe: &str) {
             "first step".into(),
             trained.first_step.map_or("none".into(), |s| format!("done {s:.2} s after the start")),
         ],
+        vec!["compute".into(), compute_words(&finished.flops)],
+        vec!["sustained".into(), trained.sustained.as_ref().map_or("no step timed".into(), Sustained::words)],
         vec!["train loss".into(), format!("{:.4} (last epoch)", finished.train_loss)],
         vec!["test loss".into(), format!("{:.4}", finished.test.loss)],
     ];
