@@ -1,5 +1,6 @@
 //! One training of a sweep: what was trained, on how much, and what came out.
 
+use crate::Flops;
 use serde::{Deserialize, Serialize};
 
 /// What a training of a sweep is for.
@@ -14,26 +15,6 @@ pub enum Role {
     HeldOut,
     /// One of the same compute on another architecture or amount of data.
     Versus,
-}
-
-/// Floating-point operations of a training, by what they were for. A multiply-add counts as two.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Flops {
-    /// From the batch to the loss.
-    pub forward: u64,
-    /// The gradients.
-    pub backward: u64,
-    /// The optimizer's steps.
-    pub update: u64,
-    /// Evaluations, which are no training.
-    pub evaluation: u64,
-}
-
-impl Flops {
-    /// All but evaluations.
-    pub fn training(&self) -> u64 {
-        self.forward + self.backward + self.update
-    }
 }
 
 /// One training of a sweep.
@@ -76,7 +57,7 @@ pub struct Trial {
     #[serde(with = "crate::number")]
     pub test_accuracy: f64,
     /// Training FLOPs until that step.
-    pub flops_to_best: u64,
+    pub flops_to_best: f64,
     /// Whether a loss was no longer finite.
     pub diverged: bool,
     /// Seconds of its steps, without evaluations.
@@ -91,7 +72,7 @@ pub struct Curve {
     /// Steps done.
     pub step: u64,
     /// Training FLOPs until then.
-    pub flops: u64,
+    pub flops: f64,
     /// Mean training loss of the steps since the point before.
     #[serde(with = "crate::number")]
     pub train_loss: f64,

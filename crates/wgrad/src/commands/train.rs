@@ -19,7 +19,7 @@ use wgrad_train::{
 use wgrad_weights::Pattern;
 
 use crate::cli::Train;
-use crate::commands::ceiling::{self, Sustained, compute_words};
+use crate::commands::ceiling::{Sustained, compute_words};
 use crate::commands::profile::{self, Profiled};
 use crate::commands::replicas::Exercise;
 use crate::commands::{INTERRUPTED, device_json, heartbeat, interruption, opened, recipe, replicas};
