@@ -22,6 +22,7 @@ mod files;
 mod number;
 mod page;
 mod random;
+mod spread;
 
 pub mod bench;
 pub mod checkpoint;
