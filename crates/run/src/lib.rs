@@ -23,6 +23,7 @@ mod flops;
 mod number;
 mod page;
 mod random;
+mod spread;
 
 pub mod bench;
 pub mod checkpoint;

@@ -62,6 +62,8 @@ pub(crate) struct Series<'a> {
     pub color: Color,
     /// Whether the line is dashed.
     pub dashed: bool,
+    /// Whether the line is drawn weakly, without dots at its points: one of many that are looked at together.
+    pub thin: bool,
     /// What each point is called: then the points are dots that no line joins.
     pub labels: Vec<Cow<'a, str>>,
 }
@@ -202,6 +204,7 @@ impl Plotted {
 
     fn write_line(&self, svg: &mut String, series: &Series<'_>) -> fmt::Result {
         let (color, dashed) = (series.color, if series.dashed { " dashed" } else { "" });
+        let weak = if series.thin { " thin" } else { "" };
         for (x, y, label) in &self.dots {
             let label = Escaped(label);
             writeln!(
@@ -212,7 +215,7 @@ impl Plotted {
         if self.lines.is_empty() {
             return Ok(());
         }
-        write!(svg, "<path class=\"line {color}{dashed}\" d=\"")?;
+        write!(svg, "<path class=\"line {color}{dashed}{weak}\" d=\"")?;
         for line in &self.lines {
             for (index, (x, y)) in line.iter().enumerate() {
                 write!(svg, "{}{x:.1} {y:.1}", if index == 0 { 'M' } else { 'L' })?;
@@ -223,7 +226,7 @@ impl Plotted {
             }
         }
         svg.push_str("\"/>\n");
-        if series.points.len() <= DOTTED && !matches!(color, Color::Faint) {
+        if series.points.len() <= DOTTED && !series.thin && !matches!(color, Color::Faint) {
             for (x, y) in self.lines.iter().flatten() {
                 writeln!(svg, "<circle class=\"dot {color}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.4\"/>")?;
             }

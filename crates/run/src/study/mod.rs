@@ -4,10 +4,9 @@
 mod charts;
 mod conclusion;
 mod page;
-mod spread;
 
+pub use crate::spread::Spread;
 pub use conclusion::{Conclusion, Direction, SigmoidConclusion, SigmoidVerdict, Starving, Trend, Verdict};
-pub use spread::Spread;
 
 use crate::files;
 use serde::{Deserialize, Serialize};

@@ -1,17 +1,21 @@
 //! A number over several seeds.
 
 use crate::page::number;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
 /// The median of some numbers, and how far they spread.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
     /// The lowest.
+    #[serde(with = "crate::number")]
     pub low: f64,
     /// The middle one, or the mean of the two in the middle.
+    #[serde(with = "crate::number")]
     pub median: f64,
     /// The highest.
+    #[serde(with = "crate::number")]
     pub high: f64,
     /// How many there are.
     pub count: usize,
@@ -32,7 +36,7 @@ impl Spread {
     }
 
     /// The numbers of each key, by rising key.
-    pub(super) fn by_key(pairs: impl Iterator<Item = (u64, f64)>) -> Vec<(u64, Self)> {
+    pub(crate) fn by_key(pairs: impl Iterator<Item = (u64, f64)>) -> Vec<(u64, Self)> {
         let mut groups: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
         for (key, value) in pairs {
             groups.entry(key).or_default().push(value);

@@ -1,0 +1,253 @@
+//! The compute-optimal frontier: the lowest test loss that any training of a family had reached for its compute, and the size
+//! of the network that had.
+
+use super::fit::{self, Estimate, Law, LawError, Sample, Standing, Variable};
+use crate::random::SplitMix64;
+use crate::scale::Trial;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// In each of so many parts of a decade of compute only the best point counts: otherwise small networks, whose curves have their
+/// points at little compute, would outweigh the others.
+const PER_DECADE: f64 = 5.0;
+/// Different sizes that a slope takes.
+const SIZES: usize = 3;
+
+/// The trainings of one network on so many examples, one for each seed, as one curve.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct MeanCurve {
+    pub parameters: u64,
+    pub examples: u64,
+    /// Step, training FLOPs and test loss in the mean over seeds, at the steps that all seeds have.
+    pub points: Vec<(u64, f64, f64)>,
+    pub trials: Vec<String>,
+}
+
+/// Curves in the mean over seeds, so that the best of some seeds is not taken for what a size reaches. Diverged trainings are
+/// left out.
+pub(super) fn mean_curves(trials: &[&Trial]) -> Vec<MeanCurve> {
+    let mut cells: BTreeMap<(u64, u64, u64, u64), Vec<&Trial>> = BTreeMap::new();
+    for trial in trials.iter().filter(|trial| !trial.diverged) {
+        cells.entry((trial.parameters, trial.examples, trial.width, trial.batch)).or_default().push(trial);
+    }
+    let mean = |((parameters, examples, ..), seeds): ((u64, u64, u64, u64), Vec<&Trial>)| {
+        let mut steps: BTreeMap<u64, Vec<(f64, f64)>> = BTreeMap::new();
+        for point in seeds.iter().flat_map(|trial| &trial.curve) {
+            steps.entry(point.step).or_default().push((point.flops as f64, point.test_loss));
+        }
+        let all = steps.into_iter().filter(|(_, points)| points.len() == seeds.len());
+        let points = all.map(|(step, points)| {
+            let count = points.len() as f64;
+            let (flops, loss) = points.iter().fold((0.0, 0.0), |sum, p| (sum.0 + p.0, sum.1 + p.1));
+            (step, flops / count, loss / count)
+        });
+        // What costs nothing has no place among logarithms of compute.
+        let points = points.filter(|(_, flops, loss)| *flops > 0.0 && loss.is_finite()).collect();
+        MeanCurve {
+            parameters,
+            examples,
+            points,
+            trials: seeds.iter().map(|trial| trial.id.clone()).collect(),
+        }
+    };
+    cells.into_iter().map(mean).collect()
+}
+
+/// A point that nothing beats for as much compute.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FrontierPoint {
+    /// Training FLOPs until then.
+    pub flops: f64,
+    /// Test loss in the mean over seeds.
+    pub loss: f64,
+    /// Trained numbers.
+    pub parameters: u64,
+    /// Different training examples.
+    pub examples: u64,
+    /// Steps until then.
+    pub step: u64,
+    /// The trainings, one a seed.
+    pub trials: Vec<String>,
+}
+
+/// How the best size grows with compute: N ∝ C^a.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Optimum {
+    /// a. Its interval is of a bootstrap over points; those of one training are not independent, so it is rather too narrow.
+    pub exponent: Estimate,
+    /// ln N at C = 1: the line is this and a · ln C.
+    pub intercept: f64,
+    /// How many different sizes are on the frontier.
+    pub sizes: usize,
+    /// Points whose size is the smallest or the largest of the sweep: there might have been better ones beyond.
+    pub at_edge: usize,
+}
+
+impl Optimum {
+    /// The best number of parameters for so much compute.
+    pub fn at(&self, flops: f64) -> f64 {
+        (self.intercept + self.exponent.value * flops.ln()).exp()
+    }
+}
+
+/// The compute-optimal frontier of a family.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Frontier {
+    /// By rising compute and falling loss.
+    pub points: Vec<FrontierPoint>,
+    /// Loss against compute along it.
+    pub law: Result<Law, LawError>,
+    /// Size against compute along it.
+    pub optimum: Result<Optimum, LawError>,
+}
+
+impl Frontier {
+    /// Of trainings of one family on one data set.
+    pub(super) fn of(trials: &[&Trial], resamples: usize, seed: u64) -> Self {
+        let curves = mean_curves(trials);
+        let points = envelope(&curves);
+        let samples: Vec<Sample> =
+            points.iter().map(|point| Sample { x: [point.flops, 0.0], loss: point.loss }).collect();
+        let law = fit::fit(&[Variable::Compute], &samples, resamples, seed).map(|fitted| fitted.law);
+        let sizes = || curves.iter().map(|curve| curve.parameters);
+        let ends = [sizes().min().unwrap_or(0), sizes().max().unwrap_or(0)];
+        let optimum = optimum(&points, ends, resamples, seed);
+        Self { points, law, optimum }
+    }
+}
+
+fn envelope(curves: &[MeanCurve]) -> Vec<FrontierPoint> {
+    let mut best: BTreeMap<i64, FrontierPoint> = BTreeMap::new();
+    for curve in curves {
+        for &(step, flops, loss) in &curve.points {
+            let part = (flops.log10() * PER_DECADE).floor() as i64;
+            if best.get(&part).is_none_or(|point| loss < point.loss) {
+                let MeanCurve { parameters, examples, trials, .. } = curve;
+                let (parameters, examples, trials) = (*parameters, *examples, trials.clone());
+                best.insert(part, FrontierPoint { flops, loss, parameters, examples, step, trials });
+            }
+        }
+    }
+    let mut lowest = f64::INFINITY;
+    let falls = |point: &FrontierPoint| {
+        let lower = point.loss < lowest;
+        lowest = lowest.min(point.loss);
+        lower
+    };
+    best.into_values().filter(falls).collect()
+}
+
+fn optimum(
+    points: &[FrontierPoint],
+    ends: [u64; 2],
+    resamples: usize,
+    seed: u64,
+) -> Result<Optimum, LawError> {
+    let mut sizes: Vec<u64> = points.iter().map(|point| point.parameters).collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    let sizes = sizes.len();
+    if sizes < SIZES {
+        return Err(LawError::TooFewSizes { sizes });
+    }
+    let logs: Vec<(f64, f64)> =
+        points.iter().map(|point| (point.flops.ln(), (point.parameters as f64).ln())).collect();
+    // Points of the envelope have different compute.
+    let (intercept, value) = line(&logs).ok_or(LawError::TooFewSizes { sizes })?;
+    let mut random = SplitMix64(seed);
+    let draws = (0..resamples).filter_map(|_| {
+        let drawn: Vec<(f64, f64)> = (0..logs.len()).map(|_| logs[random.below(logs.len())]).collect();
+        Some(line(&drawn)?.1)
+    });
+    let interval = fit::interval(&draws.collect::<Vec<f64>>());
+    let exponent = Estimate { value, interval, standing: Standing::Within };
+    let at_edge = points.iter().filter(|point| ends.contains(&point.parameters)).count();
+    Ok(Optimum { exponent, intercept, sizes, at_edge })
+}
+
+/// Intercept and slope by least squares. None where all x are the same.
+fn line(points: &[(f64, f64)]) -> Option<(f64, f64)> {
+    let count = points.len() as f64;
+    let (x, y) =
+        points.iter().fold((0.0, 0.0), |sum, point| (sum.0 + point.0 / count, sum.1 + point.1 / count));
+    let squares: f64 = points.iter().map(|point| (point.0 - x).powi(2)).sum();
+    let products: f64 = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum();
+    (squares > 1e-9).then(|| (y - products / squares * x, products / squares))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scale::laws::testing;
+    use crate::scale::{Curve, Role};
+
+    /// Curves that touch loss = 0.2 + 50·C^(−0.2), each at the compute for which its size C^0.5 is the best.
+    fn planted(widths: &[u64]) -> Vec<Trial> {
+        let of = |(width, seed): (u64, u64)| {
+            let mut trial = testing::trial("mlp", Role::Fit, width, 1000, seed, 0.0);
+            let best = (trial.parameters as f64).powi(2);
+            let point = |index: i32| {
+                let flops = best * 10f64.powf(f64::from(index) / 10.0);
+                let envelope = 0.2 + 50.0 * flops.powf(-0.2);
+                let off = (flops / best).ln();
+                // Noise that the mean of two seeds does not have.
+                let noise = if seed == 1 { 1.05 } else { 0.95 };
+                Curve {
+                    step: (index + 30) as u64,
+                    flops: flops as u64,
+                    test_loss: noise * envelope * (1.0 + 0.1 * off * off),
+                    ..trial.curve[0]
+                }
+            };
+            trial.curve = (-5..=5).map(point).collect();
+            trial
+        };
+        widths.iter().flat_map(|width| [(*width, 1), (*width, 2)]).map(of).collect()
+    }
+
+    fn frontier(trials: &[Trial]) -> Frontier {
+        Frontier::of(&trials.iter().collect::<Vec<_>>(), 100, 1)
+    }
+
+    #[test]
+    fn a_planted_frontier_is_found() {
+        let trials = planted(&[4, 8, 16, 32, 64, 128]);
+        let frontier = frontier(&trials);
+        assert!(frontier.points.is_sorted_by(|a, b| a.flops < b.flops && a.loss > b.loss), "{frontier:#?}");
+        let curves = mean_curves(&trials.iter().collect::<Vec<_>>());
+        for point in &frontier.points {
+            assert_eq!(point.trials.len(), 2, "means over seeds");
+            let better =
+                curves.iter().flat_map(|c| &c.points).find(|p| p.1 <= point.flops && p.2 < point.loss);
+            assert_eq!(better, None, "{point:?}");
+        }
+        let law = frontier.law.unwrap();
+        assert!((law.terms[0].exponent.value - 0.2).abs() < 0.03, "{law:?}");
+        assert_eq!(law.terms[0].variable, Variable::Compute);
+        let optimum = frontier.optimum.unwrap();
+        let [low, high] = optimum.exponent.interval.unwrap();
+        assert!((optimum.exponent.value - 0.5).abs() < 0.05 && low < 0.5 && 0.5 < high, "{optimum:?}");
+        assert_eq!(optimum.sizes, 6);
+        assert!(optimum.at_edge > 0 && optimum.at_edge < frontier.points.len());
+        assert!((optimum.at(1e8) / 1e4 - 1.0).abs() < 0.3, "{}", optimum.at(1e8));
+    }
+
+    #[test]
+    fn two_sizes_have_no_slope() {
+        let found = frontier(&planted(&[4, 64]));
+        assert_eq!(found.optimum, Err(LawError::TooFewSizes { sizes: 2 }));
+        let none = frontier(&[]);
+        assert_eq!(none.optimum, Err(LawError::TooFewSizes { sizes: 0 }));
+        assert!(none.points.is_empty() && none.law.is_err());
+    }
+
+    #[test]
+    fn a_diverged_training_is_not_on_it() {
+        let mut trials = planted(&[4, 8, 16]);
+        let without = frontier(&trials);
+        let mut lost = testing::diverged(trials[0].clone());
+        lost.curve.iter_mut().for_each(|point| point.test_loss = 1e-6);
+        trials.push(lost);
+        assert_eq!(frontier(&trials), without);
+    }
+}
