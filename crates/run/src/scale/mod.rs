@@ -2,6 +2,7 @@
 //! and which laws training runs of this machine follow. `scale.json` holds a [`Scale`], and the page is made of it. Nothing
 //! here trains or measures; who does fills in [`Trial`]s and rates.
 
+pub mod history;
 pub mod laws;
 pub mod sweep;
 mod trial;

@@ -3,6 +3,7 @@
 mod bench;
 mod checkpoint;
 mod full_disk;
+mod history;
 mod metrics;
 mod page;
 mod recipe;

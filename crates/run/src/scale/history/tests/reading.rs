@@ -1,0 +1,194 @@
+//! Reading tables: what is broken is listed by line and left out, whatever the bytes are.
+
+use super::*;
+
+const HEADER: &str = "Model,Publication date,Parameters,Training compute (FLOP)";
+
+/// What is left out of rows below a header: line, name, part and reason.
+fn left_out(rows: &str) -> Vec<(u64, String, Part, String)> {
+    let table = parse(format!("{HEADER}\n{rows}").as_bytes(), "t.csv").unwrap();
+    table.left_out.into_iter().map(|out| (out.line, out.name, out.part, out.reason)).collect()
+}
+
+fn names(text: &[u8]) -> Vec<String> {
+    parse(text, "t.csv").unwrap().systems.into_iter().map(|system| system.name).collect()
+}
+
+#[test]
+fn broken_rows_are_listed_by_line_and_left_out() {
+    let rows = "good,2012-01-02,10,1e3\n\
+        \"two\nlines\",2012-01-03,10,\n\
+        undated,,10,1e3\n\
+        twice,\"2012-01-02, 2013-01-02\",10,1e3\n\
+        february,2012-02-30,10,1e3\n\
+        year,2012,10,1e3\n\
+        month,2012-05,10,1e3\n\
+        words,2012-01-02,many,1e3\n\
+        both,2012-01-02,,about a lot\n\
+        short,2012-01-02,10\n\
+        long,2012-01-02,10,1e3,5\n\
+        good,2012-01-02,10,1e3\n\
+        ,2012-01-02,10,1e3\n";
+    let found = left_out(rows);
+    let expected = [
+        (3, "two\nlines", Part::Compute, "training compute: none given"),
+        (5, "undated", Part::System, "no date"),
+        (6, "twice", Part::System, "two dates: 2012-01-02, 2013-01-02"),
+        (7, "february", Part::System, "2012-02-30 is no day of the calendar"),
+        (8, "year", Part::System, "2012 is only a year, not a day"),
+        (9, "month", Part::System, "2012-05 is only a year and a month, not a day"),
+        (10, "words", Part::Parameters, "parameters: \"many\" is no number"),
+        (11, "both", Part::System, "training compute: \"about a lot\" is no number; parameters: none given"),
+        (12, "short", Part::System, "3 fields, where the header has 4"),
+        (13, "long", Part::System, "5 fields, where the header has 4"),
+        (14, "good", Part::System, "the same name as on line 2, which is kept"),
+        (15, "", Part::System, "no name"),
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, (line, name, part, reason)) in found.iter().zip(expected) {
+        assert_eq!((found.0, found.1.as_str(), found.2, found.3.as_str()), (line, name, part, reason));
+    }
+    let table = parse(format!("{HEADER}\n{rows}").as_bytes(), "t.csv").unwrap();
+    let kept: Vec<(usize, u64, &str)> =
+        table.systems.iter().map(|s| (s.id, s.line, s.name.as_str())).collect();
+    assert_eq!(kept, [(0, 2, "good"), (1, 3, "two\nlines"), (2, 10, "words")]);
+    assert_eq!((table.systems[1].flops, table.systems[2].parameters), (None, None));
+}
+
+#[test]
+fn a_number_is_a_plain_one_above_zero() {
+    let reason = |text: &str| {
+        let found = left_out(&format!("m,2012-01-02,10,\"{text}\"\n"));
+        found.into_iter().next().map(|(.., reason)| reason.replacen("training compute: ", "", 1))
+    };
+    for text in ["1e3", " 5 ", "0.5", "2.5E+10", "1e-3"] {
+        assert_eq!(reason(text), None, "{text}");
+    }
+    let cases = [
+        ("", "none given"),
+        ("0", "0 is not above 0"),
+        ("-3", "-3 is not above 0"),
+        ("NaN", "NaN is not finite"),
+        ("inf", "inf is not finite"),
+        ("1e999", "1e999 is not finite"),
+        ("1,000,000", "\"1,000,000\" has separators in it"),
+        ("1 000", "\"1 000\" has separators in it"),
+        ("1e20-2e20", "\"1e20-2e20\" is a range"),
+        ("1e-20-2e-20", "\"1e-20-2e-20\" is a range"),
+        ("1e20 – 2e20", "\"1e20 – 2e20\" is a range"),
+        ("3 to 5", "\"3 to 5\" is a range"),
+        ("1e20 FLOP", "\"1e20 FLOP\" is no number"),
+        ("~1e20", "\"~1e20\" is no number"),
+        ("0x10", "\"0x10\" is no number"),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(reason(text).as_deref(), Some(expected), "{text}");
+    }
+}
+
+#[test]
+fn a_missing_column_is_named_with_the_nearest_and_all_that_are_there() {
+    let error = parse(b"Model,publication dates,Parameters,FLOP\n", "t.csv").unwrap_err();
+    let expected = "t.csv has no column \"Publication date\" (the nearest is \"publication dates\"); its columns: Model, \
+        publication dates, Parameters, FLOP";
+    assert_eq!(error.to_string(), expected);
+    let error = parse(b"x,y\n1,2\n", "t.csv").unwrap_err().to_string();
+    assert_eq!(error, "t.csv has no column \"Model\"; its columns: x, y");
+    let twice = format!("{HEADER},Model\n");
+    let error = parse(twice.as_bytes(), "t.csv").unwrap_err().to_string();
+    assert_eq!(error, "t.csv has the column \"Model\" twice");
+}
+
+#[test]
+fn files_that_are_no_table_are_errors() {
+    for text in [&b""[..], b"\xef\xbb\xbf", b"\r\n \n"] {
+        assert_eq!(parse(text, "t.csv").unwrap_err().to_string(), "t.csv is empty");
+    }
+    let open = format!("{HEADER}\na,2012-01-02,1,1\n\"b,2012-01-02,1,1\nc,2012-01-02,1,1\n");
+    let error = parse(open.as_bytes(), "t.csv").unwrap_err().to_string();
+    assert_eq!(error, "t.csv, line 3: a quote that begins here never ends");
+    let error = parse(b"Model,\xff\n", "t.csv").unwrap_err().to_string();
+    assert_eq!(error, "the header of t.csv is not UTF-8: \\xff");
+    // A quote within a field is text, and two within quotes are one.
+    let quoted = format!("{HEADER}\na\"b,2012-01-02,1,1\n\"c\"\"d\",2012-01-02,1,1\n");
+    assert_eq!(names(quoted.as_bytes()), ["a\"b", "c\"d"]);
+}
+
+#[test]
+fn bytes_that_are_not_utf8_cost_their_row() {
+    let mut text = format!("{HEADER}\na,2012-01-02,1,1\nb").into_bytes();
+    text.extend(b"\xff\xc3,2012-01-02,1,1\nc,2012-01-02,1,1\n");
+    let table = parse(&text, "t.csv").unwrap();
+    assert_eq!(table.systems.len(), 2);
+    let out = &table.left_out[0];
+    assert_eq!((out.line, out.part, out.reason.as_str()), (3, Part::System, "not UTF-8: b\\xff\\xc3"));
+}
+
+#[test]
+fn byte_order_marks_ends_of_lines_and_blank_lines_change_nothing() {
+    let rows = "a,2012-01-02,1,1\n\n\"b\nb\",2012-01-02,1,1\nc,2012,1,1\n";
+    for text in [format!("{HEADER}\n{rows}"), format!("\u{feff}{HEADER}\n{rows}")] {
+        for text in [text.clone(), text.replace('\n', "\r\n"), text.replace('\n', "\r")] {
+            let table = parse(text.as_bytes(), "t.csv").unwrap();
+            let lines: Vec<u64> = table.systems.iter().map(|system| system.line).collect();
+            assert_eq!(lines, [2, 4], "{text:?}");
+            assert_eq!(table.left_out[0].line, 6, "{text:?}");
+        }
+    }
+}
+
+#[test]
+fn other_estimates_are_read_and_broken_ones_listed() {
+    let text =
+        format!("{HEADER},Other estimates\nm,2012-01-02,1,4,8e0 (A, 2018: twice); half; 2 (B); x (C)\n");
+    let table = parse(text.as_bytes(), "t.csv").unwrap();
+    let others = &table.systems[0].others;
+    assert_eq!(others.len(), 2);
+    assert_eq!((others[0].flops, others[0].source.as_str()), (8.0, "A, 2018: twice"));
+    let reasons: Vec<(Part, &str)> =
+        table.left_out.iter().map(|out| (out.part, out.reason.as_str())).collect();
+    let (half, x) =
+        ("another estimate: \"half\" names no source in brackets", "another estimate: \"x\" is no number");
+    assert_eq!(reasons, [(Part::Estimate, half), (Part::Estimate, x)]);
+    let changed = &History::of(&table, RESAMPLES, 1).unwrap().changed;
+    assert_eq!([changed[0].ratio, changed[1].ratio], [2.0, 0.5]);
+}
+
+/// Every truncation of a small file, and every byte of it replaced by some others: an error or a table, and never a system
+/// whose numbers the text does not have.
+#[test]
+fn no_bytes_make_it_panic() {
+    let mut text = format!("\u{feff}{HEADER},Other estimates\r\n").into_bytes();
+    text.extend(
+        "\"a \"\"b\"\"\",2012-01-02,1e3,2e4,3e4 (x); y\r\nü,2013-02,,5,\n\n\"c\nd\",2014-12-31,1,,\n".bytes(),
+    );
+    let check = |text: &[u8]| {
+        if let Ok(table) = parse(text, "t.csv") {
+            let good = |value: Option<f64>| value.is_none_or(|value| value.is_finite() && value > 0.0);
+            assert!(table.systems.iter().all(|system| good(system.flops) && good(system.parameters)));
+            assert!(table.systems.iter().enumerate().all(|(id, system)| system.id == id));
+            let last = 1 + text.iter().filter(|byte| matches!(byte, b'\n' | b'\r')).count() as u64;
+            assert!(table.left_out.iter().all(|out| (1..=last).contains(&out.line)), "{:?}", table.left_out);
+        }
+    };
+    for end in 0..=text.len() {
+        check(&text[..end]);
+    }
+    for at in 0..text.len() {
+        for byte in [0, b'"', b',', b'\n', b'\r', b'-', b'9', b' ', 0x80, 0xff] {
+            let mut changed = text.clone();
+            changed[at] = byte;
+            check(&changed);
+            changed.insert(at, byte);
+            check(&changed);
+        }
+    }
+    // Random bytes of the kind that a table has.
+    let mut random = crate::random::SplitMix64(5);
+    let kinds = b"\",\n\r-e19. \xff;()M";
+    for _ in 0..2000 {
+        let mut bytes = format!("{HEADER}\n").into_bytes();
+        bytes.extend((0..random.below(60)).map(|_| kinds[random.below(kinds.len())]).collect::<Vec<u8>>());
+        check(&bytes);
+    }
+}
