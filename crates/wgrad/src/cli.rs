@@ -44,6 +44,8 @@ pub enum Command {
     Bench(Bench),
     /// Predict data-parallel training on clusters of up to thousands of devices.
     Cluster(Cluster),
+    /// Reproduce the discussion of compute scaling: its history, this machine in it, and laws measured here.
+    Scale(Scale),
     /// Check every operation on the devices of this machine against the f64 reference.
     Verify(Verify),
     /// List and fetch data sets.
@@ -442,6 +444,45 @@ fn parse_link(text: &str) -> Result<Link, String> {
         (0.0..1e6).contains(&link.latency) && link.bytes_per_second > 0.0 && link.bytes_per_second < 1e18
     };
     link.filter(sound).ok_or_else(|| "expected SECONDS,BYTES_PER_SECOND, e.g. 50e-6,125e6".into())
+}
+
+#[derive(Debug, Args)]
+pub struct Scale {
+    /// The short sweep, done on two cores in less than ten minutes; else the full one, which takes hours.
+    #[arg(long)]
+    pub quick: bool,
+    /// Systems of the history in place of wgrad's own table: a CSV file with the columns of Epoch AI's, as it is published.
+    #[arg(long, value_name = "CSV")]
+    pub data: Option<PathBuf>,
+    /// What is trained in place of the sweeps that come with wgrad: a TOML file.
+    #[arg(long, value_name = "TOML", conflicts_with = "quick")]
+    pub sweep: Option<PathBuf>,
+    /// Only these parts.
+    #[arg(long, value_name = "PARTS", value_delimiter = ',')]
+    pub only: Vec<ScalePart>,
+    /// cpu, gpu:0, gpu:1 …, which train side by side; the CPU and every GPU that is none in software, if not given.
+    #[arg(long, value_name = "DEVICES", value_delimiter = ',')]
+    pub devices: Vec<DeviceChoice>,
+    /// Folder of runs that are drawn into the history.
+    #[arg(long, value_name = "DIR", default_value = crate::commands::RUNS)]
+    pub runs: PathBuf,
+    /// Folder for report.html, scale.json and trials.csv. Trainings that it holds are not made again.
+    #[arg(long, value_name = "DIR", default_value = "scale")]
+    pub out: PathBuf,
+    /// Print one JSON object as the last line of stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A part of the report on scaling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ScalePart {
+    /// Systems of the past, and how their compute grew.
+    History,
+    /// Throughput against batch, width and replicas.
+    Hardware,
+    /// Trainings, and the laws that they follow.
+    Laws,
 }
 
 #[derive(Debug, Args)]

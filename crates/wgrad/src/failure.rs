@@ -9,6 +9,9 @@ use wgrad_graph::GraphError;
 use wgrad_program::DeviceError;
 use wgrad_run::bench::{BenchFileError, CompareError};
 use wgrad_run::cluster::{ClusterFileError, MachineError};
+use wgrad_run::scale::ScaleFileError;
+use wgrad_run::scale::history::HistoryError;
+use wgrad_run::scale::sweep::SweepError;
 use wgrad_run::{CheckpointError, RecipeError, RunDirError};
 use wgrad_train::TrainError;
 
@@ -49,7 +52,8 @@ pub fn code(error: &anyhow::Error) -> u8 {
         is(cause.is::<RecipeError>() || cause.is::<GraphError>() || cause.is::<Usage>(), 2)
             .or_else(|| is(cause.is::<BenchFileError>() || cause.is::<CompareError>(), 2))
             .or_else(|| is(cause.is::<ClusterFileError>() || cause.is::<MachineError>(), 2))
-            .or_else(|| is(cause.is::<DataError>(), 3))
+            .or_else(|| is(cause.is::<ScaleFileError>() || cause.is::<SweepError>(), 2))
+            .or_else(|| is(cause.is::<DataError>() || cause.is::<HistoryError>(), 3))
             .or_else(|| is(cause.is::<DeviceError>(), 4))
             .or_else(|| match cause.downcast_ref::<CommError>()? {
                 CommError::Aborted { code, .. } => Some(*code),

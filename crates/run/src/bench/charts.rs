@@ -117,7 +117,7 @@ fn roof(ceilings: &Ceilings, xs: &[f64]) -> Vec<(f64, f64)> {
 }
 
 /// Throughput over the sweeps, rates of products and copies over their size: a line for each device.
-pub(super) fn curves(page: &mut String, bench: &Bench) -> fmt::Result {
+pub(crate) fn curves(page: &mut String, bench: &Bench) -> fmt::Result {
     for axis in ["batch", "width"] {
         let of = |report: &DeviceReport| -> Vec<(f64, f64)> {
             let points = throughput(bench, axis, &report.device).into_iter();

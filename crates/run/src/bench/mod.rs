@@ -7,6 +7,7 @@ mod compare;
 mod conclude;
 mod page;
 
+pub(crate) use charts::curves as write_curves;
 pub use compare::{Change, CompareError, Comparison, some};
 
 use crate::files;

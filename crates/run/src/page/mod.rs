@@ -101,6 +101,16 @@ pub(crate) fn count(value: u64) -> String {
     apart
 }
 
+/// `2 h 5 min`, `3 min 20 s`, `12.3 s`.
+pub(crate) fn duration(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match whole {
+        0..60 => format!("{seconds:.1} s"),
+        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        _ => format!("{} h {} min", whole / 3600, whole / 60 % 60),
+    }
+}
+
 /// A figure: caption and chart, and below it what `below` writes.
 pub(crate) fn figure(
     page: &mut String,

@@ -2,9 +2,115 @@
 //! and which laws training runs of this machine follow. `scale.json` holds a [`Scale`], and the page is made of it. Nothing
 //! here trains or measures; who does fills in [`Trial`]s and rates.
 
+pub mod hardware;
 pub mod history;
 pub mod laws;
+mod page;
 pub mod sweep;
 mod trial;
 
+pub use hardware::Hardware;
 pub use trial::{Curve, Role, Trial};
+
+use crate::files;
+use history::{Here, History};
+use laws::Laws;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use sweep::Sweep;
+
+/// Version of `scale.json`.
+pub const FORMAT: u32 = 1;
+/// Resamples behind each interval.
+pub const RESAMPLES: usize = 2000;
+/// Seed of the resamples.
+pub const SEED: u64 = 2024;
+
+/// Why a report cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}: {source}", path.display())]
+pub struct ScaleFileError {
+    /// What was tried.
+    action: &'static str,
+    /// The file or directory.
+    path: PathBuf,
+    /// What the system says.
+    source: io::Error,
+}
+
+/// Everything that one call of `wgrad scale` found: `scale.json`. Every figure of the report is here, or in the rows that are
+/// named beside it: trends name systems by `id`, laws name trainings by `id`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Scale {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Version of wgrad.
+    pub version: String,
+    /// What to type to repeat it.
+    pub command: String,
+    /// When it was done, as 2026-01-02T03:04:05Z.
+    pub date: String,
+    /// How long it took.
+    pub seconds: f64,
+    /// Whether it was the short one.
+    pub quick: bool,
+    /// Whether it was interrupted, so that trainings are missing.
+    pub interrupted: bool,
+    /// The systems and how their compute grew.
+    pub history: Option<History>,
+    /// What this machine does, and what it has trained.
+    pub here: Here,
+    /// Throughput.
+    pub hardware: Option<Hardware>,
+    /// What was trained.
+    pub sweep: Option<Sweep>,
+    /// Data sets that the sweep wants and that are not on this machine.
+    pub missing: Vec<String>,
+    /// Larger trainings that could not be predicted, with the reason.
+    pub unpredicted: Vec<String>,
+    /// Every training.
+    pub trials: Vec<Trial>,
+    /// What they say.
+    pub laws: Option<Laws>,
+}
+
+impl Scale {
+    /// Writes `scale.json`, `trials.csv` and `report.html` into a directory, which is made if it is not there, and returns the
+    /// path of the page.
+    ///
+    /// # Errors
+    /// [`ScaleFileError`].
+    pub fn write(&self, directory: &Path) -> Result<PathBuf, ScaleFileError> {
+        Self::make_directory(directory)?;
+        let [json, table, page] =
+            ["scale.json", "trials.csv", "report.html"].map(|name| directory.join(name));
+        let text = serde_json::to_string(self).map_err(io::Error::from).map_err(failed("write", &json))?;
+        files::replace(&json, format!("{text}\n").as_bytes()).map_err(failed("write", &json))?;
+        files::replace(&table, laws::trials_csv(&self.trials).as_bytes()).map_err(failed("write", &table))?;
+        files::replace(&page, self.html().as_bytes()).map_err(failed("write", &page))?;
+        Ok(page)
+    }
+
+    /// Makes the directory that [`Scale::write`] will write to, before anything is trained.
+    ///
+    /// # Errors
+    /// [`ScaleFileError`].
+    pub fn make_directory(directory: &Path) -> Result<(), ScaleFileError> {
+        fs::create_dir_all(directory).map_err(failed("create", directory))
+    }
+
+    /// The page: what it comes to, history, this machine, hardware, laws, and how it was made.
+    pub fn html(&self) -> String {
+        let mut html = String::new();
+        // Writing to a string cannot fail.
+        let _ = page::write(&mut html, self);
+        html
+    }
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ScaleFileError {
+    let path = path.to_owned();
+    move |source| ScaleFileError { action, path, source }
+}

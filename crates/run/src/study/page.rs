@@ -1,7 +1,7 @@
 //! The words of a study's page and the order of its parts.
 
 use super::{DepthStudy, charts};
-use crate::page::{self, Escaped, count};
+use crate::page::{self, Escaped, count, duration};
 use std::fmt::{self, Write};
 
 const SEEN: &str = "He, Zhang, Ren and Sun (Deep Residual Learning for Image Recognition, 2016) trained plain \
@@ -101,14 +101,4 @@ fn what(page: &mut String, study: &DepthStudy) -> fmt::Result {
          highest; a cross marks a depth at which a run diverged. To repeat it:</p>\n<pre>{}</pre>\n",
         Escaped(&study.command)
     )
-}
-
-/// `2 h 5 min`, `3 min 20 s`, `12.3 s`.
-fn duration(seconds: f64) -> String {
-    let whole = seconds.round() as u64;
-    match whole {
-        0..60 => format!("{seconds:.1} s"),
-        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
-        _ => format!("{} h {} min", whole / 3600, whole / 60 % 60),
-    }
 }

@@ -62,31 +62,7 @@ pub fn run(args: &cli::Bench) -> Result<ExitCode> {
     let subjects: Vec<Subject<'_>> =
         opened.iter().map(|(name, device)| Subject { name: name.clone(), device: &**device }).collect();
     let results = measured(&cases, &subjects, effort)?;
-    let foreign = Processor::now().zip(before).and_then(|(now, before)| now.foreign_since(&before));
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let mut bench = Bench {
-        format: FORMAT,
-        version: env!("CARGO_PKG_VERSION").into(),
-        command: format!("wgrad {}", words.join(" ")),
-        date: wgrad_run::timestamp(SystemTime::now()),
-        seconds: start.elapsed().as_secs_f64(),
-        quick: args.quick,
-        host: Host {
-            os: std::env::consts::OS.into(),
-            arch: std::env::consts::ARCH.into(),
-            processors: std::thread::available_parallelism().map_or(0, |n| n.get() as u64),
-        },
-        devices: reports,
-        results,
-        overtakes: Vec::new(),
-        noise: Noise { foreign_cpu_share: foreign, ..Noise::default() },
-    };
-    bench.conclude();
-    for ((_, device), report) in opened.iter().zip(&bench.devices) {
-        if let (Some(gflops), Some(by)) = (report.ceilings.compute_gflops, &report.ceilings.compute_by) {
-            ceiling::keep(device.info(), 1e9 * gflops, by);
-        }
-    }
+    let bench = concluded(args.quick, (start, before), &opened, reports, results);
     let comparison = old.map(|old| Comparison::of(&old, &bench)).transpose();
     let page = bench.write(&args.out, comparison.as_ref().ok().and_then(Option::as_ref))?;
     print(&bench)?;
@@ -103,6 +79,42 @@ pub fn run(args: &cli::Bench) -> Result<ExitCode> {
         terminal::result(&value.to_string())?;
     }
     Ok(if bench.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What was measured since some time, with all that follows from it. The best rates are kept for later.
+pub fn concluded(
+    quick: bool,
+    (start, before): (Instant, Option<Processor>),
+    opened: &[(String, Box<dyn Device>)],
+    devices: Vec<DeviceReport>,
+    results: Vec<Measurement>,
+) -> Bench {
+    let foreign = Processor::now().zip(before).and_then(|(now, before)| now.foreign_since(&before));
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let mut bench = Bench {
+        format: FORMAT,
+        version: env!("CARGO_PKG_VERSION").into(),
+        command: format!("wgrad {}", words.join(" ")),
+        date: wgrad_run::timestamp(SystemTime::now()),
+        seconds: start.elapsed().as_secs_f64(),
+        quick,
+        host: Host {
+            os: std::env::consts::OS.into(),
+            arch: std::env::consts::ARCH.into(),
+            processors: std::thread::available_parallelism().map_or(0, |n| n.get() as u64),
+        },
+        devices,
+        results,
+        overtakes: Vec::new(),
+        noise: Noise { foreign_cpu_share: foreign, ..Noise::default() },
+    };
+    bench.conclude();
+    for ((_, device), report) in opened.iter().zip(&bench.devices) {
+        if let (Some(gflops), Some(by)) = (report.ceilings.compute_gflops, &report.ceilings.compute_by) {
+            ceiling::keep(device.info(), 1e9 * gflops, by);
+        }
+    }
+    bench
 }
 
 fn effort(quick: bool) -> Effort {
@@ -144,7 +156,7 @@ fn describe(info: &DeviceInfo) -> String {
     format!("{} ({}, {}){software}", info.name, info.backend, info.driver)
 }
 
-fn report(name: &str, info: &DeviceInfo, tuned: u64) -> DeviceReport {
+pub fn report(name: &str, info: &DeviceInfo, tuned: u64) -> DeviceReport {
     DeviceReport {
         device: name.to_owned(),
         kind: kind(info).into(),
@@ -165,7 +177,7 @@ fn terminal_line(line: &str) {
     }
 }
 
-fn measured(cases: &[Case], subjects: &[Subject<'_>], effort: Effort) -> Result<Vec<Measurement>> {
+pub fn measured(cases: &[Case], subjects: &[Subject<'_>], effort: Effort) -> Result<Vec<Measurement>> {
     let mut group = None;
     let mut show = |progress: Progress<'_>| {
         let Progress { case, device, done, total } = progress;

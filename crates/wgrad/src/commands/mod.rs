@@ -13,6 +13,7 @@ mod network;
 mod predict;
 mod profile;
 mod replicas;
+mod scale;
 mod study;
 mod summary;
 mod train;
@@ -32,6 +33,7 @@ use wgrad_train::{DeviceChoice, Plan, TrainError, Trainer, Tuning, load_paramete
 
 use crate::cli::{Cli, Command};
 use crate::terminal;
+pub use train::RUNS;
 
 /// Runs a command to its exit code.
 pub fn run(cli: Cli) -> Result<ExitCode> {
@@ -47,6 +49,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Study(args) => study::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Cluster(args) => cluster::run(&args),
+        Command::Scale(args) => scale::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Data(args) => data::run(&args),
     }

@@ -33,7 +33,7 @@ pub(super) fn mean_curves(trials: &[&Trial]) -> Vec<MeanCurve> {
     let mean = |((parameters, examples, ..), seeds): ((u64, u64, u64, u64), Vec<&Trial>)| {
         let mut steps: BTreeMap<u64, Vec<(f64, f64)>> = BTreeMap::new();
         for point in seeds.iter().flat_map(|trial| &trial.curve) {
-            steps.entry(point.step).or_default().push((point.flops as f64, point.test_loss));
+            steps.entry(point.step).or_default().push((point.flops, point.test_loss));
         }
         let all = steps.into_iter().filter(|(_, points)| points.len() == seeds.len());
         let points = all.map(|(step, points)| {

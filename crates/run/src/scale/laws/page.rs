@@ -172,7 +172,7 @@ fn training(trial: &Trial) -> Vec<String> {
         count(trial.steps),
         trial.seed.to_string(),
         number(trial.lr),
-        number(trial.flops.training() as f64),
+        number(trial.flops.training()),
         loss,
         percent(trial.test_accuracy),
         count(trial.best_step),

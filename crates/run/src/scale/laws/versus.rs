@@ -74,7 +74,7 @@ pub enum Verdict {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Budget {
     /// The least and the most training FLOPs of its trainings.
-    pub flops: [u64; 2],
+    pub flops: [f64; 2],
     /// By family and rising examples.
     pub points: Vec<Point>,
     /// By rising examples.
@@ -99,12 +99,12 @@ impl Versus {
     pub(super) fn of(trials: &[Trial], dataset: &str) -> Self {
         let mut trials: Vec<&Trial> =
             trials.iter().filter(|trial| trial.role == Role::Versus && trial.dataset == dataset).collect();
-        trials.sort_by_key(|trial| trial.flops.training());
+        trials.sort_by(|a, b| a.flops.training().total_cmp(&b.flops.training()));
         let mut budgets = Vec::new();
         let mut rest = &trials[..];
         while let Some(first) = rest.first() {
-            let most = SAME * first.flops.training() as f64;
-            let (same, others) = rest.split_at(rest.partition_point(|t| t.flops.training() as f64 <= most));
+            let most = SAME * first.flops.training();
+            let (same, others) = rest.split_at(rest.partition_point(|t| t.flops.training() <= most));
             budgets.push(Budget::of(same));
             rest = others;
         }
@@ -130,7 +130,7 @@ impl Budget {
             })
         };
         let mut budget = Self {
-            flops: [flops().min().unwrap_or(0), flops().max().unwrap_or(0)],
+            flops: [flops().fold(f64::INFINITY, f64::min), flops().fold(0.0, f64::max)],
             points: keys.into_iter().filter_map(point).collect(),
             crossings: Vec::new(),
             worth: None,

@@ -4,6 +4,8 @@ mod link;
 mod measure;
 mod print;
 
+pub use measure::median;
+
 use std::process::ExitCode;
 use std::time::SystemTime;
 

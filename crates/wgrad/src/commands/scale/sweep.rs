@@ -28,6 +28,8 @@ pub struct Made {
     pub missing: Vec<String>,
     /// Whether Ctrl-C ended it.
     pub interrupted: bool,
+    /// What of the sweep there was data for.
+    pub sweep: Sweep,
 }
 
 /// A device, and how it is called.
@@ -50,7 +52,9 @@ struct Kept {
 pub fn run(sweep: &Sweep, workers: &[Worker], out: &Path, stop: &AtomicBool) -> Result<Made> {
     let (sweep, missing) = sweep.on(is_here);
     for name in &missing {
-        say(&format!("warning: {name} is not on this machine, and is left out; `wgrad data get {name}` fetches it."));
+        say(&format!(
+            "warning: {name} is not on this machine, and is left out; `wgrad data get {name}` fetches it."
+        ));
     }
     let mut data = BTreeMap::new();
     for name in sweep.datasets() {
@@ -59,8 +63,14 @@ pub fn run(sweep: &Sweep, workers: &[Worker], out: &Path, stop: &AtomicBool) -> 
     let folder = out.join("trials");
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let runner = Runner { sweep: &sweep, data: &data, workers, folder, stop, begun: Instant::now() };
-    let mut made =
-        Made { trials: Vec::new(), predictions: Vec::new(), unpredicted: Vec::new(), missing, interrupted: false };
+    let mut made = Made {
+        trials: Vec::new(),
+        predictions: Vec::new(),
+        unpredicted: Vec::new(),
+        missing,
+        interrupted: false,
+        sweep: sweep.clone(),
+    };
     let rate_jobs = sweep.rate_jobs(false);
     made.trials.extend(runner.stage("choosing learning rates", &rate_jobs)?);
     let mut rates = sweep.choose_rates(&rate_jobs, &made.trials);
@@ -125,7 +135,8 @@ impl Runner<'_> {
         }
         let work = |job: &Job| job.key.network.width.pow(2) * job.examples;
         left.sort_by_key(|&i| work(&jobs[i]));
-        let before = if done.is_empty() { String::new() } else { format!(", {} of them made before", done.len()) };
+        let before =
+            if done.is_empty() { String::new() } else { format!(", {} of them made before", done.len()) };
         say(&format!("{what}: {} trainings{before}.", jobs.len()));
         let seats = self.seats(left.len());
         let queue = Mutex::new(Queue { left, done, failed: None, jobs });
@@ -201,8 +212,13 @@ impl Runner<'_> {
     fn say_done(&self, queue: &Queue<'_>) {
         let Some((_, trial)) = queue.done.last() else { return };
         let (done, total) = (queue.done.len(), queue.jobs.len());
-        let loss = if trial.diverged { "diverged".into() } else { format!("test loss {:.4}", trial.test_loss) };
-        say(&format!("{:>6.0} s  {done:>3} of {total}: {}, {loss}", self.begun.elapsed().as_secs_f64(), trial.id));
+        let loss =
+            if trial.diverged { "diverged".into() } else { format!("test loss {:.4}", trial.test_loss) };
+        say(&format!(
+            "{:>6.0} s  {done:>3} of {total}: {}, {loss}",
+            self.begun.elapsed().as_secs_f64(),
+            trial.id
+        ));
     }
 
     fn path(&self, job: &Job) -> PathBuf {
@@ -261,7 +277,9 @@ impl Runner<'_> {
             };
             let path = self.folder.join(format!("prediction-{id}.json"));
             let before = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-            let stands = |before: &Prediction| Prediction { made: prediction.made.clone(), ..before.clone() } == prediction;
+            let stands = |before: &Prediction| {
+                Prediction { made: prediction.made.clone(), ..before.clone() } == prediction
+            };
             let prediction = match before.filter(stands) {
                 Some(before) => before,
                 None => {
@@ -272,7 +290,10 @@ impl Runner<'_> {
                 }
             };
             let interval = prediction.interval.map_or(String::new(), |[a, b]| format!(" ({a:.4} to {b:.4})"));
-            say(&format!("{id} will come to a test loss of {:.4}{interval}, by the law of the smaller ones.", prediction.loss));
+            say(&format!(
+                "{id} will come to a test loss of {:.4}{interval}, by the law of the smaller ones.",
+                prediction.loss
+            ));
             made.predictions.push(prediction);
         }
         Ok(())

@@ -1,0 +1,105 @@
+//! The order of a report's parts, and how it was made.
+
+use super::{Role, Scale, hardware, history, laws};
+use crate::page::{self, Escaped, count};
+use std::fmt::{self, Write};
+
+pub(super) fn write(page: &mut String, scale: &Scale) -> fmt::Result {
+    let devices: Vec<&str> = scale.here.devices.iter().map(|rate| rate.device.as_str()).collect();
+    let subtitle = if devices.is_empty() {
+        scale.date.clone()
+    } else {
+        format!("{} · {}", devices.join(" · "), scale.date)
+    };
+    page::begin(page, "The scaling of compute", &subtitle)?;
+    if scale.interrupted {
+        page.push_str(
+            "<p class=\"note\">Interrupted: some trainings are missing. The same command goes on.</p>\n",
+        );
+    }
+    if let Some(history) = &scale.history {
+        // HISTORY_PAGE
+        let _ = (history, history::own());
+    }
+    if let Some(laws) = &scale.laws {
+        page::section(page, "Laws measured here", "")?;
+        laws::page::write(page, laws, &scale.trials)?;
+    }
+    if let Some(hardware) = &scale.hardware {
+        hardware::write(page, hardware)?;
+    }
+    made(page, scale)?;
+    page::end(page);
+    Ok(())
+}
+
+fn made(page: &mut String, scale: &Scale) -> fmt::Result {
+    page::section(page, "How it was made", "")?;
+    let mut rows: Vec<(&str, String)> = vec![
+        ("wgrad", scale.version.clone()),
+        ("time", page::duration(scale.seconds)),
+        ("intervals", format!("{} resamples, seed {}", count(super::RESAMPLES as u64), super::SEED)),
+    ];
+    if let Some(sweep) = &scale.sweep {
+        let training = &sweep.training;
+        let of = |role: Role| scale.trials.iter().filter(|trial| trial.role == role).count();
+        rows.push((
+            "trainings",
+            format!(
+                "{} for learning rates, {} for laws, {} larger ones, {} for data against architecture",
+                of(Role::Rate),
+                of(Role::Fit),
+                of(Role::HeldOut),
+                of(Role::Versus)
+            ),
+        ));
+        let flops: f64 = scale.trials.iter().map(|trial| trial.flops.training()).sum();
+        rows.push(("compute of all trainings", format!("{flops:.2e} FLOP")));
+        let rates: Vec<String> = training.rates.iter().map(f64::to_string).collect();
+        rows.push((
+            "learning rate",
+            format!(
+                "for each network the one of {} with the lowest validation loss in {} steps on {} examples; constant after {} steps of \
+                 warm-up",
+                rates.join(", "),
+                count(training.rate_steps),
+                count(training.rate_examples),
+                count(training.warmup)
+            ),
+        ));
+        rows.push((
+            "optimizer",
+            format!(
+                "AdamW without weight decay, {} examples a step; evaluated is the moving average of the parameters with decay {}",
+                training.batch, training.ema
+            ),
+        ));
+        rows.push((
+            "early stopping",
+            format!(
+                "by {} examples that are not trained on, after {} evaluations without a lower loss; the test loss is taken on {} others",
+                count(training.validation),
+                training.patience,
+                count(training.test)
+            ),
+        ));
+        let seeds: std::collections::BTreeSet<u64> = scale.trials.iter().map(|trial| trial.seed).collect();
+        let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
+        rows.push(("seeds", seeds.join(", ")));
+    }
+    if !scale.missing.is_empty() {
+        rows.push(("data that is not here", scale.missing.join(", ")));
+    }
+    rows.extend(scale.unpredicted.iter().map(|why| ("not predicted", why.clone())));
+    page.push_str("<table class=\"facts\">\n<tbody>\n");
+    for (name, value) in rows {
+        writeln!(page, "<tr><th>{name}</th><td>{}</td></tr>", Escaped(&value))?;
+    }
+    page.push_str("</tbody>\n</table>\n");
+    write!(
+        page,
+        "<p class=\"note\">Every figure is in scale.json; trends and laws name the systems and trainings that they are of by their id, \
+         and trials.csv has a row for each training. To repeat it:</p>\n<pre>{}</pre>\n",
+        Escaped(&scale.command)
+    )
+}

@@ -1,0 +1,134 @@
+//! `wgrad scale`: the discussion of compute scaling, reproduced.
+
+mod hardware;
+mod own;
+mod sweep;
+
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use std::time::{Instant, SystemTime};
+
+use anyhow::{Context, Result};
+use wgrad_program::DeviceKind;
+use wgrad_run::scale::history::{self, Here, History};
+use wgrad_run::scale::laws::Laws;
+use wgrad_run::scale::sweep::{builtin, read};
+use wgrad_run::scale::{FORMAT, RESAMPLES, SEED, Scale};
+use wgrad_train::{DeviceChoice, devices};
+
+use crate::cli::{self, ScalePart};
+use crate::commands::scale::sweep::{Made, Worker};
+use crate::commands::{INTERRUPTED, interruption};
+use crate::failure::Usage;
+use crate::terminal::{self, say};
+
+/// Makes the parts that were asked for, and writes the report.
+pub fn run(args: &cli::Scale) -> Result<ExitCode> {
+    let (start, stop) = (Instant::now(), interruption()?);
+    let wants = |part: ScalePart| args.only.is_empty() || args.only.contains(&part);
+    if args.data.is_some() && !wants(ScalePart::History) {
+        return Err(Usage("--data is for the part history, which --only leaves out".into()).into());
+    }
+    // What can be wrong with the arguments is found before anything is measured.
+    let sweep = match &args.sweep {
+        Some(path) => read(path)?,
+        None => builtin(args.quick)?,
+    };
+    let workers = workers(&args.devices)?;
+    let history = if wants(ScalePart::History) { Some(history(args)?) } else { None };
+    let own = own::runs(&args.runs)?;
+    Scale::make_directory(&args.out)?;
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let mut scale = Scale {
+        format: FORMAT,
+        version: env!("CARGO_PKG_VERSION").into(),
+        command: format!("wgrad {}", words.join(" ")),
+        date: wgrad_run::timestamp(SystemTime::now()),
+        seconds: 0.0,
+        quick: args.quick,
+        interrupted: false,
+        history,
+        here: Here { devices: Vec::new(), own },
+        hardware: None,
+        sweep: None,
+        missing: Vec::new(),
+        unpredicted: Vec::new(),
+        trials: Vec::new(),
+        laws: None,
+    };
+    if wants(ScalePart::Hardware) {
+        let hardware = hardware::measure(args.quick, &workers)?;
+        scale.here.devices = hardware.rates();
+        scale.hardware = Some(hardware);
+    }
+    if wants(ScalePart::Laws) && !stop.load(Ordering::SeqCst) {
+        let Made { trials, predictions, unpredicted, missing, interrupted, sweep } =
+            sweep::run(&sweep, &workers, &args.out, &stop)?;
+        scale.laws = Some(Laws::of(&trials, &predictions, RESAMPLES, SEED));
+        (scale.trials, scale.unpredicted, scale.missing) = (trials, unpredicted, missing);
+        (scale.interrupted, scale.sweep) = (interrupted, Some(sweep));
+    }
+    scale.interrupted |= stop.load(Ordering::SeqCst);
+    scale.seconds = start.elapsed().as_secs_f64();
+    let page = scale.write(&args.out)?;
+    for sentence in sentences(&scale) {
+        say(&sentence);
+    }
+    say(&format!("The report, with scale.json and trials.csv beside it, after {:.0} s:", scale.seconds));
+    match args.json {
+        true => terminal::result(&serde_json::to_string(&scale)?)?,
+        false => terminal::result(&page.display().to_string())?,
+    }
+    Ok(if scale.interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+}
+
+/// The systems of the file, or wgrad's own.
+fn history(args: &cli::Scale) -> Result<History> {
+    let table = match &args.data {
+        None => history::own()?,
+        Some(path) => {
+            let bytes = std::fs::read(path)
+                .with_context(|| Usage(format!("--data: cannot read {}", path.display())))?;
+            let name = path
+                .file_name()
+                .map_or_else(|| path.display().to_string(), |name| name.display().to_string());
+            history::parse(&bytes, &name)?
+        }
+    };
+    let history = History::of(&table, RESAMPLES, SEED)?;
+    for left in &history.left_out {
+        say(&format!("{}:{}: {}: {}", table.source, left.line, left.name, left.reason));
+    }
+    Ok(history)
+}
+
+/// What it comes to.
+fn sentences(scale: &Scale) -> Vec<String> {
+    let history = std::iter::empty::<String>();
+    let laws = scale.laws.iter().flat_map(|laws| std::iter::once(laws.headline()).chain(laws.sentences()));
+    history.chain(laws).collect()
+}
+
+/// Who trains: the devices that were asked for, each once; else the CPU and every GPU that is none in software.
+fn workers(asked: &[DeviceChoice]) -> Result<Vec<Worker>> {
+    let worker = |name: String, choice| Worker { name, choice };
+    if asked.is_empty() {
+        let adapters = devices().into_iter().filter(|info| info.kind == DeviceKind::Gpu).enumerate();
+        let hardware = adapters.filter(|(_, info)| info.class != "software");
+        let gpus = hardware.map(|(i, _)| worker(format!("gpu:{i}"), DeviceChoice::Adapter(i)));
+        return Ok(std::iter::once(worker("cpu".into(), DeviceChoice::Cpu)).chain(gpus).collect());
+    }
+    let mut workers: Vec<Worker> = Vec::new();
+    for &choice in asked {
+        let (name, choice) = match choice {
+            DeviceChoice::Cpu => ("cpu".to_owned(), choice),
+            DeviceChoice::Adapter(i) => (format!("gpu:{i}"), choice),
+            DeviceChoice::Gpu => ("gpu:0".to_owned(), DeviceChoice::Adapter(0)),
+            DeviceChoice::Auto => return Err(Usage("--devices takes cpu and gpu:N, not auto".into()).into()),
+        };
+        if workers.iter().all(|worker| worker.name != name) {
+            workers.push(worker(name, choice));
+        }
+    }
+    Ok(workers)
+}

@@ -1,0 +1,43 @@
+//! Runs that were trained on this machine, as points of the history.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+use wgrad_run::scale::history::{Date, OwnRun};
+
+use crate::terminal::say;
+
+/// The finished runs of a folder, by name; none if there is no such folder. Runs from before FLOPs were counted are passed over,
+/// and said to be.
+pub fn runs(folder: &Path) -> Result<Vec<OwnRun>> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", folder.display())),
+    };
+    let mut runs = Vec::new();
+    for entry in entries.filter_map(Result::ok) {
+        let path = entry.path().join("done.json");
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        match run(&text) {
+            Some(run) => runs.push(run),
+            None => {
+                say(&format!("{} says nothing of FLOPs, and is left out of the history.", path.display()))
+            }
+        }
+    }
+    runs.sort_by(|a, b| a.name.cmp(&b.name).then(a.flops.total_cmp(&b.flops)));
+    Ok(runs)
+}
+
+fn run(text: &str) -> Option<OwnRun> {
+    let done: Value = serde_json::from_str(text).ok()?;
+    let summary = &done["summary"];
+    Some(OwnRun {
+        name: summary["recipe"].as_str()?.to_owned(),
+        date: done["finished"].as_str()?.get(..10)?.parse::<Date>().ok()?,
+        flops: summary["flops"].as_f64()?,
+        parameters: summary["parameters"].as_u64()?,
+    })
+}
