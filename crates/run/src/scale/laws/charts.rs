@@ -136,11 +136,12 @@ fn against_compute(page: &mut String, family: &FamilyLaws, curves: &[MeanCurve])
             count(point.parameters),
             count(point.examples),
             count(point.step),
+            if point.fitted { "yes" } else { "no" }.to_owned(),
             point.trials.join(", "),
         ]
     };
-    let caption = format!("{}: test loss against training FLOPs", family.name());
-    let columns = vec!["FLOPs", "test loss", "N", "D", "step", "trainings"];
+    let caption = format!("{}: test loss against C", family.name());
+    let columns = vec!["C", "test loss", "N", "D", "step", "fitted", "trainings"];
     let rows = points.iter().map(row).collect();
     Figure { caption, x: "training FLOPs C", series, columns, rows }.write(page, LOGARITHMIC)
 }
@@ -195,8 +196,8 @@ impl Sizes<'_> {
         if let (Ok(law), Some(held)) = (&single.law, single.held) {
             series.extend(alone(law, format!("law at {second} = {} alone", count(held)), Color::Faint));
         }
-        let caption = format!("{}: test loss against {label}", family.name());
         let letter = variable.letter();
+        let caption = format!("{}: test loss against {letter}", family.name());
         let columns = vec![letter, second, "test loss", "seeds", "law of N and D"];
         Figure { caption, x: label, series, columns, rows }.write(page, LOGARITHMIC)
     }
@@ -215,18 +216,19 @@ fn best_size(page: &mut String, family: &FamilyLaws) -> fmt::Result {
         ..Series::default()
     }];
     let optimum = family.frontier.optimum.as_ref().ok();
-    if let Some((optimum, (first, last))) = optimum.zip(points.first().zip(points.last())) {
+    let fitted = || points.iter().filter(|point| point.fitted);
+    if let Some((optimum, (first, last))) = optimum.zip(fitted().next().zip(fitted().last())) {
         let line = between([first.flops, last.flops]).map(|flops| (flops, optimum.at(flops))).collect();
         let name = format!("C to the power {}", number(optimum.exponent.value));
         series.push(dashed(name, Color::Category(1), line));
     }
-    let fitted = |flops| optimum.map_or_else(|| "–".to_owned(), |optimum| number(optimum.at(flops)));
+    let by_line = |flops| optimum.map_or_else(|| "–".to_owned(), |optimum| number(optimum.at(flops)));
     let rows = points
         .iter()
-        .map(|point| vec![number(point.flops), count(point.parameters), fitted(point.flops)])
+        .map(|point| vec![number(point.flops), count(point.parameters), by_line(point.flops)])
         .collect();
-    let caption = format!("{}: best size N for training FLOPs", family.name());
-    let columns = vec!["FLOPs", "N", "by the line"];
+    let caption = format!("{}: best N for C", family.name());
+    let columns = vec!["C", "N", "by the line"];
     Figure { caption, x: "training FLOPs C", series, columns, rows }.write(page, LOGARITHMIC)
 }
 

@@ -1,6 +1,6 @@
 //! What laws say in words, made of their numbers.
 
-use super::{FamilyLaws, Law, LawError, Laws, Measured, Optimum, Outcome, Standing};
+use super::{Budget, FamilyLaws, Law, Laws, Measured, Optimum, Outcome, Standing};
 use crate::page::{count, number};
 
 pub(super) fn headline(laws: &Laws) -> String {
@@ -29,8 +29,8 @@ pub(super) fn sentences(laws: &Laws) -> Vec<String> {
     let mut sentences: Vec<String> = laws.families.iter().flat_map(of_family).collect();
     sentences.extend(laws.outcomes.iter().map(of_outcome));
     for versus in &laws.versus {
-        let of = |sentence: String| format!("{}: {sentence}", versus.dataset);
-        sentences.extend(versus.budgets.iter().flat_map(super::Budget::sentences).map(of));
+        let of = |budget: &Budget| format!("On {}, {}", versus.dataset, budget.sentences().join(" "));
+        sentences.extend(versus.budgets.iter().map(of));
     }
     if !laws.diverged.is_empty() {
         sentences.push(format!(
@@ -64,19 +64,18 @@ fn of_family(family: &FamilyLaws) -> Vec<String> {
 }
 
 fn growth(optimum: &Optimum) -> String {
-    let edge = match optimum.at_edge {
-        0 => String::new(),
-        points => format!(", with {points} points at the ends of the sweep"),
-    };
-    format!("the best size grows as C to the power {} over {} sizes{edge}", optimum.exponent, optimum.sizes)
+    format!(
+        "the best size grows as C to the power {}, by {} points of {} sizes",
+        optimum.exponent, optimum.points, optimum.sizes
+    )
 }
 
 fn exponents(law: &Law) -> String {
-    let each = law.terms.iter().map(|term| format!("{} by {}", term.variable.letter(), term.exponent));
+    let each = law.terms.iter().map(|term| format!("{} of {}", term.exponent, term.variable.letter()));
     let each: Vec<String> = each.collect();
     format!(
-        "loss falls with {}, down to {} (from {} trainings, {} of scatter)",
-        each.join(" and with "),
+        "loss falls with the exponents {}, towards E = {}, by {} trainings that scatter by {} around that",
+        each.join(" and "),
         law.floor,
         law.points,
         percent(law.scatter)
@@ -135,11 +134,9 @@ fn of_outcome(outcome: &Outcome) -> String {
                 Some(false) => ", outside the interval",
                 None => "",
             };
-            format!(
-                "{said} and came to {}{seeds}: the prediction was {} off{held}.",
-                number(*loss),
-                signed(*error)
-            )
+            let side = if *error < 0.0 { "low" } else { "high" };
+            let off = percent(error.abs());
+            format!("{said} and came to {}{seeds}: the prediction was {off} too {side}{held}.", number(*loss))
         }
     }
 }
@@ -152,9 +149,4 @@ pub(super) fn percent(share: f64) -> String {
 /// `+3.2%`.
 pub(super) fn signed(share: f64) -> String {
     format!("{:+.1}%", 100.0 * share)
-}
-
-/// Why there is no law, in a cell.
-pub(super) fn refusal(error: &LawError) -> String {
-    format!("none: {error}")
 }

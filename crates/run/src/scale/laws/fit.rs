@@ -11,7 +11,6 @@
 //! - **Bounds.** E, A, B ≥ 0, exponents from 0.02 to 2.5.
 
 use super::optimize::{EXPONENTS, Parameters, Points};
-use crate::page::number;
 use crate::random::SplitMix64;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -139,21 +138,34 @@ impl Estimate {
     }
 }
 
-/// `0.3400 (0.2500 to 0.4500)`, and in words what stands at a bound.
+/// `0.340 (0.250 to 0.450)`, and in words what stands at a bound.
 impl fmt::Display for Estimate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.standing {
-            Standing::Within => f.write_str(&number(self.value))?,
+            Standing::Within => f.write_str(&three(self.value))?,
             Standing::AtLowest if self.value == 0.0 => f.write_str("0, its bound")?,
-            Standing::AtLowest => write!(f, "≤ {}, its bound", number(self.value))?,
-            Standing::AtHighest => write!(f, "≥ {}, its bound", number(self.value))?,
+            Standing::AtLowest => write!(f, "≤ {}, its bound", three(self.value))?,
+            Standing::AtHighest => write!(f, "≥ {}, its bound", three(self.value))?,
             Standing::Undetermined => f.write_str("not determined")?,
         }
         match self.interval {
-            Some([low, high]) => write!(f, " ({} to {})", number(low), number(high)),
+            Some([low, high]) => write!(f, " ({} to {})", three(low), three(high)),
             None => Ok(()),
         }
     }
+}
+
+/// With three significant digits: intervals do not deserve more.
+fn three(value: f64) -> String {
+    let size = value.abs();
+    if size == 0.0 {
+        return "0".to_owned();
+    }
+    if !(1e-3..1e5).contains(&size) {
+        return format!("{value:.2e}");
+    }
+    let digits = (2.0 - size.log10().floor()).clamp(0.0, 5.0) as usize;
+    format!("{value:.digits$}")
 }
 
 /// A term A·x^(−α).
@@ -195,11 +207,11 @@ impl Law {
         self.floor.value + terms.map(|(t, x)| t.scale.value * x.powf(-t.exponent.value)).sum::<f64>()
     }
 
-    /// `0.3100 + 4.210·N^−0.3400`.
+    /// `0.310 + 4.21·N^−0.340`.
     pub fn formula(&self) -> String {
-        let mut formula = number(self.floor.value);
+        let mut formula = three(self.floor.value);
         for Term { variable, scale, exponent, .. } in &self.terms {
-            let (scale, letter, exponent) = (number(scale.value), variable.letter(), number(exponent.value));
+            let (scale, letter, exponent) = (three(scale.value), variable.letter(), three(exponent.value));
             formula += &format!(" + {scale}·{letter}^−{exponent}");
         }
         formula

@@ -68,6 +68,9 @@ pub struct FrontierPoint {
     pub step: u64,
     /// The trainings, one a seed.
     pub trials: Vec<String>,
+    /// Whether the laws of compute are fitted to it. Not where the smallest network is the best, but for the last of these
+    /// points: that is how one network learns, and a smaller one might have been better.
+    pub fitted: bool,
 }
 
 /// How the best size grows with compute: N ∝ C^a.
@@ -77,10 +80,11 @@ pub struct Optimum {
     pub exponent: Estimate,
     /// ln N at C = 1: the line is this and a · ln C.
     pub intercept: f64,
-    /// How many different sizes are on the frontier.
+    /// How many different sizes it is fitted to.
     pub sizes: usize,
-    /// Points whose size is the smallest or the largest of the sweep: there might have been better ones beyond.
-    pub at_edge: usize,
+    /// How many points it is fitted to: those that laws are fitted to, up to the first of the largest size of the sweep. After
+    /// that a larger one might have been better.
+    pub points: usize,
 }
 
 impl Optimum {
@@ -105,13 +109,17 @@ impl Frontier {
     /// Of trainings of one family on one data set.
     pub(super) fn of(trials: &[&Trial], resamples: usize, seed: u64) -> Self {
         let curves = mean_curves(trials);
-        let points = envelope(&curves);
-        let samples: Vec<Sample> =
-            points.iter().map(|point| Sample { x: [point.flops, 0.0], loss: point.loss }).collect();
-        let law = fit::fit(&[Variable::Compute], &samples, resamples, seed).map(|fitted| fitted.law);
+        let mut points = envelope(&curves);
         let sizes = || curves.iter().map(|curve| curve.parameters);
-        let ends = [sizes().min().unwrap_or(0), sizes().max().unwrap_or(0)];
-        let optimum = optimum(&points, ends, resamples, seed);
+        let is_of = |size: Option<u64>| move |point: &FrontierPoint| Some(point.parameters) == size;
+        let first = points.iter().rposition(is_of(sizes().min())).unwrap_or(0);
+        points.iter_mut().skip(first).for_each(|point| point.fitted = true);
+        let fitted = &points[first..];
+        let samples: Vec<Sample> =
+            fitted.iter().map(|point| Sample { x: [point.flops, 0.0], loss: point.loss }).collect();
+        let law = fit::fit(&[Variable::Compute], &samples, resamples, seed).map(|fitted| fitted.law);
+        let last = fitted.iter().position(is_of(sizes().max())).map_or(fitted.len(), |index| index + 1);
+        let optimum = optimum(&fitted[..last], resamples, seed);
         Self { points, law, optimum }
     }
 }
@@ -124,7 +132,10 @@ fn envelope(curves: &[MeanCurve]) -> Vec<FrontierPoint> {
             if best.get(&part).is_none_or(|point| loss < point.loss) {
                 let MeanCurve { parameters, examples, trials, .. } = curve;
                 let (parameters, examples, trials) = (*parameters, *examples, trials.clone());
-                best.insert(part, FrontierPoint { flops, loss, parameters, examples, step, trials });
+                best.insert(
+                    part,
+                    FrontierPoint { flops, loss, parameters, examples, step, trials, fitted: false },
+                );
             }
         }
     }
@@ -137,12 +148,7 @@ fn envelope(curves: &[MeanCurve]) -> Vec<FrontierPoint> {
     best.into_values().filter(falls).collect()
 }
 
-fn optimum(
-    points: &[FrontierPoint],
-    ends: [u64; 2],
-    resamples: usize,
-    seed: u64,
-) -> Result<Optimum, LawError> {
+fn optimum(points: &[FrontierPoint], resamples: usize, seed: u64) -> Result<Optimum, LawError> {
     let mut sizes: Vec<u64> = points.iter().map(|point| point.parameters).collect();
     sizes.sort_unstable();
     sizes.dedup();
@@ -161,8 +167,7 @@ fn optimum(
     });
     let interval = fit::interval(&draws.collect::<Vec<f64>>());
     let exponent = Estimate { value, interval, standing: Standing::Within };
-    let at_edge = points.iter().filter(|point| ends.contains(&point.parameters)).count();
-    Ok(Optimum { exponent, intercept, sizes, at_edge })
+    Ok(Optimum { exponent, intercept, sizes, points: points.len() })
 }
 
 /// Intercept and slope by least squares. None where all x are the same.
@@ -228,8 +233,39 @@ mod tests {
         let [low, high] = optimum.exponent.interval.unwrap();
         assert!((optimum.exponent.value - 0.5).abs() < 0.05 && low < 0.5 && 0.5 < high, "{optimum:?}");
         assert_eq!(optimum.sizes, 6);
-        assert!(optimum.at_edge > 0 && optimum.at_edge < frontier.points.len());
+        let fitted = || frontier.points.iter().filter(|point| point.fitted);
+        let largest = fitted().position(|point| point.parameters == 800 * 128).unwrap();
+        assert_eq!(optimum.points, largest + 1);
         assert!((optimum.at(1e8) / 1e4 - 1.0).abs() < 0.3, "{}", optimum.at(1e8));
+    }
+
+    #[test]
+    fn what_the_ends_of_a_sweep_decide_is_left_out() {
+        let mut trials = planted(&[4, 8, 16, 32, 64, 128]);
+        let inner = frontier(&trials);
+        // The smallest network from its first steps on, and the largest for long after: neither says what is best.
+        for trial in &mut trials {
+            let (first, last) = (trial.curve[0], trial.curve[10]);
+            let more = |from: Curve, factor: f64, step: u64, loss: f64| Curve {
+                step,
+                flops: (from.flops as f64 * factor) as u64,
+                test_loss: from.test_loss * loss,
+                ..from
+            };
+            if trial.width == 4 {
+                trial.curve.splice(0..0, (1..8).map(|i| more(first, 10f64.powi(i - 8), i as u64, 1.5)));
+            } else if trial.width == 128 {
+                trial
+                    .curve
+                    .extend((1..8).map(|i| more(last, 10f64.powi(i), 100 + i as u64, 0.99f64.powi(i))));
+            }
+        }
+        let outer = frontier(&trials);
+        assert!(outer.points.len() > inner.points.len() + 5, "{outer:#?}");
+        assert_eq!(outer.optimum, inner.optimum);
+        assert!(!outer.points[0].fitted && outer.points.last().unwrap().fitted);
+        let law = outer.law.unwrap();
+        assert_eq!(law.terms[0].range[0], inner.law.unwrap().terms[0].range[0]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod csv;
 mod fit;
 mod frontier;
 mod optimize;
-pub(crate) mod page;
+pub mod page;
 mod prediction;
 mod versus;
 

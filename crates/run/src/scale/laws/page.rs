@@ -1,17 +1,18 @@
 //! The words of the part of a page that is about laws, and the order of its parts.
 
-use super::conclusion::{percent, refusal};
-use super::{FamilyLaws, Fit, Laws, Variable, charts};
+use super::conclusion::percent;
+use super::{FamilyLaws, Fit, Law, LawError, Laws, Term, Variable, charts};
 use crate::page::{self, Escaped, count, number};
 use crate::scale::Trial;
 use crate::scale::laws::csv;
 use std::fmt::{self, Write};
 
-const FAMILY: &str = "Left: the test loss on the way of each training, in the mean over seeds, over the FLOPs until then; dots are \
+const FAMILY: &str = "First: the test loss on the way of each training, in the mean over seeds, over the FLOPs until then; dots are \
     the frontier, the lowest loss that any of them had reached for its compute (the best in each fifth of a decade). Loss \
     against N and D is that at the step with the lowest validation loss; areas reach from the lowest to the highest seed, and \
-    dashed lines of the same colour are the law of N and D. The best size for some compute is that of the frontier's points; \
-    where it is the smallest or the largest of the sweep, there might have been better ones beyond.";
+    dashed lines of the same colour are the law of N and D. The best N for some C is that of the frontier's points. Its line, and \
+    the law of C, begin at the last point of the smallest network, and the line ends at the first of the largest: beyond, \
+    networks that the sweep does not have might be better.";
 
 const FITTED: &str = "Test loss L = E + A·x^(−α), and L = E + A·N^(−α) + B·D^(−β) (Hoffmann et al. 2022, equation 10), in nats an \
     example. Fitted to ln L by Huber's loss with δ = 1.345 times the scale of residuals, at least 0.001; E, A, B ≥ 0 and exponents \
@@ -23,7 +24,9 @@ const PREDICTED: &str = "Predictions were made by the law of N and D before the 
     one seed: the bootstrap's laws, each with a residual drawn. That the law holds that far from where it was fitted is assumed.";
 
 const PUBLISHED: &str = "For orientation only: these are laws of large language models on text, with losses in nats a token, and ours are of \
-    small networks on small pictures. Kaplan et al. fit a law without a floor to each variable alone.";
+    small networks on small pictures. Kaplan et al. (Scaling Laws for Neural Language Models) fit a law without a floor to each variable alone, Hoffmann et al. \
+    (Training Compute-Optimal Large Language Models) the law of N and D; Besiroglu et \
+    al. (Chinchilla Scaling: A replication attempt) found that fit not to have converged, and fitted it again.";
 
 const VERSUS: &str = "The same training FLOPs spent on a plain and on a better architecture, with little and with much data. Lines are \
     medians over seeds, areas reach from the lowest to the highest. Trainings whose FLOPs differ by less than a quarter count as one budget. \
@@ -34,19 +37,20 @@ const VERSUS: &str = "The same training FLOPs spent on a plain and on a better a
 ///
 /// # Errors
 /// Those of the writer; a string has none.
-pub(crate) fn write(page: &mut String, laws: &Laws, trials: &[Trial]) -> fmt::Result {
+pub fn write(page: &mut String, laws: &Laws, trials: &[Trial]) -> fmt::Result {
     if trials.is_empty() {
         page.push_str("<p>Nothing has been trained yet.</p>\n");
         return Ok(());
     }
     verdict(page, &laws.headline(), &laws.sentences())?;
-    for family in &laws.families {
-        page::section(page, &format!("Laws of {}", family.name()), FAMILY)?;
+    for (index, family) in laws.families.iter().enumerate() {
+        let note = if index == 0 { FAMILY } else { "" };
+        page::section(page, &format!("Laws of {}", family.name()), note)?;
         page::charts(page, |page| charts::family(page, laws, family, trials))?;
-    }
-    if !laws.families.is_empty() {
-        page::section(page, "The laws in numbers", FITTED)?;
-        page::table(page, &LAW_COLUMNS, &laws.families.iter().flat_map(rows).collect::<Vec<_>>())?;
+        let note = if index == 0 { FITTED } else { "" };
+        page::section(page, &format!("Numbers of {}", family.name()), note)?;
+        page::table(page, &LAW_COLUMNS, &exponents(family))?;
+        page::folded_table(page, "Factors", &FACTORS, &factors(family))?;
     }
     if !laws.outcomes.is_empty() {
         writeln!(page, "<p class=\"note\">{}</p>", Escaped(PREDICTED))?;
@@ -80,67 +84,62 @@ fn verdict(page: &mut String, headline: &str, sentences: &[String]) -> fmt::Resu
     Ok(())
 }
 
-const LAW_COLUMNS: [&str; 9] =
-    ["law", "E", "A, of N or C", "α, of N or C", "B, of D", "β, of D", "trainings", "different", "scatter"];
+const LAW_COLUMNS: [&str; 6] = ["law of", "E", "α, of N or C", "β, of D", "points", "scatter"];
+const FACTORS: [&str; 4] = ["law of", "A, of N or C", "B, of D", "test loss"];
 
-fn rows(family: &FamilyLaws) -> Vec<Vec<String>> {
+/// The laws of a family with what each is of.
+fn laws_of(family: &FamilyLaws) -> [(String, &Result<Law, LawError>); 4] {
     let held =
         |fit: &Fit, letter| fit.held.map_or_else(String::new, |held| format!(", {letter} = {}", count(held)));
-    let name = family.name();
-    let n = format!("{name}: N{}", held(&family.by_parameters, "D"));
-    let d = format!("{name}: D{}", held(&family.by_examples, "N"));
-    let frontier = &family.frontier;
-    let laws = [
-        (n, &family.by_parameters.law),
-        (d, &family.by_examples.law),
-        (format!("{name}: N and D"), &family.joint.law),
-        (format!("{name}: C, on the frontier"), &frontier.law),
-    ];
-    let row = |(name, law): (String, &Result<super::Law, super::LawError>)| {
-        let law = match law {
-            Ok(law) => law,
-            Err(error) => {
-                let mut row = vec![name, refusal(error)];
-                row.resize(LAW_COLUMNS.len(), "–".to_owned());
-                return row;
-            }
-        };
-        let term = |of_examples: bool| {
-            law.terms.iter().find(|term| (term.variable == Variable::Examples) == of_examples).map_or_else(
-                || ["–".to_owned(), "–".to_owned()],
-                |term| [term.scale.to_string(), term.exponent.to_string()],
-            )
-        };
-        let [a, alpha] = term(false);
-        let [b, beta] = term(true);
-        let (points, distinct) = (law.points.to_string(), law.distinct.to_string());
-        vec![name, law.floor.to_string(), a, alpha, b, beta, points, distinct, percent(law.scatter)]
-    };
-    laws.into_iter().map(row).collect()
+    let (n, d) = (&family.by_parameters, &family.by_examples);
+    [
+        (format!("N{}", held(n, "D")), &n.law),
+        (format!("D{}", held(d, "N")), &d.law),
+        ("N and D".to_owned(), &family.joint.law),
+        ("C, along the frontier".to_owned(), &family.frontier.law),
+    ]
 }
 
-const PUBLISHED_COLUMNS: [&str; 6] =
-    ["source", "E", "α, of N", "β, of D", "α, of C", "best N grows as C to the power"];
+/// What is said of the term of D, or of the other one.
+fn term(law: &Law, of_examples: bool, say: fn(&Term) -> String) -> String {
+    let is_it = |term: &&Term| (term.variable == Variable::Examples) == of_examples;
+    law.terms.iter().find(is_it).map_or_else(|| "–".to_owned(), say)
+}
+
+fn exponents(family: &FamilyLaws) -> Vec<Vec<String>> {
+    let row = |(name, law): (String, &Result<Law, LawError>)| match law {
+        Ok(law) => {
+            let exponent = |of_examples| term(law, of_examples, |term| term.exponent.to_string());
+            let (alpha, beta) = (exponent(false), exponent(true));
+            let points = format!("{}, {} different", law.points, law.distinct);
+            vec![name, law.floor.to_string(), alpha, beta, points, percent(law.scatter)]
+        }
+        Err(error) => {
+            let mut row = vec![name, format!("none: {error}")];
+            row.resize(LAW_COLUMNS.len(), "–".to_owned());
+            row
+        }
+    };
+    laws_of(family).into_iter().map(row).collect()
+}
+
+/// Factors have the unit of loss times that of x to the exponent, so they say little alone.
+fn factors(family: &FamilyLaws) -> Vec<Vec<String>> {
+    let row = |(name, law): (String, &Result<Law, LawError>)| {
+        let law = law.as_ref().ok()?;
+        let factor = |of_examples| term(law, of_examples, |term| term.scale.to_string());
+        Some(vec![name, factor(false), factor(true), law.formula()])
+    };
+    laws_of(family).into_iter().filter_map(row).collect()
+}
+
+const PUBLISHED_COLUMNS: [&str; 6] = ["source", "E", "α, of N", "β, of D", "α, of C", "best N, power of C"];
 
 fn published() -> Vec<Vec<String>> {
     let row = |cells: [&str; 6]| cells.map(str::to_owned).to_vec();
     vec![
-        row([
-            "Kaplan et al. 2020, Scaling Laws for Neural Language Models (abstract page 3, table 5)",
-            "none",
-            "0.076",
-            "0.095",
-            "0.050",
-            "0.73",
-        ]),
-        row([
-            "Hoffmann et al. 2022, Training Compute-Optimal Large Language Models (equation 10, table 2)",
-            "1.69",
-            "0.34",
-            "0.28",
-            "–",
-            "0.46 to 0.50",
-        ]),
+        row(["Kaplan et al. 2020, section 1.2", "none", "0.076", "0.095", "0.050", "0.73"]),
+        row(["Hoffmann et al. 2022, equation 10, table 2", "1.69", "0.34", "0.28", "–", "0.46 to 0.50"]),
     ]
 }
 

@@ -111,7 +111,7 @@ fn sentences_follow_the_numbers() {
     }
     let broken = Laws::of(&trials, &predictions, 100, 1);
     let text = broken.sentences().join(" ");
-    assert!(text.contains("outside the interval") && text.contains("the prediction was -5"), "{text}");
+    assert!(text.contains("outside the interval") && text.contains("% too low, outside"), "{text}");
     trials.retain(|trial| trial.role != Role::HeldOut);
     let early = Laws::of(&trials, &predictions, 100, 1);
     assert!(early.headline().contains("no larger training has tested them yet"));

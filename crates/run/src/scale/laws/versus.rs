@@ -205,14 +205,14 @@ impl Budget {
         })
     }
 
-    /// What it comes to, a sentence each.
+    /// What it comes to, a sentence each; the first goes on from "on some data,".
     pub fn sentences(&self) -> Vec<String> {
         let pairs = self.pairs();
         let ([(plain_little, better_little), .., (plain_much, better_much)], Some(verdict)) =
             (&pairs[..], self.verdict)
         else {
             return vec![format!(
-                "At {}, there are no two amounts of data with both {PLAIN} and {BETTER}: no comparison.",
+                "at {} there are no two amounts of data with both {PLAIN} and {BETTER}: no comparison.",
                 self.compute()
             )];
         };
@@ -237,7 +237,7 @@ impl Budget {
                 "the effect does not show at this size: {BETTER} is not clearly better than {PLAIN} with little data"
             ),
         };
-        let mut sentences = vec![format!("At {}, {what}; {losses}.", self.compute())];
+        let mut sentences = vec![format!("at {}, {what}; {losses}.", self.compute())];
         sentences.extend(self.crossings.iter().map(Crossing::sentence));
         if self.crossings.is_empty() {
             let first = ahead_name(plain_little, better_little);
@@ -246,12 +246,12 @@ impl Budget {
         let least = count(plain_little.examples);
         match self.worth {
             Some(Worth::Examples(examples)) => sentences.push(format!(
-                "{PLAIN} needs about {} examples to equal {BETTER} with {least}: the architecture is worth {} times the data.",
+                "It takes {PLAIN} about {} examples to equal {BETTER} with {least}: the architecture is worth {} times the data.",
                 count(examples.round() as u64),
                 number(examples / plain_little.examples as f64)
             )),
             Some(Worth::MoreThan(most)) => sentences.push(format!(
-                "{PLAIN} does not equal {BETTER} with {least} examples even with {}: the architecture is worth more than {} \
+                "Even with {} examples {PLAIN} does not equal {BETTER} with {least}: the architecture is worth more than {} \
                  times the data.",
                 count(most),
                 number(most as f64 / plain_little.examples as f64)
@@ -333,7 +333,7 @@ mod tests {
         assert!((examples / planted - 1.0).abs() < 1e-9, "{examples} for {planted}");
         let text = budget.sentences().join(" ");
         assert!(text.contains("more data beats the better architecture"), "{text}");
-        assert!(text.contains("needs about 273 examples") && text.contains("worth 2.73"), "{text}");
+        assert!(text.contains("takes mlp about 273 examples") && text.contains("worth 2.73"), "{text}");
     }
 
     #[test]
