@@ -2,10 +2,13 @@
 
 use super::Escaped;
 use super::axis::{Axis, Scale};
+use super::callout::{self, Callout};
 use std::borrow::Cow;
 use std::fmt::{self, Write};
 
 const WIDTH: f64 = 520.0;
+/// Of a chart that has the whole width of a page.
+const WIDE: f64 = 1080.0;
 const LEFT: f64 = 52.0;
 /// Half the label of the last mark stands here.
 const RIGHT: f64 = 20.0;
@@ -26,7 +29,7 @@ pub(crate) struct Chart<'a> {
     pub x: Dimension<'a>,
     /// The vertical axis.
     pub y: Dimension<'a>,
-    /// Height of the plot in pixels; its width is 448.
+    /// Height of the plot in pixels; its width is 448, or 1008 of a wide one.
     pub height: f64,
     /// What is plotted, later ones on top.
     pub series: Vec<Series<'a>>,
@@ -66,6 +69,8 @@ pub(crate) struct Series<'a> {
     pub thin: bool,
     /// What each point is called: then the points are dots that no line joins.
     pub labels: Vec<Cow<'a, str>>,
+    /// Points by their place, and what is written beside them in the picture where there is room: the first ones get it first.
+    pub callouts: Vec<(usize, Cow<'a, str>)>,
 }
 
 /// A colour of the style sheet. Both palettes are told apart by readers who see fewer colours.
@@ -98,10 +103,19 @@ impl fmt::Display for Color {
 /// The height of most charts.
 pub(crate) const HEIGHT: f64 = 212.0;
 
-/// Writes a chart.
+/// Writes a chart, of which a page has two beside each other.
 pub(crate) fn write(svg: &mut String, chart: &Chart<'_>) -> fmt::Result {
+    write_as_wide_as(svg, chart, WIDTH)
+}
+
+/// Writes a chart as wide as a page.
+pub(crate) fn write_wide(svg: &mut String, chart: &Chart<'_>) -> fmt::Result {
+    write_as_wide_as(svg, chart, WIDE)
+}
+
+fn write_as_wide_as(svg: &mut String, chart: &Chart<'_>, width: f64) -> fmt::Result {
     let Chart { title, x: across, y: up, series, .. } = chart;
-    let legend = Legend::of(series, up.scale);
+    let legend = Legend::of(series, up.scale, width);
     let top = TOP + legend.rows as f64 * LEGEND_ROW;
     let bottom = top + chart.height;
     let drawn = || {
@@ -114,11 +128,11 @@ pub(crate) fn write(svg: &mut String, chart: &Chart<'_>) -> fmt::Result {
     let ys = drawn().map(|point| point.1).chain(band).chain(up.holds.iter().copied());
     let xs = xs.filter(|x| across.scale.holds(*x));
     let ys = ys.filter(|y| up.scale.holds(*y));
-    let x = Axis::over(across.scale, xs, LEFT, WIDTH - RIGHT);
+    let x = Axis::over(across.scale, xs, LEFT, width - RIGHT);
     let y = Axis::over(up.scale, ys, bottom, top).ending_with_ticks();
     let (height, title) = (bottom + BOTTOM, Escaped(title));
-    writeln!(svg, "<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{title}\">")?;
-    write_axes(svg, across, (&x, &y), bottom)?;
+    writeln!(svg, "<svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{title}\">")?;
+    write_axes(svg, across, (&x, &y), (width - RIGHT, bottom))?;
     let plotted = || {
         series.iter().zip(series.iter().map(|series| Plotted::of(series, (across.scale, up.scale), &x, &y)))
     };
@@ -136,13 +150,48 @@ pub(crate) fn write(svg: &mut String, chart: &Chart<'_>) -> fmt::Result {
             )?;
         }
     }
+    let area = callout::Area { left: LEFT, right: width - RIGHT, top, bottom };
+    write_callouts(
+        svg,
+        series,
+        |(at, value)| {
+            (across.scale.holds(at) && up.scale.holds(value)).then(|| (x.place(at), y.place(value)))
+        },
+        &area,
+    )?;
     legend.write(svg)?;
     svg.push_str("</svg>\n");
     Ok(())
 }
 
-fn write_axes(svg: &mut String, across: &Dimension<'_>, (x, y): (&Axis, &Axis), bottom: f64) -> fmt::Result {
-    let right = WIDTH - RIGHT;
+/// Writes beside points what they are called, clear of all dots.
+fn write_callouts(
+    svg: &mut String,
+    series: &[Series<'_>],
+    place: impl Fn((f64, f64)) -> Option<(f64, f64)>,
+    area: &callout::Area,
+) -> fmt::Result {
+    let wanted =
+        series.iter().flat_map(|series| series.callouts.iter().map(move |callout| (series, callout)));
+    let wanted = wanted.filter_map(|(series, (index, text))| {
+        Some(Callout { at: place(*series.points.get(*index)?)?, text, color: series.color })
+    });
+    let wanted: Vec<Callout<'_>> = wanted.collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let dots = series.iter().filter(|series| !series.labels.is_empty() || !series.callouts.is_empty());
+    let dots: Vec<(f64, f64)> =
+        dots.flat_map(|series| series.points.iter().copied().filter_map(&place)).collect();
+    callout::write(svg, &wanted, &dots, area)
+}
+
+fn write_axes(
+    svg: &mut String,
+    across: &Dimension<'_>,
+    (x, y): (&Axis, &Axis),
+    (right, bottom): (f64, f64),
+) -> fmt::Result {
     for tick in y.ticks() {
         let (at, label) = (y.place(tick), y.label(tick));
         writeln!(svg, "<line class=\"grid\" x1=\"{LEFT}\" y1=\"{at:.1}\" x2=\"{right}\" y2=\"{at:.1}\"/>")?;
@@ -243,14 +292,14 @@ struct Legend<'a> {
 }
 
 impl<'a> Legend<'a> {
-    fn of(series: &'a [Series<'a>], scale: Scale) -> Self {
+    fn of(series: &'a [Series<'a>], scale: Scale, right: f64) -> Self {
         let mut legend = Self { entries: Vec::new(), rows: 1 };
         let mut x = LEFT;
         for series in series.iter().filter(|series| !series.name.is_empty()) {
             let note = missing(series, scale);
             // Nothing measures text here; seven pixels a character is a little more than it takes.
             let width = 40.0 + 7.0 * (series.name.chars().count() + note.len()) as f64;
-            if x > LEFT && x + width > WIDTH + 8.0 {
+            if x > LEFT && x + width > right + 8.0 {
                 (x, legend.rows) = (LEFT, legend.rows + 1);
             }
             legend.entries.push((x, 10.0 + (legend.rows - 1) as f64 * LEGEND_ROW, series, note));

@@ -2,6 +2,7 @@
 //! the reader's system is, has no scripts, and is well-formed XML as well as HTML.
 
 pub(crate) mod axis;
+mod callout;
 pub(crate) mod chart;
 
 use std::fmt::{self, Display, Write};
@@ -120,6 +121,20 @@ pub(crate) fn figure(
 ) -> fmt::Result {
     write!(page, "<figure>\n<figcaption>{}</figcaption>\n", Escaped(caption))?;
     chart::write(page, chart)?;
+    below(page)?;
+    page.push_str("</figure>\n");
+    Ok(())
+}
+
+/// A figure as wide as the page.
+pub(crate) fn wide_figure(
+    page: &mut String,
+    caption: &str,
+    chart: &chart::Chart<'_>,
+    below: impl FnOnce(&mut String) -> fmt::Result,
+) -> fmt::Result {
+    write!(page, "<figure class=\"wide\">\n<figcaption>{}</figcaption>\n", Escaped(caption))?;
+    chart::write_wide(page, chart)?;
     below(page)?;
     page.push_str("</figure>\n");
     Ok(())

@@ -9,9 +9,11 @@
 //! forward pass, so 6 for each weight or multiply-add and example; or else, where the paper gives only time, by the hardware's peak
 //! for that time at 33%, as Amodei & Hernandez did. Each row says which, with the product, and a test multiplies them all.
 
+mod charts;
 mod date;
 mod error;
 mod here;
+pub mod page;
 mod table;
 mod trend;
 

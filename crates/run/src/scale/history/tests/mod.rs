@@ -1,6 +1,7 @@
 //! Tests of the history.
 
 mod own;
+mod pages;
 mod reading;
 mod trends;
 

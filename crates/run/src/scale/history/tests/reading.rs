@@ -140,7 +140,7 @@ fn byte_order_marks_ends_of_lines_and_blank_lines_change_nothing() {
 #[test]
 fn other_estimates_are_read_and_broken_ones_listed() {
     let text =
-        format!("{HEADER},Other estimates\nm,2012-01-02,1,4,8e0 (A, 2018: twice); half; 2 (B); x (C)\n");
+        format!("{HEADER},Other estimates\nm,2012-01-02,1,4,\"8e0 (A, 2018: twice); half; 2 (B); x (C)\"\n");
     let table = parse(text.as_bytes(), "t.csv").unwrap();
     let others = &table.systems[0].others;
     assert_eq!(others.len(), 2);

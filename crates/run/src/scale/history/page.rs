@@ -1,0 +1,305 @@
+//! The words of the history's part of the page and the order of its parts.
+
+use super::here::{Here, duration};
+use super::{History, Quantity, System, Trend, charts};
+use crate::page::{self, Escaped, count};
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
+
+const HISTORY: &str = "Lines are least squares of the logarithm over the date, each over the systems of its own colour; faint dots \
+    are systems that no line is fitted to. The k largest at release are those of an era's systems that fewer than k published until \
+    then surpass. Which systems are taken decides what comes out: the book's 3.4 months are the frontier's.";
+
+const TIMES: &str = "Training compute over the rate that a device sustained in a training step, as if it had the memory and kept \
+    the rate.";
+
+const CHANGED: &str = "Nobody measured most of these: training compute is counted from papers, in one way or another. What the \
+    table says, and what others said or another way to count gives.";
+
+/// A number of operations or parameters: `4.7e17`.
+pub(super) fn amount(value: f64) -> String {
+    format!("{value:.1e}")
+}
+
+/// Writes the section of the history: what it comes to, its figures with their numbers, times on the devices of this machine,
+/// estimates that changed, and what was left out.
+///
+/// # Errors
+/// Those of the string, which has none.
+pub fn write(page: &mut String, history: &History, here: &Here) -> fmt::Result {
+    page::section(page, "A history of training compute", HISTORY)?;
+    verdict(page, history, here)?;
+    page::charts(page, |page| {
+        charts::compute(page, history, here)?;
+        charts::parameters(page, history, here)
+    })?;
+    trends(page, history)?;
+    if !here.devices.is_empty() || !here.own.is_empty() {
+        page::section(page, "You are here", TIMES)?;
+        devices(page, here)?;
+        own(page, here)?;
+        times(page, history, here)?;
+    }
+    if !history.changed.is_empty() {
+        page::section(page, "Estimates that differ", CHANGED)?;
+        changed(page, history)?;
+    }
+    left_out(page, history)?;
+    writeln!(page, "<p class=\"note\">{}.</p>", Escaped(&history.credit))
+}
+
+impl History {
+    /// What it comes to, with the selection of each trend: a sentence for each of the book's figures and for the parameters.
+    pub fn sentences(&self) -> Vec<String> {
+        let mut sentences: Vec<String> = self
+            .beside
+            .iter()
+            .filter_map(|beside| {
+                let trend = self.trends.get(beside.trend)?;
+                let within = match (trend.doubling, beside.within) {
+                    (None, _) => "",
+                    (_, true) => ", which the interval holds",
+                    (_, false) => ", which the interval does not hold",
+                };
+                Some(format!(
+                    "Training compute {}, {} ({}): {}. The book says {} months{within}.",
+                    trend.asked.era.name,
+                    trend.asked.selection,
+                    trend.systems.len(),
+                    grows(trend),
+                    beside.months
+                ))
+            })
+            .collect();
+        let others = charts::drawn(self, Quantity::Compute)
+            .into_iter()
+            .filter(|trend| !self.beside.iter().any(|beside| self.trends.get(beside.trend) == Some(*trend)));
+        let parameters = charts::drawn(self, Quantity::Parameters);
+        let plain = |what: &'static str| {
+            move |trend: &Trend| {
+                let Trend { asked, systems, .. } = trend;
+                format!(
+                    "{what} {}, {} ({}): {}.",
+                    asked.era.name,
+                    asked.selection,
+                    systems.len(),
+                    grows(trend)
+                )
+            }
+        };
+        sentences.extend(others.map(plain("Training compute")));
+        sentences.extend(parameters.into_iter().map(plain("Parameters")));
+        sentences
+    }
+}
+
+/// `doubled every 3.4 months [2.7, 4.7]`, or that it did not grow.
+fn grows(trend: &Trend) -> String {
+    trend.doubling.map_or_else(|| trend.says(), |doubling| format!("doubled every {doubling}"))
+}
+
+fn verdict(page: &mut String, history: &History, here: &Here) -> fmt::Result {
+    let compute = history.systems.iter().filter(|system| system.flops.is_some()).count();
+    let headline = format!(
+        "{} systems with training compute from {}; intervals are 95% of {} resamples.",
+        count(compute as u64),
+        history.source,
+        count(history.resamples as u64)
+    );
+    write!(page, "<section class=\"verdict\">\n<p><strong>{}</strong></p>\n<ul>\n", Escaped(&headline))?;
+    for sentence in history.sentences().iter().chain(&here.sentences(history)) {
+        writeln!(page, "<li>{}</li>", Escaped(sentence))?;
+    }
+    for refused in &history.refused {
+        let (asked, error) = (&refused.asked, &refused.error);
+        let text = format!("No trend of {}, {}: {error}.", asked.era.name, asked.selection);
+        writeln!(page, "<li>{}</li>", Escaped(&text))?;
+    }
+    page.push_str("</ul>\n</section>\n");
+    Ok(())
+}
+
+impl Here {
+    /// For each device, the first system that it would take longer than a day for, and how long the largest would take.
+    pub fn sentences(&self, history: &History) -> Vec<String> {
+        let times = self.times(history);
+        let sentence = |(index, rate): (usize, &super::Rate)| {
+            let of = || times.iter().filter(move |time| time.device == index);
+            let name = |id: usize| history.systems.get(id).map_or("", |system| system.name.as_str());
+            let longest = of().max_by(|a, b| a.seconds.total_cmp(&b.seconds))?;
+            let within = of().filter(|time| time.seconds <= super::DAY);
+            let reached = within.max_by(|a, b| a.seconds.total_cmp(&b.seconds));
+            let reached = reached.map_or_else(String::new, |time| {
+                format!("in a day it trains {} ({}); ", name(time.system), duration(time.seconds))
+            });
+            let (rate, longest, time) = (rate, name(longest.system), duration(longest.seconds));
+            Some(format!("{}: {reached}{longest} would take {time}.", rate.device))
+        };
+        self.devices.iter().enumerate().filter_map(sentence).collect()
+    }
+}
+
+fn trends(page: &mut String, history: &History) -> fmt::Result {
+    let row = |(index, trend): (usize, &Trend)| {
+        let what = match trend.asked.quantity {
+            Quantity::Compute => "compute",
+            Quantity::Parameters => "parameters",
+        };
+        let beside = history.beside.iter().find(|beside| beside.trend == index);
+        let [months, low, high] =
+            trend.doubling.map_or(["–".to_owned(), "–".into(), "–".into()], |doubling| {
+                let month = |months: f64| format!("{months:.1}");
+                [month(doubling.months), month(doubling.low), doubling.high.map_or("no end".into(), month)]
+            });
+        vec![
+            format!("{what}, {}", trend.asked.era.name),
+            trend.asked.selection.to_string(),
+            trend.systems.len().to_string(),
+            months,
+            low,
+            high,
+            beside.map_or("–".into(), |beside| beside.months.to_string()),
+            format!("{:.2}", trend.slope),
+        ]
+    };
+    let rows: Vec<Vec<String>> = history.trends.iter().enumerate().map(row).collect();
+    let columns = [
+        "trend",
+        "selection",
+        "systems",
+        "doubling, months",
+        "from",
+        "to",
+        "the book",
+        "powers of ten a year",
+    ];
+    page::table(page, &columns, &rows)
+}
+
+/// Every system of the figures, with how its training compute was obtained.
+pub(super) fn systems_table(page: &mut String, history: &History) -> fmt::Result {
+    let or_none = |value: Option<f64>| value.map_or("–".to_owned(), amount);
+    let row = |system: &System| {
+        vec![
+            system.name.clone(),
+            system.date.to_string(),
+            or_none(system.flops),
+            or_none(system.parameters),
+            system.organization.clone(),
+            format!("{}. {}", system.reference, bare(&system.link)),
+            bare(&system.notes),
+        ]
+    };
+    let rows: Vec<Vec<String>> = history.systems.iter().map(row).collect();
+    let columns = ["system", "date", "FLOP", "parameters", "who", "reference", "how the FLOP were obtained"];
+    page.push_str("<div class=\"prose\">\n");
+    page::folded_table(page, "Numbers and sources", &columns, &rows)?;
+    page.push_str("</div>\n");
+    Ok(())
+}
+
+/// Text with addresses as a reader types them: a page asks for nothing outside of itself.
+fn bare(text: &str) -> String {
+    text.replace("https://", "").replace("http://", "")
+}
+
+fn devices(page: &mut String, here: &Here) -> fmt::Result {
+    if here.devices.is_empty() {
+        return Ok(());
+    }
+    let giga = |rate: f64| page::number(rate / 1e9);
+    let row = |rate: &super::Rate| {
+        let share = 100.0 * rate.sustained_flops / rate.ceiling_flops;
+        vec![
+            rate.device.clone(),
+            rate.measured_on.clone(),
+            giga(rate.sustained_flops),
+            giga(rate.ceiling_flops),
+            if share.is_finite() { format!("{share:.0}%") } else { "–".into() },
+        ]
+    };
+    let rows: Vec<Vec<String>> = here.devices.iter().map(row).collect();
+    page::table(page, &["device", "measured on", "sustained, GFLOP/s", "ceiling, GFLOP/s", "share"], &rows)
+}
+
+fn own(page: &mut String, here: &Here) -> fmt::Result {
+    if here.own.is_empty() {
+        return Ok(());
+    }
+    let row = |run: &super::OwnRun| {
+        vec![run.name.clone(), run.date.to_string(), amount(run.flops), count(run.parameters)]
+    };
+    let rows: Vec<Vec<String>> = here.own.iter().map(row).collect();
+    page::folded_table(page, "Your runs", &["run", "date", "FLOP", "parameters"], &rows)
+}
+
+/// A row for each system with training compute, a column for each device.
+fn times(page: &mut String, history: &History, here: &Here) -> fmt::Result {
+    if here.devices.is_empty() {
+        return Ok(());
+    }
+    let mut cells: BTreeMap<(usize, usize), f64> = BTreeMap::new();
+    cells.extend(here.times(history).iter().map(|time| ((time.system, time.device), time.seconds)));
+    let row = |system: &System| {
+        let flops = system.flops?;
+        let time =
+            |device| cells.get(&(system.id, device)).map_or("–".into(), |seconds| duration(*seconds));
+        let mut row = vec![system.name.clone(), system.date.to_string(), amount(flops)];
+        row.extend((0..here.devices.len()).map(time));
+        Some(row)
+    };
+    let mut rows: Vec<Vec<String>> = history.systems.iter().filter_map(row).collect();
+    rows.sort_by(|a, b| a[1].cmp(&b[1]));
+    let columns: Vec<&str> = ["system", "date", "FLOP"]
+        .into_iter()
+        .chain(here.devices.iter().map(|rate| rate.device.as_str()))
+        .collect();
+    // A long one would push all else away.
+    if rows.len() > 80 {
+        return page::folded_table(page, "Time for each system", &columns, &rows);
+    }
+    page::table(page, &columns, &rows)
+}
+
+fn changed(page: &mut String, history: &History) -> fmt::Result {
+    let row = |changed: &super::Changed| {
+        let system = history.systems.get(changed.system)?;
+        let (flops, other) = (amount(system.flops?), amount(changed.other.flops));
+        let ratio = format!("{:.2}", changed.ratio);
+        Some(vec![
+            system.name.clone(),
+            system.date.to_string(),
+            flops,
+            other,
+            ratio,
+            bare(&changed.other.source),
+        ])
+    };
+    let rows: Vec<Vec<String>> = history.changed.iter().filter_map(row).collect();
+    page.push_str("<div class=\"prose\">\n");
+    let columns = ["system", "date", "here", "other", "other over here", "whose"];
+    page::table(page, &columns, &rows)?;
+    page.push_str("</div>\n");
+    Ok(())
+}
+
+fn left_out(page: &mut String, history: &History) -> fmt::Result {
+    if history.left_out.is_empty() {
+        return Ok(());
+    }
+    let part = |part| match part {
+        super::Part::System => "all of it",
+        super::Part::Compute => "its compute",
+        super::Part::Parameters => "its parameters",
+        super::Part::Estimate => "an estimate",
+    };
+    let row = |out: &super::LeftOut| {
+        vec![out.name.clone(), out.line.to_string(), part(out.part).to_owned(), bare(&out.reason)]
+    };
+    let rows: Vec<Vec<String>> = history.left_out.iter().map(row).collect();
+    let summary = format!("Left out of {}, by line ({})", history.source, count(rows.len() as u64));
+    page.push_str("<div class=\"prose\">\n");
+    page::folded_table(page, &summary, &["system", "line", "left out", "why"], &rows)?;
+    page.push_str("</div>\n");
+    Ok(())
+}
