@@ -18,8 +18,7 @@ pub(super) fn write(page: &mut String, scale: &Scale) -> fmt::Result {
         );
     }
     if let Some(history) = &scale.history {
-        // HISTORY_PAGE
-        let _ = (history, history::own());
+        history::page::write(page, history, &scale.here)?;
     }
     if let Some(laws) = &scale.laws {
         page::section(page, "Laws measured here", "")?;

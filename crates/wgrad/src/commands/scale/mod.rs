@@ -104,7 +104,7 @@ fn history(args: &cli::Scale) -> Result<History> {
 
 /// What it comes to.
 fn sentences(scale: &Scale) -> Vec<String> {
-    let history = std::iter::empty::<String>();
+    let history = scale.history.iter().flat_map(History::sentences);
     let laws = scale.laws.iter().flat_map(|laws| std::iter::once(laws.headline()).chain(laws.sentences()));
     history.chain(laws).collect()
 }
