@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 const HISTORY: &str = "Lines are least squares of the logarithm over the date, each over the systems of its own colour; faint dots \
-    are systems that no line is fitted to. The k largest at release are those of an era's systems that fewer than k published until \
-    then surpass. Which systems are taken decides what comes out: the book's 3.4 months are the frontier's.";
+    are systems that no line is fitted to. The k largest at release are those of an era's systems that fewer than k published in it until \
+    then surpass; with earlier eras counted, than k published ever until then. Which systems are taken decides what comes out: the book's 3.4 months are the frontier's.";
 
 const TIMES: &str = "Training compute over the rate that a device sustained in a training step, as if it had the memory and kept \
-    the rate.";
+    the rate. Shown are systems that were the largest of all when they were published, and folded all of them.";
 
 const CHANGED: &str = "Nobody measured most of these: training compute is counted from papers, in one way or another. What the \
     table says, and what others said or another way to count gives.";
@@ -233,7 +233,7 @@ fn own(page: &mut String, here: &Here) -> fmt::Result {
     page::folded_table(page, "Your runs", &["run", "date", "FLOP", "parameters"], &rows)
 }
 
-/// A row for each system with training compute, a column for each device.
+/// A row for each system that was the largest when it was published, and folded all of them; a column for each device.
 fn times(page: &mut String, history: &History, here: &Here) -> fmt::Result {
     if here.devices.is_empty() {
         return Ok(());
@@ -248,17 +248,17 @@ fn times(page: &mut String, history: &History, here: &Here) -> fmt::Result {
         row.extend((0..here.devices.len()).map(time));
         Some(row)
     };
-    let mut rows: Vec<Vec<String>> = history.systems.iter().filter_map(row).collect();
-    rows.sort_by(|a, b| a[1].cmp(&b[1]));
     let columns: Vec<&str> = ["system", "date", "FLOP"]
         .into_iter()
         .chain(here.devices.iter().map(|rate| rate.device.as_str()))
         .collect();
-    // A long one would push all else away.
-    if rows.len() > 80 {
-        return page::folded_table(page, "Time for each system", &columns, &rows);
-    }
-    page::table(page, &columns, &rows)
+    let records = charts::records(history, Quantity::Compute);
+    let largest: Vec<Vec<String>> = records.into_iter().filter_map(row).collect();
+    page::table(page, &columns, &largest)?;
+    let mut by_date: Vec<&System> = history.systems.iter().collect();
+    by_date.sort_by_key(|system| system.date);
+    let all: Vec<Vec<String>> = by_date.into_iter().filter_map(row).collect();
+    page::folded_table(page, "All systems", &columns, &all)
 }
 
 fn changed(page: &mut String, history: &History) -> fmt::Result {
