@@ -72,7 +72,7 @@ impl fmt::Display for Selection {
             Self::All => f.write_str("all systems"),
             Self::Largest(1) => f.write_str("the largest at release"),
             Self::Largest(count) => write!(f, "the {count} largest at release"),
-            Self::LargestOfAll(count) => write!(f, "the {count} largest at release, earlier eras counted"),
+            Self::LargestOfAll(count) => write!(f, "the {count} largest at release of all eras"),
         }
     }
 }

@@ -105,7 +105,7 @@ fn eras_that_are_drawn_do_not_overlap() {
     let compute = [
         "before 2012, all systems",
         "2012 to mid-2018, the 3 largest at release",
-        "since mid-2018, the 3 largest at release, earlier eras counted",
+        "since mid-2018, the 3 largest at release of all eras",
     ];
     assert_eq!(names(Quantity::Compute), compute);
     assert_eq!(names(Quantity::Parameters), ["before 2012, all systems", "since 2012, all systems"]);
