@@ -45,11 +45,20 @@ impl Area {
 
 /// Half a dot and a gap.
 const DOT: f64 = 4.0;
-/// Of a letter of 11 pixels, a little more than it takes on average; nothing here measures text.
-const LETTER: f64 = 6.1;
 const LINE: f64 = 12.0;
 /// How far from its point a text stands: the first distance that is free, and a thin line leads to the later ones.
 const DISTANCES: [f64; 4] = [6.0, 14.0, 24.0, 36.0];
+
+/// What a text of 11 pixels takes in a wide font; nothing here measures text.
+fn width(text: &str) -> f64 {
+    let letter = |c: char| match c {
+        'i' | 'j' | 'l' | 't' | 'f' | 'r' | 'I' | '.' | ',' | '\'' | '-' | ' ' | '(' | ')' => 4.6,
+        'm' | 'w' | 'M' | 'W' => 10.6,
+        c if c.is_uppercase() => 8.0,
+        _ => 6.9,
+    };
+    text.chars().map(letter).sum()
+}
 
 /// Writes those texts for which there is room.
 pub(super) fn write(
@@ -69,9 +78,15 @@ pub(super) fn write(
                 "<line class=\"leader\" x1=\"{x:.1}\" y1=\"{y:.1}\" x2=\"{to_x:.1}\" y2=\"{to_y:.1}\"/>"
             )?;
         }
-        let (left, base, text) = (place.left, place.bottom - 3.0, Escaped(callout.text));
+        // By the end that is nearer to the point, so that a font of another width does not move it away or onto the dot.
+        let (at, anchor) = match place {
+            place if place.right <= x => (place.right, " text-anchor=\"end\""),
+            place if place.left >= x => (place.left, ""),
+            place => (place.left.midpoint(place.right), " text-anchor=\"middle\""),
+        };
+        let (base, text) = (place.bottom - 3.0, Escaped(callout.text));
         let faint = if matches!(callout.color, Color::Faint) { " style=\"fill: var(--faint)\"" } else { "" };
-        writeln!(svg, "<text class=\"callout\" x=\"{left:.1}\" y=\"{base:.1}\"{faint}>{text}</text>")?;
+        writeln!(svg, "<text class=\"callout\" x=\"{at:.1}\" y=\"{base:.1}\"{anchor}{faint}>{text}</text>")?;
     }
     Ok(())
 }
@@ -81,7 +96,7 @@ fn places(wanted: &[Callout<'_>], dots: &[Area], area: &Area) -> Vec<Option<(Are
     let mut taken: Vec<Area> = Vec::new();
     let mut places = Vec::with_capacity(wanted.len());
     for callout in wanted {
-        let width = LETTER * callout.text.chars().count() as f64;
+        let width = width(callout.text);
         let free =
             |place: &Area| place.within(area) && !dots.iter().chain(&taken).any(|other| place.meets(other));
         let spots = DISTANCES

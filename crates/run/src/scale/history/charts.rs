@@ -29,7 +29,7 @@ pub(super) fn compute(page: &mut String, history: &History, here: &Here) -> fmt:
     if history.systems.iter().all(|system| system.date.years() < year) {
         return Ok(());
     }
-    let caption = "The same since 2010";
+    let caption = "The same since 2010: training compute in FLOP";
     let zoomed = Figure { caption, quantity: Quantity::Compute, from: Some(year), height: 420.0 };
     figure(page, history, here, &zoomed, |_| Ok(()))
 }
@@ -100,12 +100,28 @@ fn figure(
     series.retain(|series| !series.points.is_empty());
     let chart = Chart {
         title: asked.caption,
-        x: Dimension { label: "year", holds: asked.from.into_iter().collect(), ..Dimension::default() },
+        x: Dimension {
+            label: "year",
+            holds: asked.from.into_iter().collect(),
+            ticks: ticks(asked.from.unwrap_or(first), last),
+            ..Dimension::default()
+        },
         y: Dimension { scale: Scale::Log, ..Dimension::default() },
         height: asked.height,
         series,
     };
     page::wide_figure(page, asked.caption, &chart, below)
+}
+
+/// Every year, or every fifth or tenth of a longer time.
+fn ticks(first: f64, last: f64) -> Vec<f64> {
+    let step = [(20.0, 1.0), (50.0, 5.0)].into_iter().find(|(longest, _)| last - first < *longest);
+    let step = step.map_or(10.0, |(_, step)| step);
+    // Empty where there is no system, and then the axis has marks of its own.
+    let count = ((last - first) / step).max(0.0) as usize;
+    let begin = (first / step).ceil();
+    let all = (0..=count).map(|index| (begin + index as f64) * step);
+    all.filter(|year| (first..=last).contains(year)).collect()
 }
 
 /// The colour of a trend: that of the user's own runs is kept for those.
@@ -133,24 +149,36 @@ pub(super) fn drawn(history: &History, quantity: Quantity) -> Vec<&Trend> {
 /// Systems whose names a picture shows where there is room, the most notable first: those that were the largest of all when
 /// they were published, then those of a frontier, then the others; each by falling size.
 fn notable(history: &History, trends: &[&Trend], quantity: Quantity) -> Vec<usize> {
-    let mut by_date: Vec<(&System, f64)> =
-        history.systems.iter().filter_map(|system| Some((system, quantity.of(system)?))).collect();
-    by_date.sort_by_key(|(system, _)| system.date);
+    let records: HashSet<usize> = records(history, quantity).into_iter().map(|system| system.id).collect();
     let frontier: HashSet<usize> = trends
         .iter()
         .filter(|trend| trend.asked.selection != Selection::All)
         .flat_map(|trend| trend.systems.iter().copied())
         .collect();
-    let mut largest = 0.0;
-    let mut ranked: Vec<(u8, f64, usize)> = Vec::new();
-    for (system, value) in by_date {
-        let record = value > largest;
-        largest = value.max(largest);
-        let rank = if record { 0 } else { 2 - u8::from(frontier.contains(&system.id)) };
-        ranked.push((rank, -value, system.id));
-    }
+    let rank = |system: &System| match system.id {
+        id if records.contains(&id) => 0,
+        id if frontier.contains(&id) => 1,
+        _ => 2,
+    };
+    let all = history.systems.iter().filter_map(|system| Some((system, quantity.of(system)?)));
+    let mut ranked: Vec<(u8, f64, usize)> =
+        all.map(|(system, value)| (rank(system), -value, system.id)).collect();
     ranked.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
     ranked.into_iter().map(|(.., id)| id).take(NAMED).collect()
+}
+
+/// Systems that were the largest of all when they were published, by date.
+pub(super) fn records(history: &History, quantity: Quantity) -> Vec<&System> {
+    let mut by_date: Vec<(&System, f64)> =
+        history.systems.iter().filter_map(|system| Some((system, quantity.of(system)?))).collect();
+    by_date.sort_by(|a, b| a.0.date.cmp(&b.0.date).then(b.1.total_cmp(&a.1)));
+    let mut largest = 0.0;
+    by_date.retain(|(_, value)| {
+        let record = *value > largest;
+        largest = value.max(largest);
+        record
+    });
+    by_date.into_iter().map(|(system, _)| system).collect()
 }
 
 /// A name without what is in brackets.

@@ -165,7 +165,8 @@ fn changed(system: &System) -> impl Iterator<Item = Changed> {
 }
 
 /// The trends to fit, and the book's doubling time in months where it gives one. The book's later era ends with its source's
-/// chart, in the middle of 2018.
+/// chart, in the middle of 2018. Beginning anew in 2012 changes little, in 2018 much: then small systems of its first months
+/// would pass for a frontier, so earlier eras are counted.
 fn questions() -> Vec<(Asked, Option<f64>)> {
     let era = |name: &str, from: Option<(u16, u8, u8)>, until: Option<(u16, u8, u8)>| {
         let date = |(year, month, day)| Date::new(year, month, day);
@@ -182,9 +183,10 @@ fn questions() -> Vec<(Asked, Option<f64>)> {
     vec![
         (compute(&before, all), Some(24.0)),
         (compute(&after, Selection::Largest(3)), Some(3.4)),
+        (compute(&after, Selection::LargestOfAll(3)), None),
         (compute(&after, Selection::Largest(10)), None),
         (compute(&after, all), None),
-        (compute(&later, Selection::Largest(3)), None),
+        (compute(&later, Selection::LargestOfAll(3)), None),
         (compute(&era("since 2010", y2010, None), Selection::Largest(10)), None),
         (parameters(&before, all), None),
         (parameters(&era("since 2012", y2012, None), all), None),

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 const HISTORY: &str = "Lines are least squares of the logarithm over the date, each over the systems of its own colour; faint dots \
-    are systems that no line is fitted to. The k largest at release are those of an era's systems that fewer than k published until \
-    then surpass. Which systems are taken decides what comes out: the book's 3.4 months are the frontier's.";
+    are systems that no line is fitted to. The k largest at release are those of an era's systems that fewer than k published in it until \
+    then surpass; of all eras, than k of all that were published until then. Which systems are taken decides what comes out: the book's 3.4 months are the frontier's.";
 
 const TIMES: &str = "Training compute over the rate that a device sustained in a training step, as if it had the memory and kept \
-    the rate.";
+    the rate. Shown are systems that were the largest of all when they were published, and folded all of them.";
 
 const CHANGED: &str = "Nobody measured most of these: training compute is counted from papers, in one way or another. What the \
     table says, and what others said or another way to count gives.";
@@ -130,7 +130,7 @@ impl Here {
             let within = of().filter(|time| time.seconds <= super::DAY);
             let reached = within.max_by(|a, b| a.seconds.total_cmp(&b.seconds));
             let reached = reached.map_or_else(String::new, |time| {
-                format!("in a day it trains {} ({}); ", name(time.system), duration(time.seconds))
+                format!("a day is enough for {} ({}); ", name(time.system), duration(time.seconds))
             });
             let (rate, longest, time) = (rate, name(longest.system), duration(longest.seconds));
             Some(format!("{}: {reached}{longest} would take {time}.", rate.device))
@@ -159,32 +159,24 @@ fn trends(page: &mut String, history: &History) -> fmt::Result {
             low,
             high,
             beside.map_or("–".into(), |beside| beside.months.to_string()),
-            format!("{:.2}", trend.slope),
+            format!("×{:.2}", 10f64.powf(trend.slope)),
         ]
     };
     let rows: Vec<Vec<String>> = history.trends.iter().enumerate().map(row).collect();
-    let columns = [
-        "trend",
-        "selection",
-        "systems",
-        "doubling, months",
-        "from",
-        "to",
-        "the book",
-        "powers of ten a year",
-    ];
+    let columns = ["trend", "selection", "systems", "doubling, months", "from", "to", "the book", "a year"];
     page::table(page, &columns, &rows)
 }
 
 /// Every system of the figures, with how its training compute was obtained.
 pub(super) fn systems_table(page: &mut String, history: &History) -> fmt::Result {
     let or_none = |value: Option<f64>| value.map_or("–".to_owned(), amount);
+    let whole = |value: f64| if value < 1e6 { count(value as u64) } else { amount(value) };
     let row = |system: &System| {
         vec![
             system.name.clone(),
             system.date.to_string(),
             or_none(system.flops),
-            or_none(system.parameters),
+            system.parameters.map_or("–".to_owned(), whole),
             system.organization.clone(),
             format!("{}. {}", system.reference, bare(&system.link)),
             bare(&system.notes),
@@ -233,7 +225,7 @@ fn own(page: &mut String, here: &Here) -> fmt::Result {
     page::folded_table(page, "Your runs", &["run", "date", "FLOP", "parameters"], &rows)
 }
 
-/// A row for each system with training compute, a column for each device.
+/// A row for each system that was the largest when it was published, and folded all of them; a column for each device.
 fn times(page: &mut String, history: &History, here: &Here) -> fmt::Result {
     if here.devices.is_empty() {
         return Ok(());
@@ -248,17 +240,17 @@ fn times(page: &mut String, history: &History, here: &Here) -> fmt::Result {
         row.extend((0..here.devices.len()).map(time));
         Some(row)
     };
-    let mut rows: Vec<Vec<String>> = history.systems.iter().filter_map(row).collect();
-    rows.sort_by(|a, b| a[1].cmp(&b[1]));
     let columns: Vec<&str> = ["system", "date", "FLOP"]
         .into_iter()
         .chain(here.devices.iter().map(|rate| rate.device.as_str()))
         .collect();
-    // A long one would push all else away.
-    if rows.len() > 80 {
-        return page::folded_table(page, "Time for each system", &columns, &rows);
-    }
-    page::table(page, &columns, &rows)
+    let records = charts::records(history, Quantity::Compute);
+    let largest: Vec<Vec<String>> = records.into_iter().filter_map(row).collect();
+    page::table(page, &columns, &largest)?;
+    let mut by_date: Vec<&System> = history.systems.iter().collect();
+    by_date.sort_by_key(|system| system.date);
+    let all: Vec<Vec<String>> = by_date.into_iter().filter_map(row).collect();
+    page::folded_table(page, "All systems", &columns, &all)
 }
 
 fn changed(page: &mut String, history: &History) -> fmt::Result {

@@ -59,8 +59,11 @@ pub enum Selection {
     /// Each that has the quantity.
     All,
     /// The frontier: each that was one of so many largest when it was published, which is that of the era's systems published
-    /// until then, those of the same day among them, fewer than so many are larger. Systems before the era do not count.
+    /// until then, those of the same day among them, fewer than so many are larger. Systems before the era do not count, so
+    /// that each era begins anew, with some that are small beside what was there before.
     Largest(usize),
+    /// The same with all systems published until then, in earlier eras too.
+    LargestOfAll(usize),
 }
 
 impl fmt::Display for Selection {
@@ -69,6 +72,7 @@ impl fmt::Display for Selection {
             Self::All => f.write_str("all systems"),
             Self::Largest(1) => f.write_str("the largest at release"),
             Self::Largest(count) => write!(f, "the {count} largest at release"),
+            Self::LargestOfAll(count) => write!(f, "the {count} largest at release of all eras"),
         }
     }
 }
@@ -201,15 +205,21 @@ fn months(slope: f64) -> f64 {
 
 /// The systems that are asked for with their quantity, by date and then by their place in the table.
 fn select<'a>(systems: &'a [System], asked: &Asked) -> Vec<(&'a System, f64)> {
-    let within = systems.iter().filter(|system| asked.era.holds(system.date));
+    let Asked { quantity, era, selection } = asked;
     let mut all: Vec<(&System, f64)> =
-        within.filter_map(|system| Some((system, asked.quantity.of(system)?))).collect();
+        systems.iter().filter_map(|system| Some((system, quantity.of(system)?))).collect();
     all.sort_by_key(|(system, _)| (system.date, system.id));
-    let Selection::Largest(count) = asked.selection else { return all };
-    let larger = |date: Date, value: f64| {
-        all.iter().take_while(|(other, _)| other.date <= date).filter(|(_, other)| *other > value).count()
+    let mut within = all.clone();
+    within.retain(|(system, _)| era.holds(system.date));
+    let (others, most) = match *selection {
+        Selection::All => return within,
+        Selection::Largest(most) => (&within, most),
+        Selection::LargestOfAll(most) => (&all, most),
     };
-    all.iter().copied().filter(|(system, value)| larger(system.date, *value) < count).collect()
+    let larger = |date: Date, value: f64| {
+        others.iter().take_while(|(other, _)| other.date <= date).filter(|(_, other)| *other > value).count()
+    };
+    within.iter().copied().filter(|(system, value)| larger(system.date, *value) < most).collect()
 }
 
 /// A line of least squares, by the means that it goes through.

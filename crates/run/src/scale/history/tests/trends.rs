@@ -96,7 +96,14 @@ fn an_era_has_its_first_day_and_not_the_day_after_its_last() {
     let rows =
         table(&[("2011-01-01", "1e9"), ("2012-01-01", "1e3"), ("2013-01-01", "1e4"), ("2014-01-01", "1e5")]);
     let asked = Asked { quantity: Quantity::Compute, era: years, selection: Selection::Largest(1) };
-    assert_eq!(Trend::of(&rows.systems, asked, RESAMPLES, 1).unwrap().systems, [1, 2, 3]);
+    assert_eq!(Trend::of(&rows.systems, asked.clone(), RESAMPLES, 1).unwrap().systems, [1, 2, 3]);
+    // Unless earlier eras are counted.
+    let counted = |most| {
+        let asked = Asked { selection: Selection::LargestOfAll(most), ..asked.clone() };
+        Trend::of(&rows.systems, asked, RESAMPLES, 1)
+    };
+    assert_eq!(counted(1), Err(TrendError::Few { count: 0 }));
+    assert_eq!(counted(2).unwrap().systems, [1, 2, 3]);
 }
 
 #[test]
@@ -109,7 +116,7 @@ fn a_history_needs_compute_and_resamples() {
     // A table of one era has trends of that one; the others are refused by name.
     let rows: Vec<(String, String)> = doubling(12.0);
     let history = History::of(&table(&borrowed(&rows)), RESAMPLES, 1).unwrap();
-    assert_eq!((history.trends.len(), history.refused.len()), (1, 8));
+    assert_eq!((history.trends.len(), history.refused.len()), (1, 9));
     assert_eq!(history.beside.len(), 1);
 }
 
@@ -155,4 +162,19 @@ fn a_device_takes_compute_over_its_rate() {
     assert_eq!([of[0].device, of[1].device], [0, 3]);
     assert_eq!(duration(of[0].seconds), "1.5 years");
     assert_eq!(of[0].seconds, 2.0 * of[1].seconds);
+}
+
+#[test]
+fn records_are_the_largest_of_all_at_release() {
+    let rows = [
+        ("2001-01-01", "1e5"),
+        ("2000-01-01", "1e3"),
+        ("2001-01-01", "1e4"),
+        ("2002-01-01", "1e5"),
+        ("2003-01-01", "1e6"),
+    ];
+    let history = History::of(&table(&rows), RESAMPLES, 1).unwrap();
+    let records = super::super::charts::records(&history, Quantity::Compute);
+    let ids: Vec<usize> = records.into_iter().map(|system| system.id).collect();
+    assert_eq!(ids, [1, 0, 4]);
 }
