@@ -1,6 +1,5 @@
 //! The charts of laws, each with its numbers under it.
 
-use super::conclusion::signed;
 use super::frontier::{MeanCurve, mean_curves};
 use super::{BETTER, Budget, FamilyLaws, Fit, Law, Laws, Outcome, PLAIN, Variable, prediction};
 use crate::page::axis::Scale;
@@ -217,7 +216,7 @@ fn best_size(page: &mut String, family: &FamilyLaws) -> fmt::Result {
     }];
     let optimum = family.frontier.optimum.as_ref().ok();
     let fitted = || points.iter().filter(|point| point.fitted);
-    if let Some((optimum, (first, last))) = optimum.zip(fitted().next().zip(fitted().last())) {
+    if let Some((optimum, (first, last))) = optimum.zip(fitted().next().zip(fitted().next_back())) {
         let line = between([first.flops, last.flops]).map(|flops| (flops, optimum.at(flops))).collect();
         let name = format!("C to the power {}", number(optimum.exponent.value));
         series.push(dashed(name, Color::Category(1), line));
@@ -273,40 +272,19 @@ fn predicted(page: &mut String, laws: &Laws, family: &FamilyLaws, trials: &[&Tri
             ..Series::default()
         });
     }
-    let rows = outcomes.iter().map(|outcome| outcome_row(outcome)).collect();
-    let caption = format!("{}: measured test loss over predicted", family.name());
-    let columns =
-        vec!["held out", "N", "D", "predicted on", "predicted", "interval", "measured", "error", "within"];
+    let row = |name: &str, predicted, measured| vec![name.to_owned(), number(predicted), number(measured)];
+    let held_out = measured().map(|(p, m)| row(&p.id, p.loss, m.loss));
+    let rows =
+        held_out.chain(trials.iter().map(|trial| row(&trial.id, value(trial), trial.test_loss))).collect();
+    let caption = format!("{}: measured over predicted", family.name());
+    let columns = vec!["training", "by the law", "measured"];
     Figure { caption, x: "test loss by the law of N and D", series, columns, rows }.write(page, LOGARITHMIC)
-}
-
-fn outcome_row(outcome: &Outcome) -> Vec<String> {
-    let Outcome { prediction, measured } = outcome;
-    let dash = || "–".to_owned();
-    let interval = |[low, high]: [f64; 2]| format!("{} to {}", number(low), number(high));
-    let within = |within: bool| if within { "yes" } else { "no" }.to_owned();
-    let measured = measured.as_ref();
-    vec![
-        prediction.id.clone(),
-        count(prediction.parameters),
-        count(prediction.examples),
-        prediction.made.clone(),
-        number(prediction.loss),
-        prediction.interval.map_or_else(dash, interval),
-        measured.map_or_else(dash, |measured| {
-            let Spread { low, high, count, .. } = measured.spread;
-            let spread =
-                if count > 1 { format!(" ({} to {})", number(low), number(high)) } else { String::new() };
-            number(measured.loss) + &spread
-        }),
-        measured.map_or_else(dash, |measured| signed(measured.error)),
-        measured.and_then(|measured| measured.within).map_or_else(dash, within),
-    ]
 }
 
 /// Loss and accuracy of both architectures against the amount of data, for one budget.
 pub(super) fn versus(page: &mut String, dataset: &str, budget: &Budget) -> fmt::Result {
-    let value: [(&str, fn(&super::Point) -> Spread, Scale); 2] = [
+    type Of = fn(&super::Point) -> Spread;
+    let value: [(&str, Of, Scale); 2] = [
         ("test loss", |point| point.loss, Scale::Log),
         ("test accuracy, %", |point| percents(point.accuracy), Scale::Linear),
     ];

@@ -232,15 +232,16 @@ fn solve(matrix: &[[f64; MOST]; MOST], right: &[f64; MOST], free: &[bool; MOST])
         rows[i][size] = right[index[i]] / root(i);
     }
     for step in 0..size {
-        let pivot = (step..size).max_by(|a, b| rows[*a][step].abs().total_cmp(&rows[*b][step].abs()))?;
-        rows.swap(step, pivot);
+        let best = (step..size).max_by(|a, b| rows[*a][step].abs().total_cmp(&rows[*b][step].abs()))?;
+        rows.swap(step, best);
         if rows[step][step].is_nan() || rows[step][step].abs() < 1e-15 {
             return None;
         }
-        for i in step + 1..size {
-            let factor = rows[i][step] / rows[step][step];
-            for j in step..=size {
-                rows[i][j] -= factor * rows[step][j];
+        let pivot = rows[step];
+        for row in rows.iter_mut().take(size).skip(step + 1) {
+            let factor = row[step] / pivot[step];
+            for (value, above) in row.iter_mut().zip(pivot).skip(step) {
+                *value -= factor * above;
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The words of the part of a page that is about laws, and the order of its parts.
 
-use super::conclusion::percent;
-use super::{FamilyLaws, Fit, Law, LawError, Laws, Term, Variable, charts};
+use super::conclusion::{percent, signed};
+use super::{FamilyLaws, Fit, Law, LawError, Laws, Measured, Outcome, Term, Variable, charts};
 use crate::page::{self, Escaped, count, number};
 use crate::scale::Trial;
 use crate::scale::laws::csv;
@@ -53,7 +53,8 @@ pub fn write(page: &mut String, laws: &Laws, trials: &[Trial]) -> fmt::Result {
         page::folded_table(page, "Factors", &FACTORS, &factors(family))?;
     }
     if !laws.outcomes.is_empty() {
-        writeln!(page, "<p class=\"note\">{}</p>", Escaped(PREDICTED))?;
+        page::section(page, "Predicted before they were trained", PREDICTED)?;
+        page::table(page, &OUTCOMES, &laws.outcomes.iter().map(outcome).collect::<Vec<_>>())?;
     }
     if !laws.families.is_empty() {
         page::section(page, "Published laws", PUBLISHED)?;
@@ -133,6 +134,31 @@ fn factors(family: &FamilyLaws) -> Vec<Vec<String>> {
     laws_of(family).into_iter().filter_map(row).collect()
 }
 
+const OUTCOMES: [&str; 7] = ["training", "N", "D", "predicted on", "predicted", "measured", "error"];
+
+fn outcome(outcome: &Outcome) -> Vec<String> {
+    let Outcome { prediction, measured } = outcome;
+    let within = |range: Option<[f64; 2]>| {
+        range.map_or_else(String::new, |[low, high]| format!(" ({} to {})", number(low), number(high)))
+    };
+    let mut row = vec![
+        prediction.id.clone(),
+        count(prediction.parameters),
+        count(prediction.examples),
+        prediction.made.clone(),
+        number(prediction.loss) + &within(prediction.interval),
+    ];
+    match measured {
+        Some(Measured { loss, spread, error, within: inside, .. }) => {
+            row.push(number(*loss) + &within((spread.count > 1).then_some([spread.low, spread.high])));
+            let place = inside.map_or("", |inside| if inside { ", within" } else { ", outside" });
+            row.push(signed(*error) + place);
+        }
+        None => row.extend(["not trained", "–"].map(str::to_owned)),
+    }
+    row
+}
+
 const PUBLISHED_COLUMNS: [&str; 6] = ["source", "E", "α, of N", "β, of D", "α, of C", "best N, power of C"];
 
 fn published() -> Vec<Vec<String>> {
@@ -140,6 +166,7 @@ fn published() -> Vec<Vec<String>> {
     vec![
         row(["Kaplan et al. 2020, section 1.2", "none", "0.076", "0.095", "0.050", "0.73"]),
         row(["Hoffmann et al. 2022, equation 10, table 2", "1.69", "0.34", "0.28", "–", "0.46 to 0.50"]),
+        row(["Besiroglu et al. 2024, from points read off their figure", "1.82", "0.348", "0.366", "–", "–"]),
     ]
 }
 

@@ -131,6 +131,10 @@ fn a_page_is_whole_and_shows_every_training() {
     for trial in &trials {
         assert!(html.contains(&format!("<th>{}</th>", trial.id)), "{}", trial.id);
     }
+    let errors = laws.outcomes.iter().map(|outcome| outcome.measured.as_ref().unwrap().error);
+    for error in errors {
+        assert!(html.contains(&format!("<td>{:+.1}%, within</td>", 100.0 * error)));
+    }
     assert!(!html.contains("NaN"));
     for (name, law) in [("0.076", "Kaplan"), ("0.34", "Hoffmann")] {
         assert!(html.contains(name) && html.contains(law));
