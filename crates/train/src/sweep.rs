@@ -138,7 +138,7 @@ pub fn train_job(
     };
     let mut trainer = Trainer::new(device, plan, splits, steps)?;
     let mut course = Course::default();
-    for until in sweep.evaluations(steps) {
+    for until in sweep.evaluations(job.role, steps) {
         let begun = Instant::now();
         while trainer.steps_done() < until {
             if stop() {

@@ -7,7 +7,11 @@ mod toml;
 pub use job::{Aim, Job, Key, Network, Rates};
 pub use toml::{SweepError, builtin, parse, read};
 
+use crate::scale::Role;
 use serde::{Deserialize, Serialize};
+
+/// A training is evaluated from this step on.
+const FIRST: u64 = 10;
 
 /// A sweep: how everything is trained, what laws are fitted to, and where data stands against architecture.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -155,9 +159,11 @@ impl Sweep {
         (Self { training: self.training.clone(), laws, versus }, missing)
     }
 
-    /// The steps at which a training of so many steps is evaluated: growing by a constant factor, the last one at the end.
-    pub fn evaluations(&self, steps: u64) -> Vec<u64> {
-        let (first, count) = (steps.min(10) as f64, self.training.evaluations.max(1));
+    /// The steps at which a training of so many steps is evaluated: growing by a constant factor, the last one at the end. One
+    /// for a learning rate is evaluated at its end only.
+    pub fn evaluations(&self, role: Role, steps: u64) -> Vec<u64> {
+        let count = if role == Role::Rate { 1 } else { self.training.evaluations.max(1) };
+        let first = steps.min(FIRST) as f64;
         let factor = (steps as f64 / first).powf(1.0 / (count - 1).max(1) as f64);
         let at = |i: u64| (steps as f64 / factor.powf((count - 1 - i) as f64)).round() as u64;
         let mut all: Vec<u64> = (0..count).map(at).filter(|step| *step > 0).collect();
@@ -165,3 +171,6 @@ impl Sweep {
         all
     }
 }
+
+#[cfg(test)]
+mod tests;

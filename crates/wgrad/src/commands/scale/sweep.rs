@@ -133,7 +133,8 @@ impl Runner<'_> {
                 None => left.push(i),
             }
         }
-        let work = |job: &Job| job.key.network.width.pow(2) * job.examples;
+        // Convolutions go over every pixel.
+        let work = |job: &Job| (job.key.network.family, job.key.network.width.pow(2) * job.examples);
         left.sort_by_key(|&i| work(&jobs[i]));
         let before =
             if done.is_empty() { String::new() } else { format!(", {} of them made before", done.len()) };
