@@ -52,7 +52,7 @@ impl Variable {
 #[serde(rename_all = "kebab-case")]
 pub enum LawError {
     /// Other seeds of the same size are no other points.
-    #[error("{points} different points do not determine {parameters} parameters")]
+    #[error("{parameters} parameters take as many different points, and there are {points}")]
     TooFewPoints {
         /// How many different ones there are.
         points: usize,
@@ -60,7 +60,7 @@ pub enum LawError {
         parameters: usize,
     },
     /// All points have one or two values of a variable.
-    #[error("{values} different values of {} do not determine an exponent and a floor; it takes 3", variable.letter())]
+    #[error("an exponent and a floor take 3 different values of {}, and there are {values}", variable.letter())]
     TooFewValues {
         /// Which one.
         variable: Variable,
@@ -68,7 +68,7 @@ pub enum LawError {
         values: usize,
     },
     /// The compute-optimal sizes are one or two.
-    #[error("{sizes} different sizes on the frontier do not show how the optimal one grows; it takes 3")]
+    #[error("how the best size grows takes 3 different sizes on the frontier, and there are {sizes}")]
     TooFewSizes {
         /// How many there are.
         sizes: usize,

@@ -269,6 +269,17 @@ mod tests {
     }
 
     #[test]
+    fn a_mean_is_over_all_seeds() {
+        let mut trials = planted(&[4]);
+        trials[1].curve.truncate(3);
+        let curves = mean_curves(&trials.iter().collect::<Vec<_>>());
+        let [curve] = &curves[..] else { panic!("{curves:?}") };
+        assert_eq!(curve.points.len(), 3, "where one seed has ended, the other alone is no mean");
+        let mean = 0.5 * (trials[0].curve[2].test_loss + trials[1].curve[2].test_loss);
+        assert!((curve.points[2].2 - mean).abs() < 1e-12);
+    }
+
+    #[test]
     fn two_sizes_have_no_slope() {
         let found = frontier(&planted(&[4, 64]));
         assert_eq!(found.optimum, Err(LawError::TooFewSizes { sizes: 2 }));

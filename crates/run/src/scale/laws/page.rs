@@ -50,6 +50,16 @@ pub fn write(page: &mut String, laws: &Laws, trials: &[Trial]) -> fmt::Result {
         let note = if index == 0 { FITTED } else { "" };
         page::section(page, &format!("Numbers of {}", family.name()), note)?;
         page::table(page, &LAW_COLUMNS, &exponents(family))?;
+        for (name, law) in laws_of(family) {
+            if let Err(error) = law {
+                writeln!(
+                    page,
+                    "<p class=\"note\">No law of {}: {}.</p>",
+                    Escaped(&name),
+                    Escaped(&error.to_string())
+                )?;
+            }
+        }
         page::folded_table(page, "Factors", &FACTORS, &factors(family))?;
     }
     if !laws.outcomes.is_empty() {
@@ -115,8 +125,8 @@ fn exponents(family: &FamilyLaws) -> Vec<Vec<String>> {
             let points = format!("{}, {} different", law.points, law.distinct);
             vec![name, law.floor.to_string(), alpha, beta, points, percent(law.scatter)]
         }
-        Err(error) => {
-            let mut row = vec![name, format!("none: {error}")];
+        Err(_) => {
+            let mut row = vec![name, "none".to_owned()];
             row.resize(LAW_COLUMNS.len(), "–".to_owned());
             row
         }

@@ -181,6 +181,10 @@ mod tests {
         let outcome = Outcome::of(prediction.clone(), &trials);
         let measured = outcome.measured.unwrap();
         assert_eq!((measured.spread.count, measured.trials.len(), measured.within), (2, 2, Some(true)));
+        let alike = |role| testing::trial("mlp", role, 256, 50_000, 9, 0.5);
+        let more: Vec<Trial> =
+            trials.iter().cloned().chain([alike(Role::Fit), alike(Role::Versus)]).collect();
+        assert_eq!(Outcome::of(prediction.clone(), &more).measured.unwrap(), measured, "only those held out");
         assert!((measured.error - (prediction.loss / measured.loss - 1.0)).abs() < 1e-12);
     }
 

@@ -89,7 +89,10 @@ fn what_cannot_be_fitted_says_why() {
     }
     assert!(laws.headline().starts_with("No law"));
     let text = laws.sentences().join(" ");
-    assert!(text.contains("no law of N and D, since 2 different values of N"), "{text}");
+    assert!(
+        text.contains("no law of N and D, since an exponent and a floor take 3 different values of N"),
+        "{text}"
+    );
     assert!(laws.outcomes.is_empty() && laws.versus.is_empty());
 
     let empty = Laws::of(&[], &[], 50, 1);
@@ -148,7 +151,9 @@ fn a_page_of_refusals_says_why() {
     let laws = Laws::of(&trials, &[], 50, 1);
     let html = html(&laws, &trials);
     roxmltree::Document::parse(html.split_once('\n').unwrap().1).unwrap();
-    assert!(html.contains("none: 2 different values of N"));
+    assert!(html.contains(
+        "No law of N, D = 32,000: an exponent and a floor take 3 different values of N, and there are 2."
+    ));
     let laws = Laws::of(&[], &[], 50, 1);
     let html = self::html(&laws, &[]);
     assert!(html.contains("Nothing has been trained yet"));
