@@ -7,7 +7,7 @@ use wgrad_data::{DataKind, DataSpec, Dataset, Normalize, Splits};
 use wgrad_nn::{Activation, ImageNorm, Mlp, Norm, Optimizer, ResNet, ResNetConfig, Schedule};
 use wgrad_program::Device;
 use wgrad_run::Flops;
-use wgrad_run::scale::sweep::{Aim, Family, Job, Network, Sweep, Training};
+use wgrad_run::scale::sweep::{Aim, Family, Job, Network, Sweep};
 use wgrad_run::scale::{Curve, Trial};
 
 use crate::error::TrainError;
@@ -30,19 +30,14 @@ impl SweepData {
     /// images.
     ///
     /// # Errors
-    /// An unknown name; data that is not on this machine; more validation examples than there is data.
-    pub fn load(name: &str, training: &Training) -> Result<Self, TrainError> {
+    /// An unknown name; data that is not on this machine.
+    pub fn load(name: &str, sweep: &Sweep) -> Result<Self, TrainError> {
         let kind: DataKind = name.parse()?;
         let splits = wgrad_data::load(&DataSpec { normalize: Normalize::Dataset, ..DataSpec::from(kind) })?;
-        let validation = training.validation as usize;
-        if validation >= splits.train.len() {
-            let (all, wanted) = (splits.train.len(), validation);
-            let message =
-                format!("training.validation: {name} has {all} training examples, {wanted} leaves none");
-            return Err(TrainError::Config(message));
-        }
+        let all = splits.train.len();
+        let validation = all - sweep.left_of(all as u64) as usize;
         let (rest, drawn) = draw(&splits.train, validation, SEED, Purpose::Validation);
-        let test = draw(&splits.test, training.test as usize, SEED, Purpose::Limit).1;
+        let test = draw(&splits.test, sweep.training.test as usize, SEED, Purpose::Limit).1;
         let (train, validation) = (splits.train.subset(&rest)?, splits.train.subset(&drawn)?);
         let test = splits.test.subset(&test)?;
         Ok(Self { splits: Splits { train, validation: Some(validation), test, ..splits } })
@@ -118,6 +113,7 @@ pub fn train_job(
 ) -> Result<Option<Trial>, TrainError> {
     let splits = data.of(job)?;
     let training = &sweep.training;
+    let examples = splits.train.len() as u64;
     let config = Config {
         optimizer: Optimizer::Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, decoupled: true },
         lr: job.lr,
@@ -168,7 +164,7 @@ pub fn train_job(
         network,
         width: job.key.network.width,
         parameters,
-        examples: job.examples,
+        examples,
         batch: training.batch,
         steps: trainer.steps_done(),
         lr: job.lr,

@@ -199,7 +199,7 @@ mod tests {
                 let noise = if seed == 1 { 1.05 } else { 0.95 };
                 Curve {
                     step: (index + 30) as u64,
-                    flops: flops as u64,
+                    flops,
                     test_loss: noise * envelope * (1.0 + 0.1 * off * off),
                     ..trial.curve[0]
                 }
@@ -248,7 +248,7 @@ mod tests {
             let (first, last) = (trial.curve[0], trial.curve[10]);
             let more = |from: Curve, factor: f64, step: u64, loss: f64| Curve {
                 step,
-                flops: (from.flops as f64 * factor) as u64,
+                flops: from.flops * factor,
                 test_loss: from.test_loss * loss,
                 ..from
             };

@@ -1,7 +1,8 @@
 //! Made-up trainings that follow a law.
 
+use crate::Flops;
 use crate::random::SplitMix64;
-use crate::scale::{Curve, Flops, Role, Trial};
+use crate::scale::{Curve, Role, Trial};
 
 /// A number of the standard normal distribution (Box and Muller).
 pub fn normal(random: &mut SplitMix64) -> f64 {
@@ -24,7 +25,7 @@ pub fn trial(family: &str, role: Role, width: u64, examples: u64, seed: u64, noi
     let parameters = 800 * width;
     let (steps, batch) = (400, 64);
     let end = loss(theta, parameters, examples) * noise.exp();
-    let training = |step: u64| 6 * parameters * batch * step;
+    let training = |step: u64| (6 * parameters * batch * step) as f64;
     let curve: Vec<Curve> = (1..=10u64)
         .map(|index| {
             let step = steps * index / 10;
@@ -59,10 +60,10 @@ pub fn trial(family: &str, role: Role, width: u64, examples: u64, seed: u64, noi
         lr: 1e-3,
         seed,
         flops: Flops {
-            forward: training(steps) / 3,
-            backward: training(steps) - training(steps) / 3,
-            update: 0,
-            evaluation: 1000,
+            forward: training(steps) / 3.0,
+            backward: training(steps) * 2.0 / 3.0,
+            update: 0.0,
+            evaluation: 1000.0,
         },
         curve,
         best_step: 320,

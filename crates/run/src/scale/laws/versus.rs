@@ -311,7 +311,8 @@ mod tests {
                         testing::trial(family, Role::Versus, 8, examples, u64::from(side > 0.0), 0.0);
                     trial.test_loss = loss + side * apart;
                     // A little dearer.
-                    trial.flops.forward += u64::from(family == BETTER) * trial.flops.training() / 10;
+                    trial.flops.forward +=
+                        f64::from(u8::from(family == BETTER)) * trial.flops.training() / 10.0;
                     trial
                 })
             })

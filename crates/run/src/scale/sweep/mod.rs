@@ -42,11 +42,11 @@ pub struct Training {
     pub rates: Vec<f64>,
     /// Steps of that training.
     pub rate_steps: u64,
-    /// Its examples.
+    /// Its examples, or all that there are.
     pub rate_examples: u64,
-    /// Examples that are taken from the training data to stop early by.
+    /// Examples that are taken from the training data to stop early by, or a fifth of it if that is less.
     pub validation: u64,
-    /// Examples of the test data that losses are taken on.
+    /// Examples of the test data that losses are taken on, or all that there are.
     pub test: u64,
     /// Evaluations of a training, at steps that grow by a constant factor.
     pub evaluations: u64,
@@ -157,6 +157,11 @@ impl Sweep {
         let laws = self.laws.iter().filter(|law| here(&law.dataset, &law.without)).cloned().collect();
         let versus = self.versus.iter().filter(|v| here(&v.dataset, &v.without)).cloned().collect();
         (Self { training: self.training.clone(), laws, versus }, missing)
+    }
+
+    /// Examples that are left to train on of so many.
+    pub fn left_of(&self, examples: u64) -> u64 {
+        examples - self.training.validation.min(examples / 5)
     }
 
     /// The steps at which a training of so many steps is evaluated: growing by a constant factor, the last one at the end. One

@@ -45,9 +45,7 @@ fn what_is_built_in_is_right_and_small_enough_for_its_data() {
     for quick in [true, false] {
         let sweep = builtin(quick).unwrap();
         let sizes = [("digits", 1437), ("fashion-mnist", 60_000), ("cifar-10", 50_000)];
-        let size = |name: &str| {
-            sizes.iter().find(|(known, _)| *known == name).unwrap().1 - sweep.training.validation
-        };
+        let size = |name: &str| sweep.left_of(sizes.iter().find(|(known, _)| *known == name).unwrap().1);
         for law in &sweep.laws {
             let larger = law.held_out.iter().map(|larger| larger.examples);
             let most = law.examples.iter().copied().chain(larger.clone()).max().unwrap();

@@ -1,6 +1,7 @@
 //! Sweeps from TOML, with the place of every mistake.
 
 use super::Sweep;
+use crate::scale::laws::{BETTER, PLAIN};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -107,6 +108,12 @@ fn check(sweep: &Sweep) -> Result<(), Problem> {
         rising(&key("flops"), &versus.flops)?;
         examples(&key("examples"), &versus.examples, training.batch)?;
         require(!versus.seeds.is_empty(), || key("seeds"), "is empty")?;
+        let families = versus.networks.map(|network| network.family.name());
+        require(
+            families == [PLAIN, BETTER],
+            || key("networks"),
+            "are a plain one, mlp, and a better one, resnet",
+        )?;
         for network in &versus.networks {
             require(network.width > 0, || key("networks"), "has a width of 0")?;
             depth(&key("networks"), network.family, network.depth)?;

@@ -58,7 +58,7 @@ pub fn run(sweep: &Sweep, workers: &[Worker], out: &Path, stop: &AtomicBool) -> 
     }
     let mut data = BTreeMap::new();
     for name in sweep.datasets() {
-        data.insert(name.to_owned(), SweepData::load(name, &sweep.training)?);
+        data.insert(name.to_owned(), SweepData::load(name, &sweep)?);
     }
     let folder = out.join("trials");
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -117,7 +117,7 @@ impl Runner<'_> {
     fn stage(&self, what: &str, jobs: &[Job]) -> Result<Vec<Trial>> {
         for job in jobs {
             let there = self.data.get(&job.key.dataset).map_or(0, SweepData::examples);
-            if job.examples > there {
+            if job.examples > there && job.role != Role::Rate {
                 let (dataset, wanted) = (&job.key.dataset, job.examples);
                 let message = format!(
                     "{}: {dataset} has {there} examples to train on beside those for validation, not {wanted}",
