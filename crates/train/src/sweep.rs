@@ -8,7 +8,7 @@ use wgrad_nn::{Activation, ImageNorm, Mlp, Norm, Optimizer, ResNet, ResNetConfig
 use wgrad_program::Device;
 use wgrad_run::Flops;
 use wgrad_run::scale::sweep::{Aim, Family, Job, Network, Sweep};
-use wgrad_run::scale::{Curve, Trial};
+use wgrad_run::scale::{Curve, Role, Trial};
 
 use crate::error::TrainError;
 use crate::plan::{Config, Model, Plan, SplitName};
@@ -147,7 +147,9 @@ pub fn train_job(
         let total: f64 = records.iter().map(|record| f64::from(record.loss)).sum();
         let train_loss = total / records.len().max(1) as f64;
         course.look(&mut trainer, train_loss)?;
-        if course.diverged || course.since_best >= training.patience {
+        // What is compared by its compute spends all of it.
+        let patience = if job.role == Role::Versus { u64::MAX } else { training.patience };
+        if course.diverged || course.since_best >= patience {
             break;
         }
     }

@@ -58,12 +58,13 @@ fn made(page: &mut String, scale: &Scale) -> fmt::Result {
         rows.push((
             "learning rate",
             format!(
-                "for each network the one of {} with the lowest validation loss in {} steps on {} examples; constant after {} steps of \
-                 warm-up",
+                "for each network the one of {} with the lowest validation loss after {} steps on {} examples; constant after {} \
+                 steps of warm-up. {}",
                 rates.join(", "),
                 count(training.rate_steps),
                 count(training.rate_examples),
-                count(training.warmup)
+                count(training.warmup),
+                at_the_ends(scale, &training.rates)
             ),
         ));
         rows.push((
@@ -100,5 +101,19 @@ fn made(page: &mut String, scale: &Scale) -> fmt::Result {
         "<p class=\"note\">Every figure is in scale.json; trends and laws name the systems and trainings that they are of by their id, \
          and trials.csv has a row for each training. To repeat it:</p>\n<pre>{}</pre>\n",
         Escaped(&scale.command)
+    )
+}
+
+/// How many networks took the lowest or the highest rate that was tried: a better one may lie beyond.
+fn at_the_ends(scale: &Scale, rates: &[f64]) -> String {
+    let trained = scale.trials.iter().filter(|trial| trial.role != Role::Rate);
+    let networks: std::collections::BTreeMap<(&str, &str), f64> =
+        trained.map(|trial| ((trial.dataset.as_str(), trial.network.as_str()), trial.lr)).collect();
+    let took = |rate: Option<&f64>| networks.values().filter(|lr| Some(*lr) == rate).count();
+    format!(
+        "Of {} networks {} took the lowest and {} the highest of them, beyond which there may be better ones.",
+        networks.len(),
+        took(rates.first()),
+        took(rates.last())
     )
 }

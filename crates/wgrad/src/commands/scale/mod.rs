@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use wgrad_program::DeviceKind;
 use wgrad_run::scale::history::{self, Here, History};
 use wgrad_run::scale::laws::Laws;
@@ -21,6 +21,9 @@ use crate::commands::scale::sweep::{Made, Worker};
 use crate::commands::{INTERRUPTED, interruption};
 use crate::failure::Usage;
 use crate::terminal::{self, say};
+
+/// So many rows of a table that cannot be used are said.
+const LISTED: usize = 20;
 
 /// Makes the parts that were asked for, and writes the report.
 pub fn run(args: &cli::Scale) -> Result<ExitCode> {
@@ -82,22 +85,20 @@ pub fn run(args: &cli::Scale) -> Result<ExitCode> {
     Ok(if scale.interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
 }
 
-/// The systems of the file, or wgrad's own.
+/// The systems of the file, of which is said what cannot be used; or wgrad's own.
 fn history(args: &cli::Scale) -> Result<History> {
-    let table = match &args.data {
-        None => history::own()?,
-        Some(path) => {
-            let bytes = std::fs::read(path)
-                .with_context(|| Usage(format!("--data: cannot read {}", path.display())))?;
-            let name = path
-                .file_name()
-                .map_or_else(|| path.display().to_string(), |name| name.display().to_string());
-            history::parse(&bytes, &name)?
-        }
-    };
+    let Some(path) = &args.data else { return Ok(History::of(&history::own()?, RESAMPLES, SEED)?) };
+    let bytes = std::fs::read(path)
+        .map_err(|error| Usage(format!("--data: cannot read {}: {error}", path.display())))?;
+    let name = path.file_name().map_or_else(|| path.display().to_string(), |name| name.display().to_string());
+    let table = history::parse(&bytes, &name)?;
     let history = History::of(&table, RESAMPLES, SEED)?;
-    for left in &history.left_out {
-        say(&format!("{}:{}: {}: {}", table.source, left.line, left.name, left.reason));
+    for left in history.left_out.iter().take(LISTED) {
+        say(&format!("{name}:{}: {}: {}", left.line, left.name, left.reason));
+    }
+    if history.left_out.len() > LISTED {
+        let more = history.left_out.len() - LISTED;
+        say(&format!("… and {more} more that cannot be used; the report and scale.json list all, by line."));
     }
     Ok(history)
 }

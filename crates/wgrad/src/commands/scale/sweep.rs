@@ -60,6 +60,7 @@ pub fn run(sweep: &Sweep, workers: &[Worker], out: &Path, stop: &AtomicBool) -> 
     for name in sweep.datasets() {
         data.insert(name.to_owned(), SweepData::load(name, &sweep)?);
     }
+    check_sizes(&sweep, &data)?;
     let folder = out.join("trials");
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let runner = Runner { sweep: &sweep, data: &data, workers, folder, stop, begun: Instant::now() };
@@ -86,6 +87,24 @@ pub fn run(sweep: &Sweep, workers: &[Worker], out: &Path, stop: &AtomicBool) -> 
     }
     made.interrupted = stop.load(Ordering::SeqCst);
     Ok(made)
+}
+
+/// Refuses a sweep that wants more examples than there are, before anything is trained.
+fn check_sizes(sweep: &Sweep, data: &BTreeMap<String, SweepData>) -> Result<(), Usage> {
+    let rate_jobs = [sweep.rate_jobs(false), sweep.rate_jobs(true)].concat();
+    // Rates make no difference here.
+    let any: Rates = rate_jobs.into_iter().map(|job| (job.key, job.lr)).collect();
+    for job in [sweep.law_jobs(&any, false), sweep.law_jobs(&any, true), sweep.versus_jobs(&any)].concat() {
+        let there = data.get(&job.key.dataset).map_or(0, SweepData::examples);
+        if job.examples > there {
+            let (dataset, wanted) = (&job.key.dataset, job.examples);
+            return Err(Usage(format!(
+                "{}: {dataset} has {there} examples to train on beside those for validation, not {wanted}",
+                job.id
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a data set can be loaded without fetching it.
@@ -115,17 +134,6 @@ struct Queue<'j> {
 impl Runner<'_> {
     /// Makes some trainings, those with most work first. Those that were made before are read.
     fn stage(&self, what: &str, jobs: &[Job]) -> Result<Vec<Trial>> {
-        for job in jobs {
-            let there = self.data.get(&job.key.dataset).map_or(0, SweepData::examples);
-            if job.examples > there && job.role != Role::Rate {
-                let (dataset, wanted) = (&job.key.dataset, job.examples);
-                let message = format!(
-                    "{}: {dataset} has {there} examples to train on beside those for validation, not {wanted}",
-                    job.id
-                );
-                return Err(Usage(message).into());
-            }
-        }
         let (mut done, mut left) = (Vec::new(), Vec::new());
         for (i, job) in jobs.iter().enumerate() {
             match self.kept(job) {
