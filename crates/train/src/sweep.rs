@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use wgrad_data::split::{Purpose, draw};
-use wgrad_data::{DataKind, DataSpec, Dataset, Normalize, Splits};
+use wgrad_data::{DataKind, DataSpec, Normalize, Splits};
 use wgrad_nn::{Activation, ImageNorm, Mlp, Norm, Optimizer, ResNet, ResNetConfig, Schedule};
 use wgrad_program::Device;
 use wgrad_run::Flops;
@@ -51,10 +51,10 @@ impl SweepData {
     /// What a training sees: `examples` of the training data, drawn by class with its seed, as rows of numbers for a network
     /// that knows no images.
     fn of(&self, job: &Job) -> Result<Splits, TrainError> {
-        let Splits { train, .. } = &self.splits;
+        let Splits { train, validation, test, .. } = &self.splits;
         let drawn = draw(train, job.examples as usize, job.seed, Purpose::Limit).1;
-        let train: Dataset = train.subset(&drawn)?;
-        let splits = Splits { train, ..self.splits.clone() };
+        let splits =
+            Splits { validation: validation.clone(), ..Splits::new(train.subset(&drawn)?, test.clone()) };
         Ok(if job.key.network.family == Family::Mlp { splits.flattened() } else { splits })
     }
 }

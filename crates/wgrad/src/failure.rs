@@ -8,11 +8,10 @@ use wgrad_data::DataError;
 use wgrad_graph::GraphError;
 use wgrad_program::DeviceError;
 use wgrad_run::bench::{BenchFileError, CompareError};
-use wgrad_run::cluster::{ClusterFileError, MachineError};
-use wgrad_run::scale::ScaleFileError;
+use wgrad_run::cluster::MachineError;
 use wgrad_run::scale::history::HistoryError;
 use wgrad_run::scale::sweep::SweepError;
-use wgrad_run::{CheckpointError, RecipeError, RunDirError};
+use wgrad_run::{CheckpointError, OutputError, RecipeError, RunDirError};
 use wgrad_train::TrainError;
 
 /// Prints the error and gives its exit code: 2 usage or recipe, 3 data, 4 device, 5 numeric, 6 checkpoint or run
@@ -51,8 +50,8 @@ pub fn code(error: &anyhow::Error) -> u8 {
         let is = |yes: bool, code: u8| yes.then_some(code);
         is(cause.is::<RecipeError>() || cause.is::<GraphError>() || cause.is::<Usage>(), 2)
             .or_else(|| is(cause.is::<BenchFileError>() || cause.is::<CompareError>(), 2))
-            .or_else(|| is(cause.is::<ClusterFileError>() || cause.is::<MachineError>(), 2))
-            .or_else(|| is(cause.is::<ScaleFileError>() || cause.is::<SweepError>(), 2))
+            .or_else(|| is(cause.is::<OutputError>() || cause.is::<MachineError>(), 2))
+            .or_else(|| is(cause.is::<SweepError>(), 2))
             .or_else(|| is(cause.is::<DataError>() || cause.is::<HistoryError>(), 3))
             .or_else(|| is(cause.is::<DeviceError>(), 4))
             .or_else(|| match cause.downcast_ref::<CommError>()? {

@@ -53,7 +53,6 @@ fn verdict(page: &mut String, bench: &Bench) -> fmt::Result {
         0 => format!("{timed} results were right and timed."),
         _ => format!("{wrong} results were wrong and not timed; {timed} were right."),
     };
-    write!(page, "<section class=\"verdict\">\n<p><strong>{}</strong></p>\n<ul>\n", Escaped(&headline))?;
     let mut lines: Vec<String> = bench.overtakes.iter().map(ToString::to_string).collect();
     for report in &bench.devices {
         if let (Some(compute), Some(by)) = (report.ceilings.compute_gflops, &report.ceilings.compute_by) {
@@ -78,15 +77,7 @@ fn verdict(page: &mut String, bench: &Bench) -> fmt::Result {
         lines.push(format!("Skipped, {reason}: {}.", super::some(&cases)));
     }
     lines.extend(bench.noise.warning.clone());
-    for line in &lines {
-        writeln!(page, "<li>{}</li>", Escaped(line))?;
-    }
-    // A list without items is no list.
-    if lines.is_empty() {
-        page.push_str("<li>No figures.</li>\n");
-    }
-    page.push_str("</ul>\n</section>\n");
-    Ok(())
+    page::verdict(page, &headline, &lines)
 }
 
 fn outcome(result: &Measurement) -> String {

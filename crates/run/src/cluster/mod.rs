@@ -25,26 +25,12 @@ pub use works::{
     Compute, Layer, NAMES as WORK_NAMES, ParameterBytes, Transformer, Work, builtin as builtin_work,
 };
 
-use crate::files;
+use crate::output::{self, OutputError};
 use serde::{Deserialize, Serialize};
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 /// Version of `cluster.json`.
 pub const FORMAT: u32 = 1;
-
-/// Why a prediction cannot be written.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot {action} {}: {source}", path.display())]
-pub struct ClusterFileError {
-    /// What was tried.
-    action: &'static str,
-    /// The file or directory.
-    path: PathBuf,
-    /// What the system says.
-    source: io::Error,
-}
 
 /// Everything that one call of `wgrad cluster` predicts: `cluster.json`. Times are seconds, sizes bytes, rates bytes or
 /// operations a second.
@@ -115,22 +101,19 @@ impl Cluster {
     /// the page.
     ///
     /// # Errors
-    /// [`ClusterFileError`].
-    pub fn write(&self, directory: &Path) -> Result<PathBuf, ClusterFileError> {
+    /// [`OutputError`].
+    pub fn write(&self, directory: &Path) -> Result<PathBuf, OutputError> {
         Self::make_directory(directory)?;
-        let (json, page) = (directory.join("cluster.json"), directory.join("cluster.html"));
-        let text = serde_json::to_string(self).map_err(io::Error::from).map_err(failed("write", &json))?;
-        files::replace(&json, format!("{text}\n").as_bytes()).map_err(failed("write", &json))?;
-        files::replace(&page, self.html().as_bytes()).map_err(failed("write", &page))?;
-        Ok(page)
+        output::json(self, directory, "cluster.json")?;
+        output::text(&self.html(), directory, "cluster.html")
     }
 
     /// Makes the directory that [`Cluster::write`] will write to, before anything is measured.
     ///
     /// # Errors
-    /// [`ClusterFileError`].
-    pub fn make_directory(directory: &Path) -> Result<(), ClusterFileError> {
-        fs::create_dir_all(directory).map_err(failed("create", directory))
+    /// [`OutputError`].
+    pub fn make_directory(directory: &Path) -> Result<(), OutputError> {
+        output::make_directory(directory)
     }
 
     /// The page: curves with the numbers under each, what was published, the machines and their sources.
@@ -146,11 +129,6 @@ impl Cluster {
         let machine = |name: &str| self.machines.iter().find(|machine| machine.name == name);
         self.predictions.iter().filter_map(|p| page::sentence(p, machine(&p.machine))).collect()
     }
-}
-
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ClusterFileError {
-    let path = path.to_owned();
-    move |source| ClusterFileError { action, path, source }
 }
 
 #[cfg(test)]

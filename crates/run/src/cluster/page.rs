@@ -103,7 +103,6 @@ fn verdict(page: &mut String, cluster: &Cluster) -> fmt::Result {
         "Data-parallel training of {}, as a model of latency and bandwidth predicts it.",
         cluster.work.name
     );
-    write!(page, "<section class=\"verdict\">\n<p><strong>{}</strong></p>\n<ul>\n", Escaped(&headline))?;
     let mut lines = cluster.sentences();
     let worst = cluster.published.iter().max_by(|a, b| a.error.abs().total_cmp(&b.error.abs()));
     if let Some(worst) = worst {
@@ -117,15 +116,7 @@ fn verdict(page: &mut String, cluster: &Cluster) -> fmt::Result {
             percent(worst.efficiency)
         ));
     }
-    // A list without items is no list.
-    if lines.is_empty() {
-        lines.push("No figures.".into());
-    }
-    for line in &lines {
-        writeln!(page, "<li>{}</li>", Escaped(line))?;
-    }
-    page.push_str("</ul>\n</section>\n");
-    Ok(())
+    page::verdict(page, &headline, &lines)
 }
 
 /// Some points of each machine's weak scaling, with what a step consists of.

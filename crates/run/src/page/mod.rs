@@ -43,6 +43,20 @@ pub(crate) fn charts(page: &mut String, write: impl FnOnce(&mut String) -> fmt::
     Ok(())
 }
 
+/// What a page comes to: a headline, and the figures behind it as a list.
+pub(crate) fn verdict(page: &mut String, headline: &str, sentences: &[String]) -> fmt::Result {
+    write!(page, "<section class=\"verdict\">\n<p><strong>{}</strong></p>\n<ul>\n", Escaped(headline))?;
+    for sentence in sentences {
+        writeln!(page, "<li>{}</li>", Escaped(sentence))?;
+    }
+    // A list without items is no list.
+    if sentences.is_empty() {
+        page.push_str("<li>No figures.</li>\n");
+    }
+    page.push_str("</ul>\n</section>\n");
+    Ok(())
+}
+
 /// A table: the names of the columns, then rows whose first cell is their name. Cells are text.
 pub(crate) fn table(page: &mut String, columns: &[&str], rows: &[Vec<String>]) -> fmt::Result {
     page.push_str("<div class=\"scroll\">\n<table>\n<thead><tr>");

@@ -12,12 +12,10 @@ mod trial;
 pub use hardware::Hardware;
 pub use trial::{Curve, Role, Trial};
 
-use crate::files;
+use crate::output::{self, OutputError};
 use history::{Here, History};
 use laws::Laws;
 use serde::{Deserialize, Serialize};
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use sweep::Sweep;
 
@@ -27,18 +25,6 @@ pub const FORMAT: u32 = 1;
 pub const RESAMPLES: usize = 2000;
 /// Seed of the resamples.
 pub const SEED: u64 = 2024;
-
-/// Why a report cannot be written.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot {action} {}: {source}", path.display())]
-pub struct ScaleFileError {
-    /// What was tried.
-    action: &'static str,
-    /// The file or directory.
-    path: PathBuf,
-    /// What the system says.
-    source: io::Error,
-}
 
 /// Everything that one call of `wgrad scale` found: `scale.json`. Every figure of the report is here, or in the rows that are
 /// named beside it: trends name systems by `id`, laws name trainings by `id`.
@@ -81,24 +67,20 @@ impl Scale {
     /// path of the page.
     ///
     /// # Errors
-    /// [`ScaleFileError`].
-    pub fn write(&self, directory: &Path) -> Result<PathBuf, ScaleFileError> {
+    /// [`OutputError`].
+    pub fn write(&self, directory: &Path) -> Result<PathBuf, OutputError> {
         Self::make_directory(directory)?;
-        let [json, table, page] =
-            ["scale.json", "trials.csv", "report.html"].map(|name| directory.join(name));
-        let text = serde_json::to_string(self).map_err(io::Error::from).map_err(failed("write", &json))?;
-        files::replace(&json, format!("{text}\n").as_bytes()).map_err(failed("write", &json))?;
-        files::replace(&table, laws::trials_csv(&self.trials).as_bytes()).map_err(failed("write", &table))?;
-        files::replace(&page, self.html().as_bytes()).map_err(failed("write", &page))?;
-        Ok(page)
+        output::json(self, directory, "scale.json")?;
+        output::text(&laws::trials_csv(&self.trials), directory, "trials.csv")?;
+        output::text(&self.html(), directory, "report.html")
     }
 
     /// Makes the directory that [`Scale::write`] will write to, before anything is trained.
     ///
     /// # Errors
-    /// [`ScaleFileError`].
-    pub fn make_directory(directory: &Path) -> Result<(), ScaleFileError> {
-        fs::create_dir_all(directory).map_err(failed("create", directory))
+    /// [`OutputError`].
+    pub fn make_directory(directory: &Path) -> Result<(), OutputError> {
+        output::make_directory(directory)
     }
 
     /// The page: what it comes to, history, this machine, hardware, laws, and how it was made.
@@ -108,9 +90,4 @@ impl Scale {
         let _ = page::write(&mut html, self);
         html
     }
-}
-
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ScaleFileError {
-    let path = path.to_owned();
-    move |source| ScaleFileError { action, path, source }
 }

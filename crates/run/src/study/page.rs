@@ -25,7 +25,7 @@ pub(super) fn write(page: &mut String, study: &DepthStudy) -> fmt::Result {
     }
     if !study.runs.is_empty() {
         let conclusion = study.conclusion();
-        verdict(page, conclusion.headline(), &conclusion.sentences(study))?;
+        page::verdict(page, conclusion.headline(), &conclusion.sentences(study))?;
     }
     what(page, study)?;
     if !study.runs.is_empty() {
@@ -41,7 +41,7 @@ pub(super) fn write(page: &mut String, study: &DepthStudy) -> fmt::Result {
     if !study.sigmoid.is_empty() {
         page::section(page, "Sigmoids in deep perceptrons", SIGMOID)?;
         let conclusion = study.sigmoid_conclusion();
-        verdict(page, conclusion.headline(), &conclusion.sentences())?;
+        page::verdict(page, conclusion.headline(), &conclusion.sentences())?;
         page::charts(page, |page| charts::sigmoid(page, study))?;
     }
     if !study.runs.is_empty() || !study.sigmoid.is_empty() {
@@ -49,19 +49,6 @@ pub(super) fn write(page: &mut String, study: &DepthStudy) -> fmt::Result {
         charts::runs(page, study)?;
     }
     page::end(page);
-    Ok(())
-}
-
-fn verdict(page: &mut String, headline: &str, sentences: &[String]) -> fmt::Result {
-    write!(page, "<section class=\"verdict\">\n<p><strong>{}</strong></p>\n<ul>\n", Escaped(headline))?;
-    for sentence in sentences {
-        writeln!(page, "<li>{}</li>", Escaped(sentence))?;
-    }
-    // A list without items is no list.
-    if sentences.is_empty() {
-        page.push_str("<li>No figures.</li>\n");
-    }
-    page.push_str("</ul>\n</section>\n");
     Ok(())
 }
 

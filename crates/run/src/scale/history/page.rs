@@ -106,17 +106,12 @@ fn verdict(page: &mut String, history: &History, here: &Here) -> fmt::Result {
         history.source,
         count(history.resamples as u64)
     );
-    write!(page, "<section class=\"verdict\">\n<p><strong>{}</strong></p>\n<ul>\n", Escaped(&headline))?;
-    for sentence in history.sentences().iter().chain(&here.sentences(history)) {
-        writeln!(page, "<li>{}</li>", Escaped(sentence))?;
-    }
-    for refused in &history.refused {
+    let refused = history.refused.iter().map(|refused| {
         let (asked, error) = (&refused.asked, &refused.error);
-        let text = format!("No trend of {}, {}: {error}.", asked.era.name, asked.selection);
-        writeln!(page, "<li>{}</li>", Escaped(&text))?;
-    }
-    page.push_str("</ul>\n</section>\n");
-    Ok(())
+        format!("No trend of {}, {}: {error}.", asked.era.name, asked.selection)
+    });
+    let sentences = history.sentences().into_iter().chain(here.sentences(history)).chain(refused);
+    page::verdict(page, &headline, &sentences.collect::<Vec<_>>())
 }
 
 impl Here {

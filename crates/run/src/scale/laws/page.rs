@@ -42,7 +42,7 @@ pub fn write(page: &mut String, laws: &Laws, trials: &[Trial]) -> fmt::Result {
         page.push_str("<p>Nothing has been trained yet.</p>\n");
         return Ok(());
     }
-    verdict(page, &laws.headline(), &laws.sentences())?;
+    page::verdict(page, &laws.headline(), &laws.sentences())?;
     for (index, family) in laws.families.iter().enumerate() {
         let note = if index == 0 { FAMILY } else { "" };
         page::section(page, &format!("Laws of {}", family.name()), note)?;
@@ -80,19 +80,6 @@ pub fn write(page: &mut String, laws: &Laws, trials: &[Trial]) -> fmt::Result {
     page::section(page, "All trainings", "")?;
     let rows: Vec<Vec<String>> = trials.iter().map(training).collect();
     page::folded_table(page, &format!("{} trainings", count(trials.len() as u64)), &TRAININGS, &rows)
-}
-
-fn verdict(page: &mut String, headline: &str, sentences: &[String]) -> fmt::Result {
-    write!(page, "<section class=\"verdict\">\n<p><strong>{}</strong></p>\n<ul>\n", Escaped(headline))?;
-    for sentence in sentences {
-        writeln!(page, "<li>{}</li>", Escaped(sentence))?;
-    }
-    // A list without items is no list.
-    if sentences.is_empty() {
-        page.push_str("<li>No figures.</li>\n");
-    }
-    page.push_str("</ul>\n</section>\n");
-    Ok(())
 }
 
 const LAW_COLUMNS: [&str; 6] = ["law of", "E", "α, of N or C", "β, of D", "points", "scatter"];
