@@ -13,7 +13,7 @@ pub use hardware::Hardware;
 pub use trial::{Curve, Role, Trial};
 
 use crate::output::{self, OutputError};
-use history::{Here, History};
+use history::{Here, History, Time};
 use laws::Laws;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -48,6 +48,8 @@ pub struct Scale {
     pub history: Option<History>,
     /// What this machine does, and what it has trained.
     pub here: Here,
+    /// How long each device would take for each system.
+    pub times: Vec<Time>,
     /// Throughput.
     pub hardware: Option<Hardware>,
     /// What was trained.
@@ -91,3 +93,6 @@ impl Scale {
         html
     }
 }
+
+#[cfg(test)]
+mod tests;

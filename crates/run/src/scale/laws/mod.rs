@@ -12,7 +12,7 @@ mod prediction;
 mod versus;
 
 #[cfg(test)]
-mod testing;
+pub(super) mod testing;
 
 pub use self::csv::trials_csv;
 pub use fit::{Estimate, Law, LawError, Standing, Term, Variable};

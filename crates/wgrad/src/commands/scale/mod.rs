@@ -52,6 +52,7 @@ pub fn run(args: &cli::Scale) -> Result<ExitCode> {
         interrupted: false,
         history,
         here: Here { devices: Vec::new(), own },
+        times: Vec::new(),
         hardware: None,
         sweep: None,
         missing: Vec::new(),
@@ -71,6 +72,7 @@ pub fn run(args: &cli::Scale) -> Result<ExitCode> {
         (scale.trials, scale.unpredicted, scale.missing) = (trials, unpredicted, missing);
         (scale.interrupted, scale.sweep) = (interrupted, Some(sweep));
     }
+    scale.times = scale.history.as_ref().map_or_else(Vec::new, |history| scale.here.times(history));
     scale.interrupted |= stop.load(Ordering::SeqCst);
     scale.seconds = start.elapsed().as_secs_f64();
     let page = scale.write(&args.out)?;
