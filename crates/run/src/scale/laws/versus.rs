@@ -265,7 +265,7 @@ impl Budget {
     /// `about 3.20e12 FLOPs`.
     pub(super) fn compute(&self) -> String {
         let [low, high] = self.flops;
-        format!("about {} FLOPs", number((low as f64 * high as f64).sqrt()))
+        format!("about {} FLOPs", number((low * high).sqrt()))
     }
 }
 
