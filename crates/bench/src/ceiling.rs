@@ -44,7 +44,7 @@ pub fn ceiling(device: &dyn Device) -> Result<Option<Ceiling>, BenchError> {
     for (_, case) in products {
         let effort = Effort { kernel: EFFORT.0, step: EFFORT.0, longest: EFFORT.1, until: Some(until) };
         let subject = Subject { name: kind.into(), device };
-        let results = measure(std::slice::from_ref(&case), &[subject], effort, &mut |_| ())?;
+        let results = measure(std::slice::from_ref(&case), &[subject], effort, &mut |_| true)?;
         let Some(result) = results.into_iter().next() else { continue };
         if matches!(result.status, Status::Wrong | Status::Failed) {
             return Err(BenchError::Untimed { case: case.name, reason: result.reason.unwrap_or_default() });

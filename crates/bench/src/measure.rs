@@ -53,7 +53,7 @@ const RUNS: f64 = 8.0;
 const PROFILED: usize = 3;
 
 /// Measures each case on each device, one device after the other, so that what they are compared by was measured at the same
-/// time. A result that is wrong has no time.
+/// time. A result that is wrong has no time. `progress` is told what comes next, and says whether to measure it.
 ///
 /// # Errors
 /// A case is recorded wrongly, or the judge fails. What a device reports is in the measurement.
@@ -61,15 +61,18 @@ pub fn measure(
     cases: &[Case],
     subjects: &[Subject<'_>],
     effort: Effort,
-    progress: &mut dyn FnMut(Progress<'_>),
+    progress: &mut dyn FnMut(Progress<'_>) -> bool,
 ) -> Result<Vec<Measurement>, BenchError> {
     let mut all: Vec<Measurement> = Vec::new();
     for (done, case) in cases.iter().enumerate() {
         let mut prepared: Option<(Work, Option<Expected>)> = None;
         for subject in subjects {
-            progress(Progress { case: &case.name, device: &subject.name, done, total: cases.len() });
+            let step = Progress { case: &case.name, device: &subject.name, done, total: cases.len() };
+            let goes_on = progress(step);
             let mut result = case.measurement(&subject.name);
-            if effort.until.is_some_and(|until| Instant::now() >= until) {
+            if !goes_on {
+                result.skip("interrupted".into());
+            } else if effort.until.is_some_and(|until| Instant::now() >= until) {
                 result.skip("the time is up".into());
             } else {
                 match &case.what {

@@ -121,7 +121,7 @@ fn named(name: &str) -> Vec<Case> {
 
 fn one(name: &str, device: &dyn Device) -> Measurement {
     let subject = Subject { name: "cpu".into(), device };
-    let mut results = measure(&named(name), &[subject], EFFORT, &mut |_| {}).unwrap();
+    let mut results = measure(&named(name), &[subject], EFFORT, &mut |_| true).unwrap();
     results.remove(0)
 }
 
@@ -233,14 +233,14 @@ fn what_takes_too_long_is_skipped_by_name() {
     let device = CpuDevice::new();
     let subject = || [Subject { name: "cpu".into(), device: &device }];
     let effort = Effort { longest: Duration::from_nanos(1), ..EFFORT };
-    let results = measure(&cases, &subject(), effort, &mut |_| {}).unwrap();
+    let results = measure(&cases, &subject(), effort, &mut |_| true).unwrap();
     // Nothing is known of the device before the first case.
     assert_eq!(results[0].status, Status::Timed);
     assert_eq!((results[1].case.as_str(), results[1].status), ("large", Status::Skipped));
     let reason = results[1].reason.clone().unwrap();
     assert!(reason.contains("GFLOP/s") && reason.contains("would take"), "{reason}");
     let over = Effort { until: Some(std::time::Instant::now()), ..EFFORT };
-    let results = measure(&cases, &subject(), over, &mut |_| {}).unwrap();
+    let results = measure(&cases, &subject(), over, &mut |_| true).unwrap();
     assert!(results.iter().all(|result| result.status == Status::Skipped));
     assert_eq!(results[0].reason.as_deref(), Some("the time is up"));
 }

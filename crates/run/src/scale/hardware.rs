@@ -54,21 +54,23 @@ pub struct Replicas {
 }
 
 impl Hardware {
-    /// The rate of each device that made a training step: that of the step with the highest rate.
-    pub fn rates(&self) -> Vec<Rate> {
+    /// The rate of each device that made a training step: that of the step with the highest rate. `known` gives the best rate
+    /// of a device that was ever measured, in floating-point operations a second.
+    pub fn rates(&self, known: impl Fn(&str) -> Option<f64>) -> Vec<Rate> {
         let rate = |report: &crate::bench::DeviceReport| {
             let steps = self.bench.results.iter().filter(|result| result.device == report.device);
             let steps = steps.filter(|result| result.group == Group::Step);
             let gflops = |result: &Measurement| result.time.as_ref().map_or(0.0, |time| time.gflops);
             let best = steps.max_by(|a, b| gflops(a).total_cmp(&gflops(b)))?;
             let time = best.time.as_ref()?;
-            // On a machine that others use, products may be measured at a worse moment than steps.
-            let ceiling = report.ceilings.compute_gflops.unwrap_or_default().max(time.gflops);
+            // On a machine that others use, products may be measured at a worse moment than steps, or than once before.
+            let measured = 1e9 * report.ceilings.compute_gflops.unwrap_or_default().max(time.gflops);
+            let ceiling = known(&report.device).map_or(measured, |known| known.max(measured));
             Some(Rate {
                 device: format!("{} ({})", report.device, report.name),
                 measured_on: best.case.clone(),
                 sustained_flops: 1e9 * time.gflops,
-                ceiling_flops: 1e9 * ceiling,
+                ceiling_flops: ceiling,
             })
         };
         self.bench.devices.iter().filter_map(rate).collect()

@@ -42,8 +42,11 @@ pub struct Scale {
     pub seconds: f64,
     /// Whether it was the short one.
     pub quick: bool,
-    /// Whether it was interrupted, so that trainings are missing.
+    /// Whether it was interrupted, so that something is missing.
     pub interrupted: bool,
+    /// Date of the report that the parts are from that were not asked for.
+    #[serde(default)]
+    pub kept: Option<String>,
     /// The systems and how their compute grew.
     pub history: Option<History>,
     /// What this machine does, and what it has trained.
@@ -75,6 +78,35 @@ impl Scale {
         output::json(self, directory, "scale.json")?;
         output::text(&laws::trials_csv(&self.trials), directory, "trials.csv")?;
         output::text(&self.html(), directory, "report.html")
+    }
+
+    /// The report in a folder; none where there is none, or of a format that this version does not read.
+    pub fn read(directory: &Path) -> Option<Self> {
+        let bytes = std::fs::read(directory.join("scale.json")).ok()?;
+        serde_json::from_slice(&bytes).ok().filter(|scale: &Self| scale.format == FORMAT)
+    }
+
+    /// Takes the parts that it has not from a report of before.
+    pub fn keep(&mut self, before: Self) {
+        let takes = [
+            self.history.is_none() && before.history.is_some(),
+            self.hardware.is_none() && before.hardware.is_some(),
+            self.laws.is_none() && before.laws.is_some(),
+        ];
+        if takes[0] {
+            self.history = before.history;
+        }
+        if takes[1] {
+            self.hardware = before.hardware;
+            self.here.devices = before.here.devices;
+        }
+        if takes[2] {
+            (self.sweep, self.trials, self.laws) = (before.sweep, before.trials, before.laws);
+            (self.missing, self.unpredicted) = (before.missing, before.unpredicted);
+        }
+        if takes.contains(&true) {
+            self.kept = Some(before.kept.unwrap_or(before.date));
+        }
     }
 
     /// Makes the directory that [`Scale::write`] will write to, before anything is trained.

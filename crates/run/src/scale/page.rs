@@ -14,7 +14,7 @@ pub(super) fn write(page: &mut String, scale: &Scale) -> fmt::Result {
     page::begin(page, "The scaling of compute", &subtitle)?;
     if scale.interrupted {
         page.push_str(
-            "<p class=\"note\">Interrupted: some trainings are missing. The same command goes on.</p>\n",
+            "<p class=\"note\">Interrupted: not all that was asked for is here. The same command goes on.</p>\n",
         );
     }
     if let Some(history) = &scale.history {
@@ -86,6 +86,9 @@ fn made(page: &mut String, scale: &Scale) -> fmt::Result {
         let seeds: std::collections::BTreeSet<u64> = scale.trials.iter().map(|trial| trial.seed).collect();
         let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
         rows.push(("seeds", seeds.join(", ")));
+    }
+    if let Some(date) = &scale.kept {
+        rows.push(("parts not asked for", format!("those of the report of {date} in this folder")));
     }
     if !scale.missing.is_empty() {
         rows.push(("data that is not here", scale.missing.join(", ")));

@@ -29,6 +29,7 @@ fn scale() -> Scale {
         seconds: 345.6,
         quick: true,
         interrupted: false,
+        kept: None,
         times: here.times(&history),
         laws: Some(Laws::of(&trials, &[], 200, SEED)),
         history: Some(history),
@@ -125,6 +126,36 @@ fn a_report_is_read_as_it_was_written() {
     assert_eq!(serde_json::to_value(&read).unwrap(), serde_json::to_value(&scale).unwrap());
     let error = scale.write(&folder.path().join("there/report.html")).unwrap_err().to_string();
     assert!(error.contains("report.html"), "{error}");
+}
+
+#[test]
+fn parts_that_were_not_asked_for_are_kept_from_before() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(Scale::read(folder.path()), None);
+    let before = scale();
+    before.write(folder.path()).unwrap();
+    let read = || Scale::read(folder.path()).unwrap();
+    let empty = || Scale {
+        history: None,
+        laws: None,
+        sweep: None,
+        trials: Vec::new(),
+        here: Here::default(),
+        date: "2026-02-03T04:05:06Z".into(),
+        ..scale()
+    };
+    // Only the history was made again.
+    let mut now = Scale { history: before.history.clone(), ..empty() };
+    now.keep(read());
+    assert_eq!((now.trials.len(), now.laws.is_some()), (before.trials.len(), true));
+    assert_eq!(now.kept.as_deref(), Some("2026-01-02T03:04:05Z"));
+    assert!(now.html().contains("2026-01-02T03:04:05Z"));
+    // All of it was.
+    let mut now = scale();
+    now.keep(read());
+    assert_eq!((now.kept.as_ref(), &now.trials[..2]), (None, &before.trials[..2]));
+    std::fs::write(folder.path().join("scale.json"), "{\"format\":1}").unwrap();
+    assert_eq!(Scale::read(folder.path()), None);
 }
 
 #[test]

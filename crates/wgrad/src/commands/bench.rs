@@ -61,7 +61,7 @@ pub fn run(args: &cli::Bench) -> Result<ExitCode> {
     }
     let subjects: Vec<Subject<'_>> =
         opened.iter().map(|(name, device)| Subject { name: name.clone(), device: &**device }).collect();
-    let results = measured(&cases, &subjects, effort)?;
+    let results = measured(&cases, &subjects, effort, &|| true)?;
     let bench = concluded(args.quick, (start, before), &opened, reports, results);
     let comparison = old.map(|old| Comparison::of(&old, &bench)).transpose();
     let page = bench.write(&args.out, comparison.as_ref().ok().and_then(Option::as_ref))?;
@@ -177,7 +177,13 @@ fn terminal_line(line: &str) {
     }
 }
 
-pub fn measured(cases: &[Case], subjects: &[Subject<'_>], effort: Effort) -> Result<Vec<Measurement>> {
+/// Measures cases and says which one it is at, for as long as `goes_on` says so.
+pub fn measured(
+    cases: &[Case],
+    subjects: &[Subject<'_>],
+    effort: Effort,
+    goes_on: &dyn Fn() -> bool,
+) -> Result<Vec<Measurement>> {
     let mut group = None;
     let mut show = |progress: Progress<'_>| {
         let Progress { case, device, done, total } = progress;
@@ -187,6 +193,7 @@ pub fn measured(cases: &[Case], subjects: &[Subject<'_>], effort: Effort) -> Res
             say(&format!("measuring {} ({done} of {total} cases done)", now.map_or("", Group::name)));
         }
         terminal_line(&format!("{}/{total} {case} on {device}", done + 1));
+        goes_on()
     };
     let results = measure(cases, subjects, effort, &mut show)?;
     terminal_line("");

@@ -10,11 +10,25 @@ use wgrad_train::{kept_ceiling, raise_ceiling};
 use crate::terminal::{self, say};
 
 /// The best rate known of a device in FLOP/s, and what reached it. Measures it where none is known, which takes about a second.
-pub fn known_or_measured(device: &dyn Device) -> Result<Option<(f64, String)>> {
+fn known_or_measured(device: &dyn Device) -> Result<Option<(f64, String)>> {
     if let Some(known) = kept_ceiling(device.info()) {
         return Ok(Some(known));
     }
     measured(device)
+}
+
+/// The best rate known of a device, which is not below one that it just had.
+fn above(rate: f64, device: &dyn Device) -> Result<Option<(f64, String)>> {
+    let Some(known) = known_or_measured(device)? else { return Ok(None) };
+    if known.0 >= rate {
+        return Ok(Some(known));
+    }
+    let again = measured(device)?.filter(|again| again.0 >= rate);
+    Ok(Some(again.unwrap_or_else(|| {
+        let this = (rate, "this training".to_owned());
+        keep(device.info(), this.0, &this.1);
+        this
+    })))
 }
 
 fn measured(device: &dyn Device) -> Result<Option<(f64, String)>> {
@@ -39,17 +53,17 @@ pub struct Sustained {
 }
 
 impl Sustained {
-    /// A rate beside the ceiling of a device, which is measured again if the rate is above it.
-    ///
-    /// # Errors
-    /// The device fails while it is measured.
-    pub fn of(rate: f64, device: Option<&dyn Device>) -> Result<Self> {
-        let Some(device) = device else { return Ok(Self { rate, ceiling: None }) };
-        let mut ceiling = known_or_measured(device)?;
-        if ceiling.as_ref().is_some_and(|(ceiling, _)| *ceiling < rate) {
-            ceiling = measured(device)?;
-        }
-        Ok(Self { rate, ceiling })
+    /// A rate beside the ceiling of a device, which is measured where none is known, and again where the rate is above it. What
+    /// goes wrong then is said, and no failure of what was trained.
+    pub fn of(rate: f64, device: Option<&dyn Device>) -> Self {
+        let ceiling = device.and_then(|device| match above(rate, device) {
+            Ok(ceiling) => ceiling,
+            Err(error) => {
+                say(&format!("warning: the ceiling of this device could not be measured: {error}"));
+                None
+            }
+        });
+        Self { rate, ceiling }
     }
 
     /// Model FLOPs utilisation: the share of the ceiling.

@@ -151,7 +151,7 @@ fn train<'r>(
     let report = PathBuf::new();
     let alone = traffic.is_none() && finished.stop != Stop::Interrupted;
     let rate = finished.pace.rate(trainer.step_flops().training());
-    let sustained = rate.map(|rate| Sustained::of(rate, alone.then_some(device))).transpose()?;
+    let sustained = rate.map(|rate| Sustained::of(rate, alone.then_some(device)));
     let (first_step, dir_path) = (progress.first_step, dir.path().to_owned());
     let mut trained = Trained {
         recipe,

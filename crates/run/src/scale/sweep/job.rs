@@ -185,7 +185,7 @@ impl Sweep {
     /// Steps of a training on so many examples.
     fn steps(&self, law: &Law, examples: u64) -> u64 {
         let [least, most] = law.steps;
-        (law.epochs * examples).div_ceil(self.training.batch).clamp(least, most)
+        law.epochs.saturating_mul(examples).div_ceil(self.training.batch).clamp(least, most)
     }
 }
 

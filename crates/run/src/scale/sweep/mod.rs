@@ -9,6 +9,7 @@ pub use toml::{SweepError, builtin, parse, read};
 
 use crate::scale::Role;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// A training is evaluated from this step on.
 const FIRST: u64 = 10;
@@ -142,6 +143,14 @@ impl Sweep {
             }
         }
         names
+    }
+
+    /// A short name of how everything is trained, by which trainings of one way are told from those of another.
+    pub fn way(&self) -> String {
+        // Without a value that serde has no number for, this is text.
+        let text = serde_json::to_string(&self.training).unwrap_or_default();
+        let digest = Sha256::digest(text.as_bytes());
+        digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// What is left of it on a machine that has some of the data, and the data sets that are missing.

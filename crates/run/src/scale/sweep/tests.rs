@@ -151,6 +151,19 @@ fn the_rate_of_the_lowest_validation_loss_is_chosen() {
 }
 
 #[test]
+fn another_way_to_train_has_another_name() {
+    let sweep = small();
+    assert_eq!(sweep.way(), small().way());
+    let mut other = small();
+    other.training.ema = 0.5;
+    assert_ne!(other.way(), sweep.way());
+    // What is trained makes no difference to how.
+    other = small();
+    other.laws.clear();
+    assert_eq!(other.way(), sweep.way());
+}
+
+#[test]
 fn evaluations_grow_by_a_factor_and_end_at_the_end() {
     let sweep = small();
     assert_eq!(sweep.evaluations(Role::Fit, 160), [10, 20, 40, 80, 160]);
@@ -173,6 +186,17 @@ fn mistakes_are_named_with_their_place() {
         ("examples = [50, 100]", "examples = [5, 100]", "fewer examples than training.batch, which is 10"),
         ("steps = [25, 30]", "steps = [31, 30]", "`law[0].steps` is the fewest steps and the most"),
         ("seeds = [3]", "seeds = []", "`versus[0].seeds` is empty"),
+        ("seeds = [0, 1]", "seeds = [1, 1]", "`law[0].seeds` has one of them twice"),
+        (
+            "width = 8, examples = 200",
+            "width = 4, examples = 100",
+            "`law[0].held_out` is not larger than all",
+        ),
+        ("width = 8, examples = 200", "width = 8, examples = 50", "`law[0].held_out` is not larger than all"),
+        ("width = 8, examples = 200", "width = 99999, examples = 200", "`law[0].widths` are at most 65536"),
+        ("evaluations = 5", "evaluations = 9000000000", "`training.evaluations` is at most 1000"),
+        ("rate_examples = 50", "rate_examples = 5", "`training.rate_examples` has fewer examples than"),
+        ("flops = [1e6, 1e7]", "flops = [1e6, 1e6]", "`versus[0].flops` is a list"),
         (
             "depth = 8, width = 2",
             "depth = 9, width = 2",
@@ -191,6 +215,17 @@ fn mistakes_are_named_with_their_place() {
     }
     let error = parse(&SMALL.replacen("batch = 10", "batch = ten", 1), "small.toml").unwrap_err().to_string();
     assert!(error.starts_with("small.toml: TOML parse error at line 3"), "{error}");
+    let (training, laws) = SMALL.split_once("[[law]]").unwrap();
+    let error = parse(training, "small.toml").unwrap_err().to_string();
+    assert!(error.contains("there is nothing to train"), "{error}");
+    let law = laws.split_once("[[versus]]").unwrap().0;
+    let twice = format!("{SMALL}\n[[law]]{law}");
+    let error = parse(&twice, "small.toml").unwrap_err().to_string();
+    assert!(error.contains("`law` makes the training digits-mlp1-w2-d50-s0 twice"), "{error}");
+    let endless = SMALL.replacen("epochs = 4", "epochs = 9000000000000000000", 1);
+    let sweep = parse(&endless, "small.toml").unwrap();
+    let rates = sweep.rate_jobs(false).into_iter().map(|job| (job.key, job.lr)).collect();
+    assert!(sweep.law_jobs(&rates, false).iter().all(|job| job.aim == Aim::Steps(30)));
     let error = read(std::path::Path::new("nowhere.toml")).unwrap_err().to_string();
     assert!(error.starts_with("cannot read the sweep in nowhere.toml"), "{error}");
 }

@@ -1,7 +1,8 @@
 //! Sweeps from TOML, with the place of every mistake.
 
-use super::Sweep;
+use super::{HeldOut, Rates, Sweep};
 use crate::scale::laws::{BETTER, PLAIN};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -72,6 +73,10 @@ pub fn parse(text: &str, origin: &str) -> Result<Sweep, SweepError> {
     Ok(sweep)
 }
 
+/// Evaluations of a training and units of a layer, at most.
+const MOST_EVALUATIONS: u64 = 1000;
+const WIDEST: u64 = 1 << 16;
+
 type Problem = (String, String);
 
 fn check(sweep: &Sweep) -> Result<(), Problem> {
@@ -88,16 +93,31 @@ fn check(sweep: &Sweep) -> Result<(), Problem> {
     for (key, value) in counts {
         require(value > 0, || format!("training.{key}"), "is 0, and takes 1 at least")?;
     }
+    require(training.evaluations <= MOST_EVALUATIONS, || "training.evaluations".into(), "is at most 1000")?;
+    examples("training.rate_examples", &[training.rate_examples], training.batch)?;
+    require(
+        !sweep.laws.is_empty() || !sweep.versus.is_empty(),
+        || "law".into(),
+        "is missing, and so is `versus`: there is nothing to train",
+    )?;
     require(training.ema >= 0.0 && training.ema < 1.0, || "training.ema".into(), "is from 0 to below 1")?;
     rising("training.rates", &training.rates)?;
     for (i, law) in sweep.laws.iter().enumerate() {
         let key = |name: &str| format!("law[{i}].{name}");
         rising(&key("widths"), &law.widths.iter().map(|&n| n as f64).collect::<Vec<_>>())?;
+        let widths = law.widths.iter().copied().chain(law.held_out.iter().map(|larger| larger.width));
+        require(widths.max() <= Some(WIDEST), || key("widths"), "are at most 65536")?;
         examples(&key("examples"), &law.examples, training.batch)?;
         let larger: Vec<u64> = law.held_out.iter().map(|larger| larger.examples).collect();
         larger.iter().try_for_each(|n| examples(&key("held_out"), &[*n], training.batch))?;
-        require(law.held_out.iter().all(|larger| larger.width > 0), || key("held_out"), "has a width of 0")?;
-        require(!law.seeds.is_empty(), || key("seeds"), "is empty")?;
+        let (width, data) = (law.widths.last().copied(), law.examples.last().copied());
+        let beyond = |larger: &HeldOut| {
+            let at = (Some(larger.width), Some(larger.examples));
+            at.0 >= width && at.1 >= data && at != (width, data)
+        };
+        let problem = "is not larger than all widths and examples of the law: there is nothing to predict";
+        require(law.held_out.iter().all(beyond), || key("held_out"), problem)?;
+        distinct(&key("seeds"), &law.seeds)?;
         require(law.epochs > 0, || key("epochs"), "is 0, and takes 1 at least")?;
         let [least, most] = law.steps;
         require(least > 0 && least <= most, || key("steps"), "is the fewest steps and the most, from 1 on")?;
@@ -107,7 +127,7 @@ fn check(sweep: &Sweep) -> Result<(), Problem> {
         let key = |name: &str| format!("versus[{i}].{name}");
         rising(&key("flops"), &versus.flops)?;
         examples(&key("examples"), &versus.examples, training.batch)?;
-        require(!versus.seeds.is_empty(), || key("seeds"), "is empty")?;
+        distinct(&key("seeds"), &versus.seeds)?;
         let families = versus.networks.map(|network| network.family.name());
         require(
             families == [PLAIN, BETTER],
@@ -115,11 +135,26 @@ fn check(sweep: &Sweep) -> Result<(), Problem> {
             "are a plain one, mlp, and a better one, resnet",
         )?;
         for network in &versus.networks {
-            require(network.width > 0, || key("networks"), "has a width of 0")?;
+            let right = (1..=WIDEST).contains(&network.width);
+            require(right, || key("networks"), "have a width from 1 to 65536")?;
             depth(&key("networks"), network.family, network.depth)?;
         }
     }
-    Ok(())
+    let rate_jobs = [sweep.rate_jobs(false), sweep.rate_jobs(true)].concat();
+    // Rates make no difference to names.
+    let any: Rates = rate_jobs.into_iter().map(|job| (job.key, job.lr)).collect();
+    let jobs = [sweep.law_jobs(&any, false), sweep.law_jobs(&any, true), sweep.versus_jobs(&any)].concat();
+    let mut seen = BTreeSet::new();
+    match jobs.iter().find(|job| !seen.insert(&job.id)) {
+        Some(twice) => Err(("law".into(), format!("makes the training {} twice", twice.id))),
+        None => Ok(()),
+    }
+}
+
+fn distinct(key: &str, seeds: &[u64]) -> Result<(), Problem> {
+    require(!seeds.is_empty(), || key.to_owned(), "is empty")?;
+    let different: BTreeSet<&u64> = seeds.iter().collect();
+    require(different.len() == seeds.len(), || key.to_owned(), "has one of them twice")
 }
 
 fn require(right: bool, key: impl Fn() -> String, problem: &str) -> Result<(), Problem> {

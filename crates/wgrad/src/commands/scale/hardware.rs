@@ -1,5 +1,6 @@
 //! Throughput of this machine's devices, by batch, width and number of replicas.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
@@ -33,8 +34,8 @@ const WORK: &str = "resnet50";
 /// Perceptrons wider than this take too long for the short report.
 const WIDEST: u64 = 1024;
 
-/// Measures devices one after the other, then replicas.
-pub fn measure(quick: bool, workers: &[Worker]) -> Result<Hardware> {
+/// Measures devices one after the other, then replicas, until it is told to stop.
+pub fn measure(quick: bool, workers: &[Worker], stop: &AtomicBool) -> Result<Hardware> {
     let (start, before) = (Instant::now(), Processor::now());
     let opened = workers.iter().map(|worker| Ok((worker.name.clone(), open(worker.choice)?)));
     let opened = opened.collect::<Result<Vec<(String, Box<dyn Device>)>>>()?;
@@ -43,14 +44,14 @@ pub fn measure(quick: bool, workers: &[Worker]) -> Result<Hardware> {
         opened.iter().map(|(name, device)| Subject { name: name.clone(), device: &**device }).collect();
     let names: Vec<&str> = workers.iter().map(|worker| worker.name.as_str()).collect();
     say(&format!("hardware: {} measurements on {}.", cases.len(), names.join(", ")));
-    let results = bench::measured(&cases, &subjects, effort(quick))?;
+    let results = bench::measured(&cases, &subjects, effort(quick), &|| !stop.load(Ordering::SeqCst))?;
     let reports = opened.iter().map(|(name, device)| bench::report(name, device.info(), 0)).collect();
     let bench = bench::concluded(quick, (start, before), &opened, reports, results);
     let work = builtin_work(WORK).ok_or_else(|| anyhow!("there is no work {WORK}"))?;
     let machines = builtin_machines();
     let options = Options { devices: DEVICES, ..Options::default() };
     let predictions = machines.iter().map(|machine| Prediction::of(&work, machine, &options)).collect();
-    Ok(Hardware { bench, replicas: replicas(workers)?, predictions, machines, work })
+    Ok(Hardware { bench, replicas: replicas(workers, stop)?, predictions, machines, work })
 }
 
 /// Products from 512 rows up, since they bound the rest; sweeps over batch and width; a residual network.
@@ -70,7 +71,7 @@ fn effort(quick: bool) -> Effort {
 }
 
 /// Steps by 1, 2 and 4 replicas on the CPU, and on GPUs where there are any.
-fn replicas(workers: &[Worker]) -> Result<Vec<Replicas>> {
+fn replicas(workers: &[Worker], stop: &AtomicBool) -> Result<Vec<Replicas>> {
     let is_cpu = |worker: &&Worker| worker.choice == DeviceChoice::Cpu;
     let cpu = workers.iter().find(is_cpu).map(|worker| ("cpu", worker.choice));
     let gpu = workers.iter().find(|worker| !is_cpu(worker)).map(|worker| {
@@ -83,7 +84,7 @@ fn replicas(workers: &[Worker]) -> Result<Vec<Replicas>> {
     recipe.set_all(&[format!("train.batch={batch}")])?;
     let mut all = Vec::new();
     for (device, choice) in cpu.into_iter().chain(gpu) {
-        for count in REPLICAS {
+        for count in REPLICAS.into_iter().filter(|_| !stop.load(Ordering::SeqCst)) {
             let lead = |link: Link| steps(&recipe, choice, 0, link).map(Some);
             let follow = |local: usize, link: Link| steps(&recipe, choice, local, link).map(drop);
             let point = on_team(count, PATIENCE, lead, follow)?;

@@ -14,7 +14,7 @@ use wgrad_run::scale::history::{self, Here, History};
 use wgrad_run::scale::laws::Laws;
 use wgrad_run::scale::sweep::{builtin, read};
 use wgrad_run::scale::{FORMAT, RESAMPLES, SEED, Scale};
-use wgrad_train::{DeviceChoice, devices};
+use wgrad_train::{DeviceChoice, devices, kept_ceiling, open};
 
 use crate::cli::{self, ScalePart};
 use crate::commands::scale::sweep::{Made, Worker};
@@ -29,6 +29,9 @@ const LISTED: usize = 20;
 pub fn run(args: &cli::Scale) -> Result<ExitCode> {
     let (start, stop) = (Instant::now(), interruption()?);
     let wants = |part: ScalePart| args.only.is_empty() || args.only.contains(&part);
+    if args.sweep.is_some() && !wants(ScalePart::Laws) {
+        return Err(Usage("--sweep is for the part laws, which --only leaves out".into()).into());
+    }
     if args.data.is_some() && !wants(ScalePart::History) {
         return Err(Usage("--data is for the part history, which --only leaves out".into()).into());
     }
@@ -50,6 +53,7 @@ pub fn run(args: &cli::Scale) -> Result<ExitCode> {
         seconds: 0.0,
         quick: args.quick,
         interrupted: false,
+        kept: None,
         history,
         here: Here { devices: Vec::new(), own },
         times: Vec::new(),
@@ -61,8 +65,12 @@ pub fn run(args: &cli::Scale) -> Result<ExitCode> {
         laws: None,
     };
     if wants(ScalePart::Hardware) {
-        let hardware = hardware::measure(args.quick, &workers)?;
-        scale.here.devices = hardware.rates();
+        let hardware = hardware::measure(args.quick, &workers, &stop)?;
+        let known = |name: &str| {
+            let worker = workers.iter().find(|worker| worker.name == name)?;
+            Some(kept_ceiling(open(worker.choice).ok()?.info())?.0)
+        };
+        scale.here.devices = hardware.rates(known);
         scale.hardware = Some(hardware);
     }
     if wants(ScalePart::Laws) && !stop.load(Ordering::SeqCst) {
@@ -71,6 +79,15 @@ pub fn run(args: &cli::Scale) -> Result<ExitCode> {
         scale.laws = Some(Laws::of(&trials, &predictions, RESAMPLES, SEED));
         (scale.trials, scale.unpredicted, scale.missing) = (trials, unpredicted, missing);
         (scale.interrupted, scale.sweep) = (interrupted, Some(sweep));
+    }
+    if !args.only.is_empty() {
+        match Scale::read(&args.out) {
+            Some(before) => scale.keep(before),
+            None if args.out.join("scale.json").exists() => {
+                say("warning: scale.json there is of another version; its parts are not kept.");
+            }
+            None => {}
+        }
     }
     scale.times = scale.history.as_ref().map_or_else(Vec::new, |history| scale.here.times(history));
     scale.interrupted |= stop.load(Ordering::SeqCst);

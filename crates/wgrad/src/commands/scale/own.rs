@@ -37,7 +37,7 @@ fn run(text: &str) -> Option<OwnRun> {
     Some(OwnRun {
         name: summary["recipe"].as_str()?.to_owned(),
         date: done["finished"].as_str()?.get(..10)?.parse::<Date>().ok()?,
-        flops: summary["flops"].as_f64()?,
+        flops: summary["flops"].as_f64().filter(|flops| *flops > 0.0)?,
         parameters: summary["parameters"].as_u64()?,
     })
 }

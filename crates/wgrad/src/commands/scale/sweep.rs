@@ -8,6 +8,7 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
+use wgrad_data::catalog::Entry;
 use wgrad_run::scale::laws::{Planned, Prediction};
 use wgrad_run::scale::sweep::{Job, Rates, Sweep, Training};
 use wgrad_run::scale::{RESAMPLES, Role, SEED, Trial};
@@ -50,18 +51,27 @@ struct Kept {
 
 /// Trains what has not been trained before.
 pub fn run(sweep: &Sweep, workers: &[Worker], out: &Path, stop: &AtomicBool) -> Result<Made> {
+    // A name that there is no data set of is a mistake; one whose data are elsewhere is not.
+    for name in sweep.datasets() {
+        Entry::named(name)?;
+    }
+    let whole = sweep;
     let (sweep, missing) = sweep.on(is_here);
     for name in &missing {
         say(&format!(
             "warning: {name} is not on this machine, and is left out; `wgrad data get {name}` fetches it."
         ));
     }
+    if let ([], Some(name)) = (&sweep.datasets()[..], whole.datasets().first()) {
+        // Says how to fetch it.
+        SweepData::load(name, &sweep)?;
+    }
     let mut data = BTreeMap::new();
     for name in sweep.datasets() {
         data.insert(name.to_owned(), SweepData::load(name, &sweep)?);
     }
     check_sizes(&sweep, &data)?;
-    let folder = out.join("trials");
+    let folder = out.join("trials").join(sweep.way());
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let runner = Runner { sweep: &sweep, data: &data, workers, folder, stop, begun: Instant::now() };
     let mut made = Made {
@@ -86,6 +96,10 @@ pub fn run(sweep: &Sweep, workers: &[Worker], out: &Path, stop: &AtomicBool) -> 
         made.trials.extend(runner.stage("the larger ones", &sweep.law_jobs(&rates, true))?);
     }
     made.interrupted = stop.load(Ordering::SeqCst);
+    if made.interrupted {
+        let (kept, folder) = (made.trials.len(), runner.folder.display());
+        say(&format!("Interrupted: {kept} trainings are kept in {folder}, and the same command goes on."));
+    }
     Ok(made)
 }
 
@@ -109,7 +123,7 @@ fn check_sizes(sweep: &Sweep, data: &BTreeMap<String, SweepData>) -> Result<(), 
 
 /// Whether a data set can be loaded without fetching it.
 fn is_here(name: &str) -> bool {
-    let Ok(entry) = wgrad_data::catalog::Entry::named(name) else { return false };
+    let Ok(entry) = Entry::named(name) else { return false };
     entry.is_built_in() || wgrad_data::data_dir().is_ok_and(|dir| entry.find(&dir).is_some())
 }
 
@@ -142,7 +156,10 @@ impl Runner<'_> {
             }
         }
         // Convolutions go over every pixel.
-        let work = |job: &Job| (job.key.network.family, job.key.network.width.pow(2) * job.examples);
+        let work = |job: &Job| {
+            let width = job.key.network.width;
+            (job.key.network.family, width.saturating_mul(width).saturating_mul(job.examples))
+        };
         left.sort_by_key(|&i| work(&jobs[i]));
         let before =
             if done.is_empty() { String::new() } else { format!(", {} of them made before", done.len()) };
