@@ -1,6 +1,7 @@
 //! The charts of laws, each with its numbers under it.
 
 use super::frontier::{MeanCurve, mean_curves};
+use super::prediction::Key;
 use super::{BETTER, Budget, FamilyLaws, Fit, Law, Laws, Outcome, PLAIN, Variable, prediction};
 use crate::page::axis::Scale;
 use crate::page::chart::{self, Chart, Color, Dimension, Series};
@@ -11,6 +12,9 @@ use std::fmt;
 
 /// Points of a law's line.
 const LINE: usize = 40;
+
+/// Told apart from the ramp of sizes, which goes from blue to orange.
+const FRONTIER: Color = Color::Category(2);
 
 /// A chart with both axes logarithmic, and a table that stays folded.
 struct Figure<'a> {
@@ -67,7 +71,7 @@ fn alone<'a>(law: &Law, name: String, color: Color) -> Option<Series<'a>> {
 
 /// The charts of a family.
 pub(super) fn family(page: &mut String, laws: &Laws, family: &FamilyLaws, trials: &[Trial]) -> fmt::Result {
-    let used: Vec<&Trial> = prediction::fitted_to(trials, &family.dataset, &family.family).collect();
+    let used: Vec<&Trial> = prediction::fitted_to(trials, family.key()).collect();
     if used.is_empty() {
         return Ok(());
     }
@@ -121,12 +125,13 @@ fn against_compute(page: &mut String, family: &FamilyLaws, curves: &[MeanCurve])
     let points = &family.frontier.points;
     series.push(Series {
         name: "frontier".into(),
+        color: FRONTIER,
         points: points.iter().map(|point| (point.flops, point.loss)).collect(),
         labels: points.iter().map(|point| format!("N = {}", count(point.parameters)).into()).collect(),
         ..Series::default()
     });
     if let Ok(law) = &family.frontier.law {
-        series.extend(alone(law, "law of the frontier".to_owned(), Color::Category(0)));
+        series.extend(alone(law, "law of the frontier".to_owned(), FRONTIER));
     }
     let row = |point: &super::FrontierPoint| {
         vec![
@@ -218,7 +223,7 @@ fn best_size(page: &mut String, family: &FamilyLaws) -> fmt::Result {
     let fitted = || points.iter().filter(|point| point.fitted);
     if let Some((optimum, (first, last))) = optimum.zip(fitted().next().zip(fitted().next_back())) {
         let line = between([first.flops, last.flops]).map(|flops| (flops, optimum.at(flops))).collect();
-        let name = format!("C to the power {}", number(optimum.exponent.value));
+        let name = format!("C to the power {}, by {} points", number(optimum.exponent.value), optimum.points);
         series.push(dashed(name, Color::Category(1), line));
     }
     let by_line = |flops| optimum.map_or_else(|| "–".to_owned(), |optimum| number(optimum.at(flops)));
@@ -236,9 +241,7 @@ fn predicted(page: &mut String, laws: &Laws, family: &FamilyLaws, trials: &[&Tri
     let Ok(law) = &family.joint.law else { return Ok(()) };
     let value = |trial: &Trial| law.at(&[trial.parameters as f64, trial.examples as f64]);
     let fitted: Vec<(f64, f64)> = trials.iter().map(|trial| (value(trial), trial.test_loss)).collect();
-    let own = |outcome: &&Outcome| {
-        outcome.prediction.dataset == family.dataset && outcome.prediction.family == family.family
-    };
+    let own = |outcome: &&Outcome| Key::of_prediction(&outcome.prediction) == family.key();
     let outcomes: Vec<&Outcome> = laws.outcomes.iter().filter(own).collect();
     let measured = || outcomes.iter().filter_map(|o| Some((&o.prediction, o.measured.as_ref()?)));
     let all = || fitted.iter().copied().chain(measured().map(|(p, m)| (p.loss, m.loss)));
@@ -307,12 +310,13 @@ pub(super) fn versus(page: &mut String, dataset: &str, budget: &Budget) -> fmt::
                 count(point.examples),
                 of(point).to_string(),
                 seeds,
+                point.improving.len().to_string(),
                 point.trials.join(", "),
             ]
         };
         let rows = budget.points.iter().map(row).collect();
         let caption = format!("{dataset}, {}: {what}", budget.compute());
-        let columns = vec!["family", "D", what, "seeds", "trainings"];
+        let columns = vec!["family", "D", what, "seeds", "still improving", "trainings"];
         Figure { caption, x: "training examples D", series, columns, rows }.write(page, (Scale::Log, up))?;
     }
     Ok(())
