@@ -18,6 +18,8 @@ const FRONTIER: Color = Color::Category(2);
 
 /// A chart with both axes logarithmic, and a table that stays folded.
 struct Figure<'a> {
+    /// What it is of: said aloud, but not above each of the figures under a heading that says it.
+    of: String,
     caption: String,
     x: &'a str,
     series: Vec<Series<'a>>,
@@ -27,9 +29,10 @@ struct Figure<'a> {
 
 impl Figure<'_> {
     fn write(self, page: &mut String, (across, up): (Scale, Scale)) -> fmt::Result {
-        let Self { caption, x, series, columns, rows } = self;
+        let Self { of, caption, x, series, columns, rows } = self;
+        let title = format!("{of}: {caption}");
         let chart = Chart {
-            title: &caption,
+            title: &title,
             x: Dimension { label: x, scale: across, ..Dimension::default() },
             y: Dimension { scale: up, ..Dimension::default() },
             height: chart::HEIGHT,
@@ -144,10 +147,10 @@ fn against_compute(page: &mut String, family: &FamilyLaws, curves: &[MeanCurve])
             point.trials.join(", "),
         ]
     };
-    let caption = format!("{}: test loss against C", family.name());
+    let (of, caption) = (family.name(), "Test loss against C".to_owned());
     let columns = vec!["C", "test loss", "N", "D", "step", "fitted", "trainings"];
     let rows = points.iter().map(row).collect();
-    Figure { caption, x: "training FLOPs C", series, columns, rows }.write(page, LOGARITHMIC)
+    Figure { of, caption, x: "training FLOPs C", series, columns, rows }.write(page, LOGARITHMIC)
 }
 
 /// A chart of loss against one of N and D, a line for each value of the other.
@@ -162,14 +165,14 @@ struct Sizes<'a> {
 
 impl Sizes<'_> {
     fn write(self, page: &mut String, family: &FamilyLaws, trials: &[&Trial]) -> fmt::Result {
-        let Self { variable, label, of, other, others, alone: single } = self;
+        let Self { variable, label, of: own, other, others, alone: single } = self;
         let second = if variable == Variable::Parameters { "D" } else { "N" };
         let joint = family.joint.law.as_ref().ok();
         let (mut series, mut rows) = (Vec::new(), Vec::new());
         for value in others {
             let color = ramp(others, *value);
             let within = trials.iter().filter(|trial| other(trial) == *value);
-            let points = Spread::by_key(within.map(|trial| (of(trial), trial.test_loss)));
+            let points = Spread::by_key(within.map(|trial| (own(trial), trial.test_loss)));
             let law = |x: f64, law: &Law| {
                 let (own, held) = (x, *value as f64);
                 law.at(&if variable == Variable::Parameters { [own, held] } else { [held, own] })
@@ -201,9 +204,9 @@ impl Sizes<'_> {
             series.extend(alone(law, format!("law at {second} = {} alone", count(held)), Color::Faint));
         }
         let letter = variable.letter();
-        let caption = format!("{}: test loss against {letter}", family.name());
+        let (of, caption) = (family.name(), format!("Test loss against {letter}"));
         let columns = vec![letter, second, "test loss", "seeds", "law of N and D"];
-        Figure { caption, x: label, series, columns, rows }.write(page, LOGARITHMIC)
+        Figure { of, caption, x: label, series, columns, rows }.write(page, LOGARITHMIC)
     }
 }
 
@@ -231,9 +234,9 @@ fn best_size(page: &mut String, family: &FamilyLaws) -> fmt::Result {
         .iter()
         .map(|point| vec![number(point.flops), count(point.parameters), by_line(point.flops)])
         .collect();
-    let caption = format!("{}: best N for C", family.name());
+    let (of, caption) = (family.name(), "Best N for C".to_owned());
     let columns = vec!["C", "N", "by the line"];
-    Figure { caption, x: "training FLOPs C", series, columns, rows }.write(page, LOGARITHMIC)
+    Figure { of, caption, x: "training FLOPs C", series, columns, rows }.write(page, LOGARITHMIC)
 }
 
 /// Losses by the joint law beside those measured, of what it was fitted to and of what it predicted.
@@ -279,21 +282,22 @@ fn predicted(page: &mut String, laws: &Laws, family: &FamilyLaws, trials: &[&Tri
     let held_out = measured().map(|(p, m)| row(&p.id, p.loss, m.loss));
     let rows =
         held_out.chain(trials.iter().map(|trial| row(&trial.id, value(trial), trial.test_loss))).collect();
-    let caption = format!("{}: measured over predicted", family.name());
+    let (of, caption) = (family.name(), "Test loss measured over predicted".to_owned());
     let columns = vec!["training", "by the law", "measured"];
-    Figure { caption, x: "test loss by the law of N and D", series, columns, rows }.write(page, LOGARITHMIC)
+    Figure { of, caption, x: "test loss by the law of N and D", series, columns, rows }
+        .write(page, LOGARITHMIC)
 }
 
 /// Loss and accuracy of both architectures against the amount of data, for one budget.
 pub(super) fn versus(page: &mut String, dataset: &str, budget: &Budget) -> fmt::Result {
     type Of = fn(&super::Point) -> Spread;
-    let value: [(&str, Of, Scale); 2] = [
+    let values: [(&str, Of, Scale); 2] = [
         ("test loss", |point| point.loss, Scale::Log),
         ("test accuracy, %", |point| percents(point.accuracy), Scale::Linear),
     ];
-    for (what, of, up) in value {
+    for (what, value, up) in values {
         let line = |(index, family): (usize, &'static str)| {
-            let points = || budget.of_family(family).map(|point| (point.examples as f64, of(point)));
+            let points = || budget.of_family(family).map(|point| (point.examples as f64, value(point)));
             Series {
                 name: family.into(),
                 points: points().map(|(x, spread)| (x, spread.median)).collect(),
@@ -308,16 +312,18 @@ pub(super) fn versus(page: &mut String, dataset: &str, budget: &Budget) -> fmt::
             vec![
                 point.family.clone(),
                 count(point.examples),
-                of(point).to_string(),
+                value(point).to_string(),
                 seeds,
                 point.improving.len().to_string(),
                 point.trials.join(", "),
             ]
         };
         let rows = budget.points.iter().map(row).collect();
-        let caption = format!("{dataset}, {}: {what}", budget.compute());
+        let (of, caption) =
+            (format!("{PLAIN} and {BETTER}"), format!("{dataset}, {}: {what}", budget.compute()));
         let columns = vec!["family", "D", what, "seeds", "still improving", "trainings"];
-        Figure { caption, x: "training examples D", series, columns, rows }.write(page, (Scale::Log, up))?;
+        Figure { of, caption, x: "training examples D", series, columns, rows }
+            .write(page, (Scale::Log, up))?;
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ const FITTED: &str = "Test loss L = E + A·x^(−α), and L = E + A·N^(−α) +
     example. Fitted to ln L by Huber's loss with δ = 1.345 times the scale of residuals, at least 0.001; E from 0 to the lowest loss measured, A, B ≥ 0, and \
     exponents between 0.02 and 2.5. In brackets is the interval of 95% of a bootstrap: each training gets the law's value and the residual of \
     a training drawn from all, stretched by √(n/(n − p)). It holds for scatter between trainings, not for a law that has another \
-    form. Scatter is the standard deviation of ln L around the law.";
+    form. Scatter is the standard deviation of ln L around the law; of the points, as many as in brackets are of different sizes.";
 
 const PREDICTED: &str = "Predictions were made by the law of N and D before these networks were trained. Their interval is that of \
     one seed: the bootstrap's laws, each with a residual drawn. That the law holds that far from where it was fitted is assumed.";
@@ -49,13 +49,13 @@ pub fn write(page: &mut String, laws: &Laws, trials: &[Trial]) -> fmt::Result {
         page::charts(page, |page| charts::family(page, laws, family, trials))?;
         let note = if index == 0 { FITTED } else { "" };
         page::section(page, &format!("Numbers of {}", family.name()), note)?;
-        page::table(page, &LAW_COLUMNS, &exponents(family))?;
+        wrapped_table(page, &LAW_COLUMNS, exponents(family))?;
         remarks(page, family)?;
         page::folded_table(page, "Factors", &FACTORS, &factors(family))?;
     }
     if !laws.outcomes.is_empty() {
         page::section(page, "Predicted before they were trained", PREDICTED)?;
-        page::table(page, &OUTCOMES, &laws.outcomes.iter().map(outcome).collect::<Vec<_>>())?;
+        wrapped_table(page, &OUTCOMES, laws.outcomes.iter().map(outcome).collect())?;
     }
     if !laws.families.is_empty() {
         page::section(page, "Published laws", PUBLISHED)?;
@@ -73,7 +73,7 @@ pub fn write(page: &mut String, laws: &Laws, trials: &[Trial]) -> fmt::Result {
     page::folded_table(page, &format!("{} trainings", count(trials.len() as u64)), &TRAININGS, &rows)
 }
 
-const LAW_COLUMNS: [&str; 6] = ["law of", "E", "α, of N or C", "β, of D", "points (different)", "scatter"];
+const LAW_COLUMNS: [&str; 6] = ["law of", "E", "α, of N or C", "β, of D", "points", "scatter"];
 const FACTORS: [&str; 4] = ["law of", "A, of N or C", "B, of D", "test loss"];
 
 /// The laws of a family with what each is of.
@@ -87,6 +87,17 @@ fn laws_of(family: &FamilyLaws) -> [(String, &Result<Law, LawError>); 4] {
         ("N and D".to_owned(), &family.joint.law),
         ("C, along the frontier".to_owned(), &family.frontier.law),
     ]
+}
+
+/// A table whose cells are broken where it would be wider than the page, but not within an interval.
+fn wrapped_table(page: &mut String, columns: &[&str], mut rows: Vec<Vec<String>>) -> fmt::Result {
+    for cell in rows.iter_mut().flatten() {
+        *cell = cell.replace(" to ", "\u{a0}to\u{a0}");
+    }
+    page.push_str("<div class=\"wraps\">\n");
+    page::table(page, columns, &rows)?;
+    page.push_str("</div>\n");
+    Ok(())
 }
 
 /// Below the table: why a law is not there, and which of its numbers are none to quote.
