@@ -39,9 +39,11 @@ pub(crate) struct Axis {
 }
 
 /// From close to wide.
-const FACTORS: [&[f64]; 3] = [
+const FACTORS: [&[f64]; 5] = [
     &[1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0, 9.0],
+    &[1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0],
     &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0],
+    &[1.0, 2.0, 3.0, 5.0],
     &[1.0, 2.0, 5.0],
 ];
 /// An axis of fewer decades has marks between powers of ten.
@@ -230,6 +232,8 @@ mod tests {
     fn a_short_logarithmic_axis_is_no_longer_than_it_has_to_be() {
         assert_eq!(labels(&log(0.347, 0.999)), ["0.3", "0.4", "0.5", "0.6", "0.8", "1"]);
         assert_eq!(labels(&log(0.41, 0.53)), ["0.4", "0.45", "0.5", "0.55"]);
+        assert_eq!(labels(&log(0.41, 1.02)), ["0.4", "0.5", "0.6", "0.8", "1", "1.2"]);
+        assert_eq!(labels(&log(0.385, 2.37)), ["0.3", "0.5", "1", "2", "3"]);
         // Not made longer, it has its marks nevertheless.
         let axis = Axis::over(Scale::Log, [0.347, 0.999].into_iter(), 0.0, 100.0);
         assert_eq!(labels(&axis), ["0.4", "0.5", "0.6", "0.8"]);

@@ -198,7 +198,7 @@ fn what_is_no_larger_is_not_called_larger() {
     let prediction = Prediction::of(planned, &trials, "2026-01-02T03:04:05Z", 50, 1).unwrap();
     let held_out = testing::trial(PLAIN, Role::HeldOut, 64, 32_000, 9, 0.0);
     let all: Vec<Trial> = trials.iter().cloned().chain([held_out]).collect();
-    let one = Laws::of(&all, &[prediction.clone()], 50, 1);
+    let one = Laws::of(&all, std::slice::from_ref(&prediction), 50, 1);
     assert!(one.headline().starts_with("A training, predicted before it was made"), "{}", one.headline());
     let text = one.sentences().join(" ");
     assert!(text.contains("; it is no larger than what its law was fitted to."), "{text}");
