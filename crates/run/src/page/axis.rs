@@ -26,15 +26,30 @@ impl Scale {
 }
 
 /// An axis over some range of values. The ends are kept as the scale sees them: values, or their decimal logarithms.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Axis {
     scale: Scale,
     low: f64,
     high: f64,
     tick: f64,
+    /// Of a logarithmic axis of few decades: what is marked between powers of ten.
+    factors: &'static [f64],
     from: f64,
     to: f64,
 }
+
+/// From close to wide.
+const FACTORS: [&[f64]; 5] = [
+    &[1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0, 9.0],
+    &[1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0],
+    &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0],
+    &[1.0, 2.0, 3.0, 5.0],
+    &[1.0, 2.0, 5.0],
+];
+/// An axis of fewer decades has marks between powers of ten.
+const FEW: f64 = 2.4;
+/// Ticks at most, where there is a choice.
+const MOST: usize = 8;
 
 impl Axis {
     /// An axis for these values, all of which the scale holds, that runs from pixel `from` to pixel `to`.
@@ -55,22 +70,33 @@ impl Axis {
             Scale::Linear => round_step((high - low) / 6.0),
             Scale::Log => ((high - low) / 6.0).ceil(),
         };
-        Self { scale, low, high, tick, from, to }
+        let axis = Self { scale, low, high, tick, factors: FACTORS[FACTORS.len() - 1], from, to };
+        axis.closest(|axis| axis)
     }
 
-    /// The axis made longer to end with ticks; a logarithmic one at 1, 2 or 5 times a power of ten.
+    /// What `made` makes of it with the closest factors by which that has no more than [`MOST`] ticks.
+    fn closest(self, made: impl Fn(Self) -> Self) -> Self {
+        if self.scale == Scale::Linear || self.high - self.low >= FEW {
+            return made(self);
+        }
+        let axes = || FACTORS.into_iter().map(|factors| made(Self { factors, ..self }));
+        let fits = |axis: &Self| (2..=MOST).contains(&axis.ticks().len());
+        axes().find(fits).or_else(|| axes().next_back()).unwrap_or(self)
+    }
+
+    /// The axis made longer to end with ticks; a logarithmic one at 1, 2 or 5 times a power of ten, or nearer by where it is short.
     pub fn ending_with_ticks(self) -> Self {
         let Self { scale, low, high, tick, .. } = self;
         match scale {
             Scale::Linear => {
                 Self { low: (low / tick).floor() * tick, high: (high / tick).ceil() * tick, ..self }
             }
-            Scale::Log => {
-                let steps = || marks_of_decades(low.floor(), high.ceil());
+            Scale::Log => self.closest(|axis| {
+                let steps = || marks_of_decades(axis.factors, low.floor(), high.ceil());
                 let low = steps().rfind(|mark| *mark <= low + 1e-9).unwrap_or(low);
                 let high = steps().find(|mark| *mark >= high - 1e-9).unwrap_or(high);
-                Self { low, high, ..self }
-            }
+                Self { low, high, ..axis }
+            }),
         }
     }
 
@@ -98,9 +124,9 @@ impl Axis {
             let first = (low / tick).ceil() as i64;
             (first..=(high / tick).floor() as i64).map(|index| index as f64 * tick).filter(on_axis)
         };
-        let few = high - low < 2.4;
+        let few = high - low < FEW;
         let marks: Vec<f64> = if few {
-            marks_of_decades(low.floor(), high.ceil()).filter(on_axis).collect()
+            marks_of_decades(self.factors, low.floor(), high.ceil()).filter(on_axis).collect()
         } else {
             decades().collect()
         };
@@ -132,10 +158,10 @@ fn exponent(value: f64) -> String {
     format!("{value:.1e}").replace(".0e", "e")
 }
 
-/// The decimal logarithms of 1, 2 and 5 times the powers of ten from one to another.
-fn marks_of_decades(first: f64, last: f64) -> impl DoubleEndedIterator<Item = f64> {
+/// The decimal logarithms of these factors times the powers of ten from one to another.
+fn marks_of_decades(factors: &'static [f64], first: f64, last: f64) -> impl DoubleEndedIterator<Item = f64> {
     (first as i64..=last as i64)
-        .flat_map(|power| [1.0, 2.0, 5.0].map(|factor: f64| power as f64 + factor.log10()))
+        .flat_map(move |power| factors.iter().map(move |factor| power as f64 + factor.log10()))
 }
 
 /// The smallest of 1, 2 or 5 times a power of ten that is not less.
@@ -200,6 +226,17 @@ mod tests {
         assert_eq!(labels(&log(900.0, 2e6)), ["1000", "1e4", "1e5", "1e6"]);
         let axis = log(1.0, 100.0);
         assert!((axis.place(10.0) - 50.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_short_logarithmic_axis_is_no_longer_than_it_has_to_be() {
+        assert_eq!(labels(&log(0.347, 0.999)), ["0.3", "0.4", "0.5", "0.6", "0.8", "1"]);
+        assert_eq!(labels(&log(0.41, 0.53)), ["0.4", "0.45", "0.5", "0.55"]);
+        assert_eq!(labels(&log(0.41, 1.02)), ["0.4", "0.5", "0.6", "0.8", "1", "1.2"]);
+        assert_eq!(labels(&log(0.385, 2.37)), ["0.3", "0.5", "1", "2", "3"]);
+        // Not made longer, it has its marks nevertheless.
+        let axis = Axis::over(Scale::Log, [0.347, 0.999].into_iter(), 0.0, 100.0);
+        assert_eq!(labels(&axis), ["0.4", "0.5", "0.6", "0.8"]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::fmt::{self, Write};
 const NOTE: &str = "A device is only as fast as it is fed: small batches and narrow layers leave most of it idle. Replicas that \
     share one device do not make it faster; those with a device each do, as far as the link between them carries their gradients.";
 
-const PREDICTED: &str = "Of ResNet-50 by the model of `wgrad cluster`, with a constant batch for each device: speed-up over one \
+const PREDICTED: &str = "Of ResNet-50 by the model of wgrad cluster, with a constant batch for each device: speed-up over one \
     device, over the number of devices. Sources of the machines' figures are in docs/cluster.md and in the page of \
     that command.";
 

@@ -28,6 +28,8 @@ pub struct Trial {
     pub dataset: String,
     /// The architecture, e.g. `mlp` or `resnet`: laws are fitted for each.
     pub family: String,
+    /// Hidden layers of a perceptron, layers of a residual network: laws are fitted for each.
+    pub depth: u64,
     /// The network in words, e.g. `784-32-32-10`.
     pub network: String,
     /// Units of a hidden layer, or channels of the first stage.
@@ -64,6 +66,13 @@ pub struct Trial {
     pub seconds: f64,
     /// The device that trained it.
     pub device: String,
+}
+
+impl Trial {
+    /// Whether the validation loss was still falling when the steps ran out: the best step is the last one.
+    pub fn improves_to_its_end(&self) -> bool {
+        !self.diverged && self.best_step == self.steps
+    }
 }
 
 /// A training on its way.

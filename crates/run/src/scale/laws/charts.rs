@@ -1,6 +1,7 @@
 //! The charts of laws, each with its numbers under it.
 
 use super::frontier::{MeanCurve, mean_curves};
+use super::prediction::Key;
 use super::{BETTER, Budget, FamilyLaws, Fit, Law, Laws, Outcome, PLAIN, Variable, prediction};
 use crate::page::axis::Scale;
 use crate::page::chart::{self, Chart, Color, Dimension, Series};
@@ -12,8 +13,13 @@ use std::fmt;
 /// Points of a law's line.
 const LINE: usize = 40;
 
+/// Told apart from the ramp of sizes, which goes from blue to orange.
+const FRONTIER: Color = Color::Category(2);
+
 /// A chart with both axes logarithmic, and a table that stays folded.
 struct Figure<'a> {
+    /// What it is of: said aloud, but not above each of the figures under a heading that says it.
+    of: String,
     caption: String,
     x: &'a str,
     series: Vec<Series<'a>>,
@@ -23,9 +29,10 @@ struct Figure<'a> {
 
 impl Figure<'_> {
     fn write(self, page: &mut String, (across, up): (Scale, Scale)) -> fmt::Result {
-        let Self { caption, x, series, columns, rows } = self;
+        let Self { of, caption, x, series, columns, rows } = self;
+        let title = format!("{of}: {caption}");
         let chart = Chart {
-            title: &caption,
+            title: &title,
             x: Dimension { label: x, scale: across, ..Dimension::default() },
             y: Dimension { scale: up, ..Dimension::default() },
             height: chart::HEIGHT,
@@ -67,7 +74,7 @@ fn alone<'a>(law: &Law, name: String, color: Color) -> Option<Series<'a>> {
 
 /// The charts of a family.
 pub(super) fn family(page: &mut String, laws: &Laws, family: &FamilyLaws, trials: &[Trial]) -> fmt::Result {
-    let used: Vec<&Trial> = prediction::fitted_to(trials, &family.dataset, &family.family).collect();
+    let used: Vec<&Trial> = prediction::fitted_to(trials, family.key()).collect();
     if used.is_empty() {
         return Ok(());
     }
@@ -121,12 +128,13 @@ fn against_compute(page: &mut String, family: &FamilyLaws, curves: &[MeanCurve])
     let points = &family.frontier.points;
     series.push(Series {
         name: "frontier".into(),
+        color: FRONTIER,
         points: points.iter().map(|point| (point.flops, point.loss)).collect(),
         labels: points.iter().map(|point| format!("N = {}", count(point.parameters)).into()).collect(),
         ..Series::default()
     });
     if let Ok(law) = &family.frontier.law {
-        series.extend(alone(law, "law of the frontier".to_owned(), Color::Category(0)));
+        series.extend(alone(law, "law of the frontier".to_owned(), FRONTIER));
     }
     let row = |point: &super::FrontierPoint| {
         vec![
@@ -139,10 +147,10 @@ fn against_compute(page: &mut String, family: &FamilyLaws, curves: &[MeanCurve])
             point.trials.join(", "),
         ]
     };
-    let caption = format!("{}: test loss against C", family.name());
+    let (of, caption) = (family.name(), "Test loss against C".to_owned());
     let columns = vec!["C", "test loss", "N", "D", "step", "fitted", "trainings"];
     let rows = points.iter().map(row).collect();
-    Figure { caption, x: "training FLOPs C", series, columns, rows }.write(page, LOGARITHMIC)
+    Figure { of, caption, x: "training FLOPs C", series, columns, rows }.write(page, LOGARITHMIC)
 }
 
 /// A chart of loss against one of N and D, a line for each value of the other.
@@ -157,14 +165,14 @@ struct Sizes<'a> {
 
 impl Sizes<'_> {
     fn write(self, page: &mut String, family: &FamilyLaws, trials: &[&Trial]) -> fmt::Result {
-        let Self { variable, label, of, other, others, alone: single } = self;
+        let Self { variable, label, of: own, other, others, alone: single } = self;
         let second = if variable == Variable::Parameters { "D" } else { "N" };
         let joint = family.joint.law.as_ref().ok();
         let (mut series, mut rows) = (Vec::new(), Vec::new());
         for value in others {
             let color = ramp(others, *value);
             let within = trials.iter().filter(|trial| other(trial) == *value);
-            let points = Spread::by_key(within.map(|trial| (of(trial), trial.test_loss)));
+            let points = Spread::by_key(within.map(|trial| (own(trial), trial.test_loss)));
             let law = |x: f64, law: &Law| {
                 let (own, held) = (x, *value as f64);
                 law.at(&if variable == Variable::Parameters { [own, held] } else { [held, own] })
@@ -196,9 +204,9 @@ impl Sizes<'_> {
             series.extend(alone(law, format!("law at {second} = {} alone", count(held)), Color::Faint));
         }
         let letter = variable.letter();
-        let caption = format!("{}: test loss against {letter}", family.name());
+        let (of, caption) = (family.name(), format!("Test loss against {letter}"));
         let columns = vec![letter, second, "test loss", "seeds", "law of N and D"];
-        Figure { caption, x: label, series, columns, rows }.write(page, LOGARITHMIC)
+        Figure { of, caption, x: label, series, columns, rows }.write(page, LOGARITHMIC)
     }
 }
 
@@ -218,7 +226,7 @@ fn best_size(page: &mut String, family: &FamilyLaws) -> fmt::Result {
     let fitted = || points.iter().filter(|point| point.fitted);
     if let Some((optimum, (first, last))) = optimum.zip(fitted().next().zip(fitted().next_back())) {
         let line = between([first.flops, last.flops]).map(|flops| (flops, optimum.at(flops))).collect();
-        let name = format!("C to the power {}", number(optimum.exponent.value));
+        let name = format!("C to the power {}, by {} points", number(optimum.exponent.value), optimum.points);
         series.push(dashed(name, Color::Category(1), line));
     }
     let by_line = |flops| optimum.map_or_else(|| "–".to_owned(), |optimum| number(optimum.at(flops)));
@@ -226,9 +234,9 @@ fn best_size(page: &mut String, family: &FamilyLaws) -> fmt::Result {
         .iter()
         .map(|point| vec![number(point.flops), count(point.parameters), by_line(point.flops)])
         .collect();
-    let caption = format!("{}: best N for C", family.name());
+    let (of, caption) = (family.name(), "Best N for C".to_owned());
     let columns = vec!["C", "N", "by the line"];
-    Figure { caption, x: "training FLOPs C", series, columns, rows }.write(page, LOGARITHMIC)
+    Figure { of, caption, x: "training FLOPs C", series, columns, rows }.write(page, LOGARITHMIC)
 }
 
 /// Losses by the joint law beside those measured, of what it was fitted to and of what it predicted.
@@ -236,9 +244,7 @@ fn predicted(page: &mut String, laws: &Laws, family: &FamilyLaws, trials: &[&Tri
     let Ok(law) = &family.joint.law else { return Ok(()) };
     let value = |trial: &Trial| law.at(&[trial.parameters as f64, trial.examples as f64]);
     let fitted: Vec<(f64, f64)> = trials.iter().map(|trial| (value(trial), trial.test_loss)).collect();
-    let own = |outcome: &&Outcome| {
-        outcome.prediction.dataset == family.dataset && outcome.prediction.family == family.family
-    };
+    let own = |outcome: &&Outcome| Key::of_prediction(&outcome.prediction) == family.key();
     let outcomes: Vec<&Outcome> = laws.outcomes.iter().filter(own).collect();
     let measured = || outcomes.iter().filter_map(|o| Some((&o.prediction, o.measured.as_ref()?)));
     let all = || fitted.iter().copied().chain(measured().map(|(p, m)| (p.loss, m.loss)));
@@ -276,21 +282,22 @@ fn predicted(page: &mut String, laws: &Laws, family: &FamilyLaws, trials: &[&Tri
     let held_out = measured().map(|(p, m)| row(&p.id, p.loss, m.loss));
     let rows =
         held_out.chain(trials.iter().map(|trial| row(&trial.id, value(trial), trial.test_loss))).collect();
-    let caption = format!("{}: measured over predicted", family.name());
+    let (of, caption) = (family.name(), "Test loss measured over predicted".to_owned());
     let columns = vec!["training", "by the law", "measured"];
-    Figure { caption, x: "test loss by the law of N and D", series, columns, rows }.write(page, LOGARITHMIC)
+    Figure { of, caption, x: "test loss by the law of N and D", series, columns, rows }
+        .write(page, LOGARITHMIC)
 }
 
 /// Loss and accuracy of both architectures against the amount of data, for one budget.
 pub(super) fn versus(page: &mut String, dataset: &str, budget: &Budget) -> fmt::Result {
     type Of = fn(&super::Point) -> Spread;
-    let value: [(&str, Of, Scale); 2] = [
+    let values: [(&str, Of, Scale); 2] = [
         ("test loss", |point| point.loss, Scale::Log),
         ("test accuracy, %", |point| percents(point.accuracy), Scale::Linear),
     ];
-    for (what, of, up) in value {
+    for (what, value, up) in values {
         let line = |(index, family): (usize, &'static str)| {
-            let points = || budget.of_family(family).map(|point| (point.examples as f64, of(point)));
+            let points = || budget.of_family(family).map(|point| (point.examples as f64, value(point)));
             Series {
                 name: family.into(),
                 points: points().map(|(x, spread)| (x, spread.median)).collect(),
@@ -305,15 +312,18 @@ pub(super) fn versus(page: &mut String, dataset: &str, budget: &Budget) -> fmt::
             vec![
                 point.family.clone(),
                 count(point.examples),
-                of(point).to_string(),
+                value(point).to_string(),
                 seeds,
+                point.improving.len().to_string(),
                 point.trials.join(", "),
             ]
         };
         let rows = budget.points.iter().map(row).collect();
-        let caption = format!("{dataset}, {}: {what}", budget.compute());
-        let columns = vec!["family", "D", what, "seeds", "trainings"];
-        Figure { caption, x: "training examples D", series, columns, rows }.write(page, (Scale::Log, up))?;
+        let (of, caption) =
+            (format!("{PLAIN} and {BETTER}"), format!("{dataset}, {}: {what}", budget.compute()));
+        let columns = vec!["family", "D", what, "seeds", "still improving", "trainings"];
+        Figure { of, caption, x: "training examples D", series, columns, rows }
+            .write(page, (Scale::Log, up))?;
     }
     Ok(())
 }

@@ -2,11 +2,12 @@
 
 use crate::scale::{Role, Trial};
 
-const COLUMNS: [&str; 24] = [
+const COLUMNS: [&str; 25] = [
     "id",
     "role",
     "dataset",
     "family",
+    "depth",
     "network",
     "width",
     "parameters",
@@ -48,6 +49,7 @@ fn row(trial: &Trial) -> [String; COLUMNS.len()] {
         role(trial.role).into(),
         trial.dataset.clone(),
         trial.family.clone(),
+        trial.depth.to_string(),
         trial.network.clone(),
         trial.width.to_string(),
         trial.parameters.to_string(),
@@ -109,6 +111,7 @@ mod tests {
                 whole("forward_flop") + whole("backward_flop") + whole("update_flop")
             );
             assert_eq!((whole("parameters"), whole("examples")), (trial.parameters, trial.examples));
+            assert_eq!((&record[place("family")], whole("depth")), (&*trial.family, trial.depth));
             assert_eq!(record[place("diverged")].parse::<bool>().unwrap(), trial.diverged);
             assert_eq!(&record[place("device")], "cpu");
             count += 1;

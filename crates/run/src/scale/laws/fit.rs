@@ -8,7 +8,8 @@
 //! - **Intervals.** 95%, percentiles of a bootstrap of residuals: every point gets the law's value times the residual of a point
 //!   drawn with replacement from all, stretched by √(n/(n − p)), and the law is fitted again. To draw within the two or three
 //!   seeds of a cell would halve the variance, and to draw whole cells leaves fewer different ones than parameters.
-//! - **Bounds.** E, A, B ≥ 0, exponents from 0.02 to 2.5.
+//! - **Bounds.** E from 0 to the lowest loss among the points, below which nothing that is irreducible lies; A, B ≥ 0; exponents
+//!   from 0.02 to 2.5.
 
 use super::optimize::{EXPONENTS, Parameters, Points};
 use crate::random::SplitMix64;
@@ -43,6 +44,15 @@ impl Variable {
             Self::Parameters => "N",
             Self::Examples => "D",
             Self::Compute => "C",
+        }
+    }
+
+    /// What it limits a training by, in a word.
+    pub(super) fn limit(self) -> &'static str {
+        match self {
+            Self::Parameters => "size",
+            Self::Examples => "data",
+            Self::Compute => "compute",
         }
     }
 }
@@ -101,6 +111,8 @@ pub enum Standing {
     AtLowest,
     /// It lies at its upper bound.
     AtHighest,
+    /// An irreducible loss at the lowest loss that was measured: the points do not say how far below that it lies.
+    AtMeasured,
     /// Its interval is all that it may be, or what it belongs to is 0: the value says nothing.
     Undetermined,
 }
@@ -132,6 +144,15 @@ impl Estimate {
         Self { value, interval, standing }
     }
 
+    /// Of an irreducible loss, which is no higher than the lowest that was measured.
+    fn of_floor(value: f64, draws: &[f64], lowest: f64) -> Self {
+        let estimate = Self::of(value, draws, [0.0, lowest]);
+        match estimate.standing {
+            Standing::AtHighest => Self { standing: Standing::AtMeasured, ..estimate },
+            _ => estimate,
+        }
+    }
+
     /// Whether its value may be quoted as known.
     pub fn is_determined(&self) -> bool {
         self.standing == Standing::Within
@@ -141,11 +162,16 @@ impl Estimate {
 /// `0.340 (0.250 to 0.450)`, and in words what stands at a bound.
 impl fmt::Display for Estimate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ends = self.interval.map_or([self.value; 2], |[low, high]| [low, high]);
+        let size = ends.into_iter().fold(self.value.abs(), |size, end| size.max(end.abs()));
+        // What rounding left of a zero is one.
+        let three = |value: f64| three(if value.abs() <= f64::EPSILON * size { 0.0 } else { value });
         match self.standing {
             Standing::Within => f.write_str(&three(self.value))?,
             Standing::AtLowest if self.value == 0.0 => f.write_str("0, its bound")?,
             Standing::AtLowest => write!(f, "≤ {}, its bound", three(self.value))?,
             Standing::AtHighest => write!(f, "≥ {}, its bound", three(self.value))?,
+            Standing::AtMeasured => write!(f, "≤ {}, not determined", three(self.value))?,
             Standing::Undetermined => f.write_str("not determined")?,
         }
         match self.interval {
@@ -207,6 +233,11 @@ impl Law {
         self.floor.value + terms.map(|(t, x)| t.scale.value * x.powf(-t.exponent.value)).sum::<f64>()
     }
 
+    /// Whether it has as many parameters as different points: then it passes through them, whatever they are.
+    pub fn is_saturated(&self) -> bool {
+        self.distinct <= parameters(self.terms.len())
+    }
+
     /// `0.310 + 4.21·N^−0.340`.
     pub fn formula(&self) -> String {
         let mut formula = three(self.floor.value);
@@ -216,6 +247,11 @@ impl Law {
         }
         formula
     }
+}
+
+/// Of a law of so many terms.
+fn parameters(terms: usize) -> usize {
+    1 + 2 * terms
 }
 
 /// What a law is fitted to.
@@ -264,13 +300,14 @@ pub(super) fn fit(
     seed: u64,
 ) -> Result<Fitted, LawError> {
     let terms = variables.len();
-    let count = 1 + 2 * terms;
+    let count = parameters(terms);
     let distinct = check(variables, samples, count)?;
     let mean = |j: usize| samples.iter().map(|sample| sample.x[j].ln()).sum::<f64>() / samples.len() as f64;
     let centre = std::array::from_fn(|j| if j < terms { mean(j) } else { 0.0 });
     let scaled =
         |sample: &Sample| std::array::from_fn(|j| if j < terms { sample.x[j].ln() - centre[j] } else { 0.0 });
-    let points = Points { logs: samples.iter().map(scaled).collect(), terms };
+    let lowest = samples.iter().map(|sample| sample.loss).fold(f64::INFINITY, f64::min);
+    let points = Points { logs: samples.iter().map(scaled).collect(), terms, most: lowest };
     let targets: Vec<f64> = samples.iter().map(|sample| sample.loss.ln()).collect();
 
     let first = points.search(&targets, &[0.1, 1e-2, LEAST_DELTA]);
@@ -293,7 +330,6 @@ pub(super) fn fit(
         .collect();
 
     let all = |index: usize| draws.iter().map(|draw| draw[index]).collect::<Vec<f64>>();
-    let lowest = samples.iter().map(|sample| sample.loss).fold(f64::INFINITY, f64::min);
     let term = |(j, variable): (usize, &Variable)| {
         let (a, alpha) = (1 + 2 * j, 2 + 2 * j);
         let raw = |theta: &Parameters| theta[a] * (theta[alpha] * centre[j]).exp();
@@ -312,7 +348,7 @@ pub(super) fn fit(
         Term { variable: *variable, scale, exponent, range }
     };
     let law = Law {
-        floor: Estimate::of(best[0], &all(0), [0.0, lowest]),
+        floor: Estimate::of_floor(best[0], &all(0), lowest),
         terms: variables.iter().enumerate().map(term).collect(),
         points: samples.len(),
         distinct,

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 const PER_DECADE: f64 = 5.0;
 /// Different sizes that a slope takes.
 const SIZES: usize = 3;
+/// A bootstrap draws from so many points at least: from fewer it draws nearly the same ones every time.
+const RESAMPLED: usize = 6;
 
 /// The trainings of one network on so many examples, one for each seed, as one curve.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,7 +78,8 @@ pub struct FrontierPoint {
 /// How the best size grows with compute: N ∝ C^a.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Optimum {
-    /// a. Its interval is of a bootstrap over points; those of one training are not independent, so it is rather too narrow.
+    /// a. Its interval is of a bootstrap over points; those of one training are not independent, so it is rather too narrow. None
+    /// of fewer than 6 points.
     pub exponent: Estimate,
     /// ln N at C = 1: the line is this and a · ln C.
     pub intercept: f64,
@@ -161,6 +164,7 @@ fn optimum(points: &[FrontierPoint], resamples: usize, seed: u64) -> Result<Opti
     // Points of the envelope have different compute.
     let (intercept, value) = line(&logs).ok_or(LawError::TooFewSizes { sizes })?;
     let mut random = SplitMix64(seed);
+    let resamples = if logs.len() < RESAMPLED { 0 } else { resamples };
     let draws = (0..resamples).filter_map(|_| {
         let drawn: Vec<(f64, f64)> = (0..logs.len()).map(|_| logs[random.below(logs.len())]).collect();
         Some(line(&drawn)?.1)
@@ -286,6 +290,22 @@ mod tests {
         let none = frontier(&[]);
         assert_eq!(none.optimum, Err(LawError::TooFewSizes { sizes: 0 }));
         assert!(none.points.is_empty() && none.law.is_err());
+    }
+
+    #[test]
+    fn few_points_have_no_interval() {
+        let few = |widths: &[u64]| {
+            let mut trials = planted(widths);
+            trials.iter_mut().for_each(|trial| trial.curve = vec![trial.curve[5]]);
+            frontier(&trials)
+        };
+        let three = few(&[4, 16, 64]);
+        let optimum = three.optimum.unwrap();
+        assert!((optimum.exponent.value - 0.5).abs() < 1e-9, "{optimum:?}");
+        assert_eq!((optimum.points, optimum.exponent.interval), (3, None));
+        assert!(three.law.unwrap().is_saturated());
+        let six = few(&[4, 8, 16, 32, 64, 128]).optimum.unwrap();
+        assert!(six.points == 6 && six.exponent.interval.is_some(), "{six:?}");
     }
 
     #[test]

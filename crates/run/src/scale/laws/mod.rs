@@ -22,6 +22,7 @@ pub use versus::{Budget, Crossing, Point, Verdict, Versus, Worth};
 
 use crate::scale::{Role, Trial};
 use fit::Sample;
+use prediction::Key;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -37,7 +38,7 @@ pub struct Laws {
     pub resamples: usize,
     /// Where their random numbers begin.
     pub seed: u64,
-    /// By data set and architecture.
+    /// By data set, architecture and depth.
     pub families: Vec<FamilyLaws>,
     /// By data set.
     pub versus: Vec<Versus>,
@@ -47,13 +48,15 @@ pub struct Laws {
     pub diverged: Vec<String>,
 }
 
-/// The laws of one architecture on one data set.
+/// The laws of one architecture of one depth on one data set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FamilyLaws {
     /// The data.
     pub dataset: String,
     /// The architecture.
     pub family: String,
+    /// Its layers, as in a [`Trial`].
+    pub depth: u64,
     /// Loss against N, at the most examples.
     pub by_parameters: Fit,
     /// Loss against D, with the most parameters.
@@ -71,6 +74,8 @@ pub struct Fit {
     pub held: Option<u64>,
     /// The trainings.
     pub trials: Vec<String>,
+    /// Those of them that were still improving when their steps ran out, so that steps limit them as well as N and D.
+    pub improving: Vec<String>,
     /// The law.
     pub law: Result<Law, LawError>,
 }
@@ -80,11 +85,10 @@ impl Laws {
     /// bootstraps, with random numbers from `seed`.
     pub fn of(trials: &[Trial], predictions: &[Prediction], resamples: usize, seed: u64) -> Self {
         let keys = |role: Role| {
-            let of_role = trials.iter().filter(move |trial| trial.role == role);
-            of_role.map(|trial| (trial.dataset.as_str(), trial.family.as_str())).collect::<BTreeSet<_>>()
+            trials.iter().filter(move |trial| trial.role == role).map(Key::of).collect::<BTreeSet<_>>()
         };
-        let family = |(dataset, family)| FamilyLaws::of(trials, (dataset, family), resamples, seed);
-        let datasets: BTreeSet<&str> = keys(Role::Versus).into_iter().map(|key| key.0).collect();
+        let family = |key| FamilyLaws::of(trials, key, resamples, seed);
+        let datasets: BTreeSet<&str> = keys(Role::Versus).into_iter().map(|key| key.dataset).collect();
         let outcomes = predictions.iter().cloned().map(|prediction| Outcome::of(prediction, trials));
         Self {
             resamples,
@@ -108,8 +112,8 @@ impl Laws {
 }
 
 impl FamilyLaws {
-    fn of(trials: &[Trial], (dataset, family): (&str, &str), resamples: usize, seed: u64) -> Self {
-        let used: Vec<&Trial> = prediction::fitted_to(trials, dataset, family).collect();
+    fn of(trials: &[Trial], key: Key<'_>, resamples: usize, seed: u64) -> Self {
+        let used: Vec<&Trial> = prediction::fitted_to(trials, key).collect();
         let most = |key: fn(&Trial) -> u64| used.iter().map(|trial| key(trial)).max();
         let (parameters, examples) = (most(|trial| trial.parameters), most(|trial| trial.examples));
         let fit = |held: Option<u64>, variables: &[Variable], within: &dyn Fn(&Trial) -> bool| {
@@ -121,11 +125,18 @@ impl FamilyLaws {
             };
             let samples: Vec<Sample> = of.iter().map(sample).collect();
             let law = fit::fit(variables, &samples, resamples, seed).map(|fitted| fitted.law);
-            Fit { held, trials: of.iter().map(|trial| trial.id.clone()).collect(), law }
+            Fit {
+                held,
+                trials: of.iter().map(|trial| trial.id.clone()).collect(),
+                improving: prediction::improving(of.iter().map(|trial| **trial)),
+                law,
+            }
         };
+        let Key { dataset, family, depth } = key;
         Self {
             dataset: dataset.to_owned(),
             family: family.to_owned(),
+            depth,
             by_parameters: fit(examples, &[Variable::Parameters], &|trial| Some(trial.examples) == examples),
             by_examples: fit(parameters, &[Variable::Examples], &|trial| {
                 Some(trial.parameters) == parameters
@@ -135,9 +146,19 @@ impl FamilyLaws {
         }
     }
 
-    /// `mlp on fashion-mnist`.
+    /// `mlp of 2 hidden layers on fashion-mnist`.
     pub fn name(&self) -> String {
-        format!("{} on {}", self.family, self.dataset)
+        let layers = match (self.family.as_str(), self.depth) {
+            (PLAIN, 1) => "hidden layer",
+            (PLAIN, _) => "hidden layers",
+            (_, 1) => "layer",
+            _ => "layers",
+        };
+        format!("{} of {} {layers} on {}", self.family, self.depth, self.dataset)
+    }
+
+    fn key(&self) -> Key<'_> {
+        Key { dataset: &self.dataset, family: &self.family, depth: self.depth }
     }
 }
 

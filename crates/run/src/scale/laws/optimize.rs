@@ -27,6 +27,8 @@ pub(super) struct Points {
     pub logs: Vec<[f64; TERMS]>,
     /// How many terms: 1 or 2.
     pub terms: usize,
+    /// E is no higher.
+    pub most: f64,
 }
 
 impl Points {
@@ -123,7 +125,7 @@ impl Points {
         });
         let (_, best) = solutions.min_by(|a, b| a.0.total_cmp(&b.0))?;
         let mut theta = [0.0; MOST];
-        theta[0] = best[0];
+        theta[0] = best[0].min(self.most);
         for j in 0..self.terms {
             (theta[1 + 2 * j], theta[2 + 2 * j]) = (best[1 + j], exponents[j]);
         }
@@ -137,7 +139,7 @@ impl Points {
         for _ in 0..STEPS {
             let (matrix, slope) = self.normal_equations(&theta, targets, delta);
             let free: [bool; MOST] = std::array::from_fn(|i| {
-                let (low, high) = bounds(i);
+                let (low, high) = self.bounds(i);
                 let leaves = (theta[i] <= low && slope[i] > 0.0) || (theta[i] >= high && slope[i] < 0.0);
                 i < self.parameters() && matrix[i][i] > 0.0 && !leaves
             });
@@ -149,7 +151,7 @@ impl Points {
                 }
                 let moved = solve(&damped, &down, &free).map(|step| {
                     let place = |i| {
-                        let (low, high) = bounds(i);
+                        let (low, high) = self.bounds(i);
                         (theta[i] + step[i]).clamp(low, high)
                     };
                     let moved: Parameters = std::array::from_fn(place);
@@ -172,6 +174,15 @@ impl Points {
             }
         }
         (cost, theta)
+    }
+
+    /// Where a parameter may be: E from 0 to the most that it may be, Aⱼ from 0 on, exponents within [`EXPONENTS`].
+    fn bounds(&self, index: usize) -> (f64, f64) {
+        match index {
+            0 => (0.0, self.most),
+            _ if index.is_multiple_of(2) => (EXPONENTS[0], EXPONENTS[1]),
+            _ => (0.0, f64::INFINITY),
+        }
     }
 
     fn normal_equations(
@@ -202,11 +213,6 @@ impl Points {
         }
         (matrix, slope)
     }
-}
-
-/// Where a parameter may be: E and Aⱼ from 0 on, exponents within [`EXPONENTS`].
-fn bounds(index: usize) -> (f64, f64) {
-    if index > 0 && index.is_multiple_of(2) { (EXPONENTS[0], EXPONENTS[1]) } else { (0.0, f64::INFINITY) }
 }
 
 fn huber(error: f64, delta: f64) -> f64 {

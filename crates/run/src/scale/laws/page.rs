@@ -1,6 +1,6 @@
 //! The words of the part of a page that is about laws, and the order of its parts.
 
-use super::conclusion::{percent, signed};
+use super::conclusion::{self, percent, signed};
 use super::{FamilyLaws, Fit, Law, LawError, Laws, Measured, Outcome, Term, Variable, charts};
 use crate::page::{self, Escaped, count, number};
 use crate::scale::Trial;
@@ -15,12 +15,12 @@ const FAMILY: &str = "First: the test loss on the way of each training, in the m
     networks that the sweep does not have might be better.";
 
 const FITTED: &str = "Test loss L = E + A·x^(−α), and L = E + A·N^(−α) + B·D^(−β) (Hoffmann et al. 2022, equation 10), in nats an \
-    example. Fitted to ln L by Huber's loss with δ = 1.345 times the scale of residuals, at least 0.001; E, A, B ≥ 0 and exponents \
-    between 0.02 and 2.5. In brackets is the interval of 95% of a bootstrap: each training gets the law's value and the residual of \
+    example. Fitted to ln L by Huber's loss with δ = 1.345 times the scale of residuals, at least 0.001; E from 0 to the lowest loss measured, A, B ≥ 0, and \
+    exponents between 0.02 and 2.5. In brackets is the interval of 95% of a bootstrap: each training gets the law's value and the residual of \
     a training drawn from all, stretched by √(n/(n − p)). It holds for scatter between trainings, not for a law that has another \
-    form. Scatter is the standard deviation of ln L around the law.";
+    form. Scatter is the standard deviation of ln L around the law; of the points, as many as in brackets are of different sizes.";
 
-const PREDICTED: &str = "Predictions were made by the law of N and D before the larger networks were trained. Their interval is that of \
+const PREDICTED: &str = "Predictions were made by the law of N and D before these networks were trained. Their interval is that of \
     one seed: the bootstrap's laws, each with a residual drawn. That the law holds that far from where it was fitted is assumed.";
 
 const PUBLISHED: &str = "For orientation only: these are laws of large language models on text, with losses in nats a token, and ours are of \
@@ -49,22 +49,13 @@ pub fn write(page: &mut String, laws: &Laws, trials: &[Trial]) -> fmt::Result {
         page::charts(page, |page| charts::family(page, laws, family, trials))?;
         let note = if index == 0 { FITTED } else { "" };
         page::section(page, &format!("Numbers of {}", family.name()), note)?;
-        page::table(page, &LAW_COLUMNS, &exponents(family))?;
-        for (name, law) in laws_of(family) {
-            if let Err(error) = law {
-                writeln!(
-                    page,
-                    "<p class=\"note\">No law of {}: {}.</p>",
-                    Escaped(&name),
-                    Escaped(&error.to_string())
-                )?;
-            }
-        }
+        wrapped_table(page, &LAW_COLUMNS, exponents(family))?;
+        remarks(page, family)?;
         page::folded_table(page, "Factors", &FACTORS, &factors(family))?;
     }
     if !laws.outcomes.is_empty() {
         page::section(page, "Predicted before they were trained", PREDICTED)?;
-        page::table(page, &OUTCOMES, &laws.outcomes.iter().map(outcome).collect::<Vec<_>>())?;
+        wrapped_table(page, &OUTCOMES, laws.outcomes.iter().map(outcome).collect())?;
     }
     if !laws.families.is_empty() {
         page::section(page, "Published laws", PUBLISHED)?;
@@ -98,6 +89,37 @@ fn laws_of(family: &FamilyLaws) -> [(String, &Result<Law, LawError>); 4] {
     ]
 }
 
+/// A table whose cells are broken where it would be wider than the page, but not within an interval.
+fn wrapped_table(page: &mut String, columns: &[&str], mut rows: Vec<Vec<String>>) -> fmt::Result {
+    for cell in rows.iter_mut().flatten() {
+        *cell = cell.replace(" to ", "\u{a0}to\u{a0}");
+    }
+    page.push_str("<div class=\"wraps\">\n");
+    page::table(page, columns, &rows)?;
+    page.push_str("</div>\n");
+    Ok(())
+}
+
+/// Below the table: why a law is not there, and which of its numbers are none to quote.
+fn remarks(page: &mut String, family: &FamilyLaws) -> fmt::Result {
+    let fits = [Some(&family.by_parameters), Some(&family.by_examples), Some(&family.joint), None];
+    for ((name, law), fit) in laws_of(family).into_iter().zip(fits) {
+        let text = match law {
+            Ok(law) => {
+                let mut all = conclusion::doubts(law);
+                all.extend(fit.and_then(conclusion::unfinished));
+                if all.is_empty() {
+                    continue;
+                }
+                format!("Law of {name}: {}.", all.join("; "))
+            }
+            Err(error) => format!("No law of {name}: {error}."),
+        };
+        writeln!(page, "<p class=\"note\">{}</p>", Escaped(&text))?;
+    }
+    Ok(())
+}
+
 /// What is said of the term of D, or of the other one.
 fn term(law: &Law, of_examples: bool, say: fn(&Term) -> String) -> String {
     let is_it = |term: &&Term| (term.variable == Variable::Examples) == of_examples;
@@ -109,7 +131,7 @@ fn exponents(family: &FamilyLaws) -> Vec<Vec<String>> {
         Ok(law) => {
             let exponent = |of_examples| term(law, of_examples, |term| term.exponent.to_string());
             let (alpha, beta) = (exponent(false), exponent(true));
-            let points = format!("{}, {} different", law.points, law.distinct);
+            let points = format!("{} ({})", law.points, law.distinct);
             vec![name, law.floor.to_string(), alpha, beta, points, percent(law.scatter)]
         }
         Err(_) => {
@@ -131,7 +153,8 @@ fn factors(family: &FamilyLaws) -> Vec<Vec<String>> {
     laws_of(family).into_iter().filter_map(row).collect()
 }
 
-const OUTCOMES: [&str; 7] = ["training", "N", "D", "predicted on", "predicted", "measured", "error"];
+pub(super) const OUTCOMES: [&str; 7] =
+    ["training", "N", "D", "predicted", "error", "measured", "predicted on"];
 
 fn outcome(outcome: &Outcome) -> Vec<String> {
     let Outcome { prediction, measured } = outcome;
@@ -142,17 +165,18 @@ fn outcome(outcome: &Outcome) -> Vec<String> {
         prediction.id.clone(),
         count(prediction.parameters),
         count(prediction.examples),
-        prediction.made.clone(),
         number(prediction.loss) + &within(prediction.interval),
     ];
     match measured {
         Some(Measured { loss, spread, error, within: inside, .. }) => {
-            row.push(number(*loss) + &within((spread.count > 1).then_some([spread.low, spread.high])));
             let place = inside.map_or("", |inside| if inside { ", within" } else { ", outside" });
             row.push(signed(*error) + place);
+            row.push(number(*loss) + &within((spread.count > 1).then_some([spread.low, spread.high])));
         }
-        None => row.extend(["not trained", "–"].map(str::to_owned)),
+        None => row.extend(["–", "not trained"].map(str::to_owned)),
     }
+    // The day of 2026-01-02T03:04:05Z.
+    row.push(prediction.made.split('T').next().unwrap_or_default().to_owned());
     row
 }
 

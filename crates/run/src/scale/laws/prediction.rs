@@ -14,6 +14,8 @@ pub struct Prediction {
     pub dataset: String,
     /// Its architecture.
     pub family: String,
+    /// Its layers, as in a [`Trial`].
+    pub depth: u64,
     /// The network in words.
     pub network: String,
     /// Trained numbers, N.
@@ -42,6 +44,8 @@ pub struct Planned<'a> {
     pub dataset: &'a str,
     /// Its architecture.
     pub family: &'a str,
+    /// Its layers, as in a [`Trial`].
+    pub depth: u64,
     /// The network in words.
     pub network: &'a str,
     /// Trained numbers, N.
@@ -51,8 +55,8 @@ pub struct Planned<'a> {
 }
 
 impl Prediction {
-    /// By the law of N and D of the trainings in `trials` with the same data and architecture and the role [`Role::Fit`]. `made`
-    /// is now, as 2026-01-02T03:04:05Z.
+    /// By the law of N and D of the trainings in `trials` with the same data, architecture and depth and the role [`Role::Fit`].
+    /// `made` is now, as 2026-01-02T03:04:05Z.
     ///
     /// # Errors
     /// [`LawError`] where there is no such law.
@@ -63,8 +67,8 @@ impl Prediction {
         resamples: usize,
         seed: u64,
     ) -> Result<Self, LawError> {
-        let Planned { id, dataset, family, network, parameters, examples } = planned;
-        let used: Vec<&Trial> = fitted_to(trials, dataset, family).collect();
+        let Planned { id, dataset, family, depth, network, parameters, examples } = planned;
+        let used: Vec<&Trial> = fitted_to(trials, Key { dataset, family, depth }).collect();
         let samples: Vec<Sample> = used.iter().map(|trial| sample(trial)).collect();
         let fitted = fit::fit(&[Variable::Parameters, Variable::Examples], &samples, resamples, seed)?;
         let x = [parameters as f64, examples as f64];
@@ -72,6 +76,7 @@ impl Prediction {
             id: id.to_owned(),
             dataset: dataset.to_owned(),
             family: family.to_owned(),
+            depth,
             network: network.to_owned(),
             parameters,
             examples,
@@ -82,17 +87,46 @@ impl Prediction {
             trials: used.iter().map(|trial| trial.id.clone()).collect(),
         })
     }
+
+    /// Whether it has more parameters or more examples than any training that its law was fitted to.
+    pub fn is_larger(&self) -> bool {
+        self.law.terms.iter().any(|term| {
+            let own = match term.variable {
+                Variable::Parameters => self.parameters,
+                Variable::Examples => self.examples,
+                Variable::Compute => return false,
+            };
+            own as f64 > term.range[1]
+        })
+    }
+}
+
+/// What trainings have in common that one law is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key<'a> {
+    pub dataset: &'a str,
+    pub family: &'a str,
+    pub depth: u64,
+}
+
+impl<'a> Key<'a> {
+    pub fn of(trial: &'a Trial) -> Self {
+        Self { dataset: &trial.dataset, family: &trial.family, depth: trial.depth }
+    }
+
+    pub fn of_prediction(prediction: &'a Prediction) -> Self {
+        Self { dataset: &prediction.dataset, family: &prediction.family, depth: prediction.depth }
+    }
 }
 
 /// The trainings that laws of a family are fitted to.
-pub(super) fn fitted_to<'a>(
-    trials: &'a [Trial],
-    dataset: &'a str,
-    family: &'a str,
-) -> impl Iterator<Item = &'a Trial> {
-    trials.iter().filter(move |trial| {
-        trial.role == Role::Fit && !trial.diverged && trial.dataset == dataset && trial.family == family
-    })
+pub(super) fn fitted_to<'a>(trials: &'a [Trial], key: Key<'a>) -> impl Iterator<Item = &'a Trial> {
+    trials.iter().filter(move |trial| trial.role == Role::Fit && !trial.diverged && Key::of(trial) == key)
+}
+
+/// The trainings that were still improving when their steps ran out.
+pub(super) fn improving<'a>(trials: impl Iterator<Item = &'a Trial>) -> Vec<String> {
+    trials.filter(|trial| trial.improves_to_its_end()).map(|trial| trial.id.clone()).collect()
 }
 
 /// N, D and the loss.
@@ -122,17 +156,18 @@ pub struct Measured {
     pub within: Option<bool>,
     /// The trainings, one a seed.
     pub trials: Vec<String>,
+    /// Those of them that were still improving when their steps ran out.
+    pub improving: Vec<String>,
 }
 
 impl Outcome {
-    /// The trainings of the role [`Role::HeldOut`] with the prediction's data, architecture and sizes, without those that
+    /// The trainings of the role [`Role::HeldOut`] with the prediction's data, architecture, depth and sizes, without those that
     /// diverged.
     pub fn of(prediction: Prediction, trials: &[Trial]) -> Self {
         let is_it = |trial: &&Trial| {
             trial.role == Role::HeldOut
                 && !trial.diverged
-                && trial.dataset == prediction.dataset
-                && trial.family == prediction.family
+                && Key::of(trial) == Key::of_prediction(&prediction)
                 && (trial.parameters, trial.examples) == (prediction.parameters, prediction.examples)
         };
         let found: Vec<&Trial> = trials.iter().filter(is_it).collect();
@@ -145,6 +180,7 @@ impl Outcome {
                 error: prediction.loss / loss - 1.0,
                 within: prediction.interval.map(|[low, high]| (low..=high).contains(&loss)),
                 trials: found.iter().map(|trial| trial.id.clone()).collect(),
+                improving: improving(found.iter().copied()),
             }
         });
         Self { prediction, measured }
@@ -160,6 +196,7 @@ mod tests {
         id: "large",
         dataset: "fashion-mnist",
         family: "mlp",
+        depth: 2,
         network: "large",
         parameters: 800 * 256,
         examples: 50_000,
@@ -186,6 +223,17 @@ mod tests {
             trials.iter().cloned().chain([alike(Role::Fit), alike(Role::Versus)]).collect();
         assert_eq!(Outcome::of(prediction.clone(), &more).measured.unwrap(), measured, "only those held out");
         assert!((measured.error - (prediction.loss / measured.loss - 1.0)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn larger_is_what_lies_beyond() {
+        let trials = testing::sweep();
+        let larger = |parameters, examples| {
+            let planned = Planned { parameters, examples, ..PLANNED };
+            Prediction::of(planned, &trials, "", 0, 1).unwrap().is_larger()
+        };
+        assert!(larger(800 * 256, 50_000) && larger(800 * 65, 500) && larger(800 * 4, 32_001));
+        assert!(!larger(800 * 64, 32_000) && !larger(800 * 10, 1000));
     }
 
     #[test]

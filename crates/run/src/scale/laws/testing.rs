@@ -51,6 +51,7 @@ pub fn trial(family: &str, role: Role, width: u64, examples: u64, seed: u64, noi
         role,
         dataset: "fashion-mnist".into(),
         family: family.into(),
+        depth: if family == "mlp" { 2 } else { 8 },
         network: format!("{family} of width {width}"),
         width,
         parameters,

@@ -6,6 +6,7 @@ fn predictions(trials: &[Trial]) -> Vec<Prediction> {
         id: if family == PLAIN { "mlp-large" } else { "resnet-large" },
         dataset: "fashion-mnist",
         family,
+        depth: if family == PLAIN { 2 } else { 8 },
         network: "large",
         parameters: 800 * 256,
         examples: 50_000,
@@ -63,6 +64,146 @@ fn every_law_names_trainings_that_there_are() {
         let measured = outcome.measured.as_ref().unwrap();
         assert!(outcome.prediction.trials.iter().chain(&measured.trials).all(there));
     }
+}
+
+#[test]
+fn depths_have_laws_of_their_own() {
+    let trials = testing::sweep();
+    let alone = laws(&trials);
+    let deeper = trials.iter().filter(|trial| trial.family == PLAIN).cloned().map(|mut trial| {
+        trial.depth = 3;
+        trial.id += "-deeper";
+        trial.test_loss *= 3.0;
+        trial
+    });
+    let all: Vec<Trial> = deeper.chain(trials.clone()).collect();
+    let both = laws(&all);
+    let names: Vec<String> = both.families.iter().map(FamilyLaws::name).collect();
+    let of = |what: &str| format!("{what} on fashion-mnist");
+    assert_eq!(names, ["mlp of 2 hidden layers", "mlp of 3 hidden layers", "resnet of 8 layers"].map(of));
+    assert_eq!((&both.families[0], &both.families[2]), (&alone.families[0], &alone.families[1]));
+    assert_eq!(both.outcomes, alone.outcomes);
+    let loss = |family: &FamilyLaws| family.joint.law.as_ref().unwrap().at(&[1e4, 1e4]);
+    let (two, three) = (loss(&both.families[0]), loss(&both.families[1]));
+    assert!((three / two - 3.0).abs() < 0.01, "{three} and {two}");
+    // The check beside a family is of its own predictions.
+    let html = html(&both, &all);
+    assert_eq!(html.matches("held out, with its interval").count(), 2);
+}
+
+#[test]
+fn trainings_that_were_still_improving_are_counted() {
+    let mut trials = testing::sweep();
+    let text = laws(&trials).sentences().join(" ");
+    assert!(!text.contains("still improving"), "{text}");
+    let goes_on = |trial: &Trial| match trial.role {
+        Role::Fit => trial.family == BETTER && trial.examples >= 8000,
+        Role::HeldOut => trial.seed == 1,
+        Role::Versus => trial.family == BETTER && (trial.examples == 7500 || trial.examples == 30_000),
+        Role::Rate => false,
+    };
+    for trial in trials.iter_mut().filter(|trial| goes_on(trial)) {
+        trial.best_step = trial.steps;
+    }
+    // One seed comes to an end before.
+    let stops = |trial: &&mut Trial| trial.role == Role::Versus && trial.examples == 7500 && trial.seed == 1;
+    trials.iter_mut().filter(stops).for_each(|trial| trial.best_step = 320);
+    let laws = laws(&trials);
+    let [plain, better] = &laws.families[..] else { panic!() };
+    assert!(plain.joint.improving.is_empty());
+    let counts = [&better.by_parameters, &better.by_examples, &better.joint].map(|fit| fit.improving.len());
+    assert_eq!(counts, [15, 6, 30], "and not what diverged");
+    let of = |id: &String| trials.iter().find(|trial| trial.id == *id).unwrap();
+    assert!(better.joint.improving.iter().all(|id| of(id).best_step == of(id).steps));
+    let html = html(&laws, &trials);
+    let text = laws.sentences().join("\n");
+    for words in [
+        "; 30 of 60 trainings were still improving when they ended, so steps limit them as well as size and data.",
+        "; 1 of its 2 trainings were still improving when they ended.",
+        "resnet was still improving when its compute was spent with 7,500 (2 of 3 seeds) and 30,000 examples: there it is \
+         limited by compute, not by data.",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+        assert!(html.contains(words), "{words}");
+    }
+    assert!(!text.contains("mlp was still improving"), "{text}");
+    assert!(html.contains("Law of D, N = 51,200: 6 of 12 trainings were still improving"));
+    let read: Laws = serde_json::from_str(&serde_json::to_string(&laws).unwrap()).unwrap();
+    assert_eq!(read, laws);
+}
+
+#[test]
+fn what_tests_nothing_is_not_quoted() {
+    let mut trials = testing::sweep();
+    // Five different points for the five parameters of the law of N and D.
+    let kept = |trial: &Trial| match (trial.width, trial.examples) {
+        (4, 500 | 2000 | 8000) | (16 | 64, 500) => trial.role == Role::Fit && trial.family == PLAIN,
+        _ => false,
+    };
+    trials.retain(kept);
+    let laws = Laws::of(&trials, &[], 50, 1);
+    assert!(laws.families[0].joint.law.as_ref().unwrap().is_saturated());
+    assert!(
+        laws.headline().contains("pass through their points, which tests nothing"),
+        "{}",
+        laws.headline()
+    );
+    let sentences = laws.sentences();
+    assert_eq!(
+        sentences[0],
+        "mlp of 2 hidden layers on fashion-mnist: no law of N and D to quote: it passes through its 5 different points, which \
+         tests nothing."
+    );
+    let html = html(&laws, &trials);
+    assert!(html.contains("Law of N and D: it passes through its 5 different points, which tests nothing"));
+
+    let mut laws = self::laws(&testing::sweep());
+    let frontier = &mut laws.families[0].frontier;
+    let law = frontier.law.as_mut().unwrap();
+    (law.points, law.distinct) = (3, 3);
+    let optimum = frontier.optimum.as_mut().unwrap();
+    (optimum.points, optimum.exponent.interval) = (3, None);
+    assert_eq!(
+        laws.sentences()[1],
+        "mlp of 2 hidden layers on fashion-mnist: no law of compute to quote: it passes through its 3 points, which tests \
+         nothing; how the best size grows cannot be said from 3 points."
+    );
+}
+
+#[test]
+fn a_floor_at_what_was_measured_is_doubted_on_the_frontier_too() {
+    let mut laws = laws(&testing::sweep());
+    laws.families[0].frontier.law.as_mut().unwrap().floor.standing = Standing::AtMeasured;
+    let sentence = &laws.sentences()[1];
+    assert!(
+        sentence.contains("; E comes out at the lowest loss that was measured, so neither it nor"),
+        "{sentence}"
+    );
+    let html = html(&laws, &testing::sweep());
+    assert!(html.contains("Law of C, along the frontier: E comes out at the lowest loss"));
+}
+
+#[test]
+fn what_is_no_larger_is_not_called_larger() {
+    let trials = testing::sweep();
+    let planned = Planned {
+        id: "mlp-within",
+        dataset: "fashion-mnist",
+        family: PLAIN,
+        depth: 2,
+        network: "within",
+        parameters: 800 * 64,
+        examples: 32_000,
+    };
+    let prediction = Prediction::of(planned, &trials, "2026-01-02T03:04:05Z", 50, 1).unwrap();
+    let held_out = testing::trial(PLAIN, Role::HeldOut, 64, 32_000, 9, 0.0);
+    let all: Vec<Trial> = trials.iter().cloned().chain([held_out]).collect();
+    let one = Laws::of(&all, std::slice::from_ref(&prediction), 50, 1);
+    assert!(one.headline().starts_with("A training, predicted before it was made"), "{}", one.headline());
+    let text = one.sentences().join(" ");
+    assert!(text.contains("; it is no larger than what its law was fitted to."), "{text}");
+    let mixed = Laws::of(&all, &[vec![prediction], predictions(&all)].concat(), 50, 1);
+    assert!(mixed.headline().starts_with("2 larger trainings"), "{}", mixed.headline());
 }
 
 #[test]
@@ -138,7 +279,12 @@ fn a_page_is_whole_and_shows_every_training() {
     for error in errors {
         assert!(html.contains(&format!("<td>{:+.1}%, within</td>", 100.0 * error)));
     }
+    // The error before what is wide, and the day alone.
+    let heads: String = page::OUTCOMES.iter().map(|head| format!("<th>{head}</th>")).collect();
+    assert!(heads.contains("<th>error</th><th>measured</th>") && html.contains(&heads));
+    assert!(html.contains("<td>2026-01-02</td></tr>") && !html.contains("T03:04:05Z"));
     assert!(!html.contains("NaN"));
+    assert!(!html.split_once("</style>").unwrap().1.contains('`'), "there is no markup in notes");
     for (name, law) in [("0.076", "Kaplan"), ("0.34", "Hoffmann")] {
         assert!(html.contains(name) && html.contains(law));
     }

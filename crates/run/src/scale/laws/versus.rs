@@ -1,6 +1,6 @@
 //! Data against architecture: the same compute spent on a plain and a better architecture, with little and with much data.
 
-use super::{BETTER, PLAIN};
+use super::{BETTER, PLAIN, prediction};
 use crate::page::{count, number};
 use crate::scale::{Role, Trial};
 use crate::spread::Spread;
@@ -23,6 +23,8 @@ pub struct Point {
     pub accuracy: Spread,
     /// The trainings, one a seed.
     pub trials: Vec<String>,
+    /// Those of them that were still improving when their compute was spent, so that compute limits them, and not data.
+    pub improving: Vec<String>,
 }
 
 /// Where the line of one architecture crosses that of the other.
@@ -127,6 +129,7 @@ impl Budget {
                 loss: Spread::of(of().map(|trial| trial.test_loss))?,
                 accuracy: Spread::of(of().map(|trial| trial.test_accuracy))?,
                 trials: of().map(|trial| trial.id.clone()).collect(),
+                improving: prediction::improving(of().copied()),
             })
         };
         let mut budget = Self {
@@ -259,7 +262,26 @@ impl Budget {
             // The first sentence says it, or there is nothing to say.
             Some(Worth::Nothing) | None => {}
         }
+        sentences.extend([PLAIN, BETTER].into_iter().filter_map(|family| self.limited(family)));
         sentences
+    }
+
+    /// With how much data a family was limited by its compute, if anywhere.
+    fn limited(&self, family: &str) -> Option<String> {
+        let limited = self.of_family(family).filter(|point| !point.improving.is_empty());
+        let each = |point: &Point| {
+            let (still, all) = (point.improving.len(), point.trials.len());
+            let seeds = if still < all { format!(" ({still} of {all} seeds)") } else { String::new() };
+            count(point.examples) + &seeds
+        };
+        let each: Vec<String> = limited.map(each).collect();
+        let (last, others) = each.split_last()?;
+        let and = if others.is_empty() { "" } else { " and " };
+        Some(format!(
+            "{family} was still improving when its compute was spent with {}{and}{last} examples: there it is limited by \
+             compute, not by data.",
+            others.join(", ")
+        ))
     }
 
     /// `about 3.20e12 FLOPs`.

@@ -110,6 +110,7 @@ fn trial(job: &Job, validation_loss: f64) -> Trial {
         role: job.role,
         dataset: job.key.dataset.clone(),
         family: job.key.network.family.name().into(),
+        depth: job.key.network.depth,
         network: String::new(),
         width: job.key.network.width,
         parameters: 1,

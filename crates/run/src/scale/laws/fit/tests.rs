@@ -187,6 +187,36 @@ fn what_lies_at_a_bound_is_said() {
 }
 
 #[test]
+fn a_floor_is_no_higher_than_what_was_measured() {
+    // They seem to end at 0.47, but one goes far below.
+    let losses = [1.0, 0.62, 0.52, 0.485, 0.475, 0.47, 0.35];
+    let sample = |(x, loss): (f64, f64)| Sample { x: [x, 0.0], loss };
+    let samples: Vec<Sample> = sizes(7).into_iter().zip(losses).map(sample).collect();
+    let law = fit(&SINGLE, &samples, 100, 1).unwrap().law;
+    assert_eq!((law.floor.value, law.floor.standing), (0.35, Standing::AtMeasured), "{law:?}");
+    assert!(law.floor.interval.unwrap()[1] <= 0.35, "{law:?}");
+    assert!(law.floor.to_string().starts_with("≤ 0.350, not determined ("), "{}", law.floor);
+    assert!(!law.floor.is_determined());
+}
+
+#[test]
+fn what_rounding_left_of_zero_is_zero() {
+    let of = |low: f64| Estimate { value: 0.2, interval: Some([low, 0.483]), standing: Standing::Within };
+    assert_eq!(of(-3.46e-30).to_string(), "0.200 (0 to 0.483)");
+    assert_eq!(of(1e-9).to_string(), "0.200 (1.00e-9 to 0.483)");
+}
+
+#[test]
+fn as_many_parameters_as_different_points_are_saturated() {
+    let law = |count, seeds| {
+        let samples = single([0.3, 8.0, 0.35], &sizes(count), seeds, 0.01, &mut SplitMix64(1));
+        fit(&SINGLE, &samples, 0, 1).unwrap().law
+    };
+    // More seeds are no other points.
+    assert!(law(3, 1).is_saturated() && law(3, 4).is_saturated() && !law(4, 1).is_saturated());
+}
+
+#[test]
 fn an_interval_of_all_that_may_be_determines_nothing() {
     let of = |value: f64, draws: &[f64]| Estimate::of(value, draws, EXPONENTS);
     let wide: Vec<f64> = (0..100).map(|i| if i % 2 == 0 { EXPONENTS[0] } else { EXPONENTS[1] }).collect();
