@@ -163,6 +163,7 @@ pub fn train_job(
         role: job.role,
         dataset: job.key.dataset.clone(),
         family: job.key.network.family.name().to_owned(),
+        depth: job.key.network.depth,
         network,
         width: job.key.network.width,
         parameters,

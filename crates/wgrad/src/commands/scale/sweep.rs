@@ -288,6 +288,7 @@ impl Runner<'_> {
                 id,
                 dataset: &job.key.dataset,
                 family: job.key.network.family.name(),
+                depth: job.key.network.depth,
                 network: &network,
                 parameters,
                 examples: job.examples,
