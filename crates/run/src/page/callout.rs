@@ -103,19 +103,20 @@ fn places(wanted: &[Callout<'_>], dots: &[Area], area: &Area) -> Vec<Option<(Are
         let width = width(callout.text);
         let free =
             |place: &Area| place.within(area) && !dots.iter().chain(&taken).any(|other| place.meets(other));
+        // Whether no line with a text strikes it through.
+        let lines = || wanted.iter().filter(|other| other.along).map(|other| other.at.1);
+        let clear = |place: &Area| !lines().any(|y| place.top - 1.0 < y && y < place.bottom + 1.0);
         let found = if callout.along {
-            // No line may strike it through, its own or another's.
-            let lines = || wanted.iter().filter(|other| other.along).map(|other| other.at.1);
-            let clear = |place: &Area| !lines().any(|y| place.top - 1.0 < y && y < place.bottom + 1.0);
-            on_line(callout.at, width, area)
-                .find(|place| clear(place) && free(place))
-                .map(|place| (place, false))
+            let mut spots = on_line(callout.at, width, area);
+            spots.find(|place| clear(place) && free(place)).map(|place| (place, false))
         } else {
-            let spots = DISTANCES
-                .iter()
-                .flat_map(|&distance| around(callout.at, distance, width).map(|place| (place, distance)));
-            let mut free = spots.filter(|(place, _)| free(place));
-            free.next().map(|(place, distance)| (place, distance > DISTANCES[0]))
+            let spots = || {
+                let spots = DISTANCES.iter().map(|&distance| (distance, around(callout.at, distance, width)));
+                spots.flat_map(|(distance, places)| places.map(|place| (place, distance > DISTANCES[0])))
+            };
+            // Better on a line than not at all.
+            let found = spots().find(|(place, _)| clear(place) && free(place));
+            found.or_else(|| spots().find(|(place, _)| free(place)))
         };
         taken.extend(found.map(|(place, _)| place));
         places.push(found);
@@ -206,7 +207,12 @@ mod tests {
         let wanted =
             ends.map(|at| Callout { at, text: "a day of the cpu", color: Color::Faint, along: true });
         let dots = [Area::around((30.0, 30.0))];
-        let placed = places(&wanted, &dots, &AREA);
+        let mut wanted: Vec<Callout<'_>> = wanted.into();
+        // A point just beside a line, whose text would stand on it.
+        wanted.push(Callout { at: (300.0, 41.0), text: "AlexNet", color: Color::Category(0), along: false });
+        let mut placed = places(&wanted, &dots, &AREA);
+        let (point, _) = placed.remove(ends.len()).unwrap();
+        assert!(point.bottom <= 40.0 || point.top >= 40.0, "{point:?}");
         for (place, (_, y)) in placed.iter().zip(ends) {
             let (place, far) = place.unwrap();
             assert!(!far && place.within(&AREA) && !place.meets(&dots[0]), "{place:?}");

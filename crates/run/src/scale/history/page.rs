@@ -191,7 +191,7 @@ fn trends(page: &mut String, history: &History) -> fmt::Result {
         }
         let others = after.iter().filter(|other| same(other, trend));
         let selection = others.fold(trend.asked.selection.to_string(), |all, other| {
-            format!("{all}, which are {}", other.asked.selection)
+            format!("{all} = {}", other.asked.selection)
         });
         let what = match trend.asked.quantity {
             Quantity::Compute => "compute",
