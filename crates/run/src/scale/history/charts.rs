@@ -100,7 +100,7 @@ fn figure(
     if asked.quantity == Quantity::Compute && first < last {
         // What a device does in a day may be far less than any system took.
         let least = systems.iter().map(|(_, value)| *value).fold(f64::INFINITY, f64::min) / 10.0;
-        let lines = here.devices.iter().flat_map(|device| reach(device, (first, last)));
+        let lines = here.devices.iter().flat_map(|device| reach(device, (asked.from.unwrap_or(first), last)));
         series.extend(lines.filter(|line| line.points.iter().all(|(_, flops)| *flops >= least)));
     }
     series.push(own);
