@@ -13,6 +13,8 @@ pub(super) struct Callout<'a> {
     pub text: &'a str,
     /// The point's colour; a faint point has a faint text.
     pub color: Color,
+    /// Whether it is the left end of a level line that the text belongs to.
+    pub along: bool,
 }
 
 /// A part of the picture, in pixels; y goes down.
@@ -47,7 +49,9 @@ impl Area {
 const DOT: f64 = 4.0;
 const LINE: f64 = 12.0;
 /// How far from its point a text stands: the first distance that is free, and a thin line leads to the later ones.
-const DISTANCES: [f64; 4] = [6.0, 14.0, 24.0, 36.0];
+const DISTANCES: [f64; 3] = [6.0, 13.0, 21.0];
+/// How far along its line a text begins: the first place that is free.
+const ALONG: f64 = 24.0;
 
 /// What a text of 11 pixels takes in a wide font; nothing here measures text.
 fn width(text: &str) -> f64 {
@@ -99,14 +103,36 @@ fn places(wanted: &[Callout<'_>], dots: &[Area], area: &Area) -> Vec<Option<(Are
         let width = width(callout.text);
         let free =
             |place: &Area| place.within(area) && !dots.iter().chain(&taken).any(|other| place.meets(other));
-        let spots = DISTANCES
-            .iter()
-            .flat_map(|&distance| around(callout.at, distance, width).map(|place| (place, distance)));
-        let found = spots.into_iter().find(|(place, _)| free(place));
+        // Whether no line with a text strikes it through.
+        let lines = || wanted.iter().filter(|other| other.along).map(|other| other.at.1);
+        let clear = |place: &Area| !lines().any(|y| place.top - 1.0 < y && y < place.bottom + 1.0);
+        let found = if callout.along {
+            let mut spots = on_line(callout.at, width, area);
+            spots.find(|place| clear(place) && free(place)).map(|place| (place, false))
+        } else {
+            let spots = || {
+                let spots = DISTANCES.iter().map(|&distance| (distance, around(callout.at, distance, width)));
+                spots.flat_map(|(distance, places)| places.map(|place| (place, distance > DISTANCES[0])))
+            };
+            // Better on a line than not at all.
+            let found = spots().find(|(place, _)| clear(place) && free(place));
+            found.or_else(|| spots().find(|(place, _)| free(place)))
+        };
         taken.extend(found.map(|(place, _)| place));
-        places.push(found.map(|(place, distance)| (place, distance > DISTANCES[0])));
+        places.push(found);
     }
     places
+}
+
+/// Places of a text on its line: above it, then below it, each from the left on.
+fn on_line((x, y): (f64, f64), width: f64, area: &Area) -> impl Iterator<Item = Area> {
+    let steps = ((area.right - x - width) / ALONG).max(0.0) as usize;
+    [y - LINE - 2.0, y + 2.0].into_iter().flat_map(move |top| {
+        (0..=steps).map(move |step| {
+            let left = x + DOT + ALONG * step as f64;
+            Area { left, right: left + width, top, bottom: top + LINE }
+        })
+    })
 }
 
 /// Places of a text around its point: left above first, where a rising cloud of points has room, then right below.
@@ -146,8 +172,10 @@ mod tests {
     #[test]
     fn texts_stay_inside_and_clear_of_dots_and_of_each_other() {
         let points = cloud();
-        let wanted: Vec<Callout<'_>> =
-            points.iter().map(|&at| Callout { at, text: "AlexNet", color: Color::Faint }).collect();
+        let wanted: Vec<Callout<'_>> = points
+            .iter()
+            .map(|&at| Callout { at, text: "AlexNet", color: Color::Faint, along: false })
+            .collect();
         let dots: Vec<Area> = points.iter().copied().map(Area::around).collect();
         let placed: Vec<Area> =
             places(&wanted, &dots, &AREA).into_iter().flatten().map(|(place, _)| place).collect();
@@ -161,7 +189,7 @@ mod tests {
     #[test]
     fn the_first_wanted_is_nearest_and_a_far_one_has_a_line() {
         let at = (200.0, 100.0);
-        let callout = |text| Callout { at, text, color: Color::Category(0) };
+        let callout = |text| Callout { at, text, color: Color::Category(0), along: false };
         let all: Vec<Callout<'_>> =
             ["a&b", "second", "third", "4", "5", "6", "7", "8", "9", "10"].map(callout).into();
         let mut svg = String::new();
@@ -170,5 +198,31 @@ mod tests {
         let leaders = svg.matches("class=\"leader\"").count();
         assert!((1..9).contains(&leaders), "{svg}");
         assert!(svg.find("a&amp;b").unwrap() < svg.find("leader").unwrap());
+    }
+
+    #[test]
+    fn a_text_on_a_line_is_struck_through_by_none() {
+        // Two close together, and one above which a dot stands.
+        let ends = [(0.0, 100.0), (0.0, 106.0), (0.0, 40.0)];
+        let wanted =
+            ends.map(|at| Callout { at, text: "a day of the cpu", color: Color::Faint, along: true });
+        let dots = [Area::around((30.0, 30.0))];
+        let mut wanted: Vec<Callout<'_>> = wanted.into();
+        // A point just beside a line, whose text would stand on it.
+        wanted.push(Callout { at: (300.0, 41.0), text: "AlexNet", color: Color::Category(0), along: false });
+        let mut placed = places(&wanted, &dots, &AREA);
+        let (point, _) = placed.remove(ends.len()).unwrap();
+        assert!(point.bottom <= 40.0 || point.top >= 40.0, "{point:?}");
+        for (place, (_, y)) in placed.iter().zip(ends) {
+            let (place, far) = place.unwrap();
+            assert!(!far && place.within(&AREA) && !place.meets(&dots[0]), "{place:?}");
+            assert!(
+                (place.bottom - y).abs() < 4.0 || (place.top - y).abs() < 4.0,
+                "{place:?} is far from {y}"
+            );
+            for (_, line) in ends {
+                assert!(line <= place.top || place.bottom <= line, "{place:?} is struck through at {line}");
+            }
+        }
     }
 }

@@ -69,6 +69,8 @@ pub(crate) struct Series<'a> {
     pub thin: bool,
     /// What each point is called: then the points are dots that no line joins.
     pub labels: Vec<Cow<'a, str>>,
+    /// What is written on the line, close above or below it; for one that lies level.
+    pub along: Option<Cow<'a, str>>,
     /// Points by their place, and what is written beside them in the picture where there is room: the first ones get it first.
     pub callouts: Vec<(usize, Cow<'a, str>)>,
 }
@@ -171,12 +173,17 @@ fn write_callouts(
     place: impl Fn((f64, f64)) -> Option<(f64, f64)>,
     area: &callout::Area,
 ) -> fmt::Result {
-    let wanted =
-        series.iter().flat_map(|series| series.callouts.iter().map(move |callout| (series, callout)));
-    let wanted = wanted.filter_map(|(series, (index, text))| {
-        Some(Callout { at: place(*series.points.get(*index)?)?, text, color: series.color })
+    // Lines come first: a point still tells its name to who points at it.
+    let lines = series.iter().filter_map(|series| {
+        let (text, at) = (series.along.as_deref()?, place(*series.points.first()?)?);
+        Some(Callout { at, text, color: series.color, along: true })
     });
-    let wanted: Vec<Callout<'_>> = wanted.collect();
+    let points =
+        series.iter().flat_map(|series| series.callouts.iter().map(move |callout| (series, callout)));
+    let points = points.filter_map(|(series, (index, text))| {
+        Some(Callout { at: place(*series.points.get(*index)?)?, text, color: series.color, along: false })
+    });
+    let wanted: Vec<Callout<'_>> = lines.chain(points).collect();
     if wanted.is_empty() {
         return Ok(());
     }

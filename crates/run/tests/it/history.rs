@@ -4,7 +4,8 @@
 use crate::page::well_formed;
 use std::io::Write;
 use std::path::PathBuf;
-use wgrad_run::scale::history::{Here, History, Quantity, RESAMPLES, Selection, Trend, page, parse};
+use wgrad_run::scale::history::{Here, History, Quantity, Selection, Trend, own, page, parse};
+use wgrad_run::scale::{RESAMPLES, SEED};
 
 /// The file's text, or a line in the file named by `WGRAD_SKIP_LOG` that says which test went without.
 fn epoch(test: &str) -> Option<Vec<u8>> {
@@ -27,7 +28,7 @@ fn doubling_times_of_epochs_file_agree_with_its_keepers() {
     let table = parse(&text, "epoch_notable_2025-02-24.csv").unwrap();
     assert_eq!(table.systems.iter().filter(|system| system.flops.is_some()).count(), 451);
     assert!(table.credit.contains("Epoch AI") && table.credit.contains("CC BY"), "{}", table.credit);
-    let history = History::of(&table, RESAMPLES, 1).unwrap();
+    let history = History::of(&table, RESAMPLES, SEED).unwrap();
     let find = |era: &str, selection: Selection| -> &Trend {
         let mut compute = history.of_quantity(Quantity::Compute);
         compute.find(|trend| trend.asked.era.name == era && trend.asked.selection == selection).unwrap()
@@ -82,7 +83,8 @@ fn what_epochs_file_lacks_is_listed_by_the_line_it_stands_on() {
 #[test]
 fn epochs_file_makes_a_page_with_its_credit() {
     let Some(text) = epoch("epochs_file_makes_a_page_with_its_credit") else { return };
-    let history = History::of(&parse(&text, "epoch_notable_2025-02-24.csv").unwrap(), RESAMPLES, 1).unwrap();
+    let history =
+        History::of(&parse(&text, "epoch_notable_2025-02-24.csv").unwrap(), RESAMPLES, SEED).unwrap();
     let mut html = String::new();
     page::write(&mut html, &history, &Here::default()).unwrap();
     let text = well_formed(&format!("<main>{html}</main>"));
@@ -91,4 +93,66 @@ fn epochs_file_makes_a_page_with_its_credit() {
         assert!(text.contains(&sentence), "{sentence}");
     }
     assert!(!html.contains("http:") && !html.contains("https:"));
+}
+
+/// The rows of the table in docs/scale.md: the trend, wgrad's figure, Epoch's, the book's.
+fn documented() -> Vec<[&'static str; 4]> {
+    let (_, rows) = DOCS.split_once("| months to double, 95% interval |").unwrap();
+    let cells = |row: &'static str| -> Vec<&'static str> {
+        row.trim_matches('|').split('|').map(str::trim).collect()
+    };
+    rows.lines()
+        .skip(2)
+        .take_while(|row| row.starts_with('|'))
+        .map(|row| cells(row).try_into().unwrap())
+        .collect()
+}
+
+const DOCS: &str = include_str!("../../../../docs/scale.md");
+
+/// Holds a column of the table in docs/scale.md to a history: each cell is what comes out, and the figures of the book are too.
+fn check_column(history: &History, column: usize) {
+    let rows = documented();
+    assert!(rows.len() >= 8, "{rows:?}");
+    let (mut wrong, mut above) = (Vec::new(), None);
+    for row in rows {
+        let (quantity, name) = match row[0].strip_prefix("parameters ") {
+            Some(name) => (Quantity::Parameters, name),
+            None => (Quantity::Compute, row[0]),
+        };
+        let called = |trend: &&Trend| format!("{}, {}", trend.asked.era.name, trend.asked.selection) == name;
+        let trend = history.of_quantity(quantity).find(called).unwrap_or_else(|| panic!("no trend {name}"));
+        let expected = format!("{}, of {}", trend.doubling.unwrap(), trend.systems.len());
+        // Of two selections that take the same systems the figure is said once.
+        let same = row[column] == "the same"
+            && above.is_some_and(|above: &Trend| {
+                above.systems == trend.systems && above.asked.quantity == quantity
+            });
+        above = Some(trend);
+        if !same && row[column].replace(" [", " months [") != expected {
+            wrong.push(format!("{}: {:?} and not {expected:?}", row[0], row[column]));
+        }
+        let beside = history.beside.iter().find(|beside| history.trends[beside.trend] == *trend);
+        assert_eq!(row[3], beside.map_or_else(String::new, |beside| beside.months.to_string()), "{name}");
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_documentation_has_the_figures_of_our_table() {
+    let history = History::of(&own().unwrap(), RESAMPLES, SEED).unwrap();
+    check_column(&history, 1);
+    let systems = format!("has {} systems from the", history.systems.len());
+    let before = format!("{} milestones are few", history.trends[0].systems.len());
+    assert!(DOCS.contains(&systems) && DOCS.contains(&before), "{systems}; {before}");
+}
+
+#[test]
+fn the_documentation_has_the_figures_of_epochs_file() {
+    let Some(text) = epoch("the_documentation_has_the_figures_of_epochs_file") else { return };
+    let table = parse(&text, "epoch_notable_2025-02-24.csv").unwrap();
+    let history = History::of(&table, RESAMPLES, SEED).unwrap();
+    check_column(&history, 2);
+    let before = format!("Epoch's {} systems do", history.trends[0].systems.len());
+    assert!(DOCS.contains(&before), "{before}");
 }

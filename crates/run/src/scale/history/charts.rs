@@ -2,7 +2,7 @@
 
 use super::here::{DAY, YEAR};
 use super::page::{amount, systems_table};
-use super::{Here, History, Quantity, Rate, Selection, System, Trend};
+use super::{Here, History, OwnRun, Quantity, Rate, Selection, System, Trend};
 use crate::page::axis::Scale;
 use crate::page::chart::{Chart, Color, Dimension, Series};
 use crate::page::{self};
@@ -12,6 +12,8 @@ use std::fmt;
 
 /// At most so many systems are named in a picture.
 const NAMED: usize = 60;
+/// And at most so many of the user's runs.
+const NAMED_RUNS: usize = 5;
 /// Points of a straight line: more than a chart draws as dots.
 const POINTS: usize = 25;
 
@@ -34,8 +36,11 @@ pub(super) fn compute(page: &mut String, history: &History, here: &Here) -> fmt:
     figure(page, history, here, &zoomed, |_| Ok(()))
 }
 
-/// The figure of parameters.
+/// The figure of parameters, where a system has them.
 pub(super) fn parameters(page: &mut String, history: &History, here: &Here) -> fmt::Result {
+    if history.systems.iter().all(|system| system.parameters.is_none()) {
+        return Ok(());
+    }
     let caption = "Parameters of each system, by the date it was published";
     let asked = Figure { caption, quantity: Quantity::Parameters, from: None, height: 360.0 };
     figure(page, history, here, &asked, |_| Ok(()))
@@ -87,16 +92,18 @@ fn figure(
         series.extend(line(history, trend, asked.from, color));
     }
     let years = systems.iter().map(|(system, _)| system.date.years());
-    let own_years = here.own.iter().map(|run| run.date.years());
+    let own = own(here, asked);
+    let own_years = own.points.iter().map(|(year, _)| *year);
     let (first, last) = years
-        .chain(own_years.filter(|year| asked.from.is_none_or(|from| *year >= from)))
+        .chain(own_years)
         .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), year| (low.min(year), high.max(year)));
     if asked.quantity == Quantity::Compute && first < last {
-        for device in &here.devices {
-            series.extend(reach(device, (first, last)));
-        }
+        // What a device does in a day may be far less than any system took.
+        let least = systems.iter().map(|(_, value)| *value).fold(f64::INFINITY, f64::min) / 10.0;
+        let lines = here.devices.iter().flat_map(|device| reach(device, (asked.from.unwrap_or(first), last)));
+        series.extend(lines.filter(|line| line.points.iter().all(|(_, flops)| *flops >= least)));
     }
-    series.push(own(here, asked));
+    series.push(own);
     series.retain(|series| !series.points.is_empty());
     let chart = Chart {
         title: asked.caption,
@@ -218,7 +225,7 @@ fn reach<'a>(device: &Rate, (first, last): (f64, f64)) -> impl Iterator<Item = S
         let flops = device.sustained_flops * seconds;
         Series {
             points: vec![(first, flops), (last, flops)],
-            callouts: vec![(0, format!("{what} of {}", device.device).into())],
+            along: Some(format!("{what} of {}", device.device).into()),
             color: Color::Faint,
             dashed: true,
             ..Series::default()
@@ -226,20 +233,29 @@ fn reach<'a>(device: &Rate, (first, last): (f64, f64)) -> impl Iterator<Item = S
     })
 }
 
+/// The user's own runs. A picture of some years shows none: they are small beside its systems, and would leave half of it empty.
 fn own<'a>(here: &'a Here, asked: &Figure<'_>) -> Series<'a> {
-    let value = |run: &super::OwnRun| match asked.quantity {
-        Quantity::Compute => run.flops,
-        Quantity::Parameters => run.parameters as f64,
+    let value = |run: &OwnRun| match asked.quantity {
+        Quantity::Compute => run.usable_flops(),
+        Quantity::Parameters => (run.parameters > 0).then_some(run.parameters as f64),
     };
-    let shown = |run: &&super::OwnRun| asked.from.is_none_or(|from| run.date.years() >= from);
-    let runs: Vec<&super::OwnRun> = here.own.iter().filter(shown).collect();
-    // Runs of a day lie on top of each other: the largest speaks for them.
-    let largest = (0..runs.len()).max_by(|a, b| value(runs[*a]).total_cmp(&value(runs[*b])));
+    let mut runs: Vec<(&OwnRun, f64)> = match asked.from {
+        Some(_) => Vec::new(),
+        None => here.own.iter().filter_map(|run| Some((run, value(run)?))).collect(),
+    };
+    runs.sort_by(|a, b| b.1.total_cmp(&a.1));
+    // Runs of a recipe lie on top of each other: the largest speaks for them.
+    let first_of_name = |index: &usize| runs[..*index].iter().all(|(run, _)| run.name != runs[*index].0.name);
+    let named = (0..runs.len()).filter(first_of_name).take(NAMED_RUNS);
+    let callouts = named.map(|index| match index {
+        0 => (index, format!("you are here: {}", short(&runs[0].0.name)).into()),
+        _ => (index, short(&runs[index].0.name)),
+    });
     Series {
         name: if runs.is_empty() { "".into() } else { "your runs".into() },
-        points: runs.iter().map(|run| (run.date.years(), value(run))).collect(),
-        labels: runs.iter().map(|run| format!("{}: {}", run.name, amount(value(run))).into()).collect(),
-        callouts: largest.map(|index| (index, "you are here".into())).into_iter().collect(),
+        points: runs.iter().map(|(run, value)| (run.date.years(), *value)).collect(),
+        labels: runs.iter().map(|(run, value)| format!("{}: {}", run.name, amount(*value)).into()).collect(),
+        callouts: callouts.collect(),
         color: Color::Category(2),
         ..Series::default()
     }

@@ -2,11 +2,16 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Days of a year on average, and so twelve months of 30.4375 days.
 pub const DAYS_OF_A_YEAR: f64 = 365.25;
+
+/// Years of which a table's systems can be: a date outside of them is a slip of the pen, and would stretch every picture. They
+/// are given rather than taken from the clock, so that a table reads the same on every day.
+pub(super) const YEARS: RangeInclusive<u16> = 1900..=2100;
 
 /// A day of the Gregorian calendar, between the years 1 and 9999. In JSON it is text: `"2012-09-30"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,6 +36,9 @@ pub enum DateError {
     /// Such as February 30.
     #[error("{0} is no day of the calendar")]
     NoDay(String),
+    /// Of a year that no system can be of.
+    #[error("{0} is not of the years {start} to {end}", start = YEARS.start(), end = YEARS.end())]
+    Year(Date),
     /// Anything else.
     #[error("{0:?} is no date of the form 2012-09-30")]
     Text(String),
@@ -55,6 +63,14 @@ impl Date {
         let days = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / 86_400);
         let (year, month, day) = crate::civil::civil_from_days(days);
         Self::new(year.try_into().ok()?, month.try_into().ok()?, day.try_into().ok()?)
+    }
+
+    /// The day, if it is one that a system can be of: from 1900 to 2100.
+    ///
+    /// # Errors
+    /// [`DateError::Year`].
+    pub fn of_a_system(self) -> Result<Self, DateError> {
+        if YEARS.contains(&self.year) { Ok(self) } else { Err(DateError::Year(self)) }
     }
 
     /// Days since 1970-01-01: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `days_from_civil`.

@@ -1,5 +1,6 @@
 //! Why there is no history.
 
+use super::table::cut;
 use std::fmt;
 
 /// Why a table cannot be read, or gives no history.
@@ -11,8 +12,19 @@ pub enum HistoryError {
         /// The file.
         source_name: String,
     },
+    /// There is a header, and nothing below it.
+    #[error("{source_name} has no rows, only a header")]
+    NoRows {
+        /// The file.
+        source_name: String,
+    },
     /// A column that is needed is not there.
-    #[error("{source_name} has no column {column:?}{}; its columns: {}", Nearest(nearest), found.join(", "))]
+    #[error(
+        "{source_name} has no column {column:?}{}; its columns ({}): {}",
+        Hint(nearest.as_deref(), *separator),
+        found.len(),
+        cut(&found.join(", "))
+    )]
     Column {
         /// The file.
         source_name: String,
@@ -20,6 +32,8 @@ pub enum HistoryError {
         column: &'static str,
         /// A column of a similar name, if there is one.
         nearest: Option<String>,
+        /// What seems to separate the columns in place of the comma, if something does.
+        separator: Option<char>,
         /// The columns that are there, in their order.
         found: Vec<String>,
     },
@@ -32,7 +46,7 @@ pub enum HistoryError {
         column: String,
     },
     /// The name of a column is not UTF-8.
-    #[error("the header of {source_name} is not UTF-8: {name}")]
+    #[error("the header of {source_name} is not UTF-8: {}", cut(name))]
     Header {
         /// The file.
         source_name: String,
@@ -59,14 +73,14 @@ pub enum HistoryError {
     },
     /// No system of the table has training compute.
     #[error(
-        "no system of {source_name} has training compute that can be used; {left_out} things were left out, line {line} first: {reason}"
+        "no system of {source_name} has training compute that can be used; left out: {left_out}, line {line} first: {reason}"
     )]
     NoSystems {
         /// The file.
         source_name: String,
         /// How much was left out.
         left_out: usize,
-        /// The line of the first of these; 0 if there is none.
+        /// The line of the first of these.
         line: u64,
         /// Why that was left out.
         reason: String,
@@ -81,10 +95,16 @@ pub enum HistoryError {
     },
 }
 
-struct Nearest<'a>(&'a Option<String>);
+/// What may be meant: another separator explains more than a similar name.
+struct Hint<'a>(Option<&'a str>, Option<char>);
 
-impl fmt::Display for Nearest<'_> {
+impl fmt::Display for Hint<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.as_ref().map_or(Ok(()), |name| write!(f, " (the nearest is {name:?})"))
+        match *self {
+            Self(_, Some('\t')) => f.write_str(" (is it separated by tabs? Commas are needed)"),
+            Self(_, Some(separator)) => write!(f, " (is it separated by `{separator}`? Commas are needed)"),
+            Self(Some(name), None) => write!(f, " (the nearest is {:?})", cut(name)),
+            Self(None, None) => Ok(()),
+        }
     }
 }

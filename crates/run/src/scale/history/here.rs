@@ -49,6 +49,13 @@ pub struct OwnRun {
     pub parameters: u64,
 }
 
+impl OwnRun {
+    /// The operations, if they are some: a run that was read from a file may say anything.
+    pub fn usable_flops(&self) -> Option<f64> {
+        (self.flops.is_finite() && self.flops > 0.0).then_some(self.flops)
+    }
+}
+
 /// How long a device would take for a system.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Time {

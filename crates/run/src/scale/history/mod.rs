@@ -8,6 +8,7 @@
 //! compute was obtained**: as the paper states it; or else by counting, a multiply-add as two and the backward pass as twice the
 //! forward pass, so 6 for each weight or multiply-add and example; or else, where the paper gives only time, by the hardware's peak
 //! for that time at 33%, as Amodei & Hernandez did. Each row says which, with the product, and a test multiplies them all.
+//! **The date** is that of the first public version: a preprint's or a web page's, or else of the conference or journal.
 
 mod charts;
 mod date;
@@ -111,12 +112,16 @@ impl History {
             return Err(HistoryError::Resamples { resamples, least: RESAMPLES });
         }
         if table.systems.iter().all(|system| system.flops.is_none()) {
-            let first = table.left_out.first();
-            return Err(HistoryError::NoSystems {
-                source_name: table.source.clone(),
-                left_out: table.left_out.len(),
-                line: first.map_or(0, |first| first.line),
-                reason: first.map_or_else(|| "it has no rows".into(), |first| first.reason.clone()),
+            let source_name = table.source.clone();
+            return Err(match table.left_out.first() {
+                // Every record is among the systems, or left out in whole or part.
+                None => HistoryError::NoRows { source_name },
+                Some(first) => HistoryError::NoSystems {
+                    source_name,
+                    left_out: table.left_out.len(),
+                    line: first.line,
+                    reason: first.reason.clone(),
+                },
             });
         }
         let (mut trends, mut refused, mut beside) = (Vec::new(), Vec::new(), Vec::new());

@@ -1,20 +1,26 @@
 //! The words of the history's part of the page and the order of its parts.
 
 use super::here::{Here, duration};
-use super::{History, Quantity, System, Trend, charts};
+use super::{Asked, Era, History, Quantity, Refused, System, Trend, TrendError, charts};
 use crate::page::{self, Escaped, count};
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 const HISTORY: &str = "Lines are least squares of the logarithm over the date, each over the systems of its own colour; faint dots \
-    are systems that no line is fitted to. The k largest at release are those of an era's systems that fewer than k published in it until \
-    then surpass; of all eras, than k of all that were published until then. Which systems are taken decides what comes out: the book's 3.4 months are the frontier's.";
+    are systems that no line is fitted to. A system is one of the k largest at release if fewer than k of its era's systems that were \
+    published up to that day are larger; of all eras, if fewer than k of all systems are. Which systems are taken decides what comes \
+    out: the book's 3.4 months are the frontier's.";
 
 const TIMES: &str = "Training compute over the rate that a device sustained in a training step, as if it had the memory and kept \
     the rate. Shown are systems that were the largest of all when they were published, and folded all of them.";
 
 const CHANGED: &str = "Nobody measured most of these: training compute is counted from papers, in one way or another. What the \
-    table says, and what others said or another way to count gives.";
+    table says, and what others said or another way to count gives, where it is another number.";
+
+/// Estimates agree where one is at most so many times the other.
+const AGREE: f64 = 1.1;
+/// So many runs are shown unfolded.
+const FEW_RUNS: usize = 12;
 
 /// A number of operations or parameters: `4.7e17`.
 pub(super) fn amount(value: f64) -> String {
@@ -49,7 +55,8 @@ pub fn write(page: &mut String, history: &History, here: &Here) -> fmt::Result {
 }
 
 impl History {
-    /// What it comes to, with the selection of each trend: a sentence for each of the book's figures and for the parameters.
+    /// What it comes to, with the selection of each trend: a sentence for each of the book's figures and for the parameters, and
+    /// what the table does not determine.
     pub fn sentences(&self) -> Vec<String> {
         let mut sentences: Vec<String> = self
             .beside
@@ -58,8 +65,8 @@ impl History {
                 let trend = self.trends.get(beside.trend)?;
                 let within = match (trend.doubling, beside.within) {
                     (None, _) => "",
-                    (_, true) => ", which the interval holds",
-                    (_, false) => ", which the interval does not hold",
+                    (_, true) => ", which the interval contains",
+                    (_, false) => ", which the interval does not contain",
                 };
                 Some(format!(
                     "Training compute {}, {} ({}): {}. The book says {} months{within}.",
@@ -89,7 +96,49 @@ impl History {
         };
         sentences.extend(others.map(plain("Training compute")));
         sentences.extend(parameters.into_iter().map(plain("Parameters")));
+        sentences.extend([Quantity::Compute, Quantity::Parameters].iter().flat_map(|of| self.refusals(*of)));
         sentences
+    }
+
+    /// Which trends of a quantity there are not, and why: one sentence for eras without systems, and one for each other era
+    /// of which there is no trend at all; where others are, for each that is missing.
+    fn refusals(&self, quantity: Quantity) -> Vec<String> {
+        let systems: Vec<&System> =
+            self.systems.iter().filter(|system| quantity.of(system).is_some()).collect();
+        if systems.is_empty() {
+            return vec![format!("No system of {} has {quantity}.", self.source)];
+        }
+        let refused = self.refused.iter().filter(|refused| refused.asked.quantity == quantity);
+        let (mut empty, mut sentences, mut said) = (Vec::new(), Vec::new(), Vec::new());
+        for Refused { asked, error } in refused {
+            let Era { name, .. } = &asked.era;
+            if self.of_quantity(quantity).any(|trend| trend.asked.era == asked.era) {
+                sentences.push(format!("No trend of {quantity} {name}, {}: {error}.", asked.selection));
+            } else if !said.contains(&name) {
+                said.push(name);
+                if systems.iter().any(|system| asked.era.holds(system.date)) {
+                    sentences
+                        .push(format!("No trend of {quantity} {name}: {}.", self.broadest(asked, *error)));
+                } else {
+                    empty.push(name.as_str());
+                }
+            }
+        }
+        if !empty.is_empty() {
+            sentences.push(format!("No systems with {quantity}: {}.", empty.join(", ")));
+        }
+        sentences
+    }
+
+    /// Why there is not even a trend of the selection that takes the most of an era's systems.
+    fn broadest(&self, asked: &Asked, error: TrendError) -> TrendError {
+        let same =
+            |refused: &&Refused| refused.asked.quantity == asked.quantity && refused.asked.era == asked.era;
+        let taken = |error: &TrendError| match *error {
+            TrendError::Few { count } => count,
+            TrendError::OneDate => usize::MAX,
+        };
+        self.refused.iter().filter(same).map(|refused| refused.error).max_by_key(taken).unwrap_or(error)
     }
 }
 
@@ -106,11 +155,7 @@ fn verdict(page: &mut String, history: &History, here: &Here) -> fmt::Result {
         history.source,
         count(history.resamples as u64)
     );
-    let refused = history.refused.iter().map(|refused| {
-        let (asked, error) = (&refused.asked, &refused.error);
-        format!("No trend of {}, {}: {error}.", asked.era.name, asked.selection)
-    });
-    let sentences = history.sentences().into_iter().chain(here.sentences(history)).chain(refused);
+    let sentences = history.sentences().into_iter().chain(here.sentences(history));
     page::verdict(page, &headline, &sentences.collect::<Vec<_>>())
 }
 
@@ -134,8 +179,20 @@ impl Here {
     }
 }
 
+/// A row for each trend; one for those of an era that turn out to be of the same systems.
 fn trends(page: &mut String, history: &History) -> fmt::Result {
+    let same = |a: &Trend, b: &Trend| {
+        a.asked.quantity == b.asked.quantity && a.asked.era == b.asked.era && a.systems == b.systems
+    };
     let row = |(index, trend): (usize, &Trend)| {
+        let (before, after) = (history.trends.get(..index)?, history.trends.get(index + 1..)?);
+        if before.iter().any(|other| same(other, trend)) {
+            return None;
+        }
+        let others = after.iter().filter(|other| same(other, trend));
+        let selection = others.fold(trend.asked.selection.to_string(), |all, other| {
+            format!("{all} = {}", other.asked.selection)
+        });
         let what = match trend.asked.quantity {
             Quantity::Compute => "compute",
             Quantity::Parameters => "parameters",
@@ -146,18 +203,18 @@ fn trends(page: &mut String, history: &History) -> fmt::Result {
                 let month = |months: f64| format!("{months:.1}");
                 [month(doubling.months), month(doubling.low), doubling.high.map_or("no end".into(), month)]
             });
-        vec![
+        Some(vec![
             format!("{what}, {}", trend.asked.era.name),
-            trend.asked.selection.to_string(),
+            selection,
             trend.systems.len().to_string(),
             months,
             low,
             high,
             beside.map_or("–".into(), |beside| beside.months.to_string()),
             format!("×{:.2}", 10f64.powf(trend.slope)),
-        ]
+        ])
     };
-    let rows: Vec<Vec<String>> = history.trends.iter().enumerate().map(row).collect();
+    let rows: Vec<Vec<String>> = history.trends.iter().enumerate().filter_map(row).collect();
     let columns = ["trend", "selection", "systems", "doubling, months", "from", "to", "the book", "a year"];
     page::table(page, &columns, &rows)
 }
@@ -214,10 +271,16 @@ fn own(page: &mut String, here: &Here) -> fmt::Result {
         return Ok(());
     }
     let row = |run: &super::OwnRun| {
-        vec![run.name.clone(), run.date.to_string(), amount(run.flops), count(run.parameters)]
+        let flops = run.usable_flops().map_or("unknown".to_owned(), amount);
+        vec![run.name.clone(), run.date.to_string(), flops, count(run.parameters)]
     };
     let rows: Vec<Vec<String>> = here.own.iter().map(row).collect();
-    page::folded_table(page, "Your runs", &["run", "date", "FLOP", "parameters"], &rows)
+    let columns = ["your run", "date", "FLOP", "parameters"];
+    if rows.len() > FEW_RUNS {
+        let summary = format!("Your runs ({})", count(rows.len() as u64));
+        return page::folded_table(page, &summary, &columns, &rows);
+    }
+    page::table(page, &columns, &rows)
 }
 
 /// A row for each system that was the largest when it was published, and folded all of them; a column for each device.
@@ -262,12 +325,20 @@ fn changed(page: &mut String, history: &History) -> fmt::Result {
             bare(&changed.other.source),
         ])
     };
-    let rows: Vec<Vec<String>> = history.changed.iter().filter_map(row).collect();
-    page.push_str("<div class=\"prose\">\n");
-    let columns = ["system", "date", "here", "other", "other over here", "whose"];
-    page::table(page, &columns, &rows)?;
-    page.push_str("</div>\n");
-    Ok(())
+    let agrees = |changed: &&super::Changed| (1.0 / AGREE..=AGREE).contains(&changed.ratio);
+    let differ = history.changed.iter().filter(|changed| !agrees(changed));
+    let rows: Vec<Vec<String>> = differ.filter_map(row).collect();
+    if !rows.is_empty() {
+        page.push_str("<div class=\"prose\">\n");
+        let columns = ["system", "date", "here", "other", "other over here", "whose"];
+        page::table(page, &columns, &rows)?;
+        page.push_str("</div>\n");
+    }
+    match history.changed.iter().filter(agrees).count() {
+        0 => Ok(()),
+        1 => page.write_str("<p class=\"note\">Another one agrees within 10%.</p>\n"),
+        count => writeln!(page, "<p class=\"note\">Another {count} agree within 10%.</p>"),
+    }
 }
 
 fn left_out(page: &mut String, history: &History) -> fmt::Result {

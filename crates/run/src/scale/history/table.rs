@@ -5,6 +5,7 @@ use super::date::Date;
 use super::error::HistoryError;
 use csv::{ByteRecord, ReaderBuilder};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::str;
 
@@ -13,9 +14,13 @@ const DATE: &str = "Publication date";
 const PARAMETERS: &str = "Parameters";
 const COMPUTE: &str = "Training compute (FLOP)";
 /// Without these there is no history.
-const NEEDED: [&str; 4] = [MODEL, DATE, PARAMETERS, COMPUTE];
+const NEEDED: [&str; 3] = [MODEL, DATE, COMPUTE];
 /// A column of ours: `5.0e17 (source); 4.7e17 (another)`.
 const OTHERS: &str = "Other estimates";
+/// What else than commas tables are separated by.
+const SEPARATORS: [char; 3] = [';', '\t', '|'];
+/// Of a text that is quoted in a message, so many characters are shown.
+const SHOWN: usize = 80;
 /// A column that only Epoch AI's file has.
 const EPOCH: &str = "Notability criteria";
 
@@ -99,9 +104,9 @@ pub struct LeftOut {
 
 /// Reads a table. `source` says what it is called, in errors and on the page.
 ///
-/// A record needs a name and a day. Of records with the same name the first is kept. A number is plain: digits, a point, an
+/// A record needs a name, and a day of the years 1900 to 2100. Of records with the same name the first is kept. A number is plain: digits, a point, an
 /// exponent; ranges, separators of thousands, text and what is not above 0 are left out with their line, as are records with
-/// another number of fields than the header.
+/// another number of fields than the header. A file without the column of parameters has systems without them.
 ///
 /// # Errors
 /// [`HistoryError`] where the file as a whole is no such table: it is empty, a needed column is missing or there twice, its
@@ -159,7 +164,7 @@ impl Header {
             })?;
             let name = name.trim();
             let twice = columns.insert(name.to_owned(), index).is_some();
-            if twice && (NEEDED.contains(&name) || name == OTHERS) {
+            if twice && (NEEDED.contains(&name) || [PARAMETERS, OTHERS].contains(&name)) {
                 return Err(HistoryError::Twice { source_name: source.into(), column: name.into() });
             }
         }
@@ -178,6 +183,7 @@ impl Header {
                     source_name: source.into(),
                     column: needed,
                     nearest: nearest.filter(|name| likeness(name) > 0.8).cloned(),
+                    separator: separator(&found),
                     found: found.into_iter().map(|(_, name)| name.to_owned()).collect(),
                 });
             }
@@ -205,9 +211,9 @@ impl Header {
             return table.left_out.push(all(reason));
         }
         if let Some(field) = record.iter().find(|field| str::from_utf8(field).is_err()) {
-            let mut shown = field.escape_ascii().to_string();
-            shown.truncate(80);
-            return table.left_out.push(all(format!("not UTF-8: {shown}")));
+            return table
+                .left_out
+                .push(all(format!("not UTF-8: {}", cut(&field.escape_ascii().to_string()))));
         }
         let text = |column: &str| String::from_utf8_lossy(raw(column)).trim().to_owned();
         if name.is_empty() {
@@ -216,20 +222,26 @@ impl Header {
         if let Some(first) = seen.get(&name) {
             return table.left_out.push(all(format!("the same name as on line {first}, which is kept")));
         }
-        let date = match text(DATE).parse::<Date>() {
+        let date = match cut(&text(DATE)).parse::<Date>().and_then(Date::of_a_system) {
             Ok(date) => date,
             Err(error) => return table.left_out.push(all(error.to_string())),
         };
         let (flops, parameters) = (number(&text(COMPUTE)), number(&text(PARAMETERS)));
         let reason = |what: &str, why: &str| format!("{what}: {why}");
+        let counts_parameters = self.columns.contains_key(PARAMETERS);
         match (&flops, &parameters) {
+            (Err(flops), Err(_)) if !counts_parameters => {
+                return table.left_out.push(all(reason("training compute", flops)));
+            }
             (Err(flops), Err(parameters)) => {
                 let both =
                     format!("{}; {}", reason("training compute", flops), reason("parameters", parameters));
                 return table.left_out.push(all(both));
             }
             (Err(why), _) => table.left_out.push(left_out(Part::Compute, reason("training compute", why))),
-            (_, Err(why)) => table.left_out.push(left_out(Part::Parameters, reason("parameters", why))),
+            (_, Err(why)) if counts_parameters => {
+                table.left_out.push(left_out(Part::Parameters, reason("parameters", why)))
+            }
             _ => {}
         }
         let mut others = Vec::new();
@@ -257,6 +269,25 @@ impl Header {
     }
 }
 
+/// The beginning of a text that somebody else wrote, for a message.
+pub(super) fn cut(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+        None => text.into(),
+    }
+}
+
+/// What separates the names of a header that commas do not: one of some characters between which a needed column stands.
+fn separator(found: &[(usize, &str)]) -> Option<char> {
+    let between = |separator: &char| {
+        let mut parts = found.iter().filter(|(_, name)| name.contains(*separator)).flat_map(|(_, name)| {
+            name.split(*separator).map(|part| part.trim_matches(|c: char| c == '"' || c.is_whitespace()))
+        });
+        parts.any(|part| NEEDED.contains(&part))
+    };
+    SEPARATORS.into_iter().find(between)
+}
+
 /// A number above 0, or why there is none.
 fn number(text: &str) -> Result<f64, String> {
     if text.is_empty() {
@@ -264,11 +295,12 @@ fn number(text: &str) -> Result<f64, String> {
     }
     if let Ok(value) = text.parse::<f64>() {
         return match value {
-            _ if !value.is_finite() => Err(format!("{text} is not finite")),
-            _ if value <= 0.0 => Err(format!("{text} is not above 0")),
+            _ if !value.is_finite() => Err(format!("{} is not finite", cut(text))),
+            _ if value <= 0.0 => Err(format!("{} is not above 0", cut(text))),
             _ => Ok(value),
         };
     }
+    let shown = cut(text);
     let digits = |part: &str| part.trim().parse::<f64>().is_ok();
     let ends = |(low, high): (&str, &str)| digits(low) && digits(high);
     // Not at the minus of an exponent: 1e-3 is no range, and is read above.
@@ -276,20 +308,20 @@ fn number(text: &str) -> Result<f64, String> {
         text.match_indices(mark).any(|(at, found)| ends((&text[..at], &text[at + found.len()..])))
     });
     if range {
-        return Err(format!("{text:?} is a range"));
+        return Err(format!("{shown:?} is a range"));
     }
     let joined: String = text.chars().filter(|c| !matches!(c, ',' | '_' | '\'' | ' ')).collect();
     if joined.len() < text.len() && digits(&joined) {
-        return Err(format!("{text:?} has separators in it"));
+        return Err(format!("{shown:?} has separators in it"));
     }
-    Err(format!("{text:?} is no number"))
+    Err(format!("{shown:?} is no number"))
 }
 
 /// `5.0e17 (source)`.
 fn estimate(text: &str) -> Result<Estimate, String> {
-    let (value, source) =
-        text.split_once('(').ok_or_else(|| format!("{text:?} names no source in brackets"))?;
-    let source = source.strip_suffix(')').ok_or_else(|| format!("{text:?} does not end with a bracket"))?;
+    let without = |what: &str| format!("{:?} {what}", cut(text));
+    let (value, source) = text.split_once('(').ok_or_else(|| without("names no source in brackets"))?;
+    let source = source.strip_suffix(')').ok_or_else(|| without("does not end with a bracket"))?;
     Ok(Estimate { flops: number(value.trim())?, source: source.trim().to_owned() })
 }
 

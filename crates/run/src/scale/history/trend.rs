@@ -34,6 +34,15 @@ impl Quantity {
     }
 }
 
+impl fmt::Display for Quantity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Compute => "training compute",
+            Self::Parameters => "parameters",
+        })
+    }
+}
+
 /// Part of the history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Era {
@@ -58,8 +67,8 @@ impl Era {
 pub enum Selection {
     /// Each that has the quantity.
     All,
-    /// The frontier: each that was one of so many largest when it was published, which is that of the era's systems published
-    /// until then, those of the same day among them, fewer than so many are larger. Systems before the era do not count, so
+    /// The frontier: each that was one of so many largest when it was published. Fewer than so many of the era's systems that
+    /// were published up to that day are larger than it. Systems before the era do not count, so
     /// that each era begins anew, with some that are small beside what was there before.
     Largest(usize),
     /// The same with all systems published until then, in earlier eras too.
@@ -139,13 +148,13 @@ impl fmt::Display for Doubling {
 #[serde(rename_all = "kebab-case")]
 pub enum TrendError {
     /// Too few points for a line that could be wrong.
-    #[error("{count} systems are fewer than {FEWEST}")]
+    #[error("it has {count} of the {FEWEST} systems that a trend takes")]
     Few {
         /// How many there are.
         count: usize,
     },
     /// All of one day.
-    #[error("all systems are of one day")]
+    #[error("all its systems are of one day")]
     OneDate,
 }
 

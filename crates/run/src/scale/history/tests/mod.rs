@@ -6,6 +6,7 @@ mod reading;
 mod trends;
 
 use super::*;
+use crate::scale::SEED;
 
 /// A table of systems with these dates and training compute.
 fn table(rows: &[(&str, &str)]) -> Table {

@@ -55,7 +55,7 @@ fn the_arithmetic_of_every_row_gives_its_training_compute() {
 
 #[test]
 fn the_frontier_after_2012_doubles_as_the_book_says() {
-    let history = History::of(&own().unwrap(), RESAMPLES, 1).unwrap();
+    let history = History::of(&own().unwrap(), RESAMPLES, SEED).unwrap();
     assert!(history.refused.is_empty(), "{:?}", history.refused);
     let [before, after] = &history.beside[..] else { panic!("{:?}", history.beside) };
     let of = |beside: &Beside| &history.trends[beside.trend];

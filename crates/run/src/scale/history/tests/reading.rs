@@ -89,14 +89,92 @@ fn a_number_is_a_plain_one_above_zero() {
 #[test]
 fn a_missing_column_is_named_with_the_nearest_and_all_that_are_there() {
     let error = parse(b"Model,publication dates,Parameters,FLOP\n", "t.csv").unwrap_err();
-    let expected = "t.csv has no column \"Publication date\" (the nearest is \"publication dates\"); its columns: Model, \
+    let expected = "t.csv has no column \"Publication date\" (the nearest is \"publication dates\"); its columns (4): Model, \
         publication dates, Parameters, FLOP";
     assert_eq!(error.to_string(), expected);
     let error = parse(b"x,y\n1,2\n", "t.csv").unwrap_err().to_string();
-    assert_eq!(error, "t.csv has no column \"Model\"; its columns: x, y");
+    assert_eq!(error, "t.csv has no column \"Model\"; its columns (2): x, y");
     let twice = format!("{HEADER},Model\n");
     let error = parse(twice.as_bytes(), "t.csv").unwrap_err().to_string();
     assert_eq!(error, "t.csv has the column \"Model\" twice");
+    let twice = format!("{HEADER},Parameters\n");
+    let error = parse(twice.as_bytes(), "t.csv").unwrap_err().to_string();
+    assert_eq!(error, "t.csv has the column \"Parameters\" twice");
+}
+
+#[test]
+fn another_separator_than_commas_is_asked_about() {
+    let quoted = HEADER.split(',').map(|name| format!("{name:?}")).collect::<Vec<_>>().join(";");
+    for (header, hint) in [
+        (HEADER.replace(',', ";"), "is it separated by `;`?"),
+        (quoted, "is it separated by `;`?"),
+        (HEADER.replace(',', "\t"), "is it separated by tabs?"),
+        (HEADER.replace(',', "|"), "is it separated by `|`?"),
+    ] {
+        // A decimal comma makes columns of its own.
+        let text = format!("{header};\"Cost, USD\"\na;2012-01-02;10;1e3;2,5\n");
+        let error = parse(text.as_bytes(), "t.csv").unwrap_err().to_string();
+        assert!(error.starts_with("t.csv has no column \"Model\"") && error.contains(hint), "{error}");
+    }
+    let error = parse(b"a;b,c\n", "t.csv").unwrap_err().to_string();
+    assert!(!error.contains("separated"), "{error}");
+}
+
+#[test]
+fn what_a_message_quotes_is_cut() {
+    let long = "x".repeat(5000);
+    let names: Vec<String> = (0..400).map(|index| format!("c{index}")).collect();
+    for header in [long.clone(), names.join(","), format!("\u{fffd}{long},b"), format!("Modell{long}")] {
+        let error = parse(header.as_bytes(), "t.csv").unwrap_err().to_string();
+        assert!(error.contains('…') && error.len() < 300, "{error}");
+    }
+    let mut binary = vec![0xff; 3000];
+    binary.push(b'\n');
+    let error = parse(&binary, "t.csv").unwrap_err().to_string();
+    assert!(error.contains("not UTF-8") && error.len() < 160, "{error}");
+    for row in [
+        format!("a,{long},1,1"),
+        format!("a,2012-01-02,{long},1"),
+        format!("a,2012-01-02,1,1-{}", "1".repeat(900)),
+        format!("a,2012-01-02,1,-{}", "1".repeat(900)),
+    ] {
+        for (.., reason) in left_out(&format!("{row}\n")) {
+            assert!(reason.contains('…') && reason.len() < 160, "{reason}");
+        }
+    }
+}
+
+#[test]
+fn a_date_that_no_system_can_be_of_is_left_out() {
+    let found = left_out(
+        "a,9999-12-31,10,1e3\nb,1899-12-31,10,1e3\nc,2101-01-01,10,1e3\nd,1900-01-01,10,1e3\ne,2100-12-31,10,1e3\n",
+    );
+    let reasons: Vec<(u64, Part, &str)> = found.iter().map(|out| (out.0, out.2, out.3.as_str())).collect();
+    let expected = [
+        (2, Part::System, "9999-12-31 is not of the years 1900 to 2100"),
+        (3, Part::System, "1899-12-31 is not of the years 1900 to 2100"),
+        (4, Part::System, "2101-01-01 is not of the years 1900 to 2100"),
+    ];
+    assert_eq!(reasons, expected);
+}
+
+#[test]
+fn parameters_are_optional() {
+    let rows = "a,1990-01-02,1e3\nb,1995-01-02,\nc,2000-01-02,1e4\nd,2005-01-02,1e5\n";
+    let text = format!("Model,Publication date,Training compute (FLOP)\n{rows}");
+    let table = parse(text.as_bytes(), "t.csv").unwrap();
+    let kept: Vec<(&str, Option<f64>)> =
+        table.systems.iter().map(|system| (system.name.as_str(), system.parameters)).collect();
+    assert_eq!(kept, [("a", None), ("c", None), ("d", None)]);
+    // Not a complaint for each row that has no such column.
+    let [out] = &table.left_out[..] else { panic!("{:?}", table.left_out) };
+    assert_eq!((out.line, out.part, out.reason.as_str()), (3, Part::System, "training compute: none given"));
+    let history = History::of(&table, RESAMPLES, SEED).unwrap();
+    assert!(
+        history.sentences().contains(&"No system of t.csv has parameters.".into()),
+        "{:?}",
+        history.sentences()
+    );
 }
 
 #[test]

@@ -110,7 +110,9 @@ fn an_era_has_its_first_day_and_not_the_day_after_its_last() {
 fn a_history_needs_compute_and_resamples() {
     let empty = table(&[("2012-02-30", "1e3")]);
     let error = History::of(&empty, RESAMPLES, 1).unwrap_err().to_string();
-    assert!(error.contains("line 2 first: 2012-02-30 is no day"), "{error}");
+    assert!(error.contains("left out: 1, line 2 first: 2012-02-30 is no day"), "{error}");
+    let error = History::of(&table(&[]), RESAMPLES, 1).unwrap_err().to_string();
+    assert_eq!(error, "rows has no rows, only a header");
     let error = History::of(&own().unwrap(), 100, 1).unwrap_err();
     assert_eq!(error, HistoryError::Resamples { resamples: 100, least: 2000 });
     // A table of one era has trends of that one; the others are refused by name.
@@ -118,6 +120,57 @@ fn a_history_needs_compute_and_resamples() {
     let history = History::of(&table(&borrowed(&rows)), RESAMPLES, 1).unwrap();
     assert_eq!((history.trends.len(), history.refused.len()), (1, 9));
     assert_eq!(history.beside.len(), 1);
+    let said = &history.sentences()[1..];
+    let expected = [
+        "No systems with training compute: 2012 to mid-2018, since mid-2018, since 2010.",
+        "No system of rows has parameters.",
+    ];
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn trends_that_a_table_does_not_determine_are_said() {
+    let said =
+        |rows: &[(&str, &str)]| History::of(&table(rows), RESAMPLES, SEED).unwrap().sentences().join(" ");
+    let few = said(&[("2013-01-01", "1e3"), ("2014-01-01", "1e4")]);
+    assert!(
+        few.contains(
+            "No trend of training compute 2012 to mid-2018: it has 2 of the 3 systems that a trend takes."
+        ),
+        "{few}"
+    );
+    assert_eq!(few.matches("2012 to mid-2018").count(), 1, "{few}");
+    assert!(few.contains("No systems with training compute: before 2012, since mid-2018."), "{few}");
+    let day = said(&[("2013-01-01", "1e3"), ("2013-01-01", "1e4"), ("2013-01-01", "1e5")]);
+    assert!(
+        day.contains("No trend of training compute 2012 to mid-2018: all its systems are of one day."),
+        "{day}"
+    );
+    // A frontier without all of the era's systems is missed by itself.
+    let rows = [
+        ("2011-01-01", "1e9"),
+        ("2011-02-01", "1e9"),
+        ("2011-03-01", "1e9"),
+        ("2013-01-01", "1e3"),
+        ("2014-01-01", "1e4"),
+        ("2015-01-01", "1e5"),
+    ];
+    let frontier = said(&rows);
+    let missed = "No trend of training compute 2012 to mid-2018, the 3 largest at release of all eras: it has 0 of the 3";
+    assert!(frontier.contains(missed), "{frontier}");
+}
+
+#[test]
+fn a_published_time_lies_in_the_interval_or_not() {
+    let said = |months: f64| {
+        let rows = doubling(months);
+        History::of(&table(&borrowed(&rows)), RESAMPLES, SEED).unwrap().sentences().remove(0)
+    };
+    assert!(
+        said(12.0).ends_with("The book says 24 months, which the interval does not contain."),
+        "{}",
+        said(12.0)
+    );
 }
 
 #[test]
