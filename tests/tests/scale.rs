@@ -132,6 +132,15 @@ fn a_sweep_is_predicted_trained_traced_and_not_trained_again() {
     assert_eq!(written("prediction-digits-mlp1-w16-d480.json"), said);
     fs::write(&sweep, SWEEP).unwrap();
     assert_eq!(scale(folder.path(), arguments)["trials"], first["trials"]);
+    // By more trainings something else is said of the larger one, which is then trained again: nothing that was seen before is
+    // predicted.
+    let (larger, before) = ("digits-mlp1-w16-d480-s0.json", written("digits-mlp1-w16-d480-s0.json"));
+    fs::write(&sweep, SWEEP.replacen("seeds = [0, 1]", "seeds = [0, 1, 2]", 1)).unwrap();
+    scale(folder.path(), arguments);
+    let said = written("prediction-digits-mlp1-w16-d480.json");
+    assert!(before < said && said <= written(larger));
+    fs::write(&sweep, SWEEP).unwrap();
+    let first = scale(folder.path(), arguments);
     // What is not asked for stays as it was.
     let history = scale(folder.path(), "--only history --out there");
     assert_eq!((&history["trials"], history["kept"].is_string()), (&first["trials"], true));
