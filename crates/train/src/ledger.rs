@@ -107,14 +107,8 @@ impl Trainer {
     /// Adds up what a step costs every replica. All of them call this at the same time.
     pub(crate) fn count_together(&mut self) -> Result<(), TrainError> {
         let own = self.plan.step_flops();
-        let bytes: Vec<u8> = own.to_array().iter().flat_map(|x| x.to_le_bytes()).collect();
         let Some(team) = &mut self.team else { return Ok(()) };
-        let mut sums = [0.0; 4];
-        for message in team.patiently(|worker| worker.exchange(&bytes))? {
-            for (sum, bytes) in sums.iter_mut().zip(message.as_chunks::<8>().0) {
-                *sum += f64::from_le_bytes(*bytes);
-            }
-        }
+        let sums = team.total(own.to_array(), true)?;
         self.ledger.per_step = Flops::from_array(sums);
         Ok(())
     }

@@ -344,10 +344,19 @@ impl Team {
 
     /// The sums of two numbers over all replicas, each added up in the same order everywhere.
     pub(crate) fn sum(&mut self, own: [f64; 2]) -> Result<[f64; 2], TrainError> {
-        let bytes: Vec<u8> = own.iter().flat_map(|x| x.to_le_bytes()).collect();
-        let mut sums = [0.0; 2];
         let first = !std::mem::replace(&mut self.summed, true);
-        let messages = match first {
+        self.total(own, first)
+    }
+
+    /// The sums of some numbers over all replicas, with more patience than a bucket is given where `patient`.
+    pub(crate) fn total<const N: usize>(
+        &mut self,
+        own: [f64; N],
+        patient: bool,
+    ) -> Result<[f64; N], TrainError> {
+        let bytes: Vec<u8> = own.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let mut sums = [0.0; N];
+        let messages = match patient {
             true => self.patiently(|worker| worker.exchange(&bytes))?,
             false => self.worker.exchange(&bytes)?,
         };

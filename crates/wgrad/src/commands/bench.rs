@@ -126,7 +126,7 @@ fn effort(quick: bool) -> Effort {
 }
 
 /// Names of the devices that were asked for, each once; of all if none was.
-fn names(asked: &[DeviceChoice]) -> Result<Vec<String>> {
+pub fn names(asked: &[DeviceChoice]) -> Result<Vec<String>> {
     let adapters = devices().iter().filter(|info| info.kind == DeviceKind::Gpu).count();
     let all = || std::iter::once("cpu".to_owned()).chain((0..adapters).map(|i| format!("gpu:{i}")));
     let mut names: Vec<String> = Vec::new();
@@ -147,7 +147,8 @@ fn names(asked: &[DeviceChoice]) -> Result<Vec<String>> {
     Ok(if asked.is_empty() { all().collect() } else { names })
 }
 
-fn choice(name: &str) -> Result<DeviceChoice> {
+/// The device of such a name.
+pub fn choice(name: &str) -> Result<DeviceChoice> {
     name.parse().map_err(anyhow::Error::msg)
 }
 

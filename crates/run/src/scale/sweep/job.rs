@@ -100,6 +100,13 @@ impl Sweep {
         keys.into_iter().flat_map(rates).collect()
     }
 
+    /// Every training but those for rates, before rates are chosen: its learning rates mean nothing.
+    pub fn all_jobs(&self) -> Vec<Job> {
+        let rate_jobs = [self.rate_jobs(false), self.rate_jobs(true)].concat();
+        let any: Rates = rate_jobs.into_iter().map(|job| (job.key, job.lr)).collect();
+        [self.law_jobs(&any, false), self.law_jobs(&any, true), self.versus_jobs(&any)].concat()
+    }
+
     /// The rate of each network among some trials: that of the lowest validation loss at any time, the lower one of two that are
     /// equal. A network of which all diverged has the lowest rate that was tried.
     pub fn choose_rates(&self, jobs: &[Job], trials: &[Trial]) -> Rates {

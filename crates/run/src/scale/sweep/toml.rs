@@ -1,6 +1,6 @@
 //! Sweeps from TOML, with the place of every mistake.
 
-use super::{HeldOut, Rates, Sweep};
+use super::{HeldOut, Sweep};
 use crate::scale::laws::{BETTER, PLAIN};
 use std::collections::BTreeSet;
 use std::io;
@@ -140,10 +140,7 @@ fn check(sweep: &Sweep) -> Result<(), Problem> {
             depth(&key("networks"), network.family, network.depth)?;
         }
     }
-    let rate_jobs = [sweep.rate_jobs(false), sweep.rate_jobs(true)].concat();
-    // Rates make no difference to names.
-    let any: Rates = rate_jobs.into_iter().map(|job| (job.key, job.lr)).collect();
-    let jobs = [sweep.law_jobs(&any, false), sweep.law_jobs(&any, true), sweep.versus_jobs(&any)].concat();
+    let jobs = sweep.all_jobs();
     let mut seen = BTreeSet::new();
     match jobs.iter().find(|job| !seen.insert(&job.id)) {
         Some(twice) => Err(("law".into(), format!("makes the training {} twice", twice.id))),

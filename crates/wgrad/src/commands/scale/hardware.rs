@@ -11,12 +11,15 @@ use wgrad_run::Recipe;
 use wgrad_run::cluster::{Options, Prediction, builtin_machines, builtin_work};
 use wgrad_run::scale::Hardware;
 use wgrad_run::scale::hardware::Replicas;
-use wgrad_train::{DeviceChoice, Part, Plan, Team, TeamOptions, Trainer, open, open_for, setup};
+use wgrad_run::scale::history::Rate;
+use wgrad_train::{
+    DeviceChoice, Part, Plan, Team, TeamOptions, Trainer, kept_ceiling, open, open_for, setup,
+};
 
-use crate::commands::bench;
 use crate::commands::cluster::median;
 use crate::commands::replicas::on_team;
 use crate::commands::scale::sweep::Worker;
+use crate::commands::{bench, say_tuning};
 use crate::terminal::say;
 
 /// What replicas train, and at which batch: large enough for there to be something to share.
@@ -34,8 +37,8 @@ const WORK: &str = "resnet50";
 /// Perceptrons wider than this take too long for the short report.
 const WIDEST: u64 = 1024;
 
-/// Measures devices one after the other, then replicas, until it is told to stop.
-pub fn measure(quick: bool, workers: &[Worker], stop: &AtomicBool) -> Result<Hardware> {
+/// Measures devices one after the other, then replicas, until it is told to stop. Gives how fast each device trains, too.
+pub fn measure(quick: bool, workers: &[Worker], stop: &AtomicBool) -> Result<(Hardware, Vec<Rate>)> {
     let (start, before) = (Instant::now(), Processor::now());
     let opened = workers.iter().map(|worker| Ok((worker.name.clone(), open(worker.choice)?)));
     let opened = opened.collect::<Result<Vec<(String, Box<dyn Device>)>>>()?;
@@ -45,13 +48,22 @@ pub fn measure(quick: bool, workers: &[Worker], stop: &AtomicBool) -> Result<Har
     let names: Vec<&str> = workers.iter().map(|worker| worker.name.as_str()).collect();
     say(&format!("hardware: {} measurements on {}.", cases.len(), names.join(", ")));
     let results = bench::measured(&cases, &subjects, effort(quick), &|| !stop.load(Ordering::SeqCst))?;
-    let reports = opened.iter().map(|(name, device)| bench::report(name, device.info(), 0)).collect();
+    let report = |(name, device): &(String, Box<dyn Device>)| {
+        bench::report(name, device.info(), say_tuning(device.info()) as u64)
+    };
+    let reports = opened.iter().map(report).collect();
     let bench = bench::concluded(quick, (start, before), &opened, reports, results);
     let work = builtin_work(WORK).ok_or_else(|| anyhow!("there is no work {WORK}"))?;
     let machines = builtin_machines();
     let options = Options { devices: DEVICES, ..Options::default() };
     let predictions = machines.iter().map(|machine| Prediction::of(&work, machine, &options)).collect();
-    Ok(Hardware { bench, replicas: replicas(workers, stop)?, predictions, machines, work })
+    let hardware = Hardware { bench, replicas: replicas(workers, stop)?, predictions, machines, work };
+    let known = |name: &str| {
+        let (_, device) = opened.iter().find(|(other, _)| other == name)?;
+        Some(kept_ceiling(device.info())?.0)
+    };
+    let rates = hardware.rates(known);
+    Ok((hardware, rates))
 }
 
 /// Products from 512 rows up, since they bound the rest; sweeps over batch and width; a residual network.

@@ -14,11 +14,11 @@ use wgrad_run::scale::history::{self, Here, History};
 use wgrad_run::scale::laws::Laws;
 use wgrad_run::scale::sweep::{builtin, read};
 use wgrad_run::scale::{FORMAT, RESAMPLES, SEED, Scale};
-use wgrad_train::{DeviceChoice, devices, kept_ceiling, open};
+use wgrad_train::{DeviceChoice, devices};
 
 use crate::cli::{self, ScalePart};
 use crate::commands::scale::sweep::{Made, Worker};
-use crate::commands::{INTERRUPTED, interruption};
+use crate::commands::{INTERRUPTED, bench, interruption};
 use crate::failure::Usage;
 use crate::terminal::{self, say};
 
@@ -65,12 +65,8 @@ pub fn run(args: &cli::Scale) -> Result<ExitCode> {
         laws: None,
     };
     if wants(ScalePart::Hardware) {
-        let hardware = hardware::measure(args.quick, &workers, &stop)?;
-        let known = |name: &str| {
-            let worker = workers.iter().find(|worker| worker.name == name)?;
-            Some(kept_ceiling(open(worker.choice).ok()?.info())?.0)
-        };
-        scale.here.devices = hardware.rates(known);
+        let (hardware, rates) = hardware::measure(args.quick, &workers, &stop)?;
+        scale.here.devices = rates;
         scale.hardware = Some(hardware);
     }
     if wants(ScalePart::Laws) && !stop.load(Ordering::SeqCst) {
@@ -138,17 +134,5 @@ fn workers(asked: &[DeviceChoice]) -> Result<Vec<Worker>> {
         let gpus = hardware.map(|(i, _)| worker(format!("gpu:{i}"), DeviceChoice::Adapter(i)));
         return Ok(std::iter::once(worker("cpu".into(), DeviceChoice::Cpu)).chain(gpus).collect());
     }
-    let mut workers: Vec<Worker> = Vec::new();
-    for &choice in asked {
-        let (name, choice) = match choice {
-            DeviceChoice::Cpu => ("cpu".to_owned(), choice),
-            DeviceChoice::Adapter(i) => (format!("gpu:{i}"), choice),
-            DeviceChoice::Gpu => ("gpu:0".to_owned(), DeviceChoice::Adapter(0)),
-            DeviceChoice::Auto => return Err(Usage("--devices takes cpu and gpu:N, not auto".into()).into()),
-        };
-        if workers.iter().all(|worker| worker.name != name) {
-            workers.push(worker(name, choice));
-        }
-    }
-    Ok(workers)
+    bench::names(asked)?.into_iter().map(|name| Ok(worker(name.clone(), bench::choice(&name)?))).collect()
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
 use wgrad_data::catalog::Entry;
 use wgrad_run::scale::laws::{Planned, Prediction};
-use wgrad_run::scale::sweep::{Job, Rates, Sweep, Training};
+use wgrad_run::scale::sweep::{Job, Sweep, Training};
 use wgrad_run::scale::{RESAMPLES, Role, SEED, Trial};
 use wgrad_train::{DeviceChoice, SweepData, network_of, open, train_job};
 
@@ -105,10 +105,7 @@ pub fn run(sweep: &Sweep, workers: &[Worker], out: &Path, stop: &AtomicBool) -> 
 
 /// Refuses a sweep that wants more examples than there are, before anything is trained.
 fn check_sizes(sweep: &Sweep, data: &BTreeMap<String, SweepData>) -> Result<(), Usage> {
-    let rate_jobs = [sweep.rate_jobs(false), sweep.rate_jobs(true)].concat();
-    // Rates make no difference here.
-    let any: Rates = rate_jobs.into_iter().map(|job| (job.key, job.lr)).collect();
-    for job in [sweep.law_jobs(&any, false), sweep.law_jobs(&any, true), sweep.versus_jobs(&any)].concat() {
+    for job in sweep.all_jobs() {
         let there = data.get(&job.key.dataset).map_or(0, SweepData::examples);
         if job.examples > there {
             let (dataset, wanted) = (&job.key.dataset, job.examples);
@@ -272,10 +269,8 @@ impl Runner<'_> {
     /// Says what the larger trainings will come to, and keeps it, before any of them begins. What was said before by the same
     /// trainings stays as it was said.
     fn predict(&self, made: &mut Made) -> Result<()> {
-        // Rates do not matter for what is trained, only for how.
-        let any: Rates = self.sweep.rate_jobs(true).into_iter().map(|job| (job.key, job.lr)).collect();
         let mut said: Vec<(String, u64)> = Vec::new();
-        for job in self.sweep.law_jobs(&any, true) {
+        for job in self.sweep.all_jobs().into_iter().filter(|job| job.role == Role::HeldOut) {
             let of = (format!("{:?}", job.key), job.examples);
             if said.contains(&of) {
                 continue;
@@ -328,9 +323,9 @@ impl Runner<'_> {
 
     /// Removes the larger trainings of a size, with all seeds: they are made again after what is said of them now.
     fn forget(&self, job: &Job) -> Result<()> {
-        let any: Rates = std::iter::once((job.key.clone(), job.lr)).collect();
-        for other in self.sweep.law_jobs(&any, true) {
-            if (other.key == job.key) && other.examples == job.examples && other.role == Role::HeldOut {
+        for other in self.sweep.all_jobs() {
+            let same = other.role == Role::HeldOut && other.key == job.key && other.examples == job.examples;
+            if same {
                 let path = self.path(&other);
                 match std::fs::remove_file(&path) {
                     Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
