@@ -464,7 +464,7 @@ pub struct Scale {
     #[arg(long, value_name = "DEVICES", value_delimiter = ',')]
     pub devices: Vec<DeviceChoice>,
     /// Folder of runs that are drawn into the history.
-    #[arg(long, value_name = "DIR", default_value = crate::commands::RUNS)]
+    #[arg(long, value_name = "DIR", default_value = crate::commands::common::RUNS)]
     pub runs: PathBuf,
     /// Folder for report.html, scale.json and trials.csv. Trainings that it holds are not made again.
     #[arg(long, value_name = "DIR", default_value = "scale")]

@@ -12,7 +12,8 @@ use wgrad_program::{Device, DeviceInfo, DeviceKind};
 use wgrad_train::{DeviceChoice, devices, open};
 
 use crate::cli;
-use crate::commands::{ceiling, kind, say_tuning};
+use crate::commands::ceiling;
+use crate::commands::common::{announce_tuning, device_kind};
 use crate::failure::Usage;
 use crate::terminal::{self, say};
 
@@ -48,7 +49,7 @@ pub fn run(args: &cli::Bench) -> Result<ExitCode> {
     for (name, device) in &opened {
         let info = device.info();
         say(&format!("{name}: {}", describe(info)));
-        reports.push(report(name, info, say_tuning(info) as u64));
+        reports.push(report(name, info, announce_tuning(info) as u64));
     }
     // What was asked for by name is not cut short.
     let until = (args.quick && args.only.is_none()).then(|| start + QUICK);
@@ -160,7 +161,7 @@ fn describe(info: &DeviceInfo) -> String {
 pub fn report(name: &str, info: &DeviceInfo, tuned: u64) -> DeviceReport {
     DeviceReport {
         device: name.to_owned(),
-        kind: kind(info).into(),
+        kind: device_kind(info).into(),
         name: info.name.clone(),
         class: info.class.into(),
         backend: info.backend.clone(),

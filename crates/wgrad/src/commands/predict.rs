@@ -9,12 +9,12 @@ use wgrad_recipe::Recipe;
 use wgrad_train::{Trainer, run_recipe};
 
 use crate::cli::Predict;
-use crate::commands::trained;
+use crate::commands::common::load_run;
 use crate::terminal;
 
 /// Applies a run's last checkpoint to the examples of files.
 pub fn run(args: &Predict) -> Result<ExitCode> {
-    let (run, mut trainer) = trained(&args.run, args.device)?;
+    let (run, mut trainer) = load_run(&args.run, args.device)?;
     let (delimiter, label) = table_form(&run_recipe(&run)?);
     let mut list = Vec::new();
     for path in &args.files {

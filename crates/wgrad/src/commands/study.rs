@@ -8,7 +8,7 @@ use wgrad_data::DataKind;
 use wgrad_studies::depth::{Budget, DepthOptions, DepthStudy, study_depth};
 
 use crate::cli::{DepthArgs, Study, StudyCommand};
-use crate::commands::{describe, open_device};
+use crate::commands::common::{describe, open_device};
 use crate::failure::Usage;
 use crate::terminal::{self, say};
 

@@ -10,7 +10,7 @@ use wgrad_recipe::Recipe;
 use wgrad_train::{Part, Plan, ProfileOptions, Team, TeamOptions, Trainer, open_for, setup};
 
 use crate::cli;
-use crate::commands::open_device;
+use crate::commands::common::open_device;
 use crate::terminal::say;
 
 /// Steps before those that count, and how many of those there are at least and at most.

@@ -16,10 +16,11 @@ use wgrad_train::{
     DeviceChoice, Part, Plan, Team, TeamOptions, Trainer, kept_ceiling, open, open_for, setup,
 };
 
+use crate::commands::bench;
 use crate::commands::cluster::median;
-use crate::commands::replicas::on_team;
+use crate::commands::common::announce_tuning;
+use crate::commands::replicas::on_group;
 use crate::commands::scale::sweep::Worker;
-use crate::commands::{bench, say_tuning};
 use crate::terminal::say;
 
 /// What replicas train, and at which batch: large enough for there to be something to share.
@@ -49,7 +50,7 @@ pub fn measure(quick: bool, workers: &[Worker], stop: &AtomicBool) -> Result<(Ha
     say(&format!("hardware: {} measurements on {}.", cases.len(), names.join(", ")));
     let results = bench::measured(&cases, &subjects, effort(quick), &|| !stop.load(Ordering::SeqCst))?;
     let report = |(name, device): &(String, Box<dyn Device>)| {
-        bench::report(name, device.info(), say_tuning(device.info()) as u64)
+        bench::report(name, device.info(), announce_tuning(device.info()) as u64)
     };
     let reports = opened.iter().map(report).collect();
     let bench = bench::concluded(quick, (start, before), &opened, reports, results);
@@ -99,7 +100,7 @@ fn replicas(workers: &[Worker], stop: &AtomicBool) -> Result<Vec<Replicas>> {
         for count in REPLICAS.into_iter().filter(|_| !stop.load(Ordering::SeqCst)) {
             let lead = |link: Link| steps(&recipe, choice, 0, link).map(Some);
             let follow = |local: usize, link: Link| steps(&recipe, choice, local, link).map(drop);
-            let point = on_team(count, PATIENCE, lead, follow)?;
+            let point = on_group(count, PATIENCE, lead, follow)?;
             all.extend(point.map(|point| Replicas { device: device.into(), ..point }));
         }
     }

@@ -17,8 +17,9 @@ use wgrad_studies::scaling::{FORMAT, RESAMPLES, SEED, Scale};
 use wgrad_train::{DeviceChoice, devices};
 
 use crate::cli::{self, ScalePart};
+use crate::commands::bench;
+use crate::commands::common::{INTERRUPTED, interruption};
 use crate::commands::scale::sweep::{Made, Worker};
-use crate::commands::{INTERRUPTED, bench, interruption};
 use crate::failure::Usage;
 use crate::terminal::{self, say};
 
