@@ -49,7 +49,7 @@ fn every_kernel(graph: &Graph) -> Verdict {
 /// What is generated for a dispatch somewhere.
 fn targets(dispatch: &Dispatch) -> Vec<Target> {
     let portable = || Target::portable(Class::Discrete);
-    let subgroups = || Target { subgroup: Some(8), ..portable() };
+    let subgroups = || Target { subgroup_size: Some(8), ..portable() };
     let mut targets = vec![portable(), Target::portable(Class::Software)];
     match &dispatch.kernel {
         Kernel::Gemm(_) => targets.extend(GemmVariant::ALL.map(|v| Target { gemm: Some(v), ..subgroups() })),
@@ -85,16 +85,16 @@ fn check(shader: &Shader, dispatch: &Dispatch, target: &Target) -> Result<(), St
         ),
         (invocations == shader.invocations, format!("{invocations} invocations, not {}", shader.invocations)),
         (
-            invocations <= target.invocations,
-            format!("{invocations} invocations are more than {}", target.invocations),
+            invocations <= target.max_invocations,
+            format!("{invocations} invocations are more than {}", target.max_invocations),
         ),
         (
-            shared <= target.shared_bytes,
-            format!("{shared} shared bytes are more than {}", target.shared_bytes),
+            shared <= target.max_workgroup_bytes,
+            format!("{shared} shared bytes are more than {}", target.max_workgroup_bytes),
         ),
         (
-            shader.workgroups.iter().all(|&n| (1..=target.groups).contains(&n)),
-            format!("{:?} workgroups, where each is at most {}", shader.workgroups, target.groups),
+            shader.workgroups.iter().all(|&n| (1..=target.max_workgroups).contains(&n)),
+            format!("{:?} workgroups, where each is at most {}", shader.workgroups, target.max_workgroups),
         ),
     ];
     rules.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, rule)| Err(rule))

@@ -1,43 +1,46 @@
-//! Which tensors of a file a model takes: by name, with the shape it wants.
+//! Assignment of a file's tensors to a model's tensors, by name and shape.
 
 use crate::error::listed;
 use crate::{Pattern, Tensor, Weights, WeightsError};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-/// How a model takes weights.
+/// Options of [`Weights::assign`].
 #[derive(Debug, Clone, Default)]
 pub struct AssignOptions {
-    /// Tensors of the model that keep their own values, whatever the file has under their names: its head, when the
-    /// classes are others. They do so also where the shape would fit, so that what happens does not depend on whether two
-    /// data sets have equally many classes.
+    /// Tensors of the model that keep their own values, such as a head for other classes.
+    ///
+    /// They keep them even if the file has a tensor of the same name and shape. The result then does not depend on whether two
+    /// data sets have the same number of classes.
     pub replace: Vec<Pattern>,
 }
 
-/// What became of each tensor of the model, and what of the file is left. Names are in the model's order, those of
-/// `unused` in the file's.
+/// Result of matching a model's tensors with those of a file.
+///
+/// Names are in the model's order, except that `unused` is in the file's order.
 #[derive(Debug, Clone)]
 pub struct Assignment<'a> {
-    /// Tensors of the file, with the shapes that the model wants.
+    /// Tensors of the file that have the shapes of the model's.
     pub found: Vec<(&'a str, &'a Tensor)>,
-    /// Names of the model that matched a pattern of [`AssignOptions::replace`].
+    /// Names in the model that match a pattern of [`AssignOptions::replace`].
     pub replaced: Vec<String>,
-    /// Names of the model that the file lacks.
+    /// Names in the model that the file lacks.
     pub missing: Vec<String>,
-    /// Names of the file that the model lacks. Integers are not among them: every PyTorch batch norm has a counter.
+    /// Names of float tensors in the file that the model lacks. Integers are left out: every PyTorch batch norm has a counter.
     pub unused: Vec<&'a str>,
     source: PathBuf,
     hint: &'static str,
 }
 
 impl Weights {
-    /// Matches the model's tensors, `wanted` with their shapes, with those of the file.
+    /// Matches the model's tensors, given by name and shape in `wanted`, with those of the file.
+    ///
+    /// Missing tensors are not an error here; see [`Assignment::complete`].
     ///
     /// # Errors
-    /// [`WeightsError::Mismatch`] if a tensor has another shape, [`WeightsError::DType`] if it is one of integers; neither
-    /// where a pattern to replace matches. [`WeightsError::Unmatched`] for such a pattern that matches nothing.
-    ///
-    /// That tensors are missing is no error here: see [`Assignment::complete`].
+    /// Returns [`WeightsError::Mismatch`] if a tensor has another shape, and [`WeightsError::DType`] if it holds integers,
+    /// unless a pattern of `options.replace` matches its name. Returns [`WeightsError::Unmatched`] if such a pattern matches no
+    /// tensor of the model.
     pub fn assign(
         &self,
         wanted: &[(String, Vec<usize>)],
@@ -90,10 +93,10 @@ impl Weights {
 }
 
 impl Assignment<'_> {
-    /// Says that nothing is missing.
+    /// Checks that no tensor is missing.
     ///
     /// # Errors
-    /// [`WeightsError::Missing`] with the names, and with what the file has instead.
+    /// Returns [`WeightsError::Missing`] with the missing names and the unused names of the file.
     pub fn complete(&self) -> Result<(), WeightsError> {
         if self.missing.is_empty() {
             return Ok(());

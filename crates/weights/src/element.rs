@@ -1,8 +1,8 @@
-//! The types of numbers in files, and how their little-endian bytes become f32 or i64.
+//! Element types of files, and the conversion of their little-endian bytes to f32 or i64.
 
 use half::{bf16, f16};
 
-/// A type of numbers that is read.
+/// A supported element type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Element {
     F64,
@@ -20,7 +20,7 @@ pub(crate) enum Element {
     Bool,
 }
 
-/// Numbers as they are kept.
+/// Values converted to f32 or i64.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Numbers {
     Floats(Vec<f32>),
@@ -28,7 +28,7 @@ pub(crate) enum Numbers {
 }
 
 impl Element {
-    /// Bytes of a number.
+    /// Returns the bytes per element.
     pub fn size(self) -> usize {
         match self {
             Self::F64 | Self::I64 | Self::U64 => 8,
@@ -38,8 +38,9 @@ impl Element {
         }
     }
 
-    /// The numbers of `bytes`; bytes that do not fill a number are left out. None if an unsigned integer is larger than
-    /// an i64 can be.
+    /// Converts bytes to values. Trailing bytes that do not fill an element are ignored.
+    ///
+    /// Returns `None` if an unsigned integer does not fit in an i64.
     pub fn decode(self, bytes: &[u8]) -> Option<Numbers> {
         Some(match self {
             Self::F64 => floats(bytes, |word| f64::from_le_bytes(word) as f32),

@@ -1,7 +1,7 @@
-//! safetensors files: eight bytes with the length of a JSON header, the header, the tensors' bytes.
+//! safetensors files: eight bytes with the length of a JSON header, the header, and the data of the tensors.
 //!
-//! Reading is the `safetensors` crate's, which checks header and sizes. Its writer sorts the tensors by name; ours keeps
-//! their order, which is the order of the model.
+//! Reading uses the `safetensors` crate, which checks header and sizes. Its writer would sort the tensors by name; the
+//! writer here keeps their order, which is the order of the model.
 
 use crate::element::{Element, Numbers};
 use crate::{Tensor, Weights, WeightsError, files};
@@ -12,12 +12,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-/// Tensors are placed at multiples of this many bytes if all before them fill whole ones.
+/// Alignment of the data section in bytes, and of tensors whose predecessors have sizes that are multiples of it.
 const ALIGNMENT: usize = 8;
 
-/// Whether these are the first bytes of a safetensors file: a length, and a JSON object.
+/// Whether a file begins like a safetensors file: with a length and a JSON object.
 pub(crate) fn is_safetensors(bytes: &[u8]) -> bool {
-    // The crate reads headers up to 100 MB. A larger length is not one: the bytes of a text, say.
+    // The crate reads headers up to 100 MB. A larger length means another format, such as text.
     const LARGEST: u64 = 100_000_000;
     let length = bytes.first_chunk().map(|length| u64::from_le_bytes(*length));
     length.is_some_and(|length| length <= LARGEST) && bytes.get(8) == Some(&b'{')
@@ -26,7 +26,7 @@ pub(crate) fn is_safetensors(bytes: &[u8]) -> bool {
 pub(crate) fn read(path: &Path, bytes: &[u8]) -> Result<Weights, WeightsError> {
     let damaged = |message: String| WeightsError::Damaged { path: path.to_owned(), message };
     let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| damaged(error.to_string()))?;
-    // read_metadata has checked that header and data are there.
+    // `read_metadata` has checked that header and data are complete.
     let data = bytes.get(size_of::<u64>() + header..).unwrap_or_default();
     let mut weights = Weights::new();
     if let Some(entries) = metadata.metadata() {
@@ -57,7 +57,7 @@ pub(crate) fn read(path: &Path, bytes: &[u8]) -> Result<Weights, WeightsError> {
 
 pub(crate) fn write(weights: &Weights, path: &Path) -> io::Result<()> {
     let header = header(weights)?;
-    // A tensor at a time: a copy of all of them would double the memory that weights take.
+    // One tensor at a time: a copy of all of them would double the memory.
     let integers =
         weights.integers().map(|(_, tensor)| to_bytes(tensor.values(), |value| value.to_le_bytes()));
     let floats = weights.iter().map(|(_, tensor)| to_bytes(tensor.values(), |value| value.to_le_bytes()));
@@ -76,8 +76,10 @@ fn to_bytes<T: Copy, const N: usize>(values: &[T], bytes: impl Fn(T) -> [u8; N])
     values.iter().flat_map(|value| bytes(*value)).collect()
 }
 
-/// The header, with the tensors in the order of their bytes. Integers come first, being the wider ones: so every tensor
-/// lies at a multiple of its numbers' size, as loaders that map the file want it.
+/// Serializes the header, with the tensors in the order of their data.
+///
+/// Integers come first because they are wider. Every tensor is then aligned to its element size, as loaders that map the
+/// file expect.
 struct Header<'a>(&'a Weights);
 
 impl Serialize for Header<'_> {

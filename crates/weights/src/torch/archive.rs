@@ -1,5 +1,6 @@
-//! The zip file around a pickle. Entries are slices of the file: `torch.save` stores them uncompressed, so nothing here
-//! can grow beyond the bytes that are there.
+//! The zip archive around a pickle.
+//!
+//! Entries are slices of the file. `torch.save` stores them uncompressed, so nothing can grow beyond the size of the file.
 
 use crate::WeightsError;
 use std::collections::HashMap;
@@ -11,15 +12,14 @@ pub(super) struct Archive<'a> {
     path: &'a Path,
     bytes: &'a [u8],
     zip: ZipArchive<Cursor<&'a [u8]>>,
-    /// The folder that all is in, with its slash. PyTorch names it after the file, or `archive`.
+    /// Folder of all entries, with a trailing slash. PyTorch names it after the file, or `archive`.
     folder: String,
-    /// Entries that were read, whose checksums are right. A shared storage is checked once.
+    /// Entries whose checksums have been verified. A shared storage is verified once.
     checked: HashMap<String, &'a [u8]>,
 }
 
 impl<'a> Archive<'a> {
-    /// Finds the entries, and checks that they are what PyTorch writes: plain bytes, apart from each other,
-    /// little-endian.
+    /// Opens an archive and checks that its entries are as PyTorch writes them: stored, disjoint, and little-endian.
     pub fn open(path: &'a Path, bytes: &'a [u8]) -> Result<Self, WeightsError> {
         let damaged = |message: String| WeightsError::Damaged { path: path.to_owned(), message };
         let unsupported = |message: String| WeightsError::Unsupported { path: path.to_owned(), message };
@@ -34,7 +34,7 @@ impl<'a> Archive<'a> {
         };
         let mut archive = Self { path, bytes, zip, folder, checked: HashMap::new() };
         archive.check_entries()?;
-        // Files of before PyTorch 2.1 do not say. They come from little-endian machines, as nearly all do.
+        // Files written before PyTorch 2.1 have no such entry. They are nearly always from little-endian machines.
         if archive.has("byteorder") && archive.entry("byteorder")? != b"little" {
             let message = "it was written on a big-endian machine; save it again on a little-endian one";
             return Err(unsupported(message.to_owned()));
@@ -42,7 +42,7 @@ impl<'a> Archive<'a> {
         Ok(archive)
     }
 
-    /// The bytes of the entry `name` of the folder, whose checksum is right.
+    /// Returns the bytes of the entry `name` of the folder, after verifying their checksum.
     pub fn entry(&mut self, name: &str) -> Result<&'a [u8], WeightsError> {
         if let Some(bytes) = self.checked.get(name) {
             return Ok(bytes);
@@ -57,7 +57,7 @@ impl<'a> Archive<'a> {
         let range = start.zip(size).and_then(|(start, size)| Some(start..start.checked_add(size)?));
         let bytes = range.and_then(|range| self.bytes.get(range));
         let bytes = bytes.ok_or_else(|| damaged(format!("its entry `{name}` reaches beyond its end")))?;
-        // The reader compares the checksum at the end.
+        // The zip reader compares the checksum at the end of the entry.
         let length = io::copy(&mut file, &mut io::sink()).map_err(|error| broken(&error))?;
         if length != bytes.len() as u64 {
             return Err(damaged(format!(
@@ -93,7 +93,7 @@ impl<'a> Archive<'a> {
             }
             total = total.saturating_add(file.size());
         }
-        // Otherwise checking each of many entries that are the same bytes takes forever.
+        // Verifying many entries that overlap in the same bytes would take unbounded time.
         if total > self.bytes.len() as u64 {
             return Err(damaged(format!(
                 "its entries have {total} bytes together, and it has {}: truncated, or they overlap",
@@ -104,7 +104,7 @@ impl<'a> Archive<'a> {
     }
 }
 
-/// `archive/` of `archive/data.pkl`.
+/// Returns `archive/` for `archive/data.pkl`.
 fn folder_of_pickle(name: &str) -> Option<String> {
     let folder = name.strip_suffix("data.pkl")?;
     let archive = folder.strip_suffix('/')?;

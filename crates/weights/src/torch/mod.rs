@@ -1,13 +1,13 @@
-//! Files of PyTorch's `torch.save`, 1.6 and later: a zip file with a pickle, `data.pkl`, and the bytes of each storage.
+//! Files of PyTorch's `torch.save`, version 1.6 and later: a zip archive with `data.pkl` and the data of each storage.
 //!
 //! ```text
-//! archive/data.pkl      the saved object; a tensor in it names its storage, and a way to step through it
+//! archive/data.pkl      saved object; each tensor names its storage, offset, sizes and strides
 //! archive/byteorder     `little` or `big`
-//! archive/data/0        the numbers of storage 0 …
+//! archive/data/0        elements of storage 0 …
 //! ```
 //!
-//! From the bytes to tensors there are three steps, a file each: [`archive`] finds the entries, [`pickle`] walks the
-//! pickle into plain nodes, [`view`] reads the numbers of a tensor. Here it is decided which tensors those are.
+//! Parsing has three steps, one file each: [`archive`] finds the entries, [`pickle`] turns the pickle into plain nodes, and
+//! [`view`] reads the elements of a tensor. This file selects the tensors.
 
 mod archive;
 mod globals;
@@ -22,15 +22,17 @@ use pickle::{Id, Node, Pickle};
 use std::path::Path;
 use view::View;
 
-/// Where a checkpoint keeps its state dict, by custom.
+/// Keys under which checkpoints usually store their state dict.
 const STATE_DICT: [&str; 3] = ["state_dict", "model_state_dict", "model"];
-/// How often such a key is looked into: `model` and within it `state_dict`, say. A dict may contain itself.
+/// Maximum number of nested keys, such as `model` and then `state_dict`. A dict may contain itself.
 const DEPTH: usize = 4;
-/// For each byte of the file so many numbers are made at most. Tensors may share storages, and steps of 0 repeat a number,
-/// so a small file can ask for any amount of memory. A model whose f32 tensors are all there sixteen times still fits.
+/// Maximum number of elements read per byte of the file.
+///
+/// Tensors may share storages, and a stride of 0 repeats an element, so a small file could request any amount of memory. A
+/// model whose f32 tensors all occur sixteen times still passes.
 const NUMBERS_PER_BYTE: usize = 4;
 
-/// Reads the state dict of a file. Entries of it that are no tensors are passed over.
+/// Reads the state dict of a file. Entries that are not tensors are ignored.
 pub(crate) fn read(path: &Path, bytes: &[u8]) -> Result<Weights, WeightsError> {
     let mut archive = Archive::open(path, bytes)?;
     let pickle = Pickle::parse(path, archive.entry("data.pkl")?)?;
@@ -55,7 +57,7 @@ pub(crate) fn read(path: &Path, bytes: &[u8]) -> Result<Weights, WeightsError> {
     Ok(weights)
 }
 
-/// The tensors of the state dict, by name.
+/// Returns the tensors of the state dict, with their names.
 fn tensors<'p, 'b>(
     path: &Path,
     pickle: &'p Pickle<'b>,
@@ -91,7 +93,7 @@ fn tensors<'p, 'b>(
     Ok(tensors)
 }
 
-/// The dict that `entries` has under `key`. As in Python, the last of equal keys counts.
+/// Returns the dict that `entries` has under `key`. As in Python, the last of equal keys counts.
 fn dict_at<'p, 'b>(pickle: &'p Pickle<'b>, entries: &[(Id, Id)], key: &str) -> Option<&'p Vec<(Id, Id)>> {
     let is_key = |id: Id| matches!(pickle.node(id), Node::Text(text) if *text == key);
     let (_, value) = entries.iter().rev().find(|(name, _)| is_key(*name))?;

@@ -1,7 +1,7 @@
-//! A machine for the pickles that `torch.save` writes: protocol 2, and of that the opcodes which dicts of tensors need.
+//! Interpreter of the pickles that `torch.save` writes: protocol 2, limited to the opcodes that dicts of tensors need.
 //!
-//! It runs nothing. The pickle becomes nodes in one list, which refer to each other by index. So there is no recursion,
-//! whatever the depth, a node may contain itself, and each byte of the pickle makes one node at most.
+//! It executes no code. The pickle becomes a list of nodes that refer to each other by index. There is no recursion, whatever
+//! the depth, a node may contain itself, and each byte of the pickle creates at most one node.
 
 use super::globals::{self, Global};
 use super::view::{Storage, View};
@@ -9,11 +9,11 @@ use crate::WeightsError;
 use std::collections::HashMap;
 use std::path::Path;
 
-/// The place of a node in the list.
+/// Index of a node in the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Id(u32);
 
-/// A value. What refers to others holds their places.
+/// A value. Containers hold the indices of their items.
 #[derive(Debug)]
 pub(super) enum Node<'a> {
     None,
@@ -27,25 +27,25 @@ pub(super) enum Node<'a> {
     Global(Global),
     Storage(Storage<'a>),
     Tensor(Box<View<'a>>),
-    /// A value that tensors do not need: a device, an integer of more than 64 bits …
+    /// A value that tensors do not need, such as a device or an integer of more than 64 bits.
     Other,
 }
 
-/// A pickle that was walked to its end.
+/// A parsed pickle.
 #[derive(Debug)]
 pub(super) struct Pickle<'a> {
     nodes: Vec<Node<'a>>,
-    /// What was saved.
+    /// Saved object.
     pub root: Id,
 }
 
-/// As many dimensions as PyTorch allows. Many tensors could share one very long tuple of sizes, of which each has a copy.
+/// Maximum number of dimensions, as in PyTorch. Otherwise many tensors could each copy one very long tuple of sizes.
 const DIMENSIONS: usize = 64;
-/// Checkpoints of large models have some ten thousand nodes; more than these are an attempt to fill the memory.
+/// Maximum number of nodes. Checkpoints of large models have about ten thousand; more are an attempt to exhaust memory.
 const NODES: usize = 1 << 22;
 
 impl<'a> Pickle<'a> {
-    /// Walks the pickle `bytes` of the file `path`.
+    /// Parses the pickle `bytes` of the file `path`.
     pub fn parse(path: &Path, bytes: &'a [u8]) -> Result<Self, WeightsError> {
         let mut machine = Machine {
             path,
@@ -73,17 +73,17 @@ struct Machine<'a, 'p> {
     path: &'p Path,
     bytes: &'a [u8],
     position: usize,
-    /// Where the opcode began that is under way, for errors.
+    /// Position of the current opcode, for errors.
     opcode_at: usize,
     nodes: Vec<Node<'a>>,
     stack: Vec<Id>,
-    /// How long the stack was at each mark. Below the last one nothing is popped.
+    /// Stack height at each mark. Nothing below the last mark is popped.
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
 }
 
 impl<'a> Machine<'a, '_> {
-    /// Does one opcode. Returns the saved value at the end.
+    /// Executes one opcode. Returns the saved object at the end.
     fn step(&mut self) -> Result<Option<Id>, WeightsError> {
         self.opcode_at = self.position;
         let [opcode] = self.take_array()?;
@@ -134,7 +134,7 @@ impl<'a> Machine<'a, '_> {
                 self.call(function, arguments)?;
             }
             b'b' => {
-                // A state dict carries versions of its layers this way, which say nothing about tensors.
+                // A state dict stores versions of its layers this way, which do not affect tensors.
                 self.pop()?;
                 self.top_dict()?;
             }
@@ -143,7 +143,7 @@ impl<'a> Machine<'a, '_> {
         Ok(None)
     }
 
-    /// The value that stands behind `opcode` in the pickle.
+    /// Reads the literal that follows `opcode`.
     fn literal(&mut self, opcode: u8) -> Result<Node<'a>, WeightsError> {
         Ok(match opcode {
             // NONE, NEWTRUE, NEWFALSE
@@ -167,7 +167,7 @@ impl<'a> Machine<'a, '_> {
                 let text = self.take_counted()?;
                 Node::Text(std::str::from_utf8(text).map_err(|_| self.damaged("a text that is not UTF-8"))?)
             }
-            // SHORT_BINSTRING, BINSTRING: bytes of Python 2, which names and numbers are not.
+            // SHORT_BINSTRING, BINSTRING: byte strings of Python 2, which are neither names nor numbers.
             b'U' => {
                 let [length] = self.take_array()?;
                 self.take(length.into())?;
@@ -180,7 +180,7 @@ impl<'a> Machine<'a, '_> {
         })
     }
 
-    /// Makes a tuple, list or dict of what is on the stack, or adds to one.
+    /// Builds a tuple, list or dict from the stack, or adds to one.
     fn collect(&mut self, opcode: u8) -> Result<(), WeightsError> {
         match opcode {
             // EMPTY_TUPLE, TUPLE, TUPLE1, TUPLE2, TUPLE3
@@ -263,7 +263,7 @@ impl<'a> Machine<'a, '_> {
         }
     }
 
-    /// `("storage", type, key, device, count)`.
+    /// Parses `("storage", type, key, device, count)`.
     fn storage(&self, id: Id) -> Option<Storage<'a>> {
         let Node::Tuple(items) = self.node(id) else { return None };
         let [kind, element, key, _device, len] = items[..] else { return None };
@@ -275,7 +275,7 @@ impl<'a> Machine<'a, '_> {
         }
     }
 
-    /// The arguments of `_rebuild_tensor_v2`, of which those after the strides say nothing about numbers.
+    /// Parses the arguments of `_rebuild_tensor_v2`. Those after the strides do not affect the elements.
     fn view(&self, storage: Id, offset: Id, shape: Id, strides: Id) -> Option<View<'a>> {
         let Node::Storage(storage) = *self.node(storage) else { return None };
         let (shape, strides) = (self.sizes(shape)?, self.sizes(strides)?);
@@ -290,7 +290,7 @@ impl<'a> Machine<'a, '_> {
         sizes.iter().map(|size| self.size(*size)).collect()
     }
 
-    /// An integer that is a count.
+    /// Returns a non-negative integer.
     fn size(&self, id: Id) -> Option<usize> {
         match self.node(id) {
             Node::Int(value) => usize::try_from(*value).ok(),
@@ -373,7 +373,7 @@ impl<'a> Machine<'a, '_> {
         taken.try_into().map_err(|_| self.damaged("an end in the middle"))
     }
 
-    /// As many bytes as the four before them say.
+    /// Reads a u32 count and as many bytes.
     fn take_counted(&mut self) -> Result<&'a [u8], WeightsError> {
         let count = u32::from_le_bytes(self.take_array()?);
         self.take(usize::try_from(count).unwrap_or(usize::MAX))
@@ -405,7 +405,7 @@ fn damaged(path: &Path, at: usize, what: &str) -> WeightsError {
     WeightsError::Damaged { path: path.to_owned(), message: format!("its pickle has {what} at byte {at}") }
 }
 
-/// A little-endian integer of any length, in two's complement.
+/// Parses a little-endian two's complement integer of any length.
 fn long(bytes: &[u8]) -> Node<'static> {
     if bytes.len() > size_of::<i64>() {
         return Node::Other;

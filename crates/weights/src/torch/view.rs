@@ -1,20 +1,20 @@
-//! A tensor of a pickle: a way to step through a storage. Everything in it comes from the file and is checked here.
+//! A tensor of a pickle: a strided view of a storage. Everything in it comes from the file and is checked here.
 
 use crate::element::Element;
 use crate::tensor::count;
 use std::borrow::Cow;
 
-/// An entry of numbers that tensors share.
+/// An archive entry of elements that tensors may share.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Storage<'a> {
     pub element: Element,
-    /// Its entry is `data/KEY`.
+    /// Name of its entry `data/KEY`.
     pub key: &'a str,
-    /// How many numbers it has.
+    /// Number of elements.
     pub len: usize,
 }
 
-/// The element at `[i, j, …]` is number `offset + i * strides[0] + j * strides[1] + …` of the storage.
+/// A strided view: element `[i, j, …]` is element `offset + i * strides[0] + j * strides[1] + …` of the storage.
 #[derive(Debug, Clone)]
 pub(super) struct View<'a> {
     pub storage: Storage<'a>,
@@ -24,11 +24,12 @@ pub(super) struct View<'a> {
 }
 
 impl View<'_> {
-    /// The bytes of the tensor's numbers, row by row, out of those of its storage. Takes their count off `room`, the
-    /// numbers that may still be made.
+    /// Returns the bytes of the tensor in row-major order, given those of its storage.
+    ///
+    /// Subtracts the number of elements from `budget`, the number that may still be read.
     ///
     /// # Errors
-    /// What is wrong, to be said of the tensor.
+    /// Returns the end of a message that begins with the name of the tensor, if sizes, strides or bounds are invalid.
     pub fn bytes<'b>(&self, storage: &'b [u8], room: &mut usize) -> Result<Cow<'b, [u8]>, String> {
         let size = self.storage.element.size();
         if self.storage.len.checked_mul(size) != Some(storage.len()) {
@@ -68,7 +69,7 @@ impl View<'_> {
         Ok(Cow::Owned(bytes))
     }
 
-    /// Whether the numbers lie one after the other. The stride of a dimension of size 1 says nothing.
+    /// Whether the elements are contiguous. The stride of a dimension of size 1 does not matter.
     fn is_contiguous(&self) -> bool {
         let mut expected = 1;
         self.shape.iter().zip(&self.strides).rev().all(|(size, stride)| {
@@ -78,7 +79,7 @@ impl View<'_> {
         })
     }
 
-    /// Appends number after number, the last index running fastest. Sizes are not 0 and all indices are inside.
+    /// Appends the elements in row-major order. Sizes must not be 0, and all indices must be in bounds.
     fn gather(&self, storage: &[u8], bytes: &mut Vec<u8>) {
         let size = self.storage.element.size();
         let mut indices = vec![0; self.shape.len()];
