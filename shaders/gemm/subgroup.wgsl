@@ -2,8 +2,8 @@
 // workgroup is one subgroup of LANES invocations.
 //
 // Each lane has all rows of the tile and every LANES-th column. For LANES steps along k, each lane loads one element of
-// every row of A, the one of its own step, and broadcasts it when that step comes. This suits devices where loads cost far
-// more than arithmetic, such as software devices, which load lane by lane.
+// every row of A, the one of its own step, and broadcasts it when that step comes. This suits devices where loads cost
+// far more than arithmetic, such as software devices, which load lane by lane.
 //
 // Prepended by the generator: M, N, K, BATCH, GROUPS_X, GROUPS_Y, LANES, TILE_M, TILE_N, TILES_M, TILES_N, WHOLE_K (K
 // rounded down to a multiple of LANES); side_a(batch, i), depth_a(p), load_a(side, depth), the same for b with j;
@@ -18,13 +18,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     let batch = tile / (TILES_M * TILES_N);
     let i0 = tile / TILES_N % TILES_M * TILE_M;
     let j0 = tile % TILES_N * TILE_N;
-    //@ sides
-    //@ accumulators
+    // @ sides
+    // @ accumulators
     for (var p0 = 0u; p0 < WHOLE_K; p0 += LANES) {
-        //@ accumulate
+        // @ accumulate
     }
-    //@ rest
+    // @ rest
     if live {
-        //@ store
+        // @ store
     }
 }

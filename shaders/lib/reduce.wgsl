@@ -12,8 +12,8 @@ fn reduce_min(best: f32, x: f32) -> f32 {
     return select(best, x, (x < best && !reduce_is_nan(best)) || reduce_is_nan(x));
 }
 
-// Whether x at `index` replaces the best so far: it is larger, or equal with a smaller index. All NaN are equal, and larger
-// than any number.
+// Whether x at `index` replaces the best so far: it is larger, or equal with a smaller index. All NaN are equal, and
+// larger than any number.
 fn reduce_argmax_takes(best: f32, best_index: u32, x: f32, index: u32) -> bool {
     let x_is_nan = reduce_is_nan(x);
     let best_is_nan = reduce_is_nan(best);

@@ -1,11 +1,11 @@
 //! WGSL sources of wgrad as text.
 //!
-//! `scalar/` and `random/` hold functions that the expressions of operations call; `lib/` holds functions that generated
-//! kernels call. `gemm/` holds templates: the generator in `wgrad-gpu` prepends the constants and functions that the head
-//! of a template lists, and replaces lines that begin with `//@` with generated statements.
+//! `scalar/` and `random/` hold functions that the expressions of operations call; `lib/` holds functions that
+//! generated kernels call. `gemm/` holds templates: the generator in `wgrad-gpu` prepends the constants and functions
+//! that the head of a template lists, and replaces lines that begin with `//@` with generated statements.
 //!
-//! The texts of `gemm/naive.wgsl`, `scalar/` and `random/`, comments included, are hashed into the keys of the GEMM tuning
-//! table (`wgrad_gpu::gemm_key`). Any edit of them invalidates stored tuning tables.
+//! The texts of `gemm/naive.wgsl`, `scalar/` and `random/`, comments included, are hashed into the keys of the GEMM
+//! tuning table (`wgrad_gpu::gemm_key`). Any edit of them invalidates stored tuning tables.
 
 /// Combination of two elements in a reduction.
 pub const REDUCE: &str = include_str!("../lib/reduce.wgsl");

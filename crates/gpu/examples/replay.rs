@@ -1,7 +1,7 @@
 //! Measures the host time per dispatch: `cargo run --release -p wgrad-gpu --example replay -- [ADAPTER] [DISPATCHES]`.
 //!
-//! Each kernel computes one element, so that almost only the host's work is measured. As in a training step, a few kernel
-//! texts alternate.
+//! Each kernel computes one element, so that almost only the host's work is measured. As in a training step, a few
+//! kernel texts alternate.
 
 #[allow(dead_code)]
 #[path = "../tests/common/plan.rs"]
@@ -51,7 +51,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut session = GpuDevice::open(index)?.session(&States::new())?;
     let id = session.load(&program)?;
     let x = vec![1.0; 64];
-    // Waiting for each run keeps the threads of a software adapter off the host's cores. Queued runs are as in training.
+    // Waiting for each run keeps the threads of a software adapter off the host's cores. Queued runs are as in
+    // training.
     for waits in [true, false, true, false] {
         session.wait()?;
         let mut times = Vec::with_capacity(RUNS);

@@ -20,7 +20,8 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// Loads the cache file in `folder`, or starts an empty cache. `None` if the driver does not expose compiled kernels.
+    /// Loads the cache file in `folder`, or starts an empty cache. `None` if the driver does not expose compiled
+    /// kernels.
     pub fn open(device: &wgpu::Device, info: &wgpu::AdapterInfo, folder: &Path) -> Option<Self> {
         if !device.features().contains(Features::PIPELINE_CACHE) {
             return None;

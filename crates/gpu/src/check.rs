@@ -1,7 +1,7 @@
 //! Bounds checks of a dispatch before its shader is generated.
 //!
-//! Every access must lie inside its tensor, every index must fit in a u32, and the device must support the element types.
-//! Programs are plain data: a bug in the planner must be an error here, not a wrong result on the device.
+//! Every access must lie inside its tensor, every index must fit in a u32, and the device must support the element
+//! types. Programs are plain data: a bug in the planner must be an error here, not a wrong result on the device.
 
 use wgrad_graph::{DType, Layout};
 use wgrad_program::{Access, DeviceError, Dispatch, Instr, Kernel, Loop, Operand, Program};

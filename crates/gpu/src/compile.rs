@@ -96,10 +96,11 @@ fn create(context: &DeviceContext, shader: &Shader, name: &str) -> Result<Pipeli
         // The divisors in scalar functions are not known, so integer division stays checked.
         let checks =
             wgpu::ShaderRuntimeChecks { int_div_checks: true, ..wgpu::ShaderRuntimeChecks::unchecked() };
-        // SAFETY: without runtime checks, accesses must stay in bounds and loops must end. `crate::check` has verified that
-        // every access of the dispatch lies inside its tensors. Generated kernels index workgroup arrays with indices below
-        // the array sizes, and all their loops have literal bounds. Integer division stays checked. wgpu's checks keep
-        // drivers from unrolling loops: without them kernels run up to 20 % faster and compile faster.
+        // SAFETY: without runtime checks, accesses must stay in bounds and loops must end. `crate::check` has verified
+        // that every access of the dispatch lies inside its tensors. Generated kernels index workgroup arrays with
+        // indices below the array sizes, and all their loops have literal bounds. Integer division stays checked.
+        // wgpu's checks keep drivers from unrolling loops: without them kernels run up to 20 % faster and compile
+        // faster.
         let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
         let entries: Vec<BindGroupLayoutEntry> = (0..).zip(&shader.read_only).map(layout_entry).collect();
         let bindings = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {

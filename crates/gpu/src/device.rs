@@ -26,8 +26,8 @@ impl GpuDevice {
     /// Opens the adapter at `index` of [`adapters`].
     ///
     /// # Errors
-    /// Returns [`DeviceError::NotFound`] if there is no adapter at `index`, and [`DeviceError::Unsupported`] if its driver
-    /// refuses to open it.
+    /// Returns [`DeviceError::NotFound`] if there is no adapter at `index`, and [`DeviceError::Unsupported`] if its
+    /// driver refuses to open it.
     pub fn open(index: usize) -> Result<Self, DeviceError> {
         Self::with_options(index, Options::default())
     }

@@ -1,8 +1,8 @@
 //! Runs programs on GPUs through wgpu.
 //!
 //! [`adapters`] lists the adapters and [`GpuDevice`] opens one of them. A session allocates the buffers that a program
-//! plans, generates a shader for each dispatch ([`wgsl`]) and compiles each distinct shader once. Every run then replays the
-//! same commands: one upload of the inputs, all dispatches in one pass, one submission.
+//! plans, generates a shader for each dispatch ([`wgsl`]) and compiles each distinct shader once. Every run then
+//! replays the same commands: one upload of the inputs, all dispatches in one pass, one submission.
 //!
 //! Invariant: this crate does not know any operation by name.
 

@@ -9,7 +9,8 @@ use crate::codegen::{GemmVariant, Lanes, TuningTable};
 /// Options of a device. The defaults are right for training; most other values are for tests.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Whether to fill intermediates and outputs with NaN before each run, which exposes elements that no kernel writes.
+    /// Whether to fill intermediates and outputs with NaN before each run, which exposes elements that no kernel
+    /// writes.
     pub poison: bool,
     /// Variant of every GEMM that it fits, instead of the variant chosen by shape.
     pub gemm: Option<GemmVariant>,

@@ -1,7 +1,7 @@
 //! Readbacks of parts of groups during a run.
 //!
-//! Each part is copied to its own staging buffer after the last dispatch that writes it. The run is submitted in one piece
-//! per readback.
+//! Each part is copied to its own staging buffer after the last dispatch that writes it. The run is submitted in one
+//! piece per readback.
 
 use wgpu::BufferUsages;
 use wgrad_program::{DeviceError, Readers, Reading};

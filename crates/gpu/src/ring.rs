@@ -1,8 +1,8 @@
 //! Scalar outputs of recent runs, read back without waiting.
 //!
-//! Each run copies its scalars into the next slot of a staging buffer. A full buffer is mapped for reading while the next
-//! one is filled. Values that have arrived are kept until they are taken. Buffers are reused, so runs at a steady pace
-//! allocate nothing.
+//! Each run copies its scalars into the next slot of a staging buffer. A full buffer is mapped for reading while the
+//! next one is filled. Values that have arrived are kept until they are taken. Buffers are reused, so runs at a steady
+//! pace allocate nothing.
 
 use std::collections::VecDeque;
 

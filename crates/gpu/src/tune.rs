@@ -1,7 +1,7 @@
 //! Autotuning: finds the fastest GEMM variant on a device by running all of them.
 //!
-//! [`Tuner`] times one GEMM. Its winners go into a [`TuningTable`](crate::TuningTable) for [`Options::tuned`]. This crate
-//! does not store the table between processes.
+//! [`Tuner`] times one GEMM. Its winners go into a [`TuningTable`](crate::TuningTable) for [`Options::tuned`]. This
+//! crate does not store the table between processes.
 
 use std::time::Instant;
 

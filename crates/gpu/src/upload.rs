@@ -1,8 +1,8 @@
 //! Uploads of the inputs of runs.
 //!
 //! The host writes the inputs into a mapped staging buffer, and the commands of the run start with a copy to the input
-//! buffer. While the device reads the staging buffers of earlier runs, the next one is filled. A buffer is reused when its
-//! run is done, so runs at a steady pace allocate nothing. `Queue::write_buffer` would allocate in each run.
+//! buffer. While the device reads the staging buffers of earlier runs, the next one is filled. A buffer is reused when
+//! its run is done, so runs at a steady pace allocate nothing. `Queue::write_buffer` would allocate in each run.
 
 use std::collections::VecDeque;
 

@@ -8,8 +8,8 @@ use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, 
 /// It is also translated to GLSL unless it uses f16 or subgroups.
 ///
 /// # Errors
-/// Returns naga's message if the text is not valid WGSL or cannot be translated, with the place in the text or the name of
-/// the language.
+/// Returns naga's message if the text is not valid WGSL or cannot be translated, with the place in the text or the name
+/// of the language.
 pub fn validate(text: &str) -> Result<(), String> {
     let module = naga::front::wgsl::parse_str(text).map_err(|error| error.emit_to_string(text))?;
     let info = Validator::new(ValidationFlags::all(), Capabilities::all())

@@ -211,7 +211,7 @@ fn misuse_returns_usage_errors() {
         usage(other.load(&program).map(drop), &["another state"]);
     });
     let error = GpuDevice::open(9999).unwrap_err();
-    assert!(matches!(&error, DeviceError::NotFound { expected, .. } if expected == "gpu:9999"), "{error}");
+    assert!(matches!(&error, DeviceError::NotFound { wanted, .. } if wanted == "gpu:9999"), "{error}");
 }
 
 #[test]

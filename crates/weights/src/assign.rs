@@ -1,6 +1,6 @@
 //! Assignment of a file's tensors to a model's tensors, by name and shape.
 
-use crate::error::listed;
+use crate::error::format_names;
 use crate::{Pattern, Tensor, Weights, WeightsError};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 pub struct AssignOptions {
     /// Tensors of the model that keep their own values, such as a head for other classes.
     ///
-    /// They keep them even if the file has a tensor of the same name and shape. The result then does not depend on whether two
-    /// data sets have the same number of classes.
+    /// They keep them even if the file has a tensor of the same name and shape. The result then does not depend on
+    /// whether two data sets have the same number of classes.
     pub replace: Vec<Pattern>,
 }
 
@@ -26,7 +26,8 @@ pub struct Assignment<'a> {
     pub replaced: Vec<String>,
     /// Names in the model that the file lacks.
     pub missing: Vec<String>,
-    /// Names of float tensors in the file that the model lacks. Integers are left out: every PyTorch batch norm has a counter.
+    /// Names of float tensors in the file that the model lacks. Integers are left out: every PyTorch batch norm has a
+    /// counter.
     pub unused: Vec<&'a str>,
     source: PathBuf,
     hint: &'static str,
@@ -38,9 +39,9 @@ impl Weights {
     /// Missing tensors are not an error here; see [`Assignment::complete`].
     ///
     /// # Errors
-    /// Returns [`WeightsError::Mismatch`] if a tensor has another shape, and [`WeightsError::DType`] if it holds integers,
-    /// unless a pattern of `options.replace` matches its name. Returns [`WeightsError::Unmatched`] if such a pattern matches no
-    /// tensor of the model.
+    /// Returns [`WeightsError::Mismatch`] if a tensor has another shape, and [`WeightsError::DType`] if it holds
+    /// integers, unless a pattern of `options.replace` matches its name. Returns [`WeightsError::Unmatched`] if such a
+    /// pattern matches no tensor of the model.
     pub fn assign(
         &self,
         wanted: &[(String, Vec<usize>)],
@@ -69,15 +70,15 @@ impl Weights {
                         path: assignment.source,
                         tensor: name.clone(),
                         found: tensor.shape().to_vec(),
-                        wanted: shape.clone(),
+                        expected: shape.clone(),
                     });
                 }
-                None if self.has_integers(name) => {
+                None if self.is_integer_tensor(name) => {
                     return Err(WeightsError::DType {
                         path: assignment.source,
                         tensor: name.clone(),
-                        dtype: "integers".to_owned(),
-                        wanted: "the model wants floats",
+                        dtype: "an integer tensor".to_owned(),
+                        expected: "the model needs floats",
                     });
                 }
                 None => assignment.missing.push(name.clone()),
@@ -85,8 +86,8 @@ impl Weights {
         }
         let wanted: HashSet<&str> = names.into_iter().collect();
         assignment.unused = self.iter().map(|(name, _)| name).filter(|name| !wanted.contains(name)).collect();
-        if self.all_begin_with("module.") {
-            assignment.hint = "; all its names begin with `module.`, which has to be stripped";
+        if self.all_start_with("module.") {
+            assignment.hint = "; all names in the file start with `module.`, which must be stripped";
         }
         Ok(assignment)
     }
@@ -103,7 +104,7 @@ impl Assignment<'_> {
         }
         let unused = match self.unused.is_empty() {
             true => String::new(),
-            false => format!("; it has others that the model lacks: {}", listed(&self.unused)),
+            false => format!("; unused names in the file: {}", format_names(&self.unused)),
         };
         let hint = format!("{unused}{}", self.hint);
         Err(WeightsError::Missing { path: self.source.clone(), missing: self.missing.clone(), hint })

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use wgrad_stdx::{ErrorKind, InternalError};
 
 /// An error while weights are read, matched or written.
 #[derive(Debug, thiserror::Error)]
@@ -18,8 +19,8 @@ pub enum WeightsError {
     },
     /// The file has an unknown format.
     #[error(
-        "{} holds no weights that can be read: it is neither a safetensors file nor one that PyTorch 1.6 or later \
-         wrote with `torch.save`",
+        "{} is not a weights file: expected a safetensors file, or a file that PyTorch 1.6 or later wrote with \
+         `torch.save`",
         path.display()
     )]
     Format {
@@ -28,7 +29,7 @@ pub enum WeightsError {
     },
     /// The file has the format of PyTorch before version 1.6, or is a bare pickle.
     #[error(
-        "{} is a pickle without a zip file around it, as PyTorch wrote before version 1.6; to convert it, run \
+        "{} is a pickle without a zip archive, as PyTorch wrote before version 1.6; to convert it, run \
          `torch.save(torch.load(OLD, map_location=\"cpu\", weights_only=True), NEW)` in a current PyTorch",
         path.display()
     )]
@@ -53,7 +54,7 @@ pub enum WeightsError {
         message: String,
     },
     /// The pickle refers to a Python class or function that tensors do not need.
-    #[error("{} asks for the Python name `{global}`: {reason}", path.display())]
+    #[error("{} refers to the Python name `{global}`: {reason}", path.display())]
     Global {
         /// Path of the file.
         path: PathBuf,
@@ -73,7 +74,7 @@ pub enum WeightsError {
         message: String,
     },
     /// A tensor has an unsupported dtype, or holds integers where floats are needed.
-    #[error("{}: tensor `{tensor}` is {dtype}; {wanted}", path.display())]
+    #[error("{}: tensor `{tensor}` is {dtype}; {expected}", path.display())]
     DType {
         /// Path of the file.
         path: PathBuf,
@@ -82,12 +83,12 @@ pub enum WeightsError {
         /// Dtype in the file.
         dtype: String,
         /// Supported or needed dtypes.
-        wanted: &'static str,
+        expected: &'static str,
     },
     /// A tensor has another shape than in the model.
     #[error(
-        "{}: tensor `{tensor}` has shape {found:?}, the model wants {wanted:?}; to keep the model's own values \
-         instead, name it or a pattern such as `fc.*` among those to replace",
+        "{}: tensor `{tensor}` has shape {found:?}, but the model needs {expected:?}; to keep the model's own values, \
+         add the name or a pattern such as `fc.*` to the tensors to replace",
         path.display()
     )]
     Mismatch {
@@ -98,10 +99,10 @@ pub enum WeightsError {
         /// Shape in the file.
         found: Vec<usize>,
         /// Shape in the model.
-        wanted: Vec<usize>,
+        expected: Vec<usize>,
     },
     /// The file lacks tensors that the model needs.
-    #[error("{} lacks {} of the model's tensors: {}{hint}", path.display(), missing.len(), listed(missing))]
+    #[error("{} lacks {} of the model's tensors: {}{hint}", path.display(), missing.len(), format_names(missing))]
     Missing {
         /// Path of the file.
         path: PathBuf,
@@ -111,7 +112,7 @@ pub enum WeightsError {
         hint: String,
     },
     /// A pattern matches no name, probably because of a typing mistake.
-    #[error("the pattern `{pattern}` matches none of the model's tensors: {}", listed(names))]
+    #[error("the pattern `{pattern}` matches none of the model's tensors: {}", format_names(names))]
     Unmatched {
         /// Text of the pattern.
         pattern: String,
@@ -120,11 +121,11 @@ pub enum WeightsError {
     },
     /// The text is not a valid pattern.
     #[error(
-        "`{0}` is no pattern of names; one is a name such as `fc.weight`, or has `*` for any characters: `fc.*`"
+        "`{0}` is not a valid pattern: use a name such as `fc.weight`, or `*` for any characters, as in `fc.*`"
     )]
     Pattern(String),
     /// The number of values does not match the shape of a tensor.
-    #[error("tensor of shape {shape:?} has {found} values")]
+    #[error("a tensor of shape {shape:?} cannot have {found} values")]
     Shape {
         /// Shape of the tensor.
         shape: Vec<usize>,
@@ -134,10 +135,23 @@ pub enum WeightsError {
     /// The name is empty or reserved by safetensors.
     #[error("a tensor cannot be named `{0}`")]
     Name(String),
+    /// An invariant of this crate is broken.
+    #[error(transparent)]
+    Internal(#[from] InternalError),
+}
+
+impl WeightsError {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Internal(_) => ErrorKind::Internal,
+            _ => ErrorKind::Storage,
+        }
+    }
 }
 
 /// Formats the first few names and the number of the others.
-pub(crate) fn listed<S: AsRef<str>>(names: &[S]) -> String {
+pub(crate) fn format_names<S: AsRef<str>>(names: &[S]) -> String {
     const SHOWN: usize = 6;
     let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{}`", name.as_ref())).collect();
     match names.len().saturating_sub(SHOWN) {

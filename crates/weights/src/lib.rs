@@ -27,17 +27,16 @@
 //!   `state_dict`, `model_state_dict` or `model`. Nothing in the file is executed. The pickle is parsed by an interpreter
 //!   that supports only the few names that tensors need, and rejects all others by name.
 //!
-//! Floats of 16, 32 and 64 bits become f32; an f64 that is too large for f32 becomes infinite. Integers and booleans, such
-//! as the `num_batches_tracked` of a batch norm, are stored separately as i64 ([`Weights::integers`]), because no parameter
-//! is an integer.
+//! Floats of 16, 32 and 64 bits become f32; an f64 that is too large for f32 becomes infinite. Integers and booleans,
+//! such as the `num_batches_tracked` of a batch norm, are stored separately as i64 ([`Weights::integers`]), because no
+//! parameter is an integer.
 //!
-//! Files may come from untrusted sources. A bad file gives an error that states what is wrong, never a panic, and memory is
-//! allocated only in proportion to the size of the file.
+//! Files may come from untrusted sources. A bad file gives an error that states what is wrong, never a panic, and
+//! memory is allocated only in proportion to the size of the file.
 
 mod assign;
 mod element;
 mod error;
-mod files;
 mod pattern;
 mod safetensors;
 mod tensor;

@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 /// A pattern of tensor names, in which `*` matches any characters, including dots and none.
 ///
-/// `fc.*` matches `fc.weight`, `layer1.*` matches `layer1.0.bn1.bias`, and `*.bias` matches every bias. A pattern without
-/// `*` matches exactly one name.
+/// `fc.*` matches `fc.weight`, `layer1.*` matches `layer1.0.bn1.bias`, and `*.bias` matches every bias. A pattern
+/// without `*` matches exactly one name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern(String);
 
@@ -27,8 +27,8 @@ impl Pattern {
     pub fn matches(&self, name: &str) -> bool {
         let (pattern, name) = (self.0.as_bytes(), name.as_bytes());
         let (mut p, mut n) = (0, 0);
-        // Position of the last star, and the end of the characters that it matches so far. Only the last star is ever extended,
-        // so the time is bounded by the product of the lengths.
+        // Position of the last star, and the end of the characters that it matches so far. Only the last star is ever
+        // extended, so the time is bounded by the product of the lengths.
         let mut star = None;
         while n < name.len() {
             if pattern.get(p) == Some(&b'*') {
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_star_stands_for_any_characters() {
+    fn a_star_matches_any_characters() {
         let cases = [
             ("fc.*", "fc.weight", true),
             ("fc.*", "fc2.weight", false),
@@ -108,13 +108,13 @@ mod tests {
     }
 
     #[test]
-    fn many_stars_take_no_time() {
+    fn many_stars_match_quickly() {
         let pattern = Pattern::new(&"*a".repeat(2000)).unwrap();
         assert!(!pattern.matches(&format!("{}b", "a".repeat(10_000))));
     }
 
     #[test]
-    fn what_is_no_pattern_is_refused() {
+    fn invalid_patterns_are_rejected() {
         for text in ["", " ", "fc.* bn.*"] {
             assert!(matches!(text.parse::<Pattern>(), Err(WeightsError::Pattern(_))), "{text:?}");
         }

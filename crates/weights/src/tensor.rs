@@ -15,7 +15,7 @@ impl<T> Tensor<T> {
     /// # Errors
     /// Returns [`WeightsError::Shape`] if the number of values does not match the shape.
     pub fn new(shape: Vec<usize>, values: Vec<T>) -> Result<Self, WeightsError> {
-        match count(&shape) == Some(values.len()) {
+        match element_count(&shape) == Some(values.len()) {
             true => Ok(Self { shape, values }),
             false => Err(WeightsError::Shape { shape, found: values.len() }),
         }
@@ -38,6 +38,6 @@ impl<T> Tensor<T> {
 }
 
 /// Returns the number of elements of a shape; `None` on overflow.
-pub(crate) fn count(shape: &[usize]) -> Option<usize> {
+pub(crate) fn element_count(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1usize, |product, size| product.checked_mul(*size))
 }

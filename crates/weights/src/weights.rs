@@ -27,15 +27,16 @@ impl Weights {
     /// Names are in the order of the dict in a PyTorch file, and in the order of the data in a safetensors file.
     ///
     /// # Errors
-    /// Returns [`WeightsError::File`] if the file cannot be read, [`WeightsError::Format`] or [`WeightsError::OldFormat`] if
-    /// its format is not supported, and [`WeightsError::Damaged`], [`WeightsError::Unsupported`], [`WeightsError::Global`],
-    /// [`WeightsError::Tensor`] or [`WeightsError::DType`] if its contents cannot be used.
+    /// Returns [`WeightsError::File`] if the file cannot be read, [`WeightsError::Format`] or
+    /// [`WeightsError::OldFormat`] if its format is not supported, and [`WeightsError::Damaged`],
+    /// [`WeightsError::Unsupported`], [`WeightsError::Global`], [`WeightsError::Tensor`] or [`WeightsError::DType`] if
+    /// its contents cannot be used.
     pub fn read(path: &Path) -> Result<Self, WeightsError> {
         let failed =
             |source| WeightsError::File { action: "read the weights", path: path.to_owned(), source };
         if !fs::metadata(path).map_err(failed)?.is_file() {
             // A device file may have no end.
-            return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")));
+            return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
         }
         Self::parse(path, &fs::read(path).map_err(failed)?)
     }
@@ -60,8 +61,8 @@ impl Weights {
 
     /// Writes a safetensors file atomically.
     ///
-    /// Floats are written as F32 and integers as I64, in their order here, integers first. The metadata is written too, with
-    /// `format = pt`, which PyTorch's loaders require. The same weights give the same bytes.
+    /// Floats are written as F32 and integers as I64, in their order here, integers first. The metadata is written too,
+    /// with `format = pt`, which PyTorch's loaders require. The same weights give the same bytes.
     ///
     /// # Errors
     /// Returns [`WeightsError::File`] if the file cannot be written. An existing file is then unchanged.
@@ -78,7 +79,7 @@ impl Weights {
     /// # Errors
     /// Returns [`WeightsError::Name`] if the name is empty or `__metadata__`, which a file cannot store.
     pub fn insert(&mut self, name: impl Into<String>, tensor: Tensor) -> Result<(), WeightsError> {
-        let name = checked(name.into())?;
+        let name = checked_name(name.into())?;
         self.integers.shift_remove(&name);
         self.tensors.insert(name, tensor);
         Ok(())
@@ -93,7 +94,7 @@ impl Weights {
         name: impl Into<String>,
         tensor: Tensor<i64>,
     ) -> Result<(), WeightsError> {
-        let name = checked(name.into())?;
+        let name = checked_name(name.into())?;
         self.tensors.shift_remove(&name);
         self.integers.insert(name, tensor);
         Ok(())
@@ -141,10 +142,10 @@ impl Weights {
 
     /// Removes `prefix` from the names if every name begins with it. Returns whether it did.
     ///
-    /// Models saved from PyTorch's `DataParallel` have the prefix `module.`. Names are changed all or none, so that no two
-    /// names can become equal.
+    /// Models saved from PyTorch's `DataParallel` have the prefix `module.`. Names are changed all or none, so that no
+    /// two names can become equal.
     pub fn strip_prefix(&mut self, prefix: &str) -> bool {
-        if !self.all_begin_with(prefix) {
+        if !self.all_start_with(prefix) {
             return false;
         }
         let strip = |name: String| name[prefix.len()..].to_owned();
@@ -161,23 +162,24 @@ impl Weights {
     }
 
     /// Whether the tensor of this name holds integers.
-    pub(crate) fn has_integers(&self, name: &str) -> bool {
+    pub(crate) fn is_integer_tensor(&self, name: &str) -> bool {
         self.integers.contains_key(name)
     }
 
     /// Whether there are names, and removing `prefix` from each of them leaves a valid name.
-    pub(crate) fn all_begin_with(&self, prefix: &str) -> bool {
+    pub(crate) fn all_start_with(&self, prefix: &str) -> bool {
         let mut names = self.tensors.keys().chain(self.integers.keys());
-        let stripped = |name: &String| name.strip_prefix(prefix).is_some_and(is_name);
+        let stripped = |name: &String| name.strip_prefix(prefix).is_some_and(is_valid_name);
         !(self.tensors.is_empty() && self.integers.is_empty()) && names.all(stripped)
     }
 }
 
-fn checked(name: String) -> Result<String, WeightsError> {
-    if is_name(&name) { Ok(name) } else { Err(WeightsError::Name(name)) }
+/// Returns the name if it is valid.
+fn checked_name(name: String) -> Result<String, WeightsError> {
+    if is_valid_name(&name) { Ok(name) } else { Err(WeightsError::Name(name)) }
 }
 
 /// Whether a file can store a tensor of this name.
-pub(crate) fn is_name(name: &str) -> bool {
+pub(crate) fn is_valid_name(name: &str) -> bool {
     !name.is_empty() && name != "__metadata__"
 }

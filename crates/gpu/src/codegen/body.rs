@@ -1,7 +1,7 @@
 //! Instructions and stores as WGSL statements.
 //!
-//! Values that are constant along a row go to the row block; all others go to the column block, inside a loop over columns.
-//! A kernel without reductions has only a row block, and so does the epilogue of a GEMM.
+//! Values that are constant along a row go to the row block; all others go to the column block, inside a loop over
+//! columns. A kernel without reductions has only a row block, and so does the epilogue of a GEMM.
 
 use std::collections::HashSet;
 
@@ -202,8 +202,8 @@ fn call(f: &ScalarFn, args: &[ValueId]) -> String {
 
 /// Returns a float as an expression of type f32.
 ///
-/// WGSL has no literals for non-finite values, and drivers may flush a subnormal literal to zero. Both are built from their
-/// bits. These are declared as `bits` first, because WGSL rejects such a bitcast of a constant expression.
+/// WGSL has no literals for non-finite values, and drivers may flush a subnormal literal to zero. Both are built from
+/// their bits. These are declared as `bits` first, because WGSL rejects such a bitcast of a constant expression.
 pub(super) fn float(x: f64, bits: &str, code: &mut Code) -> String {
     let x = x as f32;
     if x.is_normal() || x == 0.0 {

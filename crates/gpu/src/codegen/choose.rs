@@ -1,10 +1,11 @@
 //! Choice of the GEMM variant by shape and kind of adapter.
 //!
-//! Measured on llvmpipe (Mesa 25.0.7, Vulkan, two cores), f32, in GFLOP/s at 512³, with the seconds of the first run, which
-//! compiles: naive 2.7 (0.1 s); direct 4×4 9.4 (0.1 s); direct 4×8 11.9 (0.25 s); direct 8×8 12.6 (0.5 s); subgroup 8×1 19.0
-//! (0.2 s); subgroup 8×2 22.5 (0.3 s); tiled 128×128×8 11.1 (0.6 s); tiled 64×64×16 7.2 (0.7 s); the smaller tiles 5.1 to 6.4
-//! (0.8 to 1 s); split 5.6 to 6.5 (0.45 s). Software adapters therefore use subgroups if these have 8 to 16 lanes, and direct
-//! kernels otherwise. The choice for GPUs follows from their architecture and has not been measured: `wgrad tune` does that.
+//! Measured on llvmpipe (Mesa 25.0.7, Vulkan, two cores), f32, in GFLOP/s at 512³, with the seconds of the first run,
+//! which compiles: naive 2.7 (0.1 s); direct 4×4 9.4 (0.1 s); direct 4×8 11.9 (0.25 s); direct 8×8 12.6 (0.5 s);
+//! subgroup 8×1 19.0 (0.2 s); subgroup 8×2 22.5 (0.3 s); tiled 128×128×8 11.1 (0.6 s); tiled 64×64×16 7.2 (0.7 s); the
+//! smaller tiles 5.1 to 6.4 (0.8 to 1 s); split 5.6 to 6.5 (0.45 s). Software adapters therefore use subgroups if these
+//! have 8 to 16 lanes, and direct kernels otherwise. The choice for GPUs follows from their architecture and has not
+//! been measured: `wgrad tune` does that.
 
 use wgrad_program::Gemm;
 

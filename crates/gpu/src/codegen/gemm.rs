@@ -19,8 +19,8 @@ use super::target::Target;
 use super::variant::GemmVariant;
 use crate::adapter::Class;
 
-/// Largest number of epilogue instructions that are unrolled over a block; above it they run in a loop. Drivers take long
-/// to compile unrolled code.
+/// Largest number of epilogue instructions that are unrolled over a block; above it they run in a loop. Drivers take
+/// long to compile unrolled code.
 const MAX_UNROLLED: usize = 128;
 
 pub(super) fn generate(gemm: &Gemm, operands: &[Operand], target: &Target) -> Generated {
@@ -36,7 +36,8 @@ pub(super) fn generate(gemm: &Gemm, operands: &[Operand], target: &Target) -> Ge
     Generated { text, workgroups, invocations, choice: variant.to_string() }
 }
 
-/// Returns the requested variant, else the tuned one, else the one chosen by shape. Variants that do not fit are skipped.
+/// Returns the requested variant, else the tuned one, else the one chosen by shape. Variants that do not fit are
+/// skipped.
 fn choose_variant(gemm: &Gemm, operands: &[Operand], target: &Target) -> GemmVariant {
     let tuned = || target.tuned.as_ref()?.get(key(gemm, operands));
     let fitting = |variant: &GemmVariant| variant.fits(target);
@@ -149,9 +150,9 @@ impl GemmCodegen<'_> {
 
     /// Returns the functions that load elements of A or B.
     ///
-    /// `side_a(batch, i)` and `depth_a(p)` each compute a part of an address, and `load_a` reads the element at both. The result
-    /// is zero where a bound excludes the element. A block reads each row of A at many depths and many rows at each depth, so
-    /// the divisions and bounds of an image's window are computed once per part.
+    /// `side_a(batch, i)` and `depth_a(p)` each compute a part of an address, and `load_a` reads the element at both.
+    /// The result is zero where a bound excludes the element. A block reads each row of A at many depths and many rows
+    /// at each depth, so the divisions and bounds of an image's window are computed once per part.
     ///
     /// `sizes` are the sizes along m (or n) and along k, as in the layout.
     fn load_functions(&self, name: char, operand: usize, layout: &Layout, sizes: [&[usize]; 2]) -> String {
@@ -230,8 +231,8 @@ impl GemmCodegen<'_> {
 
     /// Returns the statements that pass the elements of a block to the epilogue.
     ///
-    /// `i` gives the index of row `r` of the block, and `j` the index of the first column of register `q`. Bounds are checked
-    /// only along sides of the matrix that are not multiples of the tile sides `by_m` and `by_n`.
+    /// `i` gives the index of row `r` of the block, and `j` the index of the first column of register `q`. Bounds are
+    /// checked only along sides of the matrix that are not multiples of the tile sides `by_m` and `by_n`.
     fn store_block(
         &self,
         block: &Block,

@@ -1,7 +1,7 @@
 //! Offsets and bounds of a layout as WGSL expressions over the index variables of a kernel.
 //!
-//! All arithmetic is in u32 and may wrap: an offset with negative parts is correct modulo 2³² wherever there is storage.
-//! Sizes and strides are literals, so that compilers turn divisions into multiplications.
+//! All arithmetic is in u32 and may wrap: an offset with negative parts is correct modulo 2³² wherever there is
+//! storage. Sizes and strides are literals, so that compilers turn divisions into multiplications.
 
 use std::collections::HashSet;
 use std::fmt::Write;

@@ -1,9 +1,10 @@
 //! A loop kernel as WGSL.
 //!
-//! A workgroup takes some rows, and some lanes share each row ([`super::lanes`]). Values that are constant along a row are
-//! computed once, before the columns. Each *stage* is a pass over the columns. It recomputes the values that its reductions
-//! or stores need and keeps nothing else, because the operands are still in the caches. Lanes step through the columns
-//! together and their results are combined in workgroup memory, in a tree of fixed order, so results are bit-identical.
+//! A workgroup takes some rows, and some lanes share each row ([`super::lanes`]). Values that are constant along a row
+//! are computed once, before the columns. Each *stage* is a pass over the columns. It recomputes the values that its
+//! reductions or stores need and keeps nothing else, because the operands are still in the caches. Lanes step through
+//! the columns together and their results are combined in workgroup memory, in a tree of fixed order, so results are
+//! bit-identical.
 
 use wgrad_graph::Combine;
 use wgrad_program::{Access, Instr, Loop, Operand, Store, ValueId};

@@ -65,8 +65,8 @@ pub fn wgsl(dispatch: &Dispatch, target: &Target) -> Shader {
 
 /// Identifies a GEMM in the tuning table. `None` for a loop.
 ///
-/// The key is a hash of the naive kernel and the dtypes of the operands, so it depends on sizes, layouts, dtypes and the
-/// epilogue. A version of wgrad that generates another naive kernel gives other keys.
+/// The key is a hash of the naive kernel and the dtypes of the operands, so it depends on sizes, layouts, dtypes and
+/// the epilogue. A version of wgrad that generates another naive kernel gives other keys.
 pub fn gemm_key(dispatch: &Dispatch) -> Option<u64> {
     match &dispatch.kernel {
         Kernel::Gemm(gemm) => Some(gemm::key(gemm, &dispatch.operands)),
@@ -84,8 +84,8 @@ pub(crate) fn gemm_by_shape(dispatch: &Dispatch, target: &Target) -> Option<Gemm
 
 /// Returns whether each operand can be bound read-only.
 ///
-/// wgpu rejects a dispatch that binds a buffer both read-only and read-write, even if the ranges are disjoint. Operands in
-/// a buffer that the dispatch writes are therefore bound read-write.
+/// wgpu rejects a dispatch that binds a buffer both read-only and read-write, even if the ranges are disjoint. Operands
+/// in a buffer that the dispatch writes are therefore bound read-write.
 fn read_only(operands: &[Operand]) -> Vec<bool> {
     let written = |operand: &Operand| {
         operands

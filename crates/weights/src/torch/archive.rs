@@ -1,6 +1,7 @@
 //! The zip archive around a pickle.
 //!
-//! Entries are slices of the file. `torch.save` stores them uncompressed, so nothing can grow beyond the size of the file.
+//! Entries are slices of the file. `torch.save` stores them uncompressed, so nothing can grow beyond the size of the
+//! file.
 
 use crate::WeightsError;
 use std::collections::HashMap;
@@ -15,7 +16,7 @@ pub(super) struct Archive<'a> {
     /// Folder of all entries, with a trailing slash. PyTorch names it after the file, or `archive`.
     folder: String,
     /// Entries whose checksums have been verified. A shared storage is verified once.
-    checked: HashMap<String, &'a [u8]>,
+    verified: HashMap<String, &'a [u8]>,
 }
 
 impl<'a> Archive<'a> {
@@ -24,15 +25,15 @@ impl<'a> Archive<'a> {
         let damaged = |message: String| WeightsError::Damaged { path: path.to_owned(), message };
         let unsupported = |message: String| WeightsError::Unsupported { path: path.to_owned(), message };
         let zip = ZipArchive::new(Cursor::new(bytes)).map_err(|error| {
-            damaged(format!("it begins as a zip file, but cannot be opened as one: {error}"))
+            damaged(format!("the zip archive cannot be opened: {error}"))
         })?;
-        let folder = zip.file_names().find_map(folder_of_pickle);
+        let folder = zip.file_names().find_map(pickle_folder);
         let Some(folder) = folder else {
             return Err(unsupported(
-                "it is a zip file, but not one of `torch.save`: no NAME/data.pkl".to_owned(),
+                "the zip archive was not written by `torch.save`: it has no NAME/data.pkl".to_owned(),
             ));
         };
-        let mut archive = Self { path, bytes, zip, folder, checked: HashMap::new() };
+        let mut archive = Self { path, bytes, zip, folder, verified: HashMap::new() };
         archive.check_entries()?;
         // Files written before PyTorch 2.1 have no such entry. They are nearly always from little-endian machines.
         if archive.has("byteorder") && archive.entry("byteorder")? != b"little" {
@@ -44,28 +45,28 @@ impl<'a> Archive<'a> {
 
     /// Returns the bytes of the entry `name` of the folder, after verifying their checksum.
     pub fn entry(&mut self, name: &str) -> Result<&'a [u8], WeightsError> {
-        if let Some(bytes) = self.checked.get(name) {
+        if let Some(bytes) = self.verified.get(name) {
             return Ok(bytes);
         }
         let path = self.path;
         let damaged = |message: String| WeightsError::Damaged { path: path.to_owned(), message };
-        let broken =
-            |error: &dyn std::fmt::Display| damaged(format!("its entry `{name}` cannot be read: {error}"));
-        let mut file = self.zip.by_name(&format!("{}{name}", self.folder)).map_err(|error| broken(&error))?;
+        let unreadable =
+            |error: &dyn std::fmt::Display| damaged(format!("the entry `{name}` cannot be read: {error}"));
+        let mut file = self.zip.by_name(&format!("{}{name}", self.folder)).map_err(|error| unreadable(&error))?;
         let start = usize::try_from(file.data_start()).ok();
         let size = usize::try_from(file.compressed_size()).ok();
         let range = start.zip(size).and_then(|(start, size)| Some(start..start.checked_add(size)?));
         let bytes = range.and_then(|range| self.bytes.get(range));
-        let bytes = bytes.ok_or_else(|| damaged(format!("its entry `{name}` reaches beyond its end")))?;
+        let bytes = bytes.ok_or_else(|| damaged(format!("the entry `{name}` reaches beyond the end of the file")))?;
         // The zip reader compares the checksum at the end of the entry.
-        let length = io::copy(&mut file, &mut io::sink()).map_err(|error| broken(&error))?;
+        let length = io::copy(&mut file, &mut io::sink()).map_err(|error| unreadable(&error))?;
         if length != bytes.len() as u64 {
             return Err(damaged(format!(
-                "its entry `{name}` has {} bytes, of which {length} are there",
+                "the entry `{name}` has {} bytes, but only {length} are present",
                 bytes.len()
             )));
         }
-        self.checked.insert(name.to_owned(), bytes);
+        self.verified.insert(name.to_owned(), bytes);
         Ok(bytes)
     }
 
@@ -83,20 +84,20 @@ impl<'a> Archive<'a> {
                 return Err(WeightsError::Unsupported {
                     path: self.path.to_owned(),
                     message: format!(
-                        "its entry `{name}` is compressed or encrypted, which `torch.save` does not do; load it in \
+                        "the entry `{name}` is compressed or encrypted, which `torch.save` does not do; load the file in \
                          PyTorch and save it again"
                     ),
                 });
             }
             if file.size() != file.compressed_size() {
-                return Err(damaged("an entry of it is stored with two sizes".to_owned()));
+                return Err(damaged("the two sizes of a stored entry differ".to_owned()));
             }
             total = total.saturating_add(file.size());
         }
         // Verifying many entries that overlap in the same bytes would take unbounded time.
         if total > self.bytes.len() as u64 {
             return Err(damaged(format!(
-                "its entries have {total} bytes together, and it has {}: truncated, or they overlap",
+                "its entries have {total} bytes in total, but the file has {}: it is truncated, or they overlap",
                 self.bytes.len()
             )));
         }
@@ -105,7 +106,7 @@ impl<'a> Archive<'a> {
 }
 
 /// Returns `archive/` for `archive/data.pkl`.
-fn folder_of_pickle(name: &str) -> Option<String> {
+fn pickle_folder(name: &str) -> Option<String> {
     let folder = name.strip_suffix("data.pkl")?;
     let archive = folder.strip_suffix('/')?;
     (!archive.is_empty() && !archive.contains('/')).then(|| folder.to_owned())

@@ -49,24 +49,24 @@ pub(super) fn find(module: &str, name: &str) -> Option<Global> {
 }
 
 /// Returns why a name is rejected and how to fix the file.
-pub(super) fn why_refused(module: &str, name: &str) -> &'static str {
+pub(super) fn rejection_reason(module: &str, name: &str) -> &'static str {
     let root = module.split('.').next().unwrap_or_default();
     match (root, name) {
         ("__torch__", _) => {
-            "it is a TorchScript archive; load it with `torch.jit.load` and save its `state_dict()`"
+            "the file is a TorchScript archive; load it with `torch.jit.load` and save its `state_dict()`"
         }
         ("torch", name) if name.ends_with("Storage") || name.starts_with("_rebuild") => {
-            "tensors of this type or layout are not read; convert them to dense f32, f16 or bf16 tensors"
+            "tensors of this type or layout are not supported; convert them to dense f32, f16 or bf16 tensors"
         }
         ("torch" | "torchvision", _) => {
-            "it holds Python objects of a model or more; save `model.state_dict()` instead of the model"
+            "the file holds Python objects such as a whole model; save `model.state_dict()` instead of the model"
         }
         (
             "os" | "posix" | "nt" | "subprocess" | "sys" | "builtins" | "__builtin__" | "runpy" | "socket",
             _,
         ) => {
-            "no weights need it, and unpickling it in Python may run a program; do not open this file with pickle"
+            "no tensor needs it, and unpickling it in Python may run a program; do not open this file with pickle"
         }
-        _ => "only what tensors need is read and nothing is ever run; save the state dict alone",
+        _ => "only names that tensors need are supported, and no code is run; save the state dict alone",
     }
 }

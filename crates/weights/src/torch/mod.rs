@@ -6,16 +6,16 @@
 //! archive/data/0        elements of storage 0 …
 //! ```
 //!
-//! Parsing has three steps, one file each: [`archive`] finds the entries, [`pickle`] turns the pickle into plain nodes, and
-//! [`view`] reads the elements of a tensor. This file selects the tensors.
+//! Parsing has three steps, one file each: [`archive`] finds the entries, [`pickle`] turns the pickle into plain nodes,
+//! and [`view`] reads the elements of a tensor. This file selects the tensors.
 
 mod archive;
 mod globals;
 mod pickle;
 mod view;
 
-use crate::element::Numbers;
-use crate::error::listed;
+use crate::element::Values;
+use crate::error::format_names;
 use crate::{Tensor, Weights, WeightsError};
 use archive::Archive;
 use pickle::{Id, Node, Pickle};
@@ -25,34 +25,34 @@ use view::View;
 /// Keys under which checkpoints usually store their state dict.
 const STATE_DICT: [&str; 3] = ["state_dict", "model_state_dict", "model"];
 /// Maximum number of nested keys, such as `model` and then `state_dict`. A dict may contain itself.
-const DEPTH: usize = 4;
+const MAX_NESTING: usize = 4;
 /// Maximum number of elements read per byte of the file.
 ///
-/// Tensors may share storages, and a stride of 0 repeats an element, so a small file could request any amount of memory. A
-/// model whose f32 tensors all occur sixteen times still passes.
-const NUMBERS_PER_BYTE: usize = 4;
+/// Tensors may share storages, and a stride of 0 repeats an element, so a small file could request any amount of
+/// memory. A model whose f32 tensors all occur sixteen times still passes.
+const ELEMENTS_PER_BYTE: usize = 4;
 
 /// Reads the state dict of a file. Entries that are not tensors are ignored.
 pub(crate) fn read(path: &Path, bytes: &[u8]) -> Result<Weights, WeightsError> {
     let mut archive = Archive::open(path, bytes)?;
     let pickle = Pickle::parse(path, archive.entry("data.pkl")?)?;
-    let mut room = bytes.len().saturating_mul(NUMBERS_PER_BYTE);
+    let mut budget = bytes.len().saturating_mul(ELEMENTS_PER_BYTE);
     let mut weights = Weights::new();
     for (name, view) in tensors(path, &pickle)? {
-        let fault =
+        let tensor_error =
             |message| WeightsError::Tensor { path: path.to_owned(), tensor: name.to_owned(), message };
         let storage = archive.entry(&format!("data/{}", view.storage.key))?;
-        let bytes = view.bytes(storage, &mut room).map_err(fault)?;
-        let numbers = view.storage.element.decode(&bytes);
-        let inserted = match numbers {
-            Some(Numbers::Floats(values)) => {
+        let bytes = view.bytes(storage, &mut budget).map_err(tensor_error)?;
+        let values = view.storage.element.decode(&bytes);
+        let inserted = match values {
+            Some(Values::F32(values)) => {
                 Tensor::new(view.shape.clone(), values).and_then(|tensor| weights.insert(name, tensor))
             }
-            Some(Numbers::Integers(values)) => Tensor::new(view.shape.clone(), values)
+            Some(Values::I64(values)) => Tensor::new(view.shape.clone(), values)
                 .and_then(|tensor| weights.insert_integers(name, tensor)),
-            None => return Err(fault("has an integer of more than 63 bits".to_owned())),
+            None => return Err(tensor_error("has an integer that does not fit in an i64".to_owned())),
         };
-        inserted.map_err(|error| fault(format!("cannot be kept: {error}")))?;
+        inserted.map_err(|error| tensor_error(format!("is not valid: {error}")))?;
     }
     Ok(weights)
 }
@@ -66,11 +66,11 @@ fn tensors<'p, 'b>(
     let mut entries = match pickle.node(pickle.root) {
         Node::Dict(entries) => entries,
         Node::Tensor(_) => {
-            return Err(unsupported("it is one tensor without a name; save a dict of them".to_owned()));
+            return Err(unsupported("it holds a single tensor without a name; save a dict of tensors".to_owned()));
         }
-        _ => return Err(unsupported("it is no dict of tensors; save `model.state_dict()`".to_owned())),
+        _ => return Err(unsupported("it does not hold a dict of tensors; save `model.state_dict()`".to_owned())),
     };
-    for _ in 0..DEPTH {
+    for _ in 0..MAX_NESTING {
         let Some(inner) = STATE_DICT.iter().find_map(|key| dict_at(pickle, entries, key)) else { break };
         entries = inner;
     }
@@ -84,9 +84,9 @@ fn tensors<'p, 'b>(
         }
     }
     if tensors.is_empty() {
-        let keys = if keys.is_empty() { "nothing".to_owned() } else { listed(&keys) };
+        let keys = if keys.is_empty() { "empty".to_owned() } else { format_names(&keys) };
         return Err(unsupported(format!(
-            "no tensor is in it or in a dict of it named `{}`; it has {keys}",
+            "it has no tensors at the top level or in a dict named `{}`; its keys are {keys}",
             STATE_DICT.join("`, `")
         )));
     }

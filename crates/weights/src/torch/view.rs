@@ -1,7 +1,7 @@
 //! A tensor of a pickle: a strided view of a storage. Everything in it comes from the file and is checked here.
 
 use crate::element::Element;
-use crate::tensor::count;
+use crate::tensor::element_count;
 use std::borrow::Cow;
 
 /// An archive entry of elements that tensors may share.
@@ -30,11 +30,11 @@ impl View<'_> {
     ///
     /// # Errors
     /// Returns the end of a message that begins with the name of the tensor, if sizes, strides or bounds are invalid.
-    pub fn bytes<'b>(&self, storage: &'b [u8], room: &mut usize) -> Result<Cow<'b, [u8]>, String> {
+    pub fn bytes<'b>(&self, storage: &'b [u8], budget: &mut usize) -> Result<Cow<'b, [u8]>, String> {
         let size = self.storage.element.size();
         if self.storage.len.checked_mul(size) != Some(storage.len()) {
             return Err(format!(
-                "has a storage of {} numbers of {size} bytes, and the entry `data/{}` has {} bytes",
+                "has a storage of {} elements of {size} bytes, but the entry `data/{}` has {} bytes",
                 self.storage.len,
                 self.storage.key,
                 storage.len()
@@ -44,12 +44,12 @@ impl View<'_> {
         if shape.len() != strides.len() {
             return Err(format!("has {} sizes and {} strides", shape.len(), strides.len()));
         }
-        let len = count(shape).ok_or_else(|| format!("has the shape {shape:?}, which is too large"))?;
+        let len = element_count(shape).ok_or_else(|| format!("has the shape {shape:?}, which is too large"))?;
         if len == 0 {
             return Ok(Cow::Borrowed(&[]));
         }
-        *room = room.checked_sub(len).ok_or_else(|| {
-            format!("has {len} numbers, more than the file can hold with those of the tensors before it")
+        *budget = budget.checked_sub(len).ok_or_else(|| {
+            format!("has {len} elements; with those of the previous tensors this is more than the file can hold")
         })?;
         let last = shape
             .iter()
@@ -57,7 +57,7 @@ impl View<'_> {
             .try_fold(self.offset, |last, (size, stride)| last.checked_add((size - 1).checked_mul(*stride)?));
         if last.is_none_or(|last| last >= self.storage.len) {
             return Err(format!(
-                "reaches beyond its storage of {} numbers: offset {}, shape {shape:?}, strides {strides:?}",
+                "reaches beyond its storage of {} elements: offset {}, shape {shape:?}, strides {strides:?}",
                 self.storage.len, self.offset
             ));
         }
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_outside_is_read() {
+    fn views_outside_their_storage_are_rejected() {
         let faults: [(usize, &[usize], &[usize], &str); 8] = [
             (12, &[], &[], "beyond its storage of 12"),
             (11, &[2], &[1], "beyond"),
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_storage_has_the_bytes_that_it_claims() {
+    fn the_size_of_a_storage_must_match_its_entry() {
         for len in [11, 13, usize::MAX] {
             let storage = Storage { element: Element::F32, key: "7", len };
             let view = View { storage, offset: 0, shape: vec![1], strides: vec![1] };

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use wgrad_conformance::{Options, Outcome, Progress, Report, Row, Subject, check_device, check_reference};
+use wgrad_conformance::{Options, Outcome, Progress, Report, DeviceSummary, TestDevice, check_device, check_reference};
 use wgrad_cpu::Precision;
 use wgrad_gpu::{Adapter, Class, adapters};
 use wgrad_program::DeviceError;
@@ -45,7 +45,7 @@ pub fn run(args: &Verify) -> Result<ExitCode> {
 
 /// The devices to check. Each variant of a kernel is a device of its own; on software adapters, where they are slow to
 /// compile and nobody trains, only if the adapter is asked for.
-fn subjects(choice: Option<DeviceChoice>) -> Result<Vec<Subject>> {
+fn subjects(choice: Option<DeviceChoice>) -> Result<Vec<TestDevice>> {
     let real = |adapter: &&Adapter| adapter.class != Class::Software;
     let (cpu, chosen): (bool, Vec<&Adapter>) = match choice {
         None => (true, adapters().iter().collect()),
@@ -65,12 +65,12 @@ fn subjects(choice: Option<DeviceChoice>) -> Result<Vec<Subject>> {
     };
     let mut subjects = Vec::new();
     if cpu {
-        subjects.extend([Precision::F32, Precision::F64].map(Subject::cpu));
+        subjects.extend([Precision::F32, Precision::F64].map(TestDevice::cpu));
     }
     for adapter in chosen {
-        subjects.push(Subject::adapter(adapter)?);
+        subjects.push(TestDevice::adapter(adapter)?);
         if real(&adapter) || choice.is_some() {
-            subjects.extend(Subject::variants(adapter)?);
+            subjects.extend(TestDevice::variants(adapter)?);
         }
     }
     Ok(subjects)
@@ -84,7 +84,7 @@ fn missing(wanted: String) -> DeviceError {
 fn print(report: &Report) -> std::io::Result<()> {
     let header = ["device", "checked", "passed", "failed", "checks", "worst / tolerance"];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
-    rows.extend(report.rows().iter().map(cells));
+    rows.extend(report.summaries().iter().map(cells));
     terminal::result(&terminal::table(&rows, true))?;
     let failures = report.failures();
     for failure in failures.iter().take(SHOWN) {
@@ -101,7 +101,7 @@ fn print(report: &Report) -> std::io::Result<()> {
     Ok(())
 }
 
-fn cells(row: &Row) -> Vec<String> {
+fn cells(row: &DeviceSummary) -> Vec<String> {
     let (worst, whose) = &row.worst;
     vec![
         row.device.clone(),
@@ -124,7 +124,7 @@ fn reproduce(failure: &Outcome) -> String {
 
 fn to_json(report: &Report) -> Value {
     let rows: Vec<Value> = report
-        .rows()
+        .summaries()
         .iter()
         .map(|row| {
             json!({
@@ -143,7 +143,7 @@ fn to_json(report: &Report) -> Value {
             "device": outcome.device,
             "check": outcome.check.name(),
             "seed": outcome.seed,
-            "message": outcome.verdict.as_ref().err().map(ToString::to_string),
+            "message": outcome.result.as_ref().err().map(ToString::to_string),
         })
     };
     let failures: Vec<Value> = report.failures().iter().map(failure).collect();

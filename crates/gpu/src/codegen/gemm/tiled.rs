@@ -99,7 +99,8 @@ struct Slice {
     /// Vec4s along m or n.
     quads: u32,
     depth: u32,
-    /// Whether neighbouring invocations read neighbours along k, rather than along m or n. Follows the operand's layout.
+    /// Whether neighbouring invocations read neighbours along k, rather than along m or n. Follows the operand's
+    /// layout.
     along_k: bool,
     /// Vec4s from one step of k to the next. Padded by one if writes along k would otherwise hit a single memory bank.
     pitch: u32,
@@ -127,8 +128,8 @@ impl Slice {
 
     /// Whether every read has the same vec4 along m or n, so that its sides are computed once for all slices.
     ///
-    /// If they differ, it is cheaper to compute them again than to keep all of them: they would take registers, and software
-    /// devices spill values that live across a barrier.
+    /// If they differ, it is cheaper to compute them again than to keep all of them: they would take registers, and
+    /// software devices spill values that live across a barrier.
     fn has_constant_sides(&self, threads: u32) -> bool {
         self.quads * self.depth <= threads || (!self.along_k && threads.is_multiple_of(self.quads))
     }
