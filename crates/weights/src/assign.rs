@@ -34,7 +34,7 @@ pub struct Assignment<'a> {
 }
 
 impl Weights {
-    /// Matches the model's tensors, given by name and shape in `wanted`, with those of the file.
+    /// Matches the model's tensors, given by name and shape in `model_tensors`, with those of the file.
     ///
     /// Missing tensors are not an error here; see [`Assignment::complete`].
     ///
@@ -44,10 +44,10 @@ impl Weights {
     /// pattern matches no tensor of the model.
     pub fn assign(
         &self,
-        wanted: &[(String, Vec<usize>)],
+        model_tensors: &[(String, Vec<usize>)],
         options: &AssignOptions,
     ) -> Result<Assignment<'_>, WeightsError> {
-        let names: Vec<&str> = wanted.iter().map(|(name, _)| name.as_str()).collect();
+        let names: Vec<&str> = model_tensors.iter().map(|(name, _)| name.as_str()).collect();
         Pattern::check_all(&options.replace, &names)?;
         let source = self.source().unwrap_or(Path::new("(weights in memory)")).to_owned();
         let mut assignment = Assignment {
@@ -58,7 +58,7 @@ impl Weights {
             source,
             hint: "",
         };
-        for (name, shape) in wanted {
+        for (name, shape) in model_tensors {
             if options.replace.iter().any(|pattern| pattern.matches(name)) {
                 assignment.replaced.push(name.clone());
                 continue;
@@ -84,8 +84,8 @@ impl Weights {
                 None => assignment.missing.push(name.clone()),
             }
         }
-        let wanted: HashSet<&str> = names.into_iter().collect();
-        assignment.unused = self.iter().map(|(name, _)| name).filter(|name| !wanted.contains(name)).collect();
+        let known: HashSet<&str> = names.into_iter().collect();
+        assignment.unused = self.iter().map(|(name, _)| name).filter(|name| !known.contains(name)).collect();
         if self.all_start_with("module.") {
             assignment.hint = "; all names in the file start with `module.`, which must be stripped";
         }

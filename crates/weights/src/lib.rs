@@ -10,9 +10,9 @@
 //! weights.insert("fc.weight", Tensor::new(vec![1000, 4], vec![0.0; 4000])?)?;
 //!
 //! // Ten classes instead of a thousand: the head keeps its initial values.
-//! let wanted = [("conv1.weight".to_owned(), vec![4, 3, 3, 3]), ("fc.weight".to_owned(), vec![10, 4])];
+//! let model_tensors = [("conv1.weight".to_owned(), vec![4, 3, 3, 3]), ("fc.weight".to_owned(), vec![10, 4])];
 //! let options = AssignOptions { replace: vec![Pattern::new("fc.*")?] };
-//! let assignment = weights.assign(&wanted, &options)?;
+//! let assignment = weights.assign(&model_tensors, &options)?;
 //! assert_eq!(assignment.found[0].0, "conv1.weight");
 //! assert_eq!(assignment.replaced, ["fc.weight"]);
 //! # Ok::<(), wgrad_weights::WeightsError>(())
