@@ -77,7 +77,7 @@ fn drawn(graph: &Graph, inputs: &[Array], draws: &[NodeId]) -> Result<Vec<Vec<f6
 fn bumped(inputs: &[Array], word: usize) -> Vec<Array> {
     let mut inputs = inputs.to_vec();
     for input in inputs.iter_mut().filter(|input| input.ty == TensorType::u32([3])) {
-        if let Values::Word(words) = &mut input.values {
+        if let Values::U32(words) = &mut input.values {
             words[word] = words[word].wrapping_add(1);
         }
     }

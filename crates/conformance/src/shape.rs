@@ -13,7 +13,7 @@ pub fn shape(trial: &Trial) -> Verdict {
     let Expected { graph, inputs, outputs } = trial.expected(With::Gradient)?;
     for ((name, id), value) in graph.outputs().into_iter().zip(&outputs) {
         let ty = graph.var(id).ty();
-        let words = matches!(value.values, Values::Word(_));
+        let words = matches!(value.values, Values::U32(_));
         let fits =
             words == (ty.dtype == DType::U32) && value.values.len() == ty.shape.numel() && value.ty == ty;
         if !fits {

@@ -41,7 +41,7 @@ pub(crate) fn ensure_fits(shared: &Shared, program: &Program) -> Result<(), Devi
 /// The ten largest tensors.
 fn table(program: &Program) -> String {
     let line = |(name, ty, bytes): &(String, _, usize)| format!("  {name}: {ty}, {}", human(*bytes as u64));
-    program.largest.iter().take(10).map(line).collect::<Vec<_>>().join("\n")
+    program.largest_tensors.iter().take(10).map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Bytes for people: `1.5 GiB`.

@@ -2,7 +2,7 @@
 //! is done, and the run is submitted in as many pieces.
 
 use wgpu::BufferUsages;
-use wgrad_program::{DeviceError, Readers, Reading};
+use wgrad_program::{DeviceError, ReadbackHandler, Readback};
 
 use crate::buffers::allocate;
 use crate::device::Shared;
@@ -16,8 +16,8 @@ pub(crate) struct Arrivals {
 
 impl Arrivals {
     /// Makes sure that there is a buffer of the right size for each reading.
-    pub fn fit(&mut self, shared: &Shared, readings: &[Reading]) -> Result<(), DeviceError> {
-        let bytes = |reading: &Reading| reading.range.len() * 4;
+    pub fn fit(&mut self, shared: &Shared, readings: &[Readback]) -> Result<(), DeviceError> {
+        let bytes = |reading: &Readback| reading.range.len() * 4;
         let have = |buffer: &Option<wgpu::Buffer>| buffer.as_ref().map_or(0, |buffer| buffer.size() as usize);
         if self.buffers.len() == readings.len()
             && self.buffers.iter().zip(readings).all(|(buffer, reading)| have(buffer) == bytes(reading))
@@ -34,7 +34,7 @@ impl Arrivals {
     pub fn record(
         &self,
         number: usize,
-        reading: &Reading,
+        reading: &Readback,
         group: Option<&wgpu::Buffer>,
         encoder: &mut wgpu::CommandEncoder,
     ) {
@@ -57,7 +57,7 @@ impl Arrivals {
         shared: &Shared,
         number: usize,
         submission: wgpu::SubmissionIndex,
-        each: &mut Readers<'_>,
+        each: &mut ReadbackHandler<'_>,
     ) -> Result<Vec<f32>, DeviceError> {
         let Some(Some(buffer)) = self.buffers.get(number) else {
             return Ok(each(number, &[]));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use wgpu::PollType;
 use wgrad_graph::{GroupId, States, TensorType};
 use wgrad_program::{
-    Clock, Data, DeviceError, HostData, Output, Profile, Program, ProgramId, ProgramInput, Readers, Reading,
+    Clock, Data, DeviceError, HostData, Output, Profile, Program, ProgramId, ProgramInput, ReadbackHandler, Readback,
     Record, Session, Span, Stopwatch,
 };
 
@@ -149,17 +149,17 @@ impl Session for GpuSession {
         shared.faults.check()
     }
 
-    fn run_reading(
+    fn run_with_readbacks(
         &mut self,
         program: ProgramId,
         inputs: &[Data<'_>],
-        readings: &[Reading],
-        each: &mut Readers<'_>,
+        readings: &[Readback],
+        each: &mut ReadbackHandler<'_>,
     ) -> Result<(), DeviceError> {
         let shared = self.shared.clone();
         let loaded = self.programs.get_mut(program.0).ok_or_else(|| no_program(program))?;
         let dispatches = loaded.steps.len();
-        Reading::check(readings, &self.states, dispatches).map_err(DeviceError::Usage)?;
+        Readback::check(readings, &self.states, dispatches).map_err(DeviceError::Usage)?;
         loaded.arrivals.fit(&shared, readings)?;
         let state = self.state.clone();
         let (loaded, mut encoder) = self.begin(program, inputs)?;
@@ -180,7 +180,7 @@ impl Session for GpuSession {
                 let answer = loaded.arrivals.take(&shared, i, submission, each)?;
                 let to = reading.reply.and_then(|group| state.get(group.0)?.as_ref());
                 let Some(to) = to else { continue };
-                reading.check_answer(i, &answer).map_err(DeviceError::Usage)?;
+                reading.check_reply(i, &answer).map_err(DeviceError::Usage)?;
                 shared.queue.write_buffer(to, reading.range.start as u64 * 4, bytemuck::cast_slice(&answer));
             }
         }
@@ -256,7 +256,7 @@ impl Session for GpuSession {
         let described = self.group(group)?;
         let (name, len) = (&described.name, described.len());
         let wanted = TensorType::new(described.dtype, [len]);
-        data.fits(&wanted).map_err(|found| {
+        data.check_type(&wanted).map_err(|found| {
             DeviceError::Usage(format!("group `{name}` takes {wanted}, {len} values; {found} were given"))
         })?;
         let Some(Some(buffer)) = self.state.get(group.0) else { return Ok(()) };
@@ -266,10 +266,10 @@ impl Session for GpuSession {
         self.shared.faults.check()
     }
 
-    fn write_part(&mut self, group: GroupId, start: usize, values: &[f32]) -> Result<(), DeviceError> {
+    fn write_group_range(&mut self, group: GroupId, start: usize, values: &[f32]) -> Result<(), DeviceError> {
         let range = start..start.saturating_add(values.len());
-        let part = Reading { group, range, after: 0, reply: None };
-        Reading::check(&[part], &self.states, 0).map_err(DeviceError::Usage)?;
+        let part = Readback { group, range, after: 0, reply: None };
+        Readback::check(&[part], &self.states, 0).map_err(DeviceError::Usage)?;
         let Some(Some(buffer)) = self.state.get(group.0) else { return Ok(()) };
         self.shared.queue.write_buffer(buffer, start as u64 * 4, bytemuck::cast_slice(values));
         self.shared.faults.check()
@@ -297,7 +297,7 @@ impl Loaded {
             return Err(DeviceError::Usage(reason));
         }
         for (input, data) in self.inputs.iter().zip(inputs) {
-            data.fits(&input.ty).map_err(|found| {
+            data.check_type(&input.ty).map_err(|found| {
                 let (name, ty, len) = (&input.name, &input.ty, input.ty.shape.numel());
                 DeviceError::Usage(format!("input `{name}` takes {ty}, {len} values; {found} were given"))
             })?;

@@ -8,7 +8,7 @@ use common::{close, each_adapter, numbers, open, poisoned};
 use wgrad_gpu::{GpuDevice, Lanes, Options, adapters};
 use wgrad_graph::{Combine, DType, States};
 use wgrad_program::{
-    Access, Data, Device, DeviceError, HostData, Instr, Kernel, Program, Reading, session_bytes,
+    Access, Data, Device, DeviceError, HostData, Instr, Kernel, Program, Readback, session_bytes,
 };
 
 /// Adds an input to a group in place and gives the sum of what results; a statistic of a row is updated on the way.
@@ -89,9 +89,9 @@ fn allocated_bytes_are_those_of_the_plan() {
 fn parts_of_a_group_arrive_while_a_run_goes_on() {
     let program = accumulate();
     let group = wgrad_graph::GroupId(0);
-    let reading = |range: std::ops::Range<usize>, after: usize| Reading { group, range, after, reply: None };
+    let reading = |range: std::ops::Range<usize>, after: usize| Readback { group, range, after, reply: None };
     let readings = [reading(0..64, 0), reading(3..3, 1), reading(60..128, 1), reading(0..128, 3)];
-    assert_eq!(program.done_after(group, &(0..64)), 1);
+    assert_eq!(program.final_after(group, &(0..64)), 1);
     each_adapter("readings", |index| {
         let mut session = open(index, poisoned()).session(&program.states).unwrap();
         let id = session.load(&program).unwrap();
@@ -99,7 +99,7 @@ fn parts_of_a_group_arrive_while_a_run_goes_on() {
             let mut found: Vec<(usize, Vec<f32>)> = Vec::new();
             let inputs = [Data::F32(&[1.0; 128])];
             session
-                .run_reading(id, &inputs, &readings, &mut |i, values| {
+                .run_with_readbacks(id, &inputs, &readings, &mut |i, values| {
                     found.push((i, values.to_vec()));
                     Vec::new()
                 })
@@ -110,7 +110,7 @@ fn parts_of_a_group_arrive_while_a_run_goes_on() {
         }
         let records = session.records(id, true).unwrap();
         assert_eq!(records.iter().map(|r| r.values[0]).collect::<Vec<_>>(), [128.0, 256.0, 384.0]);
-        session.write_part(group, 100, &[7.0; 28]).unwrap();
+        session.write_group_range(group, 100, &[7.0; 28]).unwrap();
         let HostData::F32(values) = session.read_group(group).unwrap() else { panic!("words") };
         assert_eq!((values[99], values[100], values[127]), (3.0, 7.0, 7.0));
         for (readings, words) in [
@@ -119,11 +119,11 @@ fn parts_of_a_group_arrive_while_a_run_goes_on() {
             (vec![reading(0..1, 2), reading(0..1, 1)], "reading 1"),
         ] {
             let error = session
-                .run_reading(id, &[Data::F32(&[1.0; 128])], &readings, &mut |_, _| Vec::new())
+                .run_with_readbacks(id, &[Data::F32(&[1.0; 128])], &readings, &mut |_, _| Vec::new())
                 .unwrap_err();
             assert!(matches!(&error, DeviceError::Usage(text) if text.contains(words)), "{error}");
         }
-        assert!(matches!(session.write_part(group, 120, &[0.0; 9]), Err(DeviceError::Usage(_))));
+        assert!(matches!(session.write_group_range(group, 120, &[0.0; 9]), Err(DeviceError::Usage(_))));
         assert_eq!(session.records(id, true).unwrap().len(), 0, "what was refused has not run");
     });
 }
@@ -133,7 +133,7 @@ fn parts_of_a_group_arrive_while_a_run_goes_on() {
 fn a_run_goes_on_with_what_the_host_answers() {
     let program = accumulate();
     let group = wgrad_graph::GroupId(0);
-    let reading = |range: std::ops::Range<usize>, after, reply| Reading { group, range, after, reply };
+    let reading = |range: std::ops::Range<usize>, after, reply| Readback { group, range, after, reply };
     let readings = [reading(0..4, 0, None), reading(2..128, 1, Some(group)), reading(0..4, 3, None)];
     each_adapter("replies", |index| {
         let mut session = open(index, poisoned()).session(&program.states).unwrap();
@@ -145,7 +145,7 @@ fn a_run_goes_on_with_what_the_host_answers() {
                 found.push((i, values.to_vec()));
                 values.iter().map(|x| x * 10.0).collect()
             };
-            session.run_reading(id, &[Data::F32(&[1.0; 128])], &readings, answer).unwrap();
+            session.run_with_readbacks(id, &[Data::F32(&[1.0; 128])], &readings, answer).unwrap();
             let (old, new) = (run as f32, run as f32 + 1.0);
             let wanted = [
                 (0, vec![old, old, answered, answered]),
@@ -163,7 +163,7 @@ fn a_run_goes_on_with_what_the_host_answers() {
             (vec![reading(0..4, 1, Some(wgrad_graph::GroupId(7)))], "reading 0 is answered in group 7"),
         ] {
             let answer = &mut |_, _: &[f32]| vec![0.0];
-            let error = session.run_reading(id, &[Data::F32(&[1.0; 128])], &readings, answer).unwrap_err();
+            let error = session.run_with_readbacks(id, &[Data::F32(&[1.0; 128])], &readings, answer).unwrap_err();
             assert!(matches!(&error, DeviceError::Usage(text) if text.contains(words)), "{error}");
         }
     });

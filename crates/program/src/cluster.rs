@@ -68,7 +68,7 @@ impl Cluster {
             }
             (Place::Element, Place::Row) => return false,
         };
-        layout.is_whole() && layout.offset == 0 && layout.strides == expected
+        layout.is_unpadded() && layout.offset == 0 && layout.strides == expected
     }
 }
 
@@ -321,7 +321,7 @@ fn light(values: &Values, fuse: bool) -> Vec<bool> {
         }
         let is_leaf = |id: Id| matches!(values.all[id].form, Form::Leaf(_));
         let scalar = value.ty.shape.numel() == 1 && args.iter().all(|a| is_leaf(a.value) || light[a.value]);
-        if fuse && !scalar && args.iter().all(|arg| arg.layout.is_whole()) {
+        if fuse && !scalar && args.iter().all(|arg| arg.layout.is_unpadded()) {
             made_of[id] = base(values, args, &light, &buffered, &made_of)
                 .and_then(|(base, before)| Some((base, before + calls(expr)?)))
                 .filter(|&(_, operations)| operations <= CHEAP);
@@ -356,7 +356,7 @@ fn calls(expr: &Expr) -> Option<usize> {
     match expr {
         Expr::Call(f, args) if f.flops <= 1 => args.iter().try_fold(1, |sum, arg| Some(sum + calls(arg)?)),
         Expr::Call(..) => None,
-        Expr::Input(_) | Expr::Float(_) | Expr::Word(_) | Expr::Iota(_) => Some(0),
+        Expr::Input(_) | Expr::Float(_) | Expr::U32(_) | Expr::Iota(_) => Some(0),
     }
 }
 
@@ -377,7 +377,7 @@ fn read_from_buffers(values: &Values) -> (Vec<bool>, Vec<bool>) {
                 && matches!(values.all[arg.value].form, Form::Gemm { .. });
             buffered[arg.value] |= by_buffer || reduced;
             excluded[arg.value] |=
-                by_buffer || !arg.layout.is_whole() || !values.expressible(arg.value, &arg.views);
+                by_buffer || !arg.layout.is_unpadded() || !values.expressible(arg.value, &arg.views);
         }
     }
     (buffered, excluded)

@@ -131,7 +131,7 @@ pub struct ProgramId(pub usize);
 
 /// A part of a group of floats that the host wants while a run goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reading {
+pub struct Readback {
     /// The group; its elements are f32.
     pub group: GroupId,
     /// The elements.
@@ -143,14 +143,14 @@ pub struct Reading {
 }
 
 /// What takes readings: given the number of one and its values, it says what the host answers. That of a reading without
-/// [`Reading::reply`] is ignored.
-pub type Readers<'r> = dyn FnMut(usize, &[f32]) -> Vec<f32> + 'r;
+/// [`Readback::reply`] is ignored.
+pub type ReadbackHandler<'r> = dyn FnMut(usize, &[f32]) -> Vec<f32> + 'r;
 
-impl Reading {
+impl Readback {
     /// Whether readings can be made during a run of `dispatches` of a session with this state; else which cannot, in words.
-    pub fn check(readings: &[Reading], states: &States, dispatches: usize) -> Result<(), String> {
+    pub fn check(readings: &[Readback], states: &States, dispatches: usize) -> Result<(), String> {
         let mut before = 0;
-        for (i, Reading { group, range, after, reply }) in readings.iter().enumerate() {
+        for (i, Readback { group, range, after, reply }) in readings.iter().enumerate() {
             for (what, group) in [("is of", Some(group)), ("is answered in", reply.as_ref())] {
                 let Some(group) = group else { continue };
                 let Some(found) = states.groups().get(group.0) else {
@@ -178,7 +178,7 @@ impl Reading {
     }
 
     /// Whether an answer has as many values as the reading; else what is wrong, in words.
-    pub fn check_answer(&self, number: usize, answer: &[f32]) -> Result<(), String> {
+    pub fn check_reply(&self, number: usize, answer: &[f32]) -> Result<(), String> {
         let (wanted, found) = (self.range.len(), answer.len());
         if wanted == found {
             Ok(())
@@ -209,12 +209,12 @@ pub trait Session {
     /// Queues one run, as [`Session::run`] does and to the same bits, and calls `each` with the number of a reading and its
     /// values as soon as the run has computed them, in the order of `readings`, while what comes after them goes on. What
     /// comes after a reading with a reply waits for that.
-    fn run_reading(
+    fn run_with_readbacks(
         &mut self,
         program: ProgramId,
         inputs: &[Data<'_>],
-        readings: &[Reading],
-        each: &mut Readers<'_>,
+        readings: &[Readback],
+        each: &mut ReadbackHandler<'_>,
     ) -> Result<(), DeviceError>;
 
     /// Runs the program once, as [`Session::run`] does and to the same bits, waits for it, and says how long each dispatch
@@ -234,7 +234,7 @@ pub trait Session {
     fn write_group(&mut self, group: GroupId, data: Data<'_>) -> Result<(), DeviceError>;
 
     /// Writes a part of a group of floats, from element `start` on.
-    fn write_part(&mut self, group: GroupId, start: usize, values: &[f32]) -> Result<(), DeviceError>;
+    fn write_group_range(&mut self, group: GroupId, start: usize, values: &[f32]) -> Result<(), DeviceError>;
 
     /// Waits until everything queued is done.
     fn wait(&mut self) -> Result<(), DeviceError>;

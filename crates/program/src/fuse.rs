@@ -229,7 +229,7 @@ fn in_place(clusters: &Clusters<'_>, cluster: ClusterId, written_by: Id, written
                 let same_element = leaf == written
                     && !is_table
                     && Some(read_at) == place_of(written_by)
-                    && part.layout.is_whole()
+                    && part.layout.is_unpadded()
                     && squeezed(&part.layout).is_some_and(|layout| layout.is_contiguous());
                 !overlap(leaf, written) || same_element || clusters.all[cluster].dims.is_empty()
             })

@@ -177,7 +177,7 @@ impl std::hash::Hash for Instr {
                 (operand, layout, index, stride, bound).hash(state)
             }
             Instr::Float(x) => x.to_bits().hash(state),
-            Instr::Word(x) => x.hash(state),
+            Instr::U32(x) => x.hash(state),
             Instr::Iota(layout) => layout.hash(state),
             Instr::Call(f, args) => (f, args).hash(state),
             Instr::Reduce(combine, value) => (combine, value).hash(state),
@@ -225,7 +225,7 @@ impl Loop {
             let varying = match instr {
                 Instr::Load { layout, .. } | Instr::Iota(layout) => along_inner(layout),
                 Instr::Gather { layout, index, .. } => varies[*index] || along_inner(layout),
-                Instr::Float(_) | Instr::Word(_) | Instr::Reduce(..) | Instr::Product => false,
+                Instr::Float(_) | Instr::U32(_) | Instr::Reduce(..) | Instr::Product => false,
                 Instr::Call(_, args) => args.iter().any(|&a| varies[a]),
             };
             varies.push(varying);
@@ -237,9 +237,9 @@ impl Loop {
     pub fn words(&self, dtypes: &[DType]) -> Vec<bool> {
         let is_word = |instr: &Instr| match instr {
             Instr::Load { operand, .. } | Instr::Gather { operand, .. } => dtypes[*operand] == DType::U32,
-            Instr::Word(_) | Instr::Iota(_) | Instr::Reduce(Combine::ArgMax, _) => true,
+            Instr::U32(_) | Instr::Iota(_) | Instr::Reduce(Combine::ArgMax, _) => true,
             Instr::Float(_) | Instr::Product | Instr::Reduce(..) => false,
-            Instr::Call(f, _) => f.f32.gives_words(),
+            Instr::Call(f, _) => f.f32.returns_u32(),
         };
         self.body.iter().map(is_word).collect()
     }
@@ -382,7 +382,7 @@ impl Program {
     }
 
     /// How many dispatches are done once no later one writes to these elements of a group of f32.
-    pub fn done_after(&self, group: GroupId, range: &Range<usize>) -> usize {
+    pub fn final_after(&self, group: GroupId, range: &Range<usize>) -> usize {
         let (start, end) = (range.start * DType::F32.bytes(), range.end * DType::F32.bytes());
         let writes = |operand: &Operand| {
             let tensor = &operand.tensor;

@@ -112,7 +112,7 @@ impl<'s, 'v> Builder<'s, 'v> {
         match expr {
             Expr::Input(i) => self.source(&args[*i], views, place),
             Expr::Float(x) => self.emit(Instr::Float(*x)),
-            Expr::Word(x) => self.emit(Instr::Word(*x)),
+            Expr::U32(x) => self.emit(Instr::U32(*x)),
             Expr::Iota(strides) => {
                 let layout = seen_through(iota_layout(shape, strides), views);
                 let layout = layout
@@ -144,7 +144,7 @@ impl<'s, 'v> Builder<'s, 'v> {
                 let operand = self.operand(source.value);
                 self.emit(Instr::Load { operand, layout })
             }
-            None if value.ty.dtype == wgrad_graph::DType::U32 => self.emit(Instr::Word(0)),
+            None if value.ty.dtype == wgrad_graph::DType::U32 => self.emit(Instr::U32(0)),
             None => self.emit(Instr::Float(0.0)),
         }
     }

@@ -19,7 +19,7 @@ mod value;
 
 pub use compile::{Options, compile};
 pub use device::{
-    Data, Device, DeviceError, DeviceInfo, DeviceKind, HostData, Limits, ProgramId, Readers, Reading, Record,
+    Data, Device, DeviceError, DeviceInfo, DeviceKind, HostData, Limits, ProgramId, ReadbackHandler, Readback, Record,
     Session,
 };
 pub use evaluate::{EvaluateError, evaluate};

@@ -51,7 +51,7 @@ impl Values {
     pub(crate) fn copy_in_order(&mut self, source: &Source, view: &View) -> Option<Source> {
         let order = order_of(&source.layout)?;
         let stored = Layout::contiguous(&permuted(&source.layout.shape, &order));
-        stored.through(&View::Permute(inverse(&order)))?.through(view)?;
+        stored.apply(&View::Permute(inverse(&order)))?.apply(view)?;
         let source = self.view(source.clone(), View::Permute(order.clone()));
         let copy = self.copy(source);
         Some(self.view(copy, View::Permute(inverse(&order))))
@@ -67,7 +67,7 @@ impl Values {
     ) -> Source {
         if axes.iter().all(|&axis| arg.layout.shape[axis] == 1) {
             return match combine {
-                Combine::ArgMax => self.map(Expr::Word(0), Vec::new(), value),
+                Combine::ArgMax => self.map(Expr::U32(0), Vec::new(), value),
                 _ => self.map(Expr::Input(0), vec![arg], value),
             };
         }

@@ -181,7 +181,7 @@ impl Values {
                 self.gather(ins.swap_remove(0), index, &blank.ty)
             }
             Lowered::Pack { offsets } => self.pack(offsets, ins),
-            Lowered::Exchange { sent, received } => {
+            Lowered::HostCallback { sent, received } => {
                 return self.exchange(ins.swap_remove(0), sent, received, blank);
             }
         };
@@ -196,7 +196,7 @@ impl Values {
 
     /// `source` seen through one more view; where no layout can express that, through the view of a copy.
     pub(crate) fn view(&mut self, source: Source, view: View) -> Source {
-        match source.layout.through(&view) {
+        match source.layout.apply(&view) {
             Some(layout) => {
                 let views = [source.views, vec![view]].concat();
                 Source { value: source.value, views, layout }
@@ -231,7 +231,7 @@ impl Values {
     /// Brings both inputs of a gather into the shape of its output: index dimensions first, then those of a row.
     fn gather(&mut self, table: Source, index: Source, out: &TensorType) -> Form {
         // Rows are picked by a multiple of one stride, forwards.
-        let plain = table.layout.is_whole() && table.layout.strides[0] >= 0;
+        let plain = table.layout.is_unpadded() && table.layout.strides[0] >= 0;
         let table = if plain { table } else { self.copy(table) };
         let (rows, picked) = (table.layout.shape.clone(), index.layout.shape.clone());
         let (bound, stride) = (rows[0], table.layout.strides[0].unsigned_abs());
@@ -314,7 +314,7 @@ impl Values {
     pub fn expressible(&self, id: Id, views: &[View]) -> bool {
         let Form::Map { expr, args } = &self.all[id].form else { return false };
         let seen = |layout: Layout| seen_through(layout, views);
-        let whole = |layout: Option<Layout>| layout.is_some_and(|l| l.is_whole());
+        let whole = |layout: Option<Layout>| layout.is_some_and(|l| l.is_unpadded());
         let shape = &self.all[id].ty.shape;
         iotas(expr).into_iter().all(|strides| whole(seen(iota_layout(shape, strides))))
             && args.iter().all(|arg| whole(seen(arg.layout.clone())))
@@ -344,7 +344,7 @@ pub(crate) fn iotas(expr: &Expr) -> Vec<&[usize]> {
     match expr {
         Expr::Iota(strides) => vec![strides],
         Expr::Call(_, args) => args.iter().flat_map(iotas).collect(),
-        Expr::Input(_) | Expr::Float(_) | Expr::Word(_) => Vec::new(),
+        Expr::Input(_) | Expr::Float(_) | Expr::U32(_) => Vec::new(),
     }
 }
 
@@ -375,12 +375,12 @@ fn live_nodes(graph: &Graph) -> Vec<bool> {
 
 /// A layout seen through views one after the other, if a layout can express that.
 pub(crate) fn seen_through(layout: Layout, views: &[View]) -> Option<Layout> {
-    views.iter().try_fold(layout, |layout, view| layout.through(view))
+    views.iter().try_fold(layout, |layout, view| layout.apply(view))
 }
 
 /// The layout without its dimensions of size 1, or `None` when all of it is padding.
 pub(crate) fn squeezed(layout: &Layout) -> Option<Layout> {
-    (!layout.is_void()).then(|| layout.squeezed())
+    (!layout.is_all_padding()).then(|| layout.squeeze())
 }
 
 /// A shape without its dimensions of size 1.

@@ -223,7 +223,7 @@ fn answers_are_read_after_they_were_sent_for() {
     let exchanges = exchanges.iter().filter(|node| node.op.name() == "exchange");
     let recorded: Vec<EntryId> = exchanges
         .map(|node| match node.op.lower(std::slice::from_ref(&node.ty), &node.ty) {
-            Lowered::Exchange { sent, .. } => sent,
+            Lowered::HostCallback { sent, .. } => sent,
             other => panic!("{other:?}"),
         })
         .collect();
@@ -269,7 +269,7 @@ impl Op for Exchange {
     }
 
     fn lower(&self, _: &[TensorType], _: &TensorType) -> Lowered {
-        Lowered::Exchange { sent: self.0, received: self.1 }
+        Lowered::HostCallback { sent: self.0, received: self.1 }
     }
 }
 
@@ -293,7 +293,7 @@ fn what_is_sent_keeps_its_order() {
     graph.output("first", first.tanh());
     graph.output("second", second.tanh());
     let program = compile(&graph, Options::default()).unwrap();
-    let [one, two] = [0..64, 64..112].map(|range| program.done_after(sent, &range));
+    let [one, two] = [0..64, 64..112].map(|range| program.final_after(sent, &range));
     assert!(0 < one && one < two && two < program.dispatches.len(), "{}", names(&program));
 }
 
