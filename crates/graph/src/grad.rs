@@ -45,7 +45,11 @@ pub fn grad_recomputing<'g>(y: Var<'g>, wrt: &[Var<'g>]) -> Result<Vec<Var<'g>>,
 fn scalar_cotangent(y: Var<'_>) -> Result<Var<'_>, GraphError> {
     let graph = y.graph();
     if y.shape().numel() != 1 || y.ty().dtype != DType::F32 {
-        graph.refuse("grad", &[y], Rule::new("only an f32 scalar can be differentiated; sum or average the tensor first"));
+        graph.refuse(
+            "grad",
+            &[y],
+            Rule::new("only an f32 scalar can be differentiated; sum or average the tensor first"),
+        );
     }
     graph.finish()?;
     Ok((graph.arithmetic().full)(graph, &y.shape(), 1.0))
@@ -60,7 +64,11 @@ fn scalar_cotangent(y: Var<'_>) -> Result<Var<'_>, GraphError> {
 pub fn grad_with<'g>(y: Var<'g>, cotangent: Var<'g>, wrt: &[Var<'g>]) -> Result<Vec<Var<'g>>, GraphError> {
     let graph = y.graph();
     if cotangent.shape() != y.shape() {
-        graph.refuse("grad_with", &[y, cotangent], Rule::new("the cotangent must have the shape of the value"));
+        graph.refuse(
+            "grad_with",
+            &[y, cotangent],
+            Rule::new("the cotangent must have the shape of the value"),
+        );
     }
     graph.finish()?;
     backward(y, cotangent, wrt, None)
@@ -88,8 +96,11 @@ fn walk<'g>(
         if let (Some(recomputation), Some(segment)) = (&mut recomputation, node.segment) {
             recomputation.recompute_segment(segment, cotangent);
         }
-        let value =
-            |id: NodeId| graph.var(recomputation.as_ref().map_or(id, |recomputation| recomputation.resolve(id, node.segment)));
+        let value = |id: NodeId| {
+            graph.var(
+                recomputation.as_ref().map_or(id, |recomputation| recomputation.resolve(id, node.segment)),
+            )
+        };
         let ins: Vec<Var<'g>> = node.ins.iter().map(|&id| value(id)).collect();
         let op = Rc::clone(&node.op);
         let grads = graph.scope(&node.path, || op.vjp(&ins, value(NodeId(i)), cotangent));
@@ -106,7 +117,10 @@ fn walk<'g>(
             Vjp::Grads(grads) => {
                 if grads.len() != node.ins.len() {
                     let (op, found, expected) = (node.op.name(), grads.len(), node.ins.len());
-                    return Err(never!("the gradient rule of {op} returns {found} gradients for {expected} inputs").into());
+                    return Err(never!(
+                        "the gradient rule of {op} returns {found} gradients for {expected} inputs"
+                    )
+                    .into());
                 }
                 for (input, grad) in node.ins.iter().zip(grads) {
                     let Some(grad) = grad.filter(|_| needed.contains(input)) else { continue };
@@ -163,15 +177,24 @@ impl<'g> Recomputation<'g> {
             let ins = node.ins.clone();
             ins.into_iter().filter(|id| nodes[id.0].segment != segment).collect::<Vec<_>>()
         };
-        let used_outside = nodes.iter().take(len).flat_map(inputs_from_other_segments).chain([y.id()]).collect();
+        let used_outside =
+            nodes.iter().take(len).flat_map(inputs_from_other_segments).chain([y.id()]).collect();
         drop(nodes);
-        Self { graph, len, used_outside, first_segment: None, recomputed_segments: HashSet::new(), copies: HashMap::new() }
+        Self {
+            graph,
+            len,
+            used_outside,
+            first_segment: None,
+            recomputed_segments: HashSet::new(),
+            copies: HashMap::new(),
+        }
     }
 
     /// Records the operations of a segment again when the walk enters it for the first time. They are computed after
     /// `cotangent`.
     fn recompute_segment(&mut self, segment: usize, cotangent: Var<'g>) {
-        if *self.first_segment.get_or_insert(segment) == segment || !self.recomputed_segments.insert(segment) {
+        if *self.first_segment.get_or_insert(segment) == segment || !self.recomputed_segments.insert(segment)
+        {
             return;
         }
         let nodes: Vec<(NodeId, Vec<NodeId>, usize)> = {

@@ -181,8 +181,10 @@ impl Graph {
     fn record_error(&self, op: &str, ins: &[TensorType], rule: Rule) {
         let inputs = ins.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let mut inner = self.inner.borrow_mut();
-        let (location, path) =
-            (self.operator_location.get().unwrap_or(Location::caller()).to_string(), join_scopes(&inner.scopes));
+        let (location, path) = (
+            self.operator_location.get().unwrap_or(Location::caller()).to_string(),
+            join_scopes(&inner.scopes),
+        );
         inner.error.get_or_insert(GraphError::Shape { op: op.to_owned(), inputs, rule, location, path });
     }
 
@@ -371,7 +373,9 @@ impl<'g> Neg for Var<'g> {
 fn check_size(ty: TensorType) -> Result<TensorType, Rule> {
     let numel = ty.shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
     match numel.map(u32::try_from) {
-        Some(Ok(0)) => Err(Rule::new(format!("a tensor must have at least one element; the result would be {ty}"))),
+        Some(Ok(0)) => {
+            Err(Rule::new(format!("a tensor must have at least one element; the result would be {ty}")))
+        }
         Some(Ok(_)) => Ok(ty),
         _ => Err(Rule::new(format!("a tensor must have fewer than 2³² elements; the result would be {ty}"))),
     }
