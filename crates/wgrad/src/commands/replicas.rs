@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use wgrad_comm::{Abort, Collective, CommError, Launched, Local, Nested, PANICKED, Worker, environment};
-use wgrad_run::Recipe;
+use wgrad_recipe::Recipe;
 use wgrad_train::{
     Callback, Part, Plan, StepRecord, Team, TeamOptions, TrainError, Trainer, fit, open_for, setup,
 };
