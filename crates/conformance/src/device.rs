@@ -148,6 +148,6 @@ fn scaled(values: &[Array], chosen: impl Fn(usize) -> bool, factor: f64) -> Vec<
 fn to_array(data: &HostData, ty: &wgrad_graph::TensorType) -> Array {
     match data {
         HostData::F32(values) => Array::float(ty.clone(), values.iter().map(|&x| f64::from(x)).collect()),
-        HostData::U32(values) => Array::word(ty.shape.clone(), values.clone()),
+        HostData::U32(values) => Array::u32(ty.shape.clone(), values.clone()),
     }
 }

@@ -60,7 +60,7 @@ impl LoadedProgram {
 pub(crate) fn to_host_data(array: &Array) -> HostData {
     match &array.values {
         Values::Float(values) => HostData::F32(values.iter().map(|&x| x as f32).collect()),
-        Values::Word(values) => HostData::U32(values.clone()),
+        Values::U32(values) => HostData::U32(values.clone()),
     }
 }
 
@@ -86,7 +86,7 @@ impl Tolerance {
 pub(crate) fn compare(name: &str, found: &HostData, expected: &Array, tolerance: Tolerance) -> Comparison {
     let violation = |what: String| Err(Failure::Violation(format!("{name}: {what}")));
     match (found, &expected.values) {
-        (HostData::U32(found), Values::Word(expected)) if found.len() == expected.len() => {
+        (HostData::U32(found), Values::U32(expected)) if found.len() == expected.len() => {
             match (0..found.len()).find(|&i| found[i] != expected[i]) {
                 Some(i) => violation(format!("element {i} is {} instead of {}", found[i], expected[i])),
                 None => Ok(0.0),

@@ -77,7 +77,7 @@ fn evaluate_nodes(graph: &Graph, inputs: &[Array], draws: &[NodeId]) -> Result<V
 fn with_incremented_seed(inputs: &[Array], element: usize) -> Vec<Array> {
     let mut inputs = inputs.to_vec();
     for input in inputs.iter_mut().filter(|input| input.ty == TensorType::u32([3])) {
-        if let Values::Word(values) = &mut input.values {
+        if let Values::U32(values) = &mut input.values {
             values[element] = values[element].wrapping_add(1);
         }
     }

@@ -12,7 +12,7 @@ pub fn shape(trial: &Trial) -> Comparison {
     let ReferenceRun { graph, inputs, outputs } = trial.run_reference(With::Gradient)?;
     for ((name, id), value) in graph.outputs().into_iter().zip(&outputs) {
         let ty = graph.var(id).ty();
-        let is_u32 = matches!(value.values, Values::Word(_));
+        let is_u32 = matches!(value.values, Values::U32(_));
         let fits =
             is_u32 == (ty.dtype == DType::U32) && value.values.len() == ty.shape.numel() && value.ty == ty;
         if !fits {

@@ -108,8 +108,8 @@ impl Training {
         let hyper = self.optimizer.hyper(0.02, t).map(f64::from).to_vec();
         vec![
             Array::float(TensorType::f32(self.batch.clone()), x),
-            Array::word([BATCH], labels),
-            Array::word([3], vec![1, 0, t as u32]),
+            Array::u32([BATCH], labels),
+            Array::u32([3], vec![1, 0, t as u32]),
             Array::float(TensorType::f32([Optimizer::HYPER]), hyper),
         ]
     }

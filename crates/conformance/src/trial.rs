@@ -146,7 +146,7 @@ pub(crate) fn evaluate(graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>, Fa
 fn to_array(ty: &TensorType, drawn: Drawn) -> Array {
     match drawn {
         Drawn::F32(values) => Array::float(ty.clone(), values.into_iter().map(f64::from).collect()),
-        Drawn::U32(values) => Array::word(ty.shape.clone(), values),
+        Drawn::U32(values) => Array::u32(ty.shape.clone(), values),
     }
 }
 

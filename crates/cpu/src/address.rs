@@ -250,7 +250,7 @@ impl Address {
         columns: Range<usize>,
         pitch: usize,
     ) -> Option<Address> {
-        if layout.is_void() {
+        if layout.is_all_padding() {
             return None;
         }
         let mut coordinates = [0; MAX_BOUNDS];
@@ -287,7 +287,7 @@ mod tests {
                     break;
                 }
                 let view = random_view(&mut random, &layout.shape);
-                layout = layout.through(&view).unwrap_or(layout);
+                layout = layout.apply(&view).unwrap_or(layout);
             }
             let mut expected = Vec::new();
             layout.for_each(|at| expected.push(at.map(|at| at as isize)));

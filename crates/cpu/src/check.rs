@@ -61,11 +61,11 @@ fn check_loop(kernel: &Loop, operands: &[Operand], has_product: bool) -> Result<
             .map_err(|refusal| format!("value {number}: {refusal}"))?;
     }
     let dtypes: Vec<DType> = operands.iter().map(|operand| operand.tensor.dtype).collect();
-    let words = kernel.words(&dtypes);
+    let words = kernel.is_u32(&dtypes);
     for (number, instr) in kernel.body.iter().enumerate() {
         let all_words = |args: &[usize], wanted: bool| args.iter().all(|&arg| words[arg] == wanted);
         let kinds_agree = match instr {
-            Instr::Call(f, args) => all_words(args, f.f32.takes_words()),
+            Instr::Call(f, args) => all_words(args, f.f32.takes_u32()),
             Instr::Gather { index, .. } => words[*index],
             Instr::Reduce(_, value) => !words[*value],
             _ => true,
@@ -112,12 +112,12 @@ fn check_instr(
         Instr::Gather { operand: at, layout, index, stride, bound } => {
             over_domain(layout)?;
             earlier(&[*index])?;
-            ensure(layout.is_whole(), || "a padded table".into())?;
+            ensure(layout.is_unpadded(), || "a padded table".into())?;
             inside(layout, bound.saturating_sub(1).saturating_mul(*stride), operand(operands, *at)?)
         }
         Instr::Iota(layout) => {
             over_domain(layout)?;
-            ensure(layout.is_whole(), || "a padded iota".into())
+            ensure(layout.is_unpadded(), || "a padded iota".into())
         }
         Instr::Call(f, args) => {
             earlier(args)?;
@@ -125,14 +125,14 @@ fn check_instr(
         }
         Instr::Reduce(_, value) => earlier(&[*value]),
         Instr::Product => ensure(has_product, || "a product outside a matrix product".into()),
-        Instr::Float(_) | Instr::Word(_) => Ok(()),
+        Instr::Float(_) | Instr::U32(_) => Ok(()),
     }
 }
 
 fn check_store(kernel: &Loop, store: &Store, domain: &[usize], operands: &[Operand]) -> Result<(), Refusal> {
     let to = operand(operands, store.operand)?;
     let whole = store.layout.shape == domain || store.layout.shape == kernel.outer;
-    let fits = whole && store.layout.is_whole() && to.access != Access::Read;
+    let fits = whole && store.layout.is_unpadded() && to.access != Access::Read;
     ensure(fits, || format!("the store of value {} does not fit operand {}", store.value, store.operand))?;
     inside(&store.layout, 0, to)?;
     ensure(is_injective(&store.layout), || {
@@ -172,7 +172,7 @@ fn check_written(kernel: &Loop, operands: &[Operand]) -> Result<(), Refusal> {
 fn steps(layout: &Layout) -> (isize, Vec<(usize, usize, isize)>, bool) {
     let dims = layout.shape.iter().zip(&layout.strides).enumerate();
     let moving = dims.filter(|(_, (size, stride))| **size != 1 && **stride != 0);
-    (layout.offset, moving.map(|(i, (&size, &stride))| (i, size, stride)).collect(), layout.is_whole())
+    (layout.offset, moving.map(|(i, (&size, &stride))| (i, size, stride)).collect(), layout.is_unpadded())
 }
 
 fn well_formed(layout: &Layout) -> Result<(), Refusal> {

@@ -132,7 +132,7 @@ impl<'a> Analysis<'a> {
             outer: kernel.outer.len(),
             period: 1,
         };
-        for (instr, word) in kernel.body.iter().zip(kernel.words(dtypes)) {
+        for (instr, word) in kernel.body.iter().zip(kernel.is_u32(dtypes)) {
             let (form, level) = all.form(instr, word);
             let stage = match &form {
                 Form::Reduce(i) => all.values[all.reductions[*i].1].stage + 1,
@@ -160,7 +160,7 @@ impl<'a> Analysis<'a> {
         let zero = if word { Form::Word(0) } else { Form::Float(0.0) };
         match instr {
             Instr::Float(x) => (Form::Float(*x), Level::Uniform),
-            Instr::Word(x) => (Form::Word(*x), Level::Uniform),
+            Instr::U32(x) => (Form::Word(*x), Level::Uniform),
             Instr::Load { operand, layout } => match self.address(Some(*operand), layout) {
                 Some(address) => (Form::Load(address), self.level(address)),
                 None => (zero, Level::Uniform),

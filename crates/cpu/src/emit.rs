@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use wgrad_graph::Number;
+use wgrad_graph::FloatType;
 use wgrad_program::{Access, ValueId};
 
 use crate::compile::{Analysis, Form, Level, Value};
@@ -337,7 +337,7 @@ fn step<T: Float>(value: &Value, args: &[Place], to: Place) -> Option<Step<T>> {
         Form::Call(f, _) => {
             let mut places = [Place::Uniform(0); 5];
             places.iter_mut().zip(args).for_each(|(place, &arg)| *place = arg);
-            Step::Call { call: <T as Number>::call(f), args: places, to }
+            Step::Call { call: <T as FloatType>::call(f), args: places, to }
         }
         Form::Reduce(_) => return None,
     })

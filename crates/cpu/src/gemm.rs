@@ -382,7 +382,7 @@ impl Matrix {
     /// The matrix that a layout over batch, rows and columns is, with this many dimensions of the first two; `None` where
     /// its rows or columns do not lie in even steps, or it has bounds.
     fn new(operand: usize, layout: &Layout, batch: usize, rows: usize) -> Option<Matrix> {
-        if !layout.is_whole() {
+        if !layout.is_unpadded() {
             return None;
         }
         let rank = layout.shape.len();

@@ -178,9 +178,9 @@ impl Pass<'_> {
                 Call::Unary(f) => f(self.get(*a), self.get_mut(to)),
                 Call::Binary(f) => f(self.get(*a), self.get(*b), self.get_mut(to)),
                 Call::Ternary(f) => f(self.get(*a), self.get(*b), self.get(*c), self.get_mut(to)),
-                Call::FromWord(f) => f(self.get(*a), self.get_mut(to)),
-                Call::ToWord(f) => f(self.get(*a), self.get_mut(to)),
-                Call::Words(f) => f(self.get(*a), self.get(*b), self.get_mut(to)),
+                Call::FromU32(f) => f(self.get(*a), self.get_mut(to)),
+                Call::ToU32(f) => f(self.get(*a), self.get_mut(to)),
+                Call::CompareU32(f) => f(self.get(*a), self.get(*b), self.get_mut(to)),
                 Call::Random(f) => {
                     f(
                         [self.get(*a), self.get(*b), self.get(*c), self.get(*d), self.get(*e)],

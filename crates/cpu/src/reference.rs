@@ -24,7 +24,7 @@ impl Values {
     pub fn len(&self) -> usize {
         match self {
             Values::Float(values) => values.len(),
-            Values::Word(values) => values.len(),
+            Values::U32(values) => values.len(),
         }
     }
 
@@ -51,14 +51,14 @@ impl Array {
 
     /// A u32 tensor of this shape.
     pub fn word(shape: impl Into<wgrad_graph::Shape>, values: Vec<u32>) -> Self {
-        Self { ty: TensorType::u32(shape), values: Values::Word(values) }
+        Self { ty: TensorType::u32(shape), values: Values::U32(values) }
     }
 
     /// All zero.
     pub fn zeros(ty: TensorType) -> Self {
         let len = ty.shape.numel();
         let values =
-            if ty.dtype == DType::U32 { Values::Word(vec![0; len]) } else { Values::Float(vec![0.0; len]) };
+            if ty.dtype == DType::U32 { Values::U32(vec![0; len]) } else { Values::Float(vec![0.0; len]) };
         Self { ty, values }
     }
 
@@ -66,7 +66,7 @@ impl Array {
     pub fn to_f64(&self) -> Vec<f64> {
         match &self.values {
             Values::Float(values) => values.clone(),
-            Values::Word(values) => values.iter().map(|&x| f64::from(x)).collect(),
+            Values::U32(values) => values.iter().map(|&x| f64::from(x)).collect(),
         }
     }
 
@@ -80,7 +80,7 @@ impl Array {
 
     /// Whether the values are of the kind and number that the type says.
     fn is_well_formed(&self) -> bool {
-        let words = matches!(self.values, Values::Word(_));
+        let words = matches!(self.values, Values::U32(_));
         words == (self.ty.dtype == DType::U32) && self.values.len() == self.ty.shape.numel()
     }
 }
@@ -104,7 +104,7 @@ impl State {
         let range = first..first + ty.shape.numel();
         let values = match &self.groups.get(group)?.values {
             Values::Float(values) => Values::Float(values.get(range)?.to_vec()),
-            Values::Word(values) => Values::Word(values.get(range)?.to_vec()),
+            Values::U32(values) => Values::U32(values.get(range)?.to_vec()),
         };
         Some(Array { ty: ty.clone(), values })
     }
@@ -114,7 +114,7 @@ impl State {
         let range = first..first + array.values.len();
         match (&mut self.groups.get_mut(group)?.values, &array.values) {
             (Values::Float(to), Values::Float(from)) => to.get_mut(range)?.copy_from_slice(from),
-            (Values::Word(to), Values::Word(from)) => to.get_mut(range)?.copy_from_slice(from),
+            (Values::U32(to), Values::U32(from)) => to.get_mut(range)?.copy_from_slice(from),
             _ => return None,
         }
         Some(())

@@ -6,7 +6,7 @@ use half::f16;
 use wgrad_graph::{DType, GroupId, States, TensorType};
 use wgrad_program::{
     Access, Buffer, Clock, Data, DeviceError, Dispatch, HostData, Kernel, Operand, Profile, Program,
-    ProgramId, Readers, Reading, Record, Session, Span, Stopwatch, TensorRef,
+    ProgramId, ReadbackHandler, Readback, Record, Session, Span, Stopwatch, TensorRef,
 };
 
 use crate::check::check;
@@ -141,7 +141,7 @@ impl<T: Float> CpuSession<T> {
         let have = |slab: usize| self.slabs.get(slab).map_or(0, Memory::bytes);
         let more: usize = wanted.iter().enumerate().map(|(i, &bytes)| bytes.saturating_sub(have(i))).sum();
         let bytes = program.private_bytes() * T::SCALE + more;
-        self.host.ensure_fits(bytes, "the program", &program.largest)?;
+        self.host.ensure_fits(bytes, "the program", &program.largest_tensors)?;
         if more == 0 {
             return Ok(());
         }
@@ -209,15 +209,15 @@ impl<T: Float> Session for CpuSession<T> {
         Ok(())
     }
 
-    fn run_reading(
+    fn run_with_readbacks(
         &mut self,
         program: ProgramId,
         inputs: &[Data<'_>],
-        readings: &[Reading],
-        each: &mut Readers<'_>,
+        readings: &[Readback],
+        each: &mut ReadbackHandler<'_>,
     ) -> Result<(), DeviceError> {
         let dispatches = self.program(program)?.kernels.len();
-        Reading::check(readings, &self.states, dispatches).map_err(DeviceError::Usage)?;
+        Readback::check(readings, &self.states, dispatches).map_err(DeviceError::Usage)?;
         let part = |group: GroupId, start: usize| {
             let (tensor, _) = self.group(group)?;
             Ok(Tensor { start: tensor.start.wrapping_add(start * 4 * T::SCALE), dtype: tensor.dtype })
@@ -241,7 +241,7 @@ impl<T: Float> Session for CpuSession<T> {
                 HostData::U32(_) => Vec::new(),
             };
             if let Some(to) = to {
-                reading.check_answer(i, &answer).map_err(DeviceError::Usage)?;
+                reading.check_reply(i, &answer).map_err(DeviceError::Usage)?;
                 // SAFETY: so was the group of the reply, and now the number of values.
                 unsafe { write::<T>(to, Data::F32(&answer)) };
             }
@@ -298,7 +298,7 @@ impl<T: Float> Session for CpuSession<T> {
         let (tensor, len) = self.group(group)?;
         let name = &self.states.get(group).name;
         let wanted = TensorType::new(tensor.dtype, [len]);
-        data.fits(&wanted).map_err(|found| {
+        data.check_type(&wanted).map_err(|found| {
             DeviceError::Usage(format!("group `{name}` takes {wanted}, {len} values; {found} were given"))
         })?;
         // SAFETY: the tensor is the whole group, and the length was just checked.
@@ -306,10 +306,10 @@ impl<T: Float> Session for CpuSession<T> {
         Ok(())
     }
 
-    fn write_part(&mut self, group: GroupId, start: usize, values: &[f32]) -> Result<(), DeviceError> {
+    fn write_group_range(&mut self, group: GroupId, start: usize, values: &[f32]) -> Result<(), DeviceError> {
         let range = start..start.saturating_add(values.len());
-        let part = Reading { group, range, after: 0, reply: None };
-        Reading::check(&[part], &self.states, 0).map_err(DeviceError::Usage)?;
+        let part = Readback { group, range, after: 0, reply: None };
+        Readback::check(&[part], &self.states, 0).map_err(DeviceError::Usage)?;
         let (tensor, _) = self.group(group)?;
         let part = Tensor { start: tensor.start.wrapping_add(start * 4 * T::SCALE), dtype: tensor.dtype };
         // SAFETY: the elements lie inside the group, which was just checked.
@@ -414,7 +414,7 @@ impl<T: Float> Loaded<T> {
             )));
         }
         for (port, data) in self.inputs.iter().zip(inputs) {
-            data.fits(&port.ty).map_err(|found| {
+            data.check_type(&port.ty).map_err(|found| {
                 let (name, ty, len) = (&port.name, &port.ty, port.ty.shape.numel());
                 DeviceError::Usage(format!("input `{name}` takes {ty}, {len} values; {found} were given"))
             })?;

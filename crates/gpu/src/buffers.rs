@@ -45,7 +45,7 @@ pub(crate) fn ensure_fits(context: &DeviceContext, program: &Program) -> Result<
 /// Formats the ten largest tensors, one per line.
 fn largest_tensors(program: &Program) -> String {
     let line = |(name, ty, bytes): &(String, _, usize)| format!("  {name}: {ty}, {}", format::bytes(*bytes as u64));
-    program.largest.iter().take(10).map(line).collect::<Vec<_>>().join("\n")
+    program.largest_tensors.iter().take(10).map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Allocates a buffer, or returns `None` for zero bytes. wgpu zero-initializes it before its first use.

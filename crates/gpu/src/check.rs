@@ -84,25 +84,25 @@ fn check_loop(kernel: &Loop, operands: &[Operand], has_product: bool) -> Result<
                 check_layout(layout, 0, operand(operands, *at)?)?;
             }
             Instr::Gather { operand: at, layout, stride, bound, .. } => {
-                let whole = layout.shape == domain && layout.is_whole();
+                let whole = layout.shape == domain && layout.is_unpadded();
                 ensure(whole, || format!("the domain of value {i} does not match"))?;
                 check_layout(layout, bound.saturating_sub(1) * stride, operand(operands, *at)?)?;
             }
             Instr::Iota(layout) => {
-                let whole = layout.shape == domain && layout.is_whole();
+                let whole = layout.shape == domain && layout.is_unpadded();
                 ensure(whole, || format!("the domain of value {i} does not match"))?;
             }
             Instr::Call(f, args) => {
                 ensure(args.len() == f.f32.arity(), || format!("`{}` is called with {} arguments", f.name, args.len()))?
             }
             Instr::Product => ensure(has_product, || "a GEMM result is used outside an epilogue".into())?,
-            Instr::Float(_) | Instr::Word(_) | Instr::Reduce(..) => {}
+            Instr::Float(_) | Instr::U32(_) | Instr::Reduce(..) => {}
         }
     }
     for store in &kernel.stores {
         let to = operand(operands, store.operand)?;
         let whole = store.layout.shape == domain || store.layout.shape == kernel.outer;
-        let writes = store.layout.is_whole() && to.access != Access::Read && store.value < kernel.body.len();
+        let writes = store.layout.is_unpadded() && to.access != Access::Read && store.value < kernel.body.len();
         ensure(whole && writes, || format!("the store to operand {} does not match its domain or access", store.operand))?;
         check_layout(&store.layout, 0, to)?;
     }

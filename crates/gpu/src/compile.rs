@@ -57,7 +57,7 @@ impl Pipelines {
         tracing::debug!(kernels, dispatches = shaders.len(), ms, "shaders compiled");
         let compiled = shaders.iter().zip(names).map(|(shader, name)| {
             let pipeline = pipelines.get(&shader.text).cloned();
-            pipeline.ok_or_else(|| context.internal(never!("the shader of `{name}` was not compiled")))
+            pipeline.ok_or_else(|| DeviceError::from(never!("the shader of `{name}` was not compiled")))
         });
         compiled.collect()
     }

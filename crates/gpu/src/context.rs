@@ -2,8 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use wgrad_program::{DeviceError, DeviceInfo};
-use wgrad_stdx::InternalError;
+use wgrad_program::DeviceInfo;
 
 use crate::cache::Cache;
 use crate::codegen::Target;
@@ -32,10 +31,5 @@ impl DeviceContext {
     /// Counts an object created on the device. Must be called for every one.
     pub fn count_created(&self) {
         self.created.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Returns the device error of a broken invariant.
-    pub fn internal(&self, error: InternalError) -> DeviceError {
-        DeviceError::Internal { name: self.name().into(), reason: error.to_string() }
     }
 }

@@ -4,7 +4,7 @@
 //! piece per readback.
 
 use wgpu::BufferUsages;
-use wgrad_program::{DeviceError, Readers, Reading};
+use wgrad_program::{DeviceError, ReadbackHandler, Readback};
 use wgrad_stdx::never;
 
 use crate::buffers::allocate;
@@ -19,17 +19,17 @@ pub(crate) struct Readbacks {
 
 impl Readbacks {
     /// Allocates staging buffers that match the sizes of the readbacks, unless they already do.
-    pub fn resize(&mut self, context: &DeviceContext, readings: &[Reading]) -> Result<(), DeviceError> {
-        let bytes = |reading: &Reading| reading.range.len() * 4;
+    pub fn resize(&mut self, context: &DeviceContext, readbacks: &[Readback]) -> Result<(), DeviceError> {
+        let bytes = |readback: &Readback| readback.range.len() * 4;
         let have = |buffer: &Option<wgpu::Buffer>| buffer.as_ref().map_or(0, |buffer| buffer.size() as usize);
-        if self.buffers.len() == readings.len()
-            && self.buffers.iter().zip(readings).all(|(buffer, reading)| have(buffer) == bytes(reading))
+        if self.buffers.len() == readbacks.len()
+            && self.buffers.iter().zip(readbacks).all(|(buffer, readback)| have(buffer) == bytes(readback))
         {
             return Ok(());
         }
         let usage = BufferUsages::COPY_DST | BufferUsages::MAP_READ;
-        let buffer = |reading| allocate(context, bytes(reading), "a readback buffer", usage);
-        self.buffers = readings.iter().map(buffer).collect::<Result<_, _>>()?;
+        let buffer = |readback| allocate(context, bytes(readback), "a readback buffer", usage);
+        self.buffers = readbacks.iter().map(buffer).collect::<Result<_, _>>()?;
         Ok(())
     }
 
@@ -38,17 +38,17 @@ impl Readbacks {
         &self,
         context: &DeviceContext,
         number: usize,
-        reading: &Reading,
+        readback: &Readback,
         group: Option<&wgpu::Buffer>,
         encoder: &mut wgpu::CommandEncoder,
     ) -> Result<(), DeviceError> {
         match (self.buffers.get(number).and_then(Option::as_ref), group) {
             (Some(to), Some(from)) => {
-                encoder.copy_buffer_to_buffer(from, reading.range.start as u64 * 4, to, 0, to.size());
+                encoder.copy_buffer_to_buffer(from, readback.range.start as u64 * 4, to, 0, to.size());
                 Ok(())
             }
-            _ if reading.range.is_empty() => Ok(()),
-            _ => Err(context.internal(never!("readback {number} of {:?} has no buffer", reading.range))),
+            _ if readback.range.is_empty() => Ok(()),
+            _ => Err(DeviceError::from(never!("readback {number} of {:?} has no buffer", readback.range))),
         }
     }
 
@@ -66,7 +66,7 @@ impl Readbacks {
         context: &DeviceContext,
         number: usize,
         submission: wgpu::SubmissionIndex,
-        each: &mut Readers<'_>,
+        each: &mut ReadbackHandler<'_>,
     ) -> Result<Vec<f32>, DeviceError> {
         let Some(Some(buffer)) = self.buffers.get(number) else {
             return Ok(each(number, &[]));

@@ -76,7 +76,7 @@ fn bind(
     let mut entries = Vec::with_capacity(tensors.len());
     for (binding, tensor) in (0..).zip(tensors) {
         let buffer = buffers.get(tensor.buffer, state).ok_or_else(|| {
-            context.internal(never!("`{name}` uses buffer {:?}, which does not exist", tensor.buffer))
+            DeviceError::from(never!("`{name}` uses buffer {:?}, which does not exist", tensor.buffer))
         })?;
         // Bindings are multiples of 4 bytes. An odd number of f16 elements ends in padding that belongs to its tensor.
         let size = wgpu::BufferSize::new(tensor.bytes().next_multiple_of(4) as u64);

@@ -69,7 +69,7 @@ impl Ring {
             return Ok(());
         }
         let outputs = outputs.ok_or_else(|| {
-            context.internal(never!("a program with {} scalar outputs has no output buffer", self.scalars.len()))
+            DeviceError::from(never!("a program with {} scalar outputs has no output buffer", self.scalars.len()))
         })?;
         let current = match self.current.take() {
             Some(current) => current,
@@ -91,7 +91,7 @@ impl Ring {
                 let bytes = (self.slot_bytes() * RUNS_PER_BUFFER) as usize;
                 let usage = BufferUsages::COPY_DST | BufferUsages::MAP_READ;
                 allocate(context, bytes, "the ring of scalar outputs", usage)?
-                    .ok_or_else(|| context.internal(never!("the ring of scalar outputs has {bytes} bytes")))?
+                    .ok_or_else(|| DeviceError::from(never!("the ring of scalar outputs has {bytes} bytes")))?
             }
         };
         Ok(Batch { buffer, first: self.runs, count: 0 })
@@ -140,7 +140,7 @@ impl Ring {
                 let scalars = self.scalars.iter().zip(bytes.chunks_exact(4));
                 let values = scalars.map(|(&(_, dtype), bytes)| match decode(bytes, dtype) {
                     HostData::F32(values) if !values.is_empty() => Ok(values[0]),
-                    _ => Err(context.internal(never!("a recorded scalar output has dtype {dtype}"))),
+                    _ => Err(DeviceError::from(never!("a recorded scalar output has dtype {dtype}"))),
                 });
                 self.done.push(Record { run, values: values.collect::<Result<_, _>>()? });
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use wgpu::PollType;
 use wgrad_graph::{GroupId, States, TensorType};
 use wgrad_program::{
-    Clock, Data, DeviceError, HostData, Output, Profile, Program, ProgramId, ProgramInput, Readers, Reading,
+    Clock, Data, DeviceError, HostData, Output, Profile, Program, ProgramId, ProgramInput, ReadbackHandler, Readback,
     Record, Session, Span, Stopwatch,
 };
 use wgrad_stdx::never;
@@ -96,7 +96,7 @@ impl GpuSession {
         let buffer = self.state.get(id.0).and_then(Option::as_ref);
         if buffer.is_none() && group.bytes() > 0 {
             let (name, bytes) = (&group.name, group.bytes());
-            return Err(self.context.internal(never!("group `{name}` of {bytes} bytes has no buffer")));
+            return Err(DeviceError::from(never!("group `{name}` of {bytes} bytes has no buffer")));
         }
         Ok(buffer)
     }
@@ -168,42 +168,42 @@ impl Session for GpuSession {
         context.errors.check()
     }
 
-    fn run_reading(
+    fn run_with_readbacks(
         &mut self,
         program: ProgramId,
         inputs: &[Data<'_>],
-        readings: &[Reading],
-        each: &mut Readers<'_>,
+        readbacks: &[Readback],
+        each: &mut ReadbackHandler<'_>,
     ) -> Result<(), DeviceError> {
         let context = self.context.clone();
         let loaded = self.programs.get(program.0).ok_or_else(|| unknown_program(program))?;
-        Reading::check(readings, &self.states, loaded.dispatches.len()).map_err(DeviceError::Usage)?;
+        Readback::check(readbacks, &self.states, loaded.dispatches.len()).map_err(DeviceError::Usage)?;
         let buffer = |group| Ok(self.group_buffer(group)?.cloned());
-        let groups = readings.iter().map(|reading| buffer(reading.group)).collect::<Result<Vec<_>, _>>()?;
-        let replies = readings.iter().map(|reading| reading.reply.map_or(Ok(None), buffer));
+        let groups = readbacks.iter().map(|readback| buffer(readback.group)).collect::<Result<Vec<_>, _>>()?;
+        let replies = readbacks.iter().map(|readback| readback.reply.map_or(Ok(None), buffer));
         let replies = replies.collect::<Result<Vec<_>, DeviceError>>()?;
-        self.programs[program.0].readbacks.resize(&context, readings)?;
+        self.programs[program.0].readbacks.resize(&context, readbacks)?;
         let (loaded, mut encoder) = self.begin_run(program, inputs)?;
-        let (mut done, mut submissions) = (0, VecDeque::with_capacity(readings.len()));
-        for (i, reading) in readings.iter().enumerate() {
-            record(&loaded.dispatches[done..reading.after], &mut encoder);
-            done = reading.after;
-            loaded.readbacks.record(&context, i, reading, groups[i].as_ref(), &mut encoder)?;
+        let (mut done, mut submissions) = (0, VecDeque::with_capacity(readbacks.len()));
+        for (i, readback) in readbacks.iter().enumerate() {
+            record(&loaded.dispatches[done..readback.after], &mut encoder);
+            done = readback.after;
+            loaded.readbacks.record(&context, i, readback, groups[i].as_ref(), &mut encoder)?;
             let next = context.device.create_command_encoder(&Default::default());
             let piece = std::mem::replace(&mut encoder, next);
-            submissions.push_back((i, reading, context.queue.submit([piece.finish()])));
+            submissions.push_back((i, readback, context.queue.submit([piece.finish()])));
             loaded.readbacks.request(i);
             // Later submissions depend on the reply, so it is written before they are made.
-            while reading.reply.is_some()
-                && let Some((i, reading, submission)) = submissions.pop_front()
+            while readback.reply.is_some()
+                && let Some((i, readback, submission)) = submissions.pop_front()
             {
                 let reply = loaded.readbacks.wait_for(&context, i, submission, each)?;
-                if reading.reply.is_none() {
+                if readback.reply.is_none() {
                     continue;
                 }
-                reading.check_answer(i, &reply).map_err(DeviceError::Usage)?;
+                readback.check_reply(i, &reply).map_err(DeviceError::Usage)?;
                 if let Some(to) = &replies[i] {
-                    let offset = reading.range.start as u64 * 4;
+                    let offset = readback.range.start as u64 * 4;
                     context.queue.write_buffer(to, offset, bytemuck::cast_slice(&reply));
                 }
             }
@@ -280,7 +280,7 @@ impl Session for GpuSession {
         let described = self.group(group)?;
         let (name, len) = (&described.name, described.len());
         let expected = TensorType::new(described.dtype, [len]);
-        data.fits(&expected).map_err(|found| {
+        data.check_type(&expected).map_err(|found| {
             DeviceError::Usage(format!("group `{name}` needs {expected}, {len} values; {found} were given"))
         })?;
         let Some(buffer) = self.group_buffer(group)? else { return Ok(()) };
@@ -290,10 +290,10 @@ impl Session for GpuSession {
         self.context.errors.check()
     }
 
-    fn write_part(&mut self, group: GroupId, start: usize, values: &[f32]) -> Result<(), DeviceError> {
+    fn write_group_range(&mut self, group: GroupId, start: usize, values: &[f32]) -> Result<(), DeviceError> {
         let range = start..start.saturating_add(values.len());
-        let part = Reading { group, range, after: 0, reply: None };
-        Reading::check(&[part], &self.states, 0).map_err(DeviceError::Usage)?;
+        let part = Readback { group, range, after: 0, reply: None };
+        Readback::check(&[part], &self.states, 0).map_err(DeviceError::Usage)?;
         let Some(buffer) = self.group_buffer(group)? else { return Ok(()) };
         self.context.queue.write_buffer(buffer, start as u64 * 4, bytemuck::cast_slice(values));
         self.context.errors.check()
@@ -321,7 +321,7 @@ impl LoadedProgram {
             return Err(DeviceError::Usage(reason));
         }
         for (input, data) in self.inputs.iter().zip(inputs) {
-            data.fits(&input.ty).map_err(|found| {
+            data.check_type(&input.ty).map_err(|found| {
                 let (name, ty, len) = (&input.name, &input.ty, input.ty.shape.numel());
                 DeviceError::Usage(format!("input `{name}` needs {ty}, {len} values; {found} were given"))
             })?;
@@ -334,7 +334,7 @@ impl LoadedProgram {
         for (input, data) in self.inputs.iter().zip(inputs) {
             let range = input.tensor.offset..input.tensor.offset + input.tensor.bytes();
             let Some(to) = self.uploads.bytes.get_mut(range) else {
-                return Err(context.internal(never!("input `{}` lies outside the input buffer", input.name)));
+                return Err(DeviceError::from(never!("input `{}` lies outside the input buffer", input.name)));
             };
             encode(*data, input.ty.dtype, to);
         }

@@ -91,10 +91,7 @@ impl Tuner {
         };
         let (program, inputs) = single_dispatch_program(dispatch);
         let naive = self.devices.iter().find(|(variant, _)| *variant == GemmVariant::Naive);
-        let (_, naive) = naive.ok_or_else(|| DeviceError::Internal {
-            name: self.default_device.info().name.clone(),
-            reason: never!("the naive variant does not fit the device").to_string(),
-        })?;
+        let (_, naive) = naive.ok_or_else(|| never!("the naive variant does not fit the device"))?;
         let reference = SingleDispatch::new(naive, &program, &inputs)?.result(dispatch)?;
         let mut best = f64::INFINITY;
         let timings: Vec<VariantTiming> = (self.devices.iter())

@@ -131,7 +131,7 @@ fn batches_that_broadcast() {
 fn seen(of: &[usize], shape: &[usize], coordinates: &[(isize, &[(usize, isize)])]) -> (Layout, usize) {
     let affine = |&(offset, terms): &(isize, &[(usize, isize)])| Affine { offset, terms: terms.to_vec() };
     let coordinates = coordinates.iter().map(affine).collect();
-    let layout = contiguous(of).through(&View::Affine { shape: shape.to_vec(), coordinates });
+    let layout = contiguous(of).apply(&View::Affine { shape: shape.to_vec(), coordinates });
     (layout.expect("the view should fit in a layout"), of.iter().product())
 }
 
@@ -218,7 +218,7 @@ fn bias_and_relu_in_the_epilogue() {
 #[test]
 fn heavy_epilogues() {
     let (m, n, k) = (33, 18, 12);
-    let padded = Layout::strided(&[m, n], vec![n as isize - 2, 1], -1).within(&[(0, m), (1, n - 1)]);
+    let padded = Layout::strided(&[m, n], vec![n as isize - 2, 1], -1).with_valid_ranges(&[(0, m), (1, n - 1)]);
     let case = Case::plain((m, n, k)).program(DType::F32, &[&[m, n - 2]], |body| {
         let product = body.push(Instr::Product);
         let inner = body.load(2, padded.clone());

@@ -33,7 +33,7 @@ fn pointwise_with_broadcast_strides_and_padding() {
     let x_value = body.load(0, contiguous(&shape));
     let b_value = body.load(1, strided(&shape, &[0, 0, 1], 0));
     // c[2, 3] padded by one row above and below and one column left and right, broadcast three times.
-    let padded = Layout::strided(&shape, vec![0, 3, 1], -4).within(&[(0, 3), (1, 3), (1, 4)]);
+    let padded = Layout::strided(&shape, vec![0, 3, 1], -4).with_valid_ranges(&[(0, 3), (1, 3), (1, 4)]);
     let c_value = body.load(2, padded);
     let sum = body.call(&ADD, &[x_value, b_value]);
     let cube = body.call(&CUBE, &[c_value]);
@@ -203,7 +203,7 @@ fn constants_iotas_and_u32_values() {
     let mut body = Body::over(&shape, &[]);
     let (low, high) = (body.load(0, constant(&shape)), body.load(0, strided(&shape, &[0, 0], 1)));
     let iota = body.push(Instr::Iota(strided(&shape, &[10, 1], 3)));
-    let (stream, step) = (body.push(Instr::Word(17)), body.push(Instr::Word(u32::MAX)));
+    let (stream, step) = (body.push(Instr::U32(17)), body.push(Instr::U32(u32::MAX)));
     let mixed = body.call(&MIX, &[iota, low, high, stream, step]);
     body.store(mixed, 1, contiguous(&shape));
     let floats = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e-38, -0.0, 0.1];

@@ -8,7 +8,7 @@ use common::{assert_close, each_adapter, open, poisoned, random_f32};
 use wgrad_gpu::{GpuDevice, Lanes, Options, adapters};
 use wgrad_graph::{Combine, DType, States};
 use wgrad_program::{
-    Access, Data, Device, DeviceError, HostData, Instr, Kernel, Program, Reading, session_bytes,
+    Access, Data, Device, DeviceError, HostData, Instr, Kernel, Program, Readback, session_bytes,
 };
 
 /// Builds a program that adds an input to a group in place and outputs the sum of the group and its first element.
@@ -89,17 +89,17 @@ fn allocated_bytes_match_the_plan() {
 fn readbacks_return_parts_of_groups_during_a_run() {
     let program = accumulate();
     let group = wgrad_graph::GroupId(0);
-    let reading = |range: std::ops::Range<usize>, after: usize| Reading { group, range, after, reply: None };
-    let readings = [reading(0..64, 0), reading(3..3, 1), reading(60..128, 1), reading(0..128, 3)];
-    assert_eq!(program.done_after(group, &(0..64)), 1);
-    each_adapter("readings", |index| {
+    let readback = |range: std::ops::Range<usize>, after: usize| Readback { group, range, after, reply: None };
+    let readbacks = [readback(0..64, 0), readback(3..3, 1), readback(60..128, 1), readback(0..128, 3)];
+    assert_eq!(program.final_after(group, &(0..64)), 1);
+    each_adapter("readbacks", |index| {
         let mut session = open(index, poisoned()).session(&program.states).unwrap();
         let id = session.load(&program).unwrap();
         for run in 0..3 {
             let mut found: Vec<(usize, Vec<f32>)> = Vec::new();
             let inputs = [Data::F32(&[1.0; 128])];
             session
-                .run_reading(id, &inputs, &readings, &mut |i, values| {
+                .run_with_readbacks(id, &inputs, &readbacks, &mut |i, values| {
                     found.push((i, values.to_vec()));
                     Vec::new()
                 })
@@ -110,20 +110,20 @@ fn readbacks_return_parts_of_groups_during_a_run() {
         }
         let records = session.records(id, true).unwrap();
         assert_eq!(records.iter().map(|r| r.values[0]).collect::<Vec<_>>(), [128.0, 256.0, 384.0]);
-        session.write_part(group, 100, &[7.0; 28]).unwrap();
+        session.write_group_range(group, 100, &[7.0; 28]).unwrap();
         let HostData::F32(values) = session.read_group(group).unwrap() else { panic!("a u32 tensor") };
         assert_eq!((values[99], values[100], values[127]), (3.0, 7.0, 7.0));
-        for (readings, fragment) in [
-            (vec![reading(0..129, 0)], "0..129"),
-            (vec![reading(0..1, 4)], "4 dispatches"),
-            (vec![reading(0..1, 2), reading(0..1, 1)], "reading 1"),
+        for (readbacks, fragment) in [
+            (vec![readback(0..129, 0)], "0..129"),
+            (vec![readback(0..1, 4)], "after 4 dispatches"),
+            (vec![readback(0..1, 2), readback(0..1, 1)], "readback 1"),
         ] {
             let error = session
-                .run_reading(id, &[Data::F32(&[1.0; 128])], &readings, &mut |_, _| Vec::new())
+                .run_with_readbacks(id, &[Data::F32(&[1.0; 128])], &readbacks, &mut |_, _| Vec::new())
                 .unwrap_err();
             assert!(matches!(&error, DeviceError::Usage(text) if text.contains(fragment)), "{error}");
         }
-        assert!(matches!(session.write_part(group, 120, &[0.0; 9]), Err(DeviceError::Usage(_))));
+        assert!(matches!(session.write_group_range(group, 120, &[0.0; 9]), Err(DeviceError::Usage(_))));
         assert_eq!(session.records(id, true).unwrap().len(), 0, "a rejected run has run");
     });
 }
@@ -133,8 +133,8 @@ fn readbacks_return_parts_of_groups_during_a_run() {
 fn a_run_uses_the_reply_of_the_host() {
     let program = accumulate();
     let group = wgrad_graph::GroupId(0);
-    let reading = |range: std::ops::Range<usize>, after, reply| Reading { group, range, after, reply };
-    let readings = [reading(0..4, 0, None), reading(2..128, 1, Some(group)), reading(0..4, 3, None)];
+    let readback = |range: std::ops::Range<usize>, after, reply| Readback { group, range, after, reply };
+    let readbacks = [readback(0..4, 0, None), readback(2..128, 1, Some(group)), readback(0..4, 3, None)];
     each_adapter("replies", |index| {
         let mut session = open(index, poisoned()).session(&program.states).unwrap();
         let id = session.load(&program).unwrap();
@@ -145,7 +145,7 @@ fn a_run_uses_the_reply_of_the_host() {
                 found.push((i, values.to_vec()));
                 values.iter().map(|x| x * 10.0).collect()
             };
-            session.run_reading(id, &[Data::F32(&[1.0; 128])], &readings, answer).unwrap();
+            session.run_with_readbacks(id, &[Data::F32(&[1.0; 128])], &readbacks, answer).unwrap();
             let (old, new) = (run as f32, run as f32 + 1.0);
             let expected = [
                 (0, vec![old, old, answered, answered]),
@@ -158,12 +158,12 @@ fn a_run_uses_the_reply_of_the_host() {
         }
         let records = session.records(id, true).unwrap();
         assert_eq!(records.iter().map(|r| r.values[0]).collect::<Vec<_>>(), sums);
-        for (readings, fragment) in [
-            (vec![reading(0..4, 1, Some(group))], "reading 0 takes 4 values, not 1"),
-            (vec![reading(0..4, 1, Some(wgrad_graph::GroupId(7)))], "reading 0 is answered in group 7"),
+        for (readbacks, fragment) in [
+            (vec![readback(0..4, 1, Some(group))], "the reply to readback 0 must have 4 values; 1 were given"),
+            (vec![readback(0..4, 1, Some(wgrad_graph::GroupId(7)))], "readback 0 replies to group 7"),
         ] {
             let answer = &mut |_, _: &[f32]| vec![0.0];
-            let error = session.run_reading(id, &[Data::F32(&[1.0; 128])], &readings, answer).unwrap_err();
+            let error = session.run_with_readbacks(id, &[Data::F32(&[1.0; 128])], &readbacks, answer).unwrap_err();
             assert!(matches!(&error, DeviceError::Usage(text) if text.contains(fragment)), "{error}");
         }
     });

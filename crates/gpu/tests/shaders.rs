@@ -21,14 +21,14 @@ fn everything(dtype: DType) -> Dispatch {
     let best = plan.output("best", DType::U32, &rows);
     let mut body = Body::over(&rows, &columns);
     let padded =
-        Layout::strided(&shape, vec![50 * 63, 63, 9, 1], -9).within(&[(0, 3), (1, 49), (1, 7), (2, 9)]);
+        Layout::strided(&shape, vec![50 * 63, 63, 9, 1], -9).with_valid_ranges(&[(0, 3), (1, 49), (1, 7), (2, 9)]);
     let value = body.load(0, padded);
     let iota = body.push(Instr::Iota(contiguous(&shape)));
     let label =
         body.push(Instr::Gather { operand: 2, layout: constant(&shape), index: iota, stride: 1, bound: 20 });
     let row =
         body.push(Instr::Gather { operand: 1, layout: constant(&shape), index: label, stride: 4, bound: 11 });
-    let seed = body.push(Instr::Word(u32::MAX));
+    let seed = body.push(Instr::U32(u32::MAX));
     let random = body.call(&MIX, &[iota, label, seed, seed, iota]);
     let mut all = body.call(&ADD, &[value, row]);
     all = body.call(&MUL, &[all, random]);
@@ -155,7 +155,7 @@ fn windows(swapped: bool, heavy: bool) -> Dispatch {
         pixel(0, &[(5, 1)]),
     ];
     let view = View::Affine { shape: [m.as_slice(), &k].concat(), coordinates };
-    let mut a_layout = contiguous(&[2, 5, 8, 3]).through(&view).expect("the view should fit in a layout");
+    let mut a_layout = contiguous(&[2, 5, 8, 3]).apply(&view).expect("the view should fit in a layout");
     let mut b_layout = contiguous(&[3, 2, 3, 33]);
     let mut sizes = [240, 594];
     if swapped {

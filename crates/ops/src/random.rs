@@ -208,7 +208,7 @@ impl Op for Random {
         let (low, high, step) = (Expr::Input(0), Expr::Input(1), Expr::Input(2));
         Lowered::Map(Expr::Call(
             self.function,
-            vec![Expr::Iota(strides), low, high, Expr::Word(self.stream), step],
+            vec![Expr::Iota(strides), low, high, Expr::U32(self.stream), step],
         ))
     }
 }

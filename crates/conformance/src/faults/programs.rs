@@ -230,14 +230,14 @@ fn wrong_stride(program: &mut Program) -> bool {
 
 fn shifted_by_one(layout: &mut Layout, elements: usize) -> bool {
     let reach: isize = layout.shape.iter().zip(&layout.strides).map(|(&n, &s)| (n as isize - 1) * s).sum();
-    let fits = layout.is_whole() && layout.offset + reach + 1 < elements as isize;
+    let fits = layout.is_unpadded() && layout.offset + reach + 1 < elements as isize;
     layout.offset += isize::from(fits);
     fits
 }
 
 /// Removes the bounds of a padded load, so that it reads elements of the tensor instead of zeros.
 fn unpadded(layout: &mut Layout, elements: usize) -> bool {
-    if layout.is_whole() {
+    if layout.is_unpadded() {
         return false;
     }
     for bound in std::mem::take(&mut layout.bounds) {
@@ -324,7 +324,7 @@ fn write_padding(program: &mut Program) -> bool {
     let at = kernel.body.len();
     kernel.body.extend([
         Instr::Iota(layout),
-        Instr::Word(last),
+        Instr::U32(last),
         Instr::Call(equal, vec![at, at + 1]),
         Instr::Float(1e-6),
         Instr::Call(mul, vec![at + 2, at + 3]),

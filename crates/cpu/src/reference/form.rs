@@ -16,7 +16,7 @@ pub(super) fn evaluate(form: &Lowered, ins: &[&Array], out: &TensorType) -> Resu
         Lowered::Gather => gather(input(0)?, input(1)?),
         Lowered::Pack { offsets } => pack(offsets, ins, out),
         // Nobody answers here.
-        Lowered::Exchange { .. } => Ok(input(0)?.values.clone()),
+        Lowered::HostCallback { .. } => Ok(input(0)?.values.clone()),
     }
 }
 
@@ -38,7 +38,7 @@ fn number_of(index: &[usize], shape: &[usize]) -> usize {
 fn floats(array: &Array) -> Result<&[f64], String> {
     match &array.values {
         Values::Float(values) => Ok(values),
-        Values::Word(_) => Err(format!("{} where floats are needed", array.ty)),
+        Values::U32(_) => Err(format!("{} where floats are needed", array.ty)),
     }
 }
 
@@ -48,8 +48,8 @@ fn picked(from: &Array, numbers: impl Iterator<Item = Option<usize>>) -> Values 
         Values::Float(x) => {
             Values::Float(numbers.map(|n| n.and_then(|n| x.get(n).copied()).unwrap_or(0.0)).collect())
         }
-        Values::Word(x) => {
-            Values::Word(numbers.map(|n| n.and_then(|n| x.get(n).copied()).unwrap_or(0)).collect())
+        Values::U32(x) => {
+            Values::U32(numbers.map(|n| n.and_then(|n| x.get(n).copied()).unwrap_or(0)).collect())
         }
     }
 }
@@ -109,13 +109,13 @@ fn map(expr: &Expr, ins: &[&Array], out: &TensorType) -> Result<Values, String> 
             Ok(array.values.clone())
         }
         Expr::Float(x) => Ok(Values::Float(vec![*x; len])),
-        Expr::Word(x) => Ok(Values::Word(vec![*x; len])),
+        Expr::U32(x) => Ok(Values::U32(vec![*x; len])),
         Expr::Iota(strides) => {
             let word = |number: usize| {
                 let index = index_of(number, &out.shape);
                 index.iter().zip(strides).map(|(&i, &stride)| i * stride).sum::<usize>() as u32
             };
-            Ok(Values::Word((0..len).map(word).collect()))
+            Ok(Values::U32((0..len).map(word).collect()))
         }
         Expr::Call(f, args) => {
             let args = args.iter().map(|arg| map(arg, ins, out)).collect::<Result<Vec<_>, _>>()?;
@@ -130,7 +130,7 @@ fn call(f: &ScalarFn, args: &[Values], len: usize) -> Result<Values, String> {
         _ => Err(format!("argument {i} of {} is no float", f.name)),
     };
     let word = |i: usize| match args.get(i) {
-        Some(Values::Word(values)) => Ok(values.as_slice()),
+        Some(Values::U32(values)) => Ok(values.as_slice()),
         _ => Err(format!("argument {i} of {} is no word", f.name)),
     };
     if args.len() != f.f64.arity() {
@@ -141,13 +141,13 @@ fn call(f: &ScalarFn, args: &[Values], len: usize) -> Result<Values, String> {
         Call::Unary(body) => body(float(0)?, &mut floats),
         Call::Binary(body) => body(float(0)?, float(1)?, &mut floats),
         Call::Ternary(body) => body(float(0)?, float(1)?, float(2)?, &mut floats),
-        Call::FromWord(body) => body(word(0)?, &mut floats),
-        Call::Words(body) => body(word(0)?, word(1)?, &mut floats),
+        Call::FromU32(body) => body(word(0)?, &mut floats),
+        Call::CompareU32(body) => body(word(0)?, word(1)?, &mut floats),
         Call::Random(body) => body([word(0)?, word(1)?, word(2)?, word(3)?, word(4)?], &mut floats),
-        Call::ToWord(body) => {
+        Call::ToU32(body) => {
             let mut words = vec![0; len];
             body(float(0)?, &mut words);
-            return Ok(Values::Word(words));
+            return Ok(Values::U32(words));
         }
     }
     Ok(Values::Float(floats))
@@ -183,7 +183,7 @@ fn reduce(combine: Combine, axes: &[usize], from: &Array, out: &TensorType) -> R
             _ => {}
         }
     }
-    Ok(if combine == Combine::ArgMax { Values::Word(places) } else { Values::Float(results) })
+    Ok(if combine == Combine::ArgMax { Values::U32(places) } else { Values::Float(results) })
 }
 
 /// An array seen through views, one after the other.
@@ -229,7 +229,7 @@ fn product(contract: &Contract, a: &Array, b: &Array, out: &TensorType) -> Resul
 }
 
 fn gather(table: &Array, index: &Array) -> Result<Values, String> {
-    let Values::Word(index) = &index.values else { return Err("a float for an index".into()) };
+    let Values::U32(index) = &index.values else { return Err("a float for an index".into()) };
     let (Some(&rows), width) = (table.ty.shape.first(), table.ty.shape.iter().skip(1).product::<usize>())
     else {
         return Err("a table without rows".into());
@@ -239,8 +239,8 @@ fn gather(table: &Array, index: &Array) -> Result<Values, String> {
         Values::Float(x) => Values::Float(
             numbers.map(|(row, at)| if row < rows { x[row * width + at] } else { f64::NAN }).collect(),
         ),
-        Values::Word(x) => {
-            Values::Word(numbers.map(|(row, at)| if row < rows { x[row * width + at] } else { 0 }).collect())
+        Values::U32(x) => {
+            Values::U32(numbers.map(|(row, at)| if row < rows { x[row * width + at] } else { 0 }).collect())
         }
     })
 }
@@ -251,7 +251,7 @@ fn pack(offsets: &[usize], ins: &[&Array], out: &TensorType) -> Result<Values, S
         let range = first..first + array.values.len();
         let room = match (&mut packed, &array.values) {
             (Values::Float(to), Values::Float(from)) => to.get_mut(range).map(|to| to.copy_from_slice(from)),
-            (Values::Word(to), Values::Word(from)) => to.get_mut(range).map(|to| to.copy_from_slice(from)),
+            (Values::U32(to), Values::U32(from)) => to.get_mut(range).map(|to| to.copy_from_slice(from)),
             _ => None,
         };
         room.ok_or_else(|| format!("{} does not fit {out} at {first}", array.ty))?;

@@ -29,7 +29,7 @@ pub(super) struct Blocks<'c> {
 impl<'k> Body<'k> {
     pub fn new(kernel: &'k Loop, operands: &[Operand], axes: Vec<Axis>, row_axes: usize) -> Self {
         let dtypes: Vec<DType> = operands.iter().map(|operand| operand.tensor.dtype).collect();
-        let (varies, is_u32) = (kernel.varies(), kernel.words(&dtypes));
+        let (varies, is_u32) = (kernel.varies(), kernel.is_u32(&dtypes));
         Self { kernel, dtypes, axes, row_axes, varies, is_u32 }
     }
 
@@ -47,7 +47,7 @@ impl<'k> Body<'k> {
                 let code = blocks.select(self.varies[i]);
                 float(*x, &format!("bits{i}"), code)
             }
-            Instr::Word(x) => format!("{x}u"),
+            Instr::U32(x) => format!("{x}u"),
             Instr::Iota(layout) => {
                 let address = Address::new(layout, &self.axes);
                 self.offset(&address, &format!("at{i}"), blocks).0
@@ -162,7 +162,7 @@ pub(crate) fn arguments(instr: &Instr) -> &[ValueId] {
         Instr::Call(_, args) => args,
         Instr::Reduce(_, value) => std::slice::from_ref(value),
         Instr::Gather { index, .. } => std::slice::from_ref(index),
-        Instr::Load { .. } | Instr::Float(_) | Instr::Word(_) | Instr::Iota(_) | Instr::Product => &[],
+        Instr::Load { .. } | Instr::Float(_) | Instr::U32(_) | Instr::Iota(_) | Instr::Product => &[],
     }
 }
 

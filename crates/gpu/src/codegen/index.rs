@@ -60,7 +60,7 @@ impl Address {
     pub fn new(layout: &Layout, axes: &[Axis]) -> Address {
         let bounds = layout.bounds.iter().map(|bound| (bound.offset, bound.size)).collect();
         let mut address =
-            Address { constant: layout.offset, terms: Vec::new(), bounds, is_void: layout.is_void() };
+            Address { constant: layout.offset, terms: Vec::new(), bounds, is_void: layout.is_all_padding() };
         let mut first = 0;
         for (number, axis) in axes.iter().enumerate() {
             if first == layout.shape.len() {
@@ -310,7 +310,7 @@ mod tests {
     #[test]
     fn padding_becomes_a_condition_and_a_wrapped_constant() {
         let axes = [Axis { name: "row", sizes: vec![2, 6] }];
-        let layout = Layout::strided(&[2, 6], vec![4, 1], -1).within(&[(0, 2), (1, 5)]);
+        let layout = Layout::strided(&[2, 6], vec![4, 1], -1).with_valid_ranges(&[(0, 2), (1, 5)]);
         let (code, sum, condition) = text(&layout, &axes);
         assert_eq!(code, "let row_m6 = row % 6u;\nlet row_d6 = row / 6u;\n");
         assert_eq!(sum.as_deref(), Some("row_m6 + row_d6 * 4u + 4294967295u"));

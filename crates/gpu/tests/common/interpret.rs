@@ -106,7 +106,7 @@ fn row(kernel: &Loop, row: &[usize], product: Option<f64>, view: &mut View<'_>) 
                 }
             }),
             Instr::Float(x) => vec![f64::from(*x as f32); columns.len()],
-            Instr::Word(x) => vec![f64::from(*x); columns.len()],
+            Instr::U32(x) => vec![f64::from(*x); columns.len()],
             Instr::Iota(layout) => each(&|_, index| layout.at(index).expect("the layout should have no padding") as f64),
             Instr::Call(f, args) => {
                 each(&|c, _| call(f, &args.iter().map(|&a| values[a][c]).collect::<Vec<_>>()))
@@ -149,10 +149,10 @@ fn call(f: &ScalarFn, args: &[f64]) -> f64 {
         Call::Unary(body) => body(&args[..1], &mut out),
         Call::Binary(body) => body(&args[..1], &args[1..2], &mut out),
         Call::Ternary(body) => body(&args[..1], &args[1..2], &args[2..3], &mut out),
-        Call::FromWord(body) => body(&word(0), &mut out),
-        Call::Words(body) => body(&word(0), &word(1), &mut out),
+        Call::FromU32(body) => body(&word(0), &mut out),
+        Call::CompareU32(body) => body(&word(0), &word(1), &mut out),
         Call::Random(body) => body([&word(0), &word(1), &word(2), &word(3), &word(4)], &mut out),
-        Call::ToWord(body) => {
+        Call::ToU32(body) => {
             let mut value = [0];
             body(&args[..1], &mut value);
             out[0] = f64::from(value[0]);

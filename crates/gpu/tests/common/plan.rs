@@ -36,7 +36,7 @@ impl Plan {
         let mut bytes = 0;
         let tensor = placed(Buffer::Slab(self.program.slabs.len()), &mut bytes, dtype, shape);
         self.program.slabs.push(bytes);
-        self.program.largest.push((
+        self.program.largest_tensors.push((
             format!("scratch{}", self.program.slabs.len()),
             TensorType::new(dtype, shape),
             bytes,
