@@ -8,8 +8,8 @@ use wgrad_graph::DType;
 use wgrad_ops::Values as Drawn;
 use wgrad_program::HostData;
 
-use crate::report::{Failure, Comparison};
-use crate::harness::{LoadedProgram, Harness, Tolerance, compare};
+use crate::harness::{Harness, LoadedProgram, Tolerance, compare};
+use crate::report::{Comparison, Failure};
 use crate::trial::{ReferenceRun, Trial, With, evaluate};
 
 /// Factor of the tolerance for gradients, which combine several operations with a rounding error each.
@@ -56,7 +56,11 @@ pub fn replay(harness: &Harness<'_>, trial: &Trial) -> Comparison {
     let first = run_bits(&mut loaded, &inputs)?;
     run_bits(&mut loaded, &scaled(&inputs, |_| true, 0.5))?;
     let second = run_bits(&mut loaded, &inputs)?;
-    if first == second { Ok(0.0) } else { Err(Failure::Violation("a second run is not bit-identical".into())) }
+    if first == second {
+        Ok(0.0)
+    } else {
+        Err(Failure::Violation("a second run is not bit-identical".into()))
+    }
 }
 
 fn run_bits(loaded: &mut LoadedProgram, inputs: &[Array]) -> Result<Vec<Vec<u32>>, Failure> {
@@ -126,7 +130,11 @@ fn tolerance(trial: &Trial, output: &str) -> Tolerance {
     }
 }
 
-fn compare_outputs(expected: &ReferenceRun, found: &[HostData], tolerance: impl Fn(&str) -> Tolerance) -> Comparison {
+fn compare_outputs(
+    expected: &ReferenceRun,
+    found: &[HostData],
+    tolerance: impl Fn(&str) -> Tolerance,
+) -> Comparison {
     let mut worst: f64 = 0.0;
     for (((name, _), expected), found) in expected.graph.outputs().iter().zip(&expected.outputs).zip(found) {
         worst = worst.max(compare(name, found, expected, tolerance(name))?);

@@ -8,7 +8,7 @@ use wgrad_cpu::reference::Array;
 use wgrad_graph::{DType, Graph, States, Var, grad, grad_with};
 use wgrad_ops::{Order, TensorOps};
 
-use crate::report::{Failure, Comparison};
+use crate::report::{Comparison, Failure};
 use crate::trial::{Trial, With, evaluate, random_direction};
 
 /// Step of the differences. The error of the five-point rule is about its fourth power.
@@ -66,7 +66,9 @@ fn check_zero(trial: &Trial, wrt: &[usize]) -> Comparison {
     values.push(trial.cotangent(&out.ty()));
     let gradients = evaluate(&graph, &values)?;
     match gradients.iter().flat_map(|g| g.to_f64()).find(|&x| x != 0.0) {
-        Some(x) => Err(Failure::Violation(format!("the gradient must be zero by definition, but an element is {x}"))),
+        Some(x) => {
+            Err(Failure::Violation(format!("the gradient must be zero by definition, but an element is {x}")))
+        }
         None => Ok(0.0),
     }
 }
@@ -81,9 +83,11 @@ fn check_first_order(trial: &Trial, wrt: &[usize]) -> Comparison {
     }
     let c = trial.cotangent(&ty);
     let v = random_directions(trial, wrt, 2);
-    let terms = elementwise_products(&evaluate(&graph, &[trial.values(), std::slice::from_ref(&c)].concat())?, &v)?;
+    let terms =
+        elementwise_products(&evaluate(&graph, &[trial.values(), std::slice::from_ref(&c)].concat())?, &v)?;
     let (plain, _) = trial.graph(With::Value)?;
-    let y_terms = |values: &[Array]| elementwise_products(&evaluate(&plain, values)?, std::slice::from_ref(&c));
+    let y_terms =
+        |values: &[Array]| elementwise_products(&evaluate(&plain, values)?, std::slice::from_ref(&c));
     let mut rounding = 0.0;
     let mut step = STEP;
     if plain.nodes().iter().any(|node| node.ty.dtype == DType::F16) {
@@ -121,8 +125,9 @@ fn check_second_order(trial: &Trial, wrt: &[usize]) -> Comparison {
     let cotangent = plain.input("cotangent", out.ty());
     let s = contracted_gradient(&plain, &ins, out, cotangent, wrt)?;
     plain.output("s", s);
-    let slope =
-        slope(STEP, |step| Ok(evaluate(&plain, &perturbed(&values, &at, &u, step))?[0].to_f64().iter().sum()))?;
+    let slope = slope(STEP, |step| {
+        Ok(evaluate(&plain, &perturbed(&values, &at, &u, step))?[0].to_f64().iter().sum())
+    })?;
     compare_slopes(&format!("second ⟨gradient, u⟩ of inputs {wrt:?}"), &terms, slope, 0.0)
 }
 

@@ -4,7 +4,7 @@ use wgrad_cpu::reference::{Array, Values};
 use wgrad_graph::{Graph, GraphError};
 use wgrad_program::{Data, Device, HostData, Options, Program, ProgramId, Session, compile};
 
-use crate::report::{Failure, Comparison};
+use crate::report::{Comparison, Failure};
 
 /// A function that compiles a graph to a program.
 pub type Planner<'d> = &'d dyn Fn(&Graph, Options) -> Result<Program, GraphError>;

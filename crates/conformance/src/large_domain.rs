@@ -8,8 +8,8 @@ use wgrad_graph::{DType, Graph, States, TensorType, Var};
 use wgrad_ops::{TensorOps, iota};
 use wgrad_program::{DeviceKind, HostData};
 
-use crate::report::{Failure, Comparison};
 use crate::harness::Harness;
+use crate::report::{Comparison, Failure};
 
 /// Number of rows, each of which may get its own workgroup.
 const ROWS: usize = 65_536 + 4_465;

@@ -3,7 +3,7 @@
 use wgrad_graph::philox::Stream;
 use wgrad_ops::{Entry, ops, scalar_functions};
 
-use crate::report::{Failure, Comparison};
+use crate::report::{Comparison, Failure};
 
 /// Checks name, documentation and tolerance of an operation, and that its samples depend only on the seed.
 pub fn lint(entry: &Entry) -> Comparison {

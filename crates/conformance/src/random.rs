@@ -3,7 +3,7 @@
 use wgrad_cpu::reference::{self, Array, State, Values};
 use wgrad_graph::{Call, Expr, Graph, Lowered, NodeId, TensorType};
 
-use crate::report::{Failure, Comparison};
+use crate::report::{Comparison, Failure};
 use crate::trial::{Trial, With};
 
 /// Shorter draws may be equal by chance, so they are not compared.
@@ -22,7 +22,10 @@ pub fn random(trial: &Trial) -> Comparison {
         let later = evaluate_nodes(&graph, &with_incremented_seed(&inputs, element), &draws)?;
         if now.iter().zip(&later).any(|(now, later)| now.len() >= MIN_LENGTH && now == later) {
             let names = ["lower 32 bits of the seed", "upper 32 bits of the seed", "step"];
-            return Err(Failure::Violation(format!("the random values do not depend on the {}", names[element])));
+            return Err(Failure::Violation(format!(
+                "the random values do not depend on the {}",
+                names[element]
+            )));
         }
     }
     Ok(0.0)

@@ -10,7 +10,7 @@ use wgrad_gpu::{Class, GemmVariant, Lanes, Shader, Target, validate, wgsl};
 use wgrad_graph::Graph;
 use wgrad_program::{Dispatch, Kernel, Options, compile};
 
-use crate::report::{Failure, Comparison};
+use crate::report::{Comparison, Failure};
 use crate::step::Training;
 use crate::trial::{Trial, With};
 
@@ -85,7 +85,10 @@ fn check(shader: &Shader, dispatch: &Dispatch, target: &Target) -> Result<(), St
             shader.read_only.len() == bound,
             format!("{} of {bound} bindings have an access mode", shader.read_only.len()),
         ),
-        (invocations == shader.invocations, format!("{invocations} invocations instead of {}", shader.invocations)),
+        (
+            invocations == shader.invocations,
+            format!("{invocations} invocations instead of {}", shader.invocations),
+        ),
         (
             invocations <= target.max_invocations,
             format!("{invocations} invocations exceed the limit of {}", target.max_invocations),
@@ -96,7 +99,10 @@ fn check(shader: &Shader, dispatch: &Dispatch, target: &Target) -> Result<(), St
         ),
         (
             shader.workgroups.iter().all(|&n| (1..=target.max_workgroups).contains(&n)),
-            format!("{:?} workgroups exceed the limit of {} in each dimension", shader.workgroups, target.max_workgroups),
+            format!(
+                "{:?} workgroups exceed the limit of {} in each dimension",
+                shader.workgroups, target.max_workgroups
+            ),
         ),
     ];
     rules.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, rule)| Err(rule))

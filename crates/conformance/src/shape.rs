@@ -4,7 +4,7 @@ use wgrad_cpu::reference::Values;
 use wgrad_graph::{DType, GraphError, States};
 use wgrad_ops::{Entry, Refused};
 
-use crate::report::{Failure, Comparison};
+use crate::report::{Comparison, Failure};
 use crate::trial::{ReferenceRun, Trial, With};
 
 /// Checks that every output of a trial has the dtype and size of its type, and every gradient the type of its input.

@@ -13,9 +13,9 @@ use wgrad_nn::{
 use wgrad_ops::{TensorOps, pack};
 use wgrad_program::HostData;
 
-use crate::random::distinct;
-use crate::report::{Failure, Comparison};
 use crate::harness::{Harness, Tolerance, compare, to_host_data};
+use crate::random::distinct;
+use crate::report::{Comparison, Failure};
 use crate::trial::{evaluate, random_direction};
 
 const BATCH: usize = 7;
@@ -198,8 +198,7 @@ fn padding_is_zero(group: &wgrad_graph::Group, found: &HostData) -> Comparison {
     let values = found.to_f32();
     for (end, start) in ends.zip(starts) {
         if let Some(i) = (end..start).find(|&i| values.get(i) != Some(&0.0)) {
-            let message =
-                format!("padding element {i} of {} is not zero: {:?}", group.name, values.get(i));
+            let message = format!("padding element {i} of {} is not zero: {:?}", group.name, values.get(i));
             return Err(Failure::Violation(message));
         }
     }

@@ -3,8 +3,8 @@
 use wgrad_ops::{Entry, FAMILIES, ops};
 
 use crate::expectations::find_expectation;
-use crate::report::{Check, Outcome, Report, Comparison};
 use crate::harness::Harness;
+use crate::report::{Check, Comparison, Outcome, Report};
 use crate::test_device::{Scope, TestDevice};
 use crate::trial::Trial;
 use crate::{definition, device, gradient, large_domain, lint, random, shader, shape, step};
@@ -80,7 +80,11 @@ pub fn check_reference(options: &Options, progress: &mut dyn FnMut(Progress<'_>)
 }
 
 /// Runs the checks of one device.
-pub fn check_device(subject: &TestDevice, options: &Options, progress: &mut dyn FnMut(Progress<'_>)) -> Report {
+pub fn check_device(
+    subject: &TestDevice,
+    options: &Options,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Report {
     let mut suite = Suite { options, device: &subject.name, report: Report::default() };
     let harness = Harness::new(&*subject.device);
     let entries = options.entries();

@@ -75,9 +75,8 @@ impl TestDevice {
     pub fn variants(adapter: &Adapter) -> Result<Vec<TestDevice>, DeviceError> {
         let plain = GpuDevice::open(adapter.index)?;
         let fitting = GemmVariant::ALL.into_iter().filter(|variant| variant.fits(plain.target()));
-        let gemms = fitting.map(|variant| {
-            Self::open(adapter, &format!(", {variant}"), Scope::Gemms, Some(variant), None)
-        });
+        let gemms = fitting
+            .map(|variant| Self::open(adapter, &format!(", {variant}"), Scope::Gemms, Some(variant), None));
         let reductions = LANES.iter().map(|&lanes| {
             let name = format!(", {} rows × {} lanes", lanes.rows, lanes.lanes);
             Self::open(adapter, &name, Scope::Reductions, None, Some(lanes))

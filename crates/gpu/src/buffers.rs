@@ -31,7 +31,10 @@ pub(crate) fn ensure_fits(context: &DeviceContext, program: &Program) -> Result<
         {
             let bytes = operand.tensor.bytes() as u64;
             let (needed, limit) = (format::bytes(bytes), format::bytes(limits.operand_bytes));
-            return refuse(format!("`{}` uses a tensor of {needed}, but the limit is {limit}", dispatch.name));
+            return refuse(format!(
+                "`{}` uses a tensor of {needed}, but the limit is {limit}",
+                dispatch.name
+            ));
         }
         if dispatch.operands.len() > limits.operands {
             let (needed, limit) = (dispatch.operands.len(), limits.operands);
@@ -44,7 +47,8 @@ pub(crate) fn ensure_fits(context: &DeviceContext, program: &Program) -> Result<
 
 /// Formats the ten largest tensors, one per line.
 fn largest_tensors(program: &Program) -> String {
-    let line = |(name, ty, bytes): &(String, _, usize)| format!("  {name}: {ty}, {}", format::bytes(*bytes as u64));
+    let line =
+        |(name, ty, bytes): &(String, _, usize)| format!("  {name}: {ty}, {}", format::bytes(*bytes as u64));
     program.largest_tensors.iter().take(10).map(line).collect::<Vec<_>>().join("\n")
 }
 
@@ -71,7 +75,10 @@ const STORED: BufferUsages =
     BufferUsages::STORAGE.union(BufferUsages::COPY_SRC).union(BufferUsages::COPY_DST);
 
 /// Allocates a buffer for each group of a session's state.
-pub(crate) fn allocate_state(context: &DeviceContext, states: &States) -> Result<Vec<Option<wgpu::Buffer>>, DeviceError> {
+pub(crate) fn allocate_state(
+    context: &DeviceContext,
+    states: &States,
+) -> Result<Vec<Option<wgpu::Buffer>>, DeviceError> {
     states.groups().iter().map(|group| allocate(context, group.bytes(), &group.name, STORED)).collect()
 }
 

@@ -44,7 +44,11 @@ fn check_dispatch(dispatch: &Dispatch, program: &Program) -> Result<(), String> 
         let inside = tensor.offset + tensor.bytes().next_multiple_of(4) <= bytes && tensor.elements > 0;
         let aligned = tensor.offset.is_multiple_of(wgrad_graph::ALIGN);
         ensure(inside && aligned, || {
-            format!("a tensor of {} bytes at offset {} does not fit in {bytes} bytes", tensor.bytes(), tensor.offset)
+            format!(
+                "a tensor of {} bytes at offset {} does not fit in {bytes} bytes",
+                tensor.bytes(),
+                tensor.offset
+            )
         })?;
     }
     match &dispatch.kernel {
@@ -53,12 +57,16 @@ fn check_dispatch(dispatch: &Dispatch, program: &Program) -> Result<(), String> 
             for (number, layout, shape) in
                 [(gemm.a, &gemm.a_layout, gemm.a_domain()), (gemm.b, &gemm.b_layout, gemm.b_domain())]
             {
-                ensure(layout.shape == shape, || "the domain of an operand of the GEMM does not match".into())?;
+                ensure(layout.shape == shape, || {
+                    "the domain of an operand of the GEMM does not match".into()
+                })?;
                 check_layout(layout, 0, operand(&dispatch.operands, number)?)?;
             }
             let depth = gemm.depth();
             ensure(depth > 0 && depth <= MAX_SIZE, || format!("the GEMM has depth {depth}"))?;
-            ensure(gemm.epilogue.outer == gemm.domain(), || "the domain of the epilogue does not match".into())?;
+            ensure(gemm.epilogue.outer == gemm.domain(), || {
+                "the domain of the epilogue does not match".into()
+            })?;
             ensure(gemm.epilogue.inner.is_empty(), || "the epilogue has a reduction".into())?;
             check_loop(&gemm.epilogue, &dispatch.operands, true)
         }
@@ -92,9 +100,9 @@ fn check_loop(kernel: &Loop, operands: &[Operand], has_product: bool) -> Result<
                 let whole = layout.shape == domain && layout.is_unpadded();
                 ensure(whole, || format!("the domain of value {i} does not match"))?;
             }
-            Instr::Call(f, args) => {
-                ensure(args.len() == f.f32.arity(), || format!("`{}` is called with {} arguments", f.name, args.len()))?
-            }
+            Instr::Call(f, args) => ensure(args.len() == f.f32.arity(), || {
+                format!("`{}` is called with {} arguments", f.name, args.len())
+            })?,
             Instr::Product => ensure(has_product, || "a GEMM result is used outside an epilogue".into())?,
             Instr::Float(_) | Instr::U32(_) | Instr::Reduce(..) => {}
         }
@@ -102,8 +110,11 @@ fn check_loop(kernel: &Loop, operands: &[Operand], has_product: bool) -> Result<
     for store in &kernel.stores {
         let to = operand(operands, store.operand)?;
         let whole = store.layout.shape == domain || store.layout.shape == kernel.outer;
-        let writes = store.layout.is_unpadded() && to.access != Access::Read && store.value < kernel.body.len();
-        ensure(whole && writes, || format!("the store to operand {} does not match its domain or access", store.operand))?;
+        let writes =
+            store.layout.is_unpadded() && to.access != Access::Read && store.value < kernel.body.len();
+        ensure(whole && writes, || {
+            format!("the store to operand {} does not match its domain or access", store.operand)
+        })?;
         check_layout(&store.layout, 0, to)?;
     }
     Ok(())

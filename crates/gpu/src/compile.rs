@@ -42,7 +42,8 @@ impl Pipelines {
         let mut pipelines = self.by_text.lock().unwrap_or_else(PoisonError::into_inner);
         let mut new: Vec<(&Shader, &str)> = Vec::new();
         for (shader, name) in shaders.iter().zip(names) {
-            if !pipelines.contains_key(&shader.text) && new.iter().all(|(other, _)| other.text != shader.text) {
+            if !pipelines.contains_key(&shader.text) && new.iter().all(|(other, _)| other.text != shader.text)
+            {
                 new.push((shader, name));
             }
         }
@@ -63,7 +64,10 @@ impl Pipelines {
     }
 }
 
-fn create_in_parallel(context: &DeviceContext, new: &[(&Shader, &str)]) -> Vec<Result<Pipeline, DeviceError>> {
+fn create_in_parallel(
+    context: &DeviceContext,
+    new: &[(&Shader, &str)],
+) -> Vec<Result<Pipeline, DeviceError>> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(new.len());
     if threads <= 1 {
         return new.iter().map(|(shader, name)| create(context, shader, name)).collect();

@@ -19,12 +19,16 @@ impl ErrorSink {
         let (to, device_name) = (sink.clone(), name.to_string());
         device.set_device_lost_callback(move |reason, message| {
             if reason != wgpu::DeviceLostReason::Destroyed {
-                to.record(DeviceError::Lost { name: device_name.clone(), reason: format!("{reason:?}: {message}") });
+                to.record(DeviceError::Lost {
+                    name: device_name.clone(),
+                    reason: format!("{reason:?}: {message}"),
+                });
             }
         });
         let (to, device_name) = (sink.clone(), name.to_string());
-        device
-            .on_uncaptured_error(Arc::new(move |error| to.record(to_device_error(&device_name, "a command", 0, error))));
+        device.on_uncaptured_error(Arc::new(move |error| {
+            to.record(to_device_error(&device_name, "a command", 0, error))
+        }));
         sink
     }
 

@@ -4,7 +4,7 @@
 //! piece per readback.
 
 use wgpu::BufferUsages;
-use wgrad_program::{DeviceError, ReadbackHandler, Readback};
+use wgrad_program::{DeviceError, Readback, ReadbackHandler};
 use wgrad_stdx::never;
 
 use crate::buffers::allocate;
@@ -36,7 +36,6 @@ impl Readbacks {
     /// Adds the copy of a readback to the commands of a run.
     pub fn record(
         &self,
-        context: &DeviceContext,
         number: usize,
         readback: &Readback,
         group: Option<&wgpu::Buffer>,

@@ -44,7 +44,14 @@ pub(crate) fn prepare(
         let (name, layout) = (dispatch.name.clone(), bindings);
         let tensors: Vec<TensorRef> = dispatch.operands.iter().map(|o| o.tensor.clone()).collect();
         let bindings = bind(context, &name, &layout, &tensors, buffers, state)?;
-        bound.push(BoundDispatch { pipeline, bindings, workgroups: shader.workgroups, name, layout, tensors });
+        bound.push(BoundDispatch {
+            pipeline,
+            bindings,
+            workgroups: shader.workgroups,
+            name,
+            layout,
+            tensors,
+        });
     }
     Ok(bound)
 }
@@ -58,8 +65,13 @@ pub(crate) fn rebind(
     is_replaced: impl Fn(usize) -> bool,
 ) -> Result<(), DeviceError> {
     for dispatch in dispatches {
-        if dispatch.tensors.iter().any(|tensor| matches!(tensor.buffer, Buffer::Slab(slab) if is_replaced(slab))) {
-            dispatch.bindings = bind(context, &dispatch.name, &dispatch.layout, &dispatch.tensors, buffers, state)?;
+        if dispatch
+            .tensors
+            .iter()
+            .any(|tensor| matches!(tensor.buffer, Buffer::Slab(slab) if is_replaced(slab)))
+        {
+            dispatch.bindings =
+                bind(context, &dispatch.name, &dispatch.layout, &dispatch.tensors, buffers, state)?;
         }
     }
     Ok(())

@@ -69,7 +69,10 @@ impl Ring {
             return Ok(());
         }
         let outputs = outputs.ok_or_else(|| {
-            DeviceError::from(never!("a program with {} scalar outputs has no output buffer", self.scalars.len()))
+            DeviceError::from(never!(
+                "a program with {} scalar outputs has no output buffer",
+                self.scalars.len()
+            ))
         })?;
         let current = match self.current.take() {
             Some(current) => current,
@@ -90,8 +93,9 @@ impl Ring {
             None => {
                 let bytes = (self.slot_bytes() * RUNS_PER_BUFFER) as usize;
                 let usage = BufferUsages::COPY_DST | BufferUsages::MAP_READ;
-                allocate(context, bytes, "the ring of scalar outputs", usage)?
-                    .ok_or_else(|| DeviceError::from(never!("the ring of scalar outputs has {bytes} bytes")))?
+                allocate(context, bytes, "the ring of scalar outputs", usage)?.ok_or_else(|| {
+                    DeviceError::from(never!("the ring of scalar outputs has {bytes} bytes"))
+                })?
             }
         };
         Ok(Batch { buffer, first: self.runs, count: 0 })

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use wgpu::PollType;
 use wgrad_graph::{GroupId, States, TensorType};
 use wgrad_program::{
-    Clock, Data, DeviceError, HostData, Output, Profile, Program, ProgramId, ProgramInput, ReadbackHandler, Readback,
-    Record, Session, Span, Stopwatch,
+    Clock, Data, DeviceError, HostData, Output, Profile, Program, ProgramId, ProgramInput, Readback,
+    ReadbackHandler, Record, Session, Span, Stopwatch,
 };
 use wgrad_stdx::never;
 
@@ -79,7 +79,7 @@ impl GpuSession {
         if context.options.poison {
             loaded.poison(&context.queue);
         }
-        loaded.encode(context, inputs)?;
+        loaded.encode(inputs)?;
         let mut encoder = context.device.create_command_encoder(&Default::default());
         loaded.uploads.record(context, loaded.buffers.inputs.as_ref(), &mut encoder)?;
         Ok((loaded, encoder))
@@ -141,7 +141,12 @@ impl Session for GpuSession {
         context.errors.check()?;
         self.replace_slabs(slabs)?;
         let context = &self.context;
-        tracing::debug!(dispatches = dispatches.len(), bytes = buffers.bytes(), device = context.name(), "program loaded");
+        tracing::debug!(
+            dispatches = dispatches.len(),
+            bytes = buffers.bytes(),
+            device = context.name(),
+            "program loaded"
+        );
         self.programs.push(LoadedProgram {
             inputs: program.inputs.clone(),
             outputs: program.outputs.clone(),
@@ -179,7 +184,8 @@ impl Session for GpuSession {
         let loaded = self.programs.get(program.0).ok_or_else(|| unknown_program(program))?;
         Readback::check(readbacks, &self.states, loaded.dispatches.len()).map_err(DeviceError::Usage)?;
         let buffer = |group| Ok(self.group_buffer(group)?.cloned());
-        let groups = readbacks.iter().map(|readback| buffer(readback.group)).collect::<Result<Vec<_>, _>>()?;
+        let groups =
+            readbacks.iter().map(|readback| buffer(readback.group)).collect::<Result<Vec<_>, _>>()?;
         let replies = readbacks.iter().map(|readback| readback.reply.map_or(Ok(None), buffer));
         let replies = replies.collect::<Result<Vec<_>, DeviceError>>()?;
         self.programs[program.0].readbacks.resize(&context, readbacks)?;
@@ -188,7 +194,7 @@ impl Session for GpuSession {
         for (i, readback) in readbacks.iter().enumerate() {
             record(&loaded.dispatches[done..readback.after], &mut encoder);
             done = readback.after;
-            loaded.readbacks.record(&context, i, readback, groups[i].as_ref(), &mut encoder)?;
+            loaded.readbacks.record(i, readback, groups[i].as_ref(), &mut encoder)?;
             let next = context.device.create_command_encoder(&Default::default());
             let piece = std::mem::replace(&mut encoder, next);
             submissions.push_back((i, readback, context.queue.submit([piece.finish()])));
@@ -246,7 +252,8 @@ impl Session for GpuSession {
         if !loaded.has_run {
             return Err(DeviceError::Usage("the program has not run yet, so it has no outputs".into()));
         }
-        let (Some(Output { tensor, .. }), Some(buffer)) = (loaded.outputs.get(output), &loaded.buffers.outputs)
+        let (Some(Output { tensor, .. }), Some(buffer)) =
+            (loaded.outputs.get(output), &loaded.buffers.outputs)
         else {
             return Err(DeviceError::Usage(format!("the program has no output {output}")));
         };
@@ -330,11 +337,14 @@ impl LoadedProgram {
     }
 
     /// Writes the inputs to the upload buffer in the device's format.
-    fn encode(&mut self, context: &DeviceContext, inputs: &[Data<'_>]) -> Result<(), DeviceError> {
+    fn encode(&mut self, inputs: &[Data<'_>]) -> Result<(), DeviceError> {
         for (input, data) in self.inputs.iter().zip(inputs) {
             let range = input.tensor.offset..input.tensor.offset + input.tensor.bytes();
             let Some(to) = self.uploads.bytes.get_mut(range) else {
-                return Err(DeviceError::from(never!("input `{}` lies outside the input buffer", input.name)));
+                return Err(DeviceError::from(never!(
+                    "input `{}` lies outside the input buffer",
+                    input.name
+                )));
             };
             encode(*data, input.ty.dtype, to);
         }

@@ -10,8 +10,9 @@ use crate::replay::BoundDispatch;
 
 /// Dispatches per query set, with two timestamps each.
 const DISPATCHES_PER_SET: usize = QUERY_SET_MAX_QUERIES as usize / 2;
-const _: () =
-    assert!((DISPATCHES_PER_SET * 2 * QUERY_SIZE as usize).is_multiple_of(QUERY_RESOLVE_BUFFER_ALIGNMENT as usize));
+const _: () = assert!(
+    (DISPATCHES_PER_SET * 2 * QUERY_SIZE as usize).is_multiple_of(QUERY_RESOLVE_BUFFER_ALIGNMENT as usize)
+);
 
 /// Timestamp queries of one program, created when it is first profiled.
 #[derive(Debug)]
@@ -58,7 +59,8 @@ impl Timers {
                 dispatch.record(&mut encoder.begin_compute_pass(&descriptor));
             }
         }
-        for (i, (set, dispatches)) in self.sets.iter().zip(dispatches.chunks(DISPATCHES_PER_SET)).enumerate() {
+        for (i, (set, dispatches)) in self.sets.iter().zip(dispatches.chunks(DISPATCHES_PER_SET)).enumerate()
+        {
             let offset = i * DISPATCHES_PER_SET * 2 * QUERY_SIZE as usize;
             encoder.resolve_query_set(set, 0..2 * dispatches.len() as u32, &self.resolved, offset as u64);
         }

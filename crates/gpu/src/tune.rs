@@ -152,7 +152,7 @@ fn single_dispatch_program(dispatch: &Dispatch) -> (Program, Vec<HostData>) {
         // u32 operands are indices. Small indices are valid for every tensor.
         inputs.push(match dtype {
             DType::U32 => {
-                HostData::U32((0..len).map(|at| random.word() % 2 * u32::from(at < elements)).collect())
+                HostData::U32((0..len).map(|at| random.next_u32() % 2 * u32::from(at < elements)).collect())
             }
             DType::F32 | DType::F16 => {
                 let value = |at: usize| if at < elements { random.uniform() * 2.0 - 1.0 } else { 0.0 };
@@ -173,7 +173,11 @@ struct SingleDispatch {
 }
 
 impl SingleDispatch {
-    fn new(device: &GpuDevice, program: &Program, inputs: &[HostData]) -> Result<SingleDispatch, DeviceError> {
+    fn new(
+        device: &GpuDevice,
+        program: &Program,
+        inputs: &[HostData],
+    ) -> Result<SingleDispatch, DeviceError> {
         let mut session = device.session(&program.states)?;
         for (i, input) in inputs.iter().enumerate() {
             session.write_group(wgrad_graph::GroupId(i), input.as_data())?;

@@ -57,7 +57,10 @@ impl Uploads {
             return Ok(());
         }
         let to = to.ok_or_else(|| {
-            DeviceError::from(never!("a program with {} bytes of inputs has no input buffer", self.bytes.len()))
+            DeviceError::from(never!(
+                "a program with {} bytes of inputs has no input buffer",
+                self.bytes.len()
+            ))
         })?;
         self.collect(context)?;
         if self.free.is_empty() && self.in_flight.len() >= self.max_in_flight {

@@ -218,7 +218,8 @@ fn bias_and_relu_in_the_epilogue() {
 #[test]
 fn heavy_epilogues() {
     let (m, n, k) = (33, 18, 12);
-    let padded = Layout::strided(&[m, n], vec![n as isize - 2, 1], -1).with_valid_ranges(&[(0, m), (1, n - 1)]);
+    let padded =
+        Layout::strided(&[m, n], vec![n as isize - 2, 1], -1).with_valid_ranges(&[(0, m), (1, n - 1)]);
     let case = Case::plain((m, n, k)).program(DType::F32, &[&[m, n - 2]], |body| {
         let product = body.push(Instr::Product);
         let inner = body.load(2, padded.clone());

@@ -4,9 +4,7 @@ mod common;
 
 use common::functions::{ADD, CUBE, DIV, EXP, MIX, MUL, SUB, TO_FLOAT};
 use common::plan::{Body, Plan, constant, contiguous, strided};
-use common::{
-    assert_agrees, each_adapter, open, poisoned, random_f32, random_u32, workgroup_options,
-};
+use common::{assert_agrees, each_adapter, open, poisoned, random_f32, random_u32, workgroup_options};
 use wgrad_graph::{Combine, DType, Layout};
 use wgrad_program::{Access, Buffer, Device, HostData, Instr, Program, TensorRef};
 

@@ -89,7 +89,8 @@ fn allocated_bytes_match_the_plan() {
 fn readbacks_return_parts_of_groups_during_a_run() {
     let program = accumulate();
     let group = wgrad_graph::GroupId(0);
-    let readback = |range: std::ops::Range<usize>, after: usize| Readback { group, range, after, reply: None };
+    let readback =
+        |range: std::ops::Range<usize>, after: usize| Readback { group, range, after, reply: None };
     let readbacks = [readback(0..64, 0), readback(3..3, 1), readback(60..128, 1), readback(0..128, 3)];
     assert_eq!(program.final_after(group, &(0..64)), 1);
     each_adapter("readbacks", |index| {
@@ -159,11 +160,15 @@ fn a_run_uses_the_reply_of_the_host() {
         let records = session.records(id, true).unwrap();
         assert_eq!(records.iter().map(|r| r.values[0]).collect::<Vec<_>>(), sums);
         for (readbacks, fragment) in [
-            (vec![readback(0..4, 1, Some(group))], "the reply to readback 0 must have 4 values; 1 were given"),
+            (
+                vec![readback(0..4, 1, Some(group))],
+                "the reply to readback 0 must have 4 values; 1 were given",
+            ),
             (vec![readback(0..4, 1, Some(wgrad_graph::GroupId(7)))], "readback 0 replies to group 7"),
         ] {
             let answer = &mut |_, _: &[f32]| vec![0.0];
-            let error = session.run_with_readbacks(id, &[Data::F32(&[1.0; 128])], &readbacks, answer).unwrap_err();
+            let error =
+                session.run_with_readbacks(id, &[Data::F32(&[1.0; 128])], &readbacks, answer).unwrap_err();
             assert!(matches!(&error, DeviceError::Usage(text) if text.contains(fragment)), "{error}");
         }
     });
@@ -190,7 +195,9 @@ fn misuse_returns_usage_errors() {
     let program = accumulate();
     let usage = |result: Result<(), DeviceError>, fragments: &[&str]| match result {
         Err(DeviceError::Usage(text)) => {
-            fragments.iter().for_each(|part| assert!(text.contains(part), "{text} does not contain `{part}`"));
+            fragments
+                .iter()
+                .for_each(|part| assert!(text.contains(part), "{text} does not contain `{part}`"));
         }
         other => panic!("{other:?}"),
     };

@@ -20,8 +20,12 @@ fn everything(dtype: DType) -> Dispatch {
     let sums = plan.output("sums", DType::F32, &rows);
     let best = plan.output("best", DType::U32, &rows);
     let mut body = Body::over(&rows, &columns);
-    let padded =
-        Layout::strided(&shape, vec![50 * 63, 63, 9, 1], -9).with_valid_ranges(&[(0, 3), (1, 49), (1, 7), (2, 9)]);
+    let padded = Layout::strided(&shape, vec![50 * 63, 63, 9, 1], -9).with_valid_ranges(&[
+        (0, 3),
+        (1, 49),
+        (1, 7),
+        (2, 9),
+    ]);
     let value = body.load(0, padded);
     let iota = body.push(Instr::Iota(contiguous(&shape)));
     let label =

@@ -5,14 +5,17 @@ mod common;
 use std::sync::Arc;
 
 use common::{each_adapter, open, poisoned};
-use wgrad_gpu::{Class, GemmVariant, Options, Target, TuningTable, Tuner, plain_gemm, gemm_key, wgsl};
+use wgrad_gpu::{Class, GemmVariant, Options, Target, Tuner, TuningTable, gemm_key, plain_gemm, wgsl};
 use wgrad_program::Kernel;
 
 const SMALL: GemmVariant = GemmVariant::Direct { rows: 4, columns: 4 };
 
 fn tuned(size: (usize, usize, usize), variant: GemmVariant) -> Option<Arc<TuningTable>> {
     let mut table = TuningTable::default();
-    table.insert(gemm_key(&plain_gemm(size.0, size.1, size.2)).expect("the dispatch should be a GEMM"), variant);
+    table.insert(
+        gemm_key(&plain_gemm(size.0, size.1, size.2)).expect("the dispatch should be a GEMM"),
+        variant,
+    );
     Some(Arc::new(table))
 }
 
@@ -69,7 +72,8 @@ fn the_tuner_times_every_variant_and_its_winner_is_used() {
         }
         let tuner = Tuner::open(index).expect("the adapter should open");
         let product = plain_gemm(33, 18, 12);
-        let outcome = tuner.tune(&product).expect("the run should succeed").expect("the dispatch should be a GEMM");
+        let outcome =
+            tuner.tune(&product).expect("the run should succeed").expect("the dispatch should be a GEMM");
         let fitting = GemmVariant::ALL.into_iter().filter(|v| v.fits(tuner.device().target()));
         assert_eq!(
             outcome.timings.iter().map(|t| t.variant).collect::<Vec<_>>(),

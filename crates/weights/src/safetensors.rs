@@ -27,16 +27,19 @@ pub(crate) fn is_safetensors(bytes: &[u8]) -> bool {
 pub(crate) fn read(path: &Path, bytes: &[u8]) -> Result<Weights, WeightsError> {
     let damaged = |message: String| WeightsError::Damaged { path: path.to_owned(), message };
     let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| damaged(error.to_string()))?;
-    let data = bytes.get(size_of::<u64>() + header..).ok_or_else(|| never!("the checked header has an end"))?;
+    let data =
+        bytes.get(size_of::<u64>() + header..).ok_or_else(|| never!("the checked header has an end"))?;
     let mut weights = Weights::new();
     if let Some(entries) = metadata.metadata() {
         weights.metadata_mut().extend(entries.clone());
     }
     for name in metadata.offset_keys() {
-        let tensor_error = |message| WeightsError::Tensor { path: path.to_owned(), tensor: name.clone(), message };
+        let tensor_error =
+            |message| WeightsError::Tensor { path: path.to_owned(), tensor: name.clone(), message };
         let info = metadata.info(&name).ok_or_else(|| never!("the listed tensor `{name}` has no entry"))?;
         let (start, end) = info.data_offsets;
-        let bytes = data.get(start..end).ok_or_else(|| never!("the checked tensor `{name}` is out of bounds"))?;
+        let bytes =
+            data.get(start..end).ok_or_else(|| never!("the checked tensor `{name}` is out of bounds"))?;
         let element = element(info.dtype).ok_or_else(|| WeightsError::DType {
             path: path.to_owned(),
             tensor: name.clone(),

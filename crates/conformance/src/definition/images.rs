@@ -5,7 +5,7 @@ use wgrad_graph::Var;
 use wgrad_graph::philox::Stream;
 use wgrad_ops::{Conv, ImageOps, Input, Pool, Values};
 
-use super::{Definition, Tensor4, DefinitionCase, pick, pick_two};
+use super::{Definition, DefinitionCase, Tensor4, pick, pick_two};
 
 pub(super) static DEFINITIONS: &[Definition] = &[
     Definition { name: "conv2d", draw: convolution },

@@ -13,7 +13,7 @@ use wgrad_graph::philox::Stream;
 use wgrad_graph::{Graph, States, TensorType, Var, grad_with};
 use wgrad_ops::{Build, Drawn, Input};
 
-use crate::report::{Failure, Comparison};
+use crate::report::{Comparison, Failure};
 use crate::trial::{direction, evaluate};
 
 pub(crate) use images::pooled_maximum;

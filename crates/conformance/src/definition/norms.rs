@@ -4,7 +4,7 @@ use wgrad_cpu::reference::Array;
 use wgrad_graph::philox::Stream;
 use wgrad_ops::{ImageOps, Input, Values};
 
-use super::{Definition, Tensor4, DefinitionCase, pick};
+use super::{Definition, DefinitionCase, Tensor4, pick};
 
 pub(super) static DEFINITIONS: &[Definition] = &[
     Definition { name: "batch_norm", draw: batch },
@@ -52,7 +52,11 @@ fn normalized(ins: &[Array], set: impl Fn(usize, usize) -> usize) -> Vec<f64> {
 /// Statistics over all images, per channel.
 fn batch(random: &mut Stream) -> DefinitionCase {
     let channels = pick(random, &[1, 2, 3, 5]);
-    let inputs = vec![Input::f32(shape(random, channels), ANY), per_channel(channels, ANY), per_channel(channels, ANY)];
+    let inputs = vec![
+        Input::f32(shape(random, channels), ANY),
+        per_channel(channels, ANY),
+        per_channel(channels, ANY),
+    ];
     let value = |ins: &[Array]| normalized(ins, |_, c| c);
     DefinitionCase::new(inputs, |_, ins| ins[0].batch_norm(ins[1], ins[2], EPSILON).out, value)
 }
@@ -61,7 +65,11 @@ fn batch(random: &mut Stream) -> DefinitionCase {
 fn groups(random: &mut Stream) -> DefinitionCase {
     let (groups, each) = (pick(random, &[1, 2, 3]), pick(random, &[1, 2, 3]));
     let channels = groups * each;
-    let inputs = vec![Input::f32(shape(random, channels), ANY), per_channel(channels, ANY), per_channel(channels, ANY)];
+    let inputs = vec![
+        Input::f32(shape(random, channels), ANY),
+        per_channel(channels, ANY),
+        per_channel(channels, ANY),
+    ];
     let value = move |ins: &[Array]| normalized(ins, |n, c| n * groups + c / each);
     DefinitionCase::new(inputs, move |_, ins| ins[0].group_norm(groups, ins[1], ins[2], EPSILON), value)
 }
@@ -80,5 +88,9 @@ fn given_statistics(random: &mut Stream) -> DefinitionCase {
             gamma[c] * centred / (variance[c] + EPSILON).sqrt() + beta[c]
         })
     };
-    DefinitionCase::new(inputs, |_, ins| ins[0].batch_norm_with(ins[1], ins[2], ins[3], ins[4], EPSILON), value)
+    DefinitionCase::new(
+        inputs,
+        |_, ins| ins[0].batch_norm_with(ins[1], ins[2], ins[3], ins[4], EPSILON),
+        value,
+    )
 }

@@ -8,10 +8,10 @@ use wgrad_graph::{Affine, Contract, Graph, Lowered, Op, Rule, TensorType, Var, V
 use wgrad_ops::{Entry, ImageOps, Input, Order, Pool, Sample, TensorOps, Values, full, iota};
 
 use super::Fault;
-use super::operations::{select, entry, check_trials};
+use super::operations::{check_trials, entry, select};
 use crate::definition::{self, DefinitionCase, EPSILON, check_case, max_pool_case};
 use crate::gradient;
-use crate::report::{Check, Failure, Comparison};
+use crate::report::{Check, Comparison, Failure};
 
 /// Uses per operation. A fault need not show in each of them.
 const CASES: u64 = 8;
@@ -117,18 +117,21 @@ fn with_running<'g>(graph: &'g Graph, ins: &[Var<'g>]) -> Var<'g> {
 /// Returns the faults of image operations.
 pub(super) fn faults() -> Vec<Fault> {
     vec![
-        definition_fault("a padding off by one", "conv2d", |case| with_result(case, |out| with_lowering(out, shift))),
+        definition_fault("a padding off by one", "conv2d", |case| {
+            with_result(case, |out| with_lowering(out, shift))
+        }),
         definition_fault("strides of height and width swapped", "conv2d", |case| {
             with_result(case, |out| with_lowering(out, swap_strides))
         }),
-        definition_fault("a batch norm that trains with the running statistics", "batch_norm", |case| DefinitionCase {
-            build: Box::new(with_running),
-            ..case
+        definition_fault("a batch norm that trains with the running statistics", "batch_norm", |case| {
+            DefinitionCase { build: Box::new(with_running), ..case }
         }),
         Fault::new(
             "a batch norm that does not differentiate its statistics",
             Check::Gradient,
-            |_, planted| check_trials(select("batch_norm", &CONSTANT_STATISTICS, planted), gradient::gradient),
+            |_, planted| {
+                check_trials(select("batch_norm", &CONSTANT_STATISTICS, planted), gradient::gradient)
+            },
         ),
         Fault::new("a maximum whose gradient goes to the wrong tie", Check::Definition, |_, planted| {
             let pooled: for<'g> fn(Var<'g>, Pool) -> Var<'g> =
@@ -139,7 +142,11 @@ pub(super) fn faults() -> Vec<Fault> {
 }
 
 /// Creates a fault that the comparison with a definition must detect.
-fn definition_fault(name: &'static str, operation: &'static str, edit: fn(DefinitionCase) -> DefinitionCase) -> Fault {
+fn definition_fault(
+    name: &'static str,
+    operation: &'static str,
+    edit: fn(DefinitionCase) -> DefinitionCase,
+) -> Fault {
     Fault::new(name, Check::Definition, move |_, planted| {
         let Some(definition) = definition::find(operation) else {
             return Err(Failure::Violation(format!("{operation} has no definition")));

@@ -11,7 +11,7 @@ mod programs;
 use wgrad_program::Device;
 use wgrad_stdx::ErrorKind;
 
-use crate::report::{Check, Failure, Comparison};
+use crate::report::{Check, Comparison, Failure};
 
 /// A check that runs with or without the fault.
 type Run = Box<dyn Fn(&dyn Device, bool) -> Comparison>;
@@ -57,7 +57,11 @@ impl UndetectedFault {
 }
 
 impl Fault {
-    fn new(name: &'static str, check: Check, run: impl Fn(&dyn Device, bool) -> Comparison + 'static) -> Self {
+    fn new(
+        name: &'static str,
+        check: Check,
+        run: impl Fn(&dyn Device, bool) -> Comparison + 'static,
+    ) -> Self {
         Self { name, check, run: Box::new(run) }
     }
 

@@ -5,8 +5,8 @@ use wgrad_graph::{Combine, Expr, Graph, Lowered, Op, Rule, ScalarFn, TensorType,
 use wgrad_ops::{Entry, Input, Order, Refused, Sample, TensorOps, Values, ops, scalar_functions, uniform};
 
 use super::Fault;
-use crate::report::{Check, Comparison};
 use crate::harness::Harness;
+use crate::report::{Check, Comparison};
 use crate::trial::Trial;
 use crate::{device, gradient, lint, random, shader, shape};
 
@@ -164,8 +164,10 @@ static TYPO: Entry = entry("typo", |_| {
 
 /// Returns the faults of operations.
 pub(super) fn faults() -> Vec<Fault> {
-    let (first, second) =
-        (gradient::gradient as fn(&Trial) -> Comparison, gradient::second_gradient as fn(&Trial) -> Comparison);
+    let (first, second) = (
+        gradient::gradient as fn(&Trial) -> Comparison,
+        gradient::second_gradient as fn(&Trial) -> Comparison,
+    );
     vec![
         trial_fault("a dropped cotangent", Check::Gradient, "mul", &DROPPED, first),
         trial_fault("a gradient with the wrong sign", Check::Gradient, "sub", &SIGN, first),
@@ -178,8 +180,20 @@ pub(super) fn faults() -> Vec<Fault> {
             &TWICE,
             first,
         ),
-        trial_fault("a nonzero gradient where it is zero by definition", Check::Gradient, "floor", &NOT_ZERO, first),
-        trial_fault("a gradient cut off from the next one", Check::SecondGradient, "square", &DETACHED, second),
+        trial_fault(
+            "a nonzero gradient where it is zero by definition",
+            Check::Gradient,
+            "floor",
+            &NOT_ZERO,
+            first,
+        ),
+        trial_fault(
+            "a gradient cut off from the next one",
+            Check::SecondGradient,
+            "square",
+            &DETACHED,
+            second,
+        ),
         trial_fault("a shape rule that promises another shape", Check::Shape, "sum", &MISTYPED, shape::shape),
         trial_fault("a random stream used twice", Check::Random, "uniform", &SAME_STREAM, random::random),
         trial_fault("a syntax error in the WGSL", Check::Shader, "square", &TYPO, shader::trial),

@@ -9,12 +9,12 @@ use wgrad_program::{Access, Buffer, Device, Instr, Kernel, Options, Program, com
 
 use super::Fault;
 use super::edit::{
-    body, calls, constants, gemm_operands, function, instrs, loads, loops, gemms, reductions, shorten,
+    body, calls, constants, function, gemm_operands, gemms, instrs, loads, loops, reductions, shorten,
     without_last,
 };
-use super::operations::{entry, check_trials, table_entry};
-use crate::report::{Check, Failure, Comparison};
+use super::operations::{check_trials, entry, table_entry};
 use crate::harness::Harness;
+use crate::report::{Check, Comparison, Failure};
 use crate::{device, step};
 
 /// Plants a bug in a program. Returns whether the program had a place for it.
@@ -27,10 +27,14 @@ pub(super) fn faults() -> Vec<Fault> {
         value_fault("a product that leaves out the last row", "matmul", |p| gemms(p, short_product)),
         value_fault("a product that leaves out the end of the sum", "matmul", |p| gemms(p, short_sum)),
         value_fault("a product stored in the wrong order", "conv2d", wrong_order),
-        value_fault("a bound of a factor off by one", "conv2d", |p| gemm_operands(p, |layout, _| narrower(layout))),
+        value_fault("a bound of a factor off by one", "conv2d", |p| {
+            gemm_operands(p, |layout, _| narrower(layout))
+        }),
         Fault::new("a bound of a factor left out", Check::Value, |device, planted| {
             let edit: Edit = |p| gemm_operands(p, unbounded);
-            edited(device, planted, edit, |harness| check_trials(&INSET, |trial| device::value(harness, trial)))
+            edited(device, planted, edit, |harness| {
+                check_trials(&INSET, |trial| device::value(harness, trial))
+            })
         }),
         value_fault("a wrong stride", "add", wrong_stride),
         value_fault("an offset off by one", "slice", |p| loads(p, shifted_by_one)),
@@ -48,15 +52,21 @@ pub(super) fn faults() -> Vec<Fault> {
             calls(p, "sub", |_, args| args.reverse())
         }),
         value_fault("a gather off by one", "gather", gather_off_by_one),
-        value_fault("a function that is not accurate", "exp", |p| calls(p, "exp", |f, _| *f = &INACCURATE_EXP)),
+        value_fault("a function that is not accurate", "exp", |p| {
+            calls(p, "exp", |f, _| *f = &INACCURATE_EXP)
+        }),
         value_fault("kernels in the wrong order", "softmax", |p| p.dispatches.len() > 1 && reversed(p)),
         Fault::new("a ReLU that drops NaN", Check::NotANumber, |device, planted| {
             let edit: Edit = |p| calls(p, "relu", |f, _| *f = &NAN_DROPPING_RELU);
-            edited(device, planted, edit, |harness| each_trial("relu", |trial| device::not_a_number(harness, trial)))
+            edited(device, planted, edit, |harness| {
+                each_trial("relu", |trial| device::not_a_number(harness, trial))
+            })
         }),
         Fault::new("a fused kernel with a wrong constant", Check::Unfused, |device, planted| {
             let edit: Edit = |p| constants(p, |x| *x *= 1.001);
-            fused_only(device, planted, edit, |harness| each_trial("gelu", |trial| device::unfused(harness, trial)))
+            fused_only(device, planted, edit, |harness| {
+                each_trial("gelu", |trial| device::unfused(harness, trial))
+            })
         }),
         Fault::new("a result that depends on the run before", Check::Replay, |_, planted| {
             // Without poison, which would turn leftover values into NaN; the comparison of values detects that already.
@@ -96,7 +106,12 @@ fn each_trial(entry: &str, check: impl Fn(&crate::Trial) -> Comparison) -> Compa
 }
 
 /// Runs a check with every program edited. A fault that applies to no program counts as undetected.
-fn edited(device: &dyn Device, planted: bool, edit: Edit, check: impl Fn(&Harness<'_>) -> Comparison) -> Comparison {
+fn edited(
+    device: &dyn Device,
+    planted: bool,
+    edit: Edit,
+    check: impl Fn(&Harness<'_>) -> Comparison,
+) -> Comparison {
     run_edited(device, planted, edit, |_| true, check)
 }
 

@@ -35,7 +35,6 @@ pub fn skip(what: &str) {
     eprintln!("skipped: {what}");
     if let Some(path) = std::env::var_os("WGRAD_SKIP_LOG") {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(path);
-        log.and_then(|mut log| writeln!(log, "skipped: {what}"))
-            .expect("the skip log should be writable");
+        log.and_then(|mut log| writeln!(log, "skipped: {what}")).expect("the skip log should be writable");
     }
 }

@@ -103,8 +103,7 @@ impl<'k> Body<'k> {
             (None, Some((index, stride, bound))) => {
                 let step = if stride == 1 { String::new() } else { format!(" * {}u", stride as u32) };
                 offset = format!("{offset} + v{index}{step}");
-                let otherwise =
-                    if is_u32 { zero.into() } else { float(f64::NAN, &format!("bits{i}"), code) };
+                let otherwise = if is_u32 { zero.into() } else { float(f64::NAN, &format!("bits{i}"), code) };
                 (format!("v{index} < {bound}u"), otherwise)
             }
         };

@@ -52,12 +52,16 @@ impl GemmVariant {
         match self {
             GemmVariant::Naive | GemmVariant::Direct { .. } => true,
             // The code is unrolled over the lanes, which would be long for the subgroups of GPUs.
-            GemmVariant::Subgroup { .. } => target.subgroup_size.is_some_and(|lanes| (4..=16).contains(&lanes)),
+            GemmVariant::Subgroup { .. } => {
+                target.subgroup_size.is_some_and(|lanes| (4..=16).contains(&lanes))
+            }
             GemmVariant::Tiled(tile) => {
-                tile.invocations() <= target.max_invocations && tile.workgroup_bytes() <= target.max_workgroup_bytes
+                tile.invocations() <= target.max_invocations
+                    && tile.workgroup_bytes() <= target.max_workgroup_bytes
             }
             GemmVariant::SplitK(tile) => {
-                tile.invocations() <= target.max_invocations && tile.workgroup_bytes() <= target.max_workgroup_bytes
+                tile.invocations() <= target.max_invocations
+                    && tile.workgroup_bytes() <= target.max_workgroup_bytes
             }
         }
     }

@@ -170,12 +170,23 @@ impl GemmCodegen<'_> {
         let upper = name.to_ascii_uppercase();
         let signature = format!("side_{name}(batch: u32, {index}: u32)");
         part_function(&first, &format!("Side{upper}"), &signature, &first_code)
-            + &part_function(&second, &format!("Depth{upper}"), &format!("depth_{name}(p: u32)"), &second_code)
+            + &part_function(
+                &second,
+                &format!("Depth{upper}"),
+                &format!("depth_{name}(p: u32)"),
+                &second_code,
+            )
             + &self.load_function(name, operand, &address, [&first, &second])
     }
 
     /// Returns the function that reads an element, given the two parts of its address.
-    fn load_function(&self, name: char, operand: usize, address: &Address, parts: [&AddressPart; 2]) -> String {
+    fn load_function(
+        &self,
+        name: char,
+        operand: usize,
+        address: &Address,
+        parts: [&AddressPart; 2],
+    ) -> String {
         let element = |offset: &str| match self.operands[operand].tensor.dtype {
             DType::F32 => format!("operand{operand}[{offset}]"),
             DType::F16 | DType::U32 => format!("f32(operand{operand}[{offset}])"),

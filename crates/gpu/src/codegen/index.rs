@@ -131,7 +131,8 @@ impl Address {
             let depends_on = |axes: &Range<usize>| {
                 terms.iter().any(|(term, stride)| *stride != 0 && axes.contains(&term.axis))
             };
-            let depends_on_others = terms.iter().any(|(term, stride)| *stride != 0 && !axes.contains(&term.axis));
+            let depends_on_others =
+                terms.iter().any(|(term, stride)| *stride != 0 && !axes.contains(&term.axis));
             if depends_on_others || !depends_on(new) {
                 continue;
             }
@@ -189,7 +190,8 @@ impl Address {
         let mut shared = Vec::new();
         for number in self.shared_bounds([own, other]) {
             let terms = self.terms.iter().filter(|term| own.contains(&term.axis));
-            let sum = weighted_sum(terms.map(|term| (term, term.bounds[number])), names, code).unwrap_or_default();
+            let sum =
+                weighted_sum(terms.map(|term| (term, term.bounds[number])), names, code).unwrap_or_default();
             shared.push(match self.bounds[number].0 {
                 offset if is_first && offset != 0 => format!("{sum} + {}u", as_u32(offset)),
                 _ => sum,
@@ -203,7 +205,9 @@ impl Address {
         let depends_on = |number: usize, axes: &Range<usize>| {
             self.terms.iter().any(|term| axes.contains(&term.axis) && term.bounds[number] != 0)
         };
-        (0..self.bounds.len()).filter(|&number| depends_on(number, first) && depends_on(number, second)).collect()
+        (0..self.bounds.len())
+            .filter(|&number| depends_on(number, first) && depends_on(number, second))
+            .collect()
     }
 
     /// Returns the size of the coordinate of a bound.

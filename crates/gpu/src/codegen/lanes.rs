@@ -23,7 +23,8 @@ pub(super) fn choose(kernel: &Loop, target: &Target) -> (Lanes, bool) {
         let rows = if target.class == Class::Software { 64 } else { 256 };
         return (Lanes { rows: rows.min(target.max_invocations), lanes: 1 }, false);
     }
-    let lanes = target.lanes.unwrap_or_else(|| by_shape(kernel.rows(), kernel.columns(), along_columns, target));
+    let lanes =
+        target.lanes.unwrap_or_else(|| by_shape(kernel.rows(), kernel.columns(), along_columns, target));
     (clamped(lanes, target), along_columns && lanes.lanes > 1)
 }
 
@@ -86,7 +87,10 @@ mod tests {
                     for columns in [1, 3, 1000, 1 << 20] {
                         for along in [false, true] {
                             let lanes = clamped(by_shape(rows, columns, along, &target), &target);
-                            assert!(lanes.rows * lanes.lanes <= max_invocations && lanes.rows > 0, "{lanes:?}");
+                            assert!(
+                                lanes.rows * lanes.lanes <= max_invocations && lanes.rows > 0,
+                                "{lanes:?}"
+                            );
                             assert!(lanes.lanes.is_power_of_two(), "{lanes:?}");
                         }
                     }

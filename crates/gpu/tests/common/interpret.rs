@@ -100,14 +100,19 @@ fn row(kernel: &Loop, row: &[usize], product: Option<f64>, view: &mut View<'_>) 
                 let picked = values[*by][c] as usize;
                 let is_u32 = view.dispatch.operands[*operand].tensor.dtype == DType::U32;
                 match picked < *bound {
-                    true => view.load(*operand, layout.at(index).expect("the layout should have no padding") + picked * stride),
+                    true => view.load(
+                        *operand,
+                        layout.at(index).expect("the layout should have no padding") + picked * stride,
+                    ),
                     false if is_u32 => 0.0,
                     false => f64::NAN,
                 }
             }),
             Instr::Float(x) => vec![f64::from(*x as f32); columns.len()],
             Instr::U32(x) => vec![f64::from(*x); columns.len()],
-            Instr::Iota(layout) => each(&|_, index| layout.at(index).expect("the layout should have no padding") as f64),
+            Instr::Iota(layout) => {
+                each(&|_, index| layout.at(index).expect("the layout should have no padding") as f64)
+            }
             Instr::Call(f, args) => {
                 each(&|c, _| call(f, &args.iter().map(|&a| values[a][c]).collect::<Vec<_>>()))
             }
@@ -119,7 +124,11 @@ fn row(kernel: &Loop, row: &[usize], product: Option<f64>, view: &mut View<'_>) 
         let each = kernel.stores_elements(store);
         for (c, index) in columns.iter().enumerate() {
             let index = if each { index.as_slice() } else { row };
-            view.store(store.operand, store.layout.at(index).expect("the layout should have no padding"), values[store.value][c]);
+            view.store(
+                store.operand,
+                store.layout.at(index).expect("the layout should have no padding"),
+                values[store.value][c],
+            );
         }
     }
 }

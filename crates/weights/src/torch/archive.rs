@@ -24,9 +24,8 @@ impl<'a> Archive<'a> {
     pub fn open(path: &'a Path, bytes: &'a [u8]) -> Result<Self, WeightsError> {
         let damaged = |message: String| WeightsError::Damaged { path: path.to_owned(), message };
         let unsupported = |message: String| WeightsError::Unsupported { path: path.to_owned(), message };
-        let zip = ZipArchive::new(Cursor::new(bytes)).map_err(|error| {
-            damaged(format!("the zip archive cannot be opened: {error}"))
-        })?;
+        let zip = ZipArchive::new(Cursor::new(bytes))
+            .map_err(|error| damaged(format!("the zip archive cannot be opened: {error}")))?;
         let folder = zip.file_names().find_map(pickle_folder);
         let Some(folder) = folder else {
             return Err(unsupported(
@@ -52,12 +51,14 @@ impl<'a> Archive<'a> {
         let damaged = |message: String| WeightsError::Damaged { path: path.to_owned(), message };
         let unreadable =
             |error: &dyn std::fmt::Display| damaged(format!("the entry `{name}` cannot be read: {error}"));
-        let mut file = self.zip.by_name(&format!("{}{name}", self.folder)).map_err(|error| unreadable(&error))?;
+        let mut file =
+            self.zip.by_name(&format!("{}{name}", self.folder)).map_err(|error| unreadable(&error))?;
         let start = usize::try_from(file.data_start()).ok();
         let size = usize::try_from(file.compressed_size()).ok();
         let range = start.zip(size).and_then(|(start, size)| Some(start..start.checked_add(size)?));
         let bytes = range.and_then(|range| self.bytes.get(range));
-        let bytes = bytes.ok_or_else(|| damaged(format!("the entry `{name}` reaches beyond the end of the file")))?;
+        let bytes =
+            bytes.ok_or_else(|| damaged(format!("the entry `{name}` reaches beyond the end of the file")))?;
         // The zip reader compares the checksum at the end of the entry.
         let length = io::copy(&mut file, &mut io::sink()).map_err(|error| unreadable(&error))?;
         if length != bytes.len() as u64 {

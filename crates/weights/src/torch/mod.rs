@@ -66,9 +66,15 @@ fn tensors<'p, 'b>(
     let mut entries = match pickle.node(pickle.root) {
         Node::Dict(entries) => entries,
         Node::Tensor(_) => {
-            return Err(unsupported("it holds a single tensor without a name; save a dict of tensors".to_owned()));
+            return Err(unsupported(
+                "it holds a single tensor without a name; save a dict of tensors".to_owned(),
+            ));
         }
-        _ => return Err(unsupported("it does not hold a dict of tensors; save `model.state_dict()`".to_owned())),
+        _ => {
+            return Err(unsupported(
+                "it does not hold a dict of tensors; save `model.state_dict()`".to_owned(),
+            ));
+        }
     };
     for _ in 0..MAX_NESTING {
         let Some(inner) = STATE_DICT.iter().find_map(|key| dict_at(pickle, entries, key)) else { break };

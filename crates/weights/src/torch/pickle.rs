@@ -107,7 +107,9 @@ impl<'a> Interpreter<'a, '_> {
                 let node = self.read_literal(opcode)?;
                 self.push(node)?;
             }
-            b')' | b't' | 0x85..=0x87 | b']' | b'a' | b'e' | b'}' | b's' | b'u' => self.build_container(opcode)?,
+            b')' | b't' | 0x85..=0x87 | b']' | b'a' | b'e' | b'}' | b's' | b'u' => {
+                self.build_container(opcode)?
+            }
             // BINPUT, LONG_BINPUT, BINGET, LONG_BINGET
             b'q' | b'h' => {
                 let slot = u8::from_le_bytes(self.read_array()?);

@@ -44,12 +44,15 @@ impl View<'_> {
         if shape.len() != strides.len() {
             return Err(format!("has {} sizes and {} strides", shape.len(), strides.len()));
         }
-        let len = element_count(shape).ok_or_else(|| format!("has the shape {shape:?}, which is too large"))?;
+        let len =
+            element_count(shape).ok_or_else(|| format!("has the shape {shape:?}, which is too large"))?;
         if len == 0 {
             return Ok(Cow::Borrowed(&[]));
         }
         *budget = budget.checked_sub(len).ok_or_else(|| {
-            format!("has {len} elements; with those of the previous tensors this is more than the file can hold")
+            format!(
+                "has {len} elements; with those of the previous tensors this is more than the file can hold"
+            )
         })?;
         let last = shape
             .iter()

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use wgrad_graph::Layout;
 use wgrad_program::Gemm;
 
-use super::{Block, LANES, GemmCodegen, KernelText, fill_template, index_name, multiply_add, side};
+use super::{Block, GemmCodegen, KernelText, LANES, fill_template, index_name, multiply_add, side};
 use crate::codegen::kernel::workgroup_grid;
 use crate::codegen::target::Target;
 use crate::codegen::variant::Tile;
@@ -155,7 +155,8 @@ impl Slice {
         for (start, quad, p) in self.reads(threads) {
             let guard =
                 if start + threads > all { format!("if local + {start}u < {all}u ") } else { String::new() };
-            let sides = if self.has_constant_sides(threads) { String::new() } else { self.sides(&quad, size) };
+            let sides =
+                if self.has_constant_sides(threads) { String::new() } else { self.sides(&quad, size) };
             let _ = writeln!(
                 text,
                 "{guard}{{\nlet p = {p};\n{sides}slice_{name}[p * {pitch}u + {quad}] = \
