@@ -181,7 +181,7 @@ fn alone(dispatch: &Dispatch) -> (Program, Vec<HostData>) {
         // Words are indices: small ones exist everywhere.
         inputs.push(match dtype {
             DType::U32 => {
-                HostData::U32((0..len).map(|at| random.word() % 2 * u32::from(at < elements)).collect())
+                HostData::U32((0..len).map(|at| random.next_u32() % 2 * u32::from(at < elements)).collect())
             }
             DType::F32 | DType::F16 => {
                 let number = |at: usize| if at < elements { random.uniform() * 2.0 - 1.0 } else { 0.0 };
