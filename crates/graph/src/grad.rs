@@ -74,7 +74,7 @@ pub fn grad_with<'g>(y: Var<'g>, cotangent: Var<'g>, wrt: &[Var<'g>]) -> Result<
     backward(y, cotangent, wrt, None)
 }
 
-fn walk<'g>(
+fn backward<'g>(
     y: Var<'g>,
     cotangent: Var<'g>,
     wrt: &[Var<'g>],
@@ -140,7 +140,7 @@ fn walk<'g>(
 }
 
 /// Returns the nodes up to `y` that depend on a variable of `wrt`. No gradient is computed for any other node.
-fn depends_on<'g>(y: Var<'g>, wrt: &[Var<'g>]) -> HashSet<NodeId> {
+fn nodes_depending_on<'g>(y: Var<'g>, wrt: &[Var<'g>]) -> HashSet<NodeId> {
     let mut needed: HashSet<NodeId> = wrt.iter().map(|v| v.id()).collect();
     for (i, node) in y.graph().nodes().iter().enumerate().take(y.id().0 + 1) {
         if node.ins.iter().any(|id| needed.contains(id)) {

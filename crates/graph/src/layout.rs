@@ -165,12 +165,12 @@ impl Layout {
     }
 
     /// Whether every index has storage.
-    pub fn is_whole(&self) -> bool {
+    pub fn is_unpadded(&self) -> bool {
         self.bounds.is_empty()
     }
 
     /// Whether a single bound proves that no index has storage.
-    pub fn is_void(&self) -> bool {
+    pub fn is_all_padding(&self) -> bool {
         self.bounds.iter().any(|bound| bound.never_holds(&self.shape))
     }
 

@@ -25,7 +25,7 @@ pub(crate) static ENTRIES: &[Entry] = &[
         name: "full_u32",
         doc: "A word at every index.",
         sample: |random| {
-            let (shape, value) = (shape(random), random.word());
+            let (shape, value) = (shape(random), random.next_u32());
             Sample::new(Vec::new(), move |graph, _| full_u32(graph, shape.clone(), value))
         },
         tolerance: 0.0,
