@@ -197,7 +197,7 @@ impl Profiler {
         let ends = state.entries.iter().skip(1).map(|entry| entry.offset).chain([state.len()]);
         let mut all: Vec<GradientTime> = (state.entries.iter().zip(ends))
             .map(|(entry, end)| {
-                let after = program.done_after(group, &(entry.offset..end));
+                let after = program.final_after(group, &(entry.offset..end));
                 let sum: f64 = passes.iter().map(|pass| share(pass, after)).sum();
                 let bytes = (end - entry.offset) * state.dtype.bytes();
                 GradientTime { name: entry.name.clone(), bytes, done: sum / passes.len() as f64 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use wgrad_gpu::{GpuDevice, Outcome, Tuned, Tuner, plain_product, product_key};
+use wgrad_gpu::{GpuDevice, Tuner, TuningResult, TuningTable, gemm_key, plain_gemm};
 use wgrad_program::{Device, Dispatch, Kernel, Limits};
 use wgrad_train::{Plan, Tuning, adapter, clear_tuning, keep_tuning, setup, tuning};
 
@@ -33,10 +33,10 @@ pub fn run(args: &Tune) -> Result<ExitCode> {
     let products = products(args, &info.limits)?;
     let mut table = match tuning(info) {
         Tuning::Used(table) => table,
-        Tuning::None => Tuned::default(),
+        Tuning::None => TuningTable::default(),
         Tuning::Ignored(why) => {
             terminal::say(&format!("warning: the old tuning table is replaced: {why}"));
-            Tuned::default()
+            TuningTable::default()
         }
     };
     let mut rows = Vec::new();
@@ -76,7 +76,7 @@ pub fn run(args: &Tune) -> Result<ExitCode> {
 fn products(args: &Tune, limits: &Limits) -> Result<Vec<Dispatch>> {
     let Some(name) = &args.recipe else {
         let product = |size: &Product| {
-            let product = plain_product(size.m, size.n, size.k);
+            let product = plain_gemm(size.m, size.n, size.k);
             let largest = product.operands.iter().map(|o| o.tensor.bytes() as u64).max().unwrap_or(0);
             if largest > limits.operand_bytes {
                 let (name, most) = (&product.name, limits.operand_bytes);
@@ -95,7 +95,7 @@ fn products(args: &Tune, limits: &Limits) -> Result<Vec<Dispatch>> {
     let programs = programs.chain(plan.evaluations.iter().map(|(_, program)| program));
     let mut seen = HashSet::new();
     let all = programs.flat_map(|program| &program.dispatches);
-    Ok(all.filter(|dispatch| product_key(dispatch).is_some_and(|key| seen.insert(key))).cloned().collect())
+    Ok(all.filter(|dispatch| gemm_key(dispatch).is_some_and(|key| seen.insert(key))).cloned().collect())
 }
 
 /// Returns batch, m, n and k.
@@ -106,7 +106,7 @@ fn sizes(product: &Dispatch) -> [usize; 4] {
     }
 }
 
-fn print(rows: &[(&Dispatch, Outcome)]) -> std::io::Result<()> {
+fn print(rows: &[(&Dispatch, TuningResult)]) -> std::io::Result<()> {
     let mut lines =
         vec![["product", "m×n×k", "default", "ms", "fastest", "ms", "GFLOP/s"].map(str::to_owned).to_vec()];
     let mut failed = Vec::new();
@@ -135,9 +135,9 @@ fn print(rows: &[(&Dispatch, Outcome)]) -> std::io::Result<()> {
     Ok(())
 }
 
-fn product_json(product: &Dispatch, outcome: &Outcome) -> Value {
+fn product_json(product: &Dispatch, outcome: &TuningResult) -> Value {
     let [batch, m, n, k] = sizes(product);
-    let timing = |t: &wgrad_gpu::Timing| match &t.seconds {
+    let timing = |t: &wgrad_gpu::VariantTiming| match &t.seconds {
         Ok(seconds) => json!({ "variant": t.variant.to_string(), "ms": seconds * 1e3 }),
         Err(why) => json!({ "variant": t.variant.to_string(), "error": why }),
     };

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use wgrad_conformance::{Options, Outcome, Progress, Report, Row, Subject, check_device, check_reference};
+use wgrad_conformance::{
+    DeviceSummary, Options, Outcome, Progress, Report, TestDevice, check_device, check_reference,
+};
 use wgrad_cpu::Precision;
 use wgrad_gpu::{Adapter, Class, adapters};
 use wgrad_program::DeviceError;
@@ -45,7 +47,7 @@ pub fn run(args: &Verify) -> Result<ExitCode> {
 
 /// Returns the devices to check. Each kernel variant counts as a device; on software adapters, which compile slowly and are
 /// not used for training, only if the adapter was requested.
-fn subjects(choice: Option<DeviceChoice>) -> Result<Vec<Subject>> {
+fn subjects(choice: Option<DeviceChoice>) -> Result<Vec<TestDevice>> {
     let real = |adapter: &&Adapter| adapter.class != Class::Software;
     let (cpu, chosen): (bool, Vec<&Adapter>) = match choice {
         None => (true, adapters().iter().collect()),
@@ -65,12 +67,12 @@ fn subjects(choice: Option<DeviceChoice>) -> Result<Vec<Subject>> {
     };
     let mut subjects = Vec::new();
     if cpu {
-        subjects.extend([Precision::F32, Precision::F64].map(Subject::cpu));
+        subjects.extend([Precision::F32, Precision::F64].map(TestDevice::cpu));
     }
     for adapter in chosen {
-        subjects.push(Subject::adapter(adapter)?);
+        subjects.push(TestDevice::adapter(adapter)?);
         if real(&adapter) || choice.is_some() {
-            subjects.extend(Subject::variants(adapter)?);
+            subjects.extend(TestDevice::variants(adapter)?);
         }
     }
     Ok(subjects)
@@ -84,7 +86,7 @@ fn not_found(wanted: String) -> DeviceError {
 fn print(report: &Report) -> std::io::Result<()> {
     let header = ["device", "checked", "passed", "failed", "checks", "worst / tolerance"];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
-    rows.extend(report.rows().iter().map(cells));
+    rows.extend(report.summaries().iter().map(cells));
     terminal::result(&terminal::table(&rows, true))?;
     let failures = report.failures();
     for failure in failures.iter().take(SHOWN) {
@@ -101,7 +103,7 @@ fn print(report: &Report) -> std::io::Result<()> {
     Ok(())
 }
 
-fn cells(row: &Row) -> Vec<String> {
+fn cells(row: &DeviceSummary) -> Vec<String> {
     let (worst, whose) = &row.worst;
     vec![
         row.device.clone(),
@@ -124,7 +126,7 @@ fn reproduce(failure: &Outcome) -> String {
 
 fn to_json(report: &Report) -> Value {
     let rows: Vec<Value> = report
-        .rows()
+        .summaries()
         .iter()
         .map(|row| {
             json!({
@@ -143,7 +145,7 @@ fn to_json(report: &Report) -> Value {
             "device": outcome.device,
             "check": outcome.check.name(),
             "seed": outcome.seed,
-            "message": outcome.verdict.as_ref().err().map(ToString::to_string),
+            "message": outcome.result.as_ref().err().map(ToString::to_string),
         })
     };
     let failures: Vec<Value> = report.failures().iter().map(failure).collect();
