@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use wgrad_comm::{CommError, Done, Job, Ticket, Worker};
+use wgrad_comm::{CommError, Completion, Job, Ticket, Worker};
 use wgrad_graph::{GroupId, States, fnv1a};
 use wgrad_program::{DeviceError, Program, Readers, Reading};
 
@@ -189,7 +189,7 @@ impl Team {
             group.entries.iter().zip(ends).map(|(entry, end)| entry.offset..end).collect();
         let own: Vec<usize> = tensors.iter().map(|range| program.done_after(gradients, range)).collect();
         let bytes: Vec<u8> = own.iter().flat_map(|&after| (after as u64).to_le_bytes()).collect();
-        let first = self.patiently(|worker| worker.exchange(&bytes))?.into_iter().next().unwrap_or_default();
+        let first = self.patiently(|worker| worker.all_gather_bytes(&bytes))?.into_iter().next().unwrap_or_default();
         let first = first.as_chunks::<8>().0.iter().map(|after| u64::from_le_bytes(*after) as usize);
         let first: Vec<usize> = first.collect();
         if first.len() != tensors.len() {
@@ -310,7 +310,7 @@ impl Team {
         let (mut end, count) = (Instant::now(), tickets.len());
         let mut tail = Vec::new();
         for (i, ticket) in tickets.into_iter().enumerate() {
-            let Done { mut values, started, ended, .. } = self.worker.wait(ticket)?;
+            let Completion { mut values, started, ended, .. } = self.worker.wait(ticket)?;
             self.traffic.busy += (ended - started).as_secs_f64();
             end = ended;
             if i + 1 == count {
@@ -339,7 +339,7 @@ impl Team {
         &mut self,
         talk: impl FnOnce(&mut Worker) -> Result<T, CommError>,
     ) -> Result<T, CommError> {
-        self.worker.within(self.options.patience, talk)
+        self.worker.with_timeout(self.options.patience, talk)
     }
 
     /// The sums of two numbers over all replicas, each added up in the same order everywhere.
@@ -357,8 +357,8 @@ impl Team {
         let bytes: Vec<u8> = own.iter().flat_map(|x| x.to_le_bytes()).collect();
         let mut sums = [0.0; N];
         let messages = match patient {
-            true => self.patiently(|worker| worker.exchange(&bytes))?,
-            false => self.worker.exchange(&bytes)?,
+            true => self.patiently(|worker| worker.all_gather_bytes(&bytes))?,
+            false => self.worker.all_gather_bytes(&bytes)?,
         };
         for message in messages {
             for (sum, bytes) in sums.iter_mut().zip(message.as_chunks::<8>().0) {
@@ -371,7 +371,7 @@ impl Team {
     /// Compares the parameters of all replicas.
     pub(crate) fn compare(&mut self, step: u64, parameters: &[f32]) -> Result<(), TrainError> {
         let hash = fingerprint(parameters);
-        let hashes = self.worker.exchange(&hash.to_le_bytes())?;
+        let hashes = self.worker.all_gather_bytes(&hash.to_le_bytes())?;
         // What most replicas have is right; of two, what the first has.
         let votes = |hash: &Vec<u8>| hashes.iter().filter(|other| *other == hash).count();
         let most = hashes.iter().map(votes).max().unwrap_or(0);

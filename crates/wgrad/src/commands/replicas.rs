@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use wgrad_comm::{Abort, Collective, CommError, Launched, Local, Nested, PANICKED, Worker, environment};
+use wgrad_comm::{
+    AbortHandle, Collective, CommError, Hierarchical, LaunchInfo, Local, PANICKED, Worker, launch_info,
+};
 use wgrad_run::Recipe;
 use wgrad_train::{
     Callback, Part, Plan, StepRecord, Team, TeamOptions, TrainError, Trainer, fit, open_for, setup,
@@ -44,7 +46,7 @@ pub fn on_team<T: Default>(
 ) -> Result<T> {
     let (launched, follow) = (launched()?, &follow);
     heartbeat::begin();
-    let mut locals = Local::team(replicas);
+    let mut locals = Local::group(replicas);
     let first = locals.remove(0);
     let nodes = launched.is_some();
     let node = move |local: Local, first: bool| -> Result<Box<dyn Collective>, CommError> {
@@ -52,7 +54,7 @@ pub fn on_team<T: Default>(
             return Ok(Box::new(local));
         }
         let between = if first { Some(between_nodes()?) } else { None };
-        Ok(Box::new(Nested::new(local, between)?))
+        Ok(Box::new(Hierarchical::new(local, between)?))
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = locals
@@ -93,37 +95,37 @@ fn was_told(error: &anyhow::Error) -> bool {
 }
 
 /// Tells the others of a panic on this thread.
-struct Panics(Abort);
+struct Panics(AbortHandle);
 
 impl Drop for Panics {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.call(PANICKED, "it panicked");
+            self.0.abort(PANICKED, "it panicked");
         }
     }
 }
 
 /// Runs one replica; where it fails, the others are told.
 fn guarded<T>(worker: Worker, run: impl FnOnce(Worker) -> Result<T>) -> Result<T> {
-    let abort: Abort = worker.abort_handle();
+    let abort: AbortHandle = worker.abort_handle();
     let panics = Panics(abort.clone());
     let result = run(worker);
     drop(panics);
     if let Err(error) = &result
         && !was_told(error)
     {
-        abort.call(code(error), &error.to_string());
+        abort.abort(code(error), &error.to_string());
     }
     result
 }
 
 /// What mpirun says of this process, if it was started by it as one of several.
-fn launched() -> Result<Option<Launched>> {
-    let launched = environment();
+fn launched() -> Result<Option<LaunchInfo>> {
+    let launched = launch_info();
     let size = launched.as_ref().map_or(1, |launched| launched.size);
     let wanted = std::env::var(RANKS).ok().and_then(|n| n.parse().ok());
     if let Some(wanted) = wanted.filter(|&wanted: &usize| wanted != size) {
-        return Err(CommError::Alone { expected: wanted, found: size }.into());
+        return Err(CommError::WorldSize { expected: wanted, found: size }.into());
     }
     match launched {
         Some(launched) if !cfg!(feature = "mpi") => {
@@ -150,13 +152,13 @@ fn between_nodes() -> Result<Box<dyn Collective>, CommError> {
 
 /// Tells the others what to train, so that none needs the recipe or the run that it comes from.
 pub fn announce(worker: &mut Worker, recipe: &Recipe) -> Result<()> {
-    worker.exchange(recipe.to_toml()?.as_bytes())?;
+    worker.all_gather_bytes(recipe.to_toml()?.as_bytes())?;
     Ok(())
 }
 
 /// Tells the others that nothing more is to be trained.
 pub fn dismiss(mut worker: Worker) -> Result<()> {
-    worker.exchange(&[])?;
+    worker.all_gather_bytes(&[])?;
     worker.close();
     Ok(())
 }
@@ -164,7 +166,7 @@ pub fn dismiss(mut worker: Worker) -> Result<()> {
 /// Trains what the first replica announces until it dismisses.
 fn follow(args: &Train, local: usize, mut worker: Worker) -> Result<()> {
     loop {
-        let announced = worker.within(BEFORE_BEGIN, |worker| worker.exchange(&[]))?;
+        let announced = worker.with_timeout(BEFORE_BEGIN, |worker| worker.all_gather_bytes(&[]))?;
         let announced = announced.into_iter().next().unwrap_or_default();
         if announced.is_empty() {
             worker.close();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use wgrad_comm::{Done, Job, Worker};
+use wgrad_comm::{Completion, Job, Worker};
 use wgrad_run::cluster::{Fit, Sample, fit};
 
 use crate::commands::replicas::on_team;
@@ -66,7 +66,7 @@ fn median_of(worker: &mut Worker, bytes: usize) -> Result<f64> {
         // All begin together, so that none waits for another inside of what is timed.
         worker.barrier()?;
         let ticket = worker.submit(Job::AllReduce(values))?;
-        let Done { values: back, started, ended, .. } = worker.wait(ticket)?;
+        let Completion { values: back, started, ended, .. } = worker.wait(ticket)?;
         values = back;
         if repeat >= WARM {
             seconds.push((ended - started).as_secs_f64());

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use anyhow::Result;
-use wgrad_comm::environment;
+use wgrad_comm::launch_info;
 use wgrad_run::cluster::{
     Algorithm, Cluster, FORMAT, Fit, Link, Machine, Measured, Options, Prediction, WORK_NAMES, Work,
     builtin_machines, builtin_work, published, read_machines,
@@ -40,7 +40,7 @@ pub fn run(args: &cli::Cluster) -> Result<ExitCode> {
         }
     };
     let (fit, (mut work, measured)) = match args.measure_link {
-        None if environment().and_then(|launched| launched.rank).is_some_and(|rank| rank > 0) => {
+        None if launch_info().and_then(|launched| launched.rank).is_some_and(|rank| rank > 0) => {
             return Ok(ExitCode::SUCCESS);
         }
         None => (None, trained(true, 0)?),
