@@ -5,7 +5,7 @@
 
 use wgrad_cpu::reference::{Array, Values};
 use wgrad_graph::DType;
-use wgrad_ops::Values as Drawn;
+use wgrad_ops::Distribution;
 use wgrad_program::HostData;
 
 use crate::report::{Failure, Verdict};
@@ -68,9 +68,9 @@ fn bits(loaded: &mut Loaded, inputs: &[Array]) -> Result<Vec<Vec<u32>>, Failure>
 /// Inputs 32 times as large. What the reference finds moderate must not become infinite or NaN on the way, and has to agree
 /// as far as inputs rounded to f32 allow: the reference is asked how much a rounding of the inputs changes it.
 pub fn magnitude(rig: &Rig<'_>, trial: &Trial) -> Verdict {
-    let free = |input: &wgrad_ops::Input| match input.values {
-        Drawn::Uniform(low, high) => high - low > 1.5,
-        Drawn::Away(..) | Drawn::Grid { .. } => true,
+    let free = |input: &wgrad_ops::Input| match input.distribution {
+        Distribution::Uniform(low, high) => high - low > 1.5,
+        Distribution::AwayFromZero(..) | Distribution::Grid { .. } => true,
         _ => false,
     };
     let large = |i: usize| trial.inputs().get(i).is_some_and(free);

@@ -6,7 +6,7 @@
 
 use wgrad_cpu::reference::Array;
 use wgrad_graph::{DType, Graph, States, Var, grad, grad_with};
-use wgrad_ops::{Order, TensorOps};
+use wgrad_ops::{GradientOrder, TensorOps};
 
 use crate::report::{Failure, Verdict};
 use crate::trial::{Trial, With, direction, evaluate};
@@ -21,7 +21,7 @@ const TOLERANCE: f64 = 1e-6;
 /// Where the operation has no gradient by definition, that it is zero.
 pub fn gradient(trial: &Trial) -> Verdict {
     let all = trial.differentiable();
-    if trial.entry.order == Order::Zero {
+    if trial.entry.gradient_order == GradientOrder::Zero {
         return is_zero(trial, &all);
     }
     let mut worst: f64 = 0.0;
@@ -34,7 +34,7 @@ pub fn gradient(trial: &Trial) -> Verdict {
 /// The gradient of the gradient's slope along a direction, of all inputs at once and of each one alone, cotangent included.
 pub fn second_gradient(trial: &Trial) -> Verdict {
     let all = trial.differentiable();
-    if trial.entry.order != Order::Any {
+    if trial.entry.gradient_order != GradientOrder::Any {
         return Ok(0.0);
     }
     let mut worst: f64 = 0.0;

@@ -1,13 +1,13 @@
 //! What must hold of the table itself.
 
 use wgrad_graph::philox::Stream;
-use wgrad_ops::{Entry, ops, scalar_functions};
+use wgrad_ops::{OpInfo, ops, scalar_functions};
 
 use crate::report::{Failure, Verdict};
 
 /// An entry has a name of its own that can be typed, a documented meaning, a sensible tolerance, and samples that depend on
 /// nothing but the seed.
-pub fn lint(entry: &Entry) -> Verdict {
+pub fn lint(entry: &OpInfo) -> Verdict {
     let broken = |what: &str| Err(Failure::Broken(what.to_owned()));
     if ops().filter(|other| other.name == entry.name).count() > 1 {
         return broken("two entries have this name");

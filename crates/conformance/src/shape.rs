@@ -2,7 +2,7 @@
 
 use wgrad_cpu::reference::Values;
 use wgrad_graph::{DType, GraphError, States};
-use wgrad_ops::{Entry, Refused};
+use wgrad_ops::{OpInfo, ErrorInput};
 
 use crate::report::{Failure, Verdict};
 use crate::trial::{Expected, Trial, With};
@@ -37,14 +37,14 @@ pub fn shape(trial: &Trial) -> Verdict {
 }
 
 /// Every use that the entry lists as wrong is refused with the operation, the shapes and the rule.
-pub fn refusal(entry: &Entry) -> Verdict {
-    for (i, case) in (entry.refuses)().iter().enumerate() {
+pub fn refusal(entry: &OpInfo) -> Verdict {
+    for (i, case) in (entry.error_inputs)().iter().enumerate() {
         refused(case).map_err(|failure| Failure::Broken(format!("wrong use {i}: {failure}")))?;
     }
     Ok(0.0)
 }
 
-fn refused(case: &Refused) -> Verdict {
+fn refused(case: &ErrorInput) -> Verdict {
     let graph = wgrad_ops::graph(States::new());
     let input = |(i, ty): (usize, &wgrad_graph::TensorType)| graph.input(&format!("x{i}"), ty.clone());
     let ins: Vec<_> = case.inputs.iter().enumerate().map(input).collect();
@@ -63,12 +63,12 @@ fn refused(case: &Refused) -> Verdict {
     let missing = [
         (!named || op.is_empty(), "the name of the operation"),
         (!shown, "the type of an input"),
-        (!message.contains(case.why), "the rule"),
+        (!message.contains(case.message), "the rule"),
         (!location.contains(':'), "the line of the call"),
     ];
     match missing.into_iter().find(|(missing, _)| *missing) {
         Some((_, what)) => {
-            Err(Failure::Broken(format!("the message lacks {what} ({}): {message}", case.why)))
+            Err(Failure::Broken(format!("the message lacks {what} ({}): {message}", case.message)))
         }
         None => Ok(0.0),
     }

@@ -1,6 +1,6 @@
 //! The whole suite: every check of every operation on every device, and where it is at.
 
-use wgrad_ops::{Entry, FAMILIES, ops};
+use wgrad_ops::{FAMILIES, OpInfo, ops};
 
 use crate::expectations::covering;
 use crate::report::{Check, Outcome, Report, Verdict};
@@ -113,14 +113,14 @@ pub fn suite(options: &Options, subjects: &[Subject], progress: &mut dyn FnMut(P
 
 impl Options {
     /// The operations to check.
-    pub fn entries(&self) -> Vec<&'static Entry> {
-        let in_family = |entry: &Entry| {
+    pub fn entries(&self) -> Vec<&'static OpInfo> {
+        let in_family = |entry: &OpInfo| {
             self.family.as_ref().is_none_or(|name| {
                 let family = FAMILIES.iter().find(|family| family.name == name);
-                family.is_some_and(|family| family.entries.iter().any(|other| other.name == entry.name))
+                family.is_some_and(|family| family.ops.iter().any(|other| other.name == entry.name))
             })
         };
-        let named = |entry: &Entry| self.only.as_ref().is_none_or(|part| entry.name.contains(part));
+        let named = |entry: &OpInfo| self.only.as_ref().is_none_or(|part| entry.name.contains(part));
         ops().filter(|entry| named(entry) && in_family(entry)).collect()
     }
 

@@ -3,7 +3,7 @@
 use wgrad_cpu::reference::Array;
 use wgrad_graph::Var;
 use wgrad_graph::philox::Stream;
-use wgrad_ops::{Conv, ImageOps, Input, Pool, Values};
+use wgrad_ops::{Conv, ImageOps, Input, Pool, Distribution};
 
 use super::{Definition, Four, Use, pick, two};
 
@@ -23,7 +23,7 @@ pub(super) static DEFINITIONS: &[Definition] = &[
     Definition { name: "resize_bilinear", draw: bilinear },
 ];
 
-const ANY: Values = Values::Uniform(-2.0, 2.0);
+const ANY: Distribution = Distribution::Uniform(-2.0, 2.0);
 
 /// Pixel that tap `tap` of window number `window` looks at.
 fn pixel(window: usize, tap: usize, axis: usize, [stride, dilation, padding]: [[usize; 2]; 3]) -> isize {
@@ -165,7 +165,7 @@ pub(crate) fn pooled_maximum(
         windows.iter().zip(cotangent).for_each(|(window, c)| gradient[first(&x, window)] += c);
         gradient
     };
-    let ties = Values::Grid { step: 2.0, offset: 0.5 };
+    let ties = Distribution::Grid { step: 2.0, offset: 0.5 };
     let drawn = Use::new(vec![Input::f32(shape, ties)], move |_, ins| pooled(ins[0], pool), value);
     Use { gradient: Some(Box::new(gradient)), ..drawn }
 }

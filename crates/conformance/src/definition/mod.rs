@@ -11,7 +11,7 @@ mod norms;
 use wgrad_cpu::reference::{Array, Values as Elements};
 use wgrad_graph::philox::Stream;
 use wgrad_graph::{Graph, States, TensorType, Var, grad_with};
-use wgrad_ops::{Build, Drawn, Input};
+use wgrad_ops::{BuildFn, Input, SampleData};
 
 use crate::report::{Failure, Verdict};
 use crate::trial::{direction, evaluate};
@@ -26,7 +26,7 @@ const TOLERANCE: f64 = 1e-6;
 /// A random use of an operation, and what it is by definition.
 pub(crate) struct Use {
     pub inputs: Vec<Input>,
-    pub build: Build,
+    pub build: BuildFn,
     /// The result, from the inputs.
     pub value: Value,
     /// The gradient of the first input, from the inputs and the cotangent, where differences cannot tell: at ties.
@@ -109,10 +109,10 @@ fn close(what: &str, found: &[f64], wanted: &[f64]) -> Verdict {
     Ok(worst)
 }
 
-fn array(ty: &TensorType, drawn: Drawn) -> Array {
+fn array(ty: &TensorType, drawn: SampleData) -> Array {
     let values = match drawn {
-        Drawn::F32(values) => Elements::Float(values.into_iter().map(f64::from).collect()),
-        Drawn::U32(values) => Elements::Word(values),
+        SampleData::F32(values) => Elements::Float(values.into_iter().map(f64::from).collect()),
+        SampleData::U32(values) => Elements::Word(values),
     };
     Array { ty: ty.clone(), values }
 }

@@ -2,7 +2,7 @@
 
 use wgrad_cpu::reference::Array;
 use wgrad_graph::philox::Stream;
-use wgrad_ops::{ImageOps, Input, Values};
+use wgrad_ops::{ImageOps, Input, Distribution};
 
 use super::{Definition, Four, Use, pick};
 
@@ -15,13 +15,13 @@ pub(super) static DEFINITIONS: &[Definition] = &[
 /// What is added to a variance.
 pub const EPSILON: f64 = 1e-2;
 
-const ANY: Values = Values::Uniform(-2.0, 2.0);
+const ANY: Distribution = Distribution::Uniform(-2.0, 2.0);
 
 fn shape(random: &mut Stream, channels: usize) -> [usize; 4] {
     [pick(random, &[2, 3]), channels, pick(random, &[1, 2, 5]), pick(random, &[2, 3, 7])]
 }
 
-fn of(channels: usize, values: Values) -> Input {
+fn of(channels: usize, values: Distribution) -> Input {
     Input::f32([channels], values)
 }
 
@@ -69,7 +69,7 @@ fn groups(random: &mut Stream) -> Use {
 /// With a mean and a variance that are given.
 fn given(random: &mut Stream) -> Use {
     let channels = pick(random, &[1, 2, 3, 5]);
-    let positive = Values::Uniform(0.1, 2.0);
+    let positive = Distribution::Uniform(0.1, 2.0);
     let more = [ANY, positive, ANY, ANY].map(|values| of(channels, values));
     let inputs = std::iter::once(Input::f32(shape(random, channels), ANY)).chain(more).collect();
     let value = |ins: &[Array]| {

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use wgrad_cpu::CpuDevice;
 use wgrad_graph::{Call, Combine, GroupId, Layout, ScalarFn};
-use wgrad_ops::{Conv, Entry, ImageOps, Input, Sample, TensorOps};
+use wgrad_ops::{Conv, OpInfo, ImageOps, Input, Sample, TensorOps};
 use wgrad_program::{Access, Buffer, Device, Instr, Kernel, Options, Program, compile};
 
 use super::Fault;
@@ -209,10 +209,10 @@ fn unbounded(layout: &mut Layout, elements: usize) -> bool {
 }
 
 /// A convolution of the middle of an image: there are neighbours where its padding is zero.
-static INSET: Entry = Entry {
+static INSET: OpInfo = OpInfo {
     tolerance: 2e-5,
     ..entry("conv2d_of_the_middle", |_| {
-        let any = wgrad_ops::Values::Uniform(-2.0, 2.0);
+        let any = wgrad_ops::Distribution::Uniform(-2.0, 2.0);
         let inputs = vec![Input::f32([2, 3, 9, 8], any), Input::f32([4, 3, 3, 3], any)];
         Sample::new(inputs, |_, ins| {
             let middle = ins[0].slice(2, 2..7).slice(3, 2..6);
