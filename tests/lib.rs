@@ -94,7 +94,7 @@ pub fn skip(test: &str, reason: &str) {
 
 /// Losses of the first `steps` steps of a recipe on a device.
 pub fn losses(device: &dyn Device, recipe: &str, steps: u64) -> Vec<f32> {
-    let recipe = wgrad::run::recipe::load(recipe).expect("a built-in recipe");
+    let recipe = wgrad::recipe::load(recipe).expect("a built-in recipe");
     let parts = wgrad::train::setup(&recipe).expect("embedded data");
     let plan =
         Plan::new(parts.model, &parts.splits, parts.config, &device.info().limits).expect("a right model");

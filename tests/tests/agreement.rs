@@ -48,7 +48,7 @@ fn the_same_seed_gives_the_same_bits_twice() {
 #[test]
 fn memory_is_as_planned_to_the_byte() {
     let check = |device: &dyn Device| {
-        let recipe = wgrad::run::recipe::load("digits").unwrap();
+        let recipe = wgrad::recipe::load("digits").unwrap();
         let parts = wgrad::train::setup(&recipe).unwrap();
         let plan = Plan::new(parts.model, &parts.splits, parts.config, &device.info().limits).unwrap();
         let planned = plan.peak_bytes();

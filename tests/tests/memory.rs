@@ -5,8 +5,8 @@ use wgrad::data::DataError;
 use wgrad::graph::{EntryId, GroupId, grad_recomputing};
 use wgrad::prelude::*;
 use wgrad::program::Limits;
-use wgrad::run::Recipe;
-use wgrad::run::recipe;
+use wgrad::recipe;
+use wgrad::recipe::Recipe;
 use wgrad::train::setup_on;
 use wgrad_tests::{adapters, last_json, wgrad};
 

@@ -4,11 +4,11 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
-use wgrad_bench::{Case, Effort, Processor, Progress, Subject, cold_start, measure, now_ns, selected};
-use wgrad_program::{Device, DeviceInfo, DeviceKind};
-use wgrad_run::bench::{
+use wgrad_bench::results::{
     Bench, Ceilings, ColdStart, Comparison, DeviceReport, FORMAT, Group, Host, Measurement, Noise, Status,
 };
+use wgrad_bench::{Case, Effort, Processor, Progress, Subject, cold_start, measure, now_ns, selected};
+use wgrad_program::{Device, DeviceInfo, DeviceKind};
 use wgrad_train::{DeviceChoice, devices, open};
 
 use crate::cli;
@@ -95,7 +95,7 @@ pub fn concluded(
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").into(),
         command: format!("wgrad {}", words.join(" ")),
-        date: wgrad_run::timestamp(SystemTime::now()),
+        date: wgrad_stdx::date::timestamp(SystemTime::now()),
         seconds: start.elapsed().as_secs_f64(),
         quick,
         host: Host {
@@ -381,7 +381,7 @@ fn print_comparison(comparison: &Comparison) -> std::io::Result<()> {
     terminal::result(&terminal::table(&rows, true))?;
     for (which, only) in [("before", &comparison.only_old), ("now", &comparison.only_new)] {
         if !only.is_empty() {
-            say(&format!("only {which}: {}", wgrad_run::bench::some(only)));
+            say(&format!("only {which}: {}", wgrad_bench::results::some(only)));
         }
     }
     comparison.notes.iter().for_each(|note| say(&format!("note: {note}")));

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use serde_json::{Map, json};
-use wgrad_train::{SplitName, score};
+use wgrad_train::{SplitName, run_recipe, score};
 
 use crate::cli::{Eval, Split};
 use crate::commands::{device_json, trained};
@@ -34,7 +34,7 @@ pub fn run(args: &Eval) -> Result<ExitCode> {
         }
     } else {
         let object = json!({
-            "recipe": run.recipe()?.name,
+            "recipe": run_recipe(&run)?.name,
             "run": run.path(),
             "device": device_json(trainer.device()),
             "examples": test.examples,

@@ -28,8 +28,11 @@ use std::sync::{Arc, OnceLock};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use wgrad_program::{Device, DeviceInfo, DeviceKind};
-use wgrad_run::{Checkpoint, Recipe, Run};
-use wgrad_train::{DeviceChoice, Plan, TrainError, Trainer, Tuning, load_parameters, open, setup, tuning};
+use wgrad_recipe::Recipe;
+use wgrad_run::{Checkpoint, Run};
+use wgrad_train::{
+    DeviceChoice, Plan, TrainError, Trainer, Tuning, load_parameters, open, run_recipe, setup, tuning,
+};
 
 use crate::cli::{Cli, Command};
 use crate::terminal;
@@ -76,7 +79,7 @@ fn interruption() -> Result<Arc<AtomicBool>> {
 }
 
 fn recipe(args: &crate::cli::Recipe) -> Result<Recipe> {
-    let mut recipe = wgrad_run::recipe::load(&args.recipe)?;
+    let mut recipe = wgrad_recipe::load(&args.recipe)?;
     recipe.set_all(&args.set)?;
     Ok(recipe)
 }
@@ -134,7 +137,7 @@ fn kind(info: &DeviceInfo) -> &'static str {
 /// A run's model on a device with the parameters of its last checkpoint.
 fn trained(run: &Path, choice: DeviceChoice) -> Result<(Run, Trainer)> {
     let run = Run::open(run)?;
-    let recipe = run.recipe()?;
+    let recipe = run_recipe(&run)?;
     let path = run.latest_checkpoint()?;
     let path = path.ok_or_else(|| TrainError::NoCheckpoint(run.path().to_owned()))?;
     let checkpoint = Checkpoint::load(&path)?;

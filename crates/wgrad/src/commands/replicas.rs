@@ -7,7 +7,7 @@ use anyhow::Result;
 use wgrad_comm::{
     AbortHandle, Collective, CommError, Hierarchical, LaunchInfo, Local, PANICKED, Worker, launch_info,
 };
-use wgrad_run::Recipe;
+use wgrad_recipe::Recipe;
 use wgrad_train::{
     Callback, Part, Plan, StepRecord, Team, TeamOptions, TrainError, Trainer, fit, open_for, setup,
 };

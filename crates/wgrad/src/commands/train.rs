@@ -11,10 +11,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 use wgrad_comm::Worker;
 use wgrad_program::Device;
-use wgrad_run::{Checkpoint, Recipe, Run, RunDir, Scores};
+use wgrad_recipe::Recipe;
+use wgrad_run::{Checkpoint, Run, RunDir, Scores};
+use wgrad_studies::run::write_report;
 use wgrad_train::{
-    Callback, Evaluation, Finished, Part, Plan, Setup, SplitName, StepRecord, Stop, Team, Traffic, Trainer,
-    fit, open_for, read_weights, restore, score, setup,
+    Callback, Evaluation, Finished, Part, Plan, Setup, SplitName, StepRecord, Stop, Team, Traffic,
+    TrainError, Trainer, fit, open_for, read_weights, restore, run_recipe, score, setup,
 };
 use wgrad_weights::Pattern;
 
@@ -168,7 +170,7 @@ fn train<'r>(
     if trained.finished.stop != Stop::Interrupted {
         dir.finish(&trained.summary())?;
     }
-    trained.report = dir.write_report()?;
+    trained.report = write_report(&dir)?;
     Ok(trained)
 }
 
@@ -185,7 +187,7 @@ fn chosen_recipe(args: &Train) -> Result<(Recipe, Option<PathBuf>)> {
         Some(out) => out.clone(),
         None => last_run(&named.name)?,
     };
-    let mut kept = Run::open(&path)?.recipe()?;
+    let mut kept = run_recipe(&Run::open(&path)?)?;
     if kept.name != named.name {
         return Err(
             Usage(format!("{} is a run of {}, not of {}", path.display(), kept.name, named.name)).into()
@@ -206,7 +208,7 @@ fn pretrain(
     name: &str,
     worker: &mut Option<Worker>,
 ) -> Result<Option<PathBuf>> {
-    let mut first = wgrad_run::recipe::load(name)?;
+    let mut first = wgrad_recipe::load(name)?;
     first.set_all(&recipe.transfer.pretrain_set)?;
     if first.transfer.pretrain.is_some() {
         let message =
@@ -220,7 +222,7 @@ fn pretrain(
         PathBuf::from(folder)
     });
     let parts = setup(&first)?;
-    let directory = |_: &mut Trainer, _| Ok(RunDir::create(Path::new(RUNS), out.as_deref(), &first)?);
+    let directory = |_: &mut Trainer, _| create_run(out.as_deref(), &first);
     let job = Job { args, recipe: &first, resumed: None, wish: None };
     let trained = train(device, job, parts, worker, directory)?;
     if trained.finished.stop == Stop::Interrupted {
@@ -265,12 +267,19 @@ fn refuse_other_batches(begun: &Recipe, now: &Recipe) -> Result<(), Usage> {
 fn last_run(name: &str) -> Result<PathBuf> {
     let none = || Usage(format!("there is no run of {name} in {RUNS}/ to resume; name one by --out"));
     let entries = std::fs::read_dir(RUNS).map_err(|_| none())?;
-    let of_recipe =
-        |path: &PathBuf| Run::open(path).and_then(|run| run.recipe()).is_ok_and(|recipe| recipe.name == name);
+    let of_recipe = |path: &PathBuf| {
+        let recipe = Run::open(path).map_err(TrainError::from).and_then(|run| run_recipe(&run));
+        recipe.is_ok_and(|recipe| recipe.name == name)
+    };
     let mut runs: Vec<PathBuf> =
         entries.filter_map(|entry| Some(entry.ok()?.path())).filter(of_recipe).collect();
     runs.sort();
     Ok(runs.pop().ok_or_else(none)?)
+}
+
+/// Creates the directory of a new run: `out`, or one named after the recipe and the time.
+fn create_run(out: Option<&Path>, recipe: &Recipe) -> Result<RunDir> {
+    Ok(RunDir::create(Path::new(RUNS), out, &recipe.name, &recipe.to_toml()?)?)
 }
 
 fn run_directory(
@@ -281,7 +290,7 @@ fn run_directory(
     steps: u64,
 ) -> Result<RunDir> {
     let Some(path) = resumed else {
-        return Ok(RunDir::create(Path::new(RUNS), args.out.as_deref(), recipe)?);
+        return create_run(args.out.as_deref(), recipe);
     };
     // Everything is checked before the run is touched.
     match Run::open(path)?.latest_checkpoint()? {
@@ -309,7 +318,7 @@ fn run_directory(
         None => say(&format!("{} has no checkpoint; it starts again.", path.display())),
     }
     let dir = RunDir::resume(path)?;
-    dir.set_recipe(recipe)?;
+    dir.set_recipe(&recipe.to_toml()?)?;
     Ok(dir)
 }
 

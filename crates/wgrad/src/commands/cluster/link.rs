@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use wgrad_cluster::{Fit, Sample, fit};
 use wgrad_comm::{Completion, Job, Worker};
-use wgrad_run::cluster::{Fit, Sample, fit};
 
 use crate::commands::replicas::on_team;
 use crate::failure::Usage;

@@ -69,7 +69,7 @@ fn trained(args: &Launch) -> Result<(Vec<String>, PathBuf)> {
         None if train.resume => {
             return Err(Usage("--resume needs --out DIR, so that all ranks mean the same run".into()).into());
         }
-        None => RunDir::name_for(Path::new(super::train::RUNS), &recipe),
+        None => RunDir::path_for(Path::new(super::train::RUNS), &recipe.name),
     };
     if train.out.is_none() {
         words.extend(["--out".into(), out.display().to_string()]);

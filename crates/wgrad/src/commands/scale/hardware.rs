@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use wgrad_bench::{Case, Effort, Processor, Subject, selected};
+use wgrad_cluster::{Options, Prediction, builtin_machines, builtin_work};
 use wgrad_comm::Worker as Link;
 use wgrad_program::Device;
-use wgrad_run::Recipe;
-use wgrad_run::cluster::{Options, Prediction, builtin_machines, builtin_work};
-use wgrad_run::scale::Hardware;
-use wgrad_run::scale::hardware::Replicas;
-use wgrad_run::scale::history::Rate;
+use wgrad_recipe::Recipe;
+use wgrad_studies::scaling::Hardware;
+use wgrad_studies::scaling::hardware::Replicas;
+use wgrad_studies::scaling::history::Rate;
 use wgrad_train::{
     DeviceChoice, Part, Plan, Team, TeamOptions, Trainer, kept_ceiling, open, open_for, setup,
 };
@@ -92,7 +92,7 @@ fn replicas(workers: &[Worker], stop: &AtomicBool) -> Result<Vec<Replicas>> {
         ("gpu", if several { DeviceChoice::Gpu } else { worker.choice })
     });
     let (name, batch) = RECIPE;
-    let mut recipe = wgrad_run::recipe::load(name)?;
+    let mut recipe = wgrad_recipe::load(name)?;
     recipe.set_all(&[format!("train.batch={batch}")])?;
     let mut all = Vec::new();
     for (device, choice) in cpu.into_iter().chain(gpu) {
