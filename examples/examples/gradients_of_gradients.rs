@@ -28,13 +28,18 @@ fn main() -> anyhow::Result<()> {
         let values: Vec<f32> = (0..program.outputs.len())
             .map(|i| Ok(session.output(id, i)?.to_f32()[0]))
             .collect::<anyhow::Result<_>>()?;
-        let [f, gx, gy, xx, xy, yx, yy] = values[..] else { anyhow::bail!("the program does not have seven outputs") };
+        let [f, gx, gy, xx, xy, yx, yy] = values[..] else {
+            anyhow::bail!("the program does not have seven outputs")
+        };
         println!("step {step}: f({:8.5}, {:8.5}) = {f:.6}", at[0], at[1]);
         let determinant = xx * yy - xy * yx;
         at[0] -= (yy * gx - xy * gy) / determinant;
         at[1] -= (xx * gy - yx * gx) / determinant;
     }
-    anyhow::ensure!((at[0] - 1.0).abs() < 1e-3 && (at[1] - 1.0).abs() < 1e-3, "Newton's method ended at {at:?} instead of [1, 1]");
+    anyhow::ensure!(
+        (at[0] - 1.0).abs() < 1e-3 && (at[1] - 1.0).abs() < 1e-3,
+        "Newton's method ended at {at:?} instead of [1, 1]"
+    );
     println!("the minimum is at ({:.4}, {:.4})", at[0], at[1]);
     Ok(())
 }

@@ -33,7 +33,11 @@ fn main() -> anyhow::Result<()> {
 
     // Compile the step once.
     let program = compile(&graph, Options::default())?;
-    println!("a training step has {} kernels and uses {} bytes", program.dispatches.len(), program.peak_bytes());
+    println!(
+        "a training step has {} kernels and uses {} bytes",
+        program.dispatches.len(),
+        program.peak_bytes()
+    );
     let device = open(DeviceChoice::Auto)?;
     let mut session = device.session(&program.states)?;
     session.write_group(params.group(), Data::F32(&params.initial(&program.states, params.group(), 1)))?;

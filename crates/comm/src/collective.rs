@@ -97,7 +97,9 @@ pub(crate) fn check_shards(shards: &[Range<usize>], size: usize, len: usize) -> 
     if shards.len() == size && contiguous && end == len {
         return Ok(());
     }
-    Err(CommError::Usage(format!("shards {shards:?} do not cover {len} elements with one range for each of {size} replicas")))
+    Err(CommError::Usage(format!(
+        "shards {shards:?} do not cover {len} elements with one range for each of {size} replicas"
+    )))
 }
 
 /// Collective of one replica: every call returns at once.

@@ -218,7 +218,9 @@ impl fmt::Display for Call {
         match self {
             Self::None => f.write_str("no call"),
             Self::AllReduce(len) => write!(f, "all-reduce of {len} elements"),
-            Self::ReduceScatter(len, shards) => write!(f, "reduce-scatter of {len} elements in shards {shards:?}"),
+            Self::ReduceScatter(len, shards) => {
+                write!(f, "reduce-scatter of {len} elements in shards {shards:?}")
+            }
             Self::AllGather(len, shards) => write!(f, "all-gather of {len} elements in shards {shards:?}"),
             Self::Broadcast(len, root) => write!(f, "broadcast of {len} elements from rank {root}"),
             Self::AllGatherBytes => f.write_str("all-gather of messages"),

@@ -41,7 +41,9 @@ impl Mpi {
     /// threads, which aborting a job needs; and [`CommError::Mpi`] if a call fails.
     pub fn open() -> Result<Self, CommError> {
         if RANK.get().is_some() {
-            return Err(CommError::Usage("MPI was already initialized; a process can open it only once".into()));
+            return Err(CommError::Usage(
+                "MPI was already initialized; a process can open it only once".into(),
+            ));
         }
         let (mut provided, mut rank, mut size) = (0, 0, 0);
         // SAFETY: `RANK` is unset, so MPI has not been initialized; MPI_Init_thread accepts null for argc and argv; the other
@@ -49,7 +51,10 @@ impl Mpi {
         unsafe {
             let required = ffi::RSMPI_THREAD_MULTIPLE;
             let null = std::ptr::null_mut();
-            check("MPI_Init_thread", ffi::MPI_Init_thread(null, std::ptr::null_mut(), required, &mut provided))?;
+            check(
+                "MPI_Init_thread",
+                ffi::MPI_Init_thread(null, std::ptr::null_mut(), required, &mut provided),
+            )?;
             check(
                 "MPI_Comm_set_errhandler",
                 ffi::MPI_Comm_set_errhandler(world(), ffi::RSMPI_ERRORS_RETURN),
@@ -57,7 +62,8 @@ impl Mpi {
             check("MPI_Comm_rank", ffi::MPI_Comm_rank(world(), &mut rank))?;
             check("MPI_Comm_size", ffi::MPI_Comm_size(world(), &mut size))?;
             if provided < required {
-                let message = "the MPI library does not support calls from several threads (MPI_THREAD_MULTIPLE)";
+                let message =
+                    "the MPI library does not support calls from several threads (MPI_THREAD_MULTIPLE)";
                 return Err(CommError::Usage(message.into()));
             }
         }
@@ -94,8 +100,9 @@ impl Mpi {
     /// Returns the counts and displacements of `shards`, as C integers.
     fn counts(shards: &[Range<usize>]) -> Result<(Vec<c_int>, Vec<c_int>), CommError> {
         let integer = |x: usize| {
-            c_int::try_from(x)
-                .map_err(|_| CommError::Usage(format!("{x} elements exceed the largest count of an MPI call")))
+            c_int::try_from(x).map_err(|_| {
+                CommError::Usage(format!("{x} elements exceed the largest count of an MPI call"))
+            })
         };
         let counts = shards.iter().map(|shard| integer(shard.len())).collect::<Result<_, _>>()?;
         let displacements = shards.iter().map(|shard| integer(shard.start)).collect::<Result<_, _>>()?;

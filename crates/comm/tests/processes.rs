@@ -19,7 +19,8 @@ fn comm_suite(test: &str) -> Option<PathBuf> {
         Ok("1"),
         "{test}: mpirun or comm-suite is missing"
     );
-    let line = format!("skipped: {test}: mpirun is missing, or comm-suite was not built with the feature mpi\n");
+    let line =
+        format!("skipped: {test}: mpirun is missing, or comm-suite was not built with the feature mpi\n");
     eprint!("{line}");
     if let Some(path) = std::env::var_os("WGRAD_SKIP_LOG") {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(path);

@@ -136,7 +136,10 @@ fn a_missing_rank_is_a_timeout_and_aborts_the_others() {
     let mut fast = workers.remove(0);
     let waiting = std::thread::spawn(move || slow.barrier());
     let error = fast.barrier().unwrap_err();
-    assert!(matches!(&error, CommError::Timeout { operation, .. } if operation.contains("barrier")), "{error}");
+    assert!(
+        matches!(&error, CommError::Timeout { operation, .. } if operation.contains("barrier")),
+        "{error}"
+    );
     // The rank with the longer timeout is aborted by the other one.
     let aborted = waiting.join().unwrap().unwrap_err();
     assert!(matches!(&aborted, CommError::Aborted { rank: 1, code: 7, .. }), "{aborted}");

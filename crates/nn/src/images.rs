@@ -83,8 +83,8 @@ impl Module for BatchNorm2d {
         if cx.mode() == Mode::Evaluate || cx.is_frozen(self.weight) {
             return x.batch_norm_with(mean, variance, weight, bias, EPSILON);
         }
-        let own = x.shape().numel() as f64 / weight.shape().numel() as f64;
-        let (normed, count) = match cx.exchange() {
+        let local_count = x.shape().numel() as f64 / weight.shape().numel() as f64;
+        let (normed, count) = match cx.replica_sync() {
             None => (x.batch_norm(weight, bias, EPSILON), local_count),
             Some(replicas) => {
                 let fraction = replicas.rows as f64 / replicas.batch as f64;

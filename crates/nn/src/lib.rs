@@ -17,8 +17,8 @@ pub use init::Init;
 pub use layers::{Activation, Dropout, Embedding, LayerNorm, Linear, Residual, RmsNorm, Sequential};
 pub use models::{Mlp, MlpConfig, Norm, ResidualMlp, ResidualMlpConfig};
 pub use module::{
-    Buffer, BufferSpec, Builder, Context, Mode, Module, Param, ParamGroup, ParamSpec, Params, ReplicaSync, SyncTensor,
-    Training,
+    Buffer, BufferSpec, Builder, Context, Mode, Module, Param, ParamGroup, ParamSpec, Params, ReplicaSync,
+    SyncTensor, Training,
 };
 pub use optimizer::{OptimState, Optimizer};
 pub use resnet::{Block, ImageNorm, ResNet, ResNetConfig, Shortcut, Stem};

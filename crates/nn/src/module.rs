@@ -273,7 +273,12 @@ impl Params {
 
     /// Declares the groups `exchange.sent` and `exchange.received` for tensors that are summed over replicas within a step.
     /// Returns `None` if the model has no such tensors.
-    pub fn declare_replica_sync(&self, states: &mut States, rows: usize, batch: usize) -> Option<ReplicaSync> {
+    pub fn declare_replica_sync(
+        &self,
+        states: &mut States,
+        rows: usize,
+        batch: usize,
+    ) -> Option<ReplicaSync> {
         if self.sync_tensors.is_empty() {
             return None;
         }
@@ -301,7 +306,7 @@ impl Params {
     }
 
     /// Groups of the trained parameters, in order of position.
-    pub fn param_groups(&self) -> &[Segment] {
+    pub fn param_groups(&self) -> &[ParamGroup] {
         &self.param_groups
     }
 

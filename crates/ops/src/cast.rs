@@ -2,9 +2,9 @@
 
 use wgrad_graph::{Call, DType, Expr, Lowered, Op, Rule, ScalarFn, TensorType, Var, Vjp};
 
-use crate::elementwise::{Gradient, ElementwiseOp, elementwise};
+use crate::elementwise::{ElementwiseOp, Gradient, elementwise};
+use crate::op_info::{ErrorInput, GradientOrder, OpInfo};
 use crate::sample::{Distribution, Input, Sample, shape};
-use crate::op_info::{OpInfo, GradientOrder, ErrorInput};
 use crate::tensor::TensorOps;
 
 /// Operations of this family.

@@ -3,15 +3,20 @@
 use wgrad_graph::{Call, DType, ScalarFn, Var};
 
 use crate::constant::full;
-use crate::elementwise::{Gradient, ElementwiseOp, elementwise};
+use crate::elementwise::{ElementwiseOp, Gradient, elementwise};
+use crate::op_info::{GradientOrder, OpInfo};
+use crate::sample::{ANY, AWAY, Distribution, GRID};
 use crate::scalar::elementwise_ops;
-use crate::op_info::{OpInfo, GradientOrder};
-use crate::sample::{ANY, AWAY, GRID, Distribution};
 use crate::tensor::TensorOps;
 
 /// Records a comparison of two f32 or of two u32 tensors.
 #[track_caller]
-pub(crate) fn compare<'g>(f32_op: &'static ElementwiseOp, u32_op: &'static ElementwiseOp, x: Var<'g>, y: Var<'g>) -> Var<'g> {
+pub(crate) fn compare<'g>(
+    f32_op: &'static ElementwiseOp,
+    u32_op: &'static ElementwiseOp,
+    x: Var<'g>,
+    y: Var<'g>,
+) -> Var<'g> {
     let op = if x.ty().dtype == DType::U32 && y.ty().dtype == DType::U32 { u32_op } else { f32_op };
     elementwise(op, &[x, y], &[])
 }

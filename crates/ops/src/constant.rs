@@ -2,9 +2,9 @@
 
 use wgrad_graph::{DType, Expr, Graph, Lowered, Op, Rule, Shape, TensorType, Var, Vjp};
 
+use crate::op_info::{ErrorInput, GradientOrder, OpInfo};
 use crate::rules::no_axis;
 use crate::sample::{ANY, Input, Sample, pick, shape, shape_of_rank};
-use crate::op_info::{OpInfo, GradientOrder, ErrorInput};
 use crate::tensor::TensorOps;
 
 /// Operations of this family.
@@ -45,7 +45,9 @@ pub(crate) static OPS: &[OpInfo] = &[
         },
         tolerance: 0.0,
         gradient_order: GradientOrder::Zero,
-        error_inputs: || vec![ErrorInput::new(Vec::new(), "has no axis 2", |graph, _| iota(graph, [2, 3], 2))],
+        error_inputs: || {
+            vec![ErrorInput::new(Vec::new(), "has no axis 2", |graph, _| iota(graph, [2, 3], 2))]
+        },
     },
     OpInfo {
         name: "stop_gradient",

@@ -3,9 +3,9 @@
 use wgrad_graph::{DType, Lowered, Op, Rule, Shape, TensorType, Var, Vjp};
 
 use crate::constant::iota;
+use crate::op_info::{ErrorInput, GradientOrder, OpInfo};
 use crate::rules::check_dtype;
 use crate::sample::{ANY, Input, Sample, pick, shape_of_rank, size};
-use crate::op_info::{OpInfo, GradientOrder, ErrorInput};
 use crate::tensor::TensorOps;
 use crate::view::{reshape, transpose, unsqueeze};
 
@@ -38,7 +38,8 @@ pub(crate) static OPS: &[OpInfo] = &[
         doc: "Adds rows to a table at the given indices. Rows with the same index are summed.",
         sample: |random| {
             let (rank, dims) = (pick(random, &[0, 1, 1, 2]), pick(random, &[0, 1, 2]));
-            let (rows, row, picked) = (size(random), shape_of_rank(random, dims), shape_of_rank(random, rank));
+            let (rows, row, picked) =
+                (size(random), shape_of_rank(random, dims), shape_of_rank(random, rank));
             let table = Input::f32([vec![rows], row.clone()].concat(), ANY);
             let index = Input::u32(picked.clone(), rows as u32);
             let values = Input::f32([picked, row].concat(), ANY);
@@ -49,7 +50,9 @@ pub(crate) static OPS: &[OpInfo] = &[
         error_inputs: || {
             let error = |index: TensorType, rows: TensorType, message| {
                 let table = TensorType::f32([4, 3]);
-                ErrorInput::new(vec![table, index, rows], message, |_, ins| ins[0].scatter_add(ins[1], ins[2]))
+                ErrorInput::new(vec![table, index, rows], message, |_, ins| {
+                    ins[0].scatter_add(ins[1], ins[2])
+                })
             };
             vec![
                 error(TensorType::f32([2]), TensorType::f32([2, 3]), "elements must be u32"),
@@ -116,7 +119,11 @@ pub(crate) fn one_hot(index: Var<'_>, classes: usize) -> Var<'_> {
         return index.graph().refuse("one_hot", &[index], rule);
     }
     if classes == 0 {
-        return index.graph().refuse("one_hot", &[index], Rule::new("the number of classes must be at least 1"));
+        return index.graph().refuse(
+            "one_hot",
+            &[index],
+            Rule::new("the number of classes must be at least 1"),
+        );
     }
     unsqueeze(index, index.rank()).eq(iota(index.graph(), [classes], 0))
 }

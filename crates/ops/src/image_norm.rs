@@ -7,10 +7,10 @@ use crate::constant::full;
 use crate::elementwise::ElementwiseOp;
 use crate::host_callback::{AllReduceSlots, SyncBatch, all_reduce_means};
 use crate::image::ImageOps;
+use crate::op_info::{ErrorInput, GradientOrder, OpInfo};
 use crate::rules::{check_dtype, image_sizes};
 use crate::sample::{ANY, Distribution, Input, Sample, pick};
 use crate::scalar::arithmetic;
-use crate::op_info::{OpInfo, GradientOrder, ErrorInput};
 use crate::tensor::TensorOps;
 use crate::view::{broadcast_to, reshape};
 
@@ -33,7 +33,9 @@ pub(crate) static OPS: &[OpInfo] = &[
         sample: |random| {
             let (x, channels) = draw_images(random);
             let per_channel = || Input::f32([channels], ANY);
-            Sample::new(vec![x, per_channel(), per_channel()], |_, ins| ins[0].batch_norm(ins[1], ins[2], 1e-2).out)
+            Sample::new(vec![x, per_channel(), per_channel()], |_, ins| {
+                ins[0].batch_norm(ins[1], ins[2], 1e-2).out
+            })
         },
         tolerance: 2e-5,
         gradient_order: GradientOrder::Any,
@@ -86,7 +88,9 @@ pub(crate) static OPS: &[OpInfo] = &[
         error_inputs: || {
             let error = |x: &[usize], groups: usize, message| {
                 let inputs = vec![TensorType::f32(x), TensorType::f32([4]), TensorType::f32([4])];
-                ErrorInput::new(inputs, message, move |_, ins| ins[0].group_norm(groups, ins[1], ins[2], 1e-5))
+                ErrorInput::new(inputs, message, move |_, ins| {
+                    ins[0].group_norm(groups, ins[1], ins[2], 1e-5)
+                })
             };
             vec![
                 error(&[2, 4, 3, 3], 3, "the number of groups must divide the 4 channels; 3 does not"),
@@ -189,7 +193,12 @@ pub(crate) fn group_norm<'g>(
     let (graph, shape) = (x.graph(), x.shape());
     let rule = channel_rule(&x.ty(), &[gamma, beta]).err().or_else(|| {
         let uneven = groups == 0 || !shape[1].is_multiple_of(groups);
-        uneven.then(|| Rule::new(format!("the number of groups must divide the {} channels; {groups} does not", shape[1])))
+        uneven.then(|| {
+            Rule::new(format!(
+                "the number of groups must divide the {} channels; {groups} does not",
+                shape[1]
+            ))
+        })
     });
     if let Some(rule) = rule {
         return graph.refuse("group_norm", &[x, gamma, beta], rule);
@@ -218,9 +227,10 @@ fn channel_rule(x: &TensorType, values: &[Var<'_>]) -> Result<(), Rule> {
     check_dtype(DType::F32, std::slice::from_ref(x))?;
     let [_, channels, _, _] = image_sizes(&x.shape)?;
     match values.iter().map(|value| value.ty()).find(|ty| *ty != TensorType::f32([channels])) {
-        Some(ty) => {
-            Err(Rule::new(format!("there must be one value for each channel, [{channels}], not {}", ty.shape)))
-        }
+        Some(ty) => Err(Rule::new(format!(
+            "there must be one value for each channel, [{channels}], not {}",
+            ty.shape
+        ))),
         None => Ok(()),
     }
 }

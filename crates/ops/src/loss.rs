@@ -3,9 +3,9 @@
 use wgrad_graph::{DType, Rule, TensorType, Var};
 
 use crate::constant::{full, full_u32};
+use crate::op_info::{ErrorInput, GradientOrder, OpInfo};
 use crate::reduce::mean;
 use crate::sample::{ANY, Distribution, Input, Sample, pick, shape_of_rank, size};
-use crate::op_info::{OpInfo, GradientOrder, ErrorInput};
 use crate::tensor::TensorOps;
 
 /// Operations of this family.
@@ -37,7 +37,9 @@ pub(crate) static OPS: &[OpInfo] = &[
         error_inputs: || {
             let mut all = label_errors(|logits, labels| logits.cross_entropy_smooth(labels, 0.1));
             let ins = vec![TensorType::f32([2, 3]), TensorType::u32([2])];
-            all.push(ErrorInput::new(ins, "must be in [0, 1]", |_, ins| ins[0].cross_entropy_smooth(ins[1], 1.5)));
+            all.push(ErrorInput::new(ins, "must be in [0, 1]", |_, ins| {
+                ins[0].cross_entropy_smooth(ins[1], 1.5)
+            }));
             all
         },
     },
@@ -130,7 +132,11 @@ fn check_target<'g>(name: &str, x: Var<'g>, target: Var<'g>) -> Result<(), Var<'
     if x.ty() == target.ty() && x.ty().dtype == DType::F32 {
         return Ok(());
     }
-    Err(x.graph().refuse(name, &[x, target], Rule::new("the target must be f32 and have the shape of the tensor")))
+    Err(x.graph().refuse(
+        name,
+        &[x, target],
+        Rule::new("the target must be f32 and have the shape of the tensor"),
+    ))
 }
 
 type Loss = for<'g> fn(Var<'g>, Var<'g>) -> Var<'g>;

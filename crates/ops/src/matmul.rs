@@ -2,9 +2,9 @@
 
 use wgrad_graph::{Contract, DType, Lowered, Op, Rule, Shape, TensorType, Var, Vjp};
 
+use crate::op_info::{ErrorInput, GradientOrder, OpInfo};
 use crate::rules::check_dtype;
 use crate::sample::{ANY, Input, Sample, broadcastable, chance, pick, shape_of_rank};
-use crate::op_info::{OpInfo, GradientOrder, ErrorInput};
 use crate::tensor::TensorOps;
 use crate::view::{broadcast_to, reshape, transpose};
 
@@ -39,7 +39,9 @@ pub(crate) static OPS: &[OpInfo] = &[OpInfo {
     gradient_order: GradientOrder::Any,
     error_inputs: || {
         let error = |a: &[usize], b: &[usize], message| {
-            ErrorInput::new(vec![TensorType::f32(a), TensorType::f32(b)], message, |_, ins| ins[0].matmul(ins[1]))
+            ErrorInput::new(vec![TensorType::f32(a), TensorType::f32(b)], message, |_, ins| {
+                ins[0].matmul(ins[1])
+            })
         };
         let mixed = vec![TensorType::f32([2, 3]), TensorType::u32([3, 2])];
         vec![
@@ -82,7 +84,9 @@ fn last_two(shape: &[usize]) -> [usize; 2] {
 fn product_shape(a: &TensorType, b: &TensorType) -> Result<Shape, Rule> {
     check_dtype(DType::F32, &[a.clone(), b.clone()])?;
     if a.shape.len() < 2 || b.shape.len() < 2 {
-        return Err(Rule::new("operands must have at least 2 dimensions; reshape a vector to a row or a column"));
+        return Err(Rule::new(
+            "operands must have at least 2 dimensions; reshape a vector to a row or a column",
+        ));
     }
     let ([m, k], [rows, n]) = (last_two(&a.shape), last_two(&b.shape));
     if k != rows {

@@ -3,9 +3,9 @@
 use wgrad_graph::philox::Stream;
 use wgrad_graph::{Rule, TensorType, Var};
 
+use crate::op_info::{ErrorInput, GradientOrder, OpInfo};
 use crate::sample::{ANY, Input, Sample, pick, shape_of_rank};
 use crate::strided_view::StridedView;
-use crate::op_info::{OpInfo, GradientOrder, ErrorInput};
 use crate::tensor::TensorOps;
 
 /// Operations of this family.

@@ -2,8 +2,8 @@
 
 use wgrad_graph::{ALIGN, Graph, Lowered, Op, Rule, TensorType, Var, Vjp};
 
+use crate::op_info::{ErrorInput, GradientOrder, OpInfo};
 use crate::sample::{ANY, Input, Sample, pick, shape_of_rank};
-use crate::op_info::{OpInfo, GradientOrder, ErrorInput};
 use crate::tensor::TensorOps;
 use crate::view::reshape;
 
@@ -101,7 +101,9 @@ impl Op for Pack {
             }
             let align = ALIGN / input.dtype.bytes();
             if offset % align != 0 {
-                return Err(Rule::new(format!("input {i} starts at {offset}, which is not a multiple of {align}")));
+                return Err(Rule::new(format!(
+                    "input {i} starts at {offset}, which is not a multiple of {align}"
+                )));
             }
         }
         let out = TensorType::new(first.dtype, [self.len]);

@@ -5,10 +5,10 @@ use wgrad_graph::{Affine, Combine, DType, Lowered, Op, Rule, TensorType, Var, Vi
 use crate::constant::{full, iota};
 use crate::conv::Conv;
 use crate::image::ImageOps;
-use crate::rules::{check_dtype, image_sizes};
+use crate::op_info::{ErrorInput, GradientOrder, OpInfo};
 use crate::reduce::reduce;
+use crate::rules::{check_dtype, image_sizes};
 use crate::sample::{ANY, Distribution, Input, Sample, pick};
-use crate::op_info::{OpInfo, GradientOrder, ErrorInput};
 use crate::tensor::TensorOps;
 use crate::view::reshape;
 
@@ -65,8 +65,10 @@ impl Pool {
             return Err(Rule::new("windows, strides and dilations must be at least 1"));
         }
         if (0..2).any(|axis| self.padding[axis] * 2 > self.kernel[axis]) {
-            let rule =
-                format!("the padding must be at most half a window; {:?} is more than half of {:?}", self.padding, self.kernel);
+            let rule = format!(
+                "the padding must be at most half a window; {:?} is more than half of {:?}",
+                self.padding, self.kernel
+            );
             return Err(Rule::new(rule));
         }
         self.output([h, w]).ok_or_else(|| {
@@ -115,7 +117,11 @@ pub(crate) static OPS: &[OpInfo] = &[
 
 type PoolOp = for<'g> fn(Var<'g>, Pool) -> Var<'g>;
 
-fn draw_sample(random: &mut wgrad_graph::philox::Stream, distribution: Distribution, pool_op: PoolOp) -> Sample {
+fn draw_sample(
+    random: &mut wgrad_graph::philox::Stream,
+    distribution: Distribution,
+    pool_op: PoolOp,
+) -> Sample {
     let mut two = |choices: &[usize]| [pick(random, choices), pick(random, choices)];
     let (kernel, stride) = (two(&[1, 2, 3, 3]), two(&[1, 2, 2, 3]));
     let padding = [0, 1].map(|axis| pick(random, &[0, 1]).min(kernel[axis] / 2));

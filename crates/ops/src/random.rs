@@ -9,9 +9,9 @@ use wgrad_graph::{Call, DType, Expr, Lowered, Op, Rule, ScalarFn, Shape, TensorT
 use wgrad_shaders::PHILOX;
 
 use crate::constant::full;
+use crate::op_info::{ErrorInput, GradientOrder, OpInfo};
 use crate::rules::check_dtype;
 use crate::sample::{ANY, Distribution, Input, Sample, shape};
-use crate::op_info::{OpInfo, GradientOrder, ErrorInput};
 use crate::tensor::TensorOps;
 use crate::view::{broadcast_to, reshape};
 
@@ -175,7 +175,10 @@ fn check_rng(rng: Var<'_>) -> Result<(), Rule> {
     if rng.ty() == TensorType::u32([3]) {
         Ok(())
     } else {
-        Err(Rule::new(format!("`rng` must be u32[3] = (low u32 of the seed, high u32 of the seed, step), not {}", rng.ty())))
+        Err(Rule::new(format!(
+            "`rng` must be u32[3] = (low u32 of the seed, high u32 of the seed, step), not {}",
+            rng.ty()
+        )))
     }
 }
 

@@ -3,11 +3,11 @@
 use wgrad_graph::philox::Stream;
 use wgrad_graph::{Combine, DType, Lowered, Op, Rule, Shape, TensorType, Var, Vjp};
 
+use crate::op_info::{ErrorInput, GradientOrder, OpInfo};
+use crate::rules::{check_dtype, no_axis};
 use crate::sample::{self, ANY, Distribution, Input, Sample, pick, shape_of_rank};
 use crate::strided_view::StridedView;
-use crate::op_info::{OpInfo, GradientOrder, ErrorInput};
 use crate::tensor::TensorOps;
-use crate::rules::{check_dtype, no_axis};
 use crate::view::reshape;
 
 /// Operations of this family.
@@ -35,7 +35,9 @@ pub(crate) static OPS: &[OpInfo] = &[
         tolerance: 1e-5,
         gradient_order: GradientOrder::Any,
         error_inputs: || {
-            vec![ErrorInput::new(vec![TensorType::u32([2])], "elements must be f32", |_, ins| ins[0].sum_all())]
+            vec![ErrorInput::new(vec![TensorType::u32([2])], "elements must be f32", |_, ins| {
+                ins[0].sum_all()
+            })]
         },
     },
     OpInfo {
@@ -45,7 +47,9 @@ pub(crate) static OPS: &[OpInfo] = &[
         tolerance: 1e-5,
         gradient_order: GradientOrder::Any,
         error_inputs: || {
-            vec![ErrorInput::new(vec![TensorType::u32([2])], "elements must be f32", |_, ins| ins[0].mean_all())]
+            vec![ErrorInput::new(vec![TensorType::u32([2])], "elements must be f32", |_, ins| {
+                ins[0].mean_all()
+            })]
         },
     },
     OpInfo {
@@ -76,7 +80,8 @@ pub(crate) static OPS: &[OpInfo] = &[
             let (shape, axis) = (shape_of_rank(random, rank), random.below(rank as u32) as usize);
             let keep = sample::chance(random, 2);
             // Includes ties: the operation guarantees the first of equal elements.
-            let distribution = pick(random, &[Distribution::Distinct, Distribution::Grid { step: 1.0, offset: 0.0 }]);
+            let distribution =
+                pick(random, &[Distribution::Distinct, Distribution::Grid { step: 1.0, offset: 0.0 }]);
             let (ty, view) = StridedView::draw(random, TensorType::f32(shape));
             Sample::new(vec![Input::new(ty, distribution)], move |_, ins| {
                 let x = view.apply(ins[0]);
@@ -97,7 +102,9 @@ pub(crate) static OPS: &[OpInfo] = &[
     OpInfo {
         name: "variance",
         doc: "Biased variance along axes (divided by n, not n − 1).",
-        sample: |random| sample_axes(random, ANY, |x, axes| x.variance(axes), |x, axes| x.variance_keep(axes)),
+        sample: |random| {
+            sample_axes(random, ANY, |x, axes| x.variance(axes), |x, axes| x.variance_keep(axes))
+        },
         tolerance: 1e-5,
         gradient_order: GradientOrder::Any,
         error_inputs: || axis_errors(|x, axes| x.variance(axes)),
@@ -190,7 +197,12 @@ impl Op for Reduce {
 type AxesOp = for<'g> fn(Var<'g>, &[usize]) -> Var<'g>;
 
 /// Draws a sample over some axes of a tensor, sometimes with a long row, with the axes dropped or kept.
-pub(crate) fn sample_axes(random: &mut Stream, distribution: Distribution, dropped: AxesOp, kept: AxesOp) -> Sample {
+pub(crate) fn sample_axes(
+    random: &mut Stream,
+    distribution: Distribution,
+    dropped: AxesOp,
+    kept: AxesOp,
+) -> Sample {
     let (shape, axes) = match random.below(5) {
         0 => (vec![pick(random, &[1, 2, 3]), pick(random, &[63, 64, 65, 257, 1025])], vec![1]),
         1 => (vec![pick(random, &[33, 65, 129]), pick(random, &[1, 3, 33])], vec![0]),

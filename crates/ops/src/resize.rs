@@ -6,9 +6,9 @@ use wgrad_graph::{DType, Graph, Rule, TensorType, Var};
 
 use crate::constant::{full, iota};
 use crate::image::ImageOps;
+use crate::op_info::{ErrorInput, GradientOrder, OpInfo};
 use crate::rules::check_dtype;
 use crate::sample::{ANY, Input, Sample, pick};
-use crate::op_info::{OpInfo, GradientOrder, ErrorInput};
 use crate::tensor::TensorOps;
 
 /// Operations of this family.

@@ -4,12 +4,12 @@
 use wgrad_graph::philox::Stream;
 use wgrad_graph::{Combine, Rule, TensorType, Var};
 
+use crate::op_info::{ErrorInput, GradientOrder, OpInfo};
 use crate::reduce::{axis_errors, reduce, sample_axes};
-use crate::sample::{Input, Sample, Distribution, pick, shape_of_rank};
-use crate::strided_view::StridedView;
-use crate::op_info::{OpInfo, GradientOrder, ErrorInput};
-use crate::tensor::TensorOps;
 use crate::rules::no_axis;
+use crate::sample::{Distribution, Input, Sample, pick, shape_of_rank};
+use crate::strided_view::StridedView;
+use crate::tensor::TensorOps;
 
 /// Logits of both signs, large enough that an error in the handling of the maximum shows.
 const LOGITS: Distribution = Distribution::Uniform(-6.0, 6.0);
@@ -108,6 +108,8 @@ fn sample_axis(random: &mut Stream, apply: AxisOp) -> Sample {
 fn axis_error_inputs(apply: AxisOp) -> Vec<ErrorInput> {
     vec![
         ErrorInput::new(vec![TensorType::f32([2, 3])], "has no axis 2", move |_, ins| apply(ins[0], 2)),
-        ErrorInput::new(vec![TensorType::u32([2, 3])], "elements must be f32", move |_, ins| apply(ins[0], 1)),
+        ErrorInput::new(vec![TensorType::u32([2, 3])], "elements must be f32", move |_, ins| {
+            apply(ins[0], 1)
+        }),
     ]
 }

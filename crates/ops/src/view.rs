@@ -31,11 +31,7 @@ pub(crate) fn permute<'g>(x: Var<'g>, axes: &[usize]) -> Var<'g> {
 pub(crate) fn transpose(x: Var<'_>) -> Var<'_> {
     let rank = x.rank();
     if rank < 2 {
-        return x.graph().refuse(
-            "t",
-            &[x],
-            Rule::new("a transpose needs at least 2 dimensions"),
-        );
+        return x.graph().refuse("t", &[x], Rule::new("a transpose needs at least 2 dimensions"));
     }
     let mut axes: Vec<usize> = (0..rank).collect();
     axes.swap(rank - 2, rank - 1);
@@ -93,8 +89,7 @@ pub(crate) fn squeeze(x: Var<'_>, axis: usize) -> Var<'_> {
             reshape(x, shape)
         }
         Some(size) => {
-            let rule =
-                format!("only a dimension of size 1 can be removed; dimension {axis} has size {size}");
+            let rule = format!("only a dimension of size 1 can be removed; dimension {axis} has size {size}");
             x.graph().refuse("squeeze", &[x], Rule::new(rule))
         }
         None => x.graph().refuse("squeeze", &[x], no_axis(axis, &shape.into())),
@@ -153,7 +148,8 @@ pub fn concat<'g>(graph: &'g Graph, parts: &[Var<'g>], axis: usize) -> Var<'g> {
 #[track_caller]
 pub fn stack<'g>(graph: &'g Graph, parts: &[Var<'g>], axis: usize) -> Var<'g> {
     if let Some(other) = parts.iter().find(|part| part.shape() != parts[0].shape()) {
-        let rule = format!("the tensors must have one shape; {} and {} differ", parts[0].shape(), other.shape());
+        let rule =
+            format!("the tensors must have one shape; {} and {} differ", parts[0].shape(), other.shape());
         return graph.refuse("stack", parts, Rule::new(rule));
     }
     // A loop, because `track_caller` does not reach through a closure.
@@ -238,7 +234,9 @@ impl Op for ViewOp {
                 view(cotangent, View::Slice { start: before.clone(), end, step: vec![1; shape.len()] })
             }
             View::Affine { .. } => {
-                return Vjp::Undefined("affine views are created only within operations that define their own gradient");
+                return Vjp::Undefined(
+                    "affine views are created only within operations that define their own gradient",
+                );
             }
         })])
     }
@@ -280,7 +278,10 @@ fn check(view: &View, shape: &Shape) -> Result<(), Rule> {
     let broken = match view {
         View::Reshape(new) if product(new) != Some(shape.numel()) => {
             let has = product(new).map_or("too many".to_owned(), |n| n.to_string());
-            format!("a reshape must keep the number of elements; {new:?} has {has} instead of {}", shape.numel())
+            format!(
+                "a reshape must keep the number of elements; {new:?} has {has} instead of {}",
+                shape.numel()
+            )
         }
         View::Permute(axes) if !is_permutation(axes, shape.len()) => {
             format!("a permutation must contain each of the {} axes once; {axes:?} does not", shape.len())

@@ -96,12 +96,20 @@ fn products_and_gathers_have_known_results() {
     let y = f32s(&[3, 2], &[1.0, 0.0, 0.0, 1.0, 2.0, 2.0]);
     assert_close(evaluated(&[x(), y], |_, v| v[0].matmul(v[1])), &[2, 2], &[7.0, 8.0, 16.0, 17.0]);
     let batch = f32s(&[2, 1, 2], &[1.0, 0.0, 0.0, 1.0]);
-    assert_close(evaluated(&[batch, x()], |_, v| v[0].matmul(v[1])), &[2, 1, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    assert_close(
+        evaluated(&[batch, x()], |_, v| v[0].matmul(v[1])),
+        &[2, 1, 3],
+        &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+    );
     let index = || u32s(&[3], &[1, 0, 1]);
     let rows = [4.0, 5.0, 6.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
     assert_close(evaluated(&[x(), index()], |_, v| v[0].gather(v[1])), &[3, 3], &rows);
     let added = [2.0, 4.0, 6.0, 12.0, 15.0, 18.0];
-    assert_close(evaluated(&[x(), index()], |_, v| v[0].scatter_add(v[1], v[0].gather(v[1]))), &[2, 3], &added);
+    assert_close(
+        evaluated(&[x(), index()], |_, v| v[0].scatter_add(v[1], v[0].gather(v[1]))),
+        &[2, 3],
+        &added,
+    );
     assert_close(
         evaluated(&[u32s(&[3], &[2, 0, 5])], |_, v| v[0].one_hot(3)),
         &[3, 3],
@@ -162,8 +170,8 @@ fn cross_entropy_gradient_is_finite_for_large_logits() {
     let gradient =
         grad(logits.cross_entropy(labels).mean_all(), &[logits]).expect("a loss has a gradient")[0];
     let inputs = [f32s(&[1, 3], &[0.0, 0.0, 2000.0]), u32s(&[1], &[1])];
-    let result =
-        evaluate(&graph, &inputs, &State::zeros(graph.states()), &[gradient.id()]).expect("the graph evaluates");
+    let result = evaluate(&graph, &inputs, &State::zeros(graph.states()), &[gradient.id()])
+        .expect("the graph evaluates");
     assert_eq!(result[0].to_f64(), [0.0, -1.0, 1.0]);
 }
 

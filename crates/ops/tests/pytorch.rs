@@ -169,7 +169,8 @@ fn batch_statistics_equal_pytorch() {
     for (result, (name, scale)) in results.iter().zip([("mean", 1.0), ("var", unbiased)]) {
         let (old, new) = (get(&format!("running_{name}")), get(&format!("new_running_{name}")));
         let updated = old.values().iter().zip(result.to_f64());
-        let updated: Vec<f64> = updated.map(|(&old, batch)| 0.9 * f64::from(old) + 0.1 * scale * batch).collect();
+        let updated: Vec<f64> =
+            updated.map(|(&old, batch)| 0.9 * f64::from(old) + 0.1 * scale * batch).collect();
         assert_close(name, &Array::float(TensorType::f32([4]), updated), new);
     }
 }

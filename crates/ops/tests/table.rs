@@ -128,14 +128,19 @@ fn assert_well_typed(graph: &Graph, name: &str) {
                 assert_eq!(viewed_shape(&types[0].shape, &views).reduced(&axes), node.ty.shape, "{name}");
             }
             Lowered::Contract(contract) => {
-                let (a, b) = (viewed_shape(&types[0].shape, &contract.a), viewed_shape(&types[1].shape, &contract.b));
+                let (a, b) =
+                    (viewed_shape(&types[0].shape, &contract.a), viewed_shape(&types[1].shape, &contract.b));
                 let (batch, first) = (contract.batch, contract.batch + contract.rows);
                 let last = b.len() - contract.columns;
                 assert_eq!(a[..batch], b[..batch], "{name}: batch of {contract:?}");
                 assert_eq!(a[first..], b[batch..last], "{name}: depth of {contract:?}");
                 let domain = [&a[..first], &b[last..]].concat();
                 let stored: Vec<usize> = contract.order.iter().map(|&dim| domain[dim]).collect();
-                assert_eq!(viewed_shape(&stored.into(), &contract.out), node.ty.shape, "{name}: {contract:?}");
+                assert_eq!(
+                    viewed_shape(&stored.into(), &contract.out),
+                    node.ty.shape,
+                    "{name}: {contract:?}"
+                );
             }
             Lowered::Leaf(_) | Lowered::Gather | Lowered::Pack { .. } | Lowered::Exchange { .. } => {}
         }

@@ -130,7 +130,8 @@ pub(crate) fn conv_transpose2d<'g>(x: Var<'g>, weight: Var<'g>, conv: Conv, extr
             (Err(rule), ..) | (_, Err(rule), _) | (.., Err(rule)) => return refuse(rule),
         };
     if (0..2).any(|axis| extra[axis] >= conv.stride[axis].max(conv.dilation[axis])) {
-        let rule = format!("the output padding must be less than the stride or the dilation; {extra:?} is not");
+        let rule =
+            format!("the output padding must be less than the stride or the dilation; {extra:?} is not");
         return refuse(Rule::new(rule));
     }
     match conv.transposed_output([image[2], image[3]], [kernel[2], kernel[3]], extra) {
@@ -202,7 +203,9 @@ impl Sizes {
             )));
         }
         if !outputs.is_multiple_of(groups) {
-            return Err(Rule::new(format!("the number of groups must divide the {outputs} outputs; {groups} does not")));
+            return Err(Rule::new(format!(
+                "the number of groups must divide the {outputs} outputs; {groups} does not"
+            )));
         }
         let kernel = [rows, columns];
         let Some(out) = conv.output(image, kernel) else {
@@ -406,7 +409,10 @@ impl Transposed {
         }
         let sizes = Sizes::new(&self.conv, n, self.conv.groups * weight[1], weight, self.image)?;
         if sizes.out != [rows, columns] {
-            return Err(Rule::new(format!("a convolution of an image of {:?} does not have size {rows}×{columns}", self.image)));
+            return Err(Rule::new(format!(
+                "a convolution of an image of {:?} does not have size {rows}×{columns}",
+                self.image
+            )));
         }
         Ok(sizes)
     }

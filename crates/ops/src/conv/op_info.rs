@@ -5,8 +5,8 @@ use wgrad_graph::philox::Stream;
 
 use super::Conv;
 use crate::image::ImageOps;
+use crate::op_info::{ErrorInput, GradientOrder, OpInfo};
 use crate::sample::{ANY, Input, Sample, chance, pick};
-use crate::op_info::{OpInfo, GradientOrder, ErrorInput};
 
 /// Operations of this family.
 pub(crate) static OPS: &[OpInfo] = &[
@@ -30,19 +30,26 @@ pub(crate) static OPS: &[OpInfo] = &[
             let plain = Conv::default();
             let mixed = vec![TensorType::f32([1, 2, 5, 5]), TensorType::u32([2, 2, 3, 3])];
             vec![
-                error(&[1, 2, 5, 5], &[4, 3, 3, 3], plain, "a weight for 3 channels (groups: 1) does not fit an image with 2"),
                 error(
-                    &[1, 4, 5, 5],
-                    &[3, 2, 3, 3],
-                    plain.groups(2),
-                    "must divide the 3 outputs; 2 does not",
+                    &[1, 2, 5, 5],
+                    &[4, 3, 3, 3],
+                    plain,
+                    "a weight for 3 channels (groups: 1) does not fit an image with 2",
                 ),
+                error(&[1, 4, 5, 5], &[3, 2, 3, 3], plain.groups(2), "must divide the 3 outputs; 2 does not"),
                 error(&[1, 2, 5, 5], &[4, 2, 7, 3], plain, "7×3 with dilation [1, 1] does not fit into 5×5"),
                 error(&[2, 5, 5], &[4, 2, 3, 3], plain, "the image must have 4 dimensions"),
                 error(&[1, 2, 5, 5], &[4, 2, 3, 3], plain.stride(0), "the stride must be at least 1"),
                 error(&[1, 2, 5, 5], &[4, 2, 3, 3], plain.dilation(0), "the dilation must be at least 1"),
-                error(&[1, 2, 5, 5], &[4, 2, 3, 3], plain.groups(0), "the number of groups must be at least 1"),
-                ErrorInput::new(mixed, "elements must be f32", |_, ins| ins[0].conv2d(ins[1], Conv::default())),
+                error(
+                    &[1, 2, 5, 5],
+                    &[4, 2, 3, 3],
+                    plain.groups(0),
+                    "the number of groups must be at least 1",
+                ),
+                ErrorInput::new(mixed, "elements must be f32", |_, ins| {
+                    ins[0].conv2d(ins[1], Conv::default())
+                }),
             ]
         },
     },
@@ -80,7 +87,13 @@ pub(crate) static OPS: &[OpInfo] = &[
                     [0, 0],
                     "a weight for 4 channels does not fit an image with 3",
                 ),
-                error(&x, &weight, plain, [1, 0], "output padding must be less than the stride or the dilation"),
+                error(
+                    &x,
+                    &weight,
+                    plain,
+                    [1, 0],
+                    "output padding must be less than the stride or the dilation",
+                ),
                 error(&x, &weight, plain.padding(9), [0, 0], "leaves an empty result"),
                 error(&x, &weight, plain.stride(0), [0, 0], "the stride must be at least 1"),
                 error(&[4, 5, 5], &weight, plain, [0, 0], "the image must have 4 dimensions"),

@@ -7,9 +7,9 @@ use std::f64::consts::PI;
 use wgrad_graph::{DType, Var};
 
 use super::{Special, elementwise_ops};
-use crate::sample::{ANY, Distribution, POSITIVE};
 use crate::constant::full;
 use crate::elementwise::elementwise;
+use crate::sample::{ANY, Distribution, POSITIVE};
 use crate::tensor::TensorOps;
 
 /// xᵖ for a constant p, as a cheaper operation if there is one. The gradients of integer powers have no pole at 0.

@@ -4,9 +4,9 @@ use wgrad_graph::philox::Stream;
 use wgrad_graph::{TensorType, Var};
 
 use super::{concat, stack};
+use crate::op_info::{ErrorInput, GradientOrder, OpInfo};
 use crate::sample::{ANY, Input, Sample, axes, chance, pick, shape_of_rank};
 use crate::strided_view::StridedView;
-use crate::op_info::{OpInfo, GradientOrder, ErrorInput};
 use crate::tensor::TensorOps;
 
 /// Operations of this family.
@@ -32,7 +32,9 @@ pub(crate) static OPS: &[OpInfo] = &[
                     "a reshape must keep the number of elements; [4, 2] has 8 instead of 6",
                     |_, ins| ins[0].reshape([4, 2]),
                 ),
-                ErrorInput::new(vec![x], "has too many instead of 6", |_, ins| ins[0].reshape([usize::MAX, 3])),
+                ErrorInput::new(vec![x], "has too many instead of 6", |_, ins| {
+                    ins[0].reshape([usize::MAX, 3])
+                }),
             ]
         },
     },
@@ -63,9 +65,13 @@ pub(crate) static OPS: &[OpInfo] = &[
         error_inputs: || {
             let x = || vec![TensorType::f32([2, 3])];
             vec![
-                ErrorInput::new(x(), "must contain each of the 2 axes once", |_, ins| ins[0].permute(&[0, 0])),
+                ErrorInput::new(x(), "must contain each of the 2 axes once", |_, ins| {
+                    ins[0].permute(&[0, 0])
+                }),
                 ErrorInput::new(x(), "must contain each of the 2 axes once", |_, ins| ins[0].permute(&[1])),
-                ErrorInput::new(x(), "must contain each of the 2 axes once", |_, ins| ins[0].permute(&[0, 2])),
+                ErrorInput::new(x(), "must contain each of the 2 axes once", |_, ins| {
+                    ins[0].permute(&[0, 2])
+                }),
             ]
         },
     },
@@ -224,7 +230,9 @@ pub(crate) static OPS: &[OpInfo] = &[
             let xs = vec![TensorType::f32([2, 3]), TensorType::f32([2, 4])];
             vec![
                 ErrorInput::new(xs, "the tensors must have one shape", |graph, ins| stack(graph, ins, 0)),
-                ErrorInput::new(vec![TensorType::f32([2])], "must be at 0 to 1", |graph, ins| stack(graph, ins, 2)),
+                ErrorInput::new(vec![TensorType::f32([2])], "must be at 0 to 1", |graph, ins| {
+                    stack(graph, ins, 2)
+                }),
                 ErrorInput::new(Vec::new(), "no tensors to concatenate", |graph, ins| stack(graph, ins, 0)),
             ]
         },
