@@ -67,7 +67,7 @@ pub struct BufferSpec {
     pub value: f32,
 }
 
-/// Training of one parameter. Models choose it by the name of the parameter.
+/// Whether and how fast a parameter is trained; usually chosen by the name of the parameter.
 ///
 /// ```
 /// use wgrad_nn::Training;

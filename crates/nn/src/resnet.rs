@@ -54,7 +54,7 @@ pub enum Shortcut {
 pub enum ImageNorm {
     /// Batch norm.
     Batch,
-    /// Group norm with groups of 16 channels, or one group if there are fewer channels.
+    /// Group norm with groups of 16 channels, or one group if 16 does not divide the channels.
     Group,
     /// No normalization; convolutions have a bias.
     None,

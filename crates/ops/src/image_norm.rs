@@ -109,7 +109,7 @@ fn draw_images(random: &mut Stream) -> (Input, usize) {
     (Input::f32(shape, ANY), channels)
 }
 
-/// γ · (x − mean) / √(variance + ε) + β with the statistics of the batch: of all replicas if `sync` is given.
+/// Batch normalization with the statistics of the batch: of all replicas if `sync` is given, else of this one.
 #[track_caller]
 pub(crate) fn batch_norm<'g>(
     x: Var<'g>,
@@ -142,7 +142,8 @@ pub(crate) fn batch_norm<'g>(
 /// Returns mean and variance of each channel over batch, height and width, `[1, c, 1, 1]`.
 ///
 /// Computes mean and variance of each pixel over the batch first and then combines them (Chan, Golub and LeVeque, 1979).
-/// This is as exact as the variance about the whole mean, but the second pass reads one image instead of the batch.
+/// This is as exact as the variance about the whole mean. Only the reductions over the batch read the images; the others read
+/// the statistics of the pixels.
 #[track_caller]
 fn moments(x: Var<'_>) -> (Var<'_>, Var<'_>) {
     let batch = x.shape()[0];
@@ -167,7 +168,7 @@ fn synced_moments<'g>(x: Var<'g>, sync: SyncBatch<'g>) -> (Var<'g>, Var<'g>) {
     (origin.add(offset), square.sub(offset.square()).relu())
 }
 
-/// γ · (x − mean) / √(variance + ε) + β with given statistics.
+/// Batch normalization with given statistics.
 #[track_caller]
 pub(crate) fn batch_norm_with<'g>(
     x: Var<'g>,
@@ -181,7 +182,7 @@ pub(crate) fn batch_norm_with<'g>(
     x.sub(per_channel(mean)).mul(per_channel(scale)).add(per_channel(beta))
 }
 
-/// γ · (x − mean) / √(variance + ε) + β with the statistics of each group of channels of each image.
+/// Group normalization: with the statistics of each group of channels of each image.
 #[track_caller]
 pub(crate) fn group_norm<'g>(
     x: Var<'g>,

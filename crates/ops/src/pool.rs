@@ -195,12 +195,9 @@ fn inside_mask(x: Var<'_>, pool: Pool) -> Option<Var<'_>> {
 /// Mean of each channel of each image.
 #[track_caller]
 pub(crate) fn global_avg_pool2d(x: Var<'_>) -> Var<'_> {
-    match x.rank() {
-        4 => x.mean(&[2, 3]),
-        rank => {
-            let rule = Rule::new(format!("images have 4 dimensions; {} has {rank}", x.shape()));
-            x.graph().refuse("global_avg_pool2d", &[x], rule)
-        }
+    match image_sizes(&x.shape()) {
+        Ok(_) => x.mean(&[2, 3]),
+        Err(rule) => x.graph().refuse("global_avg_pool2d", &[x], rule),
     }
 }
 

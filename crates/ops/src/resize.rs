@@ -7,7 +7,7 @@ use wgrad_graph::{DType, Graph, Rule, TensorType, Var};
 use crate::constant::{full, iota};
 use crate::image::ImageOps;
 use crate::op_info::{ErrorInput, GradientOrder, OpInfo};
-use crate::rules::check_dtype;
+use crate::rules::{check_dtype, image_sizes};
 use crate::sample::{ANY, Input, Sample, pick};
 use crate::tensor::TensorOps;
 
@@ -85,15 +85,10 @@ fn resize<'g>(
     weights: impl Fn(&'g Graph, usize, usize) -> Var<'g>,
 ) -> Var<'g> {
     let (graph, shape) = (x.graph(), x.shape());
-    let rule = match check_dtype(DType::F32, &[x.ty()]) {
-        Err(rule) => Some(rule),
-        _ if shape.len() != 4 => {
-            Some(Rule::new(format!("images have 4 dimensions; {shape} has {}", shape.len())))
-        }
-        _ if size.contains(&0) => Some(Rule::new("height and width must be at least 1")),
-        _ => None,
-    };
-    if let Some(rule) = rule {
+    let valid = check_dtype(DType::F32, &[x.ty()]).and_then(|()| image_sizes(&shape)).and_then(|_| {
+        if size.contains(&0) { Err(Rule::new("height and width must be at least 1")) } else { Ok(()) }
+    });
+    if let Err(rule) = valid {
         return graph.refuse(name, &[x], rule);
     }
     let rows = if size[0] == shape[2] { x } else { weights(graph, shape[2], size[0]).matmul(x) };
