@@ -1,5 +1,5 @@
-//! Second derivatives: Newton's method on Rosenbrock's function f(x, y) = (1 − x)² + 100 (y − x²)². Gradients are values of the
-//! graph, so they can be differentiated again for the Hessian.
+//! Second derivatives: Newton's method on Rosenbrock's function f(x, y) = (1 − x)² + 100 (y − x²)². Gradients are
+//! values of the graph, so they can be differentiated again for the Hessian.
 //!
 //!     cargo run --release -p wgrad-examples --example gradients_of_gradients
 

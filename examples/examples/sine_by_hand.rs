@@ -1,5 +1,5 @@
-//! Training loop without `Trainer`. A small network learns one period of a sine curve from 64 noisy points, the tutorial
-//! example of Bishop & Bishop (2024), §1.2.
+//! Training loop without `Trainer`. A small network learns one period of a sine curve from 64 noisy points, the
+//! tutorial example of Bishop & Bishop (2024), §1.2.
 //!
 //!     cargo run --release -p wgrad-examples --example sine_by_hand
 

@@ -24,7 +24,8 @@ struct State {
     parent: Option<(AbortHandle, usize)>,
 }
 
-/// Rank that aborted the group, with its exit code and message. The rank counts within the enclosing group if there is one.
+/// Rank that aborted the group, with its exit code and message. The rank counts within the enclosing group if there is
+/// one.
 #[derive(Clone)]
 struct AbortReason {
     rank: usize,
@@ -73,8 +74,8 @@ impl Barrier {
         let parent = state.parent.clone();
         drop(state);
         let rank = member + parent.as_ref().map_or(0, |(_, first)| *first);
-        // The enclosing group first: a leader that learns of the abort exits, and the other leaders need the reason before
-        // that. Not under the lock: the parent may end the process and for that wait for other threads.
+        // The enclosing group first: a leader that learns of the abort exits, and the other leaders need the reason
+        // before that. Not under the lock: the parent may end the process and for that wait for other threads.
         if let Some((parent, _)) = parent {
             parent.abort(code, &self.message_for_parent(rank, message));
         }

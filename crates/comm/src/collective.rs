@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use crate::error::CommError;
 
-/// Collective operations between replicas. All replicas make the same calls in the same order, with tensors of equal length.
+/// Collective operations between replicas. All replicas make the same calls in the same order, with tensors of equal
+/// length.
 ///
-/// Apart from the errors listed at each method, a call returns [`CommError::Aborted`] if another replica aborts the job or
-/// exits, [`CommError::Mismatch`] if the implementation finds that the replicas made different calls, and
+/// Apart from the errors listed at each method, a call returns [`CommError::Aborted`] if another replica aborts the job
+/// or exits, [`CommError::Mismatch`] if the implementation finds that the replicas made different calls, and
 /// [`CommError::Mpi`] if MPI reports an error.
 pub trait Collective: Send {
     /// Rank of this replica, from 0.
@@ -29,8 +30,8 @@ pub trait Collective: Send {
     /// without gaps, together covering `values`; ranges may be empty.
     ///
     /// # Errors
-    /// Returns [`CommError::Usage`] if `shards` does not cover `values` as described, and an error if another replica aborts,
-    /// exits or makes a different call, or if MPI fails.
+    /// Returns [`CommError::Usage`] if `shards` does not cover `values` as described, and an error if another replica
+    /// aborts, exits or makes a different call, or if MPI fails.
     fn reduce_scatter(&mut self, values: &mut [f32], shards: &[Range<usize>]) -> Result<(), CommError>;
 
     /// Gathers the shards of all replicas into `values`, in place. `shards` as in [`Collective::reduce_scatter`].
@@ -42,8 +43,8 @@ pub trait Collective: Send {
     /// Copies the values of replica `root` to all replicas, in place.
     ///
     /// # Errors
-    /// Returns [`CommError::Usage`] if `root` is not a rank of the group, and an error if another replica aborts, exits or
-    /// makes a different call, or if MPI fails.
+    /// Returns [`CommError::Usage`] if `root` is not a rank of the group, and an error if another replica aborts, exits
+    /// or makes a different call, or if MPI fails.
     fn broadcast(&mut self, values: &mut [f32], root: usize) -> Result<(), CommError>;
 
     /// Gathers a message of any length from each replica. Returns all messages by rank.

@@ -50,7 +50,8 @@ pub enum CommError {
     Usage(String),
     /// The number of processes differs from the number that were started.
     #[error(
-        "this process is one of {expected} processes that should train together, but it finds {found} and would train alone"
+        "this process is one of {expected} processes that should train together, but it finds {found} and would \
+         train alone"
     )]
     WorldSize {
         /// Number of processes that were started.

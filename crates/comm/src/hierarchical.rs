@@ -9,11 +9,12 @@ use crate::collective::{AbortHandle, Collective, check_root, check_shards};
 use crate::error::CommError;
 use crate::local::Local;
 
-/// One rank of a group of nodes with equally many replicas. Tensors are reduced within each node first; then only the leader
-/// of each node, its local rank 0, communicates with the other leaders.
+/// One rank of a group of nodes with equally many replicas. Tensors are reduced within each node first; then only the
+/// leader of each node, its local rank 0, communicates with the other leaders.
 ///
-/// Ranks count node by node: local rank r of node k has rank k · n + r, with n replicas on every node. A sum is therefore
-/// computed in the order of the ranks within a node, and in the order of the leaders' collective between nodes.
+/// Ranks count node by node: local rank r of node k has rank k · n + r, with n replicas on every node. A sum is
+/// therefore computed in the order of the ranks within a node, and in the order of the leaders' collective between
+/// nodes.
 pub struct Hierarchical {
     local: Local,
     /// Collective between the leaders; `None` on the other ranks, or if there is one node.
@@ -23,12 +24,12 @@ pub struct Hierarchical {
 }
 
 impl Hierarchical {
-    /// Joins the nodes. Every rank calls this; leaders pass their rank of the collective between nodes as `leaders`. If there
-    /// is only one node, all ranks may pass `None`.
+    /// Joins the nodes. Every rank calls this; leaders pass their rank of the collective between nodes as `leaders`. If
+    /// there is only one node, all ranks may pass `None`.
     ///
     /// # Errors
-    /// Returns [`CommError::Usage`] if a rank that is not a leader passes `leaders`, [`CommError::Mismatch`] if the nodes have
-    /// different numbers of replicas, and the error of `leaders` if it fails.
+    /// Returns [`CommError::Usage`] if a rank that is not a leader passes `leaders`, [`CommError::Mismatch`] if the
+    /// nodes have different numbers of replicas, and the error of `leaders` if it fails.
     pub fn new(mut local: Local, mut leaders: Option<Box<dyn Collective>>) -> Result<Self, CommError> {
         // All ranks check this before they rely on one another.
         let passed = local.all_gather_bytes(&[u8::from(leaders.is_some())])?;

@@ -1,8 +1,9 @@
 //! Collectives between the replicas of a data-parallel training.
 //!
-//! [`Collective`] is the interface. [`Single`] (one replica), [`Local`] (threads of a process), [`Hierarchical`] (threads
-//! within processes) and, with the feature `mpi`, `Mpi` (processes) implement it. [`Worker`] calls a collective on a thread of
-//! its own, so that communication overlaps computation, and aborts the job if a call exceeds its timeout.
+//! [`Collective`] is the interface. [`Single`] (one replica), [`Local`] (threads of a process), [`Hierarchical`]
+//! (threads within processes) and, with the feature `mpi`, `Mpi` (processes) implement it. [`Worker`] calls a
+//! collective on a thread of its own, so that communication overlaps computation, and aborts the job if a call exceeds
+//! its timeout.
 
 mod barrier;
 mod collective;

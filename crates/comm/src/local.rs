@@ -8,8 +8,8 @@ use crate::barrier::Barrier;
 use crate::collective::{AbortHandle, Collective, check_root, check_shards};
 use crate::error::{CommError, PANICKED};
 
-/// One rank of a group of threads. Sums are computed in the order of the ranks, element by element, so their bits do not
-/// depend on which thread arrives first.
+/// One rank of a group of threads. Sums are computed in the order of the ranks, element by element, so their bits do
+/// not depend on which thread arrives first.
 ///
 /// Dropping a rank makes the waits of the others return an error; dropping it in a panic aborts the group.
 pub struct Local {
@@ -22,8 +22,8 @@ struct Group {
     mailboxes: Vec<Mailbox>,
 }
 
-/// Data that a rank publishes to the others. It is written only before a barrier and read only after it, so no lock is ever
-/// contended; the locks are there because safe Rust cannot express that protocol.
+/// Data that a rank publishes to the others. It is written only before a barrier and read only after it, so no lock is
+/// ever contended; the locks are there because safe Rust cannot express that protocol.
 #[derive(Default)]
 struct Mailbox {
     call: Mutex<Call>,
@@ -55,7 +55,8 @@ impl Local {
         (0..n).map(|rank| Self { rank, group: Arc::clone(&group) }).collect()
     }
 
-    /// Joins an enclosing group, in which rank 0 of this group has rank `first`: an abort of this group aborts that one.
+    /// Joins an enclosing group, in which rank 0 of this group has rank `first`: an abort of this group aborts that
+    /// one.
     pub(crate) fn set_parent(&self, parent: AbortHandle, first: usize) {
         self.group.barrier.set_parent(parent, first);
     }

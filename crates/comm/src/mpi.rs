@@ -33,12 +33,12 @@ pub struct Mpi {
 }
 
 impl Mpi {
-    /// Initializes MPI, once in a process. From then on a panic of any thread aborts the whole job: unwinding would finalize
-    /// MPI here and leave the other processes waiting.
+    /// Initializes MPI, once in a process. From then on a panic of any thread aborts the whole job: unwinding would
+    /// finalize MPI here and leave the other processes waiting.
     ///
     /// # Errors
-    /// Returns [`CommError::Usage`] if MPI was initialized before, or if the library does not support calls from several
-    /// threads, which aborting a job needs; and [`CommError::Mpi`] if a call fails.
+    /// Returns [`CommError::Usage`] if MPI was initialized before, or if the library does not support calls from
+    /// several threads, which aborting a job needs; and [`CommError::Mpi`] if a call fails.
     pub fn open() -> Result<Self, CommError> {
         if RANK.get().is_some() {
             return Err(CommError::Usage(
@@ -46,8 +46,8 @@ impl Mpi {
             ));
         }
         let (mut provided, mut rank, mut size) = (0, 0, 0);
-        // SAFETY: `RANK` is unset, so MPI has not been initialized; MPI_Init_thread accepts null for argc and argv; the other
-        // pointers are to local integers that outlive the calls.
+        // SAFETY: `RANK` is unset, so MPI has not been initialized; MPI_Init_thread accepts null for argc and argv; the
+        // other pointers are to local integers that outlive the calls.
         unsafe {
             let required = ffi::RSMPI_THREAD_MULTIPLE;
             let null = std::ptr::null_mut();
@@ -181,8 +181,8 @@ impl Collective for Mpi {
         let (counts, _) = Self::counts(shards)?;
         let shard = shards[self.rank].clone();
         self.buffer.resize(shard.len(), 0.0);
-        // SAFETY: `check_shards` ensures that the counts sum to `values.len()`; `buffer` has this rank's count and does not
-        // overlap `values`.
+        // SAFETY: `check_shards` ensures that the counts sum to `values.len()`; `buffer` has this rank's count and does
+        // not overlap `values`.
         let code = unsafe {
             ffi::MPI_Reduce_scatter(
                 values.as_ptr().cast(),
@@ -206,8 +206,8 @@ impl Collective for Mpi {
         let (counts, displacements) = Self::counts(shards)?;
         self.buffer.clear();
         self.buffer.extend_from_slice(&values[shards[self.rank].clone()]);
-        // SAFETY: the send buffer is a copy of this rank's shard, so it does not overlap `values`; `check_shards` ensures that
-        // all counts and displacements lie within `values`.
+        // SAFETY: the send buffer is a copy of this rank's shard, so it does not overlap `values`; `check_shards`
+        // ensures that all counts and displacements lie within `values`.
         let code = unsafe {
             ffi::MPI_Allgatherv(
                 self.buffer.as_ptr().cast(),
@@ -266,7 +266,8 @@ impl Collective for Mpi {
         let bytes = if bytes.is_empty() { &[0][..] } else { bytes };
         let (counts, displacements) = Self::counts(&ranges)?;
         let mut all = vec![0u8; end];
-        // SAFETY: the send buffer holds at least this rank's count of bytes; `ranges` are contiguous and end at `all.len()`.
+        // SAFETY: the send buffer holds at least this rank's count of bytes; `ranges` are contiguous and end at
+        // `all.len()`.
         let code = unsafe {
             ffi::MPI_Allgatherv(
                 bytes.as_ptr().cast(),

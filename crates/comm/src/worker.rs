@@ -76,8 +76,8 @@ impl Worker {
     /// Starts the thread and opens the collective on it. A job that takes longer than `timeout` aborts the run.
     ///
     /// # Errors
-    /// Returns the error of `open`, [`CommError::Timeout`] if it takes longer than a minute (or `timeout`, if that is longer),
-    /// [`CommError::Closed`] if it panics, and [`CommError::Spawn`] if the thread cannot be started.
+    /// Returns the error of `open`, [`CommError::Timeout`] if it takes longer than a minute (or `timeout`, if that is
+    /// longer), [`CommError::Closed`] if it panics, and [`CommError::Spawn`] if the thread cannot be started.
     pub fn start(
         open: impl FnOnce() -> Result<Box<dyn Collective>, CommError> + Send + 'static,
         timeout: Duration,
@@ -159,8 +159,8 @@ impl Worker {
     /// Waits until a job has completed. A job that exceeds the timeout aborts the run of all replicas.
     ///
     /// # Errors
-    /// Returns the error of the collective, [`CommError::Timeout`] if the job takes too long, [`CommError::Usage`] if an
-    /// earlier ticket has not been waited for, and [`CommError::Closed`] if the thread has exited.
+    /// Returns the error of the collective, [`CommError::Timeout`] if the job takes too long, [`CommError::Usage`] if
+    /// an earlier ticket has not been waited for, and [`CommError::Closed`] if the thread has exited.
     pub fn wait(&mut self, ticket: Ticket) -> Result<Completion, CommError> {
         if ticket.index != self.waited {
             let (found, expected) = (ticket.index, self.waited);
@@ -228,8 +228,8 @@ impl Worker {
         self.call(Job::Barrier).map(drop)
     }
 
-    /// Closes the collective; with MPI this waits for the other processes, at most for the timeout. A worker that is dropped
-    /// without `close` leaves the collective open.
+    /// Closes the collective; with MPI this waits for the other processes, at most for the timeout. A worker that is
+    /// dropped without `close` leaves the collective open.
     pub fn close(self) {
         if self.jobs.send(Message::Close).is_ok() {
             let deadline = Instant::now() + self.timeout;

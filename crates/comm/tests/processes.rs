@@ -1,5 +1,5 @@
-//! Runs the suite of collectives between MPI processes. Needs mpirun and the program `comm-suite`, which `cargo xtask test`
-//! builds. Without them the tests are counted as skipped, or fail if `WGRAD_REQUIRE_MPI` is 1.
+//! Runs the suite of collectives between MPI processes. Needs mpirun and the program `comm-suite`, which
+//! `cargo xtask test` builds. Without them the tests are counted as skipped, or fail if `WGRAD_REQUIRE_MPI` is 1.
 
 use std::io::Write;
 use std::path::PathBuf;

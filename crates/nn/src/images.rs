@@ -20,7 +20,8 @@ pub struct Conv2d {
 }
 
 impl Conv2d {
-    /// Declares `weight` with Kaiming-normal initialization (He et al. 2015), without a bias; for convolutions before a norm.
+    /// Declares `weight` with Kaiming-normal initialization (He et al. 2015), without a bias; for convolutions before a
+    /// norm.
     pub fn new(b: &mut Builder, inputs: usize, outputs: usize, kernel: usize, conv: Conv) -> Self {
         let shape = [outputs, inputs / conv.groups.max(1), kernel, kernel];
         Self { weight: b.param("weight", shape, Init::KaimingNormal, true), bias: None, conv }
@@ -43,11 +44,11 @@ impl Module for Conv2d {
     }
 }
 
-/// Batch normalization (Ioffe and Szegedy 2015). Training uses the statistics of the batch and updates running statistics;
-/// evaluation, and training with a frozen weight, use the running statistics.
+/// Batch normalization (Ioffe and Szegedy 2015). Training uses the statistics of the batch and updates running
+/// statistics; evaluation, and training with a frozen weight, use the running statistics.
 ///
-/// As in PyTorch, the running variance averages the unbiased variance of the batch, and the momentum is 0.1. The batch is
-/// that of this replica, or with [`Context::with_replica_sync`] that of all replicas.
+/// As in PyTorch, the running variance averages the unbiased variance of the batch, and the momentum is 0.1. The batch
+/// is that of this replica, or with [`Context::with_replica_sync`] that of all replicas.
 #[derive(Debug)]
 pub struct BatchNorm2d {
     weight: Param,

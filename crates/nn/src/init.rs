@@ -3,8 +3,8 @@
 use wgrad_graph::philox::Stream;
 use wgrad_graph::{Shape, fnv1a};
 
-/// Initialization of a parameter. Fans are those of a weight `[out, in, …]`: fan-in is the product of all sizes except the
-/// first.
+/// Initialization of a parameter. Fans are those of a weight `[out, in, …]`: fan-in is the product of all sizes except
+/// the first.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Init {
     /// One value everywhere.

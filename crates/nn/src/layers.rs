@@ -185,8 +185,8 @@ impl Sequential {
         self
     }
 
-    /// Starts a segment with the next layer; it ends where the next segment starts. [`wgrad_graph::grad_recomputing`] recomputes
-    /// the values of a segment in the backward pass.
+    /// Starts a segment with the next layer; it ends where the next segment starts. [`wgrad_graph::grad_recomputing`]
+    /// recomputes the values of a segment in the backward pass.
     pub fn segment(mut self) -> Self {
         self.segments.push(self.layers.len());
         self

@@ -1,7 +1,7 @@
 //! Layers, initialization, optimizers and learning-rate schedules.
 //!
-//! A layer declares its parameters with a [`Builder`]. [`Builder::finish`] places them in the state that all programs of the
-//! model share. Tracing a graph passes a [`Context`] to [`Module::forward`].
+//! A layer declares its parameters with a [`Builder`]. [`Builder::finish`] places them in the state that all programs
+//! of the model share. Tracing a graph passes a [`Context`] to [`Module::forward`].
 
 mod images;
 mod init;

@@ -50,8 +50,8 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    /// Declares linear layers `inputs → hidden[0] → … → outputs`. Normalization, activation and dropout follow each layer
-    /// except the last.
+    /// Declares linear layers `inputs → hidden[0] → … → outputs`. Normalization, activation and dropout follow each
+    /// layer except the last.
     pub fn new(b: &mut Builder, config: &MlpConfig, inputs: usize, outputs: usize) -> Self {
         let &MlpConfig { ref hidden, activation, norm, dropout } = config;
         let mut layers = Sequential::new();
@@ -103,8 +103,8 @@ pub struct ResidualMlp {
 impl ResidualMlp {
     /// Declares the network, `[batch, inputs]` → `[batch, outputs]`.
     ///
-    /// A block is norm, linear, activation, dropout, linear. The last linear layer of each block is initially zero, so that
-    /// the network starts as the identity between stem and head.
+    /// A block is norm, linear, activation, dropout, linear. The last linear layer of each block is initially zero, so
+    /// that the network starts as the identity between stem and head.
     pub fn new(b: &mut Builder, config: &ResidualMlpConfig, inputs: usize, outputs: usize) -> Self {
         let &ResidualMlpConfig { width, depth, activation, norm, dropout } = config;
         let stem = b.scope("stem", |b| Linear::new(b, inputs, width));

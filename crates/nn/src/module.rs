@@ -17,8 +17,8 @@ pub trait Module {
 
 /// Returns the number of layers in each recomputed segment ([`Graph::segment`]) that keeps the fewest values.
 ///
-/// There are `layers` equal layers, each of which computes about `values_per_layer` tensors of the size of its input. With
-/// recomputation, the input of every segment and all values of one segment are kept.
+/// There are `layers` equal layers, each of which computes about `values_per_layer` tensors of the size of its input.
+/// With recomputation, the input of every segment and all values of one segment are kept.
 pub(crate) fn layers_per_segment(layers: usize, values_per_layer: usize) -> usize {
     (layers / values_per_layer.max(1)).isqrt().max(1)
 }
@@ -81,8 +81,8 @@ pub struct BufferSpec {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Training {
-    /// Not trained: no gradient is computed and no optimizer state is kept. A batch norm with a frozen weight does not update
-    /// its running statistics either.
+    /// Not trained: no gradient is computed and no optimizer state is kept. A batch norm with a frozen weight does not
+    /// update its running statistics either.
     Frozen,
     /// Trained with the learning rate times this factor.
     Rate(f64),
@@ -271,8 +271,8 @@ impl Params {
         &self.buffers
     }
 
-    /// Declares the groups `exchange.sent` and `exchange.received` for tensors that are summed over replicas within a step.
-    /// Returns `None` if the model has no such tensors.
+    /// Declares the groups `exchange.sent` and `exchange.received` for tensors that are summed over replicas within a
+    /// step. Returns `None` if the model has no such tensors.
     pub fn declare_replica_sync(
         &self,
         states: &mut States,
@@ -310,8 +310,8 @@ impl Params {
         &self.param_groups
     }
 
-    /// Groups within a range of the trained parameters, with positions counted from its start. The range must start and end
-    /// between tensors or at a multiple of 64 elements.
+    /// Groups within a range of the trained parameters, with positions counted from its start. The range must start and
+    /// end between tensors or at a multiple of 64 elements.
     pub fn param_groups_in(&self, range: &Range<usize>) -> Vec<ParamGroup> {
         let mut group_start = 0;
         let mut groups = Vec::new();
@@ -327,7 +327,8 @@ impl Params {
 
     /// Returns the initial values of a group of parameters, trained or frozen, with zeros as padding.
     ///
-    /// Each parameter uses a random stream chosen by its name, so that adding a layer does not change the other parameters.
+    /// Each parameter uses a random stream chosen by its name, so that adding a layer does not change the other
+    /// parameters.
     pub fn initial(&self, states: &States, group: GroupId, seed: u64) -> Vec<f32> {
         let mut values = vec![0.0; states.get(group).len()];
         for (spec, &entry) in self.specs.iter().zip(&self.entries).filter(|(_, entry)| entry.group == group) {

@@ -5,8 +5,8 @@ use wgrad_ops::{TensorOps, full, iota};
 
 use crate::module::{ParamGroup, Params};
 
-/// Columns of the grid to which the flat parameters are reshaped: the elements of one alignment unit. Row indices are then
-/// exact in f32 for up to 2³⁰ parameters.
+/// Columns of the grid to which the flat parameters are reshaped: the elements of one alignment unit. Row indices are
+/// then exact in f32 for up to 2³⁰ parameters.
 const COLUMNS: usize = ALIGN / 4;
 
 /// Update rule. The formulas use gradient g, parameter θ and learning rate η.
@@ -62,8 +62,8 @@ impl Optimizer {
     /// Number of elements of [`Optimizer::hyper`].
     pub const HYPER: usize = 3;
 
-    /// Returns the hyperparameters of step `t`, from 1, for the input `hyper`, f32 `[3]`: the learning rate and the two bias
-    /// corrections 1/(1−βᵗ).
+    /// Returns the hyperparameters of step `t`, from 1, for the input `hyper`, f32 `[3]`: the learning rate and the two
+    /// bias corrections 1/(1−βᵗ).
     pub fn hyper(&self, rate: f64, t: u64) -> [f32; Self::HYPER] {
         let correction = |beta: f64| 1.0 / (1.0 - beta.powf(t as f64));
         match self {
@@ -86,7 +86,8 @@ impl Optimizer {
         self.update_flat(graph, state, params.group(), params.param_groups(), grads, hyper)
     }
 
-    /// Records [`Optimizer::update`] for any flat state group with these parameter groups, such as one shard of a model.
+    /// Records [`Optimizer::update`] for any flat state group with these parameter groups, such as one shard of a
+    /// model.
     pub fn update_flat<'g>(
         &self,
         graph: &'g Graph,
@@ -167,8 +168,8 @@ fn factors<'g>(
     }
     let row = iota(graph, grid, 0).cast(DType::F32);
     let mut steps: Option<Var<'g>> = None;
-    // A sum of step functions, from the last group to the first: before the end of a group, each adds the difference to the
-    // value of the next group.
+    // A sum of step functions, from the last group to the first: before the end of a group, each adds the difference to
+    // the value of the next group.
     for (i, group) in groups.iter().enumerate().rev() {
         let next = groups.get(i + 1).map_or(0.0, &value);
         let difference = value(group) - next;

@@ -75,16 +75,16 @@ pub struct ResNetConfig {
     pub shortcut: Shortcut,
     /// Whether norm and activation precede each convolution (He et al. 2016, “Identity mappings”).
     pub preactivation: bool,
-    /// Whether the weight of the last norm of each block is initially zero, so that the block starts as its shortcut (Goyal
-    /// et al. 2017).
+    /// Whether the weight of the last norm of each block is initially zero, so that the block starts as its shortcut
+    /// (Goyal et al. 2017).
     pub zero_init: bool,
     /// Normalization after, or before, each convolution.
     pub norm: ImageNorm,
 }
 
 impl ResNetConfig {
-    /// Returns the CIFAR network of depth 6n + 2: shortcuts of option A, three stages of widths 16, 32 and 64. `None` for other
-    /// depths.
+    /// Returns the CIFAR network of depth 6n + 2: shortcuts of option A, three stages of widths 16, 32 and 64. `None`
+    /// for other depths.
     pub fn cifar(depth: usize) -> Option<Self> {
         let n = depth.checked_sub(2)?.checked_div(6).filter(|n| *n > 0 && 6 * n + 2 == depth)?;
         Some(Self {

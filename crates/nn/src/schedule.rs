@@ -29,8 +29,8 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// Returns the rate at a step of a run of `total` steps: linear warm-up over the first `warmup` steps, then the schedule over
-    /// the remaining steps.
+    /// Returns the rate at a step of a run of `total` steps: linear warm-up over the first `warmup` steps, then the
+    /// schedule over the remaining steps.
     pub fn rate(self, peak: f64, step: u64, warmup: u64, total: u64) -> f64 {
         if step < warmup {
             return peak * (step + 1) as f64 / warmup as f64;

@@ -93,7 +93,8 @@ impl ElementwiseOp {
         if sample::chance(random, 2) {
             inputs.reverse();
             views.reverse();
-            // Only the shapes are reversed, so that the first argument may broadcast too; each argument keeps its distribution.
+            // Only the shapes are reversed, so that the first argument may broadcast too; each argument keeps its
+            // distribution.
             for (input, &distribution) in inputs.iter_mut().zip(self.args) {
                 input.distribution = distribution;
             }

@@ -8,8 +8,8 @@ use crate::image_norm::{self, BatchNormOutput};
 use crate::pool::{self, Pool};
 use crate::resize;
 
-/// Operations on images, as methods of [`Var`]: f32 `[n, channels, height, width]`, as in PyTorch. A device may store the
-/// channels last.
+/// Operations on images, as methods of [`Var`]: f32 `[n, channels, height, width]`, as in PyTorch. A device may store
+/// the channels last.
 ///
 /// ```
 /// use wgrad_graph::{States, TensorType};
@@ -39,7 +39,8 @@ pub trait ImageOps<'g>: Sized {
         conv::conv_transpose2d(self.images(), weight, conv, output_padding)
     }
 
-    /// Maximum of each window; NaN if the window has one. Of equal elements, the first in row-major order gets the gradient.
+    /// Maximum of each window; NaN if the window has one. Of equal elements, the first in row-major order gets the
+    /// gradient.
     #[track_caller]
     fn max_pool2d(self, pool: Pool) -> Var<'g> {
         pool::max_pool2d(self.images(), pool)
@@ -57,7 +58,8 @@ pub trait ImageOps<'g>: Sized {
         pool::global_avg_pool2d(self.images())
     }
 
-    /// γ · (x − mean) / √(variance + ε) + β for each channel, with the statistics of the batch; γ and β are `[channels]`.
+    /// γ · (x − mean) / √(variance + ε) + β for each channel, with the statistics of the batch; γ and β are
+    /// `[channels]`.
     #[track_caller]
     fn batch_norm(self, gamma: Var<'g>, beta: Var<'g>, epsilon: f64) -> BatchNormOutput<'g> {
         image_norm::batch_norm(self.images(), gamma, beta, epsilon, None)

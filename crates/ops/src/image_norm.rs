@@ -141,9 +141,9 @@ pub(crate) fn batch_norm<'g>(
 
 /// Returns mean and variance of each channel over batch, height and width, `[1, c, 1, 1]`.
 ///
-/// Computes mean and variance of each pixel over the batch first and then combines them (Chan, Golub and LeVeque, 1979).
-/// This is as exact as the variance about the whole mean. Only the reductions over the batch read the images; the others read
-/// the statistics of the pixels.
+/// Computes mean and variance of each pixel over the batch first and then combines them (Chan, Golub and LeVeque,
+/// 1979). This is as exact as the variance about the whole mean. Only the reductions over the batch read the images;
+/// the others read the statistics of the pixels.
 #[track_caller]
 fn moments(x: Var<'_>) -> (Var<'_>, Var<'_>) {
     let batch = x.shape()[0];
@@ -239,12 +239,13 @@ fn channel_rule(x: &TensorType, values: &[Var<'_>]) -> Result<(), Rule> {
 /// γ · (x − m) · s + β for inputs (x, m, s, γ, β) of one shape, where m is the mean of x along the axes, s is
 /// 1 / √(variance + ε), and γ and β are constant along them.
 ///
-/// The gradient of x includes the paths through m and s, which therefore get no gradient of their own. It needs two sums;
-/// differentiating mean and variance separately would need four, one after the other.
+/// The gradient of x includes the paths through m and s, which therefore get no gradient of their own. It needs two
+/// sums; differentiating mean and variance separately would need four, one after the other.
 #[derive(Debug)]
 struct Normalize {
     axes: Vec<usize>,
-    /// For statistics over all replicas: fraction of the examples that this replica has, and slots of the backward pass.
+    /// For statistics over all replicas: fraction of the examples that this replica has, and slots of the backward
+    /// pass.
     sync: Option<(f64, AllReduceSlots)>,
 }
 

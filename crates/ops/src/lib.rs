@@ -1,8 +1,9 @@
 //! The table of operations: shape rule, gradient, lowering and scalar bodies of each.
 //!
-//! Model code uses [`TensorOps`] and [`ImageOps`], the methods of a [`Var`](wgrad_graph::Var). Tests, benchmarks, pages and the
-//! command line iterate [`ops`], the only list of operations. Each family of operations is one file; an elementwise function
-//! is one entry of a list in `scalar/`. This crate defines what is computed, not how: it does not depend on any device.
+//! Model code uses [`TensorOps`] and [`ImageOps`], the methods of a [`Var`](wgrad_graph::Var). Tests, benchmarks, pages
+//! and the command line iterate [`ops`], the only list of operations. Each family of operations is one file; an
+//! elementwise function is one entry of a list in `scalar/`. This crate defines what is computed, not how: it does not
+//! depend on any device.
 //!
 //! ```
 //! use wgrad_graph::{States, TensorType, grad};

@@ -50,8 +50,8 @@ pub(crate) static OPS: &[OpInfo] = &[OpInfo {
     },
 }];
 
-/// Copies tensors into one flat tensor of `len` elements, at ascending `offsets`; the other elements are zero. Each offset is
-/// a multiple of [`ALIGN`] bytes, so that a kernel can write its result in place.
+/// Copies tensors into one flat tensor of `len` elements, at ascending `offsets`; the other elements are zero. Each
+/// offset is a multiple of [`ALIGN`] bytes, so that a kernel can write its result in place.
 ///
 /// ```
 /// # use wgrad_graph::{States, TensorType};

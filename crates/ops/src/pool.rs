@@ -205,7 +205,8 @@ pub(crate) fn global_avg_pool2d(x: Var<'_>) -> Var<'_> {
 #[track_caller]
 fn unfold(x: Var<'_>, pool: Pool) -> Var<'_> {
     let shape = x.shape();
-    // `Fold` supports only one of stride and dilation above 1. With both, unfold at stride 1 and keep every stride-th window.
+    // `Fold` supports only one of stride and dilation above 1. With both, unfold at stride 1 and keep every stride-th
+    // window.
     let strided_and_dilated = |axis: usize| pool.dilation[axis] > 1 && pool.stride[axis] > 1;
     let stride = [0, 1].map(|axis| if strided_and_dilated(axis) { 1 } else { pool.stride[axis] });
     let out = Pool { stride, ..pool }.output([shape[2], shape[3]]).unwrap_or([1, 1]);
@@ -218,8 +219,8 @@ fn unfold(x: Var<'_>, pool: Pool) -> Var<'_> {
     windows
 }
 
-/// `y[n, c, i, j, u, v] = x[n, c, stride·i + dilation·u − padding, stride·j + dilation·v − padding]`, zero outside. In each
-/// direction, stride or dilation must be 1.
+/// `y[n, c, i, j, u, v] = x[n, c, stride·i + dilation·u − padding, stride·j + dilation·v − padding]`, zero outside. In
+/// each direction, stride or dilation must be 1.
 #[derive(Debug, Clone, Copy)]
 struct Windows {
     kernel: [usize; 2],
@@ -229,8 +230,9 @@ struct Windows {
     out: [usize; 2],
 }
 
-/// Transpose of [`Windows`], before the result is cut to the image: pixel `stride·q + r` is the sum of all window elements that
-/// read it, `y[n, c, q + shift − dilation·t, …, r + stride·t, …]` over t, as `[n, c, q, r, q′, r′, 1, 1]`.
+/// Transpose of [`Windows`], before the result is cut to the image: pixel `stride·q + r` is the sum of all window
+/// elements that read it, `y[n, c, q + shift − dilation·t, …, r + stride·t, …]` over t, as
+/// `[n, c, q, r, q′, r′, 1, 1]`.
 ///
 /// `shift` is the padding of the windows without the pixels that are cut off.
 #[derive(Debug, Clone, Copy)]

@@ -1,8 +1,8 @@
 //! Random tensors: pure functions of (seed, stream, step, index), with the same bits in Rust and WGSL.
 //!
-//! The element with row-major index i of stream s at step t is computed from one Philox4x32-10 block. Its key is the seed as
-//! (low u32, high u32), its counter (i, t, s, kind); kind is 0 for uniform and 1 for normal values. The argument `rng` is
-//! uploaded at every step: u32[3] = (low u32 of the seed, high u32 of the seed, step).
+//! The element with row-major index i of stream s at step t is computed from one Philox4x32-10 block. Its key is the
+//! seed as (low u32, high u32), its counter (i, t, s, kind); kind is 0 for uniform and 1 for normal values. The
+//! argument `rng` is uploaded at every step: u32[3] = (low u32 of the seed, high u32 of the seed, step).
 
 use wgrad_graph::philox::{philox4x32, unit};
 use wgrad_graph::{Call, DType, Expr, Lowered, Op, Rule, ScalarFn, Shape, TensorType, Var, Vjp};
@@ -100,7 +100,8 @@ static NORMAL: ScalarFn = ScalarFn {
     }),
 };
 
-/// Computes the Philox block of each index and maps it to a value. Arguments: index, seed (low, high u32), stream, step.
+/// Computes the Philox block of each index and maps it to a value. Arguments: index, seed (low, high u32), stream,
+/// step.
 fn map_blocks<T>(
     [index, low, high, stream, step]: [&[u32]; 5],
     out: &mut [T],
@@ -126,11 +127,11 @@ pub fn normal(rng: Var<'_>, stream: u32, shape: impl Into<Shape>) -> Var<'_> {
     draw(&NORMAL, rng, stream, shape.into())
 }
 
-/// Zeroes each element of `x` with probability `p` and scales the others by 1 / (1 − p). The rows of `x` are the rows from
-/// `first` on of a larger tensor, and get the mask that they would get there.
+/// Zeroes each element of `x` with probability `p` and scales the others by 1 / (1 − p). The rows of `x` are the rows
+/// from `first` on of a larger tensor, and get the mask that they would get there.
 ///
-/// The stream is the number of random operations recorded before, so two calls in one model differ. A resumed run and another
-/// replica record the same model and therefore draw the same mask.
+/// The stream is the number of random operations recorded before, so two calls in one model differ. A resumed run and
+/// another replica record the same model and therefore draw the same mask.
 #[track_caller]
 pub(crate) fn dropout<'g>(x: Var<'g>, p: f64, rng: Var<'g>, first: usize) -> Var<'g> {
     let graph = x.graph();

@@ -1,5 +1,5 @@
-//! Resizing of images. Each row of the result is a weighted sum of rows of the image, and likewise for columns: a resize is
-//! two products with weight matrices, which are computed from indices and not stored in the model.
+//! Resizing of images. Each row of the result is a weighted sum of rows of the image, and likewise for columns: a
+//! resize is two products with weight matrices, which are computed from indices and not stored in the model.
 
 use wgrad_graph::philox::Stream;
 use wgrad_graph::{DType, Graph, Rule, TensorType, Var};

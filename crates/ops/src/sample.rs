@@ -23,17 +23,19 @@ pub struct Input {
     pub distribution: Distribution,
 }
 
-/// Distribution of the elements of an input, chosen so that the operation is defined, smooth and well conditioned there.
+/// Distribution of the elements of an input, chosen so that the operation is defined, smooth and well conditioned
+/// there.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Distribution {
     /// Uniform between the bounds.
     Uniform(f64, f64),
-    /// Uniform between the bounds, and not differentiated: the operation rounds, which finite differences would resolve.
+    /// Uniform between the bounds, and not differentiated: the operation rounds, which finite differences would
+    /// resolve.
     Rounded(f64, f64),
     /// Magnitude uniform between the bounds, with a random sign. For functions with a kink or a pole at zero.
     AwayFromZero(f64, f64),
-    /// `offset + k · step` for random integers k, of magnitude up to about 3. Two inputs with different offsets never tie; two
-    /// inputs with the same offset often do.
+    /// `offset + k · step` for random integers k, of magnitude up to about 3. Two inputs with different offsets never
+    /// tie; two inputs with the same offset often do.
     Grid {
         /// Distance between neighbours.
         step: f64,

@@ -1,5 +1,5 @@
-//! Log-sum-exp and softmax. The maximum is subtracted first, so that the exponential cannot overflow. It has no gradient,
-//! because the result does not depend on it.
+//! Log-sum-exp and softmax. The maximum is subtracted first, so that the exponential cannot overflow. It has no
+//! gradient, because the result does not depend on it.
 
 use wgrad_graph::philox::Stream;
 use wgrad_graph::{Combine, Rule, TensorType, Var};

@@ -11,9 +11,9 @@ use crate::{cast, compare, constant, gather, loss, matmul, norm, random, softmax
 
 /// Operations on tensors, as methods of [`Var`].
 ///
-/// Operands of elementwise methods broadcast as in NumPy: sizes, aligned at the last dimension, agree or are 1. Tensors are f32
-/// unless stated otherwise. Masks are f32 too: 1 for true, 0 for false. Axes count from 0, outermost first. An invalid call does
-/// not stop the recording: the graph keeps the first error with the line of the call, and
+/// Operands of elementwise methods broadcast as in NumPy: sizes, aligned at the last dimension, agree or are 1. Tensors
+/// are f32 unless stated otherwise. Masks are f32 too: 1 for true, 0 for false. Axes count from 0, outermost first. An
+/// invalid call does not stop the recording: the graph keeps the first error with the line of the call, and
 /// [`Graph::finish`](wgrad_graph::Graph::finish) returns it.
 ///
 /// ```
@@ -359,7 +359,8 @@ pub trait TensorOps<'g>: Sized {
         mean(x, &view::all_axes(x), false)
     }
 
-    /// Matrix product of the last two dimensions, `[batch…, m, k] · [batch…, k, n] → [batch…, m, n]`; batches broadcast.
+    /// Matrix product of the last two dimensions, `[batch…, m, k] · [batch…, k, n] → [batch…, m, n]`; batches
+    /// broadcast.
     #[track_caller]
     fn matmul(self, b: Var<'g>) -> Var<'g> {
         matmul::matmul(self.var(), b)
@@ -455,8 +456,8 @@ pub trait TensorOps<'g>: Sized {
         softmax::log_softmax(self.var(), axis)
     }
 
-    /// Cross-entropy of logits `[batch, classes]` and labels u32 `[batch]`, for each example: `[batch]`. A label out of range
-    /// gives ∞.
+    /// Cross-entropy of logits `[batch, classes]` and labels u32 `[batch]`, for each example: `[batch]`. A label out of
+    /// range gives ∞.
     #[track_caller]
     fn cross_entropy(self, labels: Var<'g>) -> Var<'g> {
         loss::cross_entropy("cross_entropy", self.var(), labels, 0.0)
@@ -474,7 +475,8 @@ pub trait TensorOps<'g>: Sized {
         loss::mse(self.var(), target)
     }
 
-    /// Binary cross-entropy of logits with targets between 0 and 1, averaged over all dimensions except the first: `[batch]`.
+    /// Binary cross-entropy of logits with targets between 0 and 1, averaged over all dimensions except the first:
+    /// `[batch]`.
     #[track_caller]
     fn bce_with_logits(self, target: Var<'g>) -> Var<'g> {
         loss::bce_with_logits(self.var(), target)
@@ -498,8 +500,8 @@ pub trait TensorOps<'g>: Sized {
         random::dropout(self.var(), p, rng, 0)
     }
 
-    /// Like [`TensorOps::dropout`], for the rows from `first` on of a larger batch. They get the same mask as in the whole
-    /// batch.
+    /// Like [`TensorOps::dropout`], for the rows from `first` on of a larger batch. They get the same mask as in the
+    /// whole batch.
     #[track_caller]
     fn dropout_rows(self, p: f64, rng: Var<'g>, first: usize) -> Var<'g> {
         random::dropout(self.var(), p, rng, first)

@@ -1,8 +1,8 @@
-//! Compares operations on images with PyTorch: outputs and gradients in `tests/fixtures/convs.safetensors`, computed by the f64
-//! reference.
+//! Compares operations on images with PyTorch: outputs and gradients in `tests/fixtures/convs.safetensors`, computed by
+//! the f64 reference.
 //!
-//! Conformance compares gradients and backends with the forward computation of the table. This test checks that the forward
-//! computation itself agrees with PyTorch.
+//! Conformance compares gradients and backends with the forward computation of the table. This test checks that the
+//! forward computation itself agrees with PyTorch.
 
 use std::path::PathBuf;
 

@@ -102,8 +102,8 @@ fn gradients_build_up_to_the_declared_order() {
     }
 }
 
-/// Checks what backends rely on: inputs of a map have the shape of the output, arguments have the types that the function
-/// takes, and views have the inferred shape.
+/// Checks what backends rely on: inputs of a map have the shape of the output, arguments have the types that the
+/// function takes, and views have the inferred shape.
 fn assert_well_typed(graph: &Graph, name: &str) {
     for node in graph.nodes().iter() {
         let types: Vec<TensorType> = node.ins.iter().map(|&id| graph.var(id).ty()).collect();

@@ -125,7 +125,7 @@ impl Trainer {
     pub(crate) fn meet_after_writing(&mut self, bytes: usize) -> Result<(), TrainError> {
         let Some(team) = &mut self.team else { return Ok(()) };
         let limit = team.worker.timeout() + Duration::from_secs_f64(bytes as f64 / SLOW_DISK);
-        Ok(team.worker.within(limit, |worker| worker.barrier())?)
+        Ok(team.worker.with_timeout(limit, |worker| worker.barrier())?)
     }
 
     /// One step, together: every replica computes the gradients of its rows, all add them up, and each makes the same update,

@@ -76,7 +76,8 @@ impl Conv {
         Some([along(0)?, along(1)?])
     }
 
-    /// Returns height and width of the transposed convolution with output padding `extra`; `None` if the result is empty.
+    /// Returns height and width of the transposed convolution with output padding `extra`; `None` if the result is
+    /// empty.
     fn transposed_output(
         &self,
         image: [usize; 2],
@@ -118,8 +119,8 @@ pub(crate) fn conv2d<'g>(x: Var<'g>, weight: Var<'g>, conv: Conv) -> Var<'g> {
 
 /// Transposed convolution of `x` `[n, in, h, w]` with `weight` `[in, out / groups, kh, kw]` → `[n, out, h′, w′]`.
 ///
-/// It is the transpose of the linear map of [`conv2d`] with the same weight. The result is `extra` larger than the smallest
-/// image that fits.
+/// It is the transpose of the linear map of [`conv2d`] with the same weight. The result is `extra` larger than the
+/// smallest image that fits.
 #[track_caller]
 pub(crate) fn conv_transpose2d<'g>(x: Var<'g>, weight: Var<'g>, conv: Conv, extra: [usize; 2]) -> Var<'g> {
     let graph = x.graph();
@@ -143,8 +144,8 @@ pub(crate) fn conv_transpose2d<'g>(x: Var<'g>, weight: Var<'g>, conv: Conv, extr
 /// Transpose of a convolution over images of size `image`.
 #[track_caller]
 fn transposed<'g>(y: Var<'g>, weight: Var<'g>, conv: Conv, image: [usize; 2]) -> Var<'g> {
-    // With both stride and dilation above 1, the kernel pattern does not repeat with the stride, so that `Transposed` does not
-    // apply. Zeros inserted between the pixels of y replace the stride.
+    // With both stride and dilation above 1, the kernel pattern does not repeat with the stride, so that `Transposed`
+    // does not apply. Zeros inserted between the pixels of y replace the stride.
     let (mut y, mut conv) = (y, conv);
     for axis in [0, 1] {
         if conv.stride[axis] > 1 && conv.dilation[axis] > 1 && y.rank() == 4 {
@@ -372,9 +373,9 @@ impl Op for Weight {
 
 /// Transposed convolution, as one product for each phase.
 ///
-/// Image rows that are equal modulo the stride read the same rows of the kernel, every `stride`-th one: with y + p = s·q + r and
-/// u = r + s·t, the condition s·i + u − p = y becomes i = q − t. The remainders r therefore form a batch of products, each with
-/// its own taps t. A kernel whose size is not a multiple of the stride is padded with zeros.
+/// Image rows that are equal modulo the stride read the same rows of the kernel, every `stride`-th one: with y + p =
+/// s·q + r and u = r + s·t, the condition s·i + u − p = y becomes i = q − t. The remainders r therefore form a batch of
+/// products, each with its own taps t. A kernel whose size is not a multiple of the stride is padded with zeros.
 #[derive(Debug)]
 struct Transposed {
     conv: Conv,

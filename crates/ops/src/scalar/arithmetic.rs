@@ -113,7 +113,8 @@ elementwise_ops! {
         tolerance: 1e-6,
     }
 
-    /// x limited to the range between two constants. The gradient is 1 within the range, bounds included, and 0 outside.
+    /// x limited to the range between two constants. The gradient is 1 within the range, bounds included, and 0
+    /// outside.
     CLAMP = "clamp" (x in BETWEEN; low = -1.0, high = 0.75) {
         wgsl: "select(select(select({0}, {1}, {0} < {1}), {2}, {0} > {2}), {0}, (bitcast<u32>({0}) & 0x7fffffffu) > 0x7f800000u)",
         flops: 2,

@@ -1,5 +1,5 @@
-//! f32 functions without calls into the math library, so that the compiler vectorizes loops over them. Only functions for
-//! which this was measured to be faster. The f64 versions, used by the reference, are those of the library.
+//! f32 functions without calls into the math library, so that the compiler vectorizes loops over them. Only functions
+//! for which this was measured to be faster. The f64 versions, used by the reference, are those of the library.
 
 /// Functions that f32 and f64 compute differently.
 pub(crate) trait Special {
@@ -85,8 +85,8 @@ fn select(condition: bool, then: f32, otherwise: f32) -> f32 {
 mod tests {
     use super::*;
 
-    /// Returns the largest error against the f64 function, and its argument, over every 1009th f32. The error is relative, or
-    /// relative to the smallest normal number for subnormal results.
+    /// Returns the largest error against the f64 function, and its argument, over every 1009th f32. The error is
+    /// relative, or relative to the smallest normal number for subnormal results.
     fn largest_error(f: fn(f32) -> f32, exact: fn(f64) -> f64) -> (f64, f32) {
         let inputs = (0..u32::MAX).step_by(1009).map(f32::from_bits).filter(|x| !x.is_nan());
         let error = |x: f32| {

@@ -239,8 +239,8 @@ pub(crate) static OPS: &[OpInfo] = &[
     },
 ];
 
-/// Draws a sample that applies a view to one input. Half of the samples square the result, because a view is linear and its
-/// second derivative of zero would test nothing.
+/// Draws a sample that applies a view to one input. Half of the samples square the result, because a view is linear and
+/// its second derivative of zero would test nothing.
 fn sample_view(
     random: &mut Stream,
     shape: Vec<usize>,
