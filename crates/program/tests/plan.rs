@@ -2,7 +2,7 @@
 
 use wgrad_graph::{ALIGN, DType, EntryId, Lowered, Op, Rule, States, TensorType, Var, Vjp, grad};
 use wgrad_nn::{
-    Activation, Builder, Context, Mlp, MlpConfig, Module, Optimizer, ResNet, ResNetConfig, Shortcut, Training,
+    Builder, Context, Mlp, MlpConfig, Module, Optimizer, ResNet, ResNetConfig, Shortcut, Training,
 };
 use wgrad_ops::{TensorOps, full, graph, pack};
 use wgrad_program::{Access, Buffer, Kernel, Options, Program, compile, share_slabs, slab_bytes};
