@@ -32,7 +32,9 @@ fn agrees(what: &str, found: f64, by_hand: f64) {
 fn a_perceptron_counts_as_by_hand() {
     let sizes = [784, 1024, 512, 10];
     let (batch, examples) = (64, 100);
-    let mlp = |b: &mut Builder| Mlp::new(b, 784, &[1024, 512], 10, Activation::Relu, Norm::None, 0.0);
+    let mlp = |b: &mut Builder| {
+        Mlp::new(b, &MlpConfig { hidden: vec![1024, 512], ..MlpConfig::default() }, 784, 10)
+    };
     let data = splits([1, 28, 28], examples).flattened();
     let plan = Plan::new(Model::new(mlp), &data, config(batch), &LIMITS).unwrap();
     let layer = |pair: &[usize]| (2 * batch * pair[0] * pair[1]) as f64;
@@ -52,7 +54,7 @@ fn a_perceptron_counts_as_by_hand() {
 
 #[test]
 fn accumulation_repeats_passes_and_not_the_update() {
-    let mlp = |b: &mut Builder| Mlp::new(b, 784, &[64], 10, Activation::Relu, Norm::None, 0.0);
+    let mlp = |b: &mut Builder| Mlp::new(b, &MlpConfig { hidden: vec![64], ..MlpConfig::default() }, 784, 10);
     let data = splits([1, 28, 28], 64).flattened();
     let flops = |accumulate| {
         let config = Config { accumulate, ..config(16) };

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use wgrad_data::{Dataset, Splits, Targets};
 use wgrad_graph::{DType, EntryId, GroupId, States, TensorType};
-use wgrad_nn::{Builder, Exchange, Module, OptimState, Optimizer, Params, Schedule, Training};
+use wgrad_nn::{Builder, Module, OptimState, Optimizer, Params, ReplicaSync, Schedule, Training};
 use wgrad_program::{Limits, Options, Program, Readback, compile, share_slabs};
 use wgrad_weights::{AssignOptions, Pattern, Weights};
 
@@ -241,7 +241,7 @@ pub struct Plan {
     pub(crate) gradients: Option<GroupId>,
     pub(crate) shard: Option<Shard>,
     /// What replicas add up in the midst of a pass.
-    pub(crate) exchange: Option<Exchange>,
+    pub(crate) exchange: Option<ReplicaSync>,
     pub(crate) splits: Vec<(SplitShape, Option<Resident>)>,
     /// Values that parameters and buffers start from in place of their initial ones, by name.
     pub(crate) start: Vec<(String, Vec<f32>)>,
@@ -299,7 +299,7 @@ impl Plan {
         let gradients = kept.then(|| states.group_like("gradients", params.group()));
         let syncs = config.sync_batch_norm && config.part.is_some_and(|part| part.ranks > 1);
         let (rows, batch) = (config.rows().len(), config.batch);
-        let exchange = if syncs { params.declare_exchange(&mut states, rows, batch) } else { None };
+        let exchange = if syncs { params.declare_replica_sync(&mut states, rows, batch) } else { None };
         if exchange.is_some() && config.recompute {
             return Err(TrainError::Config(
                 "train.sync_batch_norm and train.recompute exclude each other: replicas would have to add up statistics again"
@@ -414,7 +414,7 @@ impl Plan {
 
     /// What replicas have to add up while a pass goes on, in the order in which all of them do.
     pub(crate) fn exchanges(&self, program: &Program) -> Vec<Readback> {
-        let Some(Exchange { sent, received, .. }) = self.exchange else { return Vec::new() };
+        let Some(ReplicaSync { sent, received, .. }) = self.exchange else { return Vec::new() };
         let readings = self.states.get(sent).entries.iter().filter_map(|entry| {
             let range = entry.offset..entry.offset + entry.shape.numel();
             let after = program.final_after(sent, &range);

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use wgrad_data::{Augment, DataKind, DataSpec, Normalize, Splits, Targets};
 use wgrad_nn::{
-    Activation, ImageNorm, Mlp, Norm, Optimizer, ResNet, ResNetConfig, ResidualMlp, Schedule, Shortcut, Stem,
+    Activation, ImageNorm, Mlp, MlpConfig, Norm, Optimizer, ResNet, ResNetConfig, ResidualMlp,
+    ResidualMlpConfig, Schedule, Shortcut, Stem,
 };
 use wgrad_recipe as r;
 use wgrad_recipe::Recipe;
@@ -195,19 +196,23 @@ fn model(model: &r::Model, shape: &[usize], outputs: usize) -> Result<Model, Tra
     let inputs = shape.iter().product();
     Ok(match model {
         r::Model::Mlp(m) => Model::new(|b| {
-            Mlp::new(b, inputs, &m.hidden, outputs, activation(m.activation), norm(m.norm), m.dropout)
+            let config = MlpConfig {
+                hidden: m.hidden.clone(),
+                activation: activation(m.activation),
+                norm: norm(m.norm),
+                dropout: m.dropout,
+            };
+            Mlp::new(b, &config, inputs, outputs)
         }),
         r::Model::ResidualMlp(m) => Model::new(|b| {
-            ResidualMlp::new(
-                b,
-                inputs,
-                m.width,
-                m.depth,
-                outputs,
-                activation(m.activation),
-                norm(m.norm),
-                m.dropout,
-            )
+            let config = ResidualMlpConfig {
+                width: m.width,
+                depth: m.depth,
+                activation: activation(m.activation),
+                norm: norm(m.norm),
+                dropout: m.dropout,
+            };
+            ResidualMlp::new(b, &config, inputs, outputs)
         }),
         r::Model::ResNet(net) => {
             let &[channels, _, _] = shape else {

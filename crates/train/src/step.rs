@@ -82,7 +82,7 @@ impl Trainer {
             "spent": self.flops(),
         });
         let Some(team) = &mut self.team else { return Ok(()) };
-        let messages = team.patiently(|worker| worker.exchange(place.to_string().as_bytes()))?;
+        let messages = team.patiently(|worker| worker.all_gather_bytes(place.to_string().as_bytes()))?;
         let damaged = || TrainError::Config("the first replica's place in the data came damaged".into());
         let first: serde_json::Value =
             messages.first().and_then(|bytes| serde_json::from_slice(bytes).ok()).ok_or_else(damaged)?;
@@ -116,7 +116,7 @@ impl Trainer {
     /// What the first replica that found something found.
     pub(crate) fn first_culprit(&mut self, own: Option<String>) -> Result<Option<String>, TrainError> {
         let Some(team) = &mut self.team else { return Ok(own) };
-        let found = team.patiently(|worker| worker.exchange(own.unwrap_or_default().as_bytes()))?;
+        let found = team.patiently(|worker| worker.all_gather_bytes(own.unwrap_or_default().as_bytes()))?;
         let first = found.iter().enumerate().find(|(_, text)| !text.is_empty());
         Ok(first.map(|(rank, text)| format!("{}, on replica {rank}", String::from_utf8_lossy(text))))
     }
@@ -125,7 +125,7 @@ impl Trainer {
     pub(crate) fn meet_after_writing(&mut self, bytes: usize) -> Result<(), TrainError> {
         let Some(team) = &mut self.team else { return Ok(()) };
         let limit = team.worker.timeout() + Duration::from_secs_f64(bytes as f64 / SLOW_DISK);
-        Ok(team.worker.within(limit, |worker| worker.barrier())?)
+        Ok(team.worker.with_timeout(limit, |worker| worker.barrier())?)
     }
 
     /// One step, together: every replica computes the gradients of its rows, all add them up, and each makes the same update,
@@ -214,7 +214,8 @@ impl Trainer {
                     Ok(())
                 }
                 _ if listening.readings.is_empty() => session.run(id, inputs),
-                _ => team.run(&listening, |readings, each| session.run_with_readbacks(id, inputs, readings, each)),
+                _ => team
+                    .run(&listening, |readings, each| session.run_with_readbacks(id, inputs, readings, each)),
             })?;
             team.check()?;
         }
@@ -389,7 +390,7 @@ mod tests {
         std::thread::scope(|scope| {
             let run = &run;
             let threads: Vec<_> =
-                Local::team(3).into_iter().map(|local| scope.spawn(move || run(local))).collect();
+                Local::group(3).into_iter().map(|local| scope.spawn(move || run(local))).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         })
     }

@@ -8,9 +8,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use wgrad_comm::{CommError, Done, Job, Ticket, Worker};
+use wgrad_comm::{CommError, Completion, Job, Ticket, Worker};
 use wgrad_graph::{GroupId, States, fnv1a};
-use wgrad_program::{DeviceError, Program, ReadbackHandler, Readback};
+use wgrad_program::{DeviceError, Program, Readback, ReadbackHandler};
 
 use crate::error::TrainError;
 use crate::plan::Phase;
@@ -189,7 +189,8 @@ impl Team {
             group.entries.iter().zip(ends).map(|(entry, end)| entry.offset..end).collect();
         let own: Vec<usize> = tensors.iter().map(|range| program.final_after(gradients, range)).collect();
         let bytes: Vec<u8> = own.iter().flat_map(|&after| (after as u64).to_le_bytes()).collect();
-        let first = self.patiently(|worker| worker.exchange(&bytes))?.into_iter().next().unwrap_or_default();
+        let first =
+            self.patiently(|worker| worker.all_gather_bytes(&bytes))?.into_iter().next().unwrap_or_default();
         let first = first.as_chunks::<8>().0.iter().map(|after| u64::from_le_bytes(*after) as usize);
         let first: Vec<usize> = first.collect();
         if first.len() != tensors.len() {
@@ -209,8 +210,12 @@ impl Team {
             after = done.fold(after, usize::max);
             let first = self.readings.len();
             let shares = shares.map(|shares| shares.iter().map(|share| within(&ranges, share)).collect());
-            let reading =
-                |range: &Range<usize>| Readback { group: gradients, range: range.clone(), after, reply: None };
+            let reading = |range: &Range<usize>| Readback {
+                group: gradients,
+                range: range.clone(),
+                after,
+                reply: None,
+            };
             self.readings.extend(ranges.iter().map(reading));
             self.buckets.push(Bucket { readings: first..self.readings.len(), shares });
         }
@@ -310,7 +315,7 @@ impl Team {
         let (mut end, count) = (Instant::now(), tickets.len());
         let mut tail = Vec::new();
         for (i, ticket) in tickets.into_iter().enumerate() {
-            let Done { mut values, started, ended, .. } = self.worker.wait(ticket)?;
+            let Completion { mut values, started, ended, .. } = self.worker.wait(ticket)?;
             self.traffic.busy += (ended - started).as_secs_f64();
             end = ended;
             if i + 1 == count {
@@ -339,7 +344,7 @@ impl Team {
         &mut self,
         talk: impl FnOnce(&mut Worker) -> Result<T, CommError>,
     ) -> Result<T, CommError> {
-        self.worker.within(self.options.patience, talk)
+        self.worker.with_timeout(self.options.patience, talk)
     }
 
     /// The sums of two numbers over all replicas, each added up in the same order everywhere.
@@ -357,8 +362,8 @@ impl Team {
         let bytes: Vec<u8> = own.iter().flat_map(|x| x.to_le_bytes()).collect();
         let mut sums = [0.0; N];
         let messages = match patient {
-            true => self.patiently(|worker| worker.exchange(&bytes))?,
-            false => self.worker.exchange(&bytes)?,
+            true => self.patiently(|worker| worker.all_gather_bytes(&bytes))?,
+            false => self.worker.all_gather_bytes(&bytes)?,
         };
         for message in messages {
             for (sum, bytes) in sums.iter_mut().zip(message.as_chunks::<8>().0) {
@@ -371,7 +376,7 @@ impl Team {
     /// Compares the parameters of all replicas.
     pub(crate) fn compare(&mut self, step: u64, parameters: &[f32]) -> Result<(), TrainError> {
         let hash = fingerprint(parameters);
-        let hashes = self.worker.exchange(&hash.to_le_bytes())?;
+        let hashes = self.worker.all_gather_bytes(&hash.to_le_bytes())?;
         // What most replicas have is right; of two, what the first has.
         let votes = |hash: &Vec<u8>| hashes.iter().filter(|other| *other == hash).count();
         let most = hashes.iter().map(votes).max().unwrap_or(0);

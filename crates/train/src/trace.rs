@@ -74,8 +74,8 @@ impl Plan {
         let batch = self.batch_inputs(graph, SplitName::Train, rows.len());
         let rng = graph.input("rng", TensorType::u32([3]));
         let hyper = graph.input("hyper", TensorType::f32([Optimizer::HYPER]));
-        let cx = Context::new(graph, &self.params).training(rng).from_row(rows.start);
-        let cx = cx.exchanging(self.exchange);
+        let cx = Context::new(graph, &self.params).training(rng).with_first_row(rows.start);
+        let cx = cx.with_replica_sync(self.exchange);
         let logits = self.module.forward(&cx, batch.features);
         let objective = Objective::of(graph, self.task, logits, batch.targets, true);
         let loss = match &self.config.class_weights {
@@ -140,7 +140,7 @@ impl Plan {
         let outputs = self.module.forward(&cx, batch.features);
         let loss = Objective::of(&graph, self.task, outputs, batch.targets, true).loss.mean_all();
         let (params, names): (Vec<Var<'_>>, Vec<&str>) =
-            cx.params_in_order().filter(|(var, _)| var.rank() > 1).unzip();
+            cx.named_params().filter(|(var, _)| var.rank() > 1).unzip();
         for (gradient, name) in self.gradients(loss, &params)?.into_iter().zip(names) {
             graph.output(name, gradient.square().sum_all().sqrt());
         }
@@ -181,7 +181,7 @@ impl Plan {
             // The norm is that of all shares.
             grads = grads * graph.input("scale", TensorType::f32([1]));
         }
-        let segments = self.params.segments_of(range);
+        let segments = self.params.param_groups_in(range);
         let optimizer = &self.config.optimizer;
         graph.scope("optimizer", || {
             optimizer.update_flat(graph, &self.optim, *parameters, &segments, grads, hyper)
@@ -193,7 +193,7 @@ impl Plan {
     fn evaluation_context<'g>(&self, graph: &'g Graph) -> Context<'_, 'g> {
         let cx = Context::new(graph, &self.params);
         match self.average {
-            Some(id) => cx.reading(id),
+            Some(id) => cx.with_params_from(id),
             None => cx,
         }
     }

@@ -58,7 +58,7 @@ pub fn code(error: &anyhow::Error) -> u8 {
             .or_else(|| is(cause.is::<DeviceError>(), 4))
             .or_else(|| match cause.downcast_ref::<CommError>()? {
                 CommError::Aborted { code, .. } => Some(*code),
-                CommError::Alone { .. } => Some(2),
+                CommError::WorldSize { .. } => Some(2),
                 _ => Some(7),
             })
             .or_else(|| is(cause.is::<CheckpointError>() || cause.is::<RunDirError>(), 6))

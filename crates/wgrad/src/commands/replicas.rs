@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use wgrad_comm::{Abort, Collective, CommError, Launched, Local, Nested, PANICKED, Worker, environment};
+use wgrad_comm::{
+    AbortHandle, Collective, CommError, Hierarchical, LaunchInfo, Local, PANICKED, Worker, launch_info,
+};
 use wgrad_recipe::Recipe;
 use wgrad_train::{
     Callback, Part, Plan, StepRecord, Team, TeamOptions, TrainError, Trainer, fit, open_for, setup,
@@ -44,7 +46,7 @@ pub fn on_group<T: Default>(
 ) -> Result<T> {
     let (launched, follow) = (launched()?, &follow);
     heartbeat::start();
-    let mut locals = Local::team(replicas);
+    let mut locals = Local::group(replicas);
     let first = locals.remove(0);
     let nodes = launched.is_some();
     let node = move |local: Local, first: bool| -> Result<Box<dyn Collective>, CommError> {
@@ -52,7 +54,7 @@ pub fn on_group<T: Default>(
             return Ok(Box::new(local));
         }
         let between = if first { Some(between_nodes()?) } else { None };
-        Ok(Box::new(Nested::new(local, between)?))
+        Ok(Box::new(Hierarchical::new(local, between)?))
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = locals
@@ -94,37 +96,37 @@ fn is_abort(error: &anyhow::Error) -> bool {
 }
 
 /// Aborts the other replicas if this thread panics.
-struct AbortOnPanic(Abort);
+struct AbortOnPanic(AbortHandle);
 
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.call(PANICKED, "it panicked");
+            self.0.abort(PANICKED, "it panicked");
         }
     }
 }
 
 /// Runs one replica and aborts the others if it fails.
 fn run_guarded<T>(worker: Worker, run: impl FnOnce(Worker) -> Result<T>) -> Result<T> {
-    let abort: Abort = worker.abort_handle();
+    let abort: AbortHandle = worker.abort_handle();
     let guard = AbortOnPanic(abort.clone());
     let result = run(worker);
     drop(guard);
     if let Err(error) = &result
         && !is_abort(error)
     {
-        abort.call(code(error), &error.to_string());
+        abort.abort(code(error), &error.to_string());
     }
     result
 }
 
 /// Returns rank and size if a launcher such as mpirun started this process.
-fn launched() -> Result<Option<Launched>> {
-    let launched = environment();
+fn launched() -> Result<Option<LaunchInfo>> {
+    let launched = launch_info();
     let size = launched.as_ref().map_or(1, |launched| launched.size);
     let wanted = std::env::var(RANKS).ok().and_then(|n| n.parse().ok());
     if let Some(wanted) = wanted.filter(|&wanted: &usize| wanted != size) {
-        return Err(CommError::Alone { expected: wanted, found: size }.into());
+        return Err(CommError::WorldSize { expected: wanted, found: size }.into());
     }
     match launched {
         Some(launched) if !cfg!(feature = "mpi") => {
@@ -151,13 +153,13 @@ fn between_nodes() -> Result<Box<dyn Collective>, CommError> {
 
 /// Sends the recipe to the other replicas, which need no recipe file of their own.
 pub fn announce(worker: &mut Worker, recipe: &Recipe) -> Result<()> {
-    worker.exchange(recipe.to_toml()?.as_bytes())?;
+    worker.all_gather_bytes(recipe.to_toml()?.as_bytes())?;
     Ok(())
 }
 
 /// Tells the other replicas that there is nothing more to train.
 pub fn dismiss(mut worker: Worker) -> Result<()> {
-    worker.exchange(&[])?;
+    worker.all_gather_bytes(&[])?;
     worker.close();
     Ok(())
 }
@@ -165,7 +167,7 @@ pub fn dismiss(mut worker: Worker) -> Result<()> {
 /// Trains the recipes that replica 0 announces, until it announces the end.
 fn follow(args: &Train, local: usize, mut worker: Worker) -> Result<()> {
     loop {
-        let announced = worker.within(ANNOUNCE_TIMEOUT, |worker| worker.exchange(&[]))?;
+        let announced = worker.with_timeout(ANNOUNCE_TIMEOUT, |worker| worker.all_gather_bytes(&[]))?;
         let announced = announced.into_iter().next().unwrap_or_default();
         if announced.is_empty() {
             worker.close();

@@ -6,7 +6,7 @@ use crate::scaling::sweep::{Aim, Family, Job, Network, Sweep};
 use crate::scaling::{Curve, Role, Trial};
 use wgrad_data::split::{Purpose, draw};
 use wgrad_data::{DataKind, DataSpec, Normalize, Splits};
-use wgrad_nn::{Activation, ImageNorm, Mlp, Norm, Optimizer, ResNet, ResNetConfig, Schedule};
+use wgrad_nn::{ImageNorm, Mlp, MlpConfig, Optimizer, ResNet, ResNetConfig, Schedule};
 use wgrad_program::Device;
 use wgrad_run::Flops;
 
@@ -77,11 +77,10 @@ fn model(network: Network, splits: &Splits) -> Result<(Model, String), TrainErro
     match family {
         Family::Mlp => {
             let inputs = splits.train.feature_len();
-            let hidden = vec![width; depth];
-            let model =
-                Model::new(|b| Mlp::new(b, inputs, &hidden, outputs, Activation::Relu, Norm::None, 0.0));
+            let config = MlpConfig { hidden: vec![width; depth], ..MlpConfig::default() };
+            let model = Model::new(|b| Mlp::new(b, &config, inputs, outputs));
             let sizes: Vec<String> =
-                [inputs].iter().chain(&hidden).chain([&outputs]).map(usize::to_string).collect();
+                [inputs].iter().chain(&config.hidden).chain([&outputs]).map(usize::to_string).collect();
             Ok((model, sizes.join("-")))
         }
         Family::ResNet => {
