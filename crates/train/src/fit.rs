@@ -8,7 +8,7 @@ use wgrad_run::{EventWriter, Flops, MetricsWriter, Row, RunDir};
 
 use crate::checkpoint::{assist, save};
 use crate::error::TrainError;
-use crate::ledger::Pace;
+use crate::flops::Pace;
 use crate::plan::SplitName;
 use crate::trainer::{Evaluation, StepRecord, Trainer};
 

@@ -9,7 +9,7 @@ use wgrad_program::{Limits, Options, Program, Reading, compile, share_slabs};
 use wgrad_weights::{AssignOptions, Pattern, Weights};
 
 use crate::error::TrainError;
-use crate::part::{Part, Shard};
+use crate::replicas::rank::{Part, Shard};
 
 /// A model and the parameters that it declared.
 pub struct Model {

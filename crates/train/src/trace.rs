@@ -6,7 +6,7 @@ use wgrad_ops::{TensorOps, full_u32, graph, pack};
 use wgrad_program::{Limits, Options, Program, compile};
 
 use crate::error::TrainError;
-use crate::part::Shard;
+use crate::replicas::rank::Shard;
 use crate::plan::{Phase, Plan, SplitName, Task, target_type};
 
 /// A batch on the graph.

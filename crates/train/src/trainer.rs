@@ -7,15 +7,15 @@ use wgrad_data::{Dataset, Sequential, Splits, Targets};
 use wgrad_graph::{GroupId, Shape};
 use wgrad_program::{Data, Device, DeviceError, DeviceInfo, HostData, ProgramId, Session};
 
-use crate::diagnose::first_bad_operation;
+use crate::non_finite::first_bad_operation;
 use crate::error::TrainError;
-use crate::feed::{Feed, rest, share_of_loss};
+use crate::source::{Feed, rest, share_of_loss};
 use crate::inputs::{Inputs, Upload, write_padded};
-use crate::ledger::Ledger;
+use crate::flops::Ledger;
 use crate::plan::{Phase, Plan, SplitName, Task};
 use crate::profile::Profiler;
-use crate::rewind::Anchor;
-use crate::team::Team;
+use crate::snapshot::Anchor;
+use crate::replicas::group::Team;
 
 /// What runs a program on the inputs that it is given.
 type Run<'r> = dyn FnMut(&mut dyn Session, &[Data<'_>]) -> Result<(), DeviceError> + 'r;

@@ -8,7 +8,7 @@ use wgrad_program::{Data, Program, ProgramId};
 use crate::error::TrainError;
 use crate::plan::{Phase, Plan};
 use crate::profile::Profiler;
-use crate::team::{Listening, Team, Traffic};
+use crate::replicas::group::{Listening, Team, Traffic};
 use crate::trainer::{StepRecord, Trainer, Watch, scalar_names};
 
 /// Bytes a second that every disk can write.
@@ -331,7 +331,7 @@ impl Plan {
     }
 
     /// The shares of a group of which each replica keeps one.
-    pub(crate) fn sharded(&self, id: GroupId) -> Option<&crate::part::Shard> {
+    pub(crate) fn sharded(&self, id: GroupId) -> Option<&crate::replicas::rank::Shard> {
         self.shard.as_ref().filter(|_| self.optim.moments.contains(&id))
     }
 
@@ -357,8 +357,8 @@ mod tests {
     use wgrad_program::Device;
 
     use super::*;
-    use crate::part::Part;
-    use crate::team::TeamOptions;
+    use crate::replicas::rank::Part;
+    use crate::replicas::group::TeamOptions;
 
     /// Trains digits on three replicas; `meddle` is called before each step. Gives what ended each, or its peak memory.
     fn three(shard: bool, meddle: impl Fn(&mut Trainer, usize) + Sync) -> Vec<Result<usize, TrainError>> {

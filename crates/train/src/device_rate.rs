@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use wgrad_program::DeviceInfo;
 use wgrad_stdx::file;
 
-use crate::tuned::{device_json, kept_for};
+use crate::tuning::{device_json, kept_for};
 
 /// Of the files.
 const FORMAT: u64 = 1;
@@ -56,10 +56,10 @@ mod tests {
 
     #[test]
     fn a_ceiling_is_of_its_device_or_of_none() {
-        let info = crate::tuned::tests::device("1.0");
+        let info = crate::tuning::tests::device("1.0");
         let text = to_json(&info, 2e11, "matmul-512").to_string();
         assert_eq!(parse(&text, &info), Some((2e11, "matmul-512".into())));
-        assert_eq!(parse(&text, &crate::tuned::tests::device("1.1")), None);
+        assert_eq!(parse(&text, &crate::tuning::tests::device("1.1")), None);
         for broken in [text.replace("2000", "-2000"), text.replace("\"by\"", "\"of\""), text[..9].into()] {
             assert_eq!(parse(&broken, &info), None, "{broken}");
         }

@@ -7,7 +7,7 @@ use wgrad_cpu::CpuDevice;
 use wgrad_gpu::{GpuDevice, Options};
 use wgrad_program::{Device, DeviceError, DeviceInfo};
 
-use crate::tuned::tuning;
+use crate::tuning::tuning;
 
 /// What `--device` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
