@@ -1,29 +1,32 @@
-//! Gradients looked at, without a step: how large they are layer by layer.
+//! Norms of gradients, computed without a training step.
 
 use wgrad_data::LoaderPosition;
 use wgrad_program::{Options, compile};
+use wgrad_stdx::never;
 
 use crate::error::TrainError;
 use crate::trainer::Trainer;
 
 impl Trainer {
-    /// The Euclidean norm of the loss's gradient for each weight that is a matrix or a kernel, by name in the order in which
-    /// the model declares them, on the first batch of the run. Steps, moments and the place in the data stay as they are;
-    /// running statistics take the batch in.
+    /// Returns the Euclidean norm of the loss gradient of each weight with more than one dimension, by name in order of
+    /// declaration, on the first batch of the run.
+    ///
+    /// Steps, moments and the position in the data stay unchanged; running statistics are updated with the batch.
     ///
     /// # Errors
-    /// Mistakes in the model; what the device reports.
+    /// Returns an error if the graph is invalid or cannot be compiled, or if the device or the batch source fails.
     pub fn gradient_norms(&mut self) -> Result<Vec<(String, f32)>, TrainError> {
-        let graph = self.plan.trace_gradient_norms()?;
-        let options = Options::within(&self.device().limits);
-        let position = self.feed.position();
-        self.feed.restore(LoaderPosition::default())?;
-        let id = self.rerun(&compile(&graph, options)?, 0)?;
-        self.feed.restore(position)?;
+        let graph = self.plan().trace_gradient_norms()?;
+        let program = compile(&graph, Options::within(&self.device().limits))?;
+        let position = self.runner.source.position();
+        self.runner.source.restore(LoaderPosition::default())?;
+        let id = self.run_once(&program, 0)?;
+        self.runner.source.restore(position)?;
         let names = graph.outputs().into_iter().map(|(name, _)| name);
         let norm = |(i, name): (usize, String)| {
-            let value = self.session.output(id, i)?.to_f32();
-            Ok((name, value.first().copied().unwrap_or(f32::NAN)))
+            let value = self.runner.session.output(id, i)?.to_f32();
+            let norm = value.first().ok_or_else(|| never!("the norm of a gradient is one element"))?;
+            Ok((name, *norm))
         };
         names.enumerate().map(norm).collect()
     }

@@ -1,63 +1,63 @@
-//! Going back: the state to return to when a step goes wrong, and the way from there to any later step.
+//! Snapshots: a state in host memory from which any later step can be reached again.
 
 use wgrad_data::LoaderPosition;
 use wgrad_graph::GroupId;
-use wgrad_program::{Data, HostData, Program, ProgramId};
+use wgrad_program::{Data, HostData};
 
 use crate::error::TrainError;
+use crate::pass::PassRunner;
 use crate::trainer::Trainer;
 
-/// A state to go back to: every group that training changes, and where the batches stood.
-pub(crate) struct Anchor {
+/// State after a step: every group that training changes, and the position in the data.
+pub(crate) struct Snapshot {
     step: u64,
     position: LoaderPosition,
     groups: Vec<(GroupId, HostData)>,
 }
 
-impl Trainer {
-    /// Remembers the state as it is, to go back to it if a later step goes wrong.
-    pub(crate) fn set_anchor(&mut self) -> Result<(), TrainError> {
-        let (model, others) = self.plan.kept_groups();
-        let groups = [model, others].concat().into_iter().map(|id| Ok((id, self.session.read_group(id)?)));
+impl Snapshot {
+    /// Reads the current state.
+    pub fn take(runner: &mut PassRunner) -> Result<Self, TrainError> {
+        let (model, others) = runner.plan.checkpoint_groups();
+        let groups = [model, others].concat().into_iter();
+        let groups = groups.map(|id| Ok((id, runner.session.read_group(id)?)));
         let groups = groups.collect::<Result<Vec<_>, TrainError>>()?;
-        self.anchor = Some(Anchor { step: self.step, position: self.feed.position(), groups });
-        Ok(())
+        Ok(Self { step: runner.step, position: runner.source.position(), groups })
     }
 
-    /// Goes back to the state after `step` steps.
-    pub(crate) fn rewind(&mut self, step: u64) -> Result<(), TrainError> {
-        match self.anchor.take().filter(|anchor| anchor.step <= step) {
-            None => self.reset()?,
-            Some(anchor) => {
-                for (id, values) in &anchor.groups {
-                    self.session.write_group(*id, values.as_data())?;
-                }
-                if let (Some(shard), Some((_, HostData::F32(values)))) =
-                    (&self.plan.shard, anchor.groups.iter().find(|(id, _)| *id == self.plan.params.group()))
-                {
-                    let share = Data::F32(&values[shard.range.clone()]);
-                    self.session.write_group(shard.parameters, share)?;
-                }
-                self.step = anchor.step;
-                self.feed.restore(anchor.position)?;
-                self.anchor = Some(anchor);
-            }
+    /// Writes the state back.
+    fn restore(&self, runner: &mut PassRunner) -> Result<(), TrainError> {
+        for (id, values) in &self.groups {
+            runner.session.write_group(*id, values.as_data())?;
         }
-        while self.step < step {
-            self.step()?;
+        let params = runner.plan.params.group();
+        if let (Some(shard), Some((_, HostData::F32(values)))) =
+            (&runner.plan.shard, self.groups.iter().find(|(id, _)| *id == params))
+        {
+            let local = Data::F32(&values[shard.range.clone()]);
+            runner.session.write_group(shard.parameters, local)?;
         }
-        for &(_, id) in &self.passes {
-            self.session.records(id, true)?;
-        }
-        self.pending.clear();
-        self.shared.clear();
-        Ok(())
+        runner.step = self.step;
+        Ok(runner.source.restore(self.position)?)
     }
+}
 
-    /// Runs the next pass on `program`, whose inputs are those of a pass, without counting it as a step.
-    pub(crate) fn rerun(&mut self, program: &Program, pass: u64) -> Result<ProgramId, TrainError> {
-        let id = self.session.load(program)?;
-        self.run_pass(id, program, pass)?;
-        Ok(id)
+/// Returns a trainer to the state after `step` steps, by repeating the steps since its snapshot or since the start.
+pub(crate) fn rewind(trainer: &mut Trainer, step: u64) -> Result<(), TrainError> {
+    match trainer.snapshot.take().filter(|snapshot| snapshot.step <= step) {
+        None => trainer.reset()?,
+        Some(snapshot) => {
+            snapshot.restore(&mut trainer.runner)?;
+            trainer.snapshot = Some(snapshot);
+        }
     }
+    while trainer.steps_done() < step {
+        trainer.step()?;
+    }
+    let PassRunner { session, programs, .. } = &mut trainer.runner;
+    for &(_, id) in &*programs {
+        session.records(id, true)?;
+    }
+    trainer.records.clear();
+    Ok(())
 }
