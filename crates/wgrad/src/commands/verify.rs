@@ -15,10 +15,10 @@ use crate::cli::Verify;
 use crate::failure::Usage;
 use crate::terminal;
 
-/// Failures that are printed in full; the rest are counted.
+/// Number of failures that are printed in full; the others are counted.
 const SHOWN: usize = 20;
 
-/// Checks every operation on every device, and fails if anything is wrong.
+/// Checks every operation on every device. Fails if a check fails.
 pub fn run(args: &Verify) -> Result<ExitCode> {
     let options = Options {
         only: args.only.clone(),
@@ -28,7 +28,7 @@ pub fn run(args: &Verify) -> Result<ExitCode> {
     };
     if options.entries().is_empty() {
         let only = args.only.clone().unwrap_or_default();
-        return Err(Usage(format!("no operation has a name that contains `{only}`")).into());
+        return Err(Usage(format!("--only: no operation has a name that contains `{only}`")).into());
     }
     let mut line = ProgressLine::default();
     let mut report = check_reference(&options, &mut |progress| line.show(progress));
@@ -43,8 +43,8 @@ pub fn run(args: &Verify) -> Result<ExitCode> {
     Ok(if report.failures().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The devices to check. Each variant of a kernel is a device of its own; on software adapters, where they are slow to
-/// compile and nobody trains, only if the adapter is asked for.
+/// Returns the devices to check. Each kernel variant counts as a device; on software adapters, which compile slowly and are
+/// not used for training, only if the adapter was requested.
 fn subjects(choice: Option<DeviceChoice>) -> Result<Vec<Subject>> {
     let real = |adapter: &&Adapter| adapter.class != Class::Software;
     let (cpu, chosen): (bool, Vec<&Adapter>) = match choice {
@@ -56,11 +56,11 @@ fn subjects(choice: Option<DeviceChoice>) -> Result<Vec<Subject>> {
         },
         Some(DeviceChoice::Gpu) => {
             let best = adapters().iter().find(real).or(adapters().first());
-            (false, vec![best.ok_or_else(|| missing("gpu".into()))?])
+            (false, vec![best.ok_or_else(|| not_found("gpu".into()))?])
         }
         Some(DeviceChoice::Adapter(index)) => {
             let adapter = adapters().get(index);
-            (false, vec![adapter.ok_or_else(|| missing(format!("gpu:{index}")))?])
+            (false, vec![adapter.ok_or_else(|| not_found(format!("gpu:{index}")))?])
         }
     };
     let mut subjects = Vec::new();
@@ -76,7 +76,7 @@ fn subjects(choice: Option<DeviceChoice>) -> Result<Vec<Subject>> {
     Ok(subjects)
 }
 
-fn missing(wanted: String) -> DeviceError {
+fn not_found(wanted: String) -> DeviceError {
     let found = format!("wgpu finds {} adapters; see `wgrad devices`", adapters().len());
     DeviceError::NotFound { wanted, found }
 }
@@ -95,7 +95,7 @@ fn print(report: &Report) -> std::io::Result<()> {
         terminal::say(&format!("… and {} more failures", failures.len() - SHOWN));
     }
     for (outcome, reason) in &report.expected {
-        terminal::say(&format!("expected of this driver: {outcome}\n  {reason}"));
+        terminal::say(&format!("known failure of this driver: {outcome}\n  {reason}"));
     }
     report.skipped.iter().for_each(|what| terminal::say(&format!("skipped: {what}")));
     Ok(())
@@ -113,7 +113,7 @@ fn cells(row: &Row) -> Vec<String> {
     ]
 }
 
-/// The command that shows a failure again. Whole programs are checked only where nothing is left out.
+/// Returns the command that reproduces a failure. Whole programs are only checked without `--only`.
 fn reproduce(failure: &Outcome) -> String {
     let named = wgrad_ops::ops().any(|entry| entry.name == failure.subject);
     let only = if named { format!(" --only {}", failure.subject) } else { String::new() };
@@ -151,7 +151,7 @@ fn to_json(report: &Report) -> Value {
     json!({ "passed": failures.is_empty(), "devices": rows, "failures": failures, "expected": expected, "skipped": report.skipped })
 }
 
-/// One line that says where the suite is at: rewritten on a terminal, a line a device in a log.
+/// Progress of the suite: one changing line on a terminal, one line per device in a log.
 #[derive(Default)]
 struct ProgressLine {
     device: String,
