@@ -171,3 +171,51 @@ fn load_group(
     }
     trainer.write_full_group(id, &full)
 }
+
+#[cfg(test)]
+mod tests {
+    use wgrad_cpu::CpuDevice;
+    use wgrad_nn::Schedule;
+    use wgrad_program::Device;
+
+    use super::*;
+    use crate::{Config, FitOptions, Stop, fit};
+
+    /// A trainer whose loss never changes, and options with a patience of three evaluations.
+    fn trainer_without_learning() -> (Trainer, FitOptions) {
+        let recipe = wgrad_recipe::load("digits-mlp").unwrap();
+        let setup = crate::setup(&recipe).unwrap();
+        let config = Config { lr: 0.0, schedule: Schedule::Constant, warmup: 0, ..setup.config };
+        let device = CpuDevice::new();
+        let plan = Plan::new(setup.model, &setup.splits, config, &device.info().limits).unwrap();
+        let trainer = Trainer::new(&device, plan, setup.splits, 1000).unwrap();
+        let options = FitOptions {
+            steps: 1000,
+            log_every: 1,
+            eval_every_epochs: 1,
+            patience: Some(3),
+            checkpoint_every_epochs: 0,
+            keep_checkpoints: 1,
+        };
+        (trainer, options)
+    }
+
+    #[test]
+    fn resume_keeps_the_early_stopping_counter() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut trainer, options) = trainer_without_learning();
+        let epoch = trainer.steps_per_epoch();
+        let short = FitOptions { steps: 3 * epoch, ..options.clone() };
+        assert_eq!(fit(&mut trainer, &short, None, &mut ()).unwrap().stop, Stop::Done);
+        let stopped = trainer.early_stopping;
+        assert_eq!(stopped.since_best, 1, "the evaluation after the first epoch is the best one");
+        let path = save(&mut trainer, folder.path(), 1, Map::new()).unwrap();
+
+        let (mut trainer, _) = trainer_without_learning();
+        restore(&mut trainer, &Checkpoint::load(&path).unwrap()).unwrap();
+        assert_eq!(trainer.early_stopping, stopped);
+        let finished = fit(&mut trainer, &options, None, &mut ()).unwrap();
+        assert_eq!((finished.stop, finished.steps), (Stop::Patience, 5 * epoch));
+        assert_eq!(finished.new_steps, 2 * epoch);
+    }
+}
