@@ -28,7 +28,7 @@ impl Plan {
     /// including recomputation. The two programs are compiled on the first call.
     ///
     /// # Errors
-    /// Returns an error if the forward pass or the update cannot be compiled by itself.
+    /// Returns an error if the forward pass or the update cannot be compiled separately.
     pub fn step_flops(&self) -> Result<Flops, TrainError> {
         let (forward, update) = self.flops_by_phase()?;
         let forward = forward as f64 * self.config.passes() as f64;
@@ -48,7 +48,7 @@ impl Plan {
         program.map_or(0.0, |program| program.cost().flops as f64 * batches as f64)
     }
 
-    /// Number of floating-point operations of a forward pass and of an update, each compiled by itself.
+    /// Number of floating-point operations of a forward pass and of an update, each compiled separately.
     fn flops_by_phase(&self) -> Result<(u64, u64), TrainError> {
         if let Some(&flops) = self.forward_and_update_flops.get() {
             return Ok(flops);

@@ -127,7 +127,7 @@ pub struct Plan {
     pub(crate) splits: Vec<(SplitShape, Option<Resident>)>,
     /// Values that replace the random start of parameters and buffers, by name.
     pub(crate) initial_values: Vec<(String, Vec<f32>)>,
-    /// FLOPs of a forward pass and of an update, each compiled by itself on the first request.
+    /// FLOPs of a forward pass and of an update, each compiled separately on the first request.
     pub(crate) forward_and_update_flops: OnceLock<(u64, u64)>,
     /// Programs of a step.
     pub passes: Vec<(Phase, Program)>,

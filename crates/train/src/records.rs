@@ -119,8 +119,8 @@ fn mean_of_passes(
     pending: PendingStep,
     passes: &[Vec<f32>],
 ) -> Result<StepRecord, TrainError> {
-    let names = runner.plan.passes.last().map(|(_, program)| recorded_names(program)).unwrap_or_default();
-    let values = names.into_iter().enumerate().map(|(i, name)| {
+    let (_, program) = runner.plan.last_pass()?;
+    let values = recorded_names(program).into_iter().enumerate().map(|(i, name)| {
         let found: Vec<f32> = passes.iter().filter_map(|values| values.get(i).copied()).collect();
         (name, found.iter().sum::<f32>() / found.len() as f32)
     });

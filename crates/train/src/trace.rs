@@ -64,7 +64,7 @@ impl Plan {
         }
     }
 
-    /// Traces the forward pass of a training pass by itself: loss, accuracy and running statistics.
+    /// Traces the forward pass of a training pass alone: loss, accuracy and running statistics.
     pub(crate) fn trace_forward(&self) -> Result<Graph, TrainError> {
         let graph = graph(self.states.clone());
         self.record_forward(&graph)?;

@@ -337,7 +337,7 @@ impl Trainer {
     /// Number of floating-point operations of the run so far on all of its replicas, including steps before a resume.
     ///
     /// # Errors
-    /// Returns an error if the forward pass or the update cannot be compiled by itself.
+    /// Returns an error if the forward pass or the update cannot be compiled separately.
     pub fn flops(&self) -> Result<Flops, TrainError> {
         self.flops_at(self.steps_done())
     }
@@ -345,7 +345,7 @@ impl Trainer {
     /// Number of floating-point operations of the first `step` steps and of all evaluations until now.
     ///
     /// # Errors
-    /// Returns an error if the forward pass or the update cannot be compiled by itself.
+    /// Returns an error if the forward pass or the update cannot be compiled separately.
     pub fn flops_at(&self, step: u64) -> Result<Flops, TrainError> {
         Ok(self.flops.at(step, self.step_flops()?))
     }
@@ -353,7 +353,7 @@ impl Trainer {
     /// Number of floating-point operations of a step on all replicas together.
     ///
     /// # Errors
-    /// Returns an error if the forward pass or the update cannot be compiled by itself.
+    /// Returns an error if the forward pass or the update cannot be compiled separately.
     pub fn step_flops(&self) -> Result<Flops, TrainError> {
         self.flops.per_step.map_or_else(|| self.plan().step_flops(), Ok)
     }

@@ -132,8 +132,8 @@ fn sum_gradients(
     tail.push(if group.stop_requested { 1.0 } else { 0.0 });
     let buffers = plan.params.buffer_group();
     if let Some(buffers) = buffers {
-        let share = 1.0 / size as f32;
-        tail.extend(session.read_group(buffers)?.to_f32().into_iter().map(|x| x * share));
+        let fraction = 1.0 / size as f32;
+        tail.extend(session.read_group(buffers)?.to_f32().into_iter().map(|x| x * fraction));
     }
     let (to, start) = match (&plan.shard, plan.gradients) {
         (Some(shard), _) => (shard.gradients, shard.range.start),
