@@ -59,11 +59,11 @@ impl Shard {
     pub fn declare(states: &mut States, params: &Params, replica: RankConfig) -> Self {
         let shards = replica.shards(states.get(params.group()).len());
         let range = shards[replica.rank].clone();
-        let parameters = states.group("share.parameters", DType::F32);
+        let parameters = states.group("shard.parameters", DType::F32);
         if !range.is_empty() {
-            states.entry(parameters, "share", [range.len()]);
+            states.entry(parameters, "shard", [range.len()]);
         }
-        let gradients = states.group_like("share.gradients", parameters);
+        let gradients = states.group_like("shard.gradients", parameters);
         Self { shards, range, parameters, gradients }
     }
 
