@@ -9,7 +9,8 @@ use wgrad_comm::{
 };
 use wgrad_recipe::Recipe;
 use wgrad_train::{
-    Callback, Part, Plan, StepRecord, Team, TeamOptions, TrainError, Trainer, fit, open_for, setup,
+    Callback, Plan, ProcessGroup, ProcessGroupOptions, RankConfig, StepRecord, TrainError, Trainer, fit,
+    open_for_replica, setup,
 };
 
 use crate::cli::{Shard, Train};
@@ -180,27 +181,31 @@ fn follow(args: &Train, local: usize, mut worker: Worker) -> Result<()> {
 
 fn follow_one(args: &Train, local: usize, recipe: &Recipe, worker: Worker) -> Result<Worker> {
     let parts = setup(recipe)?;
-    let device = open_for(args.device, local)?;
+    let device = open_for_replica(args.device, local)?;
     let mut config = parts.config;
     let rank = worker.rank();
-    config.part = Some(part(args, &worker));
+    config.replica = Some(rank_config(args, &worker));
     let plan = Plan::new(parts.model, &parts.splits, config, &device.info().limits)?;
     let mut trainer = Trainer::new(&*device, plan, parts.splits, parts.fit.steps)?;
-    trainer.join(Team::new(worker, options(args, recipe)))?;
-    trainer.share_state()?;
+    trainer.join(ProcessGroup::new(worker, options(args, recipe)))?;
+    trainer.broadcast_state()?;
     fit(&mut trainer, &parts.fit, None, &mut FaultInjection::for_rank(args, rank))?;
     trainer.leave().ok_or_else(|| TrainError::Config("this replica left its process group".into()).into())
 }
 
 /// Rank and sharding of a replica.
-pub fn part(args: &Train, worker: &Worker) -> Part {
-    Part { rank: worker.rank(), ranks: worker.size(), shard: args.shard == Some(Shard::Optimizer) }
+pub fn rank_config(args: &Train, worker: &Worker) -> RankConfig {
+    RankConfig { rank: worker.rank(), size: worker.size(), shard: args.shard == Some(Shard::Optimizer) }
 }
 
 /// Options of the process group of a run.
-pub fn options(args: &Train, recipe: &Recipe) -> TeamOptions {
+pub fn options(args: &Train, recipe: &Recipe) -> ProcessGroupOptions {
     let bucket_bytes = (args.bucket_mb * 1e6) as usize;
-    TeamOptions { bucket_bytes, check_every: recipe.train.log_every, ..TeamOptions::default() }
+    ProcessGroupOptions {
+        bucket_bytes,
+        check_every: recipe.train.log_every,
+        ..ProcessGroupOptions::default()
+    }
 }
 
 /// Fault that the hidden flag `--panic-at` injects, to test how the other replicas react.
