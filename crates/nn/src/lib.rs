@@ -20,6 +20,6 @@ pub use module::{
     Buffer, BufferSpec, Builder, Context, Exchange, Mode, Module, Param, ParamSpec, Params, Segment, Summed,
     Training,
 };
-pub use optimizer::{OptimState, Optimizer};
+pub use optimizer::{Adam, AdamW, OptimState, Optimizer, Sgd};
 pub use resnet::{Block, ImageNorm, ResNet, ResNetConfig, Shortcut, Stem};
-pub use schedule::Schedule;
+pub use schedule::{ConstantSchedule, CosineSchedule, OneCycleSchedule, Schedule, StepSchedule};

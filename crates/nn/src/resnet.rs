@@ -11,12 +11,17 @@ use crate::layers::Linear;
 use crate::models::BLOCK_VALUES;
 use crate::module::{Builder, Context, Module, layers_a_segment};
 
-/// What comes before the blocks.
+/// Layers before the blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "schema",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(rename_all = "kebab-case")
+)]
 pub enum Stem {
-    /// A 3×3 convolution: for images of 32×32.
+    /// A 3×3 convolution, for images of 32×32.
     Small,
-    /// A 7×7 convolution of stride 2 and a maximum over 3×3 windows of stride 2: for images of 224×224.
+    /// A 7×7 convolution and a 3×3 max pooling, both with stride 2, for images of 224×224.
     Large,
 }
 
@@ -38,25 +43,35 @@ impl Block {
     }
 }
 
-/// How a block's input comes to its end.
+/// Shortcut of a residual block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "schema",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(rename_all = "kebab-case")
+)]
 pub enum Shortcut {
-    /// Not at all: a plain network.
+    /// No shortcut: a plain network.
     None,
-    /// As it is; where size or channels change, every other pixel, and zeros for the new channels (option A).
+    /// Identity; where the size changes, every other pixel, and zeros for the new channels (option A).
     Pad,
-    /// As it is; where size or channels change, through a 1×1 convolution and a norm (option B).
+    /// Identity; where the size changes, a 1×1 convolution and a norm (option B).
     Projection,
 }
 
-/// What normalizes.
+/// Normalisation of the channels of images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "schema",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(rename_all = "kebab-case")
+)]
 pub enum ImageNorm {
-    /// Over the batch.
+    /// Batch norm.
     Batch,
-    /// Over groups of 16 channels of an image, or of all where there are fewer.
+    /// Group norm over groups of 16 channels of an image, or over all channels if there are fewer.
     Group,
-    /// Nothing does.
+    /// No normalisation.
     None,
 }
 
