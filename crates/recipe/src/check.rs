@@ -149,7 +149,8 @@ fn as_table<'v>(value: &'v Value, path: &str, expected: &str) -> Result<&'v Tabl
 /// Returns the strings that a schema allows; empty if it does not list any.
 fn choices(schema: &Schema) -> Vec<String> {
     let constant = schema["const"].as_str().map(str::to_owned);
-    let listed = schema["enum"].as_array().into_iter().flatten().filter_map(Schema::as_str).map(str::to_owned);
+    let listed =
+        schema["enum"].as_array().into_iter().flatten().filter_map(Schema::as_str).map(str::to_owned);
     let variants = schema["oneOf"].as_array().into_iter().flatten().flat_map(choices);
     constant.into_iter().chain(listed).chain(variants).collect()
 }

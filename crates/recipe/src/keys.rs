@@ -60,9 +60,7 @@ fn keys_of_kind<T: for<'de> Deserialize<'de>>(kind: &str) -> &'static [&'static 
 
 /// Returns the names that deserialising a map with unknown names reports as expected.
 fn expected<'de, T: Deserialize<'de>>(entries: &[(&'static str, &'static str)]) -> &'static [&'static str] {
-    T::deserialize(MapDeserializer::new(entries.iter().copied()))
-        .err()
-        .map_or(&[], |Expected(names)| names)
+    T::deserialize(MapDeserializer::new(entries.iter().copied())).err().map_or(&[], |Expected(names)| names)
 }
 
 /// Error that keeps the expected names of an unknown field or variant.

@@ -12,7 +12,9 @@ pub(super) fn check(recipe: &Recipe) -> Result<(), Problem> {
     check_name(&recipe.name)?;
     match recipe.data.check() {
         Ok(()) => {}
-        Err(DataError::Spec { field, problem }) => return Err(Problem::broken(format!("data.{field}"), problem)),
+        Err(DataError::Spec { field, problem }) => {
+            return Err(Problem::broken(format!("data.{field}"), problem));
+        }
         Err(other) => return Err(Problem::broken("data", other.to_string())),
     }
     if let Model::ResNet(net) = &recipe.model {
@@ -46,7 +48,12 @@ fn check_depth(net: &ResNetModel) -> Result<(), Problem> {
 
 fn check_momentum(optimizer: &Optimizer) -> Result<(), Problem> {
     let Optimizer::Sgd(sgd) = optimizer else { return Ok(()) };
-    require(!sgd.nesterov || sgd.momentum > 0.0, "optimizer.nesterov", "needs a momentum over 0", sgd.nesterov)
+    require(
+        !sgd.nesterov || sgd.momentum > 0.0,
+        "optimizer.nesterov",
+        "needs a momentum over 0",
+        sgd.nesterov,
+    )
 }
 
 fn check_min_lr(schedule: &Schedule, lr: f64) -> Result<(), Problem> {

@@ -79,9 +79,10 @@ fn defaults(section: &str, kind: &str) -> Table {
     let variants = variants(property(json_schema(), section)).into_iter().flatten();
     let variant = variants.into_iter().find(|variant| kind_of(variant) == Some(kind));
     let properties = variant.and_then(|variant| variant["properties"].as_object());
-    let values = properties.into_iter().flatten().filter_map(|(key, schema)| {
-        Some((key.clone(), Value::try_from(schema.get("default")?).ok()?))
-    });
+    let values = properties
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, schema)| Some((key.clone(), Value::try_from(schema.get("default")?).ok()?)));
     values.collect()
 }
 

@@ -128,12 +128,11 @@ impl Config {
 impl Default for Config {
     /// AdamW at 1e-3, constant, batch 64.
     fn default() -> Self {
-        let optimizer =
-            Optimizer::Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01, decoupled: true };
+        let optimizer = Optimizer::default();
         Self {
             optimizer,
             lr: 1e-3,
-            schedule: Schedule::Constant,
+            schedule: Schedule::default(),
             warmup: 0,
             clip_norm: None,
             batch: 64,

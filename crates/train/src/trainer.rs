@@ -277,7 +277,7 @@ impl Trainer {
     /// Learning rate of the step after `step` steps.
     pub fn rate(&self, step: u64) -> f64 {
         let config = &self.plan.config;
-        config.schedule.rate(config.lr, step, config.warmup, self.total)
+        config.schedule.rate(config.lr, step, self.total)
     }
 
     /// Queues one step: a batch, or several with accumulation. Does not wait for the device.

@@ -292,7 +292,7 @@ impl PixelData {
 }
 
 impl IsicData {
-    pub(super) fn images(&self) -> Images<'_> {
+    pub(crate) fn images(&self) -> Images<'_> {
         images!(
             self,
             size: self.size,
@@ -305,7 +305,7 @@ impl IsicData {
 }
 
 impl ImageFolderData {
-    pub(super) fn images(&self) -> Images<'_> {
+    pub(crate) fn images(&self) -> Images<'_> {
         images!(
             self,
             size: self.size,
@@ -318,7 +318,7 @@ impl ImageFolderData {
 }
 
 impl ImageCsvData {
-    pub(super) fn images(&self) -> Images<'_> {
+    pub(crate) fn images(&self) -> Images<'_> {
         images!(
             self,
             size: self.size,

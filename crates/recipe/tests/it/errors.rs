@@ -299,10 +299,7 @@ fn assignments() {
     assert!(set("train.augment.flip=true").contains("unknown key `train.augment`"));
     assert_eq!(set("data.kind=image-folder"), "--set data.kind=image-folder: `data.path` is missing");
     assert_eq!(set("data.kind=csv"), "--set data.kind=csv: `data.path` is missing");
-    assert!(
-        set("train.batch=1\nseed=3").contains("found string"),
-        "one assignment must not contain another"
-    );
+    assert!(set("train.batch=1\nseed=3").contains("found string"), "one assignment must not contain another");
 }
 
 #[test]

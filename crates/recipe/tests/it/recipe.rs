@@ -420,10 +420,7 @@ fn changed_kind_keeps_values_that_are_not_defaults() {
     let mut recipe = minimal();
     recipe.set("optimizer.clip_norm=1.5").unwrap();
     recipe.set("optimizer.kind=sgd").unwrap();
-    assert_eq!(
-        recipe.optimizer,
-        Optimizer::Sgd(Sgd { clip_norm: Some(1.5), ..Sgd::default() })
-    );
+    assert_eq!(recipe.optimizer, Optimizer::Sgd(Sgd { clip_norm: Some(1.5), ..Sgd::default() }));
 
     let mut recipe = minimal();
     recipe.set_all(&["optimizer.lr=0.25", "optimizer.kind=adam"]).unwrap();
