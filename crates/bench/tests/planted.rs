@@ -11,7 +11,7 @@ use wgrad_cpu::CpuDevice;
 use wgrad_graph::{GraphError, GroupId, States};
 use wgrad_ops::TensorOps;
 use wgrad_program::{
-    Data, Device, DeviceError, DeviceInfo, HostData, Profile, Program, ProgramId, ReadbackHandler, Readback, Record,
+    Data, Device, DeviceError, DeviceInfo, HostData, Profile, Program, ProgramId, Readback, ReadbackHandler, Record,
     Session,
 };
 

@@ -2,7 +2,7 @@
 //! is done, and the run is submitted in as many pieces.
 
 use wgpu::BufferUsages;
-use wgrad_program::{DeviceError, ReadbackHandler, Readback};
+use wgrad_program::{DeviceError, Readback, ReadbackHandler};
 
 use crate::buffers::allocate;
 use crate::device::Shared;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use wgpu::PollType;
 use wgrad_graph::{GroupId, States, TensorType};
 use wgrad_program::{
-    Clock, Data, DeviceError, HostData, Output, Profile, Program, ProgramId, ProgramInput, ReadbackHandler, Readback,
+    Clock, Data, DeviceError, HostData, Output, Profile, Program, ProgramId, ProgramInput, Readback, ReadbackHandler,
     Record, Session, Span, Stopwatch,
 };
 

@@ -116,7 +116,7 @@ fn parts_of_a_group_arrive_while_a_run_goes_on() {
         for (readings, words) in [
             (vec![reading(0..129, 0)], "0..129"),
             (vec![reading(0..1, 4)], "4 dispatches"),
-            (vec![reading(0..1, 2), reading(0..1, 1)], "reading 1"),
+            (vec![reading(0..1, 2), reading(0..1, 1)], "readback 1"),
         ] {
             let error = session
                 .run_with_readbacks(id, &[Data::F32(&[1.0; 128])], &readings, &mut |_, _| Vec::new())
@@ -159,8 +159,8 @@ fn a_run_goes_on_with_what_the_host_answers() {
         let records = session.records(id, true).unwrap();
         assert_eq!(records.iter().map(|r| r.values[0]).collect::<Vec<_>>(), sums);
         for (readings, words) in [
-            (vec![reading(0..4, 1, Some(group))], "reading 0 takes 4 values, not 1"),
-            (vec![reading(0..4, 1, Some(wgrad_graph::GroupId(7)))], "reading 0 is answered in group 7"),
+            (vec![reading(0..4, 1, Some(group))], "the reply to readback 0 must have 4 values"),
+            (vec![reading(0..4, 1, Some(wgrad_graph::GroupId(7)))], "readback 0 replies to group 7"),
         ] {
             let answer = &mut |_, _: &[f32]| vec![0.0];
             let error = session.run_with_readbacks(id, &[Data::F32(&[1.0; 128])], &readings, answer).unwrap_err();

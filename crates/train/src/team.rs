@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use wgrad_comm::{CommError, Done, Job, Ticket, Worker};
 use wgrad_graph::{GroupId, States, fnv1a};
-use wgrad_program::{DeviceError, Program, ReadbackHandler, Readback};
+use wgrad_program::{DeviceError, Program, Readback, ReadbackHandler};
 
 use crate::error::TrainError;
 use crate::plan::Phase;
