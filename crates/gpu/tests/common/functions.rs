@@ -1,4 +1,4 @@
-//! Some scalar functions, as a table of operations would define them.
+//! Scalar functions for tests, as a table of operations would define them.
 
 use wgrad_graph::{Call, ScalarFn};
 
