@@ -52,7 +52,8 @@ fn stored_run_evaluates_to_the_same_loss() {
 #[test]
 fn stored_run_resumes_with_the_same_losses() {
     let folder = stored_run();
-    let output = wgrad(folder.path(), "train digits-mlp --device cpu --resume --out run --set train.epochs=3");
+    let output =
+        wgrad(folder.path(), "train digits-mlp --device cpu --resume --out run --set train.epochs=3");
     assert!(output.status.success(), "{}", stderr(&output));
     let text = fs::read_to_string(folder.path().join("run/metrics.jsonl")).unwrap();
     let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -61,7 +62,11 @@ fn stored_run_resumes_with_the_same_losses() {
     assert_eq!(resumed.len(), expected.len());
     for (row, expected) in resumed.iter().zip(&expected) {
         assert_eq!((&row["step"], &row["split"]), (&expected["step"], &expected["split"]));
-        assert_close(&row["loss"], &expected["loss"], &format!("{} loss of step {}", row["split"], row["step"]));
+        assert_close(
+            &row["loss"],
+            &expected["loss"],
+            &format!("{} loss of step {}", row["split"], row["step"]),
+        );
     }
 }
 
@@ -89,7 +94,10 @@ fn eval_with(file: &str, from: &str, to: &str) -> (Option<i32>, String) {
 fn newer_formats_are_refused_with_both_versions() {
     let (code, message) = eval_with("recipe.toml", "name =", "format = 99\nname =");
     assert_eq!(code, Some(2), "{message}");
-    assert!(message.contains("format 99") && message.contains(&wgrad::recipe::FORMAT.to_string()), "{message}");
+    assert!(
+        message.contains("format 99") && message.contains(&wgrad::recipe::FORMAT.to_string()),
+        "{message}"
+    );
 
     let state = "checkpoints/step-000044/state.json";
     let (code, message) = eval_with(state, "\"version\": 1", "\"version\": 99");
