@@ -257,7 +257,7 @@ fn host_replies_are_read_after_their_requests() {
 #[derive(Debug)]
 struct HostCallback(EntryId, EntryId);
 
-impl Op for Exchange {
+impl Op for HostCallback {
     fn name(&self) -> &'static str {
         "exchange"
     }

@@ -213,8 +213,8 @@ impl Profiler {
         let host = trace.track("host");
         let clock = self.clock_of_kernels().unwrap_or(Clock::Host);
         let kernels = trace.track(&format!("{device} ({} clock)", clock.name()));
-        trace.about("device", device);
-        trace.about("clock", clock.name());
+        trace.add_metadata("device", device);
+        trace.add_metadata("clock", clock.name());
         for stretch in &self.stretches {
             trace.span(host, &stretch.name, stretch.start_ns, stretch.end_ns, Map::new());
         }
