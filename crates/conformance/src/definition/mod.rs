@@ -14,9 +14,9 @@ use wgrad_graph::{Graph, States, TensorType, Var, grad_with};
 use wgrad_ops::{Build, Drawn, Input};
 
 use crate::report::{Comparison, Failure};
-use crate::trial::{direction, evaluate};
+use crate::trial::{evaluate, random_direction};
 
-pub(crate) use images::pooled_maximum;
+pub(crate) use images::max_pool_case;
 pub use norms::EPSILON;
 
 /// Largest difference from the definition, relative to max(1, largest magnitude).
@@ -81,7 +81,7 @@ pub(crate) fn check_case(case: &DefinitionCase, random: &mut Stream) -> Comparis
         case.inputs.iter().map(|input| to_array(&input.ty, input.draw(random))).collect();
     let mut expected = vec![(case.value)(&values)];
     if let Some(gradient) = &case.gradient {
-        let cotangent = direction(random, &out.ty());
+        let cotangent = random_direction(random, &out.ty());
         expected.push(gradient(&values, &cotangent.to_f64()));
         let input = graph.input("cotangent", out.ty());
         grad_with(out, input, &ins[..1])?.into_iter().for_each(|gradient| graph.output("gradient", gradient));
@@ -115,7 +115,7 @@ fn compare(what: &str, found: &[f64], expected: &[f64]) -> Comparison {
 fn to_array(ty: &TensorType, drawn: Drawn) -> Array {
     let values = match drawn {
         Drawn::F32(values) => Elements::Float(values.into_iter().map(f64::from).collect()),
-        Drawn::U32(values) => Elements::Word(values),
+        Drawn::U32(values) => Elements::U32(values),
     };
     Array { ty: ty.clone(), values }
 }

@@ -160,7 +160,7 @@ fn transpose_operand(program: &mut Program) -> bool {
 
 fn short_product(gemm: &mut wgrad_program::Gemm) -> bool {
     let axis = gemm.batch.len();
-    if gemm.m.first().is_none_or(|&m| m < 2) || gemm.gemms() > 1 {
+    if gemm.m.first().is_none_or(|&m| m < 2) || gemm.products() > 1 {
         return false;
     }
     gemm.m[0] -= 1;
