@@ -150,7 +150,7 @@ macro_rules! u32_comparisons {
                 *o = <$t>::from(a $operator b);
             }
         }
-        Call::Words(body)
+        Call::CompareU32(body)
     }};
 }
 

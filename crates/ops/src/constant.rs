@@ -26,7 +26,7 @@ pub(crate) static OPS: &[OpInfo] = &[
         name: "full_u32",
         doc: "u32 tensor with one value everywhere.",
         sample: |random| {
-            let (shape, value) = (shape(random), random.word());
+            let (shape, value) = (shape(random), random.next_u32());
             Sample::new(Vec::new(), move |graph, _| full_u32(graph, shape.clone(), value))
         },
         tolerance: 0.0,
@@ -73,7 +73,7 @@ pub fn full(graph: &Graph, shape: impl Into<Shape>, value: f64) -> Var<'_> {
 #[track_caller]
 pub fn full_u32(graph: &Graph, shape: impl Into<Shape>, value: u32) -> Var<'_> {
     let ty = TensorType::u32(shape);
-    graph.push(Constant { name: "full_u32", ty, expr: Expr::Word(value) }, &[])
+    graph.push(Constant { name: "full_u32", ty, expr: Expr::U32(value) }, &[])
 }
 
 /// Creates a u32 tensor of `shape` in which each element is its index along `axis`.

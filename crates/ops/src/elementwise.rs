@@ -70,12 +70,12 @@ impl ElementwiseOp {
         for input in ins {
             shape = shape.broadcast(&input.shape)?;
         }
-        let dtype = if self.function.f32.gives_words() { DType::U32 } else { DType::F32 };
+        let dtype = if self.function.f32.returns_u32() { DType::U32 } else { DType::F32 };
         Ok(TensorType::new(dtype, shape))
     }
 
     fn input_dtype(&self) -> DType {
-        if self.function.f32.takes_words() { DType::U32 } else { DType::F32 }
+        if self.function.f32.takes_u32() { DType::U32 } else { DType::F32 }
     }
 
     /// Draws a use of the operation, with broadcast and strided arguments.
@@ -119,7 +119,7 @@ impl ElementwiseOp {
         if n > 1 {
             let mut types = vec![TensorType::new(valid, [2, 3]); n];
             types[n - 1] = TensorType::new(valid, [4, 3]);
-            all.push(error(types, "shapes broadcast when sizes, aligned at the last dimension"));
+            all.push(error(types, "sizes, aligned at the last dimension, must agree or be 1"));
         }
         all
     }

@@ -21,7 +21,7 @@ pub(crate) static OPS: &[OpInfo] = &[
         name: "uniform",
         doc: "Uniform random values in [0, 1), multiples of 2⁻²⁴.",
         sample: |random| {
-            let (shape, stream) = (shape(random), random.word());
+            let (shape, stream) = (shape(random), random.next_u32());
             Sample::new(vec![rng_input()], move |_, ins| uniform(ins[0], stream, shape.clone()))
         },
         tolerance: 0.0,
@@ -32,7 +32,7 @@ pub(crate) static OPS: &[OpInfo] = &[
         name: "normal",
         doc: "Standard normal random values, by the Box–Muller transform.",
         sample: |random| {
-            let (shape, stream) = (shape(random), random.word());
+            let (shape, stream) = (shape(random), random.next_u32());
             Sample::new(vec![rng_input()], move |_, ins| normal(ins[0], stream, shape.clone()))
         },
         tolerance: 2e-3,
@@ -212,7 +212,7 @@ impl Op for Random {
         let (low, high, step) = (Expr::Input(0), Expr::Input(1), Expr::Input(2));
         Lowered::Map(Expr::Call(
             self.function,
-            vec![Expr::Iota(strides), low, high, Expr::Word(self.stream), step],
+            vec![Expr::Iota(strides), low, high, Expr::U32(self.stream), step],
         ))
     }
 }

@@ -138,7 +138,7 @@ impl Input {
             Distribution::U32Below(bound) => {
                 return SampleData::U32((0..n).map(|_| random.below(bound)).collect());
             }
-            Distribution::AnyU32 => return SampleData::U32((0..n).map(|_| random.word()).collect()),
+            Distribution::AnyU32 => return SampleData::U32((0..n).map(|_| random.next_u32()).collect()),
         };
         SampleData::F32(floats.into_iter().map(|x| x as f32).collect())
     }

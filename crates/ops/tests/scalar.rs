@@ -26,7 +26,7 @@ fn kernel(functions: &[&ScalarFn]) -> String {
         @compute @workgroup_size(64)
         fn main(@builtin(global_invocation_id) id: vec3<u32>) {\n";
     for (i, f) in functions.iter().enumerate() {
-        let from = if f.f32.takes_words() { "u32_inputs" } else { "f32_inputs" };
+        let from = if f.f32.takes_u32() { "u32_inputs" } else { "f32_inputs" };
         let to = if f.f32.gives_words() { "u32_results" } else { "f32_results" };
         let mut call = f.wgsl.to_owned();
         for arg in 0..f.f32.arity() {
@@ -96,7 +96,7 @@ fn evaluate_both(f: &ScalarFn, args: &[Vec<f32>]) -> Option<(Vec<f64>, Vec<f64>)
             f(u32_args, &mut single);
             g(u32_args, &mut double);
         }
-        (Call::ToWord(f), Call::ToWord(g)) => {
+        (Call::ToU32(f), Call::ToU32(g)) => {
             let (mut a, mut b) = (vec![0; n], vec![0; n]);
             f(&args[0], &mut a);
             g(&wide[0], &mut b);

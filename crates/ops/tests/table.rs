@@ -118,7 +118,7 @@ fn assert_well_typed(graph: &Graph, name: &str) {
             }
             Lowered::View(view) => {
                 let layout = Layout::contiguous(&types[0].shape)
-                    .through(&view)
+                    .apply(&view)
                     .expect("a contiguous tensor supports every view");
                 assert_eq!(layout.shape[..], node.ty.shape[..], "{name}: {view:?}");
                 assert_eq!(types[0].dtype, node.ty.dtype, "{name}: {view:?}");
@@ -142,7 +142,7 @@ fn assert_well_typed(graph: &Graph, name: &str) {
                     "{name}: {contract:?}"
                 );
             }
-            Lowered::Leaf(_) | Lowered::Gather | Lowered::Pack { .. } | Lowered::Exchange { .. } => {}
+            Lowered::Leaf(_) | Lowered::Gather | Lowered::Pack { .. } | Lowered::HostCallback { .. } => {}
         }
     }
 }
@@ -157,13 +157,13 @@ fn is_u32(expr: &Expr, ins: &[TensorType]) -> bool {
     match expr {
         Expr::Input(i) => ins[*i].dtype == DType::U32,
         Expr::Float(_) => false,
-        Expr::Word(_) | Expr::Iota(_) => true,
+        Expr::U32(_) | Expr::Iota(_) => true,
         Expr::Call(function, args) => {
             assert_eq!(function.f32.arity(), args.len(), "{function:?}");
             for arg in args {
-                assert_eq!(is_u32(arg, ins), function.f32.takes_words(), "{function:?} of {arg:?}");
+                assert_eq!(is_u32(arg, ins), function.f32.takes_u32(), "{function:?} of {arg:?}");
             }
-            function.f32.gives_words()
+            function.f32.returns_u32()
         }
     }
 }

@@ -12,9 +12,10 @@ use wgrad_recipe::Recipe;
 use wgrad_run::Run;
 use wgrad_weights::{Pattern, WeightsError};
 
+use crate::config::{Config, Task};
 use crate::error::TrainError;
 use crate::fit::FitOptions;
-use crate::plan::{Config, Model, Task};
+use crate::plan::Model;
 
 /// What a recipe means: data, model and how to train.
 pub struct Setup {
@@ -73,7 +74,7 @@ pub fn setup_on(recipe: &Recipe, splits: Splits) -> Result<Setup, TrainError> {
     let rates = recipe.transfer.rates.iter().map(|(pattern, &rate)| Ok((Pattern::new(pattern)?, rate)));
     let rates = rates.collect::<Result<Vec<_>, WeightsError>>()?;
     let config = Config {
-        part: None,
+        replica: None,
         class_weights,
         recompute: train.recompute,
         sync_batch_norm: train.sync_batch_norm,

@@ -29,7 +29,8 @@ pub mod prelude {
     pub use wgrad_nn::{
         Activation, AvgPool2d, BatchNorm2d, Builder, Context, Conv2d, Dropout, Embedding, GroupNorm,
         ImageNorm, Init, LayerNorm, Linear, MaxPool2d, Mlp, MlpConfig, Module, Norm, Optimizer, ResNet,
-        ResNetConfig, Residual, ResidualMlp, ResidualMlpConfig, RmsNorm, Schedule, Sequential, Shortcut, Stem, Training,
+        ResNetConfig, Residual, ResidualMlp, ResidualMlpConfig, RmsNorm, Schedule, Sequential, Shortcut,
+        Stem, Training,
     };
     pub use wgrad_ops::{Conv, ImageOps, Pool, TensorOps, full, graph, iota, pack};
     pub use wgrad_program::{Data, Device, HostData, Options, Program, Session, compile, evaluate};

@@ -108,7 +108,7 @@ pub(crate) static OPS: &[OpInfo] = &[
                 }),
                 ErrorInput::new(x(), "does not broadcast to [1, 4]", |_, ins| ins[0].broadcast_to([1, 4])),
                 ErrorInput::new(x(), "does not broadcast to [4]", |_, ins| ins[0].broadcast_to([4])),
-                ErrorInput::new(x(), "less than 2³² elements", |_, ins| ins[0].broadcast_to([2, 1 << 40])),
+                ErrorInput::new(x(), "fewer than 2³² elements", |_, ins| ins[0].broadcast_to([2, 1 << 40])),
             ]
         },
     },

@@ -1,4 +1,4 @@
-//! `wgrad eval`.
+//! `wgrad eval`: loss and scores of a run's last checkpoint.
 
 use std::process::ExitCode;
 
@@ -7,12 +7,12 @@ use serde_json::{Map, json};
 use wgrad_train::{SplitName, run_recipe, score};
 
 use crate::cli::{Eval, Split};
-use crate::commands::{device_json, trained};
+use crate::commands::common::{device_json, load_run};
 use crate::terminal;
 
 /// Evaluates a run's last checkpoint on a part of its data.
 pub fn run(args: &Eval) -> Result<ExitCode> {
-    let (run, mut trainer) = trained(&args.run, args.device)?;
+    let (run, mut trainer) = load_run(&args.run, args.device)?;
     let split = match args.split {
         Split::Test => SplitName::Test,
         Split::Validation => SplitName::Validation,

@@ -1,4 +1,4 @@
-//! What `wgrad train --profile` writes and says.
+//! Output of `wgrad train --profile`: a timeline and a table of kernels.
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
@@ -12,29 +12,29 @@ use crate::terminal;
 
 /// Name of the timeline in a run directory.
 const FILE: &str = "profile.json";
-/// Kernels in the table.
+/// Number of kernels in the table.
 const SHOWN: usize = 12;
-/// Letters of a name in the table.
+/// Characters of a name in the table.
 const WIDTH: usize = 60;
 
-/// A timeline that was asked for.
-pub struct Wish {
-    /// Which steps.
+/// Profile that the user requested.
+pub struct Request {
+    /// Steps to profile.
     pub options: ProfileOptions,
     file: Option<PathBuf>,
 }
 
-/// A timeline that was written.
+/// Profile that was written.
 pub struct Profiled {
-    /// Where it is.
+    /// Path of the timeline.
     pub path: PathBuf,
-    /// The kernels that took most time, for people.
+    /// Table of the slowest kernels.
     pub table: String,
 }
 
-impl Wish {
-    /// What the arguments ask for. A file that cannot be written is found out now, not after the training.
-    pub fn of(args: &Train) -> Result<Option<Self>> {
+impl Request {
+    /// Reads the request from the arguments. Checks now, not after the training, that the file can be written.
+    pub fn from_args(args: &Train) -> Result<Option<Self>> {
         let Some(file) = args.profile.clone() else { return Ok(None) };
         if let Some(path) = &file {
             let opened = OpenOptions::new().append(true).create(true).open(path);
@@ -44,9 +44,9 @@ impl Wish {
         Ok(Some(Self { options, file }))
     }
 
-    /// Writes the timeline of a training that is over.
+    /// Writes the timeline of a finished training.
     pub fn write(self, trainer: &mut Trainer, run: &Path) -> Result<Option<Profiled>> {
-        let Some(profiler) = trainer.profiled() else { return Ok(None) };
+        let Some(profiler) = trainer.take_profile() else { return Ok(None) };
         let path = self.file.unwrap_or_else(|| run.join(FILE));
         let device = trainer.device();
         let (name, plan) = (format!("{} ({})", device.name, device.backend), trainer.plan());
@@ -55,13 +55,13 @@ impl Wish {
             .write(&path)
             .with_context(|| format!("cannot write {}", path.display()))?;
         let steps = profiler.profiled_steps();
-        let Some(clock) = profiler.clock_of_kernels() else {
+        let Some(clock) = profiler.kernel_clock() else {
             return Ok(Some(Profiled { path, table: "No step was profiled.\n".into() }));
         };
         let (all, clock) = (profiler.kernels(plan), clock.name());
         let total: f64 = all.iter().map(|kernel| kernel.ms).sum();
         let head = format!(
-            "Kernels of a step, {total:.3} ms in all (mean of {steps} profiled steps, by the {clock}'s clock):"
+            "Kernels of a step, {total:.3} ms in total (mean of {steps} profiled steps, timed by the {clock}):"
         );
         Ok(Some(Profiled { path, table: format!("{head}\n{}\n", table(&all)) }))
     }
@@ -74,7 +74,7 @@ fn table(kernels: &[KernelTime]) -> String {
     rows.extend(shown.map(|kernel| {
         vec![
             shortened(&kernel.name),
-            format!("{:.1}%", 100.0 * kernel.share),
+            format!("{:.1}%", 100.0 * kernel.fraction),
             format!("{:.3}", kernel.ms),
             format!("{}", kernel.dispatches),
             format!("{:.2}", kernel.gflops),
@@ -85,7 +85,7 @@ fn table(kernels: &[KernelTime]) -> String {
         let sum = |of: fn(&KernelTime) -> f64| rest.iter().map(of).sum::<f64>();
         rows.push(vec![
             format!("{} others", rest.len()),
-            format!("{:.1}%", 100.0 * sum(|kernel| kernel.share)),
+            format!("{:.1}%", 100.0 * sum(|kernel| kernel.fraction)),
             format!("{:.3}", sum(|kernel| kernel.ms)),
             format!("{}", sum(|kernel| kernel.dispatches)),
         ]);
@@ -93,7 +93,7 @@ fn table(kernels: &[KernelTime]) -> String {
     terminal::table(&rows, true)
 }
 
-/// The names of fused kernels list all that they compute.
+/// Shortens the name of a kernel; names of fused kernels list all their operations.
 fn shortened(name: &str) -> String {
     match name.char_indices().nth(WIDTH) {
         Some((end, _)) => format!("{}…", &name[..end]),

@@ -129,7 +129,7 @@ pub fn train_job(
     let parameters = plan.params.count() as u64;
     let steps = match job.aim {
         Aim::Steps(steps) => steps,
-        Aim::Flops(budget) => (budget / plan.step_flops().training()).round().max(1.0) as u64,
+        Aim::Flops(budget) => (budget / plan.step_flops()?.training()).round().max(1.0) as u64,
     };
     let mut trainer = Trainer::new(device, plan, splits, steps)?;
     let mut course = Course::default();
@@ -171,7 +171,7 @@ pub fn train_job(
         steps: trainer.steps_done(),
         lr: job.lr,
         seed: job.seed,
-        flops: trainer.flops(),
+        flops: trainer.flops()?,
         best_step: best.map_or(0, |point| point.step),
         test_loss: of(|point| point.test_loss, f64::INFINITY),
         test_accuracy: of(|point| point.test_accuracy, 0.0),
@@ -212,7 +212,7 @@ impl Course {
         } else {
             self.since_best += 1;
         }
-        let (step, flops) = (trainer.steps_done(), trainer.flops());
+        let (step, flops) = (trainer.steps_done(), trainer.flops()?);
         let flops = Flops::training(&flops);
         self.curve.push(Curve { step, flops, train_loss, validation_loss, test_loss, test_accuracy });
         Ok(())
