@@ -1,4 +1,4 @@
-//! `cargo xtask ci`: what a change must pass, in order, up to the first failure, with the time of each step.
+//! `cargo xtask ci`: the checks that a change must pass, in order, up to the first failure, with the time of each.
 
 use std::time::{Duration, Instant};
 
@@ -8,11 +8,11 @@ use crate::adapters::Adapters;
 use crate::workspace::Workspace;
 use crate::{arrows, examples, mpi, process, test};
 
-/// What one step leaves for the later ones and for the end.
+/// Results of a step that later steps and the end of the output need.
 #[derive(Default)]
 struct State {
     adapters: Option<Adapters>,
-    closing: Vec<String>,
+    test_summary: Vec<String>,
 }
 
 struct Step {
@@ -20,7 +20,7 @@ struct Step {
     run: fn(&Workspace, &mut State) -> Result<()>,
 }
 
-/// What fails fastest comes first.
+/// The fastest checks come first.
 const STEPS: &[Step] = &[
     Step {
         name: "fmt",
@@ -49,9 +49,9 @@ pub fn task(workspace: &Workspace) -> Result<()> {
         }
     }
     println!("\n=== steps ===\n{}", table(&times, failure.is_some()));
-    // The runner's own words come last, where whoever reads the end of a log looks for them.
-    if !state.closing.is_empty() {
-        println!("\n=== tests ===\n{}", state.closing.join("\n"));
+    // At the end of the log, where a reader looks first.
+    if !state.test_summary.is_empty() {
+        println!("\n=== tests ===\n{}", state.test_summary.join("\n"));
     }
     match failure {
         Some((name, error)) => bail!("step {name}: {error:#}"),
@@ -60,8 +60,7 @@ pub fn task(workspace: &Workspace) -> Result<()> {
 }
 
 fn clippy(workspace: &Workspace) -> Result<()> {
-    mpi::install()?;
-    if mpi::is_here() {
+    if mpi::set_up(workspace)? {
         let mut command = workspace.cargo(&["clippy", "--package", "wgrad-comm", "--package", "wgrad"]);
         command.args(["--features", "mpi", "--all-targets", "--locked", "--", "-D", "warnings"]);
         process::run(&mut command)?;
@@ -85,7 +84,7 @@ fn set_up_adapters(workspace: &Workspace, state: &mut State) -> Result<()> {
 fn run_tests(workspace: &Workspace, state: &mut State) -> Result<()> {
     let outcome = test::run(workspace, adapters(state)?, &[])?;
     let passed = outcome.check();
-    state.closing = outcome.closing;
+    state.test_summary = outcome.summary;
     passed
 }
 
@@ -99,16 +98,16 @@ fn run_examples(workspace: &Workspace, state: &mut State) -> Result<()> {
 }
 
 fn adapters(state: &State) -> Result<&Adapters> {
-    state.adapters.as_ref().ok_or_else(|| anyhow::anyhow!("the step `adapters` must come first"))
+    state.adapters.as_ref().ok_or_else(|| anyhow::anyhow!("the step `adapters` has not run"))
 }
 
-/// One line a step; the last one that has a time is the one that failed, where one did.
+/// One line per step. If a step failed, it is the last one with a time.
 fn table(times: &[Duration], failed: bool) -> String {
     let rows = STEPS.iter().enumerate().map(|(index, step)| match times.get(index) {
         None => format!("{:<10} not run", step.name),
         Some(time) => {
-            let word = if failed && index + 1 == times.len() { "FAILED" } else { "ok" };
-            format!("{:<10} {:>7.1} s  {word}", step.name, time.as_secs_f64())
+            let result = if failed && index + 1 == times.len() { "FAILED" } else { "ok" };
+            format!("{:<10} {:>7.1} s  {result}", step.name, time.as_secs_f64())
         }
     });
     rows.collect::<Vec<_>>().join("\n")
@@ -119,14 +118,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_says_how_far_it_came() {
+    fn table_marks_the_failed_step_and_those_not_run() {
         let second = Duration::from_secs(1);
         let all = table(&vec![second; STEPS.len()], false);
         assert_eq!(all.lines().count(), STEPS.len());
         assert!(all.lines().all(|line| line.ends_with("1.0 s  ok")), "{all}");
 
         let rows = table(&[second, second], true);
-        let words: Vec<&str> = rows.lines().filter_map(|line| line.split_whitespace().last()).collect();
-        assert_eq!(words[..3], ["ok", "FAILED", "run"]);
+        let results: Vec<&str> = rows.lines().filter_map(|line| line.split_whitespace().last()).collect();
+        assert_eq!(results[..3], ["ok", "FAILED", "run"]);
     }
 }
