@@ -1,29 +1,34 @@
-//! The suite between processes. Needs mpirun and the program `comm-suite`, which `cargo xtask test` builds; without them
-//! the tests are counted as skipped, and fail where `WGRAD_REQUIRE_MPI` is 1.
+//! The suite between processes, which need `mpirun` and the feature `mpi`. Without them the tests are logged as skipped, or
+//! fail if `WGRAD_REQUIRE_MPI` is 1.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::Command;
 
-fn program(test: &str) -> Option<PathBuf> {
-    let own = std::env::current_exe().unwrap();
-    let path = own.parent().and_then(|deps| deps.parent()).unwrap().join("comm-suite");
+/// Whether processes can be built with MPI and started by it. If not, logs the test as skipped.
+fn has_mpi(test: &str) -> bool {
     let runs = Command::new("mpirun").arg("--version").output().is_ok_and(|output| output.status.success());
-    if path.is_file() && runs {
-        return Some(path);
+    if runs && cfg!(feature = "mpi") {
+        return true;
     }
-    assert_ne!(std::env::var("WGRAD_REQUIRE_MPI").as_deref(), Ok("1"), "{test}: no mpirun or no comm-suite");
-    let line = format!("skipped: {test}: no mpirun, or comm-suite was not built with the feature mpi\n");
+    assert_ne!(
+        std::env::var("WGRAD_REQUIRE_MPI").as_deref(),
+        Ok("1"),
+        "{test}: no mpirun, or built without the feature mpi"
+    );
+    let line = format!("skipped: {test}: no mpirun, or built without the feature mpi\n");
     eprint!("{line}");
     if let Some(path) = std::env::var_os("WGRAD_SKIP_LOG") {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(path);
-        log.and_then(|mut log| log.write_all(line.as_bytes())).expect("the skip log is writable");
+        log.and_then(|mut log| log.write_all(line.as_bytes())).expect("writable log of skipped tests");
     }
-    None
+    false
 }
 
-fn holds(test: &str, processes: usize, replicas: usize) {
-    let Some(program) = program(test) else { return };
+/// Runs the suite on `processes` processes with `replicas` threads each.
+fn check_suite(test: &str, processes: usize, replicas: usize) {
+    if !has_mpi(test) {
+        return;
+    }
     let output = Command::new("mpirun")
         .args([
             "--allow-run-as-root",
@@ -35,36 +40,37 @@ fn holds(test: &str, processes: usize, replicas: usize) {
             "1",
         ])
         .args(["-n", &processes.to_string()])
-        .arg(program)
+        // With the feature `mpi`, cargo builds this program for the tests.
+        .arg(env!("CARGO_BIN_EXE_comm-suite"))
         .arg(replicas.to_string())
         .output()
         .unwrap();
-    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{said}\n{errors}");
-    assert_eq!(said.matches("the suite holds").count(), processes * replicas, "{said}\n{errors}");
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{stdout}\n{stderr}");
+    assert_eq!(stdout.matches("the suite passed").count(), processes * replicas, "{stdout}\n{stderr}");
 }
 
 #[test]
-fn the_suite_holds_for_one_process() {
-    holds("the_suite_holds_for_one_process", 1, 1);
+fn suite_passes_with_one_process() {
+    check_suite("suite_passes_with_one_process", 1, 1);
 }
 
 #[test]
-fn the_suite_holds_for_two_processes() {
-    holds("the_suite_holds_for_two_processes", 2, 1);
+fn suite_passes_with_two_processes() {
+    check_suite("suite_passes_with_two_processes", 2, 1);
 }
 
 #[test]
-fn the_suite_holds_for_three_processes() {
-    holds("the_suite_holds_for_three_processes", 3, 1);
+fn suite_passes_with_three_processes() {
+    check_suite("suite_passes_with_three_processes", 3, 1);
 }
 
 #[test]
-fn the_suite_holds_for_four_processes() {
-    holds("the_suite_holds_for_four_processes", 4, 1);
+fn suite_passes_with_four_processes() {
+    check_suite("suite_passes_with_four_processes", 4, 1);
 }
 
 #[test]
-fn the_suite_holds_for_two_processes_of_two_replicas() {
-    holds("the_suite_holds_for_two_processes_of_two_replicas", 2, 2);
+fn suite_passes_with_two_processes_of_two_replicas() {
+    check_suite("suite_passes_with_two_processes_of_two_replicas", 2, 2);
 }

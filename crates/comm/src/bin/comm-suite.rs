@@ -1,4 +1,6 @@
-//! The suite of the collectives as a program for mpirun: tests/processes.rs starts it.
+//! The test suite of the collectives as a program for `mpirun`, which `tests/processes.rs` starts.
+//!
+//! Its argument is the number of replicas (threads) in each process.
 #![allow(clippy::print_stdout)]
 
 #[path = "../../tests/suite/mod.rs"]
@@ -11,7 +13,7 @@ fn main() {
     if replicas == 1 {
         let mut mpi = Mpi::open().unwrap();
         suite::suite(&mut mpi);
-        println!("rank {} of {}: the suite holds", mpi.rank(), mpi.size());
+        println!("rank {} of {}: the suite passed", mpi.rank(), mpi.size());
         return;
     }
     let locals = Local::team(replicas);
@@ -22,7 +24,7 @@ fn main() {
                 let between = (i == 0).then(|| Box::new(Mpi::open().unwrap()) as Box<dyn Collective>);
                 let mut nested = Nested::new(local, between).unwrap();
                 suite::suite(&mut nested);
-                println!("rank {} of {}: the suite holds", nested.rank(), nested.size());
+                println!("rank {} of {}: the suite passed", nested.rank(), nested.size());
             });
         }
     });

@@ -8,7 +8,7 @@ use wgrad::program::Limits;
 use wgrad::run::Recipe;
 use wgrad::run::recipe;
 use wgrad::train::setup_on;
-use wgrad_tests::{adapters, last_json, wgrad};
+use crate::support::{adapters, last_json, wgrad};
 
 /// What memory may be, as a share of the largest live set.
 const MOST: f64 = 1.15;

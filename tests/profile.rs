@@ -3,7 +3,7 @@
 use serde_json::Value;
 use wgrad::prelude::*;
 use wgrad::train::{ProfileOptions, Profiler};
-use wgrad_tests::{adapters, last_json, stderr, wgrad};
+use crate::support::{adapters, last_json, stderr, wgrad};
 
 fn trainer(device: &dyn Device, recipe: &str, settings: &[&str]) -> Trainer {
     let mut recipe = wgrad::run::recipe::load(recipe).expect("a built-in recipe");

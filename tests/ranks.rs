@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use wgrad_tests::{mpi_binary, skip, stderr};
+use crate::support::{mpi_binary, skip, stderr};
 
 /// How long a failure may take to end a job.
 const SOON: Duration = Duration::from_secs(30);
@@ -232,7 +232,7 @@ fn a_rank_that_is_alone_refuses() {
     assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
     assert!(stderr(&output).contains("one of 3 processes"), "{}", stderr(&output));
     // A build without MPI under mpirun is as many trainings beside each other.
-    let output = Command::new(wgrad_tests::binary())
+    let output = Command::new(crate::support::binary())
         .args(["train", "digits", "--device", "cpu", "--out", "run"])
         .current_dir(job.folder.path())
         .env("OMPI_COMM_WORLD_SIZE", "2")

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use wgrad_tests::{mpi_binary, skip, stderr, wgrad};
+use crate::support::{mpi_binary, skip, stderr, wgrad};
 
 /// Hosts that are removed at the end, whatever happens.
 struct Hosts {
@@ -20,7 +20,7 @@ impl Hosts {
     /// `count` hosts at 1 Gbit/s; without root the test is counted as skipped.
     fn new(test: &str, count: usize) -> Option<Self> {
         let binary = mpi_binary(test)?;
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("hosts.sh");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/hosts.sh");
         let folder = tempfile::tempdir().unwrap();
         let hosts = Self { name: format!("w{}", std::process::id() % 10_000), script, binary, folder };
         let made = hosts.command(&["up", &count.to_string(), "1gbit"]).output().unwrap();
@@ -100,7 +100,7 @@ fn ranks_on_three_hosts_train_as_threads_do() {
             |row: &str| serde_json::from_str::<serde_json::Value>(row).unwrap()["loss"].as_f64().unwrap();
         rows.lines().map(|row| loss(row) as f32).collect::<Vec<f32>>()
     };
-    let apart = wgrad_tests::largest_difference(&losses("hosts-run"), &losses("threads-run"));
+    let apart = crate::support::largest_difference(&losses("hosts-run"), &losses("threads-run"));
     assert!(apart <= 1e-4, "{apart}");
 }
 

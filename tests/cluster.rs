@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde_json::Value;
-use wgrad_tests::{last_json, stderr, wgrad};
+use crate::support::{last_json, stderr, wgrad};
 
 /// The points of a curve.
 fn points<'v>(prediction: &'v Value, scaling: &str, scheme: &str) -> &'v Vec<Value> {

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use wgrad_tests::{adapters, binary, last_json, stderr, wgrad};
+use crate::support::{adapters, binary, last_json, stderr, wgrad};
 
 /// A sweep that takes seconds.
 const SWEEP: &str = "

@@ -2,7 +2,7 @@
 
 use wgrad::prelude::*;
 use wgrad::program::Limits;
-use wgrad_tests::{last_json, wgrad};
+use crate::support::{last_json, wgrad};
 
 const LIMITS: Limits = Limits { buffer_bytes: 1 << 40, operand_bytes: 1 << 20, operands: 8, f16: false };
 
