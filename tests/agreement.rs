@@ -1,7 +1,7 @@
 //! One training, every device: the CPU in f32 against f64 and against every adapter, and each against itself.
 
-use wgrad::prelude::*;
 use crate::support::{adapters, largest_difference, losses};
+use wgrad::prelude::*;
 
 const STEPS: u64 = 50;
 
@@ -48,7 +48,7 @@ fn the_same_seed_gives_the_same_bits_twice() {
 #[test]
 fn memory_is_as_planned_to_the_byte() {
     let check = |device: &dyn Device| {
-        let recipe = wgrad::run::recipe::load("digits").unwrap();
+        let recipe = wgrad::recipe::load("digits").unwrap();
         let parts = wgrad::train::setup(&recipe).unwrap();
         let plan = Plan::new(parts.model, &parts.splits, parts.config, &device.info().limits).unwrap();
         let planned = plan.peak_bytes();

@@ -74,7 +74,7 @@ const GROUPS: usize = 40;
 
 /// What three runs of a recipe's training step on the CPU allocate, in groups, after some to warm up.
 fn allocations(recipe: &str, settings: &[&str]) -> Vec<Vec<String>> {
-    let mut recipe = wgrad::run::recipe::load(recipe).expect("a built-in recipe");
+    let mut recipe = wgrad::recipe::load(recipe).expect("a built-in recipe");
     let settings: Vec<String> = settings.iter().map(|&setting| setting.into()).collect();
     recipe.set_all(&settings).expect("known keys");
     let parts = wgrad::train::setup(&recipe).expect("embedded data");

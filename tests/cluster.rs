@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use serde_json::Value;
 use crate::support::{last_json, stderr, wgrad};
+use serde_json::Value;
 
 /// The points of a curve.
 fn points<'v>(prediction: &'v Value, scaling: &str, scheme: &str) -> &'v Vec<Value> {

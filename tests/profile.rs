@@ -1,12 +1,12 @@
 //! `--profile`: it changes no bit of a training, and its timeline has every kernel of the profiled steps.
 
+use crate::support::{adapters, last_json, stderr, wgrad};
 use serde_json::Value;
 use wgrad::prelude::*;
 use wgrad::train::{ProfileOptions, Profiler};
-use crate::support::{adapters, last_json, stderr, wgrad};
 
 fn trainer(device: &dyn Device, recipe: &str, settings: &[&str]) -> Trainer {
-    let mut recipe = wgrad::run::recipe::load(recipe).expect("a built-in recipe");
+    let mut recipe = wgrad::recipe::load(recipe).expect("a built-in recipe");
     let settings: Vec<String> = settings.iter().map(|&setting| setting.into()).collect();
     recipe.set_all(&settings).expect("known keys");
     let parts = wgrad::train::setup(&recipe).expect("embedded data");

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::support::adapters;
 use wgrad::graph::GroupId;
 use wgrad::nn::{Block, Params};
 use wgrad::prelude::*;
 use wgrad::weights::Weights;
-use crate::support::adapters;
 
 /// Largest difference that is allowed, relative to the largest magnitude of a tensor, or to 1.
 const TOLERANCE: f32 = 1e-4;

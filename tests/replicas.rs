@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use wgrad::run::Checkpoint;
 use crate::support::{adapters, mpi_binary, mpirun, stderr, wgrad};
+use wgrad::run::Checkpoint;
 
 const STEPS: u64 = 50;
 /// Of losses and parameters, relative: sums in another order.
@@ -314,7 +314,7 @@ fn a_scaled_batch_is_that_of_each_replica() {
         "{}",
         stderr(&output)
     );
-    let recipe = wgrad::run::Run::open(&dir.path().join("run")).unwrap().recipe().unwrap();
+    let recipe = wgrad::train::run_recipe(&wgrad::run::Run::open(&dir.path().join("run")).unwrap()).unwrap();
     assert_eq!((recipe.train.batch, recipe.optimizer.lr()), (120, 0.03));
     // 1437 examples are eleven batches of 120, so that the first of 55 steps of warm-up is at a 55th of the rate.
     let rows = fs::read_to_string(dir.path().join("run/metrics.jsonl")).unwrap();

@@ -39,7 +39,11 @@ pub fn mpi_binary(test: &str) -> Option<PathBuf> {
     if path.is_file() && runs {
         return Some(path);
     }
-    assert_ne!(std::env::var("WGRAD_REQUIRE_MPI").as_deref(), Ok("1"), "{test}: no mpirun, or no binary with the feature mpi");
+    assert_ne!(
+        std::env::var("WGRAD_REQUIRE_MPI").as_deref(),
+        Ok("1"),
+        "{test}: no mpirun, or no binary with the feature mpi"
+    );
     skip(test, "no mpirun, or no binary with the feature mpi");
     None
 }
@@ -81,7 +85,7 @@ pub fn skip(test: &str, reason: &str) {
 
 /// Losses of the first `steps` steps of a recipe on a device.
 pub fn losses(device: &dyn Device, recipe: &str, steps: u64) -> Vec<f32> {
-    let recipe = wgrad::run::recipe::load(recipe).expect("a built-in recipe");
+    let recipe = wgrad::recipe::load(recipe).expect("a built-in recipe");
     let parts = wgrad::train::setup(&recipe).expect("embedded data");
     let plan =
         Plan::new(parts.model, &parts.splits, parts.config, &device.info().limits).expect("a right model");

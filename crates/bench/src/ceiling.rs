@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::results::{Group, Status};
 use wgrad_program::{Device, DeviceKind};
-use wgrad_run::bench::{Group, Status};
 
 use crate::cases::{Case, cases};
 use crate::error::BenchError;

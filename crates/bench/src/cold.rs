@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
+use crate::results::ColdStart;
 use wgrad_program::{Device, DeviceError};
-use wgrad_run::bench::ColdStart;
 
 use crate::error::BenchError;
 use crate::host::{now_ns, peak_rss_bytes};

@@ -3,7 +3,7 @@
 //!
 //! A [`Work`] is a graph over state with random contents; [`Loaded`] is one on a device, ready to run; [`Expected`] is what has
 //! to come out. [`measure`](fn@measure) takes the cases of [`cases`](fn@cases) through all devices and gives what
-//! [`wgrad_run::bench::Bench`] is made of.
+//! [`crate::results::Bench`] is made of.
 //!
 //! Nothing here prints, opens a device or writes a file.
 
@@ -15,6 +15,7 @@ mod error;
 mod host;
 mod loaded;
 mod measure;
+pub mod results;
 mod time;
 mod work;
 mod workload;

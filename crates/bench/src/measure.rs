@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::results::{Check, Group, Measurement, Status, Timing, WorkDone};
 use wgrad_program::{Data, Device, DeviceError, DeviceKind, HostData};
-use wgrad_run::bench::{Check, Group, Measurement, Status, Timing, WorkDone};
 
 use crate::cases::{Case, What};
 use crate::check::{Expected, Verdict};

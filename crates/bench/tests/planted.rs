@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use wgrad_bench::results::{Group, Measurement, Status};
 use wgrad_bench::{
     Case, Effort, Expected, Judge, Loaded, Recorder, Subject, Work, measure, selected, workload,
 };
@@ -13,7 +14,6 @@ use wgrad_program::{
     Data, Device, DeviceError, DeviceInfo, HostData, Profile, Program, ProgramId, Readers, Reading, Record,
     Session,
 };
-use wgrad_run::bench::{Group, Measurement, Status};
 
 /// Changes results on their way out.
 type Plant = fn(&mut [f32]);

@@ -1,8 +1,11 @@
 //! A bench: its arithmetic against hand counts, its page, and two of them side by side.
 
-use crate::page::{needs_nothing_else, well_formed};
+#[path = "../../report/tests/it/page.rs"]
+mod page;
+
+use page::{needs_nothing_else, well_formed};
 use std::fs;
-use wgrad_run::bench::{
+use wgrad_bench::results::{
     Bench, BenchFileError, Ceilings, Check, ColdStart, CompareError, Comparison, DeviceReport, FORMAT, Group,
     Host, Measurement, Noise, Status, SweepPoint, Timing, WorkDone,
 };

@@ -2,11 +2,11 @@
 
 use super::predict::{Curve, Point, Prediction, Scaling, Schedule, Scheme};
 use super::{Cluster, OnPaper};
-use crate::page::axis::Scale;
-use crate::page::chart::{self, Chart, Color, Dimension, Series};
-use crate::page::{self, count, number};
 use std::borrow::Cow;
 use std::fmt;
+use wgrad_report::axis::Scale;
+use wgrad_report::chart::{self, Chart, Color, Dimension, Series};
+use wgrad_report::page::{self, count, number};
 
 /// `12.3%`.
 pub(super) fn percent(share: f64) -> String {

@@ -25,9 +25,9 @@ pub use works::{
     Compute, Layer, NAMES as WORK_NAMES, ParameterBytes, Transformer, Work, builtin as builtin_work,
 };
 
-use crate::output::{self, OutputError};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use wgrad_report::output::{self, OutputError};
 
 /// Version of `cluster.json`.
 pub const FORMAT: u32 = 1;

@@ -1,9 +1,9 @@
 //! Machines that a cluster is made of: how many devices a box has, how they and the boxes are linked, what a device can do.
 
 use super::toml::MachineError;
-use crate::recipe::Hint;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use wgrad_recipe::Hint;
 
 /// What a message costs: a latency, and a time for each byte (Hockney 1994).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

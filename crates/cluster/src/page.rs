@@ -3,8 +3,8 @@
 use super::charts::{self, giga, ms, percent};
 use super::predict::{Point, Prediction, Scaling, Scheme};
 use super::{Cluster, Fit, Machine, Measured};
-use crate::page::{self, Escaped, count, number};
 use std::fmt::{self, Write};
+use wgrad_report::page::{self, Escaped, count, number};
 
 const SCALING: &str = "Weak: each device has as many samples as before, so a step of more devices has more of them. Strong: a \
     step has as many samples as before, so that a device has fewer; there are no more devices than samples. Efficiency is the \

@@ -1,9 +1,9 @@
 //! The page says what the JSON says.
 
 use super::*;
-use crate::page::{count, number};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use wgrad_report::page::{count, number};
 
 fn cluster(work: &str) -> Cluster {
     let mut machines = builtin_machines();

@@ -1,13 +1,13 @@
 //! Machines from TOML, with the place of every mistake.
 
 use super::machine::{Link, Machine};
-use crate::recipe::{Hint, Location};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
+use wgrad_recipe::{Hint, Location};
 
 /// Why there is no such machine.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +101,7 @@ pub fn read(path: &Path) -> Result<Vec<Machine>, MachineError> {
 /// As [`read`].
 ///
 /// ```
-/// use wgrad_run::cluster::parse_machines;
+/// use wgrad_cluster::parse_machines;
 ///
 /// let text = "[mine]\ndevices = 2\nflops = 1e12\nmemory = 8e9\nmemory_bytes_per_second = 2e11\n\
 ///     within = {latency = 1e-5, bytes_per_second = 1e10}\nbetween = {latency = 5e-5, bytes_per_second = 1.2e8}";
@@ -109,7 +109,7 @@ pub fn read(path: &Path) -> Result<Vec<Machine>, MachineError> {
 ///
 /// let mistake = parse_machines(&text.replace("memory =", "memroy ="), "mine.toml").unwrap_err();
 /// assert_eq!(mistake.to_string(), "mine.toml:4:1: unknown key `memroy`, did you mean `memory`?");
-/// # Ok::<(), wgrad_run::cluster::MachineError>(())
+/// # Ok::<(), wgrad_cluster::MachineError>(())
 /// ```
 pub fn parse(text: &str, origin: &str) -> Result<Vec<Machine>, MachineError> {
     let source = Source { text, origin };

@@ -6,13 +6,13 @@ use std::fs;
 use std::path::Path;
 
 const BUILTIN: &[(&str, &str)] = &[
-    ("digits", include_str!("../../recipes/digits.toml")),
-    ("digits-mlp", include_str!("../../recipes/digits-mlp.toml")),
-    ("fashion-mlp", include_str!("../../recipes/fashion-mlp.toml")),
-    ("fashion-resnet", include_str!("../../recipes/fashion-resnet.toml")),
-    ("cifar-resnet20", include_str!("../../recipes/cifar-resnet20.toml")),
-    ("skin-scratch", include_str!("../../recipes/skin-scratch.toml")),
-    ("skin-transfer", include_str!("../../recipes/skin-transfer.toml")),
+    ("digits", include_str!("../recipes/digits.toml")),
+    ("digits-mlp", include_str!("../recipes/digits-mlp.toml")),
+    ("fashion-mlp", include_str!("../recipes/fashion-mlp.toml")),
+    ("fashion-resnet", include_str!("../recipes/fashion-resnet.toml")),
+    ("cifar-resnet20", include_str!("../recipes/cifar-resnet20.toml")),
+    ("skin-scratch", include_str!("../recipes/skin-scratch.toml")),
+    ("skin-transfer", include_str!("../recipes/skin-transfer.toml")),
 ];
 
 /// The names of the built-in recipes.

@@ -16,7 +16,7 @@ pub struct Location {
 
 impl Location {
     /// The place of a span of bytes in a text.
-    pub(crate) fn in_text(origin: &str, text: &str, span: Option<Range<usize>>) -> Self {
+    pub fn in_text(origin: &str, text: &str, span: Option<Range<usize>>) -> Self {
         let position = span.map(|span| {
             let before = text.get(..span.start).unwrap_or(text);
             let line = before.matches('\n').count() + 1;
@@ -47,7 +47,7 @@ pub enum Hint {
 
 impl Hint {
     /// The nearest of `known` to `found`, or all of them.
-    pub(crate) fn new<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+    pub fn new<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
         let known: Vec<&str> = known.into_iter().collect();
         match nearest(found, &known) {
             Some(name) => Self::Nearest(name.to_owned()),
@@ -67,7 +67,7 @@ impl fmt::Display for Hint {
 }
 
 /// The closest of `known` by Jaro and Winkler, if it is close enough to be a slip of the hand.
-pub(super) fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
     let found = found.to_lowercase();
     let scored = known.iter().map(|name| (strsim::jaro_winkler(&found, name), *name));
     scored.filter(|(score, _)| *score > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)

@@ -23,7 +23,7 @@ use serde::Serialize;
 /// A training run: which data, which model, how it is optimized and for how long.
 ///
 /// ```
-/// use wgrad_run::recipe::{Model, Recipe};
+/// use wgrad_recipe::{Model, Recipe};
 ///
 /// let mut recipe = Recipe::parse("name = 'mine'\ndata.kind = 'digits'\nmodel = {kind = 'mlp', hidden = [64]}", "mine.toml")?;
 /// recipe.set("train.batch=128")?;
@@ -32,7 +32,7 @@ use serde::Serialize;
 ///
 /// let mistake = recipe.set("train.bacth=128").unwrap_err();
 /// assert_eq!(mistake.to_string(), "--set train.bacth=128: unknown key `train.bacth`, did you mean `train.batch`?");
-/// # Ok::<(), wgrad_run::RecipeError>(())
+/// # Ok::<(), wgrad_recipe::RecipeError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Recipe {

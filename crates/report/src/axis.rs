@@ -2,7 +2,7 @@
 
 /// How an axis spaces its values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Scale {
+pub enum Scale {
     /// Equal differences are equally far apart.
     #[default]
     Linear,
@@ -27,7 +27,7 @@ impl Scale {
 
 /// An axis over some range of values. The ends are kept as the scale sees them: values, or their decimal logarithms.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Axis {
+pub struct Axis {
     scale: Scale,
     low: f64,
     high: f64,

@@ -1,12 +1,12 @@
 //! What is written beside points of a chart: near its point, clear of all others and of all dots, or not at all. A dot still tells
 //! its name to who points at it, and tables below name them all.
 
-use super::Escaped;
-use super::chart::Color;
+use crate::chart::Color;
+use crate::page::Escaped;
 use std::fmt::{self, Write};
 
 /// A text that is wanted beside a point.
-pub(super) struct Callout<'a> {
+pub struct Callout<'a> {
     /// The point, in pixels.
     pub at: (f64, f64),
     /// The text.
@@ -19,7 +19,7 @@ pub(super) struct Callout<'a> {
 
 /// A part of the picture, in pixels; y goes down.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Area {
+pub struct Area {
     pub left: f64,
     pub right: f64,
     pub top: f64,
@@ -65,12 +65,7 @@ fn width(text: &str) -> f64 {
 }
 
 /// Writes those texts for which there is room.
-pub(super) fn write(
-    svg: &mut String,
-    wanted: &[Callout<'_>],
-    dots: &[(f64, f64)],
-    area: &Area,
-) -> fmt::Result {
+pub fn write(svg: &mut String, wanted: &[Callout<'_>], dots: &[(f64, f64)], area: &Area) -> fmt::Result {
     let dots: Vec<Area> = dots.iter().copied().map(Area::around).collect();
     for (callout, spot) in wanted.iter().zip(places(wanted, &dots, area)) {
         let Some((place, far)) = spot else { continue };
@@ -165,7 +160,7 @@ mod tests {
     const AREA: Area = Area { left: 0.0, right: 400.0, top: 0.0, bottom: 200.0 };
 
     fn cloud() -> Vec<(f64, f64)> {
-        let mut random = crate::random::SplitMix64(3);
+        let mut random = wgrad_stdx::random::SplitMix64(3);
         (0..60).map(|_| (random.below(400) as f64, random.below(200) as f64)).collect()
     }
 

@@ -1,8 +1,8 @@
 //! One line chart as inline SVG: axes with round numbers, a legend, and long series thinned to what a pixel can show.
 
-use super::Escaped;
-use super::axis::{Axis, Scale};
-use super::callout::{self, Callout};
+use crate::axis::{Axis, Scale};
+use crate::callout::{self, Callout};
+use crate::page::Escaped;
 use std::borrow::Cow;
 use std::fmt::{self, Write};
 
@@ -22,7 +22,7 @@ const DOTTED: usize = 24;
 const BETWEEN_LABELS: f64 = 26.0;
 
 /// What is drawn.
-pub(crate) struct Chart<'a> {
+pub struct Chart<'a> {
     /// What the picture shows, for readers who do not see it.
     pub title: &'a str,
     /// The horizontal axis.
@@ -37,7 +37,7 @@ pub(crate) struct Chart<'a> {
 
 /// An axis as its chart asks for it.
 #[derive(Default)]
-pub(crate) struct Dimension<'a> {
+pub struct Dimension<'a> {
     /// What is written at its end. Drawn for the horizontal axis only; the caption above tells of the vertical one.
     pub label: &'a str,
     /// How values are spaced.
@@ -52,7 +52,7 @@ pub(crate) struct Dimension<'a> {
 
 /// A line of a chart.
 #[derive(Default)]
-pub(crate) struct Series<'a> {
+pub struct Series<'a> {
     /// What the legend says; a series without a name is not in it.
     pub name: Cow<'a, str>,
     /// x and y, by rising x. Values that the axis cannot hold leave a gap.
@@ -77,7 +77,7 @@ pub(crate) struct Series<'a> {
 
 /// A colour of the style sheet. Both palettes are told apart by readers who see fewer colours.
 #[derive(Clone, Copy)]
-pub(crate) enum Color {
+pub enum Color {
     /// One of four that have no order.
     Category(usize),
     /// A place between 0 and 1 on a ramp that gets lighter, or darker on a dark page.
@@ -103,15 +103,15 @@ impl fmt::Display for Color {
 }
 
 /// The height of most charts.
-pub(crate) const HEIGHT: f64 = 212.0;
+pub const HEIGHT: f64 = 212.0;
 
 /// Writes a chart, of which a page has two beside each other.
-pub(crate) fn write(svg: &mut String, chart: &Chart<'_>) -> fmt::Result {
+pub fn write(svg: &mut String, chart: &Chart<'_>) -> fmt::Result {
     write_as_wide_as(svg, chart, WIDTH)
 }
 
 /// Writes a chart as wide as a page.
-pub(crate) fn write_wide(svg: &mut String, chart: &Chart<'_>) -> fmt::Result {
+pub fn write_wide(svg: &mut String, chart: &Chart<'_>) -> fmt::Result {
     write_as_wide_as(svg, chart, WIDE)
 }
 

@@ -1,10 +1,10 @@
 //! What a command leaves in a folder: a page and the numbers behind it.
 
-use crate::files;
 use serde::Serialize;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use wgrad_stdx::file;
 
 /// Why it cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -22,21 +22,21 @@ pub struct OutputError {
 ///
 /// # Errors
 /// The system refuses.
-pub(crate) fn make_directory(directory: &Path) -> Result<(), OutputError> {
+pub fn make_directory(directory: &Path) -> Result<(), OutputError> {
     fs::create_dir_all(directory).map_err(failed("create", directory))
 }
 
 /// A line of JSON.
-pub(crate) fn json(value: &impl Serialize, directory: &Path, name: &str) -> Result<PathBuf, OutputError> {
+pub fn json(value: &impl Serialize, directory: &Path, name: &str) -> Result<PathBuf, OutputError> {
     let path = directory.join(name);
     let text = serde_json::to_string(value).map_err(io::Error::from).map_err(failed("write", &path))?;
     self::text(&format!("{text}\n"), directory, name)
 }
 
 /// Text as it is.
-pub(crate) fn text(text: &str, directory: &Path, name: &str) -> Result<PathBuf, OutputError> {
+pub fn text(text: &str, directory: &Path, name: &str) -> Result<PathBuf, OutputError> {
     let path = directory.join(name);
-    files::replace(&path, text.as_bytes()).map_err(failed("write", &path))?;
+    file::replace(&path, text.as_bytes()).map_err(failed("write", &path))?;
     Ok(path)
 }
 

@@ -1,16 +1,11 @@
-//! What all pages are made of: a head, tables, charts, escaped text. A page needs nothing but itself, is light or dark as
-//! the reader's system is, has no scripts, and is well-formed XML as well as HTML.
-
-pub(crate) mod axis;
-mod callout;
-pub(crate) mod chart;
+//! Elements of a page: head, sections, tables, figures, escaped text.
 
 use std::fmt::{self, Display, Write};
 
 const STYLE: &str = include_str!("style.css");
 
 /// Begins a page: all up to and with its heading.
-pub(crate) fn begin(page: &mut String, title: &str, subtitle: &str) -> fmt::Result {
+pub fn begin(page: &mut String, title: &str, subtitle: &str) -> fmt::Result {
     let (title, subtitle) = (Escaped(title), Escaped(subtitle));
     write!(
         page,
@@ -22,12 +17,12 @@ pub(crate) fn begin(page: &mut String, title: &str, subtitle: &str) -> fmt::Resu
 }
 
 /// Ends a page.
-pub(crate) fn end(page: &mut String) {
+pub fn end(page: &mut String) {
     page.push_str("</main>\n</body>\n</html>\n");
 }
 
 /// Begins a section: its heading, and a note if there is one.
-pub(crate) fn section(page: &mut String, heading: &str, note: &str) -> fmt::Result {
+pub fn section(page: &mut String, heading: &str, note: &str) -> fmt::Result {
     writeln!(page, "<h2>{}</h2>", Escaped(heading))?;
     if !note.is_empty() {
         writeln!(page, "<p class=\"note\">{}</p>", Escaped(note))?;
@@ -36,7 +31,7 @@ pub(crate) fn section(page: &mut String, heading: &str, note: &str) -> fmt::Resu
 }
 
 /// Figures beside each other, as many as there is room for.
-pub(crate) fn charts(page: &mut String, write: impl FnOnce(&mut String) -> fmt::Result) -> fmt::Result {
+pub fn charts(page: &mut String, write: impl FnOnce(&mut String) -> fmt::Result) -> fmt::Result {
     page.push_str("<section class=\"charts\">\n");
     write(page)?;
     page.push_str("</section>\n");
@@ -44,7 +39,7 @@ pub(crate) fn charts(page: &mut String, write: impl FnOnce(&mut String) -> fmt::
 }
 
 /// What a page comes to: a headline, and the figures behind it as a list.
-pub(crate) fn verdict(page: &mut String, headline: &str, sentences: &[String]) -> fmt::Result {
+pub fn verdict(page: &mut String, headline: &str, sentences: &[String]) -> fmt::Result {
     write!(page, "<section class=\"verdict\">\n<p><strong>{}</strong></p>\n<ul>\n", Escaped(headline))?;
     for sentence in sentences {
         writeln!(page, "<li>{}</li>", Escaped(sentence))?;
@@ -58,7 +53,7 @@ pub(crate) fn verdict(page: &mut String, headline: &str, sentences: &[String]) -
 }
 
 /// A table: the names of the columns, then rows whose first cell is their name. Cells are text.
-pub(crate) fn table(page: &mut String, columns: &[&str], rows: &[Vec<String>]) -> fmt::Result {
+pub fn table(page: &mut String, columns: &[&str], rows: &[Vec<String>]) -> fmt::Result {
     page.push_str("<div class=\"scroll\">\n<table>\n<thead><tr>");
     for column in columns {
         write!(page, "<th>{}</th>", Escaped(column))?;
@@ -77,12 +72,7 @@ pub(crate) fn table(page: &mut String, columns: &[&str], rows: &[Vec<String>]) -
 }
 
 /// A table that stays folded until it is asked for, for what is long.
-pub(crate) fn folded_table(
-    page: &mut String,
-    summary: &str,
-    columns: &[&str],
-    rows: &[Vec<String>],
-) -> fmt::Result {
+pub fn folded_table(page: &mut String, summary: &str, columns: &[&str], rows: &[Vec<String>]) -> fmt::Result {
     writeln!(page, "<details><summary>{}</summary>", Escaped(summary))?;
     table(page, columns, rows)?;
     page.push_str("</details>\n");
@@ -90,7 +80,7 @@ pub(crate) fn folded_table(
 }
 
 /// A measured number with four significant digits: `0.01234`, `2.301`, `1.20e-7`.
-pub(crate) fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     let size = value.abs();
     match size {
         _ if !value.is_finite() => "not finite".to_owned(),
@@ -104,7 +94,7 @@ pub(crate) fn number(value: f64) -> String {
 }
 
 /// A count with its thousands apart: `1,234,567`.
-pub(crate) fn count(value: u64) -> String {
+pub fn count(value: u64) -> String {
     let digits = value.to_string();
     let mut apart = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -117,7 +107,7 @@ pub(crate) fn count(value: u64) -> String {
 }
 
 /// `2 h 5 min`, `3 min 20 s`, `12.3 s`.
-pub(crate) fn duration(seconds: f64) -> String {
+pub fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     match whole {
         0..60 => format!("{seconds:.1} s"),
@@ -127,35 +117,35 @@ pub(crate) fn duration(seconds: f64) -> String {
 }
 
 /// A figure: caption and chart, and below it what `below` writes.
-pub(crate) fn figure(
+pub fn figure(
     page: &mut String,
     caption: &str,
-    chart: &chart::Chart<'_>,
+    chart: &crate::chart::Chart<'_>,
     below: impl FnOnce(&mut String) -> fmt::Result,
 ) -> fmt::Result {
     write!(page, "<figure>\n<figcaption>{}</figcaption>\n", Escaped(caption))?;
-    chart::write(page, chart)?;
+    crate::chart::write(page, chart)?;
     below(page)?;
     page.push_str("</figure>\n");
     Ok(())
 }
 
 /// A figure as wide as the page.
-pub(crate) fn wide_figure(
+pub fn wide_figure(
     page: &mut String,
     caption: &str,
-    chart: &chart::Chart<'_>,
+    chart: &crate::chart::Chart<'_>,
     below: impl FnOnce(&mut String) -> fmt::Result,
 ) -> fmt::Result {
     write!(page, "<figure class=\"wide\">\n<figcaption>{}</figcaption>\n", Escaped(caption))?;
-    chart::write_wide(page, chart)?;
+    crate::chart::write_wide(page, chart)?;
     below(page)?;
     page.push_str("</figure>\n");
     Ok(())
 }
 
 /// Text that stays text in HTML and SVG, inside of elements and of quoted attributes.
-pub(crate) struct Escaped<'a>(pub &'a str);
+pub struct Escaped<'a>(pub &'a str);
 
 impl Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -9,13 +9,13 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
     /// The lowest.
-    #[serde(with = "crate::number")]
+    #[serde(with = "wgrad_stdx::float")]
     pub low: f64,
     /// The middle one, or the mean of the two in the middle.
-    #[serde(with = "crate::number")]
+    #[serde(with = "wgrad_stdx::float")]
     pub median: f64,
     /// The highest.
-    #[serde(with = "crate::number")]
+    #[serde(with = "wgrad_stdx::float")]
     pub high: f64,
     /// How many there are.
     pub count: usize,
@@ -36,7 +36,7 @@ impl Spread {
     }
 
     /// The numbers of each key, by rising key.
-    pub(crate) fn by_key(pairs: impl Iterator<Item = (u64, f64)>) -> Vec<(u64, Self)> {
+    pub fn by_key(pairs: impl Iterator<Item = (u64, f64)>) -> Vec<(u64, Self)> {
         let mut groups: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
         for (key, value) in pairs {
             groups.entry(key).or_default().push(value);

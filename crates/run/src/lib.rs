@@ -17,36 +17,17 @@
 //!   done.json                    there once the run has finished
 //! ```
 
-mod civil;
-mod files;
-mod flops;
-mod number;
-mod output;
-mod page;
-mod random;
-mod spread;
-
-pub mod bench;
 pub mod checkpoint;
-pub mod cluster;
+mod flops;
 pub mod metrics;
-pub mod recipe;
-pub mod report;
 pub mod rundir;
-pub mod scale;
 pub mod score;
-pub mod study;
 pub mod tensorboard;
 pub mod trace;
 
-pub use bench::Bench;
 pub use checkpoint::{Checkpoint, CheckpointError, CheckpointState, Tensor};
-pub use civil::timestamp;
-pub use files::replace as replace_file;
 pub use flops::Flops;
 pub use metrics::{MetricsError, MetricsWriter, Row};
-pub use output::OutputError;
-pub use recipe::{Recipe, RecipeError};
 pub use rundir::{Run, RunDir, RunDirError};
 pub use score::{Predictions, ScoreError, Scores};
 pub use tensorboard::{EventError, EventWriter};

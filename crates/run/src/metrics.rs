@@ -7,13 +7,13 @@
 //! A number that is not finite is the string `"NaN"`, `"inf"` or `"-inf"`, since JSON has no word for it. A line counts
 //! once its newline is there: a process killed while writing leaves a torn last line, which reading passes over.
 
-use crate::files::{self, Appender};
-use crate::number;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use wgrad_stdx::file::{self, Appender};
+use wgrad_stdx::float;
 
 /// Keys with a field of their own, in the order in which they are written.
 const RESERVED: [&str; 5] = ["step", "epoch", "split", "loss", "lr"];
@@ -98,7 +98,7 @@ impl MetricsWriter {
             }
         }
         if kept != bytes {
-            files::replace(path, &kept).map_err(failed("shorten", path))?;
+            file::replace(path, &kept).map_err(failed("shorten", path))?;
         }
         let file = Appender::open(path).map_err(failed("open", path))?;
         Ok(Self { path: path.to_owned(), file })
@@ -140,11 +140,11 @@ impl Row {
             self.step.into(),
             self.epoch.into(),
             self.split.as_str().into(),
-            number::to_json(self.loss),
-            number::to_json(self.lr),
+            float::to_json(self.loss),
+            float::to_json(self.lr),
         ];
         let fields = RESERVED.into_iter().zip(values);
-        let further = self.metrics.iter().map(|(name, value)| (name.as_str(), number::to_json(*value)));
+        let further = self.metrics.iter().map(|(name, value)| (name.as_str(), float::to_json(*value)));
         let pairs = fields.chain(further).map(|(key, value)| format!("{}:{value}", Value::from(key)));
         Ok(format!("{{{}}}\n", pairs.collect::<Vec<_>>().join(",")))
     }
@@ -170,7 +170,7 @@ impl Row {
 }
 
 fn as_number(key: &str, value: &Value) -> Result<f64, String> {
-    number::from_json(value).ok_or_else(|| format!("`{key}` is {value}, no number"))
+    float::from_json(value).ok_or_else(|| format!("`{key}` is {value}, no number"))
 }
 
 /// The lines that end with a newline, without it.

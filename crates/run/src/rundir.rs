@@ -2,11 +2,7 @@
 //! the other modules.
 
 use crate::checkpoint::{self, CheckpointError};
-use crate::civil::Utc;
-use crate::files;
 use crate::metrics::{self, MetricsError, MetricsWriter, Row};
-use crate::recipe::{Recipe, RecipeError};
-use crate::report;
 use crate::score::Scores;
 use crate::tensorboard::{EventError, EventWriter};
 use serde::Serialize;
@@ -16,6 +12,8 @@ use std::io::{self, Write};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+use wgrad_stdx::date::Utc;
+use wgrad_stdx::file;
 
 const RECIPE: &str = "recipe.toml";
 const LOCK: &str = ".lock";
@@ -61,9 +59,6 @@ pub enum RunDirError {
         /// Which process, as far as it is known.
         holder: String,
     },
-    /// The run's recipe.
-    #[error(transparent)]
-    Recipe(#[from] RecipeError),
     /// The run's metrics.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -116,14 +111,13 @@ impl Run {
         self.path.join("done.json")
     }
 
-    /// The recipe that the run was begun with, fully resolved.
+    /// Returns the text of `recipe.toml`: the recipe that the run was started with, fully resolved.
     ///
     /// # Errors
-    /// [`RunDirError::Recipe`].
-    pub fn recipe(&self) -> Result<Recipe, RunDirError> {
+    /// Returns [`RunDirError::File`] if the file cannot be read.
+    pub fn recipe_text(&self) -> Result<String, RunDirError> {
         let path = self.recipe_path();
-        let text = fs::read_to_string(&path).map_err(failed("read", &path))?;
-        Ok(Recipe::parse(&text, &path.display().to_string())?)
+        fs::read_to_string(&path).map_err(failed("read", &path))
     }
 
     /// The metrics so far; none if none were written.
@@ -161,7 +155,7 @@ impl Run {
     pub fn write_scores(&self, scores: &Scores) -> Result<(), RunDirError> {
         let path = self.scores_path();
         let json = serde_json::to_string(scores).map_err(io::Error::from).map_err(failed("write", &path))?;
-        files::replace(&path, format!("{json}\n").as_bytes()).map_err(failed("write", &path))
+        file::replace(&path, format!("{json}\n").as_bytes()).map_err(failed("write", &path))
     }
 
     /// The newest complete checkpoint, if there is one.
@@ -175,17 +169,6 @@ impl Run {
     /// Whether the run has finished.
     pub fn is_done(&self) -> bool {
         self.done_path().is_file()
-    }
-
-    /// Writes `report.html` from the recipe, the metrics so far and the scores if there are any, and returns its path.
-    ///
-    /// # Errors
-    /// [`RunDirError::Recipe`], [`RunDirError::Metrics`] and [`RunDirError::File`].
-    pub fn write_report(&self) -> Result<PathBuf, RunDirError> {
-        let path = self.report_path();
-        let page = report::html(&self.recipe()?, &self.rows()?, self.scores()?.as_ref())?;
-        files::replace(&path, page.as_bytes()).map_err(failed("write", &path))?;
-        Ok(path)
     }
 }
 
@@ -206,14 +189,13 @@ impl Deref for RunDir {
 }
 
 impl RunDir {
-    /// Makes the directory of a new run and writes its recipe: `out` if given, else
-    /// `runs/<recipe>-<UTC yyyymmdd-hhmmss>`, with `-2`, `-3` … where that is taken.
+    /// Creates the directory of a new run and writes its recipe: `out` if given, else
+    /// `runs/<name>-<UTC yyyymmdd-hhmmss>`, with `-2`, `-3` … where that is taken.
     ///
     /// # Errors
-    /// [`RunDirError::Exists`] and [`RunDirError::NotEmpty`] if `out` is there and not empty, [`RunDirError::Busy`],
-    /// [`RunDirError::File`], and [`RunDirError::Recipe`] if the recipe cannot be written.
-    pub fn create(runs: &Path, out: Option<&Path>, recipe: &Recipe) -> Result<Self, RunDirError> {
-        let text = recipe.to_toml()?;
+    /// Returns [`RunDirError::Exists`] or [`RunDirError::NotEmpty`] if `out` holds files, [`RunDirError::Busy`] if another
+    /// process writes in it, and [`RunDirError::File`] if the system refuses to create or write it.
+    pub fn create(runs: &Path, out: Option<&Path>, name: &str, recipe: &str) -> Result<Self, RunDirError> {
         let path = match out {
             Some(out) => {
                 fs::create_dir_all(out).map_err(failed("create", out))?;
@@ -222,20 +204,20 @@ impl RunDir {
             }
             None => {
                 fs::create_dir_all(runs).map_err(failed("create", runs))?;
-                create_new(runs, &format!("{}-{}", recipe.name, Utc::at(SystemTime::now()).compact()))?
+                create_new(runs, &dated(name))?
             }
         };
         let dir = Self { _lock: lock(&path)?, run: Run { path } };
         // Again, now that no other process can begin a run here.
         refuse_used(&dir.path)?;
         let path = dir.recipe_path();
-        files::replace(&path, text.as_bytes()).map_err(failed("write", &path))?;
+        file::replace(&path, recipe.as_bytes()).map_err(failed("write", &path))?;
         Ok(dir)
     }
 
-    /// The path that a run of a recipe would get at this moment if none is given, for whoever has to know it before.
-    pub fn name_for(runs: &Path, recipe: &Recipe) -> PathBuf {
-        runs.join(format!("{}-{}", recipe.name, Utc::at(SystemTime::now()).compact()))
+    /// Returns the path that [`RunDir::create`] would choose at this moment for a run of the recipe `name`.
+    pub fn path_for(runs: &Path, name: &str) -> PathBuf {
+        runs.join(dated(name))
     }
 
     /// Takes up a run again, finished or not. It counts as unfinished from here on.
@@ -252,13 +234,13 @@ impl RunDir {
         Ok(dir)
     }
 
-    /// Writes the recipe anew: a run that is resumed with more epochs.
+    /// Replaces the recipe, for a run that is resumed with more epochs.
     ///
     /// # Errors
-    /// [`RunDirError::Recipe`] and [`RunDirError::File`].
-    pub fn set_recipe(&self, recipe: &Recipe) -> Result<(), RunDirError> {
+    /// Returns [`RunDirError::File`] if the file cannot be written.
+    pub fn set_recipe(&self, recipe: &str) -> Result<(), RunDirError> {
         let path = self.recipe_path();
-        files::replace(&path, recipe.to_toml()?.as_bytes()).map_err(failed("write", &path))
+        file::replace(&path, recipe.as_bytes()).map_err(failed("write", &path))
     }
 
     /// The metrics file: a new one, or for a run resumed `after` a step the old one without its later rows.
@@ -292,8 +274,13 @@ impl RunDir {
             serde_json::to_value(summary).map_err(io::Error::from).map_err(failed("write", &path))?;
         let finished = Utc::at(SystemTime::now()).rfc3339();
         let object = Value::from_iter([("finished", Value::from(finished)), ("summary", summary)]);
-        files::replace(&path, format!("{object:#}\n").as_bytes()).map_err(failed("write", &path))
+        file::replace(&path, format!("{object:#}\n").as_bytes()).map_err(failed("write", &path))
     }
+}
+
+/// The name of a recipe with the current time.
+fn dated(name: &str) -> String {
+    format!("{name}-{}", Utc::at(SystemTime::now()).compact())
 }
 
 /// A new directory of this name, or with the first free number after it.
@@ -318,7 +305,7 @@ fn refuse_used(path: &Path) -> Result<(), RunDirError> {
     for entry in fs::read_dir(path).map_err(failed("read", path))? {
         let name = entry.map_err(failed("read", path))?.file_name();
         // A lock without a recipe, or half a recipe, is a run that ended before it began, or that begins right now.
-        others |= name != LOCK && !files::is_temporary_of(RECIPE, &name);
+        others |= name != LOCK && !file::is_temporary_of(RECIPE, &name);
     }
     // Looked at last: a recipe that has just come is not taken for something else.
     match Run::open(path) {

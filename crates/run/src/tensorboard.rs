@@ -16,10 +16,10 @@
 //!
 //! Sources: tensorflow/core/lib/io/record_writer.cc, lib/hash/crc32c.h, tensorboard/compat/proto/{event,summary}.proto.
 
-use crate::files::Appender;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
+use wgrad_stdx::file::Appender;
 
 /// An event file cannot be written.
 #[derive(Debug, thiserror::Error)]

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::files;
+use wgrad_stdx::file;
 
 /// Number of a track of a [`Trace`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -72,7 +72,7 @@ impl Trace {
     /// # Errors
     /// The disk.
     pub fn write(&self, path: &Path) -> io::Result<()> {
-        files::replace(path, format!("{}\n", self.to_json()).as_bytes())
+        file::replace(path, format!("{}\n", self.to_json()).as_bytes())
     }
 }
 

@@ -1,25 +1,31 @@
-//! The UTC calendar date of a moment, enough to name a directory. No time zones, no leap seconds, no parsing.
+//! Calendar date and time in UTC. No time zones, no leap seconds, no parsing.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A moment in UTC by the Gregorian calendar.
+/// Date and time in UTC, by the Gregorian calendar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Utc {
+pub struct Utc {
+    /// Year, e.g. 2026.
     pub year: u64,
+    /// Month, 1 to 12.
     pub month: u64,
+    /// Day of the month, 1 to 31.
     pub day: u64,
+    /// Hour, 0 to 23.
     pub hour: u64,
+    /// Minute, 0 to 59.
     pub minute: u64,
+    /// Second, 0 to 59.
     pub second: u64,
 }
 
-/// A moment as `2026-01-02T03:04:05Z`, RFC 3339.
+/// Formats a time in UTC as `2026-01-02T03:04:05Z` (RFC 3339).
 pub fn timestamp(time: SystemTime) -> String {
     Utc::at(time).rfc3339()
 }
 
 impl Utc {
-    /// The moment `time`; a clock set before 1970 reads as 1970-01-01.
+    /// Converts a system time. A time before 1970 becomes 1970-01-01T00:00:00Z.
     pub fn at(time: SystemTime) -> Self {
         let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let (year, month, day) = civil_from_days(seconds / 86_400);
@@ -27,24 +33,24 @@ impl Utc {
         Self { year, month, day, hour: second / 3600, minute: second / 60 % 60, second: second % 60 }
     }
 
-    /// `20260102-030405`, for a directory's name.
+    /// Formats as `20260102-030405`, for names of directories.
     pub fn compact(self) -> String {
         let Self { year, month, day, hour, minute, second } = self;
         format!("{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}")
     }
 
-    /// `2026-01-02T03:04:05Z`, RFC 3339.
+    /// Formats as `2026-01-02T03:04:05Z` (RFC 3339).
     pub fn rfc3339(self) -> String {
         let Self { year, month, day, hour, minute, second } = self;
         format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
     }
 }
 
-/// Year, month and day of a day counted from 1970-01-01.
+/// Returns year, month and day of the day that is `days` after 1970-01-01.
 ///
 /// Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`, for days not before 1970: years
 /// begin in March, so that the leap day comes last, and an era is the 400 years after which the calendar repeats.
-pub(crate) fn civil_from_days(days: u64) -> (u64, u64, u64) {
+pub fn civil_from_days(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -66,7 +72,7 @@ mod tests {
 
     /// Expected values from `date -u -d @SECONDS`.
     #[test]
-    fn known_moments() {
+    fn known_dates_match_gnu_date() {
         assert_eq!(text(0), "1970-01-01T00:00:00Z");
         assert_eq!(text(951_782_399), "2000-02-28T23:59:59Z");
         assert_eq!(text(951_782_400), "2000-02-29T00:00:00Z");
@@ -77,9 +83,9 @@ mod tests {
         assert_eq!(Utc::at(UNIX_EPOCH + Duration::from_secs(1_767_322_999)).compact(), "20260102-030319");
     }
 
-    /// Every day of four centuries follows the one before it, by the rule a calendar states.
+    /// Compares 400 years with a calendar that is counted day by day.
     #[test]
-    fn every_day_follows_the_last() {
+    fn every_day_of_400_years_follows_the_previous_one() {
         let mut expected = (1970, 1, 1);
         for day in 0..146_097 {
             assert_eq!(civil_from_days(day), expected, "day {day}");
@@ -99,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_before_1970_is_not_an_error() {
+    fn time_before_1970_becomes_1970() {
         assert_eq!(Utc::at(UNIX_EPOCH - Duration::from_secs(5)).rfc3339(), "1970-01-01T00:00:00Z");
     }
 }

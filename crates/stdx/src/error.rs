@@ -21,7 +21,9 @@ pub enum ErrorKind {
 
 /// A broken invariant: a fault in wgrad, not in what the user did. Made by [`never!`](crate::never).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("internal error: {invariant} ({file}:{line}). This is a fault in wgrad; please report it with the command you ran")]
+#[error(
+    "internal error: {invariant} ({file}:{line}). This is a fault in wgrad; please report it with the command you ran"
+)]
 pub struct InternalError {
     invariant: String,
     file: &'static str,

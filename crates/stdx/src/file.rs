@@ -1,5 +1,6 @@
-//! Files that survive a crash and a full disk: atomic replacement, and appending that rolls back. Errors are plain
-//! `io::Error`s; who calls knows which path they are about.
+//! Files that survive a crash and a full disk: atomic replacement, and appending that rolls back.
+//!
+//! Errors are plain `io::Error`s; the caller adds the path.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -7,16 +8,19 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// Writes a new file and waits until it is on the disk.
-pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+///
+/// # Errors
+/// Returns the system's error if the file cannot be created, written or synced.
+pub fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
 
-/// Puts `bytes` at `path` so that a reader, or a crash at any moment, sees the old file or the new one.
+/// Replaces the file at `path` atomically: a reader, or a crash at any moment, sees the old file or the new one.
 ///
 /// # Errors
-/// It cannot be written; the old file is then still there.
+/// Returns the system's error if the file cannot be written; the old file is then unchanged.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = temporary_beside(path);
     let written = write_synced(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
@@ -33,13 +37,16 @@ fn temporary_beside(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.tmp-{}", std::process::id()))
 }
 
-/// Whether `name` is what a crash leaves of [`replace`] for the file `of`.
-pub(crate) fn is_temporary_of(of: &str, name: &OsStr) -> bool {
+/// Whether `name` is a temporary file that [`replace`] left in a crash while it replaced the file `of`.
+pub fn is_temporary_of(of: &str, name: &OsStr) -> bool {
     name.to_string_lossy().starts_with(&format!(".{of}.tmp-"))
 }
 
-/// Makes renames and new names in `directory` durable. Only Unix can, and only there is it needed.
-pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
+/// Syncs a directory, so that renamed and new files in it survive a crash. Does nothing except on Unix.
+///
+/// # Errors
+/// Returns the system's error if the directory cannot be opened or synced.
+pub fn sync_directory(directory: &Path) -> io::Result<()> {
     if cfg!(unix) {
         let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
         File::open(directory)?.sync_all()?;
@@ -47,34 +54,44 @@ pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether an error says that there is no room left.
-pub(crate) fn is_full(error: &io::Error) -> bool {
+/// Whether an error means that the disk or the quota is full.
+pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// A file that grows by whole records.
+/// File that grows by whole records.
 ///
-/// Each record is one write, so a killed process loses nothing that was appended. When a write fails half way, as on a
-/// full disk, the half is cut off again: without that, the next record would continue the broken one.
+/// Each record is one write, so a killed process loses no appended record. If a write fails half way, as on a full disk,
+/// the partial record is removed: otherwise the next record would continue it.
 #[derive(Debug)]
-pub(crate) struct Appender {
+pub struct Appender {
     file: File,
     length: u64,
 }
 
 impl Appender {
-    /// A new, empty file; fails if there is one.
+    /// Creates a new, empty file.
+    ///
+    /// # Errors
+    /// Returns the system's error, also if the file exists.
     pub fn create(path: &Path) -> io::Result<Self> {
         Ok(Self { file: OpenOptions::new().write(true).create_new(true).open(path)?, length: 0 })
     }
 
-    /// The file at `path`, made if there is none, to go on at its end.
+    /// Opens a file to append to it; creates it if it does not exist.
+    ///
+    /// # Errors
+    /// Returns the system's error if the file cannot be opened.
     pub fn open(path: &Path) -> io::Result<Self> {
         let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
         let length = file.seek(SeekFrom::End(0))?;
         Ok(Self { file, length })
     }
 
+    /// Appends one record.
+    ///
+    /// # Errors
+    /// Returns the system's error; the file then ends with the previous record.
     pub fn append(&mut self, record: &[u8]) -> io::Result<()> {
         match self.file.write_all(record) {
             Ok(()) => {
@@ -89,6 +106,10 @@ impl Appender {
         }
     }
 
+    /// Waits until all records are on the disk.
+    ///
+    /// # Errors
+    /// Returns the system's error if syncing fails.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }

@@ -8,6 +8,7 @@ mod error;
 pub mod file;
 pub mod float;
 pub mod format;
+pub mod random;
 pub mod stats;
 
 pub use error::{ErrorKind, InternalError};

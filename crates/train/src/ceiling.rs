@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use wgrad_program::DeviceInfo;
-use wgrad_run::replace_file;
+use wgrad_stdx::file;
 
 use crate::tuned::{device_json, kept_for};
 
@@ -33,7 +33,7 @@ pub fn raise_ceiling(info: &DeviceInfo, flops_per_second: f64, by: &str) -> io::
         std::fs::create_dir_all(folder)?;
     }
     let json = to_json(info, flops_per_second, by);
-    replace_file(&path, format!("{json:#}\n").as_bytes())?;
+    file::replace(&path, format!("{json:#}\n").as_bytes())?;
     Ok(Some(path))
 }
 

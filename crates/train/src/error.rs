@@ -4,8 +4,9 @@ use wgrad_comm::CommError;
 use wgrad_data::DataError;
 use wgrad_graph::GraphError;
 use wgrad_program::DeviceError;
+use wgrad_recipe::RecipeError;
 use wgrad_run::score::ScoreError;
-use wgrad_run::{CheckpointError, EventError, MetricsError, RecipeError, RunDirError};
+use wgrad_run::{CheckpointError, EventError, MetricsError, RunDirError};
 use wgrad_weights::WeightsError;
 
 /// Why training stopped or could not begin.

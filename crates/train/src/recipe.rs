@@ -6,8 +6,9 @@ use wgrad_data::{Augment, DataKind, DataSpec, Normalize, Splits, Targets};
 use wgrad_nn::{
     Activation, ImageNorm, Mlp, Norm, Optimizer, ResNet, ResNetConfig, ResidualMlp, Schedule, Shortcut, Stem,
 };
-use wgrad_run::Recipe;
-use wgrad_run::recipe as r;
+use wgrad_recipe as r;
+use wgrad_recipe::Recipe;
+use wgrad_run::Run;
 use wgrad_weights::{Pattern, WeightsError};
 
 use crate::error::TrainError;
@@ -24,6 +25,14 @@ pub struct Setup {
     pub config: Config,
     /// How long, and what to keep.
     pub fit: FitOptions,
+}
+
+/// Reads the recipe that a run was started with.
+///
+/// # Errors
+/// Returns an error if the file cannot be read, or is not a recipe that this version can read.
+pub fn run_recipe(run: &Run) -> Result<Recipe, TrainError> {
+    Ok(Recipe::parse(&run.recipe_text()?, &run.recipe_path().display().to_string())?)
 }
 
 /// Loads the data of a recipe and makes its model.
@@ -288,5 +297,18 @@ fn schedule(schedule: &r::Schedule) -> (Schedule, u64) {
         r::Schedule::Step(s) => (Schedule::Step { every: s.step_every, gamma: s.gamma }, s.warmup_steps),
         r::Schedule::Cosine(s) => (Schedule::Cosine { min: s.min_lr }, s.warmup_steps),
         r::Schedule::OneCycle(s) => (Schedule::OneCycle { rise: s.warmup_steps, min: s.min_lr }, 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn run_recipe_names_file_line_and_key_of_a_damaged_recipe() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("recipe.toml"), "name = 'mine'\nmodle.kind = 'mlp'").unwrap();
+        let message = run_recipe(&Run::open(folder.path()).unwrap()).unwrap_err().to_string();
+        assert!(message.contains("recipe.toml:2:1: unknown key `modle`, did you mean `model`?"), "{message}");
     }
 }

@@ -365,7 +365,7 @@ mod tests {
         let run = |local: Local| {
             let rank = local.rank();
             let part = Part { rank, ranks: 3, shard };
-            let recipe = wgrad_run::recipe::load("digits").unwrap();
+            let recipe = wgrad_recipe::load("digits").unwrap();
             let parts = crate::setup(&recipe).unwrap();
             // Clipping takes a copy more, of what is updated.
             let config = crate::Config { part: Some(part), clip_norm: None, ..parts.config };
@@ -417,7 +417,7 @@ mod tests {
     #[test]
     fn shares_of_the_optimizer_take_less_memory_and_as_much_as_planned() {
         let bytes = |shard| three(shard, |_, _| ()).into_iter().map(|bytes| bytes.unwrap()).max().unwrap();
-        let recipe = wgrad_run::recipe::load("digits").unwrap();
+        let recipe = wgrad_recipe::load("digits").unwrap();
         let parts = crate::setup(&recipe).unwrap();
         let plan = Plan::new(parts.model, &parts.splits, parts.config, &Default::default()).unwrap();
         let parameters = 4 * plan.states.get(plan.params.group()).len();

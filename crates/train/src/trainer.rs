@@ -183,8 +183,11 @@ impl Trainer {
         Ok(trainer)
     }
 
-    /// Back to the initial parameters, zero moments and the first batch.
-    pub(crate) fn reset(&mut self) -> Result<(), TrainError> {
+    /// Resets the state to the initial parameters, zero moments and the first batch.
+    ///
+    /// # Errors
+    /// Returns an error if the device or the batch source fails.
+    pub fn reset(&mut self) -> Result<(), TrainError> {
         let (params, seed) = (&self.plan.params, self.plan.config.seed);
         if let Some(frozen) = params.frozen() {
             let values = self.started(frozen, params.initial(&self.plan.states, frozen, seed));

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value, json};
 use wgrad_gpu::{GemmVariant, Tuned};
 use wgrad_program::{DeviceInfo, DeviceKind};
-use wgrad_run::replace_file;
+use wgrad_stdx::file;
 
 /// Of the files. A change of what a key or a name means raises it, and files of before are left alone.
 const FORMAT: u64 = 1;
@@ -61,7 +61,7 @@ pub fn keep_tuning(info: &DeviceInfo, table: &Tuned) -> io::Result<PathBuf> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    replace_file(&path, format!("{:#}\n", to_json(table, info)).as_bytes())?;
+    file::replace(&path, format!("{:#}\n", to_json(table, info)).as_bytes())?;
     Ok(path)
 }
 

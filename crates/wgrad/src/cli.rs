@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use wgrad_run::cluster::Link;
+use wgrad_cluster::Link;
 use wgrad_train::DeviceChoice;
 
 /// Train neural networks on any GPU that speaks Vulkan, Metal or DX12, or on the CPU.
@@ -53,7 +53,7 @@ pub enum Command {
 }
 
 fn recipe_help() -> String {
-    let names: Vec<&str> = wgrad_run::recipe::builtin_names().collect();
+    let names: Vec<&str> = wgrad_recipe::builtin_names().collect();
     format!("Name of a built-in recipe ({}), or path of a TOML file", names.join(", "))
 }
 
@@ -361,8 +361,8 @@ pub struct Bench {
 }
 
 fn work_help() -> String {
-    let works = wgrad_run::cluster::WORK_NAMES.join(", ");
-    let recipes: Vec<&str> = wgrad_run::recipe::builtin_names().collect();
+    let works = wgrad_cluster::WORK_NAMES.join(", ");
+    let recipes: Vec<&str> = wgrad_recipe::builtin_names().collect();
     let recipes = recipes.join(", ");
     format!(
         "What is trained: {works}; or a recipe, some steps of which are measured here ({recipes}, or a TOML file)"
@@ -370,7 +370,7 @@ fn work_help() -> String {
 }
 
 fn machine_help() -> String {
-    let machines = wgrad_run::cluster::builtin_machines();
+    let machines = wgrad_cluster::builtin_machines();
     let names: Vec<&str> = machines.iter().map(|machine| machine.name.as_str()).collect();
     format!(
         "A machine that the cluster is made of ({}, or one of --machines), or all; may be repeated",
@@ -464,7 +464,7 @@ pub struct Scale {
     #[arg(long, value_name = "DEVICES", value_delimiter = ',')]
     pub devices: Vec<DeviceChoice>,
     /// Folder of runs that are drawn into the history.
-    #[arg(long, value_name = "DIR", default_value = crate::commands::RUNS)]
+    #[arg(long, value_name = "DIR", default_value = crate::commands::common::RUNS)]
     pub runs: PathBuf,
     /// Folder for report.html, scale.json and trials.csv. Trainings that it holds are not made again.
     #[arg(long, value_name = "DIR", default_value = "scale")]

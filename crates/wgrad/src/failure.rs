@@ -3,15 +3,17 @@
 use std::process::ExitCode;
 
 use wgrad_bench::BenchError;
+use wgrad_bench::results::{BenchFileError, CompareError};
+use wgrad_cluster::MachineError;
 use wgrad_comm::CommError;
 use wgrad_data::DataError;
 use wgrad_graph::GraphError;
 use wgrad_program::DeviceError;
-use wgrad_run::bench::{BenchFileError, CompareError};
-use wgrad_run::cluster::MachineError;
-use wgrad_run::scale::history::HistoryError;
-use wgrad_run::scale::sweep::SweepError;
-use wgrad_run::{CheckpointError, OutputError, RecipeError, RunDirError};
+use wgrad_recipe::RecipeError;
+use wgrad_report::OutputError;
+use wgrad_run::{CheckpointError, RunDirError};
+use wgrad_studies::scaling::history::HistoryError;
+use wgrad_studies::scaling::sweep::SweepError;
 use wgrad_train::TrainError;
 
 /// Prints the error and gives its exit code: 2 usage or recipe, 3 data, 4 device, 5 numeric, 6 checkpoint or run

@@ -1,8 +1,11 @@
-//! Train neural networks on any GPU that speaks Vulkan, Metal or DX12, or on the CPU.
+//! Train neural networks on any GPU with a Vulkan, Metal or DX12 driver, or on the CPU.
 //!
 //! This crate is the façade: it re-exports the engine's crates under short names, and [`prelude`] has what most programs
 //! need. The binary of the same name trains without writing code.
 
+pub use wgrad_bench as bench;
+pub use wgrad_cluster as cluster;
+pub use wgrad_comm as comm;
 pub use wgrad_cpu as cpu;
 pub use wgrad_data as data;
 pub use wgrad_gpu as gpu;
@@ -10,7 +13,10 @@ pub use wgrad_graph as graph;
 pub use wgrad_nn as nn;
 pub use wgrad_ops as ops;
 pub use wgrad_program as program;
+pub use wgrad_recipe as recipe;
+pub use wgrad_report as report;
 pub use wgrad_run as run;
+pub use wgrad_studies as studies;
 pub use wgrad_train as train;
 pub use wgrad_weights as weights;
 

@@ -128,7 +128,8 @@ deb [arch=amd64 signed-by=/k.gpg] http://mirror.example/debian bookworm main con
         let tabs = "deb\thttp://mirror.example/debian  bookworm main";
         let source = derived_source("sources.list", tabs, "bookworm").join(" ");
         assert_eq!(source, "deb http://mirror.example/debian bookworm-backports main");
-        for broken in ["", "deb", "debug http://m bookworm main", "deb [x http://m bookworm main", "deb http://m"]
+        for broken in
+            ["", "deb", "debug http://m bookworm main", "deb [x http://m bookworm main", "deb http://m"]
         {
             assert!(derived_source("sources.list", broken, "bookworm").is_empty(), "{broken}");
         }

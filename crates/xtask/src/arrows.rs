@@ -51,12 +51,7 @@ const FORBIDDEN: &[Forbidden] = &[
         except: &[],
         reason: "pages and studies are built on training, not the reverse",
     },
-    Forbidden {
-        from: &["wgrad-stdx"],
-        to: &["wgrad*"],
-        except: &[],
-        reason: "every crate may use it",
-    },
+    Forbidden { from: &["wgrad-stdx"], to: &["wgrad*"], except: &[], reason: "every crate may use it" },
     Forbidden {
         from: &["wgrad-report"],
         to: &["wgrad*"],
@@ -127,9 +122,8 @@ fn violations(rule: &Forbidden, trees: &BTreeMap<&str, BTreeSet<String>>) -> Vec
         if !matches_any(rule.from, member) || rule.except.contains(&member) {
             continue;
         }
-        let is_forbidden = |name: &&str| {
-            *name != member && matches_any(rule.to, name) && !rule.except.contains(name)
-        };
+        let is_forbidden =
+            |name: &&str| *name != member && matches_any(rule.to, name) && !rule.except.contains(name);
         let found: Vec<&str> = tree.iter().map(String::as_str).filter(is_forbidden).collect();
         if let Some(first) = found.first() {
             messages.push(format!(

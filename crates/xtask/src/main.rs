@@ -97,7 +97,9 @@ fn help() -> String {
         text.push_str(&format!("\n  {usage:<14} {}", task.about));
     }
     text.push_str("\n  help           this list\n\nenvironment:");
-    text.push_str("\n  WGRAD_REQUIRE_GPU=1   a missing adapter fails the tests that need one, instead of skipping them");
+    text.push_str(
+        "\n  WGRAD_REQUIRE_GPU=1   a missing adapter fails the tests that need one, instead of skipping them",
+    );
     text.push_str("\n  WGRAD_REQUIRE_MPI=1   the same for MPI");
     text.push_str("\n  WGRAD_NO_INSTALL=1    install nothing, use the adapters and the MPI of this machine");
     text

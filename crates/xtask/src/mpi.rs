@@ -45,6 +45,7 @@ pub fn build_binary(workspace: &Workspace) -> Result<()> {
     let mut build = workspace.cargo(&["build", "--locked", "--workspace", "--features", "wgrad/mpi"]);
     process::run(build.args(["--bin", "wgrad", "--test", "processes"]))?;
     let folder = workspace.binaries();
-    std::fs::copy(folder.join("wgrad"), folder.join("wgrad-mpi")).context("cannot copy the binary with MPI")?;
+    std::fs::copy(folder.join("wgrad"), folder.join("wgrad-mpi"))
+        .context("cannot copy the binary with MPI")?;
     Ok(())
 }

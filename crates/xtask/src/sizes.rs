@@ -74,7 +74,9 @@ fn crate_violation(name: &str, lines: usize) -> Option<String> {
 fn crate_of(path: &Path) -> Option<String> {
     let parts: Vec<&str> = path.iter().filter_map(|part| part.to_str()).collect();
     match parts.as_slice() {
-        ["crates", name, "src", rest @ ..] if !rest.iter().any(|&part| part == "tests" || part == "tests.rs") => {
+        ["crates", name, "src", rest @ ..]
+            if !rest.iter().any(|&part| part == "tests" || part == "tests.rs") =>
+        {
             Some(name.to_string())
         }
         _ => None,
@@ -84,9 +86,8 @@ fn crate_of(path: &Path) -> Option<String> {
 /// Number of lines before the test module of a file.
 fn source_lines(text: &str) -> usize {
     let lines: Vec<&str> = text.lines().collect();
-    let is_test_module = |pair: &[&str]| {
-        pair[0] == "#[cfg(test)]" && pair[1].starts_with("mod ") && pair[1].ends_with('{')
-    };
+    let is_test_module =
+        |pair: &[&str]| pair[0] == "#[cfg(test)]" && pair[1].starts_with("mod ") && pair[1].ends_with('{');
     lines.windows(2).position(is_test_module).unwrap_or(lines.len())
 }
 
@@ -123,8 +124,12 @@ mod tests {
         assert_eq!(source_lines("a\n#[cfg(test)]\nmod tests;\nb\n"), 4);
         assert_eq!(source_lines("a\n\n#[cfg(test)]\nmod tests {\n}\n"), 2);
         assert_eq!(crate_of(Path::new("crates/gpu/src/deep/lib.rs")).as_deref(), Some("gpu"));
-        for path in ["crates/gpu/tests/it.rs", "crates/gpu/src/deep/tests.rs", "crates/gpu/src/tests/a.rs", "tests/a.rs"]
-        {
+        for path in [
+            "crates/gpu/tests/it.rs",
+            "crates/gpu/src/deep/tests.rs",
+            "crates/gpu/src/tests/a.rs",
+            "tests/a.rs",
+        ] {
             assert_eq!(crate_of(Path::new(path)), None, "{path}");
         }
     }

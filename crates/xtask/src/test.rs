@@ -76,8 +76,7 @@ struct Runner<'a> {
 impl Runner<'_> {
     fn run_unit_tests(&self, args: &[String], outcome: &mut Outcome) -> Result<()> {
         let has_nextest = process::output(&mut self.workspace.cargo(&["nextest", "--version"])).is_ok();
-        let runner: &[&str] =
-            if has_nextest { &["nextest", "run"] } else { &["test", "--no-fail-fast"] };
+        let runner: &[&str] = if has_nextest { &["nextest", "run"] } else { &["test", "--no-fail-fast"] };
         let mut command = self.workspace.cargo(runner);
         // Without examples, which `cargo xtask examples` builds, and without doc tests.
         command.args(["--locked", "--lib", "--bins", "--tests"]);

@@ -36,7 +36,8 @@ impl Workspace {
 
     /// Folder of the binaries that cargo builds in the profile `dev`.
     pub fn binaries(&self) -> PathBuf {
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or(self.target(), |folder| self.root.join(folder));
+        let target =
+            std::env::var_os("CARGO_TARGET_DIR").map_or(self.target(), |folder| self.root.join(folder));
         target.join("debug")
     }
 

@@ -1,8 +1,8 @@
 //! What bounds the others: copying, multiply-adds, launches, and the way to the device and back.
 
+use crate::results::Group;
 use wgrad_graph::GraphError;
 use wgrad_ops::TensorOps;
-use wgrad_run::bench::Group;
 
 use crate::cases::{Case, What};
 use crate::work::{Recorder, Work};

@@ -1,8 +1,8 @@
 //! Convolutions of the layers of residual networks, and their gradients.
 
+use crate::results::Group;
 use wgrad_graph::{EntryId, Graph, GraphError, grad_with};
 use wgrad_ops::{Conv, ImageOps, TensorOps};
-use wgrad_run::bench::Group;
 
 use crate::cases::Case;
 use crate::work::{Recorder, Work};

@@ -1,8 +1,8 @@
 //! Matrix products.
 
+use crate::results::Group;
 use wgrad_graph::GraphError;
 use wgrad_ops::TensorOps;
-use wgrad_run::bench::Group;
 
 use crate::cases::Case;
 use crate::work::{Recorder, Work};

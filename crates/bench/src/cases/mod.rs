@@ -7,8 +7,8 @@ mod pointwise;
 mod rows;
 mod steps;
 
+use crate::results::{Group, Measurement, Status, SweepPoint};
 use wgrad_graph::GraphError;
-use wgrad_run::bench::{Group, Measurement, Status, SweepPoint};
 
 use crate::error::BenchError;
 use crate::work::Work;

@@ -1,9 +1,9 @@
 //! Element by element, sums, and the updates of optimizers.
 
+use crate::results::Group;
 use wgrad_graph::{Graph, GraphError, TensorType, Var};
 use wgrad_nn::{Builder, Init, Optimizer};
 use wgrad_ops::TensorOps;
-use wgrad_run::bench::Group;
 
 use crate::cases::Case;
 use crate::work::{Recorder, Update, Work};

@@ -1,8 +1,8 @@
 //! Softmax cross-entropy and norms, each with its gradient.
 
+use crate::results::Group;
 use wgrad_graph::{GraphError, grad, grad_with};
 use wgrad_ops::{ImageOps, TensorOps};
-use wgrad_run::bench::Group;
 
 use crate::cases::Case;
 use crate::work::{Recorder, Work};

@@ -1,7 +1,7 @@
 //! Whole training steps, and the sweeps over batch and width.
 
+use crate::results::{Group, SweepPoint};
 use wgrad_graph::GraphError;
-use wgrad_run::bench::{Group, SweepPoint};
 
 use crate::cases::Case;
 use crate::work::{Recorder, Work};

@@ -2,10 +2,10 @@
 
 use super::conclude::throughput;
 use super::{Bench, Ceilings, DeviceReport, Group, Measurement, MemoryRate};
-use crate::page::axis::Scale;
-use crate::page::chart::{self, Chart, Color, Dimension, Series};
-use crate::page::{self, number};
 use std::fmt;
+use wgrad_report::axis::Scale;
+use wgrad_report::chart::{self, Chart, Color, Dimension, Series};
+use wgrad_report::page::{self, number};
 
 /// A number, or a dash where it is not known.
 pub(super) fn known(value: Option<f64>, show: impl Fn(f64) -> String) -> String {
@@ -117,7 +117,7 @@ fn roof(ceilings: &Ceilings, xs: &[f64]) -> Vec<(f64, f64)> {
 }
 
 /// Throughput over the sweeps, rates of products and copies over their size: a line for each device.
-pub(crate) fn curves(page: &mut String, bench: &Bench) -> fmt::Result {
+pub fn curves(page: &mut String, bench: &Bench) -> fmt::Result {
     for axis in ["batch", "width"] {
         let of = |report: &DeviceReport| -> Vec<(f64, f64)> {
             let points = throughput(bench, axis, &report.device).into_iter();

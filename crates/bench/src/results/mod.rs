@@ -7,14 +7,14 @@ mod compare;
 mod conclude;
 mod page;
 
-pub(crate) use charts::curves as write_curves;
+pub use charts::curves as write_curves;
 pub use compare::{Change, CompareError, Comparison, some};
 
-use crate::files;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use wgrad_stdx::file;
 
 /// Version of `bench.json`. A file of another version is not compared with.
 pub const FORMAT: u32 = 1;
@@ -413,8 +413,8 @@ impl Bench {
         Self::make_directory(directory)?;
         let (json, page) = (directory.join("bench.json"), directory.join("bench.html"));
         let text = serde_json::to_string(self).map_err(io::Error::from).map_err(failed("write", &json))?;
-        files::replace(&json, format!("{text}\n").as_bytes()).map_err(failed("write", &json))?;
-        files::replace(&page, self.html(comparison).as_bytes()).map_err(failed("write", &page))?;
+        file::replace(&json, format!("{text}\n").as_bytes()).map_err(failed("write", &json))?;
+        file::replace(&page, self.html(comparison).as_bytes()).map_err(failed("write", &page))?;
         Ok(page)
     }
 

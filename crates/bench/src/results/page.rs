@@ -2,9 +2,9 @@
 
 use super::charts::{self, known, percent};
 use super::{Bench, Comparison, DeviceReport, Group, Measurement, Status};
-use crate::page::{self, Escaped, count, number};
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
+use wgrad_report::page::{self, Escaped, count, number};
 
 const CEILINGS: &str = "The best that was measured on each: arithmetic, and which case reached it; a chain of multiply-adds; \
     copying or reading what fits no cache and what fits the nearest; a kernel among a hundred that wait for each other, and one \

@@ -1,6 +1,6 @@
 //! Recipes that are wrong: each mistake names its place, its key and what would have been right.
 
-use wgrad_run::recipe::{Hint, Recipe, RecipeError, load};
+use wgrad_recipe::{Hint, Recipe, RecipeError, load};
 
 const HEAD: &str = "name = 'mine'\ndata.kind = 'digits'\nmodel.kind = 'mlp'\n";
 
@@ -257,7 +257,7 @@ fn a_path_that_toml_cannot_say() {
     use std::os::unix::ffi::OsStringExt;
     let mut recipe = Recipe::parse(HEAD, "a").unwrap();
     recipe.set_all(&["data.kind=csv", "data.path=a"]).unwrap();
-    if let wgrad_run::recipe::Data::Csv(csv) = &mut recipe.data {
+    if let wgrad_recipe::Data::Csv(csv) = &mut recipe.data {
         csv.path = std::ffi::OsString::from_vec(vec![0xff]).into();
     }
     assert!(matches!(recipe.to_toml().unwrap_err(), RecipeError::Encode(_)));

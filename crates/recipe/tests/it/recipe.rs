@@ -1,7 +1,7 @@
 //! Recipes that are right: defaults, round trips, built-in ones and `--set`.
 
-use wgrad_run::Recipe;
-use wgrad_run::recipe::*;
+use wgrad_recipe::Recipe;
+use wgrad_recipe::*;
 
 const MINIMAL: &str = "name = 'mine'\n[data]\nkind = 'digits'\n[model]\nkind = 'mlp'\n";
 

@@ -16,7 +16,6 @@ mod tensor;
 pub use error::CheckpointError;
 pub use tensor::{Tensor, Values};
 
-use crate::files;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -25,6 +24,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use wgrad_stdx::file;
 
 /// The version of the format that this wgrad writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -114,14 +114,14 @@ impl Checkpoint {
 
         let temporary = parent.join(format!("{TEMPORARY}{PREFIX}{}", std::process::id()));
         let written = fs::create_dir(&temporary)
-            .and_then(|()| files::write_synced(&temporary.join(MODEL), &model))
-            .and_then(|()| files::write_synced(&temporary.join(STATE), &state))
-            .and_then(|()| files::sync_directory(&temporary))
+            .and_then(|()| file::write_synced(&temporary.join(MODEL), &model))
+            .and_then(|()| file::write_synced(&temporary.join(STATE), &state))
+            .and_then(|()| file::sync_directory(&temporary))
             .and_then(|()| move_into_place(&temporary, &path));
         if let Err(source) = written {
             // The first error is the one to report; what stays is removed by the next save.
             let _ = fs::remove_dir_all(&temporary);
-            return Err(match files::is_full(&source) {
+            return Err(match file::is_full(&source) {
                 true => CheckpointError::Full { path, bytes: (model.len() + state.len()) as u64, source },
                 false => CheckpointError::File { action: "write the checkpoint", path, source },
             });
@@ -223,7 +223,7 @@ fn move_into_place(temporary: &Path, path: &Path) -> io::Result<()> {
     let parent = path.parent().unwrap_or(Path::new("."));
     if !path.exists() {
         fs::rename(temporary, path)?;
-        return files::sync_directory(parent);
+        return file::sync_directory(parent);
     }
     let mut replaced = path.as_os_str().to_owned();
     replaced.push(REPLACED);
@@ -233,7 +233,7 @@ fn move_into_place(temporary: &Path, path: &Path) -> io::Result<()> {
     }
     fs::rename(path, replaced)?;
     fs::rename(temporary, path)?;
-    files::sync_directory(parent)?;
+    file::sync_directory(parent)?;
     fs::remove_dir_all(replaced)
 }
 

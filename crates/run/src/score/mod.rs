@@ -24,6 +24,8 @@ use serde::{Deserialize, Serialize};
 
 /// Specificities at which [`BinaryScores`] states the sensitivity, and the other way round.
 const TARGETS: [f64; 2] = [0.95, 0.9];
+/// Up to this many classes, the whole confusion matrix is printed: it then fits a terminal of 120 columns.
+const MATRIX_CLASSES: usize = 16;
 /// Seed of the bootstrap in [`Scores::of`], fixed so that the same predictions give the same interval.
 const SEED: u64 = 1;
 
@@ -247,38 +249,93 @@ impl Scores {
         })
     }
 
-    /// The scores as lines of text, the columns aligned: figures of the whole, then a row for each class.
+    /// Formats the scores as lines of text: figures of the whole, a row for each class, and the confusion matrix.
     pub fn lines(&self) -> Vec<String> {
-        let show = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
+        let mut lines = self.figures();
+        lines.extend(self.class_table());
+        lines.push(String::new());
+        lines.extend(self.confusion_table());
+        lines
+    }
+
+    fn figures(&self) -> Vec<String> {
         let mut lines = vec![
             format!("examples           {}", self.examples),
             format!("accuracy           {:.4}", self.accuracy),
-            format!("balanced accuracy  {}", show(self.balanced_accuracy)),
+            format!("balanced accuracy  {}", or_dash(self.balanced_accuracy)),
         ];
-        if let Some(binary) = &self.binary {
-            let Auc { value, standard_error, interval: [low, high] } = binary.auc;
-            lines.push(format!(
-                "AUC                {value:.4}  (95% {low:.4} to {high:.4}, standard error {standard_error:.4})"
-            ));
-            for (fixed, points) in
-                [("specificity", &binary.at_specificity), ("sensitivity", &binary.at_sensitivity)]
-            {
-                lines.extend(
-                    points.iter().map(|point| format!("{fixed} ≥ {}  {}", point.target, point.describe())),
-                );
-            }
-        } else {
-            lines.push(format!("macro AUC          {}", show(self.macro_auc)));
+        let Some(binary) = &self.binary else {
+            lines.push(format!("macro AUC          {}", or_dash(self.macro_auc)));
+            return lines;
+        };
+        let Auc { value, standard_error, interval: [low, high] } = binary.auc;
+        lines.push(format!(
+            "AUC                {value:.4}  (95% {low:.4} to {high:.4}, standard error {standard_error:.4})"
+        ));
+        for (fixed, points) in
+            [("specificity", &binary.at_specificity), ("sensitivity", &binary.at_sensitivity)]
+        {
+            lines.extend(
+                points.iter().map(|point| format!("{fixed} ≥ {}  {}", point.target, point.describe())),
+            );
         }
-        let width = self.classes.iter().map(|class| class.name.chars().count()).max().unwrap_or(0).max(5);
-        lines.push(format!("{:width$}  examples  recall  precision      F1     AUC", "class"));
+        lines
+    }
+
+    /// A row for each class, below a header.
+    fn class_table(&self) -> Vec<String> {
+        let width = self.name_width();
+        let mut lines = vec![format!("{:width$}  examples  recall  precision      F1     AUC", "class")];
         lines.extend(self.classes.iter().map(|class| {
             let ClassScores { name, examples, recall, precision, f1, auc } = class;
-            let [recall, precision, f1, auc] = [recall, precision, f1, auc].map(|value| show(*value));
+            let [recall, precision, f1, auc] = [recall, precision, f1, auc].map(|value| or_dash(*value));
             format!("{name:width$}  {examples:>8}  {recall:>6}  {precision:>9}  {f1:>6}  {auc:>6}")
         }));
         lines
     }
+
+    /// The confusion matrix, a row for each true class; columns are numbered as the rows. With more than
+    /// [`MATRIX_CLASSES`] classes, the most frequent confusions instead.
+    fn confusion_table(&self) -> Vec<String> {
+        if self.classes.len() > MATRIX_CLASSES {
+            return self.frequent_confusions();
+        }
+        let counts = self.confusion.iter().flatten().copied();
+        let cell = 1 + counts.max().unwrap_or(0).to_string().len().max(2);
+        let (width, index) = (self.name_width(), (self.classes.len() - 1).to_string().len());
+        let header: String = (0..self.classes.len()).map(|class| format!("{class:>cell$}")).collect();
+        let mut lines = vec![
+            "confusion matrix: true classes are rows, predicted classes are columns".to_owned(),
+            format!("{:index$}  {:width$}{header}", "", ""),
+        ];
+        lines.extend(self.confusion.iter().zip(&self.classes).enumerate().map(|(class, (row, scores))| {
+            let row: String = row.iter().map(|count| format!("{count:>cell$}")).collect();
+            format!("{class:>index$}  {:width$}{row}", scores.name)
+        }));
+        lines
+    }
+
+    fn frequent_confusions(&self) -> Vec<String> {
+        let name = |class: usize| &self.classes[class].name;
+        let rows = self.confusion.iter().enumerate();
+        let cells = rows.flat_map(|(t, row)| row.iter().enumerate().map(move |(p, count)| (*count, t, p)));
+        let mut wrong: Vec<(u64, usize, usize)> = cells.filter(|(n, t, p)| *n > 0 && t != p).collect();
+        wrong.sort_by_key(|(count, t, p)| (std::cmp::Reverse(*count), *t, *p));
+        let header = "most frequent confusions; --json has the whole matrix".to_owned();
+        let row = |(count, t, p): &(u64, usize, usize)| {
+            format!("{count:>8}  {} predicted as {}", name(*t), name(*p))
+        };
+        std::iter::once(header).chain(wrong.iter().take(10).map(row)).collect()
+    }
+
+    fn name_width(&self) -> usize {
+        self.classes.iter().map(|class| class.name.chars().count()).max().unwrap_or(0).max(5)
+    }
+}
+
+/// Formats a score with four digits, or a dash if it is not defined.
+fn or_dash(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"))
 }
 
 impl ClassScores {

@@ -1,7 +1,7 @@
 //! The ROC curve of a score that should be high for positive examples, the area under it, and points chosen on it.
 
-use crate::random::SplitMix64;
 use serde::{Deserialize, Serialize};
+use wgrad_stdx::random::SplitMix64;
 
 /// Resamples of the bootstrap: enough that the ends of a 95% interval repeat in two digits.
 const RESAMPLES: usize = 1000;

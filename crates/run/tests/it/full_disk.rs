@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use wgrad_run::checkpoint::{Checkpoint, CheckpointError, CheckpointState, Tensor, latest};
 use wgrad_run::metrics::{self, MetricsWriter, Row};
-use wgrad_run::{EventWriter, Recipe, RunDir, RunDirError};
+use wgrad_run::{EventWriter, RunDir, RunDirError};
 
 /// A file system in memory, unmounted when dropped.
 struct SmallDisk(tempfile::TempDir);
@@ -122,7 +122,6 @@ fn metrics_on_a_full_disk_end_with_a_whole_row() {
 fn a_run_on_a_full_disk_is_refused_with_the_file() {
     let Some(disk) = disk("a_run_on_a_full_disk_is_refused_with_the_file") else { return };
     disk.fill_up_to(0);
-    let recipe = Recipe::parse("name='a'\ndata.kind='digits'\nmodel.kind='mlp'", "a").unwrap();
-    let error = RunDir::create(&disk.path().join("runs"), None, &recipe).unwrap_err();
+    let error = RunDir::create(&disk.path().join("runs"), None, "a", "name = 'a'").unwrap_err();
     assert!(matches!(error, RunDirError::File { .. }) && error.to_string().contains("No space"), "{error}");
 }

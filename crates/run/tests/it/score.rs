@@ -227,18 +227,45 @@ fn scores_survive_json() {
 }
 
 #[test]
-fn lines_are_a_table() {
+fn lines_align_figures_classes_and_confusion_matrix() {
     let probabilities = two(&[0.9, 0.8, 0.3, 0.1]);
     let predictions = Predictions::new(&probabilities, 2, &[1, 1, 1, 0]).unwrap();
     let lines = Scores::of(&predictions, &["benign".to_owned(), "ill".to_owned()], None).unwrap().lines();
     assert_eq!(lines[1], "accuracy           0.7500");
     assert!(lines[3].starts_with("AUC                1.0000"), "{lines:?}");
     assert_eq!(
-        lines[lines.len() - 3..],
+        lines[lines.len() - 8..],
         [
             "class   examples  recall  precision      F1     AUC",
             "benign         1  1.0000     0.5000  0.6667  1.0000",
             "ill            3  0.6667     1.0000  0.8000  1.0000",
+            "",
+            "confusion matrix: true classes are rows, predicted classes are columns",
+            "            0  1",
+            "0  benign   1  0",
+            "1  ill      1  2",
+        ]
+    );
+}
+
+#[test]
+fn lines_list_frequent_confusions_of_many_classes() {
+    // Class 0 is predicted as class 5 twice, class 1 as class 2 once.
+    let labels = [0, 0, 1, 3];
+    let mut probabilities = vec![0.0; 4 * 20];
+    for (row, predicted) in [5, 5, 2, 3].into_iter().enumerate() {
+        probabilities[20 * row + predicted] = 1.0;
+    }
+    let lines = Scores::of(&Predictions::new(&probabilities, 20, &labels).unwrap(), &names(20), None)
+        .unwrap()
+        .lines();
+    let names = names(20);
+    assert_eq!(
+        lines[lines.len() - 3..],
+        [
+            "most frequent confusions; --json has the whole matrix".to_owned(),
+            format!("       2  {} predicted as {}", names[0], names[5]),
+            format!("       1  {} predicted as {}", names[1], names[2]),
         ]
     );
 }

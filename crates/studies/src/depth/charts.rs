@@ -1,11 +1,11 @@
 //! The charts of a study, each with a table of its numbers.
 
 use super::{Activation, CurvePoint, DepthRun, DepthStudy, Family, LayerValue, SigmoidRun, Spread};
-use crate::page::axis::Scale;
-use crate::page::chart::{self, Chart, Color, Dimension, Series};
-use crate::page::{self, number};
 use std::borrow::Cow;
 use std::fmt;
+use wgrad_report::axis::Scale;
+use wgrad_report::chart::{self, Chart, Color, Dimension, Series};
+use wgrad_report::page::{self, number};
 
 /// So many steps of a training curve are in its table.
 const TABLE_STEPS: usize = 12;

@@ -5,7 +5,7 @@
 //! those. With three seeds on both sides the last happens by chance once in 20 times.
 
 use super::{Activation, DepthStudy, Family, SigmoidRun, Spread};
-use crate::page::number;
+use wgrad_report::page::number;
 
 /// A smaller rise of the loss than this share of a guess's loss, ln(classes), counts as none.
 const LEAST_RISE: f64 = 0.02;

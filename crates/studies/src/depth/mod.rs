@@ -4,15 +4,18 @@
 mod charts;
 mod conclusion;
 mod page;
+mod train;
 
-pub use crate::spread::Spread;
 pub use conclusion::{Conclusion, Direction, SigmoidConclusion, SigmoidVerdict, Starving, Trend, Verdict};
+pub use wgrad_report::Spread;
 
-use crate::files;
+pub use train::{DepthOptions, DepthResults, study_depth};
+
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use wgrad_stdx::file;
 
 /// Why a study cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +57,7 @@ pub struct DepthStudy {
     /// When it was done, as 2026-01-02T03:04:05Z.
     pub date: String,
     /// How long all runs took together.
-    #[serde(with = "crate::number")]
+    #[serde(with = "wgrad_stdx::float")]
     pub seconds: f64,
     /// What every run of `runs` was given.
     pub budget: Budget,
@@ -74,7 +77,7 @@ pub struct Budget {
     /// Examples in a step.
     pub batch: u64,
     /// Highest learning rate.
-    #[serde(with = "crate::number")]
+    #[serde(with = "wgrad_stdx::float")]
     pub lr: f64,
     /// How the learning rate changes, in words.
     pub schedule: String,
@@ -133,13 +136,13 @@ pub struct DepthRun {
     /// The same on the same batch after the last step.
     pub gradient_norms_final: Vec<LayerValue>,
     /// Mean training loss of the steps since the curve's last point but one. What the conclusion is drawn from.
-    #[serde(with = "crate::number")]
+    #[serde(with = "wgrad_stdx::float")]
     pub final_train_loss: f64,
     /// Mean loss on the test examples after the last step.
-    #[serde(with = "crate::number")]
+    #[serde(with = "wgrad_stdx::float")]
     pub final_test_loss: f64,
     /// Share of the test examples that are right after the last step, from 0 to 1.
-    #[serde(with = "crate::number")]
+    #[serde(with = "wgrad_stdx::float")]
     pub final_test_accuracy: f64,
     /// Whether training ended with a loss that is not finite. Its final loss counts as infinite then.
     pub diverged: bool,
@@ -151,13 +154,13 @@ pub struct CurvePoint {
     /// Steps done, from 1.
     pub step: u64,
     /// Mean loss of the steps since the point before: who trains smooths it, the page draws it as it is.
-    #[serde(with = "crate::number")]
+    #[serde(with = "wgrad_stdx::float")]
     pub train_loss: f64,
     /// Mean loss on the test examples, where they were evaluated.
-    #[serde(with = "crate::number::option", default)]
+    #[serde(with = "wgrad_stdx::float::option", default)]
     pub test_loss: Option<f64>,
     /// Share of the test examples that are right, where they were evaluated.
-    #[serde(with = "crate::number::option", default)]
+    #[serde(with = "wgrad_stdx::float::option", default)]
     pub test_accuracy: Option<f64>,
 }
 
@@ -169,7 +172,7 @@ pub struct LayerValue {
     /// Name of its weight.
     pub name: String,
     /// The number.
-    #[serde(with = "crate::number")]
+    #[serde(with = "wgrad_stdx::float")]
     pub value: f64,
 }
 
@@ -212,13 +215,13 @@ pub struct SigmoidRun {
     /// How far each layer's weights moved, ‖W − W₀‖ / ‖W₀‖.
     pub movement: Vec<LayerValue>,
     /// Mean training loss of the last steps, as many as lie between two points of a curve.
-    #[serde(with = "crate::number")]
+    #[serde(with = "wgrad_stdx::float")]
     pub final_train_loss: f64,
     /// Mean loss on the test examples after the last step.
-    #[serde(with = "crate::number")]
+    #[serde(with = "wgrad_stdx::float")]
     pub final_test_loss: f64,
     /// Share of the test examples that are right after the last step, from 0 to 1.
-    #[serde(with = "crate::number")]
+    #[serde(with = "wgrad_stdx::float")]
     pub final_test_accuracy: f64,
     /// Whether training ended with a loss that is not finite.
     pub diverged: bool,
@@ -243,8 +246,8 @@ impl DepthStudy {
         fs::create_dir_all(directory).map_err(failed("create", directory))?;
         let (json, page) = (directory.join("depth.json"), directory.join("depth.html"));
         let text = serde_json::to_string(self).map_err(io::Error::from).map_err(failed("write", &json))?;
-        files::replace(&json, format!("{text}\n").as_bytes()).map_err(failed("write", &json))?;
-        files::replace(&page, self.html().as_bytes()).map_err(failed("write", &page))?;
+        file::replace(&json, format!("{text}\n").as_bytes()).map_err(failed("write", &json))?;
+        file::replace(&page, self.html().as_bytes()).map_err(failed("write", &page))?;
         Ok(page)
     }
 

@@ -1,8 +1,8 @@
 //! The words of a study's page and the order of its parts.
 
 use super::{DepthStudy, charts};
-use crate::page::{self, Escaped, count, duration};
 use std::fmt::{self, Write};
+use wgrad_report::page::{self, Escaped, count, duration};
 
 const SEEN: &str = "He, Zhang, Ren and Sun (Deep Residual Learning for Image Recognition, 2016) trained plain \
     convolutional networks on CIFAR-10 and found that the one of 56 layers has a higher error than the one of 20, on the \

@@ -4,14 +4,14 @@
 //! harder to train; with shortcuts it does not. And what came before: with sigmoid units the gradient fades on its way
 //! down, and only the last layers learn.
 
+use crate::depth::{self, CurvePoint, DepthRun, Family, LayerValue, SigmoidRun};
 use wgrad_data::{DataKind, DataSpec, Normalize, Splits};
 use wgrad_nn::{Activation, Mlp, Norm, Optimizer, ResNet, ResNetConfig, Schedule, Shortcut};
 use wgrad_program::Device;
-use wgrad_run::study::{self, CurvePoint, DepthRun, Family, LayerValue, SigmoidRun};
 
-use crate::error::TrainError;
-use crate::plan::{Config, Model, Plan, SplitName};
-use crate::trainer::{NamedTensor, Trainer};
+use wgrad_train::TrainError;
+use wgrad_train::{Config, Model, Plan, SplitName};
+use wgrad_train::{NamedTensor, Trainer};
 
 /// Width of the hidden layers of the perceptrons, and how many there are.
 const PERCEPTRON: (usize, usize) = (64, 7);
@@ -78,7 +78,7 @@ pub fn study_depth(
     let splits = wgrad_data::load(&spec)?;
     let networks = options.depths.len() * Family::ALL.len() * options.seeds.len();
     let perceptrons =
-        if options.perceptrons { study::Activation::ALL.len() * options.seeds.len() } else { 0 };
+        if options.perceptrons { depth::Activation::ALL.len() * options.seeds.len() } else { 0 };
     let total = networks + perceptrons;
     let (mut runs, mut sigmoid) = (Vec::new(), Vec::new());
     for &depth in &options.depths {
@@ -94,7 +94,7 @@ pub fn study_depth(
         }
     }
     if options.perceptrons {
-        for activation in study::Activation::ALL {
+        for activation in depth::Activation::ALL {
             for &seed in &options.seeds {
                 let what = format!("perceptron with {} units, seed {seed}", activation.name());
                 progress(&what, runs.len() + sigmoid.len(), total);
@@ -170,13 +170,13 @@ fn perceptron(
     device: &dyn Device,
     options: &DepthOptions,
     splits: &Splits,
-    activation: study::Activation,
+    activation: depth::Activation,
     seed: u64,
 ) -> Result<SigmoidRun, TrainError> {
     let splits = splits.clone().flattened();
     let unit = match activation {
-        study::Activation::Sigmoid => Activation::Sigmoid,
-        study::Activation::Relu => Activation::Relu,
+        depth::Activation::Sigmoid => Activation::Sigmoid,
+        depth::Activation::Relu => Activation::Relu,
     };
     let (width, hidden) = PERCEPTRON;
     let (inputs, classes) = (splits.train.feature_len(), splits.train.targets().outputs());

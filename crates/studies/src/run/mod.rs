@@ -2,35 +2,59 @@
 
 mod scores;
 
-use crate::metrics::Row;
-use crate::page::chart::{self, Chart, Color, Dimension, Series};
-use crate::page::{self, Escaped};
-use crate::recipe::{Recipe, RecipeError};
-use crate::score::Scores;
 use std::collections::BTreeSet;
 use std::fmt::{self, Write};
+use std::path::PathBuf;
 use toml::Value;
+use wgrad_report::OutputError;
+use wgrad_report::chart::{self, Chart, Color, Dimension, Series};
+use wgrad_report::output;
+use wgrad_report::page::{self, Escaped};
+use wgrad_run::metrics::Row;
+use wgrad_run::score::Scores;
+use wgrad_run::{Run, RunDirError};
 
-/// The page of a run: final figures, a chart for each metric over the steps, the scores if there are any, the recipe.
-///
-/// # Errors
-/// [`RecipeError::Encode`] if the recipe cannot be written as TOML.
-pub fn html(recipe: &Recipe, rows: &[Row], scores: Option<&Scores>) -> Result<String, RecipeError> {
-    let table = toml::Table::try_from(recipe).map_err(|error| RecipeError::Encode(error.to_string()))?;
-    let mut page = String::new();
-    // Writing to a string cannot fail.
-    let _ = write_page(&mut page, recipe, &table, rows, scores);
-    Ok(page)
+/// Why the report of a run cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The run directory cannot be read.
+    #[error(transparent)]
+    Run(#[from] RunDirError),
+    /// The run's recipe is not TOML.
+    #[error("{} is not TOML: {source}", path.display())]
+    Recipe {
+        /// Path of the recipe.
+        path: PathBuf,
+        /// Syntax error with its line and column.
+        source: toml::de::Error,
+    },
+    /// The page cannot be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
 }
 
-fn write_page(
-    page: &mut String,
-    recipe: &Recipe,
-    table: &toml::Table,
-    rows: &[Row],
-    scores: Option<&Scores>,
-) -> fmt::Result {
-    page::begin(page, &recipe.name, &recipe.description)?;
+/// Writes `report.html` of a run from its recipe, the metrics so far and the scores if there are any. Returns its path.
+///
+/// # Errors
+/// Returns an error if one of the run's files cannot be read, or the page cannot be written.
+pub fn write_report(run: &Run) -> Result<PathBuf, ReportError> {
+    let path = run.recipe_path();
+    let recipe = run.recipe_text()?.parse().map_err(|source| ReportError::Recipe { path, source })?;
+    let page = html(&recipe, &run.rows()?, run.scores()?.as_ref());
+    Ok(output::text(&page, run.path(), "report.html")?)
+}
+
+/// Returns the page of a run: final figures, a chart for each metric over the steps, the scores if there are any, the recipe.
+pub fn html(recipe: &toml::Table, rows: &[Row], scores: Option<&Scores>) -> String {
+    let mut page = String::new();
+    // Writing to a string cannot fail.
+    let _ = write_page(&mut page, recipe, rows, scores);
+    page
+}
+
+fn write_page(page: &mut String, recipe: &toml::Table, rows: &[Row], scores: Option<&Scores>) -> fmt::Result {
+    let text = |key| recipe.get(key).and_then(Value::as_str).unwrap_or_default();
+    page::begin(page, text("name"), text("description"))?;
     if rows.is_empty() {
         page.push_str("<p>Nothing has been measured yet.</p>\n");
     } else {
@@ -51,7 +75,7 @@ fn write_page(
     if let Some(scores) = scores {
         scores::write(page, scores)?;
     }
-    write_recipe(page, table)?;
+    write_recipe(page, recipe)?;
     page::end(page);
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! The part of a report that shows how good a classifier is: figures, confusion matrix, ROC curve.
 
-use crate::page::chart::{Chart, Color, Dimension, Series};
-use crate::page::{self, Escaped};
-use crate::score::{BinaryScores, ClassScores, OperatingPoint, Scores};
 use std::fmt::{self, Write};
+use wgrad_report::chart::{Chart, Color, Dimension, Series};
+use wgrad_report::page::{self, Escaped};
+use wgrad_run::score::{BinaryScores, ClassScores, OperatingPoint, Scores};
 
 /// Height of the ROC curve's plot, near to its width so that the diagonal is one.
 const ROC_HEIGHT: f64 = 400.0;

@@ -1,14 +1,14 @@
 //! The hardware behind the discussion: throughput against batch, width and number of replicas, measured here, and what models of
 //! larger machines say.
 
-use crate::bench::{Bench, Group, Measurement};
-use crate::cluster::{Machine, Prediction, Scaling, Scheme, Work};
-use crate::page::axis::Scale as Axis;
-use crate::page::chart::{Chart, Color, Dimension, HEIGHT, Series};
-use crate::page::{self, Escaped, number};
-use crate::scale::history::Rate;
+use crate::scaling::history::Rate;
 use serde::{Deserialize, Serialize};
 use std::fmt::{self, Write};
+use wgrad_bench::results::{Bench, Group, Measurement};
+use wgrad_cluster::{Machine, Prediction, Scaling, Scheme, Work};
+use wgrad_report::axis::Scale as Axis;
+use wgrad_report::chart::{Chart, Color, Dimension, HEIGHT, Series};
+use wgrad_report::page::{self, Escaped, number};
 
 const NOTE: &str = "A device is only as fast as it is fed: small batches and narrow layers leave most of it idle. Replicas that \
     share one device do not make it faster; those with a device each do, as far as the link between them carries their gradients.";
@@ -57,7 +57,7 @@ impl Hardware {
     /// The rate of each device that made a training step: that of the step with the highest rate. `known` gives the best rate
     /// of a device that was ever measured, in floating-point operations a second.
     pub fn rates(&self, known: impl Fn(&str) -> Option<f64>) -> Vec<Rate> {
-        let rate = |report: &crate::bench::DeviceReport| {
+        let rate = |report: &wgrad_bench::results::DeviceReport| {
             let steps = self.bench.results.iter().filter(|result| result.device == report.device);
             let steps = steps.filter(|result| result.group == Group::Step);
             let gflops = |result: &Measurement| result.time.as_ref().map_or(0.0, |time| time.gflops);
@@ -83,7 +83,7 @@ pub(super) fn write(page: &mut String, hardware: &Hardware) -> fmt::Result {
         writeln!(page, "<p class=\"note\">{}</p>", Escaped(warning))?;
     }
     page::charts(page, |page| {
-        crate::bench::write_curves(page, &hardware.bench)?;
+        wgrad_bench::results::write_curves(page, &hardware.bench)?;
         replicas(page, hardware)
     })?;
     page::section(page, "Larger machines, predicted", PREDICTED)?;
@@ -158,7 +158,7 @@ fn predicted(page: &mut String, hardware: &Hardware) -> fmt::Result {
         std::iter::once("devices").chain(curves.iter().map(|(machine, _)| *machine)).collect();
     let rows: Vec<Vec<String>> = (counts.iter())
         .map(|count| {
-            let cell = |(_, curve): &(&str, &crate::cluster::Curve)| {
+            let cell = |(_, curve): &(&str, &wgrad_cluster::Curve)| {
                 let point = curve.points.iter().find(|point| point.devices == *count);
                 point.map_or_else(|| "–".to_owned(), |point| format!("{:.1}%", 100.0 * point.efficiency))
             };

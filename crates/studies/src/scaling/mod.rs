@@ -12,12 +12,12 @@ mod trial;
 pub use hardware::Hardware;
 pub use trial::{Curve, Role, Trial};
 
-use crate::output::{self, OutputError};
 use history::{Here, History, Time};
 use laws::Laws;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use sweep::Sweep;
+use wgrad_report::output::{self, OutputError};
 
 /// Version of `scale.json`.
 pub const FORMAT: u32 = 1;

@@ -1,8 +1,8 @@
 //! The order of a report's parts, and how it was made.
 
 use super::{Role, Scale, hardware, history, laws};
-use crate::page::{self, Escaped, count};
 use std::fmt::{self, Write};
+use wgrad_report::page::{self, Escaped, count};
 
 pub(super) fn write(page: &mut String, scale: &Scale) -> fmt::Result {
     let devices: Vec<&str> = scale.here.devices.iter().map(|rate| rate.device.as_str()).collect();

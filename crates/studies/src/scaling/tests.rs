@@ -1,8 +1,8 @@
 //! The page says what the JSON says.
 
 use super::*;
-use crate::scale::history::{OwnRun, Rate};
-use crate::scale::laws::testing;
+use crate::scaling::history::{OwnRun, Rate};
+use crate::scaling::laws::testing;
 use serde_json::Value;
 
 fn scale() -> Scale {
@@ -107,7 +107,7 @@ fn every_number_of_a_table_is_in_the_json() {
     assert!(unknown_ones.is_empty(), "{unknown_ones:?}");
     assert!(seen > 800, "{seen}");
     // A page that says something else is seen to.
-    let cell = format!("<td>{}</td>", crate::page::number(scale.trials[3].test_loss));
+    let cell = format!("<td>{}</td>", wgrad_report::page::number(scale.trials[3].test_loss));
     // The last one: figures have tables too, with what laws come to.
     let at = html.rfind(&cell).unwrap();
     let other = format!("{}<td>0.98765</td>{}", &html[..at], &html[at + cell.len()..]);

@@ -1,7 +1,7 @@
 //! One training of a sweep: what was trained, on how much, and what came out.
 
-use crate::Flops;
 use serde::{Deserialize, Serialize};
+use wgrad_run::Flops;
 
 /// What a training of a sweep is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -53,10 +53,10 @@ pub struct Trial {
     /// Step with the lowest validation loss on the curve: early stopping, by examples that the test loss is not taken on.
     pub best_step: u64,
     /// Mean test loss at that step, in nats an example; what laws are fitted to. Infinite if training diverged.
-    #[serde(with = "crate::number")]
+    #[serde(with = "wgrad_stdx::float")]
     pub test_loss: f64,
     /// Share of the test examples that are right at that step, from 0 to 1.
-    #[serde(with = "crate::number")]
+    #[serde(with = "wgrad_stdx::float")]
     pub test_accuracy: f64,
     /// Training FLOPs until that step.
     pub flops_to_best: f64,
@@ -83,15 +83,15 @@ pub struct Curve {
     /// Training FLOPs until then.
     pub flops: f64,
     /// Mean training loss of the steps since the point before.
-    #[serde(with = "crate::number")]
+    #[serde(with = "wgrad_stdx::float")]
     pub train_loss: f64,
     /// Mean loss on the validation examples.
-    #[serde(with = "crate::number")]
+    #[serde(with = "wgrad_stdx::float")]
     pub validation_loss: f64,
     /// Mean loss on the test examples.
-    #[serde(with = "crate::number")]
+    #[serde(with = "wgrad_stdx::float")]
     pub test_loss: f64,
     /// Share of the test examples that are right.
-    #[serde(with = "crate::number")]
+    #[serde(with = "wgrad_stdx::float")]
     pub test_accuracy: f64,
 }

@@ -2,7 +2,7 @@
 
 use crate::page::{needs_nothing_else, well_formed};
 use std::path::Path;
-use wgrad_run::study::{
+use wgrad_studies::depth::{
     Activation, Budget, CurvePoint, DepthRun, DepthStudy, Direction, Family, LayerValue, SigmoidRun,
     SigmoidVerdict, Spread, StudyError, Verdict,
 };

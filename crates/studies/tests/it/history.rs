@@ -4,8 +4,8 @@
 use crate::page::well_formed;
 use std::io::Write;
 use std::path::PathBuf;
-use wgrad_run::scale::history::{Here, History, Quantity, Selection, Trend, own, page, parse};
-use wgrad_run::scale::{RESAMPLES, SEED};
+use wgrad_studies::scaling::history::{Here, History, Quantity, Selection, Trend, own, page, parse};
+use wgrad_studies::scaling::{RESAMPLES, SEED};
 
 /// The file's text, or a line in the file named by `WGRAD_SKIP_LOG` that says which test went without.
 fn epoch(test: &str) -> Option<Vec<u8>> {

@@ -2,12 +2,12 @@
 
 use crate::page::{needs_nothing_else, well_formed};
 use std::path::Path;
-use wgrad_run::report::html;
-use wgrad_run::{Predictions, Recipe, Row, Run, Scores};
+use wgrad_run::{Predictions, Row, Run, RunDir, Scores};
+use wgrad_studies::run::{html, write_report};
 
-fn recipe() -> Recipe {
+fn recipe() -> toml::Table {
     let text = "name = 'mine'\ndescription = 'a <b> & \"c\"'\ndata.kind = 'digits'\nmodel.kind = 'mlp'";
-    Recipe::parse(text, "mine.toml").unwrap()
+    text.parse().unwrap()
 }
 
 fn row(step: u64, split: &str, loss: f64) -> Row {
@@ -29,7 +29,7 @@ fn rows() -> Vec<Row> {
 
 #[test]
 fn a_page_is_well_formed_and_needs_nothing_else() {
-    let page = html(&recipe(), &rows(), None).unwrap();
+    let page = html(&recipe(), &rows(), None);
     well_formed(&page);
     needs_nothing_else(&page);
     assert!(page.len() < 200_000, "{} bytes", page.len());
@@ -37,7 +37,7 @@ fn a_page_is_well_formed_and_needs_nothing_else() {
 
 #[test]
 fn there_is_a_chart_for_each_metric() {
-    let page = html(&recipe(), &rows(), None).unwrap();
+    let page = html(&recipe(), &rows(), None);
     let captions: Vec<&str> =
         page.split("<figcaption>").skip(1).map(|rest| rest.split('<').next().unwrap()).collect();
     assert_eq!(captions, ["loss", "accuracy", "lr"]);
@@ -51,7 +51,7 @@ fn there_is_a_chart_for_each_metric() {
 
 #[test]
 fn the_final_figures_are_the_last_and_the_best() {
-    let page = html(&recipe(), &rows(), None).unwrap();
+    let page = html(&recipe(), &rows(), None);
     let figures: Vec<&str> = page.lines().filter(|line| line.starts_with("<tr><th>t")).take(3).collect();
     assert_eq!(
         figures,
@@ -65,12 +65,11 @@ fn the_final_figures_are_the_last_and_the_best() {
 
 #[test]
 fn the_recipe_is_there_in_full() {
-    let page = html(&recipe(), &[], None).unwrap();
-    for row in [
-        "<tr><th>hidden</th><td>[128, 128]</td></tr>",
-        "<tr><th>kind</th><td>adamw</td></tr>",
-        "<tr><th>batch</th>",
-    ] {
+    let mut recipe = recipe();
+    recipe["model"]["hidden"] = vec![128, 128].into();
+    recipe.insert("optimizer".into(), toml::Table::from_iter([("kind".into(), "adamw".into())]).into());
+    let page = html(&recipe, &[], None);
+    for row in ["<tr><th>hidden</th><td>[128, 128]</td></tr>", "<tr><th>kind</th><td>adamw</td></tr>"] {
         assert!(page.contains(row), "{row}");
     }
     assert!(well_formed(&page).contains("Nothing has been measured yet."));
@@ -82,7 +81,7 @@ fn text_stays_text() {
     let mut rows = rows();
     rows.push(row(1, evil, 1.0));
     rows[0].metrics.insert(evil.to_owned(), 1.0);
-    let page = html(&recipe(), &rows, None).unwrap();
+    let page = html(&recipe(), &rows, None);
     let text = well_formed(&page);
     assert!(!page.contains("<img") && !page.contains("onerror=\""));
     assert!(text.contains(evil) && text.contains("a <b> & \"c\""));
@@ -104,14 +103,14 @@ fn odd_numbers_do_not_spoil_the_page() {
             .enumerate()
             .map(|(i, loss)| row(i as u64 * (u64::MAX / 4), "test", *loss))
             .collect();
-        let page = html(&recipe(), &rows, None).unwrap();
+        let page = html(&recipe(), &rows, None);
         well_formed(&page);
         let drawn: String =
             page.split("<svg").skip(1).map(|svg| svg.split("</svg>").next().unwrap()).collect();
         assert!(!drawn.contains("NaN") && !drawn.contains("\"inf") && !drawn.contains(" inf"), "{losses:?}");
         assert!(page.len() < 100_000, "{losses:?}: {} bytes", page.len());
     }
-    let page = html(&recipe(), &[row(1, "train", 1.0), row(2, "train", f64::NAN)], None).unwrap();
+    let page = html(&recipe(), &[row(1, "train", 1.0), row(2, "train", f64::NAN)], None);
     assert!(page.contains("train (1 not finite)"));
 }
 
@@ -127,7 +126,7 @@ fn scores(classes: usize) -> Scores {
 #[test]
 fn scores_are_shown_with_their_confusion_matrix_and_curve() {
     let scores = scores(2);
-    let page = html(&recipe(), &rows(), Some(&scores)).unwrap();
+    let page = html(&recipe(), &rows(), Some(&scores));
     let text = well_formed(&page);
     needs_nothing_else(&page);
     assert!(text.contains("Scores on 60 examples") && text.contains("ROC curve, positive: <class 1>"));
@@ -139,13 +138,13 @@ fn scores_are_shown_with_their_confusion_matrix_and_curve() {
         .collect();
     assert_eq!(cells, scores.confusion.concat());
     assert!(page.contains("aria-label=\"sensitivity over 1 − specificity\""));
-    let without = html(&recipe(), &rows(), None).unwrap();
+    let without = html(&recipe(), &rows(), None);
     assert!(!without.contains("Confusion"));
 }
 
 #[test]
 fn more_classes_have_a_matrix_and_no_curve() {
-    let page = html(&recipe(), &[], Some(&scores(5))).unwrap();
+    let page = html(&recipe(), &[], Some(&scores(5)));
     assert!(well_formed(&page).contains("macro AUC"));
     assert!(page.contains("Confusion matrix") && !page.contains("ROC curve"));
 }
@@ -153,17 +152,26 @@ fn more_classes_have_a_matrix_and_no_curve() {
 #[test]
 fn the_report_of_a_run_shows_the_scores_beside_it() {
     let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("recipe.toml"), recipe().to_toml().unwrap()).unwrap();
+    std::fs::write(directory.path().join("recipe.toml"), recipe().to_string()).unwrap();
     let run = Run::open(directory.path()).unwrap();
     assert_eq!(run.scores().unwrap(), None);
     let scores = scores(2);
     run.write_scores(&scores).unwrap();
     assert_eq!(run.scores().unwrap(), Some(scores));
-    let page = std::fs::read_to_string(run.write_report().unwrap()).unwrap();
+    let page = std::fs::read_to_string(write_report(&run).unwrap()).unwrap();
     assert!(page.contains("ROC curve"));
     // To look at, in the folder `tmp` of the build.
     std::fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join("report.html"), &page).unwrap();
     std::fs::write(run.scores_path(), "{}").unwrap();
-    let error = run.write_report().unwrap_err().to_string();
+    let error = write_report(&run).unwrap_err().to_string();
     assert!(error.contains("scores.json") && error.contains("examples"), "{error}");
+}
+
+#[test]
+fn write_report_reads_recipe_and_metrics() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = RunDir::create(Path::new("/nowhere"), Some(directory.path()), "mine", "name = 'mine'").unwrap();
+    run.metrics(None).unwrap().write(&row(1, "train", 1.0)).unwrap();
+    let page = std::fs::read_to_string(write_report(&run).unwrap()).unwrap();
+    assert!(page.contains("<title>mine · wgrad</title>") && page.contains("<svg"));
 }

@@ -4,15 +4,16 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
-use wgrad_bench::{Case, Effort, Processor, Progress, Subject, cold_start, measure, now_ns, selected};
-use wgrad_program::{Device, DeviceInfo, DeviceKind};
-use wgrad_run::bench::{
+use wgrad_bench::results::{
     Bench, Ceilings, ColdStart, Comparison, DeviceReport, FORMAT, Group, Host, Measurement, Noise, Status,
 };
+use wgrad_bench::{Case, Effort, Processor, Progress, Subject, cold_start, measure, now_ns, selected};
+use wgrad_program::{Device, DeviceInfo, DeviceKind};
 use wgrad_train::{DeviceChoice, devices, open};
 
 use crate::cli;
-use crate::commands::{ceiling, kind, say_tuning};
+use crate::commands::ceiling;
+use crate::commands::common::{announce_tuning, device_kind};
 use crate::failure::Usage;
 use crate::terminal::{self, say};
 
@@ -48,7 +49,7 @@ pub fn run(args: &cli::Bench) -> Result<ExitCode> {
     for (name, device) in &opened {
         let info = device.info();
         say(&format!("{name}: {}", describe(info)));
-        reports.push(report(name, info, say_tuning(info) as u64));
+        reports.push(report(name, info, announce_tuning(info) as u64));
     }
     // What was asked for by name is not cut short.
     let until = (args.quick && args.only.is_none()).then(|| start + QUICK);
@@ -95,7 +96,7 @@ pub fn concluded(
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").into(),
         command: format!("wgrad {}", words.join(" ")),
-        date: wgrad_run::timestamp(SystemTime::now()),
+        date: wgrad_stdx::date::timestamp(SystemTime::now()),
         seconds: start.elapsed().as_secs_f64(),
         quick,
         host: Host {
@@ -160,7 +161,7 @@ fn describe(info: &DeviceInfo) -> String {
 pub fn report(name: &str, info: &DeviceInfo, tuned: u64) -> DeviceReport {
     DeviceReport {
         device: name.to_owned(),
-        kind: kind(info).into(),
+        kind: device_kind(info).into(),
         name: info.name.clone(),
         class: info.class.into(),
         backend: info.backend.clone(),
@@ -381,7 +382,7 @@ fn print_comparison(comparison: &Comparison) -> std::io::Result<()> {
     terminal::result(&terminal::table(&rows, true))?;
     for (which, only) in [("before", &comparison.only_old), ("now", &comparison.only_new)] {
         if !only.is_empty() {
-            say(&format!("only {which}: {}", wgrad_run::bench::some(only)));
+            say(&format!("only {which}: {}", wgrad_bench::results::some(only)));
         }
     }
     comparison.notes.iter().for_each(|note| say(&format!("note: {note}")));

@@ -8,7 +8,7 @@ use wgrad_program::{DeviceInfo, DeviceKind};
 use wgrad_train::{Tuning, devices, tuning};
 
 use crate::cli::Devices;
-use crate::commands::kind;
+use crate::commands::common::device_kind;
 use crate::terminal;
 
 /// Lists the devices that can train.
@@ -68,7 +68,7 @@ fn row_json(i: usize, info: &DeviceInfo) -> Value {
     json!({
         "index": i,
         "device": selector(i, info),
-        "kind": kind(info),
+        "kind": device_kind(info),
         "name": info.name,
         "class": info.class,
         "backend": info.backend,

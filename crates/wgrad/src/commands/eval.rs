@@ -4,15 +4,15 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use serde_json::{Map, json};
-use wgrad_train::{SplitName, score};
+use wgrad_train::{SplitName, run_recipe, score};
 
 use crate::cli::{Eval, Split};
-use crate::commands::{device_json, trained};
+use crate::commands::common::{device_json, load_run};
 use crate::terminal;
 
 /// Evaluates a run's last checkpoint on a part of its data.
 pub fn run(args: &Eval) -> Result<ExitCode> {
-    let (run, mut trainer) = trained(&args.run, args.device)?;
+    let (run, mut trainer) = load_run(&args.run, args.device)?;
     let split = match args.split {
         Split::Test => SplitName::Test,
         Split::Validation => SplitName::Validation,
@@ -34,7 +34,7 @@ pub fn run(args: &Eval) -> Result<ExitCode> {
         }
     } else {
         let object = json!({
-            "recipe": run.recipe()?.name,
+            "recipe": run_recipe(&run)?.name,
             "run": run.path(),
             "device": device_json(trainer.device()),
             "examples": test.examples,

@@ -5,17 +5,17 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde_json::{Value, json};
 use wgrad_data::{Targets, read_features};
-use wgrad_run::Recipe;
-use wgrad_train::Trainer;
+use wgrad_recipe::Recipe;
+use wgrad_train::{Trainer, run_recipe};
 
 use crate::cli::Predict;
-use crate::commands::trained;
+use crate::commands::common::load_run;
 use crate::terminal;
 
 /// Applies a run's last checkpoint to the examples of files.
 pub fn run(args: &Predict) -> Result<ExitCode> {
-    let (run, mut trainer) = trained(&args.run, args.device)?;
-    let (delimiter, label) = table_form(&run.recipe()?);
+    let (run, mut trainer) = load_run(&args.run, args.device)?;
+    let (delimiter, label) = table_form(&run_recipe(&run)?);
     let mut list = Vec::new();
     for path in &args.files {
         let raw = read_features(path, trainer.features(), delimiter, label.as_deref())?;
@@ -38,7 +38,7 @@ pub fn run(args: &Predict) -> Result<ExitCode> {
 /// How the tables that the run was trained on are written: the character between cells, and the label's name.
 fn table_form(recipe: &Recipe) -> (u8, Option<String>) {
     match &recipe.data {
-        wgrad_run::recipe::Data::Csv(csv) => (u8::try_from(csv.delimiter).unwrap_or(b','), csv.label.clone()),
+        wgrad_recipe::Data::Csv(csv) => (u8::try_from(csv.delimiter).unwrap_or(b','), csv.label.clone()),
         _ => (b',', None),
     }
 }

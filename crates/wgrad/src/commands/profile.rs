@@ -1,4 +1,4 @@
-//! What `wgrad train --profile` writes and says.
+//! Output of `wgrad train --profile`: a timeline and a table of kernels.
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
@@ -12,29 +12,29 @@ use crate::terminal;
 
 /// Name of the timeline in a run directory.
 const FILE: &str = "profile.json";
-/// Kernels in the table.
+/// Number of kernels in the table.
 const SHOWN: usize = 12;
-/// Letters of a name in the table.
+/// Characters of a name in the table.
 const WIDTH: usize = 60;
 
-/// A timeline that was asked for.
-pub struct Wish {
-    /// Which steps.
+/// Profile that the user requested.
+pub struct Request {
+    /// Steps to profile.
     pub options: ProfileOptions,
     file: Option<PathBuf>,
 }
 
-/// A timeline that was written.
+/// Profile that was written.
 pub struct Profiled {
-    /// Where it is.
+    /// Path of the timeline.
     pub path: PathBuf,
-    /// The kernels that took most time, for people.
+    /// Table of the slowest kernels.
     pub table: String,
 }
 
-impl Wish {
-    /// What the arguments ask for. A file that cannot be written is found out now, not after the training.
-    pub fn of(args: &Train) -> Result<Option<Self>> {
+impl Request {
+    /// Reads the request from the arguments. Checks now, not after the training, that the file can be written.
+    pub fn from_args(args: &Train) -> Result<Option<Self>> {
         let Some(file) = args.profile.clone() else { return Ok(None) };
         if let Some(path) = &file {
             let opened = OpenOptions::new().append(true).create(true).open(path);
@@ -44,7 +44,7 @@ impl Wish {
         Ok(Some(Self { options, file }))
     }
 
-    /// Writes the timeline of a training that is over.
+    /// Writes the timeline of a finished training.
     pub fn write(self, trainer: &mut Trainer, run: &Path) -> Result<Option<Profiled>> {
         let Some(profiler) = trainer.profiled() else { return Ok(None) };
         let path = self.file.unwrap_or_else(|| run.join(FILE));

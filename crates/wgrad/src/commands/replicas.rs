@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use wgrad_comm::{Abort, Collective, CommError, Launched, Local, Nested, PANICKED, Worker, environment};
-use wgrad_run::Recipe;
+use wgrad_recipe::Recipe;
 use wgrad_train::{
     Callback, Part, Plan, StepRecord, Team, TeamOptions, TrainError, Trainer, fit, open_for, setup,
 };
@@ -25,18 +25,18 @@ pub const LAUNCHED: &str = "WGRAD_LAUNCHED";
 
 /// Calls `lead` where this process holds the first replica, with what it reaches the others through if there are any. The
 /// others train as the first one says, on threads of their own.
-pub fn with_team<T: Default>(args: &Train, lead: impl FnOnce(Option<Worker>) -> Result<T>) -> Result<T> {
+pub fn with_group<T: Default>(args: &Train, lead: impl FnOnce(Option<Worker>) -> Result<T>) -> Result<T> {
     if args.replicas == 1 && launched()?.is_none() {
         return lead(None);
     }
     let timeout = Duration::from_secs(args.comm_timeout);
     let follow = |i: usize, worker: Worker| follow(args, i, worker);
-    on_team(args.replicas, timeout, |worker| lead(Some(worker)), follow)
+    on_group(args.replicas, timeout, |worker| lead(Some(worker)), follow)
 }
 
 /// Calls `lead` for the first of all replicas, of which this process has `replicas`, and `follow` for each of the others here,
 /// with its number within this process; each on a thread of its own. What `lead` gives where it was called here, else nothing.
-pub fn on_team<T: Default>(
+pub fn on_group<T: Default>(
     replicas: usize,
     timeout: Duration,
     lead: impl FnOnce(Worker) -> Result<T>,
@@ -185,7 +185,7 @@ fn follow_one(args: &Train, local: usize, recipe: &Recipe, worker: Worker) -> Re
     let mut trainer = Trainer::new(&*device, plan, parts.splits, parts.fit.steps)?;
     trainer.join(Team::new(worker, options(args, recipe)))?;
     trainer.share_state()?;
-    fit(&mut trainer, &parts.fit, None, &mut Exercise::of(args, rank))?;
+    fit(&mut trainer, &parts.fit, None, &mut FaultInjection::for_rank(args, rank))?;
     trainer.leave().ok_or_else(|| TrainError::Config("the team is gone".into()).into())
 }
 
@@ -200,22 +200,22 @@ pub fn options(args: &Train, recipe: &Recipe) -> TeamOptions {
     TeamOptions { bucket_bytes, check_every: recipe.train.log_every, ..TeamOptions::default() }
 }
 
-/// A fault that the user asked for, to see what becomes of the others.
-pub struct Exercise {
+/// Fault that the hidden flag `--panic-at` injects, to test how the other replicas react.
+pub struct FaultInjection {
     panic_after: Option<u64>,
 }
 
-impl Exercise {
-    /// What is asked of a replica.
-    pub fn of(args: &Train, rank: usize) -> Self {
+impl FaultInjection {
+    /// Returns the faults of one rank.
+    pub fn for_rank(args: &Train, rank: usize) -> Self {
         Self { panic_after: args.panic_at.filter(|(planted, _)| *planted == rank).map(|(_, step)| step) }
     }
 }
 
-impl Callback for Exercise {
+impl Callback for FaultInjection {
     fn on_step(&mut self, record: &StepRecord) {
         if self.panic_after == Some(record.step) {
-            panic!("an exercise: --panic-at says so");
+            panic!("injected by --panic-at");
         }
     }
 }

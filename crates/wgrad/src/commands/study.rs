@@ -5,11 +5,10 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::Result;
 use wgrad_data::DataKind;
-use wgrad_run::study::{Budget, DepthStudy};
-use wgrad_train::{DepthOptions, study_depth};
+use wgrad_studies::depth::{Budget, DepthOptions, DepthStudy, study_depth};
 
 use crate::cli::{DepthArgs, Study, StudyCommand};
-use crate::commands::{describe, open_device};
+use crate::commands::common::{describe, open_device};
 use crate::failure::Usage;
 use crate::terminal::{self, say};
 
@@ -55,7 +54,7 @@ fn depth(args: &DepthArgs) -> Result<ExitCode> {
         device: describe(device.info()),
         dataset: args.data.clone(),
         classes: results.classes as u32,
-        date: wgrad_run::timestamp(SystemTime::now()),
+        date: wgrad_stdx::date::timestamp(SystemTime::now()),
         seconds: start.elapsed().as_secs_f64(),
         budget: Budget {
             steps: args.steps,

@@ -9,8 +9,8 @@ use wgrad_program::{Cost, Kernel};
 use wgrad_train::{Plan, Recomputation, setup};
 
 use crate::cli::Summary;
+use crate::commands::common::{load_recipe, open_device};
 use crate::commands::network::Network;
-use crate::commands::{open_device, recipe};
 use crate::terminal;
 
 /// Says what a recipe would do on a device, without allocating anything there.
@@ -18,7 +18,7 @@ pub fn run(args: &Summary) -> Result<ExitCode> {
     if let Some(network) = Network::named(&args.recipe.recipe) {
         return network.summarize(args.json);
     }
-    let recipe = recipe(&args.recipe)?;
+    let recipe = load_recipe(&args.recipe)?;
     let parts = setup(&recipe)?;
     let device = open_device(args.device)?;
     let limits = &device.info().limits;

@@ -10,7 +10,7 @@ use wgrad_program::{Device, Dispatch, Kernel, Limits};
 use wgrad_train::{Plan, Tuning, adapter, clear_tuning, keep_tuning, setup, tuning};
 
 use crate::cli::{Product, Recipe, Tune};
-use crate::commands::{describe, device_json, recipe};
+use crate::commands::common::{describe, device_json, load_recipe};
 use crate::failure::Usage;
 use crate::terminal;
 
@@ -93,7 +93,7 @@ fn products(args: &Tune, limits: &Limits) -> Result<Vec<Dispatch>> {
         };
         return args.shapes.iter().map(product).collect();
     };
-    let parts = setup(&recipe(&Recipe { recipe: name.clone(), set: args.set.clone() })?)?;
+    let parts = setup(&load_recipe(&Recipe { recipe: name.clone(), set: args.set.clone() })?)?;
     let plan = Plan::new(parts.model, &parts.splits, parts.config, limits)?;
     let programs = plan.step_programs().into_iter().map(|(program, _)| program);
     let programs = programs.chain(plan.evaluations.iter().map(|(_, program)| program));

@@ -3,12 +3,12 @@
 use super::here::{DAY, YEAR};
 use super::page::{amount, systems_table};
 use super::{Here, History, OwnRun, Quantity, Rate, Selection, System, Trend};
-use crate::page::axis::Scale;
-use crate::page::chart::{Chart, Color, Dimension, Series};
-use crate::page::{self};
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
+use wgrad_report::axis::Scale;
+use wgrad_report::chart::{Chart, Color, Dimension, Series};
+use wgrad_report::page;
 
 /// At most so many systems are named in a picture.
 const NAMED: usize = 60;

@@ -61,7 +61,7 @@ impl Date {
     /// The day of a moment in UTC; `None` after the year 9999.
     pub fn of(time: SystemTime) -> Option<Self> {
         let days = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / 86_400);
-        let (year, month, day) = crate::civil::civil_from_days(days);
+        let (year, month, day) = wgrad_stdx::date::civil_from_days(days);
         Self::new(year.try_into().ok()?, month.try_into().ok()?, day.try_into().ok()?)
     }
 

@@ -28,10 +28,10 @@ pub struct Rate {
     /// The training step that it was measured on.
     pub measured_on: String,
     /// Floating-point operations a second of that step.
-    #[serde(with = "crate::number")]
+    #[serde(with = "wgrad_stdx::float")]
     pub sustained_flops: f64,
     /// The most that was measured of the device, a second.
-    #[serde(with = "crate::number")]
+    #[serde(with = "wgrad_stdx::float")]
     pub ceiling_flops: f64,
 }
 
@@ -43,7 +43,7 @@ pub struct OwnRun {
     /// When.
     pub date: Date,
     /// Floating-point operations of its training.
-    #[serde(with = "crate::number")]
+    #[serde(with = "wgrad_stdx::float")]
     pub flops: f64,
     /// Trained numbers.
     pub parameters: u64,
@@ -88,7 +88,7 @@ impl Here {
 /// A time in words, with two or three digits and a unit that suits: `3.1 µs`, `2.4 h`, `11 days`, `14 thousand years`.
 ///
 /// ```
-/// use wgrad_run::scale::history::duration;
+/// use wgrad_studies::scaling::history::duration;
 ///
 /// assert_eq!([3.1e-6, 8640.0, 950_400.0].map(duration), ["3.1 µs", "2.4 h", "11 days"]);
 /// assert_eq!(duration(4.4e14), "14 million years");

@@ -2,9 +2,9 @@
 
 use super::here::{Here, duration};
 use super::{Asked, Era, History, Quantity, Refused, System, Trend, TrendError, charts};
-use crate::page::{self, Escaped, count};
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
+use wgrad_report::page::{self, Escaped, count};
 
 const HISTORY: &str = "Lines are least squares of the logarithm over the date, each over the systems of its own colour; faint dots \
     are systems that no line is fitted to. A system is one of the k largest at release if fewer than k of its era's systems that were \

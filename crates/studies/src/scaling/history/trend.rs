@@ -2,9 +2,9 @@
 
 use super::date::{DAYS_OF_A_YEAR, Date};
 use super::table::System;
-use crate::random::SplitMix64;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use wgrad_stdx::random::SplitMix64;
 
 /// The least number of resamples for an interval.
 pub const RESAMPLES: usize = 2000;

@@ -3,12 +3,12 @@
 use super::frontier::{MeanCurve, mean_curves};
 use super::prediction::Key;
 use super::{BETTER, Budget, FamilyLaws, Fit, Law, Laws, Outcome, PLAIN, Variable, prediction};
-use crate::page::axis::Scale;
-use crate::page::chart::{self, Chart, Color, Dimension, Series};
-use crate::page::{self, count, number};
-use crate::scale::Trial;
-use crate::spread::Spread;
+use crate::scaling::Trial;
 use std::fmt;
+use wgrad_report::Spread;
+use wgrad_report::axis::Scale;
+use wgrad_report::chart::{self, Chart, Color, Dimension, Series};
+use wgrad_report::page::{self, count, number};
 
 /// Points of a law's line.
 const LINE: usize = 40;

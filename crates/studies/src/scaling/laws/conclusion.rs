@@ -1,7 +1,7 @@
 //! What laws say in words, made of their numbers.
 
 use super::{Budget, FamilyLaws, Fit, Law, Laws, Measured, Optimum, Outcome, Standing};
-use crate::page::{count, number};
+use wgrad_report::page::{count, number};
 
 pub(super) fn headline(laws: &Laws) -> String {
     let errors = |larger: bool| -> Vec<f64> {

@@ -1,6 +1,6 @@
 //! The trainings of a sweep as a table for other programs.
 
-use crate::scale::{Role, Trial};
+use crate::scaling::{Role, Trial};
 
 const COLUMNS: [&str; 25] = [
     "id",
@@ -86,7 +86,7 @@ pub(super) fn role(role: Role) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scale::laws::testing;
+    use crate::scaling::laws::testing;
 
     #[test]
     fn a_table_is_read_back() {

@@ -12,9 +12,9 @@
 //!   from 0.02 to 2.5.
 
 use super::optimize::{EXPONENTS, Parameters, Points};
-use crate::random::SplitMix64;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use wgrad_stdx::random::SplitMix64;
 
 /// The least δ of Huber's loss.
 const LEAST_DELTA: f64 = 1e-3;
@@ -87,7 +87,7 @@ pub enum LawError {
     #[error("a loss of {0} has no logarithm")]
     Loss(
         /// The loss.
-        #[serde(with = "crate::number")]
+        #[serde(with = "wgrad_stdx::float")]
         f64,
     ),
     /// There is no logarithm of it.
@@ -96,7 +96,7 @@ pub enum LawError {
         /// Which one.
         variable: Variable,
         /// What it is.
-        #[serde(with = "crate::number")]
+        #[serde(with = "wgrad_stdx::float")]
         value: f64,
     },
 }

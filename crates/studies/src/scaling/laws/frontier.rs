@@ -2,10 +2,10 @@
 //! of the network that had.
 
 use super::fit::{self, Estimate, Law, LawError, Sample, Standing, Variable};
-use crate::random::SplitMix64;
-use crate::scale::Trial;
+use crate::scaling::Trial;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use wgrad_stdx::random::SplitMix64;
 
 /// In each of so many parts of a decade of compute only the best point counts: otherwise small networks, whose curves have their
 /// points at little compute, would outweigh the others.
@@ -187,8 +187,8 @@ fn line(points: &[(f64, f64)]) -> Option<(f64, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scale::laws::testing;
-    use crate::scale::{Curve, Role};
+    use crate::scaling::laws::testing;
+    use crate::scaling::{Curve, Role};
 
     /// Curves that touch loss = 0.2 + 50·C^(−0.2), each at the compute for which its size C^0.5 is the best.
     fn planted(widths: &[u64]) -> Vec<Trial> {

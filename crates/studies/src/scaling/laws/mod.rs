@@ -20,7 +20,7 @@ pub use frontier::{Frontier, FrontierPoint, Optimum};
 pub use prediction::{Measured, Outcome, Planned, Prediction};
 pub use versus::{Budget, Crossing, Point, Verdict, Versus, Worth};
 
-use crate::scale::{Role, Trial};
+use crate::scaling::{Role, Trial};
 use fit::Sample;
 use prediction::Key;
 use serde::{Deserialize, Serialize};

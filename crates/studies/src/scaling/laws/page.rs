@@ -2,10 +2,10 @@
 
 use super::conclusion::{self, percent, signed};
 use super::{FamilyLaws, Fit, Law, LawError, Laws, Measured, Outcome, Term, Variable, charts};
-use crate::page::{self, Escaped, count, number};
-use crate::scale::Trial;
-use crate::scale::laws::csv;
+use crate::scaling::Trial;
+use crate::scaling::laws::csv;
 use std::fmt::{self, Write};
+use wgrad_report::page::{self, Escaped, count, number};
 
 const FAMILY: &str = "First: the test loss on the way of each training, in the mean over seeds, over the FLOPs until then; dots are \
     the frontier, the lowest loss that any of them had reached for its compute (the best in each fifth of a decade). Loss \

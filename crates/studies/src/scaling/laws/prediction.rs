@@ -1,9 +1,9 @@
 //! A larger training, predicted before it is trained, and what came of it.
 
 use super::fit::{self, Law, LawError, Sample, Variable};
-use crate::scale::{Role, Trial};
-use crate::spread::Spread;
+use crate::scaling::{Role, Trial};
 use serde::{Deserialize, Serialize};
+use wgrad_report::Spread;
 
 /// What a training is going to come to, by a law of smaller ones.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -190,7 +190,7 @@ impl Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scale::laws::testing::{self, MLP, loss};
+    use crate::scaling::laws::testing::{self, MLP, loss};
 
     const PLANNED: Planned<'_> = Planned {
         id: "large",

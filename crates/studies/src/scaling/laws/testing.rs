@@ -1,12 +1,12 @@
 //! Made-up trainings that follow a law.
 
-use crate::Flops;
-use crate::random::SplitMix64;
-use crate::scale::{Curve, Role, Trial};
+use crate::scaling::{Curve, Role, Trial};
+use wgrad_run::Flops;
+use wgrad_stdx::random::SplitMix64;
 
 /// A number of the standard normal distribution (Box and Muller).
 pub fn normal(random: &mut SplitMix64) -> f64 {
-    let mut unit = || ((random.next() >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
+    let mut unit = || ((random.next_u64() >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
     let (radius, angle) = (unit(), unit());
     (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
 }

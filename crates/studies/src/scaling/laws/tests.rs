@@ -1,5 +1,5 @@
 use super::*;
-use crate::scale::laws::testing::{self, MLP, RESNET};
+use crate::scaling::laws::testing::{self, MLP, RESNET};
 
 fn predictions(trials: &[Trial]) -> Vec<Prediction> {
     let planned = |family| Planned {
@@ -307,8 +307,8 @@ fn a_page_of_refusals_says_why() {
 
 fn html(laws: &Laws, trials: &[Trial]) -> String {
     let mut html = String::new();
-    crate::page::begin(&mut html, "Laws", "").unwrap();
+    wgrad_report::page::begin(&mut html, "Laws", "").unwrap();
     page::write(&mut html, laws, trials).unwrap();
-    crate::page::end(&mut html);
+    wgrad_report::page::end(&mut html);
     html
 }

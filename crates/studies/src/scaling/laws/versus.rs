@@ -1,10 +1,10 @@
 //! Data against architecture: the same compute spent on a plain and a better architecture, with little and with much data.
 
 use super::{BETTER, PLAIN, prediction};
-use crate::page::{count, number};
-use crate::scale::{Role, Trial};
-use crate::spread::Spread;
+use crate::scaling::{Role, Trial};
 use serde::{Deserialize, Serialize};
+use wgrad_report::Spread;
+use wgrad_report::page::{count, number};
 
 /// Trainings whose compute differs by no more than this factor have the same budget: architectures cannot be made to cost
 /// exactly the same.
@@ -322,7 +322,7 @@ fn interpolate([low, high]: [u64; 2], share: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scale::laws::testing;
+    use crate::scaling::laws::testing;
 
     /// Losses by family over 100, 1000 and 10 000 examples, each with two seeds that far apart.
     fn budget(plain: [f64; 3], better: [f64; 3], apart: f64) -> Budget {

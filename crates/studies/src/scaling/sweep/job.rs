@@ -1,7 +1,7 @@
 //! One training that is to be made.
 
 use super::{Family, Law, Sweep, Versus};
-use crate::scale::{Role, Trial};
+use crate::scaling::{Role, Trial};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

@@ -3,11 +3,13 @@
 
 mod job;
 mod toml;
+mod train;
 
 pub use job::{Aim, Job, Key, Network, Rates};
 pub use toml::{SweepError, builtin, parse, read};
+pub use train::{SweepData, network_of, train_job};
 
-use crate::scale::Role;
+use crate::scaling::Role;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 

@@ -1,7 +1,7 @@
 use super::*;
-use crate::Flops;
-use crate::scale::{Curve, Role, Trial};
+use crate::scaling::{Curve, Role, Trial};
 use std::collections::BTreeSet;
+use wgrad_run::Flops;
 
 const SMALL: &str = "
 [training]

@@ -1,7 +1,7 @@
 //! Sweeps from TOML, with the place of every mistake.
 
 use super::{HeldOut, Sweep};
-use crate::scale::laws::{BETTER, PLAIN};
+use crate::scaling::laws::{BETTER, PLAIN};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -2,17 +2,17 @@
 
 use std::time::Instant;
 
+use crate::scaling::sweep::{Aim, Family, Job, Network, Sweep};
+use crate::scaling::{Curve, Role, Trial};
 use wgrad_data::split::{Purpose, draw};
 use wgrad_data::{DataKind, DataSpec, Normalize, Splits};
 use wgrad_nn::{Activation, ImageNorm, Mlp, Norm, Optimizer, ResNet, ResNetConfig, Schedule};
 use wgrad_program::Device;
 use wgrad_run::Flops;
-use wgrad_run::scale::sweep::{Aim, Family, Job, Network, Sweep};
-use wgrad_run::scale::{Curve, Role, Trial};
 
-use crate::error::TrainError;
-use crate::plan::{Config, Model, Plan, SplitName};
-use crate::trainer::Trainer;
+use wgrad_train::TrainError;
+use wgrad_train::Trainer;
+use wgrad_train::{Config, Model, Plan, SplitName};
 
 /// Seed of the draws that all trainings share: of validation and test examples.
 const SEED: u64 = 0;

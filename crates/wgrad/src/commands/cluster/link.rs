@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use wgrad_cluster::{Fit, Sample, fit};
 use wgrad_comm::{Done, Job, Worker};
-use wgrad_run::cluster::{Fit, Sample, fit};
 
-use crate::commands::replicas::on_team;
+use crate::commands::replicas::on_group;
 use crate::failure::Usage;
 
 /// Bytes of the all-reduces, from 4 KB to 32 MB.
@@ -47,7 +47,7 @@ pub fn measure<T>(
         worker.close();
         Ok(())
     };
-    on_team(replicas, PATIENCE, lead, follow)
+    on_group(replicas, PATIENCE, lead, follow)
 }
 
 /// Medians, as this replica sees them.

@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use wgrad_cluster::{Layer, Measured, MeasuredStep, ParameterBytes, Work};
 use wgrad_comm::{Collective, Single, Worker};
 use wgrad_program::Device;
-use wgrad_run::Recipe;
-use wgrad_run::cluster::{Layer, Measured, MeasuredStep, ParameterBytes, Work};
+use wgrad_recipe::Recipe;
 use wgrad_train::{Part, Plan, ProfileOptions, Team, TeamOptions, Trainer, open_for, setup};
 
 use crate::cli;
-use crate::commands::open_device;
+use crate::commands::common::open_device;
 use crate::terminal::say;
 
 /// Steps before those that count, and how many of those there are at least and at most.
@@ -27,7 +27,7 @@ const SMALLER: u64 = 4;
 /// it, so that it is known what a step takes whatever its batch. Says what it does if it `speaks`; `local` is the
 /// number of this replica within its process, for each of which there may be a device.
 pub fn work(args: &cli::Cluster, speaks: bool, local: usize) -> Result<(Work, Measured)> {
-    let mut recipe = wgrad_run::recipe::load(&args.work)?;
+    let mut recipe = wgrad_recipe::load(&args.work)?;
     recipe.set_all(&args.set)?;
     let device = if speaks { open_device(args.device)? } else { open_for(args.device, local)? };
     let own = recipe.train.batch as u64;

@@ -10,12 +10,12 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use anyhow::Result;
-use wgrad_comm::environment;
-use wgrad_run::cluster::{
+use wgrad_cluster::{
     Algorithm, Cluster, FORMAT, Fit, Link, Machine, Measured, Options, Prediction, WORK_NAMES, Work,
     builtin_machines, builtin_work, published, read_machines,
 };
-use wgrad_run::recipe::builtin_names;
+use wgrad_comm::environment;
+use wgrad_recipe::builtin_names;
 
 use crate::cli::{self, ReduceBy};
 use crate::failure::Usage;
@@ -160,7 +160,7 @@ fn predict(
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").into(),
         command: format!("wgrad {}", words.join(" ")),
-        date: wgrad_run::timestamp(SystemTime::now()),
+        date: wgrad_stdx::date::timestamp(SystemTime::now()),
         options,
         predictions: machines.iter().map(|machine| Prediction::of(&work, machine, &options)).collect(),
         work,

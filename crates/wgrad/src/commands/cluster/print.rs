@@ -1,6 +1,6 @@
 //! What a prediction comes to, on a terminal.
 
-use wgrad_run::cluster::{Cluster, Fit, Prediction, Scaling, Scheme};
+use wgrad_cluster::{Cluster, Fit, Prediction, Scaling, Scheme};
 
 use crate::terminal;
 

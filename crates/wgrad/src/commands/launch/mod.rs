@@ -13,6 +13,7 @@ use wgrad_comm::LOST;
 use wgrad_run::{Run, RunDir};
 
 use crate::cli::{Cli, Command, Launch};
+use crate::commands::common::{RUNS, load_recipe};
 use crate::failure::Usage;
 use crate::terminal::say;
 
@@ -27,7 +28,7 @@ pub fn run(args: &Launch) -> Result<ExitCode> {
             --replicas N";
         return Err(Usage(message.into()).into());
     }
-    let (train, out) = trained(args)?;
+    let (train, out) = training_arguments(args)?;
     let mut resume = false;
     for attempt in 0..=args.restarts {
         let job = Job::new(args, &train, &out, resume)?;
@@ -53,7 +54,7 @@ pub fn run(args: &Launch) -> Result<ExitCode> {
 }
 
 /// The arguments of the training, checked before anything is started, and its run directory.
-fn trained(args: &Launch) -> Result<(Vec<String>, PathBuf)> {
+fn training_arguments(args: &Launch) -> Result<(Vec<String>, PathBuf)> {
     let mut words = args.command.clone();
     if words.first().is_some_and(|word| word == "train") {
         words.remove(0);
@@ -63,13 +64,13 @@ fn trained(args: &Launch) -> Result<(Vec<String>, PathBuf)> {
     let Command::Train(train) = parsed.command else {
         return Err(Usage("what is launched is a training: wgrad launch -n 2 -- train digits".into()).into());
     };
-    let recipe = super::recipe(&train.recipe)?;
+    let recipe = load_recipe(&train.recipe)?;
     let out = match &train.out {
         Some(out) => out.clone(),
         None if train.resume => {
             return Err(Usage("--resume needs --out DIR, so that all ranks mean the same run".into()).into());
         }
-        None => RunDir::name_for(Path::new(super::train::RUNS), &recipe),
+        None => RunDir::path_for(Path::new(RUNS), &recipe.name),
     };
     if train.out.is_none() {
         words.extend(["--out".into(), out.display().to_string()]);

@@ -16,7 +16,7 @@ use wgrad_run::Run;
 use super::job::Job;
 use super::lines::{Line, parse};
 use crate::cli::Launch;
-use crate::commands::interruption;
+use crate::commands::common::interruption;
 use crate::terminal::{self, say};
 
 /// How old a rank's last sign of life may be when another ends the job: they come once a second.

@@ -5,21 +5,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use wgrad_bench::{Case, Effort, Processor, Subject, selected};
+use wgrad_cluster::{Options, Prediction, builtin_machines, builtin_work};
 use wgrad_comm::Worker as Link;
 use wgrad_program::Device;
-use wgrad_run::Recipe;
-use wgrad_run::cluster::{Options, Prediction, builtin_machines, builtin_work};
-use wgrad_run::scale::Hardware;
-use wgrad_run::scale::hardware::Replicas;
-use wgrad_run::scale::history::Rate;
+use wgrad_recipe::Recipe;
+use wgrad_studies::scaling::Hardware;
+use wgrad_studies::scaling::hardware::Replicas;
+use wgrad_studies::scaling::history::Rate;
 use wgrad_train::{
     DeviceChoice, Part, Plan, Team, TeamOptions, Trainer, kept_ceiling, open, open_for, setup,
 };
 
+use crate::commands::bench;
 use crate::commands::cluster::median;
-use crate::commands::replicas::on_team;
+use crate::commands::common::announce_tuning;
+use crate::commands::replicas::on_group;
 use crate::commands::scale::sweep::Worker;
-use crate::commands::{bench, say_tuning};
 use crate::terminal::say;
 
 /// What replicas train, and at which batch: large enough for there to be something to share.
@@ -49,7 +50,7 @@ pub fn measure(quick: bool, workers: &[Worker], stop: &AtomicBool) -> Result<(Ha
     say(&format!("hardware: {} measurements on {}.", cases.len(), names.join(", ")));
     let results = bench::measured(&cases, &subjects, effort(quick), &|| !stop.load(Ordering::SeqCst))?;
     let report = |(name, device): &(String, Box<dyn Device>)| {
-        bench::report(name, device.info(), say_tuning(device.info()) as u64)
+        bench::report(name, device.info(), announce_tuning(device.info()) as u64)
     };
     let reports = opened.iter().map(report).collect();
     let bench = bench::concluded(quick, (start, before), &opened, reports, results);
@@ -92,14 +93,14 @@ fn replicas(workers: &[Worker], stop: &AtomicBool) -> Result<Vec<Replicas>> {
         ("gpu", if several { DeviceChoice::Gpu } else { worker.choice })
     });
     let (name, batch) = RECIPE;
-    let mut recipe = wgrad_run::recipe::load(name)?;
+    let mut recipe = wgrad_recipe::load(name)?;
     recipe.set_all(&[format!("train.batch={batch}")])?;
     let mut all = Vec::new();
     for (device, choice) in cpu.into_iter().chain(gpu) {
         for count in REPLICAS.into_iter().filter(|_| !stop.load(Ordering::SeqCst)) {
             let lead = |link: Link| steps(&recipe, choice, 0, link).map(Some);
             let follow = |local: usize, link: Link| steps(&recipe, choice, local, link).map(drop);
-            let point = on_team(count, PATIENCE, lead, follow)?;
+            let point = on_group(count, PATIENCE, lead, follow)?;
             all.extend(point.map(|point| Replicas { device: device.into(), ..point }));
         }
     }

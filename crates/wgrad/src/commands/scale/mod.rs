@@ -10,15 +10,16 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::Result;
 use wgrad_program::DeviceKind;
-use wgrad_run::scale::history::{self, Here, History};
-use wgrad_run::scale::laws::Laws;
-use wgrad_run::scale::sweep::{builtin, read};
-use wgrad_run::scale::{FORMAT, RESAMPLES, SEED, Scale};
+use wgrad_studies::scaling::history::{self, Here, History};
+use wgrad_studies::scaling::laws::Laws;
+use wgrad_studies::scaling::sweep::{builtin, read};
+use wgrad_studies::scaling::{FORMAT, RESAMPLES, SEED, Scale};
 use wgrad_train::{DeviceChoice, devices};
 
 use crate::cli::{self, ScalePart};
+use crate::commands::bench;
+use crate::commands::common::{INTERRUPTED, interruption};
 use crate::commands::scale::sweep::{Made, Worker};
-use crate::commands::{INTERRUPTED, bench, interruption};
 use crate::failure::Usage;
 use crate::terminal::{self, say};
 
@@ -49,7 +50,7 @@ pub fn run(args: &cli::Scale) -> Result<ExitCode> {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").into(),
         command: format!("wgrad {}", words.join(" ")),
-        date: wgrad_run::timestamp(SystemTime::now()),
+        date: wgrad_stdx::date::timestamp(SystemTime::now()),
         seconds: 0.0,
         quick: args.quick,
         interrupted: false,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
-use wgrad_run::scale::history::{Date, OwnRun};
+use wgrad_studies::scaling::history::{Date, OwnRun};
 
 use crate::terminal::say;
 

@@ -9,10 +9,10 @@ use std::time::{Instant, SystemTime};
 use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
 use wgrad_data::catalog::Entry;
-use wgrad_run::scale::laws::{Planned, Prediction};
-use wgrad_run::scale::sweep::{Job, Sweep, Training};
-use wgrad_run::scale::{RESAMPLES, Role, SEED, Trial};
-use wgrad_train::{DeviceChoice, SweepData, network_of, open, train_job};
+use wgrad_studies::scaling::laws::{Planned, Prediction};
+use wgrad_studies::scaling::sweep::{Job, Sweep, SweepData, Training, network_of, train_job};
+use wgrad_studies::scaling::{RESAMPLES, Role, SEED, Trial};
+use wgrad_train::{DeviceChoice, open};
 
 use crate::failure::Usage;
 use crate::terminal::say;
@@ -262,7 +262,7 @@ impl Runner<'_> {
 
     fn write(&self, path: &Path, value: &impl Serialize) -> Result<()> {
         let text = serde_json::to_string(value)?;
-        wgrad_run::replace_file(path, format!("{text}\n").as_bytes())
+        wgrad_stdx::file::replace(path, format!("{text}\n").as_bytes())
             .with_context(|| format!("cannot write {}", path.display()))
     }
 
@@ -288,7 +288,7 @@ impl Runner<'_> {
                 parameters,
                 examples: job.examples,
             };
-            let now = wgrad_run::timestamp(SystemTime::now());
+            let now = wgrad_stdx::date::timestamp(SystemTime::now());
             let prediction = match Prediction::of(planned, &made.trials, &now, RESAMPLES, SEED) {
                 Ok(prediction) => prediction,
                 Err(error) => {

@@ -6,7 +6,7 @@ mod reading;
 mod trends;
 
 use super::*;
-use crate::scale::SEED;
+use crate::scaling::SEED;
 
 /// A table of systems with these dates and training compute.
 fn table(rows: &[(&str, &str)]) -> Table {

@@ -1,7 +1,7 @@
 //! The page of the history.
 
 use super::*;
-use crate::page;
+use wgrad_report::page;
 
 fn here() -> Here {
     let rate = |device: &str, sustained_flops, ceiling_flops| Rate {

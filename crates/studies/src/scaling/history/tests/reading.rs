@@ -262,7 +262,7 @@ fn no_bytes_make_it_panic() {
         }
     }
     // Random bytes of the kind that a table has.
-    let mut random = crate::random::SplitMix64(5);
+    let mut random = wgrad_stdx::random::SplitMix64(5);
     let kinds = b"\",\n\r-e19. \xff;()M";
     for _ in 0..2000 {
         let mut bytes = format!("{HEADER}\n").into_bytes();

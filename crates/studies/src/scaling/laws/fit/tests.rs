@@ -1,5 +1,5 @@
 use super::*;
-use crate::scale::laws::testing::normal;
+use crate::scaling::laws::testing::normal;
 
 const SINGLE: [Variable; 1] = [Variable::Parameters];
 const BOTH: [Variable; 2] = [Variable::Parameters, Variable::Examples];

@@ -1,0 +1,4 @@
+//! Tests of `wgrad-recipe` from outside, as one binary.
+
+mod errors;
+mod recipe;

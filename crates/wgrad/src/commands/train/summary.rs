@@ -1,0 +1,179 @@
+//! Summary of a finished training: for people, for `--json` and for `done.json`.
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value, json};
+use wgrad_recipe::Recipe;
+use wgrad_run::Scores;
+use wgrad_train::{Finished, Part, Stop, Traffic, Trainer};
+
+use crate::commands::ceiling::{Sustained, compute_words};
+use crate::commands::common::device_json;
+use crate::commands::profile::Profiled;
+use crate::terminal::{self, say};
+
+/// A finished or interrupted training.
+pub struct Trained<'r> {
+    /// Recipe that was trained.
+    pub recipe: &'r Recipe,
+    /// Trainer with the final state.
+    pub trainer: Trainer,
+    /// Result of the training loop.
+    pub finished: Finished,
+    /// Scores on the test set, for classifiers.
+    pub scores: Option<Scores>,
+    /// Compute rate over the whole training.
+    pub sustained: Option<Sustained>,
+    /// Seconds from the start of the program to the end of its first step.
+    pub first_step: Option<f64>,
+    /// Profile, if one was requested.
+    pub profiled: Option<Profiled>,
+    /// Communication between replicas, and the rank of this one.
+    pub traffic: Option<(Traffic, Option<Part>)>,
+    /// Run directory.
+    pub dir: PathBuf,
+    /// Path of the report.
+    pub report: PathBuf,
+}
+
+impl Trained<'_> {
+    /// Returns the summary that `--json` prints and `done.json` holds.
+    pub fn to_json(&self) -> Value {
+        let finished = &self.finished;
+        let mut test = Map::from_iter([("loss".to_owned(), number(finished.test.loss))]);
+        if let Some(accuracy) = finished.test.accuracy {
+            test.insert("accuracy".into(), number(accuracy));
+        }
+        if let Some(binary) = self.scores.as_ref().and_then(|scores| scores.binary.as_ref()) {
+            test.insert("auc".into(), number(binary.auc.value));
+        }
+        json!({
+            "recipe": self.recipe.name,
+            "device": device_json(self.trainer.device()),
+            "steps": finished.steps,
+            "seconds": finished.seconds,
+            "first_step_seconds": self.first_step,
+            "replicas": self.traffic.as_ref().map(|(traffic, part)| traffic_json(traffic, *part)),
+            "profile": self.profiled.as_ref().map(|profiled| &profiled.path),
+            "flops": finished.flops.training(),
+            "petaflop_s_days": finished.flops.petaflop_s_days(),
+            "flops_by": finished.flops,
+            "sustained": self.sustained.as_ref().map(Sustained::json),
+            "parameters": self.trainer.plan().params.count(),
+            "train": { "loss": number(finished.train_loss) },
+            "test": test,
+            "run": self.dir,
+            "interrupted": finished.stop == Stop::Interrupted,
+        })
+    }
+}
+
+/// Communication statistics as JSON; times are seconds a step.
+fn traffic_json(traffic: &Traffic, part: Option<Part>) -> Value {
+    let a_step = |seconds: f64| seconds / (traffic.steps as f64).max(1.0);
+    json!({
+        "count": part.map_or(1, |part| part.ranks),
+        "sharded": part.is_some_and(|part| part.shard),
+        "gradient_bytes": traffic.bytes,
+        "buckets": traffic.buckets,
+        "step_seconds": a_step(traffic.total),
+        "compute_seconds": a_step(traffic.compute),
+        "communication_seconds": a_step(traffic.busy),
+        "exposed_seconds": a_step(traffic.exposed),
+        "hidden": traffic.hidden(),
+    })
+}
+
+/// Returns a JSON number, or null for a mean over no steps: JSON has no NaN.
+fn number(x: f64) -> Value {
+    if x.is_finite() { json!(x) } else { Value::Null }
+}
+
+/// Prints the summary and suggests next commands. `recipe` is the name or path that the user gave.
+pub fn print_summary(trained: &Trained<'_>, recipe: &str) {
+    say(&format!("\n{}\n", terminal::table(&figures(trained), false)));
+    if let Some(profiled) = &trained.profiled {
+        say(&profiled.table);
+    }
+    let next: Vec<Vec<String>> = next_commands(trained, recipe).into_iter().map(Vec::from).collect();
+    say(&format!("Next:\n{}", terminal::table(&next, false)));
+}
+
+/// Rows of the summary: name and value.
+fn figures(trained: &Trained<'_>) -> Vec<Vec<String>> {
+    let Trained { trainer, finished, .. } = trained;
+    let row = |name: &str, value: String| vec![name.to_owned(), value];
+    let rate = finished.made as f64 * trainer.examples_per_step() as f64 / finished.seconds.max(1e-9);
+    let reason = match finished.stop {
+        Stop::Done => "all steps done",
+        Stop::Patience => "stopped early: the loss stopped falling",
+        Stop::Interrupted => "interrupted",
+    };
+    let first = trained.first_step.map_or("none".into(), |s| format!("done {s:.2} s after the start"));
+    let sustained = trained.sustained.as_ref().map_or("no step was timed".into(), Sustained::words);
+    let speed = format!("{:.1} s, {} samples/s with evaluation", finished.seconds, terminal::count(rate));
+    let mut rows = vec![
+        row("steps", format!("{} ({reason})", finished.steps)),
+        row("time", speed),
+        row("first step", first),
+        row("compute", compute_words(&finished.flops)),
+        row("sustained", sustained),
+        row("train loss", format!("{:.4} (mean of the last epoch)", finished.train_loss)),
+        row("test loss", format!("{:.4}", finished.test.loss)),
+    ];
+    if let Some(accuracy) = finished.test.accuracy {
+        let examples = finished.test.examples;
+        let right = (accuracy * examples as f64).round();
+        rows.push(row("test accuracy", format!("{:.2}% ({right} of {examples})", 100.0 * accuracy)));
+    }
+    if let Some(binary) = trained.scores.as_ref().and_then(|scores| scores.binary.as_ref()) {
+        let [low, high] = binary.auc.interval;
+        rows.push(row("test AUC", format!("{:.3} (95%: {low:.3} to {high:.3})", binary.auc.value)));
+    }
+    if let Some((time, times)) = trainer.waited_for_data() {
+        rows.push(row("waited for data", format!("{:.2} s, at {times} of the steps", time.as_secs_f64())));
+    }
+    if let Some((traffic, part)) = &trained.traffic {
+        rows.extend(communication(traffic, *part));
+    }
+    rows.push(row("run", trained.dir.display().to_string()));
+    rows.push(row("report", trained.report.display().to_string()));
+    rows.extend(
+        trained.profiled.as_ref().map(|profiled| row("profile", profiled.path.display().to_string())),
+    );
+    rows
+}
+
+/// Rows about the replicas and the gradients they exchanged.
+fn communication(traffic: &Traffic, part: Option<Part>) -> [Vec<String>; 2] {
+    let ms = |seconds: f64| 1e3 * seconds / (traffic.steps as f64).max(1.0);
+    let sharded = if part.is_some_and(|part| part.shard) { ", optimizer state sharded" } else { "" };
+    let buckets = match traffic.buckets {
+        1 => "one bucket".to_owned(),
+        count => format!("{count} buckets"),
+    };
+    let text = format!(
+        "{} of gradients in {buckets} a step: {:.2} ms of {:.2} ms, {:.0}% of it hidden behind computation",
+        terminal::bytes(traffic.bytes as u64),
+        ms(traffic.busy),
+        ms(traffic.total),
+        100.0 * traffic.hidden(),
+    );
+    let replicas = format!("{}{sharded}", part.map_or(1, |part| part.ranks));
+    [vec!["replicas".into(), replicas], vec!["communication".into(), text]]
+}
+
+/// Suggested commands: purpose and command line.
+fn next_commands(trained: &Trained<'_>, recipe: &str) -> Vec<[String; 2]> {
+    let (dir, wgrad) = (trained.dir.display(), terminal::invocation());
+    if trained.finished.stop == Stop::Interrupted {
+        return vec![["resume the run".into(), format!("{wgrad} train {recipe} --resume --out {dir}")]];
+    }
+    let change = format!("{wgrad} train {recipe} --set optimizer.lr=0.003 --set train.epochs=50");
+    vec![
+        ["look at the curves".into(), format!("open the report in a browser, or tensorboard --logdir {dir}")],
+        ["evaluate it again".into(), format!("{wgrad} eval {dir}")],
+        ["see its kernels and memory".into(), format!("{wgrad} summary {recipe}")],
+        ["change a setting".into(), change],
+    ]
+}
