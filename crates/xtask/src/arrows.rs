@@ -21,50 +21,38 @@ struct Forbidden {
 }
 
 const FORBIDDEN: &[Forbidden] = &[
-    Forbidden {
-        from: &["wgrad-gpu", "wgrad-cpu"],
-        to: &["wgrad-ops"],
-        except: &[],
-        reason: "a backend executes kernels and names no operation",
-    },
-    Forbidden {
-        from: &["wgrad-graph", "wgrad-ops", "wgrad-program", "wgrad-nn", "wgrad-data", "wgrad-bench"],
-        to: &["wgpu*", "naga*"],
-        except: &[],
-        reason: "planning is tested without a GPU",
-    },
-    Forbidden {
-        from: &["wgrad-report", "wgrad-run", "wgrad-cluster", "wgrad-recipe", "wgrad-bench"],
-        to: &["wgrad-train"],
-        except: &[],
-        reason: "these crates process data and do not train",
-    },
-    Forbidden {
-        from: &["wgrad-run"],
-        to: &["wgrad-recipe"],
-        except: &[],
-        reason: "a run directory stores its recipe as text",
-    },
-    Forbidden {
-        from: &["wgrad-train"],
-        to: &["wgrad-studies", "wgrad-report"],
-        except: &[],
-        reason: "pages and studies are built on training, not the reverse",
-    },
-    Forbidden { from: &["wgrad-stdx"], to: &["wgrad*"], except: &[], reason: "every crate may use it" },
-    Forbidden {
-        from: &["wgrad-report"],
-        to: &["wgrad*"],
-        except: &["wgrad-stdx"],
-        reason: "pages and charts know nothing about what they show",
-    },
-    Forbidden {
-        from: &["wgrad-*"],
-        to: &["wgrad"],
-        except: &["wgrad-benches", "wgrad-examples"],
-        reason: "the facade is for users",
-    },
+    forbid(&["wgrad-gpu", "wgrad-cpu"], &["wgrad-ops"], "a backend executes kernels and names no operation"),
+    forbid(
+        &["wgrad-graph", "wgrad-ops", "wgrad-program", "wgrad-nn", "wgrad-data", "wgrad-bench"],
+        &["wgpu*", "naga*"],
+        "planning is tested without a GPU",
+    ),
+    forbid(
+        &["wgrad-report", "wgrad-run", "wgrad-cluster", "wgrad-recipe", "wgrad-bench"],
+        &["wgrad-train"],
+        "these crates process data and do not train",
+    ),
+    forbid(&["wgrad-run"], &["wgrad-recipe"], "a run directory stores its recipe as text"),
+    forbid(&["wgrad-train"], &["wgrad-studies", "wgrad-report"], "studies and pages are built on training"),
+    forbid(&["wgrad-stdx"], &["wgrad*"], "every crate may use it"),
+    forbid(&["wgrad-report"], &["wgrad*"], "pages and charts do not depend on what they show")
+        .except(&["wgrad-stdx"]),
+    forbid(&["wgrad-*"], &["wgrad"], "the facade is for users").except(&["wgrad-benches", "wgrad-examples"]),
 ];
+
+const fn forbid(
+    from: &'static [&'static str],
+    to: &'static [&'static str],
+    reason: &'static str,
+) -> Forbidden {
+    Forbidden { from, to, except: &[], reason }
+}
+
+impl Forbidden {
+    const fn except(self, except: &'static [&'static str]) -> Self {
+        Self { except, ..self }
+    }
+}
 
 /// Package with the binary, and the largest number of packages in its build.
 const BINARY: &str = "wgrad";
@@ -172,8 +160,7 @@ half v1.8.3
 
     #[test]
     fn a_forbidden_dependency_is_reported_with_its_reason() {
-        let rule = |to, except| Forbidden { from: &["wgrad-*"], to, except, reason: "a reason" };
-        let found = violations(&rule(&["wgpu*", "naga"], &[]), &trees());
+        let found = violations(&forbid(&["wgrad-*"], &["wgpu*", "naga"], "a reason"), &trees());
         assert_eq!(found.len(), 1);
         assert!(found[0].contains("`wgrad-gpu` must not depend on wgpu, wgpu-types: a reason"), "{found:?}");
         assert!(found[0].contains("cargo tree -p wgrad-gpu -i wgpu`"), "{found:?}");
@@ -181,14 +168,13 @@ half v1.8.3
 
     #[test]
     fn exceptions_exact_names_and_the_package_itself_are_allowed() {
-        let rule = |to, except| Forbidden { from: &["wgrad-*"], to, except, reason: "a reason" };
         for (to, except) in [
             (&["wgpu"][..], &["wgpu"][..]),
             (&["wgpu*"], &["wgpu", "wgpu-types"]),
             (&["wgpu"], &["wgrad-gpu"]),
             (&["wgrad*", "wg", "hal"], &[]),
         ] {
-            let found = violations(&rule(to, except), &trees());
+            let found = violations(&forbid(&["wgrad-*"], to, "a reason").except(except), &trees());
             assert!(found.is_empty(), "{to:?} except {except:?}: {found:?}");
         }
     }

@@ -50,15 +50,3 @@ fn names(workspace: &Workspace) -> Result<Vec<String>> {
     names.sort();
     Ok(names)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_example_is_found() {
-        let names = names(&Workspace::find().unwrap()).unwrap();
-        assert!(names.contains(&"hello_mlp".to_string()), "{names:?}");
-        assert!(names.is_sorted());
-    }
-}

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: sets up adapters and MPI, runs all tests, and lists the skipped ones by name.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -107,7 +107,8 @@ impl Runner<'_> {
 
     fn capture(&self, command: &mut Command) -> Result<Captured> {
         self.adapters.apply(command);
-        process::run_and_capture(command.env(SKIP_LOG, Path::new(&self.skip_log)))
+        // The summary is found in plain text.
+        process::run_and_capture(command.env(SKIP_LOG, &self.skip_log).env("CARGO_TERM_COLOR", "never"))
     }
 }
 
