@@ -116,7 +116,7 @@ fn checkpoints_that_are_broken_or_foreign_are_refused() {
     let dir = folder();
     let trained = wgrad(dir.path(), "train digits-mlp --device cpu --set train.epochs=1 --out run");
     assert!(trained.status.success(), "{}", stderr(&trained));
-    refused(dir.path(), "train digits-mlp --out run", 6, &["already holds", "--resume"]);
+    refused(dir.path(), "train digits-mlp --out run", 6, &["already contains", "--resume"]);
     refused(dir.path(), "train digits --resume --out run", 2, &["digits-mlp"]);
     refused(dir.path(), "eval nowhere", 6, &["nowhere"]);
     let again = "train digits-mlp --device cpu --resume --out run";

@@ -16,6 +16,7 @@ mod pytorch;
 mod ranks;
 mod replicas;
 mod scale;
+mod stored_run;
 mod support;
 mod training;
 mod transfer;

@@ -116,7 +116,7 @@ fn verdict(page: &mut String, cluster: &Cluster) -> fmt::Result {
             percent(worst.efficiency)
         ));
     }
-    page::verdict(page, &headline, &lines)
+    page::summary(page, &headline, &lines)
 }
 
 /// Some points of each machine's weak scaling, with what a step consists of.

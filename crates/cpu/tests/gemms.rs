@@ -161,7 +161,7 @@ fn windows(
         shape: vec![2, out, out, kernel, kernel, channels],
         coordinates: vec![same(0), at(1, 3), at(2, 4), same(5)],
     };
-    let layout = image.through(&view).expect("windows need no copy");
+    let layout = image.apply(&view).expect("windows need no copy");
     let values = generator.floats(stored.iter().product());
     (case.input(DType::F32, values), layout, [vec![2, out, out], vec![kernel, kernel, channels]])
 }

@@ -137,11 +137,11 @@ fn products_run_over_the_batch() {
 
 #[test]
 fn gathers_out_of_range_are_nan_or_zero() {
-    let index = Array::word([2], vec![1, 9]);
+    let index = Array::u32([2], vec![1, 9]);
     let found = form(Lowered::Gather, TensorType::f32([2, 2]), &[counting(&[2, 2]), index.clone()]);
     assert_eq!(found[..2], [2.0, 3.0]);
     assert!(found[2..].iter().all(|x| x.is_nan()));
-    let words = Array::word([2, 1], vec![4, 6]);
+    let words = Array::u32([2, 1], vec![4, 6]);
     assert_eq!(form(Lowered::Gather, TensorType::u32([2, 1]), &[words, index]), [6.0, 0.0]);
 }
 
@@ -197,7 +197,7 @@ fn what_does_not_fit_is_an_error() {
     );
     fails(Lowered::Pack { offsets: vec![3] }, TensorType::f32([4]), &[counting(&[2])]);
     fails(Lowered::Map(Expr::Input(1)), TensorType::f32([2]), &[counting(&[2])]);
-    fails(Lowered::Map(Expr::Word(1)), TensorType::f32([2]), &[]);
+    fails(Lowered::Map(Expr::U32(1)), TensorType::f32([2]), &[]);
     fails(Lowered::Gather, TensorType::f32([2]), &[counting(&[2]), counting(&[2])]);
     let odd = Array { ty: TensorType::f32([2]), values: Values::Float(vec![1.0]) };
     let given = try_form(Lowered::Map(Expr::Input(0)), TensorType::f32([2]), &[odd]);

@@ -402,7 +402,7 @@ fn unsound_kernels_are_refused() {
     assert!(refuse(&|d| body(d).stores[0].layout = layout(0, [3, 1])), "writes an element twice");
     assert!(refuse(&|d| body(d).stores[0].operand = 0), "writes what it only reads");
     assert!(refuse(&|d| body(d).stores[0].value = 5), "no such value");
-    assert!(refuse(&|d| body(d).body[0] = Instr::Word(1)), "a word into floats");
+    assert!(refuse(&|d| body(d).body[0] = Instr::U32(1)), "a word into floats");
     assert!(refuse(&|d| body(d).body[0] = Instr::Call(&ADD, vec![0, 0])), "an argument that comes later");
     assert!(refuse(&|d| body(d).body[0] = Instr::Product), "a product in a loop");
     assert!(

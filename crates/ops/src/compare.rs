@@ -144,7 +144,7 @@ macro_rules! words {
                 *o = <$t>::from(a $operator b);
             }
         }
-        Call::Words(body)
+        Call::CompareU32(body)
     }};
 }
 

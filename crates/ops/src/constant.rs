@@ -25,7 +25,7 @@ pub(crate) static ENTRIES: &[Entry] = &[
         name: "full_u32",
         doc: "A word at every index.",
         sample: |random| {
-            let (shape, value) = (shape(random), random.word());
+            let (shape, value) = (shape(random), random.next_u32());
             Sample::new(Vec::new(), move |graph, _| full_u32(graph, shape.clone(), value))
         },
         tolerance: 0.0,
@@ -70,7 +70,7 @@ pub fn full(graph: &Graph, shape: impl Into<Shape>, value: f64) -> Var<'_> {
 #[track_caller]
 pub fn full_u32(graph: &Graph, shape: impl Into<Shape>, value: u32) -> Var<'_> {
     let ty = TensorType::u32(shape);
-    graph.push(Constant { name: "full_u32", ty, expr: Expr::Word(value) }, &[])
+    graph.push(Constant { name: "full_u32", ty, expr: Expr::U32(value) }, &[])
 }
 
 /// A u32 tensor of `shape` whose elements are their own index along `axis`.

@@ -62,6 +62,6 @@ impl Op for Exchange {
     }
 
     fn lower(&self, _: &[TensorType], _: &TensorType) -> Lowered {
-        Lowered::Exchange { sent: self.0.sent, received: self.0.received }
+        Lowered::HostCallback { sent: self.0.sent, received: self.0.received }
     }
 }

@@ -64,13 +64,13 @@ impl Row {
     /// Type of the result for inputs that may still have to broadcast.
     fn check(&self, ins: &[TensorType]) -> Result<TensorType, Rule> {
         let call = &self.function.f32;
-        let taken = if call.takes_words() { DType::U32 } else { DType::F32 };
+        let taken = if call.takes_u32() { DType::U32 } else { DType::F32 };
         all_of(taken, ins)?;
         let mut shape = Shape::default();
         for input in ins {
             shape = shape.broadcast(&input.shape)?;
         }
-        Ok(TensorType::new(if call.gives_words() { DType::U32 } else { DType::F32 }, shape))
+        Ok(TensorType::new(if call.returns_u32() { DType::U32 } else { DType::F32 }, shape))
     }
 
     /// A random use of the row, with broadcast and strided arguments.
@@ -81,7 +81,7 @@ impl Row {
         for (i, &values) in self.args.iter().enumerate() {
             // One argument keeps the whole shape, so that the result has it.
             let own = if i == 0 { shape.clone() } else { sample::broadcastable(random, &shape) };
-            let dtype = if self.function.f32.takes_words() { DType::U32 } else { DType::F32 };
+            let dtype = if self.function.f32.takes_u32() { DType::U32 } else { DType::F32 };
             let (ty, dressing) = sample::dressed(random, TensorType::new(dtype, own));
             inputs.push(sample::Input::new(ty, values));
             dressings.push(dressing);
@@ -103,11 +103,11 @@ impl Row {
 
     /// Uses of the row that must be refused.
     pub fn refusals(&'static self) -> Vec<Refused> {
-        let takes_words = self.function.f32.takes_words();
+        let takes_u32 = self.function.f32.takes_u32();
         let right =
-            |shape: &[usize]| TensorType::new(if takes_words { DType::U32 } else { DType::F32 }, shape);
+            |shape: &[usize]| TensorType::new(if takes_u32 { DType::U32 } else { DType::F32 }, shape);
         let wrong =
-            |shape: &[usize]| TensorType::new(if takes_words { DType::F32 } else { DType::U32 }, shape);
+            |shape: &[usize]| TensorType::new(if takes_u32 { DType::F32 } else { DType::U32 }, shape);
         let n = self.args.len();
         let refused = |types: Vec<TensorType>, why| {
             Refused::new(types, why, move |_, ins| pointwise(self, ins, self.params))
@@ -118,7 +118,7 @@ impl Row {
         if n > 1 {
             let mut shapes = vec![right(&[2, 3]); n];
             shapes[n - 1] = right(&[4, 3]);
-            all.push(refused(shapes, "shapes broadcast when sizes, aligned at the last dimension"));
+            all.push(refused(shapes, "sizes, aligned at the last dimension, must agree or be 1"));
         }
         all
     }

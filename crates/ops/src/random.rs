@@ -22,7 +22,7 @@ pub(crate) static ENTRIES: &[Entry] = &[
         name: "uniform",
         doc: "Random numbers, uniform in [0, 1): multiples of 2⁻²⁴.",
         sample: |random| {
-            let (shape, stream) = (shape(random), random.word());
+            let (shape, stream) = (shape(random), random.next_u32());
             Sample::new(vec![generator()], move |_, ins| uniform(ins[0], stream, shape.clone()))
         },
         tolerance: 0.0,
@@ -33,7 +33,7 @@ pub(crate) static ENTRIES: &[Entry] = &[
         name: "normal",
         doc: "Random numbers, standard normal, by Box and Muller.",
         sample: |random| {
-            let (shape, stream) = (shape(random), random.word());
+            let (shape, stream) = (shape(random), random.next_u32());
             Sample::new(vec![generator()], move |_, ins| normal(ins[0], stream, shape.clone()))
         },
         tolerance: 2e-3,
@@ -208,7 +208,7 @@ impl Op for Random {
         let (low, high, step) = (Expr::Input(0), Expr::Input(1), Expr::Input(2));
         Lowered::Map(Expr::Call(
             self.function,
-            vec![Expr::Iota(strides), low, high, Expr::Word(self.stream), step],
+            vec![Expr::Iota(strides), low, high, Expr::U32(self.stream), step],
         ))
     }
 }

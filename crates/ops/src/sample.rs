@@ -125,7 +125,7 @@ impl Input {
             }
             Values::Mask => (0..n).map(|_| f64::from(u8::from(unit() < 0.5))).collect(),
             Values::Words(bound) => return Drawn::U32((0..n).map(|_| random.below(bound)).collect()),
-            Values::AnyWords => return Drawn::U32((0..n).map(|_| random.word()).collect()),
+            Values::AnyWords => return Drawn::U32((0..n).map(|_| random.next_u32()).collect()),
         };
         Drawn::F32(floats.into_iter().map(|x| x as f32).collect())
     }

@@ -12,7 +12,7 @@ fn float(shape: &[usize], values: &[f64]) -> Array {
 }
 
 fn word(shape: &[usize], values: &[u32]) -> Array {
-    Array::word(shape, values.to_vec())
+    Array::u32(shape, values.to_vec())
 }
 
 /// Type and elements of what `build` makes of the inputs.

@@ -26,8 +26,8 @@ fn kernel(functions: &[&ScalarFn]) -> String {
         @compute @workgroup_size(64)
         fn main(@builtin(global_invocation_id) id: vec3<u32>) {\n";
     for (i, f) in functions.iter().enumerate() {
-        let from = if f.f32.takes_words() { "words" } else { "floats" };
-        let to = if f.f32.gives_words() { "word_results" } else { "float_results" };
+        let from = if f.f32.takes_u32() { "words" } else { "floats" };
+        let to = if f.f32.returns_u32() { "word_results" } else { "float_results" };
         let mut call = f.wgsl.to_owned();
         for arg in 0..f.f32.arity() {
             assert!(call.contains(&format!("{{{arg}}}")), "{} does not use argument {arg}", f.name);
@@ -83,11 +83,11 @@ fn both(f: &ScalarFn, args: &[Vec<f32>]) -> Option<(Vec<f64>, Vec<f64>)> {
             f(&args[0], &args[1], &args[2], &mut single);
             g(&wide[0], &wide[1], &wide[2], &mut double);
         }
-        (Call::FromWord(f), Call::FromWord(g)) => {
+        (Call::FromU32(f), Call::FromU32(g)) => {
             f(&words[0], &mut single);
             g(&words[0], &mut double);
         }
-        (Call::Words(f), Call::Words(g)) => {
+        (Call::CompareU32(f), Call::CompareU32(g)) => {
             f(&words[0], &words[1], &mut single);
             g(&words[0], &words[1], &mut double);
         }
@@ -96,7 +96,7 @@ fn both(f: &ScalarFn, args: &[Vec<f32>]) -> Option<(Vec<f64>, Vec<f64>)> {
             f(words, &mut single);
             g(words, &mut double);
         }
-        (Call::ToWord(f), Call::ToWord(g)) => {
+        (Call::ToU32(f), Call::ToU32(g)) => {
             let (mut a, mut b) = (vec![0; n], vec![0; n]);
             f(&args[0], &mut a);
             g(&wide[0], &mut b);

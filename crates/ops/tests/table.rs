@@ -119,7 +119,7 @@ fn well_typed(graph: &Graph, name: &str) {
             }
             Lowered::View(view) => {
                 let seen = Layout::contiguous(&types[0].shape)
-                    .through(&view)
+                    .apply(&view)
                     .expect("a contiguous tensor has every view");
                 assert_eq!(seen.shape[..], node.ty.shape[..], "{name}: {view:?}");
                 assert_eq!(types[0].dtype, node.ty.dtype, "{name}: {view:?}");
@@ -138,7 +138,7 @@ fn well_typed(graph: &Graph, name: &str) {
                 let stored: Vec<usize> = contract.order.iter().map(|&dim| domain[dim]).collect();
                 assert_eq!(seen(&stored.into(), &contract.out), node.ty.shape, "{name}: {contract:?}");
             }
-            Lowered::Leaf(_) | Lowered::Gather | Lowered::Pack { .. } | Lowered::Exchange { .. } => {}
+            Lowered::Leaf(_) | Lowered::Gather | Lowered::Pack { .. } | Lowered::HostCallback { .. } => {}
         }
     }
 }
@@ -152,13 +152,13 @@ fn is_word(expr: &Expr, ins: &[TensorType]) -> bool {
     match expr {
         Expr::Input(i) => ins[*i].dtype == DType::U32,
         Expr::Float(_) => false,
-        Expr::Word(_) | Expr::Iota(_) => true,
+        Expr::U32(_) | Expr::Iota(_) => true,
         Expr::Call(function, args) => {
             assert_eq!(function.f32.arity(), args.len(), "{function:?}");
             for arg in args {
-                assert_eq!(is_word(arg, ins), function.f32.takes_words(), "{function:?} of {arg:?}");
+                assert_eq!(is_word(arg, ins), function.f32.takes_u32(), "{function:?} of {arg:?}");
             }
-            function.f32.gives_words()
+            function.f32.returns_u32()
         }
     }
 }

@@ -1,19 +1,19 @@
-//! From values to pixels: a linear or a logarithmic axis with marks at round values.
+//! Axes of charts: map values to pixels on a linear or logarithmic scale, with ticks at round values.
 
-/// How an axis spaces its values.
+/// Scale of an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Scale {
-    /// Equal differences are equally far apart.
+    /// Equal differences have equal distances.
     #[default]
     Linear,
-    /// Equal ratios are equally far apart. Values that are not above 0 have no place on it.
+    /// Equal ratios have equal distances. Only values above 0 can be drawn.
     Log,
 }
 
 impl Scale {
-    /// Whether a value has a place on an axis of this scale.
+    /// Whether a value can be drawn on an axis of this scale.
     pub fn holds(self, value: f64) -> bool {
-        // Beyond this, differences of two values overflow.
+        // The difference of two larger values could overflow.
         value.abs() < 1e300 && (self == Self::Linear || value > 0.0)
     }
 
@@ -25,20 +25,25 @@ impl Scale {
     }
 }
 
-/// An axis over some range of values. The ends are kept as the scale sees them: values, or their decimal logarithms.
+/// Axis over a range of values.
 #[derive(Debug, Clone, Copy)]
 pub struct Axis {
     scale: Scale,
+    /// Lower end: a value, or its decimal logarithm on a logarithmic axis.
     low: f64,
+    /// Upper end, as `low`.
     high: f64,
+    /// Distance of two ticks, except on a logarithmic axis of few decades.
     tick: f64,
-    /// Of a logarithmic axis of few decades: what is marked between powers of ten.
+    /// Ticks of each decade, as factors of a power of ten, on a logarithmic axis of few decades.
     factors: &'static [f64],
+    /// Pixel of `low`.
     from: f64,
+    /// Pixel of `high`.
     to: f64,
 }
 
-/// From close to wide.
+/// Sets of factors for the ticks of a decade, from dense to sparse.
 const FACTORS: [&[f64]; 5] = [
     &[1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0, 9.0],
     &[1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0],
@@ -46,13 +51,13 @@ const FACTORS: [&[f64]; 5] = [
     &[1.0, 2.0, 3.0, 5.0],
     &[1.0, 2.0, 5.0],
 ];
-/// An axis of fewer decades has marks between powers of ten.
-const FEW: f64 = 2.4;
-/// Ticks at most, where there is a choice.
-const MOST: usize = 8;
+/// A logarithmic axis of fewer decades has ticks between the powers of ten.
+const FEW_DECADES: f64 = 2.4;
+/// Most ticks of a logarithmic axis of few decades.
+const MAX_TICKS: usize = 8;
 
 impl Axis {
-    /// An axis for these values, all of which the scale holds, that runs from pixel `from` to pixel `to`.
+    /// Creates an axis for values that the scale can draw. The axis runs from pixel `from` to pixel `to`.
     pub fn over(scale: Scale, values: impl Iterator<Item = f64>, from: f64, to: f64) -> Self {
         let range = values.map(|value| scale.apply(value)).fold(None, |range: Option<(f64, f64)>, value| {
             Some(range.map_or((value, value), |(low, high)| (low.min(value), high.max(value))))
@@ -71,69 +76,70 @@ impl Axis {
             Scale::Log => ((high - low) / 6.0).ceil(),
         };
         let axis = Self { scale, low, high, tick, factors: FACTORS[FACTORS.len() - 1], from, to };
-        axis.closest(|axis| axis)
+        axis.with_densest_ticks(|axis| axis)
     }
 
-    /// What `made` makes of it with the closest factors by which that has no more than [`MOST`] ticks.
-    fn closest(self, made: impl Fn(Self) -> Self) -> Self {
-        if self.scale == Scale::Linear || self.high - self.low >= FEW {
-            return made(self);
+    /// Returns `adjust` of the axis with the densest factors that give at most [`MAX_TICKS`] ticks.
+    fn with_densest_ticks(self, adjust: impl Fn(Self) -> Self) -> Self {
+        if self.scale == Scale::Linear || self.high - self.low >= FEW_DECADES {
+            return adjust(self);
         }
-        let axes = || FACTORS.into_iter().map(|factors| made(Self { factors, ..self }));
-        let fits = |axis: &Self| (2..=MOST).contains(&axis.ticks().len());
+        let axes = || FACTORS.into_iter().map(|factors| adjust(Self { factors, ..self }));
+        let fits = |axis: &Self| (2..=MAX_TICKS).contains(&axis.ticks().len());
         axes().find(fits).or_else(|| axes().next_back()).unwrap_or(self)
     }
 
-    /// The axis made longer to end with ticks; a logarithmic one at 1, 2 or 5 times a power of ten, or nearer by where it is short.
+    /// Extends the axis so that it ends with ticks.
+    ///
+    /// A logarithmic axis ends at 1, 2 or 5 times a power of ten, or at a nearer tick if it has few decades.
     pub fn ending_with_ticks(self) -> Self {
         let Self { scale, low, high, tick, .. } = self;
         match scale {
             Scale::Linear => {
                 Self { low: (low / tick).floor() * tick, high: (high / tick).ceil() * tick, ..self }
             }
-            Scale::Log => self.closest(|axis| {
-                let steps = || marks_of_decades(axis.factors, low.floor(), high.ceil());
-                let low = steps().rfind(|mark| *mark <= low + 1e-9).unwrap_or(low);
-                let high = steps().find(|mark| *mark >= high - 1e-9).unwrap_or(high);
+            Scale::Log => self.with_densest_ticks(|axis| {
+                let ticks = || decade_ticks(axis.factors, low.floor(), high.ceil());
+                let low = ticks().rfind(|tick| *tick <= low + 1e-9).unwrap_or(low);
+                let high = ticks().find(|tick| *tick >= high - 1e-9).unwrap_or(high);
                 Self { low, high, ..axis }
             }),
         }
     }
 
-    /// The pixel of a value that the scale holds.
+    /// Returns the pixel of a value that the scale can draw.
     pub fn place(&self, value: f64) -> f64 {
-        self.place_mark(self.scale.apply(value))
+        self.place_scaled(self.scale.apply(value))
     }
 
-    fn place_mark(&self, mark: f64) -> f64 {
-        self.from + (mark - self.low) / (self.high - self.low) * (self.to - self.from)
+    fn place_scaled(&self, scaled: f64) -> f64 {
+        self.from + (scaled - self.low) / (self.high - self.low) * (self.to - self.from)
     }
 
-    /// Round values that lie on the axis: two to eight of them.
+    /// Returns two to eight round values on the axis.
     pub fn ticks(&self) -> Vec<f64> {
         let Self { scale, low, high, tick, .. } = *self;
         if scale == Scale::Linear {
-            // A quotient that rounding put just beside a whole number is that number: 3 · 0.1 / 0.1 is not 3.
+            // The tolerance corrects rounding of the quotient: 3 · 0.1 / 0.1 is not 3.
             let (first, last) = ((low / tick - 1e-9).ceil(), (high / tick + 1e-9).floor());
             return (0..=(last - first) as usize).map(|index| (first + index as f64) * tick).collect();
         }
-        // Rounded, so that a power of ten is printed as one.
-        let value = |mark: f64| format!("{:.6e}", 10f64.powf(mark)).parse().unwrap_or(f64::NAN);
-        let on_axis = |mark: &f64| (low - 1e-9..=high + 1e-9).contains(mark);
+        // Rounded, so that powers of ten are exact when printed.
+        let value = |log: f64| format!("{:.6e}", 10f64.powf(log)).parse().unwrap_or(f64::NAN);
+        let on_axis = |log: &f64| (low - 1e-9..=high + 1e-9).contains(log);
         let decades = || {
             let first = (low / tick).ceil() as i64;
             (first..=(high / tick).floor() as i64).map(|index| index as f64 * tick).filter(on_axis)
         };
-        let few = high - low < FEW;
-        let marks: Vec<f64> = if few {
-            marks_of_decades(self.factors, low.floor(), high.ceil()).filter(on_axis).collect()
+        let ticks: Vec<f64> = if high - low < FEW_DECADES {
+            decade_ticks(self.factors, low.floor(), high.ceil()).filter(on_axis).collect()
         } else {
             decades().collect()
         };
-        marks.into_iter().map(value).collect()
+        ticks.into_iter().map(value).collect()
     }
 
-    /// A tick's value with the digits that tell it from its neighbours: `0.25`, `20k`, `2e-5`.
+    /// Formats a tick with as many digits as distinguish it from its neighbours: `0.25`, `20k`, `2e-5`.
     pub fn label(&self, tick: f64) -> String {
         if tick == 0.0 {
             return "0".to_owned();
@@ -154,17 +160,18 @@ impl Axis {
     }
 }
 
+/// Formats a value with an exponent and at most one decimal: `2e-5`.
 fn exponent(value: f64) -> String {
     format!("{value:.1e}").replace(".0e", "e")
 }
 
-/// The decimal logarithms of these factors times the powers of ten from one to another.
-fn marks_of_decades(factors: &'static [f64], first: f64, last: f64) -> impl DoubleEndedIterator<Item = f64> {
+/// Returns the decimal logarithms of the factors times each power of ten from `first` to `last`.
+fn decade_ticks(factors: &'static [f64], first: f64, last: f64) -> impl DoubleEndedIterator<Item = f64> {
     (first as i64..=last as i64)
         .flat_map(move |power| factors.iter().map(move |factor| power as f64 + factor.log10()))
 }
 
-/// The smallest of 1, 2 or 5 times a power of ten that is not less.
+/// Returns the smallest value of the form 1, 2 or 5 times a power of ten that is at least `least`.
 fn round_step(least: f64) -> f64 {
     let power = 10f64.powf(least.log10().floor());
     let rounds_up = |factor: &f64| factor * power >= least * (1.0 - 1e-9);
@@ -219,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_logarithmic_axis_marks_powers_of_ten() {
+    fn logarithmic_axis_has_ticks_at_powers_of_ten() {
         assert_eq!(labels(&log(0.013, 2.4)), ["0.01", "0.1", "1"]);
         assert_eq!(labels(&log(0.03, 2.4)), ["0.02", "0.05", "0.1", "0.2", "0.5", "1", "2", "5"]);
         assert_eq!(labels(&log(3e-9, 0.7)), ["1e-8", "1e-6", "1e-4", "0.01", "1"]);
@@ -229,18 +236,18 @@ mod tests {
     }
 
     #[test]
-    fn a_short_logarithmic_axis_is_no_longer_than_it_has_to_be() {
+    fn short_logarithmic_axis_is_extended_to_the_nearest_tick() {
         assert_eq!(labels(&log(0.347, 0.999)), ["0.3", "0.4", "0.5", "0.6", "0.8", "1"]);
         assert_eq!(labels(&log(0.41, 0.53)), ["0.4", "0.45", "0.5", "0.55"]);
         assert_eq!(labels(&log(0.41, 1.02)), ["0.4", "0.5", "0.6", "0.8", "1", "1.2"]);
         assert_eq!(labels(&log(0.385, 2.37)), ["0.3", "0.5", "1", "2", "3"]);
-        // Not made longer, it has its marks nevertheless.
+        // An axis that is not extended has ticks too.
         let axis = Axis::over(Scale::Log, [0.347, 0.999].into_iter(), 0.0, 100.0);
         assert_eq!(labels(&axis), ["0.4", "0.5", "0.6", "0.8"]);
     }
 
     #[test]
-    fn an_axis_made_longer_ends_with_ticks_and_holds_all_values() {
+    fn extended_axis_ends_with_ticks_and_contains_all_values() {
         for (low, high) in [(0.08, 2.33), (-3.0, 17.0), (1e-7, 1.1e-7), (5.0, 5.0)] {
             let axis = linear(low, high).ending_with_ticks();
             let ticks = axis.ticks();
@@ -257,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_value_lies_in_the_middle() {
+    fn single_value_is_in_the_middle() {
         for value in [0.0, 3.0, -1e-8] {
             let axis = Axis::over(Scale::Linear, [value].into_iter(), 0.0, 100.0);
             assert!((axis.place(value) - 50.0).abs() < 1e-3, "{axis:?}");
@@ -266,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_logarithmic_axis_has_no_place_for_zero() {
+    fn logarithmic_scale_accepts_only_positive_values() {
         assert!(Scale::Linear.holds(0.0) && Scale::Linear.holds(-1.0) && Scale::Log.holds(1e-30));
         for value in [0.0, -1.0, f64::NAN, f64::INFINITY] {
             assert!(!Scale::Log.holds(value), "{value}");

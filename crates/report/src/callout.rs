@@ -1,23 +1,24 @@
-//! What is written beside points of a chart: near its point, clear of all others and of all dots, or not at all. A dot still tells
-//! its name to who points at it, and tables below name them all.
+//! Labels beside the points of a chart, placed so that they overlap neither each other nor dots.
+//!
+//! A label without free space is omitted: its dot still has a tooltip, and the tables of the page name all points.
 
 use crate::chart::Color;
 use crate::page::Escaped;
 use std::fmt::{self, Write};
 
-/// A text that is wanted beside a point.
+/// Label of a point, or of a horizontal line.
 pub struct Callout<'a> {
-    /// The point, in pixels.
+    /// Position of the point in pixels.
     pub at: (f64, f64),
-    /// The text.
+    /// Text of the label.
     pub text: &'a str,
-    /// The point's colour; a faint point has a faint text.
+    /// Colour of the point; the label of a faint point is faint.
     pub color: Color,
-    /// Whether it is the left end of a level line that the text belongs to.
+    /// Whether the label belongs to a horizontal line that begins at `at`.
     pub along: bool,
 }
 
-/// A part of the picture, in pixels; y goes down.
+/// Rectangle in pixels; y increases downwards.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Area {
     pub left: f64,
@@ -27,7 +28,7 @@ pub struct Area {
 }
 
 impl Area {
-    fn meets(&self, other: &Self) -> bool {
+    fn overlaps(&self, other: &Self) -> bool {
         self.left < other.right
             && other.left < self.right
             && self.top < other.bottom
@@ -39,21 +40,22 @@ impl Area {
         across && other.top <= self.top && self.bottom <= other.bottom
     }
 
-    /// The square around a dot that no text may touch.
+    /// Returns the square around a dot that labels must not overlap.
     fn around((x, y): (f64, f64)) -> Self {
         Self { left: x - DOT, right: x + DOT, top: y - DOT, bottom: y + DOT }
     }
 }
 
-/// Half a dot and a gap.
+/// Radius of a dot plus a gap, in pixels.
 const DOT: f64 = 4.0;
+/// Height of a label in pixels.
 const LINE: f64 = 12.0;
-/// How far from its point a text stands: the first distance that is free, and a thin line leads to the later ones.
+/// Distances of a label from its point in pixels, tried in order; labels at the later ones get a leader line.
 const DISTANCES: [f64; 3] = [6.0, 13.0, 21.0];
-/// How far along its line a text begins: the first place that is free.
+/// Step between the positions tried for a label along its line, in pixels.
 const ALONG: f64 = 24.0;
 
-/// What a text of 11 pixels takes in a wide font; nothing here measures text.
+/// Returns an upper estimate of the width of a text of 11 pixels: the browser chooses the font, so it cannot be measured.
 fn width(text: &str) -> f64 {
     let letter = |c: char| match c {
         'i' | 'j' | 'l' | 't' | 'f' | 'r' | 'I' | '.' | ',' | '\'' | '-' | ' ' | '(' | ')' => 4.6,
@@ -64,11 +66,11 @@ fn width(text: &str) -> f64 {
     text.chars().map(letter).sum()
 }
 
-/// Writes those texts for which there is room.
-pub fn write(svg: &mut String, wanted: &[Callout<'_>], dots: &[(f64, f64)], area: &Area) -> fmt::Result {
+/// Writes the labels that have free space; earlier callouts are placed first.
+pub fn write(svg: &mut String, callouts: &[Callout<'_>], dots: &[(f64, f64)], area: &Area) -> fmt::Result {
     let dots: Vec<Area> = dots.iter().copied().map(Area::around).collect();
-    for (callout, spot) in wanted.iter().zip(places(wanted, &dots, area)) {
-        let Some((place, far)) = spot else { continue };
+    for (callout, placement) in callouts.iter().zip(places(callouts, &dots, area)) {
+        let Some((place, far)) = placement else { continue };
         let (x, y) = callout.at;
         if far {
             let (to_x, to_y) = (x.clamp(place.left, place.right), y.clamp(place.top, place.bottom));
@@ -77,7 +79,7 @@ pub fn write(svg: &mut String, wanted: &[Callout<'_>], dots: &[(f64, f64)], area
                 "<line class=\"leader\" x1=\"{x:.1}\" y1=\"{y:.1}\" x2=\"{to_x:.1}\" y2=\"{to_y:.1}\"/>"
             )?;
         }
-        // By the end that is nearer to the point, so that a font of another width does not move it away or onto the dot.
+        // Anchored at the end nearer to the point, so that a font of another width does not move the label onto the dot.
         let (at, anchor) = match place {
             place if place.right <= x => (place.right, " text-anchor=\"end\""),
             place if place.left >= x => (place.left, ""),
@@ -90,16 +92,17 @@ pub fn write(svg: &mut String, wanted: &[Callout<'_>], dots: &[(f64, f64)], area
     Ok(())
 }
 
-/// Where each text stands, and whether that is far from its point; none where there is no room.
-fn places(wanted: &[Callout<'_>], dots: &[Area], area: &Area) -> Vec<Option<(Area, bool)>> {
+/// Returns the place of each label and whether it needs a leader line; `None` without free space.
+fn places(callouts: &[Callout<'_>], dots: &[Area], area: &Area) -> Vec<Option<(Area, bool)>> {
     let mut taken: Vec<Area> = Vec::new();
-    let mut places = Vec::with_capacity(wanted.len());
-    for callout in wanted {
+    let mut places = Vec::with_capacity(callouts.len());
+    for callout in callouts {
         let width = width(callout.text);
-        let free =
-            |place: &Area| place.within(area) && !dots.iter().chain(&taken).any(|other| place.meets(other));
-        // Whether no line with a text strikes it through.
-        let lines = || wanted.iter().filter(|other| other.along).map(|other| other.at.1);
+        let free = |place: &Area| {
+            place.within(area) && !dots.iter().chain(&taken).any(|other| place.overlaps(other))
+        };
+        // Whether no labelled line crosses the place.
+        let lines = || callouts.iter().filter(|other| other.along).map(|other| other.at.1);
         let clear = |place: &Area| !lines().any(|y| place.top - 1.0 < y && y < place.bottom + 1.0);
         let found = if callout.along {
             let mut spots = on_line(callout.at, width, area);
@@ -109,7 +112,7 @@ fn places(wanted: &[Callout<'_>], dots: &[Area], area: &Area) -> Vec<Option<(Are
                 let spots = DISTANCES.iter().map(|&distance| (distance, around(callout.at, distance, width)));
                 spots.flat_map(|(distance, places)| places.map(|place| (place, distance > DISTANCES[0])))
             };
-            // Better on a line than not at all.
+            // A place on a line is better than none.
             let found = spots().find(|(place, _)| clear(place) && free(place));
             found.or_else(|| spots().find(|(place, _)| free(place)))
         };
@@ -119,7 +122,7 @@ fn places(wanted: &[Callout<'_>], dots: &[Area], area: &Area) -> Vec<Option<(Are
     places
 }
 
-/// Places of a text on its line: above it, then below it, each from the left on.
+/// Returns candidate places of the label of a line: above the line, then below it, each from left to right.
 fn on_line((x, y): (f64, f64), width: f64, area: &Area) -> impl Iterator<Item = Area> {
     let steps = ((area.right - x - width) / ALONG).max(0.0) as usize;
     [y - LINE - 2.0, y + 2.0].into_iter().flat_map(move |top| {
@@ -130,7 +133,7 @@ fn on_line((x, y): (f64, f64), width: f64, area: &Area) -> impl Iterator<Item = 
     })
 }
 
-/// Places of a text around its point: left above first, where a rising cloud of points has room, then right below.
+/// Returns candidate places of the label of a point at one distance, the preferred ones first.
 fn around((x, y): (f64, f64), distance: f64, width: f64) -> [Area; 8] {
     let place = |left: f64, middle: f64| Area {
         left,
@@ -139,7 +142,7 @@ fn around((x, y): (f64, f64), distance: f64, width: f64) -> [Area; 8] {
         bottom: middle + LINE / 2.0,
     };
     let (left, right, middle) = (x - distance - width, x + distance, x - width / 2.0);
-    // A little nearer across the corner.
+    // Diagonal places are nearer, so that their distance to the point is about the same.
     let (above, below, corner) = (y - distance - LINE / 2.0, y + distance + LINE / 2.0, 0.7 * distance);
     [
         place(left, y),
@@ -165,24 +168,28 @@ mod tests {
     }
 
     #[test]
-    fn texts_stay_inside_and_clear_of_dots_and_of_each_other() {
+    fn labels_stay_inside_and_do_not_overlap() {
         let points = cloud();
-        let wanted: Vec<Callout<'_>> = points
+        let callouts: Vec<Callout<'_>> = points
             .iter()
             .map(|&at| Callout { at, text: "AlexNet", color: Color::Faint, along: false })
             .collect();
         let dots: Vec<Area> = points.iter().copied().map(Area::around).collect();
         let placed: Vec<Area> =
-            places(&wanted, &dots, &AREA).into_iter().flatten().map(|(place, _)| place).collect();
-        assert!((15..60).contains(&placed.len()), "{} of 60 have room, some have none", placed.len());
+            places(&callouts, &dots, &AREA).into_iter().flatten().map(|(place, _)| place).collect();
+        assert!(
+            (15..60).contains(&placed.len()),
+            "{} of 60 labels are placed, expected some but not all",
+            placed.len()
+        );
         for (index, place) in placed.iter().enumerate() {
             assert!(place.within(&AREA), "{place:?}");
-            assert!(!dots.iter().chain(&placed[..index]).any(|other| place.meets(other)), "{place:?}");
+            assert!(!dots.iter().chain(&placed[..index]).any(|other| place.overlaps(other)), "{place:?}");
         }
     }
 
     #[test]
-    fn the_first_wanted_is_nearest_and_a_far_one_has_a_line() {
+    fn first_label_is_nearest_and_far_labels_have_leaders() {
         let at = (200.0, 100.0);
         let callout = |text| Callout { at, text, color: Color::Category(0), along: false };
         let all: Vec<Callout<'_>> =
@@ -196,27 +203,32 @@ mod tests {
     }
 
     #[test]
-    fn a_text_on_a_line_is_struck_through_by_none() {
-        // Two close together, and one above which a dot stands.
+    fn label_of_a_line_is_not_crossed_by_any_line() {
+        // Two lines close together, and one with a dot above it.
         let ends = [(0.0, 100.0), (0.0, 106.0), (0.0, 40.0)];
-        let wanted =
+        let callouts =
             ends.map(|at| Callout { at, text: "a day of the cpu", color: Color::Faint, along: true });
         let dots = [Area::around((30.0, 30.0))];
-        let mut wanted: Vec<Callout<'_>> = wanted.into();
-        // A point just beside a line, whose text would stand on it.
-        wanted.push(Callout { at: (300.0, 41.0), text: "AlexNet", color: Color::Category(0), along: false });
-        let mut placed = places(&wanted, &dots, &AREA);
+        let mut callouts: Vec<Callout<'_>> = callouts.into();
+        // A point just below a line, whose nearest place is on the line.
+        callouts.push(Callout {
+            at: (300.0, 41.0),
+            text: "AlexNet",
+            color: Color::Category(0),
+            along: false,
+        });
+        let mut placed = places(&callouts, &dots, &AREA);
         let (point, _) = placed.remove(ends.len()).unwrap();
         assert!(point.bottom <= 40.0 || point.top >= 40.0, "{point:?}");
         for (place, (_, y)) in placed.iter().zip(ends) {
             let (place, far) = place.unwrap();
-            assert!(!far && place.within(&AREA) && !place.meets(&dots[0]), "{place:?}");
+            assert!(!far && place.within(&AREA) && !place.overlaps(&dots[0]), "{place:?}");
             assert!(
                 (place.bottom - y).abs() < 4.0 || (place.top - y).abs() < 4.0,
                 "{place:?} is far from {y}"
             );
             for (_, line) in ends {
-                assert!(line <= place.top || place.bottom <= line, "{place:?} is struck through at {line}");
+                assert!(line <= place.top || place.bottom <= line, "the line at {line} crosses {place:?}");
             }
         }
     }

@@ -1,4 +1,5 @@
-//! One line chart as inline SVG: axes with round numbers, a legend, and long series thinned to what a pixel can show.
+//! Line and scatter charts as inline SVG: axes with round ticks, a legend, and long series reduced to the resolution of the
+//! picture.
 
 use crate::axis::{Axis, Scale};
 use crate::callout::{self, Callout};
@@ -7,82 +8,82 @@ use std::borrow::Cow;
 use std::fmt::{self, Write};
 
 const WIDTH: f64 = 520.0;
-/// Of a chart that has the whole width of a page.
+/// Width of a chart as wide as the page.
 const WIDE: f64 = 1080.0;
 const LEFT: f64 = 52.0;
-/// Half the label of the last mark stands here.
+/// Right margin, for half the label of the last tick.
 const RIGHT: f64 = 20.0;
-/// Above the plot, without the rows of the legend.
+/// Top margin, without the rows of the legend.
 const TOP: f64 = 10.0;
 const LEGEND_ROW: f64 = 18.0;
 const BOTTOM: f64 = 40.0;
-/// Up to this many points each is drawn as a dot as well.
-const DOTTED: usize = 24;
-/// Marks of the x axis keep this distance, in pixels, so that their labels do not touch.
-const BETWEEN_LABELS: f64 = 26.0;
+/// Most points of a line that is drawn with dots.
+const MAX_DOTS: usize = 24;
+/// Minimum distance of the ticks of the x axis in pixels, so that their labels do not overlap.
+const MIN_LABEL_DISTANCE: f64 = 26.0;
 
-/// What is drawn.
+/// Chart: axes and series.
 pub struct Chart<'a> {
-    /// What the picture shows, for readers who do not see it.
+    /// Description for screen readers.
     pub title: &'a str,
-    /// The horizontal axis.
+    /// Horizontal axis.
     pub x: Dimension<'a>,
-    /// The vertical axis.
+    /// Vertical axis.
     pub y: Dimension<'a>,
-    /// Height of the plot in pixels; its width is 448, or 1008 of a wide one.
+    /// Height of the plot in pixels. Its width is 448, or 1008 in a wide chart.
     pub height: f64,
-    /// What is plotted, later ones on top.
+    /// Series, later ones drawn on top.
     pub series: Vec<Series<'a>>,
 }
 
-/// An axis as its chart asks for it.
+/// Requested properties of an axis.
 #[derive(Default)]
 pub struct Dimension<'a> {
-    /// What is written at its end. Drawn for the horizontal axis only; the caption above tells of the vertical one.
+    /// Label at the end of the horizontal axis. Not drawn for the vertical axis, which the caption describes.
     pub label: &'a str,
-    /// How values are spaced.
+    /// Scale of the axis.
     pub scale: Scale,
-    /// Values that the axis holds whatever the series are, so that charts side by side can be compared.
+    /// Values that the axis always includes, so that charts side by side are comparable.
     pub holds: Vec<f64>,
-    /// Where the marks are, in place of round values.
+    /// Positions of the ticks; round values if empty.
     pub ticks: Vec<f64>,
-    /// Whether only whole numbers are marked.
+    /// Whether only integers have ticks.
     pub whole: bool,
 }
 
-/// A line of a chart.
+/// Series of a chart.
 #[derive(Default)]
 pub struct Series<'a> {
-    /// What the legend says; a series without a name is not in it.
+    /// Name in the legend; a series without a name is not listed.
     pub name: Cow<'a, str>,
-    /// x and y, by rising x. Values that the axis cannot hold leave a gap.
+    /// Points (x, y) by increasing x. Values that the axis cannot draw leave a gap.
     pub points: Vec<(f64, f64)>,
-    /// x, lowest and highest y: an area behind the line.
+    /// Shaded band behind the line: x, lowest and highest y.
     pub band: Vec<(f64, f64, f64)>,
-    /// x of what went off the scale: a cross at the upper edge.
+    /// x of points beyond the scale, drawn as crosses at the upper edge.
     pub crosses: Vec<f64>,
-    /// Its colour.
+    /// Colour of the series.
     pub color: Color,
     /// Whether the line is dashed.
     pub dashed: bool,
-    /// Whether the line is drawn weakly, without dots at its points: one of many that are looked at together.
+    /// Whether the line is thin and without dots, for charts of many lines.
     pub thin: bool,
-    /// What each point is called: then the points are dots that no line joins.
+    /// Names of the points, shown as tooltips. If not empty, the points are dots without a line.
     pub labels: Vec<Cow<'a, str>>,
-    /// What is written on the line, close above or below it; for one that lies level.
+    /// Label along the line, for a horizontal line.
     pub along: Option<Cow<'a, str>>,
-    /// Points by their place, and what is written beside them in the picture where there is room: the first ones get it first.
+    /// Labels beside points, each with the index of its point. Earlier ones are placed first; those without space are omitted.
     pub callouts: Vec<(usize, Cow<'a, str>)>,
 }
 
-/// A colour of the style sheet. Both palettes are told apart by readers who see fewer colours.
+/// Colour of the style sheet. Both palettes are distinguishable with colour vision deficiency.
 #[derive(Clone, Copy)]
 pub enum Color {
-    /// One of four that have no order.
+    /// One of four unordered colours.
     Category(usize),
-    /// A place between 0 and 1 on a ramp that gets lighter, or darker on a dark page.
+    /// Position from 0 to 1 on a colour ramp.
     Ordered(f64),
-    /// Of what is only there to compare with.
+    /// Colour of reference lines and points.
     Faint,
 }
 
@@ -102,32 +103,38 @@ impl fmt::Display for Color {
     }
 }
 
-/// The height of most charts.
+/// Default height of the plot in pixels.
 pub const HEIGHT: f64 = 212.0;
 
-/// Writes a chart, of which a page has two beside each other.
+/// Writes a chart of half the width of a page.
+///
+/// # Errors
+/// Returns an error if formatting a value fails.
 pub fn write(svg: &mut String, chart: &Chart<'_>) -> fmt::Result {
-    write_as_wide_as(svg, chart, WIDTH)
+    write_with_width(svg, chart, WIDTH)
 }
 
-/// Writes a chart as wide as a page.
+/// Writes a chart as wide as the page.
+///
+/// # Errors
+/// Returns an error if formatting a value fails.
 pub fn write_wide(svg: &mut String, chart: &Chart<'_>) -> fmt::Result {
-    write_as_wide_as(svg, chart, WIDE)
+    write_with_width(svg, chart, WIDE)
 }
 
-fn write_as_wide_as(svg: &mut String, chart: &Chart<'_>, width: f64) -> fmt::Result {
+fn write_with_width(svg: &mut String, chart: &Chart<'_>, width: f64) -> fmt::Result {
     let Chart { title, x: across, y: up, series, .. } = chart;
-    let legend = Legend::of(series, up.scale, width);
+    let legend = Legend::new(series, up.scale, width);
     let top = TOP + legend.rows as f64 * LEGEND_ROW;
     let bottom = top + chart.height;
-    let drawn = || {
+    let drawable = || {
         let all = series.iter().flat_map(|series| series.points.iter());
         all.filter(|point| across.scale.holds(point.0) && up.scale.holds(point.1))
     };
     let band = series.iter().flat_map(|series| series.band.iter().flat_map(|(_, low, high)| [*low, *high]));
     let crosses = series.iter().flat_map(|series| series.crosses.iter().copied());
-    let xs = drawn().map(|point| point.0).chain(crosses).chain(across.holds.iter().copied());
-    let ys = drawn().map(|point| point.1).chain(band).chain(up.holds.iter().copied());
+    let xs = drawable().map(|point| point.0).chain(crosses).chain(across.holds.iter().copied());
+    let ys = drawable().map(|point| point.1).chain(band).chain(up.holds.iter().copied());
     let xs = xs.filter(|x| across.scale.holds(*x));
     let ys = ys.filter(|y| up.scale.holds(*y));
     let x = Axis::over(across.scale, xs, LEFT, width - RIGHT);
@@ -136,7 +143,9 @@ fn write_as_wide_as(svg: &mut String, chart: &Chart<'_>, width: f64) -> fmt::Res
     writeln!(svg, "<svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{title}\">")?;
     write_axes(svg, across, (&x, &y), (width - RIGHT, bottom))?;
     let plotted = || {
-        series.iter().zip(series.iter().map(|series| Plotted::of(series, (across.scale, up.scale), &x, &y)))
+        series
+            .iter()
+            .zip(series.iter().map(|series| PixelSeries::new(series, (across.scale, up.scale), &x, &y)))
     };
     for (series, plotted) in plotted() {
         plotted.write_band(svg, series)?;
@@ -166,14 +175,14 @@ fn write_as_wide_as(svg: &mut String, chart: &Chart<'_>, width: f64) -> fmt::Res
     Ok(())
 }
 
-/// Writes beside points what they are called, clear of all dots.
+/// Writes the labels of lines and points.
 fn write_callouts(
     svg: &mut String,
     series: &[Series<'_>],
     place: impl Fn((f64, f64)) -> Option<(f64, f64)>,
     area: &callout::Area,
 ) -> fmt::Result {
-    // Lines come first: a point still tells its name to who points at it.
+    // Lines first: points have a tooltip as well, lines do not.
     let lines = series.iter().filter_map(|series| {
         let (text, at) = (series.along.as_deref()?, place(*series.points.first()?)?);
         Some(Callout { at, text, color: series.color, along: true })
@@ -183,14 +192,14 @@ fn write_callouts(
     let points = points.filter_map(|(series, (index, text))| {
         Some(Callout { at: place(*series.points.get(*index)?)?, text, color: series.color, along: false })
     });
-    let wanted: Vec<Callout<'_>> = lines.chain(points).collect();
-    if wanted.is_empty() {
+    let callouts: Vec<Callout<'_>> = lines.chain(points).collect();
+    if callouts.is_empty() {
         return Ok(());
     }
     let dots = series.iter().filter(|series| !series.labels.is_empty() || !series.callouts.is_empty());
     let dots: Vec<(f64, f64)> =
         dots.flat_map(|series| series.points.iter().copied().filter_map(&place)).collect();
-    callout::write(svg, &wanted, &dots, area)
+    callout::write(svg, &callouts, &dots, area)
 }
 
 fn write_axes(
@@ -208,7 +217,7 @@ fn write_axes(
     let mut last = f64::NEG_INFINITY;
     for tick in ticks.into_iter().filter(|tick| !across.whole || tick.fract() == 0.0) {
         let at = x.place(tick);
-        if at - last < BETWEEN_LABELS {
+        if at - last < MIN_LABEL_DISTANCE {
             continue;
         }
         last = at;
@@ -219,19 +228,19 @@ fn write_axes(
     writeln!(svg, "<text x=\"{right}\" y=\"{}\" text-anchor=\"end\">{label}</text>", bottom + 36.0)
 }
 
-/// A series in pixels.
-struct Plotted {
+/// Series in pixels.
+struct PixelSeries {
     lines: Vec<Vec<(f64, f64)>>,
     band: Vec<(f64, f64, f64)>,
-    /// Dots that no line joins, each with what it is called.
+    /// Dots without a line, each with its name.
     dots: Vec<(f64, f64, String)>,
 }
 
-impl Plotted {
-    fn of(series: &Series<'_>, (across, up): (Scale, Scale), x: &Axis, y: &Axis) -> Self {
+impl PixelSeries {
+    fn new(series: &Series<'_>, (across, up): (Scale, Scale), x: &Axis, y: &Axis) -> Self {
         let holds = |at: f64, value: f64| across.holds(at) && up.holds(value);
         if !series.labels.is_empty() {
-            // A point that has no place takes its label with it.
+            // The label of a point that cannot be drawn is dropped with it.
             let named = series.points.iter().zip(&series.labels).filter(|(point, _)| holds(point.0, point.1));
             let dots = named.map(|(point, label)| (x.place(point.0), y.place(point.1), label.to_string()));
             return Self { lines: Vec::new(), band: Vec::new(), dots: dots.collect() };
@@ -241,7 +250,7 @@ impl Plotted {
         let scale = up;
         let band = series.band.iter().filter(|(_, low, high)| scale.holds(*low) && scale.holds(*high));
         let band = band.map(|&(at, low, high)| (x.place(at), y.place(low), y.place(high)));
-        Self { lines: thin(placed), band: band.collect(), dots: Vec::new() }
+        Self { lines: downsample(placed), band: band.collect(), dots: Vec::new() }
     }
 
     fn write_band(&self, svg: &mut String, series: &Series<'_>) -> fmt::Result {
@@ -249,9 +258,9 @@ impl Plotted {
             return Ok(());
         }
         write!(svg, "<path class=\"band {}\" d=\"M", series.color)?;
-        let there = self.band.iter().map(|(x, low, _)| (x, low));
-        let back = self.band.iter().rev().map(|(x, _, high)| (x, high));
-        for (index, (x, y)) in there.chain(back).enumerate() {
+        let lower = self.band.iter().map(|(x, low, _)| (x, low));
+        let upper = self.band.iter().rev().map(|(x, _, high)| (x, high));
+        for (index, (x, y)) in lower.chain(upper).enumerate() {
             write!(svg, "{}{x:.1} {y:.1}", if index == 0 { "" } else { "L" })?;
         }
         svg.push_str("Z\"/>\n");
@@ -276,13 +285,13 @@ impl Plotted {
             for (index, (x, y)) in line.iter().enumerate() {
                 write!(svg, "{}{x:.1} {y:.1}", if index == 0 { 'M' } else { 'L' })?;
             }
-            // A line of one point is nothing; one of no length is a dot.
+            // A path of a single point is not drawn; with a segment of length 0 it is drawn as a dot.
             if line.len() == 1 {
                 svg.push_str("h0");
             }
         }
         svg.push_str("\"/>\n");
-        if series.points.len() <= DOTTED && !series.thin && !matches!(color, Color::Faint) {
+        if series.points.len() <= MAX_DOTS && !series.thin && !matches!(color, Color::Faint) {
             for (x, y) in self.lines.iter().flatten() {
                 writeln!(svg, "<circle class=\"dot {color}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.4\"/>")?;
             }
@@ -291,20 +300,20 @@ impl Plotted {
     }
 }
 
-/// The names of the series with their lines, in as many rows as they need.
+/// Legend: the names of the series with their line styles, in one or more rows.
 struct Legend<'a> {
-    /// x and y of the key, the series, and what is said beside its name.
+    /// x and y of the key, the series, and a note after its name.
     entries: Vec<(f64, f64, &'a Series<'a>, String)>,
     rows: usize,
 }
 
 impl<'a> Legend<'a> {
-    fn of(series: &'a [Series<'a>], scale: Scale, right: f64) -> Self {
+    fn new(series: &'a [Series<'a>], scale: Scale, right: f64) -> Self {
         let mut legend = Self { entries: Vec::new(), rows: 1 };
         let mut x = LEFT;
         for series in series.iter().filter(|series| !series.name.is_empty()) {
-            let note = missing(series, scale);
-            // Nothing measures text here; seven pixels a character is a little more than it takes.
+            let note = omitted_note(series, scale);
+            // Upper estimate of seven pixels per character: the browser chooses the font, so text cannot be measured.
             let width = 40.0 + 7.0 * (series.name.chars().count() + note.len()) as f64;
             if x > LEFT && x + width > right + 8.0 {
                 (x, legend.rows) = (LEFT, legend.rows + 1);
@@ -335,8 +344,8 @@ impl<'a> Legend<'a> {
     }
 }
 
-/// What a legend says of points that are not drawn.
-fn missing(series: &Series<'_>, scale: Scale) -> String {
+/// Returns the note of the legend about points that are not drawn.
+fn omitted_note(series: &Series<'_>, scale: Scale) -> String {
     let values = || series.points.iter().map(|point| point.1).filter(|value| !scale.holds(*value));
     let finite = values().filter(|value| Scale::Linear.holds(*value)).count();
     let mut note = String::new();
@@ -348,9 +357,10 @@ fn missing(series: &Series<'_>, scale: Scale) -> String {
     note
 }
 
-/// Joins points into lines, broken where a value is missing. Of the points in one pixel's column only the lowest and the
-/// highest stay, so that a peak stays a peak however long the series is.
-fn thin(points: impl Iterator<Item = (f64, Option<f64>)>) -> Vec<Vec<(f64, f64)>> {
+/// Joins points into lines that break where a value is missing.
+///
+/// Of the points in one column of pixels only the lowest and the highest are kept, so that peaks stay visible.
+fn downsample(points: impl Iterator<Item = (f64, Option<f64>)>) -> Vec<Vec<(f64, f64)>> {
     let mut lines = vec![Vec::new()];
     let mut column: Vec<(f64, f64)> = Vec::new();
     let flush = |column: &mut Vec<(f64, f64)>, lines: &mut Vec<Vec<(f64, f64)>>| {
@@ -386,23 +396,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn thinning_keeps_peaks_and_bounds_the_count() {
+    fn downsampling_keeps_peaks_and_limits_the_number_of_points() {
         let points =
             |count: usize| (0..count).map(move |i| (i as f64 * 500.0 / count as f64, Some((i % 97) as f64)));
         let mut spiked: Vec<_> = points(100_000).collect();
         spiked[54_321].1 = Some(1e6);
         spiked[12_345].1 = Some(-1e6);
-        let lines = thin(spiked.into_iter());
+        let lines = downsample(spiked.into_iter());
         assert_eq!(lines.len(), 1);
         assert!((500..=1000).contains(&lines[0].len()), "{} points", lines[0].len());
         assert!(lines[0].iter().any(|point| point.1 == 1e6) && lines[0].iter().any(|point| point.1 == -1e6));
-        assert!(lines[0].is_sorted_by_key(|point| point.0), "in the order of steps");
-        assert_eq!(thin(points(97))[0].len(), 97, "a short series is left alone");
+        assert!(lines[0].is_sorted_by_key(|point| point.0), "the points stay sorted by x");
+        assert_eq!(downsample(points(97))[0].len(), 97, "a short series keeps all points");
     }
 
     #[test]
-    fn a_missing_value_breaks_the_line() {
+    fn missing_value_breaks_the_line() {
         let points = [(0.0, Some(1.0)), (0.1, None), (0.2, Some(2.0)), (9.0, Some(3.0)), (9.1, None)];
-        assert_eq!(thin(points.into_iter()), [vec![(0.0, 1.0)], vec![(0.2, 2.0), (9.0, 3.0)]]);
+        assert_eq!(downsample(points.into_iter()), [vec![(0.0, 1.0)], vec![(0.2, 2.0), (9.0, 3.0)]]);
     }
 }

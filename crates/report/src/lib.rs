@@ -1,7 +1,7 @@
-//! HTML pages with SVG charts and tables, and the files of numbers behind them.
+//! HTML pages with SVG charts and tables, and the data files beside them.
 //!
-//! A page is one file: it loads nothing, has no scripts, follows the reader's light or dark setting, and is well-formed XML
-//! as well as HTML. Nothing here knows what a page is about.
+//! A page is one file. It loads nothing, has no scripts, follows the light or dark setting of the browser, and is
+//! well-formed XML as well as HTML. This crate is independent of the contents of the pages.
 
 pub mod axis;
 mod callout;

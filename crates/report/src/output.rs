@@ -1,4 +1,4 @@
-//! What a command leaves in a folder: a page and the numbers behind it.
+//! Output files of a command: pages and data files in a directory.
 
 use serde::Serialize;
 use std::fs;
@@ -6,34 +6,40 @@ use std::io;
 use std::path::{Path, PathBuf};
 use wgrad_stdx::file;
 
-/// Why it cannot be written.
+/// Error of writing an output file.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {}: {source}", path.display())]
 pub struct OutputError {
-    /// What was tried.
+    /// Operation that failed.
     action: &'static str,
-    /// The file or directory.
+    /// Path of the file or directory.
     path: PathBuf,
-    /// What the system says.
+    /// Error of the system.
     source: io::Error,
 }
 
-/// Makes a folder, if it is not there.
+/// Creates a directory and its parents if they do not exist.
 ///
 /// # Errors
-/// The system refuses.
+/// Returns [`OutputError`] if the directory cannot be created, e.g. because a file has its name.
 pub fn make_directory(directory: &Path) -> Result<(), OutputError> {
     fs::create_dir_all(directory).map_err(failed("create", directory))
 }
 
-/// A line of JSON.
+/// Writes a value as one line of JSON to `directory/name`, replacing an existing file. Returns the path.
+///
+/// # Errors
+/// Returns [`OutputError`] if the value cannot be serialized or the file cannot be written.
 pub fn json(value: &impl Serialize, directory: &Path, name: &str) -> Result<PathBuf, OutputError> {
     let path = directory.join(name);
     let text = serde_json::to_string(value).map_err(io::Error::from).map_err(failed("write", &path))?;
     self::text(&format!("{text}\n"), directory, name)
 }
 
-/// Text as it is.
+/// Writes text to `directory/name`, replacing an existing file. Returns the path.
+///
+/// # Errors
+/// Returns [`OutputError`] if the file cannot be written.
 pub fn text(text: &str, directory: &Path, name: &str) -> Result<PathBuf, OutputError> {
     let path = directory.join(name);
     file::replace(&path, text.as_bytes()).map_err(failed("write", &path))?;

@@ -1,10 +1,13 @@
-//! Elements of a page: head, sections, tables, figures, escaped text.
+//! HTML elements of a page: head, sections, tables, figures and escaped text.
 
 use std::fmt::{self, Display, Write};
 
 const STYLE: &str = include_str!("style.css");
 
-/// Begins a page: all up to and with its heading.
+/// Writes the start of a page, up to and including its heading.
+///
+/// # Errors
+/// Returns an error if formatting a value fails.
 pub fn begin(page: &mut String, title: &str, subtitle: &str) -> fmt::Result {
     let (title, subtitle) = (Escaped(title), Escaped(subtitle));
     write!(
@@ -16,12 +19,15 @@ pub fn begin(page: &mut String, title: &str, subtitle: &str) -> fmt::Result {
     )
 }
 
-/// Ends a page.
+/// Writes the end of a page.
 pub fn end(page: &mut String) {
     page.push_str("</main>\n</body>\n</html>\n");
 }
 
-/// Begins a section: its heading, and a note if there is one.
+/// Writes the heading of a section, and a note if it is not empty.
+///
+/// # Errors
+/// Returns an error if formatting a value fails.
 pub fn section(page: &mut String, heading: &str, note: &str) -> fmt::Result {
     writeln!(page, "<h2>{}</h2>", Escaped(heading))?;
     if !note.is_empty() {
@@ -30,7 +36,10 @@ pub fn section(page: &mut String, heading: &str, note: &str) -> fmt::Result {
     Ok(())
 }
 
-/// Figures beside each other, as many as there is room for.
+/// Writes a grid of figures, which `write` fills.
+///
+/// # Errors
+/// Returns the error of `write`.
 pub fn charts(page: &mut String, write: impl FnOnce(&mut String) -> fmt::Result) -> fmt::Result {
     page.push_str("<section class=\"charts\">\n");
     write(page)?;
@@ -38,13 +47,16 @@ pub fn charts(page: &mut String, write: impl FnOnce(&mut String) -> fmt::Result)
     Ok(())
 }
 
-/// What a page comes to: a headline, and the figures behind it as a list.
-pub fn verdict(page: &mut String, headline: &str, sentences: &[String]) -> fmt::Result {
-    write!(page, "<section class=\"verdict\">\n<p><strong>{}</strong></p>\n<ul>\n", Escaped(headline))?;
+/// Writes the summary of a page: a headline and a list of sentences.
+///
+/// # Errors
+/// Returns an error if formatting a value fails.
+pub fn summary(page: &mut String, headline: &str, sentences: &[String]) -> fmt::Result {
+    write!(page, "<section class=\"summary\">\n<p><strong>{}</strong></p>\n<ul>\n", Escaped(headline))?;
     for sentence in sentences {
         writeln!(page, "<li>{}</li>", Escaped(sentence))?;
     }
-    // A list without items is no list.
+    // HTML requires a list to have items.
     if sentences.is_empty() {
         page.push_str("<li>No figures.</li>\n");
     }
@@ -52,7 +64,10 @@ pub fn verdict(page: &mut String, headline: &str, sentences: &[String]) -> fmt::
     Ok(())
 }
 
-/// A table: the names of the columns, then rows whose first cell is their name. Cells are text.
+/// Writes a table: a header, then rows whose first cell is a row header.
+///
+/// # Errors
+/// Returns an error if formatting a value fails.
 pub fn table(page: &mut String, columns: &[&str], rows: &[Vec<String>]) -> fmt::Result {
     page.push_str("<div class=\"scroll\">\n<table>\n<thead><tr>");
     for column in columns {
@@ -71,7 +86,10 @@ pub fn table(page: &mut String, columns: &[&str], rows: &[Vec<String>]) -> fmt::
     Ok(())
 }
 
-/// A table that stays folded until it is asked for, for what is long.
+/// Writes a table that is collapsed until the reader opens it.
+///
+/// # Errors
+/// Returns an error if formatting a value fails.
 pub fn folded_table(page: &mut String, summary: &str, columns: &[&str], rows: &[Vec<String>]) -> fmt::Result {
     writeln!(page, "<details><summary>{}</summary>", Escaped(summary))?;
     table(page, columns, rows)?;
@@ -79,7 +97,7 @@ pub fn folded_table(page: &mut String, summary: &str, columns: &[&str], rows: &[
     Ok(())
 }
 
-/// A measured number with four significant digits: `0.01234`, `2.301`, `1.20e-7`.
+/// Formats a value with four significant digits: `0.01234`, `2.301`, `1.20e-7`.
 pub fn number(value: f64) -> String {
     let size = value.abs();
     match size {
@@ -116,7 +134,10 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// A figure: caption and chart, and below it what `below` writes.
+/// Writes a figure: caption, chart, and the output of `below` under the chart.
+///
+/// # Errors
+/// Returns the error of `below`, or an error if formatting a value fails.
 pub fn figure(
     page: &mut String,
     caption: &str,
@@ -130,7 +151,10 @@ pub fn figure(
     Ok(())
 }
 
-/// A figure as wide as the page.
+/// Writes a figure as wide as the page.
+///
+/// # Errors
+/// Returns the error of `below`, or an error if formatting a value fails.
 pub fn wide_figure(
     page: &mut String,
     caption: &str,
@@ -144,7 +168,7 @@ pub fn wide_figure(
     Ok(())
 }
 
-/// Text that stays text in HTML and SVG, inside of elements and of quoted attributes.
+/// Text escaped for HTML and SVG, in elements and in quoted attributes.
 pub struct Escaped<'a>(pub &'a str);
 
 impl Display for Escaped<'_> {
@@ -168,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_have_four_digits() {
+    fn numbers_have_four_significant_digits() {
         let texts = [0.0, 2.30126, 0.012345, 12_345.6, 123_456.0, -0.5, 1.2e-7, f64::NAN].map(number);
         assert_eq!(texts, ["0", "2.301", "0.01235", "12346", "1.23e5", "-0.5000", "1.20e-7", "not finite"]);
         assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);

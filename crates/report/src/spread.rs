@@ -1,41 +1,41 @@
-//! A number over several seeds.
+//! Median and range of a quantity over several seeds.
 
 use crate::page::number;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// The median of some numbers, and how far they spread.
+/// Median and range of a set of values.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
-    /// The lowest.
+    /// Lowest value.
     #[serde(with = "wgrad_stdx::float")]
     pub low: f64,
-    /// The middle one, or the mean of the two in the middle.
+    /// Median: the middle value, or the mean of the two middle values.
     #[serde(with = "wgrad_stdx::float")]
     pub median: f64,
-    /// The highest.
+    /// Highest value.
     #[serde(with = "wgrad_stdx::float")]
     pub high: f64,
-    /// How many there are.
+    /// Number of values.
     pub count: usize,
 }
 
 impl Spread {
-    /// Of these numbers; NaN counts as infinite, being no better than that. None if there are none.
+    /// Computes the spread of values; NaN counts as infinite. Returns `None` if there are no values.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
-        let worst = |value: f64| if value.is_nan() { f64::INFINITY } else { value };
-        let mut values: Vec<f64> = values.into_iter().map(worst).collect();
+        let nan_as_infinite = |value: f64| if value.is_nan() { f64::INFINITY } else { value };
+        let mut values: Vec<f64> = values.into_iter().map(nan_as_infinite).collect();
         values.sort_unstable_by(f64::total_cmp);
         let (low, high) = (*values.first()?, *values.last()?);
         let count = values.len();
         let (below, above) = (values[(count - 1) / 2], values[count / 2]);
-        // Not half of each sum: two large ones would overflow.
+        // Not half of the sum: the sum of two large values would overflow.
         let median = if below == above { below } else { 0.5 * below + 0.5 * above };
         Some(Self { low, median, high, count })
     }
 
-    /// The numbers of each key, by rising key.
+    /// Computes the spread of the values of each key, in increasing order of the keys.
     pub fn by_key(pairs: impl Iterator<Item = (u64, f64)>) -> Vec<(u64, Self)> {
         let mut groups: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
         for (key, value) in pairs {
@@ -45,7 +45,7 @@ impl Spread {
     }
 }
 
-/// `0.4120 (0.4000 to 0.4300)`, without the brackets if there is one number.
+/// Formats as `0.4120 (0.4000 to 0.4300)`, without the parentheses if there is one value.
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&number(self.median))?;

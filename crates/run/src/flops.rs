@@ -1,38 +1,40 @@
-//! Floating-point operations of a training, by what they were for.
+//! Floating-point operations of a training run, by phase.
 
 use serde::{Deserialize, Serialize};
 use std::ops::{Add, Mul};
 
-/// Floating-point operations, a multiply-add counted as two. Whole numbers: exact up to 2⁵³ ≈ 9·10¹⁵, to 16 digits beyond.
+/// Floating-point operations by phase. A multiply-add counts as two.
+///
+/// Counts are integers stored as `f64`: exact up to 2⁵³ ≈ 9·10¹⁵, with about 16 significant digits above.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Flops {
-    /// From the batch to the loss.
+    /// FLOPs of the forward pass, from the batch to the loss.
     pub forward: f64,
-    /// The gradients.
+    /// FLOPs of the backward pass.
     pub backward: f64,
-    /// The optimizer.
+    /// FLOPs of the optimizer updates.
     pub update: f64,
-    /// Evaluations, which are no training.
+    /// FLOPs of evaluations, which do not count as training.
     pub evaluation: f64,
 }
 
 impl Flops {
-    /// All but evaluations.
+    /// Returns the FLOPs of all phases except evaluation.
     pub fn training(&self) -> f64 {
         self.forward + self.backward + self.update
     }
 
-    /// Those of training in petaflop/s-days: 10¹⁵ a second for a day, 8.64·10¹⁹.
+    /// Returns the training FLOPs in petaflop/s-days: 10¹⁵ FLOP/s for one day, 8.64·10¹⁹ FLOPs.
     pub fn petaflop_s_days(&self) -> f64 {
         self.training() / (1e15 * 86_400.0)
     }
 
-    /// In the order of the fields.
+    /// Returns the counts in the order of the fields.
     pub fn to_array(self) -> [f64; 4] {
         [self.forward, self.backward, self.update, self.evaluation]
     }
 
-    /// From values in the order of the fields.
+    /// Creates counts from values in the order of the fields.
     pub fn from_array([forward, backward, update, evaluation]: [f64; 4]) -> Self {
         Self { forward, backward, update, evaluation }
     }

@@ -1,20 +1,20 @@
-//! Everything a training run reads and leaves on disk: recipes, metrics, event files, checkpoints and the report.
+//! Files of a training run: run directory, metrics, event files, checkpoints, scores and traces.
 //!
-//! Nothing here trains, and nothing knows a graph or a device: tensors arrive as named slices of numbers. So all of it
-//! is tested without a model.
+//! This crate does not train and does not depend on graphs or devices: tensors are named slices of values. All of it can
+//! be tested without a model.
 //!
 //! A run directory:
 //!
 //! ```text
 //! runs/digits-20260102-030405/
 //!   recipe.toml                  the recipe, fully resolved
-//!   metrics.jsonl                one JSON object a logged step
-//!   events.out.tfevents.…        the same for TensorBoard
+//!   metrics.jsonl                one JSON object per logged step
+//!   events.out.tfevents.…        the same values for TensorBoard
 //!   checkpoints/step-000660/     model.safetensors and state.json
-//!   scores.json                  scores of a classifier, if it was scored
+//!   scores.json                  scores of a classifier, if it was evaluated
 //!   report.html                  charts and final figures
-//!   profile.json                 a timeline of a few steps, if they were profiled
-//!   done.json                    there once the run has finished
+//!   profile.json                 trace of a few steps, if they were profiled
+//!   done.json                    exists once the run has finished
 //! ```
 
 pub mod checkpoint;

@@ -1,11 +1,12 @@
-//! `metrics.jsonl`: what was measured, one JSON object a line, for people's scripts and for the report.
+//! `metrics.jsonl`: one JSON object per line, for scripts and for the report.
 //!
 //! ```text
 //! {"step":1,"epoch":1,"split":"train","loss":2.31,"lr":0.001,"accuracy":0.11}
 //! ```
 //!
-//! A number that is not finite is the string `"NaN"`, `"inf"` or `"-inf"`, since JSON has no word for it. A line counts
-//! once its newline is there: a process killed while writing leaves a torn last line, which reading passes over.
+//! Values that are not finite are the strings `"NaN"`, `"inf"` and `"-inf"`, because JSON cannot represent them. A line is
+//! complete once its newline is written: a process killed while writing leaves an incomplete last line, which readers
+//! ignore.
 
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -13,57 +14,64 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use wgrad_stdx::file::{self, Appender};
-use wgrad_stdx::float;
+use wgrad_stdx::{ErrorKind, float};
 
-/// Keys with a field of their own, in the order in which they are written.
+/// Keys of the fields of [`Row`], in the order in which they are written.
 const RESERVED: [&str; 5] = ["step", "epoch", "split", "loss", "lr"];
 
-/// What was measured at one step on one split.
+/// Metrics of one step on one split.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// Optimizer steps done, from 1.
+    /// Number of optimizer steps done, from 1.
     pub step: u64,
-    /// The epoch that the step belongs to, from 0.
+    /// Epoch of the step, from 0.
     pub epoch: u64,
-    /// `train`, `test` …
+    /// Name of the split, such as `train` or `test`.
     pub split: String,
     /// Mean loss of the batch, or of the whole split for an evaluation.
     pub loss: f64,
     /// Learning rate of the step.
     pub lr: f64,
-    /// Further numbers by name, such as `accuracy`.
+    /// Further metrics by name, such as `accuracy`.
     pub metrics: BTreeMap<String, f64>,
 }
 
-/// Why metrics cannot be written or read.
+/// Error of writing or reading metrics.
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {
     /// The file cannot be opened, read or written.
     #[error("cannot {action} {}: {source}", path.display())]
     File {
-        /// What was tried.
+        /// Operation that failed.
         action: &'static str,
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the system.
         source: io::Error,
     },
-    /// A whole line that is no row.
+    /// A complete line is not a row.
     #[error("{}:{line}: {message}", path.display())]
     Line {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// From 1.
+        /// Number of the line, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// Description of the problem.
         message: String,
     },
-    /// A further metric with the name of a field.
-    #[error("a metric cannot be named `{0}`: a row has a field of this name")]
+    /// A metric has the name of a field of [`Row`].
+    #[error("metric name `{0}` is reserved for a field of the row; use another name")]
     Reserved(String),
 }
 
-/// Appends rows to a `metrics.jsonl`.
+impl MetricsError {
+    /// Returns the kind of the error, always [`ErrorKind::Storage`].
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Storage
+    }
+}
+
+/// Writer that appends rows to `metrics.jsonl`.
 #[derive(Debug)]
 pub struct MetricsWriter {
     path: PathBuf,
@@ -71,43 +79,47 @@ pub struct MetricsWriter {
 }
 
 impl MetricsWriter {
-    /// Begins a new file.
+    /// Creates a new file.
     ///
     /// # Errors
-    /// [`MetricsError::File`], also if there is such a file.
+    /// Returns [`MetricsError::File`] if the file exists or cannot be created.
     pub fn create(path: &Path) -> Result<Self, MetricsError> {
         let file = Appender::create(path).map_err(failed("create", path))?;
         Ok(Self { path: path.to_owned(), file })
     }
 
-    /// Goes on with a file as it was when `step` steps were done: later rows and a torn line are cut off. A file that is
-    /// not there is begun.
+    /// Opens a file to append rows after `step`. Later rows and an incomplete last line are removed.
+    ///
+    /// Creates the file if it does not exist.
     ///
     /// # Errors
-    /// [`MetricsError::File`], and [`MetricsError::Line`] if a line is no row; the file is unchanged then.
+    /// Returns [`MetricsError::File`] if the file cannot be read or written, and [`MetricsError::Line`] if a line is not a row;
+    /// the file is then unchanged.
     pub fn resume(path: &Path, step: u64) -> Result<Self, MetricsError> {
         let bytes = match fs::read(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             read => read.map_err(failed("read", path))?,
         };
         let mut kept = Vec::with_capacity(bytes.len());
-        for (index, line) in whole_lines(&bytes).enumerate() {
+        for (index, line) in complete_lines(&bytes).enumerate() {
             if parse_line(path, index, line)?.step <= step {
                 kept.extend_from_slice(line);
                 kept.push(b'\n');
             }
         }
         if kept != bytes {
-            file::replace(path, &kept).map_err(failed("shorten", path))?;
+            file::replace(path, &kept).map_err(failed("truncate", path))?;
         }
         let file = Appender::open(path).map_err(failed("open", path))?;
         Ok(Self { path: path.to_owned(), file })
     }
 
-    /// Appends a row; it is with the system when this returns. After an error the file ends with the row before.
+    /// Appends a row with one write, so that a killed process does not lose it. After an error the file ends with the previous
+    /// row.
     ///
     /// # Errors
-    /// [`MetricsError::File`], as on a full disk, and [`MetricsError::Reserved`].
+    /// Returns [`MetricsError::File`] if the file cannot be written, e.g. on a full disk, and [`MetricsError::Reserved`] if a
+    /// metric has the name of a field.
     pub fn write(&mut self, row: &Row) -> Result<(), MetricsError> {
         self.file.append(row.to_line()?.as_bytes()).map_err(failed("write", &self.path))
     }
@@ -115,23 +127,23 @@ impl MetricsWriter {
     /// Waits until all rows are on the disk.
     ///
     /// # Errors
-    /// [`MetricsError::File`].
+    /// Returns [`MetricsError::File`] if syncing fails.
     pub fn sync(&self) -> Result<(), MetricsError> {
         self.file.sync().map_err(failed("write", &self.path))
     }
 }
 
-/// The rows of a file, without a torn last line.
+/// Reads the rows of a file. An incomplete last line is ignored.
 ///
 /// # Errors
-/// [`MetricsError::File`], and [`MetricsError::Line`] for a whole line that is no row.
+/// Returns [`MetricsError::File`] if the file cannot be read, and [`MetricsError::Line`] if a complete line is not a row.
 pub fn read(path: &Path) -> Result<Vec<Row>, MetricsError> {
     let bytes = fs::read(path).map_err(failed("read", path))?;
-    whole_lines(&bytes).enumerate().map(|(index, line)| parse_line(path, index, line)).collect()
+    complete_lines(&bytes).enumerate().map(|(index, line)| parse_line(path, index, line)).collect()
 }
 
 impl Row {
-    /// The row as a line of JSON, its newline included. By hand, since a JSON map would sort the keys.
+    /// Formats the row as a line of JSON with its newline. Written by hand, because a JSON map would sort the keys.
     fn to_line(&self) -> Result<String, MetricsError> {
         if let Some(name) = self.metrics.keys().find(|name| RESERVED.contains(&name.as_str())) {
             return Err(MetricsError::Reserved(name.clone()));
@@ -144,37 +156,38 @@ impl Row {
             float::to_json(self.lr),
         ];
         let fields = RESERVED.into_iter().zip(values);
-        let further = self.metrics.iter().map(|(name, value)| (name.as_str(), float::to_json(*value)));
-        let pairs = fields.chain(further).map(|(key, value)| format!("{}:{value}", Value::from(key)));
+        let metrics = self.metrics.iter().map(|(name, value)| (name.as_str(), float::to_json(*value)));
+        let pairs = fields.chain(metrics).map(|(key, value)| format!("{}:{value}", Value::from(key)));
         Ok(format!("{{{}}}\n", pairs.collect::<Vec<_>>().join(",")))
     }
 
     fn from_json(mut object: Map<String, Value>) -> Result<Self, String> {
         let mut take = |key: &str| object.remove(key).ok_or_else(|| format!("`{key}` is missing"));
-        let count =
-            |key: &str, value: Value| value.as_u64().ok_or_else(|| format!("`{key}` is {value}, no count"));
+        let count = |key: &str, value: Value| {
+            value.as_u64().ok_or_else(|| format!("`{key}` is {value}, expected a non-negative integer"))
+        };
         let row = Self {
             step: count("step", take("step")?)?,
             epoch: count("epoch", take("epoch")?)?,
             split: match take("split")? {
                 Value::String(split) => split,
-                other => return Err(format!("`split` is {other}, no string")),
+                other => return Err(format!("`split` is {other}, expected a string")),
             },
-            loss: as_number("loss", &take("loss")?)?,
-            lr: as_number("lr", &take("lr")?)?,
+            loss: parse_number("loss", &take("loss")?)?,
+            lr: parse_number("lr", &take("lr")?)?,
             metrics: BTreeMap::new(),
         };
-        let metrics = object.iter().map(|(name, value)| Ok((name.clone(), as_number(name, value)?)));
+        let metrics = object.iter().map(|(name, value)| Ok((name.clone(), parse_number(name, value)?)));
         Ok(Self { metrics: metrics.collect::<Result<_, String>>()?, ..row })
     }
 }
 
-fn as_number(key: &str, value: &Value) -> Result<f64, String> {
-    float::from_json(value).ok_or_else(|| format!("`{key}` is {value}, no number"))
+fn parse_number(key: &str, value: &Value) -> Result<f64, String> {
+    float::from_json(value).ok_or_else(|| format!("`{key}` is {value}, expected a number"))
 }
 
-/// The lines that end with a newline, without it.
-fn whole_lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// Returns the lines that end with a newline, without the newline.
+fn complete_lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     bytes.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"))
 }
 

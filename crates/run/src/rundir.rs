@@ -1,5 +1,6 @@
-//! Run directories: made once, written by one process at a time, read by anyone. What the files hold is the business of
-//! the other modules.
+//! Run directories: created once, written by one process at a time, read by any number of processes.
+//!
+//! The other modules define the contents of the files.
 
 use crate::checkpoint::{self, CheckpointError};
 use crate::metrics::{self, MetricsError, MetricsWriter, Row};
@@ -13,100 +14,107 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use wgrad_stdx::date::Utc;
-use wgrad_stdx::file;
+use wgrad_stdx::{ErrorKind, file};
 
 const RECIPE: &str = "recipe.toml";
 const LOCK: &str = ".lock";
 
-/// Why a run directory cannot be made, opened or written.
+/// Error of creating, opening or writing a run directory.
 #[derive(Debug, thiserror::Error)]
 pub enum RunDirError {
-    /// The system refused.
+    /// A file operation failed.
     #[error("cannot {action} {}: {source}", path.display())]
     File {
-        /// What was tried.
+        /// Operation that failed.
         action: &'static str,
-        /// The file or directory.
+        /// Path of the file or directory.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the system.
         source: io::Error,
     },
-    /// Something other than a run is there.
-    #[error("{} is not empty and holds no run; choose another directory", path.display())]
+    /// The directory contains other files than those of a run.
+    #[error("{} is not empty and is not a run directory; choose another directory", path.display())]
     NotEmpty {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
     },
-    /// A run is there already.
-    #[error("{} already holds {} run; go on with it by --resume, or choose another directory", path.display(), if *done { "a finished" } else { "an unfinished" })]
+    /// The directory already contains a run.
+    #[error("{} already contains {} run; resume it with --resume, or choose another directory", path.display(), if *done { "a finished" } else { "an unfinished" })]
     Exists {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
         /// Whether that run has finished.
         done: bool,
     },
-    /// There is no run.
-    #[error("{} is no run directory: it has no recipe.toml", path.display())]
+    /// The directory does not contain a run.
+    #[error("{} is not a run directory: recipe.toml is missing", path.display())]
     NoRun {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
     },
-    /// Another process writes in it.
+    /// Another process is writing in the directory.
     #[error("{} is being written by {holder}", path.display())]
     Busy {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
-        /// Which process, as far as it is known.
+        /// Name of the other process, with its id if known.
         holder: String,
     },
-    /// The run's metrics.
+    /// Error of the metrics file.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
-    /// The run's event file.
+    /// Error of the event file.
     #[error(transparent)]
     Events(#[from] EventError),
-    /// The run's checkpoints.
+    /// Error of a checkpoint.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
 }
 
-/// A run directory for reading, also while another process trains in it.
+impl RunDirError {
+    /// Returns the kind of the error, always [`ErrorKind::Storage`].
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Storage
+    }
+}
+
+/// Run directory opened for reading, also while another process trains in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
     path: PathBuf,
 }
 
 impl Run {
-    /// The run in a directory.
+    /// Opens the run in a directory.
     ///
     /// # Errors
-    /// [`RunDirError::NoRun`].
+    /// Returns [`RunDirError::NoRun`] if `recipe.toml` is missing.
     pub fn open(path: &Path) -> Result<Self, RunDirError> {
         let run = Self { path: path.to_owned() };
         if run.recipe_path().is_file() { Ok(run) } else { Err(RunDirError::NoRun { path: run.path }) }
     }
 
-    /// The directory.
+    /// Path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// `recipe.toml`.
+    /// Returns the path of `recipe.toml`.
     pub fn recipe_path(&self) -> PathBuf {
         self.path.join(RECIPE)
     }
 
-    /// `metrics.jsonl`.
+    /// Returns the path of `metrics.jsonl`.
     pub fn metrics_path(&self) -> PathBuf {
         self.path.join("metrics.jsonl")
     }
 
-    /// `report.html`.
+    /// Returns the path of `report.html`.
     pub fn report_path(&self) -> PathBuf {
         self.path.join("report.html")
     }
 
-    /// `done.json`, there once the run has finished.
+    /// Returns the path of `done.json`, which exists once the run has finished.
     pub fn done_path(&self) -> PathBuf {
         self.path.join("done.json")
     }
@@ -120,24 +128,24 @@ impl Run {
         fs::read_to_string(&path).map_err(failed("read", &path))
     }
 
-    /// The metrics so far; none if none were written.
+    /// Returns the metrics written so far; empty if there is no `metrics.jsonl`.
     ///
     /// # Errors
-    /// [`RunDirError::Metrics`].
+    /// Returns [`RunDirError::Metrics`] if the file cannot be read or a line is not a row.
     pub fn rows(&self) -> Result<Vec<Row>, RunDirError> {
         let path = self.metrics_path();
         if path.exists() { Ok(metrics::read(&path)?) } else { Ok(Vec::new()) }
     }
 
-    /// `scores.json`, there if the model was scored as a classifier.
+    /// Returns the path of `scores.json`, which exists if the model was evaluated as a classifier.
     pub fn scores_path(&self) -> PathBuf {
         self.path.join("scores.json")
     }
 
-    /// The scores of the model as a classifier, if they were written.
+    /// Returns the scores of the classifier, if they were written.
     ///
     /// # Errors
-    /// [`RunDirError::File`], also if the file is not what [`Run::write_scores`] writes.
+    /// Returns [`RunDirError::File`] if the file cannot be read or was not written by [`Run::write_scores`].
     pub fn scores(&self) -> Result<Option<Scores>, RunDirError> {
         let path = self.scores_path();
         let bytes = match fs::read(&path) {
@@ -148,20 +156,20 @@ impl Run {
         scores.map(Some).map_err(failed("read", &path))
     }
 
-    /// Writes `scores.json`, which the next report shows. Takes no lock: a finished run can be scored again.
+    /// Writes `scores.json`, which the next report shows. Takes no lock: a finished run can be evaluated again.
     ///
     /// # Errors
-    /// [`RunDirError::File`].
+    /// Returns [`RunDirError::File`] if the file cannot be written.
     pub fn write_scores(&self, scores: &Scores) -> Result<(), RunDirError> {
         let path = self.scores_path();
         let json = serde_json::to_string(scores).map_err(io::Error::from).map_err(failed("write", &path))?;
         file::replace(&path, format!("{json}\n").as_bytes()).map_err(failed("write", &path))
     }
 
-    /// The newest complete checkpoint, if there is one.
+    /// Returns the newest complete checkpoint, if there is one.
     ///
     /// # Errors
-    /// [`RunDirError::Checkpoint`].
+    /// Returns [`RunDirError::Checkpoint`] if the directory of checkpoints cannot be read.
     pub fn latest_checkpoint(&self) -> Result<Option<PathBuf>, RunDirError> {
         Ok(checkpoint::latest(&self.path)?)
     }
@@ -172,11 +180,11 @@ impl Run {
     }
 }
 
-/// A run directory that this process writes in. No other can, until this value is dropped or the process ends.
+/// Run directory locked for writing by this process, until the value is dropped or the process ends.
 #[derive(Debug)]
 pub struct RunDir {
     run: Run,
-    /// The system holds the lock for as long as the file is open.
+    /// Locked file. The system holds the lock while the file is open.
     _lock: File,
 }
 
@@ -199,17 +207,17 @@ impl RunDir {
         let path = match out {
             Some(out) => {
                 fs::create_dir_all(out).map_err(failed("create", out))?;
-                refuse_used(out)?;
+                check_unused(out)?;
                 out.to_owned()
             }
             None => {
                 fs::create_dir_all(runs).map_err(failed("create", runs))?;
-                create_new(runs, &dated(name))?
+                create_unique(runs, &timestamped(name))?
             }
         };
         let dir = Self { _lock: lock(&path)?, run: Run { path } };
-        // Again, now that no other process can begin a run here.
-        refuse_used(&dir.path)?;
+        // Check again under the lock: no other process can begin a run here now.
+        check_unused(&dir.path)?;
         let path = dir.recipe_path();
         file::replace(&path, recipe.as_bytes()).map_err(failed("write", &path))?;
         Ok(dir)
@@ -217,13 +225,14 @@ impl RunDir {
 
     /// Returns the path that [`RunDir::create`] would choose at this moment for a run of the recipe `name`.
     pub fn path_for(runs: &Path, name: &str) -> PathBuf {
-        runs.join(dated(name))
+        runs.join(timestamped(name))
     }
 
-    /// Takes up a run again, finished or not. It counts as unfinished from here on.
+    /// Opens a run to resume it, finished or not. The run counts as unfinished from then on.
     ///
     /// # Errors
-    /// [`RunDirError::NoRun`], [`RunDirError::Busy`] and [`RunDirError::File`].
+    /// Returns [`RunDirError::NoRun`] if `path` is not a run directory, [`RunDirError::Busy`] if another process writes in it,
+    /// and [`RunDirError::File`] if the lock cannot be taken or `done.json` cannot be removed.
     pub fn resume(path: &Path) -> Result<Self, RunDirError> {
         let run = Run::open(path)?;
         let dir = Self { _lock: lock(path)?, run };
@@ -243,10 +252,10 @@ impl RunDir {
         file::replace(&path, recipe.as_bytes()).map_err(failed("write", &path))
     }
 
-    /// The metrics file: a new one, or for a run resumed `after` a step the old one without its later rows.
+    /// Creates the metrics file, or opens it for a run resumed `after` a step and removes later rows.
     ///
     /// # Errors
-    /// [`RunDirError::Metrics`].
+    /// Returns [`RunDirError::Metrics`] if the file cannot be created, read or written, or if a line is not a row.
     pub fn metrics(&self, after: Option<u64>) -> Result<MetricsWriter, RunDirError> {
         let path = self.metrics_path();
         let writer =
@@ -254,20 +263,20 @@ impl RunDir {
         Ok(writer?)
     }
 
-    /// A new event file, for a run resumed `after` a step one that makes TensorBoard forget later ones.
+    /// Creates an event file. For a run resumed `after` a step, TensorBoard discards values of later steps.
     ///
     /// # Errors
-    /// [`RunDirError::Events`].
+    /// Returns [`RunDirError::Events`] if the file cannot be created.
     pub fn events(&self, after: Option<u64>) -> Result<EventWriter, RunDirError> {
         let path = &self.path;
         let writer = after.map_or_else(|| EventWriter::create(path), |step| EventWriter::resume(path, step));
         Ok(writer?)
     }
 
-    /// Marks the run as finished: `done.json` with the time and a summary.
+    /// Marks the run as finished: writes `done.json` with the time and a summary.
     ///
     /// # Errors
-    /// [`RunDirError::File`], also if the summary is nothing that JSON can say.
+    /// Returns [`RunDirError::File`] if the summary cannot be encoded as JSON or the file cannot be written.
     pub fn finish(&self, summary: &impl Serialize) -> Result<(), RunDirError> {
         let path = self.done_path();
         let summary =
@@ -278,13 +287,13 @@ impl RunDir {
     }
 }
 
-/// The name of a recipe with the current time.
-fn dated(name: &str) -> String {
+/// Returns the name of a recipe with the current time, e.g. `digits-20260102-030405`.
+fn timestamped(name: &str) -> String {
     format!("{name}-{}", Utc::at(SystemTime::now()).compact())
 }
 
-/// A new directory of this name, or with the first free number after it.
-fn create_new(parent: &Path, name: &str) -> Result<PathBuf, RunDirError> {
+/// Creates a directory of this name, with the first free number appended if the name is taken.
+fn create_unique(parent: &Path, name: &str) -> Result<PathBuf, RunDirError> {
     let mut path = parent.join(name);
     for number in 2.. {
         match fs::create_dir(&path) {
@@ -300,22 +309,24 @@ fn create_new(parent: &Path, name: &str) -> Result<PathBuf, RunDirError> {
     Ok(path)
 }
 
-fn refuse_used(path: &Path) -> Result<(), RunDirError> {
-    let mut others = false;
+/// Returns an error if a directory contains a run or other files.
+fn check_unused(path: &Path) -> Result<(), RunDirError> {
+    let mut has_other_files = false;
     for entry in fs::read_dir(path).map_err(failed("read", path))? {
         let name = entry.map_err(failed("read", path))?.file_name();
-        // A lock without a recipe, or half a recipe, is a run that ended before it began, or that begins right now.
-        others |= name != LOCK && !file::is_temporary_of(RECIPE, &name);
+        // A lock or a temporary recipe without a recipe belongs to a run that is just being created, or to a process that
+        // died while it created one.
+        has_other_files |= name != LOCK && !file::is_temporary_of(RECIPE, &name);
     }
-    // Looked at last: a recipe that has just come is not taken for something else.
+    // Checked last: otherwise a recipe that another process has just written would count as another file.
     match Run::open(path) {
         Ok(run) => Err(RunDirError::Exists { done: run.is_done(), path: run.path }),
-        Err(_) if others => Err(RunDirError::NotEmpty { path: path.to_owned() }),
+        Err(_) if has_other_files => Err(RunDirError::NotEmpty { path: path.to_owned() }),
         Err(_) => Ok(()),
     }
 }
 
-/// Takes the lock of a directory. The system gives it back when the process ends, however that happens.
+/// Takes the lock of a directory. The system releases it when the process ends, also after a crash.
 fn lock(directory: &Path) -> Result<File, RunDirError> {
     let path = directory.join(LOCK);
     let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
@@ -323,9 +334,9 @@ fn lock(directory: &Path) -> Result<File, RunDirError> {
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            let process = fs::read_to_string(&path).ok().filter(|id| !id.is_empty());
+            let id = fs::read_to_string(&path).ok().filter(|id| !id.is_empty());
             let holder =
-                process.map_or_else(|| "another process".to_owned(), |id| format!("process {}", id.trim()));
+                id.map_or_else(|| "another process".to_owned(), |id| format!("process {}", id.trim()));
             return Err(RunDirError::Busy { path: directory.to_owned(), holder });
         }
         Err(TryLockError::Error(source)) => return Err(failed("lock", &path)(source)),

@@ -1,12 +1,12 @@
-//! Event files that TensorBoard reads: scalars over steps. No images, histograms or graphs.
+//! TensorBoard event files with scalars over steps. Images, histograms and graphs are not supported.
 //!
-//! A file is a sequence of records in TensorFlow's `TFRecord` framing, all integers little-endian:
+//! A file is a sequence of records in TensorFlow's `TFRecord` framing; all integers are little-endian:
 //!
 //! ```text
 //! u64 length | u32 masked CRC-32C of the length | data | u32 masked CRC-32C of the data
 //! ```
 //!
-//! and each record's data is one protobuf `Event`, of which this writes the few fields below by hand:
+//! The data of each record is one protobuf `Event`. This module encodes the fields below by hand:
 //!
 //! ```text
 //! Event      { 1: double wall_time, 2: int64 step, one of 3: string file_version, 5: Summary, 7: SessionLog }
@@ -19,19 +19,27 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
+use wgrad_stdx::ErrorKind;
 use wgrad_stdx::file::Appender;
 
-/// An event file cannot be written.
+/// Error of writing an event file.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write the event file {}: {source}", path.display())]
 pub struct EventError {
-    /// The file.
+    /// Path of the event file.
     pub path: PathBuf,
-    /// What the system says.
+    /// Error of the system.
     pub source: io::Error,
 }
 
-/// Appends scalars to an event file of a run.
+impl EventError {
+    /// Returns the kind of the error, always [`ErrorKind::Storage`].
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Storage
+    }
+}
+
+/// Writer that appends scalars to an event file of a run.
 ///
 /// ```no_run
 /// # use std::path::Path;
@@ -48,13 +56,13 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// Begins a new event file in `directory`, which has to be there.
+    /// Creates a new event file in `directory`, which must exist.
     ///
     /// # Errors
-    /// [`EventError`].
+    /// Returns [`EventError`] if the file cannot be created or written.
     pub fn create(directory: &Path) -> Result<Self, EventError> {
         let now = seconds_now();
-        // TensorBoard takes every file with `tfevents` in its name and reads them in the order of their names.
+        // TensorBoard reads every file with `tfevents` in its name, in the order of the names.
         let stem = format!("events.out.tfevents.{:010}.wgrad.{}", now as u64, std::process::id());
         let mut attempt = 0;
         let (path, file) = loop {
@@ -70,11 +78,12 @@ impl EventWriter {
         Ok(writer)
     }
 
-    /// Begins a new event file for a run that goes on after `step`: TensorBoard forgets what earlier files say of later
-    /// steps.
+    /// Creates a new event file for a run that resumes after `step`.
+    ///
+    /// TensorBoard then discards the values that earlier files have for later steps.
     ///
     /// # Errors
-    /// [`EventError`].
+    /// Returns [`EventError`] if the file cannot be created or written.
     pub fn resume(directory: &Path, step: u64) -> Result<Self, EventError> {
         const START: u64 = 1;
         let mut writer = Self::create(directory)?;
@@ -83,18 +92,18 @@ impl EventWriter {
         Ok(writer)
     }
 
-    /// Appends the values of one step, by tag; TensorBoard groups tags by what stands before their `/`.
+    /// Appends the values of one step by tag. TensorBoard groups tags by their prefix before `/`.
     ///
     /// # Errors
-    /// [`EventError`]; the file then ends with the record before.
+    /// Returns [`EventError`] if the file cannot be written; the file then ends with the previous record.
     pub fn scalars(&mut self, step: u64, scalars: &[(&str, f32)]) -> Result<(), EventError> {
         self.scalars_at(seconds_now(), step, scalars)
     }
 
-    /// [`EventWriter::scalars`] with the time given, in seconds since 1970.
+    /// Appends the values of one step with a given wall time, in seconds since 1970.
     ///
     /// # Errors
-    /// [`EventError`].
+    /// Returns [`EventError`] if the file cannot be created or written.
     pub fn scalars_at(
         &mut self,
         wall_time: f64,
@@ -104,7 +113,7 @@ impl EventWriter {
         self.append(&event(wall_time, step, &bytes_field(5, &summary(scalars))))
     }
 
-    /// Where the file is.
+    /// Returns the path of the event file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -112,7 +121,7 @@ impl EventWriter {
     /// Waits until all records are on the disk.
     ///
     /// # Errors
-    /// [`EventError`].
+    /// Returns [`EventError`] if the file cannot be created or written.
     pub fn sync(&self) -> Result<(), EventError> {
         self.file.sync().map_err(|source| EventError { path: self.path.clone(), source })
     }
@@ -126,24 +135,25 @@ fn seconds_now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
+/// Frames data as a `TFRecord`.
 fn record(data: &[u8]) -> Vec<u8> {
     let length = (data.len() as u64).to_le_bytes();
     let checks = [masked_crc(&length).to_le_bytes(), masked_crc(data).to_le_bytes()];
     [&length[..], &checks[0], data, &checks[1]].concat()
 }
 
-/// CRC-32C, rotated and shifted: the CRC of data that holds CRCs would otherwise be weak.
+/// Returns the masked CRC-32C: rotated, plus a constant. Without the mask, the CRC of data that contains CRCs is weak.
 fn masked_crc(data: &[u8]) -> u32 {
     crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-/// An `Event` with one further field, `what`.
-fn event(wall_time: f64, step: u64, what: &[u8]) -> Vec<u8> {
+/// Encodes an `Event` with its time, its step and one encoded field.
+fn event(wall_time: f64, step: u64, field: &[u8]) -> Vec<u8> {
     const DOUBLE: u8 = 1;
     let mut event = vec![1 << 3 | DOUBLE];
     event.extend(wall_time.to_le_bytes());
     event.extend(varint_field(2, step));
-    event.extend(what);
+    event.extend(field);
     event
 }
 
@@ -174,7 +184,7 @@ fn bytes_field(field: u8, data: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Seven bits a byte, the lowest first; the top bit says that more follow.
+/// Appends a varint: seven bits per byte, least significant first; the top bit is set if more bytes follow.
 fn varint(mut value: u64, bytes: &mut Vec<u8>) {
     while value >= 0x80 {
         bytes.push(value as u8 | 0x80);

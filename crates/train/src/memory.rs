@@ -97,7 +97,7 @@ impl Plan {
                 (format!("{}: {}", group.name, entry.name), ty, bytes)
             })
             .collect();
-        all.extend(self.programs().flat_map(|program| program.largest.iter().take(10).cloned()));
+        all.extend(self.programs().flat_map(|program| program.largest_tensors.iter().take(10).cloned()));
         all.sort_by(|a, b| b.2.cmp(&a.2).then_with(|| a.0.cmp(&b.0)));
         let lines = all.iter().take(10).map(|(name, ty, bytes)| format!("  {bytes:>14} bytes  {ty}  {name}"));
         lines.collect::<Vec<_>>().join("\n")

@@ -5,7 +5,7 @@ use std::ops::Range;
 use wgrad_data::{Dataset, Splits, Targets};
 use wgrad_graph::{DType, EntryId, GroupId, States, TensorType};
 use wgrad_nn::{Builder, Exchange, Module, OptimState, Optimizer, Params, Schedule, Training};
-use wgrad_program::{Limits, Options, Program, Reading, compile, share_slabs};
+use wgrad_program::{Limits, Options, Program, Readback, compile, share_slabs};
 use wgrad_weights::{AssignOptions, Pattern, Weights};
 
 use crate::error::TrainError;
@@ -413,15 +413,15 @@ impl Plan {
     }
 
     /// What replicas have to add up while a pass goes on, in the order in which all of them do.
-    pub(crate) fn exchanges(&self, program: &Program) -> Vec<Reading> {
+    pub(crate) fn exchanges(&self, program: &Program) -> Vec<Readback> {
         let Some(Exchange { sent, received, .. }) = self.exchange else { return Vec::new() };
         let readings = self.states.get(sent).entries.iter().filter_map(|entry| {
             let range = entry.offset..entry.offset + entry.shape.numel();
-            let after = program.done_after(sent, &range);
+            let after = program.final_after(sent, &range);
             // A norm that is frozen sends nothing.
-            (after > 0).then_some(Reading { group: sent, range, after, reply: Some(received) })
+            (after > 0).then_some(Readback { group: sent, range, after, reply: Some(received) })
         });
-        let mut readings: Vec<Reading> = readings.collect();
+        let mut readings: Vec<Readback> = readings.collect();
         readings.sort_by_key(|reading| reading.after);
         readings
     }

@@ -197,7 +197,7 @@ impl Profiler {
         let ends = state.entries.iter().skip(1).map(|entry| entry.offset).chain([state.len()]);
         let mut all: Vec<GradientTime> = (state.entries.iter().zip(ends))
             .map(|(entry, end)| {
-                let after = program.done_after(group, &(entry.offset..end));
+                let after = program.final_after(group, &(entry.offset..end));
                 let sum: f64 = passes.iter().map(|pass| share(pass, after)).sum();
                 let bytes = (end - entry.offset) * state.dtype.bytes();
                 GradientTime { name: entry.name.clone(), bytes, done: sum / passes.len() as f64 }
@@ -213,8 +213,8 @@ impl Profiler {
         let host = trace.track("host");
         let clock = self.clock_of_kernels().unwrap_or(Clock::Host);
         let kernels = trace.track(&format!("{device} ({} clock)", clock.name()));
-        trace.about("device", device);
-        trace.about("clock", clock.name());
+        trace.add_metadata("device", device);
+        trace.add_metadata("clock", clock.name());
         for stretch in &self.stretches {
             trace.span(host, &stretch.name, stretch.start_ns, stretch.end_ns, Map::new());
         }

@@ -159,7 +159,7 @@ impl Trainer {
             if clips {
                 squares += values.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>();
             }
-            Ok(session.write_part(to, at - start, values)?)
+            Ok(session.write_group_range(to, at - start, values)?)
         })?;
         team.agreed |= tail[metrics] > 0.0;
         if let Some(buffers) = buffers {
@@ -214,7 +214,7 @@ impl Trainer {
                     Ok(())
                 }
                 _ if listening.readings.is_empty() => session.run(id, inputs),
-                _ => team.run(&listening, |readings, each| session.run_reading(id, inputs, readings, each)),
+                _ => team.run(&listening, |readings, each| session.run_with_readbacks(id, inputs, readings, each)),
             })?;
             team.check()?;
         }
@@ -227,7 +227,7 @@ impl Trainer {
         let mut team = self.team.take();
         let run = self.pass(pass, &mut |session, inputs| match &mut team {
             Some(team) => {
-                team.run(&listening, |readings, each| session.run_reading(id, inputs, readings, each))
+                team.run(&listening, |readings, each| session.run_with_readbacks(id, inputs, readings, each))
             }
             None => session.run(id, inputs),
         });

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use wgrad_comm::{CommError, Done, Job, Ticket, Worker};
 use wgrad_graph::{GroupId, States, fnv1a};
-use wgrad_program::{DeviceError, Program, Readers, Reading};
+use wgrad_program::{DeviceError, Program, ReadbackHandler, Readback};
 
 use crate::error::TrainError;
 use crate::plan::Phase;
@@ -67,7 +67,7 @@ pub struct Team {
     pub(crate) worker: Worker,
     pub(crate) options: TeamOptions,
     /// Those of the gradients.
-    pub(crate) readings: Vec<Reading>,
+    pub(crate) readings: Vec<Readback>,
     passes: Vec<(Phase, Arc<Listening>)>,
     buckets: Vec<Bucket>,
     /// Gradients of the bucket that is being filled.
@@ -106,18 +106,18 @@ pub(crate) enum Use {
 /// The readings of a pass, and what becomes of each.
 #[derive(Debug, Default)]
 pub(crate) struct Listening {
-    pub readings: Vec<Reading>,
+    pub readings: Vec<Readback>,
     pub uses: Vec<Use>,
 }
 
 impl Listening {
     /// To sums, and in the last pass of a step to gradients.
-    pub fn to(sums: Vec<Reading>, gradients: &[Reading]) -> Self {
+    pub fn to(sums: Vec<Readback>, gradients: &[Readback]) -> Self {
         let count = sums.len();
         let sums = sums.into_iter().enumerate().map(|(i, sum)| (sum, Use::Sum { last: i + 1 == count }));
         let gradients = gradients.iter().cloned().enumerate().map(|(i, part)| (part, Use::Gradients(i)));
         // A sum that others wait for comes before gradients that are there at the same time.
-        let mut all: Vec<(Reading, Use)> = sums.chain(gradients).collect();
+        let mut all: Vec<(Readback, Use)> = sums.chain(gradients).collect();
         all.sort_by_key(|(reading, _)| reading.after);
         let (readings, uses) = all.into_iter().unzip();
         Self { readings, uses }
@@ -187,7 +187,7 @@ impl Team {
         let ends = group.entries.iter().skip(1).map(|entry| entry.offset).chain([group.len()]);
         let tensors: Vec<Range<usize>> =
             group.entries.iter().zip(ends).map(|(entry, end)| entry.offset..end).collect();
-        let own: Vec<usize> = tensors.iter().map(|range| program.done_after(gradients, range)).collect();
+        let own: Vec<usize> = tensors.iter().map(|range| program.final_after(gradients, range)).collect();
         let bytes: Vec<u8> = own.iter().flat_map(|&after| (after as u64).to_le_bytes()).collect();
         let first = self.patiently(|worker| worker.exchange(&bytes))?.into_iter().next().unwrap_or_default();
         let first = first.as_chunks::<8>().0.iter().map(|after| u64::from_le_bytes(*after) as usize);
@@ -210,7 +210,7 @@ impl Team {
             let first = self.readings.len();
             let shares = shares.map(|shares| shares.iter().map(|share| within(&ranges, share)).collect());
             let reading =
-                |range: &Range<usize>| Reading { group: gradients, range: range.clone(), after, reply: None };
+                |range: &Range<usize>| Readback { group: gradients, range: range.clone(), after, reply: None };
             self.readings.extend(ranges.iter().map(reading));
             self.buckets.push(Bucket { readings: first..self.readings.len(), shares });
         }
@@ -234,7 +234,7 @@ impl Team {
     pub(crate) fn run(
         &mut self,
         listening: &Listening,
-        run: impl FnOnce(&[Reading], &mut Readers<'_>) -> Result<(), DeviceError>,
+        run: impl FnOnce(&[Readback], &mut ReadbackHandler<'_>) -> Result<(), DeviceError>,
     ) -> Result<(), DeviceError> {
         self.summing = listening.uses.iter().any(|heard| matches!(heard, Use::Sum { .. }));
         run(&listening.readings, &mut |i, values| match listening.uses[i] {

@@ -6,7 +6,7 @@ use std::io;
 use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
-use wgrad_gpu::{GemmVariant, Tuned};
+use wgrad_gpu::{GemmVariant, TuningTable};
 use wgrad_program::{DeviceInfo, DeviceKind};
 use wgrad_stdx::file;
 
@@ -19,14 +19,14 @@ pub enum Tuning {
     /// It has none.
     None,
     /// It is used.
-    Used(Tuned),
+    Used(TuningTable),
     /// There is one that cannot be used, and why, with its path.
     Ignored(String),
 }
 
 impl Tuning {
     /// The table, if it is used.
-    pub fn table(self) -> Option<Tuned> {
+    pub fn table(self) -> Option<TuningTable> {
         match self {
             Tuning::Used(table) => Some(table),
             Tuning::None | Tuning::Ignored(_) => None,
@@ -51,7 +51,7 @@ pub fn tuning(info: &DeviceInfo) -> Tuning {
 ///
 /// # Errors
 /// It cannot be written, or the platform has no folder for it.
-pub fn keep_tuning(info: &DeviceInfo, table: &Tuned) -> io::Result<PathBuf> {
+pub fn keep_tuning(info: &DeviceInfo, table: &TuningTable) -> io::Result<PathBuf> {
     let path = path_of(info).ok_or_else(|| {
         io::Error::new(
             io::ErrorKind::NotFound,
@@ -99,13 +99,13 @@ pub(crate) fn device_json(info: &DeviceInfo) -> Value {
     json!({ "name": info.name, "backend": info.backend, "driver": info.driver })
 }
 
-fn to_json(table: &Tuned, info: &DeviceInfo) -> Value {
+fn to_json(table: &TuningTable, info: &DeviceInfo) -> Value {
     let products: Map<String, Value> =
         table.iter().map(|(key, variant)| (format!("{key:016x}"), variant.to_string().into())).collect();
     json!({ "format": FORMAT, "device": device_json(info), "products": products })
 }
 
-fn parse(text: &str, info: &DeviceInfo) -> Result<Tuned, String> {
+fn parse(text: &str, info: &DeviceInfo) -> Result<TuningTable, String> {
     let json: Value = serde_json::from_str(text).map_err(|error| format!("it is no JSON: {error}"))?;
     if json["format"] != FORMAT {
         return Err(format!("its format is {}, and this version reads {FORMAT}", json["format"]));
@@ -116,7 +116,7 @@ fn parse(text: &str, info: &DeviceInfo) -> Result<Tuned, String> {
     if json["device"] != device_json(info) {
         return Err("it is of another device".into());
     }
-    let mut table = Tuned::default();
+    let mut table = TuningTable::default();
     let products = json["products"].as_object().ok_or("it has no products")?;
     for (key, name) in products {
         let number = u64::from_str_radix(key, 16).map_err(|_| format!("`{key}` is no key of a product"))?;
@@ -142,8 +142,8 @@ pub(crate) mod tests {
         }
     }
 
-    fn table() -> Tuned {
-        let mut table = Tuned::default();
+    fn table() -> TuningTable {
+        let mut table = TuningTable::default();
         for (i, variant) in GemmVariant::ALL.into_iter().enumerate() {
             table.insert(u64::MAX - i as u64, variant);
         }

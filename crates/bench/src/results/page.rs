@@ -77,7 +77,7 @@ fn verdict(page: &mut String, bench: &Bench) -> fmt::Result {
         lines.push(format!("Skipped, {reason}: {}.", super::some(&cases)));
     }
     lines.extend(bench.noise.warning.clone());
-    page::verdict(page, &headline, &lines)
+    page::summary(page, &headline, &lines)
 }
 
 fn outcome(result: &Measurement) -> String {

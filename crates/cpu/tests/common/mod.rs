@@ -39,13 +39,13 @@ pub static TO_FLOAT: ScalarFn = ScalarFn {
         fn body(x: &[u32], to: &mut [f32]) {
             to.iter_mut().zip(x).for_each(|(to, &x)| *to = (x % 8) as f32 / 8.0);
         }
-        Call::FromWord(body)
+        Call::FromU32(body)
     },
     f64: {
         fn body(x: &[u32], to: &mut [f64]) {
             to.iter_mut().zip(x).for_each(|(to, &x)| *to = f64::from(x % 8) / 8.0);
         }
-        Call::FromWord(body)
+        Call::FromU32(body)
     },
 };
 
@@ -58,13 +58,13 @@ pub static TO_WORD: ScalarFn = ScalarFn {
         fn body(x: &[f32], to: &mut [u32]) {
             to.iter_mut().zip(x).for_each(|(to, &x)| *to = x as u32);
         }
-        Call::ToWord(body)
+        Call::ToU32(body)
     },
     f64: {
         fn body(x: &[f64], to: &mut [u32]) {
             to.iter_mut().zip(x).for_each(|(to, &x)| *to = x as u32);
         }
-        Call::ToWord(body)
+        Call::ToU32(body)
     },
 };
 
@@ -79,7 +79,7 @@ pub static LESS: ScalarFn = ScalarFn {
                 to[i] = f32::from(u8::from(x[i] < y[i]));
             }
         }
-        Call::Words(body)
+        Call::CompareU32(body)
     },
     f64: {
         fn body(x: &[u32], y: &[u32], to: &mut [f64]) {
@@ -87,7 +87,7 @@ pub static LESS: ScalarFn = ScalarFn {
                 to[i] = f64::from(u8::from(x[i] < y[i]));
             }
         }
-        Call::Words(body)
+        Call::CompareU32(body)
     },
 };
 

@@ -108,7 +108,7 @@ fn run_loop(kernel: &Loop, operands: &[Operand], product: &[f64], memory: &mut M
         for instr in &kernel.body {
             let value = match instr {
                 Instr::Float(x) => vec![*x; full.len()],
-                Instr::Word(x) => vec![f64::from(*x); full.len()],
+                Instr::U32(x) => vec![f64::from(*x); full.len()],
                 Instr::Product => vec![product[number]; full.len()],
                 Instr::Iota(layout) => {
                     full.iter().map(|at| layout.at(at).expect("not padded") as f64).collect()
@@ -159,10 +159,10 @@ fn call(f: &wgrad_graph::ScalarFn, x: &[f64]) -> f64 {
         Call::Unary(f) => f(&x[..1], &mut to),
         Call::Binary(f) => f(&x[..1], &x[1..2], &mut to),
         Call::Ternary(f) => f(&x[..1], &x[1..2], &x[2..3], &mut to),
-        Call::FromWord(f) => f(&words[0], &mut to),
-        Call::Words(f) => f(&words[0], &words[1], &mut to),
+        Call::FromU32(f) => f(&words[0], &mut to),
+        Call::CompareU32(f) => f(&words[0], &words[1], &mut to),
         Call::Random(f) => f([&words[0], &words[1], &words[2], &words[3], &words[4]], &mut to),
-        Call::ToWord(f) => {
+        Call::ToU32(f) => {
             f(&x[..1], &mut word);
             return f64::from(word[0]);
         }

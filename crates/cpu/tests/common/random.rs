@@ -69,7 +69,7 @@ impl Generator {
                 strides[i] = 0;
             }
         }
-        let layout = Layout::strided(shape, strides, offset).within(&valid);
+        let layout = Layout::strided(shape, strides, offset).with_valid_ranges(&valid);
         let mut last = 0;
         layout.for_each(|at| last = last.max(at.unwrap_or(0)));
         (layout, last + 1)
@@ -119,7 +119,7 @@ impl Generator {
         floats.push(body.len());
         body.push(Instr::Float(0.75));
         words.push(body.len());
-        body.push(Instr::Word(5));
+        body.push(Instr::U32(5));
         if self.below(2) == 0 {
             let (layout, n) = self.layout(&domain, true, false);
             let (stride, bound) = (self.below(3), 30);
@@ -204,7 +204,7 @@ impl Generator {
         for _ in 0..self.below(5) {
             let functions: [&'static ScalarFn; 8] = [&RELU, &EXP, &MUL, &MID, &MIX, &TO_FLOAT, &LESS, &HASH];
             let f = self.pick(&functions);
-            let from = if f.f32.takes_words() { words.to_vec() } else { floats.clone() };
+            let from = if f.f32.takes_u32() { words.to_vec() } else { floats.clone() };
             let args = (0..f.f32.arity()).map(|_| self.pick(&from)).collect();
             floats.push(body.len());
             body.push(Instr::Call(f, args));

@@ -101,7 +101,7 @@ pub(crate) static ENTRIES: &[Entry] = &[
                 }),
                 Refused::new(x(), "does not become [1, 4]", |_, ins| ins[0].broadcast_to([1, 4])),
                 Refused::new(x(), "does not become [4]", |_, ins| ins[0].broadcast_to([4])),
-                Refused::new(x(), "less than 2³² elements", |_, ins| ins[0].broadcast_to([2, 1 << 40])),
+                Refused::new(x(), "fewer than 2³² elements", |_, ins| ins[0].broadcast_to([2, 1 << 40])),
             ]
         },
     },

@@ -1,13 +1,13 @@
-//! What must hold for every page.
+//! Checks that every page must pass, shared by the tests of several crates.
 
-/// Parses a page as XML; returns the text between the tags.
+/// Parses a page as XML and returns its text.
 pub fn well_formed(page: &str) -> String {
     let options = roxmltree::ParsingOptions { allow_dtd: true, ..Default::default() };
     let document = roxmltree::Document::parse_with_options(page, options).unwrap();
     document.descendants().filter(|node| node.is_text()).filter_map(|node| node.text()).collect()
 }
 
-/// Checks that a page asks for nothing outside of itself, runs nothing, and has a dark side.
+/// Checks that a page loads nothing, runs no scripts and has a dark mode.
 pub fn needs_nothing_else(page: &str) {
     for outside in ["http:", "https:", "<script", "<link", "src=", "@import", "url("] {
         assert!(!page.contains(outside), "{outside}");

@@ -1,71 +1,80 @@
-//! Why a checkpoint cannot be written or read. Every message names the file.
+//! Errors of writing and reading checkpoints. Every message names the file.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why a checkpoint cannot be written or read.
+use wgrad_stdx::ErrorKind;
+
+/// Error of writing or reading a checkpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// There is no room for it. Checkpoints before it are as they were.
-    #[error("no space left for the checkpoint {} of {bytes} bytes; those before it are kept", path.display())]
+    /// The disk is full. Earlier checkpoints are unchanged.
+    #[error("no space left for the checkpoint {} of {bytes} bytes; earlier checkpoints are kept", path.display())]
     Full {
-        /// The checkpoint.
+        /// Directory of the checkpoint.
         path: PathBuf,
-        /// What its files need.
+        /// Bytes that its files need.
         bytes: u64,
-        /// What the system says.
+        /// Error of the system.
         source: io::Error,
     },
-    /// The system refused for another reason.
+    /// A file operation failed for another reason than a full disk.
     #[error("cannot {action} {}: {source}", path.display())]
     File {
-        /// What was tried.
+        /// Operation that failed.
         action: &'static str,
-        /// The file or directory.
+        /// Path of the file or directory.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the system.
         source: io::Error,
     },
-    /// Not what was written: truncated, changed, or no such file at all.
+    /// A file is truncated, changed or missing.
     #[error("the checkpoint file {} is damaged: {message}", path.display())]
     Corrupt {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Description of the damage.
         message: String,
     },
-    /// Written by another version of wgrad.
+    /// The checkpoint has a format version that this wgrad cannot read.
     #[error("{} has format version {found}; this wgrad reads version {known}", path.display())]
     Version {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What it says.
+        /// Version found in the file.
         found: String,
-        /// What this wgrad reads.
+        /// Version that this wgrad reads.
         known: u32,
     },
-    /// A tensor of a type that is no part of a checkpoint.
-    #[error("{}: tensor `{tensor}` is {dtype}; a checkpoint holds F32 and U32", path.display())]
+    /// A tensor has a dtype that checkpoints do not support.
+    #[error("{}: tensor `{tensor}` has dtype {dtype}; checkpoints support F32 and U32", path.display())]
     DType {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its name.
+        /// Name of the tensor.
         tensor: String,
-        /// Its type, as safetensors names it.
+        /// Dtype of the tensor, as named by safetensors.
         dtype: String,
     },
-    /// A tensor that was put together wrongly.
+    /// The number of values does not match the shape.
     #[error("tensor of shape {shape:?} has {found} values")]
     Shape {
-        /// The shape.
+        /// Shape of the tensor.
         shape: Vec<usize>,
-        /// How many values came with it.
+        /// Number of values given.
         found: usize,
     },
-    /// A name that safetensors keeps for itself, or an empty one.
-    #[error("a tensor cannot be named `{0}`")]
+    /// The name of a tensor is empty or reserved by safetensors.
+    #[error("tensor name `{0}` is empty or reserved by safetensors")]
     Name(String),
-    /// State that JSON cannot say.
-    #[error("the training state cannot be written as JSON: {0}")]
+    /// The model or the state cannot be encoded.
+    #[error("the checkpoint cannot be encoded: {0}")]
     Encode(String),
+}
+
+impl CheckpointError {
+    /// Returns the kind of the error, always [`ErrorKind::Storage`].
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Storage
+    }
 }

@@ -1,14 +1,14 @@
-//! Checkpoints: everything a run needs to go on with the same bits, as a directory that is complete or not there.
+//! Checkpoints: directories with everything that a run needs to resume bit for bit.
 //!
 //! ```text
 //! checkpoints/step-000123/
 //!   model.safetensors   tensors by name
-//!   state.json          step, place in the data, generator, schedule, kernels; size and SHA-256 of the other file
+//!   state.json          step, loader position, generator, schedule, kernels; size and SHA-256 of model.safetensors
 //! ```
 //!
-//! A checkpoint is written under a temporary name, synced, and renamed. Only then are older ones removed, so at every
-//! moment, also after a crash or on a full disk, the last complete one is there. What the tensors and the state mean is
-//! the trainer's business.
+//! A checkpoint is written under a temporary name, synced and renamed. Older checkpoints are removed after that, so the
+//! last complete checkpoint exists at every moment, also after a crash or on a full disk. The trainer defines the meaning
+//! of the tensors and the state.
 
 mod error;
 mod tensor;
@@ -26,46 +26,48 @@ use std::io;
 use std::path::{Path, PathBuf};
 use wgrad_stdx::file;
 
-/// The version of the format that this wgrad writes and reads.
+/// Version of the format that this wgrad writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
 
 const MODEL: &str = "model.safetensors";
 const STATE: &str = "state.json";
 const PREFIX: &str = "step-";
-/// A checkpoint that is being replaced by another of the same step.
+/// Suffix of a checkpoint that is being replaced by another of the same step.
 const REPLACED: &str = ".replaced";
 const TEMPORARY: &str = ".tmp-";
 
-/// Where a run stood. The maps belong to the parts of the trainer that they are named after, which alone read them;
-/// floats in them keep their bits, but must be finite.
+/// State of a run at a checkpoint, without the tensors.
+///
+/// Each map is written and read by the part of the trainer it is named after. Floats in the maps round-trip exactly, but
+/// must be finite.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointState {
-    /// Optimizer steps done.
+    /// Number of optimizer steps done.
     pub step: u64,
-    /// The place in the data at which the next step begins.
+    /// Position in the data at which the next step begins.
     pub loader: LoaderPosition,
-    /// The random generator: its seed and streams.
+    /// Random generator: seed and streams.
     pub generator: Map<String, Value>,
-    /// The learning rate schedule, and what early stopping has seen.
+    /// State of the learning rate schedule and of early stopping.
     pub schedule: Map<String, Value>,
-    /// The kernels that were chosen: other tiles round differently.
+    /// Chosen kernels; other tile sizes round differently.
     pub kernels: Map<String, Value>,
-    /// Anything else, such as versions.
+    /// Further entries, such as versions.
     pub extra: Map<String, Value>,
 }
 
-/// A place between two batches.
+/// Position between two batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoaderPosition {
-    /// Epochs gone through.
+    /// Number of complete epochs.
     pub epoch: u64,
-    /// Batches taken from the epoch that is under way.
+    /// Number of batches taken from the current epoch.
     pub batch: u64,
 }
 
-/// What `state.json` holds besides the state.
+/// Contents of `state.json`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StateFile {
@@ -81,24 +83,26 @@ struct ModelFile {
     sha256: String,
 }
 
-/// A checkpoint that was read.
+/// Checkpoint that was loaded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
-    /// The tensors by name.
+    /// Tensors by name.
     pub tensors: BTreeMap<String, Tensor<'static>>,
-    /// Where the run stood.
+    /// State of the run.
     pub state: CheckpointState,
 }
 
 impl Checkpoint {
-    /// Writes a checkpoint into `run/checkpoints`, then removes all but the last `keep` (at least one). Returns its
-    /// directory. One of the same step is replaced.
+    /// Writes a checkpoint into `run/checkpoints`, then removes all but the last `keep` (at least one).
+    ///
+    /// Returns the directory of the checkpoint. An existing checkpoint of the same step is replaced.
     ///
     /// The same tensors and state give the same bytes.
     ///
     /// # Errors
-    /// [`CheckpointError::Full`] on a full disk, [`CheckpointError::File`] otherwise; both leave earlier checkpoints as they
-    /// were. [`CheckpointError::Name`] for a tensor that safetensors cannot name.
+    /// Returns [`CheckpointError::Full`] if the disk is full and [`CheckpointError::File`] if another file operation fails;
+    /// earlier checkpoints are unchanged. Returns [`CheckpointError::Name`] if the name of a tensor is empty or reserved, and
+    /// [`CheckpointError::Encode`] if the model or the state cannot be encoded.
     pub fn save(
         run: &Path,
         tensors: &BTreeMap<String, Tensor<'_>>,
@@ -119,7 +123,7 @@ impl Checkpoint {
             .and_then(|()| file::sync_directory(&temporary))
             .and_then(|()| move_into_place(&temporary, &path));
         if let Err(source) = written {
-            // The first error is the one to report; what stays is removed by the next save.
+            // Report the first error; the next save removes the rest of the temporary directory.
             let _ = fs::remove_dir_all(&temporary);
             return Err(match file::is_full(&source) {
                 true => CheckpointError::Full { path, bytes: (model.len() + state.len()) as u64, source },
@@ -132,58 +136,55 @@ impl Checkpoint {
         Ok(path)
     }
 
-    /// Reads a checkpoint and checks it: the model file's size, hash, header, sizes and types.
+    /// Reads a checkpoint and checks size, hash, header, shapes and dtypes of the model file.
     ///
     /// # Errors
-    /// [`CheckpointError::Corrupt`], [`CheckpointError::Version`], [`CheckpointError::DType`] and
-    /// [`CheckpointError::File`], each with the file.
+    /// Returns [`CheckpointError::Corrupt`] if a file is missing, truncated or changed, [`CheckpointError::Version`] if it has
+    /// another format version, [`CheckpointError::DType`] if a tensor is neither F32 nor U32, and [`CheckpointError::File`] if
+    /// a file cannot be read.
     pub fn load(checkpoint: &Path) -> Result<Self, CheckpointError> {
         let state_path = checkpoint.join(STATE);
         let StateFile { model, state, .. } = decode_state(&state_path, &read(&state_path)?)?;
         let path = checkpoint.join(MODEL);
         let bytes = read(&path)?;
-        let damaged = |message: String| CheckpointError::Corrupt { path: path.clone(), message };
+        let corrupt = |message: String| CheckpointError::Corrupt { path: path.clone(), message };
         if bytes.len() as u64 != model.bytes {
-            return Err(damaged(format!(
-                "it has {} bytes, and was written with {}",
-                bytes.len(),
-                model.bytes
-            )));
+            return Err(corrupt(format!("it has {} bytes, expected {}", bytes.len(), model.bytes)));
         }
         let sha256 = sha256(&bytes);
         if sha256 != model.sha256 {
-            return Err(damaged(format!("its SHA-256 is {sha256}, and was {} when written", model.sha256)));
+            return Err(corrupt(format!("its SHA-256 is {sha256}, expected {}", model.sha256)));
         }
-        let file = SafeTensors::deserialize(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let file = SafeTensors::deserialize(&bytes).map_err(|error| corrupt(error.to_string()))?;
         let tensors =
             file.iter().map(|(name, view)| Ok((name.to_owned(), Tensor::from_view(&path, name, &view)?)));
         Ok(Self { tensors: tensors.collect::<Result<_, CheckpointError>>()?, state })
     }
 }
 
-/// Where the checkpoints of a run are.
+/// Returns the directory that contains the checkpoints of a run.
 pub fn directory(run: &Path) -> PathBuf {
     run.join("checkpoints")
 }
 
-/// The newest complete checkpoint of a run, if there is one. What a crash has left half written is passed over.
+/// Returns the newest complete checkpoint of a run, if there is one. Incomplete checkpoints are ignored.
 ///
 /// # Errors
-/// [`CheckpointError::File`] if the directory cannot be read.
+/// Returns [`CheckpointError::File`] if the directory cannot be read.
 pub fn latest(run: &Path) -> Result<Option<PathBuf>, CheckpointError> {
     Ok(list(&directory(run))?.pop().map(|newest| newest.path))
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Found {
+struct SavedCheckpoint {
     step: u64,
-    /// False sorts before true: a replaced checkpoint is older than the one that replaces it.
+    /// False for a checkpoint that is being replaced. False sorts before true, so the replaced one counts as older.
     current: bool,
     path: PathBuf,
 }
 
-/// The complete checkpoints, oldest first.
-fn list(parent: &Path) -> Result<Vec<Found>, CheckpointError> {
+/// Returns the complete checkpoints, oldest first.
+fn list(parent: &Path) -> Result<Vec<SavedCheckpoint>, CheckpointError> {
     let mut found = Vec::new();
     for path in entries(parent)? {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -193,7 +194,7 @@ fn list(parent: &Path) -> Result<Vec<Found>, CheckpointError> {
             && path.join(MODEL).is_file()
             && path.join(STATE).is_file()
         {
-            found.push(Found { step, current, path });
+            found.push(SavedCheckpoint { step, current, path });
         }
     }
     found.sort();
@@ -217,8 +218,9 @@ fn entries(parent: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     entries.map(|entry| entry.map(|entry| entry.path()).map_err(failed("read", parent))).collect()
 }
 
-/// Renames a complete directory to its name. One of that name is set aside first and removed last, so that one of the two
-/// can be found at every moment.
+/// Renames a complete temporary directory to its final name.
+///
+/// An existing directory of that name is renamed first and removed last, so that one of the two exists at every moment.
 fn move_into_place(temporary: &Path, path: &Path) -> io::Result<()> {
     let parent = path.parent().unwrap_or(Path::new("."));
     if !path.exists() {
@@ -241,7 +243,7 @@ fn encode_model(tensors: &BTreeMap<String, Tensor<'_>>) -> Result<Vec<u8>, Check
     if let Some(name) = tensors.keys().find(|name| name.is_empty() || *name == "__metadata__") {
         return Err(CheckpointError::Name(name.clone()));
     }
-    // PyTorch's loader asks for this entry.
+    // PyTorch's loader requires this entry.
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
     safetensors::serialize(tensors, Some(metadata))
         .map_err(|error| CheckpointError::Encode(error.to_string()))
@@ -256,25 +258,25 @@ fn encode_state(model: &[u8], state: &CheckpointState) -> Result<Vec<u8>, Checkp
     Ok(bytes)
 }
 
-/// The version is looked at before anything else: another version may have other fields.
+/// Parses `state.json`. The version is checked first, because another version may have other fields.
 fn decode_state(path: &Path, bytes: &[u8]) -> Result<StateFile, CheckpointError> {
-    let damaged = |message: String| CheckpointError::Corrupt { path: path.to_owned(), message };
-    let json: Value = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
+    let corrupt = |message: String| CheckpointError::Corrupt { path: path.to_owned(), message };
+    let json: Value = serde_json::from_slice(bytes).map_err(|error| corrupt(error.to_string()))?;
     match json.get("version") {
         Some(version) if *version == FORMAT_VERSION => {}
         Some(version) => {
             let found = version.to_string();
             return Err(CheckpointError::Version { path: path.to_owned(), found, known: FORMAT_VERSION });
         }
-        None => return Err(damaged("it has no `version`".to_owned())),
+        None => return Err(corrupt("`version` is missing".to_owned())),
     }
-    serde_json::from_value(json).map_err(|error| damaged(error.to_string()))
+    serde_json::from_value(json).map_err(|error| corrupt(error.to_string()))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, CheckpointError> {
     fs::read(path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => {
-            CheckpointError::Corrupt { path: path.to_owned(), message: "there is no such file".to_owned() }
+            CheckpointError::Corrupt { path: path.to_owned(), message: "file not found".to_owned() }
         }
         _ => CheckpointError::File { action: "read", path: path.to_owned(), source },
     })

@@ -1,62 +1,62 @@
-//! A named array of numbers on its way to or from a safetensors file. Not a tensor of a graph: it has no operations.
+//! Tensors of a safetensors file: a shape and values, without operations. Not the tensors of a graph.
 
 use super::CheckpointError;
 use safetensors::tensor::{Dtype, TensorView, View};
 use std::borrow::Cow;
 use std::path::Path;
 
-/// Numbers in a shape: borrowed from a buffer to be saved, owned once loaded.
+/// Values with a shape, borrowed to be saved or owned after loading.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor<'a> {
     shape: Vec<usize>,
     values: Values<'a>,
 }
 
-/// The numbers of a [`Tensor`], row by row.
+/// Elements of a [`Tensor`] in row-major order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Values<'a> {
-    /// Parameters, moments …
+    /// 32-bit floats, such as parameters and moments.
     F32(Cow<'a, [f32]>),
-    /// Counters, indices …
+    /// Unsigned 32-bit integers, such as counters and indices.
     U32(Cow<'a, [u32]>),
 }
 
 impl<'a> Tensor<'a> {
-    /// A tensor of 32-bit floats.
+    /// Creates a tensor of 32-bit floats.
     ///
     /// # Errors
-    /// [`CheckpointError::Shape`] if there are not as many values as the shape says.
+    /// Returns [`CheckpointError::Shape`] if the number of values differs from the number of elements of the shape.
     pub fn f32(shape: &[usize], values: impl Into<Cow<'a, [f32]>>) -> Result<Self, CheckpointError> {
         Self::new(shape, Values::F32(values.into()))
     }
 
-    /// A tensor of unsigned 32-bit integers.
+    /// Creates a tensor of unsigned 32-bit integers.
     ///
     /// # Errors
-    /// [`CheckpointError::Shape`] if there are not as many values as the shape says.
+    /// Returns [`CheckpointError::Shape`] if the number of values differs from the number of elements of the shape.
     pub fn u32(shape: &[usize], values: impl Into<Cow<'a, [u32]>>) -> Result<Self, CheckpointError> {
         Self::new(shape, Values::U32(values.into()))
     }
 
     fn new(shape: &[usize], values: Values<'a>) -> Result<Self, CheckpointError> {
-        let wanted = shape.iter().try_fold(1usize, |product, size| product.checked_mul(*size));
-        if wanted != Some(values.len()) {
+        let expected = shape.iter().try_fold(1usize, |product, size| product.checked_mul(*size));
+        if expected != Some(values.len()) {
             return Err(CheckpointError::Shape { shape: shape.to_vec(), found: values.len() });
         }
         Ok(Self { shape: shape.to_vec(), values })
     }
 
-    /// The size of each dimension; empty for one number.
+    /// Returns the size of each dimension; empty for a scalar.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
 
-    /// The numbers, row by row.
+    /// Returns the elements in row-major order.
     pub fn values(&self) -> &Values<'a> {
         &self.values
     }
 
-    /// The numbers if they are floats.
+    /// Returns the elements if they are floats.
     pub fn as_f32(&self) -> Option<&[f32]> {
         match &self.values {
             Values::F32(values) => Some(values),
@@ -64,7 +64,7 @@ impl<'a> Tensor<'a> {
         }
     }
 
-    /// The numbers if they are integers.
+    /// Returns the elements if they are integers.
     pub fn as_u32(&self) -> Option<&[u32]> {
         match &self.values {
             Values::U32(values) => Some(values),
@@ -72,20 +72,22 @@ impl<'a> Tensor<'a> {
         }
     }
 
-    /// Reads a tensor of a file, whose sizes safetensors has checked.
+    /// Converts a tensor of a file; safetensors has checked its size.
     pub(super) fn from_view(
         path: &Path,
         name: &str,
         view: &TensorView<'_>,
     ) -> Result<Tensor<'static>, CheckpointError> {
-        let words = view.data().as_chunks::<4>().0.iter();
+        let elements = view.data().as_chunks::<4>().0.iter();
         match view.dtype() {
-            Dtype::F32 => {
-                Tensor::f32(view.shape(), words.map(|word| f32::from_le_bytes(*word)).collect::<Vec<_>>())
-            }
-            Dtype::U32 => {
-                Tensor::u32(view.shape(), words.map(|word| u32::from_le_bytes(*word)).collect::<Vec<_>>())
-            }
+            Dtype::F32 => Tensor::f32(
+                view.shape(),
+                elements.map(|bytes| f32::from_le_bytes(*bytes)).collect::<Vec<_>>(),
+            ),
+            Dtype::U32 => Tensor::u32(
+                view.shape(),
+                elements.map(|bytes| u32::from_le_bytes(*bytes)).collect::<Vec<_>>(),
+            ),
             other => Err(CheckpointError::DType {
                 path: path.to_owned(),
                 tensor: name.to_owned(),
@@ -96,7 +98,7 @@ impl<'a> Tensor<'a> {
 }
 
 impl Values<'_> {
-    /// How many numbers there are.
+    /// Returns the number of elements.
     pub fn len(&self) -> usize {
         match self {
             Self::F32(values) => values.len(),
@@ -104,13 +106,13 @@ impl Values<'_> {
         }
     }
 
-    /// Whether there is none.
+    /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// How safetensors takes a tensor: little-endian on every machine.
+/// View for safetensors: little-endian on every machine.
 impl View for &Tensor<'_> {
     fn dtype(&self) -> Dtype {
         match self.values {

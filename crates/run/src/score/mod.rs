@@ -1,7 +1,7 @@
-//! Scores of a classifier: confusion matrix, recall, precision and F1 of each class, ROC curve and AUC, sensitivity at a
-//! fixed specificity. Pure functions over probabilities; nothing here runs a model.
+//! Scores of a classifier: confusion matrix, recall, precision and F1 per class, ROC curve and AUC, and sensitivity at a
+//! fixed specificity. Pure functions of class probabilities; this module does not run a model.
 //!
-//! A score that the data do not define, such as the recall of a class that no example has, is `None` and never NaN.
+//! A score that is undefined for the data, such as the recall of a class without examples, is `None`, never NaN.
 //!
 //! ```
 //! use wgrad_run::{Predictions, Scores};
@@ -21,91 +21,102 @@ mod roc;
 pub use roc::{Auc, OperatingPoint, Roc, RocPoint};
 
 use serde::{Deserialize, Serialize};
+use wgrad_stdx::ErrorKind;
 
-/// Specificities at which [`BinaryScores`] states the sensitivity, and the other way round.
+/// Minimum specificities and sensitivities of the operating points in [`BinaryScores`].
 const TARGETS: [f64; 2] = [0.95, 0.9];
-/// Up to this many classes, the whole confusion matrix is printed: it then fits a terminal of 120 columns.
+/// Most classes for which the whole confusion matrix is printed; it then fits a terminal of 120 columns.
 const MATRIX_CLASSES: usize = 16;
 /// Seed of the bootstrap in [`Scores::of`], fixed so that the same predictions give the same interval.
 const SEED: u64 = 1;
 
-/// Why predictions cannot be scored.
+/// Error of scoring predictions.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ScoreError {
-    /// There is nothing to score.
-    #[error("there are no predictions to score")]
+    /// There are no predictions.
+    #[error("predictions are empty: scores need at least one example")]
     Empty,
-    /// One class can be neither right nor wrong.
-    #[error("a classifier has at least two classes, not {0}")]
+    /// There are fewer than two classes.
+    #[error("a classifier needs at least two classes, found {0}")]
     Classes(usize),
-    /// The probabilities are not `[n, classes]` for labels `[n]`.
-    #[error("{labels} labels and {classes} classes need {} probabilities, not {probabilities}", labels.saturating_mul(*classes))]
+    /// The shape of the probabilities is not `[n, classes]` for labels `[n]`.
+    #[error("{labels} labels and {classes} classes need {} probabilities, found {probabilities}", labels.saturating_mul(*classes))]
     Length {
-        /// How many probabilities there are.
+        /// Number of probabilities.
         probabilities: usize,
-        /// How many labels there are.
+        /// Number of labels.
         labels: usize,
-        /// How many classes there are.
+        /// Number of classes.
         classes: usize,
     },
-    /// A probability that is NaN or infinite.
+    /// A probability is NaN or infinite.
     #[error(
-        "the probability of class {class} in row {row} is {value}: the model has diverged, or the row is no prediction"
+        "the probability of class {class} in row {row} is {value}: the model has diverged, or the row is not a prediction"
     )]
     Probability {
-        /// Row of the example, from 0.
+        /// Index of the example, from 0.
         row: usize,
         /// Index of the class.
         class: usize,
-        /// The value.
+        /// Value found.
         value: f32,
     },
-    /// A label that names no class.
-    #[error("the label in row {row} is {label}, with {classes} classes it is at most {}", classes - 1)]
+    /// A label is not the index of a class.
+    #[error("the label in row {row} is {label}; labels of {classes} classes range from 0 to {}", classes - 1)]
     Label {
-        /// Row of the example, from 0.
+        /// Index of the example, from 0.
         row: usize,
-        /// The label.
+        /// Label found.
         label: u32,
-        /// How many classes there are.
+        /// Number of classes.
         classes: usize,
     },
-    /// Not one name for each class.
-    #[error("{classes} classes need as many names, not {names}")]
+    /// The number of names differs from the number of classes.
+    #[error("{classes} classes need {classes} names, found {names}")]
     Names {
-        /// How many names there are.
+        /// Number of names.
         names: usize,
-        /// How many classes there are.
+        /// Number of classes.
         classes: usize,
     },
-    /// A positive class that is none of two.
-    #[error("the positive class {positive} is not one of two: there are {classes} classes")]
+    /// A positive class is given for more than two classes, or is not one of the two.
+    #[error("positive class {positive} is invalid for {classes} classes; it must be 0 or 1 of two classes")]
     Positive {
-        /// The index given.
+        /// Index given as the positive class.
         positive: usize,
-        /// How many classes there are.
+        /// Number of classes.
         classes: usize,
     },
 }
 
-/// What a classifier said of labelled examples, checked: n > 0 rows, at least two classes, finite numbers, labels that
-/// name a class.
+/// Predictions of a classifier with their labels.
+///
+/// Checked on construction: n > 0 examples, at least two classes, finite probabilities, labels below the number of
+/// classes.
 #[derive(Debug, Clone, Copy)]
 pub struct Predictions<'a> {
-    /// `[n, classes]`, row-major.
+    /// Class probabilities `[n, classes]`, row-major.
     probabilities: &'a [f32],
     classes: usize,
     labels: &'a [u32],
 }
 
+impl ScoreError {
+    /// Returns the kind of the error, always [`ErrorKind::Numeric`].
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Numeric
+    }
+}
+
 impl<'a> Predictions<'a> {
-    /// Predictions from class probabilities `[n, classes]`, row-major, and labels `[n]`, each an index of a class.
+    /// Creates predictions from class probabilities `[n, classes]`, row-major, and labels `[n]`, each the index of a class.
     ///
-    /// Any finite numbers that rise with the belief in a class will do, such as logits; thresholds are in their unit then.
+    /// Finite scores of another kind, such as logits, are accepted too; thresholds are then in their unit.
     ///
     /// # Errors
-    /// [`ScoreError::Empty`], [`ScoreError::Classes`], [`ScoreError::Length`], [`ScoreError::Label`], and
-    /// [`ScoreError::Probability`] for a value that is not finite.
+    /// Returns [`ScoreError::Empty`] if there are no examples, [`ScoreError::Classes`] if there are fewer than two classes,
+    /// [`ScoreError::Length`] if the lengths do not match, [`ScoreError::Label`] if a label is not the index of a class, and
+    /// [`ScoreError::Probability`] if a value is not finite.
     pub fn new(probabilities: &'a [f32], classes: usize, labels: &'a [u32]) -> Result<Self, ScoreError> {
         if classes < 2 {
             return Err(ScoreError::Classes(classes));
@@ -127,7 +138,7 @@ impl<'a> Predictions<'a> {
         Ok(Self { probabilities, classes, labels })
     }
 
-    /// The most probable class of each example, the first of equals.
+    /// Returns the most probable class of each example; the first of several with equal probability.
     pub fn predicted(&self) -> impl Iterator<Item = usize> {
         self.probabilities.chunks_exact(self.classes).map(|row| {
             let better = |best, class| if row[class] > row[best] { class } else { best };
@@ -135,7 +146,7 @@ impl<'a> Predictions<'a> {
         })
     }
 
-    /// `[true class][predicted class]`: how many examples.
+    /// Returns the confusion matrix: the number of examples at `[true class][predicted class]`.
     pub fn confusion(&self) -> Vec<Vec<u64>> {
         let mut counts = vec![vec![0; self.classes]; self.classes];
         for (label, predicted) in self.labels.iter().zip(self.predicted()) {
@@ -144,8 +155,9 @@ impl<'a> Predictions<'a> {
         counts
     }
 
-    /// The ROC curve of one class against the rest. None if no example, or every example, has the class, or if there is
-    /// no such class.
+    /// Returns the ROC curve of one class against all others.
+    ///
+    /// Returns `None` if no example or every example has the class, or if the class does not exist.
     pub fn roc(&self, class: usize) -> Option<Roc> {
         let rows = self.probabilities.chunks_exact(self.classes).zip(self.labels);
         let scored: Option<Vec<_>> =
@@ -154,66 +166,71 @@ impl<'a> Predictions<'a> {
     }
 }
 
-/// All scores of a classifier. Serialises as one JSON object; [`Run::write_scores`](crate::Run::write_scores) keeps it
-/// beside a run.
+/// All scores of a classifier.
+///
+/// Serializes as one JSON object; [`Run::write_scores`](crate::Run::write_scores) writes it into the run directory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
-    /// How many examples were scored.
+    /// Number of examples.
     pub examples: u64,
-    /// Share of examples whose most probable class is theirs.
+    /// Fraction of examples whose most probable class is their label.
     pub accuracy: f64,
-    /// Mean recall over the classes. None if a class has no example.
+    /// Mean recall over the classes. `None` if a class has no example.
     pub balanced_accuracy: Option<f64>,
-    /// Mean over the classes of the area under the ROC curve of each against the rest, all of equal weight. None if a
-    /// class has no example.
+    /// Unweighted mean over the classes of the one-versus-rest AUC. `None` if a class has no example.
     pub macro_auc: Option<f64>,
-    /// `[true class][predicted class]`: how many examples.
+    /// Number of examples at `[true class][predicted class]`.
     pub confusion: Vec<Vec<u64>>,
-    /// Scores of each class, in the order of their indices.
+    /// Scores of each class, by index.
     pub classes: Vec<ClassScores>,
-    /// What there is for two classes only. None for more classes, or if one of the two has no example.
+    /// Scores defined for two classes only. `None` for more classes, or if one of the two has no example.
     pub binary: Option<BinaryScores>,
 }
 
-/// Scores of one class against the rest. With TP, FP and FN the examples rightly given the class, wrongly given it, and
-/// wrongly not given it:
+/// Scores of one class against all others.
+///
+/// TP, FP and FN are the numbers of true positives, false positives and false negatives of the class.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClassScores {
     /// Name of the class.
     pub name: String,
-    /// How many examples have it.
+    /// Number of examples of the class.
     pub examples: u64,
-    /// TP / (TP + FN), also called sensitivity. None if no example has the class.
+    /// TP / (TP + FN), also called sensitivity. `None` if no example has the class.
     pub recall: Option<f64>,
-    /// TP / (TP + FP). None if the class was never predicted.
+    /// TP / (TP + FP). `None` if the class was never predicted.
     pub precision: Option<f64>,
-    /// 2 TP / (2 TP + FP + FN), the harmonic mean of both. None if the class neither occurs nor is predicted.
+    /// 2 TP / (2 TP + FP + FN), the harmonic mean of recall and precision. `None` if the class neither occurs nor is
+    /// predicted.
     pub f1: Option<f64>,
-    /// Area under the ROC curve of this class against the rest. None if no example, or every example, has the class.
+    /// Area under the ROC curve of the class against all others. `None` if no example or every example has the class.
     pub auc: Option<f64>,
 }
 
-/// Scores of two classes, one of which is called positive.
+/// Scores of a classifier with a positive and a negative class.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BinaryScores {
     /// Index of the positive class.
     pub positive: usize,
-    /// Area under the curve.
+    /// Area under the ROC curve.
     pub auc: Auc,
-    /// The highest sensitivity with a specificity of at least 0.95, and at least 0.9.
+    /// Highest sensitivity at a specificity of at least 0.95, and of at least 0.9.
     pub at_specificity: Vec<OperatingPoint>,
-    /// The highest specificity with a sensitivity of at least 0.95, and at least 0.9.
+    /// Highest specificity at a sensitivity of at least 0.95, and of at least 0.9.
     pub at_sensitivity: Vec<OperatingPoint>,
-    /// The curve.
+    /// ROC curve of the positive class.
     pub roc: Roc,
 }
 
 impl Scores {
-    /// Scores predictions. `names` has one name for each class. `positive` is the index of the class that counts as
-    /// positive where there are two; None is class 1. For more classes it must be None.
+    /// Computes the scores of predictions.
+    ///
+    /// `names` has one name for each class. `positive` is the index of the positive class of two; `None` means class 1. It
+    /// must be `None` for more than two classes.
     ///
     /// # Errors
-    /// [`ScoreError::Names`] and [`ScoreError::Positive`].
+    /// Returns [`ScoreError::Names`] if the number of names differs from the number of classes, and [`ScoreError::Positive`]
+    /// if `positive` is given for more than two classes or is not one of the two.
     pub fn of(
         predictions: &Predictions<'_>,
         names: &[String],
@@ -249,16 +266,17 @@ impl Scores {
         })
     }
 
-    /// Formats the scores as lines of text: figures of the whole, a row for each class, and the confusion matrix.
+    /// Formats the scores as lines of text: overall scores, a row for each class, and the confusion matrix.
     pub fn lines(&self) -> Vec<String> {
-        let mut lines = self.figures();
+        let mut lines = self.overall_lines();
         lines.extend(self.class_table());
         lines.push(String::new());
         lines.extend(self.confusion_table());
         lines
     }
 
-    fn figures(&self) -> Vec<String> {
+    /// Formats the scores over all classes.
+    fn overall_lines(&self) -> Vec<String> {
         let mut lines = vec![
             format!("examples           {}", self.examples),
             format!("accuracy           {:.4}", self.accuracy),
@@ -282,7 +300,7 @@ impl Scores {
         lines
     }
 
-    /// A row for each class, below a header.
+    /// Formats a header and a row for each class.
     fn class_table(&self) -> Vec<String> {
         let width = self.name_width();
         let mut lines = vec![format!("{:width$}  examples  recall  precision      F1     AUC", "class")];
@@ -294,8 +312,9 @@ impl Scores {
         lines
     }
 
-    /// The confusion matrix, a row for each true class; columns are numbered as the rows. With more than
-    /// [`MATRIX_CLASSES`] classes, the most frequent confusions instead.
+    /// Formats the confusion matrix: one row per true class, one column per predicted class, both numbered by class.
+    ///
+    /// With more than [`MATRIX_CLASSES`] classes, formats the most frequent confusions instead.
     fn confusion_table(&self) -> Vec<String> {
         if self.classes.len() > MATRIX_CLASSES {
             return self.frequent_confusions();
@@ -321,7 +340,7 @@ impl Scores {
         let cells = rows.flat_map(|(t, row)| row.iter().enumerate().map(move |(p, count)| (*count, t, p)));
         let mut wrong: Vec<(u64, usize, usize)> = cells.filter(|(n, t, p)| *n > 0 && t != p).collect();
         wrong.sort_by_key(|(count, t, p)| (std::cmp::Reverse(*count), *t, *p));
-        let header = "most frequent confusions; --json has the whole matrix".to_owned();
+        let header = "most frequent confusions; --json prints the whole matrix".to_owned();
         let row = |(count, t, p): &(u64, usize, usize)| {
             format!("{count:>8}  {} predicted as {}", name(*t), name(*p))
         };
@@ -368,7 +387,7 @@ impl BinaryScores {
     }
 }
 
-/// The mean of values that are all there.
+/// Returns the mean, or `None` if a value is missing.
 fn mean(values: impl ExactSizeIterator<Item = Option<f64>>) -> Option<f64> {
     let count = values.len() as f64;
     values.sum::<Option<f64>>().map(|sum| sum / count)

@@ -1,4 +1,4 @@
-//! Checkpoints: round trips, damage of every kind, and what is on the disk at each moment.
+//! Tests of checkpoints: round trips, damaged files, and the files on disk at each moment.
 
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -51,7 +51,7 @@ fn bits(tensor: &Tensor<'_>) -> Vec<u32> {
 }
 
 #[test]
-fn what_is_saved_is_loaded_to_the_last_bit() {
+fn save_and_load_round_trip_bit_exactly() {
     let run = tempfile::tempdir().unwrap();
     let path = save(run.path(), 123, 3);
     assert_eq!(path, run.path().join("checkpoints/step-000123"));
@@ -70,7 +70,7 @@ fn what_is_saved_is_loaded_to_the_last_bit() {
 }
 
 #[test]
-fn the_same_state_gives_the_same_bytes() {
+fn equal_states_give_equal_bytes() {
     let runs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let read = |run: &Path, file: &str| fs::read(save(run, 5, 3).join(file)).unwrap();
     for file in ["model.safetensors", "state.json"] {
@@ -78,9 +78,9 @@ fn the_same_state_gives_the_same_bytes() {
     }
 }
 
-/// The bytes of the format's own description: length, JSON, little-endian data.
+/// Expected bytes from the description of the format: length, JSON, little-endian data.
 #[test]
-fn the_model_is_a_plain_safetensors_file() {
+fn model_is_a_plain_safetensors_file() {
     let run = tempfile::tempdir().unwrap();
     let tensors = [("w".to_owned(), Tensor::f32(&[2], &[1.0f32, 2.0][..]).unwrap())].into();
     let path = Checkpoint::save(run.path(), &tensors, &state(1), 1).unwrap();
@@ -96,7 +96,7 @@ fn the_model_is_a_plain_safetensors_file() {
 }
 
 #[test]
-fn the_last_ones_are_kept() {
+fn save_keeps_the_last_checkpoints() {
     let run = tempfile::tempdir().unwrap();
     for step in [1, 20, 300, 1_000_000, 9_999_999] {
         save(run.path(), step, 3);
@@ -107,12 +107,12 @@ fn the_last_ones_are_kept() {
     assert_eq!(
         names(run.path()),
         ["step-10000000"],
-        "at least one is kept, and steps are compared as numbers"
+        "at least one checkpoint is kept, and steps are compared as numbers"
     );
 }
 
 #[test]
-fn one_of_the_same_step_is_replaced() {
+fn checkpoint_of_the_same_step_is_replaced() {
     let run = tempfile::tempdir().unwrap();
     save(run.path(), 1, 3);
     save(run.path(), 2, 3);
@@ -122,22 +122,26 @@ fn one_of_the_same_step_is_replaced() {
     assert_eq!(names(run.path()), ["step-000001", "step-000002"]);
 }
 
-/// A crash between setting aside the old and renaming the new leaves the old one, under its other name.
+/// A crash between renaming the old checkpoint and renaming the new one leaves the old one under its temporary name.
 #[test]
-fn a_crash_while_replacing_loses_nothing() {
+fn crash_during_replacement_keeps_the_old_checkpoint() {
     let run = tempfile::tempdir().unwrap();
     save(run.path(), 1, 3);
     let path = save(run.path(), 2, 3);
-    let aside = directory(run.path()).join("step-000002.replaced");
-    fs::rename(&path, &aside).unwrap();
-    assert_eq!(latest(run.path()).unwrap().unwrap(), aside);
-    assert_eq!(Checkpoint::load(&aside).unwrap().state.step, 2);
+    let replaced = directory(run.path()).join("step-000002.replaced");
+    fs::rename(&path, &replaced).unwrap();
+    assert_eq!(latest(run.path()).unwrap().unwrap(), replaced);
+    assert_eq!(Checkpoint::load(&replaced).unwrap().state.step, 2);
     assert_eq!(save(run.path(), 2, 3), path);
-    assert_eq!(latest(run.path()).unwrap().unwrap(), path, "the new one comes before the one it replaces");
+    assert_eq!(
+        latest(run.path()).unwrap().unwrap(),
+        path,
+        "the new checkpoint counts as newer than the replaced one"
+    );
 }
 
 #[test]
-fn what_is_not_complete_is_passed_over() {
+fn incomplete_checkpoints_are_ignored() {
     let run = tempfile::tempdir().unwrap();
     assert_eq!(latest(run.path()).unwrap(), None);
     let good = save(run.path(), 7, 3);
@@ -150,18 +154,18 @@ fn what_is_not_complete_is_passed_over() {
     fs::write(parent.join("step-000010"), "a file").unwrap();
     assert_eq!(latest(run.path()).unwrap().unwrap(), good);
     save(run.path(), 11, 1);
-    assert!(!parent.join(".tmp-step-1").exists(), "what a crash left is removed");
+    assert!(!parent.join(".tmp-step-1").exists(), "temporary directories of a crash are removed");
     assert!(!good.exists() && parent.join("notes").exists(), "only checkpoints are removed");
 }
 
-/// Wherever a byte of the model is changed or the file ends early, the checkpoint is refused by name.
+/// Changes each byte of the model and truncates it: loading returns an error that names the file.
 #[test]
-fn a_damaged_model_is_refused() {
+fn damaged_model_is_an_error() {
     let run = tempfile::tempdir().unwrap();
     let path = save(run.path(), 1, 1);
     let model = path.join("model.safetensors");
     let good = fs::read(&model).unwrap();
-    let refused = |bytes: &[u8]| {
+    let load_error = |bytes: &[u8]| {
         fs::write(&model, bytes).unwrap();
         let error = Checkpoint::load(&path).unwrap_err();
         assert!(matches!(&error, CheckpointError::Corrupt { path, .. } if *path == model), "{error}");
@@ -170,17 +174,17 @@ fn a_damaged_model_is_refused() {
     for index in 0..good.len() {
         let mut bad = good.clone();
         bad[index] ^= 0x10;
-        assert!(refused(&bad).contains("SHA-256"), "byte {index}");
+        assert!(load_error(&bad).contains("SHA-256"), "byte {index}");
     }
     for length in [0, 1, 7, 8, 9, good.len() - 1] {
-        assert!(refused(&good[..length]).contains(&format!("it has {length} bytes")), "length {length}");
+        assert!(load_error(&good[..length]).contains(&format!("it has {length} bytes")), "length {length}");
     }
-    assert!(refused(&[&good[..], b"x"].concat()).contains("bytes"));
+    assert!(load_error(&[&good[..], b"x"].concat()).contains("bytes"));
     fs::write(&model, &good).unwrap();
     Checkpoint::load(&path).unwrap();
 }
 
-/// Puts bytes in place of the model, with a state that vouches for them.
+/// Replaces the model by `bytes`, with matching size and hash in the state, and returns the error of loading it.
 fn load_forged(bytes: &[u8]) -> CheckpointError {
     let run = tempfile::tempdir().unwrap();
     let path = save(run.path(), 1, 1);
@@ -198,7 +202,7 @@ fn safetensors(header: &str, data: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_model_that_is_no_safetensors_file_is_refused() {
+fn model_that_is_not_a_safetensors_file_is_an_error() {
     for (bytes, expected) in [
         (vec![], "header too small"),
         (f64::NAN.to_le_bytes().to_vec(), "header too large"),
@@ -225,7 +229,7 @@ fn a_model_that_is_no_safetensors_file_is_refused() {
 }
 
 #[test]
-fn a_tensor_of_another_type_is_refused() {
+fn tensor_of_an_unsupported_dtype_is_an_error() {
     let error =
         load_forged(&safetensors(r#"{"w":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}}"#, &[0; 4]));
     assert!(
@@ -235,7 +239,7 @@ fn a_tensor_of_another_type_is_refused() {
 }
 
 #[test]
-fn a_damaged_state_is_refused() {
+fn damaged_state_is_an_error() {
     let run = tempfile::tempdir().unwrap();
     let path = save(run.path(), 1, 1);
     let file = path.join("state.json");
@@ -243,7 +247,7 @@ fn a_damaged_state_is_refused() {
     for (bad, expected) in [
         (String::new(), "damaged: EOF"),
         (good[..good.len() / 2].to_owned(), "damaged: EOF"),
-        ("[]".to_owned(), "no `version`"),
+        ("[]".to_owned(), "`version` is missing"),
         (
             good.replace("\"version\": 1", "\"version\": 2"),
             "has format version 2; this wgrad reads version 1",
@@ -259,21 +263,21 @@ fn a_damaged_state_is_refused() {
 }
 
 #[test]
-fn a_missing_file_is_named() {
+fn missing_file_is_named_in_the_error() {
     for file in ["model.safetensors", "state.json"] {
         let run = tempfile::tempdir().unwrap();
         let path = save(run.path(), 1, 1);
         fs::remove_file(path.join(file)).unwrap();
         let message = Checkpoint::load(&path).unwrap_err().to_string();
-        assert!(message.contains(file) && message.contains("there is no such file"), "{message}");
+        assert!(message.contains(file) && message.contains("file not found"), "{message}");
     }
 }
 
 #[test]
-fn tensors_are_put_together_rightly_or_not_at_all() {
+fn tensor_with_wrong_number_of_values_or_reserved_name_is_an_error() {
     assert!(matches!(Tensor::f32(&[2, 3], vec![0.0; 5]), Err(CheckpointError::Shape { found: 5, .. })));
     assert!(matches!(Tensor::u32(&[], vec![]), Err(CheckpointError::Shape { found: 0, .. })));
-    assert!(Tensor::f32(&[usize::MAX, 2], vec![]).is_err(), "a product that overflows is no size");
+    assert!(Tensor::f32(&[usize::MAX, 2], vec![]).is_err(), "the number of elements overflows");
     let run = tempfile::tempdir().unwrap();
     for name in ["", "__metadata__"] {
         let bad = [(name.to_owned(), Tensor::f32(&[1], vec![0.0]).unwrap())].into();
@@ -283,7 +287,7 @@ fn tensors_are_put_together_rightly_or_not_at_all() {
 }
 
 #[test]
-fn a_place_that_cannot_be_written_is_named() {
+fn unwritable_directory_is_named_in_the_error() {
     let run = tempfile::tempdir().unwrap();
     fs::write(run.path().join("checkpoints"), "a file").unwrap();
     let error = Checkpoint::save(run.path(), &tensors(), &state(1), 1).unwrap_err();

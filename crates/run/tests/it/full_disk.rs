@@ -1,5 +1,5 @@
-//! What a full disk leaves behind. Needs a small file system of its own, which only root on Linux can mount; elsewhere the
-//! test is counted as skipped.
+//! Tests of writing on a full disk. They mount a small file system, which needs root on Linux; elsewhere they are counted
+//! as skipped.
 
 use std::fs;
 use std::io::Write;
@@ -9,7 +9,7 @@ use wgrad_run::checkpoint::{Checkpoint, CheckpointError, CheckpointState, Tensor
 use wgrad_run::metrics::{self, MetricsWriter, Row};
 use wgrad_run::{EventWriter, RunDir, RunDirError};
 
-/// A file system in memory, unmounted when dropped.
+/// File system in memory, unmounted when dropped.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
@@ -22,8 +22,10 @@ impl SmallDisk {
             Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path()).output();
         match mount {
             Ok(output) if output.status.success() => Ok(Self(folder)),
-            Ok(output) => Err(format!("no tmpfs: {}", String::from_utf8_lossy(&output.stderr).trim())),
-            Err(error) => Err(format!("no mount command: {error}")),
+            Ok(output) => {
+                Err(format!("cannot mount a tmpfs: {}", String::from_utf8_lossy(&output.stderr).trim()))
+            }
+            Err(error) => Err(format!("cannot run mount: {error}")),
         }
     }
 
@@ -31,7 +33,7 @@ impl SmallDisk {
         self.0.path()
     }
 
-    /// Leaves so many bytes free, in pages of 4 KiB.
+    /// Fills the disk except for `free` bytes, in pages of 4 KiB.
     fn fill_up_to(&self, free: usize) {
         let filler = self.path().join("filler");
         let mut file = fs::File::create(&filler).unwrap();
@@ -47,7 +49,7 @@ impl Drop for SmallDisk {
     }
 }
 
-/// A small disk, or a line in the file named by `WGRAD_SKIP_LOG` that says which test went without.
+/// Mounts a small disk, or logs the test as skipped in the file named by `WGRAD_SKIP_LOG`.
 fn disk(test: &str) -> Option<SmallDisk> {
     match SmallDisk::mount() {
         Ok(disk) => Some(disk),
@@ -69,8 +71,8 @@ fn save(run: &Path, step: u64, values: usize) -> Result<std::path::PathBuf, Chec
 }
 
 #[test]
-fn a_checkpoint_that_does_not_fit_leaves_the_last_one() {
-    let Some(disk) = disk("a_checkpoint_that_does_not_fit_leaves_the_last_one") else { return };
+fn checkpoint_that_does_not_fit_keeps_the_last_one() {
+    let Some(disk) = disk("checkpoint_that_does_not_fit_keeps_the_last_one") else { return };
     let values = SmallDisk::BYTES / 4 * 6 / 10;
     let first = save(disk.path(), 1, values).unwrap();
     let before = Checkpoint::load(&first).unwrap();
@@ -83,13 +85,13 @@ fn a_checkpoint_that_does_not_fit_leaves_the_last_one() {
     assert_eq!(latest(disk.path()).unwrap().unwrap(), first);
     assert_eq!(Checkpoint::load(&first).unwrap(), before);
     let left: Vec<_> = fs::read_dir(disk.path().join("checkpoints")).unwrap().collect();
-    assert_eq!(left.len(), 1, "nothing half written stays: {left:?}");
+    assert_eq!(left.len(), 1, "no incomplete checkpoint remains: {left:?}");
     save(disk.path(), 3, 1000).unwrap();
 }
 
 #[test]
-fn metrics_on_a_full_disk_end_with_a_whole_row() {
-    let Some(disk) = disk("metrics_on_a_full_disk_end_with_a_whole_row") else { return };
+fn metrics_on_a_full_disk_end_with_a_complete_row() {
+    let Some(disk) = disk("metrics_on_a_full_disk_end_with_a_complete_row") else { return };
     let path = disk.path().join("metrics.jsonl");
     let mut writer = MetricsWriter::create(&path).unwrap();
     let mut events = EventWriter::create(disk.path()).unwrap();
@@ -106,11 +108,11 @@ fn metrics_on_a_full_disk_end_with_a_whole_row() {
     assert!((1..900).contains(&written), "{written} rows");
     let message = writer.write(&row(5000)).unwrap_err().to_string();
     assert!(message.contains("metrics.jsonl") && message.contains("No space"), "{message}");
-    assert!(fs::read(&path).unwrap().ends_with(b"\n"), "the row that did not fit is gone");
+    assert!(fs::read(&path).unwrap().ends_with(b"\n"), "the row that did not fit is removed");
     let scalars = (0..100_000).try_for_each(|step| events.scalars(step, &[("a", 0.0)]));
     assert!(scalars.unwrap_err().to_string().contains("events.out.tfevents"));
 
-    // With room again, the next row begins a line of its own.
+    // Once there is space again, the next row begins a new line.
     fs::remove_file(disk.path().join("filler")).unwrap();
     writer.write(&row(6000)).unwrap();
     let rows = metrics::read(&path).unwrap();
@@ -119,8 +121,8 @@ fn metrics_on_a_full_disk_end_with_a_whole_row() {
 }
 
 #[test]
-fn a_run_on_a_full_disk_is_refused_with_the_file() {
-    let Some(disk) = disk("a_run_on_a_full_disk_is_refused_with_the_file") else { return };
+fn run_on_a_full_disk_is_an_error_that_names_the_file() {
+    let Some(disk) = disk("run_on_a_full_disk_is_an_error_that_names_the_file") else { return };
     disk.fill_up_to(0);
     let error = RunDir::create(&disk.path().join("runs"), None, "a", "name = 'a'").unwrap_err();
     assert!(matches!(error, RunDirError::File { .. }) && error.to_string().contains("No space"), "{error}");

@@ -1,4 +1,4 @@
-//! Tests of `wgrad-run` from the outside, as one binary: a module for each of the crate's.
+//! Integration tests of `wgrad-run` in one binary, with one module for each module of the crate.
 
 mod checkpoint;
 mod full_disk;

@@ -1,4 +1,4 @@
-//! `metrics.jsonl`: written, torn, resumed.
+//! Tests of `metrics.jsonl`: writing, incomplete lines and resuming.
 
 use std::fs;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ fn file() -> (TempDir, PathBuf) {
 }
 
 #[test]
-fn a_row_is_one_object_with_its_keys_in_order() {
+fn row_is_one_object_with_keys_in_order() {
     let (_folder, path) = file();
     MetricsWriter::create(&path).unwrap().write(&row(7, "test", 2.5)).unwrap();
     let expected = r#"{"step":7,"epoch":1,"split":"test","loss":2.5,"lr":0.001,"accuracy":0.5}"#;
@@ -31,10 +31,10 @@ fn a_row_is_one_object_with_its_keys_in_order() {
 }
 
 #[test]
-fn what_is_written_is_read_to_the_last_bit() {
+fn rows_round_trip_bit_exactly() {
     let (_folder, path) = file();
     let mut writer = MetricsWriter::create(&path).unwrap();
-    // Many doubles whose shortest decimal form a careless parser gets wrong in the last bit.
+    // Many doubles whose shortest decimal form an inexact parser gets wrong in the last bit.
     let rows: Vec<Row> =
         (1..500).map(|i| row(i, "tr\"a\nin", f64::from_bits(0x3FB9_9999_9999_999A ^ i << 40 ^ i))).collect();
     for row in &rows {
@@ -44,7 +44,7 @@ fn what_is_written_is_read_to_the_last_bit() {
 }
 
 #[test]
-fn numbers_that_are_not_finite_are_strings() {
+fn values_that_are_not_finite_are_strings() {
     let (_folder, path) = file();
     let mut writer = MetricsWriter::create(&path).unwrap();
     for loss in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
@@ -59,9 +59,9 @@ fn numbers_that_are_not_finite_are_strings() {
     assert_eq!((rows[1].loss, rows[2].loss), (f64::INFINITY, f64::NEG_INFINITY));
 }
 
-/// Wherever a killed process stopped, the whole lines before are read.
+/// Truncates the file at every byte, as a killed process could: the complete lines are read.
 #[test]
-fn a_torn_last_line_is_passed_over() {
+fn incomplete_last_line_is_ignored() {
     let (_folder, path) = file();
     let mut writer = MetricsWriter::create(&path).unwrap();
     for step in 1..=3 {
@@ -76,17 +76,17 @@ fn a_torn_last_line_is_passed_over() {
 }
 
 #[test]
-fn a_broken_line_in_the_middle_is_an_error() {
+fn invalid_line_in_the_middle_is_an_error() {
     let (_folder, path) = file();
     let good = r#"{"step":1,"epoch":1,"split":"train","loss":1.0,"lr":0.001}"#;
     for (bad, expected) in [
         ("{\"step\":2", "metrics.jsonl:2: EOF while parsing"),
-        ("{\"step\":-1,\"epoch\":1}", "metrics.jsonl:2: `step` is -1, no count"),
-        ("{\"step\":1,\"epoch\":1,\"split\":3}", "metrics.jsonl:2: `split` is 3, no string"),
+        ("{\"step\":-1,\"epoch\":1}", "metrics.jsonl:2: `step` is -1, expected a non-negative integer"),
+        ("{\"step\":1,\"epoch\":1,\"split\":3}", "metrics.jsonl:2: `split` is 3, expected a string"),
         ("{\"step\":1,\"epoch\":1,\"split\":\"a\",\"lr\":1}", "metrics.jsonl:2: `loss` is missing"),
         (
             "{\"step\":1,\"epoch\":1,\"split\":\"a\",\"lr\":1,\"loss\":1,\"x\":\"y\"}",
-            "metrics.jsonl:2: `x` is \"y\", no number",
+            "metrics.jsonl:2: `x` is \"y\", expected a number",
         ),
         ("\u{0}\u{0}", "metrics.jsonl:2: expected value"),
     ] {
@@ -95,12 +95,12 @@ fn a_broken_line_in_the_middle_is_an_error() {
         let message = read(&path).unwrap_err().to_string();
         assert!(message.contains(expected), "{message}");
         assert!(matches!(MetricsWriter::resume(&path, 1).unwrap_err(), MetricsError::Line { line: 2, .. }));
-        assert_eq!(fs::read_to_string(&path).unwrap(), text, "a refused file is left alone");
+        assert_eq!(fs::read_to_string(&path).unwrap(), text, "the invalid file is unchanged");
     }
 }
 
 #[test]
-fn a_resumed_file_forgets_later_rows_and_the_torn_line() {
+fn resume_removes_later_rows_and_the_incomplete_line() {
     let (_folder, path) = file();
     let mut writer = MetricsWriter::create(&path).unwrap();
     for step in 1..=4 {
@@ -117,11 +117,11 @@ fn a_resumed_file_forgets_later_rows_and_the_torn_line() {
     writer.sync().unwrap();
     let losses: Vec<(u64, f64)> = read(&path).unwrap().iter().map(|row| (row.step, row.loss)).collect();
     assert_eq!(losses, [(1, 1.0), (1, 1.0), (2, 2.0), (2, 2.0), (3, 30.0)]);
-    assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no temporary file stays");
+    assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no temporary file remains");
 }
 
 #[test]
-fn a_resumed_file_may_be_new_but_a_created_one_may_not_be_old() {
+fn resume_creates_a_missing_file_and_create_refuses_an_existing_one() {
     let (_folder, path) = file();
     MetricsWriter::resume(&path, 0).unwrap().write(&row(1, "train", 1.0)).unwrap();
     assert_eq!(read(&path).unwrap().len(), 1);
@@ -134,7 +134,7 @@ fn a_resumed_file_may_be_new_but_a_created_one_may_not_be_old() {
 }
 
 #[test]
-fn a_metric_cannot_take_the_name_of_a_field() {
+fn metric_with_the_name_of_a_field_is_an_error() {
     let (_folder, path) = file();
     let mut writer = MetricsWriter::create(&path).unwrap();
     let mut bad = row(1, "train", 1.0);

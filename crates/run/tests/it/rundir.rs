@@ -1,4 +1,4 @@
-//! Run directories: made, refused, locked, resumed, finished.
+//! Tests of run directories: creating, refusing, locking, resuming and finishing.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ fn row(step: u64) -> Row {
     Row { step, epoch: 1, split: "train".to_owned(), loss: 1.0, lr: 0.1, metrics: [].into() }
 }
 
-/// The directory, its contents by name.
+/// Returns the sorted names of the files in a directory.
 fn names(path: &Path) -> Vec<String> {
     let mut names: Vec<String> =
         fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -19,23 +19,24 @@ fn names(path: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_new_run_is_named_after_recipe_and_time() {
+fn new_run_is_named_after_recipe_and_time() {
     let folder = tempfile::tempdir().unwrap();
     let runs = folder.path().join("deep/runs");
-    let made: Vec<RunDir> = (0..12).map(|_| RunDir::create(&runs, None, "mine", RECIPE).unwrap()).collect();
-    let names: std::collections::BTreeSet<_> = made.iter().map(|run| run.path().to_owned()).collect();
-    assert_eq!(names.len(), 12, "none is made twice within a second");
-    let name = made[0].path().file_name().unwrap().to_str().unwrap();
+    let created: Vec<RunDir> =
+        (0..12).map(|_| RunDir::create(&runs, None, "mine", RECIPE).unwrap()).collect();
+    let names: std::collections::BTreeSet<_> = created.iter().map(|run| run.path().to_owned()).collect();
+    assert_eq!(names.len(), 12, "runs of the same second have different directories");
+    let name = created[0].path().file_name().unwrap().to_str().unwrap();
     let pattern: String = name.chars().map(|c| if c.is_ascii_digit() { '9' } else { c }).collect();
     assert_eq!(pattern, "mine-99999999-999999");
     assert!(name.starts_with("mine-20"), "{name}");
-    assert_eq!(made[0].recipe_text().unwrap(), RECIPE);
-    let second = made[1].path().file_name().unwrap().to_str().unwrap();
+    assert_eq!(created[0].recipe_text().unwrap(), RECIPE);
+    let second = created[1].path().file_name().unwrap().to_str().unwrap();
     assert!(second.len() == name.len() || second.ends_with("-2"), "{second}");
 }
 
 #[test]
-fn a_directory_of_ones_own_choice() {
+fn run_is_created_in_a_given_directory() {
     let folder = tempfile::tempdir().unwrap();
     for (out, exists) in [("new/deep", false), ("empty", true)] {
         let out = folder.path().join(out);
@@ -49,7 +50,7 @@ fn a_directory_of_ones_own_choice() {
 }
 
 #[test]
-fn a_directory_with_other_things_is_refused_and_left_alone() {
+fn directory_with_other_files_is_refused_and_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("thesis.tex"), "x").unwrap();
     let error = RunDir::create(Path::new("/nowhere"), Some(folder.path()), "mine", RECIPE).unwrap_err();
@@ -61,24 +62,24 @@ fn a_directory_with_other_things_is_refused_and_left_alone() {
 }
 
 #[test]
-fn a_run_is_not_overwritten() {
+fn existing_run_is_not_overwritten() {
     let folder = tempfile::tempdir().unwrap();
     let create = || RunDir::create(Path::new("/nowhere"), Some(folder.path()), "mine", RECIPE);
     let run = create().unwrap();
     let unfinished = create().unwrap_err();
     assert!(matches!(unfinished, RunDirError::Exists { done: false, .. }));
     assert!(
-        unfinished.to_string().contains("already holds an unfinished run; go on with it by --resume"),
+        unfinished.to_string().contains("already contains an unfinished run; resume it with --resume"),
         "{unfinished}"
     );
     run.finish(&"fine").unwrap();
     drop(run);
     let finished = create().unwrap_err();
-    assert!(finished.to_string().contains("already holds a finished run"), "{finished}");
+    assert!(finished.to_string().contains("already contains a finished run"), "{finished}");
 }
 
 #[test]
-fn one_process_at_a_time() {
+fn only_one_process_at_a_time_can_write() {
     let folder = tempfile::tempdir().unwrap();
     let run = RunDir::create(Path::new("/nowhere"), Some(folder.path()), "mine", RECIPE).unwrap();
     let error = RunDir::resume(folder.path()).unwrap_err();
@@ -89,26 +90,26 @@ fn one_process_at_a_time() {
     RunDir::resume(folder.path()).unwrap();
 }
 
-/// Of many that begin a run in one directory at the same moment, one gets it, also when it is done at once.
+/// Of several threads that create a run in one directory at the same time, exactly one succeeds, even if it finishes at once.
 #[test]
-fn one_of_many_gets_the_directory() {
+fn only_one_of_many_threads_creates_the_run() {
     for _ in 0..200 {
         let folder = tempfile::tempdir().unwrap();
         let create = || RunDir::create(Path::new("/nowhere"), Some(folder.path()), "mine", RECIPE).map(drop);
-        let made = std::thread::scope(|scope| {
+        let created = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(create)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
         });
-        assert_eq!(made.iter().filter(|made| made.is_ok()).count(), 1, "{made:?}");
-        for error in made.into_iter().filter_map(Result::err) {
+        assert_eq!(created.iter().filter(|created| created.is_ok()).count(), 1, "{created:?}");
+        for error in created.into_iter().filter_map(Result::err) {
             assert!(matches!(error, RunDirError::Busy { .. } | RunDirError::Exists { .. }), "{error}");
         }
     }
 }
 
-/// A process that died between taking the lock and writing its recipe leaves a directory that can be used.
+/// A directory stays usable if a process died between taking the lock and writing its recipe.
 #[test]
-fn a_lock_alone_does_not_fill_a_directory() {
+fn directory_with_only_a_stale_lock_is_accepted() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join(".recipe.toml.tmp-1"), "name = 'mi").unwrap();
     fs::write(folder.path().join(".lock"), "123456\n").unwrap();
@@ -118,7 +119,7 @@ fn a_lock_alone_does_not_fill_a_directory() {
 }
 
 #[test]
-fn a_finished_run_says_so_until_it_is_resumed() {
+fn finished_run_is_done_until_it_is_resumed() {
     let folder = tempfile::tempdir().unwrap();
     let run = RunDir::create(Path::new("/nowhere"), Some(folder.path()), "mine", RECIPE).unwrap();
     assert!(!run.is_done());
@@ -133,7 +134,7 @@ fn a_finished_run_says_so_until_it_is_resumed() {
 }
 
 #[test]
-fn a_resumed_run_goes_on_with_its_files() {
+fn resumed_run_appends_to_its_files() {
     let folder = tempfile::tempdir().unwrap();
     let run = RunDir::create(Path::new("/nowhere"), Some(folder.path()), "mine", RECIPE).unwrap();
     assert_eq!(run.rows().unwrap(), []);
@@ -146,7 +147,7 @@ fn a_resumed_run_goes_on_with_its_files() {
     let run = RunDir::resume(folder.path()).unwrap();
     assert!(
         matches!(run.metrics(None).unwrap_err(), RunDirError::Metrics(_)),
-        "an old file is not begun anew"
+        "an existing file is not overwritten"
     );
     let mut metrics = run.metrics(Some(2)).unwrap();
     run.events(Some(2)).unwrap();

@@ -1,4 +1,4 @@
-//! Scores of a classifier: hand-computed, by slow definitions, and where they are not defined.
+//! Tests of the scores of a classifier: values computed by hand, direct definitions, and undefined scores.
 
 use wgrad_run::score::Roc;
 use wgrad_run::{Predictions, ScoreError, Scores};
@@ -7,8 +7,8 @@ fn names(count: usize) -> Vec<String> {
     (0..count).map(|class| format!("class {class}")).collect()
 }
 
-/// Probabilities `[n, 2]` of examples whose class 1 has these scores.
-fn two(scores: &[f32]) -> Vec<f32> {
+/// Returns probabilities `[n, 2]` in which class 1 has the given scores.
+fn binary(scores: &[f32]) -> Vec<f32> {
     scores.iter().flat_map(|score| [1.0 - score, *score]).collect()
 }
 
@@ -20,7 +20,7 @@ fn close(a: f64, b: f64) -> bool {
     (a - b).abs() < 1e-12
 }
 
-/// Numbers in 0..below, by a linear congruential generator.
+/// Returns a generator of integers in `0..below` by a linear congruential generator.
 fn random(seed: u64) -> impl FnMut(u64) -> u64 {
     let mut state = seed;
     move |below| {
@@ -30,8 +30,8 @@ fn random(seed: u64) -> impl FnMut(u64) -> u64 {
 }
 
 #[test]
-fn three_classes_by_hand() {
-    // Predicted: 0, 1, 1, 1, 0, 2, 2. The last row is a tie, which the first class of equals wins.
+fn scores_of_three_classes_match_hand_computation() {
+    // Predicted: 0, 1, 1, 1, 0, 2, 2. The last row is a tie, for which the first class is predicted.
     let probabilities = [
         [0.8, 0.1, 0.1],
         [0.2, 0.7, 0.1],
@@ -47,13 +47,13 @@ fn three_classes_by_hand() {
     let scores = Scores::of(&Predictions::new(&probabilities, 3, &labels).unwrap(), &names(3), None).unwrap();
     assert_eq!(scores.confusion, [[1, 1, 0], [1, 2, 0], [1, 0, 2]]);
     assert_eq!((scores.examples, scores.accuracy), (8, 5.0 / 8.0));
-    let of = |class: usize| {
+    let scores_of = |class: usize| {
         let class = &scores.classes[class];
         (class.examples, class.recall.unwrap(), class.precision.unwrap(), class.f1.unwrap())
     };
-    assert_eq!(of(0), (2, 1.0 / 2.0, 1.0 / 3.0, 2.0 / 5.0));
-    assert_eq!(of(1), (3, 2.0 / 3.0, 2.0 / 3.0, 2.0 / 3.0));
-    assert_eq!(of(2), (3, 2.0 / 3.0, 1.0, 4.0 / 5.0));
+    assert_eq!(scores_of(0), (2, 1.0 / 2.0, 1.0 / 3.0, 2.0 / 5.0));
+    assert_eq!(scores_of(1), (3, 2.0 / 3.0, 2.0 / 3.0, 2.0 / 3.0));
+    assert_eq!(scores_of(2), (3, 2.0 / 3.0, 1.0, 4.0 / 5.0));
     assert!(close(scores.balanced_accuracy.unwrap(), (0.5 + 2.0 / 3.0 + 2.0 / 3.0) / 3.0));
     // Class 0: 0.8 and 0.2 against 0.1, 0.3, 0.4, 0.1, 0.1, 0.5 win 6 + 3 of 12 pairs. Class 1: 0.6, 0.4 and 0.3 against
     // 0.1, 0.7, 0.2, 0.3, 0.0 win 4, 4 and 3½ of 15. Class 2: 0.7, 0.6 and 0.5 win all.
@@ -66,7 +66,7 @@ fn three_classes_by_hand() {
 }
 
 #[test]
-fn a_curve_has_one_point_for_each_distinct_score() {
+fn curve_has_one_point_per_distinct_score() {
     let roc = roc(&[0.9, 0.5, 0.5, 0.5, 0.1, 0.0, -0.0], &[1, 1, 0, 1, 0, 0, 1]).unwrap();
     let points: Vec<_> =
         roc.points.iter().map(|point| (point.threshold, point.sensitivity, point.specificity)).collect();
@@ -84,9 +84,9 @@ fn a_curve_has_one_point_for_each_distinct_score() {
     assert!(close(roc.area(), (3.0 + 2.0 * 2.5 + 0.5) / 12.0), "{}", roc.area());
 }
 
-/// The ratings of 109 tomograms in table I of Hanley and McNeil (1982): W = 0.893 with a standard error of 0.032.
+/// Ratings of 109 tomograms in table I of Hanley and McNeil (1982): W = 0.893 with a standard error of 0.032.
 #[test]
-fn the_example_of_hanley_and_mcneil() {
+fn auc_matches_the_example_of_hanley_and_mcneil() {
     let (normal, abnormal) = ([33, 6, 6, 11, 2], [3, 2, 2, 11, 33]);
     let (mut scores, mut labels) = (Vec::new(), Vec::new());
     for (label, counts) in [(0, normal), (1, abnormal)] {
@@ -106,35 +106,35 @@ fn the_example_of_hanley_and_mcneil() {
 }
 
 #[test]
-fn area_and_curve_agree_with_their_definitions() {
+fn area_and_curve_match_their_definitions() {
     let mut random = random(3);
     for case in 0..60 {
         let n = 2 + random(60) as usize;
-        // Few distinct scores, so that ties are the rule.
+        // Few distinct scores, so that most scores are tied.
         let levels = 1 + random(12);
         let scores: Vec<f32> = (0..n).map(|_| random(levels) as f32 / 8.0).collect();
         let labels: Vec<u32> = (0..n).map(|_| random(2) as u32).collect();
-        let pairs = |a: u32| (0..n).filter(|row| labels[*row] == a).collect::<Vec<_>>();
-        let (positive, negative) = (pairs(1), pairs(0));
+        let rows_of = |class: u32| (0..n).filter(|row| labels[*row] == class).collect::<Vec<_>>();
+        let (positive, negative) = (rows_of(1), rows_of(0));
         let Some(roc) = roc(&scores, &labels) else {
             assert!(positive.is_empty() || negative.is_empty(), "case {case}");
             continue;
         };
-        let mut won = 0.0;
+        let mut wins = 0.0;
         for p in &positive {
             for q in &negative {
-                won += match scores[*p].total_cmp(&scores[*q]) {
+                wins += match scores[*p].total_cmp(&scores[*q]) {
                     std::cmp::Ordering::Greater => 1.0,
                     std::cmp::Ordering::Equal => 0.5,
                     std::cmp::Ordering::Less => 0.0,
                 };
             }
         }
-        assert!(close(roc.area(), won / (positive.len() * negative.len()) as f64), "case {case}");
+        assert!(close(roc.area(), wins / (positive.len() * negative.len()) as f64), "case {case}");
         for point in &roc.points {
-            let called = |row: &&usize| point.threshold.is_some_and(|least| scores[**row] >= least);
-            let hits = positive.iter().filter(called).count() as f64;
-            let wrong = negative.iter().filter(called).count() as f64;
+            let predicted = |row: &&usize| point.threshold.is_some_and(|least| scores[**row] >= least);
+            let hits = positive.iter().filter(predicted).count() as f64;
+            let wrong = negative.iter().filter(predicted).count() as f64;
             assert!(close(point.sensitivity, hits / positive.len() as f64), "case {case}: {point:?}");
             assert!(close(point.specificity, 1.0 - wrong / negative.len() as f64), "case {case}: {point:?}");
         }
@@ -142,27 +142,28 @@ fn area_and_curve_agree_with_their_definitions() {
 }
 
 #[test]
-fn the_order_of_examples_does_not_matter() {
+fn scores_do_not_depend_on_the_order_of_examples() {
     let mut random = random(5);
     let mut rows: Vec<(f32, u32)> = (0..80).map(|_| (random(20) as f32 / 20.0, random(2) as u32)).collect();
-    let all = |rows: &[(f32, u32)]| {
+    let score = |rows: &[(f32, u32)]| {
         let (scores, labels): (Vec<f32>, Vec<u32>) = rows.iter().copied().unzip();
-        Scores::of(&Predictions::new(&two(&scores), 2, &labels).unwrap(), &names(2), None).unwrap()
+        Scores::of(&Predictions::new(&binary(&scores), 2, &labels).unwrap(), &names(2), None).unwrap()
     };
-    let before = all(&rows);
+    let before = score(&rows);
     for last in (1..rows.len()).rev() {
         rows.swap(last, random(last as u64 + 1) as usize);
     }
-    assert_eq!(all(&rows), before);
+    assert_eq!(score(&rows), before);
 }
 
 #[test]
-fn the_other_class_as_positive_mirrors_the_curve() {
+fn swapping_the_positive_class_mirrors_the_curve() {
     // Powers of two, so that 1 − p is exact and ties stay ties.
-    let probabilities = two(&[0.875, 0.75, 0.75, 0.5, 0.25, 0.125]);
+    let probabilities = binary(&[0.875, 0.75, 0.75, 0.5, 0.25, 0.125]);
     let predictions = Predictions::new(&probabilities, 2, &[1, 1, 0, 1, 0, 0]).unwrap();
-    let of = |positive| Scores::of(&predictions, &names(2), Some(positive)).unwrap().binary.unwrap();
-    let (one, zero) = (of(1), of(0));
+    let binary_scores =
+        |positive| Scores::of(&predictions, &names(2), Some(positive)).unwrap().binary.unwrap();
+    let (one, zero) = (binary_scores(1), binary_scores(0));
     assert!(close(one.auc.value, zero.auc.value) && close(one.auc.standard_error, zero.auc.standard_error));
     let mirrored: Vec<_> =
         zero.roc.points.iter().rev().map(|point| (point.specificity, point.sensitivity)).collect();
@@ -171,7 +172,7 @@ fn the_other_class_as_positive_mirrors_the_curve() {
 }
 
 #[test]
-fn operating_points_keep_one_rate_and_have_the_best_of_the_other() {
+fn operating_points_maximize_one_rate_at_a_minimum_of_the_other() {
     // 20 negatives at 0.01 … 0.20; positives at 0.05, 0.195, 0.5 and 0.6.
     let negatives = (1..=20).map(|step| (step as f32 / 100.0, 0));
     let positives = [0.05, 0.195, 0.5, 0.6].map(|score| (score, 1));
@@ -196,17 +197,17 @@ fn operating_points_keep_one_rate_and_have_the_best_of_the_other() {
 }
 
 #[test]
-fn what_the_data_do_not_define_is_none() {
-    // Class 2 has no example and is predicted once; class 3 neither.
+fn undefined_scores_are_none() {
+    // Class 2 has no example and is predicted once; class 3 has no example and is never predicted.
     let probabilities = [[0.9, 0.0, 0.1, 0.0], [0.1, 0.8, 0.1, 0.0], [0.1, 0.2, 0.7, 0.0]].concat();
     let scores =
         Scores::of(&Predictions::new(&probabilities, 4, &[0, 1, 1]).unwrap(), &names(4), None).unwrap();
-    let of = |class: usize| {
+    let scores_of = |class: usize| {
         let class = &scores.classes[class];
         (class.recall, class.precision, class.f1, class.auc)
     };
-    assert_eq!(of(2), (None, Some(0.0), Some(0.0), None));
-    assert_eq!(of(3), (None, None, None, None));
+    assert_eq!(scores_of(2), (None, Some(0.0), Some(0.0), None));
+    assert_eq!(scores_of(3), (None, None, None, None));
     assert_eq!((scores.balanced_accuracy, scores.macro_auc), (None, None));
     let one_class = Predictions::new(&[0.5, 0.5], 2, &[1]).unwrap();
     let scores = Scores::of(&one_class, &names(2), None).unwrap();
@@ -214,8 +215,8 @@ fn what_the_data_do_not_define_is_none() {
 }
 
 #[test]
-fn scores_survive_json() {
-    let probabilities = two(&[0.9, 0.8, 0.3, 0.1, 1.0 / 3.0]);
+fn scores_round_trip_through_json() {
+    let probabilities = binary(&[0.9, 0.8, 0.3, 0.1, 1.0 / 3.0]);
     let predictions = Predictions::new(&probabilities, 2, &[1, 0, 1, 0, 0]).unwrap();
     let scores = Scores::of(&predictions, &names(2), None).unwrap();
     let json = serde_json::to_string(&scores).unwrap();
@@ -227,8 +228,8 @@ fn scores_survive_json() {
 }
 
 #[test]
-fn lines_align_figures_classes_and_confusion_matrix() {
-    let probabilities = two(&[0.9, 0.8, 0.3, 0.1]);
+fn lines_align_scores_classes_and_confusion_matrix() {
+    let probabilities = binary(&[0.9, 0.8, 0.3, 0.1]);
     let predictions = Predictions::new(&probabilities, 2, &[1, 1, 1, 0]).unwrap();
     let lines = Scores::of(&predictions, &["benign".to_owned(), "ill".to_owned()], None).unwrap().lines();
     assert_eq!(lines[1], "accuracy           0.7500");
@@ -263,7 +264,7 @@ fn lines_list_frequent_confusions_of_many_classes() {
     assert_eq!(
         lines[lines.len() - 3..],
         [
-            "most frequent confusions; --json has the whole matrix".to_owned(),
+            "most frequent confusions; --json prints the whole matrix".to_owned(),
             format!("       2  {} predicted as {}", names[0], names[5]),
             format!("       1  {} predicted as {}", names[1], names[2]),
         ]
@@ -271,20 +272,20 @@ fn lines_list_frequent_confusions_of_many_classes() {
 }
 
 #[test]
-fn wrong_input_is_refused_with_its_place() {
-    let refused = |probabilities: &[f32], classes, labels: &[u32]| {
+fn invalid_input_is_an_error_with_its_position() {
+    let error_of = |probabilities: &[f32], classes, labels: &[u32]| {
         Predictions::new(probabilities, classes, labels).unwrap_err()
     };
-    let error = refused(&[0.1, 0.9, 0.2, f32::NAN], 2, &[0, 1]);
+    let error = error_of(&[0.1, 0.9, 0.2, f32::NAN], 2, &[0, 1]);
     assert!(matches!(error, ScoreError::Probability { row: 1, class: 1, value } if value.is_nan()));
     assert!(error.to_string().contains("class 1 in row 1 is NaN"), "{error}");
-    assert!(matches!(refused(&[f32::INFINITY, 0.0], 2, &[0]), ScoreError::Probability { row: 0, .. }));
-    assert_eq!(refused(&[0.1, 0.9], 2, &[2]), ScoreError::Label { row: 0, label: 2, classes: 2 });
-    let error = refused(&[0.1, 0.9, 0.5], 2, &[1]);
+    assert!(matches!(error_of(&[f32::INFINITY, 0.0], 2, &[0]), ScoreError::Probability { row: 0, .. }));
+    assert_eq!(error_of(&[0.1, 0.9], 2, &[2]), ScoreError::Label { row: 0, label: 2, classes: 2 });
+    let error = error_of(&[0.1, 0.9, 0.5], 2, &[1]);
     assert_eq!(error, ScoreError::Length { probabilities: 3, labels: 1, classes: 2 });
-    assert_eq!(error.to_string(), "1 labels and 2 classes need 2 probabilities, not 3");
-    assert_eq!(refused(&[], 2, &[]), ScoreError::Empty);
-    assert_eq!(refused(&[1.0], 1, &[0]), ScoreError::Classes(1));
+    assert_eq!(error.to_string(), "1 labels and 2 classes need 2 probabilities, found 3");
+    assert_eq!(error_of(&[], 2, &[]), ScoreError::Empty);
+    assert_eq!(error_of(&[1.0], 1, &[0]), ScoreError::Classes(1));
     let predictions = Predictions::new(&[0.1, 0.9], 2, &[1]).unwrap();
     let error = Scores::of(&predictions, &names(3), None).unwrap_err();
     assert_eq!(error, ScoreError::Names { names: 3, classes: 2 });

@@ -1,9 +1,9 @@
-//! Event files, read back by a decoder that shares no line with the encoder, and against bytes from TensorFlow's.
+//! Tests of event files: read back by an independent decoder, and compared with bytes that TensorBoard wrote.
 
 use std::fs;
 use wgrad_run::EventWriter;
 
-/// CRC-32C bit by bit, from its polynomial.
+/// Computes the CRC-32C bit by bit from its polynomial.
 fn crc32c(data: &[u8]) -> u32 {
     let mut crc = !0u32;
     for byte in data {
@@ -20,7 +20,7 @@ fn masked(data: &[u8]) -> u32 {
     crc.rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-/// The data of each record, with both checks.
+/// Returns the data of each record after checking both CRCs.
 fn records(mut file: &[u8]) -> Vec<Vec<u8>> {
     let mut records = Vec::new();
     while !file.is_empty() {
@@ -42,7 +42,7 @@ enum Field {
     Bytes(Vec<u8>),
 }
 
-/// The fields of a protobuf message, by number.
+/// Returns the fields of a protobuf message with their numbers.
 fn fields(mut message: &[u8]) -> Vec<(u64, Field)> {
     fn varint(message: &mut &[u8]) -> u64 {
         let mut value = 0;
@@ -82,12 +82,12 @@ fn fields(mut message: &[u8]) -> Vec<(u64, Field)> {
 }
 
 #[test]
-fn the_decoder_knows_the_published_check_value() {
+fn decoder_crc_matches_the_published_check_value() {
     assert_eq!(crc32c(b"123456789"), 0xE306_9283);
 }
 
 #[test]
-fn the_first_record_is_the_version() {
+fn first_record_is_the_version() {
     let folder = tempfile::tempdir().unwrap();
     let writer = EventWriter::create(folder.path()).unwrap();
     let records = records(&fs::read(writer.path()).unwrap());
@@ -99,7 +99,7 @@ fn the_first_record_is_the_version() {
 }
 
 #[test]
-fn scalars_are_read_back() {
+fn scalars_round_trip() {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = EventWriter::create(folder.path()).unwrap();
     let long = "accuracy/".repeat(30);
@@ -129,14 +129,14 @@ fn scalars_are_read_back() {
     }
 }
 
-/// What tensorboard 2.21 itself writes for this event, by its `event_pb2` and its `RecordWriter`.
+/// Bytes that TensorBoard 2.21 writes for this event, by its `event_pb2` and its `RecordWriter`.
 const KNOWN: [u8; 43] = [
     27, 0, 0, 0, 0, 0, 0, 0, 26, 13, 158, 19, 9, 0, 0, 0, 0, 0, 0, 248, 63, 16, 172, 2, 42, 13, 10, 11, 10,
     4, 108, 111, 115, 115, 21, 0, 0, 128, 62, 153, 8, 222, 237,
 ];
 
 #[test]
-fn a_scalar_record_has_the_known_bytes() {
+fn scalar_record_matches_the_bytes_of_tensorboard() {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = EventWriter::create(folder.path()).unwrap();
     let before = fs::read(writer.path()).unwrap().len();
@@ -146,18 +146,18 @@ fn a_scalar_record_has_the_known_bytes() {
 }
 
 #[test]
-fn a_resumed_run_tells_where_it_goes_on() {
+fn resumed_run_writes_a_session_start() {
     let folder = tempfile::tempdir().unwrap();
     let first = EventWriter::create(folder.path()).unwrap();
     let second = EventWriter::resume(folder.path(), 41).unwrap();
-    assert!(first.path() < second.path(), "TensorBoard reads in the order of names");
+    assert!(first.path() < second.path(), "TensorBoard reads files in the order of their names");
     let records = records(&fs::read(second.path()).unwrap());
     let event = fields(&records[1]);
     assert_eq!(event[1..], [(2, Field::Varint(42)), (7, Field::Bytes(vec![0x08, 0x01]))]);
 }
 
 #[test]
-fn a_directory_that_is_not_there_is_named() {
+fn missing_directory_is_named_in_the_error() {
     let error = EventWriter::create(std::path::Path::new("/nowhere/run")).unwrap_err();
     assert!(
         error.to_string().starts_with("cannot write the event file /nowhere/run/events.out.tfevents."),

@@ -25,7 +25,7 @@ pub(super) fn write(page: &mut String, study: &DepthStudy) -> fmt::Result {
     }
     if !study.runs.is_empty() {
         let conclusion = study.conclusion();
-        page::verdict(page, conclusion.headline(), &conclusion.sentences(study))?;
+        page::summary(page, conclusion.headline(), &conclusion.sentences(study))?;
     }
     what(page, study)?;
     if !study.runs.is_empty() {
@@ -41,7 +41,7 @@ pub(super) fn write(page: &mut String, study: &DepthStudy) -> fmt::Result {
     if !study.sigmoid.is_empty() {
         page::section(page, "Sigmoids in deep perceptrons", SIGMOID)?;
         let conclusion = study.sigmoid_conclusion();
-        page::verdict(page, conclusion.headline(), &conclusion.sentences())?;
+        page::summary(page, conclusion.headline(), &conclusion.sentences())?;
         page::charts(page, |page| charts::sigmoid(page, study))?;
     }
     if !study.runs.is_empty() || !study.sigmoid.is_empty() {

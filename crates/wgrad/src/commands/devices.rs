@@ -1,4 +1,4 @@
-//! `wgrad devices`.
+//! `wgrad devices`: lists the devices that can train.
 
 use std::process::ExitCode;
 
@@ -40,14 +40,14 @@ pub fn run(args: &Devices) -> Result<ExitCode> {
             ["WGPU_BACKEND", "WGPU_ADAPTER_NAME"].into_iter().filter(|name| std::env::var_os(name).is_some());
         let why = match filters.collect::<Vec<&str>>().as_slice() {
             [] => "wgpu needs a Vulkan, Metal, DX12 or GL driver".to_owned(),
-            set => format!("{} may leave none", set.join(" with ")),
+            set => format!("{} may exclude all adapters", set.join(" with ")),
         };
         terminal::say(&format!("\nNo adapter was found: {why}. Training runs on the CPU."));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Number of tuned products, or what is wrong with their table.
+/// Number of entries in the tuning table, `no` without a table, or `ignored`.
 fn tuned(info: &DeviceInfo) -> String {
     match tuning(info) {
         Tuning::None => "no".into(),
@@ -56,7 +56,7 @@ fn tuned(info: &DeviceInfo) -> String {
     }
 }
 
-/// How `--device` names it. The CPU is number 0 of the list, so adapters count from one less.
+/// Returns the value for `--device`. The CPU has index 0 in the list, so adapter N has index N + 1.
 fn selector(i: usize, info: &DeviceInfo) -> String {
     match info.kind {
         DeviceKind::Cpu => "cpu".into(),

@@ -61,7 +61,7 @@ impl Request {
         let (all, clock) = (profiler.kernels(plan), clock.name());
         let total: f64 = all.iter().map(|kernel| kernel.ms).sum();
         let head = format!(
-            "Kernels of a step, {total:.3} ms in all (mean of {steps} profiled steps, by the {clock}'s clock):"
+            "Kernels of a step, {total:.3} ms in total (mean of {steps} profiled steps, timed by the {clock}):"
         );
         Ok(Some(Profiled { path, table: format!("{head}\n{}\n", table(&all)) }))
     }
@@ -93,7 +93,7 @@ fn table(kernels: &[KernelTime]) -> String {
     terminal::table(&rows, true)
 }
 
-/// The names of fused kernels list all that they compute.
+/// Shortens the name of a kernel; names of fused kernels list all their operations.
 fn shortened(name: &str) -> String {
     match name.char_indices().nth(WIDTH) {
         Some((end, _)) => format!("{}…", &name[..end]),

@@ -156,7 +156,7 @@ fn verdict(page: &mut String, history: &History, here: &Here) -> fmt::Result {
         count(history.resamples as u64)
     );
     let sentences = history.sentences().into_iter().chain(here.sentences(history));
-    page::verdict(page, &headline, &sentences.collect::<Vec<_>>())
+    page::summary(page, &headline, &sentences.collect::<Vec<_>>())
 }
 
 impl Here {

@@ -42,7 +42,7 @@ pub fn write(page: &mut String, laws: &Laws, trials: &[Trial]) -> fmt::Result {
         page.push_str("<p>Nothing has been trained yet.</p>\n");
         return Ok(());
     }
-    page::verdict(page, &laws.headline(), &laws.sentences())?;
+    page::summary(page, &laws.headline(), &laws.sentences())?;
     for (index, family) in laws.families.iter().enumerate() {
         let note = if index == 0 { FAMILY } else { "" };
         page::section(page, &format!("Laws of {}", family.name()), note)?;

@@ -100,9 +100,7 @@ fn train<'r>(
     if let Some(worker) = &mut *worker {
         replicas::announce(worker, recipe)?;
     }
-    let about =
-        if recipe.description.is_empty() { String::new() } else { format!(", {}", recipe.description) };
-    say(&format!("Recipe: {}{about}.", recipe.name));
+    print_recipe(recipe);
     let steps = parts.fit.steps;
     let mut config = parts.config;
     config.part = worker.as_ref().map(|worker| replicas::part(args, worker));
@@ -130,28 +128,32 @@ fn train<'r>(
     if let Some(scores) = &scores {
         dir.write_scores(scores)?;
     }
-    let report = PathBuf::new();
     let alone = traffic.is_none() && finished.stop != Stop::Interrupted;
     let rate = finished.pace.rate(trainer.step_flops().training());
-    let sustained = rate.map(|rate| Sustained::of(rate, alone.then_some(device)));
-    let (first_step, dir_path) = (progress.first_step, dir.path().to_owned());
+    let sustained = rate.map(|rate| Sustained::new(rate, alone.then_some(device)));
     let mut trained = Trained {
         recipe,
         trainer,
         finished,
         scores,
         sustained,
-        first_step,
+        first_step: progress.first_step,
         profiled,
         traffic,
-        dir: dir_path,
-        report,
+        dir: dir.path().to_owned(),
+        report: PathBuf::new(),
     };
     if trained.finished.stop != Stop::Interrupted {
         dir.finish(&trained.to_json())?;
     }
     trained.report = write_report(&dir)?;
     Ok(trained)
+}
+
+/// Prints name and description of a recipe.
+fn print_recipe(recipe: &Recipe) {
+    let separator = if recipe.description.is_empty() { "" } else { ", " };
+    say(&format!("Recipe: {}{separator}{}.", recipe.name, recipe.description));
 }
 
 /// Trains the recipe that another one starts from, in a run of its own. Returns the directory of that run, or `None` if the

@@ -7,7 +7,7 @@ use wgrad_recipe::Recipe;
 use wgrad_run::Scores;
 use wgrad_train::{Finished, Part, Stop, Traffic, Trainer};
 
-use crate::commands::ceiling::{Sustained, compute_words};
+use crate::commands::ceiling::{Sustained, describe_flops};
 use crate::commands::common::device_json;
 use crate::commands::profile::Profiled;
 use crate::terminal::{self, say};
@@ -58,7 +58,7 @@ impl Trained<'_> {
             "flops": finished.flops.training(),
             "petaflop_s_days": finished.flops.petaflop_s_days(),
             "flops_by": finished.flops,
-            "sustained": self.sustained.as_ref().map(Sustained::json),
+            "sustained": self.sustained.as_ref().map(Sustained::to_json),
             "parameters": self.trainer.plan().params.count(),
             "train": { "loss": number(finished.train_loss) },
             "test": test,
@@ -110,13 +110,13 @@ fn figures(trained: &Trained<'_>) -> Vec<Vec<String>> {
         Stop::Interrupted => "interrupted",
     };
     let first = trained.first_step.map_or("none".into(), |s| format!("done {s:.2} s after the start"));
-    let sustained = trained.sustained.as_ref().map_or("no step was timed".into(), Sustained::words);
+    let sustained = trained.sustained.as_ref().map_or("no step was timed".into(), Sustained::text);
     let speed = format!("{:.1} s, {} samples/s with evaluation", finished.seconds, terminal::count(rate));
     let mut rows = vec![
         row("steps", format!("{} ({reason})", finished.steps)),
         row("time", speed),
         row("first step", first),
-        row("compute", compute_words(&finished.flops)),
+        row("compute", describe_flops(&finished.flops)),
         row("sustained", sustained),
         row("train loss", format!("{:.4} (mean of the last epoch)", finished.train_loss)),
         row("test loss", format!("{:.4}", finished.test.loss)),

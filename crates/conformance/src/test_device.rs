@@ -1,4 +1,4 @@
-//! Devices under test: the CPU in both precisions, and every adapter as it chooses its kernels and with each variant of them.
+//! Devices under test: the CPU in both precisions, and every adapter with default kernels and with each kernel variant.
 
 use wgrad_cpu::{CpuDevice, Precision};
 use wgrad_gpu::{Adapter, GemmVariant, GpuDevice, Lanes};
@@ -8,80 +8,80 @@ use crate::shader::LANES;
 use crate::trial::{Trial, With};
 
 /// A device under test.
-pub struct Subject {
-    /// How reports name it.
+pub struct TestDevice {
+    /// Name in reports.
     pub name: String,
-    /// The device, with its memory poisoned before each run.
+    /// The device. Its memory is poisoned before each run.
     pub device: Box<dyn Device>,
-    /// What is checked on it.
+    /// Checks that run on it.
     pub scope: Scope,
 }
 
-/// What is checked on a device.
+/// Checks that run on a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// Everything.
+    /// All checks.
     All,
-    /// The values of operations that are sums of products: the device has a variant of that kernel. What is
-    /// composed of products runs the same kernels, and drivers are slow to compile each once more.
-    Products,
-    /// The values of programs that reduce: the device has a variant of that kernel.
+    /// Values of operations that are GEMMs themselves, for a device with a GEMM variant.
+    ///
+    /// Operations composed of GEMMs run the same kernels, and drivers take long to compile each of them again.
+    Gemms,
+    /// Values of programs with reductions, for a device with a reduction variant.
     Reductions,
 }
 
 impl Scope {
     /// Whether a trial is in scope.
     pub(crate) fn applies(self, trial: &Trial) -> bool {
-        if self == Scope::Products && !trial.is_product() {
+        if self == Scope::Gemms && !trial.is_gemm() {
             return false;
         }
         let is_in = |kernel: &Kernel| match (self, kernel) {
-            (Scope::All, _) | (Scope::Products, Kernel::Gemm(_)) => true,
+            (Scope::All, _) | (Scope::Gemms, Kernel::Gemm(_)) => true,
             (Scope::Reductions, Kernel::Loop(kernel)) => !kernel.inner.is_empty(),
             _ => false,
         };
-        let program = trial.graph(With::Gradient).ok().map(|(graph, _)| {
-            wgrad_program::compile(&graph, wgrad_program::Options::default()).unwrap_or_default()
-        });
-        // A trial that cannot be planned is a failure to report, not one to pass over.
+        let graph = trial.graph(With::Gradient).ok();
+        let program = graph
+            .and_then(|(graph, _)| wgrad_program::compile(&graph, wgrad_program::Options::default()).ok());
+        // A trial that cannot be planned must be reported as a failure, so it is in scope.
         program.is_none_or(|p| self == Scope::All || p.dispatches.iter().any(|d| is_in(&d.kernel)))
     }
 }
 
-impl Subject {
-    /// The CPU backend.
-    pub fn cpu(precision: Precision) -> Subject {
+impl TestDevice {
+    /// Returns the CPU backend.
+    pub fn cpu(precision: Precision) -> TestDevice {
         let device = CpuDevice::with_options(wgrad_cpu::Options { precision, poison: true });
         let name = match precision {
             Precision::F32 => "cpu",
             Precision::F64 => "cpu f64",
         };
-        Subject { name: name.into(), device: Box::new(device), scope: Scope::All }
+        TestDevice { name: name.into(), device: Box::new(device), scope: Scope::All }
     }
 
-    /// An adapter that chooses its kernels by shape, as in training.
+    /// Opens an adapter with default kernels, chosen by shape as in training.
     ///
     /// # Errors
-    /// Its driver refuses.
-    pub fn adapter(adapter: &Adapter) -> Result<Subject, DeviceError> {
+    /// Returns an error if the driver refuses to open the adapter.
+    pub fn adapter(adapter: &Adapter) -> Result<TestDevice, DeviceError> {
         Self::open(adapter, "", Scope::All, None, None)
     }
 
-    /// An adapter with each variant of the matrix product and of the reduction in turn.
+    /// Opens an adapter once for each variant of GEMMs and reductions.
     ///
     /// # Errors
-    /// Its driver refuses.
-    pub fn variants(adapter: &Adapter) -> Result<Vec<Subject>, DeviceError> {
+    /// Returns an error if the driver refuses to open the adapter.
+    pub fn variants(adapter: &Adapter) -> Result<Vec<TestDevice>, DeviceError> {
         let plain = GpuDevice::open(adapter.index)?;
         let fitting = GemmVariant::ALL.into_iter().filter(|variant| variant.fits(plain.target()));
-        let products = fitting.map(|variant| {
-            Self::open(adapter, &format!(", {variant}"), Scope::Products, Some(variant), None)
-        });
+        let gemms = fitting
+            .map(|variant| Self::open(adapter, &format!(", {variant}"), Scope::Gemms, Some(variant), None));
         let reductions = LANES.iter().map(|&lanes| {
             let name = format!(", {} rows × {} lanes", lanes.rows, lanes.lanes);
             Self::open(adapter, &name, Scope::Reductions, None, Some(lanes))
         });
-        products.chain(reductions).collect()
+        gemms.chain(reductions).collect()
     }
 
     fn open(
@@ -90,10 +90,10 @@ impl Subject {
         scope: Scope,
         gemm: Option<GemmVariant>,
         lanes: Option<Lanes>,
-    ) -> Result<Subject, DeviceError> {
+    ) -> Result<TestDevice, DeviceError> {
         let options = wgrad_gpu::Options { poison: true, gemm, lanes, ..wgrad_gpu::Options::default() };
         let device = GpuDevice::with_options(adapter.index, options)?;
         let name = format!("gpu:{} {} ({}){variant}", adapter.index, adapter.info.name, adapter.info.backend);
-        Ok(Subject { name, device: Box::new(device), scope })
+        Ok(TestDevice { name, device: Box::new(device), scope })
     }
 }

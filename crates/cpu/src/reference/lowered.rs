@@ -1,26 +1,28 @@
-//! The eight forms of an operation, each as its definition says. Nothing here is fast.
+//! Evaluation of each kind of [`Lowered`], directly from its definition and without regard to speed.
 
 use wgrad_graph::{Call, Combine, Contract, Expr, Lowered, ScalarFn, TensorType, View};
 
 use super::{Array, Values};
 
-/// The values of one operation, or what does not fit.
-pub(super) fn evaluate(form: &Lowered, ins: &[&Array], out: &TensorType) -> Result<Values, String> {
+/// Returns the values of one operation, or a message if the inputs do not match it.
+pub(super) fn evaluate(lowered: &Lowered, ins: &[&Array], out: &TensorType) -> Result<Values, String> {
     let input = |i: usize| ins.get(i).copied().ok_or_else(|| format!("input {i} is missing"));
-    match form {
-        Lowered::Leaf(_) => Err("a leaf has no inputs to be computed from".into()),
+    match lowered {
+        Lowered::Leaf(_) => Err("a leaf cannot be computed from inputs".into()),
         Lowered::View(view) => view_of(view, input(0)?, out),
         Lowered::Map(expr) => map(expr, ins, out),
-        Lowered::Reduce { views, combine, axes } => reduce(*combine, axes, &seen(input(0)?, views)?, out),
+        Lowered::Reduce { views, combine, axes } => {
+            reduce(*combine, axes, &apply_views(input(0)?, views)?, out)
+        }
         Lowered::Contract(contract) => product(contract, input(0)?, input(1)?, out),
         Lowered::Gather => gather(input(0)?, input(1)?),
         Lowered::Pack { offsets } => pack(offsets, ins, out),
-        // Nobody answers here.
-        Lowered::Exchange { .. } => Ok(input(0)?.values.clone()),
+        // There is no host callback here, so the output is the input.
+        Lowered::HostCallback { .. } => Ok(input(0)?.values.clone()),
     }
 }
 
-/// The index of element number `number` of a shape.
+/// Returns the index of element `number` of a shape.
 fn index_of(mut number: usize, shape: &[usize]) -> Vec<usize> {
     let mut index = vec![0; shape.len()];
     for (i, &size) in index.iter_mut().zip(shape).rev() {
@@ -30,7 +32,7 @@ fn index_of(mut number: usize, shape: &[usize]) -> Vec<usize> {
     index
 }
 
-/// The number of the element at an index.
+/// Returns the number of the element at an index.
 fn number_of(index: &[usize], shape: &[usize]) -> usize {
     index.iter().zip(shape).fold(0, |number, (&i, &size)| number * size + i)
 }
@@ -38,20 +40,26 @@ fn number_of(index: &[usize], shape: &[usize]) -> usize {
 fn floats(array: &Array) -> Result<&[f64], String> {
     match &array.values {
         Values::Float(values) => Ok(values),
-        Values::Word(_) => Err(format!("{} where floats are needed", array.ty)),
+        Values::U32(_) => Err(format!("{} must be a float tensor", array.ty)),
     }
 }
 
-/// Elements picked by number; 0 where there is none.
-fn picked(from: &Array, numbers: impl Iterator<Item = Option<usize>>) -> Values {
-    match &from.values {
-        Values::Float(x) => {
-            Values::Float(numbers.map(|n| n.and_then(|n| x.get(n).copied()).unwrap_or(0.0)).collect())
-        }
-        Values::Word(x) => {
-            Values::Word(numbers.map(|n| n.and_then(|n| x.get(n).copied()).unwrap_or(0)).collect())
-        }
+/// Returns the elements with these numbers; 0 for `None`.
+fn select(from: &Array, numbers: impl Iterator<Item = Option<usize>>) -> Result<Values, String> {
+    fn elements<T: Copy + Default>(
+        from: &[T],
+        numbers: impl Iterator<Item = Option<usize>>,
+    ) -> Result<Vec<T>, String> {
+        let element = |number: Option<usize>| match number {
+            None => Ok(T::default()),
+            Some(i) => from.get(i).copied().ok_or_else(|| format!("element {i} of {} is read", from.len())),
+        };
+        numbers.map(element).collect()
     }
+    Ok(match &from.values {
+        Values::Float(x) => Values::Float(elements(x, numbers)?),
+        Values::U32(x) => Values::U32(elements(x, numbers)?),
+    })
 }
 
 fn view_of(view: &View, from: &Array, out: &TensorType) -> Result<Values, String> {
@@ -95,7 +103,7 @@ fn view_of(view: &View, from: &Array, out: &TensorType) -> Result<Values, String
         };
         Some(number_of(&index, shape))
     };
-    Ok(picked(from, (0..out.shape.numel()).map(source)))
+    select(from, (0..out.shape.numel()).map(source))
 }
 
 fn map(expr: &Expr, ins: &[&Array], out: &TensorType) -> Result<Values, String> {
@@ -109,13 +117,13 @@ fn map(expr: &Expr, ins: &[&Array], out: &TensorType) -> Result<Values, String> 
             Ok(array.values.clone())
         }
         Expr::Float(x) => Ok(Values::Float(vec![*x; len])),
-        Expr::Word(x) => Ok(Values::Word(vec![*x; len])),
+        Expr::U32(x) => Ok(Values::U32(vec![*x; len])),
         Expr::Iota(strides) => {
-            let word = |number: usize| {
+            let value = |number: usize| {
                 let index = index_of(number, &out.shape);
                 index.iter().zip(strides).map(|(&i, &stride)| i * stride).sum::<usize>() as u32
             };
-            Ok(Values::Word((0..len).map(word).collect()))
+            Ok(Values::U32((0..len).map(value).collect()))
         }
         Expr::Call(f, args) => {
             let args = args.iter().map(|arg| map(arg, ins, out)).collect::<Result<Vec<_>, _>>()?;
@@ -127,11 +135,11 @@ fn map(expr: &Expr, ins: &[&Array], out: &TensorType) -> Result<Values, String> 
 fn call(f: &ScalarFn, args: &[Values], len: usize) -> Result<Values, String> {
     let float = |i: usize| match args.get(i) {
         Some(Values::Float(values)) => Ok(values.as_slice()),
-        _ => Err(format!("argument {i} of {} is no float", f.name)),
+        _ => Err(format!("argument {i} of {} must be a float", f.name)),
     };
-    let word = |i: usize| match args.get(i) {
-        Some(Values::Word(values)) => Ok(values.as_slice()),
-        _ => Err(format!("argument {i} of {} is no word", f.name)),
+    let u32s = |i: usize| match args.get(i) {
+        Some(Values::U32(values)) => Ok(values.as_slice()),
+        _ => Err(format!("argument {i} of {} must be a u32", f.name)),
     };
     if args.len() != f.f64.arity() {
         return Err(format!("{} takes {} arguments, not {}", f.name, f.f64.arity(), args.len()));
@@ -141,13 +149,13 @@ fn call(f: &ScalarFn, args: &[Values], len: usize) -> Result<Values, String> {
         Call::Unary(body) => body(float(0)?, &mut floats),
         Call::Binary(body) => body(float(0)?, float(1)?, &mut floats),
         Call::Ternary(body) => body(float(0)?, float(1)?, float(2)?, &mut floats),
-        Call::FromWord(body) => body(word(0)?, &mut floats),
-        Call::Words(body) => body(word(0)?, word(1)?, &mut floats),
-        Call::Random(body) => body([word(0)?, word(1)?, word(2)?, word(3)?, word(4)?], &mut floats),
-        Call::ToWord(body) => {
-            let mut words = vec![0; len];
-            body(float(0)?, &mut words);
-            return Ok(Values::Word(words));
+        Call::FromU32(body) => body(u32s(0)?, &mut floats),
+        Call::CompareU32(body) => body(u32s(0)?, u32s(1)?, &mut floats),
+        Call::Random(body) => body([u32s(0)?, u32s(1)?, u32s(2)?, u32s(3)?, u32s(4)?], &mut floats),
+        Call::ToU32(body) => {
+            let mut result = vec![0; len];
+            body(float(0)?, &mut result);
+            return Ok(Values::U32(result));
         }
     }
     Ok(Values::Float(floats))
@@ -164,7 +172,7 @@ fn reduce(combine: Combine, axes: &[usize], from: &Array, out: &TensorType) -> R
         return Err(format!("{} reduced along {axes:?} is not {out}", from.ty));
     }
     let mut results = vec![start; out.shape.numel()];
-    let mut places = vec![0; out.shape.numel()];
+    let mut indices = vec![0; out.shape.numel()];
     let reduced: Vec<usize> = axes.iter().map(|&axis| shape[axis]).collect();
     for (number, &x) in values.iter().enumerate() {
         let mut index = index_of(number, shape);
@@ -178,16 +186,16 @@ fn reduce(combine: Combine, axes: &[usize], from: &Array, out: &TensorType) -> R
             Combine::Min if x < *best || x.is_nan() => *best = x,
             Combine::ArgMax if x > *best || (x.is_nan() && !best.is_nan()) => {
                 *best = x;
-                places[row] = number_of(&along, &reduced) as u32;
+                indices[row] = number_of(&along, &reduced) as u32;
             }
             _ => {}
         }
     }
-    Ok(if combine == Combine::ArgMax { Values::Word(places) } else { Values::Float(results) })
+    Ok(if combine == Combine::ArgMax { Values::U32(indices) } else { Values::Float(results) })
 }
 
-/// An array seen through views, one after the other.
-fn seen(from: &Array, views: &[View]) -> Result<Array, String> {
+/// Applies views to an array, in order.
+fn apply_views(from: &Array, views: &[View]) -> Result<Array, String> {
     views.iter().try_fold(from.clone(), |from, view| {
         let ty = TensorType::new(from.ty.dtype, view.shape(&from.ty.shape));
         Ok(Array { values: view_of(view, &from, &ty)?, ty })
@@ -196,16 +204,16 @@ fn seen(from: &Array, views: &[View]) -> Result<Array, String> {
 
 fn product(contract: &Contract, a: &Array, b: &Array, out: &TensorType) -> Result<Values, String> {
     let Contract { batch, rows, columns, order, .. } = contract;
-    let (a, b) = (seen(a, &contract.a)?, seen(b, &contract.b)?);
-    let wrong =
+    let (a, b) = (apply_views(a, &contract.a)?, apply_views(b, &contract.b)?);
+    let mismatch =
         || format!("{} times {} with {batch}, {rows} and {columns} dimensions is not {out}", a.ty, b.ty);
     let (a_shape, b_shape) = (&a.ty.shape, &b.ty.shape);
     let (Some(rest), Some(depth)) = (a_shape.get(batch + rows..), b_shape.len().checked_sub(batch + columns))
     else {
-        return Err(wrong());
+        return Err(mismatch());
     };
     if a_shape[..*batch] != b_shape[..*batch] || *rest != b_shape[*batch..batch + depth] {
-        return Err(wrong());
+        return Err(mismatch());
     }
     let size = |sizes: &[usize]| sizes.iter().product::<usize>();
     let (m, k, n) = (size(&a_shape[*batch..batch + rows]), size(rest), size(&b_shape[batch + depth..]));
@@ -223,24 +231,24 @@ fn product(contract: &Contract, a: &Array, b: &Array, out: &TensorType) -> Resul
         }
     }
     let c = Array { ty: TensorType::f32(domain), values: Values::Float(c) };
-    let stored = seen(&c, &[View::Permute(order.clone())])?;
-    let result = seen(&stored, &contract.out)?;
-    if result.ty != *out { Err(wrong()) } else { Ok(result.values) }
+    let stored = apply_views(&c, &[View::Permute(order.clone())])?;
+    let result = apply_views(&stored, &contract.out)?;
+    if result.ty != *out { Err(mismatch()) } else { Ok(result.values) }
 }
 
 fn gather(table: &Array, index: &Array) -> Result<Values, String> {
-    let Values::Word(index) = &index.values else { return Err("a float for an index".into()) };
+    let Values::U32(index) = &index.values else { return Err("the index must be u32".into()) };
     let (Some(&rows), width) = (table.ty.shape.first(), table.ty.shape.iter().skip(1).product::<usize>())
     else {
-        return Err("a table without rows".into());
+        return Err("the table must have at least one dimension".into());
     };
     let numbers = index.iter().flat_map(|&row| (0..width).map(move |column| (row as usize, column)));
     Ok(match &table.values {
         Values::Float(x) => Values::Float(
             numbers.map(|(row, at)| if row < rows { x[row * width + at] } else { f64::NAN }).collect(),
         ),
-        Values::Word(x) => {
-            Values::Word(numbers.map(|(row, at)| if row < rows { x[row * width + at] } else { 0 }).collect())
+        Values::U32(x) => {
+            Values::U32(numbers.map(|(row, at)| if row < rows { x[row * width + at] } else { 0 }).collect())
         }
     })
 }
@@ -251,7 +259,7 @@ fn pack(offsets: &[usize], ins: &[&Array], out: &TensorType) -> Result<Values, S
         let range = first..first + array.values.len();
         let room = match (&mut packed, &array.values) {
             (Values::Float(to), Values::Float(from)) => to.get_mut(range).map(|to| to.copy_from_slice(from)),
-            (Values::Word(to), Values::Word(from)) => to.get_mut(range).map(|to| to.copy_from_slice(from)),
+            (Values::U32(to), Values::U32(from)) => to.get_mut(range).map(|to| to.copy_from_slice(from)),
             _ => None,
         };
         room.ok_or_else(|| format!("{} does not fit {out} at {first}", array.ty))?;

@@ -1,18 +1,19 @@
-//! A product whose workgroups share out the sum along k.
+//! Split-K GEMM: the invocations of a workgroup split the sum along k.
 
 use super::tiled::lies_along_k;
-use super::{Block, Product, Text, filled, multiply_add, side};
-use crate::codegen::tile::Split;
-use crate::codegen::{Target, split};
+use super::{Block, GemmCodegen, KernelText, fill_template, multiply_add, side};
+use crate::codegen::kernel::workgroup_grid;
+use crate::codegen::target::Target;
+use crate::codegen::variant::SplitK;
 
-/// Rows and columns of an invocation.
+/// Rows and columns per invocation.
 const SIDE: u32 = 4;
 
-impl Product<'_> {
-    pub(super) fn split(&self, tile: Split, target: &Target) -> Text {
+impl GemmCodegen<'_> {
+    pub(super) fn split_k(&self, tile: SplitK, target: &Target) -> KernelText {
         let (m, n) = (self.gemm.rows(), self.gemm.columns());
         let tiles = (m.div_ceil(tile.m as usize), n.div_ceil(tile.n as usize));
-        let grid = split(self.batch() * tiles.0 * tiles.1, target.groups);
+        let grid = workgroup_grid(self.batch() * tiles.0 * tiles.1, target.max_workgroups);
         let (threads, blocks) = (tile.invocations(), tile.blocks());
         let constants = [
             ("THREADS", threads as usize),
@@ -24,7 +25,7 @@ impl Product<'_> {
             ("BLOCKS", blocks as usize),
             ("BLOCKS_N", (tile.n / SIDE) as usize),
         ];
-        // Neighbouring invocations read neighbours of B.
+        // Neighbouring invocations read neighbouring elements of B.
         let (batch, depth) = (self.gemm.batch.len(), self.gemm.k.len());
         let (inner, outer) = match lies_along_k(&self.gemm.b_layout, [batch, batch + depth]) {
             true => ("part = local % PARTS", "block = local / PARTS"),
@@ -47,7 +48,7 @@ impl Product<'_> {
             take += &format!("c{r}_0 += sums[at + {r}u];\n");
         }
         let block = Block::of_quads(SIDE, 1);
-        let store = self.store(&block, tile.m, tile.n, &|r| format!("i0 + {r}"), &|_| "j0".into());
+        let store = self.store_block(&block, tile.m, tile.n, &|r| format!("i0 + {r}"), &|_| "j0".into());
         let parts = [
             ("place", &place),
             ("sides", &sides),
@@ -57,6 +58,6 @@ impl Product<'_> {
             ("take", &take),
             ("store", &store),
         ];
-        (self.head(&constants, grid) + &filled(wgrad_shaders::GEMM_SPLIT, &parts), grid, threads)
+        (self.header(&constants, grid) + &fill_template(wgrad_shaders::GEMM_SPLIT_K, &parts), grid, threads)
     }
 }
