@@ -1,14 +1,14 @@
-//! Ranks on hosts of their own, which are network namespaces (see `tests/hosts.sh`): what crosses a network, and what happens
-//! when that is cut. Needs root and iproute2.
+//! Ranks on several hosts, which are network namespaces (see `tests/hosts.sh`): training across a network, and failures of
+//! the network. Needs root and iproute2.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::support::{mpi_binary, skip, stderr, wgrad};
+use crate::support::{mpi_binary, skip, stderr, wait_until, wgrad};
 
-/// Hosts that are removed at the end, whatever happens.
+/// Network namespaces that stand for hosts. Dropping it removes them.
 struct Hosts {
     name: String,
     script: PathBuf,
@@ -17,17 +17,23 @@ struct Hosts {
 }
 
 impl Hosts {
-    /// `count` hosts at 1 Gbit/s; without root the test is counted as skipped.
+    /// Creates `count` hosts with 1 Gbit/s each. Without root the test is logged as skipped.
     fn new(test: &str, count: usize) -> Option<Self> {
         let binary = mpi_binary(test)?;
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/hosts.sh");
         let folder = tempfile::tempdir().unwrap();
-        let hosts = Self { name: format!("w{}", std::process::id() % 10_000), script, binary, folder };
-        let made = hosts.command(&["up", &count.to_string(), "1gbit"]).output().unwrap();
-        if !made.status.success() {
-            let why = String::from_utf8_lossy(&made.stderr).trim().to_owned();
-            assert_ne!(std::env::var("WGRAD_REQUIRE_MPI").as_deref(), Ok("1"), "{test}: {why}");
-            skip(test, "network namespaces cannot be made (root and iproute2 are needed)");
+        // Names are short, and different for the tests of a process and for processes that run at the same time.
+        static SETS: AtomicUsize = AtomicUsize::new(0);
+        let set = SETS.fetch_add(1, Ordering::Relaxed);
+        let name = format!("w{:04}{}", std::process::id() % 10_000, ["a", "b", "c", "d"][set % 4]);
+        let hosts = Self { name, script, binary, folder };
+        // A test that was killed may have left hosts with this name.
+        hosts.command(&["down"]).output().unwrap();
+        let created = hosts.command(&["up", &count.to_string(), "1gbit"]).output().unwrap();
+        if !created.status.success() {
+            let error = String::from_utf8_lossy(&created.stderr).trim().to_owned();
+            assert_ne!(std::env::var("WGRAD_REQUIRE_MPI").as_deref(), Ok("1"), "{test}: {error}");
+            skip(test, "cannot create network namespaces (root and iproute2 are needed)");
             return None;
         }
         let lines: Vec<String> = (1..=count).map(|i| format!("10.97.0.{i} slots=1")).collect();
@@ -43,14 +49,14 @@ impl Hosts {
         command
     }
 
-    /// `wgrad launch` on the first host.
+    /// Returns the command `wgrad launch` on the first host.
     fn launch(&self, ranks: usize, train: &str) -> Command {
         let agent = self.command(&["agent"]).output().unwrap();
         let agent = String::from_utf8_lossy(&agent.stdout).trim().to_owned();
-        let only = "10.97.0.0/24";
-        let words = format!(
-            "--mca plm_rsh_agent {agent} --mca pml ob1 --mca btl self,vader,tcp --mca btl_tcp_if_include {only} \
-             --mca oob_tcp_if_include {only} --mca mpi_yield_when_idle 1"
+        let network = "10.97.0.0/24";
+        let mpi_args = format!(
+            "--mca plm_rsh_agent {agent} --mca pml ob1 --mca btl self,vader,tcp --mca btl_tcp_if_include {network} \
+             --mca oob_tcp_if_include {network} --mca mpi_yield_when_idle 1"
         );
         let mut command = self.command(&["in", "0"]);
         command.arg(&self.binary).args([
@@ -60,12 +66,13 @@ impl Hosts {
             "--hosts",
             "hosts",
             "--mpi-arg",
-            &words,
+            &mpi_args,
         ]);
         command.arg("--").args(train.split_whitespace());
         command
     }
 
+    /// Process numbers on a host, separated by line breaks.
     fn processes(&self, host: usize) -> String {
         let pids =
             Command::new("ip").args(["netns", "pids", &format!("{}-h{host}", self.name)]).output().unwrap();
@@ -79,7 +86,7 @@ impl Drop for Hosts {
     }
 }
 
-fn succeeded(output: &Output) {
+fn assert_success(output: &Output) {
     assert!(output.status.success(), "{}", stderr(output));
 }
 
@@ -87,55 +94,48 @@ fn parameters(run: &Path, step: u64) -> Vec<u8> {
     fs::read(run.join(format!("checkpoints/step-{step:06}/model.safetensors"))).unwrap()
 }
 
-#[test]
-fn ranks_on_three_hosts_train_as_threads_do() {
-    let Some(hosts) = Hosts::new("ranks_on_three_hosts_train_as_threads_do", 3) else { return };
-    let train = "train digits --device cpu --set train.epochs=1 --set train.log_every=1";
-    let output = hosts.launch(3, &format!("{train} --out hosts-run")).output().unwrap();
-    succeeded(&output);
-    succeeded(&wgrad(hosts.folder.path(), &format!("{train} --out threads-run --replicas 3")));
-    let losses = |run: &str| {
-        let rows = fs::read_to_string(hosts.folder.path().join(run).join("metrics.jsonl")).unwrap();
-        let loss =
-            |row: &str| serde_json::from_str::<serde_json::Value>(row).unwrap()["loss"].as_f64().unwrap();
-        rows.lines().map(|row| loss(row) as f32).collect::<Vec<f32>>()
-    };
-    let apart = crate::support::largest_difference(&losses("hosts-run"), &losses("threads-run"));
-    assert!(apart <= 1e-4, "{apart}");
+/// Losses of the step lines in `metrics.jsonl`.
+fn losses(run: &Path) -> Vec<f32> {
+    let rows = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let loss = |row: &str| serde_json::from_str::<serde_json::Value>(row).unwrap()["loss"].as_f64().unwrap();
+    rows.lines().map(|row| loss(row) as f32).collect()
 }
 
 #[test]
-fn a_cut_link_ends_the_job_and_the_run_goes_on_to_the_same_bits() {
-    let test = "a_cut_link_ends_the_job_and_the_run_goes_on_to_the_same_bits";
+fn ranks_on_three_hosts_train_like_threads() {
+    let Some(hosts) = Hosts::new("ranks_on_three_hosts_train_like_threads", 3) else { return };
+    // Nothing fails on purpose here: on a busy machine a step may take longer than the ranks wait by default.
+    let train = "train digits --device cpu --set train.epochs=1 --set train.log_every=1 --comm-timeout 300";
+    assert_success(&hosts.launch(3, &format!("{train} --out hosts-run")).output().unwrap());
+    assert_success(&wgrad(hosts.folder.path(), &format!("{train} --out threads-run --replicas 3")));
+    let losses = |run: &str| losses(&hosts.folder.path().join(run));
+    let difference = crate::support::largest_difference(&losses("hosts-run"), &losses("threads-run"));
+    assert!(difference <= 1e-4, "{difference}");
+}
+
+#[test]
+fn a_cut_link_ends_the_job_and_a_resumed_run_has_the_same_bits() {
+    let test = "a_cut_link_ends_the_job_and_a_resumed_run_has_the_same_bits";
     let Some(hosts) = Hosts::new(test, 2) else { return };
     let train = "train digits-mlp --device cpu --set train.epochs=20 --set schedule.kind=constant";
     let child = hosts.launch(2, &format!("{train} --out run")).spawn().unwrap();
-    let (run, begun) = (hosts.folder.path().join("run"), Instant::now());
-    while wgrad::run::checkpoint::latest(&run).ok().flatten().is_none() {
-        assert!(begun.elapsed() < Duration::from_secs(120), "no checkpoint was written");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    succeeded(&hosts.command(&["cut", "1"]).output().unwrap());
-    let cut = Instant::now();
+    let run = hosts.folder.path().join("run");
+    let latest = || wgrad::run::checkpoint::latest(&run).ok().flatten();
+    wait_until(|| latest().is_some(), || "no checkpoint was written".into());
+    assert_success(&hosts.command(&["cut", "1"]).output().unwrap());
+    // Without the link the job cannot finish: it returns only because the failure is detected.
     let output = child.wait_with_output().unwrap();
-    let said = stderr(&output);
-    assert!(cut.elapsed() < Duration::from_secs(30), "{:?}\n{said}", cut.elapsed());
-    assert_eq!(output.status.code(), Some(7), "{said}");
-    assert!(said.contains("cannot be reached"), "{said}");
-    // The host that was cut off notices by itself.
-    while !(hosts.processes(0).is_empty() && hosts.processes(1).is_empty()) {
-        assert!(
-            cut.elapsed() < Duration::from_secs(60),
-            "left: {} {}",
-            hosts.processes(0),
-            hosts.processes(1)
-        );
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    let messages = stderr(&output);
+    assert_eq!(output.status.code(), Some(7), "{messages}");
+    assert!(messages.contains("cannot be reached"), "{messages}");
+    // The host that was cut off detects it as well.
+    let left =
+        || (0..2).map(|host| hosts.processes(host)).filter(|pids| !pids.is_empty()).collect::<Vec<_>>();
+    wait_until(|| left().is_empty(), || format!("processes {:?} are left", left()));
     drop(hosts.command(&["down"]).output().unwrap());
-    succeeded(&hosts.command(&["up", "2", "1gbit"]).output().unwrap());
-    succeeded(&hosts.launch(2, &format!("{train} --out run --resume")).output().unwrap());
-    succeeded(&hosts.launch(2, &format!("{train} --out whole")).output().unwrap());
+    assert_success(&hosts.command(&["up", "2", "1gbit"]).output().unwrap());
+    assert_success(&hosts.launch(2, &format!("{train} --out run --resume")).output().unwrap());
+    assert_success(&hosts.launch(2, &format!("{train} --out whole")).output().unwrap());
     let last = wgrad::run::checkpoint::latest(&run).unwrap().unwrap();
     let step = last.file_name().unwrap().to_str().unwrap().trim_start_matches("step-").parse().unwrap();
     let whole = hosts.folder.path().join("whole");

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use wgrad::prelude::*;
 use wgrad::program::DeviceInfo;
@@ -70,6 +71,18 @@ pub fn adapters(test: &str) -> Vec<(usize, DeviceInfo)> {
         skip(test, "no adapter");
     }
     found.iter().map(|adapter| (adapter.index, adapter.info.clone())).collect()
+}
+
+/// Longest wait of [`wait_until`]. It only ends a test that hangs: no busy machine comes near it.
+const HANG: Duration = Duration::from_secs(300);
+
+/// Waits until a condition holds. Fails with the text of `state` if it never does.
+pub fn wait_until(mut condition: impl FnMut() -> bool, state: impl Fn() -> String) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < HANG, "still waiting after {} s: {}", HANG.as_secs(), state());
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Logs a test as skipped.
