@@ -13,10 +13,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let batch = block / (BLOCKS_M * BLOCKS_N);
     let i0 = block / BLOCKS_N % BLOCKS_M * ROWS;
     let j0 = block % BLOCKS_N * COLUMNS;
-    // @ sides
-    // @ accumulators
+    //@ sides
+    //@ accumulators
     for (var p = 0u; p < K; p += 1u) {
-        // @ accumulate
+        //@ accumulate
     }
-    // @ store
+    //@ store
 }

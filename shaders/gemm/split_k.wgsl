@@ -18,28 +18,28 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let live = number < BATCH * TILES_M * TILES_N;
     let tile = min(number, BATCH * TILES_M * TILES_N - 1u);
     let batch = tile / (TILES_M * TILES_N);
-    // @ place
+    //@ place
     let i0 = tile / TILES_N % TILES_M * TILE_M + block / BLOCKS_N * 4u;
     let j0 = tile % TILES_N * TILE_N + block % BLOCKS_N * 4u;
-    // @ sides
-    // @ accumulators
+    //@ sides
+    //@ accumulators
     for (var p = part; p < K; p += PARTS) {
-        // @ accumulate
+        //@ accumulate
     }
     for (var half = PARTS / 2u; half > 0u; half /= 2u) {
         // The sums of the previous step have been read.
         workgroupBarrier();
         if part >= half && part < 2u * half {
             let at = ((part - half) * BLOCKS + block) * 4u;
-            // @ hand over
+            //@ hand over
         }
         workgroupBarrier();
         if part < half {
             let at = (part * BLOCKS + block) * 4u;
-            // @ take
+            //@ take
         }
     }
     if live && part == 0u {
-        // @ store
+        //@ store
     }
 }

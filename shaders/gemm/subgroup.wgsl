@@ -18,13 +18,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     let batch = tile / (TILES_M * TILES_N);
     let i0 = tile / TILES_N % TILES_M * TILE_M;
     let j0 = tile % TILES_N * TILE_N;
-    // @ sides
-    // @ accumulators
+    //@ sides
+    //@ accumulators
     for (var p0 = 0u; p0 < WHOLE_K; p0 += LANES) {
-        // @ accumulate
+        //@ accumulate
     }
-    // @ rest
+    //@ rest
     if live {
-        // @ store
+        //@ store
     }
 }

@@ -22,17 +22,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let j0 = tile % TILES_N * TILE_N;
     let thread_m = local / THREADS_N;
     let thread_n = local % THREADS_N;
-    // @ sides
-    // @ accumulators
+    //@ sides
+    //@ accumulators
     for (var p0 = 0u; p0 < K; p0 += TILE_K) {
-        // @ fill
+        //@ fill
         workgroupBarrier();
         for (var p = 0u; p < TILE_K; p += 1u) {
-            // @ accumulate
+            //@ accumulate
         }
         workgroupBarrier();
     }
     if live {
-        // @ store
+        //@ store
     }
 }

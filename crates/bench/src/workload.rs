@@ -1,7 +1,7 @@
 //! Whole training steps on one fixed random batch that already lies on the device: what other engines are measured with too.
 
 use wgrad_graph::{GraphError, States, TensorType, Var, grad};
-use wgrad_nn::{Activation, Builder, Context, Mlp, Module, Norm, Optimizer, ResNet, ResNetConfig, Shortcut};
+use wgrad_nn::{Builder, Context, Mlp, MlpConfig, Module, Optimizer, ResNet, ResNetConfig, Shortcut};
 use wgrad_ops::{TensorOps, pack};
 
 use crate::error::BenchError;
@@ -34,14 +34,16 @@ pub fn workload(name: &str) -> Result<Work, BenchError> {
 /// A size is 0.
 pub(crate) fn mlp(width: usize, batch: usize) -> Result<Work, GraphError> {
     let mut builder = Builder::new();
-    let model = Mlp::new(&mut builder, 784, &[width, width], 10, Activation::Relu, Norm::None, 0.0);
+    let config = MlpConfig { hidden: vec![width; 2], ..MlpConfig::default() };
+    let model = Mlp::new(&mut builder, &config, 784, 10);
     training(builder, &model, (MOMENTUM, 0.01), &[batch, 784], 10, true)
 }
 
 /// 1024-2048-2048-1024, batch 512, squared error, Adam.
 pub(crate) fn mlp_big() -> Result<Work, GraphError> {
     let mut builder = Builder::new();
-    let model = Mlp::new(&mut builder, 1024, &[2048, 2048], 1024, Activation::Relu, Norm::None, 0.0);
+    let config = MlpConfig { hidden: vec![2048; 2], ..MlpConfig::default() };
+    let model = Mlp::new(&mut builder, &config, 1024, 1024);
     training(builder, &model, (ADAM, 1e-3), &[512, 1024], 1024, false)
 }
 

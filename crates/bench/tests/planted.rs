@@ -11,8 +11,8 @@ use wgrad_cpu::CpuDevice;
 use wgrad_graph::{GraphError, GroupId, States};
 use wgrad_ops::TensorOps;
 use wgrad_program::{
-    Data, Device, DeviceError, DeviceInfo, HostData, Profile, Program, ProgramId, ReadbackHandler, Readback, Record,
-    Session,
+    Data, Device, DeviceError, DeviceInfo, HostData, Profile, Program, ProgramId, Readback, ReadbackHandler,
+    Record, Session,
 };
 
 /// Changes results on their way out.

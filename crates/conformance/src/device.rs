@@ -5,7 +5,7 @@
 
 use wgrad_cpu::reference::{Array, Values};
 use wgrad_graph::DType;
-use wgrad_ops::Values as Drawn;
+use wgrad_ops::Distribution;
 use wgrad_program::HostData;
 
 use crate::harness::{Harness, LoadedProgram, Tolerance, compare};
@@ -76,9 +76,9 @@ fn run_bits(loaded: &mut LoadedProgram, inputs: &[Array]) -> Result<Vec<Vec<u32>
 /// Results must agree as far as inputs rounded to f32 allow. That limit is measured by perturbing the reference's
 /// inputs by one rounding error.
 pub fn magnitude(harness: &Harness<'_>, trial: &Trial) -> Comparison {
-    let is_scalable = |input: &wgrad_ops::Input| match input.values {
-        Drawn::Uniform(low, high) => high - low > 1.5,
-        Drawn::Away(..) | Drawn::Grid { .. } => true,
+    let is_scalable = |input: &wgrad_ops::Input| match input.distribution {
+        Distribution::Uniform(low, high) => high - low > 1.5,
+        Distribution::AwayFromZero(..) | Distribution::Grid { .. } => true,
         _ => false,
     };
     let large = |i: usize| trial.inputs().get(i).is_some_and(is_scalable);

@@ -6,7 +6,7 @@
 
 use wgrad_cpu::reference::Array;
 use wgrad_graph::{DType, Graph, States, Var, grad, grad_with};
-use wgrad_ops::{Order, TensorOps};
+use wgrad_ops::{GradientOrder, TensorOps};
 
 use crate::report::{Comparison, Failure};
 use crate::trial::{Trial, With, evaluate, random_direction};
@@ -22,7 +22,7 @@ const TOLERANCE: f64 = 1e-6;
 /// If the operation has no gradient by definition, checks that it is zero.
 pub fn gradient(trial: &Trial) -> Comparison {
     let all = trial.differentiable();
-    if trial.entry.order == Order::Zero {
+    if trial.entry.gradient_order == GradientOrder::Zero {
         return check_zero(trial, &all);
     }
     let mut worst: f64 = 0.0;
@@ -35,7 +35,7 @@ pub fn gradient(trial: &Trial) -> Comparison {
 /// Checks second gradients, of all inputs together and of each alone, including the cotangent.
 pub fn second_gradient(trial: &Trial) -> Comparison {
     let all = trial.differentiable();
-    if trial.entry.order != Order::Any {
+    if trial.entry.gradient_order != GradientOrder::Any {
         return Ok(0.0);
     }
     let mut worst: f64 = 0.0;

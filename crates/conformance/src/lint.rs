@@ -1,12 +1,12 @@
 //! Rules for the operation table itself.
 
 use wgrad_graph::philox::Stream;
-use wgrad_ops::{Entry, ops, scalar_functions};
+use wgrad_ops::{OpInfo, ops, scalar_functions};
 
 use crate::report::{Comparison, Failure};
 
 /// Checks name, documentation and tolerance of an operation, and that its samples depend only on the seed.
-pub fn lint(entry: &Entry) -> Comparison {
+pub fn lint(entry: &OpInfo) -> Comparison {
     let violation = |what: &str| Err(Failure::Violation(what.to_owned()));
     if ops().filter(|other| other.name == entry.name).count() > 1 {
         return violation("two entries have this name");

@@ -2,7 +2,7 @@
 
 use wgrad_cpu::reference::Values;
 use wgrad_graph::{DType, GraphError, States};
-use wgrad_ops::{Entry, Refused};
+use wgrad_ops::{ErrorInput, OpInfo};
 
 use crate::report::{Comparison, Failure};
 use crate::trial::{ReferenceRun, Trial, With};
@@ -36,14 +36,14 @@ pub fn shape(trial: &Trial) -> Comparison {
 }
 
 /// Checks that every invalid use of the operation is rejected with its name, the shapes and the rule.
-pub fn refusal(entry: &Entry) -> Comparison {
-    for (i, case) in (entry.refuses)().iter().enumerate() {
+pub fn refusal(entry: &OpInfo) -> Comparison {
+    for (i, case) in (entry.error_inputs)().iter().enumerate() {
         check_refusal(case).map_err(|failure| Failure::Violation(format!("invalid use {i}: {failure}")))?;
     }
     Ok(0.0)
 }
 
-fn check_refusal(case: &Refused) -> Comparison {
+fn check_refusal(case: &ErrorInput) -> Comparison {
     let graph = wgrad_ops::graph(States::new());
     let input = |(i, ty): (usize, &wgrad_graph::TensorType)| graph.input(&format!("x{i}"), ty.clone());
     let ins: Vec<_> = case.inputs.iter().enumerate().map(input).collect();
@@ -62,12 +62,12 @@ fn check_refusal(case: &Refused) -> Comparison {
     let missing = [
         (!named || op.is_empty(), "the name of the operation"),
         (!shown, "the type of an input"),
-        (!message.contains(case.why), "the rule"),
+        (!message.contains(case.message), "the rule"),
         (!location.contains(':'), "the line of the call"),
     ];
     match missing.into_iter().find(|(missing, _)| *missing) {
         Some((_, what)) => {
-            Err(Failure::Violation(format!("the message lacks {what} ({}): {message}", case.why)))
+            Err(Failure::Violation(format!("the message lacks {what} ({}): {message}", case.message)))
         }
         None => Ok(0.0),
     }

@@ -8,7 +8,7 @@ use wgrad_graph::philox::Stream;
 use wgrad_graph::{Graph, GraphError, GroupId, Shape, States, TensorType, Var, grad, grad_with};
 use wgrad_nn::{
     Activation, Block, Builder, Context, ImageNorm, Module, Norm, Optimizer, Params, ResNet, ResNetConfig,
-    ResidualMlp, Shortcut, Stem,
+    ResidualMlp, ResidualMlpConfig, Shortcut, Stem,
 };
 use wgrad_ops::{TensorOps, pack};
 use wgrad_program::HostData;
@@ -37,8 +37,15 @@ impl Training {
     /// Builds a residual network with dropout, layer norm and GELU.
     pub fn dense() -> Result<Training, GraphError> {
         let mut builder = Builder::new();
-        let (inputs, activation) = (12, Activation::Gelu);
-        let model = ResidualMlp::new(&mut builder, inputs, 16, 2, CLASSES, activation, Norm::Layer, 0.25);
+        let inputs = 12;
+        let config = ResidualMlpConfig {
+            width: 16,
+            depth: 2,
+            activation: Activation::Gelu,
+            norm: Norm::Layer,
+            dropout: 0.25,
+        };
+        let model = ResidualMlp::new(&mut builder, &config, inputs, CLASSES);
         Self::new(&model, builder, [BATCH, inputs].into())
     }
 

@@ -1,6 +1,6 @@
 //! The suite: all checks of all operations on all devices, with progress.
 
-use wgrad_ops::{Entry, FAMILIES, ops};
+use wgrad_ops::{FAMILIES, OpInfo, ops};
 
 use crate::expectations::find_expectation;
 use crate::harness::Harness;
@@ -117,14 +117,14 @@ pub fn suite(options: &Options, subjects: &[TestDevice], progress: &mut dyn FnMu
 
 impl Options {
     /// Returns the operations to check.
-    pub fn entries(&self) -> Vec<&'static Entry> {
-        let in_family = |entry: &Entry| {
+    pub fn entries(&self) -> Vec<&'static OpInfo> {
+        let in_family = |entry: &OpInfo| {
             self.family.as_ref().is_none_or(|name| {
                 let family = FAMILIES.iter().find(|family| family.name == name);
-                family.is_some_and(|family| family.entries.iter().any(|other| other.name == entry.name))
+                family.is_some_and(|family| family.ops.iter().any(|other| other.name == entry.name))
             })
         };
-        let named = |entry: &Entry| self.only.as_ref().is_none_or(|part| entry.name.contains(part));
+        let named = |entry: &OpInfo| self.only.as_ref().is_none_or(|part| entry.name.contains(part));
         ops().filter(|entry| named(entry) && in_family(entry)).collect()
     }
 

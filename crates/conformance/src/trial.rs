@@ -3,14 +3,14 @@
 use wgrad_cpu::reference::{self, Array, State};
 use wgrad_graph::philox::Stream;
 use wgrad_graph::{DType, Graph, Lowered, States, TensorType, Var, fnv1a, grad_with};
-use wgrad_ops::{Drawn, Entry, Input, Order, Sample};
+use wgrad_ops::{GradientOrder, Input, OpInfo, Sample, SampleData};
 
 use crate::report::Failure;
 
 /// One random use of an operation, with values for its inputs.
 pub struct Trial {
     /// The operation.
-    pub entry: &'static Entry,
+    pub entry: &'static OpInfo,
     /// Seed of all random choices.
     pub seed: u64,
     sample: Sample,
@@ -28,7 +28,7 @@ pub(crate) enum With {
 
 impl Trial {
     /// Draws the use of an operation for a seed.
-    pub fn draw(entry: &'static Entry, seed: u64) -> Trial {
+    pub fn draw(entry: &'static OpInfo, seed: u64) -> Trial {
         let mut random = random_stream(entry.name, seed);
         let sample = (entry.sample)(&mut random);
         let values = sample.inputs.iter().map(|input| to_array(&input.ty, input.draw(&mut random))).collect();
@@ -96,7 +96,7 @@ impl Trial {
         graph.output("y", out);
         let mut values = self.values.clone();
         let wrt = self.differentiable();
-        if with == With::Gradient && !wrt.is_empty() && self.entry.order != Order::Zero {
+        if with == With::Gradient && !wrt.is_empty() && self.entry.gradient_order != GradientOrder::Zero {
             let cotangent = graph.input("cotangent", out.ty());
             values.push(self.cotangent(&out.ty()));
             let vars: Vec<Var<'_>> = wrt.iter().map(|&i| ins[i]).collect();
@@ -143,10 +143,10 @@ pub(crate) fn evaluate(graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>, Fa
     Ok(reference::step(graph, inputs, &mut State { groups: Vec::new() })?)
 }
 
-fn to_array(ty: &TensorType, drawn: Drawn) -> Array {
+fn to_array(ty: &TensorType, drawn: SampleData) -> Array {
     match drawn {
-        Drawn::F32(values) => Array::float(ty.clone(), values.into_iter().map(f64::from).collect()),
-        Drawn::U32(values) => Array::u32(ty.shape.clone(), values),
+        SampleData::F32(values) => Array::float(ty.clone(), values.into_iter().map(f64::from).collect()),
+        SampleData::U32(values) => Array::u32(ty.shape.clone(), values),
     }
 }
 

@@ -196,7 +196,7 @@ impl<'a> Analysis<'a> {
     /// of computation.
     pub fn is_direct(&self, address: usize, mode: Mode) -> bool {
         let at = &self.addresses[address];
-        self.stored_as_computed[address.operand]
+        self.stored_as_computed[at.operand]
             && !at.is_padded()
             && self.lanes(address, mode).stride() == Some(1)
     }

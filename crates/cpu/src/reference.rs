@@ -185,7 +185,7 @@ pub fn evaluate(
     state: &State,
     wanted: &[NodeId],
 ) -> Result<Vec<Array>, ReferenceError> {
-    let mut walk = Walk { graph, inputs, state, computed: HashMap::new() };
+    let mut evaluator = Evaluator { graph, inputs, state, computed: HashMap::new() };
     evaluator.compute(wanted)?;
     wanted
         .iter()

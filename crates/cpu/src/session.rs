@@ -222,7 +222,8 @@ impl<T: Float> Session for CpuSession<T> {
         Readback::check(readbacks, &self.states, dispatches).map_err(DeviceError::Usage)?;
         let part = |group: GroupId, start: usize| {
             let (tensor, _) = self.group(group)?;
-            Ok(Tensor { start: tensor.start.wrapping_add(start * 4 * T::SCALE), dtype: tensor.dtype })
+            let start = tensor.start.wrapping_add(start * 4 * T::SCALE);
+            Ok::<Tensor, DeviceError>(Tensor { start, dtype: tensor.dtype })
         };
         let tensors = readbacks.iter().map(|readback| {
             let start = readback.range.start;

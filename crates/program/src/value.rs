@@ -258,7 +258,11 @@ impl Values {
         let mut parts: Vec<(Id, usize)> = Vec::new();
         for (source, offset) in ins.into_iter().zip(offsets) {
             let taken = parts.iter().any(|&(id, _)| id == source.value) || self.is_packed(source.value);
-            let id = if taken || !self.shows_kernel_output(&source) { self.copy(source).value } else { source.value };
+            let id = if taken || !self.shows_kernel_output(&source) {
+                self.copy(source).value
+            } else {
+                source.value
+            };
             parts.push((id, offset));
         }
         ValueKind::Pack { parts }
@@ -294,7 +298,8 @@ impl Values {
     /// Sets the destination of `source`. A kernel writes a value to one place, so a second destination needs a copy.
     fn add_target(&mut self, source: Source, target: Target) {
         let taken = self.targets.iter().any(|&(id, _)| id == source.value) || self.is_packed(source.value);
-        let id = if taken || !self.shows_kernel_output(&source) { self.copy(source).value } else { source.value };
+        let id =
+            if taken || !self.shows_kernel_output(&source) { self.copy(source).value } else { source.value };
         self.targets.push((id, target));
     }
 }

@@ -2,7 +2,7 @@
 
 use wgrad_graph::{ALIGN, DType, EntryId, Lowered, Op, Rule, States, TensorType, Var, Vjp, grad};
 use wgrad_nn::{
-    Activation, Builder, Context, Mlp, Module, Norm, Optimizer, ResNet, ResNetConfig, Shortcut, Training,
+    Builder, Context, Mlp, MlpConfig, Module, Optimizer, ResNet, ResNetConfig, Shortcut, Training,
 };
 use wgrad_ops::{TensorOps, full, graph, pack};
 use wgrad_program::{Access, Buffer, Kernel, Options, Program, compile, share_slabs, slab_bytes};
@@ -11,7 +11,7 @@ use wgrad_program::{Access, Buffer, Kernel, Options, Program, compile, share_sla
 fn mlp_step(options: Options) -> Program {
     let mut states = States::new();
     let mut builder = Builder::new();
-    let model = Mlp::new(&mut builder, 64, &[128, 128], 10, Activation::Relu, Norm::None, 0.0);
+    let model = Mlp::new(&mut builder, &MlpConfig { hidden: vec![128; 2], ..MlpConfig::default() }, 64, 10);
     let params = builder.finish(&mut states);
     let optimizer = Optimizer::Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01, decoupled: true };
     let moments = optimizer.declare(&mut states, &params);
@@ -211,18 +211,18 @@ fn host_replies_are_read_after_their_requests() {
     let config = ResNetConfig { shortcut: Shortcut::Projection, ..ResNetConfig::cifar(8).unwrap() };
     let model = ResNet::new(&mut builder, config, 3, 10);
     let params = builder.finish(&mut states);
-    let exchange = params.declare_exchange(&mut states, 2, 5).unwrap();
+    let exchange = params.declare_replica_sync(&mut states, 2, 5).unwrap();
     let graph = graph(states);
     let x = graph.input("images", TensorType::f32([2, 3, 16, 16]));
     let y = graph.input("labels", TensorType::u32([2]));
     let rng = graph.input("rng", TensorType::u32([3]));
-    let cx = Context::new(&graph, &params).training(rng).exchanging(Some(exchange));
+    let cx = Context::new(&graph, &params).training(rng).with_replica_sync(Some(exchange));
     let loss = model.forward(&cx, x).cross_entropy(y).mean_all();
     let (vars, offsets): (Vec<_>, Vec<_>) = cx.all_params().into_iter().unzip();
     let flat = graph.states().get(params.group()).len();
     graph.update_group(params.group(), pack(&graph, &grad(loss, &vars).unwrap(), &offsets, flat));
     let exchanges = graph.nodes();
-    let exchanges = exchanges.iter().filter(|node| node.op.name() == "exchange");
+    let exchanges = exchanges.iter().filter(|node| node.op.name() == "all_reduce");
     let recorded: Vec<EntryId> = exchanges
         .map(|node| match node.op.lower(std::slice::from_ref(&node.ty), &node.ty) {
             Lowered::HostCallback { sent, .. } => sent,
@@ -257,7 +257,7 @@ fn host_replies_are_read_after_their_requests() {
 #[derive(Debug)]
 struct HostCallback(EntryId, EntryId);
 
-impl Op for Exchange {
+impl Op for HostCallback {
     fn name(&self) -> &'static str {
         "exchange"
     }

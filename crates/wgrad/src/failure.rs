@@ -12,6 +12,7 @@ use wgrad_program::DeviceError;
 use wgrad_recipe::RecipeError;
 use wgrad_report::OutputError;
 use wgrad_run::{CheckpointError, RunDirError};
+use wgrad_stdx::ErrorKind;
 use wgrad_studies::scaling::history::HistoryError;
 use wgrad_studies::scaling::sweep::SweepError;
 use wgrad_train::TrainError;
@@ -40,7 +41,10 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
 pub fn code(error: &anyhow::Error) -> u8 {
     let known = error.chain().find_map(|cause| {
         if let Some(error) = cause.downcast_ref::<TrainError>() {
-            return Some(error.exit_code());
+            return Some(match error {
+                TrainError::Comm(CommError::Aborted { code, .. }) => *code,
+                _ => exit_code(error.kind()),
+            });
         }
         match cause.downcast_ref::<BenchError>() {
             Some(BenchError::NoCase { .. } | BenchError::NoWorkload { .. } | BenchError::Graph(_)) => {
@@ -58,12 +62,25 @@ pub fn code(error: &anyhow::Error) -> u8 {
             .or_else(|| is(cause.is::<DeviceError>(), 4))
             .or_else(|| match cause.downcast_ref::<CommError>()? {
                 CommError::Aborted { code, .. } => Some(*code),
-                CommError::Alone { .. } => Some(2),
+                CommError::WorldSize { .. } => Some(2),
                 _ => Some(7),
             })
             .or_else(|| is(cause.is::<CheckpointError>() || cause.is::<RunDirError>(), 6))
     });
     known.unwrap_or(1)
+}
+
+/// Returns the exit code of a kind of errors.
+fn exit_code(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::Internal => 1,
+        ErrorKind::Usage => 2,
+        ErrorKind::Data => 3,
+        ErrorKind::Device => 4,
+        ErrorKind::Numeric => 5,
+        ErrorKind::Storage => 6,
+        ErrorKind::Replica => 7,
+    }
 }
 
 /// Wrong use of a command that the argument parser cannot detect.

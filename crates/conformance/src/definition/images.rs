@@ -3,7 +3,7 @@
 use wgrad_cpu::reference::Array;
 use wgrad_graph::Var;
 use wgrad_graph::philox::Stream;
-use wgrad_ops::{Conv, ImageOps, Input, Pool, Values};
+use wgrad_ops::{Conv, Distribution, ImageOps, Input, Pool};
 
 use super::{Definition, DefinitionCase, Tensor4, pick, pick_two};
 
@@ -23,7 +23,7 @@ pub(super) static DEFINITIONS: &[Definition] = &[
     Definition { name: "resize_bilinear", draw: bilinear },
 ];
 
-const ANY: Values = Values::Uniform(-2.0, 2.0);
+const ANY: Distribution = Distribution::Uniform(-2.0, 2.0);
 
 /// Returns the pixel that tap `tap` of window `window` reads.
 fn pixel(window: usize, tap: usize, axis: usize, [stride, dilation, padding]: [[usize; 2]; 3]) -> isize {
@@ -167,7 +167,7 @@ pub(crate) fn max_pool_case(
         windows.iter().zip(cotangent).for_each(|(window, c)| gradient[first(&x, window)] += c);
         gradient
     };
-    let ties = Values::Grid { step: 2.0, offset: 0.5 };
+    let ties = Distribution::Grid { step: 2.0, offset: 0.5 };
     let case = DefinitionCase::new(vec![Input::f32(shape, ties)], move |_, ins| pooled(ins[0], pool), value);
     DefinitionCase { gradient: Some(Box::new(gradient)), ..case }
 }

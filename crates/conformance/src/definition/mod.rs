@@ -11,12 +11,12 @@ mod norms;
 use wgrad_cpu::reference::{Array, Values as Elements};
 use wgrad_graph::philox::Stream;
 use wgrad_graph::{Graph, States, TensorType, Var, grad_with};
-use wgrad_ops::{Build, Drawn, Input};
+use wgrad_ops::{BuildFn, Input, SampleData};
 
 use crate::report::{Comparison, Failure};
-use crate::trial::{direction, evaluate};
+use crate::trial::{evaluate, random_direction};
 
-pub(crate) use images::pooled_maximum;
+pub(crate) use images::max_pool_case;
 pub use norms::EPSILON;
 
 /// Largest difference from the definition, relative to max(1, largest magnitude).
@@ -27,7 +27,7 @@ const TOLERANCE: f64 = 1e-6;
 /// A random use of an operation, with its result by definition.
 pub(crate) struct DefinitionCase {
     pub inputs: Vec<Input>,
-    pub build: Build,
+    pub build: BuildFn,
     /// Computes the result from the inputs.
     pub value: Value,
     /// Computes the gradient of the first input from the inputs and the cotangent. For ties, where differences do not
@@ -81,7 +81,7 @@ pub(crate) fn check_case(case: &DefinitionCase, random: &mut Stream) -> Comparis
         case.inputs.iter().map(|input| to_array(&input.ty, input.draw(random))).collect();
     let mut expected = vec![(case.value)(&values)];
     if let Some(gradient) = &case.gradient {
-        let cotangent = direction(random, &out.ty());
+        let cotangent = random_direction(random, &out.ty());
         expected.push(gradient(&values, &cotangent.to_f64()));
         let input = graph.input("cotangent", out.ty());
         grad_with(out, input, &ins[..1])?.into_iter().for_each(|gradient| graph.output("gradient", gradient));
@@ -112,10 +112,10 @@ fn compare(what: &str, found: &[f64], expected: &[f64]) -> Comparison {
     Ok(worst)
 }
 
-fn to_array(ty: &TensorType, drawn: Drawn) -> Array {
+fn to_array(ty: &TensorType, drawn: SampleData) -> Array {
     let values = match drawn {
-        Drawn::F32(values) => Elements::Float(values.into_iter().map(f64::from).collect()),
-        Drawn::U32(values) => Elements::Word(values),
+        SampleData::F32(values) => Elements::Float(values.into_iter().map(f64::from).collect()),
+        SampleData::U32(values) => Elements::U32(values),
     };
     Array { ty: ty.clone(), values }
 }

@@ -2,7 +2,7 @@
 
 use wgrad_cpu::reference::Array;
 use wgrad_graph::philox::Stream;
-use wgrad_ops::{ImageOps, Input, Values};
+use wgrad_ops::{Distribution, ImageOps, Input};
 
 use super::{Definition, DefinitionCase, Tensor4, pick};
 
@@ -15,13 +15,13 @@ pub(super) static DEFINITIONS: &[Definition] = &[
 /// Constant added to a variance.
 pub const EPSILON: f64 = 1e-2;
 
-const ANY: Values = Values::Uniform(-2.0, 2.0);
+const ANY: Distribution = Distribution::Uniform(-2.0, 2.0);
 
 fn shape(random: &mut Stream, channels: usize) -> [usize; 4] {
     [pick(random, &[2, 3]), channels, pick(random, &[1, 2, 5]), pick(random, &[2, 3, 7])]
 }
 
-fn per_channel(channels: usize, values: Values) -> Input {
+fn per_channel(channels: usize, values: Distribution) -> Input {
     Input::f32([channels], values)
 }
 
@@ -77,7 +77,7 @@ fn groups(random: &mut Stream) -> DefinitionCase {
 /// Given mean and variance.
 fn given_statistics(random: &mut Stream) -> DefinitionCase {
     let channels = pick(random, &[1, 2, 3, 5]);
-    let positive = Values::Uniform(0.1, 2.0);
+    let positive = Distribution::Uniform(0.1, 2.0);
     let others = [ANY, positive, ANY, ANY].map(|values| per_channel(channels, values));
     let inputs = std::iter::once(Input::f32(shape(random, channels), ANY)).chain(others).collect();
     let value = |ins: &[Array]| {

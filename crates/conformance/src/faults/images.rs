@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use wgrad_graph::philox::Stream;
 use wgrad_graph::{Affine, Contract, Graph, Lowered, Op, Rule, TensorType, Var, View, Vjp};
-use wgrad_ops::{Entry, ImageOps, Input, Order, Pool, Sample, TensorOps, Values, full, iota};
+use wgrad_ops::{Distribution, GradientOrder, ImageOps, Input, OpInfo, Pool, Sample, TensorOps, full, iota};
 
 use super::Fault;
 use super::operations::{check_trials, entry, select};
@@ -93,11 +93,11 @@ fn maximum(random: &mut Stream, pooled: for<'g> fn(Var<'g>, Pool) -> Var<'g>) ->
 }
 
 /// A batch norm whose statistics are constants for the gradient, as in evaluation mode.
-static CONSTANT_STATISTICS: Entry = Entry {
+static CONSTANT_STATISTICS: OpInfo = OpInfo {
     tolerance: 2e-5,
-    order: Order::Any,
+    gradient_order: GradientOrder::Any,
     ..entry("constant_statistics", |_| {
-        let any = Values::Uniform(-2.0, 2.0);
+        let any = Distribution::Uniform(-2.0, 2.0);
         let inputs = vec![Input::f32([2, 3, 2, 5], any), Input::f32([3], any), Input::f32([3], any)];
         Sample::new(inputs, |_, ins| {
             let normed = ins[0].batch_norm(ins[1], ins[2], EPSILON);

@@ -2,7 +2,9 @@
 
 use wgrad_graph::philox::Stream;
 use wgrad_graph::{Combine, Expr, Graph, Lowered, Op, Rule, ScalarFn, TensorType, Var, Vjp};
-use wgrad_ops::{Entry, Input, Order, Refused, Sample, TensorOps, Values, ops, scalar_functions, uniform};
+use wgrad_ops::{
+    Distribution, ErrorInput, GradientOrder, Input, OpInfo, Sample, TensorOps, ops, scalar_functions, uniform,
+};
 
 use super::Fault;
 use crate::harness::Harness;
@@ -73,32 +75,39 @@ fn custom<'g>(graph: &'g Graph, ins: &[Var<'g>], body: fn() -> Expr, grads: Grad
     graph.push(Custom { body, grads }, ins)
 }
 
-const ANY: Values = Values::Uniform(-2.0, 2.0);
+const ANY: Distribution = Distribution::Uniform(-2.0, 2.0);
 
 fn sample(inputs: usize, build: impl for<'g> Fn(&'g Graph, &[Var<'g>]) -> Var<'g> + 'static) -> Sample {
     Sample::new((0..inputs).map(|_| Input::f32([3, 5], ANY)).collect(), build)
 }
 
-pub(super) const fn entry(name: &'static str, sample: fn(&mut Stream) -> Sample) -> Entry {
-    let refuses: fn() -> Vec<Refused> = Vec::new;
-    Entry { name, doc: "A planted fault.", sample, tolerance: 1e-6, order: Order::Any, refuses }
+pub(super) const fn entry(name: &'static str, sample: fn(&mut Stream) -> Sample) -> OpInfo {
+    let error_inputs: fn() -> Vec<ErrorInput> = Vec::new;
+    OpInfo {
+        name,
+        doc: "A planted fault.",
+        sample,
+        tolerance: 1e-6,
+        gradient_order: GradientOrder::Any,
+        error_inputs,
+    }
 }
 
-static DROPPED: Entry = entry("dropped", |_| {
+static DROPPED: OpInfo = entry("dropped", |_| {
     sample(2, |graph, ins| custom(graph, ins, || call("mul", 2), |ins, ct| vec![Some(ct * ins[1]), None]))
 });
-static SIGN: Entry = entry("sign_of_the_gradient", |_| {
+static SIGN: OpInfo = entry("sign_of_the_gradient", |_| {
     sample(2, |graph, ins| custom(graph, ins, || call("sub", 2), |_, ct| vec![Some(ct), Some(ct)]))
 });
-static FACTOR: Entry = entry("factor", |_| {
+static FACTOR: OpInfo = entry("factor", |_| {
     sample(1, |graph, ins| custom(graph, ins, || call("square", 1), |ins, ct| vec![Some(ct * ins[0])]))
 });
-static SWAPPED: Entry = entry("swapped_gradients", |_| {
+static SWAPPED: OpInfo = entry("swapped_gradients", |_| {
     sample(2, |graph, ins| {
         custom(graph, ins, || call("mul", 2), |ins, ct| vec![Some(ct * ins[0]), Some(ct * ins[1])])
     })
 });
-static TWICE: Entry = entry("used_twice", |_| {
+static TWICE: OpInfo = entry("used_twice", |_| {
     // x·e^x: the gradient lacks the term for the second use of x.
     sample(1, |graph, ins| {
         let body = || match (call("mul", 2), call("exp", 1)) {
@@ -108,42 +117,42 @@ static TWICE: Entry = entry("used_twice", |_| {
         custom(graph, ins, body, |ins, ct| vec![Some(ct * ins[0].exp())])
     })
 });
-static DETACHED: Entry = entry("detached", |_| {
+static DETACHED: OpInfo = entry("detached", |_| {
     sample(1, |graph, ins| {
         custom(graph, ins, || call("square", 1), |ins, ct| vec![Some(ct * (ins[0].stop_gradient() * 2.0))])
     })
 });
-static NOT_ZERO: Entry = Entry {
-    order: Order::Zero,
+static NOT_ZERO: OpInfo = OpInfo {
+    gradient_order: GradientOrder::Zero,
     ..entry("not_zero", |_| {
         sample(1, |graph, ins| custom(graph, ins, || call("floor", 1), |_, ct| vec![Some(ct)]))
     })
 };
-static NAIVE: Entry = Entry {
+static NAIVE: OpInfo = OpInfo {
     tolerance: 1e-5,
     ..entry("naive_softmax", |_| {
-        let logits = Input::f32([3, 7], Values::Uniform(-6.0, 6.0));
+        let logits = Input::f32([3, 7], Distribution::Uniform(-6.0, 6.0));
         Sample::new(vec![logits], |_, ins| {
             let e = ins[0].exp();
             e / e.sum_keep(&[1])
         })
     })
 };
-static ACCEPTED: Entry = Entry {
-    refuses: || {
+static ACCEPTED: OpInfo = OpInfo {
+    error_inputs: || {
         let types = vec![TensorType::f32([2, 3]), TensorType::f32([4])];
-        vec![Refused::new(types, "sizes agree", |graph, ins| {
+        vec![ErrorInput::new(types, "sizes agree", |graph, ins| {
             custom(graph, ins, || call("add", 2), |_, ct| vec![Some(ct), Some(ct)])
         })]
     },
     ..entry("accepted", |_| sample(1, |_, ins| ins[0]))
 };
-static UNDOCUMENTED: Entry = Entry { doc: "", ..entry("undocumented", |_| sample(1, |_, ins| ins[0])) };
-static MISTYPED: Entry = entry("mistyped", |_| sample(1, |graph, ins| graph.push(Mistyped, ins)));
-static SAME_STREAM: Entry = Entry {
-    order: Order::Zero,
+static UNDOCUMENTED: OpInfo = OpInfo { doc: "", ..entry("undocumented", |_| sample(1, |_, ins| ins[0])) };
+static MISTYPED: OpInfo = entry("mistyped", |_| sample(1, |graph, ins| graph.push(Mistyped, ins)));
+static SAME_STREAM: OpInfo = OpInfo {
+    gradient_order: GradientOrder::Zero,
     ..entry("same_stream", |_| {
-        let rng = Input::words([3], 0);
+        let rng = Input::u32([3], 0);
         Sample::new(vec![rng], |_, ins| uniform(ins[0], 3, [4, 5]) * uniform(ins[0], 3, [20]).reshape([4, 5]))
     })
 };
@@ -155,7 +164,7 @@ static BAD_WGSL: ScalarFn = ScalarFn {
     f32: wgrad_graph::Call::Unary(|x, y| y.iter_mut().zip(x).for_each(|(y, x)| *y = x * x)),
     f64: wgrad_graph::Call::Unary(|x, y| y.iter_mut().zip(x).for_each(|(y, x)| *y = x * x)),
 };
-static TYPO: Entry = entry("typo", |_| {
+static TYPO: OpInfo = entry("typo", |_| {
     sample(1, |graph, ins| {
         let body = || Expr::Call(&BAD_WGSL, vec![Expr::Input(0)]);
         custom(graph, ins, body, |ins, ct| vec![Some(ct * ins[0] * 2.0)])
@@ -211,7 +220,7 @@ fn trial_fault(
     name: &'static str,
     check: Check,
     correct: &'static str,
-    fault: &'static Entry,
+    fault: &'static OpInfo,
     run: fn(&Trial) -> Comparison,
 ) -> Fault {
     Fault::new(name, check, move |_, planted| check_trials(select(correct, fault, planted), run))
@@ -222,22 +231,22 @@ fn entry_fault(
     name: &'static str,
     check: Check,
     correct: &'static str,
-    fault: &'static Entry,
-    run: fn(&Entry) -> Comparison,
+    fault: &'static OpInfo,
+    run: fn(&OpInfo) -> Comparison,
 ) -> Fault {
     Fault::new(name, check, move |_, planted| run(select(correct, fault, planted)))
 }
 
-pub(super) fn select(correct: &'static str, fault: &'static Entry, planted: bool) -> &'static Entry {
+pub(super) fn select(correct: &'static str, fault: &'static OpInfo, planted: bool) -> &'static OpInfo {
     if planted { fault } else { table_entry(correct).unwrap_or(fault) }
 }
 
 /// Returns the entry of the table with this name.
-pub(super) fn table_entry(name: &str) -> Option<&'static Entry> {
+pub(super) fn table_entry(name: &str) -> Option<&'static OpInfo> {
     ops().find(|entry| entry.name == name)
 }
 
 /// Checks several samples of an entry and stops at the first failure.
-pub(super) fn check_trials(entry: &'static Entry, check: impl Fn(&Trial) -> Comparison) -> Comparison {
+pub(super) fn check_trials(entry: &'static OpInfo, check: impl Fn(&Trial) -> Comparison) -> Comparison {
     (0..SAMPLES).try_fold(0.0f64, |worst, seed| Ok(worst.max(check(&Trial::draw(entry, seed))?)))
 }

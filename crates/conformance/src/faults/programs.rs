@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use wgrad_cpu::CpuDevice;
 use wgrad_graph::{Call, Combine, GroupId, Layout, ScalarFn};
-use wgrad_ops::{Conv, Entry, ImageOps, Input, Sample, TensorOps};
+use wgrad_ops::{Conv, ImageOps, Input, OpInfo, Sample, TensorOps};
 use wgrad_program::{Access, Buffer, Device, Instr, Kernel, Options, Program, compile};
 
 use super::Fault;
@@ -160,7 +160,7 @@ fn transpose_operand(program: &mut Program) -> bool {
 
 fn short_product(gemm: &mut wgrad_program::Gemm) -> bool {
     let axis = gemm.batch.len();
-    if gemm.m.first().is_none_or(|&m| m < 2) || gemm.gemms() > 1 {
+    if gemm.m.first().is_none_or(|&m| m < 2) || gemm.products() > 1 {
         return false;
     }
     gemm.m[0] -= 1;
@@ -224,10 +224,10 @@ fn unbounded(layout: &mut Layout, elements: usize) -> bool {
 }
 
 /// A convolution of the middle of an image, where its zero padding has nonzero neighbours.
-static INSET: Entry = Entry {
+static INSET: OpInfo = OpInfo {
     tolerance: 2e-5,
     ..entry("conv2d_of_the_middle", |_| {
-        let any = wgrad_ops::Values::Uniform(-2.0, 2.0);
+        let any = wgrad_ops::Distribution::Uniform(-2.0, 2.0);
         let inputs = vec![Input::f32([2, 3, 9, 8], any), Input::f32([4, 3, 3, 3], any)];
         Sample::new(inputs, |_, ins| {
             let middle = ins[0].slice(2, 2..7).slice(3, 2..6);

@@ -1,4 +1,4 @@
-//! Runs a program the way its documentation reads: one index after the other, in f64.
+//! Interprets a program as documented, one index after the other, in f64.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use wgrad_program::*;
 
 use super::build::Case;
 
-/// A cell for every two bytes of every buffer; an element is in the first of its own.
+/// One cell for every two bytes of each buffer; an element is stored in the first of its cells.
 struct Memory(HashMap<Buffer, Vec<f64>>);
 
 impl Memory {
@@ -39,7 +39,7 @@ impl Memory {
     }
 }
 
-/// The outputs and the state after one run.
+/// Runs the program once and returns the outputs and the state.
 pub fn run(case: &Case) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
     let program = &case.program;
     let groups: Vec<TensorRef> = program
@@ -75,7 +75,7 @@ pub fn run(case: &Case) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
     (outputs, groups.iter().map(|group| memory.all(group)).collect())
 }
 
-/// All indices of a shape in row-major order.
+/// Returns all indices of a shape in row-major order.
 fn indices(shape: &[usize]) -> Vec<Vec<usize>> {
     shape.iter().fold(vec![Vec::new()], |all, &n| {
         all.iter().flat_map(|index| (0..n).map(move |i| [index.as_slice(), &[i]].concat())).collect()

@@ -5,13 +5,13 @@ use serde_json::{Value, json};
 use wgrad_bench::ceiling;
 use wgrad_program::{Device, DeviceInfo};
 use wgrad_run::Flops;
-use wgrad_train::{kept_ceiling, raise_ceiling};
+use wgrad_train::{load_ceiling, save_ceiling};
 
 use crate::terminal::{self, say};
 
 /// Returns the peak rate of a device in FLOP/s, and what reached it. Measures it if none is stored, in about a second.
 fn stored_or_measured(device: &dyn Device) -> Result<Option<(f64, String)>> {
-    if let Some(known) = kept_ceiling(device.info()) {
+    if let Some(known) = load_ceiling(device.info()) {
         return Ok(Some(known));
     }
     measure(device)
@@ -40,7 +40,7 @@ fn measure(device: &dyn Device) -> Result<Option<(f64, String)>> {
 
 /// Stores a rate if it is the highest so far.
 pub fn keep(info: &DeviceInfo, flops_per_second: f64, by: &str) {
-    if let Err(error) = raise_ceiling(info, flops_per_second, by) {
+    if let Err(error) = save_ceiling(info, flops_per_second, by) {
         say(&format!("warning: the peak rate of this device cannot be stored: {error}"));
     }
 }

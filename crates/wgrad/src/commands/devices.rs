@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde_json::{Value, json};
 use wgrad_program::{DeviceInfo, DeviceKind};
-use wgrad_train::{Tuning, devices, tuning};
+use wgrad_train::{Tuning, devices, load_tuning};
 
 use crate::cli::Devices;
 use crate::commands::common::device_kind;
@@ -49,7 +49,7 @@ pub fn run(args: &Devices) -> Result<ExitCode> {
 
 /// Number of entries in the tuning table, `no` without a table, or `ignored`.
 fn tuned(info: &DeviceInfo) -> String {
-    match tuning(info) {
+    match load_tuning(info) {
         Tuning::None => "no".into(),
         Tuning::Used(table) => table.len().to_string(),
         Tuning::Ignored(_) => "ignored".into(),
@@ -79,7 +79,7 @@ fn row_json(i: usize, info: &DeviceInfo) -> Value {
             "operands": info.limits.operands,
             "f16": info.limits.f16,
         },
-        "tuned": match tuning(info) {
+        "tuned": match load_tuning(info) {
             Tuning::Used(table) => table.len(),
             Tuning::None | Tuning::Ignored(_) => 0,
         },

@@ -4,10 +4,13 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use wgrad_comm::{Abort, Collective, CommError, Launched, Local, Nested, PANICKED, Worker, environment};
+use wgrad_comm::{
+    AbortHandle, Collective, CommError, Hierarchical, LaunchInfo, Local, PANICKED, Worker, launch_info,
+};
 use wgrad_recipe::Recipe;
 use wgrad_train::{
-    Callback, Part, Plan, StepRecord, Team, TeamOptions, TrainError, Trainer, fit, open_for, setup,
+    Callback, Plan, ProcessGroup, ProcessGroupOptions, RankConfig, StepRecord, TrainError, Trainer, fit,
+    open_for_replica, setup,
 };
 
 use crate::cli::{Shard, Train};
@@ -44,7 +47,7 @@ pub fn on_group<T: Default>(
 ) -> Result<T> {
     let (launched, follow) = (launched()?, &follow);
     heartbeat::start();
-    let mut locals = Local::team(replicas);
+    let mut locals = Local::group(replicas);
     let first = locals.remove(0);
     let nodes = launched.is_some();
     let node = move |local: Local, first: bool| -> Result<Box<dyn Collective>, CommError> {
@@ -52,7 +55,7 @@ pub fn on_group<T: Default>(
             return Ok(Box::new(local));
         }
         let between = if first { Some(between_nodes()?) } else { None };
-        Ok(Box::new(Nested::new(local, between)?))
+        Ok(Box::new(Hierarchical::new(local, between)?))
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = locals
@@ -94,37 +97,37 @@ fn is_abort(error: &anyhow::Error) -> bool {
 }
 
 /// Aborts the other replicas if this thread panics.
-struct AbortOnPanic(Abort);
+struct AbortOnPanic(AbortHandle);
 
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.call(PANICKED, "it panicked");
+            self.0.abort(PANICKED, "it panicked");
         }
     }
 }
 
 /// Runs one replica and aborts the others if it fails.
 fn run_guarded<T>(worker: Worker, run: impl FnOnce(Worker) -> Result<T>) -> Result<T> {
-    let abort: Abort = worker.abort_handle();
+    let abort: AbortHandle = worker.abort_handle();
     let guard = AbortOnPanic(abort.clone());
     let result = run(worker);
     drop(guard);
     if let Err(error) = &result
         && !is_abort(error)
     {
-        abort.call(code(error), &error.to_string());
+        abort.abort(code(error), &error.to_string());
     }
     result
 }
 
 /// Returns rank and size if a launcher such as mpirun started this process.
-fn launched() -> Result<Option<Launched>> {
-    let launched = environment();
+fn launched() -> Result<Option<LaunchInfo>> {
+    let launched = launch_info();
     let size = launched.as_ref().map_or(1, |launched| launched.size);
     let wanted = std::env::var(RANKS).ok().and_then(|n| n.parse().ok());
     if let Some(wanted) = wanted.filter(|&wanted: &usize| wanted != size) {
-        return Err(CommError::Alone { expected: wanted, found: size }.into());
+        return Err(CommError::WorldSize { expected: wanted, found: size }.into());
     }
     match launched {
         Some(launched) if !cfg!(feature = "mpi") => {
@@ -151,13 +154,13 @@ fn between_nodes() -> Result<Box<dyn Collective>, CommError> {
 
 /// Sends the recipe to the other replicas, which need no recipe file of their own.
 pub fn announce(worker: &mut Worker, recipe: &Recipe) -> Result<()> {
-    worker.exchange(recipe.to_toml()?.as_bytes())?;
+    worker.all_gather_bytes(recipe.to_toml()?.as_bytes())?;
     Ok(())
 }
 
 /// Tells the other replicas that there is nothing more to train.
 pub fn dismiss(mut worker: Worker) -> Result<()> {
-    worker.exchange(&[])?;
+    worker.all_gather_bytes(&[])?;
     worker.close();
     Ok(())
 }
@@ -165,7 +168,7 @@ pub fn dismiss(mut worker: Worker) -> Result<()> {
 /// Trains the recipes that replica 0 announces, until it announces the end.
 fn follow(args: &Train, local: usize, mut worker: Worker) -> Result<()> {
     loop {
-        let announced = worker.within(ANNOUNCE_TIMEOUT, |worker| worker.exchange(&[]))?;
+        let announced = worker.with_timeout(ANNOUNCE_TIMEOUT, |worker| worker.all_gather_bytes(&[]))?;
         let announced = announced.into_iter().next().unwrap_or_default();
         if announced.is_empty() {
             worker.close();
@@ -178,27 +181,31 @@ fn follow(args: &Train, local: usize, mut worker: Worker) -> Result<()> {
 
 fn follow_one(args: &Train, local: usize, recipe: &Recipe, worker: Worker) -> Result<Worker> {
     let parts = setup(recipe)?;
-    let device = open_for(args.device, local)?;
+    let device = open_for_replica(args.device, local)?;
     let mut config = parts.config;
     let rank = worker.rank();
-    config.part = Some(part(args, &worker));
+    config.replica = Some(rank_config(args, &worker));
     let plan = Plan::new(parts.model, &parts.splits, config, &device.info().limits)?;
     let mut trainer = Trainer::new(&*device, plan, parts.splits, parts.fit.steps)?;
-    trainer.join(Team::new(worker, options(args, recipe)))?;
-    trainer.share_state()?;
+    trainer.join(ProcessGroup::new(worker, options(args, recipe)))?;
+    trainer.broadcast_state()?;
     fit(&mut trainer, &parts.fit, None, &mut FaultInjection::for_rank(args, rank))?;
     trainer.leave().ok_or_else(|| TrainError::Config("this replica left its process group".into()).into())
 }
 
 /// Rank and sharding of a replica.
-pub fn part(args: &Train, worker: &Worker) -> Part {
-    Part { rank: worker.rank(), ranks: worker.size(), shard: args.shard == Some(Shard::Optimizer) }
+pub fn rank_config(args: &Train, worker: &Worker) -> RankConfig {
+    RankConfig { rank: worker.rank(), size: worker.size(), shard: args.shard == Some(Shard::Optimizer) }
 }
 
 /// Options of the process group of a run.
-pub fn options(args: &Train, recipe: &Recipe) -> TeamOptions {
+pub fn options(args: &Train, recipe: &Recipe) -> ProcessGroupOptions {
     let bucket_bytes = (args.bucket_mb * 1e6) as usize;
-    TeamOptions { bucket_bytes, check_every: recipe.train.log_every, ..TeamOptions::default() }
+    ProcessGroupOptions {
+        bucket_bytes,
+        check_every: recipe.train.log_every,
+        ..ProcessGroupOptions::default()
+    }
 }
 
 /// Fault that the hidden flag `--panic-at` injects, to test how the other replicas react.

@@ -23,10 +23,10 @@ pub fn run(args: &Summary) -> Result<ExitCode> {
     let device = open_device(args.device)?;
     let limits = &device.info().limits;
     let mut plan = Plan::new(parts.model, &parts.splits, parts.config, limits)?;
-    let recomputation = plan.recomputation(limits)?;
+    let recomputation = plan.recomputation()?;
     let kernels = kernels(&plan);
     if args.json {
-        terminal::result(&to_json(&recipe.name, &plan, recomputation, &kernels).to_string())?;
+        terminal::result(&to_json(&recipe.name, &plan, recomputation, &kernels)?.to_string())?;
         return Ok(ExitCode::SUCCESS);
     }
     print(&plan, recomputation, &kernels)?;
@@ -61,7 +61,7 @@ fn to_json(
     plan: &Plan,
     recomputation: Option<Recomputation>,
     kernels: &[(String, u64, Cost)],
-) -> Value {
+) -> Result<Value> {
     let kernel = |(name, count, cost): &(String, u64, Cost)| json!({ "name": name, "count": count, "flops": cost.flops, "bytes": cost.read + cost.written });
     let layer = |spec: &wgrad_nn::ParamSpec| json!({ "name": spec.name, "shape": spec.shape.to_vec() });
     let scratch = plan.scratch();
@@ -73,12 +73,12 @@ fn to_json(
             "flops_per_step_without": r.flops_without,
         })
     });
-    json!({
+    Ok(json!({
         "recipe": recipe,
         "parameters": plan.params.count(),
         "trained_parameters": plan.params.trained(),
         "flops_per_step": plan.flops_per_step(),
-        "flops_per_step_by": plan.step_flops(),
+        "flops_per_step_by": plan.step_flops()?,
         "peak_bytes": plan.peak_bytes(),
         "slab_bytes": scratch.slab_bytes,
         "live_bytes": scratch.live_bytes,
@@ -87,14 +87,10 @@ fn to_json(
         "dispatches_per_step": plan.dispatches_per_step(),
         "kernels": kernels.iter().map(kernel).collect::<Vec<_>>(),
         "layers": plan.params.specs().iter().map(layer).collect::<Vec<_>>(),
-    })
+    }))
 }
 
-fn print(
-    plan: &Plan,
-    recomputation: Option<Recomputation>,
-    kernels: &[(String, u64, Cost)],
-) -> std::io::Result<()> {
+fn print(plan: &Plan, recomputation: Option<Recomputation>, kernels: &[(String, u64, Cost)]) -> Result<()> {
     let mut layers = vec![["parameter", "shape", "elements"].map(str::to_owned).to_vec()];
     layers.extend(
         plan.params
@@ -104,9 +100,9 @@ fn print(
     );
     terminal::result(&terminal::table(&layers, true))?;
     terminal::result(&format!("\n{}", terminal::table(&kernel_rows(kernels), true)))?;
-    let totals = [total_rows(plan), recomputation_rows(recomputation)].concat();
+    let totals = [total_rows(plan)?, recomputation_rows(recomputation)].concat();
     terminal::result(&format!("\n{}", terminal::table(&totals, false)))?;
-    if recomputation.is_some_and(|r| r.is_idle()) {
+    if recomputation.is_some_and(|r| r.is_noop()) {
         let reason = "no value of this model is stored only for the backward pass";
         terminal::result(&format!("\ntrain.recompute has no effect: {reason}"))?;
     }
@@ -130,13 +126,13 @@ fn kernel_rows(kernels: &[(String, u64, Cost)]) -> Vec<Vec<String>> {
 }
 
 /// Totals of a step: parameters, work and memory.
-fn total_rows(plan: &Plan) -> Vec<Vec<String>> {
+fn total_rows(plan: &Plan) -> Result<Vec<Vec<String>>> {
     let state: usize = plan.states.groups().iter().map(|group| group.bytes()).sum();
-    let (scratch, flops) = (plan.scratch(), plan.step_flops());
+    let (scratch, flops) = (plan.scratch(), plan.step_flops()?);
     let by_phase = [flops.forward, flops.backward, flops.update].map(terminal::count).join(", ");
     let rest = plan.peak_bytes() - state - scratch.slab_bytes;
     let bytes = |bytes: usize| terminal::bytes(bytes as u64);
-    [
+    let rows = [
         ("parameters", plan.params.count().to_string()),
         ("  trained", plan.params.trained().to_string()),
         ("FLOP a step", terminal::count(plan.flops_per_step() as f64)),
@@ -148,9 +144,8 @@ fn total_rows(plan: &Plan) -> Vec<Vec<String>> {
         ("  inputs, outputs, gradients", bytes(rest)),
         ("largest live set of intermediates", bytes(scratch.live_bytes)),
         ("  intermediates / live set", format!("{:.3}", scratch.ratio())),
-    ]
-    .map(|(name, value)| vec![name.to_owned(), value])
-    .to_vec()
+    ];
+    Ok(rows.map(|(name, value)| vec![name.to_owned(), value]).to_vec())
 }
 
 /// Cost and benefit of recomputation, if it is enabled.

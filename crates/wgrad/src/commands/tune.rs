@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use wgrad_gpu::{GpuDevice, Tuner, TuningResult, TuningTable, gemm_key, plain_gemm};
 use wgrad_program::{Device, Dispatch, Kernel, Limits};
-use wgrad_train::{Plan, Tuning, adapter, clear_tuning, keep_tuning, setup, tuning};
+use wgrad_train::{Plan, Tuning, adapter_index, load_tuning, remove_tuning, save_tuning, setup};
 
 use crate::cli::{Product, Recipe, Tune};
 use crate::commands::common::{describe, device_json, load_recipe};
@@ -16,11 +16,11 @@ use crate::terminal;
 
 /// Times every variant for each matrix product, and adds the fastest to the tuning table of the device.
 pub fn run(args: &Tune) -> Result<ExitCode> {
-    let index = adapter(args.device)?;
+    let index = adapter_index(args.device)?;
     let index = index.ok_or_else(|| Usage("only GPUs can be tuned; use --device gpu or gpu:N".into()))?;
     if args.clear {
         let was =
-            clear_tuning(GpuDevice::open(index)?.info()).context("the tuning table cannot be removed")?;
+            remove_tuning(GpuDevice::open(index)?.info()).context("the tuning table cannot be removed")?;
         terminal::say(if was { "The tuning table was removed." } else { "There was no tuning table." });
         if args.json {
             terminal::result(&json!({ "cleared": was }).to_string())?;
@@ -31,7 +31,7 @@ pub fn run(args: &Tune) -> Result<ExitCode> {
     let info = tuner.device().info();
     terminal::say(&format!("Device: {}.", describe(info)));
     let products = products(args, &info.limits)?;
-    let mut table = match tuning(info) {
+    let mut table = match load_tuning(info) {
         Tuning::Used(table) => table,
         Tuning::None => TuningTable::default(),
         Tuning::Ignored(why) => {
@@ -54,7 +54,7 @@ pub fn run(args: &Tune) -> Result<ExitCode> {
     if terminal::is_interactive() {
         terminal::status("");
     }
-    let path = keep_tuning(info, &table).context("the tuning table cannot be written")?;
+    let path = save_tuning(info, &table).context("the tuning table cannot be written")?;
     if args.json {
         let products: Vec<Value> =
             rows.iter().map(|(product, outcome)| product_json(product, outcome)).collect();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use wgrad_cluster::{Fit, Sample, fit};
-use wgrad_comm::{Done, Job, Worker};
+use wgrad_comm::{Completion, Job, Worker};
 
 use wgrad_stdx::stats::median;
 
@@ -69,7 +69,7 @@ fn measure_size(worker: &mut Worker, bytes: usize) -> Result<f64> {
         // All replicas start together, so that the timed part does not include waiting.
         worker.barrier()?;
         let ticket = worker.submit(Job::AllReduce(values))?;
-        let Done { values: back, started, ended, .. } = worker.wait(ticket)?;
+        let Completion { values: back, started, ended, .. } = worker.wait(ticket)?;
         values = back;
         if repeat >= WARM {
             seconds.push((ended - started).as_secs_f64());

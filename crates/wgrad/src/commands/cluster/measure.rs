@@ -8,7 +8,9 @@ use wgrad_comm::{Collective, Single, Worker};
 use wgrad_program::Device;
 use wgrad_recipe::Recipe;
 use wgrad_stdx::stats::median;
-use wgrad_train::{Part, Plan, ProfileOptions, Team, TeamOptions, Trainer, open_for, setup};
+use wgrad_train::{
+    Plan, ProcessGroup, ProcessGroupOptions, ProfileOptions, RankConfig, Trainer, open_for_replica, setup,
+};
 
 use crate::cli;
 use crate::commands::common::open_device;
@@ -31,7 +33,7 @@ const SMALLER: u64 = 4;
 pub fn work(args: &cli::Cluster, print: bool, local: usize) -> Result<(Work, Measured)> {
     let mut recipe = wgrad_recipe::load(&args.work)?;
     recipe.set_all(&args.set)?;
-    let device = if print { open_device(args.device)? } else { open_for(args.device, local)? };
+    let device = if print { open_device(args.device)? } else { open_for_replica(args.device, local)? };
     let own = recipe.train.batch as u64;
     let batch = args.batch.unwrap_or(own);
     if print {
@@ -109,18 +111,18 @@ fn single_replica(recipe: &Recipe, batch: u64, device: &dyn Device, bucket_bytes
     (recipe.train.batch, recipe.train.accumulate) = (batch as usize, 1);
     let parts = setup(&recipe)?;
     let mut config = parts.config;
-    config.part = Some(Part { rank: 0, ranks: 1, shard: false });
+    config.replica = Some(RankConfig { rank: 0, size: 1, shard: false });
     let plan = Plan::new(parts.model, &parts.splits, config, &device.info().limits)?;
     let mut trainer = Trainer::new(device, plan, parts.splits, parts.fit.steps)?;
-    let options = TeamOptions { bucket_bytes, check_every: 0, ..TeamOptions::default() };
+    let options = ProcessGroupOptions { bucket_bytes, check_every: 0, ..ProcessGroupOptions::default() };
     let alone = || Ok(Box::new(Single) as Box<dyn Collective>);
-    trainer.join(Team::new(Worker::start(alone, options.patience)?, options))?;
+    trainer.join(ProcessGroup::new(Worker::start(alone, options.setup_timeout)?, options))?;
     Ok(trainer)
 }
 
 /// Returns gradients in the order they are done, each with its fraction of the time of the passes.
 fn layers(trainer: &mut Trainer) -> Vec<Layer> {
-    let profiler = trainer.profiled();
+    let profiler = trainer.take_profile();
     let plan = trainer.plan();
     let mut layers: Vec<Layer> = Vec::new();
     let mut done = 0.0;
@@ -137,9 +139,9 @@ fn layers(trainer: &mut Trainer) -> Vec<Layer> {
 
 /// Runs a step. Returns the seconds of its passes and of its update.
 fn timed_step(trainer: &mut Trainer) -> Result<(f64, f64)> {
-    let before = trainer.traffic().unwrap_or_default();
+    let before = trainer.comm_stats().unwrap_or_default();
     trainer.step()?;
-    let after = trainer.traffic().unwrap_or_default();
+    let after = trainer.comm_stats().unwrap_or_default();
     // Records are read and dropped, or they would pile up.
     trainer.records(false)?;
     let passes = after.compute - before.compute;

@@ -12,7 +12,7 @@ use wgrad_cluster::{
     Algorithm, Cluster, FORMAT, Fit, Link, Machine, Measured, Options, Prediction, WORK_NAMES, Work,
     builtin_machines, builtin_work, published, read_machines,
 };
-use wgrad_comm::environment;
+use wgrad_comm::launch_info;
 use wgrad_recipe::builtin_names;
 
 use crate::cli::{self, ReduceBy};
@@ -38,7 +38,7 @@ pub fn run(args: &cli::Cluster) -> Result<ExitCode> {
         }
     };
     let (fit, (mut work, measured)) = match args.measure_link {
-        None if environment().and_then(|launched| launched.rank).is_some_and(|rank| rank > 0) => {
+        None if launch_info().and_then(|launched| launched.rank).is_some_and(|rank| rank > 0) => {
             return Ok(ExitCode::SUCCESS);
         }
         None => (None, workload(true, 0)?),

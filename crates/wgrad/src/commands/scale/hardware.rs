@@ -14,7 +14,8 @@ use wgrad_studies::scaling::Hardware;
 use wgrad_studies::scaling::hardware::Replicas;
 use wgrad_studies::scaling::history::Rate;
 use wgrad_train::{
-    DeviceChoice, Part, Plan, Team, TeamOptions, Trainer, kept_ceiling, open, open_for, setup,
+    DeviceChoice, Plan, ProcessGroup, ProcessGroupOptions, RankConfig, Trainer, load_ceiling, open,
+    open_for_replica, setup,
 };
 
 use crate::commands::bench;
@@ -63,7 +64,7 @@ pub fn measure(quick: bool, workers: &[Worker], stop: &AtomicBool) -> Result<(Ha
         Hardware { bench, replicas: measure_replicas(workers, stop)?, predictions, machines, work };
     let known = |name: &str| {
         let (_, device) = opened.iter().find(|(other, _)| other == name)?;
-        Some(kept_ceiling(device.info())?.0)
+        Some(load_ceiling(device.info())?.0)
     };
     let rates = hardware.rates(known);
     Ok((hardware, rates))
@@ -112,30 +113,33 @@ fn measure_replicas(workers: &[Worker], stop: &AtomicBool) -> Result<Vec<Replica
 /// Runs and times the steps of one replica.
 fn steps(recipe: &Recipe, choice: DeviceChoice, local: usize, link: Link) -> Result<Replicas> {
     let (rank, ranks) = (link.rank(), link.size());
-    let device = open_for(choice, local)?;
+    let device = open_for_replica(choice, local)?;
     let parts = setup(recipe)?;
     let mut config = parts.config;
-    config.part = Some(Part { rank, ranks, shard: false });
+    config.replica = Some(RankConfig { rank, size: ranks, shard: false });
     let batch = config.batch as u64;
     let plan = Plan::new(parts.model, &parts.splits, config, &device.info().limits)?;
     let mut trainer = Trainer::new(&*device, plan, parts.splits, parts.fit.steps)?;
-    trainer.join(Team::new(link, TeamOptions { check_every: 0, ..TeamOptions::default() }))?;
-    trainer.share_state()?;
+    trainer.join(ProcessGroup::new(
+        link,
+        ProcessGroupOptions { check_every: 0, ..ProcessGroupOptions::default() },
+    ))?;
+    trainer.broadcast_state()?;
     let mut seconds = Vec::new();
     let mut exposed = 0.0;
     for step in 0..STEPS.0 + STEPS.1 {
-        let before = trainer.traffic().unwrap_or_default();
+        let before = trainer.comm_stats().unwrap_or_default();
         trainer.step()?;
         // Records are read and dropped, or they would pile up.
         trainer.records(false)?;
-        let after = trainer.traffic().unwrap_or_default();
+        let after = trainer.comm_stats().unwrap_or_default();
         if step >= STEPS.0 {
             seconds.push(after.total - before.total);
             exposed += after.exposed - before.exposed;
         }
     }
     let step = median(seconds);
-    let flops = trainer.step_flops().training();
+    let flops = trainer.step_flops()?.training();
     if let Some(link) = trainer.leave() {
         link.close();
     }

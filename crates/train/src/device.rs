@@ -1,4 +1,4 @@
-//! Choosing a device.
+//! Selection of a device.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -7,18 +7,18 @@ use wgrad_cpu::CpuDevice;
 use wgrad_gpu::{GpuDevice, Options};
 use wgrad_program::{Device, DeviceError, DeviceInfo};
 
-use crate::tuned::tuning;
+use crate::tuning::load_tuning;
 
-/// What `--device` says.
+/// Choice of a device, parsed from `--device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// The best GPU, else the CPU. An adapter that is software is no GPU: the CPU backend is faster.
+    /// The best hardware GPU, else the CPU. The CPU backend is faster than a software adapter.
     Auto,
     /// The CPU backend.
     Cpu,
-    /// The best adapter, software included.
+    /// The best adapter, which may be a software adapter.
     Gpu,
-    /// The adapter of this number, as `wgrad devices` counts.
+    /// The adapter with this index in the list of `wgrad devices`.
     Adapter(usize),
 }
 
@@ -36,7 +36,7 @@ impl FromStr for DeviceChoice {
     }
 }
 
-/// Every device here: the CPU, then the adapters by number.
+/// Lists the devices of this machine: the CPU, then the adapters by index.
 pub fn devices() -> Vec<DeviceInfo> {
     let cpu = CpuDevice::new().info().clone();
     std::iter::once(cpu).chain(adapters()).collect()
@@ -46,57 +46,60 @@ fn adapters() -> Vec<DeviceInfo> {
     wgrad_gpu::adapters().iter().map(|adapter| adapter.info.clone()).collect()
 }
 
-/// Opens a device, with its table of tuned products where there is one that can be used: see [`tuning`].
+/// Opens a device. Uses its table of tuned GEMM kernels if there is a valid one, see [`load_tuning`].
 ///
 /// # Errors
-/// There is no such device, or it cannot be opened.
+/// Returns an error if there is no such device, or if it cannot be opened.
 pub fn open(choice: DeviceChoice) -> Result<Box<dyn Device>, DeviceError> {
-    opened(adapter(choice)?)
+    open_adapter(adapter_index(choice)?)
 }
 
-/// Opens the device of replica number `replica` of those of one process: equal adapters are handed out in turn, the best ones
-/// first; where there is one, all share it.
+/// Opens a device for replica number `replica` of a process. Replicas are distributed over adapters of the same class and
+/// backend; if there is only one, they share it.
 ///
 /// # Errors
-/// Those of [`open`].
-pub fn open_for(choice: DeviceChoice, replica: usize) -> Result<Box<dyn Device>, DeviceError> {
-    let Some(first) = adapter(choice)? else { return opened(None) };
+/// Returns an error if there is no such device, if it cannot be opened, or if more than one replica would share an OpenGL
+/// adapter.
+pub fn open_for_replica(choice: DeviceChoice, replica: usize) -> Result<Box<dyn Device>, DeviceError> {
+    let Some(first) = adapter_index(choice)? else { return open_adapter(None) };
     let all = adapters();
     let equals = match choice {
         DeviceChoice::Adapter(_) => vec![first],
-        _ => alike(&all, first),
+        _ => same_kind(&all, first),
     };
-    // Threads that share a GL context wait for each other until one gives up.
+    // Threads that share a GL context block each other until one times out.
     if let Some(info) = all.get(first).filter(|info| info.backend == "gl" && replica >= equals.len()) {
-        let reason = "through GL an adapter serves one replica; choose another one, or fewer replicas".into();
+        let reason = "an OpenGL adapter serves one replica; choose another adapter, or fewer replicas".into();
         return Err(DeviceError::Unsupported { name: info.name.clone(), reason });
     }
-    opened(Some(equals.get(replica % equals.len().max(1)).copied().unwrap_or(first)))
+    open_adapter(Some(equals.get(replica % equals.len().max(1)).copied().unwrap_or(first)))
 }
 
-/// The adapters of the class and the API of one of them, which comes first: one card that shows through two APIs counts once.
-fn alike(adapters: &[DeviceInfo], first: usize) -> Vec<usize> {
+/// Returns the adapters of the same class and backend as adapter `first`, which comes first. Comparing the backend counts a card
+/// once that is available through two backends.
+fn same_kind(adapters: &[DeviceInfo], first: usize) -> Vec<usize> {
     let Some(model) = adapters.get(first) else { return Vec::new() };
-    let is_alike = |info: &DeviceInfo| info.class == model.class && info.backend == model.backend;
-    let others = (0..adapters.len()).filter(|&i| i != first && is_alike(&adapters[i]));
+    let is_same = |info: &DeviceInfo| info.class == model.class && info.backend == model.backend;
+    let others = (0..adapters.len()).filter(|&i| i != first && is_same(&adapters[i]));
     std::iter::once(first).chain(others).collect()
 }
 
-fn opened(adapter: Option<usize>) -> Result<Box<dyn Device>, DeviceError> {
+/// Opens an adapter, or the CPU.
+fn open_adapter(adapter: Option<usize>) -> Result<Box<dyn Device>, DeviceError> {
     let Some(index) = adapter else { return Ok(Box::new(CpuDevice::new())) };
     let cache = wgrad_data::data_dir().ok().map(|folder| folder.join("kernels"));
     let options = |info: &DeviceInfo| {
-        let tuned = tuning(info).table().map(Arc::new);
+        let tuned = load_tuning(info).table().map(Arc::new);
         Options { tuned, cache, ..Options::default() }
     };
     Ok(Box::new(GpuDevice::open_with(index, options)?))
 }
 
-/// The number of the adapter that is meant, `None` for the CPU. It may be one that does not exist.
+/// Returns the index of the chosen adapter, `None` for the CPU. An index that was given explicitly is not checked.
 ///
 /// # Errors
-/// [`DeviceError::NotFound`] where a GPU is asked for and there is none.
-pub fn adapter(choice: DeviceChoice) -> Result<Option<usize>, DeviceError> {
+/// Returns [`DeviceError::NotFound`] if a GPU is requested and there is none.
+pub fn adapter_index(choice: DeviceChoice) -> Result<Option<usize>, DeviceError> {
     match choice {
         DeviceChoice::Cpu => Ok(None),
         DeviceChoice::Adapter(index) => Ok(Some(index)),
@@ -113,7 +116,7 @@ pub fn adapter(choice: DeviceChoice) -> Result<Option<usize>, DeviceError> {
     }
 }
 
-/// Discrete before integrated before virtual before software; among equals the first.
+/// Returns the best adapter: discrete before integrated before virtual before software, and the first of equals.
 fn best(adapters: &[DeviceInfo]) -> Option<usize> {
     let rank = |class: &str| {
         ["discrete", "integrated", "virtual", "software"].iter().position(|c| *c == class).unwrap_or(4)

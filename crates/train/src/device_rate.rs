@@ -1,4 +1,4 @@
-//! The best rate that was ever measured on each device, kept on disk: what a training is set against.
+//! Ceilings of devices: the highest rate ever measured on each device, stored on disk. Trainings are compared with it.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,26 +7,26 @@ use serde_json::{Value, json};
 use wgrad_program::DeviceInfo;
 use wgrad_stdx::file;
 
-use crate::tuned::{device_json, kept_for};
+use crate::tuning::{device_file, device_json};
 
-/// Of the files.
+/// Version of the file format.
 const FORMAT: u64 = 1;
 
-/// A device's best rate in floating-point operations a second, and what reached it; `None` where none was kept, or what was kept
-/// cannot be read, since it can be measured again.
-pub fn kept_ceiling(info: &DeviceInfo) -> Option<(f64, String)> {
-    let text = std::fs::read_to_string(kept_for(info, "ceilings")?).ok()?;
+/// Returns the highest measured rate of a device in floating-point operations per second, and the name of the workload that
+/// reached it. Returns `None` if there is no file, or if it cannot be read: the rate can be measured again.
+pub fn load_ceiling(info: &DeviceInfo) -> Option<(f64, String)> {
+    let text = std::fs::read_to_string(device_file(info, "ceilings")?).ok()?;
     parse(&text, info)
 }
 
-/// Keeps a rate, unless a higher one is known: other work on the machine makes rates too low, nothing makes them too high.
-/// Gives the file, if it was written.
+/// Stores a rate unless a higher one is stored: other work on the machine makes measured rates too low, never too high.
+/// Returns the path if the file was written.
 ///
 /// # Errors
-/// It cannot be written.
-pub fn raise_ceiling(info: &DeviceInfo, flops_per_second: f64, by: &str) -> io::Result<Option<PathBuf>> {
-    let Some(path) = kept_for(info, "ceilings") else { return Ok(None) };
-    if kept_ceiling(info).is_some_and(|(known, _)| known >= flops_per_second) {
+/// Returns an error if the file cannot be written.
+pub fn save_ceiling(info: &DeviceInfo, flops_per_second: f64, by: &str) -> io::Result<Option<PathBuf>> {
+    let Some(path) = device_file(info, "ceilings") else { return Ok(None) };
+    if load_ceiling(info).is_some_and(|(known, _)| known >= flops_per_second) {
         return Ok(None);
     }
     if let Some(folder) = path.parent() {
@@ -55,11 +55,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ceiling_is_of_its_device_or_of_none() {
-        let info = crate::tuned::tests::device("1.0");
+    fn a_ceiling_is_read_only_for_its_device_and_if_valid() {
+        let info = crate::tuning::tests::device("1.0");
         let text = to_json(&info, 2e11, "matmul-512").to_string();
         assert_eq!(parse(&text, &info), Some((2e11, "matmul-512".into())));
-        assert_eq!(parse(&text, &crate::tuned::tests::device("1.1")), None);
+        assert_eq!(parse(&text, &crate::tuning::tests::device("1.1")), None);
         for broken in [text.replace("2000", "-2000"), text.replace("\"by\"", "\"of\""), text[..9].into()] {
             assert_eq!(parse(&broken, &info), None, "{broken}");
         }

@@ -1,4 +1,4 @@
-//! Weights to start from: a file of weights, or the last checkpoint of a run.
+//! Initial weights: from a file of weights, or from the last checkpoint of a run.
 
 use std::path::Path;
 
@@ -7,15 +7,17 @@ use wgrad_weights::{Tensor, Weights};
 
 use crate::error::TrainError;
 
-/// Prefix of the moving average's tensors in a checkpoint; it is what a run evaluates, where it keeps one.
+/// Prefix of the names of the moving average in a checkpoint.
 const AVERAGE: &str = "average/";
 
-/// The weights in a safetensors or PyTorch file, or those of a run directory's last checkpoint.
+/// Reads the weights of a safetensors or PyTorch file, or of the last checkpoint of a run directory: its moving average if it
+/// has one.
 ///
-/// Names that PyTorch's `DataParallel` has put a prefix to lose it.
+/// The prefix `module.`, which PyTorch's `DataParallel` adds to every name, is removed.
 ///
 /// # Errors
-/// A file that cannot be read or is no such file; a run without a checkpoint.
+/// Returns an error if the file cannot be read or is not a file of weights, if the run directory is invalid, or if it has no
+/// checkpoint.
 pub fn read_weights(path: &Path) -> Result<Weights, TrainError> {
     if !path.is_dir() {
         let mut weights = Weights::read(path)?;

@@ -1,6 +1,7 @@
-//! Tables of tuned products on disk, a file for each adapter and driver: what `wgrad tune` found, for [`open`](crate::open).
+//! Tables of tuned GEMM kernels on disk, one file per adapter and driver. `wgrad tune` writes them, and [`open`](crate::open)
+//! reads them.
 //!
-//! A file that cannot be used is never an error: what it holds can be found again, and training works without.
+//! A file that cannot be used is never an error: tuning can be repeated, and training works without it.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,22 +11,22 @@ use wgrad_gpu::{GemmVariant, TuningTable};
 use wgrad_program::{DeviceInfo, DeviceKind};
 use wgrad_stdx::file;
 
-/// Of the files. A change of what a key or a name means raises it, and files of before are left alone.
+/// Version of the file format. It is raised when a key or a name changes its meaning; older files are then ignored.
 const FORMAT: u64 = 1;
 
-/// Whether a device has a table.
+/// Table of tuned kernels of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tuning {
-    /// It has none.
+    /// There is no table.
     None,
-    /// It is used.
+    /// The table is valid and used.
     Used(TuningTable),
-    /// There is one that cannot be used, and why, with its path.
+    /// The table cannot be used. Holds its path and the reason.
     Ignored(String),
 }
 
 impl Tuning {
-    /// The table, if it is used.
+    /// Returns the table if it is used.
     pub fn table(self) -> Option<TuningTable> {
         match self {
             Tuning::Used(table) => Some(table),
@@ -34,9 +35,9 @@ impl Tuning {
     }
 }
 
-/// The table of a device, as it is on disk now.
-pub fn tuning(info: &DeviceInfo) -> Tuning {
-    let Some(path) = path_of(info) else { return Tuning::None };
+/// Reads the table of a device from disk.
+pub fn load_tuning(info: &DeviceInfo) -> Tuning {
+    let Some(path) = table_path(info) else { return Tuning::None };
     match std::fs::read_to_string(&path) {
         Ok(text) => match parse(&text, info) {
             Ok(table) => Tuning::Used(table),
@@ -47,15 +48,15 @@ pub fn tuning(info: &DeviceInfo) -> Tuning {
     }
 }
 
-/// Keeps a table in place of the device's former one, and says where.
+/// Writes the table of a device, replacing the previous one. Returns its path.
 ///
 /// # Errors
-/// It cannot be written, or the platform has no folder for it.
-pub fn keep_tuning(info: &DeviceInfo, table: &TuningTable) -> io::Result<PathBuf> {
-    let path = path_of(info).ok_or_else(|| {
+/// Returns an error if the file cannot be written, or if neither a home nor a cache folder is set.
+pub fn save_tuning(info: &DeviceInfo, table: &TuningTable) -> io::Result<PathBuf> {
+    let path = table_path(info).ok_or_else(|| {
         io::Error::new(
             io::ErrorKind::NotFound,
-            "no folder for tuned products: neither a home nor a cache folder is set",
+            "there is no folder for tuned kernels: neither a home nor a cache folder is set",
         )
     })?;
     if let Some(folder) = path.parent() {
@@ -65,12 +66,12 @@ pub fn keep_tuning(info: &DeviceInfo, table: &TuningTable) -> io::Result<PathBuf
     Ok(path)
 }
 
-/// Removes the table of a device; false where there was none.
+/// Removes the table of a device. Returns false if there was none.
 ///
 /// # Errors
-/// It cannot be removed.
-pub fn clear_tuning(info: &DeviceInfo) -> io::Result<bool> {
-    let Some(path) = path_of(info) else { return Ok(false) };
+/// Returns an error if the file cannot be removed.
+pub fn remove_tuning(info: &DeviceInfo) -> io::Result<bool> {
+    let Some(path) = table_path(info) else { return Ok(false) };
     match std::fs::remove_file(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -78,23 +79,24 @@ pub fn clear_tuning(info: &DeviceInfo) -> io::Result<bool> {
     }
 }
 
-/// `tuned/NAME.json` beside the data; `None` for the CPU, and where there is no such folder.
-fn path_of(info: &DeviceInfo) -> Option<PathBuf> {
-    kept_for(info, "tuned").filter(|_| info.kind == DeviceKind::Gpu)
+/// Path of the table of a device; `None` for the CPU, or if there is no data folder.
+fn table_path(info: &DeviceInfo) -> Option<PathBuf> {
+    device_file(info, "tuned").filter(|_| info.kind == DeviceKind::Gpu)
 }
 
-/// `FOLDER/NAME.json` beside the data, with what is kept of a device; `None` where there is no such folder.
-pub(crate) fn kept_for(info: &DeviceInfo, folder: &str) -> Option<PathBuf> {
+/// Path of the file of a device in a folder beside the data; `None` if there is no data folder.
+pub(crate) fn device_file(info: &DeviceInfo, folder: &str) -> Option<PathBuf> {
     Some(wgrad_data::data_dir().ok()?.join(folder).join(file_name(info)))
 }
 
-/// Letters and digits of the adapter, its backend and driver, so that a new driver has a table of its own.
+/// File name of a device, from its name, backend and driver: a new driver gets a new file.
 fn file_name(info: &DeviceInfo) -> String {
     let all = format!("{} {} {}", info.name, info.backend, info.driver).to_lowercase();
     let words = all.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     format!("{}.json", words.collect::<Vec<_>>().join("-"))
 }
 
+/// Identity of a device within its file.
 pub(crate) fn device_json(info: &DeviceInfo) -> Value {
     json!({ "name": info.name, "backend": info.backend, "driver": info.driver })
 }
@@ -106,21 +108,21 @@ fn to_json(table: &TuningTable, info: &DeviceInfo) -> Value {
 }
 
 fn parse(text: &str, info: &DeviceInfo) -> Result<TuningTable, String> {
-    let json: Value = serde_json::from_str(text).map_err(|error| format!("it is no JSON: {error}"))?;
+    let json: Value = serde_json::from_str(text).map_err(|error| format!("the file is not JSON: {error}"))?;
     if json["format"] != FORMAT {
-        return Err(format!("its format is {}, and this version reads {FORMAT}", json["format"]));
+        return Err(format!("the format version is {}, this wgrad reads version {FORMAT}", json["format"]));
     }
     if json["device"].is_null() {
-        return Err("it does not say of which device it is".into());
+        return Err("the device is missing".into());
     }
     if json["device"] != device_json(info) {
-        return Err("it is of another device".into());
+        return Err("the table belongs to another device".into());
     }
     let mut table = TuningTable::default();
-    let products = json["products"].as_object().ok_or("it has no products")?;
+    let products = json["products"].as_object().ok_or("the products are missing")?;
     for (key, name) in products {
-        let number = u64::from_str_radix(key, 16).map_err(|_| format!("`{key}` is no key of a product"))?;
-        let name = name.as_str().ok_or_else(|| format!("the variant of {key} is no name"))?;
+        let number = u64::from_str_radix(key, 16).map_err(|_| format!("`{key}` is not a key of a GEMM"))?;
+        let name = name.as_str().ok_or_else(|| format!("the variant of {key} is not a string"))?;
         table.insert(number, name.parse::<GemmVariant>()?);
     }
     Ok(table)
@@ -151,29 +153,29 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_table_is_read_back_for_its_device() {
+    fn a_table_is_read_only_for_its_device() {
         let text = to_json(&table(), &device("1.0")).to_string();
         assert_eq!(parse(&text, &device("1.0")), Ok(table()));
         assert!(parse(&text, &device("1.1")).is_err_and(|why| why.contains("another device")));
     }
 
     #[test]
-    fn a_driver_has_a_file_of_its_own() {
+    fn the_file_name_depends_on_the_driver() {
         assert_eq!(file_name(&device("1.0")), "a-gpu-rev-2-vulkan-1-0.json");
         assert_ne!(file_name(&device("1.0")), file_name(&device("1.1")));
     }
 
     #[test]
-    fn a_damaged_or_foreign_table_is_refused_with_the_reason() {
+    fn an_invalid_table_is_refused_with_the_reason() {
         let info = device("1.0");
         let text = to_json(&table(), &info).to_string();
         let cases = [
-            (text[..text.len() / 2].to_string(), "no JSON"),
-            (text.replace("\"format\":1", "\"format\":2"), "format is 2"),
+            (text[..text.len() / 2].to_string(), "not JSON"),
+            (text.replace("\"format\":1", "\"format\":2"), "version is 2"),
             (text.replace("naive", "clever"), "clever"),
             (text.replace("fffffffffffffffe", "first"), "`first`"),
-            (text.replace("\"products\"", "\"things\""), "no products"),
-            ("[]".into(), "format is null"),
+            (text.replace("\"products\"", "\"things\""), "products are missing"),
+            ("[]".into(), "version is null"),
         ];
         for (text, why) in cases {
             let error = parse(&text, &info).unwrap_err();
