@@ -167,12 +167,6 @@ set_up_adapters() {
                 attempt "SwiftShader" swiftshader
             fi
         fi
-        # The tests compile thousands of shaders that run for a moment. Without the driver's optimisations and with vectors of
-        # 4 instead of 8 lanes, llvmpipe compiles them three times faster. CI tests the default width.
-        if ! has_hardware; then
-            echo GALLIVM_PERF=nopt
-            [ "$required" = 1 ] || echo LP_NATIVE_VECTOR_WIDTH=128
-        fi
         # The loader finds lavapipe by itself, but not the unpacked library.
         if [ -f "$folder/libvk_swiftshader.so" ] && ! has_hardware; then
             manifest=$folder/swiftshader_icd.json

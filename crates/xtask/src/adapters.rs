@@ -29,9 +29,6 @@ impl Adapters {
     /// Installs missing software drivers and reports the adapters found.
     ///
     /// Metal and DX12 are parts of their systems: there is nothing to set up on macOS and Windows.
-    ///
-    /// # Errors
-    /// Returns an error if `WGRAD_REQUIRE_GPU` is 1 and no Vulkan adapter is found.
     pub fn set_up(workspace: &Workspace) -> Result<Self> {
         if cfg!(any(target_os = "macos", windows)) {
             return Ok(Self { variables: Vec::new() });

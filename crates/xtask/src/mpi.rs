@@ -8,9 +8,6 @@ use crate::process;
 use crate::workspace::Workspace;
 
 /// Installs MPI where packages may be installed. Returns whether programs can be built with MPI and started by it.
-///
-/// # Errors
-/// Returns an error if `WGRAD_REQUIRE_MPI` is 1 and `mpirun` or `mpicc` is missing.
 pub fn set_up(workspace: &Workspace) -> Result<bool> {
     if cfg!(windows) {
         return Ok(false);
@@ -19,7 +16,7 @@ pub fn set_up(workspace: &Workspace) -> Result<bool> {
     if is_available() {
         return Ok(true);
     }
-    if std::env::var_os("WGRAD_REQUIRE_MPI").is_some_and(|value| value == "1") {
+    if process::is_set("WGRAD_REQUIRE_MPI") {
         bail!("WGRAD_REQUIRE_MPI=1 requires MPI: mpirun or mpicc is missing");
     }
     eprintln!("xtask: no mpirun or no mpicc: the tests with MPI are skipped, and listed at the end");

@@ -9,10 +9,12 @@ use anyhow::{Context, Result, bail};
 /// Longest command line in a message, in characters.
 const MAX_SHOWN: usize = 120;
 
+/// Whether an environment variable is 1.
+pub fn is_set(variable: &str) -> bool {
+    std::env::var_os(variable).is_some_and(|value| value == "1")
+}
+
 /// Runs the command with the stdout and stderr of xtask.
-///
-/// # Errors
-/// Returns an error if the command cannot be started or fails.
 pub fn run(command: &mut Command) -> Result<()> {
     announce(command);
     let status = command.stdin(Stdio::null()).status().with_context(|| cannot_start(command))?;
@@ -20,9 +22,6 @@ pub fn run(command: &mut Command) -> Result<()> {
 }
 
 /// Runs the command without showing its output, and returns its stdout.
-///
-/// # Errors
-/// Returns an error with the last lines of the output if the command cannot be started or fails.
 pub fn output(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output().with_context(|| cannot_start(command))?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -32,9 +31,6 @@ pub fn output(command: &mut Command) -> Result<String> {
 }
 
 /// Runs the command with the stderr of xtask, and returns its stdout.
-///
-/// # Errors
-/// Returns an error if the command cannot be started or fails.
 pub fn stdout(command: &mut Command) -> Result<String> {
     output(command.stderr(Stdio::inherit()))
 }
@@ -46,9 +42,6 @@ pub struct Captured {
 }
 
 /// Runs the command, prints its output line by line and returns it as well.
-///
-/// # Errors
-/// Returns an error if the command cannot be started. A failure is in the status.
 pub fn run_and_capture(command: &mut Command) -> Result<Captured> {
     announce(command);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
