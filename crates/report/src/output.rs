@@ -4,6 +4,7 @@ use serde::Serialize;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use wgrad_stdx::ErrorKind;
 use wgrad_stdx::file;
 
 /// Why it cannot be written.
@@ -16,6 +17,14 @@ pub struct OutputError {
     path: PathBuf,
     /// What the system says.
     source: io::Error,
+}
+
+impl OutputError {
+    /// Kind of the error, which decides the exit code of the command line.
+    pub fn kind(&self) -> ErrorKind {
+        // The folder was chosen by the user, as `--out`.
+        ErrorKind::Usage
+    }
 }
 
 /// Makes a folder, if it is not there.

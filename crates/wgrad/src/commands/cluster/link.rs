@@ -72,5 +72,5 @@ fn median_of(worker: &mut Worker, bytes: usize) -> Result<f64> {
             seconds.push((ended - started).as_secs_f64());
         }
     }
-    Ok(super::measure::median(&mut seconds))
+    Ok(wgrad_stdx::stats::median(seconds))
 }

@@ -7,6 +7,7 @@ use wgrad_cluster::{Layer, Measured, MeasuredStep, ParameterBytes, Work};
 use wgrad_comm::{Collective, Single, Worker};
 use wgrad_program::Device;
 use wgrad_recipe::Recipe;
+use wgrad_stdx::stats::median;
 use wgrad_train::{Part, Plan, ProfileOptions, Team, TeamOptions, Trainer, open_for, setup};
 
 use crate::cli;
@@ -100,7 +101,7 @@ fn steps(recipe: &Recipe, batch: u64, device: &dyn Device, bucket_bytes: usize) 
     // With the last bucket travels what is known when the pass is over: loss, metrics, running statistics.
     let buffers = plan.params.buffer_group().map_or(0, |group| plan.states.get(group).bytes());
     layers.push(Layer { name: "metrics".into(), share: 1.0 - done, bytes: (buffers + 16) as f64 });
-    let step = MeasuredStep { batch, passes: median(&mut passes), update: median(&mut updates) };
+    let step = MeasuredStep { batch, passes: median(passes), update: median(updates) };
     let work = Work {
         name: String::new(),
         description: String::new(),
@@ -127,10 +128,4 @@ fn step(trainer: &mut Trainer) -> Result<(f64, f64)> {
     let passes = after.compute - before.compute;
     let exposed = after.exposed - before.exposed;
     Ok((passes, (after.total - before.total - passes - exposed).max(0.0)))
-}
-
-/// The middle one of some times; 0 of none.
-pub fn median(times: &mut [f64]) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times.get(times.len() / 2).copied().unwrap_or(0.0)
 }

@@ -4,8 +4,6 @@ mod link;
 mod measure;
 mod print;
 
-pub use measure::median;
-
 use std::process::ExitCode;
 use std::time::SystemTime;
 
