@@ -9,14 +9,14 @@ use wgrad_cluster::{Options, Prediction, builtin_machines, builtin_work};
 use wgrad_comm::Worker as Link;
 use wgrad_program::Device;
 use wgrad_recipe::Recipe;
+use wgrad_stdx::stats::median;
 use wgrad_studies::scaling::Hardware;
-use wgrad_studies::scaling::hardware::Replicas;
-use wgrad_studies::scaling::history::Rate;
+use wgrad_studies::scaling::hardware::ReplicaMeasurement;
+use wgrad_studies::scaling::history::DeviceRate;
 use wgrad_train::{
     DeviceChoice, Part, Plan, Team, TeamOptions, Trainer, kept_ceiling, open, open_for, setup,
 };
 
-use crate::commands::cluster::median;
 use crate::commands::replicas::on_team;
 use crate::commands::scale::sweep::Worker;
 use crate::commands::{bench, say_tuning};
@@ -38,7 +38,7 @@ const WORK: &str = "resnet50";
 const WIDEST: u64 = 1024;
 
 /// Measures devices one after the other, then replicas, until it is told to stop. Gives how fast each device trains, too.
-pub fn measure(quick: bool, workers: &[Worker], stop: &AtomicBool) -> Result<(Hardware, Vec<Rate>)> {
+pub fn measure(quick: bool, workers: &[Worker], stop: &AtomicBool) -> Result<(Hardware, Vec<DeviceRate>)> {
     let (start, before) = (Instant::now(), Processor::now());
     let opened = workers.iter().map(|worker| Ok((worker.name.clone(), open(worker.choice)?)));
     let opened = opened.collect::<Result<Vec<(String, Box<dyn Device>)>>>()?;
@@ -83,7 +83,7 @@ fn effort(quick: bool) -> Effort {
 }
 
 /// Steps by 1, 2 and 4 replicas on the CPU, and on GPUs where there are any.
-fn replicas(workers: &[Worker], stop: &AtomicBool) -> Result<Vec<Replicas>> {
+fn replicas(workers: &[Worker], stop: &AtomicBool) -> Result<Vec<ReplicaMeasurement>> {
     let is_cpu = |worker: &&Worker| worker.choice == DeviceChoice::Cpu;
     let cpu = workers.iter().find(is_cpu).map(|worker| ("cpu", worker.choice));
     let gpu = workers.iter().find(|worker| !is_cpu(worker)).map(|worker| {
@@ -100,14 +100,14 @@ fn replicas(workers: &[Worker], stop: &AtomicBool) -> Result<Vec<Replicas>> {
             let lead = |link: Link| steps(&recipe, choice, 0, link).map(Some);
             let follow = |local: usize, link: Link| steps(&recipe, choice, local, link).map(drop);
             let point = on_team(count, PATIENCE, lead, follow)?;
-            all.extend(point.map(|point| Replicas { device: device.into(), ..point }));
+            all.extend(point.map(|point| ReplicaMeasurement { device: device.into(), ..point }));
         }
     }
     Ok(all)
 }
 
 /// The steps of one replica.
-fn steps(recipe: &Recipe, choice: DeviceChoice, local: usize, link: Link) -> Result<Replicas> {
+fn steps(recipe: &Recipe, choice: DeviceChoice, local: usize, link: Link) -> Result<ReplicaMeasurement> {
     let (rank, ranks) = (link.rank(), link.size());
     let device = open_for(choice, local)?;
     let parts = setup(recipe)?;
@@ -131,12 +131,12 @@ fn steps(recipe: &Recipe, choice: DeviceChoice, local: usize, link: Link) -> Res
             exposed += after.exposed - before.exposed;
         }
     }
-    let step = median(&mut seconds);
+    let step = median(seconds);
     let flops = trainer.step_flops().training();
     if let Some(link) = trainer.leave() {
         link.close();
     }
-    Ok(Replicas {
+    Ok(ReplicaMeasurement {
         device: String::new(),
         recipe: recipe.name.clone(),
         batch,
