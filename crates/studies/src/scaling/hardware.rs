@@ -1,7 +1,7 @@
 //! Hardware section of the report: measured throughput by batch, width and number of replicas, and predictions for
 //! larger machines.
 
-use crate::scaling::history::Rate;
+use crate::scaling::history::DeviceRate;
 use serde::{Deserialize, Serialize};
 use std::fmt::{self, Write};
 use wgrad_bench::results::{Bench, Group, Measurement};
@@ -11,14 +11,13 @@ use wgrad_report::chart::{Chart, Color, Dimension, HEIGHT, Series};
 use wgrad_report::page::{self, Escaped, number};
 use wgrad_stdx::format::percent;
 
-const NOTE: &str =
-    "Small batches and narrow layers leave most of a device idle. Replicas that share one device do not make it faster. \
-    Replicas with one device each do, as long as the link between them is fast enough for their gradients.";
+const NOTE: &str = "Small batches and narrow layers leave most of a device idle. Replicas that share one device do not \
+    make it faster. Replicas with one device each do, as long as the link between them is fast enough for their \
+    gradients.";
 
-const PREDICTED: &str =
-    "Training of ResNet-50 with a constant batch per device, predicted by the model of wgrad cluster: speed-up over one \
-    device, divided by the number of devices. The sources of the machines' figures are in docs/cluster.md and on the \
-    page of that command.";
+const PREDICTED: &str = "Training of ResNet-50 with a constant batch per device, predicted by the model of wgrad \
+    cluster: speed-up over one device, divided by the number of devices. The sources of the machines' figures are in \
+    docs/cluster.md and on the page of that command.";
 
 /// Measurements of the hardware, and predictions for larger machines.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -5,8 +5,16 @@ use std::path::Path;
 use wgrad_run::{Predictions, Row, Run, RunDir, Scores};
 use wgrad_studies::run::{html, write_report};
 
+/// Recipe with all values, as in a run directory.
 fn recipe() -> toml::Table {
-    let text = "name = 'mine'\ndescription = 'a <b> & \"c\"'\ndata.kind = 'digits'\nmodel.kind = 'mlp'";
+    let text = "
+        name = 'mine'
+        description = 'a <b> & \"c\"'
+        data.kind = 'digits'
+        model = { kind = 'mlp', hidden = [128, 128] }
+        optimizer.kind = 'adamw'
+        train.batch = 64
+    ";
     text.parse().unwrap()
 }
 

@@ -32,8 +32,8 @@ use serde::{Deserialize, Serialize};
 /// Text of the built-in table of systems.
 pub const BUILTIN_CSV: &str = include_str!("systems.csv");
 
-const BUILTIN_CREDIT: &str =
-    "Data: the built-in table of wgrad, from the papers that it names and, where a row says so, from outside estimates";
+const BUILTIN_CREDIT: &str = "Data: the built-in table of wgrad, from the papers that it names and, where a row says \
+    so, from outside estimates";
 
 const BOOK: &str = "Bishop & Bishop 2024, ch. 1, after Amodei & Hernandez 2018";
 

@@ -7,20 +7,17 @@ use std::fmt::{self, Write};
 use wgrad_report::page::{self, Escaped};
 use wgrad_stdx::format::{DAY, duration, percent, thousands};
 
-const HISTORY: &str =
-    "Lines are least-squares fits of the logarithm against the date, each for the systems of the same colour. No line \
-    is fitted to faint dots. A system is one of the k largest at release if fewer than k systems of its era published \
-    up to that day are larger; of all eras, if fewer than k of all systems are larger. The selection of systems \
-    determines the result: the 3.4 months of the book are those of the frontier.";
+const HISTORY: &str = "Lines are least-squares fits of the logarithm against the date, each for the systems of the \
+    same colour. No line is fitted to faint dots. A system is one of the k largest at release if fewer than k \
+    systems of its era published up to that day are larger; of all eras, if fewer than k of all systems are larger. \
+    The selection of systems determines the result: the 3.4 months of the book are those of the frontier.";
 
-const TIMES: &str =
-    "Training compute divided by the rate that a device sustained in a training step. This assumes that the device has \
-    enough memory and keeps that rate. The first table has the systems that were the largest of all at release, the \
-    folded table has all systems.";
+const TIMES: &str = "Training compute divided by the rate that a device sustained in a training step. This assumes \
+    that the device has enough memory and keeps that rate. The first table has the systems that were the largest of \
+    all at release, the folded table has all systems.";
 
-const OTHER_ESTIMATES: &str =
-    "Training compute is rarely measured; most figures are counted from papers, and the ways to count differ. The table \
-    compares the figures used here with other estimates where they differ.";
+const OTHER_ESTIMATES: &str = "Training compute is rarely measured; most figures are counted from papers, and the ways \
+    to count differ. The table compares the figures used here with other estimates where they differ.";
 
 /// Largest ratio of two estimates that agree.
 const MAX_AGREEING_RATIO: f64 = 1.1;

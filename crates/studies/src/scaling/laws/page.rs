@@ -8,38 +8,36 @@ use std::fmt::{self, Write};
 use wgrad_report::page::{self, Escaped, number};
 use wgrad_stdx::format::{percent, thousands};
 
-const FAMILY: &str =
-    "The first chart has the test loss of each training against the FLOPs so far, as the mean over seeds. Its dots are \
-    the frontier: the lowest loss that any training reached for its compute, one dot per fifth of a decade. The charts \
-    against N and D have the loss at the step with the lowest validation loss. Bands extend from the lowest to the \
-    highest seed, and dashed lines of the same colour are the law of N and D. The best N for C is the size of the \
-    frontier's points. Its line and the law of C begin at the last point of the smallest network, and the line ends at \
-    the first point of the largest network. Beyond these points, networks outside the sweep might be better.";
+const FAMILY: &str = "The first chart has the test loss of each training against the FLOPs so far, as the mean over \
+    seeds. Its dots are the frontier: the lowest loss that any training reached for its compute, one dot per fifth \
+    of a decade. The charts against N and D have the loss at the step with the lowest validation loss. Bands extend \
+    from the lowest to the highest seed, and dashed lines of the same colour are the law of N and D. The best N for \
+    C is the size of the frontier's points. Its line and the law of C begin at the last point of the smallest \
+    network, and the line ends at the first point of the largest network. Beyond these points, networks outside the \
+    sweep might be better.";
 
-const FITTED: &str =
-    "Test loss L = E + A·x^(−α), and L = E + A·N^(−α) + B·D^(−β) (Hoffmann et al. 2022, equation 10), in nats per \
-    example. The laws are fitted to ln L by the Huber loss with δ = 1.345 times the scale of the residuals, at least \
-    0.001. E is from 0 to the lowest measured loss, A, B ≥ 0, and exponents are between 0.02 and 2.5. Values in \
-    parentheses are 95% bootstrap intervals: each training gets the law's value and the residual of a random training, \
-    scaled by √(n/(n − p)). They account for the scatter between trainings, not for a law of another form. Scatter is \
-    the standard deviation of ln L around the law. The number of points is followed by the number of distinct sizes.";
+const FITTED: &str = "Test loss L = E + A·x^(−α), and L = E + A·N^(−α) + B·D^(−β) (Hoffmann et al. 2022, equation 10), \
+    in nats per example. The laws are fitted to ln L by the Huber loss with δ = 1.345 times the scale of the \
+    residuals, at least 0.001. E is from 0 to the lowest measured loss, A, B ≥ 0, and exponents are between 0.02 and \
+    2.5. Values in parentheses are 95% bootstrap intervals: each training gets the law's value and the residual of a \
+    random training, scaled by √(n/(n − p)). They account for the scatter between trainings, not for a law of \
+    another form. Scatter is the standard deviation of ln L around the law. The number of points is followed by the \
+    number of distinct sizes.";
 
-const PREDICTED: &str =
-    "The law of N and D predicted the loss before these networks were trained. The interval is for one seed: the \
-    bootstrap laws, each with a random residual. It assumes that the law holds beyond the range of its points.";
+const PREDICTED: &str = "The law of N and D predicted the loss before these networks were trained. The interval is for \
+    one seed: the bootstrap laws, each with a random residual. It assumes that the law holds beyond the range of its \
+    points.";
 
-const PUBLISHED: &str =
-    "For orientation only: these laws are for large language models on text, with losses in nats per token; the laws \
-    above are for small networks on small images. Kaplan et al. (Scaling Laws for Neural Language Models) fitted a law \
-    without a floor to each variable alone. Hoffmann et al. (Training Compute-Optimal Large Language Models) fitted \
-    the law of N and D. Besiroglu et al. (Chinchilla Scaling: A replication attempt) found that this fit had not \
-    converged, and fitted it again.";
+const PUBLISHED: &str = "For orientation only: these laws are for large language models on text, with losses in nats \
+    per token; the laws above are for small networks on small images. Kaplan et al. (Scaling Laws for Neural \
+    Language Models) fitted a law without a floor to each variable alone. Hoffmann et al. (Training Compute-Optimal \
+    Large Language Models) fitted the law of N and D. Besiroglu et al. (Chinchilla Scaling: A replication attempt) \
+    found that this fit had not converged, and fitted it again.";
 
-const COMPARISON: &str =
-    "Equal training FLOPs for a plain and a better architecture, with little and with much data. Lines are medians over \
-    seeds, and bands extend from the lowest to the highest seed. Trainings whose FLOPs differ by at most a quarter \
-    have the same budget. Data beats architecture if every seed of the plain architecture with the most data is better \
-    than every seed of the better one with the least data.";
+const COMPARISON: &str = "Equal training FLOPs for a plain and a better architecture, with little and with much data. \
+    Lines are medians over seeds, and bands extend from the lowest to the highest seed. Trainings whose FLOPs differ \
+    by at most a quarter have the same budget. Data beats architecture if every seed of the plain architecture with \
+    the most data is better than every seed of the better one with the least data.";
 
 /// Writes the laws section: conclusion, charts and tables of each architecture, predictions, published laws,
 /// comparisons of data and architecture, and all trainings.

@@ -102,7 +102,9 @@ pub fn run(args: &cli::Scale) -> Result<ExitCode> {
 
 /// The systems of the file, of which is said what cannot be used; or wgrad's own.
 fn history(args: &cli::Scale) -> Result<History> {
-    let Some(path) = &args.data else { return Ok(History::new(&history::builtin_table()?, RESAMPLES, SEED)?) };
+    let Some(path) = &args.data else {
+        return Ok(History::new(&history::builtin_table()?, RESAMPLES, SEED)?);
+    };
     let bytes = std::fs::read(path)
         .map_err(|error| Usage(format!("--data: cannot read {}: {error}", path.display())))?;
     let name = path.file_name().map_or_else(|| path.display().to_string(), |name| name.display().to_string());

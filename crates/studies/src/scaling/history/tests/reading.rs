@@ -235,7 +235,7 @@ fn other_estimates_are_read_and_invalid_ones_listed() {
     let reasons: Vec<(LeftOutPart, &str)> =
         table.left_out.iter().map(|out| (out.part, out.reason.as_str())).collect();
     let (half, x) =
-        ("other estimate: \"half\" has no source in parentheses", "another estimate: \"x\" is not a number");
+        ("other estimate: \"half\" has no source in parentheses", "other estimate: \"x\" is not a number");
     assert_eq!(reasons, [(LeftOutPart::Estimate, half), (LeftOutPart::Estimate, x)]);
     let estimates = &History::new(&table, MIN_RESAMPLES, 1).unwrap().other_estimates;
     assert_eq!([estimates[0].ratio, estimates[1].ratio], [2.0, 0.5]);
