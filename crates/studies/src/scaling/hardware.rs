@@ -5,7 +5,7 @@ use crate::scaling::history::Rate;
 use serde::{Deserialize, Serialize};
 use std::fmt::{self, Write};
 use wgrad_bench::results::{Bench, Group, Measurement};
-use wgrad_cluster::{Machine, Prediction, Scaling, Scheme, Work};
+use wgrad_cluster::{Machine, Prediction, Scaling, Scheme, Workload};
 use wgrad_report::axis::Scale as Axis;
 use wgrad_report::chart::{Chart, Color, Dimension, HEIGHT, Series};
 use wgrad_report::page::{self, Escaped, number};
@@ -29,7 +29,7 @@ pub struct Hardware {
     /// The machines.
     pub machines: Vec<Machine>,
     /// What they train.
-    pub work: Work,
+    pub work: Workload,
 }
 
 /// Training steps of several replicas on this machine.

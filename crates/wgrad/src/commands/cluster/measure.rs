@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use wgrad_cluster::{Layer, Measured, MeasuredStep, ParameterBytes, Work};
+use wgrad_cluster::{Layer, Measured, MeasuredStep, ParameterBytes, Workload};
 use wgrad_comm::{Collective, Single, Worker};
 use wgrad_program::Device;
 use wgrad_recipe::Recipe;
@@ -26,7 +26,7 @@ const SMALLER: u64 = 4;
 /// What a recipe is as work, with how long it takes on a device of this machine: at the batch of a device and at a quarter of
 /// it, so that it is known what a step takes whatever its batch. Says what it does if it `speaks`; `local` is the
 /// number of this replica within its process, for each of which there may be a device.
-pub fn work(args: &cli::Cluster, speaks: bool, local: usize) -> Result<(Work, Measured)> {
+pub fn work(args: &cli::Cluster, speaks: bool, local: usize) -> Result<(Workload, Measured)> {
     let mut recipe = wgrad_recipe::load(&args.work)?;
     recipe.set_all(&args.set)?;
     let device = if speaks { open_device(args.device)? } else { open_for(args.device, local)? };
@@ -43,7 +43,7 @@ pub fn work(args: &cli::Cluster, speaks: bool, local: usize) -> Result<(Work, Me
         all.push(steps(&recipe, smaller(batch), &*device, bucket_bytes)?.step);
     }
     let measured = Measured { device: device.info().name.clone(), steps: all };
-    let work = Work {
+    let work = Workload {
         name: recipe.name.clone(),
         description: format!("recipe {}, {}", recipe.name, recipe.description),
         global_batch: own * recipe.train.accumulate.max(1),
@@ -60,7 +60,7 @@ fn smaller(batch: u64) -> u64 {
 struct Steps {
     step: MeasuredStep,
     /// The work but for what the recipe says of it.
-    work: Work,
+    work: Workload,
 }
 
 fn steps(recipe: &Recipe, batch: u64, device: &dyn Device, bucket_bytes: usize) -> Result<Steps> {
@@ -101,7 +101,7 @@ fn steps(recipe: &Recipe, batch: u64, device: &dyn Device, bucket_bytes: usize) 
     let buffers = plan.params.buffer_group().map_or(0, |group| plan.states.get(group).bytes());
     layers.push(Layer { name: "metrics".into(), share: 1.0 - done, bytes: (buffers + 16) as f64 });
     let step = MeasuredStep { batch, passes: median(&mut passes), update: median(&mut updates) };
-    let work = Work {
+    let work = Workload {
         name: String::new(),
         description: String::new(),
         flops: plan.flops_per_step() as f64 / batch as f64,

@@ -11,8 +11,8 @@ use std::time::SystemTime;
 
 use anyhow::Result;
 use wgrad_cluster::{
-    Algorithm, Cluster, FORMAT, Fit, Link, Machine, Measured, Options, Prediction, WORK_NAMES, Work,
-    builtin_machines, builtin_work, published, read_machines,
+    Algorithm, Cluster, FORMAT, Fit, Link, Machine, Measured, Options, Prediction, WORKLOAD_NAMES, Workload,
+    builtin_machines, builtin_workload, published, read_machines,
 };
 use wgrad_comm::environment;
 use wgrad_recipe::builtin_names;
@@ -27,7 +27,7 @@ const HERE: &str = "here";
 /// Predicts, after it has measured what it was asked to measure. Of several processes the first one speaks.
 pub fn run(args: &cli::Cluster) -> Result<ExitCode> {
     let others = args.machines.as_deref().map(read_machines).transpose()?.unwrap_or_default();
-    let known = builtin_work(&args.work);
+    let known = builtin_workload(&args.work);
     let machines = chosen(args, &others, known.is_some())?;
     check(args, known.is_some())?;
     let trained = |speaks: bool, local: usize| {
@@ -109,7 +109,7 @@ fn check(args: &cli::Cluster, built_in: bool) -> Result<()> {
     let is_recipe = builtin_names().any(|name| name == args.work) || args.work.ends_with(".toml");
     if !built_in && !is_recipe {
         let recipes: Vec<&str> = builtin_names().collect();
-        let (works, recipes) = (WORK_NAMES.join(", "), recipes.join(", "));
+        let (works, recipes) = (WORKLOAD_NAMES.join(", "), recipes.join(", "));
         let message = format!(
             "unknown work `{}`; works: {works}; recipes: {recipes}, or the path of a .toml file",
             args.work
@@ -120,7 +120,7 @@ fn check(args: &cli::Cluster, built_in: bool) -> Result<()> {
 }
 
 /// Machines like this one, a device each, with a link between them.
-fn here(work: &Work, measured: Option<&Measured>, link: Link) -> Machine {
+fn here(work: &Workload, measured: Option<&Measured>, link: Link) -> Machine {
     let device = measured.map_or("", |measured| &measured.device);
     let sample = work.measured.map_or(0.0, |compute| compute.sample + compute.fixed / work.batch as f64);
     Machine {
@@ -139,7 +139,7 @@ fn here(work: &Work, measured: Option<&Measured>, link: Link) -> Machine {
 
 fn predict(
     args: &cli::Cluster,
-    work: Work,
+    work: Workload,
     measured: Option<Measured>,
     link: Option<Fit>,
     linked: bool,
@@ -163,7 +163,7 @@ fn predict(
         date: wgrad_stdx::date::timestamp(SystemTime::now()),
         options,
         predictions: machines.iter().map(|machine| Prediction::of(&work, machine, &options)).collect(),
-        work,
+        workload: work,
         measured,
         link,
         machines,
