@@ -13,7 +13,7 @@ fn binary(scores: &[f32]) -> Vec<f32> {
 }
 
 fn roc(scores: &[f32], labels: &[u32]) -> Option<Roc> {
-    Predictions::new(&two(scores), 2, labels).unwrap().roc(1)
+    Predictions::new(&binary(scores), 2, labels).unwrap().roc(1)
 }
 
 fn close(a: f64, b: f64) -> bool {
