@@ -138,7 +138,7 @@ impl<'w> LoadedWorkload<'w> {
 
     /// Resets the state that runs change to its initial contents.
     ///
-    /// Without resets, a network overfits its one batch, and its gradients become denormal numbers, which are slow on some
+    /// Without resets, a network overfits its one batch, and its gradients become subnormal numbers, which are slow on some
     /// processors.
     ///
     /// # Errors

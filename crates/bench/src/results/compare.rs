@@ -1,4 +1,4 @@
-//! BenchComparison of two benchmarks: cases that became faster or slower beyond the spread of both.
+//! Comparison of two benchmarks: cases that became faster or slower beyond the spread of both.
 
 use super::{Bench, Measurement, Timing};
 use serde::Serialize;
