@@ -1,1 +1,1 @@
-//! The examples are in `examples/`: `cargo run --release -p wgrad-examples --example hello_mlp`.
+//! Examples are in the folder `examples/`. Run one with `cargo run --release -p wgrad-examples --example hello_mlp`.

@@ -1,12 +1,12 @@
-//! An operation of your own, in your own crate: a shape rule, a gradient rule, and an expression that every backend
-//! computes. Here: `softsign(x) = x / (1 + |x|)`.
+//! Custom operation, defined outside wgrad by a shape rule, a gradient rule, and an expression for all backends:
+//! `softsign(x) = x / (1 + |x|)`.
 //!
 //!     cargo run --release -p wgrad-examples --example custom_op
 
 use wgrad::graph::{Call, Expr, Lowered, Op, Rule, ScalarFn, Vjp};
 use wgrad::prelude::*;
 
-/// The scalar function: WGSL for GPUs and a Rust body for the CPU, side by side.
+/// Scalar function: WGSL for GPUs, and Rust bodies for the CPU.
 static SOFTSIGN: ScalarFn = ScalarFn {
     name: "softsign",
     wgsl: "{0} / (1.0 + abs({0}))",
@@ -27,11 +27,11 @@ impl Op for Softsign {
     fn infer(&self, ins: &[TensorType]) -> Result<TensorType, Rule> {
         match ins {
             [x] if x.dtype == DType::F32 => Ok(x.clone()),
-            _ => Err(Rule::new("takes one f32 tensor")),
+            _ => Err(Rule::new("softsign takes one f32 tensor")),
         }
     }
 
-    /// softsign′(x) = (1 − |softsign(x)|)², so that only the output has to be kept.
+    /// softsign′(x) = (1 − |softsign(x)|)²; written in terms of the output, so that the input need not be kept.
     fn vjp<'g>(&self, _: &[Var<'g>], out: Var<'g>, cotangent: Var<'g>) -> Vjp<'g> {
         Vjp::Grads(vec![Some(cotangent * (1.0 - out.abs()).square())])
     }

@@ -1,5 +1,5 @@
-//! Gradients are values of the graph like any other, so they can be differentiated again: Newton's method on Rosenbrock's
-//! function f(x, y) = (1 − x)² + 100 (y − x²)², with its Hessian from second derivatives.
+//! Second derivatives: Newton's method on Rosenbrock's function f(x, y) = (1 − x)² + 100 (y − x²)². Gradients are
+//! values of the graph, so they can be differentiated again for the Hessian.
 //!
 //!     cargo run --release -p wgrad-examples --example gradients_of_gradients
 
@@ -28,13 +28,18 @@ fn main() -> anyhow::Result<()> {
         let values: Vec<f32> = (0..program.outputs.len())
             .map(|i| Ok(session.output(id, i)?.to_f32()[0]))
             .collect::<anyhow::Result<_>>()?;
-        let [f, gx, gy, xx, xy, yx, yy] = values[..] else { anyhow::bail!("seven outputs were declared") };
+        let [f, gx, gy, xx, xy, yx, yy] = values[..] else {
+            anyhow::bail!("the program does not have seven outputs")
+        };
         println!("step {step}: f({:8.5}, {:8.5}) = {f:.6}", at[0], at[1]);
         let determinant = xx * yy - xy * yx;
         at[0] -= (yy * gx - xy * gy) / determinant;
         at[1] -= (xx * gy - yx * gx) / determinant;
     }
-    anyhow::ensure!((at[0] - 1.0).abs() < 1e-3 && (at[1] - 1.0).abs() < 1e-3, "Newton ended at {at:?}");
+    anyhow::ensure!(
+        (at[0] - 1.0).abs() < 1e-3 && (at[1] - 1.0).abs() < 1e-3,
+        "Newton's method ended at {at:?} instead of [1, 1]"
+    );
     println!("the minimum is at ({:.4}, {:.4})", at[0], at[1]);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Hello, world: an MLP learns to read handwritten digits, on a GPU if there is one.
+//! Trains an MLP on handwritten digits, on a GPU if there is one.
 //!
 //!     cargo run --release -p wgrad-examples --example hello_mlp
 

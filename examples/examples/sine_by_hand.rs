@@ -1,5 +1,5 @@
-//! A training loop by hand: everything that `Trainer` does, in the open. A small network learns one period of a sine
-//! curve from 64 noisy points, the tutorial example of Bishop & Bishop (2024), §1.2.
+//! Training loop without `Trainer`. A small network learns one period of a sine curve from 64 noisy points, the
+//! tutorial example of Bishop & Bishop (2024), §1.2.
 //!
 //!     cargo run --release -p wgrad-examples --example sine_by_hand
 
@@ -10,13 +10,14 @@ const POINTS: usize = 64;
 const RATE: f64 = 0.05;
 
 fn main() -> anyhow::Result<()> {
-    // Layers declare their parameters, which are laid flat into the state that lives on the device.
+    // Layers declare their parameters; `finish` places them in the state, which is kept on the device.
     let mut states = States::new();
     let mut builder = Builder::new();
-    let model = Mlp::new(&mut builder, 1, &[32, 32], 1, Activation::Tanh, Norm::None, 0.0);
+    let config = MlpConfig { hidden: vec![32, 32], activation: Activation::Tanh, ..MlpConfig::default() };
+    let model = Mlp::new(&mut builder, &config, 1, 1);
     let params = builder.finish(&mut states);
 
-    // The step is recorded once: loss, gradients, and what the parameters become.
+    // Record the training step once: loss, gradients, and the update of the parameters.
     let graph = graph(states);
     let x = graph.input("x", TensorType::f32([POINTS, 1]));
     let target = graph.input("target", TensorType::f32([POINTS, 1]));
@@ -30,15 +31,19 @@ fn main() -> anyhow::Result<()> {
     graph.output("loss", loss);
     graph.output("output", output);
 
-    // Planned once …
+    // Compile the step once.
     let program = compile(&graph, Options::default())?;
-    println!("a step is {} kernels; memory {} bytes", program.dispatches.len(), program.peak_bytes());
+    println!(
+        "a training step has {} kernels and uses {} bytes",
+        program.dispatches.len(),
+        program.peak_bytes()
+    );
     let device = open(DeviceChoice::Auto)?;
     let mut session = device.session(&program.states)?;
     session.write_group(params.group(), Data::F32(&params.initial(&program.states, params.group(), 1)))?;
     let step = session.load(&program)?;
 
-    // … and replayed.
+    // Run it many times.
     let mut noise = Stream::new(1, 1);
     let xs: Vec<f32> = (0..POINTS).map(|i| 2.0 * i as f32 / POINTS as f32 - 1.0).collect();
     let ys: Vec<f32> = xs.iter().map(|x| (std::f32::consts::PI * x).sin() + 0.1 * noise.normal()).collect();
@@ -50,7 +55,7 @@ fn main() -> anyhow::Result<()> {
         println!("step {:4}  loss {:.4}", record.run, record.values[0]);
     }
     let last = losses.last().map_or(f32::NAN, |record| record.values[0]);
-    anyhow::ensure!(last < 0.05, "the network did not learn the curve: loss {last}");
+    anyhow::ensure!(last < 0.05, "the last loss is {last}; expected less than 0.05");
 
     let curve = session.output(step, 1)?.to_f32();
     for (x, y) in xs.iter().zip(&curve).step_by(4) {

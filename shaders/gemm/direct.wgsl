@@ -1,9 +1,9 @@
-// C = A·B, a block of ROWS × 4·QUADS elements an invocation, in registers, loaded straight from the operands: no workgroup
-// memory and no barrier, which software devices run slowly.
+// C = A·B, one block of ROWS × COLUMNS elements per invocation, in registers. Operands are loaded directly from memory,
+// without workgroup memory or barriers, which are slow on software devices.
 //
-// Put in front: M, N, K, BATCH, THREADS, GROUPS_X, GROUPS_Y, ROWS, COLUMNS, BLOCKS_M, BLOCKS_N; side_a(batch, i),
-// depth_a(p), load_a(side, depth), the same for b with j; epilogue(batch, i, j, product).
-// Rows and columns past the end repeat the last one, and are not stored.
+// Prepended by the generator: M, N, K, BATCH, THREADS, GROUPS_X, GROUPS_Y, ROWS, COLUMNS, BLOCKS_M, BLOCKS_N;
+// side_a(batch, i), depth_a(p), load_a(side, depth), the same for b with j; epilogue(batch, i, j, product).
+// Rows and columns past the end repeat the last one and are not stored.
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let block = (group.x + (group.y + group.z * GROUPS_Y) * GROUPS_X) * THREADS + local;

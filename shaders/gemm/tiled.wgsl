@@ -1,21 +1,21 @@
-// C = A·B by tiles: a workgroup computes TILE_M × TILE_N elements of C, in steps of TILE_K along k.
+// C = A·B by tiles: each workgroup computes TILE_M × TILE_N elements of C, in steps of TILE_K along k.
 //
-// Workgroup memory: a slice of A and one of B, both as [TILE_K][pitch] vec4, four neighbours along m or n in a vec4, so
-// that the inner loop reads whole vectors and neighbouring invocations read neighbouring ones. Each invocation keeps a
-// block of C in registers: quads of rows times quads of columns; its quads lie THREADS_M (THREADS_N) quads apart, which
-// keeps the reads of a subgroup together. Past the ends of m and n the last index is repeated and not stored; past the end
-// of k the slices hold zero.
+// Workgroup memory holds a slice of A and a slice of B, each as [TILE_K][pitch] of vec4. A vec4 holds four neighbours
+// along m or n, so the inner loop reads whole vectors, and neighbouring invocations read neighbouring ones. Each
+// invocation keeps a block of C in registers: quads of rows times quads of columns. Its quads are THREADS_M (THREADS_N)
+// quads apart, which keeps the reads of a subgroup contiguous. Past the end of m and n the last index is repeated and
+// not stored; past the end of k the slices hold zero.
 //
-// Put in front: M, N, K, BATCH, THREADS, GROUPS_X, GROUPS_Y, TILE_M, TILE_N, TILE_K, TILES_M, TILES_N, THREADS_N, PITCH_A,
-// PITCH_B (quads from one step of k to the next in a slice); side_a(batch, i), quad_a(four sides, p), the same for b with j;
-// epilogue(batch, i, j, product).
+// Prepended by the generator: M, N, K, BATCH, THREADS, GROUPS_X, GROUPS_Y, TILE_M, TILE_N, TILE_K, TILES_M, TILES_N,
+// THREADS_N, PITCH_A, PITCH_B (quads from one step of k to the next in a slice); side_a(batch, i), quad_a(four sides,
+// p), the same for b with j; epilogue(batch, i, j, product).
 var<workgroup> slice_a: array<vec4<f32>, TILE_K * PITCH_A>;
 var<workgroup> slice_b: array<vec4<f32>, TILE_K * PITCH_B>;
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let tile = group.x + (group.y + group.z * GROUPS_Y) * GROUPS_X;
-    // The grid may have more groups than there are tiles: those repeat the last one and store nothing.
+    // The grid may have more workgroups than tiles. The extra ones repeat the last tile and store nothing.
     let batch = min(tile / (TILES_M * TILES_N), BATCH - 1u);
     let live = tile < BATCH * TILES_M * TILES_N;
     let i0 = tile / TILES_N % TILES_M * TILE_M;

@@ -1,5 +1,5 @@
-// How two elements of a reduction combine where drivers disagree: NaN wins, and it is found by its bits, because compilers
-// fold `x != x` to false and `max` may drop a NaN.
+// Combination of two elements of a reduction, where drivers disagree. NaN wins. It is detected by its bits, because
+// compilers fold `x != x` to false and `max` may drop a NaN.
 fn reduce_is_nan(x: f32) -> bool {
     return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
 }
@@ -12,8 +12,8 @@ fn reduce_min(best: f32, x: f32) -> f32 {
     return select(best, x, (x < best && !reduce_is_nan(best)) || reduce_is_nan(x));
 }
 
-// Whether x at `index` comes before the best so far: it is larger, or equal and earlier. All NaN are equal and larger than
-// any number.
+// Whether x at `index` replaces the best so far: it is larger, or equal with a smaller index. All NaN are equal, and
+// larger than any number.
 fn reduce_argmax_takes(best: f32, best_index: u32, x: f32, index: u32) -> bool {
     let x_is_nan = reduce_is_nan(x);
     let best_is_nan = reduce_is_nan(best);

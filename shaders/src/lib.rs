@@ -1,47 +1,50 @@
-//! The WGSL of wgrad, one folder a family, as text.
+//! WGSL sources of wgrad as text.
 //!
-//! `scalar/` and `random/` hold functions that the expressions of operations call, `lib/` those that generated kernels call. `gemm/` holds templates of matrix products: a generator (in
-//! `wgrad-gpu`) puts the constants and functions that a template's head names in front of it, and replaces lines that begin
-//! with `//@` by generated statements.
+//! `scalar/` and `random/` hold functions that the expressions of operations call; `lib/` holds functions that
+//! generated kernels call. `gemm/` holds templates: the generator in `wgrad-gpu` prepends the constants and functions
+//! that the head of a template lists, and replaces lines that begin with `//@` with generated statements.
+//!
+//! The texts of `gemm/naive.wgsl`, `scalar/` and `random/`, comments included, are hashed into the keys of the GEMM
+//! tuning table (`wgrad_gpu::gemm_key`). Any edit of them invalidates stored tuning tables.
 
-/// How two elements of a reduction combine.
+/// Combination of two elements in a reduction.
 pub const REDUCE: &str = include_str!("../lib/reduce.wgsl");
 
-/// A matrix product with one invocation an element: the reference for the others.
+/// GEMM with one element per invocation: the reference for the other variants.
 pub const GEMM_NAIVE: &str = include_str!("../gemm/naive.wgsl");
 
-/// A matrix product with a block of elements an invocation and no shared memory.
+/// GEMM with one block of elements per invocation, without workgroup memory.
 pub const GEMM_DIRECT: &str = include_str!("../gemm/direct.wgsl");
 
-/// A matrix product whose workgroups share out the sum along k.
-pub const GEMM_SPLIT: &str = include_str!("../gemm/split.wgsl");
+/// GEMM whose workgroups split the sum along k.
+pub const GEMM_SPLIT_K: &str = include_str!("../gemm/split_k.wgsl");
 
-/// A matrix product with a tile a subgroup, whose lanes hand rows around.
+/// GEMM with one tile per subgroup, whose lanes broadcast elements of A.
 pub const GEMM_SUBGROUP: &str = include_str!("../gemm/subgroup.wgsl");
 
-/// A matrix product by tiles in workgroup memory.
+/// GEMM by tiles in workgroup memory.
 pub const GEMM_TILED: &str = include_str!("../gemm/tiled.wgsl");
 
-/// The error function.
+/// Error function.
 pub const ERF: &str = include_str!("../scalar/erf.wgsl");
 
-/// The exponential, right where it overflows.
+/// Exponential that overflows to infinity on every driver.
 pub const EXP: &str = include_str!("../scalar/exp.wgsl");
 
-/// The natural logarithm, right at 0 and below.
+/// Natural logarithm with defined results for x ≤ 0 and NaN.
 pub const LN: &str = include_str!("../scalar/ln.wgsl");
 
-/// Powers, negative bases included.
+/// Power function that also supports negative bases.
 pub const POW: &str = include_str!("../scalar/pow.wgsl");
 
-/// The logistic function, right for large inputs.
+/// Logistic function without overflow for large inputs.
 pub const SIGMOID: &str = include_str!("../scalar/sigmoid.wgsl");
 
-/// ln(1 + eˣ), right in both tails.
+/// ln(1 + eˣ), accurate in both tails.
 pub const SOFTPLUS: &str = include_str!("../scalar/softplus.wgsl");
 
-/// The hyperbolic tangent, right for large inputs.
+/// Hyperbolic tangent that saturates for large inputs.
 pub const TANH: &str = include_str!("../scalar/tanh.wgsl");
 
-/// Philox4x32-10, the twin of `wgrad_graph::philox`.
+/// Philox4x32-10, with the same results as `wgrad_graph::philox`.
 pub const PHILOX: &str = include_str!("../random/philox.wgsl");

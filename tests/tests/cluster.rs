@@ -110,8 +110,8 @@ fn wrong_use_is_refused() {
         ("cluster resnet50 --machines missing.toml", ["cannot read", "missing.toml"]),
         ("cluster resnet50 --link 1e-5,1e9", ["--machine", "resnet50"]),
         ("cluster resnet50 --link fast", ["--link", "SECONDS,BYTES_PER_SECOND"]),
-        ("cluster resnet50 --set train.batch=2", ["--set", "no recipe"]),
-        ("cluster digits-mlp --measure-link 1 --device cpu", ["--measure-link", "one replica"]),
+        ("cluster resnet50 --set train.batch=2", ["--set", "not a recipe"]),
+        ("cluster digits-mlp --measure-link 1 --device cpu", ["--measure-link", "at least 2 replicas"]),
         ("cluster resnet50 --out taken", ["cannot create", "taken"]),
     ] {
         let output = wgrad(folder.path(), arguments);

@@ -32,14 +32,16 @@ fn agrees(what: &str, found: f64, by_hand: f64) {
 fn a_perceptron_counts_as_by_hand() {
     let sizes = [784, 1024, 512, 10];
     let (batch, examples) = (64, 100);
-    let mlp = |b: &mut Builder| Mlp::new(b, 784, &[1024, 512], 10, Activation::Relu, Norm::None, 0.0);
+    let mlp = |b: &mut Builder| {
+        Mlp::new(b, &MlpConfig { hidden: vec![1024, 512], ..MlpConfig::default() }, 784, 10)
+    };
     let data = splits([1, 28, 28], examples).flattened();
     let plan = Plan::new(Model::new(mlp), &data, config(batch), &LIMITS).unwrap();
     let layer = |pair: &[usize]| (2 * batch * pair[0] * pair[1]) as f64;
     let forward: f64 = sizes.windows(2).map(layer).sum();
     // Gradients of weights as the forward pass, and of every layer's input but the first's.
     let backward = 2.0 * forward - layer(&sizes[..2]);
-    let flops = plan.step_flops();
+    let flops = plan.step_flops().unwrap();
     agrees("forward", flops.forward, forward);
     agrees("backward", flops.backward, backward);
     // Momentum and step: a multiply-add each, for weights and biases.
@@ -52,11 +54,11 @@ fn a_perceptron_counts_as_by_hand() {
 
 #[test]
 fn accumulation_repeats_passes_and_not_the_update() {
-    let mlp = |b: &mut Builder| Mlp::new(b, 784, &[64], 10, Activation::Relu, Norm::None, 0.0);
+    let mlp = |b: &mut Builder| Mlp::new(b, &MlpConfig { hidden: vec![64], ..MlpConfig::default() }, 784, 10);
     let data = splits([1, 28, 28], 64).flattened();
     let flops = |accumulate| {
         let config = Config { accumulate, ..config(16) };
-        Plan::new(Model::new(mlp), &data, config, &LIMITS).unwrap().step_flops()
+        Plan::new(Model::new(mlp), &data, config, &LIMITS).unwrap().step_flops().unwrap()
     };
     let (one, four) = (flops(1), flops(4));
     assert_eq!((four.forward, four.update), (4.0 * one.forward, one.update));
@@ -98,7 +100,7 @@ fn a_convolutional_network_counts_as_by_hand() {
     let rest: usize = blocks.into_iter().map(macs).sum::<usize>() + 256 * 10;
     let per_mac = 2.0 * batch as f64;
     let forward = per_mac * (macs(first) + rest) as f64;
-    let flops = plan.step_flops();
+    let flops = plan.step_flops().unwrap();
     agrees("forward", flops.forward, forward);
     let by_image = |conv: Conv| if conv[2] < conv[3] { strided_gradient(conv) } else { macs(conv) };
     let by_images: usize = blocks.into_iter().map(by_image).sum::<usize>() + 256 * 10;
@@ -133,7 +135,7 @@ fn resnet_50_counts_as_by_hand() {
     agrees("evaluation", plan.evaluation_flops(SplitName::Test), forward);
     // Training normalises by the batch: of each of the 11.1 million values that a batch norm reads it takes a mean and a variance.
     let normalised = 11.1e6;
-    let flops = plan.step_flops();
+    let flops = plan.step_flops().unwrap();
     let beyond = (flops.forward - forward) / normalised;
     assert!((5.0..20.0).contains(&beyond), "{beyond} operations for each value that is normalised");
     let backward = 2.0 * forward - 2.0 * first as f64 + 2.0 * beside as f64;

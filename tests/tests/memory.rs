@@ -84,7 +84,7 @@ fn ratios(recipe: &Recipe, limits: &Limits) -> Vec<(String, f64)> {
         eprintln!("{} {what}: {slabs} bytes for {live}, {ratio:.3}", recipe.name);
         (format!("{} {what}", recipe.name), ratio)
     };
-    let prediction = plan.prediction(recipe.train.eval_batch, limits).unwrap();
+    let prediction = plan.prediction(recipe.train.eval_batch).unwrap();
     vec![
         of("run", plan.scratch().slab_bytes, plan.scratch().live_bytes),
         of("prediction", prediction.slab_bytes(), prediction.live_bytes),
@@ -117,7 +117,7 @@ fn with_and_without(recipe: &Recipe) -> (Plan, wgrad::train::Recomputation) {
     let mut recipe = recipe.clone();
     let kept = plan(&recipe, &LIMITS[0]);
     recipe.train.recompute = true;
-    let recomputation = plan(&recipe, &LIMITS[0]).recomputation(&LIMITS[0]).unwrap();
+    let recomputation = plan(&recipe, &LIMITS[0]).recomputation().unwrap();
     (kept, recomputation.expect("it was asked for"))
 }
 
@@ -135,7 +135,7 @@ fn recomputation_takes_less_memory_and_at_most_a_forward_pass() {
             _ => 1.0,
         };
         assert!(memory <= most, "{name}: {memory:.3}");
-        assert_eq!(recomputed.is_idle(), most == 1.0, "{name}: {recomputed:?}");
+        assert_eq!(recomputed.is_noop(), most == 1.0, "{name}: {recomputed:?}");
         assert_eq!(recomputed.without.live_bytes, kept.passes[0].1.live_bytes, "{name}");
         let ratio = recomputed.without.ratio();
         assert!(ratio <= MOST, "{name}: the training program alone takes {ratio:.3}");
@@ -154,8 +154,8 @@ fn trained(device: &dyn Device, text: &str, recompute: bool) -> Vec<(String, Vec
     let parts = wgrad::train::setup(&recipe).unwrap();
     let limits = &device.info().limits;
     let mut plan = Plan::new(parts.model, &parts.splits, parts.config, limits).unwrap();
-    let recomputation = plan.recomputation(limits).unwrap();
-    assert_eq!(recomputation.is_some_and(|r| !r.is_idle()), recompute, "{text}");
+    let recomputation = plan.recomputation().unwrap();
+    assert_eq!(recomputation.is_some_and(|r| !r.is_noop()), recompute, "{text}");
     let planned = plan.peak_bytes();
     let mut trainer = Trainer::new(device, plan, parts.splits, 4).unwrap();
     assert_eq!(trainer.allocated_bytes(), planned, "{}", device.info().name);

@@ -121,7 +121,7 @@ fn digits() -> Splits {
 }
 
 fn trainer(config: Config) -> Trainer {
-    let model = Model::new(|b| Mlp::new(b, 64, &[32], 10, Activation::Relu, Norm::None, 0.0));
+    let model = Model::new(|b| Mlp::new(b, &MlpConfig { hidden: vec![32], ..MlpConfig::default() }, 64, 10));
     let splits = digits();
     let device = CpuDevice::new();
     let plan = Plan::new(model, &splits, config, &device.info().limits).unwrap();
@@ -191,7 +191,8 @@ fn early_stopping_ends_a_run_that_no_longer_gets_better() {
 #[test]
 fn dropout_differs_between_steps_and_repeats_with_the_seed() {
     let run = |seed| {
-        let model = Model::new(|b| Mlp::new(b, 64, &[32], 10, Activation::Relu, Norm::None, 0.5));
+        let mlp = MlpConfig { hidden: vec![32], dropout: 0.5, ..MlpConfig::default() };
+        let model = Model::new(|b| Mlp::new(b, &mlp, 64, 10));
         let splits = digits();
         let device = CpuDevice::new();
         // Without learning, the losses of one batch differ by what was dropped alone.

@@ -42,7 +42,7 @@ fn thousand_steps(device: &dyn Device, options: Option<ProfileOptions>) -> (Vec<
     }
     losses.extend(trainer.records(true).expect("a working device"));
     if let Some(options) = options {
-        let profiler = trainer.profiled().expect("it was profiled");
+        let profiler = trainer.take_profile().expect("it was profiled");
         assert_eq!(profiler.profiled_steps() as u64, options.steps);
     }
     assert_eq!(losses.len(), 1000);
@@ -115,7 +115,7 @@ fn check(name: &str, plan: &Plan, profiler: &Profiler, steps: std::ops::Range<u6
     assert!(kernels.next().is_none(), "{name}: no kernel of other steps");
     let table = profiler.kernels(plan);
     let of = |of: fn(&wgrad::train::KernelTime) -> f64| table.iter().map(of).sum::<f64>();
-    assert!((of(|kernel| kernel.share) - 1.0).abs() < 1e-9, "{name}");
+    assert!((of(|kernel| kernel.fraction) - 1.0).abs() < 1e-9, "{name}");
     assert!((of(|kernel| kernel.dispatches) - plan.dispatches_per_step() as f64).abs() < 1e-9, "{name}");
 }
 
@@ -135,7 +135,7 @@ fn the_timeline_has_every_dispatch_of_the_profiled_steps() {
             for _ in 0..7 {
                 trainer.step().expect("a working device");
             }
-            let profiler = trainer.profiled().expect("it was profiled");
+            let profiler = trainer.take_profile().expect("it was profiled");
             check(&format!("{name}: {recipe}"), trainer.plan(), &profiler, 3..6);
         }
     }

@@ -129,7 +129,7 @@ fn a_stopped_rank_is_named_and_the_run_goes_on_to_the_same_bits() {
         job.signal("STOP", rank);
         let (code, said) = job.ends_soon(child);
         assert_eq!(code, Some(7), "{said}");
-        assert!(said.contains(&format!("rank {rank} gave no sign of life")), "{said}");
+        assert!(said.contains(&format!("rank {rank} sent no heartbeat")), "{said}");
         if rank == 0 {
             fs::remove_dir_all(job.run()).unwrap();
         }
@@ -163,7 +163,7 @@ fn a_panicking_rank_is_named_and_restarted_to_the_same_bits() {
     let said = stderr(&output);
     assert!(begun.elapsed() < SOON, "{said}");
     assert_eq!(output.status.code(), Some(101), "{said}");
-    assert!(said.contains("rank 1 failed: panicked: an exercise"), "{said}");
+    assert!(said.contains("rank 1 failed: panicked: injected by --panic-at"), "{said}");
     job.assert_nothing_left();
     // It panics again where it did, so that only a start after that step goes through.
     let output = job.launch(&format!("-n 3 --restarts 1 -- {LONG} --out run --resume --panic-at 1:100"));
@@ -208,7 +208,7 @@ fn a_job_past_its_deadline_is_ended() {
         job.launch("-n 2 --deadline 4 -- train digits --device cpu --set train.epochs=100000 --out run");
     assert!(begun.elapsed() < SOON);
     assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
-    assert!(stderr(&output).contains("not done after 4 s"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("did not finish within 4 s"), "{}", stderr(&output));
     job.assert_nothing_left();
 }
 

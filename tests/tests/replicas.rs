@@ -297,7 +297,7 @@ fn a_panicking_thread_ends_all() {
             &format!("train digits --device cpu --replicas 2 --out r{rank} --panic-at {rank}:30"),
         );
         assert_eq!(output.status.code(), Some(101), "{}", stderr(&output));
-        assert!(stderr(&output).contains("an exercise"), "{}", stderr(&output));
+        assert!(stderr(&output).contains("injected by --panic-at"), "{}", stderr(&output));
     }
 }
 

@@ -142,11 +142,11 @@ fn interpret(workload: &Workload) -> Result<Expected, BenchError> {
     for (group, data) in &workload.data {
         state.groups[group.0].values = match data {
             HostData::F32(values) => Values::Float(values.iter().map(|&x| f64::from(x)).collect()),
-            HostData::U32(values) => Values::Word(values.clone()),
+            HostData::U32(values) => Values::U32(values.clone()),
         };
     }
     let inputs = graph.inputs().into_iter().map(|(_, ty)| match (ty.dtype, &workload.update) {
-        (DType::U32, _) => Array::word(ty.shape.clone(), vec![1, 0, 1]),
+        (DType::U32, _) => Array::u32(ty.shape.clone(), vec![1, 0, 1]),
         (_, Some(update)) => {
             let hyper = update.optimizer.hyper(update.rate, 1);
             Array::float(ty, hyper.iter().map(|&x| f64::from(x)).collect())

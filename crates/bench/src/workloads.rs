@@ -2,7 +2,7 @@
 //! steps.
 
 use wgrad_graph::{GraphError, States, TensorType, Var, grad};
-use wgrad_nn::{Activation, Builder, Context, Mlp, Module, Norm, Optimizer, ResNet, ResNetConfig, Shortcut};
+use wgrad_nn::{Builder, Context, Mlp, MlpConfig, Module, Optimizer, ResNet, ResNetConfig, Shortcut};
 use wgrad_ops::{TensorOps, pack};
 
 use crate::error::BenchError;
@@ -34,14 +34,16 @@ pub fn workload(name: &str) -> Result<Workload, BenchError> {
 /// MLP 784-width-width-10 with cross-entropy, SGD with momentum.
 pub(crate) fn mlp(width: usize, batch: usize) -> Result<Workload, GraphError> {
     let mut builder = Builder::new();
-    let model = Mlp::new(&mut builder, 784, &[width, width], 10, Activation::Relu, Norm::None, 0.0);
+    let config = MlpConfig { hidden: vec![width; 2], ..MlpConfig::default() };
+    let model = Mlp::new(&mut builder, &config, 784, 10);
     training(builder, &model, (MOMENTUM, 0.01), &[batch, 784], 10, true)
 }
 
 /// MLP 1024-2048-2048-1024 with squared error, Adam, batch 512.
 pub(crate) fn mlp_big() -> Result<Workload, GraphError> {
     let mut builder = Builder::new();
-    let model = Mlp::new(&mut builder, 1024, &[2048, 2048], 1024, Activation::Relu, Norm::None, 0.0);
+    let config = MlpConfig { hidden: vec![2048; 2], ..MlpConfig::default() };
+    let model = Mlp::new(&mut builder, &config, 1024, 1024);
     training(builder, &model, (ADAM, 1e-3), &[512, 1024], 1024, false)
 }
 

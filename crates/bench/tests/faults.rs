@@ -12,8 +12,8 @@ use wgrad_cpu::CpuDevice;
 use wgrad_graph::{GraphError, GroupId, States};
 use wgrad_ops::TensorOps;
 use wgrad_program::{
-    Data, Device, DeviceError, DeviceInfo, HostData, Profile, Program, ProgramId, Readers, Reading, Record,
-    Session,
+    Data, Device, DeviceError, DeviceInfo, HostData, Profile, Program, ProgramId, Readback, ReadbackHandler,
+    Record, Session,
 };
 
 /// Fault: changes results before they are returned.
@@ -81,18 +81,18 @@ impl Session for FaultySession {
         self.inner.write_group(group, data)
     }
 
-    fn run_reading(
+    fn run_with_readbacks(
         &mut self,
         program: ProgramId,
         inputs: &[Data<'_>],
-        readings: &[Reading],
-        each: &mut Readers<'_>,
+        readings: &[Readback],
+        each: &mut ReadbackHandler<'_>,
     ) -> Result<(), DeviceError> {
-        self.inner.run_reading(program, inputs, readings, each)
+        self.inner.run_with_readbacks(program, inputs, readings, each)
     }
 
-    fn write_part(&mut self, group: GroupId, start: usize, values: &[f32]) -> Result<(), DeviceError> {
-        self.inner.write_part(group, start, values)
+    fn write_group_range(&mut self, group: GroupId, start: usize, values: &[f32]) -> Result<(), DeviceError> {
+        self.inner.write_group_range(group, start, values)
     }
 
     fn wait(&mut self) -> Result<(), DeviceError> {

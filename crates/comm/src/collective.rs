@@ -1,81 +1,109 @@
-//! The contract, and the collective of one.
+//! Interface of collectives, and the collective of a single replica.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::CommError;
 
-/// What replicas do together. Every replica makes the same calls in the same order, with tensors of the same length.
+/// Collective operations between replicas. All replicas make the same calls in the same order, with tensors of equal
+/// length.
+///
+/// Apart from the errors listed at each method, a call returns [`CommError::Aborted`] if another replica aborts the job
+/// or exits, [`CommError::Mismatch`] if the implementation finds that the replicas made different calls, and
+/// [`CommError::Mpi`] if MPI reports an error.
 pub trait Collective: Send {
-    /// Number of this replica, from 0.
+    /// Rank of this replica, from 0.
     fn rank(&self) -> usize;
 
     /// Number of replicas.
     fn size(&self) -> usize;
 
-    /// Sums over replicas, in place; the same bits everywhere.
+    /// Sums `values` over all replicas, in place. All replicas get the same bits.
+    ///
+    /// # Errors
+    /// Returns an error if another replica aborts, exits or makes a different call, or if MPI fails.
     fn all_reduce(&mut self, values: &mut [f32]) -> Result<(), CommError>;
 
-    /// Sums over replicas, of which each gets its share in place; the rest of its values is then unspecified. `shares` are one
-    /// range a replica, in order and without gaps, together all of `values`; some may be empty.
-    fn reduce_scatter(&mut self, values: &mut [f32], shares: &[Range<usize>]) -> Result<(), CommError>;
+    /// Sums `values` over all replicas; each replica gets its shard of the sum, in place.
+    ///
+    /// The other elements of `values` are unspecified afterwards. `shards` has one range for each replica, in order and
+    /// without gaps, together covering `values`; ranges may be empty.
+    ///
+    /// # Errors
+    /// Returns [`CommError::Usage`] if `shards` does not cover `values` as described, and an error if another replica
+    /// aborts, exits or makes a different call, or if MPI fails.
+    fn reduce_scatter(&mut self, values: &mut [f32], shards: &[Range<usize>]) -> Result<(), CommError>;
 
-    /// Every replica gives its share of `values` and gets all of them, in place. `shares` as in
-    /// [`Collective::reduce_scatter`].
-    fn all_gather(&mut self, values: &mut [f32], shares: &[Range<usize>]) -> Result<(), CommError>;
+    /// Gathers the shards of all replicas into `values`, in place. `shards` as in [`Collective::reduce_scatter`].
+    ///
+    /// # Errors
+    /// Returns the same errors as [`Collective::reduce_scatter`].
+    fn all_gather(&mut self, values: &mut [f32], shards: &[Range<usize>]) -> Result<(), CommError>;
 
-    /// Every replica gets the values of one, in place.
+    /// Copies the values of replica `root` to all replicas, in place.
+    ///
+    /// # Errors
+    /// Returns [`CommError::Usage`] if `root` is not a rank of the group, and an error if another replica aborts, exits
+    /// or makes a different call, or if MPI fails.
     fn broadcast(&mut self, values: &mut [f32], root: usize) -> Result<(), CommError>;
 
-    /// Every replica gives bytes, of any length, and gets those of all, by rank.
-    fn exchange(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CommError>;
+    /// Gathers a message of any length from each replica. Returns all messages by rank.
+    ///
+    /// # Errors
+    /// Returns an error if another replica aborts, exits or makes a different call, or if MPI fails.
+    fn all_gather_bytes(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CommError>;
 
-    /// Waits until every replica is here.
+    /// Waits until all replicas have called `barrier`.
+    ///
+    /// # Errors
+    /// Returns an error if another replica aborts, exits or makes a different call, or if MPI fails.
     fn barrier(&mut self) -> Result<(), CommError>;
 
-    /// What ends the job, from any thread.
-    fn abort(&self) -> Abort;
+    /// Returns a handle that aborts the job from any thread.
+    fn abort_handle(&self) -> AbortHandle;
 }
 
-/// Ends a job: the other replicas stop waiting, and learn why.
+/// Handle that aborts a job: the other replicas stop waiting and get the code and the message.
 #[derive(Clone)]
-pub struct Abort(Arc<End>);
+pub struct AbortHandle(Arc<AbortFn>);
 
-type End = dyn Fn(u8, &str) + Send + Sync;
+type AbortFn = dyn Fn(u8, &str) + Send + Sync;
 
-impl Abort {
-    /// Wraps what ends a job, given an exit code and a message.
-    pub fn new(end: impl Fn(u8, &str) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(end))
+impl AbortHandle {
+    /// Wraps a function that aborts a job with an exit code and a message.
+    pub fn new(abort: impl Fn(u8, &str) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(abort))
     }
 
-    /// Ends the job with an exit code and a message. Between processes this one ends as well.
-    pub fn call(&self, code: u8, message: &str) {
+    /// Aborts the job with an exit code and a message. With MPI this process ends too.
+    pub fn abort(&self, code: u8, message: &str) {
         (self.0)(code, message);
     }
 }
 
-impl std::fmt::Debug for Abort {
+impl std::fmt::Debug for AbortHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Abort")
+        f.write_str("AbortHandle")
     }
 }
 
-/// Checks that shares are one a replica, in order, and together all of `len` elements.
-pub(crate) fn check_shares(shares: &[Range<usize>], size: usize, len: usize) -> Result<(), CommError> {
+/// Checks that `shards` has one range for each of `size` replicas, in order, together covering `len` elements.
+pub(crate) fn check_shards(shards: &[Range<usize>], size: usize, len: usize) -> Result<(), CommError> {
     let mut end = 0;
-    let in_order = shares.iter().all(|share| {
-        let follows = share.start == end && share.end >= share.start;
-        end = share.end;
+    let contiguous = shards.iter().all(|shard| {
+        let follows = shard.start == end && shard.end >= shard.start;
+        end = shard.end;
         follows
     });
-    if shares.len() == size && in_order && end == len {
+    if shards.len() == size && contiguous && end == len {
         return Ok(());
     }
-    Err(CommError::Usage(format!("{shares:?} are no shares of {len} elements for {size} replicas")))
+    Err(CommError::Usage(format!(
+        "shards {shards:?} do not cover {len} elements with one range for each of {size} replicas"
+    )))
 }
 
-/// The collective of one replica: there is nobody to talk to.
+/// Collective of one replica: every call returns at once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Single;
 
@@ -92,19 +120,19 @@ impl Collective for Single {
         Ok(())
     }
 
-    fn reduce_scatter(&mut self, values: &mut [f32], shares: &[Range<usize>]) -> Result<(), CommError> {
-        check_shares(shares, 1, values.len())
+    fn reduce_scatter(&mut self, values: &mut [f32], shards: &[Range<usize>]) -> Result<(), CommError> {
+        check_shards(shards, 1, values.len())
     }
 
-    fn all_gather(&mut self, values: &mut [f32], shares: &[Range<usize>]) -> Result<(), CommError> {
-        check_shares(shares, 1, values.len())
+    fn all_gather(&mut self, values: &mut [f32], shards: &[Range<usize>]) -> Result<(), CommError> {
+        check_shards(shards, 1, values.len())
     }
 
     fn broadcast(&mut self, _: &mut [f32], root: usize) -> Result<(), CommError> {
         check_root(root, 1)
     }
 
-    fn exchange(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CommError> {
+    fn all_gather_bytes(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CommError> {
         Ok(vec![bytes.to_vec()])
     }
 
@@ -112,15 +140,15 @@ impl Collective for Single {
         Ok(())
     }
 
-    fn abort(&self) -> Abort {
-        Abort::new(|_, _| {})
+    fn abort_handle(&self) -> AbortHandle {
+        AbortHandle::new(|_, _| {})
     }
 }
 
-/// Checks that there is such a replica.
+/// Checks that `root` is a rank of a group of `size` replicas.
 pub(crate) fn check_root(root: usize, size: usize) -> Result<(), CommError> {
     if root < size {
         return Ok(());
     }
-    Err(CommError::Usage(format!("there is no replica {root} of {size}")))
+    Err(CommError::Usage(format!("root {root} is not a rank of a group of {size} replicas")))
 }

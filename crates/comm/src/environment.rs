@@ -1,34 +1,34 @@
-//! What the environment says of who started this process.
+//! Environment variables that MPI launchers set for the processes they start.
 
-/// A process that an MPI launcher started as one of several.
+/// Rank, number of processes and launcher of a process that was started by mpirun.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Launched {
-    /// Its number, from 0, where the launcher says it.
+pub struct LaunchInfo {
+    /// Rank of this process, from 0; `None` if the launcher does not set it.
     pub rank: Option<usize>,
-    /// How many there are.
+    /// Number of processes.
     pub size: usize,
-    /// What started it.
+    /// Name of the launcher.
     pub launcher: &'static str,
 }
 
-/// Names of the variables with size and rank, and who sets them.
+/// Names of the size and rank variables of each launcher.
 const LAUNCHERS: [(&str, &str, &str); 3] = [
     ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "mpirun (Open MPI)"),
     ("PMI_SIZE", "PMI_RANK", "mpirun (MPICH)"),
     ("MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK", "mpirun (MVAPICH)"),
 ];
 
-/// Who started this process as one of several, even of one; `None` for a process by itself.
-pub fn environment() -> Option<Launched> {
-    launched(|name| std::env::var(name).ok())
+/// Returns how mpirun started this process, even if it started only one; `None` without mpirun.
+pub fn launch_info() -> Option<LaunchInfo> {
+    parse(|name| std::env::var(name).ok())
 }
 
-fn launched(variable: impl Fn(&str) -> Option<String>) -> Option<Launched> {
+fn parse(variable: impl Fn(&str) -> Option<String>) -> Option<LaunchInfo> {
     let number = |name: &str| variable(name)?.parse::<usize>().ok();
-    let found = |&(size, rank, launcher): &(&str, &str, &'static str)| {
-        Some(Launched { size: number(size)?, rank: number(rank), launcher })
+    let info = |&(size, rank, launcher): &(&str, &str, &'static str)| {
+        Some(LaunchInfo { size: number(size)?, rank: number(rank), launcher })
     };
-    LAUNCHERS.iter().find_map(found)
+    LAUNCHERS.iter().find_map(info)
 }
 
 #[cfg(test)]
@@ -36,15 +36,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn variables_of_launchers_are_read() {
+    fn launcher_variables_are_parsed() {
         let variables = |name: &str| match name {
             "OMPI_COMM_WORLD_SIZE" => Some("4".to_owned()),
             "OMPI_COMM_WORLD_RANK" => Some("2".to_owned()),
             _ => None,
         };
-        let found = launched(variables).unwrap();
-        assert_eq!((found.rank, found.size), (Some(2), 4));
-        assert_eq!(launched(|_| None), None);
-        assert_eq!(launched(|name| (name == "PMI_SIZE").then(|| "four".to_owned())), None);
+        let info = parse(variables).unwrap();
+        assert_eq!((info.rank, info.size), (Some(2), 4));
+        assert_eq!(parse(|_| None), None);
+        assert_eq!(parse(|name| (name == "PMI_SIZE").then(|| "four".to_owned())), None);
     }
 }

@@ -1,24 +1,25 @@
-//! Collectives: what several replicas of a training do together.
+//! Collectives between the replicas of a data-parallel training.
 //!
-//! [`Collective`] is the contract; [`Single`], [`Local`] (threads of a process), [`Nested`] (threads first, then processes)
-//! and, with the feature `mpi`, `Mpi` keep it. [`Worker`] makes the calls on a thread of its own, so that communication runs
-//! beside computing, and ends the job where one takes too long.
+//! [`Collective`] is the interface. [`Single`] (one replica), [`Local`] (threads of a process), [`Hierarchical`]
+//! (threads within processes) and, with the feature `mpi`, `Mpi` (processes) implement it. [`Worker`] calls a
+//! collective on a thread of its own, so that communication overlaps computation, and aborts the job if a call exceeds
+//! its timeout.
 
+mod barrier;
 mod collective;
 mod environment;
 mod error;
+mod hierarchical;
 mod local;
-mod meeting;
 #[cfg(feature = "mpi")]
 mod mpi;
-mod nested;
 mod worker;
 
-pub use collective::{Abort, Collective, Single};
-pub use environment::{Launched, environment};
+pub use collective::{AbortHandle, Collective, Single};
+pub use environment::{LaunchInfo, launch_info};
 pub use error::{CommError, LOST, PANICKED};
+pub use hierarchical::Hierarchical;
 pub use local::Local;
 #[cfg(feature = "mpi")]
 pub use mpi::Mpi;
-pub use nested::Nested;
-pub use worker::{Done, Job, Ticket, Worker};
+pub use worker::{Completion, Job, Ticket, Worker};

@@ -1,40 +1,40 @@
-//! A team of threads of one process.
+//! Collective of the threads of one process, through shared memory.
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::collective::{Abort, Collective, check_root, check_shares};
+use crate::barrier::Barrier;
+use crate::collective::{AbortHandle, Collective, check_root, check_shards};
 use crate::error::{CommError, PANICKED};
-use crate::meeting::Meeting;
 
-/// One rank of a team of threads. Sums are made in the order of the ranks, element by element, so their bits do not
-/// depend on which thread comes first.
+/// One rank of a group of threads. Sums are computed in the order of the ranks, element by element, so their bits do
+/// not depend on which thread arrives first.
 ///
-/// One that is dropped leaves the team, and waits for it end with an error; one that is dropped by a panic aborts the team.
+/// Dropping a rank makes the waits of the others return an error; dropping it in a panic aborts the group.
 pub struct Local {
     rank: usize,
-    team: Arc<Team>,
+    group: Arc<Group>,
 }
 
-struct Team {
-    meeting: Meeting,
-    desks: Vec<Desk>,
+struct Group {
+    barrier: Barrier,
+    mailboxes: Vec<Mailbox>,
 }
 
-/// What a rank shows the others. It is written only before a meeting and read only after it, so no lock is ever waited
-/// for; that they are locks is what makes this safe Rust.
+/// Data that a rank publishes to the others. It is written only before a barrier and read only after it, so no lock is
+/// ever contended; the locks are there because safe Rust cannot express that protocol.
 #[derive(Default)]
-struct Desk {
+struct Mailbox {
     call: Mutex<Call>,
-    /// What it gives.
-    given: RwLock<Vec<f32>>,
-    /// Its part of the result.
+    /// Input of the call.
+    input: RwLock<Vec<f32>>,
+    /// Slice of the result that this rank computes.
     result: RwLock<Vec<f32>>,
     message: RwLock<Vec<u8>>,
 }
 
-/// A call with all that must be the same on every rank.
+/// A collective call, with the arguments that must be equal on all ranks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 enum Call {
     #[default]
@@ -43,67 +43,71 @@ enum Call {
     ReduceScatter(usize, Vec<Range<usize>>),
     AllGather(usize, Vec<Range<usize>>),
     Broadcast(usize, usize),
-    Exchange,
+    AllGatherBytes,
     Barrier,
 }
 
 impl Local {
-    /// The ranks 0 to `n - 1` of a team, one for each thread.
-    pub fn team(n: usize) -> Vec<Self> {
-        let desks = std::iter::repeat_with(Desk::default).take(n).collect();
-        let team = Arc::new(Team { meeting: Meeting::new(n), desks });
-        (0..n).map(|rank| Self { rank, team: Arc::clone(&team) }).collect()
+    /// Creates a group of `n` ranks, one for each thread, in order of rank.
+    pub fn group(n: usize) -> Vec<Self> {
+        let mailboxes = std::iter::repeat_with(Mailbox::default).take(n).collect();
+        let group = Arc::new(Group { barrier: Barrier::new(n), mailboxes });
+        (0..n).map(|rank| Self { rank, group: Arc::clone(&group) }).collect()
     }
 
-    /// Lets the team be part of a larger group, in which its rank 0 is `first`: who aborts the team aborts that too.
-    pub(crate) fn belongs_to(&self, outside: Abort, first: usize) {
-        self.team.meeting.belongs_to(outside, first);
+    /// Joins an enclosing group, in which rank 0 of this group has rank `first`: an abort of this group aborts that
+    /// one.
+    pub(crate) fn set_parent(&self, parent: AbortHandle, first: usize) {
+        self.group.barrier.set_parent(parent, first);
     }
 
-    /// Ends the waits of the team because what it is part of has ended, by `rank` as counted there.
-    pub(crate) fn ended_outside(&self, rank: usize, code: u8, message: &str) {
-        self.team.meeting.ended_outside(rank, code, message);
+    /// Aborts this group because its enclosing group was aborted by `rank` (counted there).
+    pub(crate) fn abort_from_parent(&self, rank: usize, code: u8, message: &str) {
+        self.group.barrier.abort_from_parent(rank, code, message);
     }
 
-    /// Meets the others, and checks that all make this call.
+    /// Waits for the other ranks and checks that all make this call.
     fn begin(&self, call: &Call) -> Result<(), CommError> {
-        lock(&self.team.desks[self.rank].call).clone_from(call);
-        self.meet(call)?;
-        for (rank, desk) in self.team.desks.iter().enumerate() {
-            let theirs = lock(&desk.call).clone();
-            if theirs != *call {
-                // Nobody goes on before all have seen it.
-                self.meet(call)?;
-                let (a, b) = (self.rank, rank);
-                return Err(CommError::Usage(format!("replica {a} makes {call}, replica {b} {theirs}")));
+        lock(&self.group.mailboxes[self.rank].call).clone_from(call);
+        self.wait(call)?;
+        for (rank, mailbox) in self.group.mailboxes.iter().enumerate() {
+            let other = lock(&mailbox.call).clone();
+            if other != *call {
+                // All ranks compare the calls before any of them can overwrite its mailbox.
+                self.wait(call)?;
+                return Err(CommError::Mismatch(format!(
+                    "the replicas make different calls: {call} on replica {}, {other} on replica {rank}",
+                    self.rank
+                )));
             }
         }
         Ok(())
     }
 
-    /// Waits until all are done with what is on the desks.
-    fn meet(&self, call: &Call) -> Result<(), CommError> {
-        self.team.meeting.wait(|| call.to_string())
+    /// Waits until all ranks have reached this point of the call.
+    fn wait(&self, call: &Call) -> Result<(), CommError> {
+        self.group.barrier.wait(|| call.to_string())
     }
 
-    fn own(&self) -> &Desk {
-        &self.team.desks[self.rank]
+    fn mailbox(&self) -> &Mailbox {
+        &self.group.mailboxes[self.rank]
     }
 
-    fn give(&self, values: &[f32]) {
-        let mut given = write(&self.own().given);
-        given.clear();
-        given.extend_from_slice(values);
+    /// Copies `values` to the input of this rank's mailbox.
+    fn publish(&self, values: &[f32]) {
+        let mut input = write(&self.mailbox().input);
+        input.clear();
+        input.extend_from_slice(values);
     }
 
-    /// Sums `part` of what was given, over ranks in their order.
-    fn sum(&self, part: Range<usize>, out: &mut [f32]) {
-        for (rank, desk) in self.team.desks.iter().enumerate() {
-            let given = read(&desk.given);
-            let given = &given[part.clone()];
+    /// Sums the elements `range` of all inputs into `out`, in the order of the ranks.
+    fn sum_inputs(&self, range: Range<usize>, out: &mut [f32]) {
+        for (rank, mailbox) in self.group.mailboxes.iter().enumerate() {
+            let input = read(&mailbox.input);
+            let input = &input[range.clone()];
             match rank {
-                0 => out.copy_from_slice(given),
-                _ => out.iter_mut().zip(given).for_each(|(sum, x)| *sum += x),
+                0 => out.copy_from_slice(input),
+                _ => out.iter_mut().zip(input).for_each(|(sum, x)| *sum += x),
             }
         }
     }
@@ -115,92 +119,92 @@ impl Collective for Local {
     }
 
     fn size(&self) -> usize {
-        self.team.desks.len()
+        self.group.mailboxes.len()
     }
 
     fn all_reduce(&mut self, values: &mut [f32]) -> Result<(), CommError> {
         let call = Call::AllReduce(values.len());
-        self.give(values);
+        self.publish(values);
         self.begin(&call)?;
-        // Each rank sums a part, and then all copy all parts.
+        // Reduce-scatter, then all-gather: each rank sums one slice, then all ranks copy all slices.
         let (len, size) = (values.len(), self.size());
-        let part = |rank: usize| len * rank / size..len * (rank + 1) / size;
+        let slice = |rank: usize| len * rank / size..len * (rank + 1) / size;
         {
-            let mut sums = write(&self.own().result);
-            sums.resize(part(self.rank).len(), 0.0);
-            self.sum(part(self.rank), &mut sums);
+            let mut sums = write(&self.mailbox().result);
+            sums.resize(slice(self.rank).len(), 0.0);
+            self.sum_inputs(slice(self.rank), &mut sums);
         }
-        self.meet(&call)?;
-        let parts: Vec<_> = (0..self.size()).map(part).collect();
-        for (part, desk) in parts.into_iter().zip(&self.team.desks) {
-            values[part].copy_from_slice(&read(&desk.result));
+        self.wait(&call)?;
+        let slices: Vec<_> = (0..self.size()).map(slice).collect();
+        for (slice, mailbox) in slices.into_iter().zip(&self.group.mailboxes) {
+            values[slice].copy_from_slice(&read(&mailbox.result));
         }
-        // The next call writes results only after another meeting.
+        // No barrier here: the next call writes results only after its own first barrier.
         Ok(())
     }
 
-    fn reduce_scatter(&mut self, values: &mut [f32], shares: &[Range<usize>]) -> Result<(), CommError> {
-        check_shares(shares, self.size(), values.len())?;
-        let call = Call::ReduceScatter(values.len(), shares.to_vec());
-        self.give(values);
+    fn reduce_scatter(&mut self, values: &mut [f32], shards: &[Range<usize>]) -> Result<(), CommError> {
+        check_shards(shards, self.size(), values.len())?;
+        let call = Call::ReduceScatter(values.len(), shards.to_vec());
+        self.publish(values);
         self.begin(&call)?;
-        let own = shares[self.rank].clone();
-        self.sum(own.clone(), &mut values[own]);
-        self.meet(&call)
+        let shard = shards[self.rank].clone();
+        self.sum_inputs(shard.clone(), &mut values[shard]);
+        self.wait(&call)
     }
 
-    fn all_gather(&mut self, values: &mut [f32], shares: &[Range<usize>]) -> Result<(), CommError> {
-        check_shares(shares, self.size(), values.len())?;
-        let call = Call::AllGather(values.len(), shares.to_vec());
-        self.give(&values[shares[self.rank].clone()]);
+    fn all_gather(&mut self, values: &mut [f32], shards: &[Range<usize>]) -> Result<(), CommError> {
+        check_shards(shards, self.size(), values.len())?;
+        let call = Call::AllGather(values.len(), shards.to_vec());
+        self.publish(&values[shards[self.rank].clone()]);
         self.begin(&call)?;
-        for (rank, (share, desk)) in shares.iter().zip(&self.team.desks).enumerate() {
+        for (rank, (shard, mailbox)) in shards.iter().zip(&self.group.mailboxes).enumerate() {
             if rank != self.rank {
-                values[share.clone()].copy_from_slice(&read(&desk.given));
+                values[shard.clone()].copy_from_slice(&read(&mailbox.input));
             }
         }
-        self.meet(&call)
+        self.wait(&call)
     }
 
     fn broadcast(&mut self, values: &mut [f32], root: usize) -> Result<(), CommError> {
         check_root(root, self.size())?;
         let call = Call::Broadcast(values.len(), root);
         if root == self.rank {
-            self.give(values);
+            self.publish(values);
         }
         self.begin(&call)?;
         if root != self.rank {
-            values.copy_from_slice(&read(&self.team.desks[root].given));
+            values.copy_from_slice(&read(&self.group.mailboxes[root].input));
         }
-        self.meet(&call)
+        self.wait(&call)
     }
 
-    fn exchange(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CommError> {
-        let call = Call::Exchange;
-        *write(&self.own().message) = bytes.to_vec();
+    fn all_gather_bytes(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CommError> {
+        let call = Call::AllGatherBytes;
+        *write(&self.mailbox().message) = bytes.to_vec();
         self.begin(&call)?;
-        let messages = self.team.desks.iter().map(|desk| read(&desk.message).clone()).collect();
-        self.meet(&call)?;
+        let messages = self.group.mailboxes.iter().map(|mailbox| read(&mailbox.message).clone()).collect();
+        self.wait(&call)?;
         Ok(messages)
     }
 
     fn barrier(&mut self) -> Result<(), CommError> {
         self.begin(&Call::Barrier)?;
-        self.meet(&Call::Barrier)
+        self.wait(&Call::Barrier)
     }
 
-    fn abort(&self) -> Abort {
-        let (team, rank) = (Arc::clone(&self.team), self.rank);
-        Abort::new(move |code, message| team.meeting.end(rank, code, message))
+    fn abort_handle(&self) -> AbortHandle {
+        let (group, rank) = (Arc::clone(&self.group), self.rank);
+        AbortHandle::new(move |code, message| group.barrier.abort(rank, code, message))
     }
 }
 
 impl Drop for Local {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.team.meeting.end(self.rank, PANICKED, "it panicked");
+            self.group.barrier.abort(self.rank, PANICKED, "it panicked");
         }
-        self.team.meeting.leave(self.rank);
+        self.group.barrier.exit(self.rank);
     }
 }
 
@@ -214,17 +218,19 @@ impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::None => f.write_str("no call"),
-            Self::AllReduce(len) => write!(f, "an all-reduce of {len} numbers"),
-            Self::ReduceScatter(len, shares) => write!(f, "a reduce-scatter of {len} numbers as {shares:?}"),
-            Self::AllGather(len, shares) => write!(f, "an all-gather of {len} numbers as {shares:?}"),
-            Self::Broadcast(len, root) => write!(f, "a broadcast of {len} numbers from rank {root}"),
-            Self::Exchange => f.write_str("an exchange of messages"),
-            Self::Barrier => f.write_str("a barrier"),
+            Self::AllReduce(len) => write!(f, "all-reduce of {len} elements"),
+            Self::ReduceScatter(len, shards) => {
+                write!(f, "reduce-scatter of {len} elements in shards {shards:?}")
+            }
+            Self::AllGather(len, shards) => write!(f, "all-gather of {len} elements in shards {shards:?}"),
+            Self::Broadcast(len, root) => write!(f, "broadcast of {len} elements from rank {root}"),
+            Self::AllGatherBytes => f.write_str("all-gather of messages"),
+            Self::Barrier => f.write_str("barrier"),
         }
     }
 }
 
-// A panic of a rank ends the team by other means than a poisoned lock.
+// A poisoned lock is no error here: the panicking rank aborts the group when it is dropped.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

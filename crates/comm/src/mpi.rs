@@ -1,6 +1,6 @@
-//! Processes, on one or many machines, through MPI.
+//! Collective of processes, on one or many machines, through MPI.
 //!
-//! The functions of the C interface are called by themselves, for the safe interface of the crate drops what they return.
+//! This calls the C functions directly, because the safe interface of the `mpi` crate discards their error codes.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::io::Write;
@@ -11,73 +11,80 @@ use std::time::Duration;
 
 use mpi::ffi;
 
-use crate::collective::{Abort, Collective, check_root, check_shares};
+use crate::collective::{AbortHandle, Collective, check_root, check_shards};
 use crate::error::{CommError, PANICKED};
 
-/// Elements of one call: counts are C integers.
-const MOST: usize = 1 << 28;
-/// How long MPI gets to end the job before this process ends by itself.
-const LAST: Duration = Duration::from_secs(5);
+/// Largest number of elements of one call, since MPI counts are C integers.
+const MAX_ELEMENTS: usize = 1 << 28;
+/// Time for `MPI_Abort` to end the job before this process exits by itself.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Number of this process, once MPI is there to end it through.
+/// Rank of this process; set once MPI is initialized, from when on it can abort the job.
 static RANK: OnceLock<c_int> = OnceLock::new();
-/// Whether MPI was shut down.
-static OVER: AtomicBool = AtomicBool::new(false);
+/// Whether MPI has been finalized.
+static FINALIZED: AtomicBool = AtomicBool::new(false);
 
-/// One of the processes that mpirun started. All calls come from the thread that opened it.
+/// One of the processes that mpirun started. All calls must come from the thread that opened it.
 pub struct Mpi {
     rank: usize,
     size: usize,
-    /// What sums arrive in.
-    arrived: Vec<f32>,
+    /// Receive buffer of reductions, and send buffer of gathers.
+    buffer: Vec<f32>,
 }
 
 impl Mpi {
-    /// Starts MPI, once in a process. A panic of any thread ends the whole job from then on: unwinding would shut MPI down
-    /// here, and leave the others waiting.
+    /// Initializes MPI, once in a process. From then on a panic of any thread aborts the whole job: unwinding would
+    /// finalize MPI here and leave the other processes waiting.
     ///
     /// # Errors
-    /// [`CommError::Mpi`]; [`CommError::Usage`] where the library cannot be called from several threads, which ending a job
-    /// needs, or was started before.
+    /// Returns [`CommError::Usage`] if MPI was initialized before, or if the library does not support calls from
+    /// several threads, which aborting a job needs; and [`CommError::Mpi`] if a call fails.
     pub fn open() -> Result<Self, CommError> {
         if RANK.get().is_some() {
-            return Err(CommError::Usage("MPI can be started once in a process".into()));
+            return Err(CommError::Usage(
+                "MPI was already initialized; a process can open it only once".into(),
+            ));
         }
-        let (mut given, mut rank, mut size) = (0, 0, 0);
-        // SAFETY: nothing was called before; null stands for no arguments; the pointers are to integers that live on.
+        let (mut provided, mut rank, mut size) = (0, 0, 0);
+        // SAFETY: `RANK` is unset, so MPI has not been initialized; MPI_Init_thread accepts null for argc and argv; the
+        // other pointers are to local integers that outlive the calls.
         unsafe {
-            let wanted = ffi::RSMPI_THREAD_MULTIPLE;
-            let none = std::ptr::null_mut();
-            check("MPI_Init_thread", ffi::MPI_Init_thread(none, std::ptr::null_mut(), wanted, &mut given))?;
+            let required = ffi::RSMPI_THREAD_MULTIPLE;
+            let null = std::ptr::null_mut();
+            check(
+                "MPI_Init_thread",
+                ffi::MPI_Init_thread(null, std::ptr::null_mut(), required, &mut provided),
+            )?;
             check(
                 "MPI_Comm_set_errhandler",
                 ffi::MPI_Comm_set_errhandler(world(), ffi::RSMPI_ERRORS_RETURN),
             )?;
             check("MPI_Comm_rank", ffi::MPI_Comm_rank(world(), &mut rank))?;
             check("MPI_Comm_size", ffi::MPI_Comm_size(world(), &mut size))?;
-            if given < wanted {
-                let message = "this MPI cannot be called from several threads (MPI_THREAD_MULTIPLE)";
+            if provided < required {
+                let message =
+                    "the MPI library does not support calls from several threads (MPI_THREAD_MULTIPLE)";
                 return Err(CommError::Usage(message.into()));
             }
         }
         let _ = RANK.set(rank);
-        let before = std::panic::take_hook();
+        let previous = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            before(panic);
-            end(PANICKED, &format!("panicked: {}", panic.payload_as_str().unwrap_or("no message")));
+            previous(panic);
+            abort(PANICKED, &format!("panicked: {}", panic.payload_as_str().unwrap_or("no message")));
         }));
-        Ok(Self { rank: rank as usize, size: size as usize, arrived: Vec::new() })
+        Ok(Self { rank: rank as usize, size: size as usize, buffer: Vec::new() })
     }
 
-    /// One call a piece, from `values` to as many elements of `arrived`, and back.
-    fn reduced(&mut self, values: &mut [f32]) -> Result<(), CommError> {
-        for piece in values.chunks_mut(MOST) {
-            self.arrived.resize(piece.len(), 0.0);
-            // SAFETY: both buffers have as many floats as are named, and do not overlap.
+    /// Sums `values` over all processes, in pieces of at most [`MAX_ELEMENTS`].
+    fn sum(&mut self, values: &mut [f32]) -> Result<(), CommError> {
+        for piece in values.chunks_mut(MAX_ELEMENTS) {
+            self.buffer.resize(piece.len(), 0.0);
+            // SAFETY: both buffers hold `piece.len()` floats and do not overlap.
             let code = unsafe {
                 ffi::MPI_Allreduce(
                     piece.as_ptr().cast(),
-                    self.arrived.as_mut_ptr().cast(),
+                    self.buffer.as_mut_ptr().cast(),
                     piece.len() as c_int,
                     ffi::RSMPI_FLOAT,
                     ffi::RSMPI_SUM,
@@ -85,25 +92,26 @@ impl Mpi {
                 )
             };
             check("MPI_Allreduce", code)?;
-            piece.copy_from_slice(&self.arrived);
+            piece.copy_from_slice(&self.buffer);
         }
         Ok(())
     }
 
-    /// Lengths in elements and where each begins, as C integers.
-    fn places(shares: &[Range<usize>]) -> Result<(Vec<c_int>, Vec<c_int>), CommError> {
+    /// Returns the counts and displacements of `shards`, as C integers.
+    fn counts(shards: &[Range<usize>]) -> Result<(Vec<c_int>, Vec<c_int>), CommError> {
         let integer = |x: usize| {
-            c_int::try_from(x)
-                .map_err(|_| CommError::Usage(format!("{x} elements are too many for one call")))
+            c_int::try_from(x).map_err(|_| {
+                CommError::Usage(format!("{x} elements exceed the largest count of an MPI call"))
+            })
         };
-        let counts = shares.iter().map(|share| integer(share.len())).collect::<Result<_, _>>()?;
-        let starts = shares.iter().map(|share| integer(share.start)).collect::<Result<_, _>>()?;
-        Ok((counts, starts))
+        let counts = shards.iter().map(|shard| integer(shard.len())).collect::<Result<_, _>>()?;
+        let displacements = shards.iter().map(|shard| integer(shard.start)).collect::<Result<_, _>>()?;
+        Ok((counts, displacements))
     }
 }
 
 fn world() -> ffi::MPI_Comm {
-    // SAFETY: a constant of the library.
+    // SAFETY: reads a constant of the library, which nothing writes.
     unsafe { ffi::RSMPI_COMM_WORLD }
 }
 
@@ -113,41 +121,41 @@ fn check(call: &'static str, code: c_int) -> Result<(), CommError> {
     }
     let mut text = [0 as c_char; ffi::MPI_MAX_ERROR_STRING as usize];
     let mut len = 0;
-    // SAFETY: the buffer is as long as the library asks for.
+    // SAFETY: the buffer has MPI_MAX_ERROR_STRING bytes, the most that MPI_Error_string writes.
     unsafe { ffi::MPI_Error_string(code, text.as_mut_ptr(), &mut len) };
     let bytes: Vec<u8> = text.iter().take(len.max(0) as usize).map(|&c| c as u8).collect();
     Err(CommError::Mpi { call, code, text: String::from_utf8_lossy(&bytes).into_owned() })
 }
 
-/// Ends the job, and does not return. What cannot be said afterwards is said here: MPI ends this process as well.
-fn end(code: u8, message: &str) {
-    static ENDING: AtomicBool = AtomicBool::new(false);
-    let Some(rank) = RANK.get().filter(|_| !OVER.load(Ordering::SeqCst)) else { return };
-    if ENDING.swap(true, Ordering::SeqCst) {
-        // Another thread is at it, and what it said is why.
+/// Prints the reason and aborts the job, including this process. Returns only if MPI is not running.
+fn abort(code: u8, message: &str) {
+    static ABORTING: AtomicBool = AtomicBool::new(false);
+    let Some(rank) = RANK.get().filter(|_| !FINALIZED.load(Ordering::SeqCst)) else { return };
+    if ABORTING.swap(true, Ordering::SeqCst) {
+        // Another thread aborts already and has printed its reason; this process is about to end.
         loop {
             std::thread::park();
         }
     }
-    // In one line, which a launcher looks for.
+    // On one line, which the launcher parses.
     let line = format!("wgrad: rank {rank}: {} (exit code {code})\n", message.replace('\n', "; "));
     let _ = std::io::stderr().write_all(line.as_bytes());
-    // Where the link to mpirun is cut, the library may wait for it.
+    // MPI_Abort may hang if the connection to mpirun is cut.
     let _ = std::thread::Builder::new().spawn(move || {
-        std::thread::sleep(LAST);
+        std::thread::sleep(ABORT_TIMEOUT);
         exit_now(code);
     });
-    // SAFETY: MPI was started for calls from any thread, and not shut down.
+    // SAFETY: MPI was initialized with MPI_THREAD_MULTIPLE, so any thread may call it, and it has not been finalized.
     unsafe { ffi::MPI_Abort(world(), c_int::from(code)) };
     exit_now(code);
 }
 
-/// Ends this process without what MPI has registered for its end, which may wait for other processes.
+/// Ends this process without running MPI's exit handlers, which may wait for other processes.
 fn exit_now(code: u8) -> ! {
     unsafe extern "C" {
         fn _exit(code: c_int) -> !;
     }
-    // SAFETY: a function of every C library, which ends the process.
+    // SAFETY: `_exit` is declared as in POSIX, takes any integer and does not return.
     unsafe { _exit(c_int::from(code)) }
 }
 
@@ -161,23 +169,24 @@ impl Collective for Mpi {
     }
 
     fn all_reduce(&mut self, values: &mut [f32]) -> Result<(), CommError> {
-        self.reduced(values)
+        self.sum(values)
     }
 
-    fn reduce_scatter(&mut self, values: &mut [f32], shares: &[Range<usize>]) -> Result<(), CommError> {
-        check_shares(shares, self.size, values.len())?;
+    fn reduce_scatter(&mut self, values: &mut [f32], shards: &[Range<usize>]) -> Result<(), CommError> {
+        check_shards(shards, self.size, values.len())?;
         if values.is_empty() {
-            // Nothing on every rank.
+            // The length is the same on all ranks, so none of them makes the call.
             return Ok(());
         }
-        let (counts, _) = Self::places(shares)?;
-        let own = shares[self.rank].clone();
-        self.arrived.resize(own.len(), 0.0);
-        // SAFETY: the counts add up to the values, and this rank's to the buffer, which does not overlap them.
+        let (counts, _) = Self::counts(shards)?;
+        let shard = shards[self.rank].clone();
+        self.buffer.resize(shard.len(), 0.0);
+        // SAFETY: `check_shards` ensures that the counts sum to `values.len()`; `buffer` has this rank's count and does
+        // not overlap `values`.
         let code = unsafe {
             ffi::MPI_Reduce_scatter(
                 values.as_ptr().cast(),
-                self.arrived.as_mut_ptr().cast(),
+                self.buffer.as_mut_ptr().cast(),
                 counts.as_ptr(),
                 ffi::RSMPI_FLOAT,
                 ffi::RSMPI_SUM,
@@ -185,27 +194,28 @@ impl Collective for Mpi {
             )
         };
         check("MPI_Reduce_scatter", code)?;
-        values[own].copy_from_slice(&self.arrived);
+        values[shard].copy_from_slice(&self.buffer);
         Ok(())
     }
 
-    fn all_gather(&mut self, values: &mut [f32], shares: &[Range<usize>]) -> Result<(), CommError> {
-        check_shares(shares, self.size, values.len())?;
+    fn all_gather(&mut self, values: &mut [f32], shards: &[Range<usize>]) -> Result<(), CommError> {
+        check_shards(shards, self.size, values.len())?;
         if values.is_empty() {
             return Ok(());
         }
-        let (counts, starts) = Self::places(shares)?;
-        self.arrived.clear();
-        self.arrived.extend_from_slice(&values[shares[self.rank].clone()]);
-        // SAFETY: what is sent is a copy; the counts and places lie inside the values.
+        let (counts, displacements) = Self::counts(shards)?;
+        self.buffer.clear();
+        self.buffer.extend_from_slice(&values[shards[self.rank].clone()]);
+        // SAFETY: the send buffer is a copy of this rank's shard, so it does not overlap `values`; `check_shards`
+        // ensures that all counts and displacements lie within `values`.
         let code = unsafe {
             ffi::MPI_Allgatherv(
-                self.arrived.as_ptr().cast(),
+                self.buffer.as_ptr().cast(),
                 counts[self.rank],
                 ffi::RSMPI_FLOAT,
                 values.as_mut_ptr().cast(),
                 counts.as_ptr(),
-                starts.as_ptr(),
+                displacements.as_ptr(),
                 ffi::RSMPI_FLOAT,
                 world(),
             )
@@ -215,8 +225,8 @@ impl Collective for Mpi {
 
     fn broadcast(&mut self, values: &mut [f32], root: usize) -> Result<(), CommError> {
         check_root(root, self.size)?;
-        for piece in values.chunks_mut(MOST) {
-            // SAFETY: the buffer has as many floats as are named.
+        for piece in values.chunks_mut(MAX_ELEMENTS) {
+            // SAFETY: the buffer holds `piece.len()` floats.
             let code = unsafe {
                 let buffer: *mut c_void = piece.as_mut_ptr().cast();
                 ffi::MPI_Bcast(buffer, piece.len() as c_int, ffi::RSMPI_FLOAT, root as c_int, world())
@@ -226,10 +236,10 @@ impl Collective for Mpi {
         Ok(())
     }
 
-    fn exchange(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CommError> {
+    fn all_gather_bytes(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CommError> {
         let mut lengths = vec![0u64; self.size];
         let own = [bytes.len() as u64];
-        // SAFETY: one number is sent, and there is room for one of each rank.
+        // SAFETY: the send buffer holds one u64, and the receive buffer one for each rank.
         let code = unsafe {
             ffi::MPI_Allgather(
                 own.as_ptr().cast(),
@@ -243,20 +253,21 @@ impl Collective for Mpi {
         };
         check("MPI_Allgather", code)?;
         let mut end = 0;
-        let place = |&length: &u64| {
+        let range = |&length: &u64| {
             let start = end;
             end += length as usize;
             start..end
         };
-        let places: Vec<Range<usize>> = lengths.iter().map(place).collect();
+        let ranges: Vec<Range<usize>> = lengths.iter().map(range).collect();
         if end == 0 {
             return Ok(vec![Vec::new(); self.size]);
         }
-        // A slice of no bytes may have the address 1, which is Open MPI's MPI_IN_PLACE.
+        // An empty slice may have the address 1, which is MPI_IN_PLACE in Open MPI.
         let bytes = if bytes.is_empty() { &[0][..] } else { bytes };
-        let (counts, starts) = Self::places(&places)?;
+        let (counts, displacements) = Self::counts(&ranges)?;
         let mut all = vec![0u8; end];
-        // SAFETY: as with floats: the places lie inside `all`.
+        // SAFETY: the send buffer holds at least this rank's count of bytes; `ranges` are contiguous and end at
+        // `all.len()`.
         let code = unsafe {
             ffi::MPI_Allgatherv(
                 bytes.as_ptr().cast(),
@@ -264,31 +275,32 @@ impl Collective for Mpi {
                 ffi::RSMPI_UINT8_T,
                 all.as_mut_ptr().cast(),
                 counts.as_ptr(),
-                starts.as_ptr(),
+                displacements.as_ptr(),
                 ffi::RSMPI_UINT8_T,
                 world(),
             )
         };
         check("MPI_Allgatherv", code)?;
-        Ok(places.into_iter().map(|place| all[place].to_vec()).collect())
+        Ok(ranges.into_iter().map(|range| all[range].to_vec()).collect())
     }
 
     fn barrier(&mut self) -> Result<(), CommError> {
-        // SAFETY: MPI is started.
+        // SAFETY: `self` exists only between MPI_Init_thread and MPI_Finalize.
         check("MPI_Barrier", unsafe { ffi::MPI_Barrier(world()) })
     }
 
-    fn abort(&self) -> Abort {
-        Abort::new(end)
+    fn abort_handle(&self) -> AbortHandle {
+        AbortHandle::new(abort)
     }
 }
 
 impl Drop for Mpi {
     fn drop(&mut self) {
-        if std::thread::panicking() || OVER.swap(true, Ordering::SeqCst) {
+        if std::thread::panicking() || FINALIZED.swap(true, Ordering::SeqCst) {
             return;
         }
-        // SAFETY: nothing is called afterwards. Waits for the other processes.
+        // Waits for the other processes.
+        // SAFETY: MPI is initialized, and `FINALIZED` keeps this process from calling it afterwards.
         unsafe { ffi::MPI_Finalize() };
     }
 }

@@ -1,17 +1,16 @@
-//! The communication thread: opens a collective, makes every call, and is watched while it does.
+//! Communication thread of a replica: opens a collective, makes all its calls, and enforces their timeouts.
 
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use crate::collective::{Abort, Collective};
+use crate::collective::{AbortHandle, Collective};
 use crate::error::{CommError, LOST};
 
-/// How long a collective may take to open at least: processes wait in it until all of them have been started. Tests have less
-/// patience.
-const OPENING: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 60 });
+/// Least setup timeout: opening a collective waits until all processes have been started. Shorter in tests.
+const MIN_SETUP_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 60 });
 
-/// A call to make.
+/// Collective call for the communication thread, with its arguments.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs)]
 pub enum Job {
@@ -19,51 +18,51 @@ pub enum Job {
     ReduceScatter(Vec<f32>, Vec<Range<usize>>),
     AllGather(Vec<f32>, Vec<Range<usize>>),
     Broadcast(Vec<f32>, usize),
-    Exchange(Vec<u8>),
+    AllGatherBytes(Vec<u8>),
     Barrier,
 }
 
 impl Job {
     fn name(&self) -> String {
         match self {
-            Job::AllReduce(values) => format!("an all-reduce of {} values", values.len()),
-            Job::ReduceScatter(values, _) => format!("a reduce-scatter of {} values", values.len()),
-            Job::AllGather(values, _) => format!("an all-gather of {} values", values.len()),
-            Job::Broadcast(values, _) => format!("a broadcast of {} values", values.len()),
-            Job::Exchange(_) => "an exchange of messages".into(),
-            Job::Barrier => "a barrier".into(),
+            Job::AllReduce(values) => format!("all-reduce of {} elements", values.len()),
+            Job::ReduceScatter(values, _) => format!("reduce-scatter of {} elements", values.len()),
+            Job::AllGather(values, _) => format!("all-gather of {} elements", values.len()),
+            Job::Broadcast(values, _) => format!("broadcast of {} elements", values.len()),
+            Job::AllGatherBytes(_) => "all-gather of messages".into(),
+            Job::Barrier => "barrier".into(),
         }
     }
 }
 
-/// A call that was made.
+/// Result of a completed job.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Done {
-    /// The values of the job, as they are afterwards.
+pub struct Completion {
+    /// Values of the job after the call.
     pub values: Vec<f32>,
-    /// What replicas said in an exchange, by rank.
+    /// Messages of an all-gather of bytes, by rank.
     pub messages: Vec<Vec<u8>>,
-    /// When the call began; it waits for replicas that come later.
+    /// Start of the call; it includes the wait for replicas that arrive later.
     pub started: Instant,
-    /// When it was over.
+    /// End of the call.
     pub ended: Instant,
 }
 
-/// A job that was submitted. Tickets are waited for in the order in which they were given.
+/// Handle to a submitted job. Tickets are waited for in the order of submission.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Ticket {
-    number: u64,
-    what: String,
+    index: u64,
+    operation: String,
 }
 
-/// The communication thread of a replica.
+/// Communication thread of a replica.
 pub struct Worker {
     rank: usize,
     size: usize,
-    abort: Abort,
+    abort: AbortHandle,
     timeout: Duration,
     jobs: Sender<Message>,
-    done: Receiver<Result<Done, CommError>>,
+    completions: Receiver<Result<Completion, CommError>>,
     submitted: u64,
     waited: u64,
 }
@@ -74,19 +73,19 @@ enum Message {
 }
 
 impl Worker {
-    /// Starts the thread, which opens the collective. A job that takes longer than `timeout` ends the run.
+    /// Starts the thread and opens the collective on it. A job that takes longer than `timeout` aborts the run.
     ///
     /// # Errors
-    /// The collective cannot be opened, or not within a minute (or `timeout`, if that is longer), or there is no thread for
-    /// it.
+    /// Returns the error of `open`, [`CommError::Timeout`] if it takes longer than a minute (or `timeout`, if that is
+    /// longer), [`CommError::Closed`] if it panics, and [`CommError::Spawn`] if the thread cannot be started.
     pub fn start(
         open: impl FnOnce() -> Result<Box<dyn Collective>, CommError> + Send + 'static,
         timeout: Duration,
     ) -> Result<Self, CommError> {
         let (jobs, inbox) = channel::<Message>();
-        let (outbox, done) = channel();
+        let (outbox, completions) = channel();
         let (opened, opening) = channel();
-        let work = move || {
+        let run = move || {
             let mut collective = match open() {
                 Ok(collective) => collective,
                 Err(error) => {
@@ -94,31 +93,31 @@ impl Worker {
                     return;
                 }
             };
-            let _ = opened.send(Ok((collective.rank(), collective.size(), collective.abort())));
+            let _ = opened.send(Ok((collective.rank(), collective.size(), collective.abort_handle())));
             for message in inbox {
                 let Message::Job(job) = message else { return };
-                // Nobody waits any more for what cannot be sent.
-                if outbox.send(make(&mut *collective, job)).is_err() {
+                // The send fails once the `Worker` has been dropped.
+                if outbox.send(execute(&mut *collective, job)).is_err() {
                     break;
                 }
             }
-            // A replica that ends without closing has failed: closing would wait for the others.
+            // A replica that exits without closing has failed: dropping the collective would wait for the others.
             std::mem::forget(collective);
         };
-        let thread = std::thread::Builder::new().name("wgrad-comm".into()).spawn(work);
-        thread.map_err(|error| CommError::Usage(format!("there is no thread for communication: {error}")))?;
-        let limit = timeout.max(OPENING);
-        // A thread that is stuck in there goes with the process.
+        let thread = std::thread::Builder::new().name("wgrad-comm".into()).spawn(run);
+        thread.map_err(|error| CommError::Spawn(error.to_string()))?;
+        let limit = timeout.max(MIN_SETUP_TIMEOUT);
+        // A thread that hangs in `open` is left behind; it ends with the process.
         let (rank, size, abort) = opening.recv_timeout(limit).map_err(|error| match error {
             RecvTimeoutError::Disconnected => CommError::Closed,
             RecvTimeoutError::Timeout => {
-                CommError::Timeout { what: "the start of communication".into(), seconds: limit.as_secs() }
+                CommError::Timeout { operation: "setup of communication".into(), seconds: limit.as_secs() }
             }
         })??;
-        Ok(Self { rank, size, abort, timeout, jobs, done, submitted: 0, waited: 0 })
+        Ok(Self { rank, size, abort, timeout, jobs, completions, submitted: 0, waited: 0 })
     }
 
-    /// Number of this replica.
+    /// Rank of this replica.
     pub fn rank(&self) -> usize {
         self.rank
     }
@@ -128,136 +127,141 @@ impl Worker {
         self.size
     }
 
-    /// Sets how long a job may take, and gives what it was.
+    /// Sets the timeout of jobs and returns the previous one.
     pub fn set_timeout(&mut self, timeout: Duration) -> Duration {
         std::mem::replace(&mut self.timeout, timeout)
     }
 
-    /// How long a job may take.
+    /// Timeout of jobs.
     pub fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// Calls `talk` with another limit of how long a job may take.
-    pub fn within<T>(&mut self, limit: Duration, talk: impl FnOnce(&mut Self) -> T) -> T {
-        let usual = self.set_timeout(limit);
-        let said = talk(self);
-        self.set_timeout(usual);
-        said
+    /// Calls `f` with another timeout of jobs, then restores the previous one.
+    pub fn with_timeout<T>(&mut self, timeout: Duration, f: impl FnOnce(&mut Self) -> T) -> T {
+        let previous = self.set_timeout(timeout);
+        let result = f(self);
+        self.set_timeout(previous);
+        result
     }
 
-    /// Queues a job; jobs are done in order.
+    /// Queues a job. Jobs run in the order of submission.
     ///
     /// # Errors
-    /// The thread has ended.
+    /// Returns [`CommError::Closed`] if the thread has exited.
     pub fn submit(&mut self, job: Job) -> Result<Ticket, CommError> {
-        let ticket = Ticket { number: self.submitted, what: job.name() };
+        let ticket = Ticket { index: self.submitted, operation: job.name() };
         self.jobs.send(Message::Job(job)).map_err(|_| CommError::Closed)?;
         self.submitted += 1;
         Ok(ticket)
     }
 
-    /// Waits for a job. Where it takes too long, the run is ended for all replicas.
+    /// Waits until a job has completed. A job that exceeds the timeout aborts the run of all replicas.
     ///
     /// # Errors
-    /// What the collective reports; [`CommError::Timeout`]; a ticket out of order.
-    pub fn wait(&mut self, ticket: Ticket) -> Result<Done, CommError> {
-        if ticket.number != self.waited {
-            return Err(CommError::Usage(
-                "jobs are waited for in the order in which they were submitted".into(),
-            ));
+    /// Returns the error of the collective, [`CommError::Timeout`] if the job takes too long, [`CommError::Usage`] if
+    /// an earlier ticket has not been waited for, and [`CommError::Closed`] if the thread has exited.
+    pub fn wait(&mut self, ticket: Ticket) -> Result<Completion, CommError> {
+        if ticket.index != self.waited {
+            let (found, expected) = (ticket.index, self.waited);
+            let message =
+                format!("jobs are waited for in order of submission: job {found} instead of job {expected}");
+            return Err(CommError::Usage(message));
         }
-        match self.done.recv_timeout(self.timeout) {
-            Ok(done) => {
+        match self.completions.recv_timeout(self.timeout) {
+            Ok(result) => {
                 self.waited += 1;
-                done
+                result
             }
             Err(RecvTimeoutError::Disconnected) => Err(CommError::Closed),
             Err(RecvTimeoutError::Timeout) => {
-                let error = CommError::Timeout { what: ticket.what, seconds: self.timeout.as_secs() };
-                self.abort.call(LOST, &error.to_string());
+                let seconds = self.timeout.as_secs();
+                let error = CommError::Timeout { operation: ticket.operation, seconds };
+                self.abort.abort(LOST, &error.to_string());
                 Err(error)
             }
         }
     }
 
-    fn call(&mut self, job: Job) -> Result<Done, CommError> {
+    fn call(&mut self, job: Job) -> Result<Completion, CommError> {
         let ticket = self.submit(job)?;
         self.wait(ticket)
     }
 
-    /// Sums over replicas.
+    /// Sums `values` over all replicas.
     ///
     /// # Errors
-    /// Those of [`Worker::wait`], as for the other calls.
+    /// Returns the errors of [`Worker::submit`] and [`Worker::wait`].
     pub fn all_reduce(&mut self, values: Vec<f32>) -> Result<Vec<f32>, CommError> {
         Ok(self.call(Job::AllReduce(values))?.values)
     }
 
-    /// All shares, of which each replica gives its own.
+    /// Gathers the shards of all replicas into `values`. `shards` as in [`Collective::all_gather`].
     ///
     /// # Errors
-    /// Those of [`Worker::wait`].
-    pub fn all_gather(&mut self, values: Vec<f32>, shares: Vec<Range<usize>>) -> Result<Vec<f32>, CommError> {
-        Ok(self.call(Job::AllGather(values, shares))?.values)
+    /// Returns the errors of [`Worker::submit`] and [`Worker::wait`].
+    pub fn all_gather(&mut self, values: Vec<f32>, shards: Vec<Range<usize>>) -> Result<Vec<f32>, CommError> {
+        Ok(self.call(Job::AllGather(values, shards))?.values)
     }
 
-    /// The values of one replica.
+    /// Returns the values of replica `root`; `values` has their length.
     ///
     /// # Errors
-    /// Those of [`Worker::wait`].
+    /// Returns the errors of [`Worker::submit`] and [`Worker::wait`].
     pub fn broadcast(&mut self, values: Vec<f32>, root: usize) -> Result<Vec<f32>, CommError> {
         Ok(self.call(Job::Broadcast(values, root))?.values)
     }
 
-    /// What every replica says, by rank.
+    /// Gathers a message from each replica. Returns all messages by rank.
     ///
     /// # Errors
-    /// Those of [`Worker::wait`].
-    pub fn exchange(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CommError> {
-        Ok(self.call(Job::Exchange(bytes.to_vec()))?.messages)
+    /// Returns the errors of [`Worker::submit`] and [`Worker::wait`].
+    pub fn all_gather_bytes(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CommError> {
+        Ok(self.call(Job::AllGatherBytes(bytes.to_vec()))?.messages)
     }
 
-    /// Waits until every replica is here.
+    /// Waits until all replicas have called `barrier`.
     ///
     /// # Errors
-    /// Those of [`Worker::wait`].
+    /// Returns the errors of [`Worker::submit`] and [`Worker::wait`].
     pub fn barrier(&mut self) -> Result<(), CommError> {
         self.call(Job::Barrier).map(drop)
     }
 
-    /// Closes the collective, for which processes wait for each other, though not for ever. A worker that is dropped in
-    /// another way leaves it open.
+    /// Closes the collective; with MPI this waits for the other processes, at most for the timeout. A worker that is
+    /// dropped without `close` leaves the collective open.
     pub fn close(self) {
         if self.jobs.send(Message::Close).is_ok() {
-            let end = Instant::now() + self.timeout;
-            while self.done.recv_timeout(end.saturating_duration_since(Instant::now())).is_ok() {}
+            let deadline = Instant::now() + self.timeout;
+            let remaining = || deadline.saturating_duration_since(Instant::now());
+            while self.completions.recv_timeout(remaining()).is_ok() {}
         }
     }
 
-    /// What ends the run, for keeping.
-    pub fn abort_handle(&self) -> Abort {
+    /// Handle that aborts the run, independent of this worker.
+    pub fn abort_handle(&self) -> AbortHandle {
         self.abort.clone()
     }
 }
 
-fn make(collective: &mut dyn Collective, job: Job) -> Result<Done, CommError> {
+/// Makes the call of a job and measures it.
+fn execute(collective: &mut dyn Collective, job: Job) -> Result<Completion, CommError> {
     let started = Instant::now();
     let mut messages = Vec::new();
     let values = match job {
         Job::AllReduce(mut values) => collective.all_reduce(&mut values).map(|()| values),
-        Job::ReduceScatter(mut values, shares) => {
-            collective.reduce_scatter(&mut values, &shares).map(|()| values)
+        Job::ReduceScatter(mut values, shards) => {
+            collective.reduce_scatter(&mut values, &shards).map(|()| values)
         }
-        Job::AllGather(mut values, shares) => collective.all_gather(&mut values, &shares).map(|()| values),
+        Job::AllGather(mut values, shards) => collective.all_gather(&mut values, &shards).map(|()| values),
         Job::Broadcast(mut values, root) => collective.broadcast(&mut values, root).map(|()| values),
-        Job::Exchange(bytes) => collective.exchange(&bytes).map(|all| {
+        Job::AllGatherBytes(bytes) => collective.all_gather_bytes(&bytes).map(|all| {
             messages = all;
             Vec::new()
         }),
         Job::Barrier => collective.barrier().map(|()| Vec::new()),
     }?;
-    Ok(Done { values, messages, started, ended: Instant::now() })
+    Ok(Completion { values, messages, started, ended: Instant::now() })
 }
 
 #[cfg(test)]
@@ -266,14 +270,14 @@ mod tests {
     use crate::collective::Single;
 
     #[test]
-    fn a_start_that_hangs_or_panics_is_an_error() {
+    fn start_returns_an_error_if_open_hangs_or_panics() {
         let timeout = Duration::from_millis(10);
         let hang = || {
             std::thread::sleep(Duration::from_secs(600));
             Ok(Box::new(Single) as Box<dyn Collective>)
         };
-        let what = "the start of communication".into();
-        assert_eq!(Worker::start(hang, timeout).err(), Some(CommError::Timeout { what, seconds: 1 }));
-        assert_eq!(Worker::start(|| panic!("on purpose"), timeout).err(), Some(CommError::Closed));
+        let operation = "setup of communication".into();
+        assert_eq!(Worker::start(hang, timeout).err(), Some(CommError::Timeout { operation, seconds: 1 }));
+        assert_eq!(Worker::start(|| panic!("test panic"), timeout).err(), Some(CommError::Closed));
     }
 }

@@ -1,42 +1,42 @@
-//! The suite on one rank, on threads and on nested teams; and what becomes of the others when one fails.
+//! Collectives within one process: the suite, failures of single ranks, and the communication thread.
 
 mod suite;
 
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
-use wgrad_comm::{Collective, CommError, Job, Local, Nested, Single, Worker};
+use wgrad_comm::{Collective, CommError, Hierarchical, Job, Local, Single, Worker};
 
-/// Runs a function on every rank of a team and gives what they return.
-fn on_all<T: Send>(team: Vec<Local>, run: impl Fn(Local) -> T + Sync) -> Vec<T> {
+/// Runs a function on every rank of a group. Returns the results by rank.
+fn on_all<T: Send>(group: Vec<Local>, run: impl Fn(Local) -> T + Sync) -> Vec<T> {
     std::thread::scope(|scope| {
-        let threads: Vec<_> = team.into_iter().map(|local| scope.spawn(|| run(local))).collect();
+        let threads: Vec<_> = group.into_iter().map(|local| scope.spawn(|| run(local))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
 }
 
 #[test]
-fn the_suite_holds_for_one() {
-    suite::suite(&mut Single);
+fn suite_passes_on_a_single_replica() {
+    suite::run(&mut Single);
 }
 
 #[test]
-fn the_suite_holds_for_threads() {
+fn suite_passes_on_threads() {
     for n in 1..=4 {
-        on_all(Local::team(n), |mut local| suite::suite(&mut local));
+        on_all(Local::group(n), |mut local| suite::run(&mut local));
     }
 }
 
 #[test]
-fn the_suite_holds_for_nested_teams() {
+fn suite_passes_on_nodes_of_threads() {
     for (nodes, replicas) in [(1, 3), (2, 1), (2, 2), (3, 2)] {
-        let between = Local::team(nodes);
+        let leaders = Local::group(nodes);
         std::thread::scope(|scope| {
-            for outer in between {
-                let mut outer = Some(outer);
-                for inner in Local::team(replicas) {
-                    let outer = outer.take().map(|outer| Box::new(outer) as Box<dyn Collective>);
-                    scope.spawn(move || suite::suite(&mut Nested::new(inner, outer).unwrap()));
+            for leader in leaders {
+                let mut leader = Some(leader);
+                for local in Local::group(replicas) {
+                    let leader = leader.take().map(|leader| Box::new(leader) as Box<dyn Collective>);
+                    scope.spawn(move || suite::run(&mut Hierarchical::new(local, leader).unwrap()));
                 }
             }
         });
@@ -44,10 +44,10 @@ fn the_suite_holds_for_nested_teams() {
 }
 
 #[test]
-fn sums_of_threads_are_in_the_order_of_the_ranks() {
-    // In f32 the order decides: (1 + 2⁻²⁴) + 2⁻²⁴ is 1, but 2⁻²⁴ + 2⁻²⁴ first would give more.
+fn all_reduce_of_threads_sums_in_rank_order() {
+    // In f32 (1 + 2⁻²⁴) + 2⁻²⁴ is 1, but 1 + (2⁻²⁴ + 2⁻²⁴) is larger.
     let small = 2f32.powi(-24);
-    let sums = on_all(Local::team(3), |mut local| {
+    let sums = on_all(Local::group(3), |mut local| {
         let mut values = [if local.rank() == 0 { 1.0 } else { small }; 5];
         local.all_reduce(&mut values).unwrap();
         values
@@ -56,8 +56,8 @@ fn sums_of_threads_are_in_the_order_of_the_ranks() {
 }
 
 #[test]
-fn different_questions_are_an_error_for_all() {
-    let results = on_all(Local::team(3), |mut local| {
+fn different_lengths_are_an_error_on_all_ranks() {
+    let results = on_all(Local::group(3), |mut local| {
         let mut values = vec![0.0; if local.rank() == 1 { 4 } else { 5 }];
         local.all_reduce(&mut values)
     });
@@ -68,12 +68,12 @@ fn different_questions_are_an_error_for_all() {
 }
 
 #[test]
-fn one_that_aborts_ends_the_waiting_of_the_others() {
+fn an_abort_ends_the_waits_of_the_other_ranks() {
     let start = Arc::new(Barrier::new(3));
-    let results = on_all(Local::team(3), |mut local| {
+    let results = on_all(Local::group(3), |mut local| {
         start.wait();
         if local.rank() == 2 {
-            local.abort().call(6, "the disk is full");
+            local.abort_handle().abort(6, "the disk is full");
             return Ok(());
         }
         local.barrier()
@@ -83,15 +83,15 @@ fn one_that_aborts_ends_the_waiting_of_the_others() {
 }
 
 #[test]
-fn nodes_with_different_numbers_of_replicas_are_refused() {
-    let between = Local::team(2);
+fn nodes_with_different_numbers_of_replicas_are_an_error() {
+    let leaders = Local::group(2);
     let results: Vec<bool> = std::thread::scope(|scope| {
         let mut threads = Vec::new();
-        for (outer, replicas) in between.into_iter().zip([1, 2]) {
-            let mut outer = Some(outer);
-            for inner in Local::team(replicas) {
-                let outer = outer.take().map(|outer| Box::new(outer) as Box<dyn Collective>);
-                threads.push(scope.spawn(move || Nested::new(inner, outer).is_err()));
+        for (leader, replicas) in leaders.into_iter().zip([1, 2]) {
+            let mut leader = Some(leader);
+            for local in Local::group(replicas) {
+                let leader = leader.take().map(|leader| Box::new(leader) as Box<dyn Collective>);
+                threads.push(scope.spawn(move || Hierarchical::new(local, leader).is_err()));
             }
         }
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
@@ -101,22 +101,22 @@ fn nodes_with_different_numbers_of_replicas_are_refused() {
 
 fn workers(n: usize, timeout: Duration) -> Vec<Worker> {
     let start = |local: Local| Worker::start(move || Ok(Box::new(local)), timeout).unwrap();
-    Local::team(n).into_iter().map(start).collect()
+    Local::group(n).into_iter().map(start).collect()
 }
 
 #[test]
-fn jobs_run_in_order_beside_their_thread() {
+fn jobs_run_in_order_of_submission() {
     let sums: Vec<Vec<f32>> = std::thread::scope(|scope| {
         let run = |mut worker: Worker| {
-            let own = worker.rank() as f32 + 1.0;
-            let first = worker.submit(Job::AllReduce(vec![own; 3])).unwrap();
-            let second = worker.submit(Job::AllReduce(vec![10.0 * own; 2])).unwrap();
+            let value = worker.rank() as f32 + 1.0;
+            let first = worker.submit(Job::AllReduce(vec![value; 3])).unwrap();
+            let second = worker.submit(Job::AllReduce(vec![10.0 * value; 2])).unwrap();
             let (first, second) = (worker.wait(first).unwrap(), worker.wait(second).unwrap());
             assert!(first.started <= first.ended && first.ended <= second.started);
-            let late = worker.submit(Job::Barrier).unwrap();
-            let later = worker.submit(Job::Barrier).unwrap();
-            assert!(matches!(worker.wait(later), Err(CommError::Usage(_))), "tickets have an order");
-            worker.wait(late).unwrap();
+            let third = worker.submit(Job::Barrier).unwrap();
+            let fourth = worker.submit(Job::Barrier).unwrap();
+            assert!(matches!(worker.wait(fourth), Err(CommError::Usage(_))), "waited out of order");
+            worker.wait(third).unwrap();
             [first.values, second.values].concat()
         };
         let threads: Vec<_> =
@@ -127,44 +127,47 @@ fn jobs_run_in_order_beside_their_thread() {
 }
 
 #[test]
-fn one_that_never_comes_is_a_timeout_that_ends_the_others() {
-    let begun = Instant::now();
+fn a_missing_rank_is_a_timeout_and_aborts_the_others() {
+    let start = Instant::now();
     let mut workers = workers(3, Duration::from_millis(300));
-    let mut patient = workers.remove(0);
-    patient.set_timeout(Duration::from_secs(60));
-    let late = workers.pop();
-    let mut other = workers.remove(0);
-    let waiting = std::thread::spawn(move || patient.barrier());
-    let error = other.barrier().unwrap_err();
-    assert!(matches!(&error, CommError::Timeout { what, .. } if what.contains("barrier")), "{error}");
-    // The one with more patience is told.
-    let told = waiting.join().unwrap().unwrap_err();
-    assert!(matches!(&told, CommError::Aborted { rank: 1, code: 7, .. }), "{told}");
-    drop((other, late));
-    assert!(begun.elapsed() < Duration::from_secs(30), "nobody waits for ever");
+    let mut slow = workers.remove(0);
+    slow.set_timeout(Duration::from_secs(60));
+    let missing = workers.pop();
+    let mut fast = workers.remove(0);
+    let waiting = std::thread::spawn(move || slow.barrier());
+    let error = fast.barrier().unwrap_err();
+    assert!(
+        matches!(&error, CommError::Timeout { operation, .. } if operation.contains("barrier")),
+        "{error}"
+    );
+    // The rank with the longer timeout is aborted by the other one.
+    let aborted = waiting.join().unwrap().unwrap_err();
+    assert!(matches!(&aborted, CommError::Aborted { rank: 1, code: 7, .. }), "{aborted}");
+    drop((fast, missing));
+    assert!(start.elapsed() < Duration::from_secs(30), "a rank waited for its own timeout");
 }
 
 #[test]
-fn a_collective_that_cannot_be_opened_says_why() {
-    let refused = || Err(CommError::Usage("no network".into()));
-    let error = Worker::start(refused, Duration::from_secs(1)).err();
+fn start_returns_the_error_of_open() {
+    let open = || Err(CommError::Usage("no network".into()));
+    let error = Worker::start(open, Duration::from_secs(1)).err();
     assert_eq!(error, Some(CommError::Usage("no network".into())));
 }
 
-/// What each member of each team comes to, or nothing where it panicked.
-fn in_teams<T: Send>(
-    teams: usize,
-    members: usize,
-    run: impl Fn(Nested) -> T + Sync,
+/// Runs a function on every replica of every node. Returns the results, or the panics, by rank.
+fn on_nodes<T: Send>(
+    nodes: usize,
+    replicas: usize,
+    run: impl Fn(Hierarchical) -> T + Sync,
 ) -> Vec<std::thread::Result<T>> {
     let run = &run;
     std::thread::scope(|scope| {
         let mut threads = Vec::new();
-        for outer in Local::team(teams) {
-            let mut outer = Some(Box::new(outer) as Box<dyn Collective>);
-            for inner in Local::team(members) {
-                let outer = outer.take();
-                threads.push(scope.spawn(move || run(Nested::new(inner, outer).unwrap())));
+        for leader in Local::group(nodes) {
+            let mut leader = Some(Box::new(leader) as Box<dyn Collective>);
+            for local in Local::group(replicas) {
+                let leader = leader.take();
+                threads.push(scope.spawn(move || run(Hierarchical::new(local, leader).unwrap())));
             }
         }
         threads.into_iter().map(|thread| thread.join()).collect()
@@ -172,30 +175,30 @@ fn in_teams<T: Send>(
 }
 
 #[test]
-fn an_abort_reaches_other_teams_with_its_code_and_names_the_replica() {
-    let outcomes = in_teams(2, 2, |mut nested| {
-        nested.barrier().unwrap();
-        if nested.rank() == 3 {
-            // Not a leader, and the leaders are waiting for each other.
-            nested.abort().call(5, "no more");
+fn an_abort_reaches_other_nodes_with_code_and_replica() {
+    let outcomes = on_nodes(2, 2, |mut collective| {
+        collective.barrier().unwrap();
+        if collective.rank() == 3 {
+            // Not a leader; the leaders wait for each other.
+            collective.abort_handle().abort(5, "test abort");
         }
-        nested.all_reduce(&mut [1.0; 10]).unwrap_err()
+        collective.all_reduce(&mut [1.0; 10]).unwrap_err()
     });
     for (rank, outcome) in outcomes.into_iter().enumerate() {
         let CommError::Aborted { rank: by, code, message } = outcome.unwrap() else { panic!() };
         assert_eq!(code, 5, "{rank}");
         match rank {
-            0 | 1 => assert_eq!((by, message.as_str()), (2, "replica 3: no more")),
-            _ => assert_eq!((by, message.as_str()), (3, "no more")),
+            0 | 1 => assert_eq!((by, message.as_str()), (2, "replica 3: test abort")),
+            _ => assert_eq!((by, message.as_str()), (3, "test abort")),
         }
     }
 }
 
 #[test]
-fn a_panic_reaches_other_teams() {
-    let outcomes = in_teams(2, 2, |mut nested| {
-        assert!(nested.rank() != 1, "on purpose");
-        nested.barrier()
+fn a_panic_reaches_other_nodes() {
+    let outcomes = on_nodes(2, 2, |mut collective| {
+        assert!(collective.rank() != 1, "test panic");
+        collective.barrier()
     });
     for (rank, outcome) in outcomes.into_iter().enumerate() {
         match outcome {
@@ -209,27 +212,27 @@ fn a_panic_reaches_other_teams() {
 }
 
 #[test]
-fn one_team_alone_needs_nobody_between() {
-    on_all(Local::team(2), |local| suite::suite(&mut Nested::new(local, None).unwrap()));
+fn a_single_node_needs_no_collective_between_nodes() {
+    on_all(Local::group(2), |local| suite::run(&mut Hierarchical::new(local, None).unwrap()));
 }
 
 #[test]
-fn only_a_leader_may_speak_for_its_team() {
-    let results = on_all(Local::team(2), |local| {
-        Nested::new(local, Some(Box::new(Single))).map(drop).map_err(|error| error.to_string())
+fn only_replica_0_may_pass_a_collective_between_nodes() {
+    let results = on_all(Local::group(2), |local| {
+        Hierarchical::new(local, Some(Box::new(Single))).map(drop).map_err(|error| error.to_string())
     });
     for result in results {
-        assert!(result.unwrap_err().contains("replica 1 brings a rank"));
+        assert!(result.unwrap_err().contains("replica 1 passes a collective between nodes"));
     }
 }
 
 #[test]
-fn one_that_leaves_is_missed_by_those_who_still_need_it() {
-    let results = on_all(Local::team(3), |mut local| {
+fn a_rank_that_exits_is_an_error_for_ranks_that_wait_for_it() {
+    let results = on_all(Local::group(3), |mut local| {
         local.barrier()?;
         if local.rank() == 0 { Ok(()) } else { local.barrier() }
     });
-    let missed =
-        CommError::Aborted { rank: 0, code: 7, message: "it has left, and was needed for a barrier".into() };
-    assert_eq!(results, [Ok(()), Err(missed.clone()), Err(missed)]);
+    let message = "it exited before completing this call: barrier".into();
+    let error = CommError::Aborted { rank: 0, code: 7, message };
+    assert_eq!(results, [Ok(()), Err(error.clone()), Err(error)]);
 }

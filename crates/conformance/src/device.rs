@@ -1,63 +1,69 @@
-//! A device against the f64 reference: values and gradients, at ordinary inputs, at large ones and where there is no number.
+//! Devices against the f64 reference: values and gradients, for ordinary inputs, large inputs and NaN.
 //!
-//! Every device is asked with its memory poisoned (see `Options::poison` of both backends): what a kernel leaves unwritten
-//! is NaN and agrees with nothing.
+//! Devices run with poisoned memory (see `Options::poison` of both backends): elements that a kernel does not write are
+//! NaN and fail every comparison.
 
 use wgrad_cpu::reference::{Array, Values};
 use wgrad_graph::DType;
-use wgrad_ops::Values as Drawn;
+use wgrad_ops::Distribution;
 use wgrad_program::HostData;
 
-use crate::report::{Failure, Verdict};
-use crate::rig::{Loaded, Rig, Tolerance, compare};
-use crate::trial::{Expected, Trial, With, evaluate};
+use crate::harness::{Harness, LoadedProgram, Tolerance, compare};
+use crate::report::{Comparison, Failure};
+use crate::trial::{ReferenceRun, Trial, With, evaluate};
 
-/// A gradient is made of several operations, each with a rounding of its own.
+/// Factor of the tolerance for gradients, which combine several operations with a rounding error each.
 const GRADIENT_SLACK: f64 = 8.0;
-/// How much larger than the samples inputs are made.
+/// Factor by which inputs are scaled in [`magnitude`].
 const MAGNIFIED: f64 = 32.0;
-/// Beyond this the intermediates of an honest computation in f32 may overflow.
+/// Magnitude above which the intermediates of a correct f32 computation may overflow.
 const CEILING: f64 = 1e30;
 
-/// Why the device cannot run the trial, if it cannot.
-pub fn unsupported(rig: &Rig<'_>, trial: &Trial) -> Result<Option<&'static str>, Failure> {
+/// Returns why the device cannot run the trial, or `None` if it can.
+pub fn unsupported(harness: &Harness<'_>, trial: &Trial) -> Result<Option<&'static str>, Failure> {
     let (graph, _) = trial.graph(With::Gradient)?;
     let stores_f16 = graph.nodes().iter().any(|node| node.ty.dtype == DType::F16);
-    Ok((stores_f16 && !rig.device.info().limits.f16).then_some("the device does not store f16"))
+    Ok((stores_f16 && !harness.device.info().limits.f16).then_some("the device does not store f16"))
 }
 
-/// The result and the gradients: `|found − expected| ≤ tolerance · max(1, largest magnitude expected)`, the gradients with 8
-/// times the tolerance; every operation fused, as in training.
-pub fn value(rig: &Rig<'_>, trial: &Trial) -> Verdict {
-    let expected = trial.expected(With::Gradient)?;
-    let found = rig.load(&expected.graph, true)?.run(&expected.inputs)?;
-    agree(&expected, &found, |name| tolerance(trial, name))
+/// Checks result and gradients, with operations fused as in training.
+///
+/// The rule is `|found − expected| ≤ tolerance · max(1, largest expected magnitude)`, with 8 times the tolerance for
+/// gradients.
+pub fn value(harness: &Harness<'_>, trial: &Trial) -> Comparison {
+    let expected = trial.run_reference(With::Gradient)?;
+    let found = harness.load(&expected.graph, true)?.run(&expected.inputs)?;
+    compare_outputs(&expected, &found, |name| tolerance(trial, name))
 }
 
-/// Every operation a kernel of its own, against the same device with operations fused.
-pub fn unfused(rig: &Rig<'_>, trial: &Trial) -> Verdict {
+/// Checks one kernel per operation against fused kernels on the same device.
+pub fn unfused(harness: &Harness<'_>, trial: &Trial) -> Comparison {
     let (graph, inputs) = trial.graph(With::Gradient)?;
-    let fused = rig.load(&graph, true)?.run(&inputs)?;
-    let apart = rig.load(&graph, false)?.run(&inputs)?;
+    let fused = harness.load(&graph, true)?.run(&inputs)?;
+    let unfused = harness.load(&graph, false)?.run(&inputs)?;
     let mut worst: f64 = 0.0;
-    for (((name, id), fused), apart) in graph.outputs().iter().zip(&fused).zip(&apart) {
-        let expected = array(apart, &graph.var(*id).ty());
+    for (((name, id), fused), unfused) in graph.outputs().iter().zip(&fused).zip(&unfused) {
+        let expected = to_array(unfused, &graph.var(*id).ty());
         worst = worst.max(compare(&format!("fused {name}"), fused, &expected, tolerance(trial, name))?);
     }
     Ok(worst)
 }
 
-/// The same bits when the same inputs come again, whatever ran in between.
-pub fn replay(rig: &Rig<'_>, trial: &Trial) -> Verdict {
+/// Checks that equal inputs give bit-identical results, whatever ran in between.
+pub fn replay(harness: &Harness<'_>, trial: &Trial) -> Comparison {
     let (graph, inputs) = trial.graph(With::Gradient)?;
-    let mut loaded = rig.load(&graph, true)?;
-    let first = bits(&mut loaded, &inputs)?;
-    bits(&mut loaded, &scaled(&inputs, |_| true, 0.5))?;
-    let again = bits(&mut loaded, &inputs)?;
-    if first == again { Ok(0.0) } else { Err(Failure::Broken("a second run gives other bits".into())) }
+    let mut loaded = harness.load(&graph, true)?;
+    let first = run_bits(&mut loaded, &inputs)?;
+    run_bits(&mut loaded, &scaled(&inputs, |_| true, 0.5))?;
+    let second = run_bits(&mut loaded, &inputs)?;
+    if first == second {
+        Ok(0.0)
+    } else {
+        Err(Failure::Violation("a second run is not bit-identical".into()))
+    }
 }
 
-fn bits(loaded: &mut Loaded, inputs: &[Array]) -> Result<Vec<Vec<u32>>, Failure> {
+fn run_bits(loaded: &mut LoadedProgram, inputs: &[Array]) -> Result<Vec<Vec<u32>>, Failure> {
     let bits = |data: HostData| match data {
         HostData::F32(values) => values.into_iter().map(f32::to_bits).collect(),
         HostData::U32(values) => values,
@@ -65,36 +71,39 @@ fn bits(loaded: &mut Loaded, inputs: &[Array]) -> Result<Vec<Vec<u32>>, Failure>
     Ok(loaded.run(inputs)?.into_iter().map(bits).collect())
 }
 
-/// Inputs 32 times as large. What the reference finds moderate must not become infinite or NaN on the way, and has to agree
-/// as far as inputs rounded to f32 allow: the reference is asked how much a rounding of the inputs changes it.
-pub fn magnitude(rig: &Rig<'_>, trial: &Trial) -> Verdict {
-    let free = |input: &wgrad_ops::Input| match input.values {
-        Drawn::Uniform(low, high) => high - low > 1.5,
-        Drawn::Away(..) | Drawn::Grid { .. } => true,
+/// Checks inputs scaled by 32. Where the reference is moderate, the device must not overflow or return NaN.
+///
+/// Results must agree as far as inputs rounded to f32 allow. That limit is measured by perturbing the reference's
+/// inputs by one rounding error.
+pub fn magnitude(harness: &Harness<'_>, trial: &Trial) -> Comparison {
+    let is_scalable = |input: &wgrad_ops::Input| match input.distribution {
+        Distribution::Uniform(low, high) => high - low > 1.5,
+        Distribution::AwayFromZero(..) | Distribution::Grid { .. } => true,
         _ => false,
     };
-    let large = |i: usize| trial.inputs().get(i).is_some_and(free);
-    let trial = trial.at(scaled(trial.values(), large, MAGNIFIED));
-    let expected = trial.expected(With::Gradient)?;
-    let found = rig.load(&expected.graph, true)?.run(&expected.inputs)?;
-    let nudged =
+    let large = |i: usize| trial.inputs().get(i).is_some_and(is_scalable);
+    let trial = trial.with_values(scaled(trial.values(), large, MAGNIFIED));
+    let expected = trial.run_reference(With::Gradient)?;
+    let found = harness.load(&expected.graph, true)?.run(&expected.inputs)?;
+    let perturbed =
         evaluate(&expected.graph, &scaled(&expected.inputs, |_| true, 1.0 + f64::from(f32::EPSILON)))?;
     let mut worst: f64 = 0.0;
     for (i, (name, _)) in expected.graph.outputs().into_iter().enumerate() {
-        let (at, near) = (expected.outputs[i].to_f64(), nudged[i].to_f64());
+        let (at, near) = (expected.outputs[i].to_f64(), perturbed[i].to_f64());
         let moved =
             at.iter().zip(&near).map(|(a, b)| (a - b).abs()).filter(|x| x.is_finite()).fold(0.0, f64::max);
-        let usual = tolerance(&trial, &name);
+        let default = tolerance(&trial, &name);
         let tolerance =
-            Tolerance { relative: 4.0 * usual.relative, absolute: 16.0 * moved, ceiling: CEILING };
+            Tolerance { relative: 4.0 * default.relative, absolute: 16.0 * moved, ceiling: CEILING };
         worst = worst.max(compare(&name, &found[i], &expected.outputs[i], tolerance)?);
     }
     Ok(worst)
 }
 
-/// A NaN, a zero and a changed sign in each float input. Where the reference has NaN or infinity the device must too, and
-/// nowhere else: a run that diverges has to be seen to diverge.
-pub fn not_a_number(rig: &Rig<'_>, trial: &Trial) -> Verdict {
+/// Checks inputs with a NaN, a zero and a flipped sign in each float input.
+///
+/// The device must return NaN and infinity exactly where the reference does, so that a diverging run is noticed.
+pub fn not_a_number(harness: &Harness<'_>, trial: &Trial) -> Comparison {
     let mut random = trial.random(5);
     let mut values = trial.values().to_vec();
     for (input, value) in trial.inputs().iter().zip(&mut values) {
@@ -106,12 +115,12 @@ pub fn not_a_number(rig: &Rig<'_>, trial: &Trial) -> Verdict {
             x[nan] = f64::NAN;
         }
     }
-    let trial = trial.at(values);
-    // With the gradient, though it is not compared (it may be anything at a kink): these kernels are compiled already.
-    let mut expected = trial.expected(With::Gradient)?;
-    let found = rig.load(&expected.graph, true)?.run(&expected.inputs)?;
+    let trial = trial.with_values(values);
+    // With gradients, though they are not compared (at a kink any value is valid): these kernels are already compiled.
+    let mut expected = trial.run_reference(With::Gradient)?;
+    let found = harness.load(&expected.graph, true)?.run(&expected.inputs)?;
     expected.outputs.truncate(1);
-    agree(&expected, &found, |name| tolerance(&trial, name))
+    compare_outputs(&expected, &found, |name| tolerance(&trial, name))
 }
 
 fn tolerance(trial: &Trial, output: &str) -> Tolerance {
@@ -121,7 +130,11 @@ fn tolerance(trial: &Trial, output: &str) -> Tolerance {
     }
 }
 
-fn agree(expected: &Expected, found: &[HostData], tolerance: impl Fn(&str) -> Tolerance) -> Verdict {
+fn compare_outputs(
+    expected: &ReferenceRun,
+    found: &[HostData],
+    tolerance: impl Fn(&str) -> Tolerance,
+) -> Comparison {
     let mut worst: f64 = 0.0;
     for (((name, _), expected), found) in expected.graph.outputs().iter().zip(&expected.outputs).zip(found) {
         worst = worst.max(compare(name, found, expected, tolerance(name))?);
@@ -129,7 +142,7 @@ fn agree(expected: &Expected, found: &[HostData], tolerance: impl Fn(&str) -> To
     Ok(worst)
 }
 
-/// The chosen float inputs times a factor, exact in f32 if the factor is a power of 2.
+/// Scales the chosen float inputs. The result is exact in f32 if the factor is a power of 2.
 fn scaled(values: &[Array], chosen: impl Fn(usize) -> bool, factor: f64) -> Vec<Array> {
     let scale = |(i, array): (usize, &Array)| match &array.values {
         Values::Float(x) if chosen(i) => {
@@ -140,9 +153,9 @@ fn scaled(values: &[Array], chosen: impl Fn(usize) -> bool, factor: f64) -> Vec<
     values.iter().enumerate().map(scale).collect()
 }
 
-fn array(data: &HostData, ty: &wgrad_graph::TensorType) -> Array {
+fn to_array(data: &HostData, ty: &wgrad_graph::TensorType) -> Array {
     match data {
         HostData::F32(values) => Array::float(ty.clone(), values.iter().map(|&x| f64::from(x)).collect()),
-        HostData::U32(values) => Array::word(ty.shape.clone(), values.clone()),
+        HostData::U32(values) => Array::u32(ty.shape.clone(), values.clone()),
     }
 }

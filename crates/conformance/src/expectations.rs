@@ -1,9 +1,10 @@
-//! What drivers get wrong and cannot be worked around at a sensible price: data with a reason, counted and printed, so that no
-//! check needs to know a driver's name.
+//! Known driver bugs that cannot be worked around at a reasonable cost.
+//!
+//! They are data with a reason and are counted and printed, so that no check needs to know a driver's name.
 
 use crate::report::Check;
 
-/// A failure that is known.
+/// A known failure.
 #[derive(Debug, Clone, Copy)]
 pub struct Expectation {
     /// Name of the operation.
@@ -12,11 +13,11 @@ pub struct Expectation {
     pub check: Check,
     /// Part of the device's name.
     pub device: &'static str,
-    /// Why, and why it does no harm.
+    /// Cause of the failure, and why it is harmless.
     pub reason: &'static str,
 }
 
-/// All of them.
+/// All known failures.
 pub static EXPECTATIONS: &[Expectation] = &[Expectation {
     subject: "variance",
     check: Check::NotANumber,
@@ -24,7 +25,7 @@ pub static EXPECTATIONS: &[Expectation] = &[Expectation {
     reason: "Mesa folds x − x to 0 even for NaN, and the variance of a single element is that; a NaN among several comes out",
 }];
 
-/// The expectation that covers a failure.
-pub(crate) fn covering(subject: &str, check: Check, device: &str) -> Option<&'static Expectation> {
+/// Returns the expectation that covers a failure.
+pub(crate) fn find_expectation(subject: &str, check: Check, device: &str) -> Option<&'static Expectation> {
     EXPECTATIONS.iter().find(|e| e.subject == subject && e.check == check && device.contains(e.device))
 }

@@ -1,56 +1,57 @@
 //! Gradients against central differences in f64, along a random direction and with a random cotangent.
 //!
-//! For a function y of the inputs x, a direction v and a cotangent c, `⟨grad(y·c), v⟩` must be the slope of `y·c` along v.
-//! It is taken by the five-point rule, whose error is far below what is tolerated: the samples stay clear of kinks. One of
-//! `sum()` in place of a random c lets a dropped term through wherever terms cancel.
+//! For a function y of the inputs x, a direction v and a cotangent c, `⟨grad(y·c), v⟩` must equal the slope of `y·c`
+//! along v. The slope is computed with the five-point rule, whose error is far below the tolerance because samples
+//! avoid kinks. With a `sum()` in place of a random c, a missing term would go unnoticed where terms cancel.
 
 use wgrad_cpu::reference::Array;
 use wgrad_graph::{DType, Graph, States, Var, grad, grad_with};
-use wgrad_ops::{Order, TensorOps};
+use wgrad_ops::{GradientOrder, TensorOps};
 
-use crate::report::{Failure, Verdict};
-use crate::trial::{Trial, With, direction, evaluate};
+use crate::report::{Comparison, Failure};
+use crate::trial::{Trial, With, evaluate, random_direction};
 
-/// Step of the differences; with the five-point rule the error is about its fourth power.
+/// Step of the differences. The error of the five-point rule is about its fourth power.
 const STEP: f64 = 1e-3;
-/// Largest difference of the two slopes, relative to the sum of the magnitudes of the terms of the first.
+/// Largest difference of the two slopes, relative to the sum of the magnitudes of the gradient's terms.
 const TOLERANCE: f64 = 1e-6;
 
-/// The gradient of all float inputs at once, and of each one alone: alone, no other can make up for what it lacks.
+/// Checks the gradients of all float inputs together and of each input alone. Alone, no other input can compensate an
+/// error.
 ///
-/// Where the operation has no gradient by definition, that it is zero.
-pub fn gradient(trial: &Trial) -> Verdict {
+/// If the operation has no gradient by definition, checks that it is zero.
+pub fn gradient(trial: &Trial) -> Comparison {
     let all = trial.differentiable();
-    if trial.entry.order == Order::Zero {
-        return is_zero(trial, &all);
+    if trial.entry.gradient_order == GradientOrder::Zero {
+        return check_zero(trial, &all);
     }
     let mut worst: f64 = 0.0;
     for wrt in subsets(&all) {
-        worst = worst.max(first(trial, &wrt)?);
+        worst = worst.max(check_first_order(trial, &wrt)?);
     }
     Ok(worst)
 }
 
-/// The gradient of the gradient's slope along a direction, of all inputs at once and of each one alone, cotangent included.
-pub fn second_gradient(trial: &Trial) -> Verdict {
+/// Checks second gradients, of all inputs together and of each alone, including the cotangent.
+pub fn second_gradient(trial: &Trial) -> Comparison {
     let all = trial.differentiable();
-    if trial.entry.order != Order::Any {
+    if trial.entry.gradient_order != GradientOrder::Any {
         return Ok(0.0);
     }
     let mut worst: f64 = 0.0;
     for wrt in subsets(&all) {
-        worst = worst.max(second(trial, &wrt)?);
+        worst = worst.max(check_second_order(trial, &wrt)?);
     }
     Ok(worst)
 }
 
-/// All of them, then each alone if there are several.
+/// Returns all indices, then each index alone if there are several.
 fn subsets(all: &[usize]) -> Vec<Vec<usize>> {
     let alone = all.iter().filter(|_| all.len() > 1).map(|&i| vec![i]);
     std::iter::once(all.to_vec()).filter(|all| !all.is_empty()).chain(alone).collect()
 }
 
-fn is_zero(trial: &Trial, wrt: &[usize]) -> Verdict {
+fn check_zero(trial: &Trial, wrt: &[usize]) -> Comparison {
     let graph = wgrad_ops::graph(States::new());
     let (ins, out) = trial.record(&graph)?;
     if wrt.is_empty() {
@@ -65,12 +66,14 @@ fn is_zero(trial: &Trial, wrt: &[usize]) -> Verdict {
     values.push(trial.cotangent(&out.ty()));
     let gradients = evaluate(&graph, &values)?;
     match gradients.iter().flat_map(|g| g.to_f64()).find(|&x| x != 0.0) {
-        Some(x) => Err(Failure::Broken(format!("the gradient is zero by definition, but an element is {x}"))),
+        Some(x) => {
+            Err(Failure::Violation(format!("the gradient must be zero by definition, but an element is {x}")))
+        }
         None => Ok(0.0),
     }
 }
 
-fn first(trial: &Trial, wrt: &[usize]) -> Verdict {
+fn check_first_order(trial: &Trial, wrt: &[usize]) -> Comparison {
     let graph = wgrad_ops::graph(States::new());
     let (ins, out) = trial.record(&graph)?;
     let (cotangent, ty) = (graph.input("cotangent", out.ty()), out.ty());
@@ -79,31 +82,32 @@ fn first(trial: &Trial, wrt: &[usize]) -> Verdict {
         graph.output("gradient", gradient);
     }
     let c = trial.cotangent(&ty);
-    let v = directions(trial, wrt, 2);
-    let terms = products(&evaluate(&graph, &[trial.values(), std::slice::from_ref(&c)].concat())?, &v)?;
+    let v = random_directions(trial, wrt, 2);
+    let terms =
+        elementwise_products(&evaluate(&graph, &[trial.values(), std::slice::from_ref(&c)].concat())?, &v)?;
     let (plain, _) = trial.graph(With::Value)?;
-    let y_terms = |values: &[Array]| products(&evaluate(&plain, values)?, std::slice::from_ref(&c));
+    let y_terms =
+        |values: &[Array]| elementwise_products(&evaluate(&plain, values)?, std::slice::from_ref(&c));
     let mut rounding = 0.0;
     let mut step = STEP;
     if plain.nodes().iter().any(|node| node.ty.dtype == DType::F16) {
-        // What is rounded to f16 is a staircase: longer steps, and room for the rounding of either end.
+        // Rounding to f16 makes a staircase: use longer steps, and allow for rounding at both ends.
         step = 0.125;
         rounding =
             y_terms(trial.values())?.iter().map(|x| x.abs()).sum::<f64>() * trial.entry.tolerance / step;
     }
-    let slope = slope(step, |step| Ok(y_terms(&moved(trial.values(), wrt, &v, step))?.iter().sum()))?;
-    compare(&format!("⟨gradient, v⟩ of inputs {wrt:?}"), &terms, slope, rounding)
+    let slope = slope(step, |step| Ok(y_terms(&perturbed(trial.values(), wrt, &v, step))?.iter().sum()))?;
+    compare_slopes(&format!("⟨gradient, v⟩ of inputs {wrt:?}"), &terms, slope, rounding)
 }
 
-/// The scalar `s = Σ ⟨gradient of input i, v_i⟩` is a function of the inputs and of the cotangent; its gradient is checked
-/// like any other.
-fn second(trial: &Trial, wrt: &[usize]) -> Verdict {
+/// Checks the gradient of the scalar `s = Σ ⟨gradient of input i, v_i⟩` with respect to the inputs and the cotangent.
+fn check_second_order(trial: &Trial, wrt: &[usize]) -> Comparison {
     let graph = wgrad_ops::graph(States::new());
     let (ins, out) = trial.record(&graph)?;
     let (cotangent, ty) = (graph.input("cotangent", out.ty()), out.ty());
     let c = trial.cotangent(&ty);
-    let v = directions(trial, wrt, 2);
-    let s = contracted(&graph, &ins, out, cotangent, wrt)?;
+    let v = random_directions(trial, wrt, 2);
+    let s = contracted_gradient(&graph, &ins, out, cotangent, wrt)?;
     let mut vars: Vec<Var<'_>> = wrt.iter().map(|&i| ins[i]).collect();
     vars.push(cotangent);
     for gradient in grad(s, &vars)? {
@@ -112,22 +116,23 @@ fn second(trial: &Trial, wrt: &[usize]) -> Verdict {
     let values = [trial.values(), std::slice::from_ref(&c), &v].concat();
     // The cotangent is the input after those of the sample.
     let at = [wrt, &[ins.len()]].concat();
-    let mut u = directions(trial, wrt, 3);
-    u.push(direction(&mut trial.random(4), &ty));
-    let terms = products(&evaluate(&graph, &values)?, &u)?;
+    let mut u = random_directions(trial, wrt, 3);
+    u.push(random_direction(&mut trial.random(4), &ty));
+    let terms = elementwise_products(&evaluate(&graph, &values)?, &u)?;
 
     let plain = wgrad_ops::graph(States::new());
     let (ins, out) = trial.record(&plain)?;
     let cotangent = plain.input("cotangent", out.ty());
-    let s = contracted(&plain, &ins, out, cotangent, wrt)?;
+    let s = contracted_gradient(&plain, &ins, out, cotangent, wrt)?;
     plain.output("s", s);
-    let slope =
-        slope(STEP, |step| Ok(evaluate(&plain, &moved(&values, &at, &u, step))?[0].to_f64().iter().sum()))?;
-    compare(&format!("second ⟨gradient, u⟩ of inputs {wrt:?}"), &terms, slope, 0.0)
+    let slope = slope(STEP, |step| {
+        Ok(evaluate(&plain, &perturbed(&values, &at, &u, step))?[0].to_f64().iter().sum())
+    })?;
+    compare_slopes(&format!("second ⟨gradient, u⟩ of inputs {wrt:?}"), &terms, slope, 0.0)
 }
 
-/// `Σ ⟨gradient of input i, v_i⟩` with each `v_i` one more input.
-fn contracted<'g>(
+/// Records `Σ ⟨gradient of input i, v_i⟩`, where each `v_i` is an additional input.
+fn contracted_gradient<'g>(
     graph: &'g Graph,
     ins: &[Var<'g>],
     out: Var<'g>,
@@ -142,13 +147,13 @@ fn contracted<'g>(
     Ok(sum)
 }
 
-fn directions(trial: &Trial, wrt: &[usize], purpose: u64) -> Vec<Array> {
+fn random_directions(trial: &Trial, wrt: &[usize], purpose: u64) -> Vec<Array> {
     let mut random = trial.random(purpose);
-    wrt.iter().map(|&i| direction(&mut random, &trial.values()[i].ty)).collect()
+    wrt.iter().map(|&i| random_direction(&mut random, &trial.values()[i].ty)).collect()
 }
 
-/// The inputs, those of numbers `wrt` moved by `step` along `v`.
-fn moved(values: &[Array], wrt: &[usize], v: &[Array], step: f64) -> Vec<Array> {
+/// Moves the inputs with indices `wrt` by `step` along `v`.
+fn perturbed(values: &[Array], wrt: &[usize], v: &[Array], step: f64) -> Vec<Array> {
     let mut values = values.to_vec();
     for (&i, v) in wrt.iter().zip(v) {
         let sum = values[i].to_f64().iter().zip(v.to_f64()).map(|(x, v)| x + step * v).collect();
@@ -157,33 +162,33 @@ fn moved(values: &[Array], wrt: &[usize], v: &[Array], step: f64) -> Vec<Array> 
     values
 }
 
-/// Five-point rule at 0.
-fn slope(step: f64, f: impl Fn(f64) -> Verdict) -> Verdict {
+/// Computes the slope at 0 with the five-point rule.
+fn slope(step: f64, f: impl Fn(f64) -> Comparison) -> Comparison {
     let near = f(step)? - f(-step)?;
     let far = f(2.0 * step)? - f(-2.0 * step)?;
     Ok((8.0 * near - far) / (12.0 * step))
 }
 
-/// The products of the elements of two lists of tensors.
-fn products(a: &[Array], b: &[Array]) -> Result<Vec<f64>, Failure> {
+/// Returns the products of corresponding elements of two lists of tensors.
+fn elementwise_products(a: &[Array], b: &[Array]) -> Result<Vec<f64>, Failure> {
     let mut all = Vec::new();
     for (a, b) in a.iter().zip(b) {
         if a.ty.shape != b.ty.shape {
-            return Err(Failure::Broken(format!("a tensor is {} instead of {}", a.ty, b.ty)));
+            return Err(Failure::Violation(format!("a tensor is {} instead of {}", a.ty, b.ty)));
         }
         all.extend(a.to_f64().iter().zip(b.to_f64()).map(|(a, b)| a * b));
     }
     Ok(all)
 }
 
-fn compare(what: &str, terms: &[f64], slope: f64, rounding: f64) -> Verdict {
+fn compare_slopes(what: &str, terms: &[f64], slope: f64, rounding: f64) -> Comparison {
     let found: f64 = terms.iter().sum();
     let scale = terms.iter().map(|x| x.abs()).sum::<f64>().max(slope.abs()).max(1e-3);
-    let times = (found - slope).abs() / (TOLERANCE * scale + rounding);
-    // A NaN on either side is no agreement.
-    if times <= 1.0 {
-        Ok(times)
+    let error_ratio = (found - slope).abs() / (TOLERANCE * scale + rounding);
+    // Written so that a NaN on either side fails.
+    if error_ratio <= 1.0 {
+        Ok(error_ratio)
     } else {
-        Err(Failure::Differs { what: what.into(), found, expected: slope, times })
+        Err(Failure::Differs { what: what.into(), found, expected: slope, error_ratio })
     }
 }

@@ -1,44 +1,47 @@
-//! Random numbers: the same key gives the same numbers, and no two draws of a graph are made of the same ones.
+//! Random values: equal keys give equal values, and no two random nodes of a graph draw the same values.
 
 use wgrad_cpu::reference::{self, Array, State, Values};
 use wgrad_graph::{Call, Expr, Graph, Lowered, NodeId, TensorType};
 
-use crate::report::{Failure, Verdict};
+use crate::report::{Comparison, Failure};
 use crate::trial::{Trial, With};
 
-/// Draws shorter than this may agree by chance.
-const LONG_ENOUGH: usize = 8;
+/// Shorter draws may be equal by chance, so they are not compared.
+const MIN_LENGTH: usize = 8;
 
-/// The trial at the next step of its generator draws other numbers, and no two draws of it are the same.
-pub fn random(trial: &Trial) -> Verdict {
+/// Checks that a trial's random values depend on seed and step, and that no two of its nodes draw the same values.
+pub fn random(trial: &Trial) -> Comparison {
     let (graph, inputs) = trial.graph(With::Value)?;
-    let draws = draws(&graph);
+    let draws = random_nodes(&graph);
     if draws.is_empty() {
         return Ok(0.0);
     }
     distinct(&graph, &inputs)?;
-    let now = drawn(&graph, &inputs, &draws)?;
-    for word in 0..3 {
-        let later = drawn(&graph, &bumped(&inputs, word), &draws)?;
-        if now.iter().zip(&later).any(|(now, later)| now.len() >= LONG_ENOUGH && now == later) {
-            let words = ["low word of the seed", "high word of the seed", "step"];
-            return Err(Failure::Broken(format!("the numbers do not depend on the {}", words[word])));
+    let now = evaluate_nodes(&graph, &inputs, &draws)?;
+    for element in 0..3 {
+        let later = evaluate_nodes(&graph, &with_incremented_seed(&inputs, element), &draws)?;
+        if now.iter().zip(&later).any(|(now, later)| now.len() >= MIN_LENGTH && now == later) {
+            let names = ["lower 32 bits of the seed", "upper 32 bits of the seed", "step"];
+            return Err(Failure::Violation(format!(
+                "the random values do not depend on the {}",
+                names[element]
+            )));
         }
     }
     Ok(0.0)
 }
 
-/// No two draws of the graph begin with the same numbers.
-pub fn distinct(graph: &Graph, inputs: &[Array]) -> Verdict {
-    let draws = draws(graph);
-    let drawn = drawn(graph, inputs, &draws)?;
-    for (i, one) in drawn.iter().enumerate() {
-        for (j, other) in drawn.iter().enumerate().skip(i + 1) {
+/// Checks that no two random nodes of the graph start with the same values.
+pub fn distinct(graph: &Graph, inputs: &[Array]) -> Comparison {
+    let draws = random_nodes(graph);
+    let values = evaluate_nodes(graph, inputs, &draws)?;
+    for (i, one) in values.iter().enumerate() {
+        for (j, other) in values.iter().enumerate().skip(i + 1) {
             let len = one.len().min(other.len());
-            if len >= LONG_ENOUGH && one[..len] == other[..len] {
+            if len >= MIN_LENGTH && one[..len] == other[..len] {
                 let paths = [i, j].map(|k| graph.nodes()[draws[k].0].path.clone());
-                let rule = "draw the same numbers; give each a stream of its own";
-                return Err(Failure::Broken(format!(
+                let rule = "draw the same random values; give each its own stream";
+                return Err(Failure::Violation(format!(
                     "nodes {} and {} ({}) {rule}",
                     draws[i].0,
                     draws[j].0,
@@ -50,8 +53,8 @@ pub fn distinct(graph: &Graph, inputs: &[Array]) -> Verdict {
     Ok(0.0)
 }
 
-/// The nodes that draw.
-fn draws(graph: &Graph) -> Vec<NodeId> {
+/// Returns the nodes that draw random values.
+fn random_nodes(graph: &Graph) -> Vec<NodeId> {
     let nodes = graph.nodes();
     let draws = nodes.iter().enumerate().filter(|(_, node)| {
         let types: Vec<TensorType> = node.ins.iter().map(|id| nodes[id.0].ty.clone()).collect();
@@ -67,18 +70,18 @@ fn calls_random(expr: &Expr) -> bool {
     }
 }
 
-fn drawn(graph: &Graph, inputs: &[Array], draws: &[NodeId]) -> Result<Vec<Vec<f64>>, Failure> {
+fn evaluate_nodes(graph: &Graph, inputs: &[Array], draws: &[NodeId]) -> Result<Vec<Vec<f64>>, Failure> {
     let state = State::zeros(graph.states());
     let values = reference::evaluate(graph, inputs, &state, draws)?;
     Ok(values.iter().map(Array::to_f64).collect())
 }
 
-/// The inputs with one word of every generator one higher.
-fn bumped(inputs: &[Array], word: usize) -> Vec<Array> {
+/// Increments one element, `word`, of the seed and step of every generator.
+fn with_incremented_seed(inputs: &[Array], element: usize) -> Vec<Array> {
     let mut inputs = inputs.to_vec();
     for input in inputs.iter_mut().filter(|input| input.ty == TensorType::u32([3])) {
-        if let Values::Word(words) = &mut input.values {
-            words[word] = words[word].wrapping_add(1);
+        if let Values::U32(values) = &mut input.values {
+            values[element] = values[element].wrapping_add(1);
         }
     }
     inputs

@@ -1,48 +1,49 @@
-//! What the checks found: one [`Outcome`] an operation, device and check, and the [`Report`] that holds them.
+//! Results of the checks: one [`Outcome`] per operation, device and check, collected in a [`Report`].
 
 use std::fmt;
 
 use wgrad_cpu::reference::ReferenceError;
 use wgrad_graph::GraphError;
 use wgrad_program::DeviceError;
+use wgrad_stdx::ErrorKind;
 
-/// What is checked. The numbers are those of the design's list.
+/// A kind of check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Check {
-    /// The table itself: names, documentation, tolerances (7).
+    /// The operation table: names, documentation, tolerances.
     Lint,
-    /// What was produced has the type that `infer` said (1).
+    /// Results have the type that `infer` returned.
     Shape,
-    /// Wrong inputs are refused with the operation, the shapes and the rule (1).
+    /// Invalid inputs are rejected with the operation, the shapes and the rule.
     Refusal,
-    /// The judge agrees with a definition in plain loops, for operations that have one (1).
+    /// The reference agrees with a definition in plain loops, for operations that have one.
     Definition,
-    /// Gradient against central differences in f64 (2).
+    /// Gradients agree with central differences in f64.
     Gradient,
-    /// Gradient of the gradient against central differences in f64 (3).
+    /// Second gradients agree with central differences in f64.
     SecondGradient,
-    /// Numbers of different streams and steps are independent, those of one key equal (7).
+    /// Random values of different streams and steps are independent; values of equal keys are equal.
     Random,
-    /// The WGSL of every kernel is valid, and can be written for every API (4).
+    /// The WGSL of every kernel is valid and can be translated to every backend language.
     Shader,
-    /// A device agrees with the f64 reference (5).
+    /// A device agrees with the f64 reference.
     Value,
-    /// A device agrees with the reference where inputs are large (5).
+    /// A device agrees with the reference for large inputs.
     Magnitude,
-    /// A device keeps a NaN where the reference has one, and makes none elsewhere (5).
+    /// A device returns NaN exactly where the reference does.
     NotANumber,
-    /// Domains that need more than 65,535 workgroups (5).
+    /// Domains of more than 65,535 workgroups.
     Groups,
-    /// Every operation a kernel of its own agrees with operations fused (6).
+    /// One kernel per operation agrees with fused kernels.
     Unfused,
-    /// The same inputs give the same bits again, whatever ran in between (6).
+    /// Equal inputs give bit-identical results, whatever ran in between.
     Replay,
-    /// A whole training step agrees with the reference, and padding stays zero (6).
+    /// A whole training step agrees with the reference, and padding stays zero.
     Step,
 }
 
 impl Check {
-    /// Every check.
+    /// All checks.
     pub const ALL: [Check; 15] = [
         Check::Lint,
         Check::Shape,
@@ -61,7 +62,7 @@ impl Check {
         Check::Step,
     ];
 
-    /// A short name.
+    /// Returns a short name.
     pub fn name(self) -> &'static str {
         match self {
             Check::Lint => "lint",
@@ -89,120 +90,131 @@ impl fmt::Display for Check {
     }
 }
 
-/// Why a check failed.
+/// Reason why a check failed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Failure {
-    /// The graph could not be recorded, differentiated or planned.
+    /// The graph cannot be recorded, differentiated or planned.
     #[error("{0}")]
     Graph(#[from] GraphError),
-    /// The device refused the program or broke down.
+    /// The device rejected the program or failed.
     #[error("{0}")]
     Device(#[from] DeviceError),
     /// The reference cannot evaluate the graph.
     #[error("the reference fails: {0}")]
     Reference(#[from] ReferenceError),
-    /// A number is wrong.
-    #[error("{what}: {found} instead of {expected}, {times:.1} times what is tolerated")]
+    /// A value is wrong.
+    #[error("{what}: {found} instead of {expected}, {error_ratio:.1} times the tolerance")]
     Differs {
-        /// Which number.
+        /// Name of the value.
         what: String,
-        /// What was found.
+        /// Computed value.
         found: f64,
-        /// What it should be.
+        /// Expected value.
         expected: f64,
-        /// The difference relative to the tolerance.
-        times: f64,
+        /// Error divided by the tolerance.
+        error_ratio: f64,
     },
-    /// Something else that must hold does not.
+    /// Another rule is violated.
     #[error("{0}")]
-    Broken(String),
+    Violation(String),
 }
 
-/// The largest error found relative to what is tolerated, at most 1; 0 where nothing is measured.
-pub type Verdict = Result<f64, Failure>;
+impl Failure {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Failure::Device(_) => ErrorKind::Device,
+            Failure::Graph(_) | Failure::Reference(_) => ErrorKind::Internal,
+            Failure::Differs { .. } | Failure::Violation(_) => ErrorKind::Numeric,
+        }
+    }
+}
 
-/// What one check of one operation found on one device.
+/// Largest error divided by the tolerance, at most 1, or the failure. 0 if nothing was measured.
+pub type Comparison = Result<f64, Failure>;
+
+/// Result of one check of one operation on one device.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// Name of the operation, or of the program that is checked as a whole.
+    /// Name of the operation, or of the whole program that is checked.
     pub subject: String,
-    /// Name of the device, or `reference` for what needs none.
+    /// Name of the device, or `reference` for checks without a device.
     pub device: String,
-    /// The check.
+    /// Kind of check.
     pub check: Check,
-    /// Seed of the sample: `wgrad verify --only SUBJECT --seed SEED` reproduces it.
+    /// Seed of the sample. `wgrad verify --only SUBJECT --seed SEED` reproduces it.
     pub seed: u64,
-    /// Largest error relative to the tolerance, or why it failed.
-    pub verdict: Verdict,
+    /// Largest error divided by the tolerance, or the failure.
+    pub result: Comparison,
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} on {}: {}, seed {}: ", self.subject, self.device, self.check, self.seed)?;
-        match &self.verdict {
+        match &self.result {
             Ok(worst) => write!(f, "passed ({worst:.3} of the tolerance)"),
             Err(failure) => write!(f, "{failure}"),
         }
     }
 }
 
-/// What all checks found.
+/// Results of all checks.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
-    /// In the order in which they ran.
+    /// Outcomes in the order in which the checks ran.
     pub outcomes: Vec<Outcome>,
-    /// Known failures of drivers, which are not among the outcomes, and why they are tolerated.
+    /// Known failures of drivers and the reasons why they are tolerated. They are not among the outcomes.
     pub expected: Vec<(Outcome, &'static str)>,
-    /// What could not be checked, and why.
+    /// Descriptions of skipped checks, with reasons.
     pub skipped: Vec<String>,
 }
 
 /// Totals of one device.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Row {
+pub struct DeviceSummary {
     /// Name of the device, or `reference`.
     pub device: String,
-    /// Subjects checked.
+    /// Number of subjects checked.
     pub subjects: usize,
-    /// Names of those with a failure.
+    /// Names of the subjects with a failure.
     pub failed: Vec<String>,
-    /// Checks run.
+    /// Number of checks run.
     pub checks: usize,
-    /// Largest error relative to its tolerance among the checks that passed, and whose it was.
+    /// Largest error divided by its tolerance among the passed checks, and the check it belongs to.
     pub worst: (f64, String),
 }
 
 impl Report {
-    /// Everything that failed.
+    /// Returns the failed outcomes.
     pub fn failures(&self) -> Vec<&Outcome> {
-        self.outcomes.iter().filter(|o| o.verdict.is_err()).collect()
+        self.outcomes.iter().filter(|o| o.result.is_err()).collect()
     }
 
-    /// Totals by device, in the order in which they first appear.
-    pub fn rows(&self) -> Vec<Row> {
+    /// Returns the totals of each device, in the order in which devices first appear.
+    pub fn summaries(&self) -> Vec<DeviceSummary> {
         let mut devices: Vec<&str> = Vec::new();
         for outcome in &self.outcomes {
             if !devices.contains(&outcome.device.as_str()) {
                 devices.push(&outcome.device);
             }
         }
-        devices.into_iter().map(|device| self.row(device)).collect()
+        devices.into_iter().map(|device| self.summary(device)).collect()
     }
 
-    fn row(&self, device: &str) -> Row {
+    fn summary(&self, device: &str) -> DeviceSummary {
         let of_device: Vec<&Outcome> = self.outcomes.iter().filter(|o| o.device == device).collect();
         let names = |failed: bool| {
-            let chosen = of_device.iter().filter(|o| !failed || o.verdict.is_err());
+            let chosen = of_device.iter().filter(|o| !failed || o.result.is_err());
             let mut names: Vec<String> = chosen.map(|o| o.subject.clone()).collect();
             names.sort_unstable();
             names.dedup();
             names
         };
-        let worst = of_device.iter().filter_map(|o| Some((*o.verdict.as_ref().ok()?, o)));
+        let worst = of_device.iter().filter_map(|o| Some((*o.result.as_ref().ok()?, o)));
         let worst = worst
             .max_by(|a, b| a.0.total_cmp(&b.0))
             .map(|(x, o)| (x, format!("{} ({})", o.subject, o.check)));
-        Row {
+        DeviceSummary {
             device: device.to_owned(),
             subjects: names(false).len(),
             failed: names(true),
@@ -213,7 +225,7 @@ impl Report {
 }
 
 impl Report {
-    /// Adds what another report found.
+    /// Adds the results of another report.
     pub fn extend(&mut self, other: Report) {
         self.outcomes.extend(other.outcomes);
         self.expected.extend(other.expected);

@@ -1,5 +1,7 @@
-//! The WGSL of every kernel, checked without a GPU: naga parses and validates it, writes it for every API, and what it binds
-//! and shares is what the dispatch and the smallest device allow.
+//! Checks of every kernel's WGSL without a GPU.
+//!
+//! naga parses and validates it and translates it to every backend language. Its bindings, workgroup memory and
+//! workgroups must match the dispatch and the limits of the target.
 
 use std::collections::HashSet;
 
@@ -8,27 +10,27 @@ use wgrad_gpu::{Class, GemmVariant, Lanes, Shader, Target, validate, wgsl};
 use wgrad_graph::Graph;
 use wgrad_program::{Dispatch, Kernel, Options, compile};
 
-use crate::report::{Failure, Verdict};
+use crate::report::{Comparison, Failure};
 use crate::step::Training;
 use crate::trial::{Trial, With};
 
-/// Workgroups of reductions that are tried besides the one chosen by shape: one lane a row, all lanes on a row, and a mix.
+/// Workgroups of reductions that are tested besides the default: one lane per row, all lanes on one row, and a mix.
 pub const LANES: [Lanes; 3] =
     [Lanes { rows: 32, lanes: 1 }, Lanes { rows: 1, lanes: 64 }, Lanes { rows: 4, lanes: 8 }];
 
-/// Every kernel of a trial, fused and unfused, in every variant.
-pub fn trial(trial: &Trial) -> Verdict {
+/// Checks every kernel of a trial, fused and unfused, in every variant.
+pub fn trial(trial: &Trial) -> Comparison {
     let (graph, _) = trial.graph(With::Gradient)?;
-    every_kernel(&graph)
+    check_every_kernel(&graph)
 }
 
-/// Every kernel of the training steps, fused and unfused, in every variant.
-pub fn training() -> Verdict {
-    every_kernel(&Training::dense()?.graph)?;
-    every_kernel(&Training::images()?.graph)
+/// Checks every kernel of the training steps, fused and unfused, in every variant.
+pub fn training() -> Comparison {
+    check_every_kernel(&Training::dense()?.graph)?;
+    check_every_kernel(&Training::images()?.graph)
 }
 
-fn every_kernel(graph: &Graph) -> Verdict {
+fn check_every_kernel(graph: &Graph) -> Comparison {
     let mut seen = HashSet::new();
     for fuse in [true, false] {
         let program = compile(graph, Options { fuse, ..Options::default() })?;
@@ -37,7 +39,7 @@ fn every_kernel(graph: &Graph) -> Verdict {
                 let shader = wgsl(dispatch, &target);
                 if seen.insert(shader.text.clone()) {
                     check(&shader, dispatch, &target).map_err(|message| {
-                        Failure::Broken(format!("{}, {}: {message}", dispatch.name, shader.choice))
+                        Failure::Violation(format!("{}, {}: {message}", dispatch.name, shader.choice))
                     })?;
                 }
             }
@@ -46,10 +48,10 @@ fn every_kernel(graph: &Graph) -> Verdict {
     Ok(0.0)
 }
 
-/// What is generated for a dispatch somewhere.
+/// Returns the targets that give all variants of a dispatch.
 fn targets(dispatch: &Dispatch) -> Vec<Target> {
     let portable = || Target::portable(Class::Discrete);
-    let subgroups = || Target { subgroup: Some(8), ..portable() };
+    let subgroups = || Target { subgroup_size: Some(8), ..portable() };
     let mut targets = vec![portable(), Target::portable(Class::Software)];
     match &dispatch.kernel {
         Kernel::Gemm(_) => targets.extend(GemmVariant::ALL.map(|v| Target { gemm: Some(v), ..subgroups() })),
@@ -71,7 +73,7 @@ fn check(shader: &Shader, dispatch: &Dispatch, target: &Target) -> Result<(), St
     let shared: u32 = variables().filter(|v| v.space == AddressSpace::WorkGroup).map(|v| bytes(v.ty)).sum();
     let bound = variables().filter(|v| v.binding.is_some()).count();
     let Some(entry) = module.entry_points.iter().find(|entry| entry.name == "main") else {
-        return Err("there is no entry point named main".into());
+        return Err("no entry point is named main".into());
     };
     let invocations: u32 = entry.workgroup_size.iter().product();
     let rules = [
@@ -81,20 +83,26 @@ fn check(shader: &Shader, dispatch: &Dispatch, target: &Target) -> Result<(), St
         ),
         (
             shader.read_only.len() == bound,
-            format!("{} of {bound} bindings have an access", shader.read_only.len()),
-        ),
-        (invocations == shader.invocations, format!("{invocations} invocations, not {}", shader.invocations)),
-        (
-            invocations <= target.invocations,
-            format!("{invocations} invocations are more than {}", target.invocations),
+            format!("{} of {bound} bindings have an access mode", shader.read_only.len()),
         ),
         (
-            shared <= target.shared_bytes,
-            format!("{shared} shared bytes are more than {}", target.shared_bytes),
+            invocations == shader.invocations,
+            format!("{invocations} invocations instead of {}", shader.invocations),
         ),
         (
-            shader.workgroups.iter().all(|&n| (1..=target.groups).contains(&n)),
-            format!("{:?} workgroups, where each is at most {}", shader.workgroups, target.groups),
+            invocations <= target.max_invocations,
+            format!("{invocations} invocations exceed the limit of {}", target.max_invocations),
+        ),
+        (
+            shared <= target.max_workgroup_bytes,
+            format!("{shared} bytes of workgroup memory exceed the limit of {}", target.max_workgroup_bytes),
+        ),
+        (
+            shader.workgroups.iter().all(|&n| (1..=target.max_workgroups).contains(&n)),
+            format!(
+                "{:?} workgroups exceed the limit of {} in each dimension",
+                shader.workgroups, target.max_workgroups
+            ),
         ),
     ];
     rules.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, rule)| Err(rule))

@@ -1,25 +1,24 @@
-//! Shape rules: what was produced has the type that was inferred, and what is wrong is refused in words that help.
+//! Shape rules: results have the inferred types, and invalid uses are rejected with helpful messages.
 
 use wgrad_cpu::reference::Values;
 use wgrad_graph::{DType, GraphError, States};
-use wgrad_ops::{Entry, Refused};
+use wgrad_ops::{ErrorInput, OpInfo};
 
-use crate::report::{Failure, Verdict};
-use crate::trial::{Expected, Trial, With};
+use crate::report::{Comparison, Failure};
+use crate::trial::{ReferenceRun, Trial, With};
 
-/// Every output of a trial, gradients included, has the element type and the size of its type, and a gradient the type of
-/// its input.
-pub fn shape(trial: &Trial) -> Verdict {
-    let Expected { graph, inputs, outputs } = trial.expected(With::Gradient)?;
+/// Checks that every output of a trial has the dtype and size of its type, and every gradient the type of its input.
+pub fn shape(trial: &Trial) -> Comparison {
+    let ReferenceRun { graph, inputs, outputs } = trial.run_reference(With::Gradient)?;
     for ((name, id), value) in graph.outputs().into_iter().zip(&outputs) {
         let ty = graph.var(id).ty();
-        let words = matches!(value.values, Values::Word(_));
+        let is_u32 = matches!(value.values, Values::U32(_));
         let fits =
-            words == (ty.dtype == DType::U32) && value.values.len() == ty.shape.numel() && value.ty == ty;
+            is_u32 == (ty.dtype == DType::U32) && value.values.len() == ty.shape.numel() && value.ty == ty;
         if !fits {
-            let kind = if words { "words" } else { "floats" };
-            return Err(Failure::Broken(format!(
-                "{name} is {ty}, but {} {kind} came out",
+            let kind = if is_u32 { "u32 values" } else { "floats" };
+            return Err(Failure::Violation(format!(
+                "{name} is {ty}, but the reference returned {} {kind}",
                 value.values.len()
             )));
         }
@@ -27,7 +26,7 @@ pub fn shape(trial: &Trial) -> Verdict {
         if let Some(input) = input.and_then(|i| inputs.get(i))
             && input.ty != ty
         {
-            return Err(Failure::Broken(format!(
+            return Err(Failure::Violation(format!(
                 "the gradient {name} is {ty}, but the input is {}",
                 input.ty
             )));
@@ -36,39 +35,39 @@ pub fn shape(trial: &Trial) -> Verdict {
     Ok(0.0)
 }
 
-/// Every use that the entry lists as wrong is refused with the operation, the shapes and the rule.
-pub fn refusal(entry: &Entry) -> Verdict {
-    for (i, case) in (entry.refuses)().iter().enumerate() {
-        refused(case).map_err(|failure| Failure::Broken(format!("wrong use {i}: {failure}")))?;
+/// Checks that every invalid use of the operation is rejected with its name, the shapes and the rule.
+pub fn refusal(entry: &OpInfo) -> Comparison {
+    for (i, case) in (entry.error_inputs)().iter().enumerate() {
+        check_refusal(case).map_err(|failure| Failure::Violation(format!("invalid use {i}: {failure}")))?;
     }
     Ok(0.0)
 }
 
-fn refused(case: &Refused) -> Verdict {
+fn check_refusal(case: &ErrorInput) -> Comparison {
     let graph = wgrad_ops::graph(States::new());
     let input = |(i, ty): (usize, &wgrad_graph::TensorType)| graph.input(&format!("x{i}"), ty.clone());
     let ins: Vec<_> = case.inputs.iter().enumerate().map(input).collect();
     let out = (case.build)(&graph, &ins);
     let error = match graph.finish() {
-        Ok(()) => return Err(Failure::Broken(format!("accepted, as {}", out.ty()))),
+        Ok(()) => return Err(Failure::Violation(format!("accepted with type {}", out.ty()))),
         Err(error) => error,
     };
     let message = error.to_string();
     let GraphError::Shape { op, inputs, location, .. } = error else {
-        return Err(Failure::Broken(format!("refused, but not as a mistake in a shape: {message}")));
+        return Err(Failure::Violation(format!("rejected, but not with a shape error: {message}")));
     };
-    // A composition is refused by one of the operations it is made of, which then is in the table under its own name.
+    // A composition is rejected by one of its operations, which is in the table under its own name.
     let named = wgrad_ops::ops().any(|entry| entry.name == op) || message.starts_with(&format!("{op}("));
     let shown = case.inputs.is_empty() || case.inputs.iter().any(|ty| inputs.contains(&ty.to_string()));
     let missing = [
         (!named || op.is_empty(), "the name of the operation"),
         (!shown, "the type of an input"),
-        (!message.contains(case.why), "the rule"),
+        (!message.contains(case.message), "the rule"),
         (!location.contains(':'), "the line of the call"),
     ];
     match missing.into_iter().find(|(missing, _)| *missing) {
         Some((_, what)) => {
-            Err(Failure::Broken(format!("the message lacks {what} ({}): {message}", case.why)))
+            Err(Failure::Violation(format!("the message lacks {what} ({}): {message}", case.message)))
         }
         None => Ok(0.0),
     }

@@ -1,29 +1,30 @@
-//! A whole training step: forward, loss, gradient, clipping and AdamW of two small residual networks, one of dense layers
-//! and one of convolutions, on a device and in the reference, for several steps from the same start. And one layer, for the
-//! variants of a kernel.
+//! Whole training steps against the reference: forward, loss, gradient, clipping and AdamW.
+//!
+//! Two small residual networks, one of dense layers and one of convolutions, are trained for several steps from the
+//! same initial state. A single linear layer is checked as well, for kernel variants.
 
 use wgrad_cpu::reference::{self, Array, State};
 use wgrad_graph::philox::Stream;
 use wgrad_graph::{Graph, GraphError, GroupId, Shape, States, TensorType, Var, grad, grad_with};
 use wgrad_nn::{
     Activation, Block, Builder, Context, ImageNorm, Module, Norm, Optimizer, Params, ResNet, ResNetConfig,
-    ResidualMlp, Shortcut, Stem,
+    ResidualMlp, ResidualMlpConfig, Shortcut, Stem,
 };
 use wgrad_ops::{TensorOps, pack};
 use wgrad_program::HostData;
 
+use crate::harness::{Harness, Tolerance, compare, to_host_data};
 use crate::random::distinct;
-use crate::report::{Failure, Verdict};
-use crate::rig::{Rig, Tolerance, compare, uploaded};
-use crate::trial::{direction, evaluate};
+use crate::report::{Comparison, Failure};
+use crate::trial::{evaluate, random_direction};
 
 const BATCH: usize = 7;
 const CLASSES: usize = 5;
 const STEPS: u64 = 4;
-/// Errors grow from step to step, so this is more than an operation may have.
+/// Tolerance for a training step. It is larger than for one operation because errors grow from step to step.
 const TOLERANCE: f64 = 2e-4;
 
-/// The graph of a training step and where its parameters begin.
+/// Graph of a training step, with the layout of its parameters.
 pub(crate) struct Training {
     pub graph: Graph,
     params: Params,
@@ -33,16 +34,23 @@ pub(crate) struct Training {
 }
 
 impl Training {
-    /// A residual network with dropout, layer norm and GELU.
+    /// Builds a residual network with dropout, layer norm and GELU.
     pub fn dense() -> Result<Training, GraphError> {
         let mut builder = Builder::new();
-        let (inputs, activation) = (12, Activation::Gelu);
-        let model = ResidualMlp::new(&mut builder, inputs, 16, 2, CLASSES, activation, Norm::Layer, 0.25);
-        Self::of(&model, builder, [BATCH, inputs].into())
+        let inputs = 12;
+        let config = ResidualMlpConfig {
+            width: 16,
+            depth: 2,
+            activation: Activation::Gelu,
+            norm: Norm::Layer,
+            dropout: 0.25,
+        };
+        let model = ResidualMlp::new(&mut builder, &config, inputs, CLASSES);
+        Self::new(&model, builder, [BATCH, inputs].into())
     }
 
-    /// A residual network with a maximum over windows, strides, and batch norms with their running statistics, of images
-    /// of odd sizes.
+    /// Builds a residual network with max pooling, strides, and batch norms with running statistics, for images of odd
+    /// sizes.
     pub fn images() -> Result<Training, GraphError> {
         let mut builder = Builder::new();
         let config = ResNetConfig {
@@ -56,13 +64,13 @@ impl Training {
             norm: ImageNorm::Batch,
         };
         let model = ResNet::new(&mut builder, config, 3, CLASSES);
-        Self::of(&model, builder, [BATCH, 3, 19, 17].into())
+        Self::new(&model, builder, [BATCH, 3, 19, 17].into())
     }
 
-    /// A model trained by AdamW on the cross-entropy.
+    /// Builds the training step of a model with AdamW and cross-entropy.
     ///
-    /// ε is large, so that where a gradient is nearly zero its rounding is not blown up to a whole step.
-    fn of(model: &dyn Module, builder: Builder, batch: Shape) -> Result<Training, GraphError> {
+    /// ε is large, so that rounding errors of nearly zero gradients are not amplified to whole steps.
+    fn new(model: &dyn Module, builder: Builder, batch: Shape) -> Result<Training, GraphError> {
         let mut states = States::new();
         let params = builder.finish(&mut states);
         let optimizer = Optimizer::Adam { betas: [0.9, 0.99], eps: 1e-3, weight_decay: 0.1, decoupled: true };
@@ -85,21 +93,21 @@ impl Training {
         Ok(Training { graph, params, optimizer, batch })
     }
 
-    /// The state before the first step.
-    fn start(&self) -> State {
+    /// Returns the state before the first step.
+    fn initial_state(&self) -> State {
         let states = self.graph.states();
         let mut state = State::zeros(states);
-        let mut begin = |group: GroupId, initial: Vec<f32>| {
+        let mut set = |group: GroupId, initial: Vec<f32>| {
             let initial = initial.into_iter().map(f64::from).collect();
             state.groups[group.0] = Array::float(state.groups[group.0].ty.clone(), initial);
         };
         let params = &self.params;
-        begin(params.group(), params.initial(states, params.group(), 1));
-        params.buffer_group().into_iter().for_each(|group| begin(group, params.initial_buffers(states)));
+        set(params.group(), params.initial(states, params.group(), 1));
+        params.buffer_group().into_iter().for_each(|group| set(group, params.initial_buffers(states)));
         state
     }
 
-    /// The inputs of step number `t`, from 1.
+    /// Returns the inputs of step `t`, counted from 1.
     fn inputs(&self, t: u64) -> Vec<Array> {
         let mut random = Stream::new(t, 17);
         let x = (0..self.batch.numel()).map(|_| f64::from(random.uniform() * 2.0 - 1.0)).collect();
@@ -107,30 +115,29 @@ impl Training {
         let hyper = self.optimizer.hyper(0.02, t).map(f64::from).to_vec();
         vec![
             Array::float(TensorType::f32(self.batch.clone()), x),
-            Array::word([BATCH], labels),
-            Array::word([3], vec![1, 0, t as u32]),
+            Array::u32([BATCH], labels),
+            Array::u32([3], vec![1, 0, t as u32]),
             Array::float(TensorType::f32([Optimizer::HYPER]), hyper),
         ]
     }
 }
 
-/// A residual network of dense layers, with dropout, layer norm and GELU.
-pub fn dense(rig: &Rig<'_>, fuse: bool) -> Verdict {
-    step(&Training::dense()?, rig, fuse)
+/// Checks a residual network of dense layers, with dropout, layer norm and GELU.
+pub fn dense(harness: &Harness<'_>, fuse: bool) -> Comparison {
+    step(&Training::dense()?, harness, fuse)
 }
 
-/// A residual network of convolutions, with a maximum over windows, strides, and batch norms with running statistics.
-pub fn images(rig: &Rig<'_>, fuse: bool) -> Verdict {
-    step(&Training::images()?, rig, fuse)
+/// Checks a residual network of convolutions, with max pooling, strides, and batch norms with running statistics.
+pub fn images(harness: &Harness<'_>, fuse: bool) -> Comparison {
+    step(&Training::images()?, harness, fuse)
 }
 
-/// Loss, norm of the gradient and the whole state after several steps agree with the reference, and the padding is still
-/// zero.
-fn step(training: &Training, rig: &Rig<'_>, fuse: bool) -> Verdict {
-    let mut state = training.start();
-    let mut loaded = rig.load(&training.graph, fuse)?;
+/// Checks loss, gradient norm and the whole state after several steps, and that the padding is still zero.
+fn step(training: &Training, harness: &Harness<'_>, fuse: bool) -> Comparison {
+    let mut state = training.initial_state();
+    let mut loaded = harness.load(&training.graph, fuse)?;
     for (i, group) in state.groups.iter().enumerate() {
-        loaded.session.write_group(GroupId(i), uploaded(group).as_data())?;
+        loaded.session.write_group(GroupId(i), to_host_data(group).as_data())?;
     }
     let tolerance = Tolerance::relative(TOLERANCE);
     let mut worst: f64 = 0.0;
@@ -153,17 +160,17 @@ fn step(training: &Training, rig: &Rig<'_>, fuse: bool) -> Verdict {
         )?);
     }
     let (planned, allocated) = (loaded.program.peak_bytes(), loaded.session.allocated_bytes());
-    let doubled = allocated == 2 * planned && rig.device.info().features.iter().any(|f| f == "f64");
+    let doubled = allocated == 2 * planned && harness.device.info().features.iter().any(|f| f == "f64");
     if planned != allocated && !doubled {
-        let message = format!("the plan foretold {planned} bytes and {allocated} were allocated");
-        return Err(Failure::Broken(message));
+        let message = format!("the plan predicted {planned} bytes, but {allocated} were allocated");
+        return Err(Failure::Violation(message));
     }
     Ok(worst)
 }
 
-/// A linear layer with an activation and its gradients: products with the longest epilogues there are, at sizes that no tile
-/// divides.
-pub fn layer(rig: &Rig<'_>) -> Verdict {
+/// Checks a linear layer with an activation and its gradients: GEMMs with the longest epilogues, at sizes that are not
+/// multiples of a tile.
+pub fn layer(harness: &Harness<'_>) -> Comparison {
     let (rows, inputs, outputs) = (37, 21, 45);
     let graph = wgrad_ops::graph(States::new());
     let x = graph.input("x", TensorType::f32([rows, inputs]));
@@ -176,9 +183,9 @@ pub fn layer(rig: &Rig<'_>) -> Verdict {
         graph.output(name, gradient);
     }
     let mut random = Stream::new(5, 23);
-    let inputs: Vec<Array> = graph.inputs().iter().map(|(_, ty)| direction(&mut random, ty)).collect();
+    let inputs: Vec<Array> = graph.inputs().iter().map(|(_, ty)| random_direction(&mut random, ty)).collect();
     let expected = evaluate(&graph, &inputs)?;
-    let found = rig.load(&graph, true)?.run(&inputs)?;
+    let found = harness.load(&graph, true)?.run(&inputs)?;
     let mut worst: f64 = 0.0;
     for (((name, _), found), expected) in graph.outputs().iter().zip(&found).zip(&expected) {
         worst = worst.max(compare(name, found, expected, Tolerance::relative(2e-5))?);
@@ -186,21 +193,20 @@ pub fn layer(rig: &Rig<'_>) -> Verdict {
     Ok(worst)
 }
 
-/// No two dropouts of the network use the same random numbers.
-pub fn streams() -> Verdict {
+/// Checks that no two dropouts of the network use the same random values.
+pub fn distinct_streams() -> Comparison {
     let training = Training::dense()?;
     distinct(&training.graph, &training.inputs(1))
 }
 
-fn padding_is_zero(group: &wgrad_graph::Group, found: &HostData) -> Verdict {
+fn padding_is_zero(group: &wgrad_graph::Group, found: &HostData) -> Comparison {
     let ends = group.entries.iter().map(|e| e.offset + e.shape.numel());
     let starts = group.entries.iter().skip(1).map(|e| e.offset).chain([group.len()]);
     let values = found.to_f32();
     for (end, start) in ends.zip(starts) {
         if let Some(i) = (end..start).find(|&i| values.get(i) != Some(&0.0)) {
-            let message =
-                format!("element {i} of {} is padding, but not zero: {:?}", group.name, values.get(i));
-            return Err(Failure::Broken(message));
+            let message = format!("padding element {i} of {} is not zero: {:?}", group.name, values.get(i));
+            return Err(Failure::Violation(message));
         }
     }
     Ok(0.0)

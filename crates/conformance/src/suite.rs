@@ -1,26 +1,26 @@
-//! The whole suite: every check of every operation on every device, and where it is at.
+//! The suite: all checks of all operations on all devices, with progress.
 
-use wgrad_ops::{Entry, FAMILIES, ops};
+use wgrad_ops::{FAMILIES, OpInfo, ops};
 
-use crate::expectations::covering;
-use crate::report::{Check, Outcome, Report, Verdict};
-use crate::rig::Rig;
-use crate::subject::{Scope, Subject};
+use crate::expectations::find_expectation;
+use crate::harness::Harness;
+use crate::report::{Check, Comparison, Outcome, Report};
+use crate::test_device::{Scope, TestDevice};
 use crate::trial::Trial;
-use crate::{definition, device, gradient, groups, lint, random, shader, shape, step};
+use crate::{definition, device, gradient, large_domain, lint, random, shader, shape, step};
 
-/// How much is checked.
+/// Selection of operations, samples and checks.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Only operations whose name contains this.
+    /// Restricts the suite to operations whose name contains this text.
     pub only: Option<String>,
-    /// Only operations of the family of this name.
+    /// Restricts the suite to the operations of this family.
     pub family: Option<String>,
-    /// Random samples of each operation.
+    /// Random samples per operation.
     pub samples: u64,
-    /// Seed of the first sample; the others follow.
+    /// Seed of the first sample. The others have consecutive seeds.
     pub seed: u64,
-    /// The checks to run.
+    /// Checks to run.
     pub checks: Vec<Check>,
 }
 
@@ -30,26 +30,26 @@ impl Default for Options {
     }
 }
 
-/// Where a suite is at.
+/// Progress of a suite.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress<'a> {
-    /// Operation that comes next.
+    /// Name of the next operation.
     pub entry: &'a str,
-    /// Device it comes next on, or `reference`.
+    /// Name of the device it will run on, or `reference`.
     pub device: &'a str,
-    /// Operations done.
+    /// Number of operations done.
     pub done: usize,
-    /// Operations in all.
+    /// Total number of operations.
     pub total: usize,
 }
 
-/// Samples whose shaders are checked: writing a shader in four languages takes longer than all else.
+/// Samples whose shaders are checked. Translating a shader to four languages takes longer than all other checks.
 const SHADER_SAMPLES: u64 = 6;
 
-/// Name of the device of checks that need none.
+/// Device name of checks that need no device.
 pub const REFERENCE: &str = "reference";
 
-/// Runs the checks that need no device: the table, the shapes, the gradients in f64 and the shaders.
+/// Runs the checks that need no device: the table, shapes, f64 gradients and shaders.
 pub fn check_reference(options: &Options, progress: &mut dyn FnMut(Progress<'_>)) -> Report {
     let mut suite = Suite { options, device: REFERENCE, report: Report::default() };
     let entries = options.entries();
@@ -60,7 +60,7 @@ pub fn check_reference(options: &Options, progress: &mut dyn FnMut(Progress<'_>)
         for seed in options.seeds() {
             let trial = Trial::draw(entry, seed);
             suite.run(entry.name, Check::Shape, seed, || shape::shape(&trial));
-            if let Some(definition) = definition::of(entry.name) {
+            if let Some(definition) = definition::find(entry.name) {
                 suite.run(entry.name, Check::Definition, seed, || definition::definition(definition, seed));
             }
             suite.run(entry.name, Check::Gradient, seed, || gradient::gradient(&trial));
@@ -73,37 +73,41 @@ pub fn check_reference(options: &Options, progress: &mut dyn FnMut(Progress<'_>)
     }
     if options.is_whole() {
         suite.run("scalar functions", Check::Lint, 0, lint::scalar_names);
-        suite.run("training step", Check::Random, 0, step::streams);
+        suite.run("training step", Check::Random, 0, step::distinct_streams);
         suite.run("training step", Check::Shader, 0, shader::training);
     }
     suite.report
 }
 
 /// Runs the checks of one device.
-pub fn check_device(subject: &Subject, options: &Options, progress: &mut dyn FnMut(Progress<'_>)) -> Report {
+pub fn check_device(
+    subject: &TestDevice,
+    options: &Options,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Report {
     let mut suite = Suite { options, device: &subject.name, report: Report::default() };
-    let rig = Rig::new(&*subject.device);
+    let harness = Harness::new(&*subject.device);
     let entries = options.entries();
     for (done, entry) in entries.iter().enumerate() {
         progress(Progress { entry: entry.name, device: &subject.name, done, total: entries.len() });
         for seed in options.seeds() {
             let trial = Trial::draw(entry, seed);
-            if subject.scope.applies(&trial) && !suite.trial(&rig, subject.scope, &trial) {
+            if subject.scope.applies(&trial) && !suite.trial(&harness, subject.scope, &trial) {
                 break;
             }
         }
     }
     if options.is_whole() && subject.scope != Scope::Reductions {
-        suite.run("linear layer", Check::Value, 0, || step::layer(&rig));
+        suite.run("linear layer", Check::Value, 0, || step::layer(&harness));
     }
     if options.is_whole() && subject.scope == Scope::All {
-        suite.whole_programs(&rig);
+        suite.whole_programs(&harness);
     }
     suite.report
 }
 
-/// Runs everything on every device.
-pub fn suite(options: &Options, subjects: &[Subject], progress: &mut dyn FnMut(Progress<'_>)) -> Report {
+/// Runs all checks on all devices.
+pub fn suite(options: &Options, subjects: &[TestDevice], progress: &mut dyn FnMut(Progress<'_>)) -> Report {
     let mut report = check_reference(options, progress);
     for subject in subjects {
         report.extend(check_device(subject, options, progress));
@@ -112,19 +116,19 @@ pub fn suite(options: &Options, subjects: &[Subject], progress: &mut dyn FnMut(P
 }
 
 impl Options {
-    /// The operations to check.
-    pub fn entries(&self) -> Vec<&'static Entry> {
-        let in_family = |entry: &Entry| {
+    /// Returns the operations to check.
+    pub fn entries(&self) -> Vec<&'static OpInfo> {
+        let in_family = |entry: &OpInfo| {
             self.family.as_ref().is_none_or(|name| {
                 let family = FAMILIES.iter().find(|family| family.name == name);
-                family.is_some_and(|family| family.entries.iter().any(|other| other.name == entry.name))
+                family.is_some_and(|family| family.ops.iter().any(|other| other.name == entry.name))
             })
         };
-        let named = |entry: &Entry| self.only.as_ref().is_none_or(|part| entry.name.contains(part));
+        let named = |entry: &OpInfo| self.only.as_ref().is_none_or(|part| entry.name.contains(part));
         ops().filter(|entry| named(entry) && in_family(entry)).collect()
     }
 
-    /// True when nothing restricts it to some operations: then whole programs are checked too.
+    /// Whether all operations are selected. Whole programs are then checked too.
     fn is_whole(&self) -> bool {
         self.only.is_none() && self.family.is_none()
     }
@@ -141,48 +145,48 @@ struct Suite<'a> {
 }
 
 impl Suite<'_> {
-    /// Checks a trial on a device; false if the device cannot run it.
-    fn trial(&mut self, rig: &Rig<'_>, scope: Scope, trial: &Trial) -> bool {
+    /// Checks a trial on a device. Returns false if the device cannot run it.
+    fn trial(&mut self, harness: &Harness<'_>, scope: Scope, trial: &Trial) -> bool {
         let (name, seed) = (trial.entry.name, trial.seed);
-        if let Ok(Some(reason)) = device::unsupported(rig, trial) {
+        if let Ok(Some(reason)) = device::unsupported(harness, trial) {
             self.report.skipped.push(format!("{name} on {}: {reason}", self.device));
             return false;
         }
-        self.run(name, Check::Value, seed, || device::value(rig, trial));
+        self.run(name, Check::Value, seed, || device::value(harness, trial));
         if scope == Scope::All {
-            self.run(name, Check::Magnitude, seed, || device::magnitude(rig, trial));
-            self.run(name, Check::NotANumber, seed, || device::not_a_number(rig, trial));
-            // Once each is enough: they find mistakes of the planner and the backend, not of an operation.
+            self.run(name, Check::Magnitude, seed, || device::magnitude(harness, trial));
+            self.run(name, Check::NotANumber, seed, || device::not_a_number(harness, trial));
+            // One sample is enough: these checks find bugs of the planner and the backend, not of an operation.
             if seed == self.options.seed {
-                self.run(name, Check::Unfused, seed, || device::unfused(rig, trial));
-                self.run(name, Check::Replay, seed, || device::replay(rig, trial));
+                self.run(name, Check::Unfused, seed, || device::unfused(harness, trial));
+                self.run(name, Check::Replay, seed, || device::replay(harness, trial));
             }
         }
         true
     }
 
-    fn whole_programs(&mut self, rig: &Rig<'_>) {
-        self.run("training step", Check::Step, 0, || step::dense(rig, true));
-        self.run("training step, unfused", Check::Step, 0, || step::dense(rig, false));
-        self.run("training step of images", Check::Step, 0, || step::images(rig, true));
-        self.run("training step of images, unfused", Check::Step, 0, || step::images(rig, false));
-        if groups::fits(rig) {
-            for large in groups::LARGE {
-                self.run(large.name, Check::Groups, 0, || groups::groups(rig, large));
+    fn whole_programs(&mut self, harness: &Harness<'_>) {
+        self.run("training step", Check::Step, 0, || step::dense(harness, true));
+        self.run("training step, unfused", Check::Step, 0, || step::dense(harness, false));
+        self.run("training step of images", Check::Step, 0, || step::images(harness, true));
+        self.run("training step of images, unfused", Check::Step, 0, || step::images(harness, false));
+        if large_domain::fits(harness) {
+            for large in large_domain::LARGE {
+                self.run(large.name, Check::Groups, 0, || large_domain::large_domain(harness, large));
             }
         } else {
             self.report
                 .skipped
-                .push(format!("large domains on {}: the device cannot bind them", self.device));
+                .push(format!("large domains on {}: the device cannot bind the tensors", self.device));
         }
     }
 
-    fn run(&mut self, subject: &str, check: Check, seed: u64, verdict: impl FnOnce() -> Verdict) {
+    fn run(&mut self, subject: &str, check: Check, seed: u64, check_fn: impl FnOnce() -> Comparison) {
         if self.options.checks.contains(&check) {
-            let verdict = verdict();
-            let expected = verdict.is_err().then(|| covering(subject, check, self.device)).flatten();
+            let result = check_fn();
+            let expected = result.is_err().then(|| find_expectation(subject, check, self.device)).flatten();
             let (subject, device) = (subject.to_owned(), self.device.to_owned());
-            let outcome = Outcome { subject, device, check, seed, verdict };
+            let outcome = Outcome { subject, device, check, seed, result };
             match expected {
                 Some(expectation) => self.report.expected.push((outcome, expectation.reason)),
                 None => self.report.outcomes.push(outcome),

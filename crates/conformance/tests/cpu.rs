@@ -1,13 +1,13 @@
-//! Every operation on the CPU backend, in f32 and in f64.
+//! Checks every operation on the CPU backend, in f32 and f64.
 
 mod common;
 
-use wgrad_conformance::{Options, Subject, check_device};
+use wgrad_conformance::{Options, TestDevice, check_device};
 use wgrad_cpu::Precision;
 
 fn check(precision: Precision, samples: u64) {
     let options = Options { samples, ..Options::default() };
-    common::expect_clean(&check_device(&Subject::cpu(precision), &options, &mut |_| ()));
+    common::expect_clean(&check_device(&TestDevice::cpu(precision), &options, &mut |_| ()));
 }
 
 #[test]

@@ -1,15 +1,15 @@
-//! Every operation on every adapter, and every variant of the kernels that have some.
+//! Checks every operation on every adapter, and every kernel variant.
 
 mod common;
 
-use wgrad_conformance::{Options, Scope, Subject, check_device};
+use wgrad_conformance::{Options, Scope, TestDevice, check_device};
 use wgrad_gpu::{Adapter, adapters};
 
-/// The adapter of this number. Where there is none at all, that is said, or a failure if `WGRAD_REQUIRE_GPU` is set.
+/// Returns an adapter. Without any adapter the test is reported as skipped, or fails if `WGRAD_REQUIRE_GPU` is 1.
 fn adapter(index: usize, test: &str) -> Option<&'static Adapter> {
     if adapters().is_empty() {
         let required = std::env::var_os("WGRAD_REQUIRE_GPU").is_some_and(|value| value == "1");
-        assert!(!required, "there is no adapter, and WGRAD_REQUIRE_GPU is set");
+        assert!(!required, "WGRAD_REQUIRE_GPU is set, but there is no adapter");
         if index == 0 {
             common::skip(&format!("{test}: no adapter"));
         }
@@ -17,19 +17,19 @@ fn adapter(index: usize, test: &str) -> Option<&'static Adapter> {
     adapters().get(index)
 }
 
-fn as_chosen(index: usize) {
+fn check_default(index: usize) {
     if let Some(adapter) = adapter(index, "every operation on an adapter") {
-        let subject = Subject::adapter(adapter).expect("an adapter that is listed opens");
+        let subject = TestDevice::adapter(adapter).expect("a listed adapter should open");
         let options = Options { samples: 2, ..Options::default() };
         common::expect_clean(&check_device(&subject, &options, &mut |_| ()));
     }
 }
 
-fn variants(index: usize, scope: Scope) {
+fn check_variants(index: usize, scope: Scope) {
     if let Some(adapter) = adapter(index, "every variant of a kernel on an adapter") {
         let options = Options { samples: 1, ..Options::default() };
         let mut report = wgrad_conformance::Report::default();
-        let subjects = Subject::variants(adapter).expect("an adapter that is listed opens");
+        let subjects = TestDevice::variants(adapter).expect("a listed adapter should open");
         for subject in subjects.iter().filter(|subject| subject.scope == scope) {
             report.extend(check_device(subject, &options, &mut |_| ()));
         }
@@ -39,50 +39,50 @@ fn variants(index: usize, scope: Scope) {
 
 #[test]
 fn every_operation_on_adapter_0() {
-    as_chosen(0);
+    check_default(0);
 }
 
 #[test]
 fn every_operation_on_adapter_1() {
-    as_chosen(1);
+    check_default(1);
 }
 
 #[test]
 fn every_operation_on_adapter_2() {
-    as_chosen(2);
+    check_default(2);
 }
 
 #[test]
 fn every_operation_on_further_adapters() {
-    (3..adapters().len()).for_each(as_chosen);
+    (3..adapters().len()).for_each(check_default);
 }
 
 #[test]
-fn every_variant_of_a_product_on_adapter_0() {
-    variants(0, Scope::Products);
+fn every_gemm_variant_on_adapter_0() {
+    check_variants(0, Scope::Gemms);
 }
 
 #[test]
-fn every_variant_of_a_product_on_adapter_1() {
-    variants(1, Scope::Products);
+fn every_gemm_variant_on_adapter_1() {
+    check_variants(1, Scope::Gemms);
 }
 
 #[test]
-fn every_variant_of_a_product_on_further_adapters() {
-    (2..adapters().len()).for_each(|index| variants(index, Scope::Products));
+fn every_gemm_variant_on_further_adapters() {
+    (2..adapters().len()).for_each(|index| check_variants(index, Scope::Gemms));
 }
 
 #[test]
-fn every_variant_of_a_reduction_on_adapter_0() {
-    variants(0, Scope::Reductions);
+fn every_reduction_variant_on_adapter_0() {
+    check_variants(0, Scope::Reductions);
 }
 
 #[test]
-fn every_variant_of_a_reduction_on_adapter_1() {
-    variants(1, Scope::Reductions);
+fn every_reduction_variant_on_adapter_1() {
+    check_variants(1, Scope::Reductions);
 }
 
 #[test]
-fn every_variant_of_a_reduction_on_further_adapters() {
-    (2..adapters().len()).for_each(|index| variants(index, Scope::Reductions));
+fn every_reduction_variant_on_further_adapters() {
+    (2..adapters().len()).for_each(|index| check_variants(index, Scope::Reductions));
 }

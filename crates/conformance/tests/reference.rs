@@ -1,11 +1,11 @@
-//! Checks that need no device: the table, shapes, gradients in f64, shaders.
+//! Runs the checks that need no device: the table, shapes, f64 gradients and shaders.
 
 mod common;
 
 use wgrad_conformance::{Options, check_reference};
 
 #[test]
-fn every_operation_is_right_in_the_reference() {
+fn every_operation_passes_the_reference_checks() {
     let options = Options { samples: 100, ..Options::default() };
     common::expect_clean(&check_reference(&options, &mut |_| ()));
 }

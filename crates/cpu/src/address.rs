@@ -1,41 +1,41 @@
-//! Where the elements that a kernel visits lie in an operand: a [`Layout`] split into rows and columns, each with as few
-//! dimensions as it needs.
+//! Addressing of an operand within a kernel: a [`Layout`] split into rows and columns, each with as few dimensions as
+//! possible.
 
 use std::ops::Range;
 
 use wgrad_graph::Layout;
 
-/// Most dimensions that rows or columns may have once neighbours are merged.
+/// Maximum number of dimensions of rows or columns after merging.
 pub(crate) const MAX_DIMS: usize = 16;
-/// Most bounds that a layout may have.
+/// Maximum number of bounds of a layout.
 pub(crate) const MAX_BOUNDS: usize = Layout::MAX_BOUNDS;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Dim {
     size: usize,
     stride: isize,
-    /// Steps of the coordinates that the bounds look at.
+    /// Strides of the bounded coordinates.
     bounds: Vec<isize>,
 }
 
 impl Dim {
-    /// True when `inner` goes on where one step of this one ends.
-    fn continues(&self, inner: &Dim) -> bool {
+    /// Whether one step of this dimension equals a whole pass over `inner`, so that the two can be merged.
+    fn contains_contiguously(&self, inner: &Dim) -> bool {
         let size = inner.size as isize;
         self.stride == inner.stride * size
             && self.bounds.iter().zip(&inner.bounds).all(|(&outer, &inner)| outer == inner * size)
     }
 }
 
-/// A place in an operand: an offset, and the coordinates that say whether there is an element.
+/// A position in an operand: an offset, and the coordinates that the bounds restrict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Spot {
+pub(crate) struct Position {
     pub offset: isize,
     coordinates: [isize; MAX_BOUNDS],
 }
 
-impl Spot {
-    /// The start of an operand, from which no bound looks anywhere.
+impl Position {
+    /// Offset 0, with all coordinates at 0.
     pub fn origin() -> Self {
         Self { offset: 0, coordinates: [0; MAX_BOUNDS] }
     }
@@ -47,26 +47,26 @@ impl Spot {
         }
     }
 
-    /// True when every coordinate is below its size.
-    pub fn exists(&self, sizes: &[usize]) -> bool {
+    /// Whether every coordinate is within `0..size`, i.e. the position has storage.
+    pub fn in_bounds(&self, sizes: &[usize]) -> bool {
         self.coordinates.iter().zip(sizes).all(|(&at, &size)| at >= 0 && at < size as isize)
     }
 
-    /// True when every coordinate stays below its size whatever step between those of `reach` it makes.
+    /// Whether every coordinate stays within `0..size` for all displacements in `reach` (minimum and maximum).
     #[inline]
-    pub fn exists_within(&self, reach: &[(isize, isize)], sizes: &[usize]) -> bool {
+    pub fn in_bounds_within(&self, reach: &[(isize, isize)], sizes: &[usize]) -> bool {
         let stays = |((&at, &(least, most)), &size): ((&isize, &(isize, isize)), &usize)| {
             at + least >= 0 && at + most < size as isize
         };
         self.coordinates.iter().zip(reach).zip(sizes).all(stays)
     }
 
-    /// The steps of a dimension, out of `range`, at which there are elements.
-    fn steps(&self, dim: &Dim, range: Range<usize>, sizes: &[usize]) -> Range<usize> {
+    /// Returns the indices in `range` of a dimension at which all coordinates are in bounds.
+    fn valid_steps(&self, dim: &Dim, range: Range<usize>, sizes: &[usize]) -> Range<usize> {
         let (mut lo, mut hi) = (range.start as isize, range.end as isize);
         for ((&at, &size), &stride) in self.coordinates.iter().zip(sizes).zip(&dim.bounds) {
             let size = size as isize;
-            // Ceilings of −at / stride and (size − at) / stride, which a negative stride exchanges.
+            // Ceilings of −at / stride and (size − at) / stride; a negative stride swaps them.
             let (from, to) = match stride {
                 0 if at >= 0 && at < size => continue,
                 0 => return range.end..range.end,
@@ -80,23 +80,25 @@ impl Spot {
     }
 }
 
-/// Offsets along the flattened rows or columns. No dimension has size 1, and neighbours that lie one in the other are one.
+/// Offsets along the flattened rows or columns. No dimension has size 1, and contiguously nested dimensions are merged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Axis {
     dims: Vec<Dim>,
-    /// Offset from one index to the next, where that is the same everywhere and no bound looks at the index.
+    /// Stride between neighbouring indices, if it is constant and no bound depends on the index.
     stride: Option<isize>,
 }
 
 impl Axis {
-    /// Some dimensions of a layout, merged.
+    /// Merges some dimensions of a layout into an axis.
     pub fn new(layout: &Layout, dims: Range<usize>, pitch: usize) -> Axis {
         let mut merged: Vec<Dim> = Vec::new();
         for i in dims.filter(|&i| layout.shape[i] != 1) {
             let bounds = layout.bounds.iter().map(|bound| bound.strides[i]).collect();
             let dim = Dim { size: layout.shape[i], stride: layout.strides[i] * pitch as isize, bounds };
             match merged.last_mut() {
-                Some(outer) if outer.continues(&dim) => *outer = Dim { size: outer.size * dim.size, ..dim },
+                Some(outer) if outer.contains_contiguously(&dim) => {
+                    *outer = Dim { size: outer.size * dim.size, ..dim }
+                }
                 _ => merged.push(dim),
             }
         }
@@ -111,99 +113,99 @@ impl Axis {
         Axis { dims: merged, stride }
     }
 
-    /// True when every index has the same offset.
+    /// Whether every index has the same offset.
     pub fn is_constant(&self) -> bool {
         self.dims.is_empty()
     }
 
-    /// Offset from one index to the next, where that is the same everywhere.
+    /// Stride between neighbouring indices, if it is constant and no bound depends on the index.
     pub fn stride(&self) -> Option<isize> {
         self.stride
     }
 
-    /// After how many indices everything repeats itself, where it does.
+    /// Number of indices after which offsets and bounds repeat, if they do.
     pub fn period(&self) -> Option<usize> {
         let (outer, inner) = self.dims.split_first()?;
         let repeats = outer.stride == 0 && outer.bounds.iter().all(|&stride| stride == 0);
         (repeats && !inner.is_empty()).then(|| inner.iter().map(|dim| dim.size).product())
     }
 
-    /// Elements from one jump to the next: how long the runs of [`Axis::runs`] are.
-    pub fn run(&self) -> usize {
+    /// Length of the constant-stride runs of [`Axis::for_each_run`].
+    pub fn run_length(&self) -> usize {
         self.dims.last().map_or(usize::MAX, |dim| dim.size)
     }
 
-    /// Moves a spot by an index.
+    /// Moves a position by an index.
     #[inline]
-    pub fn advance(&self, spot: &mut Spot, index: usize) {
+    pub fn advance(&self, position: &mut Position, index: usize) {
         if let Some(stride) = self.stride {
-            spot.offset += index as isize * stride;
+            position.offset += index as isize * stride;
             return;
         }
         let mut rest = index;
         for dim in self.dims.iter().rev() {
-            spot.step(dim, (rest % dim.size) as isize);
+            position.step(dim, (rest % dim.size) as isize);
             rest /= dim.size;
         }
     }
 
-    /// Calls `visit` with the spot of every index of a range, in order.
+    /// Calls `visit` with the position of every index of a range, in order.
     #[inline]
-    pub fn walk(&self, range: Range<usize>, from: Spot, mut visit: impl FnMut(Spot)) {
+    pub fn for_each(&self, range: Range<usize>, from: Position, mut visit: impl FnMut(Position)) {
         let mut index = [0; MAX_DIMS];
-        let (mut rest, mut spot) = (range.start, from);
+        let (mut rest, mut position) = (range.start, from);
         for (at, dim) in index.iter_mut().zip(&self.dims).rev() {
             *at = rest % dim.size;
             rest /= dim.size;
-            spot.step(dim, *at as isize);
+            position.step(dim, *at as isize);
         }
         for _ in range {
-            visit(spot);
+            visit(position);
             for (at, dim) in index.iter_mut().zip(&self.dims).rev() {
                 *at += 1;
-                spot.step(dim, 1);
+                position.step(dim, 1);
                 if *at < dim.size {
                     break;
                 }
                 *at = 0;
-                spot.step(dim, -(dim.size as isize));
+                position.step(dim, -(dim.size as isize));
             }
         }
     }
 
-    /// Cuts `start .. start + len` into runs of one stride from a spot on: calls `visit` with a range of `0..len`, the
-    /// offset of its first index (`None` where there is no element) and the stride. `sizes` are those of the bounds.
+    /// Splits `start .. start + len` into runs of constant stride: calls `visit` with a range of `0..len`, the offset
+    /// of its first index (`None` if the run is padding) and the stride. `sizes` are the sizes of the bounds.
     #[inline]
-    pub fn runs(
+    pub fn for_each_run(
         &self,
         start: usize,
         len: usize,
-        from: Spot,
+        from: Position,
         sizes: &[usize],
         mut visit: impl FnMut(Range<usize>, Option<isize>, isize),
     ) {
         if let Some(stride) = self.stride {
-            let first = from.exists(sizes).then_some(from.offset + start as isize * stride);
+            let first = from.in_bounds(sizes).then_some(from.offset + start as isize * stride);
             return visit(0..len, first, stride);
         }
         let Some((last, outer)) = self.dims.split_last() else { return };
         let mut index = [0; MAX_DIMS];
-        let (mut i, mut rest, mut spot) = (start % last.size, start / last.size, from);
+        let (mut i, mut rest, mut position) = (start % last.size, start / last.size, from);
         for (at, dim) in index.iter_mut().zip(outer).rev() {
             *at = rest % dim.size;
             rest /= dim.size;
-            spot.step(dim, *at as isize);
+            position.step(dim, *at as isize);
         }
         let mut lane = 0;
         while lane < len {
             let end = last.size.min(i + len - lane);
-            let inside = spot.steps(last, i..end, sizes);
+            let inside = position.valid_steps(last, i..end, sizes);
             let at = |step: usize| lane + step - i;
             if i < inside.start {
                 visit(at(i)..at(inside.start), None, 0);
             }
             if !inside.is_empty() {
-                let first = spot.offset + inside.start as isize * last.stride;
+                let first = position.offset + inside.start as isize * last.stride;
                 visit(at(inside.start)..at(inside.end), Some(first), last.stride);
             }
             if inside.end < end {
@@ -213,23 +215,23 @@ impl Axis {
             i = 0;
             for (at, dim) in index.iter_mut().zip(outer).rev() {
                 *at += 1;
-                spot.step(dim, 1);
+                position.step(dim, 1);
                 if *at < dim.size {
                     break;
                 }
                 *at = 0;
-                spot.step(dim, -(dim.size as isize));
+                position.step(dim, -(dim.size as isize));
             }
         }
     }
 }
 
-/// Where the element at (row, column) lies, in units of what the operand stores.
+/// Maps (row, column) to an offset, in units of the stored elements.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Address {
     pub operand: usize,
-    /// The element at row 0 and column 0.
-    pub start: Spot,
+    /// Position of row 0 and column 0.
+    pub start: Position,
     /// Sizes of the bounds.
     pub sizes: Vec<usize>,
     pub rows: Axis,
@@ -237,12 +239,12 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    /// Splits a layout over `outer ++ inner`, or over `outer` alone, at dimension `outer`. `None` when all is padding.
+    /// Splits a layout over `outer ++ inner`, or over `outer` alone, at dimension `outer`. `None` if it is all padding.
     pub fn new(operand: usize, layout: &Layout, outer: usize, pitch: usize) -> Option<Address> {
         Self::split(operand, layout, 0..outer, outer..layout.shape.len(), pitch)
     }
 
-    /// Takes these dimensions of a layout for rows and those for columns; the others stay at index 0.
+    /// Uses these dimensions of a layout as rows and columns; all others stay at index 0.
     pub fn split(
         operand: usize,
         layout: &Layout,
@@ -250,14 +252,14 @@ impl Address {
         columns: Range<usize>,
         pitch: usize,
     ) -> Option<Address> {
-        if layout.is_void() {
+        if layout.is_all_padding() {
             return None;
         }
         let mut coordinates = [0; MAX_BOUNDS];
         coordinates.iter_mut().zip(&layout.bounds).for_each(|(at, bound)| *at = bound.offset);
         Some(Address {
             operand,
-            start: Spot { offset: layout.offset * pitch as isize, coordinates },
+            start: Position { offset: layout.offset * pitch as isize, coordinates },
             sizes: layout.bounds.iter().map(|bound| bound.size).collect(),
             rows: Axis::new(layout, rows, pitch),
             columns: Axis::new(layout, columns, pitch),
@@ -276,9 +278,9 @@ mod tests {
 
     use super::*;
 
-    /// `at` and `runs` must agree with the layout, for chains of views that permute, slice, pad and broadcast.
+    /// `advance` and `for_each_run` agree with the layout, for chains of views that permute, slice, pad and broadcast.
     #[test]
-    fn an_axis_addresses_what_its_layout_does() {
+    fn axis_addresses_the_same_elements_as_its_layout() {
         let mut random = Stream::new(11, 0);
         for _ in 0..1500 {
             let mut layout = Layout::contiguous(&[3, 1, 4, 2]);
@@ -287,7 +289,7 @@ mod tests {
                     break;
                 }
                 let view = random_view(&mut random, &layout.shape);
-                layout = layout.through(&view).unwrap_or(layout);
+                layout = layout.apply(&view).unwrap_or(layout);
             }
             let mut expected = Vec::new();
             layout.for_each(|at| expected.push(at.map(|at| at as isize)));
@@ -300,15 +302,15 @@ mod tests {
             let len = 1 + random.below((expected.len() - start) as u32) as usize;
             let mut found = vec![Some(-1); len];
             let mut covered = 0;
-            axis.runs(start, len, address.start, &address.sizes, |range, at, stride| {
+            axis.for_each_run(start, len, address.start, &address.sizes, |range, at, stride| {
                 assert_eq!(range.start, covered);
                 covered = range.end;
                 range.enumerate().for_each(|(i, lane)| found[lane] = at.map(|at| at + i as isize * stride));
             });
             assert_eq!(found, expected[start..start + len], "{layout:?}");
-            let mut spot = address.start;
-            axis.advance(&mut spot, start);
-            assert_eq!(spot.exists(&address.sizes).then_some(spot.offset), expected[start]);
+            let mut position = address.start;
+            axis.advance(&mut position, start);
+            assert_eq!(position.in_bounds(&address.sizes).then_some(position.offset), expected[start]);
         }
     }
 

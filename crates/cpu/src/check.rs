@@ -1,16 +1,17 @@
-//! Proves that a dispatch may follow raw addresses: every access inside its tensor, nothing written that overlaps what
-//! another lane or thread uses, and every call given arguments of its kinds. Refuses what it cannot prove.
+//! Validation of a dispatch before it accesses memory through raw pointers. It proves that every access stays inside
+//! its tensor, that written elements do not overlap what another lane or thread uses, and that calls get arguments of
+//! the right types. A dispatch for which this cannot be proved is rejected.
 
 use wgrad_graph::{DType, Layout};
 use wgrad_program::{Access, Dispatch, Gemm, Instr, Kernel, Loop, Operand, Store};
 
 use crate::address::{MAX_BOUNDS, MAX_DIMS};
 
-/// Why a dispatch is refused, in words.
-pub(crate) type Refusal = String;
+/// Description of the rule that a dispatch breaks.
+pub(crate) type Violation = String;
 
 /// Checks a dispatch.
-pub(crate) fn check(dispatch: &Dispatch) -> Result<(), Refusal> {
+pub(crate) fn check(dispatch: &Dispatch) -> Result<(), Violation> {
     overlaps(&dispatch.operands)?;
     match &dispatch.kernel {
         Kernel::Loop(kernel) => check_loop(kernel, &dispatch.operands, false),
@@ -18,68 +19,72 @@ pub(crate) fn check(dispatch: &Dispatch) -> Result<(), Refusal> {
     }
 }
 
-fn ensure(holds: bool, refusal: impl FnOnce() -> String) -> Result<(), Refusal> {
-    if holds { Ok(()) } else { Err(refusal()) }
+fn ensure(holds: bool, violation: impl FnOnce() -> String) -> Result<(), Violation> {
+    if holds { Ok(()) } else { Err(violation()) }
 }
 
-fn overlaps(operands: &[Operand]) -> Result<(), Refusal> {
+fn overlaps(operands: &[Operand]) -> Result<(), Violation> {
     for (i, a) in operands.iter().enumerate() {
         for (j, b) in operands.iter().enumerate().skip(i + 1) {
             let (x, y) = (&a.tensor, &b.tensor);
-            let apart =
+            let disjoint =
                 x.buffer != y.buffer || x.offset + x.bytes() <= y.offset || y.offset + y.bytes() <= x.offset;
             let read = a.access == Access::Read && b.access == Access::Read;
-            ensure(apart || read, || format!("operands {i} and {j} overlap and one of them is written"))?;
+            ensure(disjoint || read, || format!("operands {i} and {j} overlap and one of them is written"))?;
         }
     }
     Ok(())
 }
 
-fn check_gemm(kernel: &Gemm, operands: &[Operand]) -> Result<(), Refusal> {
+fn check_gemm(kernel: &Gemm, operands: &[Operand]) -> Result<(), Violation> {
     for (number, layout, shape) in
         [(kernel.a, &kernel.a_layout, kernel.a_domain()), (kernel.b, &kernel.b_layout, kernel.b_domain())]
     {
-        ensure(shape.len() <= MAX_DIMS, || format!("more than {MAX_DIMS} dimensions"))?;
+        ensure(shape.len() <= MAX_DIMS, || format!("the domain has more than {MAX_DIMS} dimensions"))?;
         let operand = operand(operands, number)?;
-        ensure(operand.access == Access::Read, || format!("factor {number} is written"))?;
-        ensure(operand.tensor.dtype != DType::U32, || format!("factor {number} holds words"))?;
-        ensure(layout.shape == shape, || format!("factor {number} has a layout of another domain"))?;
+        ensure(operand.access == Access::Read, || format!("factor {number} must only be read"))?;
+        ensure(operand.tensor.dtype != DType::U32, || format!("factor {number} must be a float tensor"))?;
+        ensure(layout.shape == shape, || {
+            format!("the layout of factor {number} must have the shape {shape:?}")
+        })?;
         inside(layout, 0, operand)?;
     }
     ensure(kernel.epilogue.outer == kernel.domain(), || {
-        "the epilogue has another domain than the product".into()
+        "the epilogue must have the domain of the product".into()
     })?;
-    ensure(kernel.epilogue.inner.is_empty(), || "the epilogue reduces".into())?;
+    ensure(kernel.epilogue.inner.is_empty(), || "the epilogue must not reduce".into())?;
     check_loop(&kernel.epilogue, operands, true)
 }
 
-fn check_loop(kernel: &Loop, operands: &[Operand], has_product: bool) -> Result<(), Refusal> {
+fn check_loop(kernel: &Loop, operands: &[Operand], has_product: bool) -> Result<(), Violation> {
     let domain = [kernel.outer.as_slice(), &kernel.inner].concat();
-    ensure(domain.len() <= MAX_DIMS, || format!("more than {MAX_DIMS} dimensions"))?;
+    ensure(domain.len() <= MAX_DIMS, || format!("the domain has more than {MAX_DIMS} dimensions"))?;
     for (number, instr) in kernel.body.iter().enumerate() {
         check_instr(instr, number, &domain, operands, has_product)
-            .map_err(|refusal| format!("value {number}: {refusal}"))?;
+            .map_err(|violation| format!("value {number}: {violation}"))?;
     }
     let dtypes: Vec<DType> = operands.iter().map(|operand| operand.tensor.dtype).collect();
-    let words = kernel.words(&dtypes);
+    let is_u32 = kernel.is_u32(&dtypes);
     for (number, instr) in kernel.body.iter().enumerate() {
-        let all_words = |args: &[usize], wanted: bool| args.iter().all(|&arg| words[arg] == wanted);
-        let kinds_agree = match instr {
-            Instr::Call(f, args) => all_words(args, f.f32.takes_words()),
-            Instr::Gather { index, .. } => words[*index],
-            Instr::Reduce(_, value) => !words[*value],
+        let all_of_type = |args: &[usize], expected: bool| args.iter().all(|&arg| is_u32[arg] == expected);
+        let types_match = match instr {
+            Instr::Call(f, args) => all_of_type(args, f.f32.takes_u32()),
+            Instr::Gather { index, .. } => is_u32[*index],
+            Instr::Reduce(_, value) => !is_u32[*value],
             _ => true,
         };
-        ensure(kinds_agree, || format!("value {number}: a float where a word is needed, or the reverse"))?;
+        ensure(types_match, || format!("value {number}: an argument has the wrong element type"))?;
     }
     let varies = kernel.varies();
     for store in &kernel.stores {
         ensure(store.value < kernel.body.len(), || {
-            format!("value {} is stored and does not exist", store.value)
+            format!("value {} is stored but does not exist", store.value)
         })?;
         check_store(kernel, store, &domain, operands)?;
-        let is_word = dtypes[store.operand] == DType::U32;
-        ensure(words[store.value] == is_word, || format!("value {} is stored in another kind", store.value))?;
+        let stored_as_u32 = dtypes[store.operand] == DType::U32;
+        ensure(is_u32[store.value] == stored_as_u32, || {
+            format!("value {} is stored to an operand of another element type", store.value)
+        })?;
         let each = store.layout.shape.len() > kernel.outer.len();
         let fits = each || !varies[store.value];
         ensure(fits, || format!("value {} varies within a row and is stored once a row", store.value))?;
@@ -87,7 +92,7 @@ fn check_loop(kernel: &Loop, operands: &[Operand], has_product: bool) -> Result<
     check_written(kernel, operands)
 }
 
-fn operand(operands: &[Operand], number: usize) -> Result<&Operand, Refusal> {
+fn operand(operands: &[Operand], number: usize) -> Result<&Operand, Violation> {
     operands.get(number).ok_or_else(|| format!("operand {number} does not exist"))
 }
 
@@ -97,11 +102,11 @@ fn check_instr(
     domain: &[usize],
     operands: &[Operand],
     has_product: bool,
-) -> Result<(), Refusal> {
+) -> Result<(), Violation> {
     let earlier =
-        |args: &[usize]| ensure(args.iter().all(|&arg| arg < number), || "uses a later value".into());
+        |args: &[usize]| ensure(args.iter().all(|&arg| arg < number), || "it refers to a later value".into());
     let over_domain = |layout: &Layout| {
-        ensure(layout.shape == domain, || "a layout of another domain".into())?;
+        ensure(layout.shape == domain, || "the layout must have the shape of the domain".into())?;
         well_formed(layout)
     };
     match instr {
@@ -112,27 +117,34 @@ fn check_instr(
         Instr::Gather { operand: at, layout, index, stride, bound } => {
             over_domain(layout)?;
             earlier(&[*index])?;
-            ensure(layout.is_whole(), || "a padded table".into())?;
+            ensure(layout.is_unpadded(), || "the table must not be padded".into())?;
             inside(layout, bound.saturating_sub(1).saturating_mul(*stride), operand(operands, *at)?)
         }
         Instr::Iota(layout) => {
             over_domain(layout)?;
-            ensure(layout.is_whole(), || "a padded iota".into())
+            ensure(layout.is_unpadded(), || "an iota must not be padded".into())
         }
         Instr::Call(f, args) => {
             earlier(args)?;
             ensure(args.len() == f.f32.arity(), || format!("{} takes {} arguments", f.name, f.f32.arity()))
         }
         Instr::Reduce(_, value) => earlier(&[*value]),
-        Instr::Product => ensure(has_product, || "a product outside a matrix product".into()),
-        Instr::Float(_) | Instr::Word(_) => Ok(()),
+        Instr::Product => {
+            ensure(has_product, || "only the epilogue of a matrix product has a product".into())
+        }
+        Instr::Float(_) | Instr::U32(_) => Ok(()),
     }
 }
 
-fn check_store(kernel: &Loop, store: &Store, domain: &[usize], operands: &[Operand]) -> Result<(), Refusal> {
+fn check_store(
+    kernel: &Loop,
+    store: &Store,
+    domain: &[usize],
+    operands: &[Operand],
+) -> Result<(), Violation> {
     let to = operand(operands, store.operand)?;
     let whole = store.layout.shape == domain || store.layout.shape == kernel.outer;
-    let fits = whole && store.layout.is_whole() && to.access != Access::Read;
+    let fits = whole && store.layout.is_unpadded() && to.access != Access::Read;
     ensure(fits, || format!("the store of value {} does not fit operand {}", store.value, store.operand))?;
     inside(&store.layout, 0, to)?;
     ensure(is_injective(&store.layout), || {
@@ -140,58 +152,61 @@ fn check_store(kernel: &Loop, store: &Store, domain: &[usize], operands: &[Opera
     })
 }
 
-/// A written operand is read only where the same lane writes it, and two stores to one operand write apart.
-fn check_written(kernel: &Loop, operands: &[Operand]) -> Result<(), Refusal> {
+/// Checks that a written operand is read only where the same lane writes it, and that two stores to one operand do not
+/// overlap.
+fn check_written(kernel: &Loop, operands: &[Operand]) -> Result<(), Violation> {
     for (i, store) in kernel.stores.iter().enumerate() {
         for other in kernel.stores[i + 1..].iter().filter(|other| other.operand == store.operand) {
-            let apart = match (store.layout.extent(), other.layout.extent()) {
+            let disjoint = match (store.layout.extent(), other.layout.extent()) {
                 (Some(a), Some(b)) => a.1 < b.0 || b.1 < a.0,
                 _ => true,
             };
-            ensure(apart, || format!("two stores to operand {} overlap", store.operand))?;
+            ensure(disjoint, || format!("two stores to operand {} overlap", store.operand))?;
         }
     }
     for (number, instr) in kernel.body.iter().enumerate() {
         let (Instr::Load { operand: at, .. } | Instr::Gather { operand: at, .. }) = instr else { continue };
         let access = operand(operands, *at)?.access;
         ensure(access != Access::Write, || {
-            format!("value {number} loads operand {at}, which is only written")
+            format!("value {number} loads operand {at}, which may only be written")
         })?;
         for store in kernel.stores.iter().filter(|store| store.operand == *at) {
-            let in_step =
-                matches!(instr, Instr::Load { layout, .. } if steps(layout) == steps(&store.layout));
-            ensure(in_step, || {
-                format!("value {number} loads operand {at} at other places than it is stored")
+            let is_aligned =
+                matches!(instr, Instr::Load { layout, .. } if canonical(layout) == canonical(&store.layout));
+            ensure(is_aligned, || {
+                format!("value {number} loads operand {at} at other positions than the store")
             })?;
         }
     }
     Ok(())
 }
 
-/// What a layout does, whatever its dimensions of size 1 and, past the rows, of stride 0 say.
-fn steps(layout: &Layout) -> (isize, Vec<(usize, usize, isize)>, bool) {
+/// Canonical form of a layout, without dimensions of size 1 or stride 0, to compare the addressing of two layouts.
+fn canonical(layout: &Layout) -> (isize, Vec<(usize, usize, isize)>, bool) {
     let dims = layout.shape.iter().zip(&layout.strides).enumerate();
     let moving = dims.filter(|(_, (size, stride))| **size != 1 && **stride != 0);
-    (layout.offset, moving.map(|(i, (&size, &stride))| (i, size, stride)).collect(), layout.is_whole())
+    (layout.offset, moving.map(|(i, (&size, &stride))| (i, size, stride)).collect(), layout.is_unpadded())
 }
 
-fn well_formed(layout: &Layout) -> Result<(), Refusal> {
+fn well_formed(layout: &Layout) -> Result<(), Violation> {
     let rank = layout.shape.len();
     let bounds_fit = layout.bounds.iter().all(|bound| bound.strides.len() == rank);
-    ensure(layout.strides.len() == rank && bounds_fit, || "a layout with missing dimensions".into())?;
-    ensure(layout.bounds.len() <= MAX_BOUNDS, || format!("more than {MAX_BOUNDS} bounds"))
+    ensure(layout.strides.len() == rank && bounds_fit, || {
+        "the strides of the layout do not match its shape".into()
+    })?;
+    ensure(layout.bounds.len() <= MAX_BOUNDS, || format!("the layout has more than {MAX_BOUNDS} bounds"))
 }
 
-fn inside(layout: &Layout, reach: usize, operand: &Operand) -> Result<(), Refusal> {
+fn inside(layout: &Layout, reach: usize, operand: &Operand) -> Result<(), Violation> {
     well_formed(layout)?;
     let Some((first, last)) = layout.extent() else { return Ok(()) };
     let fits = first >= 0 && last + (reach as i128) < operand.tensor.elements as i128;
     ensure(fits, || {
-        format!("offsets {first}..={last} leave a tensor of {} elements", operand.tensor.elements)
+        format!("offsets {first}..={last} exceed a tensor of {} elements", operand.tensor.elements)
     })
 }
 
-/// True when each dimension steps over all that the smaller ones span: enough for offsets to differ.
+/// Whether each stride exceeds the span of all smaller ones, which is sufficient for all offsets to differ.
 fn is_injective(layout: &Layout) -> bool {
     if layout.numel() == 0 {
         return true;
@@ -203,8 +218,8 @@ fn is_injective(layout: &Layout) -> bool {
     dims.sort_unstable();
     let mut span = 0;
     dims.iter().all(|&(stride, size)| {
-        let apart = stride > span;
+        let disjoint = stride > span;
         span += stride * (size - 1);
-        apart
+        disjoint
     })
 }

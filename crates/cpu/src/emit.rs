@@ -1,83 +1,90 @@
-//! Emits the straight-line code of a plan: stages, registers by liveness, and operands used in place where they can be.
+//! Emits the straight-line code of a plan: stages, register allocation by liveness, and direct operand access where
+//! possible.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use wgrad_graph::Number;
+use wgrad_graph::FloatType;
 use wgrad_program::{Access, ValueId};
+use wgrad_stdx::{InternalError, never};
 
-use crate::compile::{Analysis, Form, Level, Value};
+use crate::analysis::{Analysis, Level, Value, ValueKind};
 use crate::float::Float;
-use crate::plan::{Mode, Place, Registers, Splat, Stage, Step, Take, Write};
+use crate::plan::{Location, Mode, ReductionInput, Registers, Splat, Stage, VectorOp, Write};
 
 /// The code of a plan.
 pub(crate) struct Code<T> {
-    pub uniform: Vec<Step<T>>,
-    pub uniform_words: Vec<bool>,
-    pub periodic: Vec<Step<T>>,
+    pub uniform: Vec<VectorOp<T>>,
+    pub uniform_is_u32: Vec<bool>,
+    pub periodic: Vec<VectorOp<T>>,
     pub stages: Vec<Stage<T>>,
     pub registers: Registers,
 }
 
-/// Emits every stage. At most `keep` values are kept from one stage for a later one, instead of being computed again.
-pub(crate) fn emit<T: Float>(analysis: &Analysis<'_>, mode: Mode, keep: usize) -> Code<T> {
+/// Emits every stage. At most `max_kept` values are kept from one stage for a later one instead of being computed
+/// again.
+pub(crate) fn emit<T: Float>(
+    analysis: &Analysis<'_>,
+    mode: Mode,
+    max_kept: usize,
+) -> Result<Code<T>, InternalError> {
     let mut emitter = Emitter::new(analysis, mode);
-    let roots = emitter.roots();
-    emitter.choose_kept(&roots, keep);
-    let stages = roots.iter().map(|roots| emitter.stage(roots)).collect();
+    let outputs = emitter.outputs();
+    emitter.choose_kept(&outputs, max_kept);
+    let stages = outputs.iter().map(|outputs| emitter.emit_stage(outputs)).collect::<Result<_, _>>()?;
     let kept = emitter.kept.len();
-    let Emitter { uniform, uniform_words, periodic, mut registers, .. } = emitter;
-    registers.uniform = uniform_words.len();
+    let Emitter { uniform, uniform_is_u32, periodic, mut registers, .. } = emitter;
+    registers.uniform = uniform_is_u32.len();
     registers.kept = kept;
-    Code { uniform, uniform_words, periodic, stages, registers }
+    Ok(Code { uniform, uniform_is_u32, periodic, stages, registers })
 }
 
-/// What a stage is for.
+/// The reductions and stores of a stage.
 #[derive(Debug, Default)]
-struct Roots {
-    /// Numbers of reductions.
-    takes: Vec<usize>,
-    /// Numbers of stores.
+struct StageOutputs {
+    /// Numbers of the reductions.
+    reduction_inputs: Vec<usize>,
+    /// Numbers of the stores of one value per row.
     row_stores: Vec<usize>,
     element_stores: Vec<usize>,
 }
 
 /// The values that a stage computes, in order.
 #[derive(Debug, Default)]
-struct Needs {
+struct StageValues {
     rows: BTreeSet<ValueId>,
     elements: BTreeSet<ValueId>,
-    /// Values the same for a whole row that element code, a reduction or a store of elements reads.
+    /// Row values that element code, a reduction or an element store reads.
     shared: BTreeSet<ValueId>,
 }
 
 struct Emitter<'a, T> {
     analysis: &'a Analysis<'a>,
     mode: Mode,
-    uniform: Vec<Step<T>>,
-    uniform_words: Vec<bool>,
-    periodic: Vec<Step<T>>,
-    /// Where the values are that are computed once a task.
-    once: BTreeMap<ValueId, Place>,
+    uniform: Vec<VectorOp<T>>,
+    uniform_is_u32: Vec<bool>,
+    periodic: Vec<VectorOp<T>>,
+    /// Locations of the values that are computed once per task.
+    hoisted: BTreeMap<ValueId, Location>,
     kept: BTreeMap<ValueId, usize>,
     /// Kept values that an earlier stage has computed.
     available: BTreeSet<ValueId>,
     registers: Registers,
 }
 
-/// Registers of one kind, given out and taken back.
+/// Free list of the registers of one kind.
 #[derive(Debug)]
 struct Pool {
-    register: fn(usize) -> Place,
+    register: fn(usize) -> Location,
     free: Vec<usize>,
     size: usize,
 }
 
 impl Pool {
-    fn new(register: fn(usize) -> Place) -> Self {
+    fn new(register: fn(usize) -> Location) -> Self {
         Self { register, free: Vec::new(), size: 0 }
     }
 
-    fn take(&mut self) -> Place {
+    fn allocate(&mut self) -> Location {
         let i = self.free.pop().unwrap_or_else(|| {
             self.size += 1;
             self.size - 1
@@ -85,8 +92,8 @@ impl Pool {
         (self.register)(i)
     }
 
-    fn give(&mut self, place: Option<Place>) {
-        if let Some(Place::Row(i) | Place::Element(i)) = place {
+    fn release(&mut self, location: Option<Location>) {
+        if let Some(Location::Row(i) | Location::Element(i)) = location {
             self.free.push(i);
         }
     }
@@ -98,9 +105,9 @@ impl<'a, T: Float> Emitter<'a, T> {
             analysis,
             mode,
             uniform: Vec::new(),
-            uniform_words: Vec::new(),
+            uniform_is_u32: Vec::new(),
             periodic: Vec::new(),
-            once: BTreeMap::new(),
+            hoisted: BTreeMap::new(),
             kept: BTreeMap::new(),
             available: BTreeSet::new(),
             registers: Registers::default(),
@@ -111,234 +118,269 @@ impl<'a, T: Float> Emitter<'a, T> {
         &self.analysis.values[id]
     }
 
-    /// A stage for each level of reductions that a store needs; then the stores of elements; then those of rows, so that
-    /// nothing that is written once a row is written before all elements have been computed.
-    fn roots(&self) -> Vec<Roots> {
+    /// Returns one stage for each level of reductions that a store depends on, then the element stores, then the row
+    /// stores. Row stores come last so that no row value is written before all elements have been computed.
+    fn outputs(&self) -> Vec<StageOutputs> {
         let mut needed = BTreeSet::new();
         let mut stack: Vec<ValueId> = self.analysis.stores.iter().map(|store| store.value).collect();
         while let Some(id) = stack.pop() {
             if needed.insert(id) {
-                stack.extend(self.value(id).form.args());
-                if let Form::Reduce(i) = self.value(id).form {
+                stack.extend(self.value(id).kind.args());
+                if let ValueKind::Reduce(i) = self.value(id).kind {
                     stack.push(self.analysis.reductions[i].1);
                 }
             }
         }
-        let mut stages: Vec<Roots> = Vec::new();
+        let mut stages: Vec<StageOutputs> = Vec::new();
         for &id in &needed {
-            if let Form::Reduce(i) = self.value(id).form {
+            if let ValueKind::Reduce(i) = self.value(id).kind {
                 let stage = self.value(id).stage - 1;
-                stages.resize_with(stages.len().max(stage + 1), Roots::default);
-                stages[stage].takes.push(i);
+                stages.resize_with(stages.len().max(stage + 1), StageOutputs::default);
+                stages[stage].reduction_inputs.push(i);
             }
         }
-        let numbers = |each: bool| {
+        let numbers = |per_element: bool| {
             let stores = self.analysis.stores.iter().enumerate();
-            stores.filter(|(_, store)| store.each == each).map(|(i, _)| i).collect::<Vec<_>>()
+            stores.filter(|(_, store)| store.per_element == per_element).map(|(i, _)| i).collect::<Vec<_>>()
         };
         let (element_stores, row_stores) = (numbers(true), numbers(false));
         if !element_stores.is_empty() {
-            stages.push(Roots { element_stores, ..Roots::default() });
+            stages.push(StageOutputs { element_stores, ..StageOutputs::default() });
         }
         if !row_stores.is_empty() {
-            stages.push(Roots { row_stores, ..Roots::default() });
+            stages.push(StageOutputs { row_stores, ..StageOutputs::default() });
         }
         stages
     }
 
-    fn needs(&self, roots: &Roots, available: &BTreeSet<ValueId>) -> Needs {
-        let mut needs = Needs::default();
+    fn values_of_stage(&self, outputs: &StageOutputs, available: &BTreeSet<ValueId>) -> StageValues {
+        let mut values = StageValues::default();
         let stored =
             |stores: &[usize]| stores.iter().map(|&i| self.analysis.stores[i].value).collect::<Vec<_>>();
-        let taken = roots.takes.iter().map(|&i| self.analysis.reductions[i].1);
-        let each: Vec<ValueId> = taken.chain(stored(&roots.element_stores)).collect();
-        needs.shared.extend(each.iter().filter(|&&id| self.value(id).level < Level::Element));
-        let mut stack = [each, stored(&roots.row_stores)].concat();
+        let taken = outputs.reduction_inputs.iter().map(|&i| self.analysis.reductions[i].1);
+        let per_element: Vec<ValueId> = taken.chain(stored(&outputs.element_stores)).collect();
+        values.shared.extend(per_element.iter().filter(|&&id| self.value(id).level < Level::Element));
+        let mut stack = [per_element, stored(&outputs.row_stores)].concat();
         while let Some(id) = stack.pop() {
             let value = self.value(id);
             let new = match value.level {
                 Level::Uniform | Level::Periodic => false,
-                Level::Row => !matches!(value.form, Form::Reduce(_)) && needs.rows.insert(id),
-                Level::Element => !available.contains(&id) && needs.elements.insert(id),
+                Level::Row => !matches!(value.kind, ValueKind::Reduce(_)) && values.rows.insert(id),
+                Level::Element => !available.contains(&id) && values.elements.insert(id),
             };
             if new {
-                stack.extend(value.form.args());
+                stack.extend(value.kind.args());
                 if value.level == Level::Element {
-                    let args = value.form.args().iter().filter(|&&a| self.value(a).level < Level::Element);
-                    needs.shared.extend(args);
+                    let args = value.kind.args().iter().filter(|&&a| self.value(a).level < Level::Element);
+                    values.shared.extend(args);
                 }
             }
         }
-        needs
+        values
     }
 
-    /// Keeps calls that one stage computes and a later one would compute again. Nothing is kept when it would be too much.
-    fn choose_kept(&mut self, roots: &[Roots], most: usize) {
+    /// Selects calls that one stage computes and a later one would compute again. Keeps none if there are more than
+    /// `max_kept`.
+    fn choose_kept(&mut self, outputs: &[StageOutputs], max_kept: usize) {
         let mut computed: BTreeSet<ValueId> = BTreeSet::new();
         let mut kept: BTreeSet<ValueId> = BTreeSet::new();
-        for roots in roots {
-            let calls = |id: &ValueId| matches!(self.value(*id).form, Form::Call(..));
-            let again = self.needs(roots, &computed);
-            let reads = again.elements.iter().flat_map(|&id| self.value(id).form.args().iter().copied());
-            let stored = roots.element_stores.iter().map(|&i| self.analysis.stores[i].value);
-            let taken = roots.takes.iter().map(|&i| self.analysis.reductions[i].1);
+        for outputs in outputs {
+            let calls = |id: &ValueId| matches!(self.value(*id).kind, ValueKind::Call(..));
+            let computed_again = self.values_of_stage(outputs, &computed);
+            let reads =
+                computed_again.elements.iter().flat_map(|&id| self.value(id).kind.args().iter().copied());
+            let stored = outputs.element_stores.iter().map(|&i| self.analysis.stores[i].value);
+            let taken = outputs.reduction_inputs.iter().map(|&i| self.analysis.reductions[i].1);
             kept.extend(reads.chain(stored).chain(taken).filter(|id| computed.contains(id)));
-            computed.extend(again.elements.into_iter().filter(calls));
+            computed.extend(computed_again.elements.into_iter().filter(calls));
         }
-        if kept.len() <= most {
+        if kept.len() <= max_kept {
             self.kept = kept.into_iter().enumerate().map(|(i, id)| (id, i)).collect();
         }
     }
 
-    /// Where a value is that is computed once a task, in the code for one lane or in that for the rows of a block.
-    fn once(&mut self, id: ValueId) -> Place {
-        if let Some(&place) = self.once.get(&id) {
-            return place;
+    /// Emits a value that is computed once per task, in the uniform or the periodic code, and returns its location.
+    fn hoist(&mut self, id: ValueId) -> Result<Location, InternalError> {
+        if let Some(&location) = self.hoisted.get(&id) {
+            return Ok(location);
         }
         let value = self.value(id);
-        let args: Vec<Place> = value.form.args().iter().map(|&a| self.once(a)).collect();
-        let (place, code) = if value.level == Level::Uniform {
-            self.uniform_words.push(value.word);
-            (Place::Uniform(self.uniform_words.len() - 1), &mut self.uniform)
+        let args = value.kind.args().iter().map(|&a| self.hoist(a)).collect::<Result<Vec<_>, _>>()?;
+        let (location, code) = if value.level == Level::Uniform {
+            self.uniform_is_u32.push(value.is_u32);
+            (Location::Uniform(self.uniform_is_u32.len() - 1), &mut self.uniform)
         } else {
             self.registers.periodic += 1;
-            (Place::Periodic(self.registers.periodic - 1), &mut self.periodic)
+            (Location::Periodic(self.registers.periodic - 1), &mut self.periodic)
         };
-        code.extend(step(value, &args, place));
-        self.once.insert(id, place);
-        place
+        code.push(vector_op(value, &args, location)?);
+        self.hoisted.insert(id, location);
+        Ok(location)
     }
 
-    fn stage(&mut self, roots: &Roots) -> Stage<T> {
-        let needs = self.needs(roots, &self.available);
-        let mut places: BTreeMap<ValueId, Place> = BTreeMap::new();
-        let mut row_stores = self.writable(&roots.row_stores);
-        let mut pool = Pool::new(Place::Row);
-        let row =
-            self.line(&mut pool, &needs.rows, Mode::Rows, needs.shared.clone(), &mut row_stores, &mut places);
+    fn emit_stage(&mut self, outputs: &StageOutputs) -> Result<Stage<T>, InternalError> {
+        let values = self.values_of_stage(outputs, &self.available);
+        let mut locations: BTreeMap<ValueId, Location> = BTreeMap::new();
+        let mut row_stores = self.store_targets(&outputs.row_stores);
+        let mut pool = Pool::new(Location::Row);
+        let row = self.emit_code(
+            &mut pool,
+            &values.rows,
+            Mode::Rows,
+            values.shared.clone(),
+            &mut row_stores,
+            &mut locations,
+        )?;
         self.registers.row = self.registers.row.max(pool.size);
-        let row_writes = self.writes(&row_stores, &places);
-        let mut pool = Pool::new(Place::Element);
+        let row_writes = self.writes(&row_stores, &locations)?;
+        let mut pool = Pool::new(Location::Element);
         let mut splats = Vec::new();
         if self.mode == Mode::Columns {
             let analysis = self.analysis;
-            let by_row = |id: &&ValueId| analysis.values[**id].level > Level::Uniform;
-            for &id in needs.shared.iter().filter(by_row) {
-                let (from, to) = (self.place(id, &places), pool.take());
-                splats.push(Splat { from, to, word: self.value(id).word });
-                places.insert(id, to);
+            let varies_by_row = |id: &&ValueId| analysis.values[**id].level > Level::Uniform;
+            for &id in values.shared.iter().filter(varies_by_row) {
+                let (from, to) = (self.location(id, &locations)?, pool.allocate());
+                splats.push(Splat { from, to, is_u32: self.value(id).is_u32 });
+                locations.insert(id, to);
             }
         }
-        let mut element_stores = self.writable(&roots.element_stores);
-        let taken: BTreeSet<ValueId> = roots.takes.iter().map(|&i| self.analysis.reductions[i].1).collect();
-        let element =
-            self.line(&mut pool, &needs.elements, self.mode, taken, &mut element_stores, &mut places);
+        let mut element_stores = self.store_targets(&outputs.element_stores);
+        let taken: BTreeSet<ValueId> =
+            outputs.reduction_inputs.iter().map(|&i| self.analysis.reductions[i].1).collect();
+        let element = self.emit_code(
+            &mut pool,
+            &values.elements,
+            self.mode,
+            taken,
+            &mut element_stores,
+            &mut locations,
+        )?;
         self.registers.element = self.registers.element.max(pool.size);
-        self.available.extend(needs.elements.iter().filter(|id| self.kept.contains_key(id)));
+        self.available.extend(values.elements.iter().filter(|id| self.kept.contains_key(id)));
         let take = |&reduction: &usize| (reduction, self.analysis.reductions[reduction].1);
-        let taken: Vec<(usize, ValueId)> = roots.takes.iter().map(take).collect();
-        let takes = taken
+        let taken: Vec<(usize, ValueId)> = outputs.reduction_inputs.iter().map(take).collect();
+        let reduction_inputs = taken
             .into_iter()
-            .map(|(reduction, id)| Take { reduction, from: self.place(id, &places) })
-            .collect();
-        let element_writes = self.writes(&element_stores, &places);
-        Stage { row, row_writes, splats, element, takes, element_writes }
+            .map(|(reduction, id)| Ok(ReductionInput { reduction, from: self.location(id, &locations)? }))
+            .collect::<Result<_, InternalError>>()?;
+        let element_writes = self.writes(&element_stores, &locations)?;
+        Ok(Stage { row, row_writes, splats, element, reduction_inputs, element_writes })
     }
 
-    fn writable(&self, stores: &[usize]) -> Vec<(ValueId, usize)> {
+    fn store_targets(&self, stores: &[usize]) -> Vec<(ValueId, usize)> {
         stores.iter().map(|&i| (self.analysis.stores[i].value, self.analysis.stores[i].address)).collect()
     }
 
-    fn writes(&mut self, stores: &[(ValueId, usize)], places: &BTreeMap<ValueId, Place>) -> Vec<Write> {
-        stores.iter().map(|&(id, address)| Write { from: self.place(id, places), address }).collect()
+    fn writes(
+        &mut self,
+        stores: &[(ValueId, usize)],
+        locations: &BTreeMap<ValueId, Location>,
+    ) -> Result<Vec<Write>, InternalError> {
+        stores
+            .iter()
+            .map(|&(id, address)| Ok(Write { from: self.location(id, locations)?, address }))
+            .collect()
     }
 
-    /// Where a value is, in the stage whose `places` these are.
-    fn place(&mut self, id: ValueId, places: &BTreeMap<ValueId, Place>) -> Place {
-        match (places.get(&id), &self.value(id).form) {
-            (Some(&place), _) => place,
-            (None, _) if self.value(id).level < Level::Row => self.once(id),
-            (None, Form::Reduce(i)) => Place::Result(*i),
-            (None, _) => Place::Kept(self.kept.get(&id).copied().unwrap_or(0)),
+    /// Returns the location of a value in the stage with these `locations`.
+    fn location(
+        &mut self,
+        id: ValueId,
+        locations: &BTreeMap<ValueId, Location>,
+    ) -> Result<Location, InternalError> {
+        match (locations.get(&id), &self.value(id).kind) {
+            (Some(&location), _) => Ok(location),
+            (None, _) if self.value(id).level < Level::Row => self.hoist(id),
+            (None, ValueKind::Reduce(i)) => Ok(Location::Result(*i)),
+            (None, _) => {
+                let kept = self.kept.get(&id).map(|&i| Location::Kept(i));
+                kept.ok_or_else(|| never!("value {id} is used in a stage that does not compute it"))
+            }
         }
     }
 
-    /// Straight-line code for `ids`. Registers are used again after the last use of what is in them, except for those
-    /// of values that stay `alive` or are stored. A store that its value can be computed into is taken out of `stores`.
-    fn line(
+    /// Emits straight-line code for `ids`. Registers are reused after the last use of their value, except for values in
+    /// `live_out` and stored ones. A store into which its value is computed directly is removed from `stores`.
+    fn emit_code(
         &mut self,
         pool: &mut Pool,
         ids: &BTreeSet<ValueId>,
         mode: Mode,
-        mut alive: BTreeSet<ValueId>,
+        mut live_out: BTreeSet<ValueId>,
         stores: &mut Vec<(ValueId, usize)>,
-        places: &mut BTreeMap<ValueId, Place>,
-    ) -> Vec<Step<T>> {
-        alive.extend(stores.iter().map(|(id, _)| *id));
+        locations: &mut BTreeMap<ValueId, Location>,
+    ) -> Result<Vec<VectorOp<T>>, InternalError> {
+        live_out.extend(stores.iter().map(|(id, _)| *id));
         let mut last_use: BTreeMap<ValueId, ValueId> = BTreeMap::new();
         for &id in ids {
-            last_use.extend(self.value(id).form.args().iter().map(|&a| (a, id)));
+            last_use.extend(self.value(id).kind.args().iter().map(|&a| (a, id)));
         }
-        let mut steps = Vec::new();
+        let mut ops = Vec::new();
         for &id in ids {
             let value = self.value(id);
-            if let Form::Load(address) = value.form
+            if let ValueKind::Load(address) = value.kind
                 && self.reads_in_place(id, address, mode)
             {
-                places.insert(id, Place::Direct(address));
+                locations.insert(id, Location::Direct(address));
                 continue;
             }
-            let args: Vec<Place> = value.form.args().iter().map(|&a| self.place(a, places)).collect();
+            let args = value.kind.args().iter().map(|&a| self.location(a, locations));
+            let args = args.collect::<Result<Vec<_>, _>>()?;
             let to = match self.kept.get(&id) {
-                Some(&i) => Place::Kept(i),
-                None => match self.computes_into(id, mode, stores) {
-                    Some(i) => Place::Direct(stores.swap_remove(i).1),
-                    None => pool.take(),
+                Some(&i) => Location::Kept(i),
+                None => match self.find_direct_store(id, mode, stores) {
+                    Some(i) => Location::Direct(stores.swap_remove(i).1),
+                    None => pool.allocate(),
                 },
             };
-            steps.extend(step(value, &args, to));
-            places.insert(id, to);
-            let mut done: Vec<ValueId> = value.form.args().to_vec();
+            ops.push(vector_op(value, &args, to)?);
+            locations.insert(id, to);
+            let mut done: Vec<ValueId> = value.kind.args().to_vec();
             done.sort_unstable();
             done.dedup();
-            done.retain(|arg| ids.contains(arg) && last_use.get(arg) == Some(&id) && !alive.contains(arg));
-            done.iter().for_each(|arg| pool.give(places.get(arg).copied()));
+            done.retain(|arg| ids.contains(arg) && last_use.get(arg) == Some(&id) && !live_out.contains(arg));
+            done.iter().for_each(|arg| pool.release(locations.get(arg).copied()));
         }
-        steps
+        Ok(ops)
     }
 
-    /// A load needs no register where its elements can be used in the operand, unless it is to be stored once another
-    /// store may have overwritten them.
+    /// Whether a load needs no register because its elements can be used in the operand. If the loaded value is also
+    /// stored, another store could overwrite the operand first.
     fn reads_in_place(&self, id: ValueId, address: usize, mode: Mode) -> bool {
         let operand = self.analysis.addresses[address].operand;
-        let moves = self.analysis.stores.iter().any(|store| store.value == id);
-        self.analysis.is_direct(address, mode) && !(moves && self.analysis.access[operand] != Access::Read)
+        let is_stored = self.analysis.stores.iter().any(|store| store.value == id);
+        self.analysis.is_direct(address, mode)
+            && !(is_stored && self.analysis.access[operand] != Access::Read)
     }
 
-    /// The store that a value can be computed into: the only one of the value, to an operand that is only written.
-    fn computes_into(&self, id: ValueId, mode: Mode, stores: &[(ValueId, usize)]) -> Option<usize> {
-        let mut mine = stores.iter().enumerate().filter(|(_, (value, _))| *value == id);
-        let (i, &(_, address)) = mine.next()?;
+    /// Returns the store into which a value can be computed directly: its only store, to an operand that is only
+    /// written.
+    fn find_direct_store(&self, id: ValueId, mode: Mode, stores: &[(ValueId, usize)]) -> Option<usize> {
+        let mut own = stores.iter().enumerate().filter(|(_, (value, _))| *value == id);
+        let (i, &(_, address)) = own.next()?;
         let operand = self.analysis.addresses[address].operand;
-        let only = mine.next().is_none() && self.analysis.access[operand] == Access::Write;
+        let only = own.next().is_none() && self.analysis.access[operand] == Access::Write;
         (only && self.analysis.is_direct(address, mode)).then_some(i)
     }
 }
 
-fn step<T: Float>(value: &Value, args: &[Place], to: Place) -> Option<Step<T>> {
-    Some(match &value.form {
-        Form::Float(x) => Step::Float(T::from_f64(*x), to),
-        Form::Word(x) => Step::Word(*x, to),
-        Form::Load(address) => Step::Load { address: *address, to },
-        Form::Iota(address) => Step::Iota { address: *address, to },
-        Form::Gather { address, stride, bound, .. } => {
-            Step::Gather { address: *address, index: *args.first()?, stride: *stride, bound: *bound, to }
+fn vector_op<T: Float>(value: &Value, args: &[Location], to: Location) -> Result<VectorOp<T>, InternalError> {
+    Ok(match &value.kind {
+        ValueKind::Float(x) => VectorOp::Float(T::from_f64(*x), to),
+        ValueKind::U32(x) => VectorOp::U32(*x, to),
+        ValueKind::Load(address) => VectorOp::Load { address: *address, to },
+        ValueKind::Iota(address) => VectorOp::Iota { address: *address, to },
+        ValueKind::Gather { address, stride, bound, .. } => {
+            let index = *args.first().ok_or_else(|| never!("a gather has no index"))?;
+            VectorOp::Gather { address: *address, index, stride: *stride, bound: *bound, to }
         }
-        Form::Call(f, _) => {
-            let mut places = [Place::Uniform(0); 5];
-            places.iter_mut().zip(args).for_each(|(place, &arg)| *place = arg);
-            Step::Call { call: <T as Number>::call(f), args: places, to }
+        ValueKind::Call(f, _) => {
+            let mut locations = [Location::Uniform(0); 5];
+            locations.iter_mut().zip(args).for_each(|(location, &arg)| *location = arg);
+            VectorOp::Call { call: <T as FloatType>::call(f), args: locations, to }
         }
-        Form::Reduce(_) => return None,
+        ValueKind::Reduce(_) => {
+            return Err(never!("a reduction is computed by its stage, not by a vector operation"));
+        }
     })
 }

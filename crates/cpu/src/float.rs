@@ -1,13 +1,13 @@
-//! What the executor asks of a number type beyond [`Number`]: sums, and a test for NaN.
+//! Requirements of the executor on a floating-point type beyond [`FloatType`]: addition and a test for NaN.
 
 use std::ops::AddAssign;
 
-use wgrad_graph::Number;
+use wgrad_graph::FloatType;
 
-/// f32 for training, f64 for checking.
-pub(crate) trait Float: Number + AddAssign {
-    /// Bytes that the executor gives to an element where the plan has one byte. Offsets of the plan are multiplied by
-    /// it, so what is disjoint there is disjoint here.
+/// Type of computation: f32 for training, f64 for checking.
+pub(crate) trait Float: FloatType + AddAssign {
+    /// Bytes that the executor allocates per byte of the plan. All offsets of the plan are multiplied by it, so ranges
+    /// that are disjoint in the plan stay disjoint.
     const SCALE: usize;
 
     fn is_nan(self) -> bool;

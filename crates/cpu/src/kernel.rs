@@ -1,131 +1,148 @@
-//! Runs a plan: blocks of rows, stages, threads.
+//! Execution of a plan: blocks of rows, stages, threads.
 //!
-//! Blocks are independent, so how many of them one task takes may depend on the number of threads. Chunks of columns are
-//! not: where a kernel has few and huge rows, each chunk is reduced on its own and the results are merged in order, and
-//! how long a chunk is depends on the kernel alone.
+//! Blocks are independent, so the number of blocks per task may depend on the number of threads. Chunks of columns are
+//! not: if a kernel has few and very long rows, each chunk is reduced separately and the results are merged in order,
+//! so the length of a chunk depends on the kernel alone.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
+use wgrad_stdx::InternalError;
 
 use crate::float::Float;
 use crate::memory::{Memory, Tensor, with_scratch};
 use crate::pass::{Frame, Pass};
-use crate::plan::{Mode, Place, Plan, Stage};
+use crate::plan::{Location, Mode, Plan, Stage};
 use crate::reduce::Accumulator;
 
-/// Work in nanoseconds, roughly, below which waking other threads costs more than they save.
-const INLINE: f64 = 40_000.0;
-/// Tasks for each thread, so that a slow one does not hold up the rest.
-const TASKS: usize = 4;
+/// Approximate nanoseconds of work below which waking other threads costs more than they save.
+const MIN_PARALLEL_NS: f64 = 40_000.0;
+/// Tasks per thread, to balance the load.
+const TASKS_PER_THREAD: usize = 4;
 
-/// A plan with the memory that it needs from one run to the next.
+/// Error in the compilation of a kernel.
+pub(crate) enum KernelError {
+    /// An allocation of this many bytes failed.
+    OutOfMemory(usize),
+    Internal(InternalError),
+}
+
+impl From<InternalError> for KernelError {
+    fn from(error: InternalError) -> Self {
+        KernelError::Internal(error)
+    }
+}
+
+/// A plan with the memory that it keeps between runs.
 pub(crate) struct LoopKernel<T> {
     plan: Plan<T>,
-    /// Accumulators of each (block, chunk), where there is more than one chunk.
-    partial: Memory,
+    /// Accumulators of each (block, chunk), if there is more than one chunk.
+    partials: Memory,
 }
 
 impl<T: Float> LoopKernel<T> {
-    /// `None` where memory is short.
-    pub fn new(plan: Plan<T>) -> Option<Self> {
+    /// Allocates the accumulators of a plan.
+    pub fn new(plan: Plan<T>) -> Result<Self, KernelError> {
         let parts = if plan.chunks() > 1 { plan.blocks() * plan.chunks() } else { 0 };
-        let partial =
-            Memory::zeroed(parts * plan.reductions.len() * Accumulator::<T>::bytes(plan.cut.block))?;
-        Some(Self { plan, partial })
+        let bytes = parts * plan.reductions.len() * Accumulator::<T>::bytes(plan.tiling.block);
+        let partials = Memory::zeroed(bytes).ok_or(KernelError::OutOfMemory(bytes))?;
+        Ok(Self { plan, partials })
     }
 
-    /// Whether threads share the work of a run.
+    /// Whether several threads share the work of a run.
     pub fn is_shared(&self) -> bool {
-        self.plan.work >= INLINE && self.plan.blocks() * self.plan.chunks() > 1
+        self.plan.work >= MIN_PARALLEL_NS && self.plan.blocks() * self.plan.chunks() > 1
     }
 
+    /// Runs the kernel.
+    ///
     /// # Safety
     /// The operands have been checked against the loop that the plan was compiled from, and nothing else uses them.
     pub unsafe fn run(&mut self, tensors: &[Tensor]) {
-        let run = Run { plan: &self.plan, tensors, partial: Partial { start: self.partial.start() } };
+        let run = Run { plan: &self.plan, tensors, partials: Partials { start: self.partials.start() } };
         let (blocks, chunks, stages) = (self.plan.blocks(), self.plan.chunks(), self.plan.stages.len());
         if blocks == 0 {
             return;
         }
         if chunks == 1 {
-            return run.tasks(blocks, |task, block| {
+            return run.run_tasks(blocks, |task, block| {
                 for stage in 0..stages {
-                    task.stage(stage, block, 0);
+                    task.run_stage(stage, block, 0);
                 }
             });
         }
         for stage in 0..stages {
             if stage > 0 {
-                (0..blocks).for_each(|block| run.merge(stage - 1, block));
+                (0..blocks).for_each(|block| run.merge_chunks(stage - 1, block));
             }
-            // What is written once a row is written by one task, after all that reads what was there before.
+            // One task writes the row values, after all reads of the previous content.
             let parts = if self.plan.stages[stage].has_elements() { chunks } else { 1 };
-            run.tasks(blocks * parts, |task, part| task.stage(stage, part / parts, part % parts));
+            run.run_tasks(blocks * parts, |task, part| task.run_stage(stage, part / parts, part % parts));
         }
     }
 }
 
 #[derive(Clone, Copy)]
-struct Partial {
+struct Partials {
     start: *mut u8,
 }
 
-// SAFETY: an address; every (block, chunk) has a part of its own.
-unsafe impl Sync for Partial {}
+// SAFETY: only the address is shared; every (block, chunk) has its own accumulators.
+unsafe impl Sync for Partials {}
 
 struct Run<'a, T> {
     plan: &'a Plan<T>,
     tensors: &'a [Tensor],
-    partial: Partial,
+    partials: Partials,
 }
 
 impl<T: Float> Run<'_, T> {
-    /// Calls `work` for every number below `count`, in tasks that each compute the uniform values once.
-    fn tasks(&self, count: usize, work: impl Fn(&Task<'_, T>, usize) + Sync) {
+    /// Calls `work` for every number below `count`, in tasks that each compute the hoisted values once.
+    fn run_tasks(&self, count: usize, work: impl Fn(&Task<'_, T>, usize) + Sync) {
         let task = |numbers: Range<usize>| {
             with_scratch(Frame::bytes(self.plan), |scratch| {
                 let task = Task { run: self, frame: Frame::new(scratch, self.plan) };
-                task.uniform();
+                task.compute_hoisted();
                 numbers.for_each(|number| work(&task, number));
             });
         };
-        if count == 1 || self.plan.work < INLINE || rayon::current_num_threads() == 1 {
+        if count == 1 || self.plan.work < MIN_PARALLEL_NS || rayon::current_num_threads() == 1 {
             return task(0..count);
         }
-        let tasks = count.min(rayon::current_num_threads() * TASKS);
+        let tasks = count.min(rayon::current_num_threads() * TASKS_PER_THREAD);
         (0..tasks).into_par_iter().for_each(|i| task(i * count / tasks..(i + 1) * count / tasks));
     }
 
     fn rows(&self, block: usize) -> Range<usize> {
-        let first = block * self.plan.cut.block;
-        first..self.plan.rows.min(first + self.plan.cut.block)
+        let first = block * self.plan.tiling.block;
+        first..self.plan.rows.min(first + self.plan.tiling.block)
     }
 
     fn columns(&self, chunk: usize) -> Range<usize> {
-        let first = chunk * self.plan.cut.chunk;
-        first..self.plan.columns.min(first + self.plan.cut.chunk)
+        let first = chunk * self.plan.tiling.chunk;
+        first..self.plan.columns.min(first + self.plan.tiling.chunk)
     }
 
     /// Memory of the accumulator of a reduction for one block and one chunk.
     fn partial(&self, reduction: usize, block: usize, chunk: usize) -> *mut u8 {
         let number = (block * self.plan.chunks() + chunk) * self.plan.reductions.len() + reduction;
-        self.partial.start.wrapping_add(number * Accumulator::<T>::bytes(self.plan.cut.block))
+        self.partials.start.wrapping_add(number * Accumulator::<T>::bytes(self.plan.tiling.block))
     }
 
     /// The accumulator of a reduction for one block and one chunk.
     ///
     /// # Safety
-    /// No other one for the same three is alive.
+    /// No other accumulator for the same reduction, block and chunk is alive.
     unsafe fn accumulator(&self, reduction: usize, block: usize, chunk: usize) -> Accumulator<'_, T> {
         let at = self.partial(reduction, block, chunk);
-        // SAFETY: `LoopKernel::new` made room for every one; the caller vouches for the rest.
+        // SAFETY: `LoopKernel::new` allocated memory for every accumulator; the caller guarantees that this one is
+        // unused.
         unsafe { Accumulator::at(at, self.rows(block).len(), self.plan.reductions[reduction]) }
     }
 
-    /// Merges what the chunks gathered in a stage into that of the first.
-    fn merge(&self, stage: usize, block: usize) {
-        for take in &self.plan.stages[stage].takes {
+    /// Merges the accumulators of all chunks of a stage into that of the first chunk.
+    fn merge_chunks(&self, stage: usize, block: usize) {
+        for take in &self.plan.stages[stage].reduction_inputs {
             // SAFETY: no task is running, and the chunks differ.
             unsafe {
                 let mut first = self.accumulator(take.reduction, block, 0);
@@ -137,7 +154,7 @@ impl<T: Float> Run<'_, T> {
     }
 }
 
-/// What one thread does: some blocks, with registers of its own.
+/// The work of one thread: some blocks, with its own registers.
 struct Task<'a, T> {
     run: &'a Run<'a, T>,
     frame: Frame,
@@ -149,33 +166,35 @@ impl<T: Float> Task<'_, T> {
         Pass { frame: self.frame, tensors, addresses: &plan.addresses, mode, start, len, fixed, kept: 0 }
     }
 
-    /// Computes the uniform values in one lane and repeats them over their registers, and then those that are the same in
-    /// every block.
-    fn uniform(&self) {
+    /// Computes the uniform values in one lane and copies them to all lanes of their registers, then computes the
+    /// values that are equal in every block.
+    fn compute_hoisted(&self) {
         let plan = self.run.plan;
         let one = self.pass(Mode::Rows, 0, 1, 0);
-        // SAFETY: the caller of `LoopKernel::run` vouches for the tensors; the registers are this task's.
+        // SAFETY: the caller of `LoopKernel::run` guarantees valid tensors; the registers belong to this task.
         unsafe { one.run(&plan.uniform) };
-        let all = self.pass(Mode::Rows, 0, plan.cut.block.max(plan.cut.lanes), 0);
-        for (i, &word) in plan.uniform_words.iter().enumerate() {
-            let splat = crate::plan::Splat { from: Place::Uniform(i), to: Place::Uniform(i), word };
-            // SAFETY: as above.
+        let all = self.pass(Mode::Rows, 0, plan.tiling.block.max(plan.tiling.lanes), 0);
+        for (i, &is_u32) in plan.uniform_is_u32.iter().enumerate() {
+            let splat = crate::plan::Splat { from: Location::Uniform(i), to: Location::Uniform(i), is_u32 };
+            // SAFETY: the registers belong to this task and have at least this many lanes.
             unsafe { all.splat::<T>(&[splat], &one, 0) };
         }
-        let block = self.pass(Mode::Rows, 0, plan.cut.block.min(plan.rows), 0);
-        // SAFETY: as above; every block begins where the first does in the period.
+        let block = self.pass(Mode::Rows, 0, plan.tiling.block.min(plan.rows), 0);
+        // SAFETY: the caller of `LoopKernel::run` guarantees valid tensors; every block starts at the same point of the
+        // period.
         unsafe { block.run(&plan.periodic) };
     }
 
-    /// One stage for the rows of a block and the columns of a chunk.
-    fn stage(&self, number: usize, block: usize, chunk: usize) {
+    /// Runs one stage for the rows of a block and the columns of a chunk.
+    fn run_stage(&self, number: usize, block: usize, chunk: usize) {
         let Run { plan, .. } = *self.run;
         let stage = &plan.stages[number];
         let (rows, columns) = (self.run.rows(block), self.run.columns(chunk));
         let row_pass = self.pass(Mode::Rows, rows.start, rows.len(), 0);
         let whole = plan.chunks() == 1;
-        // SAFETY: as in `uniform`; the accumulators are this task's, or of this block and chunk alone. Merged ones of
-        // chunk 0 are only read, by every chunk, in stages that do not reduce into them.
+        // SAFETY: the caller of `LoopKernel::run` guarantees valid tensors, and the registers belong to this task. The
+        // accumulators belong to this task, or to this block and chunk. Merged accumulators of chunk 0 are only read,
+        // by stages that do not reduce into them.
         unsafe {
             if !whole {
                 self.fetch_results(number, block);
@@ -185,23 +204,25 @@ impl<T: Float> Task<'_, T> {
             if !stage.has_elements() {
                 return;
             }
-            for take in &stage.takes {
+            for take in &stage.reduction_inputs {
                 self.accumulator(take.reduction, block, chunk).reset();
             }
-            match plan.cut.mode {
+            match plan.tiling.mode {
                 Mode::Rows => self.along_rows(stage, &row_pass, block, chunk, columns),
                 Mode::Columns => self.along_columns(stage, &row_pass, block, chunk, columns),
             }
-            for take in stage.takes.iter().filter(|_| whole) {
-                self.result(take.reduction, self.frame.accumulator(take.reduction), block);
+            for take in stage.reduction_inputs.iter().filter(|_| whole) {
+                self.read_result(take.reduction, self.frame.accumulator(take.reduction), block);
             }
         }
     }
 
+    /// The accumulator of a reduction, in the task's registers or in the kernel's memory.
+    ///
     /// # Safety
-    /// See [`Task::stage`].
+    /// No other accumulator for the same reduction, block and chunk is in use.
     unsafe fn accumulator(&self, reduction: usize, block: usize, chunk: usize) -> Accumulator<'_, T> {
-        // SAFETY: passed on to the caller.
+        // SAFETY: the caller guarantees that this accumulator is unused; its memory has room for the rows of the block.
         unsafe {
             if self.run.plan.chunks() > 1 {
                 return self.run.accumulator(reduction, block, chunk);
@@ -211,31 +232,33 @@ impl<T: Float> Task<'_, T> {
         }
     }
 
-    /// Brings the results of earlier stages into registers, when they were merged from chunks.
+    /// Copies the merged results of earlier stages to registers.
     ///
     /// # Safety
-    /// See [`Task::stage`].
+    /// No task writes the accumulators of earlier stages.
     unsafe fn fetch_results(&self, stage: usize, block: usize) {
-        for take in self.run.plan.stages[..stage].iter().flat_map(|stage| &stage.takes) {
-            // SAFETY: passed on to the caller.
-            unsafe { self.result(take.reduction, self.run.partial(take.reduction, block, 0), block) };
+        for take in self.run.plan.stages[..stage].iter().flat_map(|stage| &stage.reduction_inputs) {
+            // SAFETY: the caller guarantees that nothing writes these accumulators.
+            unsafe { self.read_result(take.reduction, self.run.partial(take.reduction, block, 0), block) };
         }
     }
 
+    /// Copies the result of a reduction to its register.
+    ///
     /// # Safety
-    /// See [`Task::stage`]; `from` leads to an accumulator of this reduction and block.
-    unsafe fn result(&self, reduction: usize, from: *const u8, block: usize) {
-        let to = self.frame.register(Place::Result(reduction));
-        // SAFETY: passed on to the caller.
+    /// `from` points to an accumulator of this reduction and block, which nothing writes.
+    unsafe fn read_result(&self, reduction: usize, from: *const u8, block: usize) {
+        let to = self.frame.register(Location::Result(reduction));
+        // SAFETY: the caller guarantees a valid accumulator; the register belongs to this task.
         unsafe {
             Accumulator::<T>::read(from, self.run.rows(block).len(), self.run.plan.reductions[reduction], to)
         };
     }
 
-    /// Every row of the block at once, one column after the other.
+    /// Processes all rows of the block at once, one column after the other.
     ///
     /// # Safety
-    /// See [`Task::stage`].
+    /// As in `run_stage`: valid tensors, and accumulators that no other task uses.
     unsafe fn along_rows(
         &self,
         stage: &Stage<T>,
@@ -245,27 +268,27 @@ impl<T: Float> Task<'_, T> {
         columns: Range<usize>,
     ) {
         for (nth, column) in columns.clone().enumerate() {
-            let pass = Pass { fixed: column, kept: column * self.run.plan.cut.block, ..*rows };
-            // SAFETY: passed on to the caller.
+            let pass = Pass { fixed: column, kept: column * self.run.plan.tiling.block, ..*rows };
+            // SAFETY: the caller guarantees valid tensors and exclusive accumulators.
             unsafe {
                 pass.run(&stage.element);
-                for take in &stage.takes {
+                for take in &stage.reduction_inputs {
                     let values = pass.values(take.from);
-                    self.accumulator(take.reduction, block, chunk).take_column(values, column, nth);
+                    self.accumulator(take.reduction, block, chunk).add_column(values, column, nth);
                 }
                 pass.write::<T>(&stage.element_writes);
             }
         }
-        for take in &stage.takes {
-            // SAFETY: passed on to the caller.
+        for take in &stage.reduction_inputs {
+            // SAFETY: the caller guarantees exclusive accumulators.
             unsafe { self.accumulator(take.reduction, block, chunk).flush() };
         }
     }
 
-    /// Some columns of a row at once, one row after the other.
+    /// Processes some columns of a row at once, one row after the other.
     ///
     /// # Safety
-    /// See [`Task::stage`].
+    /// As in `run_stage`: valid tensors, and accumulators that no other task uses.
     unsafe fn along_columns(
         &self,
         stage: &Stage<T>,
@@ -274,20 +297,20 @@ impl<T: Float> Task<'_, T> {
         chunk: usize,
         columns: Range<usize>,
     ) {
-        let lanes = self.run.plan.cut.lanes;
+        let lanes = self.run.plan.tiling.lanes;
         for row in 0..rows.len {
             let first = self.pass(Mode::Columns, columns.start, lanes.min(columns.len()), rows.start + row);
-            // SAFETY: passed on to the caller.
+            // SAFETY: the registers belong to this task, and `row` is a row of the block.
             unsafe { first.splat::<T>(&stage.splats, rows, row) };
             for start in columns.clone().step_by(lanes) {
                 let kept = row * self.run.plan.columns + start;
                 let pass = Pass { start, len: lanes.min(columns.end - start), kept, ..first };
-                // SAFETY: passed on to the caller.
+                // SAFETY: the caller guarantees valid tensors and exclusive accumulators.
                 unsafe {
                     pass.run(&stage.element);
-                    for take in &stage.takes {
+                    for take in &stage.reduction_inputs {
                         let values = pass.values(take.from);
-                        self.accumulator(take.reduction, block, chunk).take_row(row, values, start);
+                        self.accumulator(take.reduction, block, chunk).add_row(row, values, start);
                     }
                     pass.write::<T>(&stage.element_writes);
                 }

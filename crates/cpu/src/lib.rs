@@ -1,17 +1,19 @@
-//! Runs graphs and programs on the CPU.
+//! Execution of graphs and programs on the CPU.
 //!
-//! Two things that share no code: [`reference`](mod@reference), the judge, which walks a graph node by node in f64 with the
-//! plainest loops there are; and [`CpuDevice`], which replays programs fast in f32 (where there is no GPU) or in f64.
+//! Contains two independent implementations: [`reference`](mod@reference), which evaluates a graph node by node in f64
+//! with plain loops, and [`CpuDevice`], which replays programs fast in f32 (where there is no GPU) or in f64.
 //!
 //! Nothing here knows an operation by name.
 
 mod address;
+mod analysis;
 mod check;
 mod compile;
 mod device;
 mod emit;
 mod float;
 mod gemm;
+mod host;
 mod kernel;
 mod memory;
 mod pack;

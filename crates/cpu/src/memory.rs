@@ -1,12 +1,13 @@
 //! Buffers, and tensors as addresses in them.
 //!
-//! Kernels work through raw addresses, because the tensors of a dispatch lie in the same few buffers and a program decides
-//! which parts are read and which written. [`crate::check`] proves, before a program runs, that every access of a dispatch
-//! stays inside its tensor and that nothing written in a dispatch overlaps anything else of it.
+//! Kernels access memory through raw pointers, because the tensors of a dispatch share a few buffers and the program
+//! decides which parts are read and written. [`crate::check`] proves, before a program runs, that every access of a
+//! dispatch stays inside its tensor and that no written range overlaps another operand.
 //!
-//! An element of the plan that takes `b` bytes takes `b · SCALE` here (see [`crate::float::Float::SCALE`]). In f64 a float
-//! then fills its cell, and a word or an f16 lies at the start of a cell twice its size: their strides are doubled
-//! ([`pitch`]), and a tensor and the flat group or pack that contains it still agree on where each element lies.
+//! An element that takes `b` bytes in the plan takes `b · SCALE` bytes here (see [`crate::float::Float::SCALE`]). In
+//! f64 a float fills its cell, and a u32 or f16 lies at the start of a cell of twice its size. Their strides are
+//! doubled ([`pitch`]), so that a tensor and the flat group or pack that contains it agree on the position of each
+//! element.
 
 use std::alloc::{self, Layout};
 use std::cell::RefCell;
@@ -16,29 +17,29 @@ use wgrad_graph::DType;
 
 use crate::float::Float;
 
-/// Bytes to which buffers and registers are aligned: a cache line, and the widest vector.
+/// Alignment of buffers and registers in bytes: a cache line, and the widest vector.
 pub(crate) const LINE: usize = 64;
 
-/// An owned block of bytes that does not move.
+/// An owned block of bytes at a fixed address.
 #[derive(Debug)]
 pub(crate) struct Memory {
     start: NonNull<u8>,
     bytes: usize,
 }
 
-// SAFETY: a `Memory` owns its bytes, as a `Vec<u8>` does.
+// SAFETY: a `Memory` owns its bytes, like a `Vec<u8>`.
 unsafe impl Send for Memory {}
-// SAFETY: sharing a `Memory` only shares its address and size.
+// SAFETY: a shared `Memory` gives access to its address and size only.
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    /// Zeroed bytes, or `None` where the system has no more.
+    /// Allocates zeroed bytes; `None` if the system is out of memory.
     pub fn zeroed(bytes: usize) -> Option<Memory> {
         if bytes == 0 {
             return Some(Memory { start: NonNull::dangling(), bytes });
         }
         let layout = Layout::from_size_align(bytes, LINE).ok()?;
-        // SAFETY: the layout has a size above zero.
+        // SAFETY: the layout has a non-zero size.
         let start = NonNull::new(unsafe { alloc::alloc_zeroed(layout) })?;
         Some(Memory { start, bytes })
     }
@@ -51,9 +52,9 @@ impl Memory {
         self.start.as_ptr()
     }
 
-    /// Sets every byte; 0xFF is NaN in every float type.
+    /// Sets every byte. 0xFF gives NaN in every float type.
     pub fn fill(&mut self, byte: u8) {
-        // SAFETY: the bytes are owned, and `&mut` says that no kernel is running.
+        // SAFETY: the bytes are owned, and `&mut` excludes a running kernel.
         unsafe { self.start.as_ptr().write_bytes(byte, self.bytes) }
     }
 }
@@ -61,25 +62,25 @@ impl Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         if let (true, Ok(layout)) = (self.bytes > 0, Layout::from_size_align(self.bytes, LINE)) {
-            // SAFETY: allocated by `zeroed` with the same layout.
+            // SAFETY: the memory was allocated by `zeroed` with the same layout.
             unsafe { alloc::dealloc(self.start.as_ptr(), layout) }
         }
     }
 }
 
-/// The address of a tensor's first element and the type stored there.
+/// Address of a tensor's first element, and the stored type.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tensor {
     pub start: *mut u8,
     pub dtype: DType,
 }
 
-// SAFETY: an address; the kernels that follow it are checked not to race.
+// SAFETY: only the address moves; the kernels that use it are checked not to race.
 unsafe impl Send for Tensor {}
-// SAFETY: as above.
+// SAFETY: only the address is shared; the kernels that use it are checked not to race.
 unsafe impl Sync for Tensor {}
 
-/// Distance between neighbouring elements in units of what is stored: `T`, u32 or f16.
+/// Distance between neighbouring elements, in units of the stored type: `T`, u32 or f16.
 pub(crate) fn pitch<T: Float>(dtype: DType) -> usize {
     if dtype == DType::F32 { 1 } else { T::SCALE }
 }
@@ -92,8 +93,8 @@ thread_local! {
     static SCRATCH: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Lends at least `bytes` of this thread's scratch memory, aligned to [`LINE`], with whatever was last in it. It grows to
-/// the largest kernel seen and is never given back before the thread ends.
+/// Calls `work` with at least `bytes` bytes of this thread's scratch memory, aligned to [`LINE`] and with arbitrary
+/// content. The memory grows to the largest request and is freed when the thread ends.
 pub(crate) fn with_scratch<R>(bytes: usize, work: impl FnOnce(*mut u8) -> R) -> R {
     SCRATCH.with(|scratch| {
         let mut lines = scratch.take();

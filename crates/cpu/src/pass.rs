@@ -1,17 +1,18 @@
-//! Runs steps over the lanes of one register: the interpreter's inner part. Knows nothing of blocks, stages or threads.
+//! Execution of vector operations over the lanes of a register: the inner part of the interpreter. Independent of
+//! blocks, stages and threads.
 
 use std::slice;
 
 use half::f16;
 use wgrad_graph::{Call, DType};
 
-use crate::address::{Address, Axis, Spot};
+use crate::address::{Address, Axis, Position};
 use crate::float::Float;
 use crate::memory::{LINE, Tensor};
-use crate::plan::{Mode, Place, Plan, Splat, Step, Write};
+use crate::plan::{Location, Mode, Plan, Splat, VectorOp, Write};
 use crate::reduce::Accumulator;
 
-/// Where the registers of a task lie in its scratch memory.
+/// Positions of a task's registers in its scratch memory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Frame {
     base: *mut u8,
@@ -28,7 +29,7 @@ pub(crate) struct Frame {
     accumulator_bytes: usize,
 }
 
-fn register<T>(lanes: usize) -> usize {
+fn register_bytes<T>(lanes: usize) -> usize {
     (lanes * size_of::<T>()).next_multiple_of(LINE)
 }
 
@@ -39,19 +40,21 @@ impl Frame {
         frame.accumulator_at + frame.accumulator_bytes * plan.reductions.len()
     }
 
-    /// Registers in the scratch memory at `base`.
+    /// Creates the registers in the scratch memory at `base`.
     pub fn new<T: Float>(base: *mut u8, plan: &Plan<T>) -> Frame {
-        let cut = plan.cut;
-        let uniform_bytes = register::<T>(cut.block.max(cut.lanes));
-        let (row_bytes, element_bytes) = (register::<T>(cut.block), register::<T>(cut.lanes));
-        let kept_bytes = if plan.registers.kept == 0 { 0 } else { register::<T>(cut.block * plan.columns) };
+        let tiling = plan.tiling;
+        let uniform_bytes = register_bytes::<T>(tiling.block.max(tiling.lanes));
+        let (row_bytes, element_bytes) =
+            (register_bytes::<T>(tiling.block), register_bytes::<T>(tiling.lanes));
+        let kept_bytes =
+            if plan.registers.kept == 0 { 0 } else { register_bytes::<T>(tiling.block * plan.columns) };
         let periodic_at = uniform_bytes * plan.registers.uniform;
         let row_at = periodic_at + row_bytes * plan.registers.periodic;
         let result_at = row_at + row_bytes * plan.registers.row;
         let element_at = result_at + row_bytes * plan.reductions.len();
         let kept_at = element_at + element_bytes * plan.registers.element;
         let accumulator_at = kept_at + kept_bytes * plan.registers.kept;
-        let accumulator_bytes = Accumulator::<T>::bytes(cut.block);
+        let accumulator_bytes = Accumulator::<T>::bytes(tiling.block);
         Frame {
             base,
             uniform_bytes,
@@ -68,16 +71,16 @@ impl Frame {
         }
     }
 
-    /// The register of a place that is one; for kept values the first element of the block.
-    pub fn register(&self, place: Place) -> *mut u8 {
+    /// Address of the register of a location; for kept values, of the first element of the block.
+    pub fn register(&self, place: Location) -> *mut u8 {
         let at = match place {
-            Place::Uniform(i) => i * self.uniform_bytes,
-            Place::Periodic(i) => self.periodic_at + i * self.row_bytes,
-            Place::Row(i) => self.row_at + i * self.row_bytes,
-            Place::Result(i) => self.result_at + i * self.row_bytes,
-            Place::Element(i) => self.element_at + i * self.element_bytes,
-            Place::Kept(i) => self.kept_at + i * self.kept_bytes,
-            Place::Direct(_) => 0,
+            Location::Uniform(i) => i * self.uniform_bytes,
+            Location::Periodic(i) => self.periodic_at + i * self.row_bytes,
+            Location::Row(i) => self.row_at + i * self.row_bytes,
+            Location::Result(i) => self.result_at + i * self.row_bytes,
+            Location::Element(i) => self.element_at + i * self.element_bytes,
+            Location::Kept(i) => self.kept_at + i * self.kept_bytes,
+            Location::Direct(_) => 0,
         };
         self.base.wrapping_add(at)
     }
@@ -88,116 +91,135 @@ impl Frame {
     }
 }
 
-/// Some lanes of a kernel: what every step of a straight line of code is run for.
+/// A range of lanes of a kernel, over which straight-line code runs.
 #[derive(Clone, Copy)]
 pub(crate) struct Pass<'a> {
     pub frame: Frame,
     pub tensors: &'a [Tensor],
     pub addresses: &'a [Address],
-    /// Which way the lanes run.
+    /// Direction of the lanes.
     pub mode: Mode,
     /// Row or column of the first lane.
     pub start: usize,
     /// Number of lanes.
     pub len: usize,
-    /// The one column (lanes along rows) or row (lanes along columns).
+    /// The fixed column (lanes along rows) or row (lanes along columns).
     pub fixed: usize,
     /// Position of the first lane among the kept elements of the block.
     pub kept: usize,
 }
 
-/// Safety of all that follows: `check` has proved that the addresses of a plan stay inside their tensors for every row and
-/// column, that what is written overlaps nothing else, and that calls get arguments of their kinds; the compiler of plans
-/// gives each register enough lanes and never the same one to an argument and a result; and each task has a frame and
-/// rows (or a chunk of columns) of its own. So every slice below is inside its allocation and no mutable one is shared.
+/// The safety of all methods rests on three facts. `check` has proved that the addresses of a plan stay inside their
+/// tensors for every row and column, that written ranges overlap no other access, and that calls get arguments of their
+/// types. `emit` gives each register enough lanes, and never the same register to an argument and a result. Each task
+/// has its own frame and its own rows or chunk of columns. So every slice below is inside its allocation, and no
+/// mutable slice is shared.
 impl Pass<'_> {
-    /// The axis that the lanes run along, and where lane 0 of the kernel lies at the fixed row or column.
+    /// Returns the axis along which the lanes run, and the position of lane 0 of the kernel at the fixed row or column.
     #[inline]
-    fn lanes<'b>(&self, address: &'b Address) -> (&'b Axis, Spot) {
+    fn lanes<'b>(&self, address: &'b Address) -> (&'b Axis, Position) {
         let (lanes, fixed) = match self.mode {
             Mode::Rows => (&address.rows, &address.columns),
             Mode::Columns => (&address.columns, &address.rows),
         };
-        let mut spot = address.start;
-        fixed.advance(&mut spot, self.fixed);
-        (lanes, spot)
+        let mut position = address.start;
+        fixed.advance(&mut position, self.fixed);
+        (lanes, position)
     }
 
     #[inline]
-    fn pointer<S>(&self, place: Place) -> *mut S {
+    fn pointer<S>(&self, place: Location) -> *mut S {
         match place {
-            Place::Direct(i) => {
+            Location::Direct(i) => {
                 let address = &self.addresses[i];
-                let (axis, mut spot) = self.lanes(address);
-                axis.advance(&mut spot, self.start);
-                self.tensors[address.operand].start.cast::<S>().wrapping_offset(spot.offset)
+                let (axis, mut position) = self.lanes(address);
+                axis.advance(&mut position, self.start);
+                self.tensors[address.operand].start.cast::<S>().wrapping_offset(position.offset)
             }
-            Place::Kept(_) => self.frame.register(place).cast::<S>().wrapping_add(self.kept),
+            Location::Kept(_) => self.frame.register(place).cast::<S>().wrapping_add(self.kept),
             _ => self.frame.register(place).cast(),
         }
     }
 
     #[inline]
-    unsafe fn get<S>(&self, place: Place) -> &[S] {
-        // SAFETY: see the impl.
+    unsafe fn lanes_of<S>(&self, place: Location) -> &[S] {
+        // SAFETY: `check` proved that addresses stay inside their tensors, and `emit` sized each register for the lanes
+        // of a pass.
         unsafe { slice::from_raw_parts(self.pointer(place), self.len) }
     }
 
     #[allow(clippy::mut_from_ref)]
     #[inline]
-    unsafe fn get_mut<S>(&self, place: Place) -> &mut [S] {
-        // SAFETY: see the impl.
+    unsafe fn lanes_of_mut<S>(&self, place: Location) -> &mut [S] {
+        // SAFETY: the slice is in bounds as in `lanes_of`; `emit` never uses the location of a result as an argument,
+        // and no other task has the same registers or writes the same elements.
         unsafe { slice::from_raw_parts_mut(self.pointer(place), self.len) }
     }
 
+    /// Runs vector operations.
+    ///
     /// # Safety
-    /// The pass belongs to the plan of the step, which has been checked against the tensors.
-    pub unsafe fn run<T: Float>(&self, steps: &[Step<T>]) {
+    /// The pass belongs to the plan of the operations, which has been checked against the tensors.
+    pub unsafe fn run<T: Float>(&self, steps: &[VectorOp<T>]) {
         for step in steps {
-            // SAFETY: see the impl.
+            // SAFETY: the caller guarantees a plan that was checked against the tensors, so all locations and addresses
+            // are in bounds.
             unsafe {
                 match step {
-                    Step::Float(x, to) => self.get_mut(*to).fill(*x),
-                    Step::Word(x, to) => self.get_mut(*to).fill(*x),
-                    Step::Load { address, to } => self.load::<T>(&self.addresses[*address], *to),
-                    Step::Iota { address, to } => self.iota(&self.addresses[*address], self.get_mut(*to)),
-                    Step::Gather { address, index, stride, bound, to } => {
-                        let pick = Pick { index: self.get(*index), stride: *stride, bound: *bound };
-                        self.gather::<T>(&self.addresses[*address], pick, *to);
+                    VectorOp::Float(x, to) => self.lanes_of_mut(*to).fill(*x),
+                    VectorOp::U32(x, to) => self.lanes_of_mut(*to).fill(*x),
+                    VectorOp::Load { address, to } => self.load::<T>(&self.addresses[*address], *to),
+                    VectorOp::Iota { address, to } => {
+                        self.iota(&self.addresses[*address], self.lanes_of_mut(*to))
                     }
-                    Step::Call { call, args, to } => self.call(call, args, *to),
+                    VectorOp::Gather { address, index, stride, bound, to } => {
+                        let rows =
+                            GatherRows { index: self.lanes_of(*index), stride: *stride, bound: *bound };
+                        self.gather::<T>(&self.addresses[*address], rows, *to);
+                    }
+                    VectorOp::Call { call, args, to } => self.call(call, args, *to),
                 }
             }
         }
     }
 
-    unsafe fn call<T: Float>(&self, call: &Call<T>, [a, b, c, d, e]: &[Place; 5], to: Place) {
-        // SAFETY: see the impl.
+    unsafe fn call<T: Float>(&self, call: &Call<T>, [a, b, c, d, e]: &[Location; 5], to: Location) {
+        // SAFETY: `check` proved that the arguments have the types that the function takes; `emit` gives the result its
+        // own register.
         unsafe {
             match call {
-                Call::Unary(f) => f(self.get(*a), self.get_mut(to)),
-                Call::Binary(f) => f(self.get(*a), self.get(*b), self.get_mut(to)),
-                Call::Ternary(f) => f(self.get(*a), self.get(*b), self.get(*c), self.get_mut(to)),
-                Call::FromWord(f) => f(self.get(*a), self.get_mut(to)),
-                Call::ToWord(f) => f(self.get(*a), self.get_mut(to)),
-                Call::Words(f) => f(self.get(*a), self.get(*b), self.get_mut(to)),
+                Call::Unary(f) => f(self.lanes_of(*a), self.lanes_of_mut(to)),
+                Call::Binary(f) => f(self.lanes_of(*a), self.lanes_of(*b), self.lanes_of_mut(to)),
+                Call::Ternary(f) => {
+                    f(self.lanes_of(*a), self.lanes_of(*b), self.lanes_of(*c), self.lanes_of_mut(to))
+                }
+                Call::FromU32(f) => f(self.lanes_of(*a), self.lanes_of_mut(to)),
+                Call::ToU32(f) => f(self.lanes_of(*a), self.lanes_of_mut(to)),
+                Call::CompareU32(f) => f(self.lanes_of(*a), self.lanes_of(*b), self.lanes_of_mut(to)),
                 Call::Random(f) => {
                     f(
-                        [self.get(*a), self.get(*b), self.get(*c), self.get(*d), self.get(*e)],
-                        self.get_mut(to),
+                        [
+                            self.lanes_of(*a),
+                            self.lanes_of(*b),
+                            self.lanes_of(*c),
+                            self.lanes_of(*d),
+                            self.lanes_of(*e),
+                        ],
+                        self.lanes_of_mut(to),
                     );
                 }
             }
         }
     }
 
-    unsafe fn load<T: Float>(&self, address: &Address, to: Place) {
-        // SAFETY: see the impl; the kind of register follows from the element type of the operand.
+    unsafe fn load<T: Float>(&self, address: &Address, to: Location) {
+        // SAFETY: the element type of the operand determines the type of the register, and both are in bounds as in
+        // `lanes_of`.
         unsafe {
             match self.tensors[address.operand].dtype {
-                DType::F32 => self.read(address, self.get_mut::<T>(to), T::default(), |x: T| x),
-                DType::U32 => self.read(address, self.get_mut::<u32>(to), 0, |x: u32| x),
-                DType::F16 => self.read(address, self.get_mut::<T>(to), T::default(), widened::<T>),
+                DType::F32 => self.read(address, self.lanes_of_mut::<T>(to), T::default(), |x: T| x),
+                DType::U32 => self.read(address, self.lanes_of_mut::<u32>(to), 0, |x: u32| x),
+                DType::F16 => self.read(address, self.lanes_of_mut::<T>(to), T::default(), f16_to_float::<T>),
             }
         }
     }
@@ -210,13 +232,13 @@ impl Pass<'_> {
         zero: R,
         convert: impl Fn(S) -> R,
     ) {
-        let (axis, spot) = self.lanes(address);
+        let (axis, position) = self.lanes(address);
         let from: *const S = self.tensors[address.operand].start.cast();
-        axis.runs(self.start, self.len, spot, &address.sizes, |range, at, stride| {
+        axis.for_each_run(self.start, self.len, position, &address.sizes, |range, at, stride| {
             let to = &mut to[range];
             let Some(at) = at else { return to.fill(zero) };
             let from = from.wrapping_offset(at);
-            // SAFETY: see the impl.
+            // SAFETY: `check` proved that the offsets of every run stay inside the tensor.
             unsafe {
                 match stride {
                     0 => to.fill(convert(*from)),
@@ -234,62 +256,68 @@ impl Pass<'_> {
     }
 
     fn iota(&self, address: &Address, to: &mut [u32]) {
-        let (axis, spot) = self.lanes(address);
-        axis.runs(self.start, self.len, spot, &address.sizes, |range, at, stride| {
+        let (axis, position) = self.lanes(address);
+        axis.for_each_run(self.start, self.len, position, &address.sizes, |range, at, stride| {
             let at = at.unwrap_or(0);
             to[range].iter_mut().enumerate().for_each(|(i, to)| *to = (at + i as isize * stride) as u32);
         });
     }
 
-    unsafe fn gather<T: Float>(&self, address: &Address, pick: Pick<'_>, to: Place) {
-        // SAFETY: see the impl.
+    unsafe fn gather<T: Float>(&self, address: &Address, rows: GatherRows<'_>, to: Location) {
+        // SAFETY: the element type of the operand determines the type of the register, and the index is u32, as `check`
+        // proved.
         unsafe {
             let nan = T::from_f64(f64::NAN);
             match self.tensors[address.operand].dtype {
-                DType::F32 => self.pick(address, pick, self.get_mut::<T>(to), nan, |x: T| x),
-                DType::U32 => self.pick(address, pick, self.get_mut::<u32>(to), 0, |x: u32| x),
-                DType::F16 => self.pick(address, pick, self.get_mut::<T>(to), nan, widened::<T>),
+                DType::F32 => self.gather_rows(address, rows, self.lanes_of_mut::<T>(to), nan, |x: T| x),
+                DType::U32 => self.gather_rows(address, rows, self.lanes_of_mut::<u32>(to), 0, |x: u32| x),
+                DType::F16 => {
+                    self.gather_rows(address, rows, self.lanes_of_mut::<T>(to), nan, f16_to_float::<T>)
+                }
             }
         }
     }
 
     #[inline]
-    unsafe fn pick<S: Copy, R: Copy>(
+    unsafe fn gather_rows<S: Copy, R: Copy>(
         &self,
         address: &Address,
-        pick: Pick<'_>,
+        rows: GatherRows<'_>,
         to: &mut [R],
         outside: R,
         convert: impl Fn(S) -> R,
     ) {
-        let (axis, spot) = self.lanes(address);
+        let (axis, position) = self.lanes(address);
         let from: *const S = self.tensors[address.operand].start.cast();
-        axis.runs(self.start, self.len, spot, &address.sizes, |range, at, stride| {
+        axis.for_each_run(self.start, self.len, position, &address.sizes, |range, at, stride| {
             let Some(at) = at else { return to[range].fill(outside) };
-            for (i, (to, &row)) in to[range.clone()].iter_mut().zip(&pick.index[range]).enumerate() {
-                let offset = at + i as isize * stride + row as isize * pick.stride;
+            for (i, (to, &row)) in to[range.clone()].iter_mut().zip(&rows.index[range]).enumerate() {
+                let offset = at + i as isize * stride + row as isize * rows.stride;
                 *to = outside;
-                if (row as usize) < pick.bound {
-                    // SAFETY: see the impl; the row is below the bound that was checked.
+                if (row as usize) < rows.bound {
+                    // SAFETY: the row is below the bound, and `check` proved that all rows below it are inside the
+                    // tensor.
                     *to = convert(unsafe { *from.wrapping_offset(offset) });
                 }
             }
         });
     }
 
+    /// Writes registers to operands.
+    ///
     /// # Safety
     /// As for [`Pass::run`].
     pub unsafe fn write<T: Float>(&self, writes: &[Write]) {
         for write in writes {
             let address = &self.addresses[write.address];
-            // SAFETY: see the impl.
+            // SAFETY: the element type of the operand determines the type of the register.
             unsafe {
                 match self.tensors[address.operand].dtype {
-                    DType::F32 => self.scatter(address, self.get::<T>(write.from), |x| x),
-                    DType::U32 => self.scatter(address, self.get::<u32>(write.from), |x| x),
-                    DType::F16 => {
-                        self.scatter(address, self.get::<T>(write.from), |x| f16::from_f32(x.to_f64() as f32))
-                    }
+                    DType::F32 => self.scatter(address, self.lanes_of::<T>(write.from), |x| x),
+                    DType::U32 => self.scatter(address, self.lanes_of::<u32>(write.from), |x| x),
+                    DType::F16 => self.scatter(address, self.lanes_of::<T>(write.from), |x| {
+                        f16::from_f32(x.to_f64() as f32)
+                    }),
                 }
             }
         }
@@ -297,12 +325,13 @@ impl Pass<'_> {
 
     #[inline]
     unsafe fn scatter<S: Copy, R: Copy>(&self, address: &Address, values: &[R], convert: impl Fn(R) -> S) {
-        let (axis, spot) = self.lanes(address);
+        let (axis, position) = self.lanes(address);
         let to: *mut S = self.tensors[address.operand].start.cast();
-        axis.runs(self.start, self.len, spot, &address.sizes, |range, at, stride| {
+        axis.for_each_run(self.start, self.len, position, &address.sizes, |range, at, stride| {
             let Some(at) = at else { return };
             let to = to.wrapping_offset(at);
-            // SAFETY: see the impl.
+            // SAFETY: `check` proved that the offsets of every run stay inside the tensor and that nothing else
+            // accesses them.
             unsafe {
                 if stride == 1 {
                     let to = slice::from_raw_parts_mut(to, range.len());
@@ -316,42 +345,43 @@ impl Pass<'_> {
         });
     }
 
-    /// Fills element registers of this pass with values of one row of the block that `rows` is a pass over.
+    /// Copies the values of one row to all lanes of element registers; `rows` is the pass over the rows of the block.
     ///
     /// # Safety
     /// As for [`Pass::run`]; `row` is below `rows.len`.
     pub unsafe fn splat<T: Float>(&self, splats: &[Splat], rows: &Pass<'_>, row: usize) {
         for splat in splats {
-            // SAFETY: see the impl.
+            // SAFETY: source and destination are different registers of this task's frame, with the type that `is_u32`
+            // states.
             unsafe {
-                if splat.word {
-                    let x = rows.get::<u32>(splat.from)[row];
-                    self.get_mut(splat.to).fill(x);
+                if splat.is_u32 {
+                    let x = rows.lanes_of::<u32>(splat.from)[row];
+                    self.lanes_of_mut(splat.to).fill(x);
                 } else {
-                    let x = rows.get::<T>(splat.from)[row];
-                    self.get_mut(splat.to).fill(x);
+                    let x = rows.lanes_of::<T>(splat.from)[row];
+                    self.lanes_of_mut(splat.to).fill(x);
                 }
             }
         }
     }
 
-    /// The lanes of a float register.
+    /// Returns the lanes of a float register.
     ///
     /// # Safety
     /// As for [`Pass::run`].
-    pub unsafe fn values<T: Float>(&self, place: Place) -> &[T] {
-        // SAFETY: see the impl.
-        unsafe { self.get(place) }
+    pub unsafe fn values<T: Float>(&self, place: Location) -> &[T] {
+        // SAFETY: the caller guarantees that the register holds floats and belongs to the plan of this pass.
+        unsafe { self.lanes_of(place) }
     }
 }
 
-/// What a gather picks for each lane.
-struct Pick<'a> {
+/// Rows that a gather reads: one index per lane.
+struct GatherRows<'a> {
     index: &'a [u32],
     stride: isize,
     bound: usize,
 }
 
-fn widened<T: Float>(x: f16) -> T {
+fn f16_to_float<T: Float>(x: f16) -> T {
     T::from_f64(f64::from(x.to_f32()))
 }

@@ -1,111 +1,113 @@
-//! A loop kernel ready to run: straight-line code over registers, a stage for each level of reductions and one for the
-//! stores. Plain data; [`crate::compile`] makes it, [`crate::kernel`] runs it.
+//! A compiled loop kernel: straight-line code over registers, with one stage for each level of reductions and one for
+//! the stores. Plain data, created by [`crate::compile`] and executed by [`crate::kernel`].
 //!
-//! A kernel works on *blocks* of rows. In each stage it first runs `row` code over the rows of the block: what is the same
-//! for all columns. Then it runs `element` code for every element, with lanes along one of two directions ([`Mode`]).
+//! A kernel works on *blocks* of rows. Each stage first runs `row` code over the rows of the block, for values that are
+//! equal in all columns. Then it runs `element` code for every element, with lanes along one of two directions
+//! ([`Mode`]).
 
 use wgrad_graph::{Call, Combine};
 
 use crate::address::Address;
 
-/// Which way the lanes of element code run.
+/// Direction of the lanes of element code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// A block of rows at one column after the other: short rows, and sums down the columns of a matrix.
+    /// Lanes are the rows of a block, one column after the other. Used for short rows and for sums over the columns of
+    /// a matrix.
     Rows,
-    /// A block of columns of one row after the other: long rows that lie contiguous.
+    /// Lanes are a block of columns, one row after the other. Used for long contiguous rows.
     Columns,
 }
 
-/// Where a value is.
+/// Location of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// The same everywhere, repeated over a register. Computed once a task.
+pub(crate) enum Location {
+    /// Constant over the whole domain, repeated over a register. Computed once per task.
     Uniform(usize),
-    /// One value a row of a block, the same in every block. Computed once a task.
+    /// One value per row of a block, equal in every block. Computed once per task.
     Periodic(usize),
-    /// One value a row of the block, from row code.
+    /// One value per row of the block, from row code.
     Row(usize),
-    /// One value a row of the block: the result of a reduction.
+    /// One value per row of the block: the result of a reduction.
     Result(usize),
-    /// One value a lane, from element code.
+    /// One value per lane, from element code.
     Element(usize),
-    /// One value for each element of the block, kept for a later stage.
+    /// One value per element of the block, kept for a later stage.
     Kept(usize),
-    /// In the operand itself: the address has this number and stride 1 along the lanes.
+    /// In the operand itself, at the address with this number, which has stride 1 along the lanes.
     Direct(usize),
 }
 
-/// One vector instruction.
+/// One vector operation.
 #[derive(Clone)]
-pub(crate) enum Step<T> {
-    Float(T, Place),
-    Word(u32, Place),
-    /// The elements at an address, converted from what the operand stores.
+pub(crate) enum VectorOp<T> {
+    Float(T, Location),
+    U32(u32, Location),
+    /// Loads the elements at an address, converted from the stored type.
     Load {
         address: usize,
-        to: Place,
+        to: Location,
     },
-    /// The offset of the address itself.
+    /// Computes the offset of an address.
     Iota {
         address: usize,
-        to: Place,
+        to: Location,
     },
     Gather {
         address: usize,
-        index: Place,
+        index: Location,
         stride: isize,
         bound: usize,
-        to: Place,
+        to: Location,
     },
     Call {
         call: Call<T>,
-        args: [Place; 5],
-        to: Place,
+        args: [Location; 5],
+        to: Location,
     },
 }
 
-/// A register written to an operand.
+/// A register to be written to an operand.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Write {
-    pub from: Place,
+    pub from: Location,
     pub address: usize,
 }
 
-/// A row value repeated over a register of element lanes, once a row. Only in [`Mode::Columns`].
+/// A row value to be copied to all lanes of an element register, once per row. Only in [`Mode::Columns`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Splat {
-    pub from: Place,
-    pub to: Place,
-    pub word: bool,
+    pub from: Location,
+    pub to: Location,
+    pub is_u32: bool,
 }
 
-/// A register taken by a reduction.
+/// A register that a reduction accumulates.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Take {
+pub(crate) struct ReductionInput {
     pub reduction: usize,
-    pub from: Place,
+    pub from: Location,
 }
 
 /// One pass over the columns.
 #[derive(Clone)]
 pub(crate) struct Stage<T> {
-    pub row: Vec<Step<T>>,
+    pub row: Vec<VectorOp<T>>,
     pub row_writes: Vec<Write>,
     pub splats: Vec<Splat>,
-    pub element: Vec<Step<T>>,
-    pub takes: Vec<Take>,
+    pub element: Vec<VectorOp<T>>,
+    pub reduction_inputs: Vec<ReductionInput>,
     pub element_writes: Vec<Write>,
 }
 
 impl<T> Stage<T> {
-    /// True when there is something to do for each element.
+    /// Whether the stage does anything for each element.
     pub fn has_elements(&self) -> bool {
-        !self.takes.is_empty() || !self.element_writes.is_empty() || !self.element.is_empty()
+        !self.reduction_inputs.is_empty() || !self.element_writes.is_empty() || !self.element.is_empty()
     }
 }
 
-/// Numbers of registers of each kind.
+/// Number of registers of each kind.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Registers {
     pub uniform: usize,
@@ -115,15 +117,15 @@ pub(crate) struct Registers {
     pub kept: usize,
 }
 
-/// How the domain is cut. Depends on the kernel alone, so that the bits of a result do.
+/// Division of the domain. It depends on the kernel alone, so the results do not depend on the number of threads.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Cut {
+pub(crate) struct Tiling {
     pub mode: Mode,
-    /// Rows of a block.
+    /// Rows per block.
     pub block: usize,
-    /// Lanes of a register of element code.
+    /// Lanes of an element register.
     pub lanes: usize,
-    /// Columns of a chunk; all of them unless rows are few and huge.
+    /// Columns per chunk; all columns unless rows are few and very long.
     pub chunk: usize,
 }
 
@@ -132,27 +134,27 @@ pub(crate) struct Cut {
 pub(crate) struct Plan<T> {
     pub rows: usize,
     pub columns: usize,
-    pub cut: Cut,
+    pub tiling: Tiling,
     pub addresses: Vec<Address>,
     pub reductions: Vec<Combine>,
-    /// Code run once a task, for one lane.
-    pub uniform: Vec<Step<T>>,
-    /// For each uniform register whether it is a word.
-    pub uniform_words: Vec<bool>,
-    /// Code run once a task, for the rows of a block.
-    pub periodic: Vec<Step<T>>,
+    /// Code that runs once per task, for one lane.
+    pub uniform: Vec<VectorOp<T>>,
+    /// For each uniform register, whether it holds a u32.
+    pub uniform_is_u32: Vec<bool>,
+    /// Code that runs once per task, for the rows of a block.
+    pub periodic: Vec<VectorOp<T>>,
     pub stages: Vec<Stage<T>>,
     pub registers: Registers,
-    /// Rough nanoseconds of a run on one core.
+    /// Approximate nanoseconds of a run on one core.
     pub work: f64,
 }
 
 impl<T> Plan<T> {
     pub fn blocks(&self) -> usize {
-        self.rows.div_ceil(self.cut.block.max(1))
+        self.rows.div_ceil(self.tiling.block.max(1))
     }
 
     pub fn chunks(&self) -> usize {
-        self.columns.div_ceil(self.cut.chunk.max(1)).max(1)
+        self.columns.div_ceil(self.tiling.chunk.max(1)).max(1)
     }
 }

@@ -1,6 +1,7 @@
-//! Accumulators of reductions. The order in which they combine depends on the shape of a kernel alone, never on threads.
+//! Accumulators of reductions. The order of accumulation depends on the shape of a kernel alone, never on threads.
 //!
-//! Sums of f32: short runs in f32 in several lanes, then f64. A million elements come out right to the last bits of f32.
+//! f32 sums are accumulated in f32 in short runs over several lanes, and then in f64. A sum of a million elements is
+//! accurate to the last bits of f32.
 
 use std::slice;
 
@@ -8,20 +9,20 @@ use wgrad_graph::Combine;
 
 use crate::float::Float;
 
-/// Columns added up in `T`, in rows mode, before they go to the f64 total.
-const PARTIAL: usize = 32;
-/// Independent accumulators within a slice.
+/// Number of columns summed in `T` in rows mode before the sum is added to the f64 total.
+const PARTIAL_COLUMNS: usize = 32;
+/// Number of independent accumulators within a slice.
 const LANES: usize = 16;
 
-/// What one reduction knows of each row of a block.
+/// State of one reduction for each row of a block.
 #[derive(Debug)]
 pub(crate) struct Accumulator<'a, T> {
     combine: Combine,
     /// Sums.
     total: &'a mut [f64],
-    /// Sums of the last few columns (rows mode), or the extreme so far.
+    /// Sum of the last few columns (rows mode), or the extreme value so far.
     value: &'a mut [T],
-    /// Column of the extreme.
+    /// Column of the extreme value.
     index: &'a mut [u32],
 }
 
@@ -31,11 +32,13 @@ impl<'a, T: Float> Accumulator<'a, T> {
         rows.next_multiple_of(LANES) * (8 + size_of::<T>() + 4)
     }
 
+    /// Interprets memory as an accumulator.
+    ///
     /// # Safety
-    /// `at` is aligned to 64 and leads to [`Accumulator::bytes`] bytes that nothing else uses for `'a`.
+    /// `at` is aligned to 64 and points to [`Accumulator::bytes`] bytes that nothing else uses for `'a`.
     pub unsafe fn at(at: *mut u8, rows: usize, combine: Combine) -> Self {
         let room = rows.next_multiple_of(LANES);
-        // SAFETY: three disjoint parts of the block that the caller vouches for; any bits are a number.
+        // SAFETY: three disjoint parts of the block that the caller provides; any bit pattern is a valid number.
         unsafe {
             let value = at.add(room * 8);
             Self {
@@ -47,7 +50,7 @@ impl<'a, T: Float> Accumulator<'a, T> {
         }
     }
 
-    /// Forgets everything.
+    /// Resets the accumulator to its initial values.
     pub fn reset(&mut self) {
         let start = match self.combine {
             Combine::Sum => 0.0,
@@ -59,12 +62,12 @@ impl<'a, T: Float> Accumulator<'a, T> {
         self.index.fill(0);
     }
 
-    /// Rows mode: takes column number `column`, number `nth` of this pass, of every row.
-    pub fn take_column(&mut self, values: &[T], column: usize, nth: usize) {
+    /// Rows mode: accumulates column number `column`, which is column `nth` of this pass, for every row.
+    pub fn add_column(&mut self, values: &[T], column: usize, nth: usize) {
         match self.combine {
             Combine::Sum => {
                 self.value.iter_mut().zip(values).for_each(|(sum, &x)| *sum += x);
-                if nth % PARTIAL == PARTIAL - 1 {
+                if nth % PARTIAL_COLUMNS == PARTIAL_COLUMNS - 1 {
                     self.flush();
                 }
             }
@@ -72,25 +75,25 @@ impl<'a, T: Float> Accumulator<'a, T> {
                 self.value
                     .iter_mut()
                     .zip(values)
-                    .for_each(|(best, &x)| *best = if max_takes(x, *best) { x } else { *best });
+                    .for_each(|(best, &x)| *best = if max_replaces(x, *best) { x } else { *best });
             }
             Combine::Min => {
                 self.value
                     .iter_mut()
                     .zip(values)
-                    .for_each(|(best, &x)| *best = if min_takes(x, *best) { x } else { *best });
+                    .for_each(|(best, &x)| *best = if min_replaces(x, *best) { x } else { *best });
             }
             Combine::ArgMax => {
                 for ((best, index), &x) in self.value.iter_mut().zip(self.index.iter_mut()).zip(values) {
-                    let takes = argmax_takes(x, *best);
-                    *best = if takes { x } else { *best };
-                    *index = if takes { column as u32 } else { *index };
+                    let replaces = argmax_replaces(x, *best);
+                    *best = if replaces { x } else { *best };
+                    *index = if replaces { column as u32 } else { *index };
                 }
             }
         }
     }
 
-    /// Rows mode: ends a pass.
+    /// Rows mode: adds the sums of the last columns to the total at the end of a pass.
     pub fn flush(&mut self) {
         if self.combine == Combine::Sum {
             for (total, sum) in self.total.iter_mut().zip(self.value.iter_mut()) {
@@ -100,16 +103,16 @@ impl<'a, T: Float> Accumulator<'a, T> {
         }
     }
 
-    /// Columns mode: takes columns `column ..` of one row.
-    pub fn take_row(&mut self, row: usize, values: &[T], column: usize) {
+    /// Columns mode: accumulates the columns from `column` on of one row.
+    pub fn add_row(&mut self, row: usize, values: &[T], column: usize) {
         match self.combine {
             Combine::Sum => self.total[row] += sum(values),
-            Combine::Max => self.merge_extreme(row, extreme(values, max_takes), max_takes),
-            Combine::Min => self.merge_extreme(row, extreme(values, min_takes), min_takes),
+            Combine::Max => self.merge_extreme(row, extreme(values, max_replaces), max_replaces),
+            Combine::Min => self.merge_extreme(row, extreme(values, min_replaces), min_replaces),
             Combine::ArgMax => {
                 let (mut best, mut index) = (self.value[row], self.index[row]);
                 for (i, &x) in values.iter().enumerate() {
-                    if argmax_takes(x, best) {
+                    if argmax_replaces(x, best) {
                         (best, index) = (x, (column + i) as u32);
                     }
                 }
@@ -118,37 +121,37 @@ impl<'a, T: Float> Accumulator<'a, T> {
         }
     }
 
-    fn merge_extreme(&mut self, row: usize, found: Option<T>, takes: impl Fn(T, T) -> bool) {
-        if let Some(x) = found.filter(|&x| takes(x, self.value[row])) {
+    fn merge_extreme(&mut self, row: usize, found: Option<T>, replaces: impl Fn(T, T) -> bool) {
+        if let Some(x) = found.filter(|&x| replaces(x, self.value[row])) {
             self.value[row] = x;
         }
     }
 
-    /// Takes what another accumulator gathered from columns after those of this one.
+    /// Merges the accumulator of later columns into this one.
     pub fn merge(&mut self, later: &Accumulator<'_, T>) {
-        let takes = match self.combine {
+        let replaces = match self.combine {
             Combine::Sum => {
                 return self.total.iter_mut().zip(&*later.total).for_each(|(total, &sum)| *total += sum);
             }
-            Combine::Max => max_takes,
-            Combine::Min => min_takes,
-            Combine::ArgMax => argmax_takes,
+            Combine::Max => max_replaces,
+            Combine::Min => min_replaces,
+            Combine::ArgMax => argmax_replaces,
         };
         for row in 0..self.value.len() {
-            if takes(later.value[row], self.value[row]) {
+            if replaces(later.value[row], self.value[row]) {
                 (self.value[row], self.index[row]) = (later.value[row], later.index[row]);
             }
         }
     }
 
-    /// Copies the results of the accumulator at `at` to a register: words for [`Combine::ArgMax`], else floats.
+    /// Copies the results of the accumulator at `at` to a register: u32 for [`Combine::ArgMax`], else floats.
     ///
     /// # Safety
-    /// `at` is as in [`Accumulator::at`], but others may read it too; `to` leads to a register of as many rows, which
-    /// nothing else uses.
+    /// `at` is valid as in [`Accumulator::at`], but may be read concurrently; `to` points to a register with as many
+    /// rows that nothing else uses.
     pub unsafe fn read(at: *const u8, rows: usize, combine: Combine, to: *mut u8) {
         let room = rows.next_multiple_of(LANES);
-        // SAFETY: the caller vouches for it; the parts are those of `at`.
+        // SAFETY: the caller guarantees valid pointers; the offsets of the parts are those of `at`.
         unsafe {
             let value = at.add(room * 8);
             match combine {
@@ -166,21 +169,21 @@ impl<'a, T: Float> Accumulator<'a, T> {
     }
 }
 
-/// NaN wins; of equals the first.
-fn max_takes<T: Float>(x: T, best: T) -> bool {
+/// NaN wins over any number; of equal values, the first stays.
+fn max_replaces<T: Float>(x: T, best: T) -> bool {
     (x > best) | x.is_nan()
 }
 
-fn min_takes<T: Float>(x: T, best: T) -> bool {
+fn min_replaces<T: Float>(x: T, best: T) -> bool {
     (x < best) | x.is_nan()
 }
 
 /// The first NaN counts as the maximum.
-fn argmax_takes<T: Float>(x: T, best: T) -> bool {
+fn argmax_replaces<T: Float>(x: T, best: T) -> bool {
     (x > best) | (x.is_nan() & !best.is_nan())
 }
 
-/// Adds up a slice in [`LANES`] accumulators of `T`, and those in f64.
+/// Sums a slice in [`LANES`] accumulators of `T`, and adds those in f64.
 fn sum<T: Float>(values: &[T]) -> f64 {
     let mut lanes = [T::default(); LANES];
     let (chunks, rest) = values.as_chunks::<LANES>();
@@ -191,11 +194,11 @@ fn sum<T: Float>(values: &[T]) -> f64 {
     lanes.iter().map(|lane| lane.to_f64()).sum()
 }
 
-fn extreme<T: Float>(values: &[T], takes: impl Fn(T, T) -> bool) -> Option<T> {
+fn extreme<T: Float>(values: &[T], replaces: impl Fn(T, T) -> bool) -> Option<T> {
     let mut lanes = [*values.first()?; LANES];
     let (chunks, rest) = values.as_chunks::<LANES>();
     for chunk in chunks {
-        lanes.iter_mut().zip(chunk).for_each(|(lane, &x)| *lane = if takes(x, *lane) { x } else { *lane });
+        lanes.iter_mut().zip(chunk).for_each(|(lane, &x)| *lane = if replaces(x, *lane) { x } else { *lane });
     }
-    rest.iter().chain(&lanes).copied().reduce(|best, x| if takes(x, best) { x } else { best })
+    rest.iter().chain(&lanes).copied().reduce(|best, x| if replaces(x, best) { x } else { best })
 }

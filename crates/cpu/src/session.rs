@@ -1,4 +1,4 @@
-//! A session: the state of a model in memory, and the programs compiled against it.
+//! A session: the state of a model in memory, and the programs compiled for it.
 
 use std::ops::Range;
 
@@ -6,99 +6,100 @@ use half::f16;
 use wgrad_graph::{DType, GroupId, States, TensorType};
 use wgrad_program::{
     Access, Buffer, Clock, Data, DeviceError, Dispatch, HostData, Kernel, Operand, Profile, Program,
-    ProgramId, Readers, Reading, Record, Session, Span, Stopwatch, TensorRef,
+    ProgramId, Readback, ReadbackHandler, Record, Session, Span, Stopwatch, TensorRef,
 };
+use wgrad_stdx::{InternalError, never};
 
 use crate::check::check;
 use crate::compile::compile;
-use crate::device::Host;
 use crate::float::Float;
 use crate::gemm::GemmKernel;
-use crate::kernel::LoopKernel;
+use crate::host::Host;
+use crate::kernel::{KernelError, LoopKernel};
 use crate::memory::{Memory, Tensor, pitch};
 
-/// State and programs. Runs happen in the call: nothing is ever under way.
+/// State and programs. Runs are synchronous: no work is ever in progress between calls.
 pub(crate) struct CpuSession<T> {
     host: Host,
     states: States,
     groups: Vec<Memory>,
-    programs: Vec<Loaded<T>>,
-    /// Intermediates of whichever program runs; each as large as the largest program needs.
+    programs: Vec<LoadedProgram<T>>,
+    /// Intermediates, shared by all programs; each slab is as large as the largest program needs.
     slabs: Vec<Memory>,
-    /// Products that have no other place; as large as the largest kernel needs.
+    /// Scratch memory for matrix products, as large as the largest kernel needs.
     scratch: Memory,
 }
 
-enum Compiled<T> {
+enum CompiledKernel<T> {
     Loop(Box<LoopKernel<T>>),
     Gemm(Box<GemmKernel<T>>),
 }
 
-struct Ready<T> {
-    kernel: Compiled<T>,
+struct LoadedKernel<T> {
+    kernel: CompiledKernel<T>,
     tensors: Vec<Tensor>,
-    /// The tensors that lie in slabs.
-    scratch: Vec<InSlab>,
+    /// Operands that lie in slabs.
+    scratch: Vec<SlabOperand>,
 }
 
-/// Where an operand lies in a slab.
-struct InSlab {
+/// Position of an operand in a slab.
+struct SlabOperand {
     operand: usize,
     slab: usize,
-    /// Bytes of the session's memory.
+    /// Offset in bytes of the session's memory.
     offset: usize,
 }
 
-impl<T: Float> Ready<T> {
-    /// Points the operands that lie in slabs to where these are now.
+impl<T: Float> LoadedKernel<T> {
+    /// Updates the addresses of the operands that lie in slabs.
     fn bind(&mut self, slabs: &[Memory]) {
-        for &InSlab { operand, slab, offset } in &self.scratch {
+        for &SlabOperand { operand, slab, offset } in &self.scratch {
             self.tensors[operand].start = slabs[slab].start().wrapping_add(offset);
         }
     }
 
-    /// Whether threads share its work.
+    /// Whether several threads share the work of the kernel.
     fn is_shared(&self) -> bool {
         match &self.kernel {
-            Compiled::Loop(kernel) => kernel.is_shared(),
-            Compiled::Gemm(kernel) => kernel.is_shared(),
+            CompiledKernel::Loop(kernel) => kernel.is_shared(),
+            CompiledKernel::Gemm(kernel) => kernel.is_shared(),
         }
     }
 }
 
-/// The address of the scratch memory, on its way to the thread that runs a program.
+/// Address of the scratch memory, sent to the thread that runs a program.
 #[derive(Clone, Copy)]
 struct Scratch(*mut u8);
 
-// SAFETY: an address; one thread at a time runs a program of the session.
+// SAFETY: only the address moves; one thread at a time runs a program of the session.
 unsafe impl Send for Scratch {}
 
-/// Where the times of a profiled run go.
-struct Timed<'a> {
+/// Records the time of each dispatch of a profiled run.
+struct DispatchTimer<'a> {
     watch: &'a Stopwatch,
     spans: &'a mut Vec<Span>,
 }
 
-/// A value of a program that the host reads or writes.
-struct Port {
+/// An input or output of a program.
+struct HostTensor {
     name: String,
     ty: TensorType,
     tensor: Tensor,
 }
 
-struct Loaded<T> {
-    inputs: Vec<Port>,
-    outputs: Vec<Port>,
-    kernels: Vec<Ready<T>>,
+struct LoadedProgram<T> {
+    inputs: Vec<HostTensor>,
+    outputs: Vec<HostTensor>,
+    kernels: Vec<LoadedKernel<T>>,
     input_memory: Memory,
     output_memory: Memory,
     packs: Vec<Memory>,
     /// Outputs that are single floats.
     scalars: Vec<usize>,
-    /// Their values in the runs since records were last read, one run after the other.
-    pending: Vec<f32>,
+    /// Values of `scalars` in the runs since records were last read, consecutively.
+    recorded_values: Vec<f32>,
     runs: u64,
-    read: u64,
+    records_read: u64,
 }
 
 impl<T: Float> CpuSession<T> {
@@ -111,13 +112,13 @@ impl<T: Float> CpuSession<T> {
         Ok(Self { host, states: states.clone(), groups, programs: Vec::new(), slabs: Vec::new(), scratch })
     }
 
-    fn program(&mut self, id: ProgramId) -> Result<&mut Loaded<T>, DeviceError> {
+    fn program(&mut self, id: ProgramId) -> Result<&mut LoadedProgram<T>, DeviceError> {
         self.programs
             .get_mut(id.0)
-            .ok_or_else(|| DeviceError::Usage(format!("the session has no program {}", id.0)))
+            .ok_or_else(|| DeviceError::Usage(format!("program {} does not exist in the session", id.0)))
     }
 
-    /// Checks the inputs of a run and writes them where its kernels find them.
+    /// Checks the inputs of a run and copies them to the program's inputs.
     fn upload(&mut self, program: ProgramId, inputs: &[Data<'_>]) -> Result<(), DeviceError> {
         let poison = self.host.poison;
         if poison {
@@ -128,39 +129,40 @@ impl<T: Float> CpuSession<T> {
         if poison {
             loaded.output_memory.fill(0xFF);
         }
-        for (port, data) in loaded.inputs.iter().zip(inputs) {
-            // SAFETY: the tensor lies inside the inputs, and its length was just checked.
-            unsafe { write::<T>(port.tensor, *data) };
+        for (input, data) in loaded.inputs.iter().zip(inputs) {
+            // SAFETY: the tensor lies inside the inputs, and the length of the data was just checked.
+            unsafe { write::<T>(input.tensor, *data) };
         }
         Ok(())
     }
 
-    /// Makes the slabs as large as a program needs them, and points the programs that are loaded to them.
+    /// Enlarges the slabs as needed for a program, and updates the addresses in the loaded programs.
     fn grow(&mut self, program: &Program) -> Result<(), DeviceError> {
-        let wanted: Vec<usize> = program.slabs.iter().map(|&bytes| bytes * T::SCALE).collect();
-        let have = |slab: usize| self.slabs.get(slab).map_or(0, Memory::bytes);
-        let more: usize = wanted.iter().enumerate().map(|(i, &bytes)| bytes.saturating_sub(have(i))).sum();
+        let needed: Vec<usize> = program.slabs.iter().map(|&bytes| bytes * T::SCALE).collect();
+        let allocated = |slab: usize| self.slabs.get(slab).map_or(0, Memory::bytes);
+        let more: usize =
+            needed.iter().enumerate().map(|(i, &bytes)| bytes.saturating_sub(allocated(i))).sum();
         let bytes = program.private_bytes() * T::SCALE + more;
-        self.host.ensure_fits(bytes, "the program", &program.largest)?;
+        self.host.ensure_fits(bytes, "the program", &program.largest_tensors)?;
         if more == 0 {
             return Ok(());
         }
-        for (slab, bytes) in wanted.into_iter().enumerate() {
+        for (slab, bytes) in needed.into_iter().enumerate() {
             if slab == self.slabs.len() {
                 self.slabs.push(self.host.allocate(bytes, "the intermediates")?);
             } else if bytes > self.slabs[slab].bytes() {
                 self.slabs[slab] = self.host.allocate(bytes, "the intermediates")?;
             }
-            // After each, so that no program ever points to memory that is gone.
+            // After each allocation, so that no program keeps an address of freed memory.
             let kernels = self.programs.iter_mut().flat_map(|program| &mut program.kernels);
-            kernels.for_each(|ready| ready.bind(&self.slabs));
+            kernels.for_each(|kernel| kernel.bind(&self.slabs));
         }
         Ok(())
     }
 
     fn group(&self, id: GroupId) -> Result<(Tensor, usize), DeviceError> {
         let (Some(memory), Some(group)) = (self.groups.get(id.0), self.states.groups().get(id.0)) else {
-            return Err(DeviceError::Usage(format!("the session has no group {}", id.0)));
+            return Err(DeviceError::Usage(format!("group {} does not exist in the session", id.0)));
         };
         Ok((Tensor { start: memory.start(), dtype: group.dtype }, group.len()))
     }
@@ -169,32 +171,32 @@ impl<T: Float> CpuSession<T> {
 impl<T: Float> Session for CpuSession<T> {
     fn load(&mut self, program: &Program) -> Result<ProgramId, DeviceError> {
         if program.states != self.states {
-            return Err(DeviceError::Usage(
-                "the program is for another state than that of the session".into(),
-            ));
+            return Err(DeviceError::Usage("the program belongs to another state than the session".into()));
         }
         self.grow(program)?;
-        let mut loaded = Loaded::new(program, &self.host)?;
-        let ports = |all: Vec<(&String, &TensorType, &TensorRef)>, loaded: &Loaded<T>| {
-            let port = |(name, ty, tensor): (&String, &TensorType, &TensorRef)| {
-                let tensor =
-                    self.tensor(tensor, program, loaded).map_err(|why| self.host.refuse(name, why))?;
-                Ok(Port { name: name.clone(), ty: ty.clone(), tensor })
+        let mut loaded = LoadedProgram::new(program, &self.host)?;
+        let resolve = |all: Vec<(&String, &TensorType, &TensorRef)>, loaded: &LoadedProgram<T>| {
+            let host_tensor = |(name, ty, tensor): (&String, &TensorType, &TensorRef)| {
+                let tensor = self
+                    .tensor(tensor, program, loaded)
+                    .map_err(|why| self.host.invalid_kernel(name, why))?;
+                Ok(HostTensor { name: name.clone(), ty: ty.clone(), tensor })
             };
-            all.into_iter().map(port).collect::<Result<Vec<Port>, DeviceError>>()
+            all.into_iter().map(host_tensor).collect::<Result<Vec<HostTensor>, DeviceError>>()
         };
-        let inputs = ports(program.inputs.iter().map(|x| (&x.name, &x.ty, &x.tensor)).collect(), &loaded)?;
-        let outputs = ports(program.outputs.iter().map(|x| (&x.name, &x.ty, &x.tensor)).collect(), &loaded)?;
+        let inputs = resolve(program.inputs.iter().map(|x| (&x.name, &x.ty, &x.tensor)).collect(), &loaded)?;
+        let outputs =
+            resolve(program.outputs.iter().map(|x| (&x.name, &x.ty, &x.tensor)).collect(), &loaded)?;
         (loaded.inputs, loaded.outputs) = (inputs, outputs);
         loaded.scalars = (0..program.outputs.len()).filter(|&i| program.outputs[i].is_recorded()).collect();
         for dispatch in &program.dispatches {
-            let ready = self.ready(dispatch, program, &loaded)?;
-            if let Compiled::Gemm(kernel) = &ready.kernel
+            let loaded_kernel = self.compile_dispatch(dispatch, program, &loaded)?;
+            if let CompiledKernel::Gemm(kernel) = &loaded_kernel.kernel
                 && kernel.scratch_bytes() > self.scratch.bytes()
             {
                 self.scratch = self.host.allocate(kernel.scratch_bytes(), &dispatch.name)?;
             }
-            loaded.kernels.push(ready);
+            loaded.kernels.push(loaded_kernel);
         }
         self.programs.push(loaded);
         Ok(ProgramId(self.programs.len() - 1))
@@ -204,50 +206,51 @@ impl<T: Float> Session for CpuSession<T> {
         self.upload(program, inputs)?;
         let scratch = Scratch(self.scratch.start());
         let loaded = self.program(program)?;
-        loaded.go(0..loaded.kernels.len(), scratch, None);
-        loaded.record();
+        loaded.run_kernels(0..loaded.kernels.len(), scratch, None)?;
+        loaded.append_record()?;
         Ok(())
     }
 
-    fn run_reading(
+    fn run_with_readbacks(
         &mut self,
         program: ProgramId,
         inputs: &[Data<'_>],
-        readings: &[Reading],
-        each: &mut Readers<'_>,
+        readbacks: &[Readback],
+        handler: &mut ReadbackHandler<'_>,
     ) -> Result<(), DeviceError> {
         let dispatches = self.program(program)?.kernels.len();
-        Reading::check(readings, &self.states, dispatches).map_err(DeviceError::Usage)?;
+        Readback::check(readbacks, &self.states, dispatches).map_err(DeviceError::Usage)?;
         let part = |group: GroupId, start: usize| {
             let (tensor, _) = self.group(group)?;
-            Ok(Tensor { start: tensor.start.wrapping_add(start * 4 * T::SCALE), dtype: tensor.dtype })
+            let start = tensor.start.wrapping_add(start * 4 * T::SCALE);
+            Ok::<Tensor, DeviceError>(Tensor { start, dtype: tensor.dtype })
         };
-        let tensors = readings.iter().map(|reading| {
-            let start = reading.range.start;
-            Ok((part(reading.group, start)?, reading.reply.map(|to| part(to, start)).transpose()?))
+        let tensors = readbacks.iter().map(|readback| {
+            let start = readback.range.start;
+            Ok((part(readback.group, start)?, readback.reply.map(|to| part(to, start)).transpose()?))
         });
         let tensors = tensors.collect::<Result<Vec<_>, DeviceError>>()?;
         self.upload(program, inputs)?;
         let scratch = Scratch(self.scratch.start());
         let loaded = self.program(program)?;
         let mut done = 0;
-        for (i, (reading, (from, to))) in readings.iter().zip(tensors).enumerate() {
-            loaded.go(done..reading.after, scratch, None);
-            done = reading.after;
-            // SAFETY: the elements lie inside the group, which was just checked.
-            let answer = match unsafe { read::<T>(from, reading.range.len()) } {
-                HostData::F32(values) => each(i, &values),
-                // The type was checked as well.
-                HostData::U32(_) => Vec::new(),
+        for (i, (readback, (from, to))) in readbacks.iter().zip(tensors).enumerate() {
+            loaded.run_kernels(done..readback.after, scratch, None)?;
+            done = readback.after;
+            // SAFETY: `Readback::check` proved that the elements lie inside the group.
+            let reply = match unsafe { read::<T>(from, readback.range.len()) } {
+                HostData::F32(values) => handler(i, &values),
+                HostData::U32(_) => return Err(never!("readback {i} of a u32 group passed the check").into()),
             };
             if let Some(to) = to {
-                reading.check_answer(i, &answer).map_err(DeviceError::Usage)?;
-                // SAFETY: so was the group of the reply, and now the number of values.
-                unsafe { write::<T>(to, Data::F32(&answer)) };
+                readback.check_reply(i, &reply).map_err(DeviceError::Usage)?;
+                // SAFETY: `Readback::check` proved that the range lies inside the reply group, and the length was just
+                // checked.
+                unsafe { write::<T>(to, Data::F32(&reply)) };
             }
         }
-        loaded.go(done..dispatches, scratch, None);
-        loaded.record();
+        loaded.run_kernels(done..dispatches, scratch, None)?;
+        loaded.append_record()?;
         Ok(())
     }
 
@@ -258,8 +261,9 @@ impl<T: Float> Session for CpuSession<T> {
         let scratch = Scratch(self.scratch.start());
         let loaded = self.program(program)?;
         let mut dispatches = Vec::with_capacity(loaded.kernels.len());
-        loaded.go(0..loaded.kernels.len(), scratch, Some(Timed { watch: &watch, spans: &mut dispatches }));
-        loaded.record();
+        let timer = DispatchTimer { watch: &watch, spans: &mut dispatches };
+        loaded.run_kernels(0..loaded.kernels.len(), scratch, Some(timer))?;
+        loaded.append_record()?;
         watch.lap("run");
         Ok(Profile { clock: Clock::Host, host: watch.laps(), dispatches })
     }
@@ -269,10 +273,11 @@ impl<T: Float> Session for CpuSession<T> {
         if loaded.runs == 0 {
             return Err(DeviceError::Usage("the program has not run yet, so it has no outputs".into()));
         }
-        let port = loaded.outputs.get(output);
-        let port = port.ok_or_else(|| DeviceError::Usage(format!("the program has no output {output}")))?;
+        let found = loaded.outputs.get(output);
+        let found = found
+            .ok_or_else(|| DeviceError::Usage(format!("output {output} does not exist in the program")))?;
         // SAFETY: the tensor lies inside the outputs.
-        Ok(unsafe { read::<T>(port.tensor, port.ty.shape.numel()) })
+        Ok(unsafe { read::<T>(found.tensor, found.ty.shape.numel()) })
     }
 
     fn records(&mut self, program: ProgramId, _wait: bool) -> Result<Vec<Record>, DeviceError> {
@@ -280,11 +285,11 @@ impl<T: Float> Session for CpuSession<T> {
         let width = loaded.scalars.len();
         let record = |i: u64| {
             let at = i as usize * width;
-            Record { run: loaded.read + i, values: loaded.pending[at..at + width].to_vec() }
+            Record { run: loaded.records_read + i, values: loaded.recorded_values[at..at + width].to_vec() }
         };
-        let records = (0..loaded.runs - loaded.read).map(record).collect();
-        loaded.pending.clear();
-        loaded.read = loaded.runs;
+        let records = (0..loaded.runs - loaded.records_read).map(record).collect();
+        loaded.recorded_values.clear();
+        loaded.records_read = loaded.runs;
         Ok(records)
     }
 
@@ -298,21 +303,21 @@ impl<T: Float> Session for CpuSession<T> {
         let (tensor, len) = self.group(group)?;
         let name = &self.states.get(group).name;
         let wanted = TensorType::new(tensor.dtype, [len]);
-        data.fits(&wanted).map_err(|found| {
+        data.check_type(&wanted).map_err(|found| {
             DeviceError::Usage(format!("group `{name}` takes {wanted}, {len} values; {found} were given"))
         })?;
-        // SAFETY: the tensor is the whole group, and the length was just checked.
+        // SAFETY: the tensor is the whole group, and the length of the data was just checked.
         unsafe { write::<T>(tensor, data) };
         Ok(())
     }
 
-    fn write_part(&mut self, group: GroupId, start: usize, values: &[f32]) -> Result<(), DeviceError> {
+    fn write_group_range(&mut self, group: GroupId, start: usize, values: &[f32]) -> Result<(), DeviceError> {
         let range = start..start.saturating_add(values.len());
-        let part = Reading { group, range, after: 0, reply: None };
-        Reading::check(&[part], &self.states, 0).map_err(DeviceError::Usage)?;
+        let part = Readback { group, range, after: 0, reply: None };
+        Readback::check(&[part], &self.states, 0).map_err(DeviceError::Usage)?;
         let (tensor, _) = self.group(group)?;
         let part = Tensor { start: tensor.start.wrapping_add(start * 4 * T::SCALE), dtype: tensor.dtype };
-        // SAFETY: the elements lie inside the group, which was just checked.
+        // SAFETY: `Readback::check` proved that the elements lie inside the group.
         unsafe { write::<T>(part, Data::F32(values)) };
         Ok(())
     }
@@ -322,7 +327,7 @@ impl<T: Float> Session for CpuSession<T> {
     }
 
     fn allocated_bytes(&self) -> usize {
-        let own = |program: &Loaded<T>| {
+        let own = |program: &LoadedProgram<T>| {
             let packs = program.packs.iter().map(Memory::bytes).sum::<usize>();
             program.input_memory.bytes() + program.output_memory.bytes() + packs
         };
@@ -332,8 +337,16 @@ impl<T: Float> Session for CpuSession<T> {
 }
 
 impl<T: Float> CpuSession<T> {
-    /// The address of a tensor, or why it does not lie inside its buffer.
-    fn tensor(&self, tensor: &TensorRef, program: &Program, loaded: &Loaded<T>) -> Result<Tensor, String> {
+    /// Returns the address of a tensor.
+    ///
+    /// # Errors
+    /// Returns a message if the buffer does not exist or the tensor does not lie inside it.
+    fn tensor(
+        &self,
+        tensor: &TensorRef,
+        program: &Program,
+        loaded: &LoadedProgram<T>,
+    ) -> Result<Tensor, String> {
         let memory = match tensor.buffer {
             Buffer::Inputs => Some(&loaded.input_memory),
             Buffer::Outputs => Some(&loaded.output_memory),
@@ -341,50 +354,57 @@ impl<T: Float> CpuSession<T> {
             Buffer::Slab(i) => self.slabs.get(i),
             Buffer::Pack(i) => loaded.packs.get(i),
         };
-        let memory = memory.ok_or_else(|| format!("there is no buffer {:?}", tensor.buffer))?;
+        let memory = memory.ok_or_else(|| format!("buffer {:?} does not exist", tensor.buffer))?;
         let bytes = program.buffer_bytes(tensor.buffer);
         if tensor.offset.checked_add(tensor.bytes()).is_none_or(|end| end > bytes)
             || !tensor.offset.is_multiple_of(4)
         {
-            return Err(format!("a tensor lies at {}..+{} of {bytes} bytes", tensor.offset, tensor.bytes()));
+            return Err(format!(
+                "a tensor of {} bytes at offset {} must be aligned and lie inside {bytes} bytes",
+                tensor.bytes(),
+                tensor.offset
+            ));
         }
         Ok(Tensor { start: memory.start().wrapping_add(tensor.offset * T::SCALE), dtype: tensor.dtype })
     }
 
-    fn ready(
+    fn compile_dispatch(
         &self,
         dispatch: &Dispatch,
         program: &Program,
-        loaded: &Loaded<T>,
-    ) -> Result<Ready<T>, DeviceError> {
-        let refuse = |why| self.host.refuse(&dispatch.name, why);
-        check(dispatch).map_err(refuse)?;
+        loaded: &LoadedProgram<T>,
+    ) -> Result<LoadedKernel<T>, DeviceError> {
+        let invalid_kernel = |why| self.host.invalid_kernel(&dispatch.name, why);
+        check(dispatch).map_err(invalid_kernel)?;
         let tensors = dispatch.operands.iter().map(|operand| self.tensor(&operand.tensor, program, loaded));
-        let mut tensors = tensors.collect::<Result<Vec<_>, _>>().map_err(refuse)?;
+        let mut tensors = tensors.collect::<Result<Vec<_>, _>>().map_err(invalid_kernel)?;
         let dtypes: Vec<DType> = dispatch.operands.iter().map(|operand| operand.tensor.dtype).collect();
         let access: Vec<Access> = dispatch.operands.iter().map(|operand| operand.access).collect();
         let kernel = match &dispatch.kernel {
-            Kernel::Loop(kernel) => LoopKernel::new(compile(kernel, &dtypes, &access))
-                .map(|kernel| Compiled::Loop(Box::new(kernel))),
+            Kernel::Loop(kernel) => LoopKernel::new(compile(kernel, &dtypes, &access)?)
+                .map(|kernel| CompiledKernel::Loop(Box::new(kernel))),
             Kernel::Gemm(kernel) => {
-                GemmKernel::new(kernel, &dtypes, &access).map(|kernel| Compiled::Gemm(Box::new(kernel)))
+                GemmKernel::new(kernel, &dtypes, &access).map(|kernel| CompiledKernel::Gemm(Box::new(kernel)))
             }
         };
-        let kernel = kernel.ok_or_else(|| self.host.out_of_memory(&dispatch.name, 0))?;
-        if let Compiled::Gemm(kernel) = &kernel {
+        let kernel = kernel.map_err(|error| match error {
+            KernelError::OutOfMemory(bytes) => self.host.out_of_memory(&dispatch.name, bytes),
+            KernelError::Internal(error) => error.into(),
+        })?;
+        if let CompiledKernel::Gemm(kernel) = &kernel {
             let none = Tensor { start: std::ptr::null_mut(), dtype: DType::F32 };
             tensors.extend(std::iter::repeat_n(none, kernel.scratch_tensors()));
         }
-        let in_slab = |(operand, of): (usize, &Operand)| match of.tensor.buffer {
-            Buffer::Slab(slab) => Some(InSlab { operand, slab, offset: of.tensor.offset * T::SCALE }),
+        let slab_operand = |(operand, of): (usize, &Operand)| match of.tensor.buffer {
+            Buffer::Slab(slab) => Some(SlabOperand { operand, slab, offset: of.tensor.offset * T::SCALE }),
             _ => None,
         };
-        let scratch = dispatch.operands.iter().enumerate().filter_map(in_slab).collect();
-        Ok(Ready { kernel, tensors, scratch })
+        let scratch = dispatch.operands.iter().enumerate().filter_map(slab_operand).collect();
+        Ok(LoadedKernel { kernel, tensors, scratch })
     }
 }
 
-impl<T: Float> Loaded<T> {
+impl<T: Float> LoadedProgram<T> {
     fn new(program: &Program, host: &Host) -> Result<Self, DeviceError> {
         let memory = |bytes: usize, what: &str| host.allocate(bytes * T::SCALE, what);
         let memories = |all: &[usize], what: &str| {
@@ -398,81 +418,95 @@ impl<T: Float> Loaded<T> {
             output_memory: memory(program.output_bytes, "the outputs")?,
             packs: memories(&program.packs, "the packed gradients")?,
             scalars: Vec::new(),
-            pending: Vec::new(),
+            recorded_values: Vec::new(),
             runs: 0,
-            read: 0,
+            records_read: 0,
         })
     }
 
     fn check_inputs(&self, inputs: &[Data<'_>]) -> Result<(), DeviceError> {
         if inputs.len() != self.inputs.len() {
             let names =
-                self.inputs.iter().map(|port| format!("`{}`", port.name)).collect::<Vec<_>>().join(", ");
+                self.inputs.iter().map(|input| format!("`{}`", input.name)).collect::<Vec<_>>().join(", ");
             let (wanted, found) = (self.inputs.len(), inputs.len());
             return Err(DeviceError::Usage(format!(
                 "the program takes {wanted} inputs ({names}); {found} were given"
             )));
         }
-        for (port, data) in self.inputs.iter().zip(inputs) {
-            data.fits(&port.ty).map_err(|found| {
-                let (name, ty, len) = (&port.name, &port.ty, port.ty.shape.numel());
+        for (input, data) in self.inputs.iter().zip(inputs) {
+            data.check_type(&input.ty).map_err(|found| {
+                let (name, ty, len) = (&input.name, &input.ty, input.ty.shape.numel());
                 DeviceError::Usage(format!("input `{name}` takes {ty}, {len} values; {found} were given"))
             })?;
         }
         Ok(())
     }
 
-    /// Runs some kernels, on the threads of the pool where there is work for them.
-    fn go(&mut self, kernels: Range<usize>, scratch: Scratch, timed: Option<Timed<'_>>) {
-        let kernels = self.kernels.get_mut(kernels).unwrap_or_default();
-        if rayon::current_num_threads() > 1 && kernels.iter().any(Ready::is_shared) {
-            // From inside the pool, once: each kernel that entered it by itself would cost two context switches.
-            rayon::scope(move |_| dispatch(kernels, scratch, timed));
+    /// Runs a range of the kernels, in the thread pool if one of them is large enough.
+    fn run_kernels(
+        &mut self,
+        range: Range<usize>,
+        scratch: Scratch,
+        timer: Option<DispatchTimer<'_>>,
+    ) -> Result<(), InternalError> {
+        let count = self.kernels.len();
+        let kernels = self.kernels.get_mut(range.clone());
+        let kernels = kernels.ok_or_else(|| never!("dispatches {range:?} of a program with {count}"))?;
+        if rayon::current_num_threads() > 1 && kernels.iter().any(LoadedKernel::is_shared) {
+            // The pool is entered once, because every kernel that enters it by itself costs two context switches.
+            rayon::scope(move |_| run_dispatches(kernels, scratch, timer));
         } else {
-            dispatch(kernels, scratch, timed);
+            run_dispatches(kernels, scratch, timer);
         }
+        Ok(())
     }
 
-    fn record(&mut self) {
+    fn append_record(&mut self) -> Result<(), InternalError> {
         for &i in &self.scalars {
             let tensor = self.outputs[i].tensor;
             // SAFETY: the tensor lies inside the outputs and has one element.
             unsafe {
                 match tensor.dtype {
-                    DType::F32 => self.pending.push((*tensor.start.cast::<T>()).to_f64() as f32),
-                    DType::F16 => self.pending.push((*tensor.start.cast::<f16>()).to_f32()),
-                    // Words are not recorded.
-                    DType::U32 => {}
+                    DType::F32 => self.recorded_values.push((*tensor.start.cast::<T>()).to_f64() as f32),
+                    DType::F16 => self.recorded_values.push((*tensor.start.cast::<f16>()).to_f32()),
+                    DType::U32 => return Err(never!("output {i} is u32 and was chosen for the records")),
                 }
             }
         }
         self.runs += 1;
+        Ok(())
     }
 }
 
 /// Runs kernels one after the other.
-fn dispatch<T: Float>(kernels: &mut [Ready<T>], scratch: Scratch, mut timed: Option<Timed<'_>>) {
-    for ready in kernels {
-        let start_ns = timed.as_ref().map_or(0, |timed| timed.watch.now());
-        // SAFETY: `load` has checked every dispatch against its tensors, whose memory the session holds; the session
-        // is borrowed mutably for the run, so nothing else uses it.
+fn run_dispatches<T: Float>(
+    kernels: &mut [LoadedKernel<T>],
+    scratch: Scratch,
+    mut timer: Option<DispatchTimer<'_>>,
+) {
+    for loaded_kernel in kernels {
+        let start_ns = timer.as_ref().map_or(0, |timer| timer.watch.now());
+        // SAFETY: `load` has checked every dispatch against its tensors, whose memory the session owns; the session is
+        // mutably borrowed for the run, so nothing else uses it.
         unsafe {
-            match &mut ready.kernel {
-                Compiled::Loop(kernel) => kernel.run(&ready.tensors),
-                Compiled::Gemm(kernel) => kernel.run(&mut ready.tensors, scratch.0),
+            match &mut loaded_kernel.kernel {
+                CompiledKernel::Loop(kernel) => kernel.run(&loaded_kernel.tensors),
+                CompiledKernel::Gemm(kernel) => kernel.run(&mut loaded_kernel.tensors, scratch.0),
             }
         }
-        if let Some(Timed { watch, spans }) = &mut timed {
+        if let Some(DispatchTimer { watch, spans }) = &mut timer {
             spans.push(Span { start_ns, end_ns: watch.now() });
         }
     }
 }
 
+/// Writes values to a tensor, converted to the stored type.
+///
 /// # Safety
-/// The tensor has as many elements as there are values, of their kind.
+/// The tensor has as many elements as there are values, of the same type (f16 tensors take f32 values).
 unsafe fn write<T: Float>(to: Tensor, data: Data<'_>) {
     let pitch = pitch::<T>(to.dtype);
-    // SAFETY: the caller vouches for it.
+    // SAFETY: the caller guarantees the number and type of the elements.
     unsafe {
         match (data, to.dtype) {
             (Data::F32(values), DType::F16) => {
@@ -491,11 +525,13 @@ unsafe fn write<T: Float>(to: Tensor, data: Data<'_>) {
     }
 }
 
+/// Reads values from a tensor.
+///
 /// # Safety
 /// The tensor has at least `len` elements.
 unsafe fn read<T: Float>(from: Tensor, len: usize) -> HostData {
     let pitch = pitch::<T>(from.dtype);
-    // SAFETY: the caller vouches for it.
+    // SAFETY: the caller guarantees the number of elements.
     unsafe {
         match from.dtype {
             DType::F32 => {

@@ -1,4 +1,4 @@
-//! Matrix products against plain loops in f64: strides, batches, element types and epilogues.
+//! Matrix products compared with plain loops in f64: strides, batches, element types and epilogues.
 
 mod common;
 
@@ -10,7 +10,7 @@ use wgrad_cpu::Precision;
 use wgrad_graph::{Affine, DType, Layout, View};
 use wgrad_program::*;
 
-/// A factor of this shape, perhaps transposed, perhaps repeated along the batch, in f32 or f16.
+/// Creates a factor of this shape in f32 or f16, randomly transposed or broadcast along the batch.
 fn factor(
     generator: &mut Generator,
     case: &mut Case,
@@ -61,12 +61,12 @@ fn case(seed: u64) -> Case {
         (operands.len() - 1, layout)
     };
     match generator.below(5) {
-        // The product alone, wherever it goes.
+        // Only the product, in any layout.
         0 => {
             let (operand, layout) = written(&mut case, &mut generator, DType::F32, &mut operands);
             stores.push(Store { value: 0, operand, layout });
         }
-        // Bias and activation; the product before the activation is stored too.
+        // Bias and activation; the value before the activation is stored too.
         1 => {
             let bias = generator.floats(n);
             operands.push((case.input(DType::F32, bias), Access::Read));
@@ -80,12 +80,12 @@ fn case(seed: u64) -> Case {
                 stores.push(Store { value, operand, layout });
             }
         }
-        // Into f16 only.
+        // The product, stored in f16 only.
         2 => {
             let (operand, layout) = written(&mut case, &mut generator, DType::F16, &mut operands);
             stores.push(Store { value: 0, operand, layout });
         }
-        // A residual updated in place: the product has nowhere to go but scratch memory.
+        // A residual updated in place, so the product must go to scratch memory.
         3 => {
             let (layout, n) = generator.layout(&domain, false, false);
             let values = generator.floats(n);
@@ -94,7 +94,7 @@ fn case(seed: u64) -> Case {
             body.push(Instr::Call(&MID, vec![1, 0]));
             stores.push(Store { value: 2, operand: 2, layout });
         }
-        // The product itself and something made of it.
+        // The product itself and a value computed from it.
         _ => {
             body.push(Instr::Call(&RELU, vec![0]));
             for value in [0, 1] {
@@ -110,7 +110,8 @@ fn case(seed: u64) -> Case {
         let (from, layout) = (operands[store.operand].0.clone(), store.layout);
         let to = case.output(from.dtype, layout.numel());
         let body = vec![Instr::Load { operand: 0, layout }];
-        let kernel = common::build::looped(&domain, &[], body, vec![common::build::store(0, 1, &domain)]);
+        let kernel =
+            common::build::loop_kernel(&domain, &[], body, vec![common::build::store(0, 1, &domain)]);
         case.dispatch(kernel, vec![(from, Access::Read), (to, Access::Write)]);
     }
     case
@@ -137,7 +138,7 @@ fn random_products_agree_with_plain_loops() {
     }
 }
 
-/// Windows over images `[n, h, w, c]` with zeros around them: over batch ++ pixels ++ (kernel and channel), or the reverse.
+/// Padded windows over images `[n, h, w, c]`, with shape batch ++ pixels ++ (kernel and channel), or the reverse.
 fn windows(
     generator: &mut Generator,
     case: &mut Case,
@@ -161,13 +162,13 @@ fn windows(
         shape: vec![2, out, out, kernel, kernel, channels],
         coordinates: vec![same(0), at(1, 3), at(2, 4), same(5)],
     };
-    let layout = image.through(&view).expect("windows need no copy");
+    let layout = image.apply(&view).expect("windows need no copy");
     let values = generator.floats(stored.iter().product());
     (case.input(DType::F32, values), layout, [vec![2, out, out], vec![kernel, kernel, channels]])
 }
 
-/// Convolutions and their gradients are products with windows in place of a matrix: large enough to be packed block by
-/// block, as A and as B, and small enough to be copied.
+/// Convolutions and their gradients are products with windows in place of a matrix. The cases include factors large
+/// enough to be packed block by block, as A and as B, and factors small enough to be copied.
 #[test]
 fn products_with_windows_agree_with_plain_loops() {
     let mut packed = 0;
@@ -203,7 +204,7 @@ fn products_with_windows_agree_with_plain_loops() {
         );
         let to = case.output(DType::F32, domain.iter().product());
         let body = vec![Instr::Load { operand: 0, layout: stored }];
-        let copy = common::build::looped(&domain, &[], body, vec![common::build::store(0, 1, &domain)]);
+        let copy = common::build::loop_kernel(&domain, &[], body, vec![common::build::store(0, 1, &domain)]);
         case.dispatch(copy, vec![(slab, Access::Read), (to, Access::Write)]);
         let (expected, _) = naive::run(&case);
         for (precision, tolerance) in [(Precision::F32, 2e-5), (Precision::F64, 2e-7)] {

@@ -1,4 +1,4 @@
-//! The judge against answers worked out by hand, one test for each form of operation.
+//! The reference compared with results computed by hand, one test for each kind of `Lowered`.
 
 mod common;
 
@@ -6,11 +6,11 @@ use common::{ADD, MUL, TO_FLOAT};
 use wgrad_cpu::reference::{Array, ReferenceError, State, Values, evaluate, step};
 use wgrad_graph::*;
 
-/// An operation that is just a form and a type.
+/// An operation defined by its lowering and output type.
 #[derive(Debug)]
-struct Form(Lowered, TensorType);
+struct LoweredOp(Lowered, TensorType);
 
-impl Op for Form {
+impl Op for LoweredOp {
     fn name(&self) -> &'static str {
         "form"
     }
@@ -27,7 +27,7 @@ impl Op for Form {
 
 fn add<'g>(a: Var<'g>, b: Var<'g>) -> Var<'g> {
     let expr = Expr::Call(&ADD, vec![Expr::Input(0), Expr::Input(1)]);
-    a.graph().push(Form(Lowered::Map(expr), a.ty()), &[a, b])
+    a.graph().push(LoweredOp(Lowered::Map(expr), a.ty()), &[a, b])
 }
 
 static ARITHMETIC: Arithmetic = Arithmetic {
@@ -37,21 +37,21 @@ static ARITHMETIC: Arithmetic = Arithmetic {
     div: add,
     neg: |a| a,
     full: |graph, shape, x| {
-        graph.push(Form(Lowered::Map(Expr::Float(x)), TensorType::f32(shape.clone())), &[])
+        graph.push(LoweredOp(Lowered::Map(Expr::Float(x)), TensorType::f32(shape.clone())), &[])
     },
 };
 
-/// The result of one form on these arrays.
-fn try_form(form: Lowered, out: TensorType, ins: &[Array]) -> Result<Array, ReferenceError> {
+/// Evaluates one lowering on these arrays.
+fn try_evaluate(lowered: Lowered, out: TensorType, ins: &[Array]) -> Result<Array, ReferenceError> {
     let graph = Graph::new(&ARITHMETIC, States::new());
     let vars: Vec<Var<'_>> = ins.iter().map(|array| graph.input("x", array.ty.clone())).collect();
-    let result = graph.push(Form(form, out), &vars);
+    let result = graph.push(LoweredOp(lowered, out), &vars);
     let state = State::zeros(graph.states());
     Ok(evaluate(&graph, ins, &state, &[result.id()])?.remove(0))
 }
 
-fn form(form: Lowered, out: TensorType, ins: &[Array]) -> Vec<f64> {
-    try_form(form, out, ins).expect("the form fits").to_f64()
+fn evaluate_lowered(lowered: Lowered, out: TensorType, ins: &[Array]) -> Vec<f64> {
+    try_evaluate(lowered, out, ins).expect("the form fits").to_f64()
 }
 
 fn floats(shape: &[usize], values: &[f64]) -> Array {
@@ -65,8 +65,9 @@ fn counting(shape: &[usize]) -> Array {
 #[test]
 fn views_move_elements() {
     let x = counting(&[2, 3]);
-    let view =
-        |view, shape: &[usize]| form(Lowered::View(view), TensorType::f32(shape), std::slice::from_ref(&x));
+    let view = |view, shape: &[usize]| {
+        evaluate_lowered(Lowered::View(view), TensorType::f32(shape), std::slice::from_ref(&x))
+    };
     assert_eq!(view(View::Reshape(vec![3, 2]), &[3, 2]), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
     assert_eq!(view(View::Permute(vec![1, 0]), &[3, 2]), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
     let slice = View::Slice { start: vec![1, 0], end: vec![2, 3], step: vec![1, 2] };
@@ -74,13 +75,14 @@ fn views_move_elements() {
     let pad = View::Pad { before: vec![1, 0], after: vec![0, 1] };
     assert_eq!(view(pad, &[3, 4]), [0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 0.0, 3.0, 4.0, 5.0, 0.0]);
     let row = floats(&[1, 2], &[7.0, 8.0]);
-    let wide = form(Lowered::View(View::Broadcast(vec![2, 2, 2])), TensorType::f32([2, 2, 2]), &[row]);
+    let wide =
+        evaluate_lowered(Lowered::View(View::Broadcast(vec![2, 2, 2])), TensorType::f32([2, 2, 2]), &[row]);
     assert_eq!(wide, [7.0, 8.0, 7.0, 8.0, 7.0, 8.0, 7.0, 8.0]);
 }
 
 #[test]
-fn a_permutation_of_three_axes_is_not_its_inverse() {
-    let permuted = form(
+fn permutation_of_three_axes_is_not_its_inverse() {
+    let permuted = evaluate_lowered(
         Lowered::View(View::Permute(vec![1, 2, 0])),
         TensorType::f32([3, 1, 2]),
         &[counting(&[2, 3, 1])],
@@ -89,27 +91,27 @@ fn a_permutation_of_three_axes_is_not_its_inverse() {
 }
 
 #[test]
-fn maps_call_functions_on_every_element() {
+fn maps_apply_functions_to_every_element() {
     let index = Expr::Call(&TO_FLOAT, vec![Expr::Iota(vec![2, 1])]);
     let expr = Expr::Call(&ADD, vec![Expr::Call(&MUL, vec![Expr::Input(0), Expr::Float(10.0)]), index]);
-    let found = form(Lowered::Map(expr), TensorType::f32([2, 2]), &[counting(&[2, 2])]);
+    let found = evaluate_lowered(Lowered::Map(expr), TensorType::f32([2, 2]), &[counting(&[2, 2])]);
     assert_eq!(found, [0.0, 10.125, 20.25, 30.375]);
 }
 
 #[test]
 fn f16_results_are_rounded() {
     let ty = TensorType::new(DType::F16, [2]);
-    let found = form(Lowered::Map(Expr::Input(0)), ty, &[floats(&[2], &[0.1, 70_000.0])]);
+    let found = evaluate_lowered(Lowered::Map(Expr::Input(0)), ty, &[floats(&[2], &[0.1, 70_000.0])]);
     assert_eq!(found, [0.099_975_585_937_5, f64::INFINITY]);
 }
 
 #[test]
-fn reductions_let_nan_win_and_take_the_first() {
+fn reductions_propagate_nan_and_argmax_takes_the_first() {
     let nan = f64::NAN;
     let x = floats(&[2, 3], &[1.0, 5.0, 5.0, nan, 2.0, nan]);
     let reduce = |combine, axes: &[usize], shape: &[usize]| {
         let dtype = if combine == Combine::ArgMax { DType::U32 } else { DType::F32 };
-        form(
+        evaluate_lowered(
             Lowered::Reduce { views: Vec::new(), combine, axes: axes.to_vec() },
             TensorType::new(dtype, shape),
             std::slice::from_ref(&x),
@@ -127,28 +129,29 @@ fn reductions_let_nan_win_and_take_the_first() {
 }
 
 #[test]
-fn products_run_over_the_batch() {
+fn products_are_batched() {
     let (a, b) = (counting(&[2, 1, 2]), counting(&[2, 2, 2]));
     assert_eq!(
-        form(Lowered::Contract(Contract::matmul(1)), TensorType::f32([2, 1, 2]), &[a, b]),
+        evaluate_lowered(Lowered::Contract(Contract::matmul(1)), TensorType::f32([2, 1, 2]), &[a, b]),
         [2.0, 3.0, 26.0, 31.0]
     );
 }
 
 #[test]
-fn gathers_out_of_range_are_nan_or_zero() {
-    let index = Array::word([2], vec![1, 9]);
-    let found = form(Lowered::Gather, TensorType::f32([2, 2]), &[counting(&[2, 2]), index.clone()]);
+fn out_of_range_gathers_give_nan_or_zero() {
+    let index = Array::u32([2], vec![1, 9]);
+    let found =
+        evaluate_lowered(Lowered::Gather, TensorType::f32([2, 2]), &[counting(&[2, 2]), index.clone()]);
     assert_eq!(found[..2], [2.0, 3.0]);
     assert!(found[2..].iter().all(|x| x.is_nan()));
-    let words = Array::word([2, 1], vec![4, 6]);
-    assert_eq!(form(Lowered::Gather, TensorType::u32([2, 1]), &[words, index]), [6.0, 0.0]);
+    let integers = Array::u32([2, 1], vec![4, 6]);
+    assert_eq!(evaluate_lowered(Lowered::Gather, TensorType::u32([2, 1]), &[integers, index]), [6.0, 0.0]);
 }
 
 #[test]
-fn packs_lay_tensors_apart() {
+fn packs_place_tensors_at_their_offsets() {
     let offsets = vec![1, 4];
-    let found = form(
+    let found = evaluate_lowered(
         Lowered::Pack { offsets },
         TensorType::f32([6]),
         &[floats(&[2], &[1.0, 2.0]), floats(&[1, 1], &[3.0])],
@@ -157,7 +160,7 @@ fn packs_lay_tensors_apart() {
 }
 
 #[test]
-fn a_step_reads_the_state_as_it_was() {
+fn steps_read_the_old_state() {
     let mut states = States::new();
     let group = states.group("parameters", DType::F32);
     let (a, b) = (states.entry(group, "a", [2]), states.entry(group, "b", [2]));
@@ -180,14 +183,14 @@ fn a_step_reads_the_state_as_it_was() {
     assert_eq!((&flat[..2], &flat[64..66], flat[128]), ([2.0, 4.0].as_slice(), [1.0, 2.0].as_slice(), 9.0));
     let wrong = [floats(&[3], &[1.0, 2.0, 3.0])];
     let error = step(&graph, &wrong, &mut state).expect_err("a wrong input").to_string();
-    assert_eq!(error, "input `x` is f32[2], and f32[3] with 3 values was given");
+    assert_eq!(error, "input `x` must be f32[2]; f32[3] with 3 values was given");
     assert_eq!(state.groups[0].to_f64(), flat, "a failed step leaves the state alone");
 }
 
 #[test]
-fn what_does_not_fit_is_an_error() {
-    let fails = |form: Lowered, out: TensorType, ins: &[Array]| {
-        assert!(matches!(try_form(form, out, ins), Err(ReferenceError::Lowering { .. })));
+fn mismatches_are_errors() {
+    let fails = |lowered: Lowered, out: TensorType, ins: &[Array]| {
+        assert!(matches!(try_evaluate(lowered, out, ins), Err(ReferenceError::Lowering { .. })));
     };
     fails(Lowered::View(View::Reshape(vec![4])), TensorType::f32([5]), &[counting(&[4])]);
     fails(
@@ -197,9 +200,9 @@ fn what_does_not_fit_is_an_error() {
     );
     fails(Lowered::Pack { offsets: vec![3] }, TensorType::f32([4]), &[counting(&[2])]);
     fails(Lowered::Map(Expr::Input(1)), TensorType::f32([2]), &[counting(&[2])]);
-    fails(Lowered::Map(Expr::Word(1)), TensorType::f32([2]), &[]);
+    fails(Lowered::Map(Expr::U32(1)), TensorType::f32([2]), &[]);
     fails(Lowered::Gather, TensorType::f32([2]), &[counting(&[2]), counting(&[2])]);
     let odd = Array { ty: TensorType::f32([2]), values: Values::Float(vec![1.0]) };
-    let given = try_form(Lowered::Map(Expr::Input(0)), TensorType::f32([2]), &[odd]);
+    let given = try_evaluate(Lowered::Map(Expr::Input(0)), TensorType::f32([2]), &[odd]);
     assert!(matches!(given, Err(ReferenceError::Input { .. })));
 }

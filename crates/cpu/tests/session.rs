@@ -1,8 +1,9 @@
-//! What a session promises beyond single kernels: state, records, memory, mistakes, and equal bits on any number of threads.
+//! Behaviour of a session beyond single kernels: state, records, memory, errors, and bit-identical results on any
+//! number of threads.
 
 mod common;
 
-use common::build::{Case, assert_close, bound, load, looped, store};
+use common::build::{Case, assert_close, load, loop_kernel, operands, store};
 use common::random::Generator;
 use common::{ADD, DIV, FULL_EXP, MUL, SQRT, SUB};
 use wgrad_cpu::{CpuDevice, Precision};
@@ -21,7 +22,7 @@ fn reduced(combine: Combine, rows: &[Vec<f32>], dtype: DType) -> HostData {
     let from = case.input(DType::F32, HostData::F32(rows.concat()));
     let to = case.output(dtype, n);
     let body = vec![load(0, &[n, m]), Instr::Reduce(combine, 0)];
-    case.dispatch(looped(&[n], &[m], body, vec![store(1, 1, &[n])]), bound(&[&from], &[&to]));
+    case.dispatch(loop_kernel(&[n], &[m], body, vec![store(1, 1, &[n])]), operands(&[&from], &[&to]));
     case.run(Precision::F32).0.remove(0)
 }
 
@@ -33,9 +34,9 @@ fn bits(data: &HostData) -> Vec<u32> {
 }
 
 #[test]
-fn nan_wins_and_of_equals_the_first() {
+fn reductions_propagate_nan_and_argmax_takes_the_first() {
     let nan = f32::NAN;
-    // 3 columns go along the rows, 200 along the columns.
+    // With 3 columns the lanes run along the rows, with 200 along the columns.
     for width in [3, 200] {
         let row = |first: &[f32], fill: f32| {
             let mut row = first.to_vec();
@@ -69,17 +70,17 @@ fn nan_wins_and_of_equals_the_first() {
 }
 
 #[test]
-fn a_gather_out_of_range_is_nan_or_zero() {
+fn out_of_range_gathers_give_nan_or_zero() {
     let mut case = Case::default();
     let table = case.input(DType::F32, HostData::F32(vec![1.0, 2.0, 3.0, 4.0]));
-    let words = case.input(DType::U32, HostData::U32(vec![7, 8, 9, 10]));
+    let u32_table = case.input(DType::U32, HostData::U32(vec![7, 8, 9, 10]));
     let index = case.input(DType::U32, HostData::U32(vec![1, 2, 0, u32::MAX]));
-    let (floats_to, words_to) = (case.output(DType::F32, 8), case.output(DType::U32, 8));
+    let (floats_to, u32_to) = (case.output(DType::F32, 8), case.output(DType::U32, 8));
     let row = strided(&[4, 2], &[0, 1]);
     let gather = |operand| Instr::Gather { operand, layout: row.clone(), index: 0, stride: 2, bound: 2 };
     let body = vec![Instr::Load { operand: 2, layout: strided(&[4, 2], &[1, 0]) }, gather(0), gather(1)];
-    let kernel = looped(&[4, 2], &[], body, vec![store(1, 3, &[4, 2]), store(2, 4, &[4, 2])]);
-    case.dispatch(kernel, bound(&[&table, &words, &index], &[&floats_to, &words_to]));
+    let kernel = loop_kernel(&[4, 2], &[], body, vec![store(1, 3, &[4, 2]), store(2, 4, &[4, 2])]);
+    case.dispatch(kernel, operands(&[&table, &u32_table, &index], &[&floats_to, &u32_to]));
     for precision in [Precision::F32, Precision::F64] {
         let (found, _) = case.run(precision);
         let nan = f64::NAN;
@@ -88,7 +89,7 @@ fn a_gather_out_of_range_is_nan_or_zero() {
     }
 }
 
-/// Sums of many values of one sign, where adding one after the other in f32 is off by 1e-3.
+/// Sums of many values of the same sign, for which sequential addition in f32 has an error of 1e-3.
 #[test]
 fn long_sums_are_accurate_in_both_directions() {
     let mut random = Stream::new(5, 0);
@@ -106,8 +107,8 @@ fn long_sums_are_accurate_in_both_directions() {
                 Instr::Reduce(Combine::Sum, 0),
             ];
             case.dispatch(
-                looped(&[rows], &[columns], body, vec![store(1, 1, &[rows])]),
-                bound(&[&from], &[&to]),
+                loop_kernel(&[rows], &[columns], body, vec![store(1, 1, &[rows])]),
+                operands(&[&from], &[&to]),
             );
             let at =
                 |r: usize, c: usize| f64::from(values[r * strides[0] as usize + c * strides[1] as usize]);
@@ -121,8 +122,9 @@ fn long_sums_are_accurate_in_both_directions() {
     }
 }
 
-/// Normalised rows, column sums, a global norm and a product: everything that could add up in another order.
-fn sensitive(seed: u64) -> Case {
+/// Normalized rows, column sums, a global norm and a matrix product: all computations whose result depends on the order
+/// of addition.
+fn order_sensitive(seed: u64) -> Case {
     let mut generator = Generator::new(seed);
     let mut case = Case::default();
     let (n, m) = (generator.pick(&[3, 300, 513]), generator.pick(&[700, 1000]));
@@ -137,11 +139,11 @@ fn sensitive(seed: u64) -> Case {
         Instr::Reduce(Combine::Sum, 3),
         Instr::Call(&DIV, vec![3, 4]),
     ];
-    case.dispatch(looped(&[n], &[m], body, vec![store(5, 1, &[n, m])]), bound(&[&x], &[&softmax]));
+    case.dispatch(loop_kernel(&[n], &[m], body, vec![store(5, 1, &[n, m])]), operands(&[&x], &[&softmax]));
     let sums = case.output(DType::F32, m);
     let down = Instr::Load { operand: 0, layout: strided(&[m, n], &[1, m as isize]) };
     let body = vec![down, Instr::Reduce(Combine::Sum, 0)];
-    case.dispatch(looped(&[m], &[n], body, vec![store(1, 1, &[m])]), bound(&[&x], &[&sums]));
+    case.dispatch(loop_kernel(&[m], &[n], body, vec![store(1, 1, &[m])]), operands(&[&x], &[&sums]));
     let norm = case.output(DType::F32, 1);
     let body = vec![
         load(0, &[n, m]),
@@ -149,8 +151,8 @@ fn sensitive(seed: u64) -> Case {
         Instr::Reduce(Combine::Sum, 1),
         Instr::Call(&SQRT, vec![2]),
     ];
-    case.dispatch(looped(&[], &[n, m], body, vec![store(3, 1, &[])]), bound(&[&x], &[&norm]));
-    // What is left of a sum that cancels shows the last bit of every partial sum.
+    case.dispatch(loop_kernel(&[], &[n, m], body, vec![store(3, 1, &[])]), operands(&[&x], &[&norm]));
+    // The remainder of a sum that cancels depends on the last bit of every partial sum.
     let mut balanced = generator.floats(100_000).to_f32();
     balanced.extend(balanced.clone().iter().rev().map(|x| -x));
     generator.random.shuffle(&mut balanced);
@@ -160,7 +162,7 @@ fn sensitive(seed: u64) -> Case {
     let square = Instr::Call(&MUL, vec![0, 0]);
     let body =
         vec![load(0, &[200_000]), square, Instr::Call(&MUL, vec![0, 1]), Instr::Reduce(Combine::Sum, 2)];
-    case.dispatch(looped(&[], &[200_000], body, vec![store(3, 1, &[])]), bound(&[&y], &[&rest]));
+    case.dispatch(loop_kernel(&[], &[200_000], body, vec![store(3, 1, &[])]), operands(&[&y], &[&rest]));
     let product = case.output(DType::F32, n * n);
     let epilogue = Loop {
         outer: vec![n, n],
@@ -179,14 +181,14 @@ fn sensitive(seed: u64) -> Case {
         b_layout: strided(&[m, n], &[1, m as isize]),
         epilogue,
     };
-    case.dispatch(Kernel::Gemm(kernel), bound(&[&x], &[&product]));
+    case.dispatch(Kernel::Gemm(kernel), operands(&[&x], &[&product]));
     case
 }
 
 #[test]
-fn bits_do_not_depend_on_the_number_of_threads() {
+fn results_are_bit_identical_on_any_number_of_threads() {
     for seed in 0..6 {
-        let case = sensitive(seed);
+        let case = order_sensitive(seed);
         let on = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
             pool.install(|| {
@@ -200,23 +202,23 @@ fn bits_do_not_depend_on_the_number_of_threads() {
     }
 }
 
-/// A counter in the state, its value as a scalar output.
+/// A counter in the state, with its value as a scalar output.
 fn counter() -> Case {
     let mut case = Case::default();
     let count = case.group(HostData::F32(vec![10.0]));
     let step = case.input(DType::F32, HostData::F32(vec![2.0]));
-    let (shown, wide) = (case.output(DType::F32, 1), case.output(DType::F32, 3));
+    let (value_out, wide) = (case.output(DType::F32, 1), case.output(DType::F32, 3));
     let body = vec![load(0, &[]), load(1, &[]), Instr::Call(&ADD, vec![0, 1])];
-    let operands =
-        [bound(&[], &[]), vec![(count.clone(), Access::ReadWrite)], bound(&[&step], &[&shown])].concat();
-    case.dispatch(looped(&[], &[], body, vec![store(2, 0, &[]), store(2, 2, &[])]), operands);
+    let mut bound = vec![(count.clone(), Access::ReadWrite)];
+    bound.extend(operands(&[&step], &[&value_out]));
+    case.dispatch(loop_kernel(&[], &[], body, vec![store(2, 0, &[]), store(2, 2, &[])]), bound);
     let body = vec![Instr::Load { operand: 0, layout: strided(&[3], &[0]) }];
-    case.dispatch(looped(&[3], &[], body, vec![store(0, 1, &[3])]), bound(&[&count], &[&wide]));
+    case.dispatch(loop_kernel(&[3], &[], body, vec![store(0, 1, &[3])]), operands(&[&count], &[&wide]));
     case
 }
 
 #[test]
-fn state_lives_on_and_records_count_the_runs() {
+fn state_persists_and_records_number_the_runs() {
     for precision in [Precision::F32, Precision::F64] {
         let (mut session, id) = counter().session(precision);
         for _ in 0..3 {
@@ -235,7 +237,7 @@ fn state_lives_on_and_records_count_the_runs() {
 }
 
 #[test]
-fn a_profiled_run_is_a_run_and_times_every_dispatch() {
+fn profiled_runs_compute_the_same_and_time_every_dispatch() {
     let program = counter().program;
     let input = [Data::F32(&[2.0])];
     let device = CpuDevice::new();
@@ -264,9 +266,9 @@ fn a_profiled_run_is_a_run_and_times_every_dispatch() {
     assert_eq!(plain, profiled);
 }
 
-/// A group is one tensor and many: what is written to the second entry is read there in the whole group.
+/// A value written to the second entry of a group is read at the same position of the whole group.
 #[test]
-fn a_group_and_its_entries_agree_on_where_an_element_lies() {
+fn group_and_entries_agree_on_element_positions() {
     for dtype in [DType::F32, DType::F16, DType::U32] {
         for precision in [Precision::F32, Precision::F64] {
             let mut case = Case::default();
@@ -288,12 +290,12 @@ fn a_group_and_its_entries_agree_on_where_an_element_lies() {
             );
             let to = case.output(dtype, len);
             case.dispatch(
-                looped(&[5], &[], vec![load(0, &[5])], vec![store(0, 1, &[5])]),
-                bound(&[&from], &[&entry]),
+                loop_kernel(&[5], &[], vec![load(0, &[5])], vec![store(0, 1, &[5])]),
+                operands(&[&from], &[&entry]),
             );
             case.dispatch(
-                looped(&[len], &[], vec![load(0, &[len])], vec![store(0, 1, &[len])]),
-                bound(&[&whole], &[&to]),
+                loop_kernel(&[len], &[], vec![load(0, &[len])], vec![store(0, 1, &[len])]),
+                operands(&[&whole], &[&to]),
             );
             let mut expected = vec![0.0; len];
             expected[offset..offset + 5].iter_mut().zip(&given).for_each(|(to, &x)| *to = f64::from(x));
@@ -317,8 +319,8 @@ fn a_group_and_its_entries_agree_on_where_an_element_lies() {
 }
 
 #[test]
-fn memory_is_what_the_plan_says() {
-    let mut case = sensitive(1);
+fn allocated_memory_matches_the_plan() {
+    let mut case = order_sensitive(1);
     case.group(HostData::F32(vec![0.0; 100]));
     case.slab(DType::F16, 77);
     case.program.packs.push(512);
@@ -329,7 +331,7 @@ fn memory_is_what_the_plan_says() {
 }
 
 #[test]
-fn mistakes_name_what_is_wrong() {
+fn usage_errors_name_the_cause() {
     let (mut session, id) = counter().session(Precision::F32);
     let mut message = |inputs: &[Data<'_>]| match session.run(id, inputs) {
         Err(DeviceError::Usage(text)) => text,
@@ -349,7 +351,7 @@ fn mistakes_name_what_is_wrong() {
 }
 
 #[test]
-fn what_cannot_fit_is_refused_before_it_is_allocated() {
+fn oversized_state_is_rejected_before_allocation() {
     let mut states = States::new();
     let group = states.group("parameters", DType::F32);
     states.entry(group, "weight", [1 << 46]);
@@ -360,16 +362,16 @@ fn what_cannot_fit_is_refused_before_it_is_allocated() {
     );
 }
 
-/// Kernels that would reach outside their tensors, or race, are refused when they are loaded.
+/// Kernels that could access memory outside their tensors, or race, are rejected when they are loaded.
 #[test]
-fn unsound_kernels_are_refused() {
-    let refuse = |change: &dyn Fn(&mut Dispatch)| {
+fn unsound_kernels_are_rejected() {
+    let is_rejected = |change: &dyn Fn(&mut Dispatch)| {
         let mut case = Case::default();
         let from = case.input(DType::F32, HostData::F32(vec![0.0; 12]));
         let to = case.output(DType::F32, 12);
         case.dispatch(
-            looped(&[3, 4], &[], vec![load(0, &[3, 4])], vec![store(0, 1, &[3, 4])]),
-            bound(&[&from], &[&to]),
+            loop_kernel(&[3, 4], &[], vec![load(0, &[3, 4])], vec![store(0, 1, &[3, 4])]),
+            operands(&[&from], &[&to]),
         );
         change(&mut case.program.dispatches[0]);
         let mut session = CpuDevice::new().session(&case.program.states).expect("no state");
@@ -381,40 +383,43 @@ fn unsound_kernels_are_refused() {
             Kernel::Gemm(_) => unreachable!("these are loops"),
         }
     }
-    assert!(!refuse(&|_| {}), "as it is, it is sound");
+    assert!(!is_rejected(&|_| {}), "as it is, it is sound");
     let layout = |offset, strides: [isize; 2]| Layout { offset, ..strided(&[3, 4], &strides) };
     assert!(
-        refuse(&|d| body(d).body[0] = Instr::Load { operand: 0, layout: layout(1, [4, 1]) }),
+        is_rejected(&|d| body(d).body[0] = Instr::Load { operand: 0, layout: layout(1, [4, 1]) }),
         "past the end"
     );
     assert!(
-        refuse(&|d| body(d).body[0] = Instr::Load { operand: 0, layout: layout(0, [-4, 1]) }),
+        is_rejected(&|d| body(d).body[0] = Instr::Load { operand: 0, layout: layout(0, [-4, 1]) }),
         "before the start"
     );
     assert!(
-        refuse(&|d| body(d).body[0] = Instr::Load { operand: 1, layout: layout(0, [4, 1]) }),
+        is_rejected(&|d| body(d).body[0] = Instr::Load { operand: 1, layout: layout(0, [4, 1]) }),
         "reads what it only writes"
     );
     assert!(
-        refuse(&|d| body(d).body[0] = Instr::Load { operand: 2, layout: layout(0, [4, 1]) }),
+        is_rejected(&|d| body(d).body[0] = Instr::Load { operand: 2, layout: layout(0, [4, 1]) }),
         "no such operand"
     );
-    assert!(refuse(&|d| body(d).stores[0].layout = layout(0, [3, 1])), "writes an element twice");
-    assert!(refuse(&|d| body(d).stores[0].operand = 0), "writes what it only reads");
-    assert!(refuse(&|d| body(d).stores[0].value = 5), "no such value");
-    assert!(refuse(&|d| body(d).body[0] = Instr::Word(1)), "a word into floats");
-    assert!(refuse(&|d| body(d).body[0] = Instr::Call(&ADD, vec![0, 0])), "an argument that comes later");
-    assert!(refuse(&|d| body(d).body[0] = Instr::Product), "a product in a loop");
+    assert!(is_rejected(&|d| body(d).stores[0].layout = layout(0, [3, 1])), "writes an element twice");
+    assert!(is_rejected(&|d| body(d).stores[0].operand = 0), "writes what it only reads");
+    assert!(is_rejected(&|d| body(d).stores[0].value = 5), "no such value");
+    assert!(is_rejected(&|d| body(d).body[0] = Instr::U32(1)), "a word into floats");
     assert!(
-        refuse(&|d| d.operands[0].tensor = TensorRef { elements: 12, ..d.operands[1].tensor.clone() }),
+        is_rejected(&|d| body(d).body[0] = Instr::Call(&ADD, vec![0, 0])),
+        "an argument that comes later"
+    );
+    assert!(is_rejected(&|d| body(d).body[0] = Instr::Product), "a product in a loop");
+    assert!(
+        is_rejected(&|d| d.operands[0].tensor = TensorRef { elements: 12, ..d.operands[1].tensor.clone() }),
         "overlap"
     );
-    assert!(refuse(&|d| d.operands[0].tensor.offset = 4096), "outside the buffer");
-    assert!(refuse(&|d| d.operands[0].tensor.buffer = Buffer::Slab(0)), "no such buffer");
+    assert!(is_rejected(&|d| d.operands[0].tensor.offset = 4096), "outside the buffer");
+    assert!(is_rejected(&|d| d.operands[0].tensor.buffer = Buffer::Slab(0)), "no such buffer");
 }
 
 #[test]
-fn a_device_says_what_it_is() {
+fn device_info_describes_the_cpu() {
     let device = CpuDevice::new();
     let info = device.info();
     assert_eq!((info.kind, info.backend.as_str(), info.class), (DeviceKind::Cpu, "rayon", "cpu"));

@@ -154,7 +154,7 @@ impl Augment {
 }
 
 fn coin(random: &mut Stream) -> bool {
-    random.word() >> 31 == 1
+    random.next_u32() >> 31 == 1
 }
 
 fn symmetric(random: &mut Stream, most: f32) -> f32 {

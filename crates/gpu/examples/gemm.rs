@@ -1,6 +1,6 @@
-//! Times every variant of the matrix product: `cargo run --release -p wgrad-gpu --example gemm -- [ADAPTER] [SIZE…]`.
+//! Times every GEMM variant: `cargo run --release -p wgrad-gpu --example gemm -- [ADAPTER] [SIZE…]`.
 
-use wgrad_gpu::{Tuner, plain_product};
+use wgrad_gpu::{Tuner, plain_gemm};
 use wgrad_program::{Device, DeviceError};
 
 #[allow(clippy::print_stdout)]
@@ -14,10 +14,10 @@ fn main() -> Result<(), DeviceError> {
     let info = tuner.device().info();
     println!("{} ({}, {})", info.name, info.backend, info.driver);
     for size in sizes {
-        let Some(outcome) = tuner.tune(&plain_product(size, size, size))? else { continue };
-        for timing in &outcome.timings {
+        let Some(result) = tuner.tune(&plain_gemm(size, size, size))? else { continue };
+        for timing in &result.timings {
             let variant = timing.variant;
-            let by_shape = if variant == outcome.by_shape { ", the choice by shape" } else { "" };
+            let by_shape = if variant == result.by_shape { ", the choice by shape" } else { "" };
             match &timing.seconds {
                 Ok(seconds) => {
                     let gflops = 2.0 * (size as f64).powi(3) / seconds / 1e9;

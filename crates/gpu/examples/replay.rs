@@ -1,7 +1,7 @@
-//! Host time of a run, a dispatch: `cargo run --release -p wgrad-gpu --example replay -- [ADAPTER] [DISPATCHES]`.
+//! Measures the host time per dispatch: `cargo run --release -p wgrad-gpu --example replay -- [ADAPTER] [DISPATCHES]`.
 //!
-//! Kernels of one element each, so that next to nothing but the host's work is measured; a few texts in turn, as in a
-//! training step.
+//! Each kernel computes one element, so that almost only the host's work is measured. As in a training step, a few
+//! kernel texts alternate.
 
 #[allow(dead_code)]
 #[path = "../tests/common/plan.rs"]
@@ -15,10 +15,10 @@ use wgrad_program::{Access, Data, Device, Program};
 
 use plan::{Body, Plan};
 
-/// Runs that are timed; fewer than may be queued before one waits.
+/// Number of timed runs. Fewer than may be queued before a run waits.
 const RUNS: usize = 100;
 
-/// Each dispatch reads the input and what the one before it wrote to one of four tensors.
+/// Builds a program in which each dispatch reads the input and the result of the previous dispatch.
 fn program(dispatches: usize) -> Program {
     let mut plan = Plan::default();
     let x = plan.input("x", DType::F32, &[64]);
@@ -51,12 +51,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut session = GpuDevice::open(index)?.session(&States::new())?;
     let id = session.load(&program)?;
     let x = vec![1.0; 64];
-    // One after the other, which leaves a software adapter's threads off the host's cores; and as training does it.
-    for alone in [true, false, true, false] {
+    // Waiting for each run keeps the threads of a software adapter off the host's cores. Queued runs are as in
+    // training.
+    for waits in [true, false, true, false] {
         session.wait()?;
         let mut times = Vec::with_capacity(RUNS);
         for _ in 0..RUNS {
-            if alone {
+            if waits {
                 session.wait()?;
             }
             let start = Instant::now();
@@ -64,10 +65,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             times.push(start.elapsed().as_secs_f64() * 1e6 / dispatches as f64);
         }
         times.sort_by(f64::total_cmp);
-        let at = |share: f64| times[(share * (RUNS - 1) as f64) as usize];
+        let at = |fraction: f64| times[(fraction * (RUNS - 1) as f64) as usize];
         println!(
-            "{}: {dispatches} dispatches, host µs a dispatch: least {:.2}, median {:.2}, most {:.2}",
-            if alone { "one at a time" } else { "queued" },
+            "{}: {dispatches} dispatches, host µs per dispatch: min {:.2}, median {:.2}, max {:.2}",
+            if waits { "one at a time" } else { "queued" },
             at(0.0),
             at(0.5),
             at(1.0)

@@ -1,25 +1,25 @@
-//! The adapters of this machine.
+//! Adapters of this machine.
 
 use std::sync::OnceLock;
 
 use wgpu::{Backends, DeviceType, Features, InstanceDescriptor, InstanceFlags};
 use wgrad_program::{DeviceInfo, DeviceKind, Limits};
 
-/// Kind of adapter, best first; decides which kernels are fast.
+/// Kind of adapter, fastest first. Selects kernel variants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// A card with memory of its own.
+    /// A GPU with its own memory.
     Discrete,
     /// A GPU that shares the memory of the CPU.
     Integrated,
-    /// A GPU of a virtual machine, or one that does not say what it is.
+    /// A GPU of a virtual machine, or an adapter that does not report its type.
     Virtual,
-    /// The CPU, posing as a GPU.
+    /// A software implementation that runs on the CPU.
     Software,
 }
 
 impl Class {
-    /// In lower case, as [`DeviceInfo::class`] has it.
+    /// Returns the name in lower case, as in [`DeviceInfo::class`].
     pub fn name(self) -> &'static str {
         match self {
             Class::Discrete => "discrete",
@@ -33,34 +33,37 @@ impl Class {
 /// An adapter that can be opened as a device.
 #[derive(Debug, Clone)]
 pub struct Adapter {
-    /// Position in [`adapters`].
+    /// Index in [`adapters`].
     pub index: usize,
-    /// What it is.
+    /// Name, driver, features and limits.
     pub info: DeviceInfo,
-    /// What kernels are chosen by.
+    /// Kind of adapter, which selects kernel variants.
     pub class: Class,
     pub(crate) handle: wgpu::Adapter,
 }
 
 impl Adapter {
-    /// Invocations of a subgroup, where there are subgroups and all of one size.
-    pub(crate) fn subgroup(&self) -> Option<u32> {
+    /// Returns the subgroup size, or `None` if there are no subgroups or their size varies.
+    pub(crate) fn subgroup_size(&self) -> Option<u32> {
         let info = self.handle.get_info();
         let fixed = info.subgroup_min_size == info.subgroup_max_size;
         (fixed && used_features(&self.handle).contains(Features::SUBGROUP)).then_some(info.subgroup_min_size)
     }
 }
 
-/// The adapters that can run compute shaders: cards before integrated GPUs before software, GL after the other backends,
-/// else in the order in which their drivers list them. Looked for once in a process.
+/// Lists the adapters that can run compute shaders. Enumerated once per process.
 ///
-/// `WGPU_BACKEND` (e.g. `vulkan,gl`) limits the backends, `WGPU_ADAPTER_NAME` keeps those whose name contains it.
+/// Discrete GPUs come first, then integrated GPUs, then software adapters. Within a class the GL backend comes last;
+/// otherwise the order of the drivers is kept.
+///
+/// `WGPU_BACKEND` (e.g. `vulkan,gl`) restricts the backends. `WGPU_ADAPTER_NAME` keeps only adapters whose name
+/// contains it.
 pub fn adapters() -> &'static [Adapter] {
     static ADAPTERS: OnceLock<Vec<Adapter>> = OnceLock::new();
-    ADAPTERS.get_or_init(find)
+    ADAPTERS.get_or_init(enumerate)
 }
 
-fn find() -> Vec<Adapter> {
+fn enumerate() -> Vec<Adapter> {
     if wgpu::Instance::enabled_backend_features().is_empty() {
         return Vec::new();
     }
@@ -70,7 +73,7 @@ fn find() -> Vec<Adapter> {
         ..InstanceDescriptor::new_without_display_handle()
     });
     let wanted = std::env::var("WGPU_ADAPTER_NAME").unwrap_or_default().to_lowercase();
-    // A native future is ready at once.
+    // On native targets this future is ready at once.
     let found = pollster::block_on(instance.enumerate_adapters(Backends::all()));
     let computes = |adapter: &wgpu::Adapter| {
         let flags = adapter.get_downlevel_capabilities().flags;
@@ -112,7 +115,7 @@ fn describe(index: usize, handle: wgpu::Adapter) -> Adapter {
     Adapter { index, info, class, handle }
 }
 
-/// The optional features that are asked for where they exist.
+/// Returns the optional features to request, limited to those the adapter has.
 pub(crate) fn used_features(adapter: &wgpu::Adapter) -> Features {
     adapter.features()
         & (Features::SHADER_F16 | Features::SUBGROUP | Features::TIMESTAMP_QUERY | Features::PIPELINE_CACHE)
@@ -128,7 +131,7 @@ fn limits(limits: &wgpu::Limits, features: Features) -> Limits {
     }
 }
 
-/// Some software drivers, GL ones above all, do not say that they are software.
+/// Classifies an adapter. Some software drivers, mainly GL ones, do not report that they are software.
 fn classify(kind: DeviceType, name: &str) -> Class {
     let name = name.to_lowercase();
     if ["llvmpipe", "softpipe", "swiftshader", "basic render"].iter().any(|known| name.contains(known)) {
@@ -147,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn software_is_known_by_name_where_the_driver_does_not_say() {
+    fn software_drivers_are_recognized_by_name() {
         assert_eq!(classify(DeviceType::Other, "llvmpipe (LLVM 15.0.6, 256 bits)"), Class::Software);
         assert_eq!(classify(DeviceType::Cpu, "anything"), Class::Software);
         assert_eq!(classify(DeviceType::DiscreteGpu, "NVIDIA H200"), Class::Discrete);

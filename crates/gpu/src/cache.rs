@@ -1,44 +1,47 @@
-//! Compiled kernels on disk, for drivers that hand them out (Vulkan). A kernel that another process has compiled is then not
-//! compiled again; whether an entry fits this driver is for the driver to say.
+//! On-disk cache of compiled kernels, for drivers that expose them (Vulkan).
+//!
+//! Another process then does not compile the same kernels again. The driver decides whether an entry is valid for it.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::{fs, io};
 
 use wgpu::{ErrorFilter, Features, PipelineCache, PipelineCacheDescriptor};
 use wgrad_graph::fnv1a;
+use wgrad_stdx::file;
 
-/// The file of one adapter's compiled kernels.
+/// Pipeline cache of one adapter and its file.
 #[derive(Debug)]
 pub(crate) struct Cache {
     handle: PipelineCache,
     path: PathBuf,
-    /// Checksum of what the file holds.
+    /// Checksum of the data in the file.
     saved: Mutex<u64>,
 }
 
 impl Cache {
-    /// Reads what earlier processes left in `folder`. `None` where the driver hands out no kernels.
+    /// Loads the cache file in `folder`, or starts an empty cache. `None` if the driver does not expose compiled
+    /// kernels.
     pub fn open(device: &wgpu::Device, info: &wgpu::AdapterInfo, folder: &Path) -> Option<Self> {
         if !device.features().contains(Features::PIPELINE_CACHE) {
             return None;
         }
         let path = folder.join(wgpu::util::pipeline_cache_key(info)?);
-        let data = match fs::read(&path).map(checked) {
+        let data = match fs::read(&path).map(verified) {
             Ok(Ok(data)) => Some(data),
             Ok(Err(why)) => {
-                tracing::warn!(path = %path.display(), why, "compiled kernels on disk are ignored");
+                tracing::warn!(path = %path.display(), why, "the kernel cache is damaged and is ignored");
                 None
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "compiled kernels on disk cannot be read");
+                tracing::warn!(path = %path.display(), %error, "the kernel cache cannot be read");
                 None
             }
         };
         let saved = Mutex::new(data.as_deref().map_or(0, fnv1a));
         let handle = create(device, data.as_deref()).or_else(|| {
-            tracing::warn!(path = %path.display(), "compiled kernels on disk are of another driver");
+            tracing::warn!(path = %path.display(), "the kernel cache is from another driver and is ignored");
             create(device, None)
         })?;
         Some(Self { handle, path, saved })
@@ -48,24 +51,20 @@ impl Cache {
         &self.handle
     }
 
-    /// Writes what there is now, if it is something new. That it cannot be written costs time, not results.
+    /// Writes the cache to disk if it has changed. A failed write is logged; it costs time, not correctness.
     pub fn save(&self) {
         let Some(mut data) = self.handle.get_data() else { return };
         let sum = fnv1a(&data);
-        let Ok(mut saved) = self.saved.lock() else { return };
+        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
         if *saved == sum {
             return;
         }
         data.extend(sum.to_le_bytes());
-        let temporary = self.path.with_extension(format!("tmp-{}", std::process::id()));
         let folder = self.path.parent().map_or(Ok(()), fs::create_dir_all);
-        let written = folder.and_then(|()| fs::write(&temporary, &data));
-        match written.and_then(|()| fs::rename(&temporary, &self.path)) {
+        match folder.and_then(|()| file::replace(&self.path, &data)) {
             Ok(()) => *saved = sum,
             Err(error) => {
-                tracing::warn!(path = %self.path.display(), %error, "compiled kernels cannot be kept on disk");
-                // What is left half-written is never read.
-                let _ = fs::remove_file(&temporary);
+                tracing::warn!(path = %self.path.display(), %error, "the kernel cache cannot be written");
             }
         }
     }
@@ -75,17 +74,18 @@ fn create(device: &wgpu::Device, data: Option<&[u8]>) -> Option<PipelineCache> {
     let descriptor = PipelineCacheDescriptor { label: Some("kernels"), data, fallback: false };
     let scopes = [ErrorFilter::Internal, ErrorFilter::OutOfMemory, ErrorFilter::Validation]
         .map(|f| device.push_error_scope(f));
-    // SAFETY: the data came from `PipelineCache::get_data`: the file has its checksum, and is named by the adapter; wgpu and
-    // the driver compare its header with theirs.
+    // SAFETY: `create_pipeline_cache` needs data returned by `PipelineCache::get_data` of the same adapter and driver.
+    // `data` is read only from the file that `save` writes, under a name that `pipeline_cache_key` derives from the
+    // adapter, and its checksum has been verified. wgpu and the driver reject a header that is not theirs.
     let handle = unsafe { device.create_pipeline_cache(&descriptor) };
     let errors = scopes.into_iter().rev().filter_map(|scope| pollster::block_on(scope.pop())).count();
     (errors == 0).then_some(handle)
 }
 
-/// The data of a file without its checksum, if that is right.
-fn checked(mut file: Vec<u8>) -> Result<Vec<u8>, &'static str> {
-    let sum = file.len().checked_sub(8).map(|end| file.split_off(end)).ok_or("the file is cut off")?;
-    if sum == fnv1a(&file).to_le_bytes() { Ok(file) } else { Err("its checksum is wrong") }
+/// Removes and verifies the checksum at the end of a cache file.
+fn verified(mut file: Vec<u8>) -> Result<Vec<u8>, &'static str> {
+    let sum = file.len().checked_sub(8).map(|end| file.split_off(end)).ok_or("the file is truncated")?;
+    if sum == fnv1a(&file).to_le_bytes() { Ok(file) } else { Err("the checksum is wrong") }
 }
 
 #[cfg(test)]
@@ -93,14 +93,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_damaged_file_is_not_used() {
+    fn damaged_files_are_rejected() {
         let data = vec![7u8; 100];
         let mut file = data.clone();
         file.extend(fnv1a(&data).to_le_bytes());
-        assert_eq!(checked(file.clone()), Ok(data));
-        assert!(checked(file[..107].to_vec()).is_err());
-        assert!(checked(vec![1, 2]).is_err());
+        assert_eq!(verified(file.clone()), Ok(data));
+        assert!(verified(file[..107].to_vec()).is_err());
+        assert!(verified(vec![1, 2]).is_err());
         file[50] ^= 1;
-        assert!(checked(file).is_err());
+        assert!(verified(file).is_err());
     }
 }

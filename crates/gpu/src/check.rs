@@ -1,23 +1,25 @@
-//! Checks a dispatch before a shader is made of it: every access inside its tensor, every index within u32, and nothing that
-//! the device lacks. Programs are plain data; a planner's mistake must be an error here, not a wrong number there.
+//! Bounds checks of a dispatch before its shader is generated.
+//!
+//! Every access must lie inside its tensor, every index must fit in a u32, and the device must support the element
+//! types. Programs are plain data: a bug in the planner must be an error here, not a wrong result on the device.
 
 use wgrad_graph::{DType, Layout};
 use wgrad_program::{Access, DeviceError, Dispatch, Instr, Kernel, Loop, Operand, Program};
 
-use crate::device::Shared;
+use crate::context::DeviceContext;
 
-/// Sizes stay below this, so that an index plus what a workgroup adds to it stays a u32.
-const MOST: usize = (1 << 31) - 1;
+/// Largest number of rows, columns or steps. An index plus the size of a workgroup then still fits in a u32.
+const MAX_SIZE: usize = (1 << 31) - 1;
 
-pub(crate) fn check(shared: &Shared, program: &Program) -> Result<(), DeviceError> {
+pub(crate) fn check(context: &DeviceContext, program: &Program) -> Result<(), DeviceError> {
     for dispatch in &program.dispatches {
-        let halves = dispatch.operands.iter().any(|operand| operand.tensor.dtype == DType::F16);
-        if halves && !shared.info.limits.f16 {
-            let reason = format!("`{}` stores f16, which the device has not", dispatch.name);
-            return Err(DeviceError::Unsupported { name: shared.name().into(), reason });
+        let uses_f16 = dispatch.operands.iter().any(|operand| operand.tensor.dtype == DType::F16);
+        if uses_f16 && !context.info.limits.f16 {
+            let reason = format!("`{}` stores f16, which the device does not support", dispatch.name);
+            return Err(DeviceError::Unsupported { name: context.name().into(), reason });
         }
-        sound(dispatch, program).map_err(|why| DeviceError::Internal {
-            name: shared.name().into(),
+        check_dispatch(dispatch, program).map_err(|why| DeviceError::Internal {
+            name: context.name().into(),
             reason: format!("`{}`: {why}", dispatch.name),
         })?;
     }
@@ -28,8 +30,8 @@ fn ensure(holds: bool, why: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(why()) }
 }
 
-/// Whether a dispatch stays inside its tensors, and these inside their buffers.
-fn sound(dispatch: &Dispatch, program: &Program) -> Result<(), String> {
+/// Checks that a dispatch stays inside its tensors, and that these lie inside their buffers.
+fn check_dispatch(dispatch: &Dispatch, program: &Program) -> Result<(), String> {
     for Operand { tensor, .. } in &dispatch.operands {
         let known = match tensor.buffer {
             wgrad_program::Buffer::State(group) => group.0 < program.states.groups().len(),
@@ -37,12 +39,16 @@ fn sound(dispatch: &Dispatch, program: &Program) -> Result<(), String> {
             wgrad_program::Buffer::Pack(i) => i < program.packs.len(),
             _ => true,
         };
-        ensure(known, || format!("there is no buffer {:?}", tensor.buffer))?;
+        ensure(known, || format!("buffer {:?} does not exist", tensor.buffer))?;
         let bytes = program.buffer_bytes(tensor.buffer);
         let inside = tensor.offset + tensor.bytes().next_multiple_of(4) <= bytes && tensor.elements > 0;
         let aligned = tensor.offset.is_multiple_of(wgrad_graph::ALIGN);
         ensure(inside && aligned, || {
-            format!("a tensor lies at {}..+{} of {bytes} bytes", tensor.offset, tensor.bytes())
+            format!(
+                "a tensor of {} bytes at offset {} does not fit in {bytes} bytes",
+                tensor.bytes(),
+                tensor.offset
+            )
         })?;
     }
     match &dispatch.kernel {
@@ -51,13 +57,17 @@ fn sound(dispatch: &Dispatch, program: &Program) -> Result<(), String> {
             for (number, layout, shape) in
                 [(gemm.a, &gemm.a_layout, gemm.a_domain()), (gemm.b, &gemm.b_layout, gemm.b_domain())]
             {
-                ensure(layout.shape == shape, || "a factor of another domain".into())?;
-                inside(layout, 0, operand(&dispatch.operands, number)?)?;
+                ensure(layout.shape == shape, || {
+                    "the domain of an operand of the GEMM does not match".into()
+                })?;
+                check_layout(layout, 0, operand(&dispatch.operands, number)?)?;
             }
             let depth = gemm.depth();
-            ensure(depth > 0 && depth <= MOST, || format!("a product of depth {depth}"))?;
-            ensure(gemm.epilogue.outer == gemm.domain(), || "an epilogue of another domain".into())?;
-            ensure(gemm.epilogue.inner.is_empty(), || "an epilogue that reduces".into())?;
+            ensure(depth > 0 && depth <= MAX_SIZE, || format!("the GEMM has depth {depth}"))?;
+            ensure(gemm.epilogue.outer == gemm.domain(), || {
+                "the domain of the epilogue does not match".into()
+            })?;
+            ensure(gemm.epilogue.inner.is_empty(), || "the epilogue has a reduction".into())?;
             check_loop(&gemm.epilogue, &dispatch.operands, true)
         }
     }
@@ -70,52 +80,55 @@ fn operand(operands: &[Operand], number: usize) -> Result<&Operand, String> {
 fn check_loop(kernel: &Loop, operands: &[Operand], has_product: bool) -> Result<(), String> {
     let domain = [kernel.outer.as_slice(), &kernel.inner].concat();
     let (rows, columns) = (kernel.rows(), kernel.columns());
-    ensure(rows.max(columns) <= MOST && rows.min(columns) > 0, || {
-        format!("{rows} rows of {columns} columns")
+    ensure(rows.max(columns) <= MAX_SIZE && rows.min(columns) > 0, || {
+        format!("the loop has {rows} rows of {columns} columns")
     })?;
     for (i, instr) in kernel.body.iter().enumerate() {
         let arguments = crate::codegen::arguments(instr);
-        ensure(arguments.iter().all(|&arg| arg < i), || format!("value {i} uses a later one"))?;
+        ensure(arguments.iter().all(|&arg| arg < i), || format!("value {i} uses a later value"))?;
         match instr {
             Instr::Load { operand: at, layout } => {
-                ensure(layout.shape == domain, || format!("value {i} has another domain"))?;
-                inside(layout, 0, operand(operands, *at)?)?;
+                ensure(layout.shape == domain, || format!("the domain of value {i} does not match"))?;
+                check_layout(layout, 0, operand(operands, *at)?)?;
             }
             Instr::Gather { operand: at, layout, stride, bound, .. } => {
-                let whole = layout.shape == domain && layout.is_whole();
-                ensure(whole, || format!("value {i} has another domain"))?;
-                inside(layout, bound.saturating_sub(1) * stride, operand(operands, *at)?)?;
+                let whole = layout.shape == domain && layout.is_unpadded();
+                ensure(whole, || format!("the domain of value {i} does not match"))?;
+                check_layout(layout, bound.saturating_sub(1) * stride, operand(operands, *at)?)?;
             }
             Instr::Iota(layout) => {
-                let whole = layout.shape == domain && layout.is_whole();
-                ensure(whole, || format!("value {i} has another domain"))?;
+                let whole = layout.shape == domain && layout.is_unpadded();
+                ensure(whole, || format!("the domain of value {i} does not match"))?;
             }
-            Instr::Call(f, args) => {
-                ensure(args.len() == f.f32.arity(), || format!("{} of {args:?}", f.name))?
-            }
-            Instr::Product => ensure(has_product, || "a product outside a matrix product".into())?,
-            Instr::Float(_) | Instr::Word(_) | Instr::Reduce(..) => {}
+            Instr::Call(f, args) => ensure(args.len() == f.f32.arity(), || {
+                format!("`{}` is called with {} arguments", f.name, args.len())
+            })?,
+            Instr::Product => ensure(has_product, || "a GEMM result is used outside an epilogue".into())?,
+            Instr::Float(_) | Instr::U32(_) | Instr::Reduce(..) => {}
         }
     }
     for store in &kernel.stores {
         let to = operand(operands, store.operand)?;
         let whole = store.layout.shape == domain || store.layout.shape == kernel.outer;
-        let writes = store.layout.is_whole() && to.access != Access::Read && store.value < kernel.body.len();
-        ensure(whole && writes, || format!("the store to operand {} does not fit it", store.operand))?;
-        inside(&store.layout, 0, to)?;
+        let writes =
+            store.layout.is_unpadded() && to.access != Access::Read && store.value < kernel.body.len();
+        ensure(whole && writes, || {
+            format!("the store to operand {} does not match its domain or access", store.operand)
+        })?;
+        check_layout(&store.layout, 0, to)?;
     }
     Ok(())
 }
 
-/// Whether all that a layout addresses, and `reach` elements further, lies inside an operand.
-fn inside(layout: &Layout, reach: usize, operand: &Operand) -> Result<(), String> {
+/// Checks that every offset of a layout, plus up to `reach` elements, lies inside an operand.
+fn check_layout(layout: &Layout, reach: usize, operand: &Operand) -> Result<(), String> {
     let rank = layout.shape.len();
     let whole = layout.strides.len() == rank && layout.bounds.iter().all(|bound| bound.strides.len() == rank);
-    ensure(whole, || "a layout with missing dimensions".into())?;
+    ensure(whole, || "a layout has missing dimensions".into())?;
     let Some((first, last)) = layout.extent() else { return Ok(()) };
     let last = last + reach as i128;
     let elements = operand.tensor.elements;
     ensure(first >= 0 && last < elements as i128, || {
-        format!("offsets {first}..={last} leave a tensor of {elements} elements")
+        format!("offsets {first}..={last} are outside a tensor of {elements} elements")
     })
 }

@@ -1,4 +1,4 @@
-//! Shaders to pipelines, each distinct text once, new ones in parallel.
+//! Compiles shaders to pipelines. Each distinct text is compiled once, and new texts are compiled in parallel.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,19 +7,20 @@ use std::time::Instant;
 
 use wgpu::{BindGroupLayoutEntry, BindingType, BufferBindingType, ShaderStages};
 use wgrad_program::DeviceError;
+use wgrad_stdx::never;
 
 use crate::cache::Cache;
 use crate::codegen::Shader;
-use crate::device::Shared;
+use crate::context::DeviceContext;
 use crate::errors::scoped;
 
-/// The pipelines of a device by the text of their shader.
+/// Pipelines of a device, keyed by the text of their shader.
 #[derive(Debug, Default)]
 pub(crate) struct Pipelines {
-    all: Mutex<HashMap<String, Pipeline>>,
+    by_text: Mutex<HashMap<String, Pipeline>>,
 }
 
-/// A compiled shader. Clones are the same pipeline.
+/// A compiled shader. Clones share the pipeline.
 #[derive(Debug, Clone)]
 pub(crate) struct Pipeline {
     pub pipeline: wgpu::ComputePipeline,
@@ -28,40 +29,48 @@ pub(crate) struct Pipeline {
 
 impl Pipelines {
     pub fn len(&self) -> usize {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.by_text.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// The pipelines of these shaders, in order. `names` say whose they are, for errors.
+    /// Returns the pipelines of the shaders, in order. `names` are the names of their dispatches, for errors.
     pub fn get(
         &self,
-        shared: &Shared,
+        context: &DeviceContext,
         shaders: &[Shader],
         names: &[&str],
     ) -> Result<Vec<Pipeline>, DeviceError> {
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pipelines = self.by_text.lock().unwrap_or_else(PoisonError::into_inner);
         let mut new: Vec<(&Shader, &str)> = Vec::new();
         for (shader, name) in shaders.iter().zip(names) {
-            if !all.contains_key(&shader.text) && new.iter().all(|(other, _)| other.text != shader.text) {
+            if !pipelines.contains_key(&shader.text) && new.iter().all(|(other, _)| other.text != shader.text)
+            {
                 new.push((shader, name));
             }
         }
         let start = Instant::now();
-        for (shader, pipeline) in new.iter().zip(in_parallel(shared, &new)) {
-            all.insert(shader.0.text.clone(), pipeline?);
+        for (shader, pipeline) in new.iter().zip(create_in_parallel(context, &new)) {
+            pipelines.insert(shader.0.text.clone(), pipeline?);
         }
-        if let (false, Some(cache)) = (new.is_empty(), &shared.cache) {
+        if let (false, Some(cache)) = (new.is_empty(), &context.cache) {
             cache.save();
         }
         let (kernels, ms) = (new.len(), start.elapsed().as_millis() as u64);
-        tracing::debug!(kernels, dispatches = shaders.len(), ms, "compiled");
-        Ok(shaders.iter().filter_map(|shader| all.get(&shader.text).cloned()).collect())
+        tracing::debug!(kernels, dispatches = shaders.len(), ms, "shaders compiled");
+        let compiled = shaders.iter().zip(names).map(|(shader, name)| {
+            let pipeline = pipelines.get(&shader.text).cloned();
+            pipeline.ok_or_else(|| DeviceError::from(never!("the shader of `{name}` was not compiled")))
+        });
+        compiled.collect()
     }
 }
 
-fn in_parallel(shared: &Shared, new: &[(&Shader, &str)]) -> Vec<Result<Pipeline, DeviceError>> {
+fn create_in_parallel(
+    context: &DeviceContext,
+    new: &[(&Shader, &str)],
+) -> Vec<Result<Pipeline, DeviceError>> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(new.len());
     if threads <= 1 {
-        return new.iter().map(|(shader, name)| create(shared, shader, name)).collect();
+        return new.iter().map(|(shader, name)| create(context, shader, name)).collect();
     }
     let next = AtomicUsize::new(0);
     let done: Mutex<Vec<(usize, Result<Pipeline, DeviceError>)>> = Mutex::default();
@@ -71,7 +80,7 @@ fn in_parallel(shared: &Shared, new: &[(&Shader, &str)]) -> Vec<Result<Pipeline,
                 while let Some((i, (shader, name))) =
                     Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((i, new.get(i)?)))
                 {
-                    let result = create(shared, shader, name);
+                    let result = create(context, shader, name);
                     done.lock().unwrap_or_else(PoisonError::into_inner).push((i, result));
                 }
             });
@@ -82,20 +91,22 @@ fn in_parallel(shared: &Shared, new: &[(&Shader, &str)]) -> Vec<Result<Pipeline,
     done.into_iter().map(|(_, result)| result).collect()
 }
 
-fn create(shared: &Shared, shader: &Shader, name: &str) -> Result<Pipeline, DeviceError> {
-    let device = &shared.device;
-    shared.count();
-    scoped(device, shared.name(), name, 0, || {
+fn create(context: &DeviceContext, shader: &Shader, name: &str) -> Result<Pipeline, DeviceError> {
+    let device = &context.device;
+    context.count_created();
+    scoped(device, context.name(), name, 0, || {
         let source = wgpu::ShaderSource::Wgsl(shader.text.as_str().into());
         let descriptor = wgpu::ShaderModuleDescriptor { label: Some(name), source };
-        // What a scalar function divides by is not known.
+        // The divisors in scalar functions are not known, so integer division stays checked.
         let checks =
             wgpu::ShaderRuntimeChecks { int_div_checks: true, ..wgpu::ShaderRuntimeChecks::unchecked() };
-        // SAFETY: `crate::check` has proved that every access of the dispatch lies inside its tensors; generated kernels index
-        // workgroup memory by what they size it with, and their loops count to literals. Without the checks of wgpu, which
-        // also keep drivers from unrolling, kernels run up to a fifth faster and compile faster.
+        // SAFETY: without runtime checks, accesses must stay in bounds and loops must end. `crate::check` has verified
+        // that every access of the dispatch lies inside its tensors. Generated kernels index workgroup arrays with
+        // indices below the array sizes, and all their loops have literal bounds. Integer division stays checked.
+        // wgpu's checks keep drivers from unrolling loops: without them kernels run up to 20 % faster and compile
+        // faster.
         let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
-        let entries: Vec<BindGroupLayoutEntry> = (0..).zip(&shader.read_only).map(entry).collect();
+        let entries: Vec<BindGroupLayoutEntry> = (0..).zip(&shader.read_only).map(layout_entry).collect();
         let bindings = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
             label: Some(name),
             entries: &entries,
@@ -115,13 +126,13 @@ fn create(shared: &Shared, shader: &Shader, name: &str) -> Result<Pipeline, Devi
                 zero_initialize_workgroup_memory: false,
                 ..Default::default()
             },
-            cache: shared.cache.as_ref().map(Cache::handle),
+            cache: context.cache.as_ref().map(Cache::handle),
         });
         Pipeline { pipeline, bindings }
     })
 }
 
-fn entry((binding, &read_only): (u32, &bool)) -> BindGroupLayoutEntry {
+fn layout_entry((binding, &read_only): (u32, &bool)) -> BindGroupLayoutEntry {
     BindGroupLayoutEntry {
         binding,
         visibility: ShaderStages::COMPUTE,

@@ -1,97 +1,49 @@
-//! An open device.
+//! An open GPU device.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use wgrad_graph::States;
 use wgrad_program::{Device, DeviceError, DeviceInfo, Session};
 
 use crate::adapter::{Adapter, Class, adapters, used_features};
 use crate::cache::Cache;
-use crate::codegen::{GemmVariant, Lanes, Target};
+use crate::codegen::Target;
 use crate::compile::Pipelines;
-use crate::errors::Faults;
+use crate::context::DeviceContext;
+use crate::errors::ErrorSink;
+use crate::options::Options;
 use crate::session::GpuSession;
-use crate::tune::Tuned;
-
-/// Choices of a device. The defaults are right for training; most others are for tests.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Fills intermediates and outputs with NaN before each run, so that a kernel that leaves an element unwritten is seen.
-    pub poison: bool,
-    /// The variant of every matrix product, where it fits the device, instead of the one chosen by its shape.
-    pub gemm: Option<GemmVariant>,
-    /// The variants of products that were timed on this adapter, used before the choice by shape.
-    pub tuned: Option<Arc<Tuned>>,
-    /// The workgroup of every reduction, instead of the one chosen by its shape.
-    pub lanes: Option<Lanes>,
-    /// How long to wait for the device before it counts as hung.
-    pub timeout: Duration,
-    /// Folder in which compiled kernels are kept from one process to the next, where the driver can; none by default.
-    pub cache: Option<PathBuf>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        let timeout = Duration::from_secs(120);
-        Self { poison: false, gemm: None, tuned: None, lanes: None, timeout, cache: None }
-    }
-}
 
 /// A GPU, or a software implementation of one. Clones share the device and its compiled kernels.
 #[derive(Debug, Clone)]
 pub struct GpuDevice {
-    shared: Arc<Shared>,
-}
-
-/// What a device and its sessions share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub device: wgpu::Device,
-    pub queue: wgpu::Queue,
-    pub info: DeviceInfo,
-    pub target: Target,
-    pub options: Options,
-    pub faults: Faults,
-    pub pipelines: Pipelines,
-    pub cache: Option<Cache>,
-    created: AtomicUsize,
-}
-
-impl Shared {
-    pub fn name(&self) -> &str {
-        &self.info.name
-    }
-
-    /// To be called for every object that is made on the device.
-    pub fn count(&self) {
-        self.created.fetch_add(1, Ordering::Relaxed);
-    }
+    context: Arc<DeviceContext>,
+    pipelines: Arc<Pipelines>,
 }
 
 impl GpuDevice {
-    /// Opens adapter number `index` of [`adapters`].
+    /// Opens the adapter at `index` of [`adapters`].
     ///
     /// # Errors
-    /// [`DeviceError::NotFound`] where there is no such adapter, [`DeviceError::Unsupported`] where its driver refuses.
+    /// Returns [`DeviceError::NotFound`] if there is no adapter at `index`, and [`DeviceError::Unsupported`] if its
+    /// driver refuses to open it.
     pub fn open(index: usize) -> Result<Self, DeviceError> {
         Self::with_options(index, Options::default())
     }
 
-    /// Like [`GpuDevice::open`], with other choices.
+    /// Opens the adapter at `index` of [`adapters`] with the given options.
     ///
     /// # Errors
-    /// As for [`GpuDevice::open`].
+    /// Returns the errors of [`GpuDevice::open`].
     pub fn with_options(index: usize, options: Options) -> Result<Self, DeviceError> {
         Self::open_with(index, |_| options)
     }
 
-    /// Like [`GpuDevice::open`], with choices that depend on which adapter it is.
+    /// Opens the adapter at `index` of [`adapters`] with options that depend on the adapter.
     ///
     /// # Errors
-    /// As for [`GpuDevice::open`].
+    /// Returns the errors of [`GpuDevice::open`].
     pub fn open_with(
         index: usize,
         options: impl FnOnce(&DeviceInfo) -> Options,
@@ -111,24 +63,26 @@ impl GpuDevice {
         Self::connect(adapter, options(&adapter.info))
     }
 
-    /// What shaders are generated for on this device.
+    /// Returns the properties of this device that code generation depends on.
     pub fn target(&self) -> &Target {
-        &self.shared.target
+        &self.context.target
     }
 
-    /// Kind of adapter.
+    /// Returns the kind of adapter.
     pub fn class(&self) -> Class {
-        self.shared.target.class
+        self.context.target.class
     }
 
-    /// Number of distinct kernels compiled so far.
-    pub fn pipelines(&self) -> usize {
-        self.shared.pipelines.len()
+    /// Returns the number of distinct kernels compiled so far.
+    pub fn pipeline_count(&self) -> usize {
+        self.pipelines.len()
     }
 
-    /// Buffers, bind groups, pipelines and query sets made so far. Runs at a steady pace make none.
-    pub fn created(&self) -> usize {
-        self.shared.created.load(Ordering::Relaxed)
+    /// Returns the number of buffers, bind groups, pipelines and query sets created so far.
+    ///
+    /// It stays constant while programs run at a steady pace.
+    pub fn objects_created(&self) -> usize {
+        self.context.created.load(Ordering::Relaxed)
     }
 
     fn connect(adapter: &Adapter, options: Options) -> Result<Self, DeviceError> {
@@ -142,35 +96,35 @@ impl GpuDevice {
         let name = adapter.info.name.clone();
         let (device, queue) = pollster::block_on(adapter.handle.request_device(&descriptor))
             .map_err(|error| DeviceError::Unsupported { name: name.clone(), reason: error.to_string() })?;
-        let faults = Faults::watch(&device, &name);
+        let errors = ErrorSink::attach(&device, &name);
         let target = Target {
             class: adapter.class,
-            // What one dimension of a workgroup may have bounds it too: kernels number invocations along x.
-            invocations: limits
+            // Kernels number invocations along x, so the limit of that dimension applies too.
+            max_invocations: limits
                 .max_compute_invocations_per_workgroup
                 .min(limits.max_compute_workgroup_size_x),
-            shared_bytes: limits.max_compute_workgroup_storage_size,
-            groups: limits.max_compute_workgroups_per_dimension,
-            subgroup: adapter.subgroup(),
+            max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
+            max_workgroups: limits.max_compute_workgroups_per_dimension,
+            subgroup_size: adapter.subgroup_size(),
             gemm: options.gemm,
             tuned: options.tuned.clone(),
             lanes: options.lanes,
         };
-        let (info, pipelines) = (adapter.info.clone(), Pipelines::default());
+        let info = adapter.info.clone();
         let cache =
             options.cache.as_ref().and_then(|path| Cache::open(&device, &adapter.handle.get_info(), path));
         let created = AtomicUsize::new(0);
-        let shared = Shared { device, queue, info, target, options, faults, pipelines, cache, created };
-        Ok(Self { shared: Arc::new(shared) })
+        let context = DeviceContext { device, queue, info, target, options, errors, cache, created };
+        Ok(Self { context: Arc::new(context), pipelines: Arc::default() })
     }
 }
 
 impl Device for GpuDevice {
     fn info(&self) -> &DeviceInfo {
-        &self.shared.info
+        &self.context.info
     }
 
     fn session(&self, states: &States) -> Result<Box<dyn Session>, DeviceError> {
-        Ok(Box::new(GpuSession::new(self.shared.clone(), states)?))
+        Ok(Box::new(GpuSession::new(self.context.clone(), self.pipelines.clone(), states)?))
     }
 }

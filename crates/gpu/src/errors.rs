@@ -1,53 +1,54 @@
-//! Errors of the driver: what arrives by callback is kept until someone asks.
+//! Errors of the driver. Errors that arrive by callback are stored until the next check.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use wgpu::{ErrorFilter, PollError, PollType};
 use wgrad_program::DeviceError;
 
-/// The first thing that went wrong on a device outside any call that could have reported it.
+/// Stores the first device error that no call could return.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Faults {
+pub(crate) struct ErrorSink {
     first: Arc<Mutex<Option<DeviceError>>>,
 }
 
-impl Faults {
-    /// Listens to a device. Without a listener wgpu panics.
-    pub fn watch(device: &wgpu::Device, name: &str) -> Self {
-        let faults = Faults::default();
-        let (to, name_of) = (faults.clone(), name.to_string());
+impl ErrorSink {
+    /// Installs error callbacks on a device. Without a callback wgpu panics.
+    pub fn attach(device: &wgpu::Device, name: &str) -> Self {
+        let sink = ErrorSink::default();
+        let (to, device_name) = (sink.clone(), name.to_string());
         device.set_device_lost_callback(move |reason, message| {
             if reason != wgpu::DeviceLostReason::Destroyed {
-                to.put(DeviceError::Lost { name: name_of.clone(), reason: format!("{reason:?}: {message}") });
+                to.record(DeviceError::Lost {
+                    name: device_name.clone(),
+                    reason: format!("{reason:?}: {message}"),
+                });
             }
         });
-        let (to, name_of) = (faults.clone(), name.to_string());
-        device
-            .on_uncaptured_error(Arc::new(move |error| to.put(translated(&name_of, "a command", 0, error))));
-        faults
+        let (to, device_name) = (sink.clone(), name.to_string());
+        device.on_uncaptured_error(Arc::new(move |error| {
+            to.record(to_device_error(&device_name, "a command", 0, error))
+        }));
+        sink
     }
 
-    fn put(&self, error: DeviceError) {
-        tracing::debug!(%error, "device fault");
-        if let Ok(mut first) = self.first.lock() {
-            // A loss explains everything that came before it.
-            if first.is_none() || matches!(error, DeviceError::Lost { .. }) {
-                *first = Some(error);
-            }
+    fn record(&self, error: DeviceError) {
+        tracing::debug!(%error, "device error");
+        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        // A lost device is the cause of all errors before it.
+        if first.is_none() || matches!(error, DeviceError::Lost { .. }) {
+            *first = Some(error);
         }
     }
 
-    /// The fault, if there was one. It stays: a device that failed once is not trusted again.
+    /// Returns the stored error, if any. The error stays: a device that failed once is not used again.
     pub fn check(&self) -> Result<(), DeviceError> {
-        match self.first.lock() {
-            Ok(first) => first.clone().map_or(Ok(()), Err),
-            Err(_) => Ok(()),
-        }
+        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        first.clone().map_or(Ok(()), Err)
     }
 }
 
-/// Runs `work` and reports what goes wrong in it on this thread: memory, a kernel that was refused.
+/// Runs `work` and returns the errors that it raises on this thread, such as out of memory or an invalid kernel.
 pub(crate) fn scoped<T>(
     device: &wgpu::Device,
     name: &str,
@@ -65,11 +66,11 @@ pub(crate) fn scoped<T>(
     }
     match first {
         None => Ok(result),
-        Some(error) => Err(translated(name, what, needed, error)),
+        Some(error) => Err(to_device_error(name, what, needed, error)),
     }
 }
 
-fn translated(name: &str, what: &str, needed: u64, error: wgpu::Error) -> DeviceError {
+fn to_device_error(name: &str, what: &str, needed: u64, error: wgpu::Error) -> DeviceError {
     let name = name.to_string();
     match error {
         wgpu::Error::OutOfMemory { .. } => DeviceError::OutOfMemory { name, what: what.into(), needed },
@@ -79,7 +80,7 @@ fn translated(name: &str, what: &str, needed: u64, error: wgpu::Error) -> Device
     }
 }
 
-/// Waits for everything queued, or for one submission.
+/// Waits for one submission, or for all of them if `submission` is `None`.
 pub(crate) fn wait(
     device: &wgpu::Device,
     name: &str,

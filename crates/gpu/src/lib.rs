@@ -1,10 +1,10 @@
-//! Runs programs on any GPU through wgpu.
+//! Runs programs on GPUs through wgpu.
 //!
-//! [`adapters`] lists what there is, [`GpuDevice`] opens one of them. A session allocates the buffers that a program plans,
-//! generates a shader for each of its dispatches ([`wgsl`]), compiles each distinct one once, and then replays the same
-//! commands for every run: inputs in one upload, all dispatches in one pass, one submission.
+//! [`adapters`] lists the adapters and [`GpuDevice`] opens one of them. A session allocates the buffers that a program
+//! plans, generates a shader for each dispatch ([`wgsl`]) and compiles each distinct shader once. Every run then
+//! replays the same commands: one upload of the inputs, all dispatches in one pass, one submission.
 //!
-//! Nothing here knows an operation by name.
+//! Invariant: this crate does not know any operation by name.
 
 mod adapter;
 mod buffers;
@@ -12,10 +12,12 @@ mod cache;
 mod check;
 mod codegen;
 mod compile;
+mod context;
 mod device;
 mod errors;
 mod mapping;
-mod readings;
+mod options;
+mod readback;
 mod replay;
 mod ring;
 mod session;
@@ -26,7 +28,8 @@ mod upload;
 mod validate;
 
 pub use adapter::{Adapter, Class, adapters};
-pub use codegen::{GemmVariant, Lanes, Shader, Split, Target, Tile, product_key, wgsl};
-pub use device::{GpuDevice, Options};
-pub use tune::{Outcome, Timing, Tuned, Tuner, plain_product};
+pub use codegen::{GemmVariant, Lanes, Shader, SplitK, Target, Tile, TuningTable, gemm_key, wgsl};
+pub use device::GpuDevice;
+pub use options::Options;
+pub use tune::{Tuner, TuningResult, VariantTiming, plain_gemm};
 pub use validate::validate;

@@ -1,4 +1,4 @@
-//! Whether a buffer that was handed to the host has arrived there.
+//! State of a buffer's asynchronous mapping.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -6,42 +6,43 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use wgpu::MapMode;
 use wgrad_program::DeviceError;
 
-use crate::device::Shared;
+use crate::context::DeviceContext;
 
 const PENDING: u8 = 0;
-const ARRIVED: u8 = 1;
+const MAPPED: u8 = 1;
 const FAILED: u8 = 2;
 
-/// The state of a buffer's mapping. Can be used again for the next one.
+/// State of a buffer's mapping. Can be reused for the next mapping.
 #[derive(Debug, Default)]
 pub(crate) struct Mapping {
     state: Arc<AtomicU8>,
 }
 
 impl Mapping {
-    /// Hands the buffer to the host as soon as the device is done with it.
+    /// Requests the mapping, which completes when the device no longer uses the buffer.
     pub fn begin(&self, buffer: &wgpu::Buffer, mode: MapMode) {
         self.state.store(PENDING, Ordering::Relaxed);
-        let to = self.state.clone();
+        let state = self.state.clone();
         buffer.map_async(mode, .., move |result| {
-            to.store(if result.is_ok() { ARRIVED } else { FAILED }, Ordering::Release);
+            state.store(if result.is_ok() { MAPPED } else { FAILED }, Ordering::Release);
         });
     }
 
-    /// Whether the host has it.
+    /// Whether the buffer is mapped.
     ///
     /// # Errors
-    /// The device's, where it cannot be mapped; else what `broken` makes of that.
-    pub fn has_arrived(
+    /// Returns an error if the mapping failed: the error of the device if it has one, otherwise the result of
+    /// `on_failure`.
+    pub fn is_mapped(
         &self,
-        shared: &Shared,
-        broken: fn(&Shared, &str) -> DeviceError,
+        context: &DeviceContext,
+        on_failure: fn(&DeviceContext, &str) -> DeviceError,
     ) -> Result<bool, DeviceError> {
         match self.state.load(Ordering::Acquire) {
             PENDING => Ok(false),
             FAILED => {
-                shared.faults.check()?;
-                Err(broken(shared, "it could not be mapped"))
+                context.errors.check()?;
+                Err(on_failure(context, "the mapping failed"))
             }
             _ => Ok(true),
         }

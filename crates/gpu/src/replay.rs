@@ -1,21 +1,22 @@
-//! The commands of one run, recorded anew each time from what was prepared once.
+//! Commands of one run, recorded again for each run from prepared dispatches.
 
 use wgpu::{BindGroupEntry, BindingResource, BufferBinding};
 use wgrad_program::{Buffer, DeviceError, Program, TensorRef};
+use wgrad_stdx::never;
 
-use crate::buffers::Own;
+use crate::buffers::ProgramBuffers;
 use crate::codegen::{Shader, wgsl};
-use crate::compile::Pipeline;
-use crate::device::Shared;
+use crate::compile::{Pipeline, Pipelines};
+use crate::context::DeviceContext;
 use crate::errors::scoped;
 
-/// A dispatch ready to be recorded.
+/// A dispatch that is compiled, bound and ready to be recorded.
 #[derive(Debug)]
-pub(crate) struct Step {
+pub(crate) struct BoundDispatch {
     pipeline: wgpu::ComputePipeline,
     bindings: wgpu::BindGroup,
     workgroups: [u32; 3],
-    /// What `bindings` was made of.
+    /// Name, layout and tensors that `bindings` was made from.
     name: String,
     layout: wgpu::BindGroupLayout,
     tensors: Vec<TensorRef>,
@@ -23,82 +24,94 @@ pub(crate) struct Step {
 
 /// Generates, compiles and binds every dispatch of a program.
 pub(crate) fn prepare(
-    shared: &Shared,
+    context: &DeviceContext,
+    pipelines: &Pipelines,
     program: &Program,
-    own: &Own,
+    buffers: &ProgramBuffers,
     state: &[Option<wgpu::Buffer>],
-) -> Result<Vec<Step>, DeviceError> {
+) -> Result<Vec<BoundDispatch>, DeviceError> {
     let shaders: Vec<Shader> =
-        program.dispatches.iter().map(|dispatch| wgsl(dispatch, &shared.target)).collect();
+        program.dispatches.iter().map(|dispatch| wgsl(dispatch, &context.target)).collect();
     let names: Vec<&str> = program.dispatches.iter().map(|dispatch| dispatch.name.as_str()).collect();
     for (shader, name) in shaders.iter().zip(&names) {
-        tracing::trace!(kernel = name, choice = shader.choice, text = shader.text, "shader");
+        tracing::trace!(kernel = name, choice = shader.choice, text = shader.text, "shader generated");
     }
-    let pipelines = shared.pipelines.get(shared, &shaders, &names)?;
-    let mut steps = Vec::with_capacity(shaders.len());
+    let pipelines = pipelines.get(context, &shaders, &names)?;
+    let mut bound = Vec::with_capacity(shaders.len());
     for ((dispatch, shader), Pipeline { pipeline, bindings }) in
         program.dispatches.iter().zip(&shaders).zip(pipelines)
     {
         let (name, layout) = (dispatch.name.clone(), bindings);
         let tensors: Vec<TensorRef> = dispatch.operands.iter().map(|o| o.tensor.clone()).collect();
-        let bindings = bind(shared, &name, &layout, &tensors, own, state)?;
-        steps.push(Step { pipeline, bindings, workgroups: shader.workgroups, name, layout, tensors });
+        let bindings = bind(context, &name, &layout, &tensors, buffers, state)?;
+        bound.push(BoundDispatch {
+            pipeline,
+            bindings,
+            workgroups: shader.workgroups,
+            name,
+            layout,
+            tensors,
+        });
     }
-    Ok(steps)
+    Ok(bound)
 }
 
-/// Binds the steps again that work on a slab which is another now.
-pub(crate) fn bind_again(
-    shared: &Shared,
-    steps: &mut [Step],
-    own: &Own,
+/// Rebinds the dispatches that use a replaced slab.
+pub(crate) fn rebind(
+    context: &DeviceContext,
+    dispatches: &mut [BoundDispatch],
+    buffers: &ProgramBuffers,
     state: &[Option<wgpu::Buffer>],
-    is_new: impl Fn(usize) -> bool,
+    is_replaced: impl Fn(usize) -> bool,
 ) -> Result<(), DeviceError> {
-    for step in steps {
-        if step.tensors.iter().any(|tensor| matches!(tensor.buffer, Buffer::Slab(slab) if is_new(slab))) {
-            step.bindings = bind(shared, &step.name, &step.layout, &step.tensors, own, state)?;
+    for dispatch in dispatches {
+        if dispatch
+            .tensors
+            .iter()
+            .any(|tensor| matches!(tensor.buffer, Buffer::Slab(slab) if is_replaced(slab)))
+        {
+            dispatch.bindings =
+                bind(context, &dispatch.name, &dispatch.layout, &dispatch.tensors, buffers, state)?;
         }
     }
     Ok(())
 }
 
 fn bind(
-    shared: &Shared,
+    context: &DeviceContext,
     name: &str,
     layout: &wgpu::BindGroupLayout,
     tensors: &[TensorRef],
-    own: &Own,
+    buffers: &ProgramBuffers,
     state: &[Option<wgpu::Buffer>],
 ) -> Result<wgpu::BindGroup, DeviceError> {
     let mut entries = Vec::with_capacity(tensors.len());
     for (binding, tensor) in (0..).zip(tensors) {
-        let buffer = own.get(tensor.buffer, state).ok_or_else(|| DeviceError::Internal {
-            name: shared.name().into(),
-            reason: format!("`{name}` works on {:?}, which does not exist", tensor.buffer),
+        let buffer = buffers.get(tensor.buffer, state).ok_or_else(|| {
+            DeviceError::from(never!("`{name}` uses buffer {:?}, which does not exist", tensor.buffer))
         })?;
-        // A binding is whole words; an odd number of f16 ends in padding that belongs to its tensor.
+        // Bindings are multiples of 4 bytes. An odd number of f16 elements ends in padding that belongs to its tensor.
         let size = wgpu::BufferSize::new(tensor.bytes().next_multiple_of(4) as u64);
         let resource = BindingResource::Buffer(BufferBinding { buffer, offset: tensor.offset as u64, size });
         entries.push(BindGroupEntry { binding, resource });
     }
-    shared.count();
-    scoped(&shared.device, shared.name(), name, 0, || {
+    context.count_created();
+    scoped(&context.device, context.name(), name, 0, || {
         let descriptor = wgpu::BindGroupDescriptor { label: Some(name), layout, entries: &entries };
-        shared.device.create_bind_group(&descriptor)
+        context.device.create_bind_group(&descriptor)
     })
 }
 
-/// Records all steps in one pass.
-pub(crate) fn record(steps: &[Step], encoder: &mut wgpu::CommandEncoder) {
-    if steps.is_empty() {
+/// Records all dispatches in one pass.
+pub(crate) fn record(dispatches: &[BoundDispatch], encoder: &mut wgpu::CommandEncoder) {
+    if dispatches.is_empty() {
         return;
     }
     let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-    steps.iter().for_each(|step| step.record(&mut pass));
+    dispatches.iter().for_each(|dispatch| dispatch.record(&mut pass));
 }
 
-impl Step {
+impl BoundDispatch {
     pub fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
         pass.set_pipeline(&self.pipeline);
         pass.set_bind_group(0, &self.bindings, &[]);

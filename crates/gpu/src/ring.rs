@@ -1,150 +1,167 @@
-//! The scalar outputs of recent runs, read back late and without waiting.
+//! Scalar outputs of recent runs, read back without waiting.
 //!
-//! Each run copies its scalars into the next slot of a staging buffer. A full one is handed to the host (mapped) while the
-//! next is filled; what arrives is kept until someone asks. Buffers are reused, so that a steady pace allocates nothing.
+//! Each run copies its scalars into the next slot of a staging buffer. A full buffer is mapped for reading while the
+//! next one is filled. Values that have arrived are kept until they are taken. Buffers are reused, so runs at a steady
+//! pace allocate nothing.
 
 use std::collections::VecDeque;
 
 use wgpu::BufferUsages;
 use wgrad_graph::DType;
 use wgrad_program::{DeviceError, HostData, Program, Record};
+use wgrad_stdx::never;
 
 use crate::buffers::allocate;
-use crate::device::Shared;
+use crate::context::DeviceContext;
 use crate::mapping::Mapping;
 use crate::transfer::decode;
 
-/// Runs that a staging buffer holds.
-const SLOTS: u64 = 64;
-/// Buffers under way beyond which a partly filled one is not handed over: more are coming anyway.
-const EARLY: usize = 4;
+/// Runs per staging buffer.
+const RUNS_PER_BUFFER: u64 = 64;
+/// Buffers in flight from which on a partly filled buffer is not flushed, because more results arrive anyway.
+const FLUSH_LIMIT: usize = 4;
 
-/// The ring of one program.
+/// Ring of staging buffers of one program.
 #[derive(Debug)]
 pub(crate) struct Ring {
-    /// Offset in the outputs and type of each scalar.
+    /// Offset in the outputs in bytes, and dtype, of each scalar.
     scalars: Vec<(u64, DType)>,
-    filling: Option<Filling>,
-    flying: VecDeque<Flight>,
+    current: Option<Batch>,
+    in_flight: VecDeque<MappingBatch>,
     free: Vec<wgpu::Buffer>,
     done: Vec<Record>,
     runs: u64,
 }
 
 #[derive(Debug)]
-struct Filling {
+struct Batch {
     buffer: wgpu::Buffer,
     first: u64,
     count: u64,
 }
 
 #[derive(Debug)]
-struct Flight {
-    filled: Filling,
+struct MappingBatch {
+    batch: Batch,
     mapping: Mapping,
 }
 
 impl Ring {
     pub fn new(program: &Program) -> Self {
-        let place = |output: &wgrad_program::Output| (output.tensor.offset as u64, output.ty.dtype);
-        let scalars = program.outputs.iter().filter(|output| output.is_recorded()).map(place).collect();
-        let (filling, flying, free, done) = Default::default();
-        Self { scalars, filling, flying, free, done, runs: 0 }
+        let scalar = |output: &wgrad_program::Output| (output.tensor.offset as u64, output.ty.dtype);
+        let scalars = program.outputs.iter().filter(|output| output.is_recorded()).map(scalar).collect();
+        let (current, in_flight, free, done) = Default::default();
+        Self { scalars, current, in_flight, free, done, runs: 0 }
     }
 
     fn slot_bytes(&self) -> u64 {
         self.scalars.len() as u64 * 4
     }
 
-    /// Adds the copies of one run to its commands.
+    /// Adds the copies of the scalars to the commands of a run.
     pub fn record(
         &mut self,
-        shared: &Shared,
+        context: &DeviceContext,
         outputs: Option<&wgpu::Buffer>,
         encoder: &mut wgpu::CommandEncoder,
     ) -> Result<(), DeviceError> {
-        let Some(outputs) = outputs.filter(|_| !self.scalars.is_empty()) else { return Ok(()) };
-        if self.filling.is_none() {
-            let bytes = (self.slot_bytes() * SLOTS) as usize;
-            let usage = BufferUsages::COPY_DST | BufferUsages::MAP_READ;
-            let buffer = match self.free.pop() {
-                Some(buffer) => Some(buffer),
-                None => allocate(shared, bytes, "the ring of scalar outputs", usage)?,
-            };
-            self.filling = buffer.map(|buffer| Filling { buffer, first: self.runs, count: 0 });
+        if self.scalars.is_empty() {
+            return Ok(());
         }
-        if let Some(filling) = &self.filling {
-            let slot = filling.count * self.slot_bytes();
-            for (to, &(from, _)) in (slot..).step_by(4).zip(&self.scalars) {
-                encoder.copy_buffer_to_buffer(outputs, from, &filling.buffer, to, 4);
-            }
+        let outputs = outputs.ok_or_else(|| {
+            DeviceError::from(never!(
+                "a program with {} scalar outputs has no output buffer",
+                self.scalars.len()
+            ))
+        })?;
+        let current = match self.current.take() {
+            Some(current) => current,
+            None => self.next_batch(context)?,
+        };
+        let slot = current.count * self.slot_bytes();
+        for (to, &(from, _)) in (slot..).step_by(4).zip(&self.scalars) {
+            encoder.copy_buffer_to_buffer(outputs, from, &current.buffer, to, 4);
         }
+        self.current = Some(current);
         Ok(())
     }
 
-    /// To be called once the commands of the run are submitted.
+    /// Returns an empty batch in a reused or a new buffer.
+    fn next_batch(&mut self, context: &DeviceContext) -> Result<Batch, DeviceError> {
+        let buffer = match self.free.pop() {
+            Some(buffer) => buffer,
+            None => {
+                let bytes = (self.slot_bytes() * RUNS_PER_BUFFER) as usize;
+                let usage = BufferUsages::COPY_DST | BufferUsages::MAP_READ;
+                allocate(context, bytes, "the ring of scalar outputs", usage)?.ok_or_else(|| {
+                    DeviceError::from(never!("the ring of scalar outputs has {bytes} bytes"))
+                })?
+            }
+        };
+        Ok(Batch { buffer, first: self.runs, count: 0 })
+    }
+
+    /// Counts a run. Must be called after its commands are submitted.
     pub fn submitted(&mut self) {
         self.runs += 1;
-        match &mut self.filling {
-            Some(filling) => {
-                filling.count += 1;
-                if filling.count == SLOTS {
-                    self.hand_over();
+        match &mut self.current {
+            Some(current) => {
+                current.count += 1;
+                if current.count == RUNS_PER_BUFFER {
+                    self.map_current();
                 }
             }
             None => self.done.push(Record { run: self.runs - 1, values: Vec::new() }),
         }
     }
 
-    /// Hands the buffer being filled to the host, as soon as the device is done with it.
-    fn hand_over(&mut self) {
-        let Some(filled) = self.filling.take() else { return };
+    /// Requests the mapping of the buffer being filled, which completes when the device no longer uses it.
+    fn map_current(&mut self) {
+        let Some(batch) = self.current.take() else { return };
         let mapping = Mapping::default();
-        mapping.begin(&filled.buffer, wgpu::MapMode::Read);
-        self.flying.push_back(Flight { filled, mapping });
+        mapping.begin(&batch.buffer, wgpu::MapMode::Read);
+        self.in_flight.push_back(MappingBatch { batch, mapping });
     }
 
-    /// Hands over what there is. Without `all`, not if enough is under way already.
+    /// Maps the partly filled buffer. Unless `all` is set, does nothing while enough buffers are in flight.
     pub fn flush(&mut self, all: bool) {
-        if all || self.flying.len() < EARLY {
-            self.hand_over();
+        if all || self.in_flight.len() < FLUSH_LIMIT {
+            self.map_current();
         }
     }
 
-    /// Takes in the buffers that have arrived.
-    pub fn collect(&mut self, shared: &Shared) -> Result<(), DeviceError> {
-        while let Some(flight) = self.flying.front() {
-            if !flight.mapping.has_arrived(shared, unreadable)? {
+    /// Reads the buffers that have been mapped.
+    pub fn collect(&mut self, context: &DeviceContext) -> Result<(), DeviceError> {
+        while let Some(front) = self.in_flight.front() {
+            if !front.mapping.is_mapped(context, read_error)? {
                 break;
             }
-            let Some(Flight { filled, .. }) = self.flying.pop_front() else { break };
+            let Some(MappingBatch { batch, .. }) = self.in_flight.pop_front() else { break };
             let slot = self.slot_bytes() as usize;
             let view =
-                filled.buffer.get_mapped_range(..).map_err(|error| unreadable(shared, &error.to_string()))?;
-            for (run, bytes) in (filled.first..).zip(view.chunks_exact(slot)).take(filled.count as usize) {
-                let values =
-                    self.scalars.iter().zip(bytes.chunks_exact(4)).filter_map(|(&(_, dtype), bytes)| {
-                        match decode(bytes, dtype) {
-                            HostData::F32(values) => values.first().copied(),
-                            HostData::U32(_) => None,
-                        }
-                    });
-                self.done.push(Record { run, values: values.collect() });
+                batch.buffer.get_mapped_range(..).map_err(|error| read_error(context, &error.to_string()))?;
+            for (run, bytes) in (batch.first..).zip(view.chunks_exact(slot)).take(batch.count as usize) {
+                let scalars = self.scalars.iter().zip(bytes.chunks_exact(4));
+                let values = scalars.map(|(&(_, dtype), bytes)| match decode(bytes, dtype) {
+                    HostData::F32(values) if !values.is_empty() => Ok(values[0]),
+                    _ => Err(DeviceError::from(never!("a recorded scalar output has dtype {dtype}"))),
+                });
+                self.done.push(Record { run, values: values.collect::<Result<_, _>>()? });
             }
             drop(view);
-            filled.buffer.unmap();
-            self.free.push(filled.buffer);
+            batch.buffer.unmap();
+            self.free.push(batch.buffer);
         }
         Ok(())
     }
 
-    /// The records that have arrived, in order of runs.
+    /// Takes the records that have arrived, in order of runs.
     pub fn take(&mut self) -> Vec<Record> {
         std::mem::take(&mut self.done)
     }
 }
 
-fn unreadable(shared: &Shared, why: &str) -> DeviceError {
-    let reason = format!("the ring of scalar outputs could not be read: {why}");
-    DeviceError::Internal { name: shared.name().into(), reason }
+fn read_error(context: &DeviceContext, why: &str) -> DeviceError {
+    let reason = format!("the ring of scalar outputs cannot be read: {why}");
+    DeviceError::Internal { name: context.name().into(), reason }
 }

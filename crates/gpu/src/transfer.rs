@@ -1,4 +1,4 @@
-//! Values between host and device: conversions, checks, and reads that wait.
+//! Conversion of values between host and device formats, and blocking reads.
 
 use half::f16;
 use wgpu::BufferUsages;
@@ -6,13 +6,13 @@ use wgrad_graph::DType;
 use wgrad_program::{Data, DeviceError, HostData};
 
 use crate::buffers::allocate;
-use crate::device::Shared;
+use crate::context::DeviceContext;
 use crate::errors::wait;
 
-/// Bytes that a read moves at a time.
+/// Bytes per copy of a blocking read.
 const CHUNK: usize = 64 << 20;
 
-/// Writes data as the device stores it. `to` has just the bytes of the values.
+/// Writes values in the device's format. `to` must have exactly their size in bytes.
 pub(crate) fn encode(data: Data<'_>, dtype: DType, to: &mut [u8]) {
     match (data, dtype) {
         (Data::F32(values), DType::F16) => {
@@ -25,7 +25,7 @@ pub(crate) fn encode(data: Data<'_>, dtype: DType, to: &mut [u8]) {
     }
 }
 
-/// Values from bytes as the device stores them.
+/// Converts bytes in the device's format to values.
 pub(crate) fn decode(bytes: &[u8], dtype: DType) -> HostData {
     match dtype {
         DType::F32 => HostData::F32(bytemuck::pod_collect_to_vec(bytes)),
@@ -37,9 +37,9 @@ pub(crate) fn decode(bytes: &[u8], dtype: DType) -> HostData {
     }
 }
 
-/// Waits, and reads part of a buffer.
-pub(crate) fn read(
-    shared: &Shared,
+/// Waits for the device and reads a range of a buffer.
+pub(crate) fn read_buffer(
+    context: &DeviceContext,
     buffer: &wgpu::Buffer,
     offset: usize,
     bytes: usize,
@@ -47,20 +47,20 @@ pub(crate) fn read(
     let mut values = Vec::with_capacity(bytes.next_multiple_of(4));
     let whole = bytes.next_multiple_of(4);
     let usage = BufferUsages::COPY_DST | BufferUsages::MAP_READ;
-    let Some(staging) = allocate(shared, whole.min(CHUNK), "a buffer to read through", usage)? else {
+    let Some(staging) = allocate(context, whole.min(CHUNK), "a staging buffer", usage)? else {
         return Ok(values);
     };
     for start in (0..whole).step_by(CHUNK) {
         let size = (whole - start).min(CHUNK) as u64;
-        let mut encoder = shared.device.create_command_encoder(&Default::default());
+        let mut encoder = context.device.create_command_encoder(&Default::default());
         encoder.copy_buffer_to_buffer(buffer, (offset + start) as u64, &staging, 0, size);
-        shared.queue.submit([encoder.finish()]);
+        context.queue.submit([encoder.finish()]);
         staging.map_async(wgpu::MapMode::Read, 0..size, |_| {});
-        wait(&shared.device, shared.name(), None, shared.options.timeout)?;
-        shared.faults.check()?;
+        wait(&context.device, context.name(), None, context.options.timeout)?;
+        context.errors.check()?;
         let failed = |error: wgpu::MapRangeError| DeviceError::Internal {
-            name: shared.name().into(),
-            reason: format!("a buffer could not be read: {error}"),
+            name: context.name().into(),
+            reason: format!("a buffer cannot be read: {error}"),
         };
         values.extend_from_slice(&staging.get_mapped_range(0..size).map_err(failed)?);
         staging.unmap();
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_come_back_as_they_went() {
+    fn encoded_values_decode_to_the_same_values() {
         let values = [1.5f32, -0.25, 70_000.0];
         let mut bytes = [0; 6];
         encode(Data::F32(&values), DType::F16, &mut bytes);

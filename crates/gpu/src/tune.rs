@@ -1,9 +1,8 @@
-//! Which variant of the matrix product is fastest on a device, found by running all of them.
+//! Autotuning: finds the fastest GEMM variant on a device by running all of them.
 //!
-//! [`Tuner`] times one product; [`Tuned`] holds winners, for [`Options::tuned`]. Where it is kept between processes is not
-//! this crate's affair.
+//! [`Tuner`] times one GEMM. Its winners go into a [`TuningTable`](crate::TuningTable) for [`Options::tuned`]. This
+//! crate does not store the table between processes.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use wgrad_graph::philox::Stream;
@@ -12,67 +11,37 @@ use wgrad_program::{
     Access, Buffer, Cost, Data, Device, DeviceError, Dispatch, Gemm, HostData, Instr, Kernel, Loop, Operand,
     Program, Session, Store, TensorRef,
 };
+use wgrad_stdx::never;
 
-use crate::codegen::{GemmVariant, chosen_by_shape, product_key};
-use crate::device::{GpuDevice, Options};
+use crate::codegen::{GemmVariant, gemm_by_shape, gemm_key};
+use crate::device::GpuDevice;
+use crate::options::Options;
 
-/// The winners of products, by [`product_key`](crate::product_key).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tuned {
-    winners: BTreeMap<u64, GemmVariant>,
-}
-
-impl Tuned {
-    /// The variant of a product; `None` where it was not timed.
-    pub fn get(&self, key: u64) -> Option<GemmVariant> {
-        self.winners.get(&key).copied()
-    }
-
-    /// Says which variant a product gets.
-    pub fn insert(&mut self, key: u64, variant: GemmVariant) {
-        self.winners.insert(key, variant);
-    }
-
-    /// Key and variant of every product, in order of the keys.
-    pub fn iter(&self) -> impl Iterator<Item = (u64, GemmVariant)> {
-        self.winners.iter().map(|(&key, &variant)| (key, variant))
-    }
-
-    /// Number of products.
-    pub fn len(&self) -> usize {
-        self.winners.len()
-    }
-
-    /// True when no product was timed.
-    pub fn is_empty(&self) -> bool {
-        self.winners.is_empty()
-    }
-}
-
-/// How one variant did.
+/// Timing of one variant.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Timing {
-    /// The variant.
+pub struct VariantTiming {
+    /// Variant that was timed.
     pub variant: GemmVariant,
-    /// Seconds of a run, or why it is out of the race: it was refused, or its result is wrong.
+    /// Seconds per run, or the reason why the variant is excluded: it does not run, or its result is wrong.
     pub seconds: Result<f64, String>,
 }
 
-/// What timing a product showed.
+/// Result of tuning one GEMM.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Outcome {
-    /// Of the product.
+pub struct TuningResult {
+    /// Key of the GEMM in the tuning table.
     pub key: u64,
-    /// The variant that its shape alone would get.
+    /// Variant that is chosen by shape alone.
     pub by_shape: GemmVariant,
-    /// All that fit the device.
-    pub timings: Vec<Timing>,
-    /// The fastest with a right result, `by_shape` unless another is clearly faster; `None` where nothing ran.
+    /// Timings of all variants that fit the device.
+    pub timings: Vec<VariantTiming>,
+    /// Fastest variant with a correct result. `by_shape` is kept unless another variant is clearly faster. `None` if no
+    /// variant ran.
     pub winner: Option<GemmVariant>,
 }
 
-impl Outcome {
-    /// Seconds of a variant, if it ran and was right.
+impl TuningResult {
+    /// Returns the seconds per run of a variant, or `None` if it was excluded.
     pub fn seconds(&self, variant: GemmVariant) -> Option<f64> {
         let timing = self.timings.iter().find(|timing| timing.variant == variant)?;
         timing.seconds.as_ref().ok().copied()
@@ -82,63 +51,63 @@ impl Outcome {
 /// An adapter, opened once for each variant that fits it.
 #[derive(Debug)]
 pub struct Tuner {
-    plain: GpuDevice,
+    default_device: GpuDevice,
     devices: Vec<(GemmVariant, GpuDevice)>,
 }
 
 impl Tuner {
-    /// Opens adapter number `index`.
+    /// Opens the adapter at `index` of [`adapters`](crate::adapters).
     ///
     /// # Errors
-    /// As for [`GpuDevice::open`].
+    /// Returns the errors of [`GpuDevice::open`].
     pub fn open(index: usize) -> Result<Tuner, DeviceError> {
-        let plain = GpuDevice::open(index)?;
-        let fitting = GemmVariant::ALL.into_iter().filter(|variant| variant.fits(plain.target()));
+        let default_device = GpuDevice::open(index)?;
+        let fitting = GemmVariant::ALL.into_iter().filter(|variant| variant.fits(default_device.target()));
         let devices: Result<Vec<_>, DeviceError> = fitting
             .map(|variant| {
                 let options = Options { gemm: Some(variant), ..Options::default() };
                 Ok((variant, GpuDevice::with_options(index, options)?))
             })
             .collect();
-        Ok(Tuner { devices: devices?, plain })
+        Ok(Tuner { devices: devices?, default_device })
     }
 
-    /// What is tuned.
+    /// Returns the device that is tuned, with default options.
     pub fn device(&self) -> &GpuDevice {
-        &self.plain
+        &self.default_device
     }
 
-    /// Runs a product with every variant, compares each result with that of the naive one, and times those that agree.
-    /// `None` where the dispatch is no product.
+    /// Runs a GEMM with every variant, compares each result with the naive variant, and times the variants that agree.
+    ///
+    /// Returns `None` if the dispatch is not a GEMM.
     ///
     /// # Errors
-    /// The naive variant itself does not run.
-    pub fn tune(&self, dispatch: &Dispatch) -> Result<Option<Outcome>, DeviceError> {
+    /// Returns an error if the naive variant does not run.
+    pub fn tune(&self, dispatch: &Dispatch) -> Result<Option<TuningResult>, DeviceError> {
         let (Some(key), Some(by_shape)) =
-            (product_key(dispatch), chosen_by_shape(dispatch, self.plain.target()))
+            (gemm_key(dispatch), gemm_by_shape(dispatch, self.default_device.target()))
         else {
             return Ok(None);
         };
-        let (program, inputs) = alone(dispatch);
+        let (program, inputs) = single_dispatch_program(dispatch);
         let naive = self.devices.iter().find(|(variant, _)| *variant == GemmVariant::Naive);
-        let (_, naive) =
-            naive.ok_or_else(|| DeviceError::Usage("the naive variant fits any device".into()))?;
-        let reference = Trial::new(naive, &program, &inputs)?.result(dispatch)?;
+        let (_, naive) = naive.ok_or_else(|| never!("the naive variant does not fit the device"))?;
+        let reference = SingleDispatch::new(naive, &program, &inputs)?.result(dispatch)?;
         let mut best = f64::INFINITY;
-        let timings: Vec<Timing> = (self.devices.iter())
+        let timings: Vec<VariantTiming> = (self.devices.iter())
             .map(|(variant, device)| {
-                let seconds = race(device, dispatch, &program, &inputs, &reference, best);
+                let seconds = time_variant(device, dispatch, &program, &inputs, &reference, best);
                 best = seconds.as_ref().map_or(best, |&seconds| best.min(seconds));
-                Timing { variant: *variant, seconds }
+                VariantTiming { variant: *variant, seconds }
             })
             .collect();
-        let winner = winner(&timings, by_shape);
-        Ok(Some(Outcome { key, by_shape, timings, winner }))
+        let winner = fastest_correct(&timings, by_shape);
+        Ok(Some(TuningResult { key, by_shape, timings, winner }))
     }
 }
 
-/// A plain product of an `m`×`k` and a `k`×`n` matrix, in f32 and as they lie in memory.
-pub fn plain_product(m: usize, n: usize, k: usize) -> Dispatch {
+/// Creates an f32 GEMM of contiguous matrices: `[m, k]` times `[k, n]`.
+pub fn plain_gemm(m: usize, n: usize, k: usize) -> Dispatch {
     let operand = |elements: usize, access: Access| {
         let tensor = TensorRef { buffer: Buffer::Slab(0), offset: 0, elements, dtype: DType::F32 };
         Operand { tensor, access }
@@ -169,8 +138,10 @@ pub fn plain_product(m: usize, n: usize, k: usize) -> Dispatch {
     }
 }
 
-/// The dispatch as a program of its own, each operand a group of the state, and what the groups hold before a run.
-fn alone(dispatch: &Dispatch) -> (Program, Vec<HostData>) {
+/// Wraps a dispatch in its own program, with a group of the state for each operand.
+///
+/// Also returns the initial contents of the groups.
+fn single_dispatch_program(dispatch: &Dispatch) -> (Program, Vec<HostData>) {
     let (mut states, mut inputs, mut operands) = (States::new(), Vec::new(), Vec::new());
     for (i, operand) in dispatch.operands.iter().enumerate() {
         let TensorRef { elements, dtype, .. } = operand.tensor;
@@ -178,14 +149,14 @@ fn alone(dispatch: &Dispatch) -> (Program, Vec<HostData>) {
         states.entry(group, "all", [elements]);
         let len = states.get(group).len();
         let mut random = Stream::new(i as u64, 0);
-        // Words are indices: small ones exist everywhere.
+        // u32 operands are indices. Small indices are valid for every tensor.
         inputs.push(match dtype {
             DType::U32 => {
-                HostData::U32((0..len).map(|at| random.word() % 2 * u32::from(at < elements)).collect())
+                HostData::U32((0..len).map(|at| random.next_u32() % 2 * u32::from(at < elements)).collect())
             }
             DType::F32 | DType::F16 => {
-                let number = |at: usize| if at < elements { random.uniform() * 2.0 - 1.0 } else { 0.0 };
-                HostData::F32((0..len).map(number).collect())
+                let value = |at: usize| if at < elements { random.uniform() * 2.0 - 1.0 } else { 0.0 };
+                HostData::F32((0..len).map(value).collect())
             }
         });
         let tensor = TensorRef { buffer: Buffer::State(group), offset: 0, elements, dtype };
@@ -195,23 +166,27 @@ fn alone(dispatch: &Dispatch) -> (Program, Vec<HostData>) {
     (Program { states, dispatches, ..Program::default() }, inputs)
 }
 
-/// A program of one dispatch, ready to run.
-struct Trial {
+/// A session with a program of one dispatch.
+struct SingleDispatch {
     session: Box<dyn Session>,
     id: wgrad_program::ProgramId,
 }
 
-impl Trial {
-    fn new(device: &GpuDevice, program: &Program, inputs: &[HostData]) -> Result<Trial, DeviceError> {
+impl SingleDispatch {
+    fn new(
+        device: &GpuDevice,
+        program: &Program,
+        inputs: &[HostData],
+    ) -> Result<SingleDispatch, DeviceError> {
         let mut session = device.session(&program.states)?;
         for (i, input) in inputs.iter().enumerate() {
             session.write_group(wgrad_graph::GroupId(i), input.as_data())?;
         }
         let id = session.load(program)?;
-        Ok(Trial { session, id })
+        Ok(SingleDispatch { session, id })
     }
 
-    /// Seconds of `runs` runs, by the clock.
+    /// Returns the wall-clock seconds of `runs` runs.
     fn run(&mut self, runs: u32) -> Result<f64, DeviceError> {
         let (start, no_inputs): (Instant, &[Data<'_>]) = (Instant::now(), &[]);
         (0..runs).try_for_each(|_| self.session.run(self.id, no_inputs))?;
@@ -219,21 +194,23 @@ impl Trial {
         Ok(start.elapsed().as_secs_f64())
     }
 
-    /// What the first run writes.
+    /// Runs the program once and returns the operands that it writes.
     fn result(&mut self, dispatch: &Dispatch) -> Result<Vec<HostData>, DeviceError> {
         self.run(1)?;
         let written = (0..).zip(&dispatch.operands).filter(|(_, operand)| operand.access != Access::Read);
         written.map(|(i, _)| self.session.read_group(wgrad_graph::GroupId(i))).collect()
     }
 
-    /// Seconds of a run: the best of five goes of some milliseconds; a single run where that is far behind `best`.
+    /// Returns the seconds per run: the best of five measurements of about 20 ms.
+    ///
+    /// Measures a single run if that is already far slower than `best`.
     fn seconds(&mut self, best: f64) -> Result<f64, DeviceError> {
-        const GO: f64 = 20e-3;
+        const SECONDS: f64 = 20e-3;
         let first = self.run(1)?;
-        if first > 4.0 * best && first > GO {
+        if first > 4.0 * best && first > SECONDS {
             return Ok(first);
         }
-        let runs = (GO / first).ceil().clamp(1.0, 100.0) as u32;
+        let runs = (SECONDS / first).ceil().clamp(1.0, 100.0) as u32;
         let mut least = first;
         for _ in 0..5 {
             least = least.min(self.run(runs)? / f64::from(runs));
@@ -242,8 +219,8 @@ impl Trial {
     }
 }
 
-/// Seconds of a run, or why there are none.
-fn race(
+/// Returns the seconds per run of a variant, or the reason why it is excluded.
+fn time_variant(
     device: &GpuDevice,
     dispatch: &Dispatch,
     program: &Program,
@@ -251,38 +228,40 @@ fn race(
     reference: &[HostData],
     best: f64,
 ) -> Result<f64, String> {
-    let said = |error: DeviceError| error.to_string();
-    let mut trial = Trial::new(device, program, inputs).map_err(said)?;
-    agree(&trial.result(dispatch).map_err(said)?, reference)?;
-    trial.seconds(best).map_err(said)
+    let reason = |error: DeviceError| error.to_string();
+    let mut trial = SingleDispatch::new(device, program, inputs).map_err(reason)?;
+    check_agreement(&trial.result(dispatch).map_err(reason)?, reference)?;
+    trial.seconds(best).map_err(reason)
 }
 
-/// Whether results are those of the reference within the rounding of another order of sums, of the largest magnitude.
-fn agree(found: &[HostData], reference: &[HostData]) -> Result<(), String> {
+/// Checks that results agree with the reference within the rounding error of another order of summation.
+///
+/// The tolerance is relative to the largest magnitude of the reference.
+fn check_agreement(found: &[HostData], reference: &[HostData]) -> Result<(), String> {
     const TOLERANCE: f32 = 1e-4;
-    for (found, wanted) in found.iter().zip(reference) {
-        let (found, wanted) = (found.to_f32(), wanted.to_f32());
-        let scale = wanted.iter().filter(|x| x.is_finite()).fold(1f32, |most, x| most.max(x.abs()));
+    for (found, expected) in found.iter().zip(reference) {
+        let (found, expected) = (found.to_f32(), expected.to_f32());
+        let scale = expected.iter().filter(|x| x.is_finite()).fold(1f32, |most, x| most.max(x.abs()));
         let differs = |(x, y): (&f32, &f32)| {
             let same = x == y || (x.is_nan() && y.is_nan());
             let near = (x - y).abs() <= TOLERANCE * scale;
-            // What is no number, or not finite, is near nothing.
+            // Not `> tolerance`: a difference that is NaN or infinite must count as different.
             !(same || near)
         };
-        if let Some(at) = found.iter().zip(&wanted).position(differs) {
-            return Err(format!("element {at} is {} and should be {}", found[at], wanted[at]));
+        if let Some(at) = found.iter().zip(&expected).position(differs) {
+            return Err(format!("element {at} is {} instead of {}", found[at], expected[at]));
         }
     }
     Ok(())
 }
 
-/// The fastest that is right. `by_shape` stays unless another is faster by more than noise.
-fn winner(timings: &[Timing], by_shape: GemmVariant) -> Option<GemmVariant> {
+/// Returns the fastest correct variant. Keeps `by_shape` unless another variant is faster by more than noise.
+fn fastest_correct(timings: &[VariantTiming], by_shape: GemmVariant) -> Option<GemmVariant> {
     const NOISE: f64 = 0.95;
-    let right = || timings.iter().filter_map(|t| Some((t.variant, *t.seconds.as_ref().ok()?)));
-    let (fastest, least) = right().min_by(|(_, a), (_, b)| a.total_cmp(b))?;
-    let usual = right().find(|(variant, _)| *variant == by_shape);
-    match usual {
+    let correct = || timings.iter().filter_map(|t| Some((t.variant, *t.seconds.as_ref().ok()?)));
+    let (fastest, least) = correct().min_by(|(_, a), (_, b)| a.total_cmp(b))?;
+    let default = correct().find(|(variant, _)| *variant == by_shape);
+    match default {
         Some((variant, seconds)) if least > NOISE * seconds => Some(variant),
         _ => Some(fastest),
     }
@@ -295,30 +274,30 @@ mod tests {
     const DIRECT: GemmVariant = GemmVariant::Direct { rows: 8, columns: 8 };
     const SMALL: GemmVariant = GemmVariant::Direct { rows: 4, columns: 4 };
 
-    /// The planted fault: a variant that is fastest because it leaves work out.
+    /// A fast variant with a wrong result, as if it skipped part of the sum.
     #[test]
-    fn a_wrong_variant_never_wins() {
+    fn a_variant_with_a_wrong_result_never_wins() {
         let right = [HostData::F32(vec![1.0, -2.0, f32::NAN])];
         let timing = |variant, result: &[f32], seconds: f64| {
-            let seconds = agree(&[HostData::F32(result.to_vec())], &right).map(|()| seconds);
-            Timing { variant, seconds }
+            let seconds = check_agreement(&[HostData::F32(result.to_vec())], &right).map(|()| seconds);
+            VariantTiming { variant, seconds }
         };
         let naive = timing(GemmVariant::Naive, &[1.0, -2.0, f32::NAN], 3.0);
         for wrong in [[1.0, -2.0, 0.0], [1.0, -1.9, f32::NAN], [f32::NAN, -2.0, f32::NAN]] {
             let timings =
                 [naive.clone(), timing(DIRECT, &wrong, 0.1), timing(SMALL, &[1.00001, -2.0, f32::NAN], 2.0)];
             assert!(timings[1].seconds.is_err(), "{wrong:?}");
-            assert_eq!(winner(&timings, DIRECT), Some(SMALL), "{wrong:?}");
+            assert_eq!(fastest_correct(&timings, DIRECT), Some(SMALL), "{wrong:?}");
         }
     }
 
     #[test]
-    fn noise_does_not_change_the_choice() {
-        let timing = |variant, seconds| Timing { variant, seconds: Ok(seconds) };
+    fn differences_within_noise_keep_the_choice_by_shape() {
+        let timing = |variant, seconds| VariantTiming { variant, seconds: Ok(seconds) };
         let close = [timing(DIRECT, 1.0), timing(SMALL, 0.97)];
-        assert_eq!(winner(&close, DIRECT), Some(DIRECT));
+        assert_eq!(fastest_correct(&close, DIRECT), Some(DIRECT));
         let clear = [timing(DIRECT, 1.0), timing(SMALL, 0.9)];
-        assert_eq!(winner(&clear, DIRECT), Some(SMALL));
-        assert_eq!(winner(&[], DIRECT), None);
+        assert_eq!(fastest_correct(&clear, DIRECT), Some(SMALL));
+        assert_eq!(fastest_correct(&[], DIRECT), None);
     }
 }

@@ -1,33 +1,34 @@
-//! The inputs of runs on their way to the device.
+//! Uploads of the inputs of runs.
 //!
-//! The host writes them into a buffer that both can reach, and the commands of the run begin by copying it to where kernels
-//! read. While the device still reads the buffers of earlier runs the next one is filled; each comes back when its run is
-//! done. So a steady pace allocates nothing, which `Queue::write_buffer` would do at each run.
+//! The host writes the inputs into a mapped staging buffer, and the commands of the run start with a copy to the input
+//! buffer. While the device reads the staging buffers of earlier runs, the next one is filled. A buffer is reused when
+//! its run is done, so runs at a steady pace allocate nothing. `Queue::write_buffer` would allocate in each run.
 
 use std::collections::VecDeque;
 
 use wgpu::{BufferUsages, CommandEncoder, MapMode, SubmissionIndex};
 use wgrad_program::DeviceError;
+use wgrad_stdx::never;
 
-use crate::device::Shared;
+use crate::context::DeviceContext;
 use crate::errors::{scoped, wait};
 use crate::mapping::Mapping;
 
-/// Bytes under way beyond which a run waits for the oldest, if more than [`FEWEST`] are.
-const MOST_BYTES: usize = 16 << 20;
-/// Buffers that there may always be: one that the device reads, one that waits, one that is filled.
-const FEWEST: usize = 3;
+/// Bytes in flight above which a run waits for the oldest upload, if more than [`MIN_BUFFERS`] are in flight.
+const MAX_BYTES_IN_FLIGHT: usize = 16 << 20;
+/// Buffers that are always allowed: one that the device reads, one that waits, one that is filled.
+const MIN_BUFFERS: usize = 3;
 
-/// The buffers of one program.
+/// Staging buffers for the inputs of one program.
 #[derive(Debug)]
 pub(crate) struct Uploads {
-    /// The inputs of the next run as the device stores them.
+    /// Inputs of the next run in the device's format.
     pub bytes: Vec<u8>,
-    most: usize,
+    max_in_flight: usize,
     free: Vec<Slot>,
-    /// Written, and in the commands being recorded.
+    /// Slot that is written and used by the commands being recorded.
     filled: Option<Slot>,
-    flying: VecDeque<(Slot, SubmissionIndex)>,
+    in_flight: VecDeque<(Slot, SubmissionIndex)>,
 }
 
 #[derive(Debug)]
@@ -37,33 +38,42 @@ struct Slot {
 }
 
 impl Uploads {
-    /// For a program with so many bytes of inputs, of which at most `most` runs are under way.
-    pub fn new(bytes: usize, most: usize) -> Self {
-        let (free, filled, flying) = Default::default();
-        let fit = MOST_BYTES / bytes.max(1);
-        Self { bytes: vec![0; bytes], most: fit.clamp(FEWEST, most.max(FEWEST)), free, filled, flying }
+    /// Creates the uploads of a program with `bytes` bytes of inputs and at most `max_runs` runs in flight.
+    pub fn new(bytes: usize, max_runs: usize) -> Self {
+        let (free, filled, in_flight) = Default::default();
+        let fitting = MAX_BYTES_IN_FLIGHT / bytes.max(1);
+        let max_in_flight = fitting.clamp(MIN_BUFFERS, max_runs.max(MIN_BUFFERS));
+        Self { bytes: vec![0; bytes], max_in_flight, free, filled, in_flight }
     }
 
-    /// Writes the inputs and adds their copy to the commands of a run.
+    /// Writes the inputs to a staging buffer and adds their copy to the commands of a run.
     pub fn record(
         &mut self,
-        shared: &Shared,
+        context: &DeviceContext,
         to: Option<&wgpu::Buffer>,
         encoder: &mut CommandEncoder,
     ) -> Result<(), DeviceError> {
-        let Some(to) = to.filter(|_| !self.bytes.is_empty()) else { return Ok(()) };
-        self.collect(shared)?;
-        if self.free.is_empty() && self.flying.len() >= self.most {
-            let oldest = self.flying.front().map(|(_, submission)| submission.clone());
-            wait(&shared.device, shared.name(), oldest, shared.options.timeout)?;
-            shared.faults.check()?;
-            self.collect(shared)?;
+        if self.bytes.is_empty() {
+            return Ok(());
+        }
+        let to = to.ok_or_else(|| {
+            DeviceError::from(never!(
+                "a program with {} bytes of inputs has no input buffer",
+                self.bytes.len()
+            ))
+        })?;
+        self.collect(context)?;
+        if self.free.is_empty() && self.in_flight.len() >= self.max_in_flight {
+            let oldest = self.in_flight.front().map(|(_, submission)| submission.clone());
+            wait(&context.device, context.name(), oldest, context.options.timeout)?;
+            context.errors.check()?;
+            self.collect(context)?;
         }
         let slot = match self.free.pop() {
             Some(slot) => slot,
-            None => self.allocate(shared)?,
+            None => self.allocate(context)?,
         };
-        let failed = |error: wgpu::MapRangeError| broken(shared, &error.to_string());
+        let failed = |error: wgpu::MapRangeError| write_error(context, &error.to_string());
         slot.buffer.get_mapped_range_mut(..).map_err(failed)?.copy_from_slice(&self.bytes);
         slot.buffer.unmap();
         encoder.copy_buffer_to_buffer(&slot.buffer, 0, to, 0, self.bytes.len() as u64);
@@ -71,39 +81,39 @@ impl Uploads {
         Ok(())
     }
 
-    /// To be called once the commands are submitted.
+    /// Marks the staging buffer as in flight. Must be called after the commands are submitted.
     pub fn submitted(&mut self, submission: &SubmissionIndex) {
         let Some(slot) = self.filled.take() else { return };
         slot.mapping.begin(&slot.buffer, MapMode::Write);
-        self.flying.push_back((slot, submission.clone()));
+        self.in_flight.push_back((slot, submission.clone()));
     }
 
-    fn collect(&mut self, shared: &Shared) -> Result<(), DeviceError> {
-        while let Some((slot, _)) = self.flying.front() {
-            if !slot.mapping.has_arrived(shared, broken)? {
+    fn collect(&mut self, context: &DeviceContext) -> Result<(), DeviceError> {
+        while let Some((slot, _)) = self.in_flight.front() {
+            if !slot.mapping.is_mapped(context, write_error)? {
                 break;
             }
-            self.free.extend(self.flying.pop_front().map(|(slot, _)| slot));
+            self.free.extend(self.in_flight.pop_front().map(|(slot, _)| slot));
         }
         Ok(())
     }
 
-    fn allocate(&self, shared: &Shared) -> Result<Slot, DeviceError> {
-        let (what, size) = ("a buffer to upload through", self.bytes.len() as u64);
+    fn allocate(&self, context: &DeviceContext) -> Result<Slot, DeviceError> {
+        let (what, size) = ("the upload buffer", self.bytes.len() as u64);
         let descriptor = wgpu::BufferDescriptor {
             label: Some(what),
             size,
             usage: BufferUsages::MAP_WRITE | BufferUsages::COPY_SRC,
             mapped_at_creation: true,
         };
-        shared.count();
-        let create = || shared.device.create_buffer(&descriptor);
-        let buffer = scoped(&shared.device, shared.name(), what, size, create)?;
+        context.count_created();
+        let create = || context.device.create_buffer(&descriptor);
+        let buffer = scoped(&context.device, context.name(), what, size, create)?;
         Ok(Slot { buffer, mapping: Mapping::default() })
     }
 }
 
-fn broken(shared: &Shared, why: &str) -> DeviceError {
-    let reason = format!("a buffer to upload through could not be written: {why}");
-    DeviceError::Internal { name: shared.name().into(), reason }
+fn write_error(context: &DeviceContext, why: &str) -> DeviceError {
+    let reason = format!("the upload buffer cannot be written: {why}");
+    DeviceError::Internal { name: context.name().into(), reason }
 }

@@ -1,12 +1,15 @@
-//! Checks WGSL without a device: naga parses and validates it and writes it in every language a driver may want.
+//! Validates WGSL without a device: naga parses it, validates it and translates it to every backend language.
 
 use naga::back::{glsl, hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 
-/// Parses and validates a shader and writes it as SPIR-V, MSL, HLSL and, unless it uses f16 or subgroups, GLSL.
+/// Parses and validates a shader and translates it to SPIR-V, MSL and HLSL.
+///
+/// It is also translated to GLSL unless it uses f16 or subgroups.
 ///
 /// # Errors
-/// What naga says, with the language that it could not write and the place in the text.
+/// Returns naga's message if the text is not valid WGSL or cannot be translated, with the place in the text or the name
+/// of the language.
 pub fn validate(text: &str) -> Result<(), String> {
     let module = naga::front::wgsl::parse_str(text).map_err(|error| error.emit_to_string(text))?;
     let info = Validator::new(ValidationFlags::all(), Capabilities::all())
@@ -29,7 +32,7 @@ pub fn validate(text: &str) -> Result<(), String> {
 }
 
 fn spirv(module: &naga::Module, info: &ModuleInfo) -> Result<(), String> {
-    // Subgroups came with 1.3.
+    // Subgroups need SPIR-V 1.3.
     let options = spv::Options { lang_version: (1, 3), ..Default::default() };
     spv::write_vec(module, info, &options, None).map(drop).map_err(|error| error.to_string())
 }

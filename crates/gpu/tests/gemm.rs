@@ -1,22 +1,22 @@
-//! Every variant of the matrix product against the interpreter, on every adapter, at sizes that no tile divides.
+//! Every GEMM variant against the interpreter, on every adapter, with sizes that are not multiples of any tile.
 
 mod common;
 
 use common::functions::{ADD, CUBE, MUL, RELU};
 use common::plan::{Body, Plan, contiguous, strided};
-use common::{agrees, each_adapter, numbers, open, poisoned};
+use common::{assert_agrees, each_adapter, open, poisoned, random_f32};
 use wgrad_gpu::{GemmVariant, Options};
 use wgrad_graph::{Affine, DType, Layout, View};
 use wgrad_program::{Access, Device, Gemm, HostData, Instr, Kernel, Program};
 
-/// Shapes around the tiles and odd ones.
+/// Sizes around those of the tiles, and odd ones.
 const SIZES: [(usize, usize, usize); 4] = [(1, 1, 1), (3, 5, 7), (65, 63, 17), (130, 129, 10)];
 
 struct Case {
     batch: Vec<usize>,
     /// Sizes of m, n and k.
     size: [Vec<usize>; 3],
-    /// Layout of A, B and their numbers of elements.
+    /// Layouts of A and B and their numbers of elements.
     a: (Layout, usize),
     b: (Layout, usize),
 }
@@ -27,7 +27,7 @@ impl Case {
         Case { batch: Vec::new(), size: [vec![m], vec![n], vec![k]], a, b }
     }
 
-    /// The product and what `epilogue` makes of it; `more` operands of it follow A and B.
+    /// Builds a program of the GEMM with an epilogue, whose extra operands `more` follow A and B.
     fn program(
         &self,
         dtype: DType,
@@ -60,14 +60,16 @@ impl Case {
         operands.push((&c, Access::Write));
         plan.dispatch("product", Kernel::Gemm(gemm), &operands);
         let sizes = plan.program.inputs.iter().map(|input| input.ty.shape.numel());
-        let inputs = sizes.enumerate().map(|(i, n)| numbers(n, 20 + i as u32)).collect();
+        let inputs = sizes.enumerate().map(|(i, n)| random_f32(n, 20 + i as u32)).collect();
         (plan.program, inputs)
     }
 }
 
-/// Compares every variant, and the one chosen: on the first adapter in every case, on the others in one each, since some
-/// drivers take seconds to compile a kernel.
-fn every_variant(name: &str, cases: &[(Program, Vec<HostData>)]) {
+/// Checks every variant and the default choice against the interpreter.
+///
+/// The first adapter checks all cases. Others check one case per variant, since some drivers take seconds to compile a
+/// kernel.
+fn check_every_variant(name: &str, cases: &[(Program, Vec<HostData>)]) {
     each_adapter(name, |index| {
         let target = open(index, poisoned()).target().clone();
         let fitting = GemmVariant::ALL.into_iter().filter(|variant| variant.fits(&target));
@@ -76,7 +78,7 @@ fn every_variant(name: &str, cases: &[(Program, Vec<HostData>)]) {
             let chosen = |case: &usize| index == 0 || case % cases.len() == number % cases.len();
             for case in (0..cases.len()).filter(chosen) {
                 eprintln!("{gemm:?}, case {case}");
-                agrees(&device, &cases[case].0, &cases[case].1, 1e-5);
+                assert_agrees(&device, &cases[case].0, &cases[case].1, 1e-5);
             }
         }
     });
@@ -87,11 +89,11 @@ fn product(body: &mut Body) -> usize {
 }
 
 #[test]
-fn products_of_odd_sizes() {
-    every_variant("products", &SIZES.map(|size| Case::plain(size).program(DType::F32, &[], product)));
+fn gemms_of_odd_sizes() {
+    check_every_variant("products", &SIZES.map(|size| Case::plain(size).program(DType::F32, &[], product)));
 }
 
-/// Aᵀ and Bᵀ as they lie in memory, and A a column block of a wider matrix.
+/// Aᵀ and Bᵀ as stored, and A as a block of columns of a wider matrix.
 #[test]
 fn transposed_and_strided_factors() {
     let (m, n, k) = (37, 21, 18);
@@ -108,10 +110,10 @@ fn transposed_and_strided_factors() {
         case.program(DType::F32, &[], product)
     };
     let cases = [case(0, 0), case(1, 1), case(2, 0)];
-    every_variant("strided factors", &cases);
+    check_every_variant("strided factors", &cases);
 }
 
-/// Two batch dimensions; A is shared along one of them and B along the other.
+/// Two batch dimensions. A is broadcast along one of them and B along the other.
 #[test]
 fn batches_that_broadcast() {
     let (m, n, k) = (9, 20, 5);
@@ -122,19 +124,20 @@ fn batches_that_broadcast() {
         a: (strided(&[2, 3, m, k], &[mi * ki, 0, ki, 1], 0), 2 * m * k),
         b: (strided(&[2, 3, k, n], &[0, ki * ni, ni, 1], 0), 3 * k * n),
     };
-    every_variant("batches", &[case.program(DType::F32, &[], product)]);
+    check_every_variant("batches", &[case.program(DType::F32, &[], product)]);
 }
 
-/// A tensor of this shape seen with coordinates that are `offset + Σ step · index[dimension]`.
+/// Returns the layout and element count of a tensor viewed through coordinates `offset + Σ step · index[dimension]`.
 fn seen(of: &[usize], shape: &[usize], coordinates: &[(isize, &[(usize, isize)])]) -> (Layout, usize) {
     let affine = |&(offset, terms): &(isize, &[(usize, isize)])| Affine { offset, terms: terms.to_vec() };
     let coordinates = coordinates.iter().map(affine).collect();
-    let layout = contiguous(of).through(&View::Affine { shape: shape.to_vec(), coordinates });
-    (layout.expect("few enough bounds"), of.iter().product())
+    let layout = contiguous(of).apply(&View::Affine { shape: shape.to_vec(), coordinates });
+    (layout.expect("the view should fit in a layout"), of.iter().product())
 }
 
-/// Windows over images with their channels last, `[n, h, w, c]`, as `[n, i, j, u, v, c]`: more rows than any tile, padding,
-/// and in one direction a stride and gaps.
+/// Windows over channels-last images `[n, h, w, c]`, as `[n, i, j, u, v, c]`.
+///
+/// They have more rows than any tile, padding, and in one direction a stride and a dilation.
 fn windows(first: &[usize]) -> (Layout, usize) {
     let shape = [first, &[2, 9, 9, 3, 2, 3]].concat();
     let at = first.len();
@@ -143,8 +146,9 @@ fn windows(first: &[usize]) -> (Layout, usize) {
     seen(&[2, 9, 18, 3], &shape, &[(0, &[(at, 1)]), (-1, &rows), (-2, &columns), (0, &[(at + 5, 1)])])
 }
 
-/// A convolution, the gradient of its weight (windows in place of B), and a transposed one of stride 2 (a batch of
-/// remainders, and taps that go backwards).
+/// A convolution, the gradient of its weight (windows as B), and a transposed convolution of stride 2.
+///
+/// The transposed convolution is a batch over remainders, with taps in reverse.
 #[test]
 fn windows_over_images() {
     let (rows, taps) = (vec![2, 9, 9], vec![3, 2, 3]);
@@ -173,10 +177,10 @@ fn windows_over_images() {
     let transposed =
         Case { batch: vec![2, 2], size: [vec![2, 5, 6], vec![7], vec![2, 2, 3]], a: backwards, b: kernel };
     let cases = [forward, gradient, transposed].map(|case| case.program(DType::F32, &[], product));
-    every_variant("windows", &cases);
+    check_every_variant("windows", &cases);
 }
 
-/// Bounds that look at rows alone, at depth alone, at the batch and rows, at all three; and one that never holds.
+/// Bounds on rows alone, on depth alone, on batch and rows, on all three, and one that never holds.
 #[test]
 fn bounds_of_any_kind() {
     let b = || (contiguous(&[3, 6, 8]), 144);
@@ -191,10 +195,10 @@ fn bounds_of_any_kind() {
         case(&[5, 9], &[(-4, &[(0, 2), (1, 1), (2, -1)]), (0, &[(1, 1)])]),
         case(&[3, 7, 4], &[(0, &[(0, 1)]), (-20, &[(1, 1)]), (0, &[(2, 1)])]),
     ];
-    every_variant("bounds", &cases);
+    check_every_variant("bounds", &cases);
 }
 
-/// relu(C + bias) · residual: light enough to be written out.
+/// relu(C + bias) · residual: short enough to be unrolled.
 #[test]
 fn bias_and_relu_in_the_epilogue() {
     let cases = [(3, 5, 7), (64, 128, 16), (33, 65, 9)].map(|(m, n, k)| {
@@ -207,21 +211,22 @@ fn bias_and_relu_in_the_epilogue() {
             body.call(&MUL, &[relu, residual])
         })
     });
-    every_variant("bias and relu", &cases);
+    check_every_variant("bias and relu", &cases);
 }
 
-/// An epilogue with a function of its own: looped over, not written out; and one that pads.
+/// An epilogue with its own function, which runs in a loop, and with padding.
 #[test]
 fn heavy_epilogues() {
     let (m, n, k) = (33, 18, 12);
-    let padded = Layout::strided(&[m, n], vec![n as isize - 2, 1], -1).within(&[(0, m), (1, n - 1)]);
+    let padded =
+        Layout::strided(&[m, n], vec![n as isize - 2, 1], -1).with_valid_ranges(&[(0, m), (1, n - 1)]);
     let case = Case::plain((m, n, k)).program(DType::F32, &[&[m, n - 2]], |body| {
         let product = body.push(Instr::Product);
         let inner = body.load(2, padded.clone());
         let sum = body.call(&ADD, &[product, inner]);
         body.call(&CUBE, &[sum])
     });
-    every_variant("heavy epilogue", &[case]);
+    check_every_variant("heavy epilogue", &[case]);
 }
 
 #[test]
@@ -231,22 +236,22 @@ fn f16_factors() {
         for variant in GemmVariant::ALL {
             let device = open(index, Options { gemm: Some(variant), ..poisoned() });
             if device.info().limits.f16 {
-                agrees(&device, &case.0, &case.1, 1e-5);
+                assert_agrees(&device, &case.0, &case.1, 1e-5);
             }
         }
     });
 }
 
-/// The planted fault: a product with the last step along k left out must not pass for the right one.
+/// A GEMM without its last step along k must not pass the comparison.
 #[test]
-#[should_panic(expected = ", not ")]
-fn a_wrong_product_is_seen() {
+#[should_panic(expected = ", expected ")]
+fn a_wrong_gemm_fails_the_comparison() {
     let (program, inputs) = Case::plain((3, 5, 7)).program(DType::F32, &[], product);
-    let wanted = common::interpret::interpret(&program, &inputs, &mut Vec::new());
+    let expected = common::interpret::interpret(&program, &inputs, &mut Vec::new());
     let mut short = program.clone();
     let Kernel::Gemm(gemm) = &mut short.dispatches[0].kernel else { unreachable!() };
     gemm.k = vec![6];
     let found = common::interpret::interpret(&short, &inputs, &mut Vec::new());
     let found = HostData::F32(found[0].iter().map(|&x| x as f32).collect());
-    common::close("c", &found, &wanted[0], 1e-5);
+    common::assert_close("c", &found, &expected[0], 1e-5);
 }

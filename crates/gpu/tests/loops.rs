@@ -1,24 +1,24 @@
-//! Loop kernels against the interpreter, on every adapter, with workgroups of every kind, on poisoned outputs.
+//! Loop kernels against the interpreter, on every adapter, with workgroups of every kind and poisoned outputs.
 
 mod common;
 
 use common::functions::{ADD, CUBE, DIV, EXP, MIX, MUL, SUB, TO_FLOAT};
 use common::plan::{Body, Plan, constant, contiguous, strided};
-use common::{agrees, each_adapter, numbers, open, poisoned, shapes_of_workgroups, words};
+use common::{assert_agrees, each_adapter, open, poisoned, random_f32, random_u32, workgroup_options};
 use wgrad_graph::{Combine, DType, Layout};
 use wgrad_program::{Access, Buffer, Device, HostData, Instr, Program, TensorRef};
 
-/// Compares on every adapter with every kind of workgroup.
-fn everywhere(name: &str, program: &Program, inputs: &[HostData], tolerance: f64) {
+/// Compares a program with the interpreter on every adapter, with workgroups of every kind.
+fn check_everywhere(name: &str, program: &Program, inputs: &[HostData], tolerance: f64) {
     each_adapter(name, |index| {
-        for options in shapes_of_workgroups() {
+        for options in workgroup_options() {
             eprintln!("{:?}", options.lanes);
-            agrees(&open(index, options), program, inputs, tolerance);
+            assert_agrees(&open(index, options), program, inputs, tolerance);
         }
     });
 }
 
-/// x[3, 4, 5] + bᵀ broadcast + a padded slice, stored transposed.
+/// `x[3, 4, 5]` plus a broadcast vector and a padded slice, stored transposed.
 #[test]
 fn pointwise_with_broadcast_strides_and_padding() {
     let shape = [3, 4, 5];
@@ -30,8 +30,8 @@ fn pointwise_with_broadcast_strides_and_padding() {
     let mut body = Body::over(&shape, &[]);
     let x_value = body.load(0, contiguous(&shape));
     let b_value = body.load(1, strided(&shape, &[0, 0, 1], 0));
-    // c[2, 3] padded by one row above and one below, one column to the left and one to the right, repeated three times.
-    let padded = Layout::strided(&shape, vec![0, 3, 1], -4).within(&[(0, 3), (1, 3), (1, 4)]);
+    // c[2, 3] padded by one row above and below and one column left and right, broadcast three times.
+    let padded = Layout::strided(&shape, vec![0, 3, 1], -4).with_valid_ranges(&[(0, 3), (1, 3), (1, 4)]);
     let c_value = body.load(2, padded);
     let sum = body.call(&ADD, &[x_value, b_value]);
     let cube = body.call(&CUBE, &[c_value]);
@@ -40,11 +40,11 @@ fn pointwise_with_broadcast_strides_and_padding() {
     body.store(all, 3, strided(&shape, &[1, 3, 12], 0));
     let operands = [(&x, Access::Read), (&b, Access::Read), (&c, Access::Read), (&y, Access::Write)];
     plan.dispatch("pointwise", body.build(), &operands);
-    let inputs = [numbers(60, 1), numbers(5, 2), numbers(6, 3)];
-    everywhere("pointwise", &plan.program, &inputs, 1e-6);
+    let inputs = [random_f32(60, 1), random_f32(5, 2), random_f32(6, 3)];
+    check_everywhere("pointwise", &plan.program, &inputs, 1e-6);
 }
 
-/// Softmax along the last dimension, with the log-sum as a value a row.
+/// Softmax along the last dimension, which also outputs the sum of each row.
 fn softmax(rows: usize, columns: usize) -> (Program, [HostData; 1]) {
     let shape = [rows, columns];
     let mut plan = Plan::default();
@@ -57,26 +57,26 @@ fn softmax(rows: usize, columns: usize) -> (Program, [HostData; 1]) {
     let less = body.call(&SUB, &[value, max]);
     let exp = body.call(&EXP, &[less]);
     let sum = body.push(Instr::Reduce(Combine::Sum, exp));
-    let share = body.call(&DIV, &[exp, sum]);
-    body.store(share, 1, contiguous(&shape));
+    let fraction = body.call(&DIV, &[exp, sum]);
+    body.store(fraction, 1, contiguous(&shape));
     body.store(sum, 2, contiguous(&[rows]));
     plan.dispatch(
         "softmax",
         body.build(),
         &[(&x, Access::Read), (&y, Access::Write), (&total, Access::Write)],
     );
-    (plan.program, [numbers(rows * columns, 4)])
+    (plan.program, [random_f32(rows * columns, 4)])
 }
 
 #[test]
 fn softmax_stores_elements_and_rows() {
     for (rows, columns) in [(1, 1), (7, 33), (130, 5), (3, 1000)] {
         let (program, inputs) = softmax(rows, columns);
-        everywhere("softmax", &program, &inputs, 1e-5);
+        check_everywhere("softmax", &program, &inputs, 1e-5);
     }
 }
 
-/// Sums, minima and maxima down the columns of a matrix, and a long sum.
+/// Sums, maxima and minima along the columns of a matrix, and a long sum.
 #[test]
 fn reductions_along_any_dimension() {
     for (rows, columns) in [(5, 70), (97, 3), (1, 40_000)] {
@@ -92,13 +92,13 @@ fn reductions_along_any_dimension() {
         let [sum, max, min] = &outputs;
         let operands = [(&x, Access::Read), (sum, Access::Write), (max, Access::Write), (min, Access::Write)];
         plan.dispatch("columns", body.build(), &operands);
-        everywhere("columns", &plan.program, &[numbers(rows * columns, 5)], 2e-5);
+        check_everywhere("columns", &plan.program, &[random_f32(rows * columns, 5)], 2e-5);
     }
 }
 
-/// NaN and infinities among the elements: NaN wins, and the first of equals.
+/// NaN and infinities among the elements: NaN wins, otherwise the first of equal elements.
 #[test]
-fn maxima_are_the_first_and_nan_wins() {
+fn argmax_returns_the_first_maximum_and_nan_wins() {
     let (nan, inf) = (f32::NAN, f32::INFINITY);
     let rows: [[f32; 5]; 7] = [
         [1.0, 3.0, 3.0, 2.0, 3.0],
@@ -123,7 +123,7 @@ fn maxima_are_the_first_and_nan_wins() {
         [(&x, Access::Read), (&index, Access::Write), (&max, Access::Write), (&min, Access::Write)];
     plan.dispatch("argmax", body.build(), &operands);
     let inputs = [HostData::F32(rows.concat())];
-    everywhere("argmax", &plan.program, &inputs, 0.0);
+    check_everywhere("argmax", &plan.program, &inputs, 0.0);
     each_adapter("argmax by hand", |adapter| {
         let mut session = open(adapter, poisoned()).session(&plan.program.states).unwrap();
         let id = session.load(&plan.program).unwrap();
@@ -133,7 +133,7 @@ fn maxima_are_the_first_and_nan_wins() {
 }
 
 #[test]
-fn gather_gives_nan_or_zero_out_of_range() {
+fn gather_out_of_range_returns_nan_or_zero() {
     let mut plan = Plan::default();
     let table = plan.input("table", DType::F32, &[4, 3]);
     let labels = plan.input("labels", DType::U32, &[4]);
@@ -159,10 +159,10 @@ fn gather_gives_nan_or_zero_out_of_range() {
         [(&table, read), (&labels, read), (&index, read), (&rows, Access::Write), (&picked, Access::Write)];
     plan.dispatch("gather", body.build(), &operands);
     let index = HostData::U32(vec![0, 3, 4, u32::MAX, 2, 1]);
-    everywhere("gather", &plan.program, &[numbers(12, 6), words(4, 100, 7), index], 0.0);
+    check_everywhere("gather", &plan.program, &[random_f32(12, 6), random_u32(4, 100, 7), index], 0.0);
 }
 
-/// A picked row reduced: the cross-entropy of a label, say.
+/// A reduction over gathered elements, as in the cross-entropy of a label.
 #[test]
 fn gather_inside_a_reduction() {
     let mut plan = Plan::default();
@@ -186,12 +186,12 @@ fn gather_inside_a_reduction() {
         body.build(),
         &[(&table, Access::Read), (&index, Access::Read), (&sums, Access::Write)],
     );
-    everywhere("gathered sums", &plan.program, &[numbers(150, 8), words(360, 50, 9)], 1e-5);
+    check_everywhere("gathered sums", &plan.program, &[random_f32(150, 8), random_u32(360, 50, 9)], 1e-5);
 }
 
-/// Numbers, words, positions, and calls that take words; constants that are not finite.
+/// Floats, u32 values, positions, calls with u32 arguments, and non-finite constants.
 #[test]
-fn constants_iotas_and_words() {
+fn constants_iotas_and_u32_values() {
     let shape = [4, 6];
     let mut plan = Plan::default();
     let seed = plan.input("seed", DType::U32, &[2]);
@@ -201,14 +201,14 @@ fn constants_iotas_and_words() {
     let mut body = Body::over(&shape, &[]);
     let (low, high) = (body.load(0, constant(&shape)), body.load(0, strided(&shape, &[0, 0], 1)));
     let iota = body.push(Instr::Iota(strided(&shape, &[10, 1], 3)));
-    let (stream, step) = (body.push(Instr::Word(17)), body.push(Instr::Word(u32::MAX)));
+    let (stream, step) = (body.push(Instr::U32(17)), body.push(Instr::U32(u32::MAX)));
     let mixed = body.call(&MIX, &[iota, low, high, stream, step]);
     body.store(mixed, 1, contiguous(&shape));
     let floats = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e-38, -0.0, 0.1];
     for (i, x) in floats.into_iter().enumerate() {
         let constant = body.push(Instr::Float(x));
         let float = body.call(&TO_FLOAT, &[iota]);
-        // Something at run time, so that the constant is not all there is.
+        // A value known only at run time, so that the constant is not folded away.
         let zero = body.call(&SUB, &[float, float]);
         let sum = body.call(&ADD, &[constant, zero]);
         body.store(sum, i + 2, contiguous(&shape));
@@ -219,10 +219,10 @@ fn constants_iotas_and_words() {
     operands.push((&position, Access::Write));
     plan.dispatch("constants", body.build(), &operands);
     let inputs = [HostData::U32(vec![123_456_789, 987_654_321])];
-    everywhere("constants", &plan.program, &inputs, 1e-6);
+    check_everywhere("constants", &plan.program, &inputs, 1e-6);
 }
 
-/// More than 65,535 groups of one dimension.
+/// A domain of more than 65,535 workgroups.
 #[test]
 fn a_domain_of_many_groups() {
     let n = 65_535 * 64 + 77;
@@ -237,12 +237,12 @@ fn a_domain_of_many_groups() {
         let mut session = open(index, poisoned()).session(&program.states).unwrap();
         let id = session.load(&program).unwrap();
         session.run(id, &[]).unwrap();
-        let HostData::U32(found) = session.output(id, 0).unwrap() else { panic!("words") };
+        let HostData::U32(found) = session.output(id, 0).unwrap() else { panic!("a u32 tensor") };
         assert!(found.iter().enumerate().all(|(i, &x)| x == i as u32));
     });
 }
 
-/// Rows above the limit, each with lanes: the guard of a split grid with barriers.
+/// More rows than 65,535, each with several lanes: the bounds check of a split grid with barriers.
 #[test]
 fn many_groups_with_lanes() {
     let rows = 65_536;
@@ -257,14 +257,14 @@ fn many_groups_with_lanes() {
     let sum = body.push(Instr::Reduce(Combine::Sum, scaled));
     body.store(sum, 1, contiguous(&[rows]));
     plan.dispatch("lanes", body.build(), &[(&x, Access::Read), (&y, Access::Write)]);
-    let inputs = [numbers(16, 10)];
+    let inputs = [random_f32(16, 10)];
     each_adapter("many groups with lanes", |index| {
         let lanes = Some(wgrad_gpu::Lanes { rows: 1, lanes: 4 });
-        agrees(&open(index, wgrad_gpu::Options { lanes, ..poisoned() }), &plan.program, &inputs, 1e-4);
+        assert_agrees(&open(index, wgrad_gpu::Options { lanes, ..poisoned() }), &plan.program, &inputs, 1e-4);
     });
 }
 
-/// Loads and stores of f16, odd lengths, in one kernel with f32.
+/// Loads and stores of f16 with odd lengths, in one kernel with f32.
 #[test]
 fn f16_is_stored() {
     let n = 37;
@@ -282,7 +282,7 @@ fn f16_is_stored() {
     each_adapter("f16", |index| {
         let device = open(index, poisoned());
         if device.info().limits.f16 {
-            agrees(&device, &plan.program, &[numbers(n, 11)], 1e-3);
+            assert_agrees(&device, &plan.program, &[random_f32(n, 11)], 1e-3);
         } else {
             let error = device.session(&plan.program.states).unwrap().load(&plan.program).unwrap_err();
             assert!(matches!(error, wgrad_program::DeviceError::Unsupported { .. }), "{error}");
@@ -290,7 +290,7 @@ fn f16_is_stored() {
     });
 }
 
-/// Two tensors of one buffer, one read and one written: both must be bound read-write.
+/// Two tensors in one buffer, one read and one written. Both must be bound read-write.
 #[test]
 fn a_buffer_read_and_written_in_one_dispatch() {
     let n = 64;
@@ -307,5 +307,5 @@ fn a_buffer_read_and_written_in_one_dispatch() {
         body.store(sum, 1, contiguous(&[n]));
         plan.dispatch("double", body.build(), &[(from, Access::Read), (to, Access::Write)]);
     }
-    everywhere("one buffer", &plan.program, &[numbers(n, 12)], 0.0);
+    check_everywhere("one buffer", &plan.program, &[random_f32(n, 12)], 0.0);
 }

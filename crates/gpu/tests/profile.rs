@@ -1,17 +1,17 @@
-//! A profiled run does what any other does, and times every dispatch of it.
+//! Profiled runs give the same results as other runs, and time every dispatch.
 
 mod common;
 
 use common::functions::ADD;
 use common::plan::{Body, Plan, contiguous};
-use common::{each_adapter, numbers, open, poisoned};
+use common::{each_adapter, open, poisoned, random_f32};
 use wgrad_gpu::Options;
 use wgrad_graph::{Combine, DType, GroupId, States};
 use wgrad_program::{Access, Clock, Device, Instr, Program};
 
 const N: usize = 1024;
 
-/// Adds the input to a group `times` times, a dispatch each, and gives the sum.
+/// Adds the input to a group `times` times, one dispatch each, and outputs the sum.
 fn additions(times: usize) -> Program {
     let mut states = States::new();
     let group = states.group("parameters", DType::F32);
@@ -37,8 +37,8 @@ fn additions(times: usize) -> Program {
 }
 
 #[test]
-fn profiled_runs_are_runs() {
-    let (program, input) = (additions(5), numbers(N, 40));
+fn profiled_runs_give_the_same_results() {
+    let (program, input) = (additions(5), random_f32(N, 40));
     each_adapter("profile", |index| {
         let device = open(index, poisoned());
         let [plain, profiled] = [false, true].map(|profile| {
@@ -60,10 +60,10 @@ fn profiled_runs_are_runs() {
     });
 }
 
-/// Once warm, nothing is made on the device, whether runs are profiled or not.
+/// Once all buffers exist, neither plain nor profiled runs create objects on the device.
 #[test]
-fn a_steady_pace_makes_nothing_on_the_device() {
-    let (program, input) = (additions(20), numbers(N, 42));
+fn steady_runs_create_no_objects_on_the_device() {
+    let (program, input) = (additions(20), random_f32(N, 42));
     each_adapter("steady", |index| {
         let device = open(index, Options::default());
         let mut session = device.session(&program.states).unwrap();
@@ -77,20 +77,20 @@ fn a_steady_pace_makes_nothing_on_the_device() {
                 session.records(id, false).unwrap();
             }
         };
-        // How many runs get ahead of the device is for the scheduler, and each that does takes a buffer along.
-        let makes_none = |_| {
-            let before = device.created();
+        // How far runs get ahead of the device depends on the scheduler, and each run in flight needs a buffer.
+        let creates_none = |_| {
+            let before = device.objects_created();
             runs(200);
-            device.created() == before
+            device.objects_created() == before
         };
-        assert!((0..10).any(makes_none), "something is made in every 200 runs");
+        assert!((0..10).any(creates_none), "objects are created in every 200 runs");
     });
 }
 
-/// More dispatches than the timestamps of one query set: each has its times, none before the last.
+/// More dispatches than one query set has timestamps for. Each has a span, and spans are in order.
 #[test]
 fn every_dispatch_is_timed_in_order() {
-    let (program, input) = (additions(2100), numbers(N, 41));
+    let (program, input) = (additions(2100), random_f32(N, 41));
     each_adapter("times", |index| {
         let device = open(index, poisoned());
         let mut session = device.session(&program.states).unwrap();
@@ -106,7 +106,7 @@ fn every_dispatch_is_timed_in_order() {
         let wall = profile.host.last().unwrap().span.end_ns;
         let busy: u64 = profile.dispatches.iter().map(|span| span.ns()).sum();
         eprintln!("{:?}: {busy} of {wall} ns in {} dispatches", profile.clock, profile.dispatches.len());
-        assert!(busy > 0, "all at once");
+        assert!(busy > 0, "no time was measured");
         let names: Vec<&str> = profile.host.iter().map(|host| host.name).collect();
         match profile.clock {
             Clock::Device => assert_eq!(names, ["drain", "upload", "record", "submit", "wait"]),

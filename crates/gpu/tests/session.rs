@@ -1,17 +1,17 @@
-//! What a session promises: state, inputs, outputs, records, memory, refusals.
+//! Sessions: state, inputs, outputs, records, memory, and errors.
 
 mod common;
 
 use common::functions::{ADD, MUL};
 use common::plan::{Body, Plan, contiguous, strided};
-use common::{close, each_adapter, numbers, open, poisoned};
+use common::{assert_close, each_adapter, open, poisoned, random_f32};
 use wgrad_gpu::{GpuDevice, Lanes, Options, adapters};
 use wgrad_graph::{Combine, DType, States};
 use wgrad_program::{
-    Access, Data, Device, DeviceError, HostData, Instr, Kernel, Program, Reading, session_bytes,
+    Access, Data, Device, DeviceError, HostData, Instr, Kernel, Program, Readback, session_bytes,
 };
 
-/// Adds an input to a group in place and gives the sum of what results; a statistic of a row is updated on the way.
+/// Builds a program that adds an input to a group in place and outputs the sum of the group and its first element.
 fn accumulate() -> Program {
     let mut states = States::new();
     let group = states.group("parameters", DType::F32);
@@ -63,13 +63,13 @@ fn state_is_updated_in_place_and_records_arrive_in_order() {
             assert_eq!(record.values, [8128.0 + 128.0 * added, added]);
         }
         assert!(session.records(id, true).unwrap().is_empty());
-        let wanted: Vec<f32> = start.iter().map(|x| x + 333.0).collect();
-        assert_eq!(session.read_group(wgrad_graph::GroupId(0)).unwrap(), HostData::F32(wanted));
+        let expected: Vec<f32> = start.iter().map(|x| x + 333.0).collect();
+        assert_eq!(session.read_group(wgrad_graph::GroupId(0)).unwrap(), HostData::F32(expected));
     });
 }
 
 #[test]
-fn allocated_bytes_are_those_of_the_plan() {
+fn allocated_bytes_match_the_plan() {
     let program = accumulate();
     each_adapter("bytes", |index| {
         let device = open(index, Options::default());
@@ -77,64 +77,65 @@ fn allocated_bytes_are_those_of_the_plan() {
         assert_eq!(session.allocated_bytes(), program.state_bytes());
         session.load(&program).unwrap();
         assert_eq!(session.allocated_bytes(), program.peak_bytes());
-        let compiled = device.pipelines();
+        let compiled = device.pipeline_count();
         session.load(&program).unwrap();
         assert_eq!(session.allocated_bytes(), session_bytes(&program.states, [&program, &program]));
-        assert_eq!(device.pipelines(), compiled, "the same text is compiled once");
+        assert_eq!(device.pipeline_count(), compiled, "the same text is compiled once");
     });
 }
 
-/// Readings show a group as it is between the dispatches, and change nothing of the run.
+/// Readbacks see a group as it is between the dispatches, and do not change the run.
 #[test]
-fn parts_of_a_group_arrive_while_a_run_goes_on() {
+fn readbacks_return_parts_of_groups_during_a_run() {
     let program = accumulate();
     let group = wgrad_graph::GroupId(0);
-    let reading = |range: std::ops::Range<usize>, after: usize| Reading { group, range, after, reply: None };
-    let readings = [reading(0..64, 0), reading(3..3, 1), reading(60..128, 1), reading(0..128, 3)];
-    assert_eq!(program.done_after(group, &(0..64)), 1);
-    each_adapter("readings", |index| {
+    let readback =
+        |range: std::ops::Range<usize>, after: usize| Readback { group, range, after, reply: None };
+    let readbacks = [readback(0..64, 0), readback(3..3, 1), readback(60..128, 1), readback(0..128, 3)];
+    assert_eq!(program.final_after(group, &(0..64)), 1);
+    each_adapter("readbacks", |index| {
         let mut session = open(index, poisoned()).session(&program.states).unwrap();
         let id = session.load(&program).unwrap();
         for run in 0..3 {
             let mut found: Vec<(usize, Vec<f32>)> = Vec::new();
             let inputs = [Data::F32(&[1.0; 128])];
             session
-                .run_reading(id, &inputs, &readings, &mut |i, values| {
+                .run_with_readbacks(id, &inputs, &readbacks, &mut |i, values| {
                     found.push((i, values.to_vec()));
                     Vec::new()
                 })
                 .unwrap();
             let (old, new) = (run as f32, run as f32 + 1.0);
-            let wanted = [(0, vec![old; 64]), (1, vec![]), (2, vec![new; 68]), (3, vec![new; 128])];
-            assert_eq!(found, wanted, "run {run}");
+            let expected = [(0, vec![old; 64]), (1, vec![]), (2, vec![new; 68]), (3, vec![new; 128])];
+            assert_eq!(found, expected, "run {run}");
         }
         let records = session.records(id, true).unwrap();
         assert_eq!(records.iter().map(|r| r.values[0]).collect::<Vec<_>>(), [128.0, 256.0, 384.0]);
-        session.write_part(group, 100, &[7.0; 28]).unwrap();
-        let HostData::F32(values) = session.read_group(group).unwrap() else { panic!("words") };
+        session.write_group_range(group, 100, &[7.0; 28]).unwrap();
+        let HostData::F32(values) = session.read_group(group).unwrap() else { panic!("a u32 tensor") };
         assert_eq!((values[99], values[100], values[127]), (3.0, 7.0, 7.0));
-        for (readings, words) in [
-            (vec![reading(0..129, 0)], "0..129"),
-            (vec![reading(0..1, 4)], "4 dispatches"),
-            (vec![reading(0..1, 2), reading(0..1, 1)], "reading 1"),
+        for (readbacks, fragment) in [
+            (vec![readback(0..129, 0)], "0..129"),
+            (vec![readback(0..1, 4)], "after 4 dispatches"),
+            (vec![readback(0..1, 2), readback(0..1, 1)], "readback 1"),
         ] {
             let error = session
-                .run_reading(id, &[Data::F32(&[1.0; 128])], &readings, &mut |_, _| Vec::new())
+                .run_with_readbacks(id, &[Data::F32(&[1.0; 128])], &readbacks, &mut |_, _| Vec::new())
                 .unwrap_err();
-            assert!(matches!(&error, DeviceError::Usage(text) if text.contains(words)), "{error}");
+            assert!(matches!(&error, DeviceError::Usage(text) if text.contains(fragment)), "{error}");
         }
-        assert!(matches!(session.write_part(group, 120, &[0.0; 9]), Err(DeviceError::Usage(_))));
-        assert_eq!(session.records(id, true).unwrap().len(), 0, "what was refused has not run");
+        assert!(matches!(session.write_group_range(group, 120, &[0.0; 9]), Err(DeviceError::Usage(_))));
+        assert_eq!(session.records(id, true).unwrap().len(), 0, "a rejected run has run");
     });
 }
 
-/// What the host answers is there before the next dispatch, whatever was to be read before.
+/// A reply of the host is visible to the next dispatch, whatever was read back before.
 #[test]
-fn a_run_goes_on_with_what_the_host_answers() {
+fn a_run_uses_the_reply_of_the_host() {
     let program = accumulate();
     let group = wgrad_graph::GroupId(0);
-    let reading = |range: std::ops::Range<usize>, after, reply| Reading { group, range, after, reply };
-    let readings = [reading(0..4, 0, None), reading(2..128, 1, Some(group)), reading(0..4, 3, None)];
+    let readback = |range: std::ops::Range<usize>, after, reply| Readback { group, range, after, reply };
+    let readbacks = [readback(0..4, 0, None), readback(2..128, 1, Some(group)), readback(0..4, 3, None)];
     each_adapter("replies", |index| {
         let mut session = open(index, poisoned()).session(&program.states).unwrap();
         let id = session.load(&program).unwrap();
@@ -145,26 +146,30 @@ fn a_run_goes_on_with_what_the_host_answers() {
                 found.push((i, values.to_vec()));
                 values.iter().map(|x| x * 10.0).collect()
             };
-            session.run_reading(id, &[Data::F32(&[1.0; 128])], &readings, answer).unwrap();
+            session.run_with_readbacks(id, &[Data::F32(&[1.0; 128])], &readbacks, answer).unwrap();
             let (old, new) = (run as f32, run as f32 + 1.0);
-            let wanted = [
+            let expected = [
                 (0, vec![old, old, answered, answered]),
                 (1, vec![answered + 1.0; 126]),
                 (2, vec![new, new, 10.0 * (answered + 1.0), 10.0 * (answered + 1.0)]),
             ];
-            assert_eq!(found, wanted, "run {run}");
+            assert_eq!(found, expected, "run {run}");
             answered = 10.0 * (answered + 1.0);
             sums.push(2.0 * new + 126.0 * answered);
         }
         let records = session.records(id, true).unwrap();
         assert_eq!(records.iter().map(|r| r.values[0]).collect::<Vec<_>>(), sums);
-        for (readings, words) in [
-            (vec![reading(0..4, 1, Some(group))], "reading 0 takes 4 values, not 1"),
-            (vec![reading(0..4, 1, Some(wgrad_graph::GroupId(7)))], "reading 0 is answered in group 7"),
+        for (readbacks, fragment) in [
+            (
+                vec![readback(0..4, 1, Some(group))],
+                "the reply to readback 0 must have 4 values; 1 were given",
+            ),
+            (vec![readback(0..4, 1, Some(wgrad_graph::GroupId(7)))], "readback 0 replies to group 7"),
         ] {
             let answer = &mut |_, _: &[f32]| vec![0.0];
-            let error = session.run_reading(id, &[Data::F32(&[1.0; 128])], &readings, answer).unwrap_err();
-            assert!(matches!(&error, DeviceError::Usage(text) if text.contains(words)), "{error}");
+            let error =
+                session.run_with_readbacks(id, &[Data::F32(&[1.0; 128])], &readbacks, answer).unwrap_err();
+            assert!(matches!(&error, DeviceError::Usage(text) if text.contains(fragment)), "{error}");
         }
     });
 }
@@ -186,11 +191,13 @@ fn programs_share_zeroed_state() {
 }
 
 #[test]
-fn misuse_is_named() {
+fn misuse_returns_usage_errors() {
     let program = accumulate();
-    let usage = |result: Result<(), DeviceError>, words: &[&str]| match result {
+    let usage = |result: Result<(), DeviceError>, fragments: &[&str]| match result {
         Err(DeviceError::Usage(text)) => {
-            words.iter().for_each(|word| assert!(text.contains(word), "{text} does not say {word}"));
+            fragments
+                .iter()
+                .for_each(|part| assert!(text.contains(part), "{text} does not contain `{part}`"));
         }
         other => panic!("{other:?}"),
     };
@@ -215,7 +222,7 @@ fn misuse_is_named() {
 }
 
 #[test]
-fn a_program_that_cannot_fit_is_refused_with_its_largest_tensors() {
+fn a_program_that_does_not_fit_is_rejected_with_its_largest_tensors() {
     each_adapter("does not fit", |index| {
         let limits = adapters()[index].info.limits;
         let mut plan = Plan::default();
@@ -234,7 +241,7 @@ fn a_program_that_cannot_fit_is_refused_with_its_largest_tensors() {
 }
 
 #[test]
-fn a_program_that_leaves_its_tensors_is_refused() {
+fn a_program_with_out_of_bounds_accesses_is_rejected() {
     let mut program = accumulate();
     let Kernel::Loop(kernel) = &mut program.dispatches[1].kernel else { unreachable!() };
     kernel.body[0] = Instr::Load { operand: 0, layout: strided(&[128], &[2], 0) };
@@ -248,7 +255,7 @@ fn a_program_that_leaves_its_tensors_is_refused() {
     });
 }
 
-/// All lanes of a row read a value that one of them updates: none may see the new one.
+/// All lanes of a row read a value that one of them updates. None may read the new value.
 #[test]
 fn a_row_value_is_read_before_it_is_updated() {
     let (rows, columns) = (19, 300);
@@ -270,7 +277,7 @@ fn a_row_value_is_read_before_it_is_updated() {
     body.store(scaled, 2, contiguous(&shape));
     let operands = [(&x, Access::Read), (&statistics, Access::ReadWrite), (&y, Access::Write)];
     plan.dispatch("statistics", body.build(), &operands);
-    let (program, input) = (plan.program, numbers(rows * columns, 30));
+    let (program, input) = (plan.program, random_f32(rows * columns, 30));
     each_adapter("row update", |index| {
         for lanes in [(1, 128), (4, 16), (8, 1)] {
             let lanes = Some(Lanes { rows: lanes.0, lanes: lanes.1 });
@@ -279,18 +286,18 @@ fn a_row_value_is_read_before_it_is_updated() {
             let mut groups = vec![vec![0.0; 64]];
             for _ in 0..3 {
                 session.run(id, &[input.as_data()]).unwrap();
-                let wanted =
+                let expected =
                     common::interpret::interpret(&program, std::slice::from_ref(&input), &mut groups);
-                close("y", &session.output(id, 0).unwrap(), &wanted[0], 1e-4);
-                close("statistics", &session.read_group(group).unwrap(), &groups[0], 1e-4);
+                assert_close("y", &session.output(id, 0).unwrap(), &expected[0], 1e-4);
+                assert_close("statistics", &session.read_group(group).unwrap(), &groups[0], 1e-4);
             }
         }
     });
 }
 
-/// The same inputs give the same bits.
+/// The same inputs give bit-identical results.
 #[test]
-fn a_run_repeated_gives_the_same_bits() {
+fn repeated_runs_are_bit_identical() {
     let n = 50_000;
     let mut plan = Plan::default();
     let x = plan.input("x", DType::F32, &[n]);
@@ -300,7 +307,7 @@ fn a_run_repeated_gives_the_same_bits() {
     let sum = body.push(Instr::Reduce(Combine::Sum, value));
     body.store(sum, 1, contiguous(&[]));
     plan.dispatch("sum", body.build(), &[(&x, Access::Read), (&y, Access::Write)]);
-    let input = numbers(n, 31);
+    let input = random_f32(n, 31);
     each_adapter("same bits", |index| {
         let mut session = open(index, poisoned()).session(&States::new()).unwrap();
         let id = session.load(&plan.program).unwrap();

@@ -1,14 +1,14 @@
-//! The text of kernels, checked by naga for every language that a driver may want. Needs no device.
+//! The texts of kernels, validated by naga for every backend language. Needs no device.
 
 mod common;
 
 use common::functions::{ADD, CUBE, EXP, MIX, MUL, TO_FLOAT};
 use common::plan::{Body, Plan, constant, contiguous, strided};
-use wgrad_gpu::{Class, GemmVariant, Lanes, Target, plain_product, validate, wgsl};
+use wgrad_gpu::{Class, GemmVariant, Lanes, Target, plain_gemm, validate, wgsl};
 use wgrad_graph::{Affine, Combine, DType, Layout, View};
 use wgrad_program::{Access, Dispatch, Gemm, Instr, Kernel};
 
-/// Everything an instruction can be, in one loop.
+/// A loop with every kind of instruction.
 fn everything(dtype: DType) -> Dispatch {
     let (rows, columns) = (vec![3, 50], vec![7, 9]);
     let shape = [rows.as_slice(), &columns].concat();
@@ -20,15 +20,19 @@ fn everything(dtype: DType) -> Dispatch {
     let sums = plan.output("sums", DType::F32, &rows);
     let best = plan.output("best", DType::U32, &rows);
     let mut body = Body::over(&rows, &columns);
-    let padded =
-        Layout::strided(&shape, vec![50 * 63, 63, 9, 1], -9).within(&[(0, 3), (1, 49), (1, 7), (2, 9)]);
+    let padded = Layout::strided(&shape, vec![50 * 63, 63, 9, 1], -9).with_valid_ranges(&[
+        (0, 3),
+        (1, 49),
+        (1, 7),
+        (2, 9),
+    ]);
     let value = body.load(0, padded);
     let iota = body.push(Instr::Iota(contiguous(&shape)));
     let label =
         body.push(Instr::Gather { operand: 2, layout: constant(&shape), index: iota, stride: 1, bound: 20 });
     let row =
         body.push(Instr::Gather { operand: 1, layout: constant(&shape), index: label, stride: 4, bound: 11 });
-    let seed = body.push(Instr::Word(u32::MAX));
+    let seed = body.push(Instr::U32(u32::MAX));
     let random = body.call(&MIX, &[iota, label, seed, seed, iota]);
     let mut all = body.call(&ADD, &[value, row]);
     all = body.call(&MUL, &[all, random]);
@@ -104,13 +108,13 @@ fn check(dispatch: &Dispatch, target: &Target) {
     let shader = wgsl(dispatch, target);
     validate(&shader.text).unwrap_or_else(|error| panic!("{error}\n{}", shader.text));
     assert_eq!(shader, wgsl(dispatch, target), "the same kernel gives the same text");
-    assert!(shader.workgroups.iter().all(|&n| (1..=target.groups).contains(&n)));
-    assert!(shader.invocations <= target.invocations);
+    assert!(shader.workgroups.iter().all(|&n| (1..=target.max_workgroups).contains(&n)));
+    assert!(shader.invocations <= target.max_invocations);
 }
 
-/// A device that all variants of the product fit.
-fn able(class: Class, gemm: Option<GemmVariant>) -> Target {
-    Target { gemm, subgroup: Some(8), ..Target::portable(class) }
+/// A target that all GEMM variants fit.
+fn capable_target(class: Class, gemm: Option<GemmVariant>) -> Target {
+    Target { gemm, subgroup_size: Some(8), ..Target::portable(class) }
 }
 
 const CLASSES: [Class; 4] = [Class::Discrete, Class::Integrated, Class::Virtual, Class::Software];
@@ -121,8 +125,8 @@ fn loops_are_valid_in_every_language() {
         for class in CLASSES {
             for lanes in [None, Some((1, 1)), Some((1, 256)), Some((7, 16)), Some((64, 4))] {
                 let lanes = lanes.map(|(rows, lanes)| Lanes { rows, lanes });
-                for groups in [65_535, 3] {
-                    check(&everything(dtype), &Target { lanes, groups, ..Target::portable(class) });
+                for max_workgroups in [65_535, 3] {
+                    check(&everything(dtype), &Target { lanes, max_workgroups, ..Target::portable(class) });
                 }
             }
         }
@@ -136,7 +140,7 @@ fn products_are_valid_in_every_language() {
             for gemm in GemmVariant::ALL.into_iter().map(Some).chain([None]) {
                 for size in [(1, 1, 1), (64, 64, 16), (131, 67, 9)] {
                     for heavy in [false, true] {
-                        check(&product(dtype, size, heavy), &able(class, gemm));
+                        check(&product(dtype, size, heavy), &capable_target(class, gemm));
                     }
                 }
             }
@@ -144,7 +148,7 @@ fn products_are_valid_in_every_language() {
     }
 }
 
-/// Windows over an image in place of either factor: rows `[2, 5, 4]`, depth `[3, 2, 3]`.
+/// Windows over an image as either operand: rows `[2, 5, 4]`, depth `[3, 2, 3]`.
 fn windows(swapped: bool, heavy: bool) -> Dispatch {
     let (mut m, mut n, k) = (vec![2, 5, 4], vec![33], vec![3, 2, 3]);
     let pixel = |offset, terms: &[(usize, isize)]| Affine { offset, terms: terms.to_vec() };
@@ -155,7 +159,7 @@ fn windows(swapped: bool, heavy: bool) -> Dispatch {
         pixel(0, &[(5, 1)]),
     ];
     let view = View::Affine { shape: [m.as_slice(), &k].concat(), coordinates };
-    let mut a_layout = contiguous(&[2, 5, 8, 3]).through(&view).expect("few enough bounds");
+    let mut a_layout = contiguous(&[2, 5, 8, 3]).apply(&view).expect("the view should fit in a layout");
     let mut b_layout = contiguous(&[3, 2, 3, 33]);
     let mut sizes = [240, 594];
     if swapped {
@@ -186,29 +190,29 @@ fn products_of_windows_are_valid_in_every_language() {
     for class in CLASSES {
         for gemm in GemmVariant::ALL.into_iter().map(Some).chain([None]) {
             for (swapped, heavy) in [(false, false), (true, false), (false, true)] {
-                check(&windows(swapped, heavy), &able(class, gemm));
+                check(&windows(swapped, heavy), &capable_target(class, gemm));
             }
         }
     }
 }
 
-/// What is divided is divided outside of the loop over k but for the depth itself, whose division all rows share.
+/// Loads divide nothing inside the loop over k; all rows share the division of the depth.
 #[test]
-fn windows_are_divided_once_for_each_half_of_an_address() {
+fn loads_of_windows_do_not_divide() {
     for gemm in GemmVariant::ALL {
-        let text = wgsl(&windows(false, false), &able(Class::Discrete, Some(gemm))).text;
+        let text = wgsl(&windows(false, false), &capable_target(Class::Discrete, Some(gemm))).text;
         let load = text.split("fn load_a").nth(1).and_then(|rest| rest.split('}').next());
-        let load = load.unwrap_or_else(|| panic!("no load in {text}"));
+        let load = load.unwrap_or_else(|| panic!("no load_a function in {text}"));
         assert!(load.contains("side.at0 + depth.at0") && !load.contains(['/', '%']), "{load}");
     }
 }
 
-/// A variant asked for is the one that is generated, so that tests of it test it.
+/// The requested variant is generated, so tests of a variant really test it.
 #[test]
-fn every_variant_fits_an_able_device() {
+fn the_requested_variant_is_generated() {
     let texts: std::collections::HashSet<String> = (GemmVariant::ALL.into_iter())
         .map(|gemm| {
-            let target = able(Class::Discrete, Some(gemm));
+            let target = capable_target(Class::Discrete, Some(gemm));
             assert!(gemm.fits(&target));
             wgsl(&product(DType::F32, (131, 67, 9), false), &target).text
         })
@@ -219,15 +223,15 @@ fn every_variant_fits_an_able_device() {
 #[test]
 fn variants_are_chosen_by_shape_and_kind_of_adapter() {
     let chosen = |class, subgroup, [m, n, k]: [usize; 3]| {
-        wgsl(&plain_product(m, n, k), &Target { subgroup, ..Target::portable(class) }).choice
+        wgsl(&plain_gemm(m, n, k), &Target { subgroup_size: subgroup, ..Target::portable(class) }).choice
     };
     let software = |subgroup, size| chosen(Class::Software, subgroup, size);
     assert_eq!(software(Some(8), [256, 256, 256]), "subgroup 8×2");
     assert_eq!(software(Some(8), [256, 8, 256]), "subgroup 8×1");
-    // Four lanes load too little for each other.
+    // Subgroups of four lanes share too few loads.
     assert_eq!(software(Some(4), [256, 256, 256]), "direct 8×8");
     assert_eq!(software(None, [8, 8, 8]), "direct 4×4");
-    // A card's subgroups are of no use to a product that is written out for each lane.
+    // The subgroup kernel is unrolled over the lanes, which is too long for the 32 lanes of a GPU.
     let card = |size| chosen(Class::Discrete, Some(32), size);
     assert_eq!(card([2048, 2048, 2048]), "tiled 128×128×8 by 8×8");
     assert_eq!(card([16, 144, 65_536]), "split 16×16 in 16");
@@ -236,7 +240,7 @@ fn variants_are_chosen_by_shape_and_kind_of_adapter() {
 }
 
 #[test]
-fn what_is_wrong_is_refused() {
+fn invalid_wgsl_is_rejected() {
     let shader = wgsl(&everything(DType::F32), &Target::portable(Class::Discrete));
     assert!(validate(&shader.text.replace("let row", "let column")).is_err());
     assert!(validate("@compute @workgroup_size(1) fn main() { let x = 1.0 + 1u; }").is_err());

@@ -1,13 +1,16 @@
-//! What can be wrong with a graph.
+//! Errors in a graph.
 
 use std::fmt;
 
-/// The rule of an operation that its inputs break, in words.
+use wgrad_stdx::{ErrorKind, InternalError};
+
+/// Description of the shape or type rule that an operation's inputs break.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule(String);
 
 impl Rule {
-    /// A rule and how it was broken, e.g. "the inner dimensions must agree; 64 and 128 do not".
+    /// Creates a rule from a text that states the rule and how it is broken, e.g. "the inner dimensions must agree; 64
+    /// and 128 do not".
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
@@ -19,34 +22,44 @@ impl fmt::Display for Rule {
     }
 }
 
-/// A mistake in the code that builds a graph. The graph keeps the first one; compiling or differentiating returns it.
+/// An error in a graph. The graph keeps the first one; compiling or differentiating the graph returns it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GraphError {
-    /// The inputs of an operation break its rule.
+    /// The inputs of an operation break its shape or type rule.
     #[error("{op}({inputs}): {rule}\n  called at {location}{}", in_layer(.path))]
     Shape {
         /// Name of the operation.
         op: String,
-        /// Types of its inputs, e.g. `f32[32, 64], f32[128, 10]`.
+        /// Types of the inputs, e.g. `f32[32, 64], f32[128, 10]`.
         inputs: String,
-        /// The rule and how it was broken.
+        /// The rule and how it is broken.
         rule: Rule,
-        /// File and line of the call.
+        /// File and line of the call that recorded the operation.
         location: String,
         /// Path of the layer, e.g. `body.0.linear`, or empty.
         path: String,
     },
-    /// The planner is wrong: not a mistake of the model's author.
-    #[error("the planner failed: {0}")]
-    Planner(&'static str),
-    /// A gradient was asked for that does not exist.
-    #[error("no gradient of {op}: {reason}")]
+    /// A broken invariant of the planner or of an operation: not a mistake in the model code.
+    #[error(transparent)]
+    Internal(#[from] InternalError),
+    /// The gradient of an operation is undefined.
+    #[error("{op} has no gradient: {reason}")]
     NoGradient {
         /// Name of the operation, with its layer path.
         op: String,
-        /// Why there is none.
+        /// Reason why there is no gradient.
         reason: String,
     },
+}
+
+impl GraphError {
+    /// Area that the error belongs to.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            GraphError::Shape { .. } | GraphError::NoGradient { .. } => ErrorKind::Usage,
+            GraphError::Internal(_) => ErrorKind::Internal,
+        }
+    }
 }
 
 fn in_layer(path: &str) -> String {

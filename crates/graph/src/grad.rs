@@ -1,70 +1,87 @@
-//! Reverse-mode differentiation: one walk over the graph from the end, calling the gradient rule of each operation.
+//! Reverse-mode differentiation: one backward walk over the graph that calls the gradient rule of each operation.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
+
+use wgrad_stdx::never;
 
 use crate::error::{GraphError, Rule};
 use crate::graph::{Graph, NodeId, Var};
 use crate::op::Vjp;
 use crate::shape::{DType, Shape};
 
-/// Gradients of the scalar `y` with respect to each of `wrt`, as values of the same graph.
+/// Returns the gradient of the scalar `y` with respect to each variable of `wrt`, as values of the same graph.
 ///
-/// ∂y/∂x has the shape of x; where y does not depend on x it is zero. They can be differentiated again.
+/// ∂y/∂x has the shape of x, and is zero where y does not depend on x. The gradients can be differentiated again.
 ///
 /// # Errors
-/// The first mistake of the graph; `y` is not a float scalar; or an operation on the way has no gradient.
+/// Returns an error if the graph contains an error, if `y` is not an f32 scalar, or if an operation between `y` and
+/// `wrt` has no gradient.
 #[track_caller]
 pub fn grad<'g>(y: Var<'g>, wrt: &[Var<'g>]) -> Result<Vec<Var<'g>>, GraphError> {
     let one = scalar_cotangent(y)?;
     grad_with(y, one, wrt)
 }
 
-/// Like [`grad`], with the same values for less memory and more work (Chen et al., 2016): where the walk comes into a segment
-/// ([`Graph::segment`]), the segment is recorded once more, from what other parts of the graph have of it, and gradients
-/// are formed with that. What the segment computed the first time is then not needed any more when the rest of the graph
-/// is computed.
+/// Computes the same gradients as [`grad`] with activation recomputation (Chen et al., 2016), which trades compute for
+/// memory.
 ///
-/// The segment that comes first, the last one of the graph, stays as it is: its values are needed at once. What is kept
-/// anyway, because it is small or used elsewhere, is not computed again.
+/// When the backward walk enters a segment ([`Graph::segment`]), it records the operations of that segment again,
+/// starting from the values that other parts of the graph share with it, and uses the copies in the gradient rules. The
+/// original intermediate values of the segment are then no longer needed after the forward pass.
+///
+/// The last segment of the graph is not recomputed, because its values are needed immediately. Small values and values
+/// that are used outside the segment are kept as well.
 ///
 /// # Errors
-/// Those of [`grad`].
+/// Returns an error under the same conditions as [`grad`].
 #[track_caller]
 pub fn grad_recomputing<'g>(y: Var<'g>, wrt: &[Var<'g>]) -> Result<Vec<Var<'g>>, GraphError> {
     let one = scalar_cotangent(y)?;
-    walk(y, one, wrt, Some(Repeats::new(y)))
+    backward(y, one, wrt, Some(Recomputation::new(y)))
 }
 
 #[track_caller]
 fn scalar_cotangent(y: Var<'_>) -> Result<Var<'_>, GraphError> {
     let graph = y.graph();
     if y.shape().numel() != 1 || y.ty().dtype != DType::F32 {
-        graph.refuse("grad", &[y], Rule::new("only a float scalar has a gradient; sum or average it first"));
+        graph.refuse(
+            "grad",
+            &[y],
+            Rule::new("only an f32 scalar can be differentiated; sum or average the tensor first"),
+        );
     }
     graph.finish()?;
     Ok((graph.arithmetic().full)(graph, &y.shape(), 1.0))
 }
 
-/// Like [`grad`] for a `y` of any shape, contracted with `cotangent` (of the shape of `y`).
+/// Returns the gradients of a `y` of any shape, contracted with `cotangent`, which has the shape of `y`. See [`grad`].
+///
+/// # Errors
+/// Returns an error if the graph contains an error, if the shape of `cotangent` differs from that of `y`, or if an
+/// operation between `y` and `wrt` has no gradient.
 #[track_caller]
 pub fn grad_with<'g>(y: Var<'g>, cotangent: Var<'g>, wrt: &[Var<'g>]) -> Result<Vec<Var<'g>>, GraphError> {
     let graph = y.graph();
     if cotangent.shape() != y.shape() {
-        graph.refuse("grad_with", &[y, cotangent], Rule::new("the cotangent has the shape of the value"));
+        graph.refuse(
+            "grad_with",
+            &[y, cotangent],
+            Rule::new("the cotangent must have the shape of the value"),
+        );
     }
     graph.finish()?;
-    walk(y, cotangent, wrt, None)
+    backward(y, cotangent, wrt, None)
 }
 
-fn walk<'g>(
+fn backward<'g>(
     y: Var<'g>,
     cotangent: Var<'g>,
     wrt: &[Var<'g>],
-    mut repeats: Option<Repeats<'g>>,
+    mut recomputation: Option<Recomputation<'g>>,
 ) -> Result<Vec<Var<'g>>, GraphError> {
     let graph = y.graph();
-    let needed = depends_on(y, wrt);
+    let needed = nodes_depending_on(y, wrt);
     let mut cotangents: Vec<Option<Var<'g>>> = vec![None; y.id().0 + 1];
     cotangents[y.id().0] = Some(cotangent);
     for i in (0..=y.id().0).rev() {
@@ -76,11 +93,14 @@ fn walk<'g>(
         if node.ins.is_empty() {
             continue;
         }
-        if let (Some(repeats), Some(segment)) = (&mut repeats, node.segment) {
-            repeats.enter(segment, cotangent);
+        if let (Some(recomputation), Some(segment)) = (&mut recomputation, node.segment) {
+            recomputation.recompute_segment(segment, cotangent);
         }
-        let value =
-            |id: NodeId| graph.var(repeats.as_ref().map_or(id, |repeats| repeats.of(id, node.segment)));
+        let value = |id: NodeId| {
+            graph.var(
+                recomputation.as_ref().map_or(id, |recomputation| recomputation.resolve(id, node.segment)),
+            )
+        };
         let ins: Vec<Var<'g>> = node.ins.iter().map(|&id| value(id)).collect();
         let op = Rc::clone(&node.op);
         let grads = graph.scope(&node.path, || op.vjp(&ins, value(NodeId(i)), cotangent));
@@ -95,6 +115,13 @@ fn walk<'g>(
                 return Err(GraphError::NoGradient { op, reason: reason.into() });
             }
             Vjp::Grads(grads) => {
+                if grads.len() != node.ins.len() {
+                    let (op, found, expected) = (node.op.name(), grads.len(), node.ins.len());
+                    return Err(never!(
+                        "the gradient rule of {op} returns {found} gradients for {expected} inputs"
+                    )
+                    .into());
+                }
                 for (input, grad) in node.ins.iter().zip(grads) {
                     let Some(grad) = grad.filter(|_| needed.contains(input)) else { continue };
                     let slot = &mut cotangents[input.0];
@@ -112,8 +139,8 @@ fn walk<'g>(
     Ok(wrt.iter().map(|v| gradient(v).unwrap_or_else(|| zero(v.shape()))).collect())
 }
 
-/// The nodes up to `y` whose value depends on one of `wrt`; no gradient is computed for any other.
-fn depends_on<'g>(y: Var<'g>, wrt: &[Var<'g>]) -> HashSet<NodeId> {
+/// Returns the nodes up to `y` that depend on a variable of `wrt`. No gradient is computed for any other node.
+fn nodes_depending_on<'g>(y: Var<'g>, wrt: &[Var<'g>]) -> HashSet<NodeId> {
     let mut needed: HashSet<NodeId> = wrt.iter().map(|v| v.id()).collect();
     for (i, node) in y.graph().nodes().iter().enumerate().take(y.id().0 + 1) {
         if node.ins.iter().any(|id| needed.contains(id)) {
@@ -123,40 +150,51 @@ fn depends_on<'g>(y: Var<'g>, wrt: &[Var<'g>]) -> HashSet<NodeId> {
     needed
 }
 
-/// A value is kept rather than computed again where it is this many times smaller than the largest of its segment.
-const SMALL: usize = 64;
+/// A value is kept instead of recomputed if it is at least this many times smaller than the largest value of its
+/// segment.
+const KEEP_RATIO: usize = 64;
 
-/// What segments computed, computed once more.
-struct Repeats<'g> {
+/// Copies of the operations of recomputed segments.
+struct Recomputation<'g> {
     graph: &'g Graph,
-    /// Nodes of the graph that is differentiated.
+    /// Number of nodes of the differentiated graph.
     len: usize,
-    /// Values of a segment that something outside of it uses.
-    shared: HashSet<NodeId>,
-    /// The first segment that the walk came into.
-    first: Option<usize>,
-    entered: HashSet<usize>,
-    repeated: HashMap<NodeId, NodeId>,
+    /// Values of a segment that are used outside of it.
+    used_outside: HashSet<NodeId>,
+    /// The segment that the walk enters first, which is not recomputed.
+    first_segment: Option<usize>,
+    recomputed_segments: HashSet<usize>,
+    copies: HashMap<NodeId, NodeId>,
 }
 
-impl<'g> Repeats<'g> {
+impl<'g> Recomputation<'g> {
     fn new(y: Var<'g>) -> Self {
         let graph = y.graph();
         let len = y.id().0 + 1;
         let nodes = graph.nodes();
-        let used_across = |node: &crate::graph::Node| {
+        let inputs_from_other_segments = |node: &crate::graph::Node| {
             let segment = node.segment;
             let ins = node.ins.clone();
             ins.into_iter().filter(|id| nodes[id.0].segment != segment).collect::<Vec<_>>()
         };
-        let shared = nodes.iter().take(len).flat_map(used_across).chain([y.id()]).collect();
+        let used_outside =
+            nodes.iter().take(len).flat_map(inputs_from_other_segments).chain([y.id()]).collect();
         drop(nodes);
-        Self { graph, len, shared, first: None, entered: HashSet::new(), repeated: HashMap::new() }
+        Self {
+            graph,
+            len,
+            used_outside,
+            first_segment: None,
+            recomputed_segments: HashSet::new(),
+            copies: HashMap::new(),
+        }
     }
 
-    /// Records a segment again, the first time that the walk comes into it, to be computed once `cotangent` is there.
-    fn enter(&mut self, segment: usize, cotangent: Var<'g>) {
-        if *self.first.get_or_insert(segment) == segment || !self.entered.insert(segment) {
+    /// Records the operations of a segment again when the walk enters it for the first time. They are computed after
+    /// `cotangent`.
+    fn recompute_segment(&mut self, segment: usize, cotangent: Var<'g>) {
+        if *self.first_segment.get_or_insert(segment) == segment || !self.recomputed_segments.insert(segment)
+        {
             return;
         }
         let nodes: Vec<(NodeId, Vec<NodeId>, usize)> = {
@@ -166,18 +204,19 @@ impl<'g> Repeats<'g> {
         };
         let largest = nodes.iter().map(|(_, _, bytes)| *bytes).max().unwrap_or(0);
         for (id, ins, bytes) in nodes {
-            // A leaf is there anyway.
-            if ins.is_empty() || self.shared.contains(&id) || bytes * SMALL <= largest {
+            // Leaves are always available.
+            if ins.is_empty() || self.used_outside.contains(&id) || bytes * KEEP_RATIO <= largest {
                 continue;
             }
-            let ins = ins.into_iter().map(|id| self.of(id, Some(segment))).collect();
-            self.repeated.insert(id, self.graph.repeat(id, ins, cotangent.id()));
+            let ins = ins.into_iter().map(|id| self.resolve(id, Some(segment))).collect();
+            self.copies.insert(id, self.graph.record_recomputation(id, ins, cotangent.id()));
         }
     }
 
-    /// The value as the gradients of a segment use it: computed again if it belongs to the segment.
-    fn of(&self, id: NodeId, segment: Option<usize>) -> NodeId {
+    /// Returns the value that the gradient rules of `segment` use for `id`: its copy if `id` belongs to the segment and
+    /// has one.
+    fn resolve(&self, id: NodeId, segment: Option<usize>) -> NodeId {
         let inside = segment.is_some() && self.graph.nodes()[id.0].segment == segment;
-        self.repeated.get(&id).copied().filter(|_| inside).unwrap_or(id)
+        self.copies.get(&id).copied().filter(|_| inside).unwrap_or(id)
     }
 }

@@ -1,8 +1,8 @@
 //! The graph that model code records, and the handle to one of its values.
 //!
-//! A mistake in a shape does not stop the recording, so that model code needs no `?` after every operation: the graph
-//! keeps the first error with the place of the call, values computed from it are ignored, and [`Graph::finish`] or
-//! [`crate::grad`] returns it.
+//! A shape error does not stop the recording, so model code needs no `?` after each operation: the graph keeps the
+//! first error with the location of the call, ignores values that depend on it, and returns it from [`Graph::finish`]
+//! or [`crate::grad`].
 
 use std::cell::{Cell, Ref, RefCell};
 use std::fmt;
@@ -15,14 +15,14 @@ use crate::op::{Leaf, Lowered, Op, Vjp};
 use crate::shape::{Shape, TensorType};
 use crate::state::{EntryId, GroupId, States};
 
-/// Position of a value in its graph. Inputs of a node come before it.
+/// Position of a value in its graph. The inputs of a node have smaller positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub usize);
 
-/// Marks what comes out of a mistake that the graph has already noted.
+/// Id of the result of an operation with an error.
 const POISONED: NodeId = NodeId(usize::MAX);
 
-/// The operations that the graph itself needs: for the operators of [`Var`], and to add up gradients.
+/// Operations that the graph itself needs: the operators of [`Var`], and the sum and zero of gradients.
 #[derive(Clone, Copy)]
 #[allow(missing_docs)]
 pub struct Arithmetic {
@@ -39,15 +39,15 @@ pub struct Arithmetic {
 pub struct Node {
     /// The operation.
     pub op: Rc<dyn Op>,
-    /// Its inputs.
+    /// Inputs of the operation.
     pub ins: Vec<NodeId>,
-    /// Type of its output.
+    /// Type of the output.
     pub ty: TensorType,
-    /// Path of the layer it was recorded in, e.g. `body.0.linear`.
+    /// Path of the layer in which the operation was recorded, e.g. `body.0.linear`.
     pub path: String,
-    /// Number of the segment it was recorded in; see [`Graph::segment`].
+    /// Number of the segment in which the operation was recorded; see [`Graph::segment`].
     pub segment: Option<usize>,
-    /// It repeats another operation and is not computed before this value is there; see [`crate::grad_recomputing`].
+    /// For a recomputed operation, the value after which it is computed; see [`crate::grad_recomputing`].
     pub after: Option<NodeId>,
 }
 
@@ -55,7 +55,7 @@ pub struct Node {
 struct Inner {
     nodes: Vec<Node>,
     scopes: Vec<String>,
-    /// The segment being recorded, and how many there have been.
+    /// The segment that is being recorded, and the number of segments so far.
     segment: Option<usize>,
     segments: usize,
     inputs: Vec<(String, TensorType)>,
@@ -64,16 +64,16 @@ struct Inner {
     error: Option<GraphError>,
 }
 
-/// A recording of operations on tensors, with the state it reads and what that becomes.
+/// A recorded graph of tensor operations, with the persistent state that it reads and updates.
 pub struct Graph {
     arithmetic: &'static Arithmetic,
     states: States,
     inner: RefCell<Inner>,
-    /// Where the operator being recorded stands. Its function pointer cannot carry the place of the call.
-    operator_at: Cell<Option<&'static Location<'static>>>,
+    /// Location of the operator that is being recorded. `#[track_caller]` does not reach through its function pointer.
+    operator_location: Cell<Option<&'static Location<'static>>>,
 }
 
-/// A value of a graph. Copying it copies the handle.
+/// Handle to a value of a graph.
 #[derive(Clone, Copy)]
 pub struct Var<'g> {
     graph: &'g Graph,
@@ -81,17 +81,17 @@ pub struct Var<'g> {
 }
 
 impl Graph {
-    /// An empty graph over some state. `wgrad_ops::graph` gives it the arithmetic of the table of operations.
+    /// Creates an empty graph over a persistent state. `wgrad_ops::graph` passes the arithmetic of its operation table.
     pub fn new(arithmetic: &'static Arithmetic, states: States) -> Self {
-        Self { arithmetic, states, inner: RefCell::default(), operator_at: Cell::new(None) }
+        Self { arithmetic, states, inner: RefCell::default(), operator_location: Cell::new(None) }
     }
 
-    /// The persistent state that the graph may read and update.
+    /// Layout of the persistent state that the graph reads and updates.
     pub fn states(&self) -> &States {
         &self.states
     }
 
-    /// A value that is uploaded for every run, in the order of declaration.
+    /// Declares an input, which is uploaded for every run. Slots are numbered in order of declaration.
     #[track_caller]
     pub fn input<'g>(&'g self, name: &str, ty: TensorType) -> Var<'g> {
         let slot = self.inner.borrow().inputs.len();
@@ -99,25 +99,25 @@ impl Graph {
         self.push(LeafOp { leaf: Leaf::Input(slot), ty }, &[])
     }
 
-    /// A tensor of the persistent state, as it is before the step.
+    /// Returns a tensor of the persistent state, as it is before the step.
     #[track_caller]
     pub fn entry(&self, id: EntryId) -> Var<'_> {
         self.push(LeafOp { leaf: Leaf::Entry(id), ty: self.states.entry_type(id) }, &[])
     }
 
-    /// A whole group of the persistent state as one flat tensor, padding included.
+    /// Returns a whole group of the persistent state as one flat tensor, padding included.
     #[track_caller]
     pub fn group(&self, id: GroupId) -> Var<'_> {
         let group = self.states.get(id);
         self.push(LeafOp { leaf: Leaf::Group(id), ty: TensorType::new(group.dtype, [group.len()]) }, &[])
     }
 
-    /// Says what a tensor of the state becomes after the step.
+    /// Sets the value that a tensor of the state has after the step.
     pub fn update_entry(&self, id: EntryId, value: Var<'_>) {
         self.update(Leaf::Entry(id), self.states.entry_type(id), value);
     }
 
-    /// Says what a whole group becomes after the step.
+    /// Sets the value that a whole group of the state has after the step.
     pub fn update_group(&self, id: GroupId, value: Var<'_>) {
         let group = self.states.get(id);
         self.update(Leaf::Group(id), TensorType::new(group.dtype, [group.len()]), value);
@@ -129,46 +129,46 @@ impl Graph {
             return;
         }
         if value.ty() != expected {
-            let rule = Rule::new(format!("the new value of a state has its type, {expected}"));
-            return self.note("update", &[value.ty()], rule);
+            let rule = Rule::new(format!("the new value of a state tensor must have its type, {expected}"));
+            return self.record_error("update", &[value.ty()], rule);
         }
         self.inner.borrow_mut().updates.push((leaf, value.id));
     }
 
-    /// Names a value that can be read after every run.
+    /// Declares a named output, which can be read after every run.
     pub fn output(&self, name: &str, value: Var<'_>) {
         if value.id != POISONED {
             self.inner.borrow_mut().outputs.push((name.to_owned(), value.id));
         }
     }
 
-    /// Records an operation. A mistake is noted and returned by [`Graph::finish`].
+    /// Records an operation. If its inputs break its rule, the error is recorded for [`Graph::finish`].
     #[track_caller]
     pub fn push<'g>(&'g self, op: impl Op + 'static, ins: &[Var<'g>]) -> Var<'g> {
         if ins.iter().any(|v| v.id == POISONED) {
             return self.poisoned();
         }
         let types: Vec<TensorType> = ins.iter().map(|v| v.ty()).collect();
-        match op.infer(&types).and_then(sized) {
+        match op.infer(&types).and_then(check_size) {
             Ok(ty) => {
                 let mut inner = self.inner.borrow_mut();
-                let (path, segment) = (path(&inner.scopes), inner.segment);
+                let (path, segment) = (join_scopes(&inner.scopes), inner.segment);
                 let ins = ins.iter().map(|v| v.id).collect();
                 inner.nodes.push(Node { op: Rc::new(op), ins, ty, path, segment, after: None });
                 Var { graph: self, id: NodeId(inner.nodes.len() - 1) }
             }
             Err(rule) => {
-                self.note(op.name(), &types, rule);
+                self.record_error(op.name(), &types, rule);
                 self.poisoned()
             }
         }
     }
 
-    /// Notes a mistake found before an operation could be recorded, and gives a value that poisons what uses it.
+    /// Records an error found before the operation itself is recorded, and returns a poisoned value.
     #[track_caller]
     pub fn refuse<'g>(&'g self, op: &str, ins: &[Var<'g>], rule: Rule) -> Var<'g> {
         if ins.iter().all(|v| v.id != POISONED) {
-            self.note(op, &ins.iter().map(|v| v.ty()).collect::<Vec<_>>(), rule);
+            self.record_error(op, &ins.iter().map(|v| v.ty()).collect::<Vec<_>>(), rule);
         }
         self.poisoned()
     }
@@ -178,55 +178,60 @@ impl Graph {
     }
 
     #[track_caller]
-    fn note(&self, op: &str, ins: &[TensorType], rule: Rule) {
+    fn record_error(&self, op: &str, ins: &[TensorType], rule: Rule) {
         let inputs = ins.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let mut inner = self.inner.borrow_mut();
-        let (location, path) =
-            (self.operator_at.get().unwrap_or(Location::caller()).to_string(), path(&inner.scopes));
+        let (location, path) = (
+            self.operator_location.get().unwrap_or(Location::caller()).to_string(),
+            join_scopes(&inner.scopes),
+        );
         inner.error.get_or_insert(GraphError::Shape { op: op.to_owned(), inputs, rule, location, path });
     }
 
-    /// Records an operator, with its mistakes placed where this is called.
+    /// Records an operator. Errors get the location of the caller.
     #[track_caller]
-    fn operator<T>(&self, record: impl FnOnce(&'static Arithmetic) -> T) -> T {
-        self.operator_at.set(Some(Location::caller()));
-        let result = record(self.arithmetic);
-        self.operator_at.set(None);
+    fn operator<T>(&self, build: impl FnOnce(&'static Arithmetic) -> T) -> T {
+        self.operator_location.set(Some(Location::caller()));
+        let result = build(self.arithmetic);
+        self.operator_location.set(None);
         result
     }
 
-    /// Records what `layers` does under a layer name, for messages, profiles and reports.
-    pub fn scope<T>(&self, name: &str, layers: impl FnOnce() -> T) -> T {
+    /// Records the operations of `build` under a layer name, which appears in messages, profiles and reports.
+    pub fn scope<T>(&self, name: &str, build: impl FnOnce() -> T) -> T {
         self.inner.borrow_mut().scopes.push(name.to_owned());
-        let result = layers();
+        let result = build();
         self.inner.borrow_mut().scopes.pop();
         result
     }
 
-    /// Records what `layers` does under a layer name, as [`Graph::scope`] does, as a segment: operations that
-    /// [`crate::grad_recomputing`] repeats in the backward pass, so that what they computed need not be kept until then. A
-    /// segment inside another is part of it.
-    pub fn segment<T>(&self, name: &str, layers: impl FnOnce() -> T) -> T {
+    /// Records the operations of `build` under a layer name, like [`Graph::scope`], and as one segment:
+    /// [`crate::grad_recomputing`] computes its operations again in the backward pass instead of keeping their results.
+    /// A segment inside another segment belongs to the outer one.
+    pub fn segment<T>(&self, name: &str, build: impl FnOnce() -> T) -> T {
         let outer = self.inner.borrow().segment;
         if outer.is_none() {
             let mut inner = self.inner.borrow_mut();
             inner.segment = Some(inner.segments);
             inner.segments += 1;
         }
-        let result = self.scope(name, layers);
+        let result = self.scope(name, build);
         self.inner.borrow_mut().segment = outer;
         result
     }
 
-    /// Records an operation once more, on other inputs of the same types, to be computed when `after` is there.
-    pub(crate) fn repeat(&self, id: NodeId, ins: Vec<NodeId>, after: NodeId) -> NodeId {
+    /// Records a copy of an operation on other inputs of the same types, to be computed after `after`.
+    pub(crate) fn record_recomputation(&self, id: NodeId, ins: Vec<NodeId>, after: NodeId) -> NodeId {
         let mut inner = self.inner.borrow_mut();
         let node = Node { ins, segment: None, after: Some(after), ..inner.nodes[id.0].clone() };
         inner.nodes.push(node);
         NodeId(inner.nodes.len() - 1)
     }
 
-    /// The first mistake, if there was one.
+    /// Checks that no error was recorded.
+    ///
+    /// # Errors
+    /// Returns the first recorded error.
     pub fn finish(&self) -> Result<(), GraphError> {
         self.inner.borrow().error.clone().map_or(Ok(()), Err)
     }
@@ -236,7 +241,7 @@ impl Graph {
         self.inner.borrow().nodes.len()
     }
 
-    /// True when nothing is recorded.
+    /// Whether no operation is recorded.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -251,17 +256,17 @@ impl Graph {
         self.inner.borrow().inputs.clone()
     }
 
-    /// Names and values of the outputs.
+    /// Names and values of the outputs, in order of declaration.
     pub fn outputs(&self) -> Vec<(String, NodeId)> {
         self.inner.borrow().outputs.clone()
     }
 
-    /// What each updated state becomes. The leaf is an entry or a group.
+    /// The updated state tensors and groups, with their new values. Each leaf is an entry or a group.
     pub fn updates(&self) -> Vec<(Leaf, NodeId)> {
         self.inner.borrow().updates.clone()
     }
 
-    /// The handle to a node.
+    /// Returns the handle to a node.
     pub fn var(&self, id: NodeId) -> Var<'_> {
         Var { graph: self, id }
     }
@@ -271,27 +276,27 @@ impl Graph {
     }
 }
 
-fn path(scopes: &[String]) -> String {
+fn join_scopes(scopes: &[String]) -> String {
     scopes.iter().filter(|scope| !scope.is_empty()).cloned().collect::<Vec<_>>().join(".")
 }
 
 impl<'g> Var<'g> {
-    /// The graph it belongs to.
+    /// The graph that contains the value.
     pub fn graph(self) -> &'g Graph {
         self.graph
     }
 
-    /// Its position in the graph.
+    /// Position of the value in the graph.
     pub fn id(self) -> NodeId {
         self.id
     }
 
-    /// Element type and shape. What follows from a mistake has the type of a scalar.
+    /// Element type and shape. A poisoned value has the type of an f32 scalar.
     pub fn ty(self) -> TensorType {
         self.graph.inner.borrow().nodes.get(self.id.0).map_or(TensorType::f32([]), |node| node.ty.clone())
     }
 
-    /// Shape.
+    /// Shape of the value.
     pub fn shape(self) -> Shape {
         self.ty().shape
     }
@@ -301,7 +306,7 @@ impl<'g> Var<'g> {
         self.shape().len()
     }
 
-    /// True when it comes from a mistake that the graph has noted.
+    /// Whether the value depends on an operation with a recorded error.
     pub fn is_poisoned(self) -> bool {
         self.id == POISONED
     }
@@ -364,17 +369,19 @@ impl<'g> Neg for Var<'g> {
     }
 }
 
-/// Checks that a tensor has elements, and that words can count them.
-fn sized(ty: TensorType) -> Result<TensorType, Rule> {
+/// Checks that a tensor has at least one element, and that a u32 can index its elements.
+fn check_size(ty: TensorType) -> Result<TensorType, Rule> {
     let numel = ty.shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
     match numel.map(u32::try_from) {
-        Some(Ok(0)) => Err(Rule::new(format!("a tensor has at least one element; the result would be {ty}"))),
+        Some(Ok(0)) => {
+            Err(Rule::new(format!("a tensor must have at least one element; the result would be {ty}")))
+        }
         Some(Ok(_)) => Ok(ty),
-        _ => Err(Rule::new(format!("a tensor has less than 2³² elements; the result would be {ty}"))),
+        _ => Err(Rule::new(format!("a tensor must have fewer than 2³² elements; the result would be {ty}"))),
     }
 }
 
-/// A value from outside the graph.
+/// Operation that reads a value from outside the graph.
 #[derive(Debug)]
 struct LeafOp {
     leaf: Leaf,

@@ -1,6 +1,7 @@
-//! A hash that is the same in every process, on every platform and in every version, which the standard library's are not.
+//! A hash that is equal in every process, on every platform and in every version, unlike those of the standard library.
 
-/// FNV-1a with 64 bits: for names that choose a random stream, keys on disk, and to tell a damaged file. Not against forgery.
+/// Returns the 64-bit FNV-1a hash of the bytes. Used for random streams by name, keys on disk and checksums; not
+/// cryptographic.
 pub fn fnv1a(bytes: &[u8]) -> u64 {
     bytes
         .iter()
@@ -11,9 +12,9 @@ pub fn fnv1a(bytes: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
-    /// Of the authors' test vectors.
+    /// Test vectors of the FNV authors.
     #[test]
-    fn hashes_are_those_of_fnv_1a() {
+    fn fnv1a_matches_the_published_test_vectors() {
         assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
         assert_eq!(fnv1a(b"a"), 0xaf63_dc4c_8601_ec8c);
         assert_eq!(fnv1a(b"foobar"), 0x8594_4171_f739_67e8);

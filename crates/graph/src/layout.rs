@@ -1,4 +1,4 @@
-//! Layouts: where the element at an index lies in a buffer; and the views that change a layout but move no data.
+//! Layouts, which map an index to an offset in a buffer, and views, which change a layout without moving data.
 
 use std::ops::Range;
 
@@ -6,78 +6,79 @@ use crate::shape::Shape;
 
 /// Maps an index to an offset: `offset + Σ index[i] · strides[i]`, in elements.
 ///
-/// Where a bound does not hold there is no storage and the element is zero (a padded tensor, a window over the edge).
+/// Where a bound does not hold, there is no storage and the element is zero (padding, or a window over the edge).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Layout {
     /// Sizes of the dimensions.
     pub shape: Vec<usize>,
-    /// Step of each dimension in elements; 0 where it is broadcast.
+    /// Stride of each dimension in elements; 0 where it is broadcast.
     pub strides: Vec<isize>,
-    /// Offset of index zero; may be negative where a bound excludes it.
+    /// Offset of index zero. May be negative where a bound excludes index zero.
     pub offset: isize,
-    /// What has to hold of an index for there to be storage.
+    /// Conditions on an index; an element has storage only if all of them hold.
     pub bounds: Vec<Bound>,
 }
 
-/// A coordinate of the storage that an index may miss: `offset + Σ index[i] · strides[i]` has to lie in `0..size`.
+/// A coordinate of the storage that may be out of range: `offset + Σ index[i] · strides[i]` must lie in `0..size`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Bound {
-    /// Step of the coordinate for each dimension of the index.
+    /// Stride of the coordinate for each dimension of the index.
     pub strides: Vec<isize>,
     /// The coordinate of index zero.
     pub offset: isize,
-    /// Values that the coordinate may take.
+    /// Number of valid values of the coordinate, which start at 0.
     pub size: usize,
-    /// Elements from one value of the coordinate to the next, if the layout's offset has no other account of them. Says
-    /// nothing new of where an element lies; it lets [`Layout::extent`] prove that none lies outside.
+    /// Elements between neighbouring values of the coordinate, if the layout's offset depends on the coordinate. Does
+    /// not affect addressing; [`Layout::extent`] uses it to prove that no element lies outside the storage.
     pub unit: isize,
 }
 
-/// One coordinate of a tensor as a function of another index: `offset + Σ step · index[dimension]`.
+/// One coordinate of a tensor as an affine function of another index: `offset + Σ step · index[dimension]`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Affine {
     /// The coordinate of index zero.
     pub offset: isize,
-    /// Dimensions of the index that matter, each once, and the step that each makes.
+    /// Dimensions of the index with a non-zero step, each once, and the step.
     pub terms: Vec<(usize, isize)>,
 }
 
-/// A change of shape that needs no copy where the layout can express it.
+/// A change of shape that needs no copy if the layout can express it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum View {
-    /// The same elements in row-major order under another shape.
+    /// The same elements in row-major order with another shape.
     Reshape(Vec<usize>),
     /// Dimension `i` of the result is dimension `axes[i]` of the input.
     Permute(Vec<usize>),
-    /// Dimensions of size 1, and missing leading ones, repeated to this shape.
+    /// Repeats dimensions of size 1 and missing leading dimensions to this shape.
     Broadcast(Vec<usize>),
-    /// `start[i]..end[i]` of each dimension, every `step[i]`-th element.
+    /// Every `step[i]`-th element of `start[i]..end[i]` in each dimension.
     Slice {
-        /// First index taken.
+        /// First index of each dimension.
         start: Vec<usize>,
-        /// One past the last index looked at.
+        /// End of the range of each dimension, exclusive.
         end: Vec<usize>,
-        /// Distance between taken indices, at least 1.
+        /// Distance between the indices taken, at least 1.
         step: Vec<usize>,
     },
-    /// Zeros before and after each dimension.
+    /// Adds zeros before and after each dimension.
     Pad {
-        /// Zeros before.
+        /// Number of zeros before each dimension.
         before: Vec<usize>,
-        /// Zeros after.
+        /// Number of zeros after each dimension.
         after: Vec<usize>,
     },
-    /// The element at coordinates that are affine functions of the index, zero where one of them is outside: windows,
-    /// and whatever else is written with index equations.
+    /// The element at coordinates that are affine functions of the index, and zero if a coordinate is out of range.
+    /// Expresses convolution windows and other index equations.
     Affine {
         /// Shape of the result.
         shape: Vec<usize>,
-        /// Each coordinate of the input.
+        /// One function for each coordinate of the input.
         coordinates: Vec<Affine>,
     },
 }
 
-/// Row-major strides of a shape; a dimension of size 1 has stride 0, so that equal addressing has equal strides.
+/// Returns the row-major strides of a shape. Dimensions of size 1 have stride 0, so that equal addressing gives equal
+/// strides.
 fn row_major(shape: &[usize]) -> Vec<isize> {
     let mut strides = vec![0; shape.len()];
     let mut step = 1;
@@ -88,7 +89,7 @@ fn row_major(shape: &[usize]) -> Vec<isize> {
     strides
 }
 
-/// Least and greatest value of `offset + Σ index[i] · strides[i]` over a shape.
+/// Returns the minimum and maximum of `offset + Σ index[i] · strides[i]` over all indices of a shape.
 fn range(offset: isize, strides: &[isize], shape: &[usize]) -> (i128, i128) {
     let mut ends = (offset as i128, offset as i128);
     for (&stride, &size) in strides.iter().zip(shape) {
@@ -99,11 +100,11 @@ fn range(offset: isize, strides: &[isize], shape: &[usize]) -> (i128, i128) {
 }
 
 impl Bound {
-    fn value(&self, index: &[usize]) -> isize {
+    fn coordinate(&self, index: &[usize]) -> isize {
         self.offset + index.iter().zip(&self.strides).map(|(&i, &s)| i as isize * s).sum::<isize>()
     }
 
-    /// Least and greatest coordinate over a shape.
+    /// Returns the minimum and maximum of the coordinate over all indices of a shape.
     pub fn range(&self, shape: &[usize]) -> (i128, i128) {
         range(self.offset, &self.strides, shape)
     }
@@ -113,8 +114,8 @@ impl Bound {
         first >= 0 && last < self.size as i128
     }
 
-    /// Takes in another bound on the same coordinate: what is inside both.
-    fn narrow(&mut self, other: &Bound) {
+    /// Restricts the bound to indices that satisfy another bound on the same coordinate as well.
+    fn intersect(&mut self, other: &Bound) {
         let end = |bound: &Bound| bound.size as isize - bound.offset;
         let end = end(self).min(end(other));
         self.offset = self.offset.min(other.offset);
@@ -129,56 +130,56 @@ impl Bound {
 }
 
 impl Layout {
-    /// Bounds that a layout may have before a view of it becomes a copy.
+    /// Maximum number of bounds of a layout. A view that would need more requires a copy.
     pub const MAX_BOUNDS: usize = 8;
 
-    /// Row-major, starting at 0.
+    /// Returns the row-major layout of a shape, starting at offset 0.
     pub fn contiguous(shape: &[usize]) -> Self {
         Self::strided(shape, row_major(shape), 0)
     }
 
-    /// From its parts, without bounds.
+    /// Creates a layout without bounds.
     pub fn strided(shape: &[usize], strides: Vec<isize>, offset: isize) -> Self {
         Self { shape: shape.to_vec(), strides, offset, bounds: Vec::new() }
     }
 
-    /// With storage only in a half-open range of each dimension.
-    pub fn within(mut self, valid: &[(usize, usize)]) -> Self {
+    /// Restricts the storage to the half-open range `valid[i]` of each dimension i.
+    pub fn with_valid_ranges(mut self, valid: &[(usize, usize)]) -> Self {
         for (i, &(lo, hi)) in valid.iter().enumerate() {
             let mut strides = vec![0; self.shape.len()];
             strides[i] = 1;
             let size = hi.saturating_sub(lo);
             self.bounds.push(Bound { strides, offset: -(lo as isize), size, unit: self.strides[i] });
         }
-        self.without_needless_bounds()
+        self.simplify_bounds()
     }
 
-    /// Number of elements, repeated and padded ones counted.
+    /// Number of elements, including broadcast and padded ones.
     pub fn numel(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// True when element number i lies at offset i.
+    /// Whether element number i lies at offset i.
     pub fn is_contiguous(&self) -> bool {
-        self.offset == 0 && self.is_whole() && self.strides == row_major(&self.shape)
+        self.offset == 0 && self.is_unpadded() && self.strides == row_major(&self.shape)
     }
 
-    /// True when every index has storage.
-    pub fn is_whole(&self) -> bool {
+    /// Whether every index has storage.
+    pub fn is_unpadded(&self) -> bool {
         self.bounds.is_empty()
     }
 
-    /// True when it is plain that no index has storage.
-    pub fn is_void(&self) -> bool {
+    /// Whether a single bound proves that no index has storage.
+    pub fn is_all_padding(&self) -> bool {
         self.bounds.iter().any(|bound| bound.never_holds(&self.shape))
     }
 
-    /// Bounds from which on all offsets of elements with storage lie, first and last; `None` when there is no element.
+    /// Returns bounds on the first and last offset of elements with storage, or `None` if there are no such elements.
     ///
-    /// What a bound accounts for (its `unit`) reaches no further than its size; the rest of the offset is taken at its
-    /// extremes.
+    /// The part of the offset that a bound accounts for (its `unit`) stays within the size of the bound; the remaining
+    /// strides are taken at their extremes.
     pub fn extent(&self) -> Option<(i128, i128)> {
-        if self.is_void() || self.numel() == 0 {
+        if self.is_all_padding() || self.numel() == 0 {
             return None;
         }
         let (mut offset, mut strides) = (self.offset, self.strides.clone());
@@ -195,8 +196,8 @@ impl Layout {
         Some((ends.0 + rest.0, ends.1 + rest.1))
     }
 
-    /// The layout seen through a view, or `None` where only a copy can express it (a reshape across strides).
-    pub fn through(&self, view: &View) -> Option<Layout> {
+    /// Returns the layout of a view of this layout, or `None` if it needs a copy (e.g. a reshape across strides).
+    pub fn apply(&self, view: &View) -> Option<Layout> {
         let seen = match view {
             View::Reshape(shape) => self.reshape(shape)?,
             View::Permute(axes) => self.permute(axes),
@@ -208,40 +209,40 @@ impl Layout {
         (seen.bounds.len() <= Self::MAX_BOUNDS || self.is_contiguous()).then_some(seen)
     }
 
-    /// The layout over another index: `change` says what becomes of an affine function of this index, its offset and
-    /// strides; offsets and bounds are such functions alike.
-    fn changed(&self, shape: Vec<usize>, change: impl Fn(isize, &[isize]) -> (isize, Vec<isize>)) -> Layout {
-        let changed = |offset: isize, strides: &[isize]| {
-            let (offset, mut strides) = change(offset, strides);
+    /// Substitutes the index: `map` rewrites an affine function of the old index (offset and strides) as one of the new
+    /// index. The offset of the layout and each bound are such functions.
+    fn map_affine(&self, shape: Vec<usize>, map: impl Fn(isize, &[isize]) -> (isize, Vec<isize>)) -> Layout {
+        let map_affine = |offset: isize, strides: &[isize]| {
+            let (offset, mut strides) = map(offset, strides);
             strides.iter_mut().zip(&shape).filter(|(_, size)| **size == 1).for_each(|(s, _)| *s = 0);
             (offset, strides)
         };
-        let (offset, strides) = changed(self.offset, &self.strides);
+        let (offset, strides) = map_affine(self.offset, &self.strides);
         let bounds = self.bounds.iter().map(|bound| {
-            let (offset, strides) = changed(bound.offset, &bound.strides);
+            let (offset, strides) = map_affine(bound.offset, &bound.strides);
             Bound { strides, offset, ..bound.clone() }
         });
         let bounds = bounds.collect();
-        Layout { shape, strides, offset, bounds }.without_needless_bounds()
+        Layout { shape, strides, offset, bounds }.simplify_bounds()
     }
 
-    /// The dimensions in another order.
+    /// Returns the layout with dimension `axes[i]` as dimension i.
     pub fn permute(&self, axes: &[usize]) -> Layout {
         let shape = axes.iter().map(|&a| self.shape[a]).collect();
-        self.changed(shape, |offset, strides| (offset, axes.iter().map(|&a| strides[a]).collect()))
+        self.map_affine(shape, |offset, strides| (offset, axes.iter().map(|&a| strides[a]).collect()))
     }
 
     fn broadcast(&self, shape: &[usize]) -> Layout {
         let missing = shape.len() - self.shape.len();
         let kept = |i: usize| i.checked_sub(missing).filter(|&i| self.shape[i] == shape[i + missing]);
-        self.changed(shape.to_vec(), |offset, strides| {
+        self.map_affine(shape.to_vec(), |offset, strides| {
             (offset, (0..shape.len()).map(|i| kept(i).map_or(0, |i| strides[i])).collect())
         })
     }
 
     fn slice(&self, start: &[usize], end: &[usize], step: &[usize]) -> Layout {
         let shape = (0..start.len()).map(|i| (end[i] - start[i]).div_ceil(step[i])).collect();
-        self.changed(shape, |offset, strides| {
+        self.map_affine(shape, |offset, strides| {
             let moved: isize = start.iter().zip(strides).map(|(&s, &stride)| s as isize * stride).sum();
             (
                 offset + moved,
@@ -260,11 +261,11 @@ impl Layout {
     }
 
     fn affine(&self, shape: &[usize], coordinates: &[Affine]) -> Layout {
-        let mut unaccounted = self.strides.clone();
+        let mut remaining_strides = self.strides.clone();
         for bound in &self.bounds {
-            unaccounted.iter_mut().zip(&bound.strides).for_each(|(rest, &s)| *rest -= bound.unit * s);
+            remaining_strides.iter_mut().zip(&bound.strides).for_each(|(rest, &s)| *rest -= bound.unit * s);
         }
-        let mut seen = self.changed(shape.to_vec(), |mut offset, old| {
+        let mut seen = self.map_affine(shape.to_vec(), |mut offset, old| {
             let mut strides = vec![0; shape.len()];
             for (coordinate, &stride) in coordinates.iter().zip(old) {
                 offset += coordinate.offset * stride;
@@ -275,18 +276,18 @@ impl Layout {
         for (i, coordinate) in coordinates.iter().enumerate() {
             let mut strides = vec![0; shape.len()];
             coordinate.terms.iter().filter(|(j, _)| shape[*j] != 1).for_each(|&(j, step)| strides[j] += step);
-            let (offset, size, unit) = (coordinate.offset, self.shape[i], unaccounted[i]);
+            let (offset, size, unit) = (coordinate.offset, self.shape[i], remaining_strides[i]);
             seen.bounds.push(Bound { strides, offset, size, unit });
         }
-        seen.without_needless_bounds()
+        seen.simplify_bounds()
     }
 
-    /// Without bounds that always hold, and with one bound for all that look at the same coordinate.
-    fn without_needless_bounds(mut self) -> Layout {
+    /// Removes bounds that always hold, and combines bounds on the same coordinate.
+    fn simplify_bounds(mut self) -> Layout {
         let mut kept: Vec<Bound> = Vec::new();
         for bound in self.bounds.drain(..).filter(|bound| !bound.always_holds(&self.shape)) {
             match kept.iter_mut().find(|other| other.strides == bound.strides) {
-                Some(other) => other.narrow(&bound),
+                Some(other) => other.intersect(&bound),
                 None => kept.push(bound),
             }
         }
@@ -294,18 +295,18 @@ impl Layout {
         self
     }
 
-    /// Matches groups of old and new dimensions with equal products. A group of old dimensions can be regrouped when
-    /// they lie one in the other without gaps, in the offset and in every bound.
+    /// Matches groups of old and new dimensions with equal products. The dimensions of a group can be regrouped if they
+    /// are nested without gaps, in the offset and in every bound.
     fn reshape(&self, shape: &[usize]) -> Option<Layout> {
         if self.is_contiguous() {
             return Some(Layout::contiguous(shape));
         }
-        let groups = groups(&self.shape, shape)?;
+        let groups = matching_groups(&self.shape, shape)?;
         let mut all = Vec::new();
         for strides in std::iter::once(&self.strides).chain(self.bounds.iter().map(|b| &b.strides)) {
             let mut new = vec![0isize; shape.len()];
             for (from, to) in &groups {
-                regroup(
+                regroup_strides(
                     &self.shape[from.clone()],
                     &strides[from.clone()],
                     &shape[to.clone()],
@@ -321,15 +322,15 @@ impl Layout {
         Some(Layout { shape: shape.to_vec(), strides, offset: self.offset, bounds })
     }
 
-    /// The layout without its dimensions of size 1.
-    pub fn squeezed(&self) -> Layout {
+    /// Returns the layout without its dimensions of size 1.
+    pub fn squeeze(&self) -> Layout {
         let kept: Vec<usize> = (0..self.shape.len()).filter(|&i| self.shape[i] != 1).collect();
         self.permute(&kept)
     }
 
-    /// Offset of an index, or `None` where there is no storage.
+    /// Returns the offset of an index, or `None` if it has no storage.
     pub fn at(&self, index: &[usize]) -> Option<usize> {
-        let holds = |bound: &Bound| usize::try_from(bound.value(index)).is_ok_and(|at| at < bound.size);
+        let holds = |bound: &Bound| usize::try_from(bound.coordinate(index)).is_ok_and(|at| at < bound.size);
         if !self.bounds.iter().all(holds) {
             return None;
         }
@@ -355,7 +356,7 @@ impl Layout {
 }
 
 impl View {
-    /// Shape of the result of this view on a tensor of shape `input`.
+    /// Returns the shape of this view of a tensor of shape `input`.
     pub fn shape(&self, input: &[usize]) -> Shape {
         match self {
             View::Reshape(shape) | View::Broadcast(shape) => Shape::from(shape.as_slice()),
@@ -371,8 +372,8 @@ impl View {
     }
 }
 
-/// Groups of dimensions of two shapes with equal products, in order; `None` where there are none.
-fn groups(old: &[usize], new: &[usize]) -> Option<Vec<(Range<usize>, Range<usize>)>> {
+/// Splits two shapes into consecutive groups of dimensions with equal products; `None` if the total sizes differ.
+fn matching_groups(old: &[usize], new: &[usize]) -> Option<Vec<(Range<usize>, Range<usize>)>> {
     let mut all = Vec::new();
     let (mut i, mut j) = (0, 0);
     while i < old.len() || j < new.len() {
@@ -394,8 +395,8 @@ fn groups(old: &[usize], new: &[usize]) -> Option<Vec<(Range<usize>, Range<usize
     Some(all)
 }
 
-/// Strides of one group of dimensions for the sizes that it gets, or `None` where the old ones leave gaps.
-fn regroup(old: &[usize], strides: &[isize], new: &[usize], to: &mut [isize]) -> Option<()> {
+/// Computes the strides `to` of a group of dimensions with sizes `new`, or `None` if the old strides leave gaps.
+fn regroup_strides(old: &[usize], strides: &[isize], new: &[usize], to: &mut [isize]) -> Option<()> {
     let dims: Vec<usize> = (0..old.len()).filter(|&i| old[i] != 1).collect();
     if dims.windows(2).any(|w| strides[w[0]] != strides[w[1]] * old[w[1]] as isize) {
         return None;
@@ -418,9 +419,9 @@ mod tests {
         all
     }
 
-    /// Every chain of views must address what the same chain, with a copy after each view, would.
+    /// Compares chains of random views with the same chains that copy after each view.
     #[test]
-    fn views_agree_with_copies() {
+    fn chained_views_match_chained_copies() {
         let mut random = crate::philox::Stream::new(1, 0);
         for _ in 0..3000 {
             let mut layout = Layout::contiguous(&[2, 3, 4]);
@@ -428,10 +429,10 @@ mod tests {
             for _ in 0..4 {
                 let view = random_view(&mut random, &layout.shape);
                 let step = Layout::contiguous(&layout.shape)
-                    .through(&view)
-                    .expect("a contiguous layout has every view");
+                    .apply(&view)
+                    .expect("every view of a contiguous layout is a layout");
                 copied = offsets(&step).into_iter().map(|at| at.and_then(|at| copied[at])).collect();
-                match layout.through(&view) {
+                match layout.apply(&view) {
                     Some(next) => layout = next,
                     None => break,
                 }

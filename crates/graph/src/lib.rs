@@ -1,6 +1,6 @@
-//! Static tensor graphs: types, layouts, the [`Op`] trait, the recording of a [`Graph`] and its differentiation.
+//! Static tensor graphs: types, layouts, the [`Op`] trait, the recorded [`Graph`] and its differentiation.
 //!
-//! This crate knows no operation by name (they are in `wgrad-ops`) and no device.
+//! This crate knows no operation by name (see `wgrad-ops`) and no device.
 
 mod error;
 mod grad;
@@ -20,6 +20,6 @@ pub use hash::fnv1a;
 pub use layout::{Affine, Bound, Layout, View};
 pub use op::{Combine, Contract, Expr, Leaf, Lowered, Op, Vjp};
 
-pub use scalar::{Call, Number, ScalarFn};
+pub use scalar::{Call, FloatType, ScalarFn};
 pub use shape::{DType, Shape, TensorType};
 pub use state::{ALIGN, Entry, EntryId, Group, GroupId, States};

@@ -1,4 +1,4 @@
-//! What an operation is: a shape rule, a gradient rule, and what a backend runs for it.
+//! The interface of an operation: a shape rule, a gradient rule, and a lowering for the backends.
 
 use std::fmt::Debug;
 
@@ -9,102 +9,105 @@ use crate::scalar::ScalarFn;
 use crate::shape::TensorType;
 use crate::state::{EntryId, GroupId};
 
-/// An operation. Its parameters (axes, constants) are fields of the type that implements this.
+/// An operation. Its parameters (axes, constants) are fields of the implementing type.
 pub trait Op: Debug {
-    /// The field's name for it, e.g. `matmul`.
+    /// Standard name of the operation, e.g. `matmul`.
     fn name(&self) -> &'static str;
 
-    /// Type of the output, or which rule the inputs break.
+    /// Returns the type of the output.
+    ///
+    /// # Errors
+    /// Returns the rule that the number, types or shapes of the inputs break.
     fn infer(&self, ins: &[TensorType]) -> Result<TensorType, Rule>;
 
-    /// Vector-Jacobian product: the gradient of each input, given that of the output, as more operations of the graph,
-    /// so that it can be differentiated again.
+    /// Vector-Jacobian product: returns the gradient of each input, given the gradient of the output. The gradients are
+    /// operations of the graph, so they can be differentiated again.
     fn vjp<'g>(&self, ins: &[Var<'g>], out: Var<'g>, cotangent: Var<'g>) -> Vjp<'g>;
 
-    /// What a backend runs: data, never calls into a device. `ins` and `out` passed `infer`.
+    /// Returns a description of the computation for the backends. `ins` and `out` have passed [`Op::infer`].
     fn lower(&self, ins: &[TensorType], out: &TensorType) -> Lowered;
 }
 
-/// Result of a gradient rule. There is no default: every operation says what its gradient is, or why there is none.
+/// Result of a gradient rule. There is no default: every operation returns its gradients or states why there are none.
 #[derive(Debug)]
 pub enum Vjp<'g> {
-    /// One gradient an input; `None` where the input is an index or otherwise constant.
+    /// One gradient for each input; `None` for indices and other constant inputs.
     Grads(Vec<Option<Var<'g>>>),
-    /// The gradient is zero almost everywhere, or stopped on purpose; why.
+    /// The gradient is zero almost everywhere or stopped on purpose, with the reason.
     Zero(&'static str),
-    /// There is no gradient, and asking for one is an error; why.
+    /// The gradient is undefined and asking for it is an error, with the reason.
     Undefined(&'static str),
 }
 
-/// The forms that a backend knows. Everything an operation does is one of these.
+/// The computations that backends implement. Every operation lowers to one of them.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Lowered {
     /// A value from outside the graph.
     Leaf(Leaf),
-    /// The same elements at other indices; moves no data where a layout can express it.
+    /// The same elements at other indices. Moves no data if a layout can express it.
     View(View),
     /// An expression for each element. Every input has the shape of the output.
     Map(Expr),
-    /// The elements along `axes` combined into one; the axes stay, with size 1.
+    /// A reduction along `axes`, which keep size 1 in the output.
     Reduce {
-        /// Views that the input is seen through, the first one first.
+        /// Views applied to the input, in order.
         views: Vec<View>,
-        /// How two elements combine.
+        /// How two elements are combined.
         combine: Combine,
-        /// Axes combined, ascending.
+        /// Reduced axes, ascending.
         axes: Vec<usize>,
     },
     /// Sums of products along some dimensions of two tensors: matrix products, convolutions and their gradients.
     Contract(Contract),
     /// `out[i…, d…] = table[index[i…], d…]` for inputs (table, index). An index out of range gives NaN (0 for u32).
     Gather,
-    /// The inputs laid into one flat tensor, input i from element `offsets[i]`; the rest is zero.
+    /// The inputs placed in one flat tensor, input i from element `offsets[i]`; all other elements are zero.
     Pack {
         /// First element of each input.
         offsets: Vec<usize>,
     },
-    /// What the host gives for the input while the program runs: the input is written to `sent`, and from then on
-    /// `received` holds the answer. Several of them are sent in the order in which they were recorded. Where nobody answers,
-    /// it is the input.
-    Exchange {
-        /// Where the input goes; nothing else writes or reads it.
+    /// A reply from the host while the program runs: the input is written to `sent`, and the host then fills
+    /// `received`, which is the output. Several callbacks are sent in the order in which they were recorded. Without a
+    /// host callback, the output equals the input.
+    HostCallback {
+        /// Destination of the input; no other operation reads or writes it.
         sent: EntryId,
-        /// Where the answer comes to; no operation writes it.
+        /// Location of the reply; no operation writes it.
         received: EntryId,
     },
 }
 
-/// `out[batch…, rows…, columns…] = Σ a[batch…, rows…, depth…] · b[batch…, depth…, columns…]` over depth, for inputs (a, b)
-/// seen through views. Batch, rows, columns and depth may have any number of dimensions, none included.
+/// `out[batch…, rows…, columns…] = Σ a[batch…, rows…, depth…] · b[batch…, depth…, columns…]`, summed over depth, for
+/// views of the inputs (a, b). Batch, rows, columns and depth may each have any number of dimensions, including none.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Contract {
-    /// Views that a is seen through, the first one first.
+    /// Views applied to a, in order.
     pub a: Vec<View>,
-    /// Views that b is seen through.
+    /// Views applied to b, in order.
     pub b: Vec<View>,
-    /// Number of dimensions of the batch.
+    /// Number of batch dimensions.
     pub batch: usize,
     /// Number of dimensions that only a has.
     pub rows: usize,
     /// Number of dimensions that only b has.
     pub columns: usize,
-    /// Dimension i of the product is dimension `order[i]` of batch ++ rows ++ columns: the order in which it is stored.
+    /// Storage order: dimension i of the stored product is dimension `order[i]` of batch ++ rows ++ columns.
     pub order: Vec<usize>,
-    /// Views that the product is seen through.
+    /// Views applied to the stored product, in order.
     pub out: Vec<View>,
 }
 
 impl Contract {
-    /// A batched matrix product, `[batch…, m, k] · [batch…, k, n] → [batch…, m, n]`.
+    /// Returns a batched matrix product, `[batch…, m, k] · [batch…, k, n] → [batch…, m, n]`.
     pub fn matmul(batch: usize) -> Self {
         Self { batch, rows: 1, columns: 1, order: (0..batch + 2).collect(), ..Self::default() }
     }
 }
 
-/// Where a value from outside comes from.
+/// Source of a value from outside the graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Leaf {
-    /// Uploaded for every run: the slot number.
+    /// An input that is uploaded for every run, by slot.
     Input(usize),
     /// One tensor of the persistent state.
     Entry(EntryId),
@@ -115,27 +118,27 @@ pub enum Leaf {
 /// An expression over the elements at one index.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Expr {
-    /// The element of input number i.
+    /// The element of input i.
     Input(usize),
     /// A float constant.
     Float(f64),
-    /// A word (u32) constant.
-    Word(u32),
-    /// `Σ index[i] · strides[i]` of the element's own index, as a word.
+    /// A u32 constant.
+    U32(u32),
+    /// `Σ index[i] · strides[i]` for the element's own index, as a u32.
     Iota(Vec<usize>),
     /// A scalar function of expressions.
     Call(&'static ScalarFn, Vec<Expr>),
 }
 
-/// How a reduction combines elements.
+/// Combining function of a reduction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Combine {
     /// Sum, starting at 0.
     Sum,
-    /// Maximum, starting at −∞. NaN wins.
+    /// Maximum, starting at −∞. NaN if any element is NaN.
     Max,
-    /// Minimum, starting at +∞. NaN wins.
+    /// Minimum, starting at +∞. NaN if any element is NaN.
     Min,
-    /// Row-major index, along the reduced axes, of the first maximum, as a word. The first NaN counts as the maximum.
+    /// Row-major index along the reduced axes of the first maximum, as a u32. The first NaN counts as the maximum.
     ArgMax,
 }

@@ -1,7 +1,8 @@
 //! Philox4x32-10, the counter-based random generator of wgrad.
 //!
 //! A counter-based generator has no state to save: the value at (seed, stream, index) is a pure function, so a resumed
-//! run, another backend or another number of threads draws the same bits. The WGSL twin is `shaders/random/philox.wgsl`.
+//! run, another backend or another number of threads draws the same bits. `shaders/random/philox.wgsl` implements the
+//! same function.
 //!
 //! Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 
@@ -9,7 +10,7 @@ const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 const ROUNDS: u32 = 10;
 
-/// Four random words for one counter under one key.
+/// Returns four random u32 values for one counter and key.
 pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     let ([mut c0, mut c1, mut c2, mut c3], [mut k0, mut k1]) = (counter, key);
     for _ in 0..ROUNDS {
@@ -21,29 +22,29 @@ pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     [c0, c1, c2, c3]
 }
 
-/// Maps a random word to [0, 1): 24 bits, so that every value is exact in f32 and 1.0 is never reached.
-pub fn unit(word: u32) -> f32 {
-    (word >> 8) as f32 * (1.0 / 16_777_216.0)
+/// Maps random bits to [0, 1). Uses 24 bits, so that every value is exact in f32 and 1.0 is never reached.
+pub fn unit(bits: u32) -> f32 {
+    (bits >> 8) as f32 * (1.0 / 16_777_216.0)
 }
 
-/// A sequence of random words for the host: shuffles, splits, initial values.
+/// Random sequence for the host: shuffles, splits and initial values.
 #[derive(Debug, Clone)]
 pub struct Stream {
     key: [u32; 2],
     stream: u64,
     next: u64,
-    /// The words of the block that the last one came from.
+    /// Output of the generator for the current counter.
     block: [u32; 4],
 }
 
 impl Stream {
-    /// The sequence number `stream` of `seed`; different streams of one seed are independent.
+    /// Creates the sequence number `stream` of `seed`. Different streams of one seed are independent.
     pub fn new(seed: u64, stream: u64) -> Self {
         Self { key: [seed as u32, (seed >> 32) as u32], stream, next: 0, block: [0; 4] }
     }
 
-    /// The next 32 random bits.
-    pub fn word(&mut self) -> u32 {
+    /// Returns the next 32 random bits.
+    pub fn next_u32(&mut self) -> u32 {
         let (block, place) = (self.next / 4, (self.next % 4) as usize);
         if place == 0 {
             let [low, high] = [block as u32, (block >> 32) as u32];
@@ -54,29 +55,29 @@ impl Stream {
         self.block[place]
     }
 
-    /// Uniform in [0, 1).
+    /// Returns a value distributed uniformly in [0, 1).
     pub fn uniform(&mut self) -> f32 {
-        unit(self.word())
+        unit(self.next_u32())
     }
 
-    /// Standard normal, by Box and Muller.
+    /// Returns a value with the standard normal distribution, by the Box–Muller transform.
     pub fn normal(&mut self) -> f32 {
         let (u, v) = (1.0 - self.uniform(), self.uniform());
         (-2.0 * u.ln()).sqrt() * (std::f32::consts::TAU * v).cos()
     }
 
-    /// Uniform in `0..bound`, without the bias of a remainder (Lemire 2019). `bound` 0 gives 0.
+    /// Returns a uniform value in `0..bound` without modulo bias (Lemire 2019). Returns 0 if `bound` is 0.
     pub fn below(&mut self, bound: u32) -> u32 {
         let threshold = bound.wrapping_neg().checked_rem(bound).unwrap_or(0);
         loop {
-            let product = u64::from(self.word()) * u64::from(bound);
+            let product = u64::from(self.next_u32()) * u64::from(bound);
             if product as u32 >= threshold {
                 return (product >> 32) as u32;
             }
         }
     }
 
-    /// Fisher–Yates shuffle.
+    /// Shuffles the items (Fisher–Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {
             items.swap(i, self.below(i as u32 + 1) as usize);
@@ -88,9 +89,9 @@ impl Stream {
 mod tests {
     use super::*;
 
-    /// Known answers of the authors' own test vectors (Random123, `kat_vectors`).
+    /// Known answers from the authors' test vectors (Random123, `kat_vectors`).
     #[test]
-    fn agrees_with_the_published_vectors() {
+    fn philox_matches_the_published_test_vectors() {
         assert_eq!(philox4x32([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
         assert_eq!(
             philox4x32([u32::MAX; 4], [u32::MAX; 2]),
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shuffle_is_a_permutation_and_depends_on_the_seed() {
+    fn shuffle_is_a_permutation_that_depends_on_the_seed() {
         let shuffled = |seed| {
             let mut items: Vec<u32> = (0..100).collect();
             Stream::new(seed, 0).shuffle(&mut items);

@@ -1,9 +1,9 @@
-//! Scalar functions: the words of the pointwise language, each with its WGSL and its Rust body side by side.
+//! Scalar functions, the primitives of elementwise expressions. Each has a WGSL and a Rust implementation side by side.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-/// A function of one element. Two are equal when their names are: names are unique, which a test of the table holds.
+/// A function of one element. Compared by name; a test of the operation table checks that names are unique.
 pub struct ScalarFn {
     /// Unique name.
     pub name: &'static str,
@@ -11,30 +11,31 @@ pub struct ScalarFn {
     pub wgsl: &'static str,
     /// WGSL functions that the expression calls, or empty.
     pub prelude: &'static str,
-    /// Floating-point operations it counts as; transcendental functions count as one each.
+    /// Number of floating-point operations; a transcendental function counts as one.
     pub flops: u32,
-    /// Body over blocks of f32.
+    /// Implementation over blocks of f32.
     pub f32: Call<f32>,
-    /// Body over blocks of f64.
+    /// Implementation over blocks of f64.
     pub f64: Call<f64>,
 }
 
-/// A body that runs over blocks of equal length; the signature says which arguments are floats and which are words.
+/// An implementation that runs over blocks of equal length. The signature tells which arguments are floats and which
+/// are u32.
 ///
-/// Blocks, not elements, so that the loop inside vectorises and the call is paid once for many elements.
+/// It takes blocks instead of single elements so that the inner loop vectorises and the cost of the call is shared.
 #[derive(Clone, Copy)]
 #[allow(missing_docs, clippy::type_complexity)]
 pub enum Call<T> {
     Unary(fn(&[T], &mut [T])),
     Binary(fn(&[T], &[T], &mut [T])),
     Ternary(fn(&[T], &[T], &[T], &mut [T])),
-    /// From one word, e.g. a cast.
-    FromWord(fn(&[u32], &mut [T])),
-    /// To a word, e.g. a cast.
-    ToWord(fn(&[T], &mut [u32])),
-    /// A comparison of words.
-    Words(fn(&[u32], &[u32], &mut [T])),
-    /// From index, low and high word of the seed, stream and step: a random number.
+    /// From a u32 to a float, e.g. a cast.
+    FromU32(fn(&[u32], &mut [T])),
+    /// From a float to a u32, e.g. a cast.
+    ToU32(fn(&[T], &mut [u32])),
+    /// A comparison of two u32.
+    CompareU32(fn(&[u32], &[u32], &mut [T])),
+    /// A random value from the index, the low and high 32 bits of the seed, the stream and the step.
     Random(fn([&[u32]; 5], &mut [T])),
 }
 
@@ -42,35 +43,35 @@ impl<T> Call<T> {
     /// Number of arguments.
     pub fn arity(&self) -> usize {
         match self {
-            Call::Unary(_) | Call::FromWord(_) | Call::ToWord(_) => 1,
-            Call::Binary(_) | Call::Words(_) => 2,
+            Call::Unary(_) | Call::FromU32(_) | Call::ToU32(_) => 1,
+            Call::Binary(_) | Call::CompareU32(_) => 2,
             Call::Ternary(_) => 3,
             Call::Random(_) => 5,
         }
     }
 
-    /// True when the arguments are words (u32).
-    pub fn takes_words(&self) -> bool {
-        matches!(self, Call::FromWord(_) | Call::Words(_) | Call::Random(_))
+    /// Whether the arguments are u32.
+    pub fn takes_u32(&self) -> bool {
+        matches!(self, Call::FromU32(_) | Call::CompareU32(_) | Call::Random(_))
     }
 
-    /// True when the result is a word.
-    pub fn gives_words(&self) -> bool {
-        matches!(self, Call::ToWord(_))
+    /// Whether the result is u32.
+    pub fn returns_u32(&self) -> bool {
+        matches!(self, Call::ToU32(_))
     }
 }
 
-/// The two number types the CPU computes in.
-pub trait Number: Copy + Default + PartialEq + PartialOrd + fmt::Debug + Send + Sync + 'static {
-    /// Rounded from f64.
+/// Floating-point type that the CPU computes in: f32 or f64.
+pub trait FloatType: Copy + Default + PartialEq + PartialOrd + fmt::Debug + Send + Sync + 'static {
+    /// Converts from f64, rounding to nearest.
     fn from_f64(x: f64) -> Self;
-    /// Widened to f64.
+    /// Converts to f64 exactly.
     fn to_f64(self) -> f64;
-    /// The body of a scalar function for this type.
+    /// Returns the implementation of a scalar function for this type.
     fn call(f: &ScalarFn) -> Call<Self>;
 }
 
-impl Number for f32 {
+impl FloatType for f32 {
     fn from_f64(x: f64) -> Self {
         x as f32
     }
@@ -82,7 +83,7 @@ impl Number for f32 {
     }
 }
 
-impl Number for f64 {
+impl FloatType for f64 {
     fn from_f64(x: f64) -> Self {
         x
     }

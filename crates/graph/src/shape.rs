@@ -5,19 +5,19 @@ use std::ops::Deref;
 
 use crate::error::Rule;
 
-/// Type of one element.
+/// Element type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DType {
-    /// 32-bit float: what every computation is done in (f64 on the oracle).
+    /// 32-bit float. All computation uses it (the reference uses f64).
     F32,
-    /// 16-bit float: storage only. Cast to F32 to compute.
+    /// 16-bit float, for storage only. Cast to F32 to compute.
     F16,
-    /// 32-bit unsigned integer: indices and class labels.
+    /// 32-bit unsigned integer, for indices and class labels.
     U32,
 }
 
 impl DType {
-    /// Bytes an element takes on a device.
+    /// Bytes of one element on a device.
     pub fn bytes(self) -> usize {
         match self {
             DType::F32 | DType::U32 => 4,
@@ -36,7 +36,7 @@ impl fmt::Display for DType {
     }
 }
 
-/// Sizes of the dimensions, outermost first. A scalar has none.
+/// Sizes of the dimensions, outermost first. A scalar has no dimensions.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Shape(Vec<usize>);
 
@@ -46,7 +46,11 @@ impl Shape {
         self.0.iter().product()
     }
 
-    /// The shape both broadcast to: aligned at the last dimension, where sizes agree or one of them is 1.
+    /// Returns the shape that both shapes broadcast to. Dimensions are aligned at the last one; sizes must agree or be
+    /// 1.
+    ///
+    /// # Errors
+    /// Returns an error if two aligned sizes differ and neither is 1.
     pub fn broadcast(&self, other: &Shape) -> Result<Shape, Rule> {
         let rank = self.len().max(other.len());
         let size = |shape: &Shape, i: usize| (i + shape.len()).checked_sub(rank).map_or(1, |i| shape[i]);
@@ -55,14 +59,14 @@ impl Shape {
                 (a, b) if a == b || b == 1 => Ok(a),
                 (1, b) => Ok(b),
                 (a, b) => Err(Rule::new(format!(
-                    "shapes broadcast when sizes, aligned at the last dimension, agree or are 1; {a} and {b} do not"
+                    "sizes, aligned at the last dimension, must agree or be 1; {a} and {b} do not"
                 ))),
             })
             .collect::<Result<Vec<_>, _>>()
             .map(Shape)
     }
 
-    /// The shape with the sizes of `axes` replaced by 1, as a reduction leaves it.
+    /// Returns the shape with the sizes of `axes` replaced by 1, as after a reduction.
     pub fn reduced(&self, axes: &[usize]) -> Shape {
         Shape(self.0.iter().enumerate().map(|(i, &size)| if axes.contains(&i) { 1 } else { size }).collect())
     }
@@ -115,22 +119,22 @@ pub struct TensorType {
 }
 
 impl TensorType {
-    /// A type from its parts.
+    /// Creates a type from an element type and a shape.
     pub fn new(dtype: DType, shape: impl Into<Shape>) -> Self {
         Self { dtype, shape: shape.into() }
     }
 
-    /// An f32 tensor of this shape.
+    /// Returns the type of an f32 tensor of this shape.
     pub fn f32(shape: impl Into<Shape>) -> Self {
         Self::new(DType::F32, shape)
     }
 
-    /// A u32 tensor of this shape.
+    /// Returns the type of a u32 tensor of this shape.
     pub fn u32(shape: impl Into<Shape>) -> Self {
         Self::new(DType::U32, shape)
     }
 
-    /// Bytes the elements take, without padding.
+    /// Bytes of all elements, without padding.
     pub fn bytes(&self) -> usize {
         self.shape.numel() * self.dtype.bytes()
     }

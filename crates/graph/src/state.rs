@@ -1,19 +1,19 @@
-//! Persistent state: the tensors that outlive a step, laid flat in groups.
+//! Persistent state: the tensors that outlive a step, laid out flat in groups.
 //!
-//! Parameters, gradients, moments, statistics and data sets on the device are groups. A group is one contiguous buffer in
-//! which each tensor starts at [`ALIGN`] bytes, so that an optimizer is one kernel over the group, an all-reduce is one
-//! range and a checkpoint is one read. The padding between tensors is zero and stays zero.
+//! Parameters, gradients, moments, statistics and data sets on the device are groups. A group is one contiguous buffer
+//! in which each tensor starts at a multiple of [`ALIGN`] bytes, so that an optimizer is one kernel over the group, an
+//! all-reduce is one range and a checkpoint is one read. The padding between tensors is always zero.
 
 use crate::shape::{DType, Shape, TensorType};
 
-/// Alignment in bytes of each tensor of a group: the largest that WebGPU lets a device ask for.
+/// Alignment in bytes of each tensor of a group: the largest offset alignment that WebGPU allows a device to require.
 pub const ALIGN: usize = 256;
 
-/// Number of a group in its [`States`].
+/// Position of a group in its [`States`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GroupId(pub usize);
 
-/// Number of a tensor in its group.
+/// Identifies a tensor of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EntryId {
     /// The group.
@@ -27,30 +27,30 @@ pub struct EntryId {
 pub struct Entry {
     /// Name, unique in the group, e.g. `body.0.linear.weight`.
     pub name: String,
-    /// Shape.
+    /// Shape of the tensor.
     pub shape: Shape,
-    /// First element in the group.
+    /// Position of the first element in the group, in elements.
     pub offset: usize,
 }
 
 /// Tensors of one element type in one buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
-    /// Name, unique, e.g. `parameters`.
+    /// Unique name, e.g. `parameters`.
     pub name: String,
-    /// Element type of all its tensors.
+    /// Element type of all tensors of the group.
     pub dtype: DType,
     /// The tensors in order of offset.
     pub entries: Vec<Entry>,
 }
 
 impl Group {
-    /// Elements from the first tensor to the end of the last one's padding.
+    /// Number of elements, padding included.
     pub fn len(&self) -> usize {
         self.entries.last().map_or(0, |e| e.offset + padded(e.shape.numel(), self.dtype))
     }
 
-    /// True when the group holds no tensor.
+    /// Whether the group has no tensors.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -65,14 +65,14 @@ fn padded(elements: usize, dtype: DType) -> usize {
     elements.next_multiple_of(ALIGN / dtype.bytes())
 }
 
-/// The persistent state that the programs of one model share.
+/// Layout of the persistent state that the programs of one model share.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct States {
     groups: Vec<Group>,
 }
 
 impl States {
-    /// No state.
+    /// Creates an empty state.
     pub fn new() -> Self {
         Self::default()
     }
@@ -83,7 +83,7 @@ impl States {
         GroupId(self.groups.len() - 1)
     }
 
-    /// Adds a group with the same tensors as `other`, e.g. a moment of each parameter.
+    /// Adds a group with the same tensors as `other`, e.g. one optimizer moment of each parameter.
     pub fn group_like(&mut self, name: impl Into<String>, other: GroupId) -> GroupId {
         let group = Group { name: name.into(), ..self.groups[other.0].clone() };
         self.groups.push(group);
@@ -103,22 +103,22 @@ impl States {
         &self.groups
     }
 
-    /// A group.
+    /// Returns a group.
     pub fn get(&self, id: GroupId) -> &Group {
         &self.groups[id.0]
     }
 
-    /// A tensor.
+    /// Returns a tensor of a group.
     pub fn get_entry(&self, id: EntryId) -> &Entry {
         &self.groups[id.group.0].entries[id.index]
     }
 
-    /// Type of a tensor.
+    /// Returns the type of a tensor.
     pub fn entry_type(&self, id: EntryId) -> TensorType {
         TensorType::new(self.get(id.group).dtype, self.get_entry(id).shape.clone())
     }
 
-    /// The group of this name.
+    /// Returns the group of this name.
     pub fn find(&self, name: &str) -> Option<GroupId> {
         self.groups.iter().position(|g| g.name == name).map(GroupId)
     }
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tensors_start_aligned_and_the_group_ends_padded() {
+    fn tensors_are_aligned_and_groups_end_padded() {
         let mut states = States::new();
         let group = states.group("parameters", DType::F32);
         states.entry(group, "a", [3]);

@@ -1,17 +1,17 @@
 //! Layers over images `[n, channels, height, width]`, with PyTorch's names and layouts.
 
 use wgrad_graph::Var;
-use wgrad_ops::{Conv, ImageOps, Pool, Shares, TensorOps};
+use wgrad_ops::{Conv, ImageOps, Pool, SyncBatch, TensorOps};
 
 use crate::init::Init;
-use crate::module::{Buffer, Builder, Context, Mode, Module, Param, Summed};
+use crate::module::{Buffer, Builder, Context, Mode, Module, Param, SyncTensor};
 
-/// Share of a batch's statistics in the running ones.
+/// Weight of the batch statistics in the update of the running statistics.
 const MOMENTUM: f64 = 0.1;
-/// Added to a variance.
+/// Added to variances.
 const EPSILON: f64 = 1e-5;
 
-/// Convolution with `weight` `[out, in / groups, kh, kw]` and perhaps `bias` `[out]`.
+/// Convolution with `weight` `[out, in / groups, kh, kw]` and optionally `bias` `[out]`.
 #[derive(Debug)]
 pub struct Conv2d {
     weight: Param,
@@ -20,13 +20,14 @@ pub struct Conv2d {
 }
 
 impl Conv2d {
-    /// Declares `weight`, normal for a ReLU after it (He et al. 2015), and no bias: a norm follows.
+    /// Declares `weight` with Kaiming-normal initialization (He et al. 2015), without a bias; for convolutions before a
+    /// norm.
     pub fn new(b: &mut Builder, inputs: usize, outputs: usize, kernel: usize, conv: Conv) -> Self {
         let shape = [outputs, inputs / conv.groups.max(1), kernel, kernel];
         Self { weight: b.param("weight", shape, Init::KaimingNormal, true), bias: None, conv }
     }
 
-    /// Declares `weight` and `bias`, which starts at zero.
+    /// Declares `weight` as [`Conv2d::new`] does, and `bias`, initially zero.
     pub fn with_bias(b: &mut Builder, inputs: usize, outputs: usize, kernel: usize, conv: Conv) -> Self {
         let bias = b.param("bias", [outputs], Init::Constant(0.0), false);
         Self { bias: Some(bias), ..Self::new(b, inputs, outputs, kernel, conv) }
@@ -43,19 +44,19 @@ impl Module for Conv2d {
     }
 }
 
-/// Batch normalization (Ioffe and Szegedy 2015): by the statistics of the batch in training, of which running ones are
-/// kept, and by the running ones in evaluation, or where its weight is frozen.
+/// Batch normalization (Ioffe and Szegedy 2015). Training uses the statistics of the batch and updates running
+/// statistics; evaluation, and training with a frozen weight, use the running statistics.
 ///
-/// As in PyTorch, the running variance takes the unbiased variance of the batch; a tenth of what is new enters both. The
-/// batch is that of the replica, or with [`Context::exchanging`] that of all of them.
+/// As in PyTorch, the running variance averages the unbiased variance of the batch, and the momentum is 0.1. The batch
+/// is that of this replica, or with [`Context::with_replica_sync`] that of all replicas.
 #[derive(Debug)]
 pub struct BatchNorm2d {
     weight: Param,
     bias: Param,
     running_mean: Buffer,
     running_var: Buffer,
-    /// Statistics of the forward and of the backward pass.
-    summed: [Summed; 2],
+    /// Statistics of the forward and of the backward pass, summed over replicas.
+    sync: [SyncTensor; 2],
 }
 
 impl BatchNorm2d {
@@ -64,14 +65,14 @@ impl BatchNorm2d {
         Self::scaled(b, channels, 1.0)
     }
 
-    /// The same with another initial value of `weight`: 0 for the last norm of a residual block.
+    /// Declares the layer with another initial value of `weight`, e.g. 0 for the last norm of a residual block.
     pub fn scaled(b: &mut Builder, channels: usize, weight: f32) -> Self {
         Self {
             weight: b.param("weight", [channels], Init::Constant(weight), false),
             bias: b.param("bias", [channels], Init::Constant(0.0), false),
             running_mean: b.buffer("running_mean", [channels], 0.0),
             running_var: b.buffer("running_var", [channels], 1.0),
-            summed: [b.summed([2, channels]), b.summed([2, channels])],
+            sync: [b.sync_tensor([2, channels]), b.sync_tensor([2, channels])],
         }
     }
 }
@@ -83,25 +84,25 @@ impl Module for BatchNorm2d {
         if cx.mode() == Mode::Evaluate || cx.is_frozen(self.weight) {
             return x.batch_norm_with(mean, variance, weight, bias, EPSILON);
         }
-        let own = x.shape().numel() as f64 / weight.shape().numel() as f64;
-        let (normed, count) = match cx.exchange() {
-            None => (x.batch_norm(weight, bias, EPSILON), own),
-            Some(exchange) => {
-                let share = exchange.rows as f64 / exchange.batch as f64;
-                let [forward, backward] = self.summed.map(|summed| exchange.places(summed));
-                let shares = Shares { share, origin: mean, forward, backward };
-                (x.batch_norm_shared(weight, bias, EPSILON, shares), own / share)
+        let local_count = x.shape().numel() as f64 / weight.shape().numel() as f64;
+        let (normed, count) = match cx.replica_sync() {
+            None => (x.batch_norm(weight, bias, EPSILON), local_count),
+            Some(replicas) => {
+                let fraction = replicas.rows as f64 / replicas.batch as f64;
+                let [forward, backward] = self.sync.map(|tensor| replicas.slots(tensor));
+                let sync = SyncBatch { fraction, origin: mean, forward, backward };
+                (x.sync_batch_norm(weight, bias, EPSILON, sync), local_count / fraction)
             }
         };
         let unbiased = count / (count - 1.0).max(1.0);
         cx.update_buffer(self.running_mean, mean * (1.0 - MOMENTUM) + normed.mean * MOMENTUM);
-        let share = MOMENTUM * unbiased;
-        cx.update_buffer(self.running_var, variance * (1.0 - MOMENTUM) + normed.variance * share);
+        let momentum = MOMENTUM * unbiased;
+        cx.update_buffer(self.running_var, variance * (1.0 - MOMENTUM) + normed.variance * momentum);
         normed.out
     }
 }
 
-/// Group normalization (Wu and He 2018): by the statistics of groups of each image's channels; no batch, no buffers.
+/// Group normalization (Wu and He 2018), with the statistics of each group of channels of each image.
 #[derive(Debug)]
 pub struct GroupNorm {
     weight: Param,
@@ -115,7 +116,7 @@ impl GroupNorm {
         Self::scaled(b, groups, channels, 1.0)
     }
 
-    /// The same with another initial value of `weight`.
+    /// Declares the layer with another initial value of `weight`.
     pub fn scaled(b: &mut Builder, groups: usize, channels: usize, weight: f32) -> Self {
         Self {
             weight: b.param("weight", [channels], Init::Constant(weight), false),
@@ -131,7 +132,7 @@ impl Module for GroupNorm {
     }
 }
 
-/// Maximum of each window.
+/// Max pooling.
 #[derive(Debug, Clone, Copy)]
 pub struct MaxPool2d(pub Pool);
 
@@ -141,7 +142,7 @@ impl Module for MaxPool2d {
     }
 }
 
-/// Mean of each window.
+/// Average pooling.
 #[derive(Debug, Clone, Copy)]
 pub struct AvgPool2d(pub Pool);
 

@@ -1,9 +1,10 @@
-//! Initial values of parameters.
+//! Initialization of parameters.
 
 use wgrad_graph::philox::Stream;
 use wgrad_graph::{Shape, fnv1a};
 
-/// How a parameter starts. Fans are those of a weight `[out, in, …]`: fan-in is the product of all sizes but the first.
+/// Initialization of a parameter. Fans are those of a weight `[out, in, …]`: fan-in is the product of all sizes except
+/// the first.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Init {
     /// One value everywhere.
@@ -19,32 +20,32 @@ pub enum Init {
     XavierUniform,
     /// Uniform in ±bound.
     Uniform(f32),
-    /// Normal with mean 0.
+    /// Normal with mean 0 and this standard deviation.
     Normal(f32),
-    /// Normal with mean 0, redrawn beyond two standard deviations.
+    /// Normal with mean 0 and this standard deviation, redrawn beyond two standard deviations.
     TruncatedNormal(f32),
 }
 
 impl Init {
-    /// Fills the values of a parameter of this shape; `name` chooses the random stream.
+    /// Fills `values` with the initial values of a parameter of shape `shape`. `name` chooses the random stream.
     pub fn fill(self, values: &mut [f32], shape: &Shape, seed: u64, name: &str) {
         let mut stream = Stream::new(seed, fnv1a(name.as_bytes()));
         let out = shape.first().copied().unwrap_or(1) as f32;
         let fan_in = shape.iter().skip(1).product::<usize>().max(1) as f32;
-        let rest = shape.iter().skip(2).product::<usize>().max(1) as f32;
+        let kernel = shape.iter().skip(2).product::<usize>().max(1) as f32;
         let uniform = |stream: &mut Stream, bound: f32| bound * (2.0 * stream.uniform() - 1.0);
         for value in values {
             *value = match self {
                 Init::Constant(x) => x,
                 Init::KaimingNormal => (2.0 / fan_in).sqrt() * stream.normal(),
                 Init::KaimingUniform { gain2 } => uniform(&mut stream, (gain2 * 3.0 / fan_in).sqrt()),
-                Init::XavierUniform => uniform(&mut stream, (6.0 / (fan_in + out * rest)).sqrt()),
+                Init::XavierUniform => uniform(&mut stream, (6.0 / (fan_in + out * kernel)).sqrt()),
                 Init::Uniform(bound) => uniform(&mut stream, bound),
-                Init::Normal(deviation) => deviation * stream.normal(),
-                Init::TruncatedNormal(deviation) => loop {
+                Init::Normal(std) => std * stream.normal(),
+                Init::TruncatedNormal(std) => loop {
                     let x = stream.normal();
                     if x.abs() <= 2.0 {
-                        break deviation * x;
+                        break std * x;
                     }
                 },
             };
@@ -62,12 +63,12 @@ mod tests {
         values
     }
 
-    fn deviation(values: &[f32]) -> f32 {
+    fn standard_deviation(values: &[f32]) -> f32 {
         (values.iter().map(|x| x * x).sum::<f32>() / values.len() as f32).sqrt()
     }
 
     #[test]
-    fn spreads_are_those_of_the_formulas() {
+    fn standard_deviations_match_the_formulas() {
         let shape = [200, 50];
         for (init, expected) in [
             (Init::KaimingNormal, (2.0f32 / 50.0).sqrt()),
@@ -76,14 +77,14 @@ mod tests {
             (Init::Normal(0.3), 0.3),
             (Init::TruncatedNormal(1.0), 0.8796),
         ] {
-            let found = deviation(&filled(init, shape, "weight"));
+            let found = standard_deviation(&filled(init, shape, "weight"));
             assert!((found / expected - 1.0).abs() < 0.03, "{init:?}: {found} instead of {expected}");
         }
         assert!(filled(Init::TruncatedNormal(0.5), shape, "w").iter().all(|x| x.abs() <= 1.0));
     }
 
     #[test]
-    fn the_name_chooses_the_stream() {
+    fn parameters_of_different_names_use_different_streams() {
         assert_eq!(filled(Init::Normal(1.0), [3, 3], "a"), filled(Init::Normal(1.0), [3, 3], "a"));
         assert_ne!(filled(Init::Normal(1.0), [3, 3], "a"), filled(Init::Normal(1.0), [3, 3], "b"));
     }

@@ -6,7 +6,7 @@ use wgrad_ops::TensorOps;
 use crate::init::Init;
 use crate::module::{Builder, Context, Mode, Module, Param};
 
-/// `y = x · Wᵀ + b` for x `[…, in]`, W `[out, in]`, b `[out]`: PyTorch's names and layout.
+/// Linear layer `y = x · Wᵀ + b` for x `[…, in]`, W `[out, in]`, b `[out]`, with PyTorch's names and layout.
 #[derive(Debug)]
 pub struct Linear {
     weight: Param,
@@ -14,18 +14,18 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// Declares `weight` and `bias`, with PyTorch's default initialisation ±1/√in.
+    /// Declares `weight` and `bias`, both uniform in ±1/√in as by default in PyTorch.
     pub fn new(b: &mut Builder, inputs: usize, outputs: usize) -> Self {
         Self::with_init(b, inputs, outputs, Init::KaimingUniform { gain2: 1.0 / 3.0 })
     }
 
-    /// Declares `weight` with the given initialisation and a `bias` that starts as PyTorch's does.
+    /// Declares `weight` with the given initialization, and `bias`, uniform in ±1/√in.
     pub fn with_init(b: &mut Builder, inputs: usize, outputs: usize, init: Init) -> Self {
         let bias = b.param("bias", [outputs], Init::Uniform(1.0 / (inputs as f32).sqrt()), false);
         Self { weight: b.param("weight", [outputs, inputs], init, true), bias: Some(bias) }
     }
 
-    /// Declares `weight` only.
+    /// Declares `weight` only, uniform in ±1/√in.
     pub fn without_bias(b: &mut Builder, inputs: usize, outputs: usize) -> Self {
         Self {
             weight: b.param("weight", [outputs, inputs], Init::KaimingUniform { gain2: 1.0 / 3.0 }, true),
@@ -41,14 +41,14 @@ impl Module for Linear {
     }
 }
 
-/// Rows of a table `[count, width]` picked by index: u32 `[…]` → f32 `[…, width]`.
+/// Rows of a table `[count, width]` selected by index: u32 `[…]` → f32 `[…, width]`.
 #[derive(Debug)]
 pub struct Embedding {
     weight: Param,
 }
 
 impl Embedding {
-    /// Declares `weight`, normal with deviation 0.02.
+    /// Declares `weight`, normal with standard deviation 0.02.
     pub fn new(b: &mut Builder, count: usize, width: usize) -> Self {
         Self { weight: b.param("weight", [count, width], Init::Normal(0.02), true) }
     }
@@ -60,7 +60,7 @@ impl Module for Embedding {
     }
 }
 
-/// Layer normalisation over the last dimension, scaled by `weight` and shifted by `bias` (Ba et al. 2016).
+/// Layer normalization over the last dimension, scaled by `weight` and shifted by `bias` (Ba et al. 2016).
 #[derive(Debug)]
 pub struct LayerNorm {
     weight: Param,
@@ -69,7 +69,7 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// Declares `weight` (1) and `bias` (0); eps is 1e-5.
+    /// Declares `weight` (1) and `bias` (0). Epsilon is 1e-5.
     pub fn new(b: &mut Builder, width: usize) -> Self {
         let weight = b.param("weight", [width], Init::Constant(1.0), false);
         Self { weight, bias: b.param("bias", [width], Init::Constant(0.0), false), eps: 1e-5 }
@@ -82,7 +82,7 @@ impl Module for LayerNorm {
     }
 }
 
-/// Root-mean-square normalisation over the last dimension, scaled by `weight` (Zhang and Sennrich 2019).
+/// Root-mean-square normalization over the last dimension, scaled by `weight` (Zhang and Sennrich 2019).
 #[derive(Debug)]
 pub struct RmsNorm {
     weight: Param,
@@ -90,7 +90,7 @@ pub struct RmsNorm {
 }
 
 impl RmsNorm {
-    /// Declares `weight` (1); eps is 1e-5.
+    /// Declares `weight` (1). Epsilon is 1e-5.
     pub fn new(b: &mut Builder, width: usize) -> Self {
         Self { weight: b.param("weight", [width], Init::Constant(1.0), false), eps: 1e-5 }
     }
@@ -102,7 +102,8 @@ impl Module for RmsNorm {
     }
 }
 
-/// Zeroes each element with probability `p` while training and scales the others by 1/(1−p) (Srivastava et al. 2014).
+/// Dropout (Srivastava et al. 2014): in training, zeroes each element with probability `p` and scales the others by
+/// 1/(1−p).
 #[derive(Debug, Clone, Copy)]
 pub struct Dropout {
     /// Probability of dropping.
@@ -118,7 +119,7 @@ impl Module for Dropout {
     }
 }
 
-/// An activation function by name.
+/// Activation function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Activation {
@@ -133,7 +134,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// Initial weights for a layer before it.
+    /// Returns the initialization of the weights of a layer before this activation.
     pub fn init(self) -> Init {
         match self {
             Activation::Tanh | Activation::Sigmoid | Activation::Softplus | Activation::Identity => {
@@ -159,33 +160,33 @@ impl Module for Activation {
     }
 }
 
-/// Layers one after the other, named by number.
+/// Sequence of layers, named by their index.
 #[derive(Default)]
 pub struct Sequential {
     layers: Vec<Box<dyn Module>>,
-    /// Numbers of the layers that a segment begins with.
+    /// Indices of the layers that start a recomputed segment.
     segments: Vec<usize>,
 }
 
 impl Sequential {
-    /// No layers: the identity.
+    /// Creates a sequence without layers, which is the identity.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds the layer that `make` makes, under its number.
+    /// Appends the layer that `build` creates; its scope is its index.
     pub fn push<M: Module + 'static>(
         mut self,
         b: &mut Builder,
-        make: impl FnOnce(&mut Builder) -> M,
+        build: impl FnOnce(&mut Builder) -> M,
     ) -> Self {
-        let layer = b.scope(self.layers.len().to_string(), make);
+        let layer = b.scope(self.layers.len().to_string(), build);
         self.layers.push(Box::new(layer));
         self
     }
 
-    /// Begins a segment with the layer that is added next, up to the one that the next segment begins with: what is
-    /// computed again in the backward pass where [`wgrad_graph::grad_recomputing`] is asked to.
+    /// Starts a segment with the next layer; it ends where the next segment starts. [`wgrad_graph::grad_recomputing`]
+    /// recomputes the values of a segment in the backward pass.
     pub fn segment(mut self) -> Self {
         self.segments.push(self.layers.len());
         self
@@ -206,7 +207,7 @@ impl Module for Sequential {
     }
 }
 
-/// `x + f(x)` (He et al. 2016).
+/// Residual connection `x + f(x)` (He et al. 2016).
 #[derive(Debug)]
 pub struct Residual<M>(pub M);
 

@@ -1,7 +1,7 @@
-//! Layers, initialisers, optimizers and learning-rate schedules.
+//! Layers, initialization, optimizers and learning-rate schedules.
 //!
-//! A layer declares its parameters once, with a [`Builder`]; [`Builder::finish`] lays them flat into the state that all
-//! programs of the model share. Tracing a graph then hands a [`Context`] to [`Module::forward`].
+//! A layer declares its parameters with a [`Builder`]. [`Builder::finish`] places them in the state that all programs
+//! of the model share. Tracing a graph passes a [`Context`] to [`Module::forward`].
 
 mod images;
 mod init;
@@ -15,10 +15,10 @@ mod schedule;
 pub use images::{AvgPool2d, BatchNorm2d, Conv2d, GroupNorm, MaxPool2d};
 pub use init::Init;
 pub use layers::{Activation, Dropout, Embedding, LayerNorm, Linear, Residual, RmsNorm, Sequential};
-pub use models::{Mlp, Norm, ResidualMlp};
+pub use models::{Mlp, MlpConfig, Norm, ResidualMlp, ResidualMlpConfig};
 pub use module::{
-    Buffer, BufferSpec, Builder, Context, Exchange, Mode, Module, Param, ParamSpec, Params, Segment, Summed,
-    Training,
+    Buffer, BufferSpec, Builder, Context, Mode, Module, Param, ParamGroup, ParamSpec, Params, ReplicaSync,
+    SyncTensor, Training,
 };
 pub use optimizer::{OptimState, Optimizer};
 pub use resnet::{Block, ImageNorm, ResNet, ResNetConfig, Shortcut, Stem};

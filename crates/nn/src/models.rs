@@ -1,12 +1,12 @@
-//! Models that recipes name.
+//! Multilayer perceptrons, plain and residual.
 
 use wgrad_graph::Var;
 
 use crate::init::Init;
 use crate::layers::{Activation, Dropout, LayerNorm, Linear, Residual, RmsNorm, Sequential};
-use crate::module::{Builder, Context, Module, layers_a_segment};
+use crate::module::{Builder, Context, Module, layers_per_segment};
 
-/// Normalisation before a block.
+/// Normalization over features in an MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Norm {
@@ -25,25 +25,38 @@ impl Norm {
     }
 }
 
-/// A multilayer perceptron: `[batch, inputs]` → `[batch, outputs]`.
+/// Hidden layers of an [`Mlp`]. The default has no hidden layers, ReLU, no normalization and no dropout.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MlpConfig {
+    /// Widths of the hidden layers.
+    pub hidden: Vec<usize>,
+    /// Activation of each hidden layer.
+    pub activation: Activation,
+    /// Normalization of each hidden layer, before the activation.
+    pub norm: Norm,
+    /// Dropout probability of each hidden layer, after the activation.
+    pub dropout: f64,
+}
+
+impl Default for MlpConfig {
+    fn default() -> Self {
+        Self { hidden: Vec::new(), activation: Activation::Relu, norm: Norm::None, dropout: 0.0 }
+    }
+}
+
+/// Multilayer perceptron, `[batch, inputs]` → `[batch, outputs]`.
 pub struct Mlp {
     layers: Sequential,
 }
 
 impl Mlp {
-    /// Linear layers `inputs → hidden[0] → … → outputs`, each but the last followed by normalisation, activation, dropout.
-    pub fn new(
-        b: &mut Builder,
-        inputs: usize,
-        hidden: &[usize],
-        outputs: usize,
-        activation: Activation,
-        norm: Norm,
-        dropout: f64,
-    ) -> Self {
+    /// Declares linear layers `inputs → hidden[0] → … → outputs`. Normalization, activation and dropout follow each
+    /// layer except the last.
+    pub fn new(b: &mut Builder, config: &MlpConfig, inputs: usize, outputs: usize) -> Self {
+        let &MlpConfig { ref hidden, activation, norm, dropout } = config;
         let mut layers = Sequential::new();
         let mut width = inputs;
-        let segment = layers_a_segment(hidden.len(), 1);
+        let segment = layers_per_segment(hidden.len(), 1);
         for (i, &next) in hidden.iter().enumerate() {
             if i.is_multiple_of(segment) {
                 layers = layers.segment();
@@ -62,10 +75,25 @@ impl Module for Mlp {
     }
 }
 
-/// About how many values of the size of its input a residual block computes.
-pub(crate) const BLOCK_VALUES: usize = 4;
+/// Approximate number of tensors of the size of its input that a residual block computes.
+pub(crate) const VALUES_PER_BLOCK: usize = 4;
 
-/// An MLP of pre-norm residual blocks: `stem`, then `depth` times `x + f(norm(x))`, then `head`.
+/// Blocks of a [`ResidualMlp`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResidualMlpConfig {
+    /// Width of all blocks.
+    pub width: usize,
+    /// Number of blocks.
+    pub depth: usize,
+    /// Activation between the two linear layers of a block.
+    pub activation: Activation,
+    /// Normalization at the start of each block, and before the head.
+    pub norm: Norm,
+    /// Dropout probability after the activation of each block.
+    pub dropout: f64,
+}
+
+/// MLP of pre-norm residual blocks: `stem`, then `depth` times `x + f(norm(x))`, then `head`.
 pub struct ResidualMlp {
     stem: Linear,
     blocks: Vec<Residual<Sequential>>,
@@ -73,19 +101,12 @@ pub struct ResidualMlp {
 }
 
 impl ResidualMlp {
-    /// Blocks are norm, linear, activation, dropout, linear, all `width` wide; the last linear of each starts at zero, so
+    /// Declares the network, `[batch, inputs]` → `[batch, outputs]`.
+    ///
+    /// A block is norm, linear, activation, dropout, linear. The last linear layer of each block is initially zero, so
     /// that the network starts as the identity between stem and head.
-    #[allow(clippy::too_many_arguments)]
-    pub fn new(
-        b: &mut Builder,
-        inputs: usize,
-        width: usize,
-        depth: usize,
-        outputs: usize,
-        activation: Activation,
-        norm: Norm,
-        dropout: f64,
-    ) -> Self {
+    pub fn new(b: &mut Builder, config: &ResidualMlpConfig, inputs: usize, outputs: usize) -> Self {
+        let &ResidualMlpConfig { width, depth, activation, norm, dropout } = config;
         let stem = b.scope("stem", |b| Linear::new(b, inputs, width));
         let block = |b: &mut Builder| {
             let layers = norm.push(b, Sequential::new(), width);
@@ -108,7 +129,7 @@ impl Module for ResidualMlp {
         let mut x = graph.scope("stem", || self.stem.forward(cx, x));
         let step = |x, i: usize| graph.scope(&format!("blocks.{i}"), || self.blocks[i].forward(cx, x));
         let blocks: Vec<usize> = (0..self.blocks.len()).collect();
-        for segment in blocks.chunks(layers_a_segment(blocks.len(), BLOCK_VALUES)) {
+        for segment in blocks.chunks(layers_per_segment(blocks.len(), VALUES_PER_BLOCK)) {
             x = graph.segment("", || segment.iter().fold(x, |x, &i| step(x, i)));
         }
         graph.scope("head", || self.head.forward(cx, x))

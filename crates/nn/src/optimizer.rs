@@ -1,54 +1,55 @@
-//! Optimizers, written with the operations of the graph over the flat parameters: fusion makes each one kernel.
+//! Optimizers, recorded as operations on the flat parameters; fusion turns each update into one kernel.
 
 use wgrad_graph::{ALIGN, DType, Graph, GroupId, States, Var};
 use wgrad_ops::{TensorOps, full, iota};
 
-use crate::module::{Params, Segment};
+use crate::module::{ParamGroup, Params};
 
-/// Columns of the grid that the flat parameters are seen as: the elements of one alignment unit. A row index then stays
-/// exact in f32 up to 2³⁰ parameters.
+/// Columns of the grid to which the flat parameters are reshaped: the elements of one alignment unit. Row indices are
+/// then exact in f32 for up to 2³⁰ parameters.
 const COLUMNS: usize = ALIGN / 4;
 
-/// An update rule. With gradient g, parameter θ, learning rate η:
+/// Update rule. The formulas use gradient g, parameter θ and learning rate η.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Optimizer {
-    /// `v ← μ·v + g + λ·θ`; `θ ← θ − η·v`, or with Nesterov's momentum `θ ← θ − η·(g + λ·θ + μ·v)`. PyTorch's form.
+    /// SGD with momentum in PyTorch's form: `v ← μ·v + g + λ·θ`; `θ ← θ − η·v`, or with Nesterov momentum
+    /// `θ ← θ − η·(g + λ·θ + μ·v)`.
     Sgd {
-        /// μ; 0 keeps no state.
+        /// Momentum μ; 0 needs no optimizer state.
         momentum: f64,
-        /// Look ahead by one momentum step.
+        /// Whether to use Nesterov momentum.
         nesterov: bool,
-        /// λ, an L2 penalty.
+        /// L2 penalty λ.
         weight_decay: f64,
     },
-    /// Adam (Kingma and Ba 2015) with bias correction. Decay is added to the gradient, or decoupled: AdamW (Loshchilov and
-    /// Hutter 2019), `θ ← θ − η·λ·θ − η·m̂/(√v̂ + ε)`.
+    /// Adam (Kingma and Ba 2015) with bias correction. Weight decay is added to the gradient, or decoupled as in AdamW
+    /// (Loshchilov and Hutter 2019): `θ ← θ − η·λ·θ − η·m̂/(√v̂ + ε)`.
     Adam {
-        /// β₁ and β₂.
+        /// Decay rates β₁ and β₂ of the moments.
         betas: [f64; 2],
-        /// ε.
+        /// ε, added to the denominator.
         eps: f64,
-        /// λ.
+        /// Weight decay λ.
         weight_decay: f64,
-        /// AdamW.
+        /// Whether weight decay is decoupled, as in AdamW.
         decoupled: bool,
     },
 }
 
-/// The state groups of an optimizer.
+/// State groups of an optimizer.
 #[derive(Debug, Clone)]
 pub struct OptimState {
-    /// First moment or momentum, then second moment; none for plain SGD.
+    /// Momentum of SGD, or first and second moment of Adam; empty for SGD without momentum.
     pub moments: Vec<GroupId>,
 }
 
 impl Optimizer {
-    /// Declares the moments.
+    /// Declares the state of the optimizer for the trained parameters.
     pub fn declare(&self, states: &mut States, params: &Params) -> OptimState {
         self.declare_like(states, params.group())
     }
 
-    /// Declares moments that are laid out like a group of parameters.
+    /// Declares the state of the optimizer with the layout of a group of parameters.
     pub fn declare_like(&self, states: &mut States, params: GroupId) -> OptimState {
         let names: &[&str] = match self {
             Optimizer::Sgd { momentum, .. } if *momentum == 0.0 => &[],
@@ -58,10 +59,11 @@ impl Optimizer {
         OptimState { moments: names.iter().map(|name| states.group_like(*name, params)).collect() }
     }
 
-    /// Number of values of [`Optimizer::hyper`].
+    /// Number of elements of [`Optimizer::hyper`].
     pub const HYPER: usize = 3;
 
-    /// What changes from step to step, for the `hyper` input, f32 `[3]`: η and the two bias corrections 1/(1−βᵗ), t from 1.
+    /// Returns the hyperparameters of step `t`, from 1, for the input `hyper`, f32 `[3]`: the learning rate and the two
+    /// bias corrections 1/(1−βᵗ).
     pub fn hyper(&self, rate: f64, t: u64) -> [f32; Self::HYPER] {
         let correction = |beta: f64| 1.0 / (1.0 - beta.powf(t as f64));
         match self {
@@ -72,7 +74,7 @@ impl Optimizer {
         }
     }
 
-    /// Records the update of the parameters by the flat gradient, and gives the new parameters, flat.
+    /// Records the update of the parameters by the flat gradient. Returns the new parameters, flat.
     pub fn update<'g>(
         &self,
         graph: &'g Graph,
@@ -81,16 +83,17 @@ impl Optimizer {
         grads: Var<'g>,
         hyper: Var<'g>,
     ) -> Var<'g> {
-        self.update_flat(graph, state, params.group(), params.segments(), grads, hyper)
+        self.update_flat(graph, state, params.group(), params.param_groups(), grads, hyper)
     }
 
-    /// [`Optimizer::update`] of any flat group of parameters whose runs are `segments`, such as a share of a model's.
+    /// Records [`Optimizer::update`] for any flat state group with these parameter groups, such as one shard of a
+    /// model.
     pub fn update_flat<'g>(
         &self,
         graph: &'g Graph,
         state: &OptimState,
         params: GroupId,
-        segments: &[Segment],
+        groups: &[ParamGroup],
         grads: Var<'g>,
         hyper: Var<'g>,
     ) -> Var<'g> {
@@ -100,11 +103,11 @@ impl Optimizer {
         let set = |id: GroupId, value: Var<'g>| graph.update_group(id, value.reshape([elements]));
         let hyper = |i: usize| hyper.slice(0, i..i + 1).reshape([1, 1]);
         let theta = flat(params);
-        let rate = factors(graph, segments, grid, |segment| segment.rate).map_or(hyper(0), |f| hyper(0) * f);
+        let rate = factors(graph, groups, grid, |group| group.rate).map_or(hyper(0), |f| hyper(0) * f);
         let mut g = grads.reshape(grid);
         let new = match *self {
             Optimizer::Sgd { momentum, nesterov, weight_decay } => {
-                let decay = decay_of(graph, segments, grid, weight_decay);
+                let decay = decay_factors(graph, groups, grid, weight_decay);
                 g = decay.map_or(g, |decay| g + theta * decay);
                 let direction = match state.moments.as_slice() {
                     [id] => {
@@ -117,7 +120,7 @@ impl Optimizer {
                 theta - direction * rate
             }
             Optimizer::Adam { betas, eps, weight_decay, decoupled } => {
-                let decay = decay_of(graph, segments, grid, weight_decay);
+                let decay = decay_factors(graph, groups, grid, weight_decay);
                 if let (Some(decay), false) = (decay, decoupled) {
                     g = g + theta * decay;
                 }
@@ -138,48 +141,49 @@ impl Optimizer {
     }
 }
 
-/// λ where decay applies and 0 elsewhere, over the grid; `None` where it is 0 everywhere.
-fn decay_of<'g>(
+/// Returns λ where weight decay applies and 0 elsewhere, over the grid; `None` if it is 0 everywhere.
+fn decay_factors<'g>(
     graph: &'g Graph,
-    segments: &[Segment],
+    groups: &[ParamGroup],
     grid: [usize; 2],
     weight_decay: f64,
 ) -> Option<Var<'g>> {
-    let value = |segment: &Segment| if segment.decay { weight_decay } else { 0.0 };
-    match segments {
-        _ if segments.iter().all(|segment| value(segment) == 0.0) => None,
+    let value = |group: &ParamGroup| if group.decay { weight_decay } else { 0.0 };
+    match groups {
+        _ if groups.iter().all(|group| value(group) == 0.0) => None,
         [only] => Some(full(graph, grid, value(only))),
-        _ => factors(graph, segments, grid, value),
+        _ => factors(graph, groups, grid, value),
     }
 }
 
-/// A value for each segment of the parameters, over the grid; `None` where it is 1 everywhere.
+/// Returns the value of each parameter's group over the grid; `None` if it is 1 everywhere.
 fn factors<'g>(
     graph: &'g Graph,
-    segments: &[Segment],
+    groups: &[ParamGroup],
     grid: [usize; 2],
-    value: impl Fn(&Segment) -> f64,
+    value: impl Fn(&ParamGroup) -> f64,
 ) -> Option<Var<'g>> {
-    if segments.iter().all(|segment| value(segment) == 1.0) {
+    if groups.iter().all(|group| value(group) == 1.0) {
         return None;
     }
     let row = iota(graph, grid, 0).cast(DType::F32);
     let mut steps: Option<Var<'g>> = None;
-    // From the last to the first: before the end of each, its own value in place of what the next has.
-    for (i, segment) in segments.iter().enumerate().rev() {
-        let next = segments.get(i + 1).map_or(0.0, &value);
-        let difference = value(segment) - next;
+    // A sum of step functions, from the last group to the first: before the end of a group, each adds the difference to
+    // the value of the next group.
+    for (i, group) in groups.iter().enumerate().rev() {
+        let next = groups.get(i + 1).map_or(0.0, &value);
+        let difference = value(group) - next;
         if difference == 0.0 {
             continue;
         }
-        let before = row.lt(full(graph, [1, 1], (segment.end / COLUMNS) as f64)) * difference;
-        steps = Some(steps.map_or(before, |steps| steps + before));
+        let step = row.lt(full(graph, [1, 1], (group.end / COLUMNS) as f64)) * difference;
+        steps = Some(steps.map_or(step, |steps| steps + step));
     }
     Some(steps.unwrap_or_else(|| full(graph, grid, 0.0)))
 }
 
 impl Optimizer {
-    /// Scales the flat gradient so that its Euclidean norm is at most `max`; gives it and the norm before.
+    /// Scales the flat gradient to a Euclidean norm of at most `max`. Returns it and the norm before scaling.
     pub fn clip<'g>(grads: Var<'g>, max: f64) -> (Var<'g>, Var<'g>) {
         let norm = grads.square().sum_all().sqrt();
         let graph = grads.graph();

@@ -1,6 +1,6 @@
-//! Residual networks (He et al. 2016): those for CIFAR and those for ImageNet, with and without shortcuts.
+//! Residual networks for CIFAR and ImageNet (He et al. 2016), with and without shortcuts.
 //!
-//! Parameters and buffers are named as torchvision names them: `conv1`, `bn1`, `layer1.0.conv1`, `layer2.0.downsample.0`,
+//! Parameters and buffers have the names of torchvision: `conv1`, `bn1`, `layer1.0.conv1`, `layer2.0.downsample.0`,
 //! `fc`.
 
 use wgrad_graph::Var;
@@ -8,24 +8,24 @@ use wgrad_ops::{Conv, ImageOps, Pool, TensorOps};
 
 use crate::images::{BatchNorm2d, Conv2d, GroupNorm, MaxPool2d};
 use crate::layers::Linear;
-use crate::models::BLOCK_VALUES;
-use crate::module::{Builder, Context, Module, layers_a_segment};
+use crate::models::VALUES_PER_BLOCK;
+use crate::module::{Builder, Context, Module, layers_per_segment};
 
-/// What comes before the blocks.
+/// Layers before the first block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stem {
-    /// A 3×3 convolution: for images of 32×32.
+    /// 3×3 convolution, for images of 32×32.
     Small,
-    /// A 7×7 convolution of stride 2 and a maximum over 3×3 windows of stride 2: for images of 224×224.
+    /// 7×7 convolution of stride 2 and 3×3 max pooling of stride 2, for images of 224×224.
     Large,
 }
 
-/// What a block computes beside its shortcut.
+/// Convolutions of a residual block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Block {
     /// Two 3×3 convolutions.
     Basic,
-    /// 1×1, 3×3, 1×1, with four times the channels at its ends; the stride is that of the 3×3, as in torchvision.
+    /// 1×1, 3×3 and 1×1 convolutions, with four times the channels outside; the 3×3 has the stride, as in torchvision.
     Bottleneck,
 }
 
@@ -38,52 +38,53 @@ impl Block {
     }
 }
 
-/// How a block's input comes to its end.
+/// Shortcut connection of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shortcut {
-    /// Not at all: a plain network.
+    /// No shortcut: a plain network.
     None,
-    /// As it is; where size or channels change, every other pixel, and zeros for the new channels (option A).
+    /// Identity; if size or channels change, every other pixel with zeros for the new channels (option A).
     Pad,
-    /// As it is; where size or channels change, through a 1×1 convolution and a norm (option B).
+    /// Identity; if size or channels change, a 1×1 convolution and a norm (option B).
     Projection,
 }
 
-/// What normalizes.
+/// Normalization of images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImageNorm {
-    /// Over the batch.
+    /// Batch norm.
     Batch,
-    /// Over groups of 16 channels of an image, or of all where there are fewer.
+    /// Group norm with groups of 16 channels, or one group if 16 does not divide the channels.
     Group,
-    /// Nothing does.
+    /// No normalization; convolutions have a bias.
     None,
 }
 
-/// A residual network: its kind and sizes.
+/// Architecture of a residual network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResNetConfig {
-    /// What comes before the blocks.
+    /// Layers before the first block.
     pub stem: Stem,
-    /// What a block computes.
+    /// Convolutions of a block.
     pub block: Block,
-    /// Blocks of each stage; from the second on a stage begins with a stride of 2.
+    /// Number of blocks of each stage. Stages after the first begin with a stride of 2.
     pub blocks: Vec<usize>,
-    /// Channels of the first stage, before expansion; each stage has twice as many as the one before.
+    /// Channels of the first stage, before expansion; they double with each stage.
     pub width: usize,
-    /// How a block's input comes to its end.
+    /// Shortcut connection of a block.
     pub shortcut: Shortcut,
-    /// Norm and activation before each convolution instead of after it (He et al. 2016, “Identity mappings”).
+    /// Whether norm and activation precede each convolution (He et al. 2016, “Identity mappings”).
     pub preactivation: bool,
-    /// Whether the last norm of each block starts at zero, so that the block starts as its shortcut (Goyal et al. 2017).
+    /// Whether the weight of the last norm of each block is initially zero, so that the block starts as its shortcut
+    /// (Goyal et al. 2017).
     pub zero_init: bool,
-    /// What normalizes.
+    /// Normalization after, or before, each convolution.
     pub norm: ImageNorm,
 }
 
 impl ResNetConfig {
-    /// The network for CIFAR of a depth 6n + 2, with option A and three stages of widths 16, 32, 64; `None` for other
-    /// depths.
+    /// Returns the CIFAR network of depth 6n + 2: shortcuts of option A, three stages of widths 16, 32 and 64. `None`
+    /// for other depths.
     pub fn cifar(depth: usize) -> Option<Self> {
         let n = depth.checked_sub(2)?.checked_div(6).filter(|n| *n > 0 && 6 * n + 2 == depth)?;
         Some(Self {
@@ -98,7 +99,7 @@ impl ResNetConfig {
         })
     }
 
-    /// The network for ImageNet of depth 18, 34 or 50, as in torchvision; `None` for other depths.
+    /// Returns the ImageNet network of depth 18, 34 or 50, as in torchvision. `None` for other depths.
     pub fn imagenet(depth: usize) -> Option<Self> {
         let (block, blocks) = match depth {
             18 => (Block::Basic, [2, 2, 2, 2]),
@@ -118,11 +119,12 @@ impl ResNetConfig {
         })
     }
 
-    /// Channels of the last stage.
+    /// Channels after the last stage.
     pub fn features(&self) -> usize {
         (self.width << self.blocks.len().saturating_sub(1)) * self.block.expansion()
     }
 
+    /// Declares a norm whose weight is initially `weight`.
     fn norm(&self, b: &mut Builder, channels: usize, weight: f32) -> NormLayer {
         match self.norm {
             ImageNorm::Batch => NormLayer::Batch(BatchNorm2d::scaled(b, channels, weight)),
@@ -135,7 +137,7 @@ impl ResNetConfig {
         }
     }
 
-    /// A convolution: with a bias where no norm follows it.
+    /// Declares a convolution, with a bias if there is no norm.
     fn conv(&self, b: &mut Builder, inputs: usize, outputs: usize, kernel: usize, stride: usize) -> Conv2d {
         let conv = Conv::default().stride(stride).padding(kernel / 2);
         match self.norm {
@@ -161,7 +163,7 @@ impl Module for NormLayer {
     }
 }
 
-/// A residual network, `[n, channels, height, width]` → `[n, classes]`.
+/// Residual network, `[n, channels, height, width]` → `[n, classes]`.
 pub struct ResNet {
     config: ResNetConfig,
     conv1: Conv2d,
@@ -171,21 +173,22 @@ pub struct ResNet {
     fc: Linear,
 }
 
-/// One block: convolutions with a norm each, and a way around them.
+/// Residual block: convolutions with a norm each, and a shortcut.
 struct ResidualBlock {
     convs: Vec<(Conv2d, NormLayer)>,
-    around: Around,
+    shortcut: ShortcutLayers,
 }
 
-enum Around {
+/// Layers of a shortcut.
+enum ShortcutLayers {
     None,
-    Same,
+    Identity,
     Pad { stride: usize, channels: usize },
     Projection(Conv2d, NormLayer),
 }
 
 impl ResNet {
-    /// Declares the network for images with this many channels.
+    /// Declares the network for images with `channels` channels.
     pub fn new(b: &mut Builder, config: ResNetConfig, channels: usize, classes: usize) -> Self {
         let (kernel, stride) = match config.stem {
             Stem::Small => (3, 1),
@@ -214,7 +217,7 @@ impl ResNet {
 impl ResidualBlock {
     fn new(b: &mut Builder, config: &ResNetConfig, inputs: usize, width: usize, stride: usize) -> Self {
         let outputs = width * config.block.expansion();
-        // Channels before each convolution, its kernel and its stride.
+        // Input channels, kernel and stride of each convolution.
         let sizes: &[(usize, usize, usize)] = match config.block {
             Block::Basic => &[(inputs, 3, stride), (width, 3, 1)],
             Block::Bottleneck => &[(inputs, 1, 1), (width, 3, stride), (width, 1, 1)],
@@ -225,38 +228,38 @@ impl ResidualBlock {
             let to = if last { outputs } else { width };
             let conv = b.scope(format!("conv{}", i + 1), |b| config.conv(b, from, to, kernel, stride));
             let scale = if last && config.zero_init && config.shortcut != Shortcut::None { 0.0 } else { 1.0 };
-            // Before the activation that a norm belongs to: the channels that the convolution gives, or that it takes.
+            // A norm before the convolution has its input channels, a norm after it has its output channels.
             let (normed, scale) = if config.preactivation { (from, 1.0) } else { (to, scale) };
             let norm = b.scope(format!("bn{}", i + 1), |b| config.norm(b, normed, scale));
             convs.push((conv, norm));
         }
-        let around = match config.shortcut {
-            Shortcut::None => Around::None,
-            _ if stride == 1 && inputs == outputs => Around::Same,
-            Shortcut::Pad => Around::Pad { stride, channels: outputs - inputs },
+        let shortcut = match config.shortcut {
+            Shortcut::None => ShortcutLayers::None,
+            _ if stride == 1 && inputs == outputs => ShortcutLayers::Identity,
+            Shortcut::Pad => ShortcutLayers::Pad { stride, channels: outputs - inputs },
             Shortcut::Projection => b.scope("downsample", |b| {
                 let conv = b.scope("0", |b| config.conv(b, inputs, outputs, 1, stride));
                 let norm = match config.preactivation {
                     true => NormLayer::None,
                     false => b.scope("1", |b| config.norm(b, outputs, 1.0)),
                 };
-                Around::Projection(conv, norm)
+                ShortcutLayers::Projection(conv, norm)
             }),
         };
-        Self { convs, around }
+        Self { convs, shortcut }
     }
 
-    fn around<'g>(&self, cx: &Context<'_, 'g>, x: Var<'g>) -> Option<Var<'g>> {
+    fn shortcut<'g>(&self, cx: &Context<'_, 'g>, x: Var<'g>) -> Option<Var<'g>> {
         let graph = cx.graph();
-        match &self.around {
-            Around::None => None,
-            Around::Same => Some(x),
-            Around::Pad { stride, channels } => {
+        match &self.shortcut {
+            ShortcutLayers::None => None,
+            ShortcutLayers::Identity => Some(x),
+            ShortcutLayers::Pad { stride, channels } => {
                 let shape = x.shape();
-                let kept = x.slice_step(2, 0..shape[2], *stride).slice_step(3, 0..shape[3], *stride);
-                Some(kept.pad(1, 0, *channels))
+                let subsampled = x.slice_step(2, 0..shape[2], *stride).slice_step(3, 0..shape[3], *stride);
+                Some(subsampled.pad(1, 0, *channels))
             }
-            Around::Projection(conv, norm) => Some(graph.scope("downsample", || {
+            ShortcutLayers::Projection(conv, norm) => Some(graph.scope("downsample", || {
                 let y = graph.scope("0", || conv.forward(cx, x));
                 graph.scope("1", || norm.forward(cx, y))
             })),
@@ -270,13 +273,13 @@ impl ResidualBlock {
         let mut y = x;
         if preactivation {
             let first = norm(0, x).relu();
-            // A shortcut that computes something starts from what the convolutions see.
-            let start = if matches!(self.around, Around::Projection(..)) { first } else { x };
+            // A projection starts after the first norm and activation, as the convolutions do.
+            let start = if matches!(self.shortcut, ShortcutLayers::Projection(..)) { first } else { x };
             y = conv(0, first);
             for i in 1..self.convs.len() {
                 y = conv(i, norm(i, y).relu());
             }
-            return self.around(cx, start).map_or(y, |around| y + around);
+            return self.shortcut(cx, start).map_or(y, |shortcut| y + shortcut);
         }
         for i in 0..self.convs.len() {
             y = norm(i, conv(i, y));
@@ -284,7 +287,7 @@ impl ResidualBlock {
                 y = y.relu();
             }
         }
-        self.around(cx, x).map_or(y, |around| y + around).relu()
+        self.shortcut(cx, x).map_or(y, |shortcut| y + shortcut).relu()
     }
 }
 
@@ -304,7 +307,7 @@ impl Module for ResNet {
         let step = |x, (name, block): &(String, ResidualBlock)| {
             graph.scope(name, || block.forward(cx, x, self.config.preactivation))
         };
-        for segment in self.blocks.chunks(layers_a_segment(self.blocks.len(), BLOCK_VALUES)) {
+        for segment in self.blocks.chunks(layers_per_segment(self.blocks.len(), VALUES_PER_BLOCK)) {
             x = graph.segment("", || segment.iter().fold(x, step));
         }
         if let Some(norm) = &self.last {

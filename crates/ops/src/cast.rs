@@ -1,89 +1,88 @@
-//! Changes of element type. f16 is a way to store a float: gradients of stored values are f32 all the same.
+//! Casts between element types. f16 is a storage type only: gradients of f16 tensors are computed in f32.
 
 use wgrad_graph::{Call, DType, Expr, Lowered, Op, Rule, ScalarFn, TensorType, Var, Vjp};
 
-use crate::pointwise::{Gradient, Row, pointwise};
-use crate::sample::{Input, Sample, shape};
-use crate::scalar::Values;
-use crate::table::{Entry, Order, Refused};
+use crate::elementwise::{ElementwiseOp, Gradient, elementwise};
+use crate::op_info::{ErrorInput, GradientOrder, OpInfo};
+use crate::sample::{Distribution, Input, Sample, shape};
 use crate::tensor::TensorOps;
 
-/// Entries of this family.
-pub(crate) static ENTRIES: &[Entry] = &[
-    Entry {
+/// Operations of this family.
+pub(crate) static OPS: &[OpInfo] = &[
+    OpInfo {
         name: "cast_to_f16",
-        doc: "f32 stored as f16, rounded to nearest, and read again. The gradient passes as if nothing were rounded.",
+        doc: "f32 rounded to the nearest f16 and back. The gradient ignores the rounding.",
         sample: |random| {
-            let input = Input::f32(shape(random), Values::Rounded(-2.0, 2.0));
+            let input = Input::f32(shape(random), Distribution::Rounded(-2.0, 2.0));
             Sample::new(vec![input], |_, ins| ins[0].cast(DType::F16).cast(DType::F32))
         },
         tolerance: 1e-3,
-        order: Order::Zero,
-        refuses: || {
-            vec![Refused::new(vec![TensorType::u32([3])], "cast words to f32 first", |_, ins| {
+        gradient_order: GradientOrder::Zero,
+        error_inputs: || {
+            vec![ErrorInput::new(vec![TensorType::u32([3])], "cast it to f32 first", |_, ins| {
                 ins[0].cast(DType::F16)
             })]
         },
     },
-    Entry {
+    OpInfo {
         name: "cast_to_u32",
-        doc: "The whole part of a float as a word; 0 below 0 and for NaN, the largest word beyond it.",
-        sample: |random| TO_WORD.sample(random),
+        doc: "Integer part of a float as u32; 0 below 0 and for NaN, the largest u32 above it.",
+        sample: |random| F32_TO_U32.sample(random),
         tolerance: 0.0,
-        order: Order::Zero,
-        refuses: || TO_WORD.refusals(),
+        gradient_order: GradientOrder::Zero,
+        error_inputs: || F32_TO_U32.error_inputs(),
     },
-    Entry {
+    OpInfo {
         name: "cast_to_f32",
-        doc: "A word as a float; exact up to 2²⁴.",
-        sample: |random| TO_FLOAT.sample(random),
+        doc: "u32 as a float; exact up to 2²⁴.",
+        sample: |random| U32_TO_F32.sample(random),
         tolerance: 0.0,
-        order: Order::Zero,
-        refuses: || TO_FLOAT.refusals(),
+        gradient_order: GradientOrder::Zero,
+        error_inputs: || U32_TO_F32.error_inputs(),
     },
 ];
 
-static TO_WORD: Row = Row {
+static F32_TO_U32: ElementwiseOp = ElementwiseOp {
     function: ScalarFn {
         name: "to_word",
-        // The largest float below 2³²; a NaN becomes the lower bound of `max`.
+        // 4294967040 is the largest float below 2³²; `max` turns a NaN into 0.
         wgsl: "select(u32(min(max({0}, 0.0), 4294967040.0)), 4294967295u, {0} >= 4294967296.0)",
         prelude: "",
         flops: 0,
-        f32: Call::ToWord(|x, out| out.iter_mut().zip(x).for_each(|(o, &x)| *o = x as u32)),
-        f64: Call::ToWord(|x, out| out.iter_mut().zip(x).for_each(|(o, &x)| *o = x as u32)),
+        f32: Call::ToU32(|x, out| out.iter_mut().zip(x).for_each(|(o, &x)| *o = x as u32)),
+        f64: Call::ToU32(|x, out| out.iter_mut().zip(x).for_each(|(o, &x)| *o = x as u32)),
     },
-    gradient: Gradient::Zero("words are not differentiated"),
-    args: &[Values::Uniform(-10.0, 100.0)],
+    gradient: Gradient::Zero("u32 tensors have no gradient"),
+    args: &[Distribution::Uniform(-10.0, 100.0)],
     params: &[],
 };
 
-static TO_FLOAT: Row = Row {
+static U32_TO_F32: ElementwiseOp = ElementwiseOp {
     function: ScalarFn {
         name: "to_float",
         wgsl: "f32({0})",
         prelude: "",
         flops: 0,
-        f32: Call::FromWord(|x, out| out.iter_mut().zip(x).for_each(|(o, &x)| *o = x as f32)),
-        f64: Call::FromWord(|x, out| out.iter_mut().zip(x).for_each(|(o, &x)| *o = f64::from(x))),
+        f32: Call::FromU32(|x, out| out.iter_mut().zip(x).for_each(|(o, &x)| *o = x as f32)),
+        f64: Call::FromU32(|x, out| out.iter_mut().zip(x).for_each(|(o, &x)| *o = f64::from(x))),
     },
-    gradient: Gradient::Zero("words are not differentiated"),
-    args: &[Values::Words(1 << 24)],
+    gradient: Gradient::Zero("u32 tensors have no gradient"),
+    args: &[Distribution::U32Below(1 << 24)],
     params: &[],
 };
 
-/// `x` with another element type.
+/// Converts `x` to another element type.
 #[track_caller]
 pub(crate) fn cast(x: Var<'_>, to: DType) -> Var<'_> {
     match (x.ty().dtype, to) {
         (from, to) if from == to => x,
-        (DType::U32, DType::F32) => pointwise(&TO_FLOAT, &[x], &[]),
-        (DType::F32, DType::U32) => pointwise(&TO_WORD, &[x], &[]),
+        (DType::U32, DType::F32) => elementwise(&U32_TO_F32, &[x], &[]),
+        (DType::F32, DType::U32) => elementwise(&F32_TO_U32, &[x], &[]),
         _ => x.graph().push(Cast { to }, &[x]),
     }
 }
 
-/// Between f32 and f16. Backends compute in f32, so the body is the element itself.
+/// Cast between f32 and f16. Backends compute in f32, so the expression is the input itself.
 #[derive(Debug)]
 struct Cast {
     to: DType,
@@ -96,8 +95,8 @@ impl Op for Cast {
 
     fn infer(&self, ins: &[TensorType]) -> Result<TensorType, Rule> {
         match (ins[0].dtype, self.to) {
-            (DType::U32, DType::F16) => Err(Rule::new("words do not fit f16; cast words to f32 first")),
-            (DType::F16, DType::U32) => Err(Rule::new("f16 is for storage; cast it to f32 first")),
+            (DType::U32, DType::F16) => Err(Rule::new("u32 cannot be cast to f16; cast it to f32 first")),
+            (DType::F16, DType::U32) => Err(Rule::new("f16 cannot be cast to u32; cast it to f32 first")),
             (_, to) => Ok(TensorType::new(to, ins[0].shape.clone())),
         }
     }

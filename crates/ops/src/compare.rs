@@ -1,31 +1,37 @@
-//! Comparisons and what is done with them. A comparison gives a mask: f32, 1 where it holds and 0 where not.
+//! Comparisons and selection by a mask. A comparison returns an f32 mask: 1 where it is true, else 0.
 
 use wgrad_graph::{Call, DType, ScalarFn, Var};
 
 use crate::constant::full;
-use crate::pointwise::{Gradient, Row, pointwise};
-use crate::scalar::{ANY, AWAY, GRID, Values, rows};
-use crate::table::{Entry, Order};
+use crate::elementwise::{ElementwiseOp, Gradient, elementwise};
+use crate::op_info::{GradientOrder, OpInfo};
+use crate::sample::{ANY, AWAY, Distribution, GRID};
+use crate::scalar::elementwise_ops;
 use crate::tensor::TensorOps;
 
-/// A comparison of floats or, where there is one, its twin for words.
+/// Records a comparison of two f32 or of two u32 tensors.
 #[track_caller]
-pub(crate) fn compare<'g>(floats: &'static Row, words: &'static Row, x: Var<'g>, y: Var<'g>) -> Var<'g> {
-    let row = if x.ty().dtype == DType::U32 && y.ty().dtype == DType::U32 { words } else { floats };
-    pointwise(row, &[x, y], &[])
+pub(crate) fn compare<'g>(
+    f32_op: &'static ElementwiseOp,
+    u32_op: &'static ElementwiseOp,
+    x: Var<'g>,
+    y: Var<'g>,
+) -> Var<'g> {
+    let op = if x.ty().dtype == DType::U32 && y.ty().dtype == DType::U32 { u32_op } else { f32_op };
+    elementwise(op, &[x, y], &[])
 }
 
-/// Like [`compare`], where the twin for words takes its arguments in the other order.
+/// Like [`compare`], but `u32_op` takes the arguments in reverse order.
 #[track_caller]
 pub(crate) fn compare_reversed<'g>(
-    floats: &'static Row,
-    words: &'static Row,
+    f32_op: &'static ElementwiseOp,
+    u32_op: &'static ElementwiseOp,
     x: Var<'g>,
     y: Var<'g>,
 ) -> Var<'g> {
     match (x.ty().dtype, y.ty().dtype) {
-        (DType::U32, DType::U32) => pointwise(words, &[y, x], &[]),
-        _ => pointwise(floats, &[x, y], &[]),
+        (DType::U32, DType::U32) => elementwise(u32_op, &[y, x], &[]),
+        _ => elementwise(f32_op, &[x, y], &[]),
     }
 }
 
@@ -33,13 +39,13 @@ fn zero(like: Var<'_>) -> Var<'_> {
     full(like.graph(), [], 0.0)
 }
 
-rows! {
+elementwise_ops! {
     /// 1 where x = y.
     EQ = "eq" (x in GRID, y in GRID) {
         wgsl: "select(0.0, 1.0, {0} == {1})",
         flops: 1,
         rust: T::from(x == y),
-        grad: zero ("a mask is constant but where it jumps"),
+        grad: zero ("a mask is piecewise constant"),
         tolerance: 0.0,
     }
 
@@ -48,7 +54,7 @@ rows! {
         wgsl: "select(1.0, 0.0, {0} == {1})",
         flops: 1,
         rust: T::from(x != y),
-        grad: zero ("a mask is constant but where it jumps"),
+        grad: zero ("a mask is piecewise constant"),
         tolerance: 0.0,
     }
 
@@ -57,7 +63,7 @@ rows! {
         wgsl: "select(0.0, 1.0, {0} < {1})",
         flops: 1,
         rust: T::from(x < y),
-        grad: zero ("a mask is constant but where it jumps"),
+        grad: zero ("a mask is piecewise constant"),
         tolerance: 0.0,
     }
 
@@ -66,7 +72,7 @@ rows! {
         wgsl: "select(0.0, 1.0, {0} <= {1})",
         flops: 1,
         rust: T::from(x <= y),
-        grad: zero ("a mask is constant but where it jumps"),
+        grad: zero ("a mask is piecewise constant"),
         tolerance: 0.0,
     }
 
@@ -75,7 +81,7 @@ rows! {
         wgsl: "select(0.0, 1.0, {0} > {1})",
         flops: 1,
         rust: T::from(x > y),
-        grad: zero ("a mask is constant but where it jumps"),
+        grad: zero ("a mask is piecewise constant"),
         tolerance: 0.0,
     }
 
@@ -84,21 +90,21 @@ rows! {
         wgsl: "select(0.0, 1.0, {0} >= {1})",
         flops: 1,
         rust: T::from(x >= y),
-        grad: zero ("a mask is constant but where it jumps"),
+        grad: zero ("a mask is piecewise constant"),
         tolerance: 0.0,
     }
 
-    /// 1 where x > 0: the derivative of relu.
+    /// 1 where x > 0, else 0; the derivative of relu.
     STEP = "step" (x in AWAY) {
         wgsl: "select(0.0, 1.0, {0} > 0.0)",
         flops: 1,
         rust: T::from(x > 0.0),
-        grad: zero ("a step is constant but where it jumps"),
+        grad: zero ("a step function is piecewise constant"),
         tolerance: 0.0,
     }
 
     /// a where the mask is not 0, else b.
-    SELECT = "select" (mask in Values::Mask, a in ANY, b in ANY) {
+    SELECT = "select" (mask in Distribution::Mask, a in ANY, b in ANY) {
         wgsl: "select({2}, {1}, {0} != 0.0)",
         flops: 1,
         rust: if mask != 0.0 { a } else { b },
@@ -107,33 +113,33 @@ rows! {
     }
 }
 
-/// Comparisons of words, which have a body of their own.
-macro_rules! words {
+/// Defines comparisons of u32 tensors.
+macro_rules! u32_comparisons {
     ($($(#[doc = $doc:literal])+ $id:ident = $name:literal, $wgsl:literal, $operator:tt;)+) => {
         $(
-            pub(crate) static $id: Row = Row {
+            pub(crate) static $id: ElementwiseOp = ElementwiseOp {
                 function: ScalarFn {
                     name: $name,
                     wgsl: $wgsl,
                     prelude: "",
                     flops: 0,
-                    f32: words!(@call f32, $operator),
-                    f64: words!(@call f64, $operator),
+                    f32: u32_comparisons!(@call f32, $operator),
+                    f64: u32_comparisons!(@call f64, $operator),
                 },
-                gradient: Gradient::Zero("words are not differentiated"),
-                args: &[Values::Words(4), Values::Words(4)],
+                gradient: Gradient::Zero("u32 tensors have no gradient"),
+                args: &[Distribution::U32Below(4), Distribution::U32Below(4)],
                 params: &[],
             };
         )+
 
-        pub(crate) static WORD_ENTRIES: &[Entry] = &[$(
-            Entry {
+        pub(crate) static U32_OPS: &[OpInfo] = &[$(
+            OpInfo {
                 name: $name,
                 doc: concat!($($doc),+).trim_ascii(),
                 sample: |random| $id.sample(random),
                 tolerance: 0.0,
-                order: Order::Zero,
-                refuses: || $id.refusals(),
+                gradient_order: GradientOrder::Zero,
+                error_inputs: || $id.error_inputs(),
             },
         )+];
     };
@@ -144,20 +150,20 @@ macro_rules! words {
                 *o = <$t>::from(a $operator b);
             }
         }
-        Call::Words(body)
+        Call::CompareU32(body)
     }};
 }
 
-words! {
-    /// 1 where two words are equal; `eq` of u32 tensors.
-    EQ_WORDS = "eq_words", "select(0.0, 1.0, {0} == {1})", ==;
+u32_comparisons! {
+    /// 1 where two u32 are equal; `eq` of u32 tensors.
+    EQ_U32 = "eq_words", "select(0.0, 1.0, {0} == {1})", ==;
 
-    /// 1 where two words differ; `ne` of u32 tensors.
-    NE_WORDS = "ne_words", "select(0.0, 1.0, {0} != {1})", !=;
+    /// 1 where two u32 differ; `ne` of u32 tensors.
+    NE_U32 = "ne_words", "select(0.0, 1.0, {0} != {1})", !=;
 
-    /// 1 where the first word is smaller; `lt` of u32 tensors.
-    LT_WORDS = "lt_words", "select(0.0, 1.0, {0} < {1})", <;
+    /// 1 where the first u32 is smaller; `lt` of u32 tensors.
+    LT_U32 = "lt_words", "select(0.0, 1.0, {0} < {1})", <;
 
-    /// 1 where the first word is not larger; `le` of u32 tensors.
-    LE_WORDS = "le_words", "select(0.0, 1.0, {0} <= {1})", <=;
+    /// 1 where the first u32 is not larger; `le` of u32 tensors.
+    LE_U32 = "le_words", "select(0.0, 1.0, {0} <= {1})", <=;
 }

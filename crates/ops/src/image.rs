@@ -1,15 +1,15 @@
-//! Methods of tensors that hold images, `[n, channels, height, width]`.
+//! Methods of tensors of images, `[n, channels, height, width]`.
 
 use wgrad_graph::Var;
 
 use crate::conv::{self, Conv};
-use crate::exchange::Shares;
-use crate::image_norm::{self, BatchNormed};
+use crate::host_callback::SyncBatch;
+use crate::image_norm::{self, BatchNormOutput};
 use crate::pool::{self, Pool};
 use crate::resize;
 
-/// Operations on images, as methods of [`Var`]: f32 `[n, channels, height, width]`, as in PyTorch. In memory a device may
-/// keep the channels last.
+/// Operations on images, as methods of [`Var`]: f32 `[n, channels, height, width]`, as in PyTorch. A device may store
+/// the channels last.
 ///
 /// ```
 /// use wgrad_graph::{States, TensorType};
@@ -22,7 +22,7 @@ use crate::resize;
 /// assert_eq!(y.ty(), TensorType::f32([8, 16, 16, 16]));
 /// ```
 pub trait ImageOps<'g>: Sized {
-    /// The tensor itself.
+    /// Returns the tensor.
     fn images(self) -> Var<'g>;
 
     /// Convolution with a weight `[out, in / groups, kh, kw]` → `[n, out, h′, w′]`,
@@ -39,13 +39,14 @@ pub trait ImageOps<'g>: Sized {
         conv::conv_transpose2d(self.images(), weight, conv, output_padding)
     }
 
-    /// Maximum of each window; NaN if there is one. The first of elements that tie, row by row, has the gradient.
+    /// Maximum of each window; NaN if the window has one. Of equal elements, the first in row-major order gets the
+    /// gradient.
     #[track_caller]
     fn max_pool2d(self, pool: Pool) -> Var<'g> {
         pool::max_pool2d(self.images(), pool)
     }
 
-    /// Mean of each window, zeros of the padding included.
+    /// Mean of each window. The zeros of the padding count unless [`Pool::counts_padding`] is false.
     #[track_caller]
     fn avg_pool2d(self, pool: Pool) -> Var<'g> {
         pool::avg_pool2d(self.images(), pool)
@@ -57,25 +58,26 @@ pub trait ImageOps<'g>: Sized {
         pool::global_avg_pool2d(self.images())
     }
 
-    /// γ · (x − mean) / √(variance + ε) + β for each channel, with the statistics of the batch; γ and β are `[channels]`.
+    /// γ · (x − mean) / √(variance + ε) + β for each channel, with the statistics of the batch; γ and β are
+    /// `[channels]`.
     #[track_caller]
-    fn batch_norm(self, gamma: Var<'g>, beta: Var<'g>, epsilon: f64) -> BatchNormed<'g> {
+    fn batch_norm(self, gamma: Var<'g>, beta: Var<'g>, epsilon: f64) -> BatchNormOutput<'g> {
         image_norm::batch_norm(self.images(), gamma, beta, epsilon, None)
     }
 
-    /// The same with the statistics of a batch of which other replicas have shares.
+    /// Batch normalization with the statistics of the batch of all replicas.
     #[track_caller]
-    fn batch_norm_shared(
+    fn sync_batch_norm(
         self,
         gamma: Var<'g>,
         beta: Var<'g>,
         epsilon: f64,
-        shares: Shares<'g>,
-    ) -> BatchNormed<'g> {
-        image_norm::batch_norm(self.images(), gamma, beta, epsilon, Some(shares))
+        sync: SyncBatch<'g>,
+    ) -> BatchNormOutput<'g> {
+        image_norm::batch_norm(self.images(), gamma, beta, epsilon, Some(sync))
     }
 
-    /// The same with given statistics, `[channels]` each.
+    /// Batch normalization with given statistics, `[channels]` each.
     #[track_caller]
     fn batch_norm_with(
         self,
@@ -88,19 +90,19 @@ pub trait ImageOps<'g>: Sized {
         image_norm::batch_norm_with(self.images(), [mean, variance, gamma, beta], epsilon)
     }
 
-    /// The same with the statistics of each image's groups of channels.
+    /// Group normalization: like batch normalization, with the statistics of each group of channels of each image.
     #[track_caller]
     fn group_norm(self, groups: usize, gamma: Var<'g>, beta: Var<'g>, epsilon: f64) -> Var<'g> {
         image_norm::group_norm(self.images(), groups, gamma, beta, epsilon)
     }
 
-    /// At another height and width: pixel i is pixel ⌊i · h / h′⌋.
+    /// Resizes to another height and width: pixel i of the result is pixel ⌊i · h / h′⌋.
     #[track_caller]
     fn resize_nearest(self, size: [usize; 2]) -> Var<'g> {
         resize::resize_nearest(self.images(), size)
     }
 
-    /// At another height and width, by linear interpolation between pixel centres, without antialiasing.
+    /// Resizes to another height and width by linear interpolation between pixel centres, without antialiasing.
     #[track_caller]
     fn resize_bilinear(self, size: [usize; 2]) -> Var<'g> {
         resize::resize_bilinear(self.images(), size)

@@ -1,8 +1,9 @@
 //! The table of operations: shape rule, gradient, lowering and scalar bodies of each.
 //!
-//! Model code uses [`TensorOps`], the methods of a [`Var`](wgrad_graph::Var). Tests, benches, pages and the command line
-//! iterate [`ops`], the one list there is. A family of operations is one file; an elementwise function is one row of a
-//! table in `scalar/`. This crate says what is computed and never how: it knows no device.
+//! Model code uses [`TensorOps`] and [`ImageOps`], the methods of a [`Var`](wgrad_graph::Var). Tests, benchmarks, pages
+//! and the command line iterate [`ops`], the only list of operations. Each family of operations is one file; an
+//! elementwise function is one entry of a list in `scalar/`. This crate defines what is computed, not how: it does not
+//! depend on any device.
 //!
 //! ```
 //! use wgrad_graph::{States, TensorType, grad};
@@ -22,52 +23,56 @@ mod cast;
 mod compare;
 mod constant;
 mod conv;
-mod exchange;
+mod elementwise;
 mod gather;
+mod host_callback;
 mod image;
 mod image_norm;
 mod loss;
 mod matmul;
 mod norm;
+mod op_info;
 mod pack;
-mod pointwise;
 mod pool;
 mod random;
 mod reduce;
 mod resize;
+mod rules;
 mod sample;
 mod scalar;
 mod softmax;
+mod strided_view;
 mod table;
 mod tensor;
 mod view;
 
 pub use constant::{full, full_u32, iota};
 pub use conv::Conv;
-pub use exchange::{Places, Shares};
+pub use host_callback::{AllReduceSlots, SyncBatch};
 pub use image::ImageOps;
-pub use image_norm::BatchNormed;
+pub use image_norm::BatchNormOutput;
+pub use op_info::{ErrorInput, Family, GradientOrder, OpInfo};
 pub use pack::pack;
 pub use pool::Pool;
 pub use random::{normal, uniform};
-pub use sample::{Build, Drawn, Input, Sample, Values};
-pub use table::{Entry, FAMILIES, Family, Order, Refused, ops, scalar_functions};
+pub use sample::{BuildFn, Distribution, Input, Sample, SampleData};
+pub use table::{FAMILIES, ops, scalar_functions};
 pub use tensor::TensorOps;
 pub use view::{concat, stack};
 
 use wgrad_graph::{Arithmetic, Graph, States};
 
-/// What the operators of a `Var` and the sum of gradients are made of.
+/// Operations behind the operators of a `Var` and the sum of gradients.
 static ARITHMETIC: Arithmetic = Arithmetic {
-    add: |x, y| pointwise::pointwise(&scalar::arithmetic::ADD, &[x, y], &[]),
-    sub: |x, y| pointwise::pointwise(&scalar::arithmetic::SUB, &[x, y], &[]),
-    mul: |x, y| pointwise::pointwise(&scalar::arithmetic::MUL, &[x, y], &[]),
-    div: |x, y| pointwise::pointwise(&scalar::arithmetic::DIV, &[x, y], &[]),
-    neg: |x| pointwise::pointwise(&scalar::arithmetic::NEG, &[x], &[]),
+    add: |x, y| elementwise::elementwise(&scalar::arithmetic::ADD, &[x, y], &[]),
+    sub: |x, y| elementwise::elementwise(&scalar::arithmetic::SUB, &[x, y], &[]),
+    mul: |x, y| elementwise::elementwise(&scalar::arithmetic::MUL, &[x, y], &[]),
+    div: |x, y| elementwise::elementwise(&scalar::arithmetic::DIV, &[x, y], &[]),
+    neg: |x| elementwise::elementwise(&scalar::arithmetic::NEG, &[x], &[]),
     full: |graph, shape, value| full(graph, shape.clone(), value),
 };
 
-/// An empty graph over some state, with the arithmetic of this table.
+/// Creates an empty graph over `states`, with the arithmetic of this crate.
 pub fn graph(states: States) -> Graph {
     Graph::new(&ARITHMETIC, states)
 }

@@ -2,15 +2,14 @@
 
 use wgrad_graph::{Contract, DType, Lowered, Op, Rule, Shape, TensorType, Var, Vjp};
 
-use crate::pointwise::all_of;
-use crate::sample::{Input, Sample, broadcastable, chance, pick, shape_of};
-use crate::scalar::ANY;
-use crate::table::{Entry, Order, Refused};
+use crate::op_info::{ErrorInput, GradientOrder, OpInfo};
+use crate::rules::check_dtype;
+use crate::sample::{ANY, Input, Sample, broadcastable, chance, pick, shape_of_rank};
 use crate::tensor::TensorOps;
 use crate::view::{broadcast_to, reshape, transpose};
 
-/// Entries of this family.
-pub(crate) static ENTRIES: &[Entry] = &[Entry {
+/// Operations of this family.
+pub(crate) static OPS: &[OpInfo] = &[OpInfo {
     name: "matmul",
     doc: "Matrix product of the last two dimensions, [batch…, m, k] · [batch…, k, n] → [batch…, m, n]; batches broadcast.",
     sample: |random| {
@@ -20,7 +19,7 @@ pub(crate) static ENTRIES: &[Entry] = &[Entry {
         if rank > 0 {
             [m, n, k] = [m.min(9), n.min(9), k.min(9)];
         }
-        let batch = shape_of(random, rank).into_iter().map(|n| n.min(5)).collect::<Vec<_>>();
+        let batch = shape_of_rank(random, rank).into_iter().map(|n| n.min(5)).collect::<Vec<_>>();
         let (first, second) = (chance(random, 2), broadcastable(random, &batch));
         let (a_batch, b_batch) = if first { (batch, second) } else { (second, batch) };
         let (a_transposed, b_transposed) = (chance(random, 3), chance(random, 3));
@@ -37,26 +36,28 @@ pub(crate) static ENTRIES: &[Entry] = &[Entry {
         })
     },
     tolerance: 2e-5,
-    order: Order::Any,
-    refuses: || {
-        let refused = |a: &[usize], b: &[usize], why| {
-            Refused::new(vec![TensorType::f32(a), TensorType::f32(b)], why, |_, ins| ins[0].matmul(ins[1]))
+    gradient_order: GradientOrder::Any,
+    error_inputs: || {
+        let error = |a: &[usize], b: &[usize], message| {
+            ErrorInput::new(vec![TensorType::f32(a), TensorType::f32(b)], message, |_, ins| {
+                ins[0].matmul(ins[1])
+            })
         };
-        let words = vec![TensorType::f32([2, 3]), TensorType::u32([3, 2])];
+        let mixed = vec![TensorType::f32([2, 3]), TensorType::u32([3, 2])];
         vec![
-            refused(&[2, 3], &[4, 5], "the inner dimensions must agree; 3 and 4 do not"),
-            refused(&[3], &[3, 5], "at least 2 dimensions"),
-            refused(&[2, 2, 3], &[3, 3, 5], "2 and 3 do not"),
-            Refused::new(words, "elements must be f32", |_, ins| ins[0].matmul(ins[1])),
+            error(&[2, 3], &[4, 5], "the inner dimensions must agree; 3 and 4 do not"),
+            error(&[3], &[3, 5], "at least 2 dimensions"),
+            error(&[2, 2, 3], &[3, 3, 5], "2 and 3 do not"),
+            ErrorInput::new(mixed, "elements must be f32", |_, ins| ins[0].matmul(ins[1])),
         ]
     },
 }];
 
-/// `[batch…, m, k] · [batch…, k, n]`, batches broadcasting with each other.
+/// Matrix product `[batch…, m, k] · [batch…, k, n]`; batches broadcast with each other.
 #[track_caller]
 pub(crate) fn matmul<'g>(a: Var<'g>, b: Var<'g>) -> Var<'g> {
     let graph = a.graph();
-    let out = match product(&a.ty(), &b.ty()) {
+    let out = match product_shape(&a.ty(), &b.ty()) {
         Ok(out) => out,
         Err(rule) => return graph.refuse("matmul", &[a, b], rule),
     };
@@ -64,8 +65,8 @@ pub(crate) fn matmul<'g>(a: Var<'g>, b: Var<'g>) -> Var<'g> {
     let [m, k] = last_two(&a_shape);
     let [_, n] = last_two(&b_shape);
     if out.len() > 2 && b_shape.numel() == k * n && a_shape.numel() == out.numel() / n * k {
-        // One matrix for the whole batch (a linear layer): one tall product, and one for the gradient of the matrix, where
-        // a broadcast would need a product for each of the batch, and a sum of them.
+        // One matrix for the whole batch, as in a linear layer: one tall product, and one for the gradient of the
+        // matrix. A broadcast would need a product for each element of the batch and a sum over them.
         let tall = reshape(a, [a_shape.numel() / k, k]);
         return reshape(graph.push(MatMul, &[tall, reshape(b, [k, n])]), out);
     }
@@ -79,11 +80,13 @@ fn last_two(shape: &[usize]) -> [usize; 2] {
     [shape[shape.len() - 2], shape[shape.len() - 1]]
 }
 
-/// Shape of the product of operands whose batches may still have to broadcast.
-fn product(a: &TensorType, b: &TensorType) -> Result<Shape, Rule> {
-    all_of(DType::F32, &[a.clone(), b.clone()])?;
+/// Returns the shape of the product of operands whose batches are not broadcast yet.
+fn product_shape(a: &TensorType, b: &TensorType) -> Result<Shape, Rule> {
+    check_dtype(DType::F32, &[a.clone(), b.clone()])?;
     if a.shape.len() < 2 || b.shape.len() < 2 {
-        return Err(Rule::new("operands have at least 2 dimensions; reshape a vector to a row or a column"));
+        return Err(Rule::new(
+            "operands must have at least 2 dimensions; reshape a vector to a row or a column",
+        ));
     }
     let ([m, k], [rows, n]) = (last_two(&a.shape), last_two(&b.shape));
     if k != rows {
@@ -94,7 +97,7 @@ fn product(a: &TensorType, b: &TensorType) -> Result<Shape, Rule> {
     Ok(Shape::from([&batch[..], &[m, n]].concat()))
 }
 
-/// A product of operands with the same batch.
+/// Product of operands with the same batch.
 #[derive(Debug)]
 struct MatMul;
 
@@ -104,11 +107,11 @@ impl Op for MatMul {
     }
 
     fn infer(&self, ins: &[TensorType]) -> Result<TensorType, Rule> {
-        let shape = product(&ins[0], &ins[1])?;
+        let shape = product_shape(&ins[0], &ins[1])?;
         let batch = shape.len() - 2;
         if ins.iter().any(|input| input.shape.len() != shape.len() || input.shape[..batch] != shape[..batch])
         {
-            return Err(Rule::new("operands have the same batch once broadcasts are made"));
+            return Err(Rule::new("operands must be broadcast to the same batch"));
         }
         Ok(TensorType::f32(shape))
     }

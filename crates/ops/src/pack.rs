@@ -1,58 +1,57 @@
-//! Tensors laid into one flat tensor: how gradients become one buffer.
+//! Concatenation of tensors into one flat tensor at given offsets; used to store all gradients in one buffer.
 
 use wgrad_graph::{ALIGN, Graph, Lowered, Op, Rule, TensorType, Var, Vjp};
 
-use crate::sample::{Input, Sample, pick, shape_of};
-use crate::scalar::ANY;
-use crate::table::{Entry, Order, Refused};
+use crate::op_info::{ErrorInput, GradientOrder, OpInfo};
+use crate::sample::{ANY, Input, Sample, pick, shape_of_rank};
 use crate::tensor::TensorOps;
 use crate::view::reshape;
 
-/// Elements from one place where an f32 tensor may start to the next.
-const SLOT: usize = ALIGN / 4;
+/// Alignment of the offset of an f32 tensor, in elements.
+const ALIGN_F32: usize = ALIGN / 4;
 
-/// Entries of this family.
-pub(crate) static ENTRIES: &[Entry] = &[Entry {
+/// Operations of this family.
+pub(crate) static OPS: &[OpInfo] = &[OpInfo {
     name: "pack",
-    doc: "Tensors laid into one flat tensor at given offsets; zero between them.",
+    doc: "Tensors copied into one flat tensor at given offsets, with zeros between them.",
     sample: |random| {
         let (mut inputs, mut offsets, mut end) = (Vec::new(), Vec::new(), 0);
         for _ in 0..1 + random.below(4) {
             let rank = pick(random, &[0, 1, 2, 3]);
-            let input = Input::f32(shape_of(random, rank), ANY);
-            let offset = usize::next_multiple_of(end, SLOT) + pick(random, &[0, 0, SLOT]);
+            let input = Input::f32(shape_of_rank(random, rank), ANY);
+            let offset = usize::next_multiple_of(end, ALIGN_F32) + pick(random, &[0, 0, ALIGN_F32]);
             end = offset + input.ty.shape.numel();
             offsets.push(offset);
             inputs.push(input);
         }
         let len = end + pick(random, &[0, 5]);
-        // Squared, since packing is linear: its own second derivative could not be wrong.
+        // Squared, because packing is linear and a second derivative of zero would test nothing.
         Sample::new(inputs, move |graph, ins| pack(graph, ins, &offsets, len).square())
     },
     tolerance: 1e-6,
-    order: Order::Any,
-    refuses: || {
+    gradient_order: GradientOrder::Any,
+    error_inputs: || {
         let xs = || vec![TensorType::f32([2, 3]), TensorType::f32([4])];
         let mixed = vec![TensorType::f32([2]), TensorType::u32([2])];
         vec![
-            Refused::new(xs(), "input 1 at 5 lies on elements before 6", |graph, ins| {
+            ErrorInput::new(xs(), "input 1 at offset 5 overlaps input 0, which ends at 6", |graph, ins| {
                 pack(graph, ins, &[0, 5], 20)
             }),
-            Refused::new(xs(), "input 1 ends at 10, after the end at 9", |graph, ins| {
+            ErrorInput::new(xs(), "input 1 ends at 10, beyond the length 9", |graph, ins| {
                 pack(graph, ins, &[0, 6], 9)
             }),
-            Refused::new(xs(), "input 1 starts at 7, not at a multiple of 64", |graph, ins| {
+            ErrorInput::new(xs(), "input 1 starts at 7, which is not a multiple of 64", |graph, ins| {
                 pack(graph, ins, &[0, 7], 20)
             }),
-            Refused::new(xs(), "one offset an input", |graph, ins| pack(graph, ins, &[0], 9)),
-            Refused::new(mixed, "the same element type", |graph, ins| pack(graph, ins, &[0, 2], 4)),
-            Refused::new(Vec::new(), "nothing to pack", |graph, ins| pack(graph, ins, &[], 4)),
+            ErrorInput::new(xs(), "one offset for each input", |graph, ins| pack(graph, ins, &[0], 9)),
+            ErrorInput::new(mixed, "the same element type", |graph, ins| pack(graph, ins, &[0, 2], 4)),
+            ErrorInput::new(Vec::new(), "nothing to pack", |graph, ins| pack(graph, ins, &[], 4)),
         ]
     },
 }];
 
-/// Tensors, in ascending order of `offsets`, laid into one flat tensor of `len` elements that is zero elsewhere. Each starts
-/// at a multiple of [`ALIGN`] bytes, so that a kernel can write it in place.
+/// Copies tensors into one flat tensor of `len` elements, at ascending `offsets`; the other elements are zero. Each
+/// offset is a multiple of [`ALIGN`] bytes, so that a kernel can write its result in place.
 ///
 /// ```
 /// # use wgrad_graph::{States, TensorType};
@@ -82,24 +81,29 @@ impl Op for Pack {
         if ins.len() != self.offsets.len() {
             let (inputs, offsets) = (ins.len(), self.offsets.len());
             return Err(Rule::new(format!(
-                "there is one offset an input; {inputs} inputs have {offsets} offsets"
+                "there must be one offset for each input; {inputs} inputs have {offsets} offsets"
             )));
         }
         let mut end = 0;
         for (i, (input, &offset)) in ins.iter().zip(&self.offsets).enumerate() {
             if input.dtype != first.dtype {
-                return Err(Rule::new("all inputs have the same element type"));
+                return Err(Rule::new("all inputs must have the same element type"));
             }
             if offset < end {
-                return Err(Rule::new(format!("input {i} at {offset} lies on elements before {end}")));
+                return Err(Rule::new(format!(
+                    "input {i} at offset {offset} overlaps input {}, which ends at {end}",
+                    i - 1
+                )));
             }
             end = offset.saturating_add(input.shape.numel());
             if end > self.len {
-                return Err(Rule::new(format!("input {i} ends at {end}, after the end at {}", self.len)));
+                return Err(Rule::new(format!("input {i} ends at {end}, beyond the length {}", self.len)));
             }
-            let slot = ALIGN / input.dtype.bytes();
-            if offset % slot != 0 {
-                return Err(Rule::new(format!("input {i} starts at {offset}, not at a multiple of {slot}")));
+            let align = ALIGN / input.dtype.bytes();
+            if offset % align != 0 {
+                return Err(Rule::new(format!(
+                    "input {i} starts at {offset}, which is not a multiple of {align}"
+                )));
             }
         }
         let out = TensorType::new(first.dtype, [self.len]);

@@ -1,19 +1,18 @@
-//! Pooling over windows of images, and the two maps behind it: windows, and their transpose, which adds windows up.
+//! Pooling over windows of images, built on two linear maps: unfolding into windows, and its transpose, folding.
 
 use wgrad_graph::{Affine, Combine, DType, Lowered, Op, Rule, TensorType, Var, View, Vjp};
 
 use crate::constant::{full, iota};
 use crate::conv::Conv;
 use crate::image::ImageOps;
-use crate::pointwise::all_of;
+use crate::op_info::{ErrorInput, GradientOrder, OpInfo};
 use crate::reduce::reduce;
-use crate::sample::{Input, Sample, Values, pick};
-use crate::scalar::ANY;
-use crate::table::{Entry, Order, Refused};
+use crate::rules::{check_dtype, image_sizes};
+use crate::sample::{ANY, Distribution, Input, Sample, pick};
 use crate::tensor::TensorOps;
 use crate::view::reshape;
 
-/// Windows of a pooling: kernel, stride, padding and dilation, each for height and width.
+/// Windows of a pooling operation: kernel, stride, padding and dilation, each for height and width.
 ///
 /// ```
 /// use wgrad_ops::Pool;
@@ -25,80 +24,81 @@ use crate::view::reshape;
 pub struct Pool {
     /// Height and width of a window.
     pub kernel: [usize; 2],
-    /// Pixels from one window to the next.
+    /// Distance between windows in pixels.
     pub stride: [usize; 2],
-    /// Pixels around the image, on each side, that belong to windows: at most half a window.
+    /// Rows and columns added on each side of the image; at most half a window.
     pub padding: [usize; 2],
-    /// Pixels from one element of a window to the next.
+    /// Distance between the elements of a window in pixels.
     pub dilation: [usize; 2],
-    /// Whether the zeros of the padding count in a mean.
+    /// Whether a mean counts the zeros of the padding, as PyTorch's `count_include_pad`.
     pub counts_padding: bool,
 }
 
 impl Pool {
-    /// Square windows side by side.
+    /// Creates square windows without overlap: the stride is the kernel size.
     pub fn new(kernel: usize) -> Self {
         let kernel = [kernel; 2];
         Self { kernel, stride: kernel, padding: [0; 2], dilation: [1; 2], counts_padding: true }
     }
 
-    /// With this stride in both directions.
+    /// Sets the stride in both directions.
     pub fn stride(self, stride: usize) -> Self {
         Self { stride: [stride; 2], ..self }
     }
 
-    /// With this padding on all sides.
+    /// Sets the padding on all sides.
     pub fn padding(self, padding: usize) -> Self {
         Self { padding: [padding; 2], ..self }
     }
 
-    /// Height and width of the result; `None` where no window fits.
+    /// Returns height and width of the result; `None` if no window fits.
     pub fn output(&self, image: [usize; 2]) -> Option<[usize; 2]> {
         let Self { kernel, stride, padding, dilation, .. } = *self;
         Conv { stride, padding, dilation, groups: 1 }.output(image, kernel)
     }
 
+    /// Checks that `x` is a tensor of images into which the windows fit. Returns height and width of the result.
     fn check(&self, x: &TensorType) -> Result<[usize; 2], Rule> {
-        all_of(DType::F32, std::slice::from_ref(x))?;
-        let &[_, _, h, w] = &x.shape[..] else {
-            return Err(Rule::new(format!("images have 4 dimensions; {} has {}", x.shape, x.shape.len())));
-        };
+        check_dtype(DType::F32, std::slice::from_ref(x))?;
+        let [_, _, h, w] = image_sizes(&x.shape)?;
         if [self.kernel, self.stride, self.dilation].iter().any(|sizes| sizes.contains(&0)) {
-            return Err(Rule::new("windows, strides and dilations are at least 1"));
+            return Err(Rule::new("windows, strides and dilations must be at least 1"));
         }
         if (0..2).any(|axis| self.padding[axis] * 2 > self.kernel[axis]) {
-            let rule =
-                format!("padding is at most half a window; {:?} of {:?} is not", self.padding, self.kernel);
+            let rule = format!(
+                "the padding must be at most half a window; {:?} is more than half of {:?}",
+                self.padding, self.kernel
+            );
             return Err(Rule::new(rule));
         }
         self.output([h, w]).ok_or_else(|| {
             Rule::new(format!(
-                "a window of {:?} fits into the padded image; {h}×{w} is too small",
+                "a window of {:?} must fit into the padded image; {h}×{w} is too small",
                 self.kernel
             ))
         })
     }
 }
 
-/// Entries of this family.
-pub(crate) static ENTRIES: &[Entry] = &[
-    Entry {
+/// Operations of this family.
+pub(crate) static OPS: &[OpInfo] = &[
+    OpInfo {
         name: "max_pool2d",
-        doc: "Maximum over windows of images; NaN if there is one. Of elements that tie the first of the window, row by row, has the gradient, as in PyTorch.",
-        sample: |random| sample(random, Values::Distinct, |x, pool| x.max_pool2d(pool)),
+        doc: "Maximum over windows of images; NaN if the window has one. Of equal elements, the first in row-major order gets the gradient, as in PyTorch.",
+        sample: |random| draw_sample(random, Distribution::Distinct, |x, pool| x.max_pool2d(pool)),
         tolerance: 1e-6,
-        order: Order::Any,
-        refuses: || refused(|x, pool| x.max_pool2d(pool)),
+        gradient_order: GradientOrder::Any,
+        error_inputs: || error_inputs(|x, pool| x.max_pool2d(pool)),
     },
-    Entry {
+    OpInfo {
         name: "avg_pool2d",
         doc: "Mean over windows of images, zeros of the padding included, as by default in PyTorch.",
-        sample: |random| sample(random, ANY, |x, pool| x.avg_pool2d(pool)),
+        sample: |random| draw_sample(random, ANY, |x, pool| x.avg_pool2d(pool)),
         tolerance: 1e-5,
-        order: Order::Any,
-        refuses: || refused(|x, pool| x.avg_pool2d(pool)),
+        gradient_order: GradientOrder::Any,
+        error_inputs: || error_inputs(|x, pool| x.avg_pool2d(pool)),
     },
-    Entry {
+    OpInfo {
         name: "global_avg_pool2d",
         doc: "Mean over height and width of images, `[n, c, h, w]` → `[n, c]`.",
         sample: |random| {
@@ -106,19 +106,23 @@ pub(crate) static ENTRIES: &[Entry] = &[
             Sample::new(vec![Input::f32(shape, ANY)], |_, ins| ins[0].global_avg_pool2d())
         },
         tolerance: 1e-5,
-        order: Order::Any,
-        refuses: || {
-            vec![Refused::new(vec![TensorType::f32([2, 3])], "images have 4 dimensions", |_, ins| {
+        gradient_order: GradientOrder::Any,
+        error_inputs: || {
+            vec![ErrorInput::new(vec![TensorType::f32([2, 3])], "images have 4 dimensions", |_, ins| {
                 ins[0].global_avg_pool2d()
             })]
         },
     },
 ];
 
-type Pooled = for<'g> fn(Var<'g>, Pool) -> Var<'g>;
+type PoolOp = for<'g> fn(Var<'g>, Pool) -> Var<'g>;
 
-fn sample(random: &mut wgrad_graph::philox::Stream, values: Values, pooled: Pooled) -> Sample {
-    let mut two = |of: &[usize]| [pick(random, of), pick(random, of)];
+fn draw_sample(
+    random: &mut wgrad_graph::philox::Stream,
+    distribution: Distribution,
+    pool_op: PoolOp,
+) -> Sample {
+    let mut two = |choices: &[usize]| [pick(random, choices), pick(random, choices)];
     let (kernel, stride) = (two(&[1, 2, 3, 3]), two(&[1, 2, 2, 3]));
     let padding = [0, 1].map(|axis| pick(random, &[0, 1]).min(kernel[axis] / 2));
     let shape = [
@@ -132,93 +136,91 @@ fn sample(random: &mut wgrad_graph::philox::Stream, values: Values, pooled: Pool
     let dilation =
         [0, 1].map(|axis| if shape[2 + axis] > 2 * (kernel[axis] - 1) { dilation[axis] } else { 1 });
     let pool = Pool { kernel, stride, padding, dilation, counts_padding };
-    Sample::new(vec![Input::f32(shape, values)], move |_, ins| pooled(ins[0], pool))
+    Sample::new(vec![Input::f32(shape, distribution)], move |_, ins| pool_op(ins[0], pool))
 }
 
-fn refused(pooled: Pooled) -> Vec<Refused> {
-    let refused = |shape: &[usize], pool: Pool, why| {
-        Refused::new(vec![TensorType::f32(shape)], why, move |_, ins| pooled(ins[0], pool))
+fn error_inputs(pool_op: PoolOp) -> Vec<ErrorInput> {
+    let error = |shape: &[usize], pool: Pool, message| {
+        ErrorInput::new(vec![TensorType::f32(shape)], message, move |_, ins| pool_op(ins[0], pool))
     };
-    let words = vec![TensorType::u32([1, 2, 4, 4])];
+    let u32_images = vec![TensorType::u32([1, 2, 4, 4])];
     vec![
-        refused(&[1, 2, 4, 4], Pool::new(5), "4×4 is too small"),
-        refused(&[1, 2, 4, 4], Pool::new(2).padding(2), "padding is at most half a window"),
-        refused(&[1, 2, 4, 4], Pool::new(2).stride(0), "windows, strides and dilations are at least 1"),
-        refused(&[2, 4, 4], Pool::new(2), "images have 4 dimensions"),
-        Refused::new(words, "elements must be f32", move |_, ins| pooled(ins[0], Pool::new(2))),
+        error(&[1, 2, 4, 4], Pool::new(5), "4×4 is too small"),
+        error(&[1, 2, 4, 4], Pool::new(2).padding(2), "the padding must be at most half a window"),
+        error(&[1, 2, 4, 4], Pool::new(2).stride(0), "windows, strides and dilations must be at least 1"),
+        error(&[2, 4, 4], Pool::new(2), "images have 4 dimensions"),
+        ErrorInput::new(u32_images, "elements must be f32", move |_, ins| pool_op(ins[0], Pool::new(2))),
     ]
 }
 
-/// The maximum of each window.
+/// Maximum of each window.
 #[track_caller]
 pub(crate) fn max_pool2d(x: Var<'_>, pool: Pool) -> Var<'_> {
     let graph = x.graph();
     if let Err(rule) = pool.check(&x.ty()) {
         return graph.refuse("max_pool2d", &[x], rule);
     }
-    let windows = windows_of(x, pool);
+    let windows = unfold(x, pool);
     let taps = [4, 5];
-    // Outside the image nothing is a maximum.
+    // The padding is never the maximum.
     let lowest = full(graph, [], f64::NEG_INFINITY);
-    let candidates = inside(x, pool).map_or(windows, |inside| inside.select(windows, lowest));
+    let candidates = inside_mask(x, pool).map_or(windows, |inside| inside.select(windows, lowest));
     let first = reduce(Combine::ArgMax, candidates.stop_gradient(), &taps, true);
     let [rows, columns] = pool.kernel;
     let number = reshape(iota(graph, [rows * columns], 0), [1, 1, 1, 1, rows, columns]);
     number.eq(first).select(candidates, full(graph, [], 0.0)).sum(&taps)
 }
 
-/// The mean of each window.
+/// Mean of each window.
 #[track_caller]
 pub(crate) fn avg_pool2d(x: Var<'_>, pool: Pool) -> Var<'_> {
     if let Err(rule) = pool.check(&x.ty()) {
         return x.graph().refuse("avg_pool2d", &[x], rule);
     }
     let taps = [4, 5];
-    match inside(x, pool).filter(|_| !pool.counts_padding) {
-        Some(inside) => windows_of(x, pool).sum(&taps).div(inside.sum(&taps)),
-        None => windows_of(x, pool).mean(&taps),
+    match inside_mask(x, pool).filter(|_| !pool.counts_padding) {
+        Some(inside) => unfold(x, pool).sum(&taps).div(inside.sum(&taps)),
+        None => unfold(x, pool).mean(&taps),
     }
 }
 
-/// Windows that hold 1 inside the image and 0 outside; `None` where they are inside.
+/// Returns windows that are 1 inside the image and 0 in the padding; `None` without padding.
 #[track_caller]
-fn inside(x: Var<'_>, pool: Pool) -> Option<Var<'_>> {
+fn inside_mask(x: Var<'_>, pool: Pool) -> Option<Var<'_>> {
     let (graph, shape) = (x.graph(), x.shape());
     let ones = full(graph, [1, 1, shape[2], shape[3]], 1.0);
-    (pool.padding != [0, 0]).then(|| windows_of(ones, pool))
+    (pool.padding != [0, 0]).then(|| unfold(ones, pool))
 }
 
-/// The mean of each channel.
+/// Mean of each channel of each image.
 #[track_caller]
 pub(crate) fn global_avg_pool2d(x: Var<'_>) -> Var<'_> {
-    match x.rank() {
-        4 => x.mean(&[2, 3]),
-        rank => {
-            let rule = Rule::new(format!("images have 4 dimensions; {} has {rank}", x.shape()));
-            x.graph().refuse("global_avg_pool2d", &[x], rule)
-        }
+    match image_sizes(&x.shape()) {
+        Ok(_) => x.mean(&[2, 3]),
+        Err(rule) => x.graph().refuse("global_avg_pool2d", &[x], rule),
     }
 }
 
-/// Images `[n, c, h, w]` as `[n, c, h′, w′, kh, kw]`; zero outside the image. The pooling has been checked.
+/// Unfolds images `[n, c, h, w]` into windows `[n, c, h′, w′, kh, kw]`; zero in the padding. Requires [`Pool::check`].
 #[track_caller]
-fn windows_of(x: Var<'_>, pool: Pool) -> Var<'_> {
+fn unfold(x: Var<'_>, pool: Pool) -> Var<'_> {
     let shape = x.shape();
-    // Windows with gaps that are also apart fold into no even pattern: of windows at every pixel some are taken.
-    let apart = |axis: usize| pool.dilation[axis] > 1 && pool.stride[axis] > 1;
-    let stride = [0, 1].map(|axis| if apart(axis) { 1 } else { pool.stride[axis] });
+    // `Fold` supports only one of stride and dilation above 1. With both, unfold at stride 1 and keep every stride-th
+    // window.
+    let strided_and_dilated = |axis: usize| pool.dilation[axis] > 1 && pool.stride[axis] > 1;
+    let stride = [0, 1].map(|axis| if strided_and_dilated(axis) { 1 } else { pool.stride[axis] });
     let out = Pool { stride, ..pool }.output([shape[2], shape[3]]).unwrap_or([1, 1]);
     let padding = pool.padding.map(|padding| padding as isize);
     let (kernel, dilation) = (pool.kernel, pool.dilation);
     let mut windows = x.graph().push(Windows { kernel, stride, dilation, padding, out }, &[x]);
-    for axis in (0..2).filter(|&axis| apart(axis)) {
+    for axis in (0..2).filter(|&axis| strided_and_dilated(axis)) {
         windows = windows.slice_step(2 + axis, 0..out[axis], pool.stride[axis]);
     }
     windows
 }
 
-/// `y[n, c, i, j, u, v] = x[n, c, stride·i + dilation·u − padding, stride·j + dilation·v − padding]`, zero outside. In each
-/// direction the stride or the dilation is 1.
+/// `y[n, c, i, j, u, v] = x[n, c, stride·i + dilation·u − padding, stride·j + dilation·v − padding]`, zero outside. In
+/// each direction, stride or dilation must be 1.
 #[derive(Debug, Clone, Copy)]
 struct Windows {
     kernel: [usize; 2],
@@ -228,10 +230,11 @@ struct Windows {
     out: [usize; 2],
 }
 
-/// The transpose of [`Windows`], before it is cut to the image: pixel `stride·q + r` is the sum of the elements of windows
-/// that look at it, `y[n, c, q + shift − dilation·t, …, r + stride·t, …]` over t, in `[n, c, q, r, q′, r′, 1, 1]`.
+/// Transpose of [`Windows`], before the result is cut to the image: pixel `stride·q + r` is the sum of all window
+/// elements that read it, `y[n, c, q + shift − dilation·t, …, r + stride·t, …]` over t, as
+/// `[n, c, q, r, q′, r′, 1, 1]`.
 ///
-/// `shift` and the padding of the windows differ by the pixels that are cut away.
+/// `shift` is the padding of the windows without the pixels that are cut off.
 #[derive(Debug, Clone, Copy)]
 struct Fold {
     stride: [usize; 2],
@@ -303,7 +306,7 @@ impl Op for Fold {
         for axis in 0..2 {
             shape[6 + axis] = ins[0].shape[4 + axis].div_ceil(self.stride[axis]);
         }
-        // [n, c, quotient, remainder, quotient, remainder, taps, taps]
+        // [n, c, row quotient, row remainder, column quotient, column remainder, row taps, column taps]
         let window = |axis: usize| Affine {
             offset: self.shift[axis],
             terms: vec![(2 + 2 * axis, 1), (6 + axis, -(self.dilation[axis] as isize))],

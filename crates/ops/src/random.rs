@@ -1,74 +1,74 @@
-//! Random numbers: pure functions of (seed, stream, step, index), with the same bits in Rust and WGSL.
+//! Random tensors: pure functions of (seed, stream, step, index), with the same bits in Rust and WGSL.
 //!
-//! The element with row-major index i of stream s at step t under a seed is made of the words of one Philox4x32-10 block:
-//! its key is (low, high word of the seed), its counter (i, t, s, kind), kind being 0 for uniform and 1 for normal numbers.
-//! The generator argument `rng` holds what is uploaded for a step: u32[3] = (low, high word of the seed, step).
+//! The element with row-major index i of stream s at step t is computed from one Philox4x32-10 block. Its key is the
+//! seed as (low u32, high u32), its counter (i, t, s, kind); kind is 0 for uniform and 1 for normal values. The
+//! argument `rng` is uploaded at every step: u32[3] = (low u32 of the seed, high u32 of the seed, step).
 
 use wgrad_graph::philox::{philox4x32, unit};
 use wgrad_graph::{Call, DType, Expr, Lowered, Op, Rule, ScalarFn, Shape, TensorType, Var, Vjp};
 use wgrad_shaders::PHILOX;
 
 use crate::constant::full;
-use crate::pointwise::all_of;
-use crate::sample::{Input, Sample, shape};
-use crate::scalar::{ANY, Values};
-use crate::table::{Entry, Order, Refused};
+use crate::op_info::{ErrorInput, GradientOrder, OpInfo};
+use crate::rules::check_dtype;
+use crate::sample::{ANY, Distribution, Input, Sample, shape};
 use crate::tensor::TensorOps;
 use crate::view::{broadcast_to, reshape};
 
-/// Entries of this family.
-pub(crate) static ENTRIES: &[Entry] = &[
-    Entry {
+/// Operations of this family.
+pub(crate) static OPS: &[OpInfo] = &[
+    OpInfo {
         name: "uniform",
-        doc: "Random numbers, uniform in [0, 1): multiples of 2⁻²⁴.",
+        doc: "Uniform random values in [0, 1), multiples of 2⁻²⁴.",
         sample: |random| {
-            let (shape, stream) = (shape(random), random.word());
-            Sample::new(vec![generator()], move |_, ins| uniform(ins[0], stream, shape.clone()))
+            let (shape, stream) = (shape(random), random.next_u32());
+            Sample::new(vec![rng_input()], move |_, ins| uniform(ins[0], stream, shape.clone()))
         },
         tolerance: 0.0,
-        order: Order::Zero,
-        refuses: || refused(|rng| uniform(rng, 0, [2])),
+        gradient_order: GradientOrder::Zero,
+        error_inputs: || rng_errors(|rng| uniform(rng, 0, [2])),
     },
-    Entry {
+    OpInfo {
         name: "normal",
-        doc: "Random numbers, standard normal, by Box and Muller.",
+        doc: "Standard normal random values, by the Box–Muller transform.",
         sample: |random| {
-            let (shape, stream) = (shape(random), random.word());
-            Sample::new(vec![generator()], move |_, ins| normal(ins[0], stream, shape.clone()))
+            let (shape, stream) = (shape(random), random.next_u32());
+            Sample::new(vec![rng_input()], move |_, ins| normal(ins[0], stream, shape.clone()))
         },
         tolerance: 2e-3,
-        order: Order::Zero,
-        refuses: || refused(|rng| normal(rng, 0, [2])),
+        gradient_order: GradientOrder::Zero,
+        error_inputs: || rng_errors(|rng| normal(rng, 0, [2])),
     },
-    Entry {
+    OpInfo {
         name: "dropout",
         doc: "Each element zeroed with probability p, the others divided by 1 − p (Srivastava et al., 2014).",
         sample: |random| {
             let p = f64::from(random.below(3)) * 0.25;
             let x = Input::f32(shape(random), ANY);
-            Sample::new(vec![x, generator()], move |_, ins| ins[0].dropout(p, ins[1]))
+            Sample::new(vec![x, rng_input()], move |_, ins| ins[0].dropout(p, ins[1]))
         },
         tolerance: 1e-6,
-        order: Order::Any,
-        refuses: || {
-            let mut all = refused(|rng| full(rng.graph(), [2], 1.0).dropout(0.5, rng));
+        gradient_order: GradientOrder::Any,
+        error_inputs: || {
+            let mut all = rng_errors(|rng| full(rng.graph(), [2], 1.0).dropout(0.5, rng));
             for p in [-0.1, 1.0, f64::NAN] {
                 let ins = vec![TensorType::f32([2]), TensorType::u32([3])];
-                all.push(Refused::new(ins, "lies in [0, 1)", move |_, ins| ins[0].dropout(p, ins[1])));
+                all.push(ErrorInput::new(ins, "must be in [0, 1)", move |_, ins| ins[0].dropout(p, ins[1])));
             }
             all
         },
     },
 ];
 
-fn generator() -> Input {
-    Input::new(TensorType::u32([3]), Values::AnyWords)
+fn rng_input() -> Input {
+    Input::new(TensorType::u32([3]), Distribution::AnyU32)
 }
 
-fn refused(build: for<'g> fn(Var<'g>) -> Var<'g>) -> Vec<Refused> {
+/// Uses with an `rng` of a wrong type.
+fn rng_errors(build: for<'g> fn(Var<'g>) -> Var<'g>) -> Vec<ErrorInput> {
     vec![
-        Refused::new(vec![TensorType::u32([2])], "u32[3]", move |_, ins| build(ins[0])),
-        Refused::new(vec![TensorType::f32([3])], "u32[3]", move |_, ins| build(ins[0])),
+        ErrorInput::new(vec![TensorType::u32([2])], "u32[3]", move |_, ins| build(ins[0])),
+        ErrorInput::new(vec![TensorType::f32([3])], "u32[3]", move |_, ins| build(ins[0])),
     ]
 }
 
@@ -77,8 +77,8 @@ static UNIFORM: ScalarFn = ScalarFn {
     wgsl: "philox_uniform({0}, {1}, {2}, {3}, {4})",
     prelude: PHILOX,
     flops: 1,
-    f32: Call::Random(|args, out| each(args, out, 0, |words| unit(words[0]))),
-    f64: Call::Random(|args, out| each(args, out, 0, |words| f64::from(unit(words[0])))),
+    f32: Call::Random(|args, out| map_blocks(args, out, 0, |block| unit(block[0]))),
+    f64: Call::Random(|args, out| map_blocks(args, out, 0, |block| f64::from(unit(block[0])))),
 };
 
 static NORMAL: ScalarFn = ScalarFn {
@@ -87,21 +87,22 @@ static NORMAL: ScalarFn = ScalarFn {
     prelude: PHILOX,
     flops: 6,
     f32: Call::Random(|args, out| {
-        each(args, out, 1, |words| {
-            let (u, v) = (1.0 - unit(words[0]), unit(words[1]));
+        map_blocks(args, out, 1, |block| {
+            let (u, v) = (1.0 - unit(block[0]), unit(block[1]));
             (-2.0 * u.ln()).sqrt() * (std::f32::consts::TAU * v).cos()
         })
     }),
     f64: Call::Random(|args, out| {
-        each(args, out, 1, |words| {
-            let (u, v) = (1.0 - f64::from(unit(words[0])), f64::from(unit(words[1])));
+        map_blocks(args, out, 1, |block| {
+            let (u, v) = (1.0 - f64::from(unit(block[0])), f64::from(unit(block[1])));
             (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
         })
     }),
 };
 
-/// The value of a block for each index. Arguments: index, low and high word of the seed, stream, step.
-fn each<T>(
+/// Computes the Philox block of each index and maps it to a value. Arguments: index, seed (low, high u32), stream,
+/// step.
+fn map_blocks<T>(
     [index, low, high, stream, step]: [&[u32]; 5],
     out: &mut [T],
     kind: u32,
@@ -112,74 +113,77 @@ fn each<T>(
     }
 }
 
-/// Uniform in [0, 1), drawn from the generator `rng`, `u32[3]` = (low, high word of the seed, step).
+/// Draws uniform values in [0, 1). `rng` is `u32[3]` = (low u32 of the seed, high u32 of the seed, step).
 ///
-/// Streams of one graph must differ where their numbers must be independent; those from 2³¹ on belong to
-/// [`TensorOps::dropout`].
+/// Values that must be independent need different streams. Streams from 2³¹ on are reserved for [`TensorOps::dropout`].
 #[track_caller]
 pub fn uniform(rng: Var<'_>, stream: u32, shape: impl Into<Shape>) -> Var<'_> {
     draw(&UNIFORM, rng, stream, shape.into())
 }
 
-/// Standard normal, drawn from the generator `rng` as in [`uniform`].
+/// Draws standard normal values. `rng` and `stream` as in [`uniform`].
 #[track_caller]
 pub fn normal(rng: Var<'_>, stream: u32, shape: impl Into<Shape>) -> Var<'_> {
     draw(&NORMAL, rng, stream, shape.into())
 }
 
-/// `x` with each element zeroed with probability `p` and the others scaled. The rows of `x` are those from `first` on of a
-/// larger tensor, and are treated as they would be there.
+/// Zeroes each element of `x` with probability `p` and scales the others by 1 / (1 − p). The rows of `x` are the rows
+/// from `first` on of a larger tensor, and get the mask that they would get there.
 ///
-/// The stream is the number of draws in the graph before, so two calls in one model differ, and a resumed run or another
-/// part of the batch, which record the same model, draw what the first one would have.
+/// The stream is the number of random operations recorded before, so two calls in one model differ. A resumed run and
+/// another replica record the same model and therefore draw the same mask.
 #[track_caller]
 pub(crate) fn dropout<'g>(x: Var<'g>, p: f64, rng: Var<'g>, first: usize) -> Var<'g> {
     let graph = x.graph();
     if !(0.0..1.0).contains(&p) {
-        let rule = Rule::new(format!("the probability lies in [0, 1); {p} does not"));
+        let rule = Rule::new(format!("the probability must be in [0, 1), not {p}"));
         return graph.refuse("dropout", &[x, rng], rule);
     }
-    if let Err(rule) = check(rng) {
+    if let Err(rule) = check_rng(rng) {
         return graph.refuse("dropout", &[x, rng], rule);
     }
     if p == 0.0 {
         return x;
     }
-    let draws =
+    let random_ops =
         graph.nodes().iter().filter(|node| [UNIFORM.name, NORMAL.name].contains(&node.op.name())).count();
-    let (stream, shape) = (1 << 31 | draws as u32, x.shape());
-    let drawn = match shape.first() {
+    let (stream, shape) = (1 << 31 | random_ops as u32, x.shape());
+    let values = match shape.first() {
         Some(&rows) if first > 0 => {
             let whole: Vec<usize> = std::iter::once(first + rows).chain(shape[1..].iter().copied()).collect();
-            // Through a slice, which a kernel computes no more of than it shows.
+            // A kernel computes only the elements that the slice reads.
             uniform(rng, stream, whole).slice(0, first..first + rows)
         }
         _ => uniform(rng, stream, shape),
     };
-    let kept = drawn.ge(full(graph, [], p));
-    x.mul(kept * (1.0 / (1.0 - p)))
+    let mask = values.ge(full(graph, [], p));
+    x.mul(mask * (1.0 / (1.0 - p)))
 }
 
 #[track_caller]
 fn draw<'g>(function: &'static ScalarFn, rng: Var<'g>, stream: u32, shape: Shape) -> Var<'g> {
     let graph = rng.graph();
-    if let Err(rule) = check(rng) {
+    if let Err(rule) = check_rng(rng) {
         return graph.refuse(function.name, &[rng], rule);
     }
-    let word = |i: usize| reshape(rng.slice(0, i..i + 1), []);
-    let [low, high, step] = [word(0), word(1), word(2)].map(|word| broadcast_to(word, shape.clone()));
+    let element = |i: usize| reshape(rng.slice(0, i..i + 1), []);
+    let [low, high, step] =
+        [element(0), element(1), element(2)].map(|element| broadcast_to(element, shape.clone()));
     graph.push(Random { function, stream }, &[low, high, step])
 }
 
-fn check(rng: Var<'_>) -> Result<(), Rule> {
+fn check_rng(rng: Var<'_>) -> Result<(), Rule> {
     if rng.ty() == TensorType::u32([3]) {
         Ok(())
     } else {
-        Err(Rule::new(format!("a generator is u32[3], (low, high word of the seed, step), not {}", rng.ty())))
+        Err(Rule::new(format!(
+            "`rng` must be u32[3] = (low u32 of the seed, high u32 of the seed, step), not {}",
+            rng.ty()
+        )))
     }
 }
 
-/// A random number for each index. Inputs, of the shape of the output: low and high word of the seed, step.
+/// Random value for each index. Inputs, in the shape of the output: low and high u32 of the seed, step.
 #[derive(Debug)]
 struct Random {
     function: &'static ScalarFn,
@@ -192,12 +196,12 @@ impl Op for Random {
     }
 
     fn infer(&self, ins: &[TensorType]) -> Result<TensorType, Rule> {
-        all_of(DType::U32, ins)?;
+        check_dtype(DType::U32, ins)?;
         Ok(TensorType::f32(ins[0].shape.clone()))
     }
 
     fn vjp<'g>(&self, _: &[Var<'g>], _: Var<'g>, _: Var<'g>) -> Vjp<'g> {
-        Vjp::Zero("a random number depends on no float")
+        Vjp::Zero("a random value does not depend on float inputs")
     }
 
     fn lower(&self, _: &[TensorType], out: &TensorType) -> Lowered {
@@ -208,7 +212,7 @@ impl Op for Random {
         let (low, high, step) = (Expr::Input(0), Expr::Input(1), Expr::Input(2));
         Lowered::Map(Expr::Call(
             self.function,
-            vec![Expr::Iota(strides), low, high, Expr::Word(self.stream), step],
+            vec![Expr::Iota(strides), low, high, Expr::U32(self.stream), step],
         ))
     }
 }
@@ -217,21 +221,21 @@ impl Op for Random {
 mod tests {
     use super::*;
 
-    /// Wanted values from the authors' test vectors, through the counter and key that the module documents.
+    /// Expected values from the test vectors of the authors of Philox.
     #[test]
-    fn the_counter_is_index_step_stream_kind_and_the_key_is_the_seed() {
+    fn counter_is_index_step_stream_kind_and_key_is_the_seed() {
         let args: [&[u32]; 5] =
             [&[0x243f_6a88], &[0xa409_3822], &[0x299f_31d0], &[0x1319_8a2e], &[0x85a3_08d3]];
-        let mut words = [[0; 4]];
-        each(args, &mut words, 0x0370_7344, |words| words);
-        assert_eq!(words, [[0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]]);
+        let mut block = [[0; 4]];
+        map_blocks(args, &mut block, 0x0370_7344, |block| block);
+        assert_eq!(block, [[0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]]);
         let (mut out, Call::Random(body)) = ([0.0f32], UNIFORM.f32) else { unreachable!() };
         body([&[0], &[0], &[0], &[0], &[0]], &mut out);
         assert_eq!(out[0], (0x6627_e8d5_u32 >> 8) as f32 / 16_777_216.0);
     }
 
     #[test]
-    fn normal_numbers_have_mean_zero_and_variance_one_and_are_finite() {
+    fn normal_values_are_finite_with_mean_zero_and_variance_one() {
         let n = 20_000;
         let (index, same): (Vec<u32>, Vec<u32>) = ((0..n).collect(), vec![7; n as usize]);
         let (mut out, Call::Random(body)) = (vec![0.0f64; n as usize], NORMAL.f64) else { unreachable!() };

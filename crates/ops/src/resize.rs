@@ -1,65 +1,66 @@
-//! Images at another size. A row of the result is a weighted sum of rows of the image, and so are columns: a resize is two
-//! products with matrices of weights, which are made of indices and never stored in a model.
+//! Resizing of images. Each row of the result is a weighted sum of rows of the image, and likewise for columns: a
+//! resize is two products with weight matrices, which are computed from indices and not stored in the model.
 
+use wgrad_graph::philox::Stream;
 use wgrad_graph::{DType, Graph, Rule, TensorType, Var};
 
 use crate::constant::{full, iota};
 use crate::image::ImageOps;
-use crate::pointwise::all_of;
-use crate::sample::{Input, Sample, pick};
-use crate::scalar::ANY;
-use crate::table::{Entry, Order, Refused};
+use crate::op_info::{ErrorInput, GradientOrder, OpInfo};
+use crate::rules::{check_dtype, image_sizes};
+use crate::sample::{ANY, Input, Sample, pick};
 use crate::tensor::TensorOps;
 
-/// Entries of this family.
-pub(crate) static ENTRIES: &[Entry] = &[
-    Entry {
+/// Operations of this family.
+pub(crate) static OPS: &[OpInfo] = &[
+    OpInfo {
         name: "resize_nearest",
-        doc: "Images at another size: pixel i of the result is pixel ⌊i · h / h′⌋, as `nearest` in PyTorch.",
-        sample: |random| sample(random, |x, size| x.resize_nearest(size)),
+        doc: "Images resized so that pixel i of the result is pixel ⌊i · h / h′⌋, as `nearest` in PyTorch.",
+        sample: |random| draw_sample(random, |x, size| x.resize_nearest(size)),
         tolerance: 1e-5,
-        order: Order::Any,
-        refuses: || refused(|x, size| x.resize_nearest(size)),
+        gradient_order: GradientOrder::Any,
+        error_inputs: || error_inputs(|x, size| x.resize_nearest(size)),
     },
-    Entry {
+    OpInfo {
         name: "resize_bilinear",
-        doc: "Images at another size by linear interpolation between pixel centres, as `bilinear` without aligned corners and without antialiasing in PyTorch.",
-        sample: |random| sample(random, |x, size| x.resize_bilinear(size)),
+        doc: "Images resized by linear interpolation between pixel centres, as `bilinear` without aligned corners and without antialiasing in PyTorch.",
+        sample: |random| draw_sample(random, |x, size| x.resize_bilinear(size)),
         tolerance: 1e-4,
-        order: Order::Any,
-        refuses: || refused(|x, size| x.resize_bilinear(size)),
+        gradient_order: GradientOrder::Any,
+        error_inputs: || error_inputs(|x, size| x.resize_bilinear(size)),
     },
 ];
 
-type Resized = for<'g> fn(Var<'g>, [usize; 2]) -> Var<'g>;
+type ResizeOp = for<'g> fn(Var<'g>, [usize; 2]) -> Var<'g>;
 
-fn sample(random: &mut wgrad_graph::philox::Stream, resized: Resized) -> Sample {
+fn draw_sample(random: &mut Stream, resize: ResizeOp) -> Sample {
     let shape = [(); 4].map(|()| pick(random, &[1, 2, 3, 5, 8]));
     let size = [(); 2].map(|()| pick(random, &[1, 2, 4, 5, 9]));
-    Sample::new(vec![Input::f32(shape, ANY)], move |_, ins| resized(ins[0], size))
+    Sample::new(vec![Input::f32(shape, ANY)], move |_, ins| resize(ins[0], size))
 }
 
-fn refused(resized: Resized) -> Vec<Refused> {
-    let refused = |shape: &[usize], size: [usize; 2], why| {
-        Refused::new(vec![TensorType::f32(shape)], why, move |_, ins| resized(ins[0], size))
+/// Uses with tensors that are not images, and with empty sizes.
+fn error_inputs(resize: ResizeOp) -> Vec<ErrorInput> {
+    let error = |shape: &[usize], size: [usize; 2], message| {
+        ErrorInput::new(vec![TensorType::f32(shape)], message, move |_, ins| resize(ins[0], size))
     };
     vec![
-        refused(&[2, 3, 4], [2, 2], "images have 4 dimensions"),
-        refused(&[1, 2, 3, 4], [0, 2], "height and width are at least 1"),
+        error(&[2, 3, 4], [2, 2], "images have 4 dimensions"),
+        error(&[1, 2, 3, 4], [0, 2], "height and width must be at least 1"),
     ]
 }
 
-/// Nearest neighbour.
+/// Resizes by the nearest neighbour.
 #[track_caller]
 pub(crate) fn resize_nearest(x: Var<'_>, size: [usize; 2]) -> Var<'_> {
     resize("resize_nearest", x, size, |graph, from, to| {
-        // Half a step of the result keeps the quotient clear of whole numbers, where rounding would decide.
+        // Adding half a pixel of the result keeps the quotient away from integers, where rounding would decide.
         let pixel = (indices(graph, to, from, 0) * (from as f64 / to as f64) + 0.5 / to as f64).floor();
         indices(graph, to, from, 1).eq(pixel)
     })
 }
 
-/// Linear interpolation.
+/// Resizes by linear interpolation.
 #[track_caller]
 pub(crate) fn resize_bilinear(x: Var<'_>, size: [usize; 2]) -> Var<'_> {
     resize("resize_bilinear", x, size, |graph, from, to| {
@@ -70,12 +71,12 @@ pub(crate) fn resize_bilinear(x: Var<'_>, size: [usize; 2]) -> Var<'_> {
     })
 }
 
-/// Index along an axis of a matrix `[to, from]`, as floats.
+/// Returns the index along an axis of a matrix `[to, from]`, as f32.
 fn indices(graph: &Graph, to: usize, from: usize, axis: usize) -> Var<'_> {
     iota(graph, [to, from], axis).cast(DType::F32)
 }
 
-/// The products with the matrices that `weights` gives for `from` and `to` pixels, `[to, from]`.
+/// Multiplies rows and columns by the matrices that `weights` returns for `from` and `to` pixels, `[to, from]`.
 #[track_caller]
 fn resize<'g>(
     name: &str,
@@ -84,15 +85,10 @@ fn resize<'g>(
     weights: impl Fn(&'g Graph, usize, usize) -> Var<'g>,
 ) -> Var<'g> {
     let (graph, shape) = (x.graph(), x.shape());
-    let rule = match all_of(DType::F32, &[x.ty()]) {
-        Err(rule) => Some(rule),
-        _ if shape.len() != 4 => {
-            Some(Rule::new(format!("images have 4 dimensions; {shape} has {}", shape.len())))
-        }
-        _ if size.contains(&0) => Some(Rule::new("height and width are at least 1")),
-        _ => None,
-    };
-    if let Some(rule) = rule {
+    let valid = check_dtype(DType::F32, &[x.ty()]).and_then(|()| image_sizes(&shape)).and_then(|_| {
+        if size.contains(&0) { Err(Rule::new("height and width must be at least 1")) } else { Ok(()) }
+    });
+    if let Err(rule) = valid {
         return graph.refuse(name, &[x], rule);
     }
     let rows = if size[0] == shape[2] { x } else { weights(graph, shape[2], size[0]).matmul(x) };

@@ -1,68 +1,78 @@
-//! Random uses of an operation, for every check that draws them: inputs, their types and what their values are.
+//! Random uses of an operation: the inputs, their types, and the distributions of their elements.
 
 use wgrad_graph::philox::Stream;
 use wgrad_graph::{DType, Graph, Shape, TensorType, Var};
 
-use crate::tensor::TensorOps;
-use crate::view::permute;
+/// Function that records an operation on inputs.
+pub type BuildFn = Box<dyn for<'g> Fn(&'g Graph, &[Var<'g>]) -> Var<'g>>;
 
-/// Records an operation on inputs.
-pub type Build = Box<dyn for<'g> Fn(&'g Graph, &[Var<'g>]) -> Var<'g>>;
-
-/// One random use of an operation.
+/// Random use of an operation.
 pub struct Sample {
-    /// Types and values of the inputs.
+    /// Types and distributions of the inputs.
     pub inputs: Vec<Input>,
-    /// Records the operation on them.
-    pub build: Build,
+    /// Records the operation on the inputs.
+    pub build: BuildFn,
 }
 
-/// An input of a sample.
+/// Input of a sample.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Input {
     /// Element type and shape.
     pub ty: TensorType,
-    /// What its elements are drawn from.
-    pub values: Values,
+    /// Distribution of the elements.
+    pub distribution: Distribution,
 }
 
-/// What the elements of an input are drawn from: where the operation is defined, smooth and well conditioned.
+/// Distribution of the elements of an input, chosen so that the operation is defined, smooth and well conditioned
+/// there.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Values {
+pub enum Distribution {
     /// Uniform between the bounds.
     Uniform(f64, f64),
-    /// The same, but not differentiated: the operation rounds, and differences would see the steps.
+    /// Uniform between the bounds, and not differentiated: the operation rounds, which finite differences would
+    /// resolve.
     Rounded(f64, f64),
-    /// Magnitude uniform between the bounds, either sign: keeps away from zero.
-    Away(f64, f64),
-    /// `offset + k · step` for random whole k, magnitude at most about 3. Two inputs with different offsets never tie;
-    /// two with the same one often do.
+    /// Magnitude uniform between the bounds, with a random sign. For functions with a kink or a pole at zero.
+    AwayFromZero(f64, f64),
+    /// `offset + k · step` for random integers k, of magnitude up to about 3. Two inputs with different offsets never
+    /// tie; two inputs with the same offset often do.
     Grid {
-        /// Distance of neighbours.
+        /// Distance between neighbours.
         step: f64,
-        /// Where the grid lies.
+        /// Offset of the grid from zero.
         offset: f64,
     },
-    /// All different and evenly spaced, in random order: no ties for a maximum.
+    /// Distinct, evenly spaced values in random order, so that a maximum has no ties.
     Distinct,
     /// 0 or 1. Not differentiated.
     Mask,
-    /// Words below the bound.
-    Words(u32),
-    /// Any words.
-    AnyWords,
+    /// u32 below the bound.
+    U32Below(u32),
+    /// Any u32.
+    AnyU32,
 }
 
-/// Values of an input.
+/// Uniform between −2 and 2.
+pub(crate) const ANY: Distribution = Distribution::Uniform(-2.0, 2.0);
+/// Away from a kink or pole at zero.
+pub(crate) const AWAY: Distribution = Distribution::AwayFromZero(0.3, 2.5);
+/// Well above zero.
+pub(crate) const POSITIVE: Distribution = Distribution::Uniform(0.25, 3.0);
+/// On a grid, so that two arguments may tie.
+pub(crate) const GRID: Distribution = Distribution::Grid { step: 0.25, offset: 0.0 };
+/// Between the points of [`GRID`], so that values never tie with those of `GRID` and are never integers.
+pub(crate) const BETWEEN: Distribution = Distribution::Grid { step: 0.25, offset: 0.125 };
+
+/// Elements of an input.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs)]
-pub enum Drawn {
+pub enum SampleData {
     F32(Vec<f32>),
     U32(Vec<u32>),
 }
 
 impl Sample {
-    /// A use of an operation.
+    /// Creates a use of an operation.
     pub fn new(
         inputs: Vec<Input>,
         build: impl for<'g> Fn(&'g Graph, &[Var<'g>]) -> Var<'g> + 'static,
@@ -70,7 +80,7 @@ impl Sample {
         Self { inputs, build: Box::new(build) }
     }
 
-    /// Declares the inputs, named `x0`, `x1` …, and records the operation: the inputs and the result.
+    /// Declares the inputs, named `x0`, `x1` …, and records the operation. Returns the inputs and the result.
     pub fn record<'g>(&self, graph: &'g Graph) -> (Vec<Var<'g>>, Var<'g>) {
         let input = |(i, input): (usize, &Input)| graph.input(&format!("x{i}"), input.ty.clone());
         let ins: Vec<Var<'g>> = self.inputs.iter().enumerate().map(input).collect();
@@ -80,136 +90,97 @@ impl Sample {
 }
 
 impl Input {
-    /// An input.
-    pub fn new(ty: TensorType, values: Values) -> Self {
-        Self { ty, values }
+    /// Creates an input.
+    pub fn new(ty: TensorType, distribution: Distribution) -> Self {
+        Self { ty, distribution }
     }
 
-    /// An f32 input.
-    pub fn f32(shape: impl Into<Shape>, values: Values) -> Self {
-        Self::new(TensorType::f32(shape), values)
+    /// Creates an f32 input.
+    pub fn f32(shape: impl Into<Shape>, distribution: Distribution) -> Self {
+        Self::new(TensorType::f32(shape), distribution)
     }
 
-    /// A u32 input of words below `bound`.
-    pub fn words(shape: impl Into<Shape>, bound: u32) -> Self {
-        Self::new(TensorType::u32(shape), Values::Words(bound))
+    /// Creates a u32 input with elements below `bound`.
+    pub fn u32(shape: impl Into<Shape>, bound: u32) -> Self {
+        Self::new(TensorType::u32(shape), Distribution::U32Below(bound))
     }
 
-    /// True when a gradient with respect to it can be asked for.
+    /// Whether a gradient with respect to this input can be computed.
     pub fn is_differentiable(&self) -> bool {
-        self.ty.dtype == DType::F32 && !matches!(self.values, Values::Mask | Values::Rounded(..))
+        self.ty.dtype == DType::F32
+            && !matches!(self.distribution, Distribution::Mask | Distribution::Rounded(..))
     }
 
-    /// Draws its elements. All of them are exact in f32.
-    pub fn draw(&self, random: &mut Stream) -> Drawn {
+    /// Draws the elements. All of them are exact in f32.
+    pub fn draw(&self, random: &mut Stream) -> SampleData {
         let n = self.ty.shape.numel();
         let mut unit = || f64::from(random.uniform());
-        let floats: Vec<f64> = match self.values {
-            Values::Uniform(low, high) | Values::Rounded(low, high) => {
+        let floats: Vec<f64> = match self.distribution {
+            Distribution::Uniform(low, high) | Distribution::Rounded(low, high) => {
                 (0..n).map(|_| low + (high - low) * unit()).collect()
             }
-            Values::Away(low, high) => (0..n)
+            Distribution::AwayFromZero(low, high) => (0..n)
                 .map(|_| {
                     let magnitude = low + (high - low) * unit();
                     if unit() < 0.5 { -magnitude } else { magnitude }
                 })
                 .collect(),
-            Values::Grid { step, offset } => {
+            Distribution::Grid { step, offset } => {
                 let count = (6.0 / step).floor();
                 (0..n).map(|_| offset + step * ((unit() * count).floor() - (count / 2.0).floor())).collect()
             }
-            Values::Distinct => {
+            Distribution::Distinct => {
                 let mut order: Vec<usize> = (0..n).collect();
                 random.shuffle(&mut order);
                 order.into_iter().map(|i| 0.0625 * (i as f64 - n as f64 / 2.0)).collect()
             }
-            Values::Mask => (0..n).map(|_| f64::from(u8::from(unit() < 0.5))).collect(),
-            Values::Words(bound) => return Drawn::U32((0..n).map(|_| random.below(bound)).collect()),
-            Values::AnyWords => return Drawn::U32((0..n).map(|_| random.word()).collect()),
+            Distribution::Mask => (0..n).map(|_| f64::from(u8::from(unit() < 0.5))).collect(),
+            Distribution::U32Below(bound) => {
+                return SampleData::U32((0..n).map(|_| random.below(bound)).collect());
+            }
+            Distribution::AnyU32 => return SampleData::U32((0..n).map(|_| random.next_u32()).collect()),
         };
-        Drawn::F32(floats.into_iter().map(|x| x as f32).collect())
+        SampleData::F32(floats.into_iter().map(|x| x as f32).collect())
     }
 }
 
-/// True once in `n` times.
+/// Returns true with probability 1 / `n`.
 pub(crate) fn chance(random: &mut Stream, n: u32) -> bool {
     random.below(n) == 0
 }
 
-/// One of these.
-pub(crate) fn pick<T: Copy>(random: &mut Stream, of: &[T]) -> T {
-    of[random.below(of.len() as u32) as usize]
+/// Returns a random element of `choices`.
+pub(crate) fn pick<T: Copy>(random: &mut Stream, choices: &[T]) -> T {
+    choices[random.below(choices.len() as u32) as usize]
 }
 
-/// A size: 1, odd, even, and around the widths of vectors and tiles.
+/// Draws the size of a dimension: 1, odd, even, and around the widths of vectors and tiles.
 pub(crate) fn size(random: &mut Stream) -> usize {
     pick(random, &[1, 2, 3, 4, 5, 7, 8, 9])
 }
 
-/// A shape of up to four dimensions, sometimes one long one.
+/// Draws a shape of up to four dimensions, or sometimes of a single long one.
 pub(crate) fn shape(random: &mut Stream) -> Vec<usize> {
     if chance(random, 8) {
         return vec![pick(random, &[63, 64, 65, 127, 255, 256, 257, 1000])];
     }
     let rank = pick(random, &[0, 1, 2, 2, 3, 4]);
-    shape_of(random, rank)
+    shape_of_rank(random, rank)
 }
 
-/// A shape with this many dimensions.
-pub(crate) fn shape_of(random: &mut Stream, rank: usize) -> Vec<usize> {
+/// Draws a shape with this many dimensions.
+pub(crate) fn shape_of_rank(random: &mut Stream, rank: usize) -> Vec<usize> {
     (0..rank).map(|_| if rank > 3 { pick(random, &[1, 2, 3, 5]) } else { size(random) }).collect()
 }
 
-/// Some of the axes of a tensor of this rank, at least one, ascending.
+/// Draws at least one axis of a tensor of this rank; ascending.
 pub(crate) fn axes(random: &mut Stream, rank: usize) -> Vec<usize> {
     let kept: Vec<usize> = (0..rank).filter(|_| chance(random, 2)).collect();
     if kept.is_empty() { vec![random.below(rank as u32) as usize] } else { kept }
 }
 
-/// A shape that broadcasts to `shape`: leading dimensions missing, others 1.
+/// Draws a shape that broadcasts to `shape`, with leading dimensions missing or sizes of 1.
 pub(crate) fn broadcastable(random: &mut Stream, shape: &[usize]) -> Vec<usize> {
     let missing = if chance(random, 3) { random.below(shape.len() as u32 + 1) as usize } else { 0 };
     shape[missing..].iter().map(|&n| if chance(random, 4) { 1 } else { n }).collect()
-}
-
-/// How an argument reaches the operation: as it is, or seen through a view with other strides.
-#[derive(Debug, Clone)]
-pub(crate) enum Dressing {
-    Plain,
-    /// Dimensions in reverse order.
-    Reversed,
-    /// Every other element of the last dimension, from the second on.
-    Strided,
-}
-
-/// A type for an input that has type `ty` once it is dressed.
-pub(crate) fn dressed(random: &mut Stream, ty: TensorType) -> (TensorType, Dressing) {
-    let dressing = pick(random, &[0, 0, 0, 1, 2]);
-    let mut shape = ty.shape.to_vec();
-    match (dressing, shape.last_mut()) {
-        (1, Some(_)) => {
-            shape.reverse();
-            (TensorType::new(ty.dtype, shape), Dressing::Reversed)
-        }
-        (2, Some(last)) => {
-            *last = *last * 2 + 1;
-            (TensorType::new(ty.dtype, shape), Dressing::Strided)
-        }
-        _ => (ty, Dressing::Plain),
-    }
-}
-
-impl Dressing {
-    /// The argument as the operation sees it.
-    pub fn apply<'g>(&self, x: Var<'g>) -> Var<'g> {
-        match self {
-            Dressing::Plain => x,
-            Dressing::Reversed => permute(x, &(0..x.rank()).rev().collect::<Vec<_>>()),
-            Dressing::Strided => {
-                let last = x.rank() - 1;
-                let size = x.shape()[last];
-                x.slice_step(last, 1..size, 2)
-            }
-        }
-    }
 }

@@ -1,19 +1,19 @@
-//! The methods of tensors: what model code is written with.
+//! Methods of tensors.
 
 use std::ops::Range;
 
 use wgrad_graph::{Combine, DType, Shape, Var};
 
-use crate::pointwise::pointwise;
+use crate::elementwise::elementwise;
 use crate::reduce::{mean, reduce, variance};
 use crate::scalar::{activation, arithmetic, functions};
 use crate::{cast, compare, constant, gather, loss, matmul, norm, random, softmax, view};
 
 /// Operations on tensors, as methods of [`Var`].
 ///
-/// Operands of elementwise methods broadcast as in NumPy: sizes, aligned at the last dimension, agree or are 1. They are f32
-/// but where it says otherwise; masks are f32 too, 1 where something holds and 0 where not. An axis counts from 0, outermost
-/// first. A mistake does not stop the recording: the graph keeps the first one with the line of the call, and
+/// Operands of elementwise methods broadcast as in NumPy: sizes, aligned at the last dimension, agree or are 1. Tensors
+/// are f32 unless stated otherwise. Masks are f32 too: 1 for true, 0 for false. Axes count from 0, outermost first. An
+/// invalid call does not stop the recording: the graph keeps the first error with the line of the call, and
 /// [`Graph::finish`](wgrad_graph::Graph::finish) returns it.
 ///
 /// ```
@@ -30,100 +30,100 @@ use crate::{cast, compare, constant, gather, loss, matmul, norm, random, softmax
 /// assert!(error.contains("sum(f32[8, 3]): [8, 3] has no axis 2"), "{error}");
 /// ```
 pub trait TensorOps<'g>: Sized {
-    /// The tensor itself.
+    /// Returns the tensor.
     fn var(self) -> Var<'g>;
 
     /// x + y. The operator `+` is the same.
     #[track_caller]
     fn add(self, y: Var<'g>) -> Var<'g> {
-        pointwise(&arithmetic::ADD, &[self.var(), y], &[])
+        elementwise(&arithmetic::ADD, &[self.var(), y], &[])
     }
 
     /// x − y. The operator `-` is the same.
     #[track_caller]
     fn sub(self, y: Var<'g>) -> Var<'g> {
-        pointwise(&arithmetic::SUB, &[self.var(), y], &[])
+        elementwise(&arithmetic::SUB, &[self.var(), y], &[])
     }
 
     /// x · y, element by element. The operator `*` is the same.
     #[track_caller]
     fn mul(self, y: Var<'g>) -> Var<'g> {
-        pointwise(&arithmetic::MUL, &[self.var(), y], &[])
+        elementwise(&arithmetic::MUL, &[self.var(), y], &[])
     }
 
     /// x / y. The operator `/` is the same.
     #[track_caller]
     fn div(self, y: Var<'g>) -> Var<'g> {
-        pointwise(&arithmetic::DIV, &[self.var(), y], &[])
+        elementwise(&arithmetic::DIV, &[self.var(), y], &[])
     }
 
     /// |x|. Its gradient at 0 is 0.
     #[track_caller]
     fn abs(self) -> Var<'g> {
-        pointwise(&arithmetic::ABS, &[self.var()], &[])
+        elementwise(&arithmetic::ABS, &[self.var()], &[])
     }
 
-    /// −1, 0 or 1 by the sign. It has no gradient.
+    /// Sign of x: −1, 0 or 1. Its gradient is zero.
     #[track_caller]
     fn sign(self) -> Var<'g> {
-        pointwise(&arithmetic::SIGN, &[self.var()], &[])
+        elementwise(&arithmetic::SIGN, &[self.var()], &[])
     }
 
-    /// The largest whole number not above x. It has no gradient.
+    /// The largest integer not above x. Its gradient is zero.
     #[track_caller]
     fn floor(self) -> Var<'g> {
-        pointwise(&arithmetic::FLOOR, &[self.var()], &[])
+        elementwise(&arithmetic::FLOOR, &[self.var()], &[])
     }
 
     /// x².
     #[track_caller]
     fn square(self) -> Var<'g> {
-        pointwise(&arithmetic::SQUARE, &[self.var()], &[])
+        elementwise(&arithmetic::SQUARE, &[self.var()], &[])
     }
 
     /// 1 / x.
     #[track_caller]
     fn recip(self) -> Var<'g> {
-        pointwise(&arithmetic::RECIP, &[self.var()], &[])
+        elementwise(&arithmetic::RECIP, &[self.var()], &[])
     }
 
-    /// The larger of x and y; NaN where either is. Where they tie, each has half the gradient.
+    /// The larger of x and y; NaN where either is. If they are equal, each gets half the gradient.
     #[track_caller]
     fn maximum(self, y: Var<'g>) -> Var<'g> {
-        pointwise(&arithmetic::MAXIMUM, &[self.var(), y], &[])
+        elementwise(&arithmetic::MAXIMUM, &[self.var(), y], &[])
     }
 
-    /// The smaller of x and y; NaN where either is. Where they tie, each has half the gradient.
+    /// The smaller of x and y; NaN where either is. If they are equal, each gets half the gradient.
     #[track_caller]
     fn minimum(self, y: Var<'g>) -> Var<'g> {
-        pointwise(&arithmetic::MINIMUM, &[self.var(), y], &[])
+        elementwise(&arithmetic::MINIMUM, &[self.var(), y], &[])
     }
 
-    /// x kept between two constants; NaN stays NaN.
+    /// x limited to the range between two constants; NaN stays NaN.
     #[track_caller]
     fn clamp(self, low: f64, high: f64) -> Var<'g> {
-        pointwise(&arithmetic::CLAMP, &[self.var()], &[low, high])
+        elementwise(&arithmetic::CLAMP, &[self.var()], &[low, high])
     }
 
     /// √x; NaN below 0.
     #[track_caller]
     fn sqrt(self) -> Var<'g> {
-        pointwise(&functions::SQRT, &[self.var()], &[])
+        elementwise(&functions::SQRT, &[self.var()], &[])
     }
 
     /// 1 / √x; NaN below 0.
     #[track_caller]
     fn rsqrt(self) -> Var<'g> {
-        pointwise(&functions::RSQRT, &[self.var()], &[])
+        elementwise(&functions::RSQRT, &[self.var()], &[])
     }
 
-    /// xʸ. For x below 0 it is NaN unless y is whole.
+    /// xʸ. NaN for x below 0 unless y is an integer.
     #[track_caller]
     fn pow(self, y: Var<'g>) -> Var<'g> {
-        pointwise(&functions::POW, &[self.var(), y], &[])
+        elementwise(&functions::POW, &[self.var(), y], &[])
     }
 
-    /// xᵖ for a constant p. For x below 0 it is NaN unless p is whole.
+    /// xᵖ for a constant p. NaN for x below 0 unless p is an integer.
     #[track_caller]
     fn powf(self, p: f64) -> Var<'g> {
         functions::powf(self.var(), p)
@@ -132,136 +132,136 @@ pub trait TensorOps<'g>: Sized {
     /// eˣ.
     #[track_caller]
     fn exp(self) -> Var<'g> {
-        pointwise(&functions::EXP, &[self.var()], &[])
+        elementwise(&functions::EXP, &[self.var()], &[])
     }
 
     /// Natural logarithm; −∞ at 0, NaN below.
     #[track_caller]
     fn ln(self) -> Var<'g> {
-        pointwise(&functions::LN, &[self.var()], &[])
+        elementwise(&functions::LN, &[self.var()], &[])
     }
 
     /// Sine of x in radians; accurate between −π and π on every device.
     #[track_caller]
     fn sin(self) -> Var<'g> {
-        pointwise(&functions::SIN, &[self.var()], &[])
+        elementwise(&functions::SIN, &[self.var()], &[])
     }
 
     /// Cosine of x in radians; accurate between −π and π on every device.
     #[track_caller]
     fn cos(self) -> Var<'g> {
-        pointwise(&functions::COS, &[self.var()], &[])
+        elementwise(&functions::COS, &[self.var()], &[])
     }
 
     /// Error function, 2/√π ∫₀ˣ exp(−t²) dt.
     #[track_caller]
     fn erf(self) -> Var<'g> {
-        pointwise(&functions::ERF, &[self.var()], &[])
+        elementwise(&functions::ERF, &[self.var()], &[])
     }
 
     /// Hyperbolic tangent.
     #[track_caller]
     fn tanh(self) -> Var<'g> {
-        pointwise(&activation::TANH, &[self.var()], &[])
+        elementwise(&activation::TANH, &[self.var()], &[])
     }
 
     /// Logistic function, 1 / (1 + e⁻ˣ).
     #[track_caller]
     fn sigmoid(self) -> Var<'g> {
-        pointwise(&activation::SIGMOID, &[self.var()], &[])
+        elementwise(&activation::SIGMOID, &[self.var()], &[])
     }
 
     /// max(x, 0). Its gradient at 0 is 0; NaN stays NaN.
     #[track_caller]
     fn relu(self) -> Var<'g> {
-        pointwise(&activation::RELU, &[self.var()], &[])
+        elementwise(&activation::RELU, &[self.var()], &[])
     }
 
     /// x above 0, slope · x below.
     #[track_caller]
     fn leaky_relu(self, slope: f64) -> Var<'g> {
-        pointwise(&activation::LEAKY_RELU, &[self.var()], &[slope])
+        elementwise(&activation::LEAKY_RELU, &[self.var()], &[slope])
     }
 
     /// Gaussian error linear unit, x/2 · (1 + erf(x/√2)).
     #[track_caller]
     fn gelu(self) -> Var<'g> {
-        pointwise(&activation::GELU, &[self.var()], &[])
+        elementwise(&activation::GELU, &[self.var()], &[])
     }
 
     /// Sigmoid linear unit, x · sigmoid(x).
     #[track_caller]
     fn silu(self) -> Var<'g> {
-        pointwise(&activation::SILU, &[self.var()], &[])
+        elementwise(&activation::SILU, &[self.var()], &[])
     }
 
     /// ln(1 + eˣ).
     #[track_caller]
     fn softplus(self) -> Var<'g> {
-        pointwise(&activation::SOFTPLUS, &[self.var()], &[])
+        elementwise(&activation::SOFTPLUS, &[self.var()], &[])
     }
 
-    /// 1 where x > 0, else 0. It has no gradient.
+    /// 1 where x > 0, else 0. Its gradient is zero.
     #[track_caller]
     fn step(self) -> Var<'g> {
-        pointwise(&compare::STEP, &[self.var()], &[])
+        elementwise(&compare::STEP, &[self.var()], &[])
     }
 
     /// 1 where x = y, of two f32 or two u32 tensors.
     #[track_caller]
     fn eq(self, y: Var<'g>) -> Var<'g> {
-        compare::compare(&compare::EQ, &compare::EQ_WORDS, self.var(), y)
+        compare::compare(&compare::EQ, &compare::EQ_U32, self.var(), y)
     }
 
     /// 1 where x ≠ y, of two f32 or two u32 tensors.
     #[track_caller]
     fn ne(self, y: Var<'g>) -> Var<'g> {
-        compare::compare(&compare::NE, &compare::NE_WORDS, self.var(), y)
+        compare::compare(&compare::NE, &compare::NE_U32, self.var(), y)
     }
 
     /// 1 where x < y, of two f32 or two u32 tensors.
     #[track_caller]
     fn lt(self, y: Var<'g>) -> Var<'g> {
-        compare::compare(&compare::LT, &compare::LT_WORDS, self.var(), y)
+        compare::compare(&compare::LT, &compare::LT_U32, self.var(), y)
     }
 
     /// 1 where x ≤ y, of two f32 or two u32 tensors.
     #[track_caller]
     fn le(self, y: Var<'g>) -> Var<'g> {
-        compare::compare(&compare::LE, &compare::LE_WORDS, self.var(), y)
+        compare::compare(&compare::LE, &compare::LE_U32, self.var(), y)
     }
 
     /// 1 where x > y, of two f32 or two u32 tensors.
     #[track_caller]
     fn gt(self, y: Var<'g>) -> Var<'g> {
-        compare::compare_reversed(&compare::GT, &compare::LT_WORDS, self.var(), y)
+        compare::compare_reversed(&compare::GT, &compare::LT_U32, self.var(), y)
     }
 
     /// 1 where x ≥ y, of two f32 or two u32 tensors.
     #[track_caller]
     fn ge(self, y: Var<'g>) -> Var<'g> {
-        compare::compare_reversed(&compare::GE, &compare::LE_WORDS, self.var(), y)
+        compare::compare_reversed(&compare::GE, &compare::LE_U32, self.var(), y)
     }
 
-    /// a where the mask `self` is not 0, else b. No gradient flows into the mask.
+    /// a where the mask `self` is not 0, else b. The mask gets no gradient.
     #[track_caller]
     fn select(self, a: Var<'g>, b: Var<'g>) -> Var<'g> {
-        pointwise(&compare::SELECT, &[self.var(), a, b], &[])
+        elementwise(&compare::SELECT, &[self.var(), a, b], &[])
     }
 
-    /// The elements as another type. f16 is for storage only; words are the whole part of floats.
+    /// Converts to another element type. f16 is a storage type only; f32 to u32 takes the integer part.
     #[track_caller]
     fn cast(self, to: DType) -> Var<'g> {
         cast::cast(self.var(), to)
     }
 
-    /// The same values, through which no gradient flows.
+    /// The same values, without a gradient.
     #[track_caller]
     fn stop_gradient(self) -> Var<'g> {
         constant::stop_gradient(self.var())
     }
 
-    /// Sum along `axes`, which go.
+    /// Sum along `axes`, which are removed.
     #[track_caller]
     fn sum(self, axes: &[usize]) -> Var<'g> {
         reduce(Combine::Sum, self.var(), axes, false)
@@ -273,7 +273,7 @@ pub trait TensorOps<'g>: Sized {
         reduce(Combine::Sum, self.var(), axes, true)
     }
 
-    /// Maximum, NaN if there is one, along `axes`, which go.
+    /// Maximum, NaN if there is one, along `axes`, which are removed.
     #[track_caller]
     fn max(self, axes: &[usize]) -> Var<'g> {
         reduce(Combine::Max, self.var(), axes, false)
@@ -285,7 +285,7 @@ pub trait TensorOps<'g>: Sized {
         reduce(Combine::Max, self.var(), axes, true)
     }
 
-    /// Minimum, NaN if there is one, along `axes`, which go.
+    /// Minimum, NaN if there is one, along `axes`, which are removed.
     #[track_caller]
     fn min(self, axes: &[usize]) -> Var<'g> {
         reduce(Combine::Min, self.var(), axes, false)
@@ -297,19 +297,19 @@ pub trait TensorOps<'g>: Sized {
         reduce(Combine::Min, self.var(), axes, true)
     }
 
-    /// Index of the first maximum along `axis`, which goes, as a word. A NaN counts as the maximum.
+    /// Index of the first maximum along `axis`, which is removed, as u32. A NaN counts as the maximum.
     #[track_caller]
     fn argmax(self, axis: usize) -> Var<'g> {
         reduce(Combine::ArgMax, self.var(), &[axis], false)
     }
 
-    /// Index of the first maximum along `axis`, which stays with size 1, as a word.
+    /// Index of the first maximum along `axis`, which stays with size 1, as u32.
     #[track_caller]
     fn argmax_keep(self, axis: usize) -> Var<'g> {
         reduce(Combine::ArgMax, self.var(), &[axis], true)
     }
 
-    /// Mean along `axes`, which go.
+    /// Mean along `axes`, which are removed.
     #[track_caller]
     fn mean(self, axes: &[usize]) -> Var<'g> {
         mean(self.var(), axes, false)
@@ -321,19 +321,19 @@ pub trait TensorOps<'g>: Sized {
         mean(self.var(), axes, true)
     }
 
-    /// Variance of the population (divided by n) along `axes`, which go.
+    /// Biased variance (divided by n) along `axes`, which are removed.
     #[track_caller]
     fn variance(self, axes: &[usize]) -> Var<'g> {
         variance(self.var(), axes, false)
     }
 
-    /// Variance of the population (divided by n) along `axes`, which stay with size 1.
+    /// Biased variance (divided by n) along `axes`, which stay with size 1.
     #[track_caller]
     fn variance_keep(self, axes: &[usize]) -> Var<'g> {
         variance(self.var(), axes, true)
     }
 
-    /// ln Σ eˣ along `axes`, which go.
+    /// ln Σ eˣ along `axes`, which are removed.
     #[track_caller]
     fn logsumexp(self, axes: &[usize]) -> Var<'g> {
         softmax::logsumexp(self.var(), axes, false)
@@ -359,7 +359,8 @@ pub trait TensorOps<'g>: Sized {
         mean(x, &view::all_axes(x), false)
     }
 
-    /// Matrix product of the last two dimensions, `[batch…, m, k] · [batch…, k, n] → [batch…, m, n]`; batches broadcast.
+    /// Matrix product of the last two dimensions, `[batch…, m, k] · [batch…, k, n] → [batch…, m, n]`; batches
+    /// broadcast.
     #[track_caller]
     fn matmul(self, b: Var<'g>) -> Var<'g> {
         matmul::matmul(self.var(), b)
@@ -371,31 +372,31 @@ pub trait TensorOps<'g>: Sized {
         view::reshape(self.var(), shape)
     }
 
-    /// The dimensions from `axis` on merged into one, e.g. `flatten(1)` of `[batch, 8, 8]` is `[batch, 64]`.
+    /// Merges the dimensions from `axis` on into one, e.g. `flatten(1)` of `[batch, 8, 8]` is `[batch, 64]`.
     #[track_caller]
     fn flatten(self, axis: usize) -> Var<'g> {
         view::flatten(self.var(), axis)
     }
 
-    /// Dimension i of the result is dimension `axes[i]`.
+    /// Permutes the dimensions: dimension i of the result is dimension `axes[i]`.
     #[track_caller]
     fn permute(self, axes: &[usize]) -> Var<'g> {
         view::permute(self.var(), axes)
     }
 
-    /// The last two dimensions swapped.
+    /// Swaps the last two dimensions.
     #[track_caller]
     fn t(self) -> Var<'g> {
         view::transpose(self.var())
     }
 
-    /// Dimensions of size 1, and missing leading ones, repeated to `shape`.
+    /// Repeats dimensions of size 1, and missing leading dimensions, to `shape`.
     #[track_caller]
     fn broadcast_to(self, shape: impl Into<Shape>) -> Var<'g> {
         view::broadcast_to(self.var(), shape)
     }
 
-    /// The indices of `axis` in `range`.
+    /// Elements whose index along `axis` is in `range`.
     #[track_caller]
     fn slice(self, axis: usize, range: Range<usize>) -> Var<'g> {
         view::slice_step(self.var(), axis, range, 1)
@@ -407,37 +408,37 @@ pub trait TensorOps<'g>: Sized {
         view::slice_step(self.var(), axis, range, step)
     }
 
-    /// Zeros before and after the elements along `axis`.
+    /// Adds zeros before and after the elements along `axis`.
     #[track_caller]
     fn pad(self, axis: usize, before: usize, after: usize) -> Var<'g> {
         view::pad(self.var(), axis, before, after)
     }
 
-    /// Without dimension `axis`, of size 1.
+    /// Removes dimension `axis`, which must have size 1.
     #[track_caller]
     fn squeeze(self, axis: usize) -> Var<'g> {
         view::squeeze(self.var(), axis)
     }
 
-    /// With one more dimension of size 1, which becomes dimension `axis`.
+    /// Inserts a dimension of size 1 as dimension `axis`.
     #[track_caller]
     fn unsqueeze(self, axis: usize) -> Var<'g> {
         view::unsqueeze(self.var(), axis)
     }
 
-    /// Rows picked by index: `[rows, d…]` and u32 `[i…]` give `[i…, d…]`. An index out of range gives NaN.
+    /// Selects rows by index: `[rows, d…]` and u32 `[i…]` give `[i…, d…]`. An index out of range gives NaN.
     #[track_caller]
     fn gather(self, index: Var<'g>) -> Var<'g> {
         gather::gather(self.var(), index)
     }
 
-    /// `rows`, `[i…, d…]`, added to `self`, `[n, d…]`, at the rows that u32 `[i…]` names. Out of range they are dropped.
+    /// Adds `rows`, `[i…, d…]`, to the rows `index`, u32 `[i…]`, of `self`, `[n, d…]`. Ignores indices out of range.
     #[track_caller]
     fn scatter_add(self, index: Var<'g>, rows: Var<'g>) -> Var<'g> {
         gather::scatter_add(self.var(), index, rows)
     }
 
-    /// u32 `[i…]` to f32 `[i…, classes]`: 1 at the index, else 0.
+    /// One-hot encoding of u32 `[i…]` as f32 `[i…, classes]`: 1 at the index, else 0.
     #[track_caller]
     fn one_hot(self, classes: usize) -> Var<'g> {
         gather::one_hot(self.var(), classes)
@@ -455,8 +456,8 @@ pub trait TensorOps<'g>: Sized {
         softmax::log_softmax(self.var(), axis)
     }
 
-    /// −ln of the softmax at the label, of logits `[batch, classes]` and labels u32 `[batch]`: one loss an example, `[batch]`.
-    /// A label out of range gives ∞.
+    /// Cross-entropy of logits `[batch, classes]` and labels u32 `[batch]`, for each example: `[batch]`. A label out of
+    /// range gives ∞.
     #[track_caller]
     fn cross_entropy(self, labels: Var<'g>) -> Var<'g> {
         loss::cross_entropy("cross_entropy", self.var(), labels, 0.0)
@@ -468,13 +469,14 @@ pub trait TensorOps<'g>: Sized {
         loss::cross_entropy("cross_entropy_smooth", self.var(), labels, epsilon)
     }
 
-    /// Mean of (x − target)² over all dimensions but the first: one loss an example, `[batch]`.
+    /// Mean of (x − target)² over all dimensions except the first, for each example: `[batch]`.
     #[track_caller]
     fn mse(self, target: Var<'g>) -> Var<'g> {
         loss::mse(self.var(), target)
     }
 
-    /// Binary cross-entropy of logits with targets between 0 and 1, averaged over all dimensions but the first, `[batch]`.
+    /// Binary cross-entropy of logits with targets between 0 and 1, averaged over all dimensions except the first:
+    /// `[batch]`.
     #[track_caller]
     fn bce_with_logits(self, target: Var<'g>) -> Var<'g> {
         loss::bce_with_logits(self.var(), target)
@@ -492,14 +494,14 @@ pub trait TensorOps<'g>: Sized {
         norm::rms_norm(self.var(), epsilon)
     }
 
-    /// Each element zeroed with probability `p`, the others divided by 1 − p. `rng` is the generator of [`crate::uniform`].
+    /// Zeroes each element with probability `p` and divides the others by 1 − p. `rng` as in [`crate::uniform`].
     #[track_caller]
     fn dropout(self, p: f64, rng: Var<'g>) -> Var<'g> {
         random::dropout(self.var(), p, rng, 0)
     }
 
-    /// [`TensorOps::dropout`] of a part of a batch, whose rows are those from `first` on of the whole: they keep what they
-    /// would keep there.
+    /// Like [`TensorOps::dropout`], for the rows from `first` on of a larger batch. They get the same mask as in the
+    /// whole batch.
     #[track_caller]
     fn dropout_rows(self, p: f64, rng: Var<'g>, first: usize) -> Var<'g> {
         random::dropout(self.var(), p, rng, first)

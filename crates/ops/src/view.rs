@@ -1,47 +1,44 @@
-//! Views: the same elements under another shape or at other indices. They move no data where a layout can say it.
+//! Views: the same elements with another shape or at other indices. No data is copied if strides can express the view.
 
 use wgrad_graph::{DType, Graph, Lowered, Op, Rule, Shape, TensorType, Var, View, Vjp};
 
+use crate::rules::{check_dtype, no_axis};
 use crate::tensor::TensorOps;
 
-mod entries;
-pub(crate) use entries::ENTRIES;
+mod op_info;
+pub(crate) use op_info::OPS;
 
-/// `x` under another shape with as many elements, in row-major order.
+/// Reshapes `x`; the elements stay in row-major order.
 #[track_caller]
 pub(crate) fn reshape(x: Var<'_>, shape: impl Into<Shape>) -> Var<'_> {
     view(x, View::Reshape(shape.into().to_vec()))
 }
 
-/// `x` repeated to `shape` along dimensions of size 1 and missing leading ones.
+/// Repeats `x` to `shape` along dimensions of size 1 and missing leading dimensions.
 #[track_caller]
 pub(crate) fn broadcast_to(x: Var<'_>, shape: impl Into<Shape>) -> Var<'_> {
     view(x, View::Broadcast(shape.into().to_vec()))
 }
 
-/// Dimension i of the result is dimension `axes[i]` of `x`.
+/// Permutes the dimensions: dimension i of the result is dimension `axes[i]` of `x`.
 #[track_caller]
 pub(crate) fn permute<'g>(x: Var<'g>, axes: &[usize]) -> Var<'g> {
     view(x, View::Permute(axes.to_vec()))
 }
 
-/// The last two dimensions swapped.
+/// Swaps the last two dimensions.
 #[track_caller]
 pub(crate) fn transpose(x: Var<'_>) -> Var<'_> {
     let rank = x.rank();
     if rank < 2 {
-        return x.graph().refuse(
-            "t",
-            &[x],
-            Rule::new("only a tensor with at least 2 dimensions has a transpose"),
-        );
+        return x.graph().refuse("t", &[x], Rule::new("a transpose needs at least 2 dimensions"));
     }
     let mut axes: Vec<usize> = (0..rank).collect();
     axes.swap(rank - 2, rank - 1);
     permute(x, &axes)
 }
 
-/// Every `step`-th index of one axis from `start` to before `end`.
+/// Every `step`-th index of one axis within `range`.
 #[track_caller]
 pub(crate) fn slice_step(x: Var<'_>, axis: usize, range: std::ops::Range<usize>, step: usize) -> Var<'_> {
     let shape = x.shape();
@@ -53,7 +50,7 @@ pub(crate) fn slice_step(x: Var<'_>, axis: usize, range: std::ops::Range<usize>,
     view(x, View::Slice { start, end, step: steps })
 }
 
-/// Zeros before and after the elements along one axis.
+/// Adds zeros before and after the elements along one axis.
 #[track_caller]
 pub(crate) fn pad(x: Var<'_>, axis: usize, before: usize, after: usize) -> Var<'_> {
     let rank = x.rank();
@@ -65,7 +62,7 @@ pub(crate) fn pad(x: Var<'_>, axis: usize, before: usize, after: usize) -> Var<'
     view(x, View::Pad { before: befores, after: afters })
 }
 
-/// The dimensions from `axis` on merged into one.
+/// Merges the dimensions from `axis` on into one.
 #[track_caller]
 pub(crate) fn flatten(x: Var<'_>, axis: usize) -> Var<'_> {
     let shape = x.shape();
@@ -77,12 +74,12 @@ pub(crate) fn flatten(x: Var<'_>, axis: usize) -> Var<'_> {
     }
 }
 
-/// Every axis of `x`.
+/// Returns all axes of `x`.
 pub(crate) fn all_axes(x: Var<'_>) -> Vec<usize> {
     (0..x.rank()).collect()
 }
 
-/// Without a dimension of size 1.
+/// Removes a dimension of size 1.
 #[track_caller]
 pub(crate) fn squeeze(x: Var<'_>, axis: usize) -> Var<'_> {
     let mut shape = x.shape().to_vec();
@@ -92,29 +89,28 @@ pub(crate) fn squeeze(x: Var<'_>, axis: usize) -> Var<'_> {
             reshape(x, shape)
         }
         Some(size) => {
-            let rule =
-                format!("only a dimension of size 1 can be squeezed away; dimension {axis} has size {size}");
+            let rule = format!("only a dimension of size 1 can be removed; dimension {axis} has size {size}");
             x.graph().refuse("squeeze", &[x], Rule::new(rule))
         }
         None => x.graph().refuse("squeeze", &[x], no_axis(axis, &shape.into())),
     }
 }
 
-/// With one more dimension of size 1, at `axis` of the result.
+/// Inserts a dimension of size 1 as dimension `axis` of the result.
 #[track_caller]
 pub(crate) fn unsqueeze(x: Var<'_>, axis: usize) -> Var<'_> {
     let mut shape = x.shape().to_vec();
     if axis > shape.len() {
-        let rule = format!("the new dimension lies at 0 to {}, not at {axis}", shape.len());
+        let rule = format!("the new dimension must be at 0 to {}, not at {axis}", shape.len());
         return x.graph().refuse("unsqueeze", &[x], Rule::new(rule));
     }
     shape.insert(axis, 1);
     reshape(x, shape)
 }
 
-/// f32 tensors one after the other along an axis of all of them; their other dimensions agree.
+/// Concatenates f32 tensors along an existing axis. Their other dimensions must be equal.
 ///
-/// It is a sum of padded tensors, which a backend reads in place: nothing is copied before it is used.
+/// Recorded as a sum of padded tensors, which a backend reads in place without a copy.
 ///
 /// ```
 /// # use wgrad_graph::{States, TensorType};
@@ -138,10 +134,10 @@ pub fn concat<'g>(graph: &'g Graph, parts: &[Var<'g>], axis: usize) -> Var<'g> {
         sum = Some(sum.map_or(padded, |sum| sum.add(padded)));
         before += size;
     }
-    sum.unwrap_or_else(|| graph.refuse("concat", parts, Rule::new("there is nothing to concatenate")))
+    sum.unwrap_or_else(|| graph.refuse("concat", parts, Rule::new("there are no tensors to concatenate")))
 }
 
-/// f32 tensors of one shape along a new axis.
+/// Stacks f32 tensors of one shape along a new axis.
 ///
 /// ```
 /// # use wgrad_graph::{States, TensorType};
@@ -152,10 +148,11 @@ pub fn concat<'g>(graph: &'g Graph, parts: &[Var<'g>], axis: usize) -> Var<'g> {
 #[track_caller]
 pub fn stack<'g>(graph: &'g Graph, parts: &[Var<'g>], axis: usize) -> Var<'g> {
     if let Some(other) = parts.iter().find(|part| part.shape() != parts[0].shape()) {
-        let rule = format!("the tensors have one shape; {} and {} differ", parts[0].shape(), other.shape());
+        let rule =
+            format!("the tensors must have one shape; {} and {} differ", parts[0].shape(), other.shape());
         return graph.refuse("stack", parts, Rule::new(rule));
     }
-    // A loop, since a closure would hide the place of the call.
+    // A loop, because `track_caller` does not reach through a closure.
     let mut wide = Vec::with_capacity(parts.len());
     for &part in parts {
         wide.push(unsqueeze(part, axis));
@@ -164,29 +161,24 @@ pub fn stack<'g>(graph: &'g Graph, parts: &[Var<'g>], axis: usize) -> Var<'g> {
 }
 
 fn concat_rule(parts: &[TensorType], axis: usize) -> Result<(), Rule> {
-    let Some(first) = parts.first() else { return Err(Rule::new("there is nothing to concatenate")) };
-    crate::pointwise::all_of(DType::F32, parts)?;
+    let Some(first) = parts.first() else { return Err(Rule::new("there are no tensors to concatenate")) };
+    check_dtype(DType::F32, parts)?;
     if axis >= first.shape.len() {
         return Err(no_axis(axis, &first.shape));
     }
     match parts.iter().find(|part| part.shape.reduced(&[axis]) != first.shape.reduced(&[axis])) {
         Some(part) => Err(Rule::new(format!(
-            "sizes agree in every dimension but {axis}; {} and {} do not",
+            "sizes must agree in every dimension except {axis}; {} and {} do not",
             first.shape, part.shape
         ))),
         None => Ok(()),
     }
 }
 
-/// The rule broken by an axis that is not there.
-pub(crate) fn no_axis(axis: usize, shape: &Shape) -> Rule {
-    Rule::new(format!("{shape} has no axis {axis}"))
-}
-
-/// Records a view, unless it changes nothing.
+/// Records a view, or returns `x` if the view is the identity.
 #[track_caller]
 fn view(x: Var<'_>, view: View) -> Var<'_> {
-    let changes_nothing = match &view {
+    let is_identity = match &view {
         View::Reshape(shape) | View::Broadcast(shape) => shape[..] == x.shape()[..],
         View::Permute(axes) => axes.len() == x.rank() && axes.iter().enumerate().all(|(i, &a)| i == a),
         View::Slice { start, end, step } => {
@@ -195,10 +187,10 @@ fn view(x: Var<'_>, view: View) -> Var<'_> {
         View::Pad { before, after } => before.iter().chain(after).all(|&n| n == 0),
         View::Affine { .. } => false,
     };
-    if changes_nothing { x } else { x.graph().push(ViewOp(view), &[x]) }
+    if is_identity { x } else { x.graph().push(ViewOp(view), &[x]) }
 }
 
-/// One view.
+/// View as an operation.
 #[derive(Debug)]
 struct ViewOp(View);
 
@@ -242,7 +234,9 @@ impl Op for ViewOp {
                 view(cotangent, View::Slice { start: before.clone(), end, step: vec![1; shape.len()] })
             }
             View::Affine { .. } => {
-                return Vjp::Undefined("an affine view belongs to an operation, which has the gradient");
+                return Vjp::Undefined(
+                    "affine views are created only within operations that define their own gradient",
+                );
             }
         })])
     }
@@ -252,54 +246,57 @@ impl Op for ViewOp {
     }
 }
 
-/// Every `step[i]`-th index of each axis, from the first on.
+/// Every `step[i]`-th index of axis i, starting at 0.
 #[track_caller]
 pub(crate) fn strided<'g>(x: Var<'g>, step: &[usize]) -> Var<'g> {
     let end = x.shape().to_vec();
     view(x, View::Slice { start: vec![0; end.len()], end, step: step.to_vec() })
 }
 
-/// `y` with `step[i]` − 1 zeros between neighbours along each axis.
+/// Inserts `step[i]` − 1 zeros between neighbours along axis i.
 #[track_caller]
 pub(crate) fn dilate<'g>(y: Var<'g>, step: &[usize]) -> Var<'g> {
     let shape = y.shape();
     let gaps: Vec<usize> = step.iter().flat_map(|&step| [0, step - 1]).collect();
-    let apart = reshape(y, shape.iter().flat_map(|&size| [size, 1]).collect::<Vec<_>>());
-    let padded = view(apart, View::Pad { before: vec![0; gaps.len()], after: gaps });
-    let spread: Vec<usize> = shape.iter().zip(step).map(|(size, step)| size * step).collect();
+    let separated = reshape(y, shape.iter().flat_map(|&size| [size, 1]).collect::<Vec<_>>());
+    let padded = view(separated, View::Pad { before: vec![0; gaps.len()], after: gaps });
+    let dilated: Vec<usize> = shape.iter().zip(step).map(|(size, step)| size * step).collect();
     let end = shape.iter().zip(step).map(|(size, step)| (size - 1) * step + 1).collect();
-    let (start, step) = (vec![0; spread.len()], vec![1; spread.len()]);
-    view(reshape(padded, spread), View::Slice { start, end, step })
+    let (start, step) = (vec![0; dilated.len()], vec![1; dilated.len()]);
+    view(reshape(padded, dilated), View::Slice { start, end, step })
 }
 
-/// The elements of `y` back where a slice of a tensor of `shape` took them from, zeros elsewhere.
+/// Transpose of a slice: puts the elements of `y` at their indices in a tensor of `shape`, with zeros elsewhere.
 fn unslice<'g>(y: Var<'g>, shape: &Shape, start: &[usize], step: &[usize]) -> Var<'g> {
     let y = if step.iter().any(|&step| step > 1) { dilate(y, step) } else { y };
     let after = (0..shape.len()).map(|i| shape[i] - start[i] - y.shape()[i]).collect();
     view(y, View::Pad { before: start.to_vec(), after })
 }
 
-/// The rule that a view of a tensor of this shape breaks.
+/// Checks that a view is valid for a tensor of this shape.
 fn check(view: &View, shape: &Shape) -> Result<(), Rule> {
     let broken = match view {
         View::Reshape(new) if product(new) != Some(shape.numel()) => {
-            let has = product(new).map_or("far more".to_owned(), |n| n.to_string());
-            format!("the number of elements stays; {new:?} has {has}, not {}", shape.numel())
+            let has = product(new).map_or("too many".to_owned(), |n| n.to_string());
+            format!(
+                "a reshape must keep the number of elements; {new:?} has {has} instead of {}",
+                shape.numel()
+            )
         }
         View::Permute(axes) if !is_permutation(axes, shape.len()) => {
-            format!("each of the {} axes is named once; {axes:?} does not", shape.len())
+            format!("a permutation must contain each of the {} axes once; {axes:?} does not", shape.len())
         }
         View::Broadcast(new) if shape.broadcast(&new.as_slice().into())?[..] != new[..] => {
             format!(
-                "only sizes of 1 and missing leading dimensions are repeated; {shape} does not become {new:?}"
+                "a broadcast repeats only sizes of 1 and missing leading dimensions; {shape} does not broadcast to {new:?}"
             )
         }
         View::Slice { start, end, step } => {
             match (0..shape.len()).find(|&i| start[i] >= end[i] || end[i] > shape[i] || step[i] == 0) {
                 Some(i) => {
-                    let range = format!("{}..{} by {}", start[i], end[i], step[i]);
+                    let range = format!("{}..{} with step {}", start[i], end[i], step[i]);
                     format!(
-                        "a slice takes some elements and ends within the {} of axis {i}; {range} does not",
+                        "a slice must be nonempty and end within the {} elements of axis {i}; {range} is not valid",
                         shape[i]
                     )
                 }
@@ -313,6 +310,7 @@ fn check(view: &View, shape: &Shape) -> Result<(), Rule> {
     Err(Rule::new(broken))
 }
 
+/// Number of elements of a shape; `None` if it overflows.
 fn product(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size))
 }

@@ -1,4 +1,4 @@
-//! Scalar functions: their WGSL is valid, and their two Rust bodies agree with each other and with known values.
+//! Scalar functions: the WGSL is valid, and the two Rust bodies agree with each other and with known values.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -7,34 +7,34 @@ use wgrad_graph::{Call, ScalarFn};
 use wgrad_ops::scalar_functions;
 
 #[test]
-fn there_is_one_function_a_name() {
+fn names_of_functions_are_unique() {
     let functions = scalar_functions();
     assert!(functions.len() > 40, "{functions:?}");
     let names: HashSet<&str> = functions.iter().map(|f| f.name).collect();
-    assert_eq!(names.len(), functions.len(), "two functions share a name");
+    assert_eq!(names.len(), functions.len(), "two functions have the same name");
 }
 
-/// A kernel that applies a function to elements of buffers.
+/// Returns the source of a kernel that applies functions to elements of buffers.
 fn kernel(functions: &[&ScalarFn]) -> String {
     let preludes: BTreeSet<&str> = functions.iter().map(|f| f.prelude).collect();
     let mut source = preludes.into_iter().collect::<Vec<_>>().join("\n");
     source += "
-        @group(0) @binding(0) var<storage, read> floats: array<f32>;
-        @group(0) @binding(1) var<storage, read> words: array<u32>;
-        @group(0) @binding(2) var<storage, read_write> float_results: array<f32>;
-        @group(0) @binding(3) var<storage, read_write> word_results: array<u32>;
+        @group(0) @binding(0) var<storage, read> f32_inputs: array<f32>;
+        @group(0) @binding(1) var<storage, read> u32_inputs: array<u32>;
+        @group(0) @binding(2) var<storage, read_write> f32_results: array<f32>;
+        @group(0) @binding(3) var<storage, read_write> u32_results: array<u32>;
         @compute @workgroup_size(64)
         fn main(@builtin(global_invocation_id) id: vec3<u32>) {\n";
     for (i, f) in functions.iter().enumerate() {
-        let from = if f.f32.takes_words() { "words" } else { "floats" };
-        let to = if f.f32.gives_words() { "word_results" } else { "float_results" };
+        let from = if f.f32.takes_u32() { "u32_inputs" } else { "f32_inputs" };
+        let to = if f.f32.gives_words() { "u32_results" } else { "f32_results" };
         let mut call = f.wgsl.to_owned();
         for arg in 0..f.f32.arity() {
             assert!(call.contains(&format!("{{{arg}}}")), "{} does not use argument {arg}", f.name);
             source += &format!("let v{i}_{arg} = {from}[id.x + {arg}u];\n");
             call = call.replace(&format!("{{{arg}}}"), &format!("v{i}_{arg}"));
         }
-        assert!(!call.contains('{'), "{} has a placeholder too many: {call}", f.name);
+        assert!(!call.contains('{'), "{} has more placeholders than arguments: {call}", f.name);
         source += &format!("{to}[{i}] = {call};\n");
     }
     source + "}\n"
@@ -51,23 +51,23 @@ fn validate(functions: &[&ScalarFn]) {
 }
 
 #[test]
-fn the_wgsl_of_every_function_is_valid_alone() {
+fn wgsl_of_every_function_is_valid() {
     for f in scalar_functions() {
         validate(&[f]);
     }
 }
 
-/// A fused kernel may need any set of helpers, so no two of them may share a name.
+/// A fused kernel may include any set of helpers, so their names must be unique.
 #[test]
-fn the_wgsl_of_all_functions_is_valid_together() {
+fn wgsl_of_all_functions_together_is_valid() {
     validate(&scalar_functions());
 }
 
-/// Applies the f32 and the f64 body to the same values, as f64.
-fn both(f: &ScalarFn, args: &[Vec<f32>]) -> Option<(Vec<f64>, Vec<f64>)> {
+/// Applies the f32 and the f64 body to the same arguments. Returns both results as f64.
+fn evaluate_both(f: &ScalarFn, args: &[Vec<f32>]) -> Option<(Vec<f64>, Vec<f64>)> {
     let n = args[0].len();
     let wide: Vec<Vec<f64>> = args.iter().map(|arg| arg.iter().map(|&x| f64::from(x)).collect()).collect();
-    let words: Vec<Vec<u32>> =
+    let u32_args: Vec<Vec<u32>> =
         args.iter().map(|arg| arg.iter().map(|&x| (x.abs() * 1000.0) as u32).collect()).collect();
     let (mut single, mut double) = (vec![0f32; n], vec![0f64; n]);
     match (f.f32, f.f64) {
@@ -84,23 +84,23 @@ fn both(f: &ScalarFn, args: &[Vec<f32>]) -> Option<(Vec<f64>, Vec<f64>)> {
             g(&wide[0], &wide[1], &wide[2], &mut double);
         }
         (Call::FromWord(f), Call::FromWord(g)) => {
-            f(&words[0], &mut single);
-            g(&words[0], &mut double);
+            f(&u32_args[0], &mut single);
+            g(&u32_args[0], &mut double);
         }
         (Call::Words(f), Call::Words(g)) => {
-            f(&words[0], &words[1], &mut single);
-            g(&words[0], &words[1], &mut double);
+            f(&u32_args[0], &u32_args[1], &mut single);
+            g(&u32_args[0], &u32_args[1], &mut double);
         }
         (Call::Random(f), Call::Random(g)) => {
-            let words = [&words[0][..], &words[1], &words[2], &words[3], &words[4]];
-            f(words, &mut single);
-            g(words, &mut double);
+            let u32_args = [&u32_args[0][..], &u32_args[1], &u32_args[2], &u32_args[3], &u32_args[4]];
+            f(u32_args, &mut single);
+            g(u32_args, &mut double);
         }
-        (Call::ToWord(f), Call::ToWord(g)) => {
+        (Call::ToU32(f), Call::ToU32(g)) => {
             let (mut a, mut b) = (vec![0; n], vec![0; n]);
             f(&args[0], &mut a);
             g(&wide[0], &mut b);
-            single = a.into_iter().map(|word| word as f32).collect();
+            single = a.into_iter().map(|x| x as f32).collect();
             double = b.into_iter().map(f64::from).collect();
         }
         _ => return None,
@@ -109,7 +109,7 @@ fn both(f: &ScalarFn, args: &[Vec<f32>]) -> Option<(Vec<f64>, Vec<f64>)> {
 }
 
 #[test]
-fn the_bodies_for_f32_and_f64_agree() {
+fn f32_and_f64_bodies_agree() {
     let special = [
         0.0,
         -0.0,
@@ -129,13 +129,13 @@ fn the_bodies_for_f32_and_f64_agree() {
         let mut arg = || {
             let eighths = |random: &mut Stream| (random.below(97) as f32 - 48.0) / 8.0;
             let mut values: Vec<f32> = (0..500).map(|_| eighths(&mut random)).collect();
-            // Every special value meets every other in some pair of arguments.
+            // Enough draws that each pair of special values occurs as arguments.
             values.extend((0..600).map(|_| special[random.below(special.len() as u32) as usize]));
             values
         };
         let args: Vec<Vec<f32>> = (0..f.f32.arity()).map(|_| arg()).collect();
         let (single, double) =
-            both(f, &args).unwrap_or_else(|| panic!("{f:?}: the two bodies differ in kind"));
+            evaluate_both(f, &args).unwrap_or_else(|| panic!("{f:?}: the bodies have different signatures"));
         for (i, (&a, &b)) in single.iter().zip(&double).enumerate() {
             let ins: Vec<f32> = args.iter().map(|arg| arg[i]).collect();
             let overflows = b.abs() > f64::from(f32::MAX) && a.is_infinite();
@@ -146,7 +146,7 @@ fn the_bodies_for_f32_and_f64_agree() {
     }
 }
 
-/// f(x) for one or two arguments, to the last digit shown.
+/// Function, arguments, and result to the last digit shown.
 const KNOWN: &[(&str, &[f32], f64)] = &[
     ("add", &[2.0, 0.5], 2.5),
     ("sub", &[2.0, 0.5], 1.5),
@@ -207,7 +207,7 @@ const KNOWN: &[(&str, &[f32], f64)] = &[
     ("step", &[0.5], 1.0),
     ("select", &[1.0, 2.0, 3.0], 2.0),
     ("select", &[0.0, 2.0, 3.0], 3.0),
-    // Words are a thousand times these.
+    // u32 arguments are multiplied by 1000.
     ("eq_words", &[1.0, 1.0], 1.0),
     ("ne_words", &[1.0, 1.0], 0.0),
     ("lt_words", &[1.0, 2.0], 1.0),
@@ -220,16 +220,16 @@ const KNOWN: &[(&str, &[f32], f64)] = &[
 ];
 
 #[test]
-fn the_bodies_give_known_values() {
+fn bodies_return_known_values() {
     let functions = scalar_functions();
     for &(name, args, expected) in KNOWN {
         let f = functions.iter().find(|f| f.name == name).unwrap_or_else(|| panic!("no function {name}"));
         let args: Vec<Vec<f32>> = args.iter().map(|&x| vec![x]).collect();
-        let (_, double) = both(f, &args).expect("bodies of one kind");
+        let (_, double) = evaluate_both(f, &args).expect("the bodies have the same signature");
         let close = (double[0] - expected).abs() <= 1e-14 * (1.0 + expected.abs());
         assert!(
             close || double[0].is_nan() && expected.is_nan(),
-            "{name}{args:?}: {} is not {expected}",
+            "{name}{args:?}: {} instead of {expected}",
             double[0]
         );
     }

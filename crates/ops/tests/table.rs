@@ -1,61 +1,60 @@
-//! Lint of the table: what every entry must have, whatever it computes. Values and gradients are checked by
-//! `wgrad-conformance`, on every backend.
+//! Checks of the table that hold for every operation. `wgrad-conformance` checks values and gradients on every backend.
 
 use std::collections::HashSet;
 
 use wgrad_graph::philox::Stream;
 use wgrad_graph::{DType, Expr, Graph, Layout, Lowered, Shape, States, TensorType, Var, View, grad};
-use wgrad_ops::{Order, TensorOps, graph, ops};
+use wgrad_ops::{GradientOrder, TensorOps, graph, ops};
 
 const SEEDS: u64 = 50;
 
 #[test]
-fn names_are_unique_and_every_entry_is_documented() {
+fn names_are_unique_and_every_op_is_documented() {
     let mut names = HashSet::new();
-    for entry in ops() {
-        assert!(names.insert(entry.name), "{} is there twice", entry.name);
+    for op in ops() {
+        assert!(names.insert(op.name), "{} appears twice", op.name);
         assert!(
-            entry.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'),
+            op.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'),
             "{}",
-            entry.name
+            op.name
         );
-        assert!(entry.doc.len() > 3 && entry.doc.ends_with('.'), "{}: {:?}", entry.name, entry.doc);
-        assert!((0.0..=5e-3).contains(&entry.tolerance), "{}: {}", entry.name, entry.tolerance);
+        assert!(op.doc.len() > 3 && op.doc.ends_with('.'), "{}: {:?}", op.name, op.doc);
+        assert!((0.0..=5e-3).contains(&op.tolerance), "{}: {}", op.name, op.tolerance);
     }
     assert!(names.len() > 80, "{}", names.len());
 }
 
 #[test]
-fn every_sample_builds_and_is_the_same_for_the_same_seed() {
-    for entry in ops() {
+fn samples_build_and_are_reproducible() {
+    for op in ops() {
         for seed in 0..SEEDS {
             let record = || {
                 let mut random = Stream::new(seed, 1);
-                let sample = (entry.sample)(&mut random);
+                let sample = (op.sample)(&mut random);
                 let graph = graph(States::new());
                 sample.record(&graph);
                 let values: Vec<_> = sample.inputs.iter().map(|input| input.draw(&mut random)).collect();
-                graph.finish().unwrap_or_else(|error| panic!("{} seed {seed}: {error}", entry.name));
+                graph.finish().unwrap_or_else(|error| panic!("{} seed {seed}: {error}", op.name));
                 format!("{graph:?}{values:?}")
             };
-            assert_eq!(record(), record(), "{} seed {seed}", entry.name);
+            assert_eq!(record(), record(), "{} seed {seed}", op.name);
         }
     }
 }
 
 #[test]
-fn samples_vary() {
-    for entry in ops().filter(|entry| !entry.name.starts_with("full")) {
+fn samples_differ_between_seeds() {
+    for op in ops().filter(|op| !op.name.starts_with("full")) {
         let types = |seed| {
             let graph = graph(States::new());
-            let (ins, out) = (entry.sample)(&mut Stream::new(seed, 1)).record(&graph);
+            let (ins, out) = (op.sample)(&mut Stream::new(seed, 1)).record(&graph);
             format!("{ins:?} {out:?}")
         };
         let different: HashSet<String> = (0..SEEDS).map(types).collect();
-        assert!(different.len() > 5, "{} has {} kinds of sample", entry.name, different.len());
+        assert!(different.len() > 5, "{} has only {} different samples", op.name, different.len());
     }
     let mut views = HashSet::new();
-    let add = ops().find(|entry| entry.name == "add").expect("there is addition");
+    let add = ops().find(|op| op.name == "add").expect("`add` is in the table");
     for seed in 0..SEEDS {
         let graph = graph(States::new());
         (add.sample)(&mut Stream::new(seed, 1)).record(&graph);
@@ -65,47 +64,47 @@ fn samples_vary() {
 }
 
 #[test]
-fn gradients_build_as_often_as_the_entry_says() {
-    for entry in ops() {
+fn gradients_build_up_to_the_declared_order() {
+    for op in ops() {
         for seed in 0..SEEDS {
-            let mut sample = (entry.sample)(&mut Stream::new(seed, 1));
+            let mut sample = (op.sample)(&mut Stream::new(seed, 1));
             let graph = graph(States::new());
             let (ins, out) = sample.record(&graph);
             let inputs = sample.inputs.drain(..).zip(&ins);
             let wrt: Vec<Var<'_>> =
                 inputs.filter(|(input, _)| input.is_differentiable()).map(|(_, &v)| v).collect();
-            let order = match entry.order {
-                Order::Zero => 0,
-                Order::First => 1,
-                Order::Any => 2,
+            let order = match op.gradient_order {
+                GradientOrder::Zero => 0,
+                GradientOrder::First => 1,
+                GradientOrder::Any => 2,
             };
             assert!(
                 order == 0 || (!wrt.is_empty() && out.ty().dtype == DType::F32),
                 "{}: nothing to differentiate",
-                entry.name
+                op.name
             );
             let mut y = out;
             for n in 1..=order {
                 let gradients = grad(y.sum_all(), &wrt);
                 let gradients =
-                    gradients.unwrap_or_else(|error| panic!("{} seed {seed} order {n}: {error}", entry.name));
+                    gradients.unwrap_or_else(|error| panic!("{} seed {seed} order {n}: {error}", op.name));
                 for (gradient, x) in gradients.iter().zip(&wrt) {
-                    assert_eq!(gradient.ty(), x.ty(), "{} seed {seed} order {n}", entry.name);
+                    assert_eq!(gradient.ty(), x.ty(), "{} seed {seed} order {n}", op.name);
                 }
                 y = gradients
                     .iter()
                     .map(|gradient| gradient.sum_all())
                     .reduce(|sum, x| sum + x)
-                    .expect("some gradient");
+                    .expect("there is at least one gradient");
             }
-            well_typed(&graph, entry.name);
+            assert_well_typed(&graph, op.name);
         }
     }
 }
 
-/// What backends may rely on: map inputs in the shape of the output, arguments of the kind that the body takes, views
-/// that say the shape they were inferred to have.
-fn well_typed(graph: &Graph, name: &str) {
+/// Checks what backends rely on: inputs of a map have the shape of the output, arguments have the types that the
+/// function takes, and views have the inferred shape.
+fn assert_well_typed(graph: &Graph, name: &str) {
     for node in graph.nodes().iter() {
         let types: Vec<TensorType> = node.ins.iter().map(|&id| graph.var(id).ty()).collect();
         match node.op.lower(&types, &node.ty) {
@@ -115,71 +114,77 @@ fn well_typed(graph: &Graph, name: &str) {
                     "{name}: {node:?} of {types:?}",
                     node = node.op
                 );
-                assert_eq!(is_word(&expr, &types), node.ty.dtype == DType::U32, "{name}: {:?}", node.op);
+                assert_eq!(is_u32(&expr, &types), node.ty.dtype == DType::U32, "{name}: {:?}", node.op);
             }
             Lowered::View(view) => {
-                let seen = Layout::contiguous(&types[0].shape)
-                    .through(&view)
-                    .expect("a contiguous tensor has every view");
-                assert_eq!(seen.shape[..], node.ty.shape[..], "{name}: {view:?}");
+                let layout = Layout::contiguous(&types[0].shape)
+                    .apply(&view)
+                    .expect("a contiguous tensor supports every view");
+                assert_eq!(layout.shape[..], node.ty.shape[..], "{name}: {view:?}");
                 assert_eq!(types[0].dtype, node.ty.dtype, "{name}: {view:?}");
             }
             Lowered::Reduce { views, axes, .. } => {
                 assert!(axes.is_sorted() && !axes.is_empty(), "{name}: {axes:?}");
-                assert_eq!(seen(&types[0].shape, &views).reduced(&axes), node.ty.shape, "{name}");
+                assert_eq!(viewed_shape(&types[0].shape, &views).reduced(&axes), node.ty.shape, "{name}");
             }
             Lowered::Contract(contract) => {
-                let (a, b) = (seen(&types[0].shape, &contract.a), seen(&types[1].shape, &contract.b));
+                let (a, b) =
+                    (viewed_shape(&types[0].shape, &contract.a), viewed_shape(&types[1].shape, &contract.b));
                 let (batch, first) = (contract.batch, contract.batch + contract.rows);
                 let last = b.len() - contract.columns;
                 assert_eq!(a[..batch], b[..batch], "{name}: batch of {contract:?}");
                 assert_eq!(a[first..], b[batch..last], "{name}: depth of {contract:?}");
                 let domain = [&a[..first], &b[last..]].concat();
                 let stored: Vec<usize> = contract.order.iter().map(|&dim| domain[dim]).collect();
-                assert_eq!(seen(&stored.into(), &contract.out), node.ty.shape, "{name}: {contract:?}");
+                assert_eq!(
+                    viewed_shape(&stored.into(), &contract.out),
+                    node.ty.shape,
+                    "{name}: {contract:?}"
+                );
             }
-            Lowered::Leaf(_) | Lowered::Gather | Lowered::Pack { .. } | Lowered::Exchange { .. } => {}
+            Lowered::Leaf(_) | Lowered::Gather | Lowered::Pack { .. } | Lowered::HostCallback { .. } => {}
         }
     }
 }
 
-/// A shape seen through views.
-fn seen(shape: &Shape, views: &[View]) -> Shape {
+/// Returns the shape after a chain of views.
+fn viewed_shape(shape: &Shape, views: &[View]) -> Shape {
     views.iter().fold(shape.clone(), |shape, view| view.shape(&shape))
 }
 
-fn is_word(expr: &Expr, ins: &[TensorType]) -> bool {
+/// Whether an expression is u32.
+fn is_u32(expr: &Expr, ins: &[TensorType]) -> bool {
     match expr {
         Expr::Input(i) => ins[*i].dtype == DType::U32,
         Expr::Float(_) => false,
-        Expr::Word(_) | Expr::Iota(_) => true,
+        Expr::U32(_) | Expr::Iota(_) => true,
         Expr::Call(function, args) => {
             assert_eq!(function.f32.arity(), args.len(), "{function:?}");
             for arg in args {
-                assert_eq!(is_word(arg, ins), function.f32.takes_words(), "{function:?} of {arg:?}");
+                assert_eq!(is_u32(arg, ins), function.f32.takes_u32(), "{function:?} of {arg:?}");
             }
-            function.f32.gives_words()
+            function.f32.returns_u32()
         }
     }
 }
 
 #[test]
-fn wrong_inputs_are_refused_with_the_operation_the_types_and_the_rule() {
-    for entry in ops() {
-        let refusals = (entry.refuses)();
-        assert!(!refusals.is_empty() || entry.name == "stop_gradient", "{} refuses nothing", entry.name);
-        for (i, refused) in refusals.iter().enumerate() {
+fn error_inputs_produce_the_operation_the_types_and_the_rule() {
+    for op in ops() {
+        let error_inputs = (op.error_inputs)();
+        assert!(!error_inputs.is_empty() || op.name == "stop_gradient", "{} has no error inputs", op.name);
+        for (i, case) in error_inputs.iter().enumerate() {
             let graph = graph(States::new());
             let input = |(i, ty): (usize, &TensorType)| graph.input(&format!("x{i}"), ty.clone());
-            let ins: Vec<Var<'_>> = refused.inputs.iter().enumerate().map(input).collect();
-            let out = (refused.build)(&graph, &ins);
-            assert!(out.is_poisoned(), "{} accepts wrong input {i}: {:?}", entry.name, refused.inputs);
+            let ins: Vec<Var<'_>> = case.inputs.iter().enumerate().map(input).collect();
+            let out = (case.build)(&graph, &ins);
+            assert!(out.is_poisoned(), "{} accepts error input {i}: {:?}", op.name, case.inputs);
             let message = graph.finish().expect_err("a poisoned value has an error").to_string();
-            assert!(message.contains(refused.why), "{} input {i}: {message}", entry.name);
-            let types: Vec<String> = refused.inputs.iter().map(ToString::to_string).collect();
+            assert!(message.contains(case.message), "{} input {i}: {message}", op.name);
+            let types: Vec<String> = case.inputs.iter().map(ToString::to_string).collect();
             let named = types.iter().any(|ty| message.contains(ty.as_str())) || types.is_empty();
-            assert!(named && message.contains("crates/ops/src/"), "{} input {i}: {message}", entry.name);
-            // What follows from a mistake is no second mistake, and never panics.
+            assert!(named && message.contains("crates/ops/src/"), "{} input {i}: {message}", op.name);
+            // Operations on a poisoned value neither panic nor replace the first error.
             let _ = out
                 .softmax(3)
                 .matmul(out)
@@ -188,16 +193,16 @@ fn wrong_inputs_are_refused_with_the_operation_the_types_and_the_rule() {
                 .sum(&[7])
                 .layer_norm(1.0)
                 .flatten(9);
-            assert_eq!(graph.finish().expect_err("the first mistake stays").to_string(), message);
+            assert_eq!(graph.finish().expect_err("the first error is kept").to_string(), message);
         }
     }
 }
 
-/// A method called wrongly, and what the message must start with.
-type Mistake = (&'static str, for<'g> fn(Var<'g>, Var<'g>) -> Var<'g>);
+/// Expected start of the message, and an invalid call.
+type InvalidCall = (&'static str, for<'g> fn(Var<'g>, Var<'g>) -> Var<'g>);
 
-/// `x` is f32[2, 3] and `i` u32[5]: each call is wrong.
-const MISTAKES: &[Mistake] = &[
+/// Invalid calls on `x`, f32[2, 3], and `i`, u32[5].
+const INVALID_CALLS: &[InvalidCall] = &[
     ("add(f32[2, 3], u32[5])", |x, i| x + i),
     ("mul(u32[5], f32[])", |_, i| i * 2.0),
     ("relu(u32[5])", |_, i| i.relu()),
@@ -241,19 +246,19 @@ const MISTAKES: &[Mistake] = &[
 ];
 
 #[test]
-fn a_mistake_names_the_line_of_the_user() {
-    for (expected, mistake) in MISTAKES {
+fn errors_name_the_line_of_the_call() {
+    for (expected, call) in INVALID_CALLS {
         let graph = graph(States::new());
         let (x, i) = (graph.input("x", TensorType::f32([2, 3])), graph.input("i", TensorType::u32([5])));
-        mistake(x, i);
+        call(x, i);
         let message = graph.finish().expect_err(expected).to_string();
-        assert!(message.starts_with(expected), "{message}\nis not {expected}");
+        assert!(message.starts_with(expected), "{message}\ndoes not start with {expected}");
         assert!(message.contains("called at crates/ops/tests/table.rs:"), "{message}");
     }
 }
 
 #[test]
-fn what_changes_nothing_records_nothing() {
+fn identity_operations_record_no_node() {
     let graph = graph(States::new());
     let x = graph.input("x", TensorType::f32([2, 1, 3]));
     let same = [
@@ -273,7 +278,7 @@ fn what_changes_nothing_records_nothing() {
 
 /// A linear layer over a batch of sequences must be one product of two matrices, and so must its two gradients.
 #[test]
-fn a_shared_matrix_is_multiplied_once() {
+fn a_matrix_shared_by_the_batch_is_one_product() {
     let graph = graph(States::new());
     let x = graph.input("x", TensorType::f32([4, 7, 3]));
     let w = graph.input("w", TensorType::f32([3, 5]));
@@ -290,7 +295,7 @@ fn a_shared_matrix_is_multiplied_once() {
 }
 
 #[test]
-fn two_dropouts_draw_from_different_streams() {
+fn two_dropouts_use_different_streams() {
     let graph = graph(States::new());
     let x = graph.input("x", TensorType::f32([2, 3]));
     let rng = graph.input("rng", TensorType::u32([3]));

@@ -1,37 +1,37 @@
-//! Clusters: sets of values that one kernel computes, and the rule for when a value may join one.
+//! Clusters: sets of values that one kernel computes, and the rules for adding a value to one.
 //!
-//! A cluster has a domain: the dimensions that its kernel runs over, of which some may be reduced. A member holds one
-//! element for each index of the domain, or one for each row, that is, each index of the dimensions not reduced.
+//! A cluster has a domain: the dimensions of its kernel's loops, of which some may be reduced. A member has one element
+//! for each index of the domain, or one for each row, that is, each index of the dimensions that are not reduced.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use wgrad_graph::{Expr, Layout};
+use wgrad_graph::{Expr, Layout, View};
 
-use crate::value::{Form, Id, Source, Values, seen_through, squeezed, squeezed_shape};
+use crate::value::{Id, Source, Value, ValueKind, Values, apply_views, squeeze_layout, squeeze_shape};
 
 pub(crate) type ClusterId = usize;
 
-/// Where in the domain a member lives.
+/// Whether a member has one element per index of the domain or one per row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Granularity {
     Element,
     Row,
 }
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Cluster {
-    /// Sizes of the domain, without those of 1.
+    /// Sizes of the domain, without dimensions of size 1.
     pub dims: Vec<usize>,
-    /// Which of `dims` are reduced, once something is.
+    /// Positions in `dims` of the reduced dimensions; `None` until a reduction joins.
     pub inner: Option<Vec<usize>>,
     /// Members in order of computation.
-    pub members: Vec<(Id, Place)>,
-    /// The first member is a matrix product and the others its epilogue.
+    pub members: Vec<(Id, Granularity)>,
+    /// The first member is a matrix product and the others are its epilogue.
     pub gemm: bool,
-    /// Clusters that have to run before.
-    pub after: BTreeSet<ClusterId>,
-    /// Merged into another cluster; not a kernel any more.
-    pub gone: bool,
+    /// Clusters that must run before this one.
+    pub predecessors: BTreeSet<ClusterId>,
+    /// The cluster was merged into another one and is not a kernel any more.
+    pub merged: bool,
 }
 
 impl Cluster {
@@ -41,177 +41,188 @@ impl Cluster {
         self.dims.iter().enumerate().filter(|(i, _)| !inner.contains(i)).map(|(_, &n)| n).collect()
     }
 
-    /// Where a value of this shape lives in the domain.
-    pub fn place(&self, shape: &[usize]) -> Option<Place> {
-        let shape = squeezed_shape(shape);
+    /// Returns the granularity of a value of this shape, or `None` if the shape does not fit the domain.
+    pub fn granularity_of(&self, shape: &[usize]) -> Option<Granularity> {
+        let shape = squeeze_shape(shape);
         if shape == self.dims {
-            Some(Place::Element)
+            Some(Granularity::Element)
         } else if self.inner.is_some() && shape == self.row_dims() {
-            Some(Place::Row)
+            Some(Granularity::Row)
         } else {
             None
         }
     }
 
-    /// True when a member at `from`, accessed by this layout, is what the kernel holds at the same position at `to`.
-    fn in_step(&self, layout: &Layout, from: Place, to: Place) -> bool {
-        let Some(layout) = squeezed(layout) else { return false };
+    /// Whether a member of granularity `from`, read through this layout, is at the same position of the domain as its
+    /// reader of granularity `to`.
+    fn is_aligned(&self, layout: &Layout, from: Granularity, to: Granularity) -> bool {
+        let Some(layout) = squeeze_layout(layout) else { return false };
         let expected = match (from, to) {
-            (Place::Element, Place::Element) => Layout::contiguous(&self.dims).strides,
-            (Place::Row, Place::Row) => Layout::contiguous(&self.row_dims()).strides,
-            (Place::Row, Place::Element) => {
+            (Granularity::Element, Granularity::Element) => Layout::contiguous(&self.dims).strides,
+            (Granularity::Row, Granularity::Row) => Layout::contiguous(&self.row_dims()).strides,
+            (Granularity::Row, Granularity::Element) => {
                 let inner = self.inner.as_deref().unwrap_or(&[]);
-                let mut rows = Layout::contiguous(&self.row_dims()).strides.into_iter();
-                (0..self.dims.len())
-                    .map(|i| if inner.contains(&i) { 0 } else { rows.next().unwrap_or(0) })
-                    .collect()
+                let rows = Layout::contiguous(&self.row_dims()).strides;
+                let outer = (0..self.dims.len()).filter(|i| !inner.contains(i));
+                let mut strides = vec![0; self.dims.len()];
+                outer.zip(rows).for_each(|(i, stride)| strides[i] = stride);
+                strides
             }
-            (Place::Element, Place::Row) => return false,
+            (Granularity::Element, Granularity::Row) => return false,
         };
-        layout.is_whole() && layout.offset == 0 && layout.strides == expected
+        layout.is_unpadded() && layout.offset == 0 && layout.strides == expected
     }
 }
 
-/// All clusters of a program, while they grow.
+/// The clusters of a program during their construction.
 #[derive(Debug)]
 pub(crate) struct Clusters<'v> {
     pub values: &'v Values,
-    /// Values that every kernel that needs them computes itself.
-    light: Vec<bool>,
+    /// Values that every kernel that uses them computes itself.
+    inlined: Vec<bool>,
     pub all: Vec<Cluster>,
-    /// The cluster that computes a value. A value that is given or computed on the spot has none.
-    pub of: HashMap<Id, ClusterId>,
+    /// The cluster that computes each value. Leaves, packs and inlined values have none.
+    pub cluster_of: HashMap<Id, ClusterId>,
 }
 
 impl<'v> Clusters<'v> {
     pub fn new(values: &'v Values, fuse: bool) -> Self {
-        Self { values, light: light(values, fuse), all: Vec::new(), of: HashMap::new() }
+        Self { values, inlined: find_inlined(values, fuse), all: Vec::new(), cluster_of: HashMap::new() }
     }
 
-    /// True when kernels compute the value on the spot and it has none of its own.
-    pub fn is_light(&self, id: Id) -> bool {
-        self.light[id]
+    /// Whether the value is inlined into the kernels that use it.
+    pub fn is_inlined(&self, id: Id) -> bool {
+        self.inlined[id]
     }
 
-    /// The clusters that have to run before a kernel can load `id`.
-    pub fn makers(&self, id: Id) -> Vec<ClusterId> {
-        match &self.values.all[id].form {
-            Form::Pack { parts } => parts.iter().filter_map(|(part, _)| self.of.get(part).copied()).collect(),
+    /// Returns the clusters that must run before a kernel can load `id`.
+    pub fn producers(&self, id: Id) -> Vec<ClusterId> {
+        match &self.values.all[id].kind {
+            ValueKind::Pack { parts } => {
+                parts.iter().filter_map(|(part, _)| self.cluster_of.get(part).copied()).collect()
+            }
             _ => {
-                let made = self.values.answers.get(&id).unwrap_or(&id);
-                self.of.get(made).copied().into_iter().collect()
+                let made = self.values.callback_inputs.get(&id).unwrap_or(&id);
+                self.cluster_of.get(made).copied().into_iter().collect()
             }
         }
     }
 
-    /// The clusters that have to run before one that repeats `id`, whatever that reads.
-    fn waits_for(&self, id: Id) -> Vec<ClusterId> {
+    /// Returns the clusters that must run before `id` because of [`Value::after`](crate::value::Value::after).
+    fn prerequisites(&self, id: Id) -> Vec<ClusterId> {
         let Some(after) = self.values.all[id].after else { return Vec::new() };
-        let needs = if self.is_light(after) { self.needs(after) } else { vec![after] };
-        needs.into_iter().flat_map(|need| self.makers(need)).collect()
+        let dependencies = if self.is_inlined(after) { self.dependencies(after) } else { vec![after] };
+        dependencies.into_iter().flat_map(|dependency| self.producers(dependency)).collect()
     }
 
-    /// True when `from` has to run after `to`, or is it.
-    pub fn reaches(&self, from: ClusterId, to: ClusterId) -> bool {
+    /// Whether `from` is `to` or must run after it.
+    pub fn depends_on(&self, from: ClusterId, to: ClusterId) -> bool {
         let mut seen = BTreeSet::from([from]);
         let mut stack = vec![from];
         while let Some(at) = stack.pop() {
             if at == to {
                 return true;
             }
-            stack.extend(self.all[at].after.iter().copied().filter(|&next| seen.insert(next)));
+            stack.extend(self.all[at].predecessors.iter().copied().filter(|&next| seen.insert(next)));
         }
         false
     }
 
-    /// Starts a cluster with a value as its first member.
-    pub fn start(&mut self, id: Id) -> ClusterId {
+    /// Creates a cluster with a value as its first member.
+    pub fn start_cluster(&mut self, id: Id) -> ClusterId {
         let value = &self.values.all[id];
-        let mut cluster = Cluster { dims: squeezed_shape(&value.ty.shape), ..Cluster::default() };
-        let mut place = Place::Element;
-        match &value.form {
-            Form::Reduce { axes, arg, .. } => {
-                cluster.dims = squeezed_shape(&arg.layout.shape);
-                cluster.inner = Some(squeezed_axes(&arg.layout.shape, axes));
-                place = Place::Row;
+        let mut cluster = Cluster { dims: squeeze_shape(&value.ty.shape), ..Cluster::default() };
+        let mut granularity = Granularity::Element;
+        match &value.kind {
+            ValueKind::Reduce { axes, arg, .. } => {
+                cluster.dims = squeeze_shape(&arg.layout.shape);
+                cluster.inner = Some(squeeze_axes(&arg.layout.shape, axes));
+                granularity = Granularity::Row;
             }
-            Form::Gemm { .. } => cluster.gemm = true,
+            ValueKind::Gemm { .. } => cluster.gemm = true,
             _ => {}
         }
         self.all.push(cluster);
-        self.add(self.all.len() - 1, id, place);
+        self.add_member(self.all.len() - 1, id, granularity);
         self.all.len() - 1
     }
 
-    fn add(&mut self, to: ClusterId, id: Id, place: Place) {
-        self.all[to].members.push((id, place));
-        self.of.insert(id, to);
-        let makers = self.needs(id).into_iter().flat_map(|need| self.makers(need));
-        let before: Vec<ClusterId> = makers.chain(self.waits_for(id)).filter(|&maker| maker != to).collect();
-        self.all[to].after.extend(before);
+    fn add_member(&mut self, to: ClusterId, id: Id, granularity: Granularity) {
+        self.all[to].members.push((id, granularity));
+        self.cluster_of.insert(id, to);
+        let producers = self.dependencies(id).into_iter().flat_map(|dependency| self.producers(dependency));
+        let before: Vec<ClusterId> =
+            producers.chain(self.prerequisites(id)).filter(|&producer| producer != to).collect();
+        self.all[to].predecessors.extend(before);
     }
 
-    /// The values that a kernel has to load or hold to compute `id`, light ones looked through.
-    pub fn needs(&self, id: Id) -> Vec<Id> {
-        let mut needs = Vec::new();
+    /// Returns the values that a kernel needs to compute `id`: its inputs, with inlined values replaced by their own
+    /// inputs.
+    pub fn dependencies(&self, id: Id) -> Vec<Id> {
+        let mut dependencies = Vec::new();
         for arg in self.values.all[id].args() {
-            if self.is_light(arg.value) {
-                needs.extend(self.needs(arg.value));
+            if self.is_inlined(arg.value) {
+                dependencies.extend(self.dependencies(arg.value));
             } else {
-                needs.push(arg.value);
+                dependencies.push(arg.value);
             }
         }
-        needs
+        dependencies
     }
 
-    /// Lets a value join the cluster if the kernel then still computes what it should. Returns whether it did.
-    pub fn join(&mut self, to: ClusterId, id: Id) -> bool {
+    /// Adds a value to the cluster if one kernel can still compute all members. Returns whether it was added.
+    pub fn try_join(&mut self, to: ClusterId, id: Id) -> bool {
         let value = &self.values.all[id];
         let cluster = &self.all[to];
-        if value.apart || cluster.members.iter().any(|(member, _)| self.values.all[*member].apart) {
+        if value.unfusable || cluster.members.iter().any(|(member, _)| self.values.all[*member].unfusable) {
             return false;
         }
-        let (place, inner) = match &value.form {
-            Form::Map { .. } | Form::Gather { .. } => match cluster.place(&value.ty.shape) {
-                Some(place) => (place, cluster.inner.clone()),
+        let (granularity, inner) = match &value.kind {
+            ValueKind::Map { .. } | ValueKind::Gather { .. } => match cluster.granularity_of(&value.ty.shape)
+            {
+                Some(granularity) => (granularity, cluster.inner.clone()),
                 None => return false,
             },
-            Form::Reduce { axes, arg, .. } => {
-                let inner = squeezed_axes(&arg.layout.shape, axes);
-                let fits = squeezed_shape(&arg.layout.shape) == cluster.dims
+            ValueKind::Reduce { axes, arg, .. } => {
+                let inner = squeeze_axes(&arg.layout.shape, axes);
+                let fits = squeeze_shape(&arg.layout.shape) == cluster.dims
                     && cluster.inner.as_ref().is_none_or(|own| *own == inner);
                 if cluster.gemm || !fits {
                     return false;
                 }
-                (Place::Row, Some(inner))
+                (Granularity::Row, Some(inner))
             }
             _ => return false,
         };
-        // A reduction reads its argument at every element, though its own result is one a row.
-        let reads_at = if matches!(value.form, Form::Reduce { .. }) { Place::Element } else { place };
+        // A reduction reads its argument at every element, although its result has one element per row.
+        let reads_at =
+            if matches!(value.kind, ValueKind::Reduce { .. }) { Granularity::Element } else { granularity };
         let allowed =
-            value.args().into_iter().all(|arg| self.may_read(to, &inner, arg, reads_at, &value.form))
-                && self.waits_for(id).into_iter().all(|maker| maker == to || !self.reaches(maker, to));
+            value.args().into_iter().all(|arg| self.may_read(to, &inner, arg, reads_at, &value.kind))
+                && self
+                    .prerequisites(id)
+                    .into_iter()
+                    .all(|producer| producer == to || !self.depends_on(producer, to));
         if allowed {
             self.all[to].inner = inner;
-            self.add(to, id, place);
+            self.add_member(to, id, granularity);
         }
         allowed
     }
 
-    /// What a kernel reads to have `arg`: the values that a light one is made of, seen through its views, or `arg` itself.
-    pub fn looked_through(&self, arg: &Source) -> Vec<Source> {
-        if !self.is_light(arg.value) {
-            return vec![arg.clone()];
+    /// Returns what a kernel reads to compute `arg`: the inputs of an inlined value through its views, or `arg` itself.
+    /// `None` if a layout cannot express those views, which `find_inlined` excludes.
+    pub fn inlined_sources(&self, arg: &Source) -> Option<Vec<Source>> {
+        if !self.is_inlined(arg.value) {
+            return Some(vec![arg.clone()]);
         }
-        let made_of = self.values.all[arg.value].args().into_iter();
-        let seen = made_of.map(|part| {
+        let mut sources = Vec::new();
+        for part in self.values.all[arg.value].args() {
             let views = [part.views.as_slice(), &arg.views].concat();
-            // A value is light only where its parts can be seen through the views; see `light`.
-            let layout = seen_through(part.layout.clone(), &arg.views).unwrap_or_else(|| part.layout.clone());
-            Source { value: part.value, views, layout }
-        });
-        seen.flat_map(|part| self.looked_through(&part)).collect()
+            let layout = apply_views(part.layout.clone(), &arg.views)?;
+            sources.extend(self.inlined_sources(&Source { value: part.value, views, layout })?);
+        }
+        Some(sources)
     }
 
     fn may_read(
@@ -219,60 +230,66 @@ impl<'v> Clusters<'v> {
         at: ClusterId,
         inner: &Option<Vec<usize>>,
         arg: &Source,
-        to: Place,
-        form: &Form,
+        to: Granularity,
+        kind: &ValueKind,
     ) -> bool {
-        let is_table = matches!(form, Form::Gather { table, .. } if table.value == arg.value);
+        let is_table = matches!(kind, ValueKind::Gather { table, .. } if table.value == arg.value);
         let cluster = Cluster { dims: self.all[at].dims.clone(), inner: inner.clone(), ..Cluster::default() };
-        self.looked_through(arg).into_iter().all(|part| {
-            if self.of.get(&part.value) != Some(&at) {
-                return self.makers(part.value).iter().all(|&maker| !self.reaches(maker, at));
+        let Some(sources) = self.inlined_sources(arg) else { return false };
+        sources.into_iter().all(|part| {
+            if self.cluster_of.get(&part.value) != Some(&at) {
+                return self.producers(part.value).iter().all(|&producer| !self.depends_on(producer, at));
             }
             let member = self.all[at].members.iter().find(|(id, _)| *id == part.value);
-            !is_table && member.is_some_and(|&(_, from)| cluster.in_step(&part.layout, from, to))
+            !is_table && member.is_some_and(|&(_, from)| cluster.is_aligned(&part.layout, from, to))
         })
     }
 
-    /// Whether two clusters can be one kernel: the same domain, and no third that must run between them.
+    /// Whether two clusters can become one kernel: their domains agree, and no third cluster must run between them.
     pub fn can_merge(&self, a: ClusterId, b: ClusterId) -> bool {
         let (first, second) = (&self.all[a], &self.all[b]);
-        if a == b || first.gone || second.gone || first.gemm || second.gemm || first.dims != second.dims {
+        if a == b || first.merged || second.merged || first.gemm || second.gemm || first.dims != second.dims {
             return false;
         }
-        if [first, second].iter().any(|c| c.members.iter().any(|(id, _)| self.values.all[*id].apart)) {
+        if [first, second].iter().any(|c| c.members.iter().any(|(id, _)| self.values.all[*id].unfusable)) {
             return false;
         }
         let same_inner = first.inner == second.inner || first.inner.is_none() || second.inner.is_none();
         same_inner
             && !self.passes_through_third(a, b)
             && !self.passes_through_third(b, a)
-            && self.reads_in_step(a, b)
+            && self.reads_are_aligned(a, b)
     }
 
     fn passes_through_third(&self, from: ClusterId, to: ClusterId) -> bool {
-        self.all[from].after.iter().any(|&next| next != to && self.reaches(next, to))
+        self.all[from].predecessors.iter().any(|&next| next != to && self.depends_on(next, to))
     }
 
-    /// In the merged cluster, what one half reads of the other has to be at the same position.
-    fn reads_in_step(&self, a: ClusterId, b: ClusterId) -> bool {
+    /// Whether each cluster reads the members of the other at the same position of the merged domain.
+    fn reads_are_aligned(&self, a: ClusterId, b: ClusterId) -> bool {
         let inner = self.all[a].inner.clone().or_else(|| self.all[b].inner.clone());
         let merged = Cluster { dims: self.all[a].dims.clone(), inner, ..Cluster::default() };
-        let places: HashMap<Id, Place> =
+        let granularities: HashMap<Id, Granularity> =
             [a, b].iter().flat_map(|&c| self.all[c].members.iter().copied()).collect();
-        let packs_a_member = |id: Id| match &self.values.all[id].form {
-            Form::Pack { parts } => parts.iter().any(|(part, _)| places.contains_key(part)),
+        let packs_a_member = |id: Id| match &self.values.all[id].kind {
+            ValueKind::Pack { parts } => parts.iter().any(|(part, _)| granularities.contains_key(part)),
             _ => false,
         };
-        places.iter().all(|(&id, &place)| {
+        granularities.iter().all(|(&id, &granularity)| {
             let value = &self.values.all[id];
-            let to = if matches!(value.form, Form::Reduce { .. }) { Place::Element } else { place };
+            let to = if matches!(value.kind, ValueKind::Reduce { .. }) {
+                Granularity::Element
+            } else {
+                granularity
+            };
             value.args().into_iter().all(|arg| {
-                let is_table = matches!(&value.form, Form::Gather { table, .. } if table.value == arg.value);
-                let in_step = |part: Source| match places.get(&part.value) {
-                    Some(&from) => !is_table && merged.in_step(&part.layout, from, to),
+                let is_table =
+                    matches!(&value.kind, ValueKind::Gather { table, .. } if table.value == arg.value);
+                let is_aligned = |part: Source| match granularities.get(&part.value) {
+                    Some(&from) => !is_table && merged.is_aligned(&part.layout, from, to),
                     None => !packs_a_member(part.value),
                 };
-                self.looked_through(arg).into_iter().all(in_step)
+                self.inlined_sources(arg).is_some_and(|sources| sources.into_iter().all(is_aligned))
             })
         })
     }
@@ -280,120 +297,145 @@ impl<'v> Clusters<'v> {
     /// Moves the members of `b` into `a`.
     pub fn merge(&mut self, a: ClusterId, b: ClusterId) {
         let other = std::mem::take(&mut self.all[b]);
-        self.all[b].gone = true;
-        self.of.extend(other.members.iter().map(|(id, _)| (*id, a)));
+        self.all[b].merged = true;
+        self.cluster_of.extend(other.members.iter().map(|(id, _)| (*id, a)));
         let into = &mut self.all[a];
         into.inner = into.inner.take().or(other.inner);
         into.members.extend(other.members);
         into.members.sort_by_key(|(id, _)| *id);
-        into.after.extend(other.after);
-        into.after.remove(&a);
-        into.after.remove(&b);
+        into.predecessors.extend(other.predecessors);
+        into.predecessors.remove(&a);
+        into.predecessors.remove(&b);
         for cluster in &mut self.all {
-            if cluster.after.remove(&b) && !cluster.gone {
-                cluster.after.insert(a);
+            if cluster.predecessors.remove(&b) && !cluster.merged {
+                cluster.predecessors.insert(a);
             }
         }
-        self.all[a].after.remove(&a);
+        self.all[a].predecessors.remove(&a);
     }
 }
 
-/// Operations on one value in a buffer that each kernel does again rather than keep the result.
-const CHEAP: usize = 3;
-/// How many times smaller than that value the others must be that go into the result.
-const SMALL: usize = 16;
+/// Maximum number of operations on a buffered value that are inlined instead of storing their result.
+const MAX_INLINED_CALLS: usize = 3;
+/// Other operands of an inlined value must be at least this many times smaller than the buffered one.
+const SMALL_OPERAND_RATIO: usize = 16;
 
-/// Which values kernels compute on the spot: constants, scalars made of given scalars, and what takes few operations on a
-/// value that is in a buffer anyway (the mask of a ReLU's gradient, a batch less its mean), which costs less than keeping
-/// it would.
+/// Selects the values to inline (rematerialize in every kernel that uses them): constants, scalars computed from
+/// scalars in leaves, and values that need few operations on a value that is in a buffer anyway (the mask of a ReLU's
+/// gradient, a batch minus its mean), which cost less to compute again than to store and load.
 ///
-/// Not those that something needs in a buffer, nor those seen through padding or through a view that what they are made of
-/// cannot be seen through.
-fn light(values: &Values, fuse: bool) -> Vec<bool> {
-    let mut light = vec![false; values.all.len()];
-    let (buffered, excluded) = read_from_buffers(values);
-    // For light values that are made of one in a buffer: which, and by how many operations.
-    let mut made_of: Vec<Option<(Id, usize)>> = vec![None; values.all.len()];
+/// Excluded are values that must be in a buffer, values read through padding, and values read through views that their
+/// own inputs cannot express.
+fn find_inlined(values: &Values, fuse: bool) -> Vec<bool> {
+    let mut inlined = vec![false; values.all.len()];
+    let (buffered, excluded) = find_buffered(values);
+    // For inlined values that derive from a buffered value: that value, and the number of operations.
+    let mut derived_from: Vec<Option<(Id, usize)>> = vec![None; values.all.len()];
+    let mut users: Vec<Vec<&[View]>> = vec![Vec::new(); values.all.len()];
+    for arg in values.all.iter().flat_map(Value::args) {
+        users[arg.value].push(&arg.views);
+    }
     for (id, value) in values.all.iter().enumerate() {
-        let Form::Map { expr, args } = &value.form else { continue };
-        if value.apart || excluded[id] {
+        let ValueKind::Map { expr, args } = &value.kind else { continue };
+        if value.unfusable || excluded[id] {
             continue;
         }
-        let is_leaf = |id: Id| matches!(values.all[id].form, Form::Leaf(_));
-        let scalar = value.ty.shape.numel() == 1 && args.iter().all(|a| is_leaf(a.value) || light[a.value]);
-        if fuse && !scalar && args.iter().all(|arg| arg.layout.is_whole()) {
-            made_of[id] = base(values, args, &light, &buffered, &made_of)
-                .and_then(|(base, before)| Some((base, before + calls(expr)?)))
-                .filter(|&(_, operations)| operations <= CHEAP);
+        let is_leaf = |id: Id| matches!(values.all[id].kind, ValueKind::Leaf(_));
+        let scalar = value.ty.shape.numel() == 1 && args.iter().all(|a| is_leaf(a.value) || inlined[a.value]);
+        if fuse && !scalar && args.iter().all(|arg| arg.layout.is_unpadded()) {
+            derived_from[id] = base_value(values, args, &inlined, &buffered, &derived_from)
+                .and_then(|(base, before)| Some((base, before + count_cheap_calls(expr)?)))
+                .filter(|&(_, operations)| operations <= MAX_INLINED_CALLS);
         }
-        light[id] = args.is_empty() || fuse && (scalar || made_of[id].is_some());
+        let can_be_viewed = users[id].iter().all(|views| args_can_be_viewed(values, &inlined, args, views));
+        inlined[id] = can_be_viewed && (args.is_empty() || fuse && (scalar || derived_from[id].is_some()));
     }
-    light
+    inlined
 }
 
-/// The one value in a buffer that a map is made of, and the operations before it, where its other arguments are small.
-fn base(
+/// Whether the inlined arguments of an inlined value, and theirs in turn, can be computed at the positions that `views` of
+/// the value address.
+fn args_can_be_viewed(values: &Values, inlined: &[bool], args: &[Source], views: &[View]) -> bool {
+    args.iter().filter(|arg| inlined[arg.value]).all(|arg| {
+        let views = [arg.views.as_slice(), views].concat();
+        values.can_be_viewed(arg.value, &views)
+            && match &values.all[arg.value].kind {
+                ValueKind::Map { args, .. } => args_can_be_viewed(values, inlined, args, &views),
+                _ => true,
+            }
+    })
+}
+
+/// Returns the buffered value that a map derives from and the number of operations before the map, if its other
+/// arguments are small.
+fn base_value(
     values: &Values,
     args: &[Source],
-    light: &[bool],
+    inlined: &[bool],
     buffered: &[bool],
-    made_of: &[Option<(Id, usize)>],
+    derived_from: &[Option<(Id, usize)>],
 ) -> Option<(Id, usize)> {
     let numel = |arg: &&Source| values.all[arg.value].ty.shape.numel();
     let wide = args.iter().max_by_key(numel)?;
     let rest_is_small = args
         .iter()
         .filter(|arg| arg.value != wide.value)
-        .all(|arg| !light[arg.value] && numel(&arg) * SMALL <= numel(&wide));
+        .all(|arg| !inlined[arg.value] && numel(&arg) * SMALL_OPERAND_RATIO <= numel(&wide));
     if !rest_is_small {
         return None;
     }
-    if light[wide.value] { made_of[wide.value] } else { buffered[wide.value].then_some((wide.value, 0)) }
-}
-
-/// The number of calls of an expression whose functions each take one operation.
-fn calls(expr: &Expr) -> Option<usize> {
-    match expr {
-        Expr::Call(f, args) if f.flops <= 1 => args.iter().try_fold(1, |sum, arg| Some(sum + calls(arg)?)),
-        Expr::Call(..) => None,
-        Expr::Input(_) | Expr::Float(_) | Expr::Word(_) | Expr::Iota(_) => Some(0),
+    if inlined[wide.value] {
+        derived_from[wide.value]
+    } else {
+        buffered[wide.value].then_some((wide.value, 0))
     }
 }
 
-/// Which values something reads from a buffer whatever is fused, and which cannot be light.
-fn read_from_buffers(values: &Values) -> (Vec<bool>, Vec<bool>) {
+/// Returns the number of calls in an expression, or `None` if a function takes more than one operation.
+fn count_cheap_calls(expr: &Expr) -> Option<usize> {
+    match expr {
+        Expr::Call(f, args) if f.flops <= 1 => {
+            args.iter().try_fold(1, |sum, arg| Some(sum + count_cheap_calls(arg)?))
+        }
+        Expr::Call(..) => None,
+        Expr::Input(_) | Expr::Float(_) | Expr::U32(_) | Expr::Iota(_) => Some(0),
+    }
+}
+
+/// Returns for each value whether it is read from a buffer regardless of fusion, and whether it cannot be inlined.
+fn find_buffered(values: &Values) -> (Vec<bool>, Vec<bool>) {
     let mut buffered = vec![false; values.all.len()];
     needed_in_buffers(values).into_iter().for_each(|id| buffered[id] = true);
     let mut excluded = buffered.clone();
     for value in &values.all {
         for arg in value.args() {
-            let by_buffer = match &value.form {
-                Form::Gemm { .. } => true,
-                Form::Gather { table, .. } => table.value == arg.value,
+            let by_buffer = match &value.kind {
+                ValueKind::Gemm { .. } => true,
+                ValueKind::Gather { table, .. } => table.value == arg.value,
                 _ => false,
             };
-            // No reduction is part of a product's kernel, so it reads the product from a buffer.
-            let reduced = matches!(value.form, Form::Reduce { .. })
-                && matches!(values.all[arg.value].form, Form::Gemm { .. });
+            // A reduction is never part of a matrix product's kernel, so it reads the product from a buffer.
+            let reduced = matches!(value.kind, ValueKind::Reduce { .. })
+                && matches!(values.all[arg.value].kind, ValueKind::Gemm { .. });
             buffered[arg.value] |= by_buffer || reduced;
             excluded[arg.value] |=
-                by_buffer || !arg.layout.is_whole() || !values.expressible(arg.value, &arg.views);
+                by_buffer || !arg.layout.is_unpadded() || !values.can_be_viewed(arg.value, &arg.views);
         }
     }
     (buffered, excluded)
 }
 
-/// Values that have to be in a buffer: targets, and parts of packs.
+/// Returns the values that must be in a buffer: targets and parts of packs.
 pub(crate) fn needed_in_buffers(values: &Values) -> HashSet<Id> {
-    let parts = values.all.iter().filter_map(|v| match &v.form {
-        Form::Pack { parts } => Some(parts.iter().map(|(id, _)| *id)),
+    let parts = values.all.iter().filter_map(|v| match &v.kind {
+        ValueKind::Pack { parts } => Some(parts.iter().map(|(id, _)| *id)),
         _ => None,
     });
     values.targets.iter().map(|(id, _)| *id).chain(parts.flatten()).collect()
 }
 
-/// The axes as positions among the dimensions that are not 1.
-fn squeezed_axes(shape: &[usize], axes: &[usize]) -> Vec<usize> {
+/// Returns the axes as positions among the dimensions that do not have size 1.
+fn squeeze_axes(shape: &[usize], axes: &[usize]) -> Vec<usize> {
     let position = |axis: usize| shape[..axis].iter().filter(|&&n| n != 1).count();
     axes.iter().filter(|&&a| shape[a] != 1).map(|&a| position(a)).collect()
 }

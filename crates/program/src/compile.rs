@@ -1,31 +1,32 @@
-//! Planning from end to end: graph → values → clusters → kernels → placed program.
+//! The whole planning pipeline: graph → values → clusters → kernels → program with memory plan.
 
 use std::collections::{BTreeMap, HashMap};
 
 use wgrad_graph::{ALIGN, Graph, GraphError, Leaf, States, TensorType};
+use wgrad_stdx::{InternalError, never};
 
 use crate::device::Limits;
-use crate::fuse::{Obstacle, schedule};
+use crate::fuse::{ScheduleError, schedule};
 use crate::ir::{
     Access, Buffer, Cost, Dispatch, Instr, Kernel, Operand, Output, Program, ProgramInput, TensorRef,
 };
-use crate::kernel::{Draft, draft};
+use crate::kernel::{Draft, build_kernel};
 use crate::memory::{Interval, Placement, largest_live_set, place};
-use crate::value::{Form, Id, Target, Values};
+use crate::value::{Id, Target, ValueKind, Values};
 
-/// Choices of the planner.
+/// Options of the planner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// Whether one kernel may compute several operations. Without, every operation is a kernel: for tests and debugging.
+    /// Whether one kernel may compute several operations. If not, every operation is a kernel, for tests and debugging.
     pub fuse: bool,
-    /// Operands that a dispatch may bind.
+    /// Maximum number of operands of a dispatch.
     pub operands: usize,
-    /// Bytes of the largest buffer. A tensor that is larger by itself is planned all the same, for the device to refuse.
+    /// Maximum bytes of a slab. A single tensor that is larger is planned anyway; the device rejects it.
     pub buffer_bytes: u64,
 }
 
 impl Options {
-    /// For a device with these limits.
+    /// Returns the options for a device with these limits.
     pub fn within(limits: &Limits) -> Self {
         Self { operands: limits.operands, buffer_bytes: limits.buffer_bytes, ..Self::default() }
     }
@@ -37,23 +38,26 @@ impl Default for Options {
     }
 }
 
-/// Plans the program that computes the outputs of a graph and updates its state.
+/// Plans a program that computes the outputs of a graph and updates its state.
 ///
 /// # Errors
-/// The first mistake in the graph.
+/// Returns the first error recorded in the graph, or an internal error if the planner breaks one of its invariants.
 pub fn compile(graph: &Graph, options: Options) -> Result<Program, GraphError> {
     graph.finish()?;
-    let mut values = Values::of(graph);
+    let mut values = Values::from_graph(graph)?;
     let drafts = loop {
         match schedule(&values, options.fuse, options.operands) {
             Ok(schedule) => {
-                break schedule.order.iter().map(|&c| draft(&schedule, c)).collect::<Vec<Draft>>();
+                let drafts = schedule.order.iter().map(|&cluster| build_kernel(&schedule, cluster));
+                break drafts.collect::<Result<Vec<Draft>, _>>()?;
             }
-            Err(Obstacle::Target(target)) => values.delay(target),
-            Err(Obstacle::Cycle) => return Err(GraphError::Planner("kernels wait for each other")),
+            Err(ScheduleError::Target(target)) => values.defer_target(target),
+            Err(ScheduleError::Cycle) => {
+                return Err(never!("planned kernels depend on each other in a cycle").into());
+            }
         }
     };
-    Ok(Planner::new(graph, &values, &drafts, options.buffer_bytes).program(drafts))
+    Ok(Planner::new(graph, &values, &drafts, options.buffer_bytes).program(drafts)?)
 }
 
 struct Planner<'p> {
@@ -61,7 +65,7 @@ struct Planner<'p> {
     states: States,
     inputs: Vec<ProgramInput>,
     outputs: Vec<Output>,
-    /// Where a value lies that does not live in a slab.
+    /// Tensors of the values that do not lie in a slab.
     fixed: HashMap<Id, TensorRef>,
     packs: Vec<usize>,
     placement: Placement,
@@ -70,9 +74,9 @@ struct Planner<'p> {
 
 impl<'p> Planner<'p> {
     fn new(graph: &Graph, values: &'p Values, drafts: &[Draft], buffer_bytes: u64) -> Self {
-        let inputs = in_a_row(graph.inputs(), Buffer::Inputs);
+        let inputs = place_consecutively(graph.inputs(), Buffer::Inputs);
         let output_types = graph.outputs().into_iter().map(|(name, id)| (name, graph.var(id).ty())).collect();
-        let outputs = in_a_row(output_types, Buffer::Outputs);
+        let outputs = place_consecutively(output_types, Buffer::Outputs);
         let mut planner = Self {
             values,
             states: graph.states().clone(),
@@ -83,17 +87,17 @@ impl<'p> Planner<'p> {
             placement: Placement::default(),
             live_bytes: 0,
         };
-        planner.fix();
+        planner.place_fixed();
         planner.place_scratch(drafts, usize::try_from(buffer_bytes).unwrap_or(usize::MAX));
         planner
     }
 
-    /// Leaves, packs and their parts, outputs and new states have their places already.
-    fn fix(&mut self) {
+    /// Assigns the tensors of leaves, packs and their parts, outputs and updated states.
+    fn place_fixed(&mut self) {
         for (id, value) in self.values.all.iter().enumerate() {
-            match &value.form {
-                Form::Leaf(leaf) => drop(self.fixed.insert(id, self.leaf(*leaf))),
-                Form::Pack { parts } => {
+            match &value.kind {
+                ValueKind::Leaf(leaf) => drop(self.fixed.insert(id, self.leaf_tensor(*leaf))),
+                ValueKind::Pack { parts } => {
                     let buffer = Buffer::Pack(self.packs.len());
                     self.packs.push(value.ty.bytes().next_multiple_of(ALIGN));
                     self.fixed.insert(id, tensor(buffer, 0, &value.ty));
@@ -108,13 +112,13 @@ impl<'p> Planner<'p> {
         for &(id, target) in &self.values.targets {
             let tensor = match target {
                 Target::Output(slot) => self.outputs[slot].tensor.clone(),
-                Target::State(leaf) => self.leaf(leaf),
+                Target::State(leaf) => self.leaf_tensor(leaf),
             };
             self.fixed.insert(id, tensor);
         }
     }
 
-    fn leaf(&self, leaf: Leaf) -> TensorRef {
+    fn leaf_tensor(&self, leaf: Leaf) -> TensorRef {
         match leaf {
             Leaf::Input(slot) => self.inputs[slot].tensor.clone(),
             Leaf::Entry(id) => {
@@ -128,7 +132,7 @@ impl<'p> Planner<'p> {
         }
     }
 
-    fn place_scratch(&mut self, drafts: &[Draft], most: usize) {
+    fn place_scratch(&mut self, drafts: &[Draft], max_slab_bytes: usize) {
         let mut intervals: BTreeMap<Id, Interval> = BTreeMap::new();
         for (k, draft) in drafts.iter().enumerate() {
             for &id in draft.stores.iter().filter(|id| !self.fixed.contains_key(id)) {
@@ -143,18 +147,21 @@ impl<'p> Planner<'p> {
         }
         let reads: Vec<Vec<Id>> = drafts.iter().map(|draft| draft.loads.clone()).collect();
         let intervals: Vec<Interval> = intervals.into_values().collect();
-        self.placement = place(&intervals, &reads, most);
+        self.placement = place(&intervals, &reads, max_slab_bytes);
         self.live_bytes = largest_live_set(&intervals);
     }
 
-    fn tensor(&self, id: Id) -> TensorRef {
-        self.fixed.get(&id).cloned().unwrap_or_else(|| {
-            let (slab, offset) = self.placement.at[&id];
-            tensor(Buffer::Slab(slab), offset, &self.values.all[id].ty)
-        })
+    fn tensor(&self, id: Id) -> Result<TensorRef, InternalError> {
+        if let Some(tensor) = self.fixed.get(&id) {
+            return Ok(tensor.clone());
+        }
+        let value = &self.values.all[id];
+        let placed = self.placement.at.get(&id);
+        let &(slab, offset) = placed.ok_or_else(|| never!("`{}` is loaded and has no memory", value.name))?;
+        Ok(tensor(Buffer::Slab(slab), offset, &value.ty))
     }
 
-    fn program(self, drafts: Vec<Draft>) -> Program {
+    fn program(self, drafts: Vec<Draft>) -> Result<Program, InternalError> {
         let mut largest: Vec<(String, TensorType, usize)> = self
             .placement
             .at
@@ -170,22 +177,22 @@ impl<'p> Planner<'p> {
             })
             .collect();
         largest.sort_by(|a, b| b.2.cmp(&a.2).then_with(|| a.0.cmp(&b.0)));
-        Program {
-            dispatches: drafts.into_iter().map(|draft| self.dispatch(draft)).collect(),
-            input_bytes: end(self.inputs.iter().map(|i| &i.tensor)),
-            output_bytes: end(self.outputs.iter().map(|o| &o.tensor)),
+        Ok(Program {
+            dispatches: drafts.into_iter().map(|draft| self.dispatch(draft)).collect::<Result<_, _>>()?,
+            input_bytes: end_bytes(self.inputs.iter().map(|i| &i.tensor)),
+            output_bytes: end_bytes(self.outputs.iter().map(|o| &o.tensor)),
             states: self.states,
             inputs: self.inputs,
             outputs: self.outputs,
             slabs: self.placement.slabs,
             live_bytes: self.live_bytes,
             packs: self.packs,
-            largest,
-        }
+            largest_tensors: largest,
+        })
     }
 
-    /// Binds the operands of a kernel; a tensor that it reads and overwrites becomes one operand.
-    fn dispatch(&self, draft: Draft) -> Dispatch {
+    /// Assigns tensors to the operands of a kernel. A tensor that is read and overwritten becomes one operand.
+    fn dispatch(&self, draft: Draft) -> Result<Dispatch, InternalError> {
         let mut operands: Vec<Operand> = Vec::new();
         let mut number = Vec::new();
         let all = draft
@@ -194,7 +201,7 @@ impl<'p> Planner<'p> {
             .map(|&id| (id, Access::Read))
             .chain(draft.stores.iter().map(|&id| (id, Access::Write)));
         for (id, access) in all {
-            let tensor = self.tensor(id);
+            let tensor = self.tensor(id)?;
             match operands.iter().position(|o| o.tensor == tensor) {
                 Some(same) => {
                     if operands[same].access != access {
@@ -208,18 +215,19 @@ impl<'p> Planner<'p> {
                 }
             }
         }
-        let kernel = renumbered(draft.kernel, &number);
+        let kernel = renumber_operands(draft.kernel, &number);
         let bytes = |skip: Access| {
             let used = operands.iter().enumerate().filter(|(_, o)| o.access != skip);
-            used.map(|(i, o)| o.tensor.bytes().min(gathered(&kernel, i, o))).sum()
+            used.map(|(i, o)| o.tensor.bytes().min(gather_bound(&kernel, i, o))).sum()
         };
         let cost = Cost::of(&kernel, bytes(Access::Write), bytes(Access::Read));
-        Dispatch { name: draft.name, kernel, operands, cost }
+        Ok(Dispatch { name: draft.name, kernel, operands, cost })
     }
 }
 
-/// Bytes that a kernel can read of an operand that it only gathers from; no bound for any other.
-fn gathered(kernel: &Kernel, number: usize, operand: &Operand) -> usize {
+/// Upper bound of the bytes that a kernel reads of an operand that it only gathers from; `usize::MAX` for other
+/// operands.
+fn gather_bound(kernel: &Kernel, number: usize, operand: &Operand) -> usize {
     let (body, factors) = match kernel {
         Kernel::Loop(body) => (body, None),
         Kernel::Gemm(gemm) => (&gemm.epilogue, Some([gemm.a, gemm.b])),
@@ -236,7 +244,7 @@ fn gathered(kernel: &Kernel, number: usize, operand: &Operand) -> usize {
     count * body.rows() * body.columns() * operand.tensor.dtype.bytes()
 }
 
-fn renumbered(mut kernel: Kernel, number: &[usize]) -> Kernel {
+fn renumber_operands(mut kernel: Kernel, number: &[usize]) -> Kernel {
     let body = match &mut kernel {
         Kernel::Loop(body) => body,
         Kernel::Gemm(gemm) => {
@@ -257,7 +265,10 @@ fn tensor(buffer: Buffer, offset: usize, ty: &TensorType) -> TensorRef {
     TensorRef { buffer, offset, elements: ty.shape.numel(), dtype: ty.dtype }
 }
 
-fn in_a_row(tensors: Vec<(String, TensorType)>, buffer: Buffer) -> Vec<(String, TensorType, TensorRef)> {
+fn place_consecutively(
+    tensors: Vec<(String, TensorType)>,
+    buffer: Buffer,
+) -> Vec<(String, TensorType, TensorRef)> {
     let mut offset = 0;
     let placed = tensors.into_iter().map(|(name, ty)| {
         let tensor = tensor(buffer, offset, &ty);
@@ -267,6 +278,6 @@ fn in_a_row(tensors: Vec<(String, TensorType)>, buffer: Buffer) -> Vec<(String, 
     placed.collect()
 }
 
-fn end<'t>(tensors: impl Iterator<Item = &'t TensorRef>) -> usize {
+fn end_bytes<'t>(tensors: impl Iterator<Item = &'t TensorRef>) -> usize {
     tensors.map(|t| (t.offset + t.bytes()).next_multiple_of(ALIGN)).max().unwrap_or(0)
 }

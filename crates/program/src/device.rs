@@ -1,13 +1,14 @@
-//! What a backend offers: devices, and sessions that hold a model's state and replay its programs.
+//! The interface of a backend: devices, and sessions that hold a model's state and replay its programs.
 
 use std::ops::Range;
 
 use wgrad_graph::{DType, GroupId, States, TensorType};
+use wgrad_stdx::{ErrorKind, InternalError};
 
 use crate::ir::Program;
 use crate::profile::Profile;
 
-/// What a device is.
+/// Kind of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DeviceKind {
     /// The CPU backend.
@@ -16,7 +17,7 @@ pub enum DeviceKind {
     Gpu,
 }
 
-/// A device as `wgrad devices` lists it.
+/// Description of a device, as `wgrad devices` lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceInfo {
     /// CPU or GPU.
@@ -31,31 +32,31 @@ pub struct DeviceInfo {
     pub class: &'static str,
     /// Names of the optional features in use, e.g. `shader-f16`.
     pub features: Vec<String>,
-    /// What programs must stay within.
+    /// Limits of programs on the device.
     pub limits: Limits,
 }
 
-/// What programs must stay within.
+/// Limits of programs on a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of one buffer.
+    /// Maximum bytes of a buffer.
     pub buffer_bytes: u64,
-    /// Bytes of one operand.
+    /// Maximum bytes of an operand.
     pub operand_bytes: u64,
-    /// Operands of one dispatch.
+    /// Maximum number of operands of a dispatch.
     pub operands: usize,
-    /// Whether f16 can be stored.
+    /// Whether the device has f16 storage.
     pub f16: bool,
 }
 
 impl Default for Limits {
-    /// What every WebGPU device has.
+    /// The limits that every WebGPU device meets.
     fn default() -> Self {
         Self { buffer_bytes: 256 << 20, operand_bytes: 128 << 20, operands: 8, f16: false }
     }
 }
 
-/// Values on their way to a device, without copying them first.
+/// Borrowed values for an upload.
 #[derive(Debug, Clone, Copy)]
 #[allow(missing_docs)]
 pub enum Data<'a> {
@@ -72,25 +73,28 @@ impl Data<'_> {
         }
     }
 
-    /// True when there are none.
+    /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether the values have the kind and number of a type; else what they are.
-    pub fn fits(&self, ty: &TensorType) -> Result<(), String> {
-        let (kind, words) = match self {
+    /// Checks that the values have the element type and number of elements of a type. f32 values also fit f16.
+    ///
+    /// # Errors
+    /// Returns a description of the values, e.g. "3 f32 values", if they do not.
+    pub fn check_type(&self, ty: &TensorType) -> Result<(), String> {
+        let (kind, is_u32) = match self {
             Data::F32(_) => ("f32", false),
             Data::U32(_) => ("u32", true),
         };
-        if words == (ty.dtype == DType::U32) && self.len() == ty.shape.numel() {
+        if is_u32 == (ty.dtype == DType::U32) && self.len() == ty.shape.numel() {
             return Ok(());
         }
         Err(format!("{} {kind} values", self.len()))
     }
 }
 
-/// Values read back from a device. f16 and f64 come as f32.
+/// Values read from a device. f16 and f64 elements are converted to f32.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs)]
 pub enum HostData {
@@ -99,7 +103,7 @@ pub enum HostData {
 }
 
 impl HostData {
-    /// The values as floats; words are converted.
+    /// Returns the values as f32; u32 values are converted.
     pub fn to_f32(&self) -> Vec<f32> {
         match self {
             HostData::F32(values) => values.clone(),
@@ -107,7 +111,7 @@ impl HostData {
         }
     }
 
-    /// A view for uploading.
+    /// Borrows the values for an upload.
     pub fn as_data(&self) -> Data<'_> {
         match self {
             HostData::F32(values) => Data::F32(values),
@@ -116,60 +120,67 @@ impl HostData {
     }
 }
 
-/// The scalar outputs of one run, as the ring on the device kept them.
+/// Scalar outputs of one run, as recorded by the ring buffer on the device.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
     /// Number of the run of this program, from 0.
     pub run: u64,
-    /// The outputs that are single floats, in order of declaration.
+    /// The scalar float outputs, in order of declaration.
     pub values: Vec<f32>,
 }
 
-/// Number of a program in its session.
+/// Position of a program in its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ProgramId(pub usize);
 
-/// A part of a group of floats that the host wants while a run goes on.
+/// A range of an f32 group that the host reads during a run, optionally with a reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reading {
+pub struct Readback {
     /// The group; its elements are f32.
     pub group: GroupId,
-    /// The elements.
+    /// The elements to read.
     pub range: Range<usize>,
-    /// How many dispatches of the program have to be done before. Readings that are given together ascend in this.
+    /// Number of dispatches of the program that run before the readback. Ascending within a list of readbacks.
     pub after: usize,
-    /// The group of floats whose elements `range` become what the host answers, before anything else of the run is computed.
+    /// The f32 group whose elements `range` receive the host's reply before the run continues.
     pub reply: Option<GroupId>,
 }
 
-/// What takes readings: given the number of one and its values, it says what the host answers. That of a reading without
-/// [`Reading::reply`] is ignored.
-pub type Readers<'r> = dyn FnMut(usize, &[f32]) -> Vec<f32> + 'r;
+/// Function that handles readbacks: takes the number of a readback and its values, and returns the reply. The reply is
+/// ignored if [`Readback::reply`] is `None`.
+pub type ReadbackHandler<'r> = dyn FnMut(usize, &[f32]) -> Vec<f32> + 'r;
 
-impl Reading {
-    /// Whether readings can be made during a run of `dispatches` of a session with this state; else which cannot, in words.
-    pub fn check(readings: &[Reading], states: &States, dispatches: usize) -> Result<(), String> {
+impl Readback {
+    /// Checks readbacks against a session with this state and a program with this number of dispatches.
+    ///
+    /// # Errors
+    /// Returns a message if a group does not exist or is not f32, if a range exceeds its group, or if the readbacks are
+    /// not in order or come after the last dispatch.
+    pub fn check(readbacks: &[Readback], states: &States, dispatches: usize) -> Result<(), String> {
         let mut before = 0;
-        for (i, Reading { group, range, after, reply }) in readings.iter().enumerate() {
-            for (what, group) in [("is of", Some(group)), ("is answered in", reply.as_ref())] {
+        for (i, Readback { group, range, after, reply }) in readbacks.iter().enumerate() {
+            for (verb, group) in [("reads", Some(group)), ("replies to", reply.as_ref())] {
                 let Some(group) = group else { continue };
                 let Some(found) = states.groups().get(group.0) else {
                     let group = group.0;
-                    return Err(format!("reading {i} {what} group {group}, which the session does not have"));
+                    return Err(format!(
+                        "readback {i} {verb} group {group}, which the session does not have"
+                    ));
                 };
                 let (name, len, dtype) = (&found.name, found.len(), found.dtype);
                 if dtype != DType::F32 {
-                    return Err(format!("reading {i} {what} group `{name}`, which holds {dtype}, not f32"));
+                    return Err(format!("readback {i} {verb} group `{name}`, which holds {dtype}, not f32"));
                 }
                 if range.start > range.end || range.end > len {
                     return Err(format!(
-                        "reading {i} {what} elements {range:?} of group `{name}`, which has {len}"
+                        "readback {i} {verb} elements {range:?} of group `{name}`, which has {len} elements"
                     ));
                 }
             }
             if *after < before || *after > dispatches {
                 return Err(format!(
-                    "reading {i} comes after {after} dispatches, the one before it after {before} of {dispatches}"
+                    "readback {i} comes after {after} dispatches, the one before it after {before} of {dispatches}; \
+                     readbacks must be in the order of the dispatches"
                 ));
             }
             before = *after;
@@ -177,109 +188,159 @@ impl Reading {
         Ok(())
     }
 
-    /// Whether an answer has as many values as the reading; else what is wrong, in words.
-    pub fn check_answer(&self, number: usize, answer: &[f32]) -> Result<(), String> {
-        let (wanted, found) = (self.range.len(), answer.len());
+    /// Checks the number of values of a reply.
+    ///
+    /// # Errors
+    /// Returns a message if the reply does not have one value for each element read.
+    pub fn check_reply(&self, number: usize, reply: &[f32]) -> Result<(), String> {
+        let (wanted, found) = (self.range.len(), reply.len());
         if wanted == found {
             Ok(())
         } else {
-            Err(format!("reading {number} takes {wanted} values, not {found}"))
+            Err(format!("the reply to readback {number} must have {wanted} values; {found} were given"))
         }
     }
 }
 
 /// A device that can run programs.
 pub trait Device {
-    /// What it is.
+    /// Description of the device.
     fn info(&self) -> &DeviceInfo;
 
-    /// Allocates the state, all zero.
+    /// Creates a session and allocates its state, all zero.
+    ///
+    /// # Errors
+    /// Returns [`DeviceError::DoesNotFit`] or [`DeviceError::OutOfMemory`] if there is not enough memory for the state,
+    /// [`DeviceError::Unsupported`] if a group needs an element type that the device lacks, and [`DeviceError::Lost`]
+    /// if the device was lost.
     fn session(&self, states: &States) -> Result<Box<dyn Session>, DeviceError>;
 }
 
-/// The state of a model on a device, and the programs that share it.
+/// The state of a model on a device, and the programs that use it.
 pub trait Session {
-    /// Allocates and compiles a program. Its states must be those of the session. Its slabs are those of the programs loaded
-    /// before, which grow where it needs larger ones: a run leaves nothing in them that another run needs.
+    /// Allocates and compiles a program. Its states must equal those of the session. All programs of a session share
+    /// their slabs, which grow if this program needs larger ones; no run reads what another run left there.
+    ///
+    /// # Errors
+    /// Returns [`DeviceError::Usage`] if the program belongs to another state, [`DeviceError::DoesNotFit`] or
+    /// [`DeviceError::OutOfMemory`] if there is not enough memory, [`DeviceError::Unsupported`] if the device lacks a
+    /// feature that the program needs, and [`DeviceError::Internal`] if a kernel is invalid or its compilation fails.
     fn load(&mut self, program: &Program) -> Result<ProgramId, DeviceError>;
 
-    /// Queues one run. `inputs` by slot; their number, types and lengths must be those of the program. Does not wait.
+    /// Queues one run and returns without waiting for it. `inputs` are in order of slot.
+    ///
+    /// # Errors
+    /// Returns [`DeviceError::Usage`] if the program does not exist or if the number, element types or lengths of the
+    /// inputs differ from those of the program, and [`DeviceError::Lost`], [`DeviceError::OutOfMemory`] or
+    /// [`DeviceError::Timeout`] if the device fails, possibly in an earlier run.
     fn run(&mut self, program: ProgramId, inputs: &[Data<'_>]) -> Result<(), DeviceError>;
 
-    /// Queues one run, as [`Session::run`] does and to the same bits, and calls `each` with the number of a reading and its
-    /// values as soon as the run has computed them, in the order of `readings`, while what comes after them goes on. What
-    /// comes after a reading with a reply waits for that.
-    fn run_reading(
+    /// Queues one run with bit-identical results to [`Session::run`], and calls `handler` with the number and values of
+    /// each readback, in order, as soon as the run has computed them. Dispatches after a readback run concurrently with
+    /// its handler, unless the readback has a reply, which they wait for.
+    ///
+    /// # Errors
+    /// Returns the errors of [`Session::run`], and [`DeviceError::Usage`] if the readbacks fail [`Readback::check`] or
+    /// a reply fails [`Readback::check_reply`].
+    fn run_with_readbacks(
         &mut self,
         program: ProgramId,
         inputs: &[Data<'_>],
-        readings: &[Reading],
-        each: &mut Readers<'_>,
+        readbacks: &[Readback],
+        handler: &mut ReadbackHandler<'_>,
     ) -> Result<(), DeviceError>;
 
-    /// Runs the program once, as [`Session::run`] does and to the same bits, waits for it, and says how long each dispatch
-    /// took. Timing itself takes time, so a profiled run is slower than others. What was queued before is waited for first.
+    /// Runs the program once with bit-identical results to [`Session::run`], waits for it, and returns the time of each
+    /// dispatch. Earlier work is waited for first. Measuring takes time, so a profiled run is slower than a normal one.
+    ///
+    /// # Errors
+    /// Returns the errors of [`Session::run`].
     fn profile(&mut self, program: ProgramId, inputs: &[Data<'_>]) -> Result<Profile, DeviceError>;
 
     /// Waits, and reads output number `output` of the last run.
+    ///
+    /// # Errors
+    /// Returns [`DeviceError::Usage`] if the program or the output does not exist or the program has not run, and
+    /// [`DeviceError::Lost`] or [`DeviceError::Timeout`] if the device fails.
     fn output(&mut self, program: ProgramId, output: usize) -> Result<HostData, DeviceError>;
 
-    /// The records of runs since the last call, in order. Those still under way are left for later unless `wait`.
+    /// Returns the records of the runs since the last call, in order. Runs in progress are omitted unless `wait` is
+    /// set.
+    ///
+    /// # Errors
+    /// Returns [`DeviceError::Usage`] if the program does not exist, and [`DeviceError::Lost`] or
+    /// [`DeviceError::Timeout`] if the device fails.
     fn records(&mut self, program: ProgramId, wait: bool) -> Result<Vec<Record>, DeviceError>;
 
     /// Waits, and reads a whole group, padding included.
+    ///
+    /// # Errors
+    /// Returns [`DeviceError::Usage`] if the group does not exist, and [`DeviceError::Lost`] or
+    /// [`DeviceError::Timeout`] if the device fails.
     fn read_group(&mut self, group: GroupId) -> Result<HostData, DeviceError>;
 
-    /// Writes a whole group, padding included (it must be zero).
+    /// Writes a whole group, padding included, which must be zero.
+    ///
+    /// # Errors
+    /// Returns [`DeviceError::Usage`] if the group does not exist or if the data have another element type or length,
+    /// and [`DeviceError::Lost`] if the device fails.
     fn write_group(&mut self, group: GroupId, data: Data<'_>) -> Result<(), DeviceError>;
 
-    /// Writes a part of a group of floats, from element `start` on.
-    fn write_part(&mut self, group: GroupId, start: usize, values: &[f32]) -> Result<(), DeviceError>;
+    /// Writes a range of an f32 group, starting at element `start`.
+    ///
+    /// # Errors
+    /// Returns [`DeviceError::Usage`] if the group does not exist, is not f32 or ends before the range does, and
+    /// [`DeviceError::Lost`] if the device fails.
+    fn write_group_range(&mut self, group: GroupId, start: usize, values: &[f32]) -> Result<(), DeviceError>;
 
-    /// Waits until everything queued is done.
+    /// Waits until all queued work is done.
+    ///
+    /// # Errors
+    /// Returns [`DeviceError::Lost`] or [`DeviceError::Timeout`] if the device fails.
     fn wait(&mut self) -> Result<(), DeviceError>;
 
-    /// Bytes of device memory held for the state and the programs; what [`session_bytes`](crate::session_bytes) foretold.
+    /// Bytes of device memory allocated for the state and the programs, as predicted by
+    /// [`session_bytes`](crate::session_bytes).
     fn allocated_bytes(&self) -> usize;
 }
 
-/// What can go wrong on a device.
+/// An error of a device or a session.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
-    /// There is no such device.
-    #[error("there is no device {wanted}; found: {found}")]
+    /// No device matches the request.
+    #[error("device `{wanted}` does not exist; found: {found}")]
     NotFound {
-        /// What was asked for.
+        /// The requested device.
         wanted: String,
-        /// What there is.
+        /// The devices found.
         found: String,
     },
-    /// The device went away: reset, unplugged, or its driver crashed.
-    #[error("the device {name} was lost: {reason}")]
+    /// The device was lost: reset, unplugged, or its driver crashed.
+    #[error("device {name} was lost: {reason}")]
     Lost {
         /// Name of the device.
         name: String,
-        /// What the driver said.
+        /// Reason given by the driver.
         reason: String,
     },
-    /// Memory ran out.
-    #[error("out of memory on {name}: {what} needs {needed} bytes")]
+    /// An allocation failed.
+    #[error("{name} is out of memory: {what} needs {needed} bytes")]
     OutOfMemory {
         /// Name of the device.
         name: String,
-        /// What was being allocated.
+        /// The object that was being allocated.
         what: String,
-        /// Bytes asked for.
+        /// Bytes requested.
         needed: u64,
     },
-    /// The program cannot fit, known before anything was allocated.
+    /// The program does not fit, which is known before anything is allocated.
     #[error("the model does not fit {name}: {reason}\nlargest tensors:\n{table}")]
     DoesNotFit {
         /// Name of the device.
         name: String,
-        /// Which limit is broken and by how much.
+        /// The limit that is exceeded, and by how much.
         reason: String,
-        /// The largest tensors, one a line.
+        /// The largest tensors, one per line.
         table: String,
     },
     /// The device did not finish in time.
@@ -290,23 +351,42 @@ pub enum DeviceError {
         /// Seconds waited.
         seconds: u64,
     },
-    /// The device lacks something that the program needs.
-    #[error("{name} cannot run this: {reason}")]
+    /// The device lacks a feature that the program needs.
+    #[error("{name} does not support the program: {reason}")]
     Unsupported {
         /// Name of the device.
         name: String,
-        /// What is missing.
+        /// The missing feature.
         reason: String,
     },
-    /// The caller broke the contract of the session: wrong number, type or length of inputs, foreign state.
+    /// The caller broke the contract of the session: wrong number, type or length of inputs, or a foreign state.
     #[error("{0}")]
     Usage(String),
-    /// The driver or the engine is wrong: a kernel was refused.
+    /// The device or its driver rejected a kernel or a command, which is a fault of the driver or of wgrad.
     #[error("{name} refused a kernel: {reason}")]
     Internal {
         /// Name of the device.
         name: String,
-        /// What was said.
+        /// The reported reason.
         reason: String,
     },
+    /// A broken invariant of wgrad.
+    #[error(transparent)]
+    Invariant(#[from] InternalError),
+}
+
+impl DeviceError {
+    /// Area that the error belongs to.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            DeviceError::NotFound { .. }
+            | DeviceError::Lost { .. }
+            | DeviceError::OutOfMemory { .. }
+            | DeviceError::DoesNotFit { .. }
+            | DeviceError::Timeout { .. }
+            | DeviceError::Unsupported { .. } => ErrorKind::Device,
+            DeviceError::Usage(_) => ErrorKind::Usage,
+            DeviceError::Internal { .. } | DeviceError::Invariant(_) => ErrorKind::Internal,
+        }
+    }
 }

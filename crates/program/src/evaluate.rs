@@ -1,27 +1,40 @@
-//! The short way: compute the outputs of a graph once.
+//! One-call evaluation of a graph.
 
 use wgrad_graph::{Graph, GraphError};
+use wgrad_stdx::ErrorKind;
 
 use crate::compile::{Options, compile};
 use crate::device::{Data, Device, DeviceError, HostData};
 
-/// Why a graph could not be computed.
+/// Error of [`evaluate`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EvaluateError {
-    /// The graph is wrong.
+    /// The graph contains an error.
     #[error(transparent)]
     Graph(#[from] GraphError),
-    /// The device failed.
+    /// The device reported an error.
     #[error(transparent)]
     Device(#[from] DeviceError),
 }
 
-/// Plans, loads and runs a graph once, with its state all zero, and reads its outputs in order of declaration.
+impl EvaluateError {
+    /// Area that the error belongs to.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            EvaluateError::Graph(error) => error.kind(),
+            EvaluateError::Device(error) => error.kind(),
+        }
+    }
+}
+
+/// Plans, loads and runs a graph once with an all-zero state, and returns its outputs in order of declaration.
 ///
-/// For tests and small things. What runs many times is better planned once with [`compile`] and kept in a session.
+/// Intended for tests and small computations. To run a graph many times, plan it once with [`compile`] and keep the
+/// session.
 ///
 /// # Errors
-/// A mistake in the graph; what the device reports.
+/// Returns an error if the graph contains an error, if `inputs` do not match the inputs of the graph, or if the device
+/// cannot allocate or run the program.
 pub fn evaluate(
     device: &dyn Device,
     graph: &Graph,

@@ -1,66 +1,75 @@
-//! Second stage of planning: which values one kernel computes together, and in which order the kernels run.
+//! Second stage of planning: which values one kernel computes together, and the order in which the kernels run.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use wgrad_graph::Leaf;
 
-use crate::cluster::{ClusterId, Clusters, Place, needed_in_buffers};
-use crate::value::{Form, Id, Target, Values, squeezed};
+use crate::cluster::{ClusterId, Clusters, Granularity, needed_in_buffers};
+use crate::value::{Id, Target, ValueKind, Values, squeeze_layout};
 
-/// How far two small clusters may be apart in the list and still be looked at as one.
+/// Maximum distance in the list between two clusters that are considered for a merge.
 const SIBLING_WINDOW: usize = 16;
-/// Clusters of the same domain that share no operand are merged up to this many elements: a launch costs more than they do.
-const SMALL: usize = 1 << 15;
+/// Clusters with equal domains and no common operand are merged up to this many elements, where a launch costs more
+/// than the work.
+const SMALL_ELEMENTS: usize = 1 << 15;
 
-/// The clusters of the values, in the order in which their kernels run.
+/// Clusters of all values, and the order in which their kernels run.
 pub(crate) struct Schedule<'v> {
     pub clusters: Clusters<'v>,
     pub order: Vec<ClusterId>,
-    /// Values that need a buffer because another kernel, an output, a state or a pack wants them.
+    /// Values that need a buffer because another kernel, an output, a state or a pack reads them.
     pub stored: BTreeSet<Id>,
 }
 
-/// Why values cannot be scheduled as they are.
+/// Reason why the values cannot be scheduled.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Obstacle {
-    /// This target has to be written later; see [`Values::delay`].
+pub(crate) enum ScheduleError {
+    /// The number of a target that must be written later; see [`Values::defer_target`].
     Target(usize),
-    /// Kernels wait for each other, which no rule of joining should allow.
+    /// Kernels depend on each other in a cycle, which the rules of fusion exclude.
     Cycle,
 }
 
-/// Clusters and orders the values, or names the target (by number) that cannot be written where it is computed, because
-/// the state that it overwrites is still to be read; see [`Values::delay`].
-pub(crate) fn schedule(values: &Values, fuse: bool, operands: usize) -> Result<Schedule<'_>, Obstacle> {
+/// Clusters and orders the values.
+///
+/// # Errors
+/// Returns [`ScheduleError::Target`] if a target cannot be written where it is computed, because the state that it
+/// overwrites is read later (see [`Values::defer_target`]), and [`ScheduleError::Cycle`] if kernels depend on each
+/// other.
+pub(crate) fn schedule(values: &Values, fuse: bool, operands: usize) -> Result<Schedule<'_>, ScheduleError> {
     let mut clusters = Clusters::new(values, fuse);
-    grow(&mut clusters, fuse);
+    form_clusters(&mut clusters, fuse);
     if fuse {
         merge_siblings(&mut clusters, operands);
     }
-    split_wide(&mut clusters, operands);
-    order_updates(&mut clusters).map_err(Obstacle::Target)?;
-    let order = topological(&clusters).ok_or(Obstacle::Cycle)?;
-    let stored = stored(&clusters);
+    split_to_operand_limit(&mut clusters, operands);
+    order_updates(&mut clusters).map_err(ScheduleError::Target)?;
+    let order = topological_order(&clusters).ok_or(ScheduleError::Cycle)?;
+    let stored = stored_values(&clusters);
     Ok(Schedule { clusters, order, stored })
 }
 
-/// Visits values in order; each joins the cluster of one of its arguments if it can, else starts its own.
-fn grow(clusters: &mut Clusters<'_>, fuse: bool) {
+/// Visits the values in order. Each value joins the cluster of one of its arguments if possible, and starts its own
+/// otherwise.
+fn form_clusters(clusters: &mut Clusters<'_>, fuse: bool) {
     let only_reduced = only_reduced(clusters.values);
     for (id, live) in clusters.values.live().into_iter().enumerate() {
-        if !live || clusters.values.all[id].is_given() || clusters.is_light(id) {
+        if !live || clusters.values.all[id].has_no_kernel() || clusters.is_inlined(id) {
             continue;
         }
-        let mut candidates: Vec<ClusterId> =
-            clusters.needs(id).into_iter().filter_map(|need| clusters.of.get(&need).copied()).collect();
+        let mut candidates: Vec<ClusterId> = clusters
+            .dependencies(id)
+            .into_iter()
+            .filter_map(|dependency| clusters.cluster_of.get(&dependency).copied())
+            .collect();
         if only_reduced[id] {
             candidates.retain(|&c| !clusters.all[c].gemm);
         }
         candidates.sort_unstable();
         candidates.dedup();
-        let joined = candidates.iter().rev().copied().find(|&c| fuse && clusters.join(c, id));
+        let joined = candidates.iter().rev().copied().find(|&c| fuse && clusters.try_join(c, id));
         let Some(cluster) = joined else {
-            clusters.start(id);
+            clusters.start_cluster(id);
             continue;
         };
         for &other in candidates.iter().filter(|&&other| other != cluster) {
@@ -71,29 +80,29 @@ fn grow(clusters: &mut Clusters<'_>, fuse: bool) {
     }
 }
 
-/// The values that nothing but reductions wants. They are computed where they are reduced: as part of a product they would
-/// have to be stored for that.
+/// For each value, whether only reductions use it. Such a value is computed where it is reduced; in the epilogue of a
+/// matrix product it would have to be stored.
 fn only_reduced(values: &Values) -> Vec<bool> {
     let mut only = vec![true; values.all.len()];
     let mut wanted = vec![false; values.all.len()];
     for value in &values.all {
         for arg in value.args() {
             wanted[arg.value] = true;
-            only[arg.value] &= matches!(value.form, Form::Reduce { .. });
+            only[arg.value] &= matches!(value.kind, ValueKind::Reduce { .. });
         }
     }
     needed_in_buffers(values).into_iter().for_each(|id| only[id] = false);
     only.iter().zip(wanted).map(|(&only, wanted)| only && wanted).collect()
 }
 
-/// Merges neighbours with one domain that read the same operand, or are so small that a launch costs more than the work;
-/// not where a device could not bind their operands together.
+/// Merges neighbouring clusters with equal domains that read a common operand or are so small that a launch costs more
+/// than the work, as long as a device can bind all their operands.
 fn merge_siblings(clusters: &mut Clusters<'_>, limit: usize) {
-    let wanted = stored(clusters);
+    let wanted = stored_values(clusters);
     for a in 0..clusters.all.len() {
         for b in (a + 1)..clusters.all.len().min(a + 1 + SIBLING_WINDOW) {
             let elements = clusters.all[a].dims.iter().product::<usize>();
-            if (elements <= SMALL || share_operand(clusters, a, b))
+            if (elements <= SMALL_ELEMENTS || share_operand(clusters, a, b))
                 && clusters.can_merge(a, b)
                 && operand_count(clusters, &[a, b], &wanted) <= limit
             {
@@ -103,44 +112,48 @@ fn merge_siblings(clusters: &mut Clusters<'_>, limit: usize) {
     }
 }
 
-fn loads(clusters: &Clusters<'_>, cluster: ClusterId) -> BTreeSet<Id> {
+fn loads_of_cluster(clusters: &Clusters<'_>, cluster: ClusterId) -> BTreeSet<Id> {
     loads_of(clusters, &[cluster])
 }
 
-/// What a kernel of the members of these clusters would load.
+/// Returns the values that one kernel with the members of these clusters would load.
 fn loads_of(clusters: &Clusters<'_>, together: &[ClusterId]) -> BTreeSet<Id> {
     let members = || together.iter().flat_map(|&c| clusters.all[c].members.iter().map(|(id, _)| *id));
     let inside: HashSet<Id> = members().collect();
-    members().flat_map(|id| clusters.needs(id)).filter(|need| !inside.contains(need)).collect()
+    members()
+        .flat_map(|id| clusters.dependencies(id))
+        .filter(|dependency| !inside.contains(dependency))
+        .collect()
 }
 
 fn share_operand(clusters: &Clusters<'_>, a: ClusterId, b: ClusterId) -> bool {
-    !loads(clusters, a).is_disjoint(&loads(clusters, b))
+    !loads_of_cluster(clusters, a).is_disjoint(&loads_of_cluster(clusters, b))
 }
 
-/// Cuts clusters with more operands than a device can bind in two, until none is left.
-fn split_wide(clusters: &mut Clusters<'_>, limit: usize) {
+/// Splits clusters with more operands than a device can bind, until every cluster fits or has one member.
+fn split_to_operand_limit(clusters: &mut Clusters<'_>, limit: usize) {
     let mut at = 0;
-    let mut wanted = stored(clusters);
+    let mut wanted = stored_values(clusters);
     while at < clusters.all.len() {
         let members = clusters.all[at].members.len();
-        if !clusters.all[at].gone && members > 1 && operand_count(clusters, &[at], &wanted) > limit {
-            split(clusters, at, members / 2);
-            wanted = stored(clusters);
+        if !clusters.all[at].merged && members > 1 && operand_count(clusters, &[at], &wanted) > limit {
+            split_cluster(clusters, at, members / 2);
+            wanted = stored_values(clusters);
         } else {
             at += 1;
         }
     }
 }
 
-/// Tensors that a kernel of the members of these clusters would bind. A state that it reads and overwrites is one.
+/// Number of tensors that one kernel with the members of these clusters would bind. A state tensor that it reads and
+/// overwrites counts once.
 fn operand_count(clusters: &Clusters<'_>, together: &[ClusterId], stored: &BTreeSet<Id>) -> usize {
     let members = together.iter().flat_map(|&c| &clusters.all[c].members).map(|(id, _)| id);
     let written: BTreeSet<Id> = members.filter(|id| stored.contains(id)).copied().collect();
     let loads = loads_of(clusters, together);
     let is_read = |state: Leaf| {
-        let form = |id: &Id| &clusters.values.all[*id].form;
-        loads.iter().any(|id| matches!(form(id), Form::Leaf(leaf) if *leaf == state))
+        let kind = |id: &Id| &clusters.values.all[*id].kind;
+        loads.iter().any(|id| matches!(kind(id), ValueKind::Leaf(leaf) if *leaf == state))
     };
     let in_place = clusters.values.targets.iter().filter(|(id, target)| {
         written.contains(id) && matches!(target, Target::State(leaf) if is_read(*leaf))
@@ -148,52 +161,58 @@ fn operand_count(clusters: &Clusters<'_>, together: &[ClusterId], stored: &BTree
     loads.len() + written.len() - in_place.count()
 }
 
-/// The later members become a cluster of their own that runs after the earlier ones.
-fn split(clusters: &mut Clusters<'_>, at: ClusterId, keep: usize) {
+/// Moves the later members to a new cluster that runs after the earlier ones.
+fn split_cluster(clusters: &mut Clusters<'_>, at: ClusterId, keep: usize) {
     let mut second = clusters.all[at].clone();
     second.gemm = false;
     second.members = clusters.all[at].members.split_off(keep);
     let new = clusters.all.len();
-    clusters.of.extend(second.members.iter().map(|(id, _)| (*id, new)));
-    second.after.insert(at);
+    clusters.cluster_of.extend(second.members.iter().map(|(id, _)| (*id, new)));
+    second.predecessors.insert(at);
     clusters.all.push(second);
     for other in 0..clusters.all.len() {
-        if other != new && other != at && clusters.all[other].after.contains(&at) {
-            clusters.all[other].after.insert(new);
+        if other != new && other != at && clusters.all[other].predecessors.contains(&at) {
+            clusters.all[other].predecessors.insert(new);
         }
     }
 }
 
-/// The values that some other kernel, an output, a state or a pack wants.
-fn stored(clusters: &Clusters<'_>) -> BTreeSet<Id> {
+/// Returns the values that another kernel, an output, a state or a pack reads.
+fn stored_values(clusters: &Clusters<'_>) -> BTreeSet<Id> {
     let mut stored: BTreeSet<Id> = needed_in_buffers(clusters.values).into_iter().collect();
     for (c, cluster) in clusters.all.iter().enumerate() {
         for &(id, _) in &cluster.members {
-            let needs = clusters.needs(id).into_iter();
-            stored.extend(needs.filter(|need| clusters.of.get(need).is_some_and(|&of| of != c)));
+            let dependencies = clusters.dependencies(id).into_iter();
+            stored.extend(
+                dependencies
+                    .filter(|dependency| clusters.cluster_of.get(dependency).is_some_and(|&of| of != c)),
+            );
         }
     }
     stored
 }
 
-/// A kernel that overwrites a state runs after every kernel that reads what the state was.
+/// Makes a kernel that overwrites a state run after every kernel that reads the old value. Returns the number of the
+/// first target for which that is impossible.
 fn order_updates(clusters: &mut Clusters<'_>) -> Result<(), usize> {
     for (number, &(id, target)) in clusters.values.targets.iter().enumerate() {
-        let (Target::State(written), Some(&writer)) = (target, clusters.of.get(&id)) else { continue };
+        let (Target::State(written), Some(&writer)) = (target, clusters.cluster_of.get(&id)) else {
+            continue;
+        };
         for reader in 0..clusters.all.len() {
-            if clusters.all[reader].gone || !reads_state(clusters, reader, written) {
+            if clusters.all[reader].merged || !reads_state(clusters, reader, written) {
                 continue;
             }
             let safe = if reader == writer {
-                in_place(clusters, writer, id, written)
+                updates_in_place(clusters, writer, id, written)
             } else {
-                !clusters.reaches(reader, writer)
+                !clusters.depends_on(reader, writer)
             };
             if !safe {
                 return Err(number);
             }
             if reader != writer {
-                clusters.all[writer].after.insert(reader);
+                clusters.all[writer].predecessors.insert(reader);
             }
         }
     }
@@ -201,12 +220,12 @@ fn order_updates(clusters: &mut Clusters<'_>) -> Result<(), usize> {
 }
 
 fn reads_state(clusters: &Clusters<'_>, cluster: ClusterId, written: Leaf) -> bool {
-    loads(clusters, cluster)
+    loads_of_cluster(clusters, cluster)
         .into_iter()
-        .any(|id| matches!(clusters.values.all[id].form, Form::Leaf(leaf) if overlap(leaf, written)))
+        .any(|id| matches!(clusters.values.all[id].kind, ValueKind::Leaf(leaf) if overlaps(leaf, written)))
 }
 
-fn overlap(a: Leaf, b: Leaf) -> bool {
+fn overlaps(a: Leaf, b: Leaf) -> bool {
     match (a, b) {
         (Leaf::Entry(a), Leaf::Entry(b)) => a == b,
         (Leaf::Entry(e), Leaf::Group(g)) | (Leaf::Group(g), Leaf::Entry(e)) => e.group == g,
@@ -215,39 +234,42 @@ fn overlap(a: Leaf, b: Leaf) -> bool {
     }
 }
 
-/// True when every load of the written state in the kernel that writes it is of the very element that is then written.
-fn in_place(clusters: &Clusters<'_>, cluster: ClusterId, written_by: Id, written: Leaf) -> bool {
+/// Whether the kernel that writes a state reads each of its elements only for the computation of the same element.
+fn updates_in_place(clusters: &Clusters<'_>, cluster: ClusterId, written_by: Id, written: Leaf) -> bool {
     let members = &clusters.all[cluster].members;
-    let place_of = |id: Id| members.iter().find(|(member, _)| *member == id).map(|(_, place)| *place);
-    members.iter().all(|&(id, place)| {
+    let granularity_of =
+        |id: Id| members.iter().find(|(member, _)| *member == id).map(|(_, granularity)| *granularity);
+    members.iter().all(|&(id, granularity)| {
         let value = &clusters.values.all[id];
-        let read_at = if matches!(value.form, Form::Reduce { .. }) { Place::Element } else { place };
+        let read_at =
+            if matches!(value.kind, ValueKind::Reduce { .. }) { Granularity::Element } else { granularity };
         value.args().into_iter().all(|arg| {
-            let is_table = matches!(&value.form, Form::Gather { table, .. } if table.value == arg.value);
-            clusters.looked_through(arg).into_iter().all(|part| {
-                let Form::Leaf(leaf) = clusters.values.all[part.value].form else { return true };
+            let is_table = matches!(&value.kind, ValueKind::Gather { table, .. } if table.value == arg.value);
+            let Some(sources) = clusters.inlined_sources(arg) else { return false };
+            sources.into_iter().all(|part| {
+                let ValueKind::Leaf(leaf) = clusters.values.all[part.value].kind else { return true };
                 let same_element = leaf == written
                     && !is_table
-                    && Some(read_at) == place_of(written_by)
-                    && part.layout.is_whole()
-                    && squeezed(&part.layout).is_some_and(|layout| layout.is_contiguous());
-                !overlap(leaf, written) || same_element || clusters.all[cluster].dims.is_empty()
+                    && Some(read_at) == granularity_of(written_by)
+                    && part.layout.is_unpadded()
+                    && squeeze_layout(&part.layout).is_some_and(|layout| layout.is_contiguous());
+                !overlaps(leaf, written) || same_element || clusters.all[cluster].dims.is_empty()
             })
         })
     })
 }
 
-/// Earliest first among those whose predecessors have run; `None` where some wait for each other.
-fn topological(clusters: &Clusters<'_>) -> Option<Vec<ClusterId>> {
-    let live: Vec<ClusterId> = (0..clusters.all.len()).filter(|&c| !clusters.all[c].gone).collect();
+/// Returns the clusters in topological order, earliest members first; `None` if they depend on each other in a cycle.
+fn topological_order(clusters: &Clusters<'_>) -> Option<Vec<ClusterId>> {
+    let live: Vec<ClusterId> = (0..clusters.all.len()).filter(|&c| !clusters.all[c].merged).collect();
     let last = |c: ClusterId| clusters.all[c].members.last().map_or(0, |(id, _)| *id);
     let mut ready: BTreeSet<(Id, ClusterId)> = BTreeSet::new();
     let mut waiting: HashMap<ClusterId, usize> = HashMap::new();
     let mut followers: HashMap<ClusterId, Vec<ClusterId>> = HashMap::new();
     for &c in &live {
-        waiting.insert(c, clusters.all[c].after.len());
-        clusters.all[c].after.iter().for_each(|&before| followers.entry(before).or_default().push(c));
-        if clusters.all[c].after.is_empty() {
+        waiting.insert(c, clusters.all[c].predecessors.len());
+        clusters.all[c].predecessors.iter().for_each(|&before| followers.entry(before).or_default().push(c));
+        if clusters.all[c].predecessors.is_empty() {
             ready.insert((last(c), c));
         }
     }
@@ -255,9 +277,9 @@ fn topological(clusters: &Clusters<'_>) -> Option<Vec<ClusterId>> {
     while let Some((_, c)) = ready.pop_first() {
         order.push(c);
         for &next in followers.get(&c).into_iter().flatten() {
-            if let Some(left) = waiting.get_mut(&next) {
-                *left -= 1;
-                if *left == 0 {
+            if let Some(remaining) = waiting.get_mut(&next) {
+                *remaining -= 1;
+                if *remaining == 0 {
                     ready.insert((last(next), next));
                 }
             }

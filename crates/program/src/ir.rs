@@ -1,22 +1,22 @@
 //! The program: a fixed list of dispatches over planned buffers. Plain data.
 //!
-//! A backend knows two kinds of kernel. A [`Loop`] computes expressions for every element of a domain, with reductions
-//! along its inner dimensions on the way; every pointwise operation, reduction, softmax, norm and optimizer is one. A
-//! [`Gemm`] multiplies matrices and hands each element of the product to a loop body, its epilogue.
+//! A backend implements two kinds of kernel. A [`Loop`] computes expressions for every element of a domain, with
+//! reductions along its inner dimensions; every elementwise operation, reduction, softmax, norm and optimizer is one. A
+//! [`Gemm`] multiplies matrices and passes each element of the product to a loop body, its epilogue.
 
 use std::ops::Range;
 
 use wgrad_graph::{Combine, DType, GroupId, Layout, ScalarFn, States, TensorType};
 
-/// Position of an instruction's result in its body.
+/// Position of an instruction in its body, which identifies its result.
 pub type ValueId = usize;
 
 /// A buffer that the program uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Buffer {
-    /// All inputs of a run, one after the other.
+    /// All inputs of a run, consecutively.
     Inputs,
-    /// All outputs of a run, one after the other, readable until the next run.
+    /// All outputs of a run, consecutively. Readable until the next run.
     Outputs,
     /// A group of the persistent state, shared with other programs.
     State(GroupId),
@@ -26,7 +26,7 @@ pub enum Buffer {
     Pack(usize),
 }
 
-/// A tensor in a buffer: contiguous, starting at a multiple of [`wgrad_graph::ALIGN`] bytes.
+/// A contiguous tensor in a buffer, which starts at a multiple of [`wgrad_graph::ALIGN`] bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TensorRef {
     /// The buffer.
@@ -46,47 +46,47 @@ impl TensorRef {
     }
 }
 
-/// What a dispatch does with an operand.
+/// Access of a dispatch to an operand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Access {
-    /// Only reads it.
+    /// The operand is only read.
     Read,
-    /// Only writes it.
+    /// The operand is only written.
     Write,
-    /// Reads each element before it writes the same element (an update in place).
+    /// Each element is read before the same element is written (an update in place).
     ReadWrite,
 }
 
-/// A tensor that a dispatch binds. Two operands of a dispatch are never the same tensor.
+/// A tensor that a dispatch binds. No two operands of a dispatch are the same tensor.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Operand {
     /// The tensor.
     pub tensor: TensorRef,
-    /// Read, written or both.
+    /// Whether the tensor is read, written or both.
     pub access: Access,
 }
 
 /// One kernel with its operands.
 #[derive(Debug, Clone)]
 pub struct Dispatch {
-    /// What it computes, e.g. `body.0.linear: matmul + add + relu`.
+    /// Layer and operations, e.g. `body.0.linear: matmul + add + relu`.
     pub name: String,
     /// The kernel.
     pub kernel: Kernel,
-    /// The tensors it reads and writes, by operand number.
+    /// The tensors that the kernel reads and writes, by operand number.
     pub operands: Vec<Operand>,
-    /// Work and traffic.
+    /// Operations and memory traffic.
     pub cost: Cost,
 }
 
-/// Work and memory traffic of one dispatch or more.
+/// Operations and memory traffic of one or more dispatches.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cost {
     /// Floating-point operations; a multiply-add counts as two.
     pub flops: u64,
-    /// Bytes read, each operand once; of a table that rows are gathered from, those of the rows.
+    /// Bytes read, counting each operand once, and for a table only the rows gathered from it.
     pub read: u64,
-    /// Bytes written, each operand once.
+    /// Bytes written, counting each operand once.
     pub written: u64,
 }
 
@@ -99,10 +99,7 @@ impl std::ops::AddAssign for Cost {
 }
 
 /// The two kinds of kernel.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a program has tens of kernels, and most of its work is in products"
-)]
+#[expect(clippy::large_enum_variant, reason = "a program has tens of kernels, most of them matrix products")]
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Kernel {
     /// Expressions and reductions over a domain.
@@ -113,56 +110,56 @@ pub enum Kernel {
 
 /// Expressions for every element of the domain `outer × inner`.
 ///
-/// For each index of `outer` (a row; rows are independent of each other): run the body for every index of `inner` in
-/// row-major order, then store. A [`Instr::Reduce`] combines its argument over all of `inner`, so what comes after it in
-/// the body may use the result: a kernel runs over `inner` once for each reduction and once more for the stores.
-/// Without reductions `inner` is empty and every index of `outer` is on its own.
+/// For each index of `outer` (a row; rows are independent of each other), the body runs for every index of `inner` in
+/// row-major order, and then the results are stored. A [`Instr::Reduce`] combines its argument over all of `inner`, and
+/// later instructions may use the result: a kernel runs over `inner` once for each level of reductions and once more
+/// for the stores. Without reductions `inner` is empty and every index of `outer` is independent.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Loop {
     /// Sizes of the independent dimensions.
     pub outer: Vec<usize>,
-    /// Sizes of the reduced dimensions; empty when nothing is reduced.
+    /// Sizes of the reduced dimensions; empty without reductions.
     pub inner: Vec<usize>,
-    /// Instructions in order; an instruction refers to earlier ones by position.
+    /// Instructions in order. An instruction refers to earlier ones by position.
     pub body: Vec<Instr>,
-    /// What is written where.
+    /// Values written to operands.
     pub stores: Vec<Store>,
 }
 
-/// One instruction. Floats are computed in f32 (f64 on the oracle), whatever the operands store.
+/// One instruction. Floats are computed in f32 (f64 in the reference), whatever type the operands store.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Instr {
-    /// An element of an operand. The layout is over `outer ++ inner`; what it pads is zero.
+    /// An element of an operand. The layout is over `outer ++ inner`; padded elements are zero.
     Load {
         /// Operand number.
         operand: usize,
-        /// Where the element of each index lies.
+        /// Layout of the elements.
         layout: Layout,
     },
-    /// The element at `layout + index · stride` of an operand; NaN (0 for words) where `index >= bound`.
+    /// The element at `layout + index · stride` of an operand; NaN (0 for u32) if `index >= bound`.
     Gather {
         /// Operand number.
         operand: usize,
-        /// Where the element of row 0 lies; never padded.
+        /// Layout of the elements of row 0, without padding.
         layout: Layout,
-        /// The word that picks the row.
+        /// The u32 value that selects the row.
         index: ValueId,
-        /// Elements from one row to the next.
+        /// Elements between the starts of neighbouring rows.
         stride: usize,
         /// Number of rows.
         bound: usize,
     },
     /// A float constant.
     Float(f64),
-    /// A word constant.
-    Word(u32),
-    /// The offset that the layout (over `outer ++ inner`, never padded) gives, as a word.
+    /// A u32 constant.
+    U32(u32),
+    /// The offset of the layout (over `outer ++ inner`, without padding), as a u32.
     Iota(Layout),
     /// A scalar function of earlier values.
     Call(&'static ScalarFn, Vec<ValueId>),
-    /// An earlier value combined over `inner`. The same for a whole row.
+    /// An earlier value, reduced over `inner`. Constant within a row.
     Reduce(Combine, ValueId),
-    /// The product, in the epilogue of a [`Gemm`].
+    /// The element of the product, in the epilogue of a [`Gemm`].
     Product,
 }
 
@@ -177,7 +174,7 @@ impl std::hash::Hash for Instr {
                 (operand, layout, index, stride, bound).hash(state)
             }
             Instr::Float(x) => x.to_bits().hash(state),
-            Instr::Word(x) => x.hash(state),
+            Instr::U32(x) => x.hash(state),
             Instr::Iota(layout) => layout.hash(state),
             Instr::Call(f, args) => (f, args).hash(state),
             Instr::Reduce(combine, value) => (combine, value).hash(state),
@@ -193,8 +190,8 @@ pub struct Store {
     pub value: ValueId,
     /// Operand number.
     pub operand: usize,
-    /// Over `outer ++ inner` for every element, or over `outer` alone for one value a row. Never padded; no two indices
-    /// share an offset.
+    /// Layout over `outer ++ inner` for a store of every element, or over `outer` for one value per row. It has no
+    /// padding, and no two indices have the same offset.
     pub layout: Layout,
 }
 
@@ -204,12 +201,12 @@ impl Loop {
         self.outer.iter().product()
     }
 
-    /// Elements of a row: the product of `inner`, 1 when nothing is reduced.
+    /// Elements of a row: the product of `inner`, which is 1 without reductions.
     pub fn columns(&self) -> usize {
         self.inner.iter().product()
     }
 
-    /// True when the store writes every element, false when it writes one value a row.
+    /// Whether the store writes every element; otherwise it writes one value per row.
     pub fn stores_elements(&self, store: &Store) -> bool {
         self.inner.is_empty() || store.layout.shape.len() > self.outer.len()
     }
@@ -225,7 +222,7 @@ impl Loop {
             let varying = match instr {
                 Instr::Load { layout, .. } | Instr::Iota(layout) => along_inner(layout),
                 Instr::Gather { layout, index, .. } => varies[*index] || along_inner(layout),
-                Instr::Float(_) | Instr::Word(_) | Instr::Reduce(..) | Instr::Product => false,
+                Instr::Float(_) | Instr::U32(_) | Instr::Reduce(..) | Instr::Product => false,
                 Instr::Call(_, args) => args.iter().any(|&a| varies[a]),
             };
             varies.push(varying);
@@ -233,22 +230,22 @@ impl Loop {
         varies
     }
 
-    /// For each value, whether it is a word (u32) rather than a float. `dtypes` are those of the operands.
-    pub fn words(&self, dtypes: &[DType]) -> Vec<bool> {
-        let is_word = |instr: &Instr| match instr {
+    /// For each value, whether it is a u32 rather than a float. `dtypes` are the element types of the operands.
+    pub fn is_u32(&self, dtypes: &[DType]) -> Vec<bool> {
+        let is_u32 = |instr: &Instr| match instr {
             Instr::Load { operand, .. } | Instr::Gather { operand, .. } => dtypes[*operand] == DType::U32,
-            Instr::Word(_) | Instr::Iota(_) | Instr::Reduce(Combine::ArgMax, _) => true,
+            Instr::U32(_) | Instr::Iota(_) | Instr::Reduce(Combine::ArgMax, _) => true,
             Instr::Float(_) | Instr::Product | Instr::Reduce(..) => false,
-            Instr::Call(f, _) => f.f32.gives_words(),
+            Instr::Call(f, _) => f.f32.returns_u32(),
         };
-        self.body.iter().map(is_word).collect()
+        self.body.iter().map(is_u32).collect()
     }
 }
 
-/// `C[batch…, i…, j…] = Σ_p… A[batch…, i…, p…] · B[batch…, p…, j…]`, handed to an epilogue.
+/// `C[batch…, i…, j…] = Σ_p… A[batch…, i…, p…] · B[batch…, p…, j…]`, followed by an epilogue.
 ///
-/// Rows, columns and depth may have several dimensions each: with the layout of a window over an image in place of A this
-/// is a convolution, and nothing else distinguishes one.
+/// Rows, columns and depth may have several dimensions each. A convolution is a `Gemm` whose A has the layout of a
+/// window over an image.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Gemm {
     /// Sizes of the batch dimensions.
@@ -257,17 +254,17 @@ pub struct Gemm {
     pub m: Vec<usize>,
     /// Sizes of the columns of B and C.
     pub n: Vec<usize>,
-    /// Sizes of the columns of A, which are the rows of B.
+    /// Sizes of the depth: the columns of A and the rows of B.
     pub k: Vec<usize>,
     /// Operand number of A.
     pub a: usize,
-    /// Layout of A over `batch ++ m ++ k`. What it bounds away is zero.
+    /// Layout of A over `batch ++ m ++ k`. Padded elements are zero.
     pub a_layout: Layout,
     /// Operand number of B.
     pub b: usize,
     /// Layout of B over `batch ++ k ++ n`.
     pub b_layout: Layout,
-    /// What happens to each element of the product: a loop with `outer = batch ++ m ++ n` and no `inner`, in which
+    /// Computation on each element of the product: a loop with `outer = batch ++ m ++ n` and no `inner`, in which
     /// [`Instr::Product`] is the element.
     pub epilogue: Loop,
 }
@@ -288,51 +285,51 @@ impl Gemm {
         self.n.iter().product()
     }
 
-    /// Columns of A, rows of B.
+    /// Columns of A and rows of B.
     pub fn depth(&self) -> usize {
         self.k.iter().product()
     }
 
-    /// Sizes that the layout of A is over.
+    /// Shape of the layout of A.
     pub fn a_domain(&self) -> Vec<usize> {
         [self.batch.as_slice(), &self.m, &self.k].concat()
     }
 
-    /// Sizes that the layout of B is over.
+    /// Shape of the layout of B.
     pub fn b_domain(&self) -> Vec<usize> {
         [self.batch.as_slice(), &self.k, &self.n].concat()
     }
 
-    /// Sizes of C, which the epilogue runs over.
+    /// Shape of C, which is the domain of the epilogue.
     pub fn domain(&self) -> Vec<usize> {
         [self.batch.as_slice(), &self.m, &self.n].concat()
     }
 }
 
-/// A value uploaded for every run.
+/// A value that is uploaded for every run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProgramInput {
-    /// Its name in the graph.
+    /// Name in the graph.
     pub name: String,
-    /// Its type.
+    /// Element type and shape.
     pub ty: TensorType,
-    /// Where it lies in [`Buffer::Inputs`].
+    /// Position in [`Buffer::Inputs`].
     pub tensor: TensorRef,
 }
 
-/// A value readable after every run.
+/// A value that can be read after every run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
-    /// Its name in the graph.
+    /// Name in the graph.
     pub name: String,
-    /// Its type.
+    /// Element type and shape.
     pub ty: TensorType,
-    /// Where it lies in [`Buffer::Outputs`].
+    /// Position in [`Buffer::Outputs`].
     pub tensor: TensorRef,
 }
 
 impl Output {
-    /// True for a single float: the records of a run hold it.
+    /// Whether the output is a single float, which the [`Record`](crate::Record) of each run contains.
     pub fn is_recorded(&self) -> bool {
         self.ty.dtype != DType::U32 && self.ty.shape.numel() == 1
     }
@@ -341,7 +338,7 @@ impl Output {
 /// Everything a device needs to replay a graph.
 #[derive(Debug, Clone, Default)]
 pub struct Program {
-    /// The persistent state it reads and writes.
+    /// The persistent state that the program reads and writes.
     pub states: States,
     /// Inputs by slot.
     pub inputs: Vec<ProgramInput>,
@@ -355,17 +352,17 @@ pub struct Program {
     pub output_bytes: usize,
     /// Bytes of each slab.
     pub slabs: Vec<usize>,
-    /// The largest live set: bytes of the intermediates that are alive at one dispatch, each rounded up to its alignment, at
-    /// the dispatch where that is most. Slabs cannot be smaller together.
+    /// Bytes of the largest live set: the maximum, over all dispatches, of the bytes of the intermediates alive at that
+    /// dispatch, each rounded up to its alignment. A lower bound of the total size of the slabs.
     pub live_bytes: usize,
     /// Bytes of each pack.
     pub packs: Vec<usize>,
     /// Intermediates by size, largest first: name, type and bytes.
-    pub largest: Vec<(String, TensorType, usize)>,
+    pub largest_tensors: Vec<(String, TensorType, usize)>,
 }
 
 impl Program {
-    /// Bytes of one of its buffers.
+    /// Bytes of a buffer.
     pub fn buffer_bytes(&self, buffer: Buffer) -> usize {
         match buffer {
             Buffer::Inputs => self.input_bytes,
@@ -381,8 +378,8 @@ impl Program {
         self.slabs.iter().sum()
     }
 
-    /// How many dispatches are done once no later one writes to these elements of a group of f32.
-    pub fn done_after(&self, group: GroupId, range: &Range<usize>) -> usize {
+    /// Number of dispatches after which a range of an f32 group is final, i.e. no later dispatch writes to it.
+    pub fn final_after(&self, group: GroupId, range: &Range<usize>) -> usize {
         let (start, end) = (range.start * DType::F32.bytes(), range.end * DType::F32.bytes());
         let writes = |operand: &Operand| {
             let tensor = &operand.tensor;
@@ -395,13 +392,13 @@ impl Program {
         last.map_or(0, |last| last + 1)
     }
 
-    /// Bytes of the buffers that it shares with no other program of a session: inputs, outputs and packs.
+    /// Bytes of the buffers that the program shares with no other program of a session: inputs, outputs and packs.
     pub fn private_bytes(&self) -> usize {
         self.input_bytes + self.output_bytes + self.packs.iter().sum::<usize>()
     }
 
-    /// Bytes of the buffers that it needs besides the state.
-    pub fn own_bytes(&self) -> usize {
+    /// Bytes of all buffers except the state.
+    pub fn bytes_without_state(&self) -> usize {
         self.private_bytes() + self.slab_bytes()
     }
 
@@ -410,12 +407,12 @@ impl Program {
         self.states.groups().iter().map(|g| g.bytes()).sum()
     }
 
-    /// Bytes it needs on a device where it is alone, known before anything is allocated.
+    /// Bytes that the program needs on a device where it is the only program, state included.
     pub fn peak_bytes(&self) -> usize {
-        self.own_bytes() + self.state_bytes()
+        self.bytes_without_state() + self.state_bytes()
     }
 
-    /// Work and traffic of a run.
+    /// Operations and memory traffic of one run.
     pub fn cost(&self) -> Cost {
         let mut total = Cost::default();
         self.dispatches.iter().for_each(|d| total += d.cost);
@@ -423,8 +420,8 @@ impl Program {
     }
 }
 
-/// Bytes of the slabs of a session once these programs are loaded. Programs run one after the other, so they share their
-/// slabs: there are as many as the program with most of them has, each as large as the largest of its number.
+/// Bytes of the slabs of a session with these programs. Programs run one after the other, so they share slabs: slab i
+/// is as large as the largest slab i of any program.
 pub fn slab_bytes<'p>(programs: impl IntoIterator<Item = &'p Program>) -> usize {
     let mut slabs = Vec::new();
     for program in programs {
@@ -434,8 +431,7 @@ pub fn slab_bytes<'p>(programs: impl IntoIterator<Item = &'p Program>) -> usize 
     slabs.iter().sum()
 }
 
-/// Bytes that a session holds once these programs are loaded: the state, the slabs that they share, and what each has for
-/// itself.
+/// Bytes of a session with these programs: the state, the shared slabs, and the private buffers of each program.
 pub fn session_bytes<'p>(
     states: &States,
     programs: impl IntoIterator<Item = &'p Program, IntoIter: Clone>,

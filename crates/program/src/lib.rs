@@ -1,8 +1,9 @@
 //! From a graph to a program: lowering, fusion and memory planning.
 //!
-//! A [`Program`] is plain data that any device can replay; nothing here knows a device's API, so all of planning is tested
-//! without one. [`compile`] goes through four stages, a file each: `value` (with `order`) resolves views, `fuse` (with `cluster`) decides
-//! what one kernel computes, `kernel` writes its instructions, `memory` places the tensors. `share` places those of several programs together.
+//! A [`Program`] is plain data that any device can replay. Nothing here knows a device API, so all of planning is
+//! tested without one. [`compile`] has four stages, one file each: `value` (with `order`) resolves views, `fuse` (with
+//! `cluster`) assigns operations to kernels, `kernel` emits the instructions, `memory` places the tensors. `share`
+//! places the tensors of several programs together.
 
 mod cluster;
 mod compile;
@@ -19,8 +20,8 @@ mod value;
 
 pub use compile::{Options, compile};
 pub use device::{
-    Data, Device, DeviceError, DeviceInfo, DeviceKind, HostData, Limits, ProgramId, Readers, Reading, Record,
-    Session,
+    Data, Device, DeviceError, DeviceInfo, DeviceKind, HostData, Limits, ProgramId, Readback,
+    ReadbackHandler, Record, Session,
 };
 pub use evaluate::{EvaluateError, evaluate};
 pub use ir::{

@@ -1,11 +1,11 @@
-//! Fourth stage of planning: where every tensor lies, before anything is allocated.
+//! Fourth stage of planning: the memory position of every tensor, before anything is allocated.
 //!
-//! Intermediates share a few slabs. A tensor holds its place from the kernel that writes it to the last one that reads
-//! it. Tensors that one kernel reads and writes are kept in different slabs, so that read-only bindings stay read-only.
+//! Intermediates share a few slabs. A tensor holds its range from the kernel that writes it to the last one that reads
+//! it. Tensors that one kernel reads and writes are in different slabs, so that read-only bindings stay read-only.
 //!
-//! How small the slabs can be together is a packing problem. It is solved greedily for several orders of the tensors, and
-//! the best of them is shuffled a little for as long as that is cheap. No slabs are smaller than the largest live set: the
-//! bytes of the tensors that are alive at one kernel, at the kernel where that is most.
+//! Minimizing the total size of the slabs is a packing problem. It is solved greedily for several orders of the
+//! tensors, and the best order is then modified at random within a budget. The lower bound is the largest live set: the
+//! maximum, over all kernels, of the bytes of the tensors alive at that kernel.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -15,21 +15,21 @@ use wgrad_graph::philox::Stream;
 
 use crate::value::Id;
 
-/// Comparisons of two tensors that looking for a better order may take: some tenths of a second.
-const EFFORT: usize = 8_000_000;
-/// Most orders that are tried.
-const ROUNDS: usize = 2_000;
-/// Slabs that are this close to the largest live set, in percent above it, are good enough.
-const CLOSE: usize = 2;
+/// Budget of the search in comparisons of two tensors: some tenths of a second.
+const MAX_COMPARISONS: usize = 8_000_000;
+/// Maximum number of orders tried.
+const MAX_ROUNDS: usize = 2_000;
+/// The search stops when the slabs exceed the largest live set by at most this percentage.
+const TOLERANCE_PERCENT: usize = 2;
 
 /// A tensor that needs scratch memory between two kernels.
 #[derive(Debug, Clone)]
 pub(crate) struct Interval {
     pub id: Id,
     pub bytes: usize,
-    /// Number of the kernel that writes it.
+    /// Number of the kernel that writes the tensor.
     pub first: usize,
-    /// Number of the last kernel that reads it.
+    /// Number of the last kernel that reads the tensor.
     pub last: usize,
 }
 
@@ -38,7 +38,7 @@ impl Interval {
         self.bytes.next_multiple_of(ALIGN)
     }
 
-    fn meets(&self, other: &Interval) -> bool {
+    fn overlaps(&self, other: &Interval) -> bool {
         self.first <= other.last && other.first <= self.last
     }
 }
@@ -50,7 +50,7 @@ pub(crate) struct Placement {
     pub slabs: Vec<usize>,
 }
 
-/// The largest live set: bytes, aligned as they are placed, of the tensors alive at the kernel where that is most.
+/// Bytes of the largest live set, with each tensor rounded up to its alignment.
 pub(crate) fn largest_live_set(intervals: &[Interval]) -> usize {
     let end = intervals.iter().map(|i| i.last + 1).max().unwrap_or(0);
     let mut change = vec![0isize; end + 1];
@@ -59,35 +59,35 @@ pub(crate) fn largest_live_set(intervals: &[Interval]) -> usize {
         change[interval.last + 1] -= interval.size() as isize;
     }
     let mut live = 0;
-    let most = change.into_iter().map(|by| {
+    let max_slab_bytes = change.into_iter().map(|by| {
         live += by;
         live
     });
-    most.max().unwrap_or(0).unsigned_abs()
+    max_slab_bytes.max().unwrap_or(0).unsigned_abs()
 }
 
-/// Places tensors; `reads[k]` are the intermediates that kernel k reads. No slab grows beyond `most` bytes, but for a tensor
-/// that is larger by itself.
-pub(crate) fn place(intervals: &[Interval], reads: &[Vec<Id>], most: usize) -> Placement {
-    let problem = Problem::new(intervals, reads, most);
+/// Places the tensors; `reads[k]` lists the intermediates that kernel k reads. No slab exceeds `max_slab_bytes`, unless
+/// a single tensor does.
+pub(crate) fn place(intervals: &[Interval], reads: &[Vec<Id>], max_slab_bytes: usize) -> Placement {
+    let problem = Problem::new(intervals, reads, max_slab_bytes);
     let live = largest_live_set(intervals);
-    let enough = live + live / 100 * CLOSE;
-    let orders = problem.orders().into_iter().map(|order| (problem.packed(&order), order));
+    let good_enough = live + live / 100 * TOLERANCE_PERCENT;
+    let orders = problem.orders().into_iter().map(|order| (problem.pack(&order), order));
     let Some((mut best, mut order)) = orders.min_by_key(|(packing, _)| packing.total()) else {
         return Placement::default();
     };
-    // Seeded by nothing but the problem: the same graph is always placed alike.
+    // The seed is constant, so the same graph always gets the same placement.
     let mut random = Stream::new(0, 0);
-    let rounds = (EFFORT / problem.work().max(1)).min(ROUNDS);
+    let rounds = (MAX_COMPARISONS / problem.comparisons().max(1)).min(MAX_ROUNDS);
     for _ in 0..rounds {
-        if best.total() <= enough {
+        if best.total() <= good_enough {
             break;
         }
         let mut other = order.clone();
         let from = random.below(other.len() as u32) as usize;
         let moved = other.remove(from);
         other.insert(random.below(from as u32 + 1) as usize, moved);
-        let packing = problem.packed(&other);
+        let packing = problem.pack(&other);
         if packing.total() <= best.total() {
             (best, order) = (packing, other);
         }
@@ -95,19 +95,19 @@ pub(crate) fn place(intervals: &[Interval], reads: &[Vec<Id>], most: usize) -> P
     best.placement(intervals)
 }
 
-/// What tensors are sorted by.
+/// Sort key of a tensor.
 type Key<'k> = dyn Fn(&Interval) -> (usize, usize, usize) + 'k;
 
 struct Problem<'i> {
     intervals: &'i [Interval],
-    /// Tensors alive at the same time as another.
-    mates: Vec<Vec<usize>>,
-    /// Tensors that may not lie in the slab of another: a kernel reads one and writes the other.
-    foes: Vec<Vec<usize>>,
-    most: usize,
+    /// For each tensor, the tensors that are alive at the same time.
+    overlapping: Vec<Vec<usize>>,
+    /// For each tensor, the tensors that must be in another slab because one kernel reads one and writes the other.
+    conflicting: Vec<Vec<usize>>,
+    max_slab_bytes: usize,
 }
 
-/// Slab and offset of each tensor, by position.
+/// Slab and offset of each tensor, by position in the order of `intervals`.
 #[derive(Debug, Clone)]
 struct Packing {
     at: Vec<Option<(usize, usize)>>,
@@ -119,7 +119,7 @@ impl Packing {
         self.slabs.iter().sum()
     }
 
-    /// The slabs numbered by size, so that programs which share them share well.
+    /// Numbers the slabs by size, so that programs that share them waste little.
     fn placement(self, intervals: &[Interval]) -> Placement {
         let mut by_size: Vec<usize> = (0..self.slabs.len()).collect();
         by_size.sort_by_key(|&slab| Reverse(self.slabs[slab]));
@@ -132,40 +132,41 @@ impl Packing {
 }
 
 impl<'i> Problem<'i> {
-    fn new(intervals: &'i [Interval], reads: &[Vec<Id>], most: usize) -> Self {
+    fn new(intervals: &'i [Interval], reads: &[Vec<Id>], max_slab_bytes: usize) -> Self {
         let others = |i: usize| (0..intervals.len()).filter(move |&j| j != i);
-        let meet = |i: usize| others(i).filter(|&j| intervals[i].meets(&intervals[j])).collect();
-        let mates = (0..intervals.len()).map(meet).collect();
+        let overlapping_with =
+            |i: usize| others(i).filter(|&j| intervals[i].overlaps(&intervals[j])).collect();
+        let overlapping = (0..intervals.len()).map(overlapping_with).collect();
         let number: HashMap<Id, usize> = intervals.iter().enumerate().map(|(i, x)| (x.id, i)).collect();
-        let mut foes = vec![Vec::new(); intervals.len()];
+        let mut conflicting = vec![Vec::new(); intervals.len()];
         for (written, interval) in intervals.iter().enumerate() {
             let read = reads.get(interval.first).into_iter().flatten().filter_map(|id| number.get(id));
             for &read in read.filter(|&&read| read != written) {
-                foes[written].push(read);
-                foes[read].push(written);
+                conflicting[written].push(read);
+                conflicting[read].push(written);
             }
         }
-        Self { intervals, mates, foes, most }
+        Self { intervals, overlapping, conflicting, max_slab_bytes }
     }
 
-    /// Comparisons of a packing.
-    fn work(&self) -> usize {
-        self.mates.iter().chain(&self.foes).map(Vec::len).sum::<usize>() + self.intervals.len()
+    /// Number of comparisons of one packing.
+    fn comparisons(&self) -> usize {
+        self.overlapping.iter().chain(&self.conflicting).map(Vec::len).sum::<usize>() + self.intervals.len()
     }
 
-    /// Orders that each are good for some programs.
+    /// Returns initial orders; each is good for some programs.
     fn orders(&self) -> Vec<Vec<usize>> {
         let all = self.intervals;
         let live_at = |k: usize| all.iter().filter(|i| i.first <= k && k <= i.last).map(Interval::size).sum();
         let peak = all.iter().map(|i| i.first).max_by_key(|&k| -> usize { live_at(k) }).unwrap_or(0);
         let at_peak = |i: &Interval| i.first <= peak && peak <= i.last;
-        let life = |i: &Interval| i.last - i.first + 1;
+        let lifetime = |i: &Interval| i.last - i.first + 1;
         let keys: [&Key<'_>; 5] = [
             &|i| (usize::MAX - i.size(), i.first, 0),
-            &|i| (usize::MAX - i.size().saturating_mul(life(i)), i.first, 0),
+            &|i| (usize::MAX - i.size().saturating_mul(lifetime(i)), i.first, 0),
             &|i| (usize::from(!at_peak(i)), usize::MAX - i.size(), i.first),
-            &|i| (usize::MAX - life(i), usize::MAX - i.size(), i.first),
-            &|i| (i.first, usize::MAX - life(i), usize::MAX - i.size()),
+            &|i| (usize::MAX - lifetime(i), usize::MAX - i.size(), i.first),
+            &|i| (i.first, usize::MAX - lifetime(i), usize::MAX - i.size()),
         ];
         let sorted = |key: &&Key<'_>| {
             let mut order: Vec<usize> = (0..all.len()).collect();
@@ -175,26 +176,29 @@ impl<'i> Problem<'i> {
         if all.is_empty() { Vec::new() } else { keys.iter().map(sorted).collect() }
     }
 
-    /// Places the tensors one after the other, each where the slabs grow least; of several such places, the tightest.
-    fn packed(&self, order: &[usize]) -> Packing {
+    /// Places the tensors in this order, each where the slabs grow least; ties go to the tightest gap.
+    fn pack(&self, order: &[usize]) -> Packing {
         let mut packing = Packing { at: vec![None; self.intervals.len()], slabs: Vec::new() };
-        let mut busy: Vec<Vec<(usize, usize)>> = Vec::new();
+        let mut occupied: Vec<Vec<(usize, usize)>> = Vec::new();
         for &i in order {
             let size = self.intervals[i].size();
-            busy.iter_mut().for_each(Vec::clear);
-            busy.resize(packing.slabs.len(), Vec::new());
-            for &mate in &self.mates[i] {
-                if let Some((slab, offset)) = packing.at[mate] {
-                    busy[slab].push((offset, offset + self.intervals[mate].size()));
+            occupied.iter_mut().for_each(Vec::clear);
+            occupied.resize(packing.slabs.len(), Vec::new());
+            for &other in &self.overlapping[i] {
+                if let Some((slab, offset)) = packing.at[other] {
+                    occupied[slab].push((offset, offset + self.intervals[other].size()));
                 }
             }
-            let mut closed = vec![false; packing.slabs.len()];
-            self.foes[i].iter().filter_map(|&foe| packing.at[foe]).for_each(|(slab, _)| closed[slab] = true);
-            let places = (0..packing.slabs.len()).filter(|&slab| !closed[slab]).flat_map(|slab| {
+            let mut excluded = vec![false; packing.slabs.len()];
+            self.conflicting[i]
+                .iter()
+                .filter_map(|&other| packing.at[other])
+                .for_each(|(slab, _)| excluded[slab] = true);
+            let places = (0..packing.slabs.len()).filter(|&slab| !excluded[slab]).flat_map(|slab| {
                 let end = packing.slabs[slab];
-                gaps(&mut busy[slab], end, size)
-                    .filter(|gap| gap.offset + size <= self.most)
-                    .map(move |gap| ((gap.offset + size).saturating_sub(end), gap.left, slab, gap.offset))
+                find_gaps(&mut occupied[slab], end, size)
+                    .filter(|gap| gap.offset + size <= self.max_slab_bytes)
+                    .map(move |gap| ((gap.offset + size).saturating_sub(end), gap.unused, slab, gap.offset))
                     .collect::<Vec<_>>()
             });
             let new = (size, 0, packing.slabs.len(), 0);
@@ -207,24 +211,24 @@ impl<'i> Problem<'i> {
     }
 }
 
-/// A place in a slab, and what stays free of its gap.
+/// A free range in a slab, and the bytes of it that would stay unused.
 struct Gap {
     offset: usize,
-    left: usize,
+    unused: usize,
 }
 
-/// The gaps between busy ranges that hold `size` bytes; the last one may reach beyond the end of the slab.
-fn gaps(busy: &mut [(usize, usize)], end: usize, size: usize) -> impl Iterator<Item = Gap> {
-    busy.sort_unstable();
+/// Returns the gaps between occupied ranges that hold `size` bytes. The last gap may reach beyond the end of the slab.
+fn find_gaps(occupied: &mut [(usize, usize)], end: usize, size: usize) -> impl Iterator<Item = Gap> {
+    occupied.sort_unstable();
     let mut free = 0;
     let mut gaps = Vec::new();
-    for &(start, stop) in busy.iter() {
+    for &(start, stop) in occupied.iter() {
         if free + size <= start {
-            gaps.push(Gap { offset: free, left: start - free - size });
+            gaps.push(Gap { offset: free, unused: start - free - size });
         }
         free = free.max(stop);
     }
-    gaps.push(Gap { offset: free, left: end.saturating_sub(free + size) });
+    gaps.push(Gap { offset: free, unused: end.saturating_sub(free + size) });
     gaps.into_iter()
 }
 
@@ -237,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn tensors_alive_together_do_not_overlap_and_others_share() {
+    fn live_tensors_do_not_overlap_and_dead_ones_share_memory() {
         let intervals = [
             interval(0, 1000, 0, 1),
             interval(1, 1000, 1, 2),
@@ -253,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn slabs_stay_within_what_a_buffer_may_hold() {
+    fn slabs_respect_the_buffer_limit() {
         let intervals: Vec<Interval> = (0..5).map(|id| interval(id, 1024, 0, 1)).collect();
         let reads = [vec![], (0..5).collect()];
         assert_eq!(place(&intervals, &reads, usize::MAX).slabs, [5120]);
@@ -261,13 +265,14 @@ mod tests {
         assert_eq!(place(&intervals, &reads, 100).slabs, [1024; 5]);
     }
 
-    /// Random programs: nothing that is alive overlaps, no kernel reads and writes one slab, and no slab is larger than need be.
+    /// In random programs, live tensors do not overlap, no kernel reads and writes one slab, and no slab exceeds the
+    /// limit.
     #[test]
-    fn random_tensors_never_overlap() {
+    fn random_tensors_do_not_overlap() {
         let mut random = Stream::new(7, 0);
         for _ in 0..20 {
             let mut below = |n: usize| random.below(n as u32) as usize;
-            let (kernels, most) = (20, 40_000);
+            let (kernels, max_slab_bytes) = (20, 40_000);
             let mut intervals = Vec::new();
             for id in 0..40 {
                 let first = below(kernels - 1);
@@ -276,16 +281,16 @@ mod tests {
             }
             let read = |k: usize| intervals.iter().filter(move |i| i.last == k).map(|i| i.id).collect();
             let reads: Vec<Vec<Id>> = (0..kernels).map(read).collect();
-            let placement = place(&intervals, &reads, most);
+            let placement = place(&intervals, &reads, max_slab_bytes);
             let range = |i: &Interval| {
                 let (slab, offset) = placement.at[&i.id];
                 (slab, offset, offset + i.size())
             };
             for a in &intervals {
                 let (slab, start, end) = range(a);
-                assert!(end <= placement.slabs[slab] && placement.slabs[slab] <= most);
+                assert!(end <= placement.slabs[slab] && placement.slabs[slab] <= max_slab_bytes);
                 assert!(reads[a.first].iter().all(|read| placement.at[read].0 != slab));
-                for b in intervals.iter().filter(|b| b.id != a.id && b.meets(a)) {
+                for b in intervals.iter().filter(|b| b.id != a.id && b.overlaps(a)) {
                     let (other, from, to) = range(b);
                     assert!(slab != other || end <= from || to <= start, "{a:?} and {b:?}");
                 }

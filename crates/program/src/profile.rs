@@ -1,32 +1,32 @@
-//! How long the parts of one run took, on the host and on the device.
+//! Timing of one run, on the host and on the device.
 
 use std::time::Instant;
 
-/// What one profiled run took ([`Session::profile`](crate::Session::profile)). All times are nanoseconds since the call.
+/// Times of one profiled run ([`Session::profile`](crate::Session::profile)). All times are nanoseconds since the call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
-    /// Which clock timed the dispatches.
+    /// Clock that timed the dispatches.
     pub clock: Clock,
-    /// What the host did, in order, one after the other. Of a GPU `drain` (what was queued before), `upload`, `record`,
-    /// `submit` and `wait`, and `run` where the host takes the times; of the CPU `upload` and `run`.
+    /// Consecutive activities of the host. For a GPU: `drain` (waiting for earlier work), `upload`, `record`, `submit`
+    /// and `wait`, and `run` if the host measures the dispatches. For the CPU: `upload` and `run`.
     pub host: Vec<HostSpan>,
-    /// When each dispatch of the program ran, in the order of [`Program::dispatches`](crate::Program::dispatches).
+    /// Time of each dispatch, in the order of [`Program::dispatches`](crate::Program::dispatches).
     pub dispatches: Vec<Span>,
 }
 
-/// What the times of dispatches were taken with.
+/// Clock that measured the dispatches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Clock {
-    /// The host's, around each dispatch. Of a GPU without timestamps this includes submitting each dispatch and waiting for
-    /// it, which a run does not do.
+    /// The host's clock, around each dispatch. On a GPU without timestamps this includes submitting each dispatch and
+    /// waiting for it, which a normal run does not do.
     Host,
-    /// The device's own timestamps. They have another zero than the host's clock, and the first dispatch is placed at the
-    /// moment at which the host began to submit; differences between dispatches are exact to the clock's period.
+    /// The device's own timestamps. Their zero differs from that of the host's clock, so the first dispatch is placed
+    /// at the time when the host began to submit; differences between dispatches are exact to the clock's period.
     Device,
 }
 
 impl Clock {
-    /// In lower case: `host` or `device`.
+    /// Name of the clock: `host` or `device`.
     pub fn name(self) -> &'static str {
         match self {
             Clock::Host => "host",
@@ -35,7 +35,7 @@ impl Clock {
     }
 }
 
-/// A stretch of time, in nanoseconds since the run began; it does not end before it starts.
+/// A time interval, in nanoseconds since the start of the run. It never ends before it starts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Span {
     /// Start in nanoseconds.
@@ -45,33 +45,33 @@ pub struct Span {
 }
 
 impl Span {
-    /// How long it is, in nanoseconds.
+    /// Duration in nanoseconds.
     pub fn ns(self) -> u64 {
         self.end_ns.saturating_sub(self.start_ns)
     }
 }
 
-/// Something that the host did.
+/// An activity of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct HostSpan {
-    /// What it did, in a word.
+    /// Name of the activity.
     pub name: &'static str,
-    /// When.
+    /// Time of the activity.
     pub span: Span,
 }
 
-/// Takes the times of a run for a backend.
+/// Measures the activities of the host during a run.
 #[derive(Debug)]
 pub struct Stopwatch {
     start: Instant,
-    since: u64,
+    last_lap: u64,
     laps: Vec<HostSpan>,
 }
 
 impl Stopwatch {
-    /// Starts at 0 ns.
+    /// Starts the stopwatch at 0 ns.
     pub fn start() -> Self {
-        Self { start: Instant::now(), since: 0, laps: Vec::new() }
+        Self { start: Instant::now(), last_lap: 0, laps: Vec::new() }
     }
 
     /// Nanoseconds since the start.
@@ -79,15 +79,15 @@ impl Stopwatch {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Ends what the host did since the last lap, and says what it was.
+    /// Ends the current activity, records it under a name, and returns its time.
     pub fn lap(&mut self, name: &'static str) -> Span {
-        let span = Span { start_ns: self.since, end_ns: self.now() };
-        self.since = span.end_ns;
+        let span = Span { start_ns: self.last_lap, end_ns: self.now() };
+        self.last_lap = span.end_ns;
         self.laps.push(HostSpan { name, span });
         span
     }
 
-    /// What the host did, in order.
+    /// Returns the recorded activities in order.
     pub fn laps(self) -> Vec<HostSpan> {
         self.laps
     }

@@ -1,5 +1,5 @@
-//! Programs of one session run one after the other, so their intermediates can lie in the same slabs. Placed one by one they
-//! would want slabs of different sizes; here they are placed together, as if they were one long program.
+//! Programs of one session run one after the other, so their intermediates can use the same slabs. Placed separately,
+//! they need slabs of different sizes; this module places them together, as if they were one long program.
 
 use std::collections::HashMap;
 
@@ -7,47 +7,51 @@ use crate::ir::{Access, Buffer, Program};
 use crate::memory::{Interval, place};
 use crate::value::Id;
 
-/// Places the intermediates of programs that will be loaded into one session anew, so that the slabs which they share
-/// ([`slab_bytes`](crate::slab_bytes)) are small together. No slab grows beyond `buffer_bytes`, but for a tensor that is
-/// larger by itself.
+/// Places the intermediates of programs that will be loaded into one session again, so that their shared slabs
+/// ([`slab_bytes`](crate::slab_bytes)) are small. No slab exceeds `buffer_bytes`, unless a single tensor does.
+///
+/// Leaves the programs unchanged if one of them reads slab memory that it did not write as the same tensor. [`compile`]
+/// never produces such a program.
+///
+/// [`compile`]: crate::compile()
 pub fn share_slabs(programs: &mut [&mut Program], buffer_bytes: u64) {
     let mut intervals: Vec<Interval> = Vec::new();
     let mut reads: Vec<Vec<Id>> = Vec::new();
-    // For each dispatch, the tensor that an operand in a slab is.
+    // For each dispatch, the tensor of each operand that lies in a slab.
     let mut tensors: Vec<Vec<Option<Id>>> = Vec::new();
     for program in programs.iter() {
         let mut latest: HashMap<(usize, usize), Id> = HashMap::new();
         for dispatch in &program.dispatches {
-            let (now, mut read, mut of) = (reads.len(), Vec::new(), vec![None; dispatch.operands.len()]);
+            let (now, mut read, mut ids) = (reads.len(), Vec::new(), vec![None; dispatch.operands.len()]);
             let in_slabs = dispatch.operands.iter().enumerate().filter_map(|(i, operand)| {
                 let Buffer::Slab(slab) = operand.tensor.buffer else { return None };
                 Some((i, operand, (slab, operand.tensor.offset)))
             });
             for (i, operand, at) in in_slabs.clone().filter(|(_, operand, _)| operand.access != Access::Write)
             {
-                // Part of a tensor, or one of no program here: then all stay where they are, which is as right.
+                // The read covers part of a tensor or memory that no program wrote, so nothing may move.
                 let Some(&id) = latest.get(&at) else { return };
                 intervals[id].last = now;
                 intervals[id].bytes = intervals[id].bytes.max(operand.tensor.bytes());
                 read.push(id);
-                of[i] = Some(id);
+                ids[i] = Some(id);
             }
             for (i, operand, at) in in_slabs.filter(|(_, operand, _)| operand.access == Access::Write) {
                 let id = intervals.len();
                 intervals.push(Interval { id, bytes: operand.tensor.bytes(), first: now, last: now });
                 latest.insert(at, id);
-                of[i] = Some(id);
+                ids[i] = Some(id);
             }
             reads.push(read);
-            tensors.push(of);
+            tensors.push(ids);
         }
     }
     let placement = place(&intervals, &reads, usize::try_from(buffer_bytes).unwrap_or(usize::MAX));
     let mut tensors = tensors.into_iter();
     for program in programs {
         program.slabs.clear();
-        for (dispatch, of) in program.dispatches.iter_mut().zip(&mut tensors) {
-            for (operand, id) in dispatch.operands.iter_mut().zip(of) {
+        for (dispatch, ids) in program.dispatches.iter_mut().zip(&mut tensors) {
+            for (operand, id) in dispatch.operands.iter_mut().zip(ids) {
                 let Some(&(slab, offset)) = id.and_then(|id| placement.at.get(&id)) else { continue };
                 (operand.tensor.buffer, operand.tensor.offset) = (Buffer::Slab(slab), offset);
                 let end = offset + operand.tensor.bytes().next_multiple_of(wgrad_graph::ALIGN);

@@ -1,17 +1,17 @@
-//! What the planner makes of whole training steps: few kernels, little memory, right order. No device is needed.
+//! Properties of the plans of whole training steps: few kernels, little memory, correct order. Needs no device.
 
 use wgrad_graph::{ALIGN, DType, EntryId, Lowered, Op, Rule, States, TensorType, Var, Vjp, grad};
 use wgrad_nn::{
-    Activation, Builder, Context, Mlp, Module, Norm, Optimizer, ResNet, ResNetConfig, Shortcut, Training,
+    Builder, Context, Mlp, MlpConfig, Module, Optimizer, ResNet, ResNetConfig, Shortcut, Training,
 };
 use wgrad_ops::{TensorOps, full, graph, pack};
 use wgrad_program::{Access, Buffer, Kernel, Options, Program, compile, share_slabs, slab_bytes};
 
-/// The training step of 64-128-128-10 with AdamW, data on the device.
+/// The training step of a 64-128-128-10 MLP with AdamW, with the data set on the device.
 fn mlp_step(options: Options) -> Program {
     let mut states = States::new();
     let mut builder = Builder::new();
-    let model = Mlp::new(&mut builder, 64, &[128, 128], 10, Activation::Relu, Norm::None, 0.0);
+    let model = Mlp::new(&mut builder, &MlpConfig { hidden: vec![128; 2], ..MlpConfig::default() }, 64, 10);
     let params = builder.finish(&mut states);
     let optimizer = Optimizer::Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01, decoupled: true };
     let moments = optimizer.declare(&mut states, &params);
@@ -40,7 +40,7 @@ fn names(program: &Program) -> String {
 }
 
 #[test]
-fn a_training_step_of_the_digits_mlp_is_at_most_twenty_dispatches() {
+fn digits_mlp_step_has_at_most_twenty_dispatches() {
     let program = mlp_step(Options::default());
     assert!(program.dispatches.len() <= 20, "{}", names(&program));
     let products = program.dispatches.iter().filter(|d| matches!(d.kernel, Kernel::Gemm(_))).count();
@@ -52,9 +52,9 @@ fn a_training_step_of_the_digits_mlp_is_at_most_twenty_dispatches() {
     );
 }
 
-/// The mask of a ReLU's gradient is one comparison away from the output that is kept anyway.
+/// The mask of a ReLU's gradient is one comparison of the output, which is stored anyway.
 #[test]
-fn cheap_values_are_computed_again_rather_than_kept() {
+fn cheap_values_are_recomputed_instead_of_stored() {
     let program = mlp_step(Options::default());
     let forward = program.dispatches.iter().find(|d| d.name.contains("relu")).unwrap();
     let stored = forward.operands.iter().filter(|o| o.access != Access::Read).count();
@@ -62,7 +62,7 @@ fn cheap_values_are_computed_again_rather_than_kept() {
 }
 
 #[test]
-fn the_optimizer_is_one_dispatch_in_place() {
+fn optimizer_is_one_in_place_dispatch() {
     let program = mlp_step(Options::default());
     let updates: Vec<_> = program
         .dispatches
@@ -77,14 +77,14 @@ fn the_optimizer_is_one_dispatch_in_place() {
 }
 
 #[test]
-fn no_dispatch_reads_and_writes_one_slab_and_every_operand_is_aligned() {
-    let alone = [true, false].map(|fuse| mlp_step(Options { fuse, ..Options::default() }));
+fn dispatches_never_read_and_write_the_same_slab_and_operands_are_aligned() {
+    let separate = [true, false].map(|fuse| mlp_step(Options { fuse, ..Options::default() }));
     let (mut first, mut second) = (mlp_step(Options::default()), resnet_step(false));
-    let apart = first.slab_bytes() + second.slab_bytes();
+    let separate_bytes = first.slab_bytes() + second.slab_bytes();
     share_slabs(&mut [&mut first, &mut second], u64::MAX);
     let live = first.live_bytes.max(second.live_bytes);
-    assert!((live..apart).contains(&slab_bytes([&first, &second])));
-    for program in alone.into_iter().chain([first, second]) {
+    assert!((live..separate_bytes).contains(&slab_bytes([&first, &second])));
+    for program in separate.into_iter().chain([first, second]) {
         for dispatch in &program.dispatches {
             let slabs = |access: Access| {
                 let of = dispatch.operands.iter().filter(move |o| o.access == access);
@@ -117,9 +117,9 @@ fn without_fusion_every_operation_is_a_kernel() {
     assert_eq!(products(&fused), products(&plain));
 }
 
-/// The new value of `a` is written where `b`'s new value still needs the old `a`: one of them has to wait.
+/// The new value of `a` overwrites the old value that the new value of `b` depends on, so one of them must wait.
 #[test]
-fn states_that_swap_go_through_a_copy() {
+fn swapped_states_go_through_a_copy() {
     let mut states = States::new();
     let group = states.group("state", DType::F32);
     let a = states.entry(group, "a", [300]);
@@ -144,7 +144,7 @@ fn states_that_swap_go_through_a_copy() {
 }
 
 #[test]
-fn a_mistake_in_the_graph_names_operation_shapes_rule_and_place() {
+fn graph_error_names_operation_shapes_rule_and_location() {
     let graph = graph(States::new());
     let x = graph.input("x", TensorType::f32([32, 64]));
     let y = graph.input("y", TensorType::f32([128, 10]));
@@ -156,8 +156,8 @@ fn a_mistake_in_the_graph_names_operation_shapes_rule_and_place() {
     }
 }
 
-/// The training step of a residual network of depth 8 on 16 images of 3×16×16, all parameters trained or those of the stem
-/// and the first stage frozen.
+/// The training step of a residual network of depth 8 on 16 images of 3×16×16, with all parameters trained or with
+/// those of the stem and the first stage frozen.
 fn resnet_step(frozen: bool) -> Program {
     let config = ResNetConfig::cifar(8).unwrap();
     let config = ResNetConfig { shortcut: Shortcut::Projection, ..config };
@@ -189,41 +189,43 @@ fn products(program: &Program) -> usize {
     program.dispatches.iter().filter(|d| matches!(d.kernel, Kernel::Gemm(_))).count()
 }
 
-/// Convolutions read images as others store them, and weight gradients go straight to their places.
+/// Convolutions read images in the layout in which other kernels store them, and write weight gradients directly to the
+/// pack.
 #[test]
-fn a_convolutional_step_copies_nothing() {
+fn convolutional_step_needs_no_copies() {
     let program = resnet_step(false);
-    // Only where a shortcut skips pixels are the gradient's rows and columns moved apart.
+    // Only strided shortcuts need the rows and columns of their gradient spread out.
     let copies = program.dispatches.iter().filter(|d| d.name.contains("copy"));
     assert!(copies.clone().all(|d| d.name.contains("downsample.0")), "{}", names(&program));
     assert_eq!(copies.count(), 2, "{}", names(&program));
-    // Nine convolutions and a linear layer with two gradients each, but for the images', which nobody asks for.
+    // Nine convolutions and a linear layer with two gradients each, except the gradient of the images.
     assert_eq!(products(&program), 3 * 10 - 1, "{}", names(&program));
 }
 
-/// What the host answers is read after it was sent for, and what is sent leaves in the order of recording, whatever is fused.
+/// Replies of the host are read after the request was sent, and requests are sent in the order of recording, with and
+/// without fusion.
 #[test]
-fn answers_are_read_after_they_were_sent_for() {
+fn host_replies_are_read_after_their_requests() {
     let mut states = States::new();
     let mut builder = Builder::new();
     let config = ResNetConfig { shortcut: Shortcut::Projection, ..ResNetConfig::cifar(8).unwrap() };
     let model = ResNet::new(&mut builder, config, 3, 10);
     let params = builder.finish(&mut states);
-    let exchange = params.declare_exchange(&mut states, 2, 5).unwrap();
+    let exchange = params.declare_replica_sync(&mut states, 2, 5).unwrap();
     let graph = graph(states);
     let x = graph.input("images", TensorType::f32([2, 3, 16, 16]));
     let y = graph.input("labels", TensorType::u32([2]));
     let rng = graph.input("rng", TensorType::u32([3]));
-    let cx = Context::new(&graph, &params).training(rng).exchanging(Some(exchange));
+    let cx = Context::new(&graph, &params).training(rng).with_replica_sync(Some(exchange));
     let loss = model.forward(&cx, x).cross_entropy(y).mean_all();
     let (vars, offsets): (Vec<_>, Vec<_>) = cx.all_params().into_iter().unzip();
     let flat = graph.states().get(params.group()).len();
     graph.update_group(params.group(), pack(&graph, &grad(loss, &vars).unwrap(), &offsets, flat));
     let exchanges = graph.nodes();
-    let exchanges = exchanges.iter().filter(|node| node.op.name() == "exchange");
+    let exchanges = exchanges.iter().filter(|node| node.op.name() == "all_reduce");
     let recorded: Vec<EntryId> = exchanges
         .map(|node| match node.op.lower(std::slice::from_ref(&node.ty), &node.ty) {
-            Lowered::Exchange { sent, .. } => sent,
+            Lowered::HostCallback { sent, .. } => sent,
             other => panic!("{other:?}"),
         })
         .collect();
@@ -253,9 +255,9 @@ fn answers_are_read_after_they_were_sent_for() {
 }
 
 #[derive(Debug)]
-struct Exchange(EntryId, EntryId);
+struct HostCallback(EntryId, EntryId);
 
-impl Op for Exchange {
+impl Op for HostCallback {
     fn name(&self) -> &'static str {
         "exchange"
     }
@@ -265,25 +267,25 @@ impl Op for Exchange {
     }
 
     fn vjp<'g>(&self, _: &[Var<'g>], _: Var<'g>, _: Var<'g>) -> Vjp<'g> {
-        Vjp::Undefined("nobody asks")
+        Vjp::Undefined("the test needs none")
     }
 
     fn lower(&self, _: &[TensorType], _: &TensorType) -> Lowered {
-        Lowered::Exchange { sent: self.0, received: self.1 }
+        Lowered::HostCallback { sent: self.0, received: self.1 }
     }
 }
 
-/// What was recorded first is sent first, even where its kernel also computes what comes late.
+/// Requests are sent in the order of recording, even where the kernel of the first one also computes a later value.
 #[test]
-fn what_is_sent_keeps_its_order() {
+fn host_callbacks_keep_their_order() {
     let mut states = States::new();
     let sent = states.group("sent", DType::F32);
-    // Of two sizes, so that they do not become one kernel.
+    // Two sizes, so that they do not become one kernel.
     let entries = [64, 48].map(|size| states.entry(sent, size.to_string(), [size]));
     let received = states.group_like("received", sent);
     let graph = graph(states);
     let exchange = |x, i: usize| {
-        let op = Exchange(entries[i], EntryId { group: received, ..entries[i] });
+        let op = HostCallback(entries[i], EntryId { group: received, ..entries[i] });
         graph.push(op, &[x])
     };
     let early = graph.input("x", TensorType::f32([64])).tanh();
@@ -293,17 +295,19 @@ fn what_is_sent_keeps_its_order() {
     graph.output("first", first.tanh());
     graph.output("second", second.tanh());
     let program = compile(&graph, Options::default()).unwrap();
-    let [one, two] = [0..64, 64..112].map(|range| program.done_after(sent, &range));
+    let [one, two] = [0..64, 64..112].map(|range| program.final_after(sent, &range));
     assert!(0 < one && one < two && two < program.dispatches.len(), "{}", names(&program));
 }
 
-/// Channels lie last in memory: every product of the forward pass but the last reads or writes them side by side.
+/// Channels are the last dimension in memory: every convolution of the forward pass writes them contiguously.
 #[test]
-fn images_are_stored_with_their_channels_last() {
+fn images_are_stored_channels_last() {
     let program = resnet_step(false);
     let forward = |d: &&wgrad_program::Dispatch| d.name.ends_with("conv2d");
     for dispatch in program.dispatches.iter().filter(forward) {
-        let Kernel::Gemm(gemm) = &dispatch.kernel else { panic!("{} is no product", dispatch.name) };
+        let Kernel::Gemm(gemm) = &dispatch.kernel else {
+            panic!("{} is not a matrix product", dispatch.name)
+        };
         let store = &gemm.epilogue.stores[0].layout;
         assert!(
             store.is_contiguous() && gemm.n == [*store.shape.last().unwrap()],
@@ -313,14 +317,15 @@ fn images_are_stored_with_their_channels_last() {
     }
 }
 
-/// No gradient goes where nothing is trained, and no moment lies beside what is frozen.
+/// Frozen layers have no weight gradients and no optimizer moments.
 #[test]
-fn frozen_layers_cost_neither_gradients_nor_moments() {
+fn frozen_layers_have_no_gradients_or_moments() {
     let (whole, part) = (resnet_step(false), resnet_step(true));
     let gradient =
         |d: &wgrad_program::Dispatch| d.name.contains("conv2d_weight") && d.name.contains("layer1");
     assert!(whole.dispatches.iter().any(gradient) && !part.dispatches.iter().any(gradient));
-    // Three weight gradients; the gradients of what the last two frozen convolutions and the first two trained ones read.
+    // Three weight gradients, and the input gradients of the last two frozen convolutions and the first two trained
+    // ones.
     assert_eq!(products(&whole) - products(&part), 3 + 2 + 2, "{}", names(&part));
     let bytes = |program: &Program, name: &str| {
         program.states.find(name).map_or(0, |id| program.states.get(id).bytes())
@@ -328,5 +333,22 @@ fn frozen_layers_cost_neither_gradients_nor_moments() {
     assert_eq!(bytes(&whole, "momentum"), bytes(&whole, "parameters"));
     assert_eq!(bytes(&part, "momentum"), bytes(&part, "parameters"));
     assert_eq!(bytes(&part, "parameters") + bytes(&part, "frozen"), bytes(&whole, "parameters"));
-    assert!(part.own_bytes() < whole.own_bytes());
+    assert!(part.bytes_without_state() < whole.bytes_without_state());
+}
+
+/// `d + c` and its ReLU are both cheap to recompute, but the broadcast of `c` cannot be read through the reshape.
+#[test]
+fn values_are_not_inlined_through_views_that_need_a_copy() {
+    let graph = graph(States::new());
+    let x = graph.input("x", TensorType::f32([64, 48]));
+    let c = graph.input("c", TensorType::f32([1, 48]));
+    let d = x.tanh();
+    graph.output("d", d);
+    let y = (d + c.broadcast_to([64, 48])).relu();
+    graph.output("flat", y.reshape([64 * 48]).exp());
+    let program = compile(&graph, Options::default()).unwrap();
+    let reads_c = |dispatch: &&wgrad_program::Dispatch| {
+        dispatch.operands.iter().any(|operand| operand.tensor == program.inputs[1].tensor)
+    };
+    assert!(program.dispatches.iter().any(|dispatch| reads_c(&dispatch)), "{}", names(&program));
 }

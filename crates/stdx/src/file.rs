@@ -22,14 +22,30 @@ pub fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// Returns the system's error if the file cannot be written; the old file is then unchanged.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_with(path, std::iter::once(bytes))
+}
+
+/// Like [`replace`], for contents that are written in several parts.
+///
+/// # Errors
+/// Returns the system's error if the file cannot be written; the old file is then unchanged.
+pub fn replace_with<B: AsRef<[u8]>>(path: &Path, parts: impl IntoIterator<Item = B>) -> io::Result<()> {
     let temporary = temporary_beside(path);
-    let written = write_synced(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+    let written = write_parts_synced(&temporary, parts).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         // The first error is the one to report; a temporary file that cannot be removed does no harm.
         let _ = fs::remove_file(&temporary);
     }
     written?;
     sync_directory(path.parent().unwrap_or(Path::new(".")))
+}
+
+fn write_parts_synced<B: AsRef<[u8]>>(path: &Path, parts: impl IntoIterator<Item = B>) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    for part in parts {
+        file.write_all(part.as_ref())?;
+    }
+    file.sync_all()
 }
 
 fn temporary_beside(path: &Path) -> PathBuf {

@@ -1,4 +1,4 @@
-//! From a trainer to a checkpoint and back: every group of the state that training changes, by name.
+//! Checkpoints of a trainer: every group of the state that training changes, by name, and the position of the run.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,156 +8,158 @@ use wgrad_graph::GroupId;
 use wgrad_run::checkpoint::LoaderPosition;
 use wgrad_run::{Checkpoint, CheckpointState, Tensor};
 
+use crate::early_stopping::EarlyStopping;
 use crate::error::TrainError;
+use crate::flops::checkpoint_entries;
 use crate::plan::Plan;
-use crate::trainer::{Trainer, Watch};
+use crate::snapshot::Snapshot;
+use crate::trainer::Trainer;
 
-/// Best loss that early stopping has seen.
+/// Key of the lowest loss of an evaluation.
 const BEST: &str = "best_loss";
-/// Evaluations since.
-const WORSE: &str = "evaluations_since_best";
+/// Key of the number of evaluations since the best one.
+const SINCE_BEST: &str = "evaluations_since_best";
 
-/// The groups that a checkpoint holds, with the prefix of their tensors' names; parameters and buffers have none, so that
-/// the file is a plain state dictionary.
-fn groups(plan: &Plan) -> Vec<(GroupId, String)> {
-    let prefix = |id: GroupId| format!("{}/", plan.states.get(id).name);
-    let (model, others) = plan.kept_groups();
-    model
-        .into_iter()
-        .map(|id| (id, String::new()))
-        .chain(others.into_iter().map(|id| (id, prefix(id))))
-        .collect()
-}
-
-/// Writes a checkpoint of the state after all queued steps into a run directory. It holds all of the state, whatever the
-/// number of replicas: each of them calls this, and the first one writes.
+/// Writes a checkpoint of the state after all queued steps into a run directory, and removes all but the last `keep`
+/// checkpoints. Returns its path.
+///
+/// The checkpoint holds the whole state, independent of the number of replicas. Only the first replica calls this; the others
+/// send their shards in [`fit()`](crate::fit()).
 ///
 /// # Errors
-/// The disk, and what the device reports.
+/// Returns an error if the files cannot be written, if the device fails, or if the other replicas cannot be reached.
 pub fn save(
     trainer: &mut Trainer,
     run: &Path,
     keep: usize,
     extra: Map<String, Value>,
 ) -> Result<PathBuf, TrainError> {
-    let (tensors, state) = gathered(trainer, extra)?;
+    let tensors = tensors(trainer)?;
+    let state = state(trainer, extra)?;
     let path = Checkpoint::save(run, &tensors, &state, keep)?;
-    trainer.set_anchor()?;
-    trainer.meet_after_writing(bytes(&trainer.plan))?;
+    trainer.snapshot = Some(Snapshot::take(&mut trainer.runner)?);
+    trainer.replicas.wait_for_writer(tensor_bytes(&trainer.runner.plan))?;
     Ok(path)
 }
 
-/// A replica's part in a checkpoint that the first one writes.
-///
-/// # Errors
-/// The other replicas cannot be reached; what the device reports.
-pub(crate) fn assist(trainer: &mut Trainer) -> Result<(), TrainError> {
-    // What it has whole the first one has as well; of the rest it gives its share.
-    for (id, _) in groups(&trainer.plan) {
-        if trainer.plan.sharded(id).is_some() {
-            trainer.read_flat(id)?;
+/// Takes part in a checkpoint that the first replica writes: sends the shards of this replica.
+pub(crate) fn save_shards(trainer: &mut Trainer) -> Result<(), TrainError> {
+    for (id, _) in groups(&trainer.runner.plan) {
+        if trainer.runner.plan.sharding(id).is_some() {
+            trainer.read_full_group(id)?;
         }
     }
-    trainer.set_anchor()?;
-    trainer.meet_after_writing(bytes(&trainer.plan))
+    trainer.snapshot = Some(Snapshot::take(&mut trainer.runner)?);
+    trainer.replicas.wait_for_writer(tensor_bytes(&trainer.runner.plan))
 }
 
-/// Bytes of the tensors of a checkpoint.
-fn bytes(plan: &Plan) -> usize {
-    let of_group = |id: GroupId| plan.entries(id).iter().map(|entry| 4 * entry.shape.numel()).sum::<usize>();
-    groups(plan).into_iter().map(|(id, _)| of_group(id)).sum()
-}
-
-/// The tensors and the state of a checkpoint.
-fn gathered(
-    trainer: &mut Trainer,
-    extra: Map<String, Value>,
-) -> Result<(BTreeMap<String, Tensor<'static>>, CheckpointState), TrainError> {
-    let mut tensors = BTreeMap::new();
-    for (id, prefix) in groups(&trainer.plan) {
-        for tensor in trainer.tensors(id)? {
-            tensors.insert(format!("{prefix}{}", tensor.name), Tensor::f32(&tensor.shape, tensor.values)?);
-        }
-    }
-    let position = trainer.feed.position();
-    let config = &trainer.plan.config;
-    let device = trainer.device();
-    let replicas = config.part.map_or(1, |part| part.ranks);
-    let state = CheckpointState {
-        step: trainer.step,
-        loader: LoaderPosition { epoch: u64::from(position.epoch), batch: u64::from(position.batch) },
-        generator: Map::from_iter([("philox_seed".into(), config.seed.into())]),
-        schedule: Map::from_iter([
-            ("lr".into(), trainer.rate(trainer.step).into()),
-            (BEST.into(), trainer.watch.best.filter(|best| best.is_finite()).into()),
-            (WORSE.into(), trainer.watch.worse.into()),
-        ])
-        .into_iter()
-        .chain(trainer.spent_json())
-        .collect(),
-        kernels: Map::from_iter([
-            ("device".into(), device.name.clone().into()),
-            ("backend".into(), device.backend.clone().into()),
-            ("driver".into(), device.driver.clone().into()),
-            ("replicas".into(), replicas.into()),
-        ]),
-        extra,
-    };
-    Ok((tensors, state))
-}
-
-/// Puts a trainer where a checkpoint was written.
+/// Restores the state of a trainer from a checkpoint: parameters, moments, position in the data, early stopping, counters.
 ///
 /// # Errors
-/// The checkpoint is of another model.
+/// Returns an error if a tensor of the model or its optimizer is missing or has another shape, if the checkpoint has other
+/// tensors, if its position is not in the data, or if the device fails.
 pub fn restore(trainer: &mut Trainer, checkpoint: &Checkpoint) -> Result<(), TrainError> {
-    for (id, prefix) in groups(&trainer.plan) {
-        write(trainer, id, &prefix, checkpoint)?;
+    for (id, prefix) in groups(&trainer.runner.plan) {
+        load_group(trainer, id, &prefix, checkpoint)?;
     }
-    let expected: usize = groups(&trainer.plan).iter().map(|(id, _)| trainer.plan.entries(*id).len()).sum();
+    let plan = &trainer.runner.plan;
+    let expected: usize = groups(plan).iter().map(|(id, _)| plan.full_entries(*id).len()).sum();
     if checkpoint.tensors.len() != expected {
         let found = checkpoint.tensors.len();
         return Err(TrainError::WrongModel(format!(
-            "it has {found} tensors, the model and its optimizer {expected}"
+            "it has {found} tensors, but the model and its optimizer have {expected}"
         )));
     }
-    let loader = checkpoint.state.loader;
+    let CheckpointState { step, loader, schedule, .. } = &checkpoint.state;
     let narrow =
         |x: u64| u32::try_from(x).map_err(|_| TrainError::WrongModel(format!("position {x} in the data")));
     let position = wgrad_data::LoaderPosition { epoch: narrow(loader.epoch)?, batch: narrow(loader.batch)? };
-    trainer.feed.restore(position)?;
-    trainer.step = checkpoint.state.step;
-    let schedule = &checkpoint.state.schedule;
-    trainer.watch = Watch {
+    trainer.runner.source.restore(position)?;
+    trainer.runner.step = *step;
+    trainer.early_stopping = EarlyStopping {
         best: schedule.get(BEST).and_then(Value::as_f64),
-        worse: schedule.get(WORSE).and_then(Value::as_u64).unwrap_or(0),
+        since_best: schedule.get(SINCE_BEST).and_then(Value::as_u64).unwrap_or(0),
     };
-    trainer.restore_spent(schedule);
-    trainer.set_anchor()
+    trainer.flops.restore(schedule, *step);
+    trainer.snapshot = Some(Snapshot::take(&mut trainer.runner)?);
+    Ok(())
 }
 
-/// Loads the parameters of a checkpoint, as they were trained or averaged, and nothing else.
+/// Loads the parameters and buffers of a checkpoint, and the moving average if the plan keeps one, but nothing else.
 ///
 /// # Errors
-/// The checkpoint is of another model.
+/// Returns an error if a tensor of the model is missing or has another shape, or if the device fails.
 pub fn load_parameters(trainer: &mut Trainer, checkpoint: &Checkpoint) -> Result<(), TrainError> {
-    for (id, prefix) in groups(&trainer.plan) {
-        if prefix.is_empty() || Some(id) == trainer.plan.average {
-            write(trainer, id, &prefix, checkpoint)?;
+    for (id, prefix) in groups(&trainer.runner.plan) {
+        if prefix.is_empty() || Some(id) == trainer.runner.plan.average {
+            load_group(trainer, id, &prefix, checkpoint)?;
         }
     }
     Ok(())
 }
 
-fn write(
+/// Groups that a checkpoint holds, each with the prefix of its tensors' names. Parameters and buffers have no prefix, so that
+/// the file is a plain state dictionary.
+fn groups(plan: &Plan) -> Vec<(GroupId, String)> {
+    let prefix = |id: GroupId| format!("{}/", plan.states.get(id).name);
+    let (model, others) = plan.checkpoint_groups();
+    let model = model.into_iter().map(|id| (id, String::new()));
+    model.chain(others.into_iter().map(|id| (id, prefix(id)))).collect()
+}
+
+/// Bytes of the tensors of a checkpoint.
+fn tensor_bytes(plan: &Plan) -> usize {
+    let group_bytes =
+        |id: GroupId| plan.full_entries(id).iter().map(|entry| 4 * entry.shape.numel()).sum::<usize>();
+    groups(plan).into_iter().map(|(id, _)| group_bytes(id)).sum()
+}
+
+/// Reads the tensors of a checkpoint from the device.
+fn tensors(trainer: &mut Trainer) -> Result<BTreeMap<String, Tensor<'static>>, TrainError> {
+    let mut tensors = BTreeMap::new();
+    for (id, prefix) in groups(&trainer.runner.plan) {
+        for tensor in trainer.tensors(id)? {
+            tensors.insert(format!("{prefix}{}", tensor.name), Tensor::f32(&tensor.shape, tensor.values)?);
+        }
+    }
+    Ok(tensors)
+}
+
+/// State of a checkpoint besides its tensors.
+fn state(trainer: &Trainer, extra: Map<String, Value>) -> Result<CheckpointState, TrainError> {
+    let position = trainer.runner.source.position();
+    let (config, device) = (&trainer.plan().config, trainer.device());
+    let (step, early_stopping) = (trainer.steps_done(), trainer.early_stopping);
+    let schedule = [
+        ("lr".into(), trainer.learning_rate(step).into()),
+        (BEST.into(), early_stopping.best.filter(|best| best.is_finite()).into()),
+        (SINCE_BEST.into(), early_stopping.since_best.into()),
+    ];
+    Ok(CheckpointState {
+        step,
+        loader: LoaderPosition { epoch: u64::from(position.epoch), batch: u64::from(position.batch) },
+        generator: Map::from_iter([("philox_seed".into(), config.seed.into())]),
+        schedule: schedule.into_iter().chain(checkpoint_entries(trainer.flops()?)).collect(),
+        kernels: Map::from_iter([
+            ("device".into(), device.name.clone().into()),
+            ("backend".into(), device.backend.clone().into()),
+            ("driver".into(), device.driver.clone().into()),
+            ("replicas".into(), config.replicas().into()),
+        ]),
+        extra,
+    })
+}
+
+/// Writes the tensors of a checkpoint with a prefix to a group.
+fn load_group(
     trainer: &mut Trainer,
     id: GroupId,
     prefix: &str,
     checkpoint: &Checkpoint,
 ) -> Result<(), TrainError> {
-    let entries = trainer.plan.entries(id).to_vec();
-    let mut flat = vec![0.0; trainer.plan.flat_len(id)];
-    for entry in &entries {
+    let plan = &trainer.runner.plan;
+    let mut full = vec![0.0; plan.full_len(id)];
+    for entry in plan.full_entries(id) {
         let name = format!("{prefix}{}", entry.name);
         let wrong = |what: String| TrainError::WrongModel(format!("{name} {what}"));
         let tensor = checkpoint.tensors.get(&name).ok_or_else(|| wrong("is missing".into()))?;
@@ -165,7 +167,55 @@ fn write(
             return Err(wrong(format!("has shape {:?}, the model's has {}", tensor.shape(), entry.shape)));
         }
         let values = tensor.as_f32().ok_or_else(|| wrong("is not f32".into()))?;
-        flat[entry.offset..entry.offset + values.len()].copy_from_slice(values);
+        full[entry.offset..entry.offset + values.len()].copy_from_slice(values);
     }
-    trainer.write_flat(id, &flat)
+    trainer.write_full_group(id, &full)
+}
+
+#[cfg(test)]
+mod tests {
+    use wgrad_cpu::CpuDevice;
+    use wgrad_nn::Schedule;
+    use wgrad_program::Device;
+
+    use super::*;
+    use crate::{Config, FitOptions, Stop, fit};
+
+    /// A trainer whose loss never changes, and options with a patience of three evaluations.
+    fn trainer_without_learning() -> (Trainer, FitOptions) {
+        let recipe = wgrad_recipe::load("digits-mlp").unwrap();
+        let setup = crate::setup(&recipe).unwrap();
+        let config = Config { lr: 0.0, schedule: Schedule::Constant, warmup: 0, ..setup.config };
+        let device = CpuDevice::new();
+        let plan = Plan::new(setup.model, &setup.splits, config, &device.info().limits).unwrap();
+        let trainer = Trainer::new(&device, plan, setup.splits, 1000).unwrap();
+        let options = FitOptions {
+            steps: 1000,
+            log_every: 1,
+            eval_every_epochs: 1,
+            patience: Some(3),
+            checkpoint_every_epochs: 0,
+            keep_checkpoints: 1,
+        };
+        (trainer, options)
+    }
+
+    #[test]
+    fn resume_keeps_the_early_stopping_counter() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut trainer, options) = trainer_without_learning();
+        let epoch = trainer.steps_per_epoch();
+        let short = FitOptions { steps: 3 * epoch, ..options.clone() };
+        assert_eq!(fit(&mut trainer, &short, None, &mut ()).unwrap().stop, Stop::Completion);
+        let stopped = trainer.early_stopping;
+        assert_eq!(stopped.since_best, 1, "the evaluation after the first epoch is the best one");
+        let path = save(&mut trainer, folder.path(), 1, Map::new()).unwrap();
+
+        let (mut trainer, _) = trainer_without_learning();
+        restore(&mut trainer, &Checkpoint::load(&path).unwrap()).unwrap();
+        assert_eq!(trainer.early_stopping, stopped);
+        let finished = fit(&mut trainer, &options, None, &mut ()).unwrap();
+        assert_eq!((finished.stop, finished.steps), (Stop::Patience, 5 * epoch));
+        assert_eq!(finished.new_steps, 2 * epoch);
+    }
 }

@@ -1,4 +1,6 @@
-//! What can stop a training run, and the exit code of each.
+//! Errors of training.
+
+use std::path::PathBuf;
 
 use wgrad_comm::CommError;
 use wgrad_data::DataError;
@@ -7,48 +9,49 @@ use wgrad_program::DeviceError;
 use wgrad_recipe::RecipeError;
 use wgrad_run::score::ScoreError;
 use wgrad_run::{CheckpointError, EventError, MetricsError, RunDirError};
+use wgrad_stdx::{ErrorKind, InternalError};
 use wgrad_weights::WeightsError;
 
-/// Why training stopped or could not begin.
+/// Error that stops a training or keeps it from starting.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
-    /// The configuration cannot be trained.
+    /// The configuration is invalid, or does not fit the model or the data.
     #[error("{0}")]
     Config(String),
-    /// The model is wrong.
+    /// The graph of the model is invalid.
     #[error(transparent)]
     Graph(#[from] GraphError),
-    /// The recipe is wrong.
+    /// The recipe is invalid.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
-    /// The data is wrong or missing.
+    /// The data is invalid or missing.
     #[error(transparent)]
     Data(#[from] DataError),
     /// The device failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
     /// A loss or metric is not finite.
-    #[error("{what} became {value} at step {step}; {culprit}")]
+    #[error("{what} is {value} at step {step}; {cause}")]
     NonFinite {
         /// Name of the value, e.g. `loss`.
         what: String,
-        /// Its value.
+        /// The value.
         value: f32,
-        /// The step, from 1.
+        /// Step of the value, from 1.
         step: u64,
-        /// The first operation whose output is not finite, in words.
-        culprit: String,
+        /// Description of the first operation whose output is not finite.
+        cause: String,
     },
-    /// A checkpoint cannot be written or read, or belongs to another model.
+    /// A checkpoint cannot be written or read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// There is no checkpoint.
+    /// A run directory has no checkpoint.
     #[error("{} has no checkpoint yet", .0.display())]
-    NoCheckpoint(std::path::PathBuf),
+    NoCheckpoint(PathBuf),
     /// A checkpoint belongs to another model.
     #[error("the checkpoint does not fit the model: {0}")]
     WrongModel(String),
-    /// Weights to start from cannot be read, or are of another model.
+    /// Initial weights cannot be read, or belong to another model.
     #[error(transparent)]
     Weights(#[from] WeightsError),
     /// A model cannot be scored.
@@ -57,61 +60,59 @@ pub enum TrainError {
     /// The run directory cannot be used.
     #[error(transparent)]
     Run(#[from] RunDirError),
-    /// Metrics cannot be written.
+    /// The metrics file cannot be written.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
-    /// The other replicas cannot be reached, or ended the run.
+    /// The event file cannot be written.
+    #[error(transparent)]
+    Events(#[from] EventError),
+    /// The other replicas cannot be reached, or aborted the run.
     #[error(transparent)]
     Comm(#[from] CommError),
-    /// Replicas hold other parameters than the rest, which should be the same bits.
+    /// The parameters of the replicas, which should be the same bits, differ.
     #[error(
-        "at step {step} {} other parameters than the rest of the {of} replicas; all were the same {since} steps before. A \
-         device computes wrongly, or memory is damaged",
-        named(.ranks)
+        "at step {step} the parameters of {} differ from those of the other replicas ({size} in all); {since} steps earlier all \
+         were equal. A device computes wrong results, or memory is damaged",
+        replica_list(.ranks)
     )]
     Diverged {
-        /// The step after which they were compared, from 1.
+        /// Step after which the parameters were compared, from 1.
         step: u64,
         /// Steps between two comparisons.
         since: u64,
-        /// The replicas that differ, from 0.
+        /// Ranks of the replicas that differ from the majority.
         ranks: Vec<usize>,
-        /// How many replicas there are.
-        of: usize,
+        /// Number of replicas.
+        size: usize,
     },
-    /// Events cannot be written.
+    /// A broken invariant of wgrad.
     #[error(transparent)]
-    Events(#[from] EventError),
+    Internal(#[from] InternalError),
 }
 
 impl TrainError {
-    /// The exit code of the process: 2 usage or recipe, 3 data, 4 device, 5 numeric, 6 checkpoint or run directory,
-    /// 7 other replicas; what another replica ended the run for has its code.
-    pub fn exit_code(&self) -> u8 {
+    /// Kind of the error.
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Config(_) | Self::Graph(_) | Self::Recipe(_) => 2,
-            Self::Data(_) => 3,
-            Self::Device(_) => 4,
-            Self::NonFinite { .. } | Self::Score(_) => 5,
-            Self::Comm(CommError::Aborted { code, .. }) => *code,
-            Self::Comm(_) | Self::Diverged { .. } => 7,
+            Self::Config(_) | Self::Graph(_) | Self::Recipe(_) => ErrorKind::Usage,
+            Self::Data(_) => ErrorKind::Data,
+            Self::Device(_) => ErrorKind::Device,
+            Self::NonFinite { .. } | Self::Score(_) => ErrorKind::Numeric,
+            Self::Comm(_) | Self::Diverged { .. } => ErrorKind::Replica,
             Self::Checkpoint(_)
             | Self::Weights(_)
             | Self::NoCheckpoint(_)
             | Self::WrongModel(_)
             | Self::Run(_)
             | Self::Metrics(_)
-            | Self::Events(_) => 6,
+            | Self::Events(_) => ErrorKind::Storage,
+            Self::Internal(_) => ErrorKind::Internal,
         }
     }
 }
 
-fn named(ranks: &[usize]) -> String {
-    match ranks {
-        [rank] => format!("replica {rank} has"),
-        _ => {
-            let ranks: Vec<String> = ranks.iter().map(ToString::to_string).collect();
-            format!("replicas {} have", ranks.join(", "))
-        }
-    }
+/// Lists ranks: `replica 1`, or `replicas 0, 2`.
+fn replica_list(ranks: &[usize]) -> String {
+    let list: Vec<String> = ranks.iter().map(ToString::to_string).collect();
+    format!("{} {}", if ranks.len() == 1 { "replica" } else { "replicas" }, list.join(", "))
 }

@@ -1,51 +1,51 @@
-//! The loop over epochs: steps, reports, evaluation, early stopping, checkpoints.
+//! Training loop over epochs: steps, reports, evaluation, early stopping, checkpoints.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde_json::{Map, Value};
-use wgrad_run::{EventWriter, Flops, MetricsWriter, Row, RunDir};
+use wgrad_run::{Flops, RunDir};
 
-use crate::checkpoint::{assist, save};
+use crate::checkpoint::{save, save_shards};
 use crate::error::TrainError;
-use crate::ledger::Pace;
+use crate::evaluate::Evaluation;
+use crate::flops::Throughput;
+use crate::log::MetricsLog;
 use crate::plan::SplitName;
-use crate::trainer::{Evaluation, StepRecord, Trainer};
+use crate::records::StepRecord;
+use crate::trainer::Trainer;
 
-/// Steps that may be queued before the loop looks at their reports.
-const LOOK_EVERY: u64 = 16;
+/// Steps that may be queued before the loop reads their records.
+const REPORT_EVERY: u64 = 16;
 
-/// The metric that says how many floating-point operations the steps so far took.
-const FLOPS: &str = "flops";
-
-/// How long to train, and what to keep.
+/// Length of a training, and what it writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FitOptions {
-    /// Steps of the whole run, those before a resume included.
+    /// Steps of the whole run, including steps before a resume.
     pub steps: u64,
     /// Steps between two rows of training metrics.
     pub log_every: u64,
-    /// Epochs between two evaluations.
+    /// Epochs between two evaluations; 0 evaluates only at the end.
     pub eval_every_epochs: u64,
-    /// Evaluations without a better loss after which the run ends.
+    /// Evaluations without a lower loss after which the run ends.
     pub patience: Option<u64>,
-    /// Epochs between two checkpoints; 0 keeps only the one at the end.
+    /// Epochs between two checkpoints; 0 writes only one at the end.
     pub checkpoint_every_epochs: u64,
-    /// Checkpoints that stay.
+    /// Number of checkpoints that are kept.
     pub keep_checkpoints: usize,
 }
 
-/// Is told what happens, and may end the run.
+/// Observer of a training, which can also end it.
 pub trait Callback {
-    /// Once the device has done the first step of this process.
+    /// Called when the device has finished the first step of this process.
     fn on_first_step(&mut self) {}
-    /// After a step was reported.
+    /// Called for the record of each step.
     fn on_step(&mut self, _: &StepRecord) {}
-    /// After an evaluation.
+    /// Called after an evaluation, with the number of steps done.
     fn on_evaluation(&mut self, _: &Evaluation, _: u64) {}
-    /// After a checkpoint was written.
-    fn on_checkpoint(&mut self, _: &std::path::Path) {}
-    /// Whether to finish the step, save and stop.
+    /// Called after a checkpoint was written, with its path.
+    fn on_checkpoint(&mut self, _: &Path) {}
+    /// Whether to finish the step, write a checkpoint and stop.
     fn should_stop(&mut self) -> bool {
         false
     }
@@ -53,299 +53,257 @@ pub trait Callback {
 
 impl Callback for () {}
 
-/// Why a run ended.
+/// Reason why a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
-    /// All steps were made.
-    Done,
-    /// The evaluated loss stopped falling.
+    /// All steps are done.
+    Completion,
+    /// Early stopping: the evaluated loss no longer fell.
     Patience,
-    /// A callback asked for it.
+    /// A callback requested it.
     Interrupted,
 }
 
-/// What came out of a run.
+/// Result of a training.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finished {
-    /// Why it ended.
+    /// Reason why the run ended.
     pub stop: Stop,
-    /// Steps made, those before a resume included.
+    /// Steps done, including steps before a resume.
     pub steps: u64,
-    /// Steps made in this process.
-    pub made: u64,
-    /// Seconds of training, evaluations included, in this process.
+    /// Steps done in this process.
+    pub new_steps: u64,
+    /// Seconds of training in this process, including evaluations.
     pub seconds: f64,
-    /// Floating-point operations of the run, those before a resume included.
+    /// Floating-point operations of the run, including steps before a resume.
     pub flops: Flops,
-    /// How long the steps of this process took.
-    pub pace: Pace,
-    /// Mean loss over the last epoch's worth of steps in this process.
+    /// Throughput of the steps of this process.
+    pub throughput: Throughput,
+    /// Mean loss of the last epoch of this process.
     pub train_loss: f64,
-    /// The last evaluation.
+    /// Last evaluation.
     pub test: Evaluation,
-    /// The last checkpoint.
+    /// Path of the last checkpoint.
     pub checkpoint: Option<PathBuf>,
 }
 
-/// Trains until the steps are made, the loss stops falling, or a callback ends it; evaluates at the end.
+/// Trains until all steps are done, early stopping ends the run, or a callback stops it. Evaluates on the test data at the end.
 ///
-/// Early stopping looks at the validation part where there is one, else at the test part.
+/// Early stopping uses the validation data if there is some, else the test data.
 ///
 /// # Errors
-/// What the device reports; a loss that is not finite; a disk that cannot be written. Steps reported until then are in the
-/// metrics.
+/// Returns an error if the device fails, if a loss or metric is not finite, if a file of the run directory cannot be written, or
+/// if another replica fails or cannot be reached. The metrics file holds the rows of all steps reported before the error.
 pub fn fit(
     trainer: &mut Trainer,
     options: &FitOptions,
     run: Option<&RunDir>,
     callback: &mut dyn Callback,
 ) -> Result<Finished, TrainError> {
-    let mut log = Log::open(run, trainer.steps_done())?;
-    let judged = if trainer.plan().split(SplitName::Validation).is_some() {
-        SplitName::Validation
-    } else {
-        SplitName::Test
-    };
-    let (start, resumed) = (Instant::now(), trainer.steps_done());
-    let mut clock = Clock::default();
-    let mut recent = Recent { losses: Vec::new(), keep: trainer.steps_per_epoch() as usize };
-    let mut stop = Stop::Done;
-    let (mut checkpoint, mut saved) = (None, false);
-    let mut last: Option<Evaluation> = None;
-    while trainer.steps_done() < options.steps {
-        if trainer.agree(callback.should_stop()) {
-            stop = Stop::Interrupted;
-            break;
-        }
-        trainer.step()?;
-        let done = trainer.steps_done();
-        if done == resumed + 1 {
-            trainer.wait()?;
-            callback.on_first_step();
-            clock.begin(done);
-        }
-        let epoch_ends = done.is_multiple_of(trainer.steps_per_epoch());
-        if done.is_multiple_of(LOOK_EVERY) || epoch_ends {
-            report(trainer, epoch_ends, options, &mut log, &mut recent, callback)?;
-        }
-        if !epoch_ends || done >= options.steps {
-            continue;
-        }
-        let epoch = done / trainer.steps_per_epoch();
-        clock.pause(done);
-        if options.eval_every_epochs > 0 && epoch.is_multiple_of(options.eval_every_epochs) {
-            let evaluation = evaluate(trainer, judged, &mut log, callback)?;
-            trainer.watch.see(evaluation.loss);
-            last = Some(evaluation);
-            if options.patience.is_some_and(|patience| trainer.watch.worse >= patience) {
-                stop = Stop::Patience;
-                break;
+    // Compiles the programs that split operations by phase before steps are timed.
+    trainer.step_flops()?;
+    let log = MetricsLog::open(run, trainer.steps_done())?;
+    let losses = RecentLosses { losses: Vec::new(), epoch: trainer.steps_per_epoch() as usize };
+    let first_step = trainer.steps_done();
+    let (clock, checkpoint) = (StepClock::default(), None);
+    let mut fit = Fit { trainer, options, run, callback, log, losses, clock, checkpoint, first_step };
+    let started = Instant::now();
+    let (stop, last) = fit.train()?;
+    fit.finish(stop, last, started)
+}
+
+/// State of a call of [`fit()`].
+struct Fit<'a> {
+    trainer: &'a mut Trainer,
+    options: &'a FitOptions,
+    run: Option<&'a RunDir>,
+    callback: &'a mut dyn Callback,
+    log: MetricsLog,
+    losses: RecentLosses,
+    clock: StepClock,
+    /// Path of the last checkpoint.
+    checkpoint: Option<PathBuf>,
+    /// Steps done before the call.
+    first_step: u64,
+}
+
+impl Fit<'_> {
+    /// Runs all steps. Returns why it stopped, and the last evaluation.
+    fn train(&mut self) -> Result<(Stop, Option<Evaluation>), TrainError> {
+        let mut last = None;
+        while self.trainer.steps_done() < self.options.steps {
+            let requested = self.callback.should_stop();
+            if self.trainer.replicas.stop_agreed(requested) {
+                return Ok((Stop::Interrupted, last));
+            }
+            self.trainer.step()?;
+            let done = self.trainer.steps_done();
+            if done == self.first_step + 1 {
+                self.trainer.wait()?;
+                self.callback.on_first_step();
+                self.clock.start(done);
+            }
+            let epoch_ends = done.is_multiple_of(self.trainer.steps_per_epoch());
+            if done.is_multiple_of(REPORT_EVERY) || epoch_ends {
+                self.report(epoch_ends)?;
+            }
+            if epoch_ends && done < self.options.steps {
+                self.clock.stop(done);
+                let epoch = done / self.trainer.steps_per_epoch();
+                if self.end_epoch(epoch, &mut last)? {
+                    return Ok((Stop::Patience, last));
+                }
+                self.clock.start(done);
             }
         }
-        if options.checkpoint_every_epochs > 0 && epoch.is_multiple_of(options.checkpoint_every_epochs) {
-            checkpoint = write_checkpoint(trainer, options, run, callback)?.or(checkpoint);
-            saved = true;
+        Ok((Stop::Completion, last))
+    }
+
+    /// Evaluates and writes a checkpoint where they are due. Returns whether early stopping ends the run.
+    fn end_epoch(&mut self, epoch: u64, last: &mut Option<Evaluation>) -> Result<bool, TrainError> {
+        let is_due = |every: u64| every > 0 && epoch.is_multiple_of(every);
+        if is_due(self.options.eval_every_epochs) {
+            let has_validation = self.trainer.plan().split(SplitName::Validation).is_some();
+            let split = if has_validation { SplitName::Validation } else { SplitName::Test };
+            let evaluation = self.evaluate(split)?;
+            self.trainer.early_stopping.record(evaluation.loss);
+            *last = Some(evaluation);
+            if self.trainer.early_stopping.is_exhausted(self.options.patience) {
+                return Ok(true);
+            }
         }
-        clock.begin(done);
+        if is_due(self.options.checkpoint_every_epochs) {
+            self.write_checkpoint()?;
+        }
+        Ok(false)
     }
-    report(trainer, true, options, &mut log, &mut recent, callback)?;
-    clock.pause(trainer.steps_done());
-    let fresh = last.filter(|e| stop == Stop::Patience && e.split == SplitName::Test);
-    let test = match fresh {
-        Some(evaluation) => evaluation,
-        None => evaluate(trainer, SplitName::Test, &mut log, callback)?,
-    };
-    let seconds = start.elapsed().as_secs_f64();
-    if trainer.steps_done() > resumed || !saved {
-        checkpoint = write_checkpoint(trainer, options, run, callback)?.or(checkpoint);
+
+    /// Evaluates on the test data and writes the last checkpoint.
+    fn finish(
+        mut self,
+        stop: Stop,
+        last: Option<Evaluation>,
+        started: Instant,
+    ) -> Result<Finished, TrainError> {
+        self.report(true)?;
+        let steps = self.trainer.steps_done();
+        self.clock.stop(steps);
+        let test = match last.filter(|last| stop == Stop::Patience && last.split == SplitName::Test) {
+            Some(evaluation) => evaluation,
+            None => self.evaluate(SplitName::Test)?,
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        self.write_checkpoint()?;
+        self.log.sync()?;
+        Ok(Finished {
+            stop,
+            steps,
+            new_steps: steps - self.first_step,
+            seconds,
+            flops: self.trainer.flops()?,
+            throughput: self.clock.throughput,
+            train_loss: self.losses.mean(),
+            test,
+            checkpoint: self.checkpoint,
+        })
     }
-    log.sync()?;
-    let made = trainer.steps_done() - resumed;
-    Ok(Finished {
-        stop,
-        steps: trainer.steps_done(),
-        made,
-        seconds,
-        flops: trainer.flops(),
-        pace: clock.pace,
-        train_loss: recent.mean(),
-        test,
-        checkpoint,
-    })
+
+    /// Logs the records of finished steps; with `wait`, of all queued steps.
+    fn report(&mut self, wait: bool) -> Result<(), TrainError> {
+        for record in self.trainer.records(wait)? {
+            if let Some(error) = self.trainer.explain(&record) {
+                self.log.sync()?;
+                return Err(error);
+            }
+            self.losses.push(f64::from(record.loss));
+            if record.step.is_multiple_of(self.options.log_every.max(1)) {
+                self.log.step(&record, self.trainer.flops_at(record.step)?)?;
+            }
+            self.callback.on_step(&record);
+        }
+        Ok(())
+    }
+
+    /// Evaluates on a split and logs the result.
+    fn evaluate(&mut self, split: SplitName) -> Result<Evaluation, TrainError> {
+        let trainer = &mut *self.trainer;
+        let evaluation = trainer.with_timeline_span("evaluation", |trainer| trainer.evaluate(split))?;
+        let step = trainer.steps_done();
+        if !evaluation.loss.is_finite() {
+            return Err(TrainError::NonFinite {
+                what: format!("{} loss", split.as_str()),
+                value: evaluation.loss as f32,
+                step,
+                cause: "it was computed by the evaluation after that step; the loss of the step itself was finite"
+                    .into(),
+            });
+        }
+        let lr = trainer.learning_rate(step.saturating_sub(1));
+        self.log.evaluation(&evaluation, step, trainer.last_epoch(), lr, trainer.flops_at(step)?)?;
+        self.callback.on_evaluation(&evaluation, step);
+        Ok(evaluation)
+    }
+
+    /// Writes a checkpoint into the run directory, or takes part in the checkpoint of the first replica.
+    fn write_checkpoint(&mut self) -> Result<(), TrainError> {
+        let Some(run) = self.run else {
+            if self.trainer.replicas.is_joined() {
+                self.trainer.with_timeline_span("checkpoint", save_shards)?;
+            }
+            return Ok(());
+        };
+        let version = Value::from(env!("CARGO_PKG_VERSION"));
+        let extra = Map::from_iter([("wgrad".to_owned(), version)]);
+        let keep = self.options.keep_checkpoints;
+        let path = self
+            .trainer
+            .with_timeline_span("checkpoint", |trainer| save(trainer, run.path(), keep, extra))?;
+        self.callback.on_checkpoint(&path);
+        self.checkpoint = Some(path);
+        Ok(())
+    }
 }
 
-fn report(
-    trainer: &mut Trainer,
-    wait: bool,
-    options: &FitOptions,
-    log: &mut Log,
-    recent: &mut Recent,
-    callback: &mut dyn Callback,
-) -> Result<(), TrainError> {
-    for record in trainer.records(wait)? {
-        if let Some(error) = trainer.explain(&record) {
-            log.sync()?;
-            return Err(error);
-        }
-        recent.push(f64::from(record.loss));
-        if record.step.is_multiple_of(options.log_every.max(1)) {
-            log.step(&record, trainer.flops_at(record.step))?;
-        }
-        callback.on_step(&record);
-    }
-    Ok(())
-}
-
-fn evaluate(
-    trainer: &mut Trainer,
-    split: SplitName,
-    log: &mut Log,
-    callback: &mut dyn Callback,
-) -> Result<Evaluation, TrainError> {
-    let evaluation = trainer.noted("evaluation", |trainer| trainer.evaluate(split))?;
-    let step = trainer.steps_done();
-    if !evaluation.loss.is_finite() {
-        return Err(TrainError::NonFinite {
-            what: format!("{} loss", split.as_str()),
-            value: evaluation.loss as f32,
-            step,
-            culprit: "the evaluation after that step gave it; the step's own loss was finite".into(),
-        });
-    }
-    let spent = trainer.flops_at(step);
-    log.evaluation(&evaluation, step, trainer.last_epoch(), trainer.rate(step.saturating_sub(1)), spent)?;
-    callback.on_evaluation(&evaluation, step);
-    Ok(evaluation)
-}
-
-fn write_checkpoint(
-    trainer: &mut Trainer,
-    options: &FitOptions,
-    run: Option<&RunDir>,
-    callback: &mut dyn Callback,
-) -> Result<Option<PathBuf>, TrainError> {
-    let Some(run) = run else {
-        // The other replicas wait even for one that writes nothing.
-        if trainer.traffic().is_some() {
-            trainer.noted("checkpoint", assist)?;
-        }
-        return Ok(None);
-    };
-    let version = Value::from(env!("CARGO_PKG_VERSION"));
-    let extra = Map::from_iter([("wgrad".to_owned(), version)]);
-    let path =
-        trainer.noted("checkpoint", |trainer| save(trainer, run.path(), options.keep_checkpoints, extra))?;
-    callback.on_checkpoint(&path);
-    Ok(Some(path))
-}
-
-/// Times steps, and nothing between them.
+/// Clock that runs only during steps.
 #[derive(Default)]
-struct Clock {
-    pace: Pace,
-    /// Since when, and how many steps were done then.
+struct StepClock {
+    throughput: Throughput,
+    /// When the clock was started, and the steps done then.
     running: Option<(Instant, u64)>,
 }
 
-impl Clock {
-    fn begin(&mut self, done: u64) {
+impl StepClock {
+    fn start(&mut self, done: u64) {
         self.running = Some((Instant::now(), done));
     }
 
-    /// All steps are done and read back.
-    fn pause(&mut self, done: u64) {
+    /// Stops the clock; all queued steps must be done.
+    fn stop(&mut self, done: u64) {
         if let Some((since, before)) = self.running.take() {
-            self.pace.steps += done - before;
-            self.pace.time += since.elapsed();
+            self.throughput.steps += done - before;
+            self.throughput.time += since.elapsed();
         }
     }
 }
 
-/// The losses of the last epoch.
-struct Recent {
+/// Losses of the last steps.
+struct RecentLosses {
     losses: Vec<f64>,
-    keep: usize,
+    /// Steps of an epoch.
+    epoch: usize,
 }
 
-impl Recent {
+impl RecentLosses {
     fn push(&mut self, loss: f64) {
-        if self.losses.len() >= 2 * self.keep.max(1) {
-            self.losses.drain(..self.keep.max(1));
+        if self.losses.len() >= 2 * self.epoch.max(1) {
+            self.losses.drain(..self.epoch.max(1));
         }
         self.losses.push(loss);
     }
 
+    /// Mean loss of the last epoch; NaN without steps.
     fn mean(&self) -> f64 {
-        let last = &self.losses[self.losses.len().saturating_sub(self.keep.max(1))..];
+        let last = &self.losses[self.losses.len().saturating_sub(self.epoch.max(1))..];
         last.iter().sum::<f64>() / last.len() as f64
-    }
-}
-
-/// Metrics and events of a run directory, or of none.
-struct Log {
-    files: Option<(MetricsWriter, EventWriter)>,
-}
-
-impl Log {
-    fn open(run: Option<&RunDir>, step: u64) -> Result<Self, TrainError> {
-        // A run that was begun without reaching a checkpoint has files too: it starts again at step 0.
-        let after = run.is_some_and(|run| run.metrics_path().exists()).then_some(step);
-        let files =
-            run.map(|run| Ok::<_, TrainError>((run.metrics(after)?, run.events(after)?))).transpose()?;
-        Ok(Self { files })
-    }
-
-    fn step(&mut self, record: &StepRecord, flops: Flops) -> Result<(), TrainError> {
-        let metrics = record.metrics.iter().map(|(name, value)| (name.clone(), f64::from(*value)));
-        let metrics = metrics.chain([(FLOPS.to_owned(), flops.training())]).collect();
-        self.row(Row {
-            step: record.step,
-            epoch: record.epoch,
-            split: SplitName::Train.as_str().into(),
-            loss: f64::from(record.loss),
-            lr: record.lr,
-            metrics,
-        })
-    }
-
-    fn evaluation(
-        &mut self,
-        evaluation: &Evaluation,
-        step: u64,
-        epoch: u64,
-        lr: f64,
-        flops: Flops,
-    ) -> Result<(), TrainError> {
-        let accuracy = evaluation.accuracy.map(|accuracy| ("accuracy".to_owned(), accuracy));
-        let metrics = accuracy.into_iter().chain([(FLOPS.to_owned(), flops.training())]).collect();
-        self.row(Row {
-            step,
-            epoch,
-            split: evaluation.split.as_str().into(),
-            loss: evaluation.loss,
-            lr,
-            metrics,
-        })
-    }
-
-    fn row(&mut self, row: Row) -> Result<(), TrainError> {
-        let Some((metrics, events)) = &mut self.files else { return Ok(()) };
-        metrics.write(&row)?;
-        let tag = |name: &str| format!("{name}/{}", row.split);
-        let mut scalars = vec![(tag("loss"), row.loss as f32)];
-        scalars.extend(row.metrics.iter().map(|(name, value)| (tag(name), *value as f32)));
-        if row.split == SplitName::Train.as_str() {
-            scalars.push(("lr".into(), row.lr as f32));
-        }
-        let named: Vec<(&str, f32)> = scalars.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-        Ok(events.scalars(row.step, &named)?)
-    }
-
-    fn sync(&self) -> Result<(), TrainError> {
-        if let Some((metrics, events)) = &self.files {
-            metrics.sync()?;
-            events.sync()?;
-        }
-        Ok(())
     }
 }

@@ -1,47 +1,52 @@
 //! Training.
 //!
-//! [`Plan`] traces a model with its loss, gradients and optimizer into the programs of a run. [`Trainer`] holds their state
-//! on a device and steps. [`fit`] drives a trainer through epochs with evaluation, early stopping, checkpoints and
-//! callbacks. [`setup`] makes all of it from a recipe.
+//! [`Plan`] compiles a model with its loss, gradients and optimizer into the programs of a run. [`Trainer`] holds the state on a
+//! device and runs steps. [`fit()`] runs a trainer over epochs with evaluation, early stopping, checkpoints and callbacks.
+//! [`setup`] creates all of it from a recipe.
 
-mod ceiling;
 mod checkpoint;
-mod diagnose;
+mod config;
+mod device;
+mod device_rate;
+mod early_stopping;
 mod error;
-mod feed;
+mod evaluate;
 mod fit;
-mod inputs;
-mod ledger;
+mod flops;
+mod gradients;
+mod log;
 mod memory;
-mod part;
+mod non_finite;
+mod pass;
 mod plan;
-mod probe;
 mod profile;
 mod recipe;
-mod rewind;
+mod records;
+mod replicas;
 mod score;
-mod select;
-mod start;
-mod step;
-mod team;
+mod snapshot;
+mod source;
 mod trace;
 mod trainer;
-mod tuned;
+mod tuning;
+mod weights;
 
-pub use ceiling::{kept_ceiling, raise_ceiling};
 pub use checkpoint::{load_parameters, restore, save};
-pub use diagnose::{Culprit, first_bad_operation};
+pub use config::{Config, Task};
+pub use device::{DeviceChoice, adapter_index, devices, open, open_for_replica};
+pub use device_rate::{load_ceiling, save_ceiling};
 pub use error::TrainError;
+pub use evaluate::Evaluation;
 pub use fit::{Callback, Finished, FitOptions, Stop, fit};
-pub use ledger::Pace;
+pub use flops::Throughput;
 pub use memory::{Recomputation, Scratch};
-pub use part::Part;
-pub use plan::{Config, Model, Phase, Plan, SplitName, SplitShape, Task};
+pub use non_finite::{FirstNonFinite, find_first_non_finite};
+pub use plan::{Model, Phase, Plan, SplitName, SplitShape};
 pub use profile::{GradientTime, KernelTime, ProfileOptions, Profiler};
 pub use recipe::{Setup, resnet, run_recipe, setup, setup_on};
+pub use records::{NamedTensor, StepRecord};
+pub use replicas::{CommStats, ProcessGroup, ProcessGroupOptions, RankConfig};
 pub use score::score;
-pub use select::{DeviceChoice, adapter, devices, open, open_for};
-pub use start::read_weights;
-pub use team::{Team, TeamOptions, Traffic};
-pub use trainer::{Evaluation, NamedTensor, StepRecord, Trainer};
-pub use tuned::{Tuning, clear_tuning, keep_tuning, tuning};
+pub use trainer::Trainer;
+pub use tuning::{Tuning, load_tuning, remove_tuning, save_tuning};
+pub use weights::read_weights;

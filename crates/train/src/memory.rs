@@ -1,58 +1,59 @@
-//! What a plan says of memory: how much there will be, what takes it, and what recomputation saves.
+//! Memory of a plan: peak usage, intermediates, the largest tensors, and the effect of recomputation.
 
 use wgrad_graph::TensorType;
-use wgrad_program::{Limits, Program, session_bytes, slab_bytes};
+use wgrad_program::{Program, session_bytes, slab_bytes};
 
 use crate::error::TrainError;
 use crate::plan::{Phase, Plan};
 
-/// Memory of intermediates: what is taken, and what could not be done without.
+/// Memory of intermediates: allocated, and the minimum that is live at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scratch {
-    /// Bytes of the slabs that the programs of a run share.
+    /// Bytes of the slabs, which all programs of a run share.
     pub slab_bytes: usize,
-    /// Bytes of the intermediates alive at once, at the dispatch of any program where that is most.
+    /// Largest number of bytes of intermediates that are live during a dispatch of a program.
     pub live_bytes: usize,
 }
 
 impl Scratch {
-    /// Slabs as a multiple of the largest live set; 1 where nothing is kept between kernels.
+    /// Bytes of the slabs divided by the live bytes; 1 if no value is kept between kernels.
     pub fn ratio(self) -> f64 {
         if self.live_bytes == 0 { 1.0 } else { self.slab_bytes as f64 / self.live_bytes as f64 }
     }
 }
 
-/// What recomputation changes in a training step: with it, and without.
+/// A training step with and without recomputation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recomputation {
-    /// Intermediates of the training programs by themselves, as they are planned.
+    /// Intermediates of the training programs with recomputation.
     pub with: Scratch,
-    /// The same if everything were kept.
+    /// Intermediates of the training programs without recomputation.
     pub without: Scratch,
-    /// Floating-point operations of a step as it is planned.
+    /// Floating-point operations of a step with recomputation.
     pub flops_with: u64,
-    /// The same if everything were kept.
+    /// Floating-point operations of a step without recomputation.
     pub flops_without: u64,
 }
 
 impl Recomputation {
-    /// True where it changes nothing, because the model has no segment whose values are kept for the backward pass only.
-    pub fn is_idle(&self) -> bool {
+    /// Whether recomputation has no effect: the model has no values that are kept only for the backward pass.
+    pub fn is_noop(&self) -> bool {
         self.with == self.without && self.flops_with == self.flops_without
     }
 }
 
 impl Plan {
+    /// Programs of steps and evaluations.
     fn programs(&self) -> impl Iterator<Item = &Program> + Clone {
         self.passes.iter().map(|(_, program)| program).chain(self.evaluations.iter().map(|(_, p)| p))
     }
 
-    /// Bytes of device memory that the run will take: state and all programs.
+    /// Bytes of device memory that a trainer allocates: state and all programs.
     pub fn peak_bytes(&self) -> usize {
         session_bytes(&self.states, self.programs())
     }
 
-    /// Numbers that the optimizer keeps for each parameter.
+    /// Number of moments that the optimizer keeps of each parameter.
     pub fn moments(&self) -> usize {
         self.optim.moments.len()
     }
@@ -62,21 +63,21 @@ impl Plan {
         scratch(self.programs())
     }
 
-    /// What recomputation saves and costs; `None` where it was not asked for.
+    /// Compares a step with and without recomputation; `None` if the configuration does not recompute.
     ///
     /// # Errors
-    /// Those of [`Plan::new`].
-    pub fn recomputation(&mut self, limits: &Limits) -> Result<Option<Recomputation>, TrainError> {
+    /// Returns an error if a program of a step cannot be compiled.
+    pub fn recomputation(&mut self) -> Result<Option<Recomputation>, TrainError> {
         if !self.config.recompute {
             return Ok(None);
         }
-        let with = self.plan_passes(limits)?;
+        let with = self.compile_passes()?;
         self.config.recompute = false;
-        let without = self.plan_passes(limits);
+        let without = self.compile_passes();
         self.config.recompute = true;
         let without = without?;
         let flops = |passes: &[(Phase, Program)]| -> u64 {
-            passes.iter().map(|(phase, program)| program.cost().flops * self.often(*phase)).sum()
+            passes.iter().map(|(phase, program)| program.cost().flops * self.runs_per_step(*phase)).sum()
         };
         Ok(Some(Recomputation {
             with: scratch(with.iter().map(|(_, program)| program)),
@@ -86,7 +87,7 @@ impl Plan {
         }))
     }
 
-    /// The ten largest tensors of state and programs, one a line: bytes, type, name.
+    /// Lists the ten largest tensors of state and programs, one per line: bytes, type, name.
     pub fn largest_tensors(&self) -> String {
         let groups = self.states.groups().iter();
         let mut all: Vec<(String, TensorType, usize)> = groups
@@ -97,7 +98,7 @@ impl Plan {
                 (format!("{}: {}", group.name, entry.name), ty, bytes)
             })
             .collect();
-        all.extend(self.programs().flat_map(|program| program.largest.iter().take(10).cloned()));
+        all.extend(self.programs().flat_map(|program| program.largest_tensors.iter().take(10).cloned()));
         all.sort_by(|a, b| b.2.cmp(&a.2).then_with(|| a.0.cmp(&b.0)));
         let lines = all.iter().take(10).map(|(name, ty, bytes)| format!("  {bytes:>14} bytes  {ty}  {name}"));
         lines.collect::<Vec<_>>().join("\n")

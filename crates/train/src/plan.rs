@@ -1,154 +1,32 @@
-//! The programs of a run: what is kept on the device, and the graphs that train and evaluate, planned.
+//! Plan of a training: the state on the device and the compiled programs of steps and evaluations.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
-use wgrad_data::{Dataset, Splits, Targets};
+use wgrad_data::{Dataset, Splits};
 use wgrad_graph::{DType, EntryId, GroupId, States, TensorType};
-use wgrad_nn::{Builder, Exchange, Module, OptimState, Optimizer, Params, Schedule, Training};
-use wgrad_program::{Limits, Options, Program, Reading, compile, share_slabs};
+use wgrad_nn::{Builder, Module, OptimState, Params, ReplicaSync};
+use wgrad_program::{Limits, Options, Program, Readback, compile, share_slabs};
+use wgrad_stdx::{InternalError, never};
 use wgrad_weights::{AssignOptions, Pattern, Weights};
 
+use crate::config::{Config, Task};
 use crate::error::TrainError;
-use crate::part::{Part, Shard};
+use crate::replicas::Shard;
 
 /// A model and the parameters that it declared.
 pub struct Model {
-    /// The layers.
+    /// Layers of the model.
     pub module: Box<dyn Module>,
-    /// Their parameters.
+    /// Declarations of the parameters.
     pub builder: Builder,
 }
 
 impl Model {
-    /// Makes a model with a function that declares its parameters.
+    /// Creates a model with a function that declares its parameters.
     pub fn new<M: Module + 'static>(make: impl FnOnce(&mut Builder) -> M) -> Self {
         let mut builder = Builder::new();
         Self { module: Box::new(make(&mut builder)), builder }
-    }
-}
-
-/// What the outputs of the model mean.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Task {
-    /// Logits of this many classes: cross-entropy and accuracy.
-    Classification {
-        /// Number of classes.
-        classes: usize,
-        /// Share of the target spread evenly over all classes.
-        label_smoothing: f64,
-    },
-    /// Values: mean squared error.
-    Regression {
-        /// Number of values an example.
-        width: usize,
-    },
-}
-
-impl Task {
-    /// The task that a data set's targets are for.
-    pub fn of(data: &Dataset, label_smoothing: f64) -> Self {
-        match data.targets() {
-            Targets::Classes { names, .. } => Task::Classification { classes: names.len(), label_smoothing },
-            Targets::Values { width, .. } => Task::Regression { width: *width },
-        }
-    }
-
-    /// Numbers that the model gives for an example.
-    pub fn outputs(self) -> usize {
-        match self {
-            Task::Classification { classes, .. } => classes,
-            Task::Regression { width } => width,
-        }
-    }
-}
-
-/// How to train.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Config {
-    /// Update rule.
-    pub optimizer: Optimizer,
-    /// Peak learning rate.
-    pub lr: f64,
-    /// Its course.
-    pub schedule: Schedule,
-    /// Steps of linear warm-up.
-    pub warmup: u64,
-    /// Largest norm of the gradient.
-    pub clip_norm: Option<f64>,
-    /// Examples in a pass.
-    pub batch: usize,
-    /// Examples in a pass of an evaluation.
-    pub eval_batch: usize,
-    /// Passes whose gradients are averaged for a step.
-    pub accumulate: u64,
-    /// Decay of the moving average of the parameters that is evaluated in their place.
-    pub ema: Option<f64>,
-    /// Share of the target spread over all classes.
-    pub label_smoothing: f64,
-    /// Weight of each class in the training loss, which is then the weighted mean.
-    pub class_weights: Option<Vec<f64>>,
-    /// Whether the backward pass computes parts of the forward pass again rather than keep what they computed: the same
-    /// bits for less memory and more work.
-    pub recompute: bool,
-    /// Whether batch norms of several replicas go by the statistics of the whole batch, not of each replica's rows.
-    pub sync_batch_norm: bool,
-    /// Parameters that are not trained, by name.
-    pub freeze: Vec<Pattern>,
-    /// Factors of the learning rate by name; the first that fits counts.
-    pub rates: Vec<(Pattern, f64)>,
-    /// Seed of initial values, shuffling and dropout.
-    pub seed: u64,
-    /// What this replica does where several train one model; `batch` is that of all of them together.
-    pub part: Option<Part>,
-}
-
-impl Config {
-    /// The rows of each training batch that this replica takes.
-    pub(crate) fn rows(&self) -> Range<usize> {
-        self.part.map_or(0..self.batch, |part| part.rows(self.batch))
-    }
-
-    fn training(&self, name: &str) -> Training {
-        if self.freeze.iter().any(|pattern| pattern.matches(name)) {
-            return Training::Frozen;
-        }
-        let rate = self.rates.iter().find(|(pattern, _)| pattern.matches(name));
-        Training::Rate(rate.map_or(1.0, |(_, rate)| *rate))
-    }
-
-    /// A pattern that fits no parameter is a mistake in it.
-    fn check_patterns(&self, builder: &Builder) -> Result<(), TrainError> {
-        let names: Vec<&str> = builder.specs().iter().map(|spec| spec.name.as_str()).collect();
-        let patterns: Vec<Pattern> =
-            self.freeze.iter().chain(self.rates.iter().map(|(pattern, _)| pattern)).cloned().collect();
-        Ok(Pattern::check_all(&patterns, &names)?)
-    }
-}
-
-impl Default for Config {
-    /// AdamW at 1e-3, constant, batch 64.
-    fn default() -> Self {
-        let optimizer =
-            Optimizer::Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01, decoupled: true };
-        Self {
-            optimizer,
-            lr: 1e-3,
-            schedule: Schedule::Constant,
-            warmup: 0,
-            clip_norm: None,
-            batch: 64,
-            eval_batch: 256,
-            accumulate: 1,
-            ema: None,
-            label_smoothing: 0.0,
-            class_weights: None,
-            recompute: false,
-            sync_batch_norm: false,
-            freeze: Vec::new(),
-            rates: Vec::new(),
-            seed: 0,
-            part: None,
-        }
     }
 }
 
@@ -162,7 +40,9 @@ pub enum SplitName {
 }
 
 impl SplitName {
-    /// `train`, `validation` or `test`.
+    const ALL: [Self; 3] = [Self::Train, Self::Validation, Self::Test];
+
+    /// Returns `train`, `validation` or `test`.
     pub fn as_str(self) -> &'static str {
         match self {
             SplitName::Train => "train",
@@ -171,7 +51,7 @@ impl SplitName {
         }
     }
 
-    /// That part of some splits.
+    /// Returns the data set of this split, if there is one.
     pub fn of(self, splits: &Splits) -> Option<&Dataset> {
         match self {
             SplitName::Train => Some(&splits.train),
@@ -181,25 +61,25 @@ impl SplitName {
     }
 }
 
-/// Examples and their shape: what a plan needs to know of a part of the data.
+/// Size of a split and shape of its examples.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SplitShape {
-    /// Which part.
+    /// Name of the split.
     pub name: SplitName,
     /// Number of examples.
     pub len: usize,
-    /// Shape of the features of an example: `[channels, height, width]` for images, `[features]` for numbers.
+    /// Shape of the features of an example: `[channels, height, width]` for images, `[features]` for tables.
     pub shape: Vec<usize>,
 }
 
 impl SplitShape {
-    /// Features of an example.
+    /// Number of features of an example.
     pub fn features(&self) -> usize {
         self.shape.iter().product()
     }
 }
 
-/// Where a part of the data lies on the device, if it fits an operand; else its batches are uploaded.
+/// Place of a split that is resident on the device. The batches of other splits are uploaded.
 #[derive(Debug, Clone)]
 pub(crate) struct Resident {
     pub group: GroupId,
@@ -208,150 +88,159 @@ pub(crate) struct Resident {
     pub targets: EntryId,
 }
 
-/// Part of a step: with accumulation, several passes make one.
+/// Kind of a program of a training step. With accumulation a step has several passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Phase {
-    /// The only pass: gradients go straight to the optimizer.
+    /// The only pass of a step.
     Whole,
-    /// The first of several: gradients are kept.
+    /// The first of several passes: stores the gradients.
     First,
-    /// Gradients are added.
+    /// A pass in between: adds to the gradients.
     Middle,
-    /// Gradients are added and the optimizer runs.
+    /// The last of several passes: adds to the gradients and runs the optimizer.
     Last,
-    /// The optimizer runs by gradients that all replicas have added up.
+    /// The optimizer, with gradients that are summed over all replicas.
     Update,
-    /// The moving average follows parameters that came from several replicas.
+    /// The moving average of parameters that several replicas have updated.
     Average,
 }
 
-/// Everything that a device needs to train and evaluate a model on some data, known before anything is allocated.
+/// Everything that a device needs to train and evaluate a model on some data, known before memory is allocated.
 pub struct Plan {
-    /// How to train.
+    /// Hyperparameters.
     pub config: Config,
-    /// What the outputs mean.
+    /// Meaning of the outputs.
     pub task: Task,
-    /// The state on the device.
+    /// Layout of the state on the device.
     pub states: States,
-    /// The parameters in it.
+    /// Parameters within the state.
     pub params: Params,
+    /// Limits of the device that the programs are compiled for.
+    pub(crate) limits: Limits,
     pub(crate) module: Box<dyn Module>,
     pub(crate) optim: OptimState,
     pub(crate) average: Option<GroupId>,
     pub(crate) gradients: Option<GroupId>,
     pub(crate) shard: Option<Shard>,
-    /// What replicas add up in the midst of a pass.
-    pub(crate) exchange: Option<Exchange>,
+    /// Statistics that replicas sum during a pass.
+    pub(crate) exchange: Option<ReplicaSync>,
     pub(crate) splits: Vec<(SplitShape, Option<Resident>)>,
-    /// Values that parameters and buffers start from in place of their initial ones, by name.
-    pub(crate) start: Vec<(String, Vec<f32>)>,
-    /// Floating-point operations of a forward pass and of an update, each by itself.
-    pub(crate) apart: (u64, u64),
-    /// The programs of a step.
+    /// Values that replace the random start of parameters and buffers, by name.
+    pub(crate) initial_values: Vec<(String, Vec<f32>)>,
+    /// FLOPs of a forward pass and of an update, each compiled separately on the first request.
+    pub(crate) forward_and_update_flops: OnceLock<(u64, u64)>,
+    /// Programs of a step.
     pub passes: Vec<(Phase, Program)>,
-    /// The program that evaluates each part of the data but the training part.
+    /// Evaluation program of each split except the training data.
     pub evaluations: Vec<(SplitName, Program)>,
 }
 
 impl Plan {
-    /// Plans training of a model on data.
+    /// Plans the training of a model on data.
     ///
     /// # Errors
-    /// Mistakes in the model; a batch larger than the data.
+    /// Returns an error if the configuration does not fit the model or the data, if the model has no parameters to train or two
+    /// of the same name, or if its graph is invalid or cannot be compiled within `limits`.
     pub fn new(model: Model, splits: &Splits, config: Config, limits: &Limits) -> Result<Self, TrainError> {
         let task = Task::of(&splits.train, config.label_smoothing);
-        let shapes =
-            [SplitName::Train, SplitName::Validation, SplitName::Test].into_iter().filter_map(|name| {
-                let data = name.of(splits)?;
-                Some(SplitShape { name, len: data.len(), shape: data.feature_shape().to_vec() })
-            });
-        let mut states = States::new();
         config.check_patterns(&model.builder)?;
+        let mut states = States::new();
         let params = model.builder.finish_with(&mut states, |name| config.training(name));
-        if params.trained() == 0 {
-            return Err(TrainError::Config("the model has no parameters to train".into()));
-        }
-        if let (Task::Classification { classes, .. }, Some(weights)) = (task, &config.class_weights)
-            && weights.len() != classes
-        {
-            let message = format!("train.class_weights: there are {classes} classes, not {}", weights.len());
-            return Err(TrainError::Config(message));
-        }
-        let mut names: Vec<&str> = params.specs().iter().map(|spec| spec.name.as_str()).collect();
-        names.sort_unstable();
-        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            let message =
-                format!("two parameters are called {}; make their layers in scopes of their own", pair[0]);
-            return Err(TrainError::Config(message));
-        }
-        if let Some(Part { ranks, .. }) = config.part.filter(|part| config.batch < part.ranks) {
-            let batch = config.batch;
-            return Err(TrainError::Config(format!(
-                "train.batch is {batch}: {ranks} replicas need {ranks} examples at least"
-            )));
-        }
-        let shard = config.part.filter(|part| part.shard);
-        let shard = shard.map(|part| Shard::declare(&mut states, &params, part));
+        config.check(task, &params)?;
+        let mut plan = Self::declare(model.module, splits, config, (states, params), limits)?;
+        plan.compile_programs()?;
+        Ok(plan)
+    }
+
+    /// Declares the state: optimizer, gradients and resident data, after the parameters. The order of the groups is part of
+    /// the layout.
+    fn declare(
+        module: Box<dyn Module>,
+        splits: &Splits,
+        config: Config,
+        (mut states, params): (States, Params),
+        limits: &Limits,
+    ) -> Result<Self, TrainError> {
+        let task = Task::of(&splits.train, config.label_smoothing);
+        let shard = config.replica.filter(|replica| replica.shard);
+        let shard = shard.map(|replica| Shard::declare(&mut states, &params, replica));
         let updated = shard.as_ref().map_or(params.group(), |shard| shard.parameters);
         let optim = config.optimizer.declare_like(&mut states, updated);
         let average = config.ema.map(|_| states.group_like("average", params.group()));
-        let kept = config.accumulate > 1 || config.part.is_some();
-        let gradients = kept.then(|| states.group_like("gradients", params.group()));
-        let syncs = config.sync_batch_norm && config.part.is_some_and(|part| part.ranks > 1);
+        let keeps_gradients = config.accumulate > 1 || config.replica.is_some();
+        let gradients = keeps_gradients.then(|| states.group_like("gradients", params.group()));
+        let syncs = config.sync_batch_norm && config.replicas() > 1;
         let (rows, batch) = (config.rows().len(), config.batch);
-        let exchange = if syncs { params.declare_exchange(&mut states, rows, batch) } else { None };
+        let exchange = if syncs { params.declare_replica_sync(&mut states, rows, batch) } else { None };
         if exchange.is_some() && config.recompute {
             return Err(TrainError::Config(
-                "train.sync_batch_norm and train.recompute exclude each other: replicas would have to add up statistics again"
+                "train.sync_batch_norm and train.recompute exclude each other: recomputing the forward pass would sum the \
+                 statistics of the replicas a second time"
                     .into(),
             ));
         }
-        let augmented = !splits.augment.is_off();
-        let splits = shapes.map(|shape| {
-            // What changes from epoch to epoch is made ready on the host.
-            let stays = !(augmented && shape.name == SplitName::Train);
-            let resident = stays.then(|| resident(&mut states, &shape, task, limits)).flatten();
-            (shape, resident)
-        });
-        let splits = splits.collect();
-        let (passes, evaluations) = (Vec::new(), Vec::new());
-        let mut plan = Self {
+        let splits = declare_splits(&mut states, splits, task, limits);
+        Ok(Self {
             config,
             task,
             states,
             params,
-            module: model.module,
+            limits: *limits,
+            module,
             optim,
             average,
             gradients,
             shard,
             exchange,
             splits,
-            start: Vec::new(),
-            apart: (0, 0),
-            passes,
-            evaluations,
-        };
-        let options = Options::within(limits);
-        plan.passes = plan.plan_passes(limits)?;
-        plan.apart = plan.plan_apart(limits)?;
-        for i in 0..plan.splits.len() {
-            let name = plan.splits[i].0.name;
-            if name == SplitName::Train {
-                continue;
-            }
-            plan.evaluations.push((name, compile(&plan.trace_evaluation(name)?, options)?));
-        }
-        let passes = plan.passes.iter_mut().map(|(_, program)| program);
-        let evaluations = plan.evaluations.iter_mut().map(|(_, program)| program);
-        share_slabs(&mut passes.chain(evaluations).collect::<Vec<_>>(), limits.buffer_bytes);
-        Ok(plan)
+            initial_values: Vec::new(),
+            forward_and_update_flops: OnceLock::new(),
+            passes: Vec::new(),
+            evaluations: Vec::new(),
+        })
     }
 
-    /// Starts parameters and buffers from weights, by name; parameters that one of `replace` fits keep their random start.
+    /// Traces and compiles the programs of steps and evaluations. They share the slabs of their intermediates.
+    fn compile_programs(&mut self) -> Result<(), TrainError> {
+        self.passes = self.compile_passes()?;
+        for i in 0..self.splits.len() {
+            let name = self.splits[i].0.name;
+            if name != SplitName::Train {
+                let program = compile(&self.trace_evaluation(name)?, Options::within(&self.limits))?;
+                self.evaluations.push((name, program));
+            }
+        }
+        let passes = self.passes.iter_mut().map(|(_, program)| program);
+        let evaluations = self.evaluations.iter_mut().map(|(_, program)| program);
+        share_slabs(&mut passes.chain(evaluations).collect::<Vec<_>>(), self.limits.buffer_bytes);
+        Ok(())
+    }
+
+    /// Traces and compiles the programs of a step.
+    pub(crate) fn compile_passes(&self) -> Result<Vec<(Phase, Program)>, TrainError> {
+        let compiled =
+            |&phase| Ok((phase, compile(&self.trace_pass(phase)?, Options::within(&self.limits))?));
+        phases(self.config.accumulate).iter().chain(&self.update_phases()).map(compiled).collect()
+    }
+
+    /// Programs that follow the passes of a step once the gradients are summed over all replicas.
+    fn update_phases(&self) -> Vec<Phase> {
+        let mut phases = Vec::new();
+        let updates = self.shard.as_ref().is_none_or(|shard| !shard.range.is_empty());
+        if self.config.replica.is_some() && updates {
+            phases.push(Phase::Update);
+        }
+        if self.shard.is_some() && self.average.is_some() {
+            phases.push(Phase::Average);
+        }
+        phases
+    }
+
+    /// Sets the initial values of parameters and buffers from weights of the same names. Parameters that match a pattern of
+    /// `replace` keep their random start.
     ///
     /// # Errors
-    /// Names the weights do not have, other shapes, patterns that fit nothing.
+    /// Returns an error if a name is missing in the weights, if a shape differs, or if a pattern matches no parameter.
     pub fn start_from(&mut self, weights: &Weights, replace: Vec<Pattern>) -> Result<(), TrainError> {
         let params = self.params.specs().iter().map(|spec| (&spec.name, &spec.shape));
         let buffers = self.params.buffers().iter().map(|spec| (&spec.name, &spec.shape));
@@ -360,19 +249,27 @@ impl Plan {
         let assignment = weights.assign(&wanted, &AssignOptions { replace })?;
         assignment.complete()?;
         let found = assignment.found.iter();
-        self.start = found.map(|(name, tensor)| ((*name).to_owned(), tensor.values().to_vec())).collect();
+        self.initial_values =
+            found.map(|(name, tensor)| ((*name).to_owned(), tensor.values().to_vec())).collect();
         Ok(())
     }
 
-    /// Groups that training changes or that a model is made of, in the order of a checkpoint: a plain state dictionary
-    /// (parameters, frozen ones, buffers), and the others.
-    pub(crate) fn kept_groups(&self) -> (Vec<GroupId>, Vec<GroupId>) {
-        let model = [Some(self.params.group()), self.params.frozen(), self.params.buffer_group()];
-        let others = self.optim.moments.iter().copied().chain(self.average);
-        (model.into_iter().flatten().collect(), others.collect())
+    /// Rows of each training batch that this replica takes: all of them if it is alone.
+    pub fn rows(&self) -> Range<usize> {
+        self.config.rows()
     }
 
-    /// What pass number `pass` of a step is.
+    /// Programs of a step, each with the number of its runs in a step.
+    pub fn step_programs(&self) -> Vec<(&Program, u64)> {
+        self.passes.iter().map(|(phase, program)| (program, self.runs_per_step(*phase))).collect()
+    }
+
+    /// Dispatches of a step.
+    pub fn dispatches_per_step(&self) -> u64 {
+        self.step_programs().into_iter().map(|(program, runs)| program.dispatches.len() as u64 * runs).sum()
+    }
+
+    /// Returns the phase of pass number `pass` of a step.
     pub(crate) fn phase(&self, pass: u64) -> Phase {
         match pass {
             _ if self.config.accumulate <= 1 => Phase::Whole,
@@ -382,69 +279,51 @@ impl Plan {
         }
     }
 
-    /// The programs of a step, and how often it runs each.
-    pub fn step_programs(&self) -> Vec<(&Program, u64)> {
-        self.passes.iter().map(|(phase, program)| (program, self.often(*phase))).collect()
+    /// Returns the last pass of a step, after which its gradients are complete.
+    pub(crate) fn last_pass(&self) -> Result<&(Phase, Program), InternalError> {
+        let last = self.phase(self.config.passes() - 1);
+        let found = self.passes.iter().find(|(phase, _)| *phase == last);
+        found.ok_or_else(|| never!("a plan has a program for the last pass of a step"))
     }
 
-    /// How often a step has a pass.
-    pub(crate) fn often(&self, phase: Phase) -> u64 {
+    /// Returns how often a step runs the program of a phase.
+    pub(crate) fn runs_per_step(&self, phase: Phase) -> u64 {
         if phase == Phase::Middle { self.config.accumulate - 2 } else { 1 }
-    }
-
-    /// Floating-point operations of a step.
-    pub fn flops_per_step(&self) -> u64 {
-        self.step_programs().into_iter().map(|(program, often)| program.cost().flops * often).sum()
-    }
-
-    /// Dispatches of a step.
-    pub fn dispatches_per_step(&self) -> u64 {
-        self.step_programs().into_iter().map(|(program, often)| program.dispatches.len() as u64 * often).sum()
     }
 
     pub(crate) fn split(&self, name: SplitName) -> Option<&(SplitShape, Option<Resident>)> {
         self.splits.iter().find(|(shape, _)| shape.name == name)
     }
 
-    /// The programs of a step.
-    pub(crate) fn plan_passes(&self, limits: &Limits) -> Result<Vec<(Phase, Program)>, TrainError> {
-        let planned = |&phase| Ok((phase, compile(&self.trace_pass(phase)?, Options::within(limits))?));
-        phases(self.config.accumulate).iter().chain(&self.phases_after()).map(planned).collect()
+    /// Whether a split is resident on the device.
+    pub(crate) fn is_resident(&self, name: SplitName) -> bool {
+        self.split(name).is_some_and(|(_, resident)| resident.is_some())
     }
 
-    /// What replicas have to add up while a pass goes on, in the order in which all of them do.
-    pub(crate) fn exchanges(&self, program: &Program) -> Vec<Reading> {
-        let Some(Exchange { sent, received, .. }) = self.exchange else { return Vec::new() };
-        let readings = self.states.get(sent).entries.iter().filter_map(|entry| {
+    /// Groups that a checkpoint holds, in its order: the model (parameters, frozen parameters, buffers), and the state of the
+    /// optimizer with the moving average.
+    pub(crate) fn checkpoint_groups(&self) -> (Vec<GroupId>, Vec<GroupId>) {
+        let model = [Some(self.params.group()), self.params.frozen(), self.params.buffer_group()];
+        let others = self.optim.moments.iter().copied().chain(self.average);
+        (model.into_iter().flatten().collect(), others.collect())
+    }
+
+    /// Readbacks of the statistics that replicas sum during a pass, in the order in which all replicas sum them.
+    pub(crate) fn statistics_readbacks(&self, program: &Program) -> Vec<Readback> {
+        let Some(ReplicaSync { sent, received, .. }) = self.exchange else { return Vec::new() };
+        let readbacks = self.states.get(sent).entries.iter().filter_map(|entry| {
             let range = entry.offset..entry.offset + entry.shape.numel();
-            let after = program.done_after(sent, &range);
-            // A norm that is frozen sends nothing.
-            (after > 0).then_some(Reading { group: sent, range, after, reply: Some(received) })
+            let after = program.final_after(sent, &range);
+            // A frozen norm sends nothing.
+            (after > 0).then_some(Readback { group: sent, range, after, reply: Some(received) })
         });
-        let mut readings: Vec<Reading> = readings.collect();
-        readings.sort_by_key(|reading| reading.after);
-        readings
-    }
-
-    /// What follows the passes of a step once the gradients of all replicas are added up.
-    fn phases_after(&self) -> Vec<Phase> {
-        let mut phases = Vec::new();
-        if self.config.part.is_some() && self.shard.as_ref().is_none_or(|shard| !shard.range.is_empty()) {
-            phases.push(Phase::Update);
-        }
-        if self.shard.is_some() && self.average.is_some() {
-            phases.push(Phase::Average);
-        }
-        phases
-    }
-
-    /// The rows of each training batch that this replica takes: all of them where it is alone.
-    pub fn rows(&self) -> Range<usize> {
-        self.config.rows()
+        let mut readbacks: Vec<Readback> = readbacks.collect();
+        readbacks.sort_by_key(|readback| readback.after);
+        readbacks
     }
 }
 
-/// Type of the targets of `len` examples.
+/// Returns the type of the targets of `len` examples.
 pub(crate) fn target_type(task: Task, len: usize) -> TensorType {
     match task {
         Task::Classification { .. } => TensorType::u32([len]),
@@ -452,6 +331,7 @@ pub(crate) fn target_type(task: Task, len: usize) -> TensorType {
     }
 }
 
+/// Passes of a step.
 fn phases(accumulate: u64) -> &'static [Phase] {
     match accumulate {
         0 | 1 => &[Phase::Whole],
@@ -460,8 +340,31 @@ fn phases(accumulate: u64) -> &'static [Phase] {
     }
 }
 
-/// Gives a part of the data a place on the device if the device can bind it as one operand.
-fn resident(states: &mut States, shape: &SplitShape, task: Task, limits: &Limits) -> Option<Resident> {
+/// Declares the splits, resident where they fit. Augmented training data changes every epoch and is prepared on the host.
+fn declare_splits(
+    states: &mut States,
+    splits: &Splits,
+    task: Task,
+    limits: &Limits,
+) -> Vec<(SplitShape, Option<Resident>)> {
+    let mut declared = Vec::new();
+    for name in SplitName::ALL {
+        let Some(data) = name.of(splits) else { continue };
+        let shape = SplitShape { name, len: data.len(), shape: data.feature_shape().to_vec() };
+        let augmented = name == SplitName::Train && !splits.augment.is_off();
+        let resident = if augmented { None } else { declare_resident(states, &shape, task, limits) };
+        declared.push((shape, resident));
+    }
+    declared
+}
+
+/// Declares a resident split, or returns `None` if its features are larger than an operand may be.
+fn declare_resident(
+    states: &mut States,
+    shape: &SplitShape,
+    task: Task,
+    limits: &Limits,
+) -> Option<Resident> {
     let bytes = (shape.len * shape.features() * 4) as u64;
     if bytes > limits.operand_bytes.min(limits.buffer_bytes) {
         return None;

@@ -1,23 +1,22 @@
-//! A few steps under the clock: when each kernel ran, beside what the host did.
+//! Profiler: a timeline of kernels and host work during a few steps.
 //!
-//! Most of a run is not profiled: timing a step makes it slower, and the timeline of a few says what there is to know.
+//! Most steps of a run are not profiled, because timing makes a step slower and a few steps are representative.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use serde_json::{Map, Value, json};
-use wgrad_program::{Clock, Cost, Data, DeviceError, Profile, ProgramId, Session};
+use wgrad_program::{Clock, Cost, Data, DeviceError, Dispatch, Profile, ProgramId, Session, Span};
 use wgrad_run::trace::{Trace, Track};
 
-use crate::error::TrainError;
 use crate::plan::{Phase, Plan};
-use crate::trainer::Trainer;
 
-/// Which steps of a run are profiled.
+/// Steps of a run to profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProfileOptions {
-    /// Steps before the first that is profiled. Those of a fresh process are slower than the rest.
+    /// Steps before the first profiled one. The first steps of a process are slower than the others.
     pub warmup: u64,
-    /// Steps that are profiled.
+    /// Number of profiled steps.
     pub steps: u64,
 }
 
@@ -27,75 +26,78 @@ impl Default for ProfileOptions {
     }
 }
 
-/// What the profiled steps of a run took.
+/// Timeline of a run with its profiled steps.
 #[derive(Debug)]
 pub struct Profiler {
+    /// Start of the timeline.
     begun: Instant,
-    /// Steps done before the first profiled one, and before the first that no longer is.
-    steps: std::ops::Range<u64>,
+    /// Profiled steps, counted from 0.
+    steps: Range<u64>,
     passes: Vec<Pass>,
-    /// What the host did apart from passes.
-    stretches: Vec<Stretch>,
-    /// End of the last thing in the timeline, and the steps that were done then.
-    known: (u64, u64),
+    /// Host work outside of passes.
+    host_spans: Vec<HostSpan>,
+    /// End of the last span in the timeline, and the steps done by then.
+    covered: (u64, u64),
 }
 
 #[derive(Debug)]
 struct Pass {
+    /// Step of the pass, from 1.
     step: u64,
     phase: Phase,
-    /// When the session was called.
+    /// Time of the call of the session.
     start_ns: u64,
     profile: Profile,
 }
 
 #[derive(Debug)]
-struct Stretch {
+struct HostSpan {
     name: String,
     start_ns: u64,
     end_ns: u64,
 }
 
-/// A kernel in the profiled steps.
+/// Mean time of a kernel in the profiled steps.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KernelTime {
     /// Name of its dispatches.
     pub name: String,
-    /// Dispatches of that name in a step.
+    /// Dispatches per step.
     pub dispatches: f64,
-    /// Mean milliseconds of a step.
+    /// Milliseconds per step.
     pub ms: f64,
-    /// Share of the time of all kernels.
-    pub share: f64,
-    /// Billions of floating-point operations a second.
+    /// Fraction of the time of all kernels.
+    pub fraction: f64,
+    /// Billions of floating-point operations per second.
     pub gflops: f64,
-    /// Gigabytes (10⁹) read and written a second, each operand counted once.
+    /// Gigabytes (10⁹ bytes) read and written per second; each operand counts once.
     pub gbytes: f64,
 }
 
-/// When a tensor's gradient is done.
+/// Time at which the gradient of a parameter is complete.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GradientTime {
     /// Name of the parameter.
     pub name: String,
-    /// Bytes of the gradient, with the padding after it.
+    /// Bytes of the gradient, including padding.
     pub bytes: usize,
-    /// Share of the time of the step's last pass, forward and backward, after which no kernel writes it; the mean of the
-    /// profiled steps.
+    /// Fraction of the time of the last pass of a step after which no kernel writes the gradient, averaged over the profiled
+    /// steps.
     pub done: f64,
 }
 
 impl Profiler {
-    fn new(options: ProfileOptions, done: u64, total: u64) -> Self {
-        // A run shorter than the warm-up still gets profiled, at its end.
+    /// Starts a timeline after `done` of `total` steps.
+    pub(crate) fn new(options: ProfileOptions, done: u64, total: u64) -> Self {
+        // A run that is shorter than the warm-up is profiled at its end.
         let left = total.saturating_sub(done);
         let first = done + options.warmup.min(left.saturating_sub(options.steps));
         let steps = first..first.saturating_add(options.steps);
-        let (passes, stretches) = Default::default();
-        Self { begun: Instant::now(), steps, passes, stretches, known: (0, done) }
+        let (passes, host_spans) = Default::default();
+        Self { begun: Instant::now(), steps, passes, host_spans, covered: (0, done) }
     }
 
-    /// Nanoseconds since the timeline began.
+    /// Nanoseconds since the start of the timeline.
     pub(crate) fn now(&self) -> u64 {
         u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
@@ -105,7 +107,8 @@ impl Profiler {
         self.steps.contains(&done)
     }
 
-    /// Runs a pass of the step after `done` steps. Its batch took from the end of the last thing until now.
+    /// Runs and times a pass of the step after `done` steps. `batch` is the label of the time spent on its batch, and the start
+    /// of that time.
     pub(crate) fn run(
         &mut self,
         session: &mut dyn Session,
@@ -115,25 +118,25 @@ impl Profiler {
         inputs: &[Data<'_>],
     ) -> Result<(), DeviceError> {
         let start_ns = self.now();
-        self.note(batch.0, batch.1, start_ns, done);
+        self.add_host_span(batch.0, batch.1, start_ns, done);
         let profile = session.profile(id, inputs)?;
         self.passes.push(Pass { step: done + 1, phase, start_ns, profile });
-        self.known = (self.now(), done + 1);
+        self.covered = (self.now(), done + 1);
         Ok(())
     }
 
-    /// Something that the host did from `start_ns` to `end_ns`, after `done` steps.
-    pub(crate) fn note(&mut self, name: &str, start_ns: u64, end_ns: u64, done: u64) {
-        let (since, steps) = self.known;
+    /// Adds host work from `start_ns` to `end_ns`, after `done` steps. Steps since the last span appear as not profiled.
+    pub(crate) fn add_host_span(&mut self, name: &str, start_ns: u64, end_ns: u64, done: u64) {
+        let (since, steps) = self.covered;
         if done > steps && start_ns > since {
             let name = match done - steps {
                 1 => format!("step {done}, not profiled"),
                 _ => format!("steps {} to {done}, not profiled", steps + 1),
             };
-            self.stretches.push(Stretch { name, start_ns: since, end_ns: start_ns });
+            self.host_spans.push(HostSpan { name, start_ns: since, end_ns: start_ns });
         }
-        self.stretches.push(Stretch { name: name.into(), start_ns, end_ns });
-        self.known = (end_ns, done.max(steps));
+        self.host_spans.push(HostSpan { name: name.into(), start_ns, end_ns });
+        self.covered = (end_ns, done.max(steps));
     }
 
     /// Number of profiled steps.
@@ -141,12 +144,12 @@ impl Profiler {
         self.passes.iter().filter(|pass| matches!(pass.phase, Phase::Whole | Phase::Last)).count()
     }
 
-    /// Which clock timed the kernels; `None` where no step was profiled.
-    pub fn clock_of_kernels(&self) -> Option<Clock> {
+    /// Clock that timed the kernels; `None` if no step was profiled.
+    pub fn kernel_clock(&self) -> Option<Clock> {
         self.passes.first().map(|pass| pass.profile.clock)
     }
 
-    /// Kernels by name, those that took most time first.
+    /// Mean time of each kernel, slowest first.
     pub fn kernels(&self, plan: &Plan) -> Vec<KernelTime> {
         let mut all: Vec<(&str, usize, u64, Cost)> = Vec::new();
         for (dispatch, span) in self.passes.iter().flat_map(|pass| dispatches(plan, pass)) {
@@ -166,15 +169,15 @@ impl Profiler {
             name: name.into(),
             dispatches: count as f64 / steps,
             ms: ns as f64 / 1e6 / steps,
-            share: ns as f64 / total,
+            fraction: ns as f64 / total,
             gflops: per_ns(cost.flops, ns),
             gbytes: per_ns(cost.read + cost.written, ns),
         };
         all.into_iter().map(kernel).collect()
     }
 
-    /// When the gradient of each parameter is done, the first ones first; empty where gradients are not kept, which they are
-    /// for replicas, or no step was profiled.
+    /// Time at which the gradient of each parameter is complete, earliest first. Empty if no step was profiled, or if the plan
+    /// does not keep gradients, which only plans for replicas do.
     pub fn gradients(&self, plan: &Plan) -> Vec<GradientTime> {
         let last = |pass: &&Pass| matches!(pass.phase, Phase::Whole | Phase::Last);
         let passes: Vec<&Pass> = self.passes.iter().filter(last).collect();
@@ -184,21 +187,12 @@ impl Profiler {
         else {
             return Vec::new();
         };
-        let share = |pass: &Pass, after: usize| {
-            let spans = &pass.profile.dispatches;
-            let start = spans.first().map_or(0, |span| span.start_ns);
-            let at = |span: Option<&wgrad_program::Span>| {
-                span.map_or(0.0, |span| span.end_ns.saturating_sub(start) as f64)
-            };
-            let end = after.checked_sub(1).and_then(|last| spans.get(last));
-            (at(end) / at(spans.last()).max(1.0)).min(1.0)
-        };
         let state = plan.states.get(group);
         let ends = state.entries.iter().skip(1).map(|entry| entry.offset).chain([state.len()]);
         let mut all: Vec<GradientTime> = (state.entries.iter().zip(ends))
             .map(|(entry, end)| {
-                let after = program.done_after(group, &(entry.offset..end));
-                let sum: f64 = passes.iter().map(|pass| share(pass, after)).sum();
+                let after = program.final_after(group, &(entry.offset..end));
+                let sum: f64 = passes.iter().map(|pass| pass.fraction_done(after)).sum();
                 let bytes = (end - entry.offset) * state.dtype.bytes();
                 GradientTime { name: entry.name.clone(), bytes, done: sum / passes.len() as f64 }
             })
@@ -207,24 +201,24 @@ impl Profiler {
         all
     }
 
-    /// The timeline, for `device`: a track for the host, and one for the device.
+    /// Returns the timeline with a track for the host and one for the device named `device`.
     pub fn trace(&self, plan: &Plan, device: &str) -> Trace {
         let mut trace = Trace::new("wgrad train");
         let host = trace.track("host");
-        let clock = self.clock_of_kernels().unwrap_or(Clock::Host);
+        let clock = self.kernel_clock().unwrap_or(Clock::Host);
         let kernels = trace.track(&format!("{device} ({} clock)", clock.name()));
         trace.add_metadata("device", device);
         trace.add_metadata("clock", clock.name());
-        for stretch in &self.stretches {
-            trace.span(host, &stretch.name, stretch.start_ns, stretch.end_ns, Map::new());
+        for span in &self.host_spans {
+            trace.span(host, &span.name, span.start_ns, span.end_ns, Map::new());
         }
         for pass in &self.passes {
-            self.pass(&mut trace, plan, pass, (host, kernels));
+            self.trace_pass(&mut trace, plan, pass, (host, kernels));
         }
         trace
     }
 
-    fn pass(&self, trace: &mut Trace, plan: &Plan, pass: &Pass, (host, kernels): (Track, Track)) {
+    fn trace_pass(&self, trace: &mut Trace, plan: &Plan, pass: &Pass, (host, kernels): (Track, Track)) {
         let at = |ns: u64| pass.start_ns + ns;
         let name = match pass.phase {
             Phase::Whole => format!("step {}", pass.step),
@@ -257,47 +251,24 @@ impl Profiler {
     }
 }
 
-/// The dispatches of a pass, each with when it ran.
-fn dispatches<'a>(
-    plan: &'a Plan,
-    pass: &'a Pass,
-) -> impl Iterator<Item = (&'a wgrad_program::Dispatch, wgrad_program::Span)> {
+impl Pass {
+    /// Fraction of the time of the pass until its first `count` dispatches were done.
+    fn fraction_done(&self, count: usize) -> f64 {
+        let spans = &self.profile.dispatches;
+        let start = spans.first().map_or(0, |span| span.start_ns);
+        let elapsed = |span: Option<&Span>| span.map_or(0.0, |span| span.end_ns.saturating_sub(start) as f64);
+        let end = count.checked_sub(1).and_then(|last| spans.get(last));
+        (elapsed(end) / elapsed(spans.last()).max(1.0)).min(1.0)
+    }
+}
+
+/// Dispatches of a pass, each with its time.
+fn dispatches<'a>(plan: &'a Plan, pass: &'a Pass) -> impl Iterator<Item = (&'a Dispatch, Span)> {
     let program = plan.passes.iter().find(|(phase, _)| *phase == pass.phase).map(|(_, program)| program);
     program.into_iter().flat_map(|p| &p.dispatches).zip(pass.profile.dispatches.iter().copied())
 }
 
-/// Something a nanosecond, which is billions of it a second; 0 in no time.
+/// Returns `count` per nanosecond, which is billions per second; 0 if no time has passed.
 fn per_ns(count: u64, ns: u64) -> f64 {
     if ns == 0 { 0.0 } else { count as f64 / ns as f64 }
-}
-
-impl Trainer {
-    /// From now on: a timeline, with some of the steps to come in detail. `total` is the number of steps of the whole run.
-    ///
-    /// # Errors
-    /// Replicas add up statistics in the midst of a step, which a profiled one has no room for.
-    pub fn profile(&mut self, options: ProfileOptions, total: u64) -> Result<(), TrainError> {
-        if self.plan.exchange.is_some() {
-            let message = "a step with train.sync_batch_norm cannot be profiled: it waits for other replicas in its midst";
-            return Err(TrainError::Config(message.into()));
-        }
-        self.profiler = Some(Profiler::new(options, self.steps_done(), total));
-        Ok(())
-    }
-
-    /// The timeline since [`Trainer::profile`], and its end.
-    pub fn profiled(&mut self) -> Option<Profiler> {
-        self.profiler.take()
-    }
-
-    /// Does something that a timeline should show, by name.
-    pub(crate) fn noted<T>(&mut self, name: &str, work: impl FnOnce(&mut Self) -> T) -> T {
-        let start = self.profiler.as_ref().map(Profiler::now);
-        let result = work(self);
-        let done = self.steps_done();
-        if let (Some(start), Some(profiler)) = (start, &mut self.profiler) {
-            profiler.note(name, start, profiler.now(), done);
-        }
-        result
-    }
 }

@@ -4,16 +4,18 @@ use std::path::Path;
 
 use wgrad_data::{Augment, DataKind, DataSpec, Normalize, Splits, Targets};
 use wgrad_nn::{
-    Activation, ImageNorm, Mlp, Norm, Optimizer, ResNet, ResNetConfig, ResidualMlp, Schedule, Shortcut, Stem,
+    Activation, ImageNorm, Mlp, MlpConfig, Norm, Optimizer, ResNet, ResNetConfig, ResidualMlp,
+    ResidualMlpConfig, Schedule, Shortcut, Stem,
 };
 use wgrad_recipe as r;
 use wgrad_recipe::Recipe;
 use wgrad_run::Run;
 use wgrad_weights::{Pattern, WeightsError};
 
+use crate::config::{Config, Task};
 use crate::error::TrainError;
 use crate::fit::FitOptions;
-use crate::plan::{Config, Model, Task};
+use crate::plan::Model;
 
 /// What a recipe means: data, model and how to train.
 pub struct Setup {
@@ -72,7 +74,7 @@ pub fn setup_on(recipe: &Recipe, splits: Splits) -> Result<Setup, TrainError> {
     let rates = recipe.transfer.rates.iter().map(|(pattern, &rate)| Ok((Pattern::new(pattern)?, rate)));
     let rates = rates.collect::<Result<Vec<_>, WeightsError>>()?;
     let config = Config {
-        part: None,
+        replica: None,
         class_weights,
         recompute: train.recompute,
         sync_batch_norm: train.sync_batch_norm,
@@ -195,19 +197,23 @@ fn model(model: &r::Model, shape: &[usize], outputs: usize) -> Result<Model, Tra
     let inputs = shape.iter().product();
     Ok(match model {
         r::Model::Mlp(m) => Model::new(|b| {
-            Mlp::new(b, inputs, &m.hidden, outputs, activation(m.activation), norm(m.norm), m.dropout)
+            let config = MlpConfig {
+                hidden: m.hidden.clone(),
+                activation: activation(m.activation),
+                norm: norm(m.norm),
+                dropout: m.dropout,
+            };
+            Mlp::new(b, &config, inputs, outputs)
         }),
         r::Model::ResidualMlp(m) => Model::new(|b| {
-            ResidualMlp::new(
-                b,
-                inputs,
-                m.width,
-                m.depth,
-                outputs,
-                activation(m.activation),
-                norm(m.norm),
-                m.dropout,
-            )
+            let config = ResidualMlpConfig {
+                width: m.width,
+                depth: m.depth,
+                activation: activation(m.activation),
+                norm: norm(m.norm),
+                dropout: m.dropout,
+            };
+            ResidualMlp::new(b, &config, inputs, outputs)
         }),
         r::Model::ResNet(net) => {
             let &[channels, _, _] = shape else {

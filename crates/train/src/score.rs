@@ -1,4 +1,4 @@
-//! A trained classifier's scores on a part of the data.
+//! Scores of a trained classifier.
 
 use wgrad_data::Targets;
 use wgrad_run::{Predictions, Scores};
@@ -7,15 +7,14 @@ use crate::error::TrainError;
 use crate::plan::SplitName;
 use crate::trainer::Trainer;
 
-/// Scores the model, as it is, on a part of the data; `None` where it predicts values. Of two classes the second is the
-/// positive one.
+/// Scores the model on a split of the data; `None` for regression. Of two classes the second one is the positive class.
 ///
 /// # Errors
-/// The part is missing; what the device reports; probabilities that are not finite.
+/// Returns an error if the data has no such split, if the device fails, or if a probability is not finite.
 pub fn score(trainer: &mut Trainer, split: SplitName) -> Result<Option<Scores>, TrainError> {
     let Targets::Classes { names, .. } = trainer.targets() else { return Ok(None) };
     let names = names.clone();
-    let Some(Targets::Classes { labels, .. }) = trainer.part(split).map(|data| data.targets()) else {
+    let Some(Targets::Classes { labels, .. }) = trainer.split(split).map(|data| data.targets()) else {
         return Err(TrainError::Config(format!("there is no {} data to score", split.as_str())));
     };
     let labels = labels.clone();

@@ -1,31 +1,35 @@
-//! The graphs of a plan: passes of a training step, evaluation, prediction.
+//! Graphs of a plan: passes of a training step, evaluation, prediction.
 
 use wgrad_graph::{EntryId, Graph, GraphError, TensorType, Var, grad, grad_recomputing};
 use wgrad_nn::{Context, Optimizer};
 use wgrad_ops::{TensorOps, full_u32, graph, pack};
-use wgrad_program::{Limits, Options, Program, compile};
+use wgrad_program::{Options, Program, compile};
+use wgrad_stdx::{InternalError, never};
 
+use crate::config::Task;
 use crate::error::TrainError;
-use crate::part::Shard;
-use crate::plan::{Phase, Plan, SplitName, Task, target_type};
+use crate::plan::{Phase, Plan, Resident, SplitName, SplitShape, target_type};
+use crate::replicas::Shard;
 
-/// A batch on the graph.
-pub(crate) struct Batch<'g> {
-    /// `[batch, features]`.
-    pub features: Var<'g>,
-    /// u32 `[batch]` classes, or `[batch, width]` values.
-    pub targets: Var<'g>,
+/// Examples of a batch in a graph.
+struct Batch<'g> {
+    /// Features, `[batch, ...]` with the shape of an example.
+    features: Var<'g>,
+    /// Classes, u32 `[batch]`, or values, f32 `[batch, width]`.
+    targets: Var<'g>,
 }
 
-/// Loss, and for classification correctness (0 or 1), of each example: `[batch]`.
-pub(crate) struct Objective<'g> {
-    pub loss: Var<'g>,
-    pub correct: Option<Var<'g>>,
+/// Objective of each example.
+struct Objective<'g> {
+    /// Loss, `[batch]`.
+    loss: Var<'g>,
+    /// 1 for a correctly classified example, else 0, `[batch]`; `None` for regression.
+    correct: Option<Var<'g>>,
 }
 
 impl<'g> Objective<'g> {
-    /// `training` says whether labels are smoothed: a test loss is that of the labels as they are.
-    pub fn of(graph: &'g Graph, task: Task, outputs: Var<'g>, targets: Var<'g>, training: bool) -> Self {
+    /// Computes the objective. Labels are smoothed only if `training`; a test loss uses the labels as they are.
+    fn new(graph: &'g Graph, task: Task, outputs: Var<'g>, targets: Var<'g>, training: bool) -> Self {
         graph.scope("objective", || match task {
             Task::Classification { label_smoothing, .. } => {
                 let loss = match training && label_smoothing > 0.0 {
@@ -42,7 +46,7 @@ impl<'g> Objective<'g> {
 }
 
 impl Plan {
-    /// Records one pass of a step: loss, gradients, and for the last pass the optimizer.
+    /// Traces a program of a step: loss and gradients of a pass, the optimizer, or the moving average.
     pub(crate) fn trace_pass(&self, phase: Phase) -> Result<Graph, TrainError> {
         let graph = graph(self.states.clone());
         self.record_pass(&graph, phase)?;
@@ -51,7 +55,7 @@ impl Plan {
 
     fn record_pass(&self, graph: &Graph, phase: Phase) -> Result<(), TrainError> {
         match phase {
-            Phase::Update => self.record_update_apart(graph),
+            Phase::Update => self.record_separate_update(graph),
             Phase::Average => {
                 self.record_average(graph, graph.group(self.params.group()));
                 Ok(())
@@ -60,46 +64,50 @@ impl Plan {
         }
     }
 
-    /// Records the forward pass of a training pass by itself: loss, accuracy and what becomes of running statistics.
+    /// Traces the forward pass of a training pass alone: loss, accuracy and running statistics.
     pub(crate) fn trace_forward(&self) -> Result<Graph, TrainError> {
         let graph = graph(self.states.clone());
-        self.record_forward(&graph);
+        self.record_forward(&graph)?;
         graph.finish()?;
         Ok(graph)
     }
 
-    /// The forward pass of a training pass: its context, the loss, and the optimizer's numbers, which are an input of every pass.
-    fn record_forward<'g>(&self, graph: &'g Graph) -> (Context<'_, 'g>, Var<'g>, Var<'g>) {
+    /// Records the forward pass of a training pass. Returns its context, the loss, and the hyperparameter input of the
+    /// optimizer, which every pass has.
+    fn record_forward<'g>(
+        &self,
+        graph: &'g Graph,
+    ) -> Result<(Context<'_, 'g>, Var<'g>, Var<'g>), TrainError> {
         let rows = self.rows();
-        let batch = self.batch_inputs(graph, SplitName::Train, rows.len());
+        let batch = self.batch_inputs(graph, SplitName::Train, rows.len())?;
         let rng = graph.input("rng", TensorType::u32([3]));
         let hyper = graph.input("hyper", TensorType::f32([Optimizer::HYPER]));
-        let cx = Context::new(graph, &self.params).training(rng).from_row(rows.start);
-        let cx = cx.exchanging(self.exchange);
+        let cx = Context::new(graph, &self.params).training(rng).with_first_row(rows.start);
+        let cx = cx.with_replica_sync(self.exchange);
         let logits = self.module.forward(&cx, batch.features);
-        let objective = Objective::of(graph, self.task, logits, batch.targets, true);
+        let objective = Objective::new(graph, self.task, logits, batch.targets, true);
         let loss = match &self.config.class_weights {
-            Some(weights) => weighted_mean(objective.loss, batch.targets, weights),
+            Some(weights) => weighted_mean(objective.loss, batch.targets, weights)?,
             None => objective.loss.mean_all(),
         };
         graph.output("loss", loss);
         if let Some(correct) = objective.correct {
             graph.output("accuracy", correct.mean_all());
         }
-        (cx, loss, hyper)
+        Ok((cx, loss, hyper))
     }
 
-    /// Loss and gradients of a pass, and where the replica is alone, in the last one the update.
+    /// Records loss and gradients of a pass. Without other replicas the last pass includes the update.
     fn record_gradients(&self, graph: &Graph, phase: Phase) -> Result<(), TrainError> {
-        let (cx, loss, hyper) = self.record_forward(graph);
+        let (cx, loss, hyper) = self.record_forward(graph)?;
         let (params, offsets): (Vec<Var<'_>>, Vec<usize>) = cx.all_params().into_iter().unzip();
-        let grads = self.gradients(self.share_of_loss(graph, loss), &params)?;
+        let grads = self.gradients(self.scaled_loss(graph, loss), &params)?;
         let flat = || pack(graph, &grads, &offsets, self.states.get(self.params.group()).len());
         match (phase, self.gradients) {
             (Phase::First, Some(kept)) => graph.update_group(kept, flat()),
             (Phase::Middle, Some(kept)) => graph.update_group(kept, graph.group(kept) + flat()),
-            // Each into its place as soon as it is computed, so that it can travel while the others are.
-            (_, Some(kept)) if self.config.part.is_some() => {
+            // Each gradient is stored as soon as it is computed, so that it can travel while the others are computed.
+            (_, Some(kept)) if self.config.replica.is_some() => {
                 for (index, &gradient) in grads.iter().enumerate() {
                     let entry = EntryId { group: kept, index };
                     let sum = if phase == Phase::Last { graph.entry(entry) + gradient } else { gradient };
@@ -107,22 +115,26 @@ impl Plan {
                 }
             }
             (_, Some(kept)) => self.record_update(graph, graph.group(kept) + flat(), hyper),
+            (Phase::First | Phase::Middle, None) => {
+                return Err(never!("a plan with several passes keeps gradients").into());
+            }
             (_, None) => self.record_update(graph, flat(), hyper),
         }
         Ok(())
     }
 
-    /// What the gradients are taken of: the loss divided by the passes of a step, times the replica's share of the batch.
-    fn share_of_loss<'g>(&self, graph: &'g Graph, loss: Var<'g>) -> Var<'g> {
-        let passes = if self.config.accumulate > 1 { self.config.accumulate as f64 } else { 1.0 };
+    /// Scales the loss so that the gradients sum to those of the step: divides it by the passes of a step, and multiplies it by
+    /// the fraction of the global batch that this replica takes.
+    fn scaled_loss<'g>(&self, graph: &'g Graph, loss: Var<'g>) -> Var<'g> {
+        let passes = self.config.passes() as f64;
         let loss = if passes > 1.0 { loss * (1.0 / passes) } else { loss };
-        match (self.config.part, &self.config.class_weights) {
-            (None, _) => loss,
-            (Some(part), None) => {
-                loss * (part.rows(self.config.batch).len() as f64 / self.config.batch as f64)
+        match self.config.replica {
+            None => loss,
+            // With class weights the fraction differs from batch to batch.
+            Some(_) if self.config.has_loss_weight_input() => {
+                loss * graph.input("loss_weight", TensorType::f32([1])).reshape([])
             }
-            // The share of the weights differs from batch to batch.
-            (Some(_), Some(_)) => loss * graph.input("share", TensorType::f32([1])).reshape([]),
+            Some(replica) => loss * (replica.rows(self.config.batch).len() as f64 / self.config.batch as f64),
         }
     }
 
@@ -130,17 +142,17 @@ impl Plan {
         if self.config.recompute { grad_recomputing(loss, params) } else { grad(loss, params) }
     }
 
-    /// Records the norms of the gradients of a pass for each weight with more than one dimension, as outputs.
+    /// Traces the norm of the gradient of each weight with more than one dimension, as outputs by name.
     pub(crate) fn trace_gradient_norms(&self) -> Result<Graph, TrainError> {
         let graph = graph(self.states.clone());
-        let batch = self.batch_inputs(&graph, SplitName::Train, self.config.batch);
+        let batch = self.batch_inputs(&graph, SplitName::Train, self.config.batch)?;
         let rng = graph.input("rng", TensorType::u32([3]));
         graph.input("hyper", TensorType::f32([Optimizer::HYPER]));
         let cx = Context::new(&graph, &self.params).training(rng);
         let outputs = self.module.forward(&cx, batch.features);
-        let loss = Objective::of(&graph, self.task, outputs, batch.targets, true).loss.mean_all();
+        let loss = Objective::new(&graph, self.task, outputs, batch.targets, true).loss.mean_all();
         let (params, names): (Vec<Var<'_>>, Vec<&str>) =
-            cx.params_in_order().filter(|(var, _)| var.rank() > 1).unzip();
+            cx.named_params().filter(|(var, _)| var.rank() > 1).unzip();
         for (gradient, name) in self.gradients(loss, &params)?.into_iter().zip(names) {
             graph.output(name, gradient.square().sum_all().sqrt());
         }
@@ -148,6 +160,7 @@ impl Plan {
         Ok(graph)
     }
 
+    /// Records clipping, the optimizer and the moving average.
     pub(crate) fn record_update<'g>(&self, graph: &'g Graph, grads: Var<'g>, hyper: Var<'g>) {
         let mut grads = grads;
         if let Some(max) = self.config.clip_norm {
@@ -161,27 +174,27 @@ impl Plan {
         self.record_average(graph, new);
     }
 
-    /// The moving average follows the parameters, where one is kept.
+    /// Records the moving average of the parameters, if the plan keeps one.
     fn record_average<'g>(&self, graph: &'g Graph, new: Var<'g>) {
         if let (Some(id), Some(decay)) = (self.average, self.config.ema) {
             graph.update_group(id, graph.group(id) * decay + new * (1.0 - decay));
         }
     }
 
-    /// The update by gradients that all replicas have added up, of all parameters or of a share.
-    fn record_update_apart(&self, graph: &Graph) -> Result<(), TrainError> {
+    /// Records the update with gradients that are summed over all replicas: of all parameters, or of a shard.
+    fn record_separate_update(&self, graph: &Graph) -> Result<(), TrainError> {
         let hyper = graph.input("hyper", TensorType::f32([Optimizer::HYPER]));
         let Some(Shard { range, parameters, gradients, .. }) = &self.shard else {
-            let kept = self.gradients.ok_or_else(|| TrainError::Config("there are no gradients".into()))?;
+            let kept = self.gradients.ok_or_else(|| never!("a plan for replicas keeps gradients"))?;
             self.record_update(graph, graph.group(kept), hyper);
             return Ok(());
         };
         let mut grads = graph.group(*gradients);
         if self.config.clip_norm.is_some() {
-            // The norm is that of all shares.
+            // The norm covers all shards, so the host computes it.
             grads = grads * graph.input("scale", TensorType::f32([1]));
         }
-        let segments = self.params.segments_of(range);
+        let segments = self.params.param_groups_in(range);
         let optimizer = &self.config.optimizer;
         graph.scope("optimizer", || {
             optimizer.update_flat(graph, &self.optim, *parameters, &segments, grads, hyper)
@@ -189,23 +202,23 @@ impl Plan {
         Ok(())
     }
 
-    /// Reads the parameters that are evaluated: their moving average where one is kept.
+    /// Creates a context with the parameters that are evaluated: their moving average, if the plan keeps one.
     fn evaluation_context<'g>(&self, graph: &'g Graph) -> Context<'_, 'g> {
         let cx = Context::new(graph, &self.params);
         match self.average {
-            Some(id) => cx.reading(id),
+            Some(id) => cx.with_params_from(id),
             None => cx,
         }
     }
 
-    /// Records the evaluation of a batch: sums over its valid examples, which `weights` marks with 1, the others with 0.
+    /// Traces the evaluation of a batch: sums over its examples, weighted with 1 for valid examples and 0 for padding.
     pub(crate) fn trace_evaluation(&self, name: SplitName) -> Result<Graph, TrainError> {
         let graph = graph(self.states.clone());
-        let batch = self.batch_inputs(&graph, name, self.config.eval_batch);
+        let batch = self.batch_inputs(&graph, name, self.config.eval_batch)?;
         let weights = graph.input("weights", TensorType::f32([self.config.eval_batch]));
         let cx = self.evaluation_context(&graph);
         let outputs = self.module.forward(&cx, batch.features);
-        let objective = Objective::of(&graph, self.task, outputs, batch.targets, false);
+        let objective = Objective::new(&graph, self.task, outputs, batch.targets, false);
         graph.output("loss", (objective.loss * weights).sum_all());
         if let Some(correct) = objective.correct {
             graph.output("accuracy", (correct * weights).sum_all());
@@ -214,16 +227,15 @@ impl Plan {
         Ok(graph)
     }
 
-    /// The model's outputs for a batch of features, uploaded: for prediction.
+    /// Compiles the program that computes the model's outputs for uploaded features, f32 `[batch, features]`.
     ///
     /// # Errors
-    /// Mistakes in the model.
-    pub fn prediction(&self, batch: usize, limits: &Limits) -> Result<Program, TrainError> {
+    /// Returns an error if the graph of the model is invalid or cannot be compiled.
+    pub fn prediction(&self, batch: usize) -> Result<Program, TrainError> {
         let graph = graph(self.states.clone());
-        let shape = self.splits.first().map_or(&[1][..], |(shape, _)| &shape.shape);
-        let features: usize = shape.iter().product();
-        let x =
-            graph.input("features", TensorType::f32([batch, features])).reshape([&[batch], shape].concat());
+        let (shape, _) = self.planned_split(SplitName::Train)?;
+        let x = graph.input("features", TensorType::f32([batch, shape.features()]));
+        let x = x.reshape([&[batch], &shape.shape[..]].concat());
         let cx = self.evaluation_context(&graph);
         let outputs = self.module.forward(&cx, x);
         graph.output(
@@ -233,15 +245,17 @@ impl Plan {
                 Task::Regression { .. } => outputs,
             },
         );
-        Ok(compile(&graph, Options::within(limits))?)
+        Ok(compile(&graph, Options::within(&self.limits))?)
     }
 
-    /// A batch of a part of the data: gathered by index where it lies on the device, else uploaded.
-    fn batch_inputs<'g>(&self, graph: &'g Graph, name: SplitName, batch: usize) -> Batch<'g> {
-        let (shape, resident) = match self.split(name) {
-            Some((shape, resident)) => (&shape.shape[..], resident.as_ref()),
-            None => (&[1][..], None),
-        };
+    /// Records a batch of a split: gathered by index if the split is resident, else uploaded.
+    fn batch_inputs<'g>(
+        &self,
+        graph: &'g Graph,
+        name: SplitName,
+        batch: usize,
+    ) -> Result<Batch<'g>, InternalError> {
+        let (shape, resident) = self.planned_split(name)?;
         let (features, targets) = match resident {
             Some(data) => {
                 let indices = graph.input("indices", TensorType::u32([batch]));
@@ -249,19 +263,24 @@ impl Plan {
                 (features, graph.entry(data.targets).gather(indices))
             }
             None => {
-                let features: usize = shape.iter().product();
-                let features = graph.input("features", TensorType::f32([batch, features]));
+                let features = graph.input("features", TensorType::f32([batch, shape.features()]));
                 (features, graph.input("targets", target_type(self.task, batch)))
             }
         };
-        Batch { features: features.reshape([&[batch], shape].concat()), targets }
+        let features = features.reshape([&[batch], &shape.shape[..]].concat());
+        Ok(Batch { features, targets })
+    }
+
+    fn planned_split(&self, name: SplitName) -> Result<&(SplitShape, Option<Resident>), InternalError> {
+        self.split(name).ok_or_else(|| never!("a plan has the {} data that it traces", name.as_str()))
     }
 }
 
-/// Σ w·loss / Σ w with the weight w of each example's class.
-fn weighted_mean<'g>(loss: Var<'g>, targets: Var<'g>, weights: &[f64]) -> Var<'g> {
+/// Returns Σ w·loss / Σ w, where w is the weight of each example's class.
+fn weighted_mean<'g>(loss: Var<'g>, targets: Var<'g>, weights: &[f64]) -> Result<Var<'g>, InternalError> {
     let graph = loss.graph();
     let of_class = |(class, &weight): (usize, &f64)| targets.eq(full_u32(graph, [], class as u32)) * weight;
     let weight = weights.iter().enumerate().map(of_class).reduce(|sum, of_class| sum + of_class);
-    weight.map_or(loss.mean_all(), |weight| (loss * weight).sum_all() / weight.sum_all())
+    let weight = weight.ok_or_else(|| never!("a classification has at least one class"))?;
+    Ok((loss * weight).sum_all() / weight.sum_all())
 }

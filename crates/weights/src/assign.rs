@@ -1,49 +1,53 @@
-//! Which tensors of a file a model takes: by name, with the shape it wants.
+//! Assignment of a file's tensors to a model's tensors, by name and shape.
 
-use crate::error::listed;
+use crate::error::format_names;
 use crate::{Pattern, Tensor, Weights, WeightsError};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-/// How a model takes weights.
+/// Options of [`Weights::assign`].
 #[derive(Debug, Clone, Default)]
 pub struct AssignOptions {
-    /// Tensors of the model that keep their own values, whatever the file has under their names: its head, when the
-    /// classes are others. They do so also where the shape would fit, so that what happens does not depend on whether two
-    /// data sets have equally many classes.
+    /// Tensors of the model that keep their own values, such as a head for other classes.
+    ///
+    /// They keep them even if the file has a tensor of the same name and shape. The result then does not depend on
+    /// whether two data sets have the same number of classes.
     pub replace: Vec<Pattern>,
 }
 
-/// What became of each tensor of the model, and what of the file is left. Names are in the model's order, those of
-/// `unused` in the file's.
+/// Result of matching a model's tensors with those of a file.
+///
+/// Names are in the model's order, except that `unused` is in the file's order.
 #[derive(Debug, Clone)]
 pub struct Assignment<'a> {
-    /// Tensors of the file, with the shapes that the model wants.
+    /// Tensors of the file that have the shapes of the model's.
     pub found: Vec<(&'a str, &'a Tensor)>,
-    /// Names of the model that matched a pattern of [`AssignOptions::replace`].
+    /// Names in the model that match a pattern of [`AssignOptions::replace`].
     pub replaced: Vec<String>,
-    /// Names of the model that the file lacks.
+    /// Names in the model that the file lacks.
     pub missing: Vec<String>,
-    /// Names of the file that the model lacks. Integers are not among them: every PyTorch batch norm has a counter.
+    /// Names of float tensors in the file that the model lacks. Integers are left out: every PyTorch batch norm has a
+    /// counter.
     pub unused: Vec<&'a str>,
     source: PathBuf,
     hint: &'static str,
 }
 
 impl Weights {
-    /// Matches the model's tensors, `wanted` with their shapes, with those of the file.
+    /// Matches the model's tensors, given by name and shape in `model_tensors`, with those of the file.
+    ///
+    /// Missing tensors are not an error here; see [`Assignment::complete`].
     ///
     /// # Errors
-    /// [`WeightsError::Mismatch`] if a tensor has another shape, [`WeightsError::DType`] if it is one of integers; neither
-    /// where a pattern to replace matches. [`WeightsError::Unmatched`] for such a pattern that matches nothing.
-    ///
-    /// That tensors are missing is no error here: see [`Assignment::complete`].
+    /// Returns [`WeightsError::Mismatch`] if a tensor has another shape, and [`WeightsError::DType`] if it holds
+    /// integers, unless a pattern of `options.replace` matches its name. Returns [`WeightsError::Unmatched`] if such a
+    /// pattern matches no tensor of the model.
     pub fn assign(
         &self,
-        wanted: &[(String, Vec<usize>)],
+        model_tensors: &[(String, Vec<usize>)],
         options: &AssignOptions,
     ) -> Result<Assignment<'_>, WeightsError> {
-        let names: Vec<&str> = wanted.iter().map(|(name, _)| name.as_str()).collect();
+        let names: Vec<&str> = model_tensors.iter().map(|(name, _)| name.as_str()).collect();
         Pattern::check_all(&options.replace, &names)?;
         let source = self.source().unwrap_or(Path::new("(weights in memory)")).to_owned();
         let mut assignment = Assignment {
@@ -54,7 +58,7 @@ impl Weights {
             source,
             hint: "",
         };
-        for (name, shape) in wanted {
+        for (name, shape) in model_tensors {
             if options.replace.iter().any(|pattern| pattern.matches(name)) {
                 assignment.replaced.push(name.clone());
                 continue;
@@ -66,41 +70,41 @@ impl Weights {
                         path: assignment.source,
                         tensor: name.clone(),
                         found: tensor.shape().to_vec(),
-                        wanted: shape.clone(),
+                        expected: shape.clone(),
                     });
                 }
-                None if self.has_integers(name) => {
+                None if self.is_integer_tensor(name) => {
                     return Err(WeightsError::DType {
                         path: assignment.source,
                         tensor: name.clone(),
-                        dtype: "integers".to_owned(),
-                        wanted: "the model wants floats",
+                        dtype: "an integer tensor".to_owned(),
+                        expected: "the model needs floats",
                     });
                 }
                 None => assignment.missing.push(name.clone()),
             }
         }
-        let wanted: HashSet<&str> = names.into_iter().collect();
-        assignment.unused = self.iter().map(|(name, _)| name).filter(|name| !wanted.contains(name)).collect();
-        if self.all_begin_with("module.") {
-            assignment.hint = "; all its names begin with `module.`, which has to be stripped";
+        let known: HashSet<&str> = names.into_iter().collect();
+        assignment.unused = self.iter().map(|(name, _)| name).filter(|name| !known.contains(name)).collect();
+        if self.all_start_with("module.") {
+            assignment.hint = "; all names in the file start with `module.`, which must be stripped";
         }
         Ok(assignment)
     }
 }
 
 impl Assignment<'_> {
-    /// Says that nothing is missing.
+    /// Checks that no tensor is missing.
     ///
     /// # Errors
-    /// [`WeightsError::Missing`] with the names, and with what the file has instead.
+    /// Returns [`WeightsError::Missing`] with the missing names and the unused names of the file.
     pub fn complete(&self) -> Result<(), WeightsError> {
         if self.missing.is_empty() {
             return Ok(());
         }
         let unused = match self.unused.is_empty() {
             true => String::new(),
-            false => format!("; it has others that the model lacks: {}", listed(&self.unused)),
+            false => format!("; unused names in the file: {}", format_names(&self.unused)),
         };
         let hint = format!("{unused}{}", self.hint);
         Err(WeightsError::Missing { path: self.source.clone(), missing: self.missing.clone(), hint })

@@ -1,8 +1,8 @@
-//! The types of numbers in files, and how their little-endian bytes become f32 or i64.
+//! Element types of files, and the conversion of their little-endian bytes to f32 or i64.
 
 use half::{bf16, f16};
 
-/// A type of numbers that is read.
+/// A supported element type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Element {
     F64,
@@ -20,15 +20,15 @@ pub(crate) enum Element {
     Bool,
 }
 
-/// Numbers as they are kept.
+/// Values converted to f32 or i64.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Numbers {
-    Floats(Vec<f32>),
-    Integers(Vec<i64>),
+pub(crate) enum Values {
+    F32(Vec<f32>),
+    I64(Vec<i64>),
 }
 
 impl Element {
-    /// Bytes of a number.
+    /// Returns the bytes per element.
     pub fn size(self) -> usize {
         match self {
             Self::F64 | Self::I64 | Self::U64 => 8,
@@ -38,37 +38,38 @@ impl Element {
         }
     }
 
-    /// The numbers of `bytes`; bytes that do not fill a number are left out. None if an unsigned integer is larger than
-    /// an i64 can be.
-    pub fn decode(self, bytes: &[u8]) -> Option<Numbers> {
+    /// Converts bytes to values. Trailing bytes that do not fill an element are ignored.
+    ///
+    /// Returns `None` if an unsigned integer does not fit in an i64.
+    pub fn decode(self, bytes: &[u8]) -> Option<Values> {
         Some(match self {
-            Self::F64 => floats(bytes, |word| f64::from_le_bytes(word) as f32),
+            Self::F64 => floats(bytes, |bytes| f64::from_le_bytes(bytes) as f32),
             Self::F32 => floats(bytes, f32::from_le_bytes),
-            Self::F16 => floats(bytes, |word| f16::from_le_bytes(word).to_f32()),
-            Self::Bf16 => floats(bytes, |word| bf16::from_le_bytes(word).to_f32()),
+            Self::F16 => floats(bytes, |bytes| f16::from_le_bytes(bytes).to_f32()),
+            Self::Bf16 => floats(bytes, |bytes| bf16::from_le_bytes(bytes).to_f32()),
             Self::I64 => integers(bytes, i64::from_le_bytes),
-            Self::I32 => integers(bytes, |word| i32::from_le_bytes(word).into()),
-            Self::I16 => integers(bytes, |word| i16::from_le_bytes(word).into()),
-            Self::I8 => integers(bytes, |word| i8::from_le_bytes(word).into()),
+            Self::I32 => integers(bytes, |bytes| i32::from_le_bytes(bytes).into()),
+            Self::I16 => integers(bytes, |bytes| i16::from_le_bytes(bytes).into()),
+            Self::I8 => integers(bytes, |bytes| i8::from_le_bytes(bytes).into()),
             Self::U64 => {
-                let words = bytes.as_chunks::<8>().0.iter();
-                let values = words.map(|word| u64::from_le_bytes(*word).try_into().ok());
-                Numbers::Integers(values.collect::<Option<_>>()?)
+                let chunks = bytes.as_chunks::<8>().0.iter();
+                let values = chunks.map(|chunk| u64::from_le_bytes(*chunk).try_into().ok());
+                Values::I64(values.collect::<Option<_>>()?)
             }
-            Self::U32 => integers(bytes, |word| u32::from_le_bytes(word).into()),
-            Self::U16 => integers(bytes, |word| u16::from_le_bytes(word).into()),
-            Self::U8 => integers(bytes, |word| u8::from_le_bytes(word).into()),
-            Self::Bool => integers(bytes, |word: [u8; 1]| (word != [0]).into()),
+            Self::U32 => integers(bytes, |bytes| u32::from_le_bytes(bytes).into()),
+            Self::U16 => integers(bytes, |bytes| u16::from_le_bytes(bytes).into()),
+            Self::U8 => integers(bytes, |bytes| u8::from_le_bytes(bytes).into()),
+            Self::Bool => integers(bytes, |bytes: [u8; 1]| (bytes != [0]).into()),
         })
     }
 }
 
-fn floats<const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> f32) -> Numbers {
-    Numbers::Floats(bytes.as_chunks::<N>().0.iter().map(|word| number(*word)).collect())
+fn floats<const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> f32) -> Values {
+    Values::F32(bytes.as_chunks::<N>().0.iter().map(|chunk| convert(*chunk)).collect())
 }
 
-fn integers<const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> i64) -> Numbers {
-    Numbers::Integers(bytes.as_chunks::<N>().0.iter().map(|word| number(*word)).collect())
+fn integers<const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> i64) -> Values {
+    Values::I64(bytes.as_chunks::<N>().0.iter().map(|chunk| convert(*chunk)).collect())
 }
 
 #[cfg(test)]
@@ -76,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_width_and_sign_is_read() {
+    fn integers_of_every_width_become_i64() {
         let bytes = (-2i64).to_le_bytes();
         let cases = [
             (Element::I64, vec![-2]),
@@ -90,17 +91,17 @@ mod tests {
         ];
         for (element, values) in cases {
             assert_eq!(element.size() * values.len(), 8, "{element:?}");
-            assert_eq!(element.decode(&bytes), Some(Numbers::Integers(values)), "{element:?}");
+            assert_eq!(element.decode(&bytes), Some(Values::I64(values)), "{element:?}");
         }
         assert_eq!(Element::U64.decode(&bytes), None);
-        assert_eq!(Element::U64.decode(&7u64.to_le_bytes()), Some(Numbers::Integers(vec![7])));
+        assert_eq!(Element::U64.decode(&7u64.to_le_bytes()), Some(Values::I64(vec![7])));
     }
 
     #[test]
     fn floats_become_f32() {
-        let of = |element: Element, bytes: &[u8]| element.decode(bytes);
-        assert_eq!(of(Element::F64, &1e300f64.to_le_bytes()), Some(Numbers::Floats(vec![f32::INFINITY])));
-        assert_eq!(of(Element::F16, &[0x00, 0x3c]), Some(Numbers::Floats(vec![1.0])));
-        assert_eq!(of(Element::Bf16, &[0x80, 0x3f]), Some(Numbers::Floats(vec![1.0])));
+        let decode = |element: Element, bytes: &[u8]| element.decode(bytes);
+        assert_eq!(decode(Element::F64, &1e300f64.to_le_bytes()), Some(Values::F32(vec![f32::INFINITY])));
+        assert_eq!(decode(Element::F16, &[0x00, 0x3c]), Some(Values::F32(vec![1.0])));
+        assert_eq!(decode(Element::Bf16, &[0x80, 0x3f]), Some(Values::F32(vec![1.0])));
     }
 }

@@ -1,143 +1,157 @@
-//! Why weights cannot be read, matched or written. Every message about a file names it.
+//! Errors of reading, matching and writing weights. Every message about a file names it.
 
 use std::io;
 use std::path::PathBuf;
+use wgrad_stdx::{ErrorKind, InternalError};
 
-/// Why weights cannot be read, matched or written.
+/// An error while weights are read, matched or written.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
-    /// The system refused.
+    /// The file system returned an error.
     #[error("cannot {action} {}: {source}", path.display())]
     File {
-        /// What was tried.
+        /// Attempted action.
         action: &'static str,
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the file system.
         source: io::Error,
     },
-    /// A file of another kind.
+    /// The file has an unknown format.
     #[error(
-        "{} holds no weights that can be read: it is neither a safetensors file nor one that PyTorch 1.6 or later \
-         wrote with `torch.save`",
+        "{} is not a weights file: expected a safetensors file, or a file that PyTorch 1.6 or later wrote with \
+         `torch.save`",
         path.display()
     )]
     Format {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// What PyTorch wrote before version 1.6, or a bare pickle.
+    /// The file has the format of PyTorch before version 1.6, or is a bare pickle.
     #[error(
-        "{} is a pickle without a zip file around it, as PyTorch wrote before version 1.6; to convert it, run \
+        "{} is a pickle without a zip archive, as PyTorch wrote before version 1.6; to convert it, run \
          `torch.save(torch.load(OLD, map_location=\"cpu\", weights_only=True), NEW)` in a current PyTorch",
         path.display()
     )]
     OldFormat {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// Truncated, changed, or made to mislead.
+    /// The file is truncated, corrupted, or crafted.
     #[error("{} is damaged: {message}", path.display())]
     Damaged {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Description of the damage.
         message: String,
     },
-    /// A sound file of the right kind that holds something else than weights by name, or in a way that is not read.
+    /// The file is intact but does not hold named weights, or holds them in an unsupported way.
     #[error("{} cannot be used: {message}", path.display())]
     Unsupported {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What it is, and what would be right.
+        /// Description of the problem and how to fix it.
         message: String,
     },
-    /// The pickle asks for a Python class or function that tensors do not need.
-    #[error("{} asks for the Python name `{global}`: {reason}", path.display())]
+    /// The pickle refers to a Python class or function that tensors do not need.
+    #[error("{} refers to the Python name `{global}`: {reason}", path.display())]
     Global {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// Module and name.
         global: String,
-        /// Why it is refused, and what would be right.
+        /// Reason for the rejection and how to fix the file.
         reason: &'static str,
     },
-    /// A tensor that the file describes wrongly.
+    /// The file describes a tensor incorrectly.
     #[error("{}: tensor `{tensor}` {message}", path.display())]
     Tensor {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its name.
+        /// Name of the tensor.
         tensor: String,
-        /// What is wrong with it.
+        /// Description of the problem.
         message: String,
     },
-    /// A tensor of a type that is not read, or of integers where floats are wanted.
-    #[error("{}: tensor `{tensor}` is {dtype}; {wanted}", path.display())]
+    /// A tensor has an unsupported dtype, or holds integers where floats are needed.
+    #[error("{}: tensor `{tensor}` is {dtype}; {expected}", path.display())]
     DType {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its name.
+        /// Name of the tensor.
         tensor: String,
-        /// Its type.
+        /// Dtype in the file.
         dtype: String,
-        /// What would be right.
-        wanted: &'static str,
+        /// Supported or needed dtypes.
+        expected: &'static str,
     },
-    /// A tensor of another shape than the model's.
+    /// A tensor has another shape than in the model.
     #[error(
-        "{}: tensor `{tensor}` has shape {found:?}, the model wants {wanted:?}; to keep the model's own values \
-         instead, name it or a pattern such as `fc.*` among those to replace",
+        "{}: tensor `{tensor}` has shape {found:?}, but the model needs {expected:?}; to keep the model's own values, \
+         add the name or a pattern such as `fc.*` to the tensors to replace",
         path.display()
     )]
     Mismatch {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its name.
+        /// Name of the tensor.
         tensor: String,
-        /// Its shape in the file.
+        /// Shape in the file.
         found: Vec<usize>,
-        /// Its shape in the model.
-        wanted: Vec<usize>,
+        /// Shape in the model.
+        expected: Vec<usize>,
     },
-    /// Tensors that the model wants and the file lacks.
-    #[error("{} lacks {} of the model's tensors: {}{hint}", path.display(), missing.len(), listed(missing))]
+    /// The file lacks tensors that the model needs.
+    #[error("{} lacks {} of the model's tensors: {}{hint}", path.display(), missing.len(), format_names(missing))]
     Missing {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Their names.
+        /// Names of the missing tensors.
         missing: Vec<String>,
-        /// What the file has instead.
+        /// Names of the file that are unused.
         hint: String,
     },
-    /// A pattern that matches no name: a typing error, most likely.
-    #[error("the pattern `{pattern}` matches none of the model's tensors: {}", listed(names))]
+    /// A pattern matches no name, probably because of a typing mistake.
+    #[error("the pattern `{pattern}` matches none of the model's tensors: {}", format_names(names))]
     Unmatched {
-        /// The pattern.
+        /// Text of the pattern.
         pattern: String,
-        /// The names that it was tried on.
+        /// Names of the model.
         names: Vec<String>,
     },
-    /// What is no pattern.
+    /// The text is not a valid pattern.
     #[error(
-        "`{0}` is no pattern of names; one is a name such as `fc.weight`, or has `*` for any characters: `fc.*`"
+        "`{0}` is not a valid pattern: use a name such as `fc.weight`, or `*` for any characters, as in `fc.*`"
     )]
     Pattern(String),
-    /// A tensor that was put together wrongly.
-    #[error("tensor of shape {shape:?} has {found} values")]
+    /// The number of values does not match the shape of a tensor.
+    #[error("a tensor of shape {shape:?} cannot have {found} values")]
     Shape {
-        /// The shape.
+        /// Shape of the tensor.
         shape: Vec<usize>,
-        /// How many values came with it.
+        /// Number of values.
         found: usize,
     },
-    /// A name that safetensors keeps for itself, or an empty one.
+    /// The name is empty or reserved by safetensors.
     #[error("a tensor cannot be named `{0}`")]
     Name(String),
+    /// An invariant of this crate is broken.
+    #[error(transparent)]
+    Internal(#[from] InternalError),
 }
 
-/// The first few names, and how many more there are.
-pub(crate) fn listed<S: AsRef<str>>(names: &[S]) -> String {
+impl WeightsError {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Internal(_) => ErrorKind::Internal,
+            _ => ErrorKind::Storage,
+        }
+    }
+}
+
+/// Formats the first few names and the number of the others.
+pub(crate) fn format_names<S: AsRef<str>>(names: &[S]) -> String {
     const SHOWN: usize = 6;
     let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{}`", name.as_ref())).collect();
     match names.len().saturating_sub(SHOWN) {

@@ -1,21 +1,21 @@
-//! Patterns of tensor names, such as `layer1.*`: for what to replace, and for what to freeze.
+//! Patterns of tensor names, such as `layer1.*`.
 
 use crate::WeightsError;
 use std::fmt;
 use std::str::FromStr;
 
-/// A name in which `*` stands for any characters, dots among them, also for none.
+/// A pattern of tensor names, in which `*` matches any characters, including dots and none.
 ///
-/// `fc.*` matches `fc.weight`, `layer1.*` matches `layer1.0.bn1.bias`, `*.bias` every bias. Without a `*` it matches
-/// that one name.
+/// `fc.*` matches `fc.weight`, `layer1.*` matches `layer1.0.bn1.bias`, and `*.bias` matches every bias. A pattern
+/// without `*` matches exactly one name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern(String);
 
 impl Pattern {
-    /// The pattern that `text` writes.
+    /// Parses a pattern.
     ///
     /// # Errors
-    /// [`WeightsError::Pattern`] if it is empty or has white space, which no name has.
+    /// Returns [`WeightsError::Pattern`] if the text is empty or contains white space, which no name does.
     pub fn new(text: &str) -> Result<Self, WeightsError> {
         match text.is_empty() || text.contains(char::is_whitespace) {
             true => Err(WeightsError::Pattern(text.to_owned())),
@@ -23,12 +23,12 @@ impl Pattern {
         }
     }
 
-    /// Whether the pattern matches the whole of `name`.
+    /// Whether the pattern matches the whole name.
     pub fn matches(&self, name: &str) -> bool {
         let (pattern, name) = (self.0.as_bytes(), name.as_bytes());
         let (mut p, mut n) = (0, 0);
-        // The last star, and the end of what it stands for so far. Only the last one ever has to give up a character to
-        // a retry, so the time is bounded by the product of the lengths.
+        // Position of the last star, and the end of the characters that it matches so far. Only the last star is ever
+        // extended, so the time is bounded by the product of the lengths.
         let mut star = None;
         while n < name.len() {
             if pattern.get(p) == Some(&b'*') {
@@ -48,10 +48,10 @@ impl Pattern {
         pattern[p..].iter().all(|&byte| byte == b'*')
     }
 
-    /// Says that every pattern matches some name.
+    /// Checks that every pattern matches at least one name.
     ///
     /// # Errors
-    /// [`WeightsError::Unmatched`] for the first that matches none: it was typed wrongly, most likely.
+    /// Returns [`WeightsError::Unmatched`] for the first pattern that matches no name.
     pub fn check_all(patterns: &[Self], names: &[&str]) -> Result<(), WeightsError> {
         match patterns.iter().find(|pattern| !names.iter().any(|name| pattern.matches(name))) {
             None => Ok(()),
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_star_stands_for_any_characters() {
+    fn a_star_matches_any_characters() {
         let cases = [
             ("fc.*", "fc.weight", true),
             ("fc.*", "fc2.weight", false),
@@ -108,13 +108,13 @@ mod tests {
     }
 
     #[test]
-    fn many_stars_take_no_time() {
+    fn many_stars_match_quickly() {
         let pattern = Pattern::new(&"*a".repeat(2000)).unwrap();
         assert!(!pattern.matches(&format!("{}b", "a".repeat(10_000))));
     }
 
     #[test]
-    fn what_is_no_pattern_is_refused() {
+    fn invalid_patterns_are_rejected() {
         for text in ["", " ", "fc.* bn.*"] {
             assert!(matches!(text.parse::<Pattern>(), Err(WeightsError::Pattern(_))), "{text:?}");
         }

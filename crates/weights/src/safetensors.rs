@@ -1,23 +1,24 @@
-//! safetensors files: eight bytes with the length of a JSON header, the header, the tensors' bytes.
+//! safetensors files: eight bytes with the length of a JSON header, the header, and the data of the tensors.
 //!
-//! Reading is the `safetensors` crate's, which checks header and sizes. Its writer sorts the tensors by name; ours keeps
-//! their order, which is the order of the model.
+//! Reading uses the `safetensors` crate, which checks header and sizes. Its writer would sort the tensors by name; the
+//! writer here keeps their order, which is the order of the model.
 
-use crate::element::{Element, Numbers};
-use crate::{Tensor, Weights, WeightsError, files};
+use crate::element::{Element, Values};
+use crate::{Tensor, Weights, WeightsError};
 use ::safetensors::SafeTensors;
 use ::safetensors::tensor::{Dtype, TensorInfo};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use wgrad_stdx::{file, never};
 
-/// Tensors are placed at multiples of this many bytes if all before them fill whole ones.
+/// Alignment of the data section in bytes, and of tensors whose predecessors have sizes that are multiples of it.
 const ALIGNMENT: usize = 8;
 
-/// Whether these are the first bytes of a safetensors file: a length, and a JSON object.
+/// Whether a file begins like a safetensors file: with a length and a JSON object.
 pub(crate) fn is_safetensors(bytes: &[u8]) -> bool {
-    // The crate reads headers up to 100 MB. A larger length is not one: the bytes of a text, say.
+    // The crate reads headers up to 100 MB. A larger length means another format, such as text.
     const LARGEST: u64 = 100_000_000;
     let length = bytes.first_chunk().map(|length| u64::from_le_bytes(*length));
     length.is_some_and(|length| length <= LARGEST) && bytes.get(8) == Some(&b'{')
@@ -26,42 +27,45 @@ pub(crate) fn is_safetensors(bytes: &[u8]) -> bool {
 pub(crate) fn read(path: &Path, bytes: &[u8]) -> Result<Weights, WeightsError> {
     let damaged = |message: String| WeightsError::Damaged { path: path.to_owned(), message };
     let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| damaged(error.to_string()))?;
-    // read_metadata has checked that header and data are there.
-    let data = bytes.get(size_of::<u64>() + header..).unwrap_or_default();
+    let data =
+        bytes.get(size_of::<u64>() + header..).ok_or_else(|| never!("the checked header has an end"))?;
     let mut weights = Weights::new();
     if let Some(entries) = metadata.metadata() {
         weights.metadata_mut().extend(entries.clone());
     }
     for name in metadata.offset_keys() {
-        let fault = |message| WeightsError::Tensor { path: path.to_owned(), tensor: name.clone(), message };
-        let Some(info) = metadata.info(&name) else { continue };
-        let bytes = data.get(info.data_offsets.0..info.data_offsets.1).unwrap_or_default();
+        let tensor_error =
+            |message| WeightsError::Tensor { path: path.to_owned(), tensor: name.clone(), message };
+        let info = metadata.info(&name).ok_or_else(|| never!("the listed tensor `{name}` has no entry"))?;
+        let (start, end) = info.data_offsets;
+        let bytes =
+            data.get(start..end).ok_or_else(|| never!("the checked tensor `{name}` is out of bounds"))?;
         let element = element(info.dtype).ok_or_else(|| WeightsError::DType {
             path: path.to_owned(),
             tensor: name.clone(),
             dtype: info.dtype.to_string(),
-            wanted: "floats of 16, 32 or 64 bits are read, and integers",
+            expected: "supported are floats of 16, 32 and 64 bits and integers",
         })?;
         let inserted = match element.decode(bytes) {
-            Some(Numbers::Floats(values)) => {
+            Some(Values::F32(values)) => {
                 Tensor::new(info.shape.clone(), values).and_then(|tensor| weights.insert(&name, tensor))
             }
-            Some(Numbers::Integers(values)) => Tensor::new(info.shape.clone(), values)
+            Some(Values::I64(values)) => Tensor::new(info.shape.clone(), values)
                 .and_then(|tensor| weights.insert_integers(&name, tensor)),
-            None => return Err(fault("has an integer of more than 63 bits".to_owned())),
+            None => return Err(tensor_error("has an integer that does not fit in an i64".to_owned())),
         };
-        inserted.map_err(|error| fault(format!("cannot be kept: {error}")))?;
+        inserted.map_err(|error| tensor_error(format!("is not valid: {error}")))?;
     }
     Ok(weights)
 }
 
 pub(crate) fn write(weights: &Weights, path: &Path) -> io::Result<()> {
     let header = header(weights)?;
-    // A tensor at a time: a copy of all of them would double the memory that weights take.
+    // One tensor at a time: a copy of all of them would double the memory.
     let integers =
         weights.integers().map(|(_, tensor)| to_bytes(tensor.values(), |value| value.to_le_bytes()));
     let floats = weights.iter().map(|(_, tensor)| to_bytes(tensor.values(), |value| value.to_le_bytes()));
-    files::replace(path, std::iter::once(header).chain(integers).chain(floats))
+    file::replace_with(path, std::iter::once(header).chain(integers).chain(floats))
 }
 
 fn header(weights: &Weights) -> io::Result<Vec<u8>> {
@@ -72,12 +76,15 @@ fn header(weights: &Weights) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Concatenates the bytes of all values.
 fn to_bytes<T: Copy, const N: usize>(values: &[T], bytes: impl Fn(T) -> [u8; N]) -> Vec<u8> {
     values.iter().flat_map(|value| bytes(*value)).collect()
 }
 
-/// The header, with the tensors in the order of their bytes. Integers come first, being the wider ones: so every tensor
-/// lies at a multiple of its numbers' size, as loaders that map the file want it.
+/// Serializes the header, with the tensors in the order of their data.
+///
+/// Integers come first because they are wider. Every tensor is then aligned to its element size, as loaders that map
+/// the file expect.
 struct Header<'a>(&'a Weights);
 
 impl Serialize for Header<'_> {

@@ -1,8 +1,8 @@
-//! A named array of numbers on its way to or from a file. Not a tensor of a graph: it has no operations.
+//! A tensor in a file. It has no operations and is unrelated to the tensors of a graph.
 
 use crate::WeightsError;
 
-/// Numbers in a shape, row by row: f32, or i64 for what [`Weights::integers`](crate::Weights::integers) keeps apart.
+/// Values in row-major order with a shape: f32, or i64 for [`Weights::integers`](crate::Weights::integers).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor<T = f32> {
     shape: Vec<usize>,
@@ -10,34 +10,34 @@ pub struct Tensor<T = f32> {
 }
 
 impl<T> Tensor<T> {
-    /// A tensor of these values.
+    /// Creates a tensor.
     ///
     /// # Errors
-    /// [`WeightsError::Shape`] if there are not as many values as the shape says.
+    /// Returns [`WeightsError::Shape`] if the number of values does not match the shape.
     pub fn new(shape: Vec<usize>, values: Vec<T>) -> Result<Self, WeightsError> {
-        match count(&shape) == Some(values.len()) {
+        match element_count(&shape) == Some(values.len()) {
             true => Ok(Self { shape, values }),
             false => Err(WeightsError::Shape { shape, found: values.len() }),
         }
     }
 
-    /// The size of each dimension; empty for one number.
+    /// Returns the size of each dimension; empty for a scalar.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
 
-    /// The numbers, row by row.
+    /// Returns the values in row-major order.
     pub fn values(&self) -> &[T] {
         &self.values
     }
 
-    /// The numbers, row by row, without a copy.
+    /// Returns the values in row-major order, without a copy.
     pub fn into_values(self) -> Vec<T> {
         self.values
     }
 }
 
-/// How many numbers a tensor of this shape has, if that can be said.
-pub(crate) fn count(shape: &[usize]) -> Option<usize> {
+/// Returns the number of elements of a shape; `None` on overflow.
+pub(crate) fn element_count(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1usize, |product, size| product.checked_mul(*size))
 }

@@ -1,4 +1,4 @@
-//! The map of names to tensors, and how it comes from a file.
+//! Named tensors, and reading and writing them.
 
 use crate::{Tensor, WeightsError, safetensors, torch};
 use indexmap::IndexMap;
@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Tensors by name, in the order of their file or of their insertion.
+/// Named tensors, in the order of their file or of insertion.
 #[derive(Debug, Clone, Default)]
 pub struct Weights {
     source: Option<PathBuf>,
@@ -17,33 +17,34 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// No weights yet.
+    /// Creates an empty set of weights.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Reads a safetensors or a PyTorch file; which of them it is, its first bytes say.
+    /// Reads a safetensors or PyTorch file. The format is detected from the first bytes.
     ///
-    /// The order of the names is that of the dict in a PyTorch file, and that of the data in a safetensors file.
+    /// Names are in the order of the dict in a PyTorch file, and in the order of the data in a safetensors file.
     ///
     /// # Errors
-    /// [`WeightsError::File`] if it cannot be read, [`WeightsError::Format`] and [`WeightsError::OldFormat`] if it is
-    /// another kind of file; [`WeightsError::Damaged`], [`WeightsError::Unsupported`], [`WeightsError::Global`],
-    /// [`WeightsError::Tensor`] and [`WeightsError::DType`] for what it holds.
+    /// Returns [`WeightsError::File`] if the file cannot be read, [`WeightsError::Format`] or
+    /// [`WeightsError::OldFormat`] if its format is not supported, and [`WeightsError::Damaged`],
+    /// [`WeightsError::Unsupported`], [`WeightsError::Global`], [`WeightsError::Tensor`] or [`WeightsError::DType`] if
+    /// its contents cannot be used.
     pub fn read(path: &Path) -> Result<Self, WeightsError> {
         let failed =
             |source| WeightsError::File { action: "read the weights", path: path.to_owned(), source };
         if !fs::metadata(path).map_err(failed)?.is_file() {
-            // A device may have no end.
-            return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")));
+            // A device file may have no end.
+            return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
         }
         Self::parse(path, &fs::read(path).map_err(failed)?)
     }
 
-    /// What [`read`](Self::read) does, with the bytes of a file that is called `source` in errors.
+    /// Parses the bytes of a safetensors or PyTorch file. `source` is the path in errors.
     ///
     /// # Errors
-    /// Those of [`read`](Self::read), without [`WeightsError::File`].
+    /// Returns the errors of [`read`](Self::read), except [`WeightsError::File`].
     pub fn parse(source: &Path, bytes: &[u8]) -> Result<Self, WeightsError> {
         let mut weights = if safetensors::is_safetensors(bytes) {
             safetensors::read(source, bytes)?
@@ -58,14 +59,13 @@ impl Weights {
         Ok(weights)
     }
 
-    /// Writes a safetensors file, atomically: at every moment there is the old file or the new one. F32 for floats, I64
-    /// for integers, in the order they have here, integers first; the metadata, and `format = pt`, which PyTorch's
-    /// loaders ask for.
+    /// Writes a safetensors file atomically.
     ///
-    /// The same weights give the same bytes.
+    /// Floats are written as F32 and integers as I64, in their order here, integers first. The metadata is written too,
+    /// with `format = pt`, which PyTorch's loaders require. The same weights give the same bytes.
     ///
     /// # Errors
-    /// [`WeightsError::File`] if the system refuses. A file that was there is then as it was.
+    /// Returns [`WeightsError::File`] if the file cannot be written. An existing file is then unchanged.
     pub fn write_safetensors(&self, path: &Path) -> Result<(), WeightsError> {
         safetensors::write(self, path).map_err(|source| WeightsError::File {
             action: "write the weights",
@@ -74,78 +74,78 @@ impl Weights {
         })
     }
 
-    /// Adds a tensor, or replaces the one of that name.
+    /// Inserts a tensor, or replaces the tensor of the same name.
     ///
     /// # Errors
-    /// [`WeightsError::Name`] for a name that no file can hold: an empty one, or `__metadata__`.
+    /// Returns [`WeightsError::Name`] if the name is empty or `__metadata__`, which a file cannot store.
     pub fn insert(&mut self, name: impl Into<String>, tensor: Tensor) -> Result<(), WeightsError> {
-        let name = checked(name.into())?;
+        let name = checked_name(name.into())?;
         self.integers.shift_remove(&name);
         self.tensors.insert(name, tensor);
         Ok(())
     }
 
-    /// Adds a tensor of integers, or replaces the tensor of that name.
+    /// Inserts an integer tensor, or replaces the tensor of the same name.
     ///
     /// # Errors
-    /// [`WeightsError::Name`], as for [`insert`](Self::insert).
+    /// Returns [`WeightsError::Name`] if the name is empty or `__metadata__`, which a file cannot store.
     pub fn insert_integers(
         &mut self,
         name: impl Into<String>,
         tensor: Tensor<i64>,
     ) -> Result<(), WeightsError> {
-        let name = checked(name.into())?;
+        let name = checked_name(name.into())?;
         self.tensors.shift_remove(&name);
         self.integers.insert(name, tensor);
         Ok(())
     }
 
-    /// The tensor of this name, if there is one of floats.
+    /// Returns the float tensor of this name.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
         self.tensors.get(name)
     }
 
-    /// The tensors of floats, in order.
+    /// Iterates over the float tensors, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Tensor)> {
         self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
     }
 
-    /// How many tensors of floats there are.
+    /// Returns the number of float tensors.
     pub fn len(&self) -> usize {
         self.tensors.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no float tensors.
     pub fn is_empty(&self) -> bool {
         self.tensors.is_empty()
     }
 
-    /// The tensors of integers and booleans, in order: counters such as `num_batches_tracked`, and indices.
+    /// Iterates over the integer and boolean tensors, in order: counters such as `num_batches_tracked`, and indices.
     pub fn integers(&self) -> impl ExactSizeIterator<Item = (&str, &Tensor<i64>)> {
         self.integers.iter().map(|(name, tensor)| (name.as_str(), tensor))
     }
 
-    /// What a safetensors file says about itself, `format` included; empty for a PyTorch file.
+    /// Returns the metadata of a safetensors file, including `format`. Empty for a PyTorch file.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }
 
-    /// The same, to be changed before writing.
+    /// Returns the metadata for editing before a write.
     pub fn metadata_mut(&mut self) -> &mut BTreeMap<String, String> {
         &mut self.metadata
     }
 
-    /// The file that these weights were read from.
+    /// Returns the path of the file that these weights were read from.
     pub fn source(&self) -> Option<&Path> {
         self.source.as_deref()
     }
 
-    /// Takes `prefix` off the names if every name begins with it, and says whether. `module.` is what a model has that
-    /// was saved out of PyTorch's `DataParallel`.
+    /// Removes `prefix` from the names if every name begins with it. Returns whether it did.
     ///
-    /// All or none, so that no two names can become one.
+    /// Models saved from PyTorch's `DataParallel` have the prefix `module.`. Names are changed all or none, so that no
+    /// two names can become equal.
     pub fn strip_prefix(&mut self, prefix: &str) -> bool {
-        if !self.all_begin_with(prefix) {
+        if !self.all_start_with(prefix) {
             return false;
         }
         let strip = |name: String| name[prefix.len()..].to_owned();
@@ -156,29 +156,30 @@ impl Weights {
         true
     }
 
-    /// The tensor of floats of this name, with the name as it lives here.
+    /// Returns the float tensor of this name, together with the stored name.
     pub(crate) fn get_entry(&self, name: &str) -> Option<(&str, &Tensor)> {
         self.tensors.get_key_value(name).map(|(name, tensor)| (name.as_str(), tensor))
     }
 
-    /// Whether the tensor of this name is one of integers.
-    pub(crate) fn has_integers(&self, name: &str) -> bool {
+    /// Whether the tensor of this name holds integers.
+    pub(crate) fn is_integer_tensor(&self, name: &str) -> bool {
         self.integers.contains_key(name)
     }
 
-    /// Whether there are names, and every one is `prefix` and something more that is a name itself.
-    pub(crate) fn all_begin_with(&self, prefix: &str) -> bool {
+    /// Whether there are names, and removing `prefix` from each of them leaves a valid name.
+    pub(crate) fn all_start_with(&self, prefix: &str) -> bool {
         let mut names = self.tensors.keys().chain(self.integers.keys());
-        let stripped = |name: &String| name.strip_prefix(prefix).is_some_and(is_name);
+        let stripped = |name: &String| name.strip_prefix(prefix).is_some_and(is_valid_name);
         !(self.tensors.is_empty() && self.integers.is_empty()) && names.all(stripped)
     }
 }
 
-fn checked(name: String) -> Result<String, WeightsError> {
-    if is_name(&name) { Ok(name) } else { Err(WeightsError::Name(name)) }
+/// Returns the name if it is valid.
+fn checked_name(name: String) -> Result<String, WeightsError> {
+    if is_valid_name(&name) { Ok(name) } else { Err(WeightsError::Name(name)) }
 }
 
-/// Whether a file can hold a tensor of this name.
-pub(crate) fn is_name(name: &str) -> bool {
+/// Whether a file can store a tensor of this name.
+pub(crate) fn is_valid_name(name: &str) -> bool {
     !name.is_empty() && name != "__metadata__"
 }

@@ -1,11 +1,11 @@
-//! Matching a file with a model: what is found, what is missing, what is left over, what is wrong.
+//! Assignment of a file's tensors to a model: found, replaced, missing, unused and mismatched tensors.
 
 mod support;
 
 use support::fixture;
 use wgrad_weights::{AssignOptions, Assignment, Pattern, Tensor, Weights, WeightsError};
 
-/// What the model of the file itself wants.
+/// Returns the names and shapes of the file's own tensors.
 fn wanted(weights: &Weights) -> Vec<(String, Vec<usize>)> {
     weights.iter().map(|(name, tensor)| (name.to_owned(), tensor.shape().to_vec())).collect()
 }
@@ -19,13 +19,13 @@ fn resnet() -> Weights {
 }
 
 #[test]
-fn the_same_model_takes_everything_in_its_order() {
+fn the_same_model_gets_every_tensor_in_its_own_order() {
     let weights = resnet();
     let mut wanted = wanted(&weights);
     wanted.reverse();
     let assignment = weights.assign(&wanted, &AssignOptions::default()).unwrap();
     assignment.complete().unwrap();
-    assert!(assignment.unused.is_empty(), "counters are no leftovers: {:?}", assignment.unused);
+    assert!(assignment.unused.is_empty(), "counters should not be listed as unused: {:?}", assignment.unused);
     for ((name, shape), (found, tensor)) in wanted.iter().zip(&assignment.found) {
         assert_eq!((name.as_str(), shape.as_slice()), (*found, tensor.shape()));
         assert_eq!(weights.get(name), Some(*tensor));
@@ -34,7 +34,7 @@ fn the_same_model_takes_everything_in_its_order() {
 }
 
 #[test]
-fn another_shape_is_an_error_with_both() {
+fn a_shape_mismatch_reports_both_shapes() {
     let weights = resnet();
     let mut wanted = wanted(&weights);
     wanted.last_mut().unwrap().1 = vec![100];
@@ -45,7 +45,7 @@ fn another_shape_is_an_error_with_both() {
 }
 
 #[test]
-fn a_head_to_replace_keeps_its_values_whatever_its_shape() {
+fn a_replaced_head_keeps_its_values_regardless_of_shape() {
     let weights = resnet();
     let mut wanted = wanted(&weights);
     wanted.last_mut().unwrap().1 = vec![100];
@@ -65,7 +65,7 @@ fn a_pattern_that_matches_nothing_is_an_error() {
 }
 
 #[test]
-fn missing_and_unused_names_are_told() {
+fn missing_and_unused_names_are_reported() {
     let mut weights = Weights::new();
     weights.insert("stem.weight", Tensor::new(vec![2], vec![1.0, 2.0]).unwrap()).unwrap();
     weights.insert("fc.bias", Tensor::new(vec![1], vec![3.0]).unwrap()).unwrap();
@@ -78,7 +78,7 @@ fn missing_and_unused_names_are_told() {
         (&["conv1.weight".to_owned()][..], &["stem.weight"][..])
     );
     let error = assignment.complete().unwrap_err().to_string();
-    assert!(error.contains("lacks 1 of the model's tensors: `conv1.weight`; it has others"), "{error}");
+    assert!(error.contains("lacks 1 of the model's tensors: `conv1.weight`; unused names"), "{error}");
     assert!(error.contains("`stem.weight`"), "{error}");
     let counter = [("steps".to_owned(), vec![])];
     let error = weights.assign(&counter, &AssignOptions::default()).unwrap_err();
@@ -86,11 +86,11 @@ fn missing_and_unused_names_are_told() {
 }
 
 #[test]
-fn names_of_data_parallel_are_hinted_at() {
+fn the_prefix_of_data_parallel_is_reported() {
     let weights = Weights::read(&fixture("pth/data-parallel.pth")).unwrap();
     let wanted = [("0.weight".to_owned(), vec![2, 3])];
     let complete = |assignment: Assignment<'_>| assignment.complete();
     let error =
         complete(weights.assign(&wanted, &AssignOptions::default()).unwrap()).unwrap_err().to_string();
-    assert!(error.contains("begin with `module.`, which has to be stripped"), "{error}");
+    assert!(error.contains("start with `module.`, which must be stripped"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! Files that are damaged or made to mislead are errors that say what is wrong: no panic, no run-away memory.
+//! Damaged and crafted files give errors that state the problem. They cause neither panics nor large allocations.
 
 mod support;
 
@@ -10,7 +10,7 @@ fn plain(extension: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_truncated_file_is_an_error_wherever_it_ends() {
+fn every_truncation_of_a_file_is_an_error() {
     for extension in ["pth", "safetensors"] {
         let bytes = plain(extension);
         for end in 0..bytes.len() {
@@ -20,24 +20,24 @@ fn a_truncated_file_is_an_error_wherever_it_ends() {
 }
 
 #[test]
-fn a_flipped_bit_of_a_pytorch_file_is_an_error_or_does_not_matter() {
+fn a_flipped_bit_of_a_pytorch_file_is_an_error_or_has_no_effect() {
     let bytes = plain("pth");
     let expected = bits(&parse(&bytes).unwrap());
-    let mut refused = 0;
+    let mut rejected = 0;
     for (at, mask) in flips(bytes.len()) {
         let mut bytes = bytes.clone();
         bytes[at] ^= mask;
         match parse(&bytes) {
             Ok(weights) => assert_eq!(bits(&weights), expected, "byte {at} ^ {mask}"),
-            Err(_) => refused += 1,
+            Err(_) => rejected += 1,
         }
     }
-    assert!(refused > 2000, "only {refused} flips were seen: are the checksums compared?");
+    assert!(rejected > 2000, "only {rejected} flips were detected; are the checksums compared?");
 }
 
-/// The checksum of the zip file stops changes of the pickle. Who means harm computes it again.
+/// The checksum of the zip archive detects changes of the pickle, but an attacker can recompute it.
 #[test]
-fn a_flipped_bit_of_a_pickle_is_no_panic() {
+fn a_flipped_bit_of_a_pickle_does_not_panic() {
     let root = dict(&[
         ("state_dict", dict(&[("a", tensor(1, &[3], &[1])), ("b", tensor(0, &[2, 2], &[1, 2]))])),
         ("epoch", int(3)),
@@ -55,7 +55,7 @@ fn a_flipped_bit_of_a_pickle_is_no_panic() {
 }
 
 #[test]
-fn a_flipped_bit_of_a_safetensors_file_is_no_panic() {
+fn a_flipped_bit_of_a_safetensors_file_does_not_panic() {
     let bytes = plain("safetensors");
     for (at, mask) in flips(bytes.len()) {
         let mut bytes = bytes.clone();
@@ -69,9 +69,9 @@ fn flips(len: usize) -> impl Iterator<Item = (usize, u8)> {
 }
 
 #[test]
-fn a_tensor_stays_inside_its_storage() {
+fn tensors_outside_their_storage_are_rejected() {
     let tensors = [
-        (tensor(4, &[1], &[1]), "tensor `w` reaches beyond its storage of 4 numbers"),
+        (tensor(4, &[1], &[1]), "tensor `w` reaches beyond its storage of 4 elements"),
         (tensor(0, &[2, 3], &[3, 1]), "beyond"),
         (tensor(0, &[2], &[i64::MAX]), "beyond"),
         (tensor(i64::MAX, &[2, 2], &[i64::MAX, i64::MAX]), "beyond"),
@@ -87,32 +87,32 @@ fn a_tensor_stays_inside_its_storage() {
         (tensor_of(storage("FloatStorage", "../0", 4), 0, &[4], &[1]), "entry `data/../0` cannot be read"),
     ];
     for (tensor, message) in tensors {
-        let error = fault(&file(&dict(&[("w", tensor)])));
+        let error = rejection(&file(&dict(&[("w", tensor)])));
         assert!(error.contains(message), "{error}");
     }
 }
 
 #[test]
-fn a_small_file_cannot_ask_for_much_memory() {
-    // Each is as large as the storage, a million numbers; there are ten thousand, of some twenty bytes each.
-    let numbers = vec![0u8; 1 << 20];
+fn a_small_file_cannot_request_much_memory() {
+    // Each tensor has 2²⁰ elements, as many as the storage. Ten thousand of them take about twenty bytes each.
+    let elements = vec![0u8; 1 << 20];
     let tensor = tensor_of(storage("ByteStorage", "0", 1 << 20), 0, &[1 << 20], &[1]);
     let first = [&text("first")[..], &tensor, b"q\x00"].concat();
     let more: Vec<u8> =
         (0..10_000).flat_map(|index| [text(&format!("copy{index}")), b"h\x00".to_vec()].concat()).collect();
     let root = [b"}(".to_vec(), first, more, b"u".to_vec()].concat();
-    let error = fault(&archive(&[("data.pkl", &pickle(&root)), ("data/0", &numbers)]));
+    let error = rejection(&archive(&[("data.pkl", &pickle(&root)), ("data/0", &elements)]));
     assert!(error.contains("tensor `copy") && error.contains("more than the file can hold"), "{error}");
 }
 
 #[test]
-fn the_number_of_values_is_bounded() {
-    let error = fault(&file(&vec![b'N'; 5 << 20]));
+fn the_number_of_values_is_limited() {
+    let error = rejection(&file(&vec![b'N'; 5 << 20]));
     assert!(error.contains("more than 4194304 values"), "{error}");
 }
 
 #[test]
-fn depth_and_cycles_do_no_harm() {
+fn deep_and_cyclic_pickles_are_read() {
     const DEPTH: usize = 1_000_000;
     let nested = [vec![b']'; DEPTH], vec![b'a'; DEPTH - 1]].concat();
     let weights = parse(&file(&dict(&[("w", tensor(0, &[4], &[1])), ("deep", nested)]))).unwrap();
@@ -125,37 +125,37 @@ fn depth_and_cycles_do_no_harm() {
 }
 
 #[test]
-fn what_a_pickle_must_not_have_is_named_with_its_place() {
+fn invalid_pickles_are_rejected_with_the_position() {
     let roots: [(Vec<u8>, &str); 16] = [
         (b"](Na".to_vec(), "an empty stack at byte 5"),
-        (b"]}".to_vec(), "an end with values left over at byte 4"),
-        (b"}(}".to_vec(), "an end with values left over at byte 5"),
+        (b"]}".to_vec(), "an end with unused values at byte 4"),
+        (b"}(}".to_vec(), "an end with unused values at byte 5"),
         (vec![b'}', b'i'], "the opcode 0x69 at byte 3, which `torch.save` does not use"),
         (vec![0x80, 4, b'}'], "pickle protocol 4 at byte 2"),
-        (b"h\x07".to_vec(), "a reference to nothing at byte 2"),
+        (b"h\x07".to_vec(), "an unset memo slot at byte 2"),
         (b"q\x07".to_vec(), "an empty stack"),
         (b"}t".to_vec(), "no mark"),
         (b"}(s".to_vec(), "an empty stack"),
         ([b"}(".to_vec(), text("w"), b"u".to_vec()].concat(), "a key without a value"),
-        (b"}Na".to_vec(), "no list where one is needed"),
-        (b"]NNs".to_vec(), "no dict where one is needed"),
-        (b"})R".to_vec(), "a call of what is no function"),
+        (b"}Na".to_vec(), "not a list where a list is needed"),
+        (b"]NNs".to_vec(), "not a dict where a dict is needed"),
+        (b"})R".to_vec(), "a call of a value that is not a function"),
         ([global("torch", "Size"), b"NR".to_vec()].concat(), "a call without a tuple"),
         ([global("torch", "FloatStorage"), b")R".to_vec()].concat(), "wrong arguments for Storage(F32)"),
-        (b")Q".to_vec(), "a wrong reference to a storage"),
+        (b")Q".to_vec(), "an invalid reference to a storage"),
     ];
     for (root, message) in roots {
-        let error = fault(&file(&root));
+        let error = rejection(&file(&root));
         assert!(error.contains(message), "{error}");
     }
     assert!(
-        fault(&archive(&[("data.pkl", b"X\xff\xff\xff\xffabc")])).contains("an end in the middle at byte 0")
+        rejection(&archive(&[("data.pkl", b"X\xff\xff\xff\xffabc")])).contains("an unexpected end at byte 0")
     );
-    assert!(fault(&archive(&[("data.pkl", b"cos")])).contains("an end in the middle"));
+    assert!(rejection(&archive(&[("data.pkl", b"cos")])).contains("an unexpected end"));
 }
 
 #[test]
-fn a_name_outside_the_list_is_refused_with_a_reason() {
+fn unsupported_python_names_are_rejected_with_a_reason() {
     let names = [
         ("os", "system", "may run a program"),
         ("builtins", "eval", "may run a program"),
@@ -177,53 +177,53 @@ fn a_name_outside_the_list_is_refused_with_a_reason() {
 }
 
 #[test]
-fn what_holds_no_tensors_says_what_it_holds() {
-    let error = fault(&file(&dict(&[("epoch", int(1)), ("net", dict(&[("w", tensor(0, &[4], &[1]))]))])));
-    assert!(error.contains("it has `epoch`, `net`"), "{error}");
-    assert!(fault(&file(b"}")).contains("it has nothing"));
-    assert!(fault(&file(&tensor(0, &[4], &[1]))).contains("one tensor without a name"));
-    assert!(fault(&file(b"]")).contains("it is no dict of tensors"));
-    assert!(fault(&file(&dict(&[("", tensor(0, &[4], &[1]))]))).contains("cannot be named"));
+fn files_without_tensors_are_rejected_with_their_keys() {
+    let error = rejection(&file(&dict(&[("epoch", int(1)), ("net", dict(&[("w", tensor(0, &[4], &[1]))]))])));
+    assert!(error.contains("its keys are `epoch`, `net`"), "{error}");
+    assert!(rejection(&file(b"}")).contains("its keys are empty"));
+    assert!(rejection(&file(&tensor(0, &[4], &[1]))).contains("a single tensor without a name"));
+    assert!(rejection(&file(b"]")).contains("it does not hold a dict of tensors"));
+    assert!(rejection(&file(&dict(&[("", tensor(0, &[4], &[1]))]))).contains("cannot be named"));
 }
 
 #[test]
-fn the_last_of_equal_keys_counts() {
+fn the_last_of_equal_keys_is_used() {
     let one = |at| dict(&[("w", tensor(0, &[1], &[1])), ("w", tensor(at, &[1], &[1]))]);
     let weights = parse(&file(&dict(&[("state_dict", one(1)), ("state_dict", one(2))]))).unwrap();
     assert_eq!(weights.get("w").unwrap().values(), [2.0]);
 }
 
 #[test]
-fn a_zip_file_that_pytorch_would_not_write_is_refused() {
+fn zip_archives_not_written_by_pytorch_are_rejected() {
     let root = pickle(&dict(&[("w", tensor(0, &[4], &[1]))]));
-    assert!(fault(&archive(&[("other.txt", b"hello")])).contains("not one of `torch.save`"));
-    assert!(fault(&archive(&[("data.pkl", &root)])).contains("entry `data/0` cannot be read"));
-    assert!(fault(&archive(&[("data.pkl", &root), ("byteorder", b"big")])).contains("big-endian"));
+    assert!(rejection(&archive(&[("other.txt", b"hello")])).contains("not written by `torch.save`"));
+    assert!(rejection(&archive(&[("data.pkl", &root)])).contains("entry `data/0` cannot be read"));
+    assert!(rejection(&archive(&[("data.pkl", &root), ("byteorder", b"big")])).contains("big-endian"));
 
-    // Method 8, deflate, in the headers of every entry: at 8 in a local one, at 10 in one of the directory.
+    // Compression method 8 (deflate) in every header: at offset 8 in local headers, at 10 in the central directory.
     let compressed = patched(file(&dict(&[])), |header| match &header[..4] {
         b"PK\x03\x04" => header[8] = 8,
         b"PK\x01\x02" => header[10] = 8,
         _ => {}
     });
-    assert!(fault(&compressed).contains("is compressed or encrypted"));
+    assert!(rejection(&compressed).contains("is compressed or encrypted"));
 
-    // Sizes of 1 GB, compressed at 20 and not at 24.
+    // A size of 1 GB: the compressed size is at offset 20, the uncompressed size at 24.
     let claimed = patched(file(&dict(&[("w", tensor(0, &[4], &[1]))])), |header| {
         if &header[..4] == b"PK\x01\x02" {
             header[20..28].copy_from_slice(&[0, 0, 0, 0x40, 0, 0, 0, 0x40]);
         }
     });
-    assert!(fault(&claimed).contains("truncated, or they overlap"));
+    assert!(rejection(&claimed).contains("it is truncated, or they overlap"));
     let inflating = patched(file(&dict(&[("w", tensor(0, &[4], &[1]))])), |header| {
         if &header[..4] == b"PK\x01\x02" {
             header[24..28].copy_from_slice(&[0, 0, 0, 0x40]);
         }
     });
-    assert!(fault(&inflating).contains("stored with two sizes"));
+    assert!(rejection(&inflating).contains("the two sizes of a stored entry differ"));
 }
 
-/// Changes every header of a zip file.
+/// Applies `change` to every header of a zip archive.
 fn patched(mut bytes: Vec<u8>, change: impl Fn(&mut [u8])) -> Vec<u8> {
     for at in 0..bytes.len().saturating_sub(30) {
         if bytes[at..].starts_with(b"PK\x03\x04") || bytes[at..].starts_with(b"PK\x01\x02") {
@@ -234,7 +234,7 @@ fn patched(mut bytes: Vec<u8>, change: impl Fn(&mut [u8])) -> Vec<u8> {
 }
 
 #[test]
-fn files_of_other_kinds_are_told_apart() {
+fn other_file_formats_are_rejected() {
     for bytes in [
         &b""[..],
         b"hello, this is no file of weights",
@@ -249,5 +249,5 @@ fn files_of_other_kinds_are_told_apart() {
     assert!(matches!(parse(&truncated), Err(WeightsError::Damaged { .. })));
     let json = b"{\"w\":{\"dtype\":\"C64\",\"shape\":[1],\"data_offsets\":[0,8]}}";
     let complex = [&(json.len() as u64).to_le_bytes()[..], json, &[0; 8]].concat();
-    assert!(fault(&complex).contains("tensor `w` is C64"));
+    assert!(rejection(&complex).contains("tensor `w` is C64"));
 }

@@ -1,11 +1,11 @@
-//! Files that PyTorch wrote are read, number for number. `tests/fixtures/README.md` says how they were made.
+//! Files written by PyTorch are read exactly. `tests/fixtures/README.md` describes how they were made.
 
 mod support;
 
 use support::{bits, fixture, sorted_bits};
 use wgrad_weights::{Weights, WeightsError};
 
-/// A `.pth` and the safetensors file of the same tensors.
+/// Reads a `.pth` file and the safetensors file of the same tensors.
 fn pair(name: &str) -> (Weights, Weights) {
     let read = |extension| Weights::read(&fixture(&format!("{name}.{extension}"))).unwrap();
     (read("pth"), read("safetensors"))
@@ -31,9 +31,9 @@ fn a_state_dict_is_the_same_in_both_formats() {
 }
 
 #[test]
-fn a_resnet_has_torchvisions_names_in_the_models_order() {
+fn a_resnet_has_the_names_of_torchvision_in_model_order() {
     let (weights, _) = pair("resnet18-w4");
-    // As torchvision's: 20 convolutions, 20 norms of four tensors and a counter, and the head.
+    // As in torchvision: 20 convolutions, 20 norms of four tensors and a counter, and the head.
     assert_eq!((weights.len(), weights.integers().len()), (20 + 20 * 4 + 2, 20));
     let names: Vec<&str> = weights.iter().map(|(name, _)| name).collect();
     assert_eq!(names[..3], ["conv1.weight", "bn1.weight", "bn1.bias"]);
@@ -47,10 +47,10 @@ fn a_resnet_has_torchvisions_names_in_the_models_order() {
 }
 
 #[test]
-fn views_keep_their_strides() {
+fn strided_views_are_read_correctly() {
     let (pth, _) = pair("pth/strided");
     let (shared, _) = pair("pth/shared");
-    // All of both files are views of one grid, [4, 6].
+    // All tensors of both files are views of one grid, [4, 6].
     let grid = shared.get("whole").unwrap().values();
     let transposed = pth.get("transposed").unwrap();
     assert_eq!(transposed.shape(), [6, 4]);
@@ -84,32 +84,32 @@ fn every_type_becomes_f32_or_i64() {
 }
 
 #[test]
-fn the_prefix_of_data_parallel_comes_off() {
+fn the_prefix_of_data_parallel_can_be_stripped() {
     let (mut parallel, _) = pair("pth/data-parallel");
     let (checkpoint, _) = pair("pth/checkpoint");
     assert!(parallel.get("module.0.weight").is_some());
     assert!(parallel.strip_prefix("module."));
     let names = |weights: &Weights| bits(weights).into_iter().map(|(name, ..)| name).collect::<Vec<_>>();
     assert_eq!(names(&parallel), names(&checkpoint));
-    assert!(!parallel.strip_prefix("module."), "there is none any more");
+    assert!(!parallel.strip_prefix("module."), "the prefix should be gone");
 }
 
 #[test]
-fn a_file_that_would_run_something_is_refused_by_name() {
+fn a_pickle_that_would_run_code_is_rejected_by_name() {
     let error = Weights::read(&fixture("pth/forbidden.pth")).unwrap_err();
     assert!(matches!(&error, WeightsError::Global { global, .. } if global == "posix.system"), "{error}");
     assert!(error.to_string().contains("forbidden.pth"), "{error}");
 }
 
 #[test]
-fn the_old_format_is_refused_with_the_way_to_convert() {
+fn the_old_format_is_rejected_with_a_way_to_convert() {
     let error = Weights::read(&fixture("pth/old-format.pth")).unwrap_err();
     assert!(matches!(error, WeightsError::OldFormat { .. }), "{error}");
     assert!(error.to_string().contains("torch.save(torch.load(OLD"), "{error}");
 }
 
 #[test]
-fn the_metadata_of_the_cases_is_there() {
+fn the_metadata_of_the_cases_is_read() {
     let weights = Weights::read(&fixture("convs.safetensors")).unwrap();
     let cases: Vec<&String> = weights.metadata().keys().filter(|key| *key != "format").collect();
     assert_eq!(cases.len(), 20);

@@ -1,4 +1,4 @@
-//! What is written is what is read again, in its order, and a file is never half written.
+//! Written files read back equal and in order, and writes are atomic.
 
 mod support;
 
@@ -7,7 +7,7 @@ use support::{bits, fixture};
 use wgrad_weights::{Tensor, Weights, WeightsError};
 
 #[test]
-fn a_round_trip_keeps_numbers_names_shapes_and_order() {
+fn a_round_trip_keeps_values_names_shapes_and_order() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["resnet18-w4.pth", "pth/dtypes.pth", "convs.safetensors"] {
         let path = folder.path().join("written.safetensors");
@@ -28,7 +28,7 @@ fn a_round_trip_keeps_numbers_names_shapes_and_order() {
 }
 
 #[test]
-fn every_tensor_is_aligned_to_its_numbers() {
+fn every_tensor_is_aligned_to_its_elements() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("aligned.safetensors");
     let mut weights = Weights::new();
@@ -49,7 +49,7 @@ fn a_failed_write_leaves_the_old_file() {
     let folder = tempfile::tempdir().unwrap();
     let error = Weights::new().write_safetensors(&folder.path().join("missing/w.safetensors")).unwrap_err();
     assert!(matches!(error, WeightsError::File { action: "write the weights", .. }), "{error}");
-    // A directory in the way: the rename fails after everything is written.
+    // A directory at the path: the rename fails after everything is written.
     let path = folder.path().join("taken");
     fs::create_dir(&path).unwrap();
     fs::write(path.join("file"), b"kept").unwrap();
@@ -59,7 +59,7 @@ fn a_failed_write_leaves_the_old_file() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_named() {
+fn an_unreadable_file_is_named_in_the_error() {
     let folder = tempfile::tempdir().unwrap();
     let missing = Weights::read(&folder.path().join("none.pth")).unwrap_err().to_string();
     assert!(missing.contains("none.pth") && missing.contains("cannot read the weights"), "{missing}");
@@ -68,7 +68,7 @@ fn a_file_that_cannot_be_read_is_named() {
 }
 
 #[test]
-fn a_name_has_one_tensor() {
+fn inserting_a_name_again_replaces_the_tensor() {
     let mut weights = Weights::new();
     weights.insert_integers("w", Tensor::new(vec![], vec![1]).unwrap()).unwrap();
     weights.insert("w", Tensor::new(vec![], vec![1.0]).unwrap()).unwrap();
@@ -81,7 +81,7 @@ fn a_name_has_one_tensor() {
 }
 
 #[test]
-fn a_prefix_comes_off_all_names_or_none() {
+fn a_prefix_is_stripped_from_all_names_or_none() {
     let one = || Tensor::new(vec![], vec![1.0]).unwrap();
     let mut weights = Weights::new();
     assert!(!weights.strip_prefix("module."));

@@ -1,4 +1,4 @@
-//! The arguments of the command line.
+//! Arguments of the command line.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -7,11 +7,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use wgrad_cluster::Link;
 use wgrad_train::DeviceChoice;
 
-/// Train neural networks on any GPU that speaks Vulkan, Metal or DX12, or on the CPU.
+/// Train neural networks on any GPU with a Vulkan, Metal or DX12 driver, or on the CPU.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true, max_term_width = 100)]
 #[command(
-    after_help = "Begin with:  wgrad train digits\n\nEnvironment: WGPU_BACKEND, WGPU_ADAPTER_NAME, WGRAD_DATA, \
+    after_help = "Start with:  wgrad train digits\n\nEnvironment: WGPU_BACKEND, WGPU_ADAPTER_NAME, WGRAD_DATA, \
     WGRAD_DATA_MIRROR, NO_COLOR, RUST_LOG.\nExit codes: 2 usage or recipe, 3 data, 4 device, 5 numeric, 6 checkpoint or \
     run directory, 7 other replicas, 130 interrupted."
 )]
@@ -30,21 +30,21 @@ pub enum Command {
     Eval(Eval),
     /// Apply the last checkpoint of a run to files of examples.
     Predict(Predict),
-    /// Show what a recipe would do, or a network such as resnet50: layers, parameters, FLOPs, memory, kernels.
+    /// Show layers, parameters, FLOPs, memory and kernels of a recipe, or of a network such as resnet50.
     Summary(Summary),
     /// List the devices that can train.
     Devices(Devices),
-    /// Find out which kernels are fastest for the matrix products of a recipe on a GPU, and keep that for later runs.
+    /// Time all kernels for the matrix products of a recipe on a GPU, and use the fastest in later runs.
     Tune(Tune),
     /// Write the weights of a run as safetensors, under PyTorch's names.
     Export(Export),
-    /// Train networks to see an effect, and write a page about it.
+    /// Run an experiment that trains several networks, and write a page about it.
     Study(Study),
-    /// Measure the devices of this machine side by side: ceilings, kernels, training steps.
+    /// Benchmark the devices of this machine: peak rates, kernels, training steps.
     Bench(Bench),
-    /// Predict data-parallel training on clusters of up to thousands of devices.
+    /// Predict step time and efficiency of data-parallel training on clusters.
     Cluster(Cluster),
-    /// Reproduce the discussion of compute scaling: its history, this machine in it, and laws measured here.
+    /// Report on compute scaling: its history, this machine's rates, and scaling laws measured here.
     Scale(Scale),
     /// Check every operation on the devices of this machine against the f64 reference.
     Verify(Verify),
@@ -70,50 +70,50 @@ pub struct Recipe {
 pub struct Train {
     #[command(flatten)]
     pub recipe: Recipe,
-    /// auto, cpu, gpu or gpu:N. auto is the best GPU, else the CPU.
+    /// auto, cpu, gpu or gpu:N. auto selects the best GPU, or the CPU if there is none.
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
-    /// Run directory; runs/<recipe>-<time> if not given.
+    /// Run directory. Default: runs/<recipe>-<time>.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Go on with the run in --out, or with the last run of the recipe.
+    /// Resume the run in --out, or the last run of the recipe.
     #[arg(long)]
     pub resume: bool,
-    /// Weights to start from: a safetensors or PyTorch file, or a run directory. The same as transfer.weights.
+    /// Weights to start from: a safetensors or PyTorch file, or a run directory. Sets transfer.weights.
     #[arg(long, value_name = "WEIGHTS", conflicts_with = "resume")]
     pub init: Option<PathBuf>,
-    /// Write a timeline of a few steps for ui.perfetto.dev, each kernel with its time; <run>/profile.json if no FILE is given.
-    /// As the word after it would be FILE, put RECIPE before it.
+    /// Write a timeline of a few steps, with the time of each kernel, for ui.perfetto.dev. Default: <run>/profile.json. Put RECIPE
+    /// before this option, since the next argument is read as FILE.
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
     pub profile: Option<Option<PathBuf>>,
-    /// Steps that are profiled, after the first few.
+    /// Number of steps to profile, after the first few.
     #[arg(long, value_name = "N", requires = "profile", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     pub profile_steps: u64,
-    /// Train as N replicas in this process, which share every batch: on N GPUs where there are, else side by side on what there is.
+    /// Train with N replicas in this process that divide each batch among them: on N GPUs if there are, else on the devices found.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_replicas, help_heading = "Replicas")]
     pub replicas: usize,
-    /// What each replica keeps only its share of: the optimizer's state (ZeRO stage 1).
+    /// State that is divided among the replicas: that of the optimizer (ZeRO stage 1).
     #[arg(long, value_name = "WHAT", help_heading = "Replicas")]
     pub shard: Option<Shard>,
-    /// Take train.batch as that of each replica: the batch and the learning rate grow with their number, with a warm-up of five
-    /// epochs (Goyal et al. 2017).
+    /// Read train.batch as the batch of each replica: multiply batch and learning rate by the number of replicas, with a warm-up
+    /// of five epochs (Goyal et al. 2017).
     #[arg(long, conflicts_with = "resume", help_heading = "Replicas")]
     pub scale_batch: bool,
-    /// Megabytes of gradients that travel together.
+    /// Size of a gradient bucket, in megabytes.
     #[arg(long, value_name = "MB", default_value_t = 25.0, value_parser = parse_megabytes, help_heading = "Replicas")]
     pub bucket_mb: f64,
-    /// Seconds that a replica waits for the others in a step before it ends the run.
+    /// Seconds a replica waits for the others in a step before it ends the run.
     #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Replicas")]
     pub comm_timeout: u64,
-    /// An exercise: replica RANK panics after STEP, to see what becomes of the others.
-    #[arg(long, value_name = "RANK:STEP", value_parser = parse_panic, help_heading = "Replicas")]
+    /// Fault injection for tests: replica RANK panics after STEP.
+    #[arg(long, hide = true, value_name = "RANK:STEP", value_parser = parse_panic, help_heading = "Replicas")]
     pub panic_at: Option<(usize, u64)>,
     /// Print one JSON object as the last line of stdout.
     #[arg(long)]
     pub json: bool,
 }
 
-/// What replicas share out among them.
+/// State that replicas divide among them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Shard {
     Optimizer,
@@ -131,47 +131,47 @@ fn parse_panic(text: &str) -> Result<(usize, u64), String> {
 
 fn parse_megabytes(text: &str) -> Result<f64, String> {
     let megabytes = text.parse().ok().filter(|&mb: &f64| mb > 0.0 && mb <= 1e6);
-    megabytes.ok_or_else(|| "expected a size in megabytes, more than 0".into())
+    megabytes.ok_or_else(|| "expected a size in megabytes above 0, at most 1000000".into())
 }
 
 #[derive(Debug, Args)]
 pub struct Launch {
-    /// How many ranks.
+    /// Number of ranks.
     #[arg(short = 'n', long, value_name = "N", value_parser = parse_replicas)]
     pub ranks: usize,
-    /// Machines, in the form of Open MPI's hostfile; all ranks on this one if not given.
+    /// Open MPI hostfile with the machines; without it, all ranks run on this machine.
     #[arg(long, value_name = "FILE")]
     pub hosts: Option<PathBuf>,
-    /// How often a job that failed is started again from its last checkpoint.
+    /// How often a failed job is restarted from its last checkpoint.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub restarts: u32,
-    /// Seconds after which a job that is not done is ended.
+    /// Seconds after which an unfinished job is ended.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub deadline: Option<u64>,
-    /// How gradients are added up. A run that is to be resumed bit for bit needs the same each time.
+    /// Algorithm that sums the gradients. Bit-exact resume needs the same algorithm each time.
     #[arg(long, value_name = "ALGORITHM", default_value = "ring")]
     pub all_reduce: AllReduce,
-    /// The program that starts ranks.
+    /// Program that starts the ranks.
     #[arg(long, value_name = "PATH", default_value = "mpirun")]
     pub mpirun: PathBuf,
-    /// More words for mpirun, e.g. --mpi-arg="--mca btl_tcp_if_include eth1"; may be repeated.
-    #[arg(long = "mpi-arg", value_name = "WORDS", allow_hyphen_values = true)]
+    /// Further arguments for mpirun, e.g. --mpi-arg="--mca btl_tcp_if_include eth1"; may be repeated.
+    #[arg(long = "mpi-arg", value_name = "ARGS", allow_hyphen_values = true)]
     pub mpi_args: Vec<String>,
-    /// What to train: `train` and its arguments.
+    /// Training command: `train` and its arguments.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "train …")]
     pub command: Vec<String>,
 }
 
-/// Algorithms of Open MPI for adding up over ranks.
+/// All-reduce algorithms of Open MPI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum AllReduce {
-    /// Around a ring, in pieces: best for large gradients.
+    /// Ring, in pieces: best for large gradients.
     Ring,
-    /// Between pairs at doubling distances: best for small ones.
+    /// Recursive doubling: best for small gradients.
     RecursiveDoubling,
-    /// Halving, then doubling.
+    /// Recursive halving, then doubling (Rabenseifner).
     Rabenseifner,
-    /// As Open MPI thinks best for each size.
+    /// Open MPI's choice for each size.
     Auto,
 }
 
@@ -179,7 +179,7 @@ pub enum AllReduce {
 pub struct Export {
     /// Run directory.
     pub run: PathBuf,
-    /// File to write; RUN/weights.safetensors if not given.
+    /// File to write. Default: RUN/weights.safetensors.
     #[arg(long, value_name = "FILE")]
     pub to: Option<PathBuf>,
 }
@@ -192,7 +192,7 @@ pub struct Study {
 
 #[derive(Debug, Subcommand)]
 pub enum StudyCommand {
-    /// Plain against residual networks of growing depth, and what sigmoid units do to the first layers.
+    /// Compare plain with residual networks of growing depth, and sigmoid with ReLU perceptrons.
     Depth(DepthArgs),
 }
 
@@ -204,7 +204,7 @@ pub struct DepthArgs {
     /// Depths of the networks, 6n + 2 each.
     #[arg(long, value_delimiter = ',', default_values_t = [8, 20, 32, 44])]
     pub depths: Vec<usize>,
-    /// Seeds; each network is trained once with each.
+    /// Seeds; each network is trained once per seed.
     #[arg(long, value_delimiter = ',', default_values_t = [0])]
     pub seeds: Vec<u64>,
     /// Optimizer steps of each network.
@@ -219,10 +219,10 @@ pub struct DepthArgs {
     /// Peak learning rate of SGD with momentum 0.9.
     #[arg(long, default_value_t = 0.1)]
     pub lr: f64,
-    /// Training examples, drawn by class.
+    /// Number of training examples, with the class proportions of the data set.
     #[arg(long, default_value_t = 8000)]
     pub examples: usize,
-    /// Leave out the deep perceptrons with sigmoid units and with ReLU.
+    /// Leave out the deep sigmoid and ReLU perceptrons.
     #[arg(long)]
     pub without_sigmoid: bool,
     /// auto, cpu, gpu or gpu:N.
@@ -251,7 +251,7 @@ pub struct Eval {
     pub json: bool,
 }
 
-/// A part of the data that a run is not trained on.
+/// Part of the data that a run is not trained on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Split {
     Test,
@@ -262,7 +262,7 @@ pub enum Split {
 pub struct Predict {
     /// Run directory.
     pub run: PathBuf,
-    /// CSV or idx files of raw numbers, as in the training data, plain or gzipped; JPEG and PNG files.
+    /// CSV or idx files of raw values, as in the training data, plain or gzipped; JPEG and PNG files.
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
     /// auto, cpu, gpu or gpu:N.
@@ -299,13 +299,13 @@ pub struct Tune {
     /// Set a field of the recipe, e.g. --set train.batch=512.
     #[arg(long = "set", value_name = "KEY=VALUE", requires = "recipe")]
     pub set: Vec<String>,
-    /// Plain products instead of a recipe's, e.g. --shapes 512,512,64 for 512×64 by 64×512; may be repeated.
+    /// Matrix products to tune instead of a recipe's, e.g. --shapes 512,512,64 for 512×64 by 64×512; may be repeated.
     #[arg(long, value_name = "M,N,K", conflicts_with = "recipe")]
     pub shapes: Vec<Product>,
     /// gpu or gpu:N.
     #[arg(long, default_value = "gpu")]
     pub device: DeviceChoice,
-    /// Forget what was found for the device.
+    /// Remove the tuning table of the device.
     #[arg(long, conflicts_with_all = ["recipe", "shapes", "set"])]
     pub clear: bool,
     /// Print one JSON object as the last line of stdout.
@@ -313,7 +313,7 @@ pub struct Tune {
     pub json: bool,
 }
 
-/// Sizes m, n and k of a product.
+/// Sizes of a matrix product: `[m, k]` by `[k, n]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Product {
     pub m: usize,
@@ -337,16 +337,16 @@ impl FromStr for Product {
 
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// cpu, gpu:0, gpu:1 …; the CPU and every adapter, software ones too, if not given.
+    /// cpu, gpu:0, gpu:1 …; by default the CPU and every adapter, software ones included.
     #[arg(long, value_name = "DEVICES", value_delimiter = ',')]
     pub devices: Vec<DeviceChoice>,
-    /// Only cases whose name contains this, or of this kind: gemm, pointwise, reduction, rows, optimizer, conv, step.
+    /// Only cases whose name contains NAME, or of this kind: gemm, pointwise, reduction, rows, optimizer, conv, step.
     #[arg(long, value_name = "NAME")]
     pub only: Option<String>,
-    /// The short bench: a few cases of each kind, in less than a minute.
+    /// Run a short benchmark: a few cases of each kind, in less than a minute.
     #[arg(long)]
     pub quick: bool,
-    /// A bench.json of before, to say what became faster or slower.
+    /// Earlier bench.json to compare with: prints what became faster or slower.
     #[arg(long, value_name = "OLD")]
     pub compare: Option<PathBuf>,
     /// Folder for bench.html and bench.json.
@@ -355,17 +355,17 @@ pub struct Bench {
     /// Print one JSON object as the last line of stdout.
     #[arg(long)]
     pub json: bool,
-    /// Make one step of a workload on the only device of --devices, and print what it took since the start of this process.
+    /// Run one step of a workload on the device of --devices, and print the time since the start of this process.
     #[arg(long, hide = true, value_name = "WORKLOAD")]
     pub cold_start: Option<String>,
 }
 
-fn work_help() -> String {
+fn workload_help() -> String {
     let works = wgrad_cluster::WORKLOAD_NAMES.join(", ");
     let recipes: Vec<&str> = wgrad_recipe::builtin_names().collect();
     let recipes = recipes.join(", ");
     format!(
-        "What is trained: {works}; or a recipe, some steps of which are measured here ({recipes}, or a TOML file)"
+        "Workload: {works}; or a recipe, of which a few steps are measured here ({recipes}, or a TOML file)"
     )
 }
 
@@ -373,46 +373,46 @@ fn machine_help() -> String {
     let machines = wgrad_cluster::builtin_machines();
     let names: Vec<&str> = machines.iter().map(|machine| machine.name.as_str()).collect();
     format!(
-        "A machine that the cluster is made of ({}, or one of --machines), or all; may be repeated",
+        "Machine of which the cluster consists ({}, or one from --machines), or all; may be repeated",
         names.join(", ")
     )
 }
 
 #[derive(Debug, Args)]
 pub struct Cluster {
-    #[arg(help = work_help(), value_name = "WORK|RECIPE", default_value = "resnet50")]
+    #[arg(help = workload_help(), value_name = "WORK|RECIPE", default_value = "resnet50")]
     pub work: String,
     /// Set a field of the recipe, e.g. --set train.batch=512.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     #[arg(long, value_name = "NAME", help = machine_help())]
     pub machine: Vec<String>,
-    /// More machines, in TOML.
+    /// TOML file with further machines.
     #[arg(long, value_name = "TOML")]
     pub machines: Option<PathBuf>,
-    /// The link between boxes in place of the machine's, e.g. --link 50e-6,125e6.
+    /// Link between nodes, instead of the machine's: latency and bandwidth, e.g. --link 50e-6,125e6.
     #[arg(long, value_name = "SECONDS,BYTES_PER_SECOND", value_parser = parse_link)]
     pub link: Option<Link>,
-    /// Measure the link instead, with all-reduces between N replicas in this process; under mpirun, between all processes with N
+    /// Measure the link with all-reduces between N replicas in this process; under mpirun, between all processes with N replicas
     /// each.
     #[arg(long, value_name = "N", value_parser = parse_replicas, conflicts_with = "link")]
     pub measure_link: Option<usize>,
-    /// Up to how many devices.
+    /// Largest number of devices.
     #[arg(long, value_name = "MAX", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(1..=65536))]
     pub devices: u64,
-    /// Samples of a device, in weak scaling.
+    /// Batch of each device, for weak scaling.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     pub batch: Option<u64>,
-    /// Samples of a step, in strong scaling.
+    /// Batch of all devices together, for strong scaling.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 24))]
     pub global_batch: Option<u64>,
-    /// How gradients are added up; the fastest for each bucket if not given, or the ring where the link is given or measured.
+    /// Algorithm that sums the gradients. Default: the fastest for each bucket, or ring if the link is given or measured.
     #[arg(long, value_name = "ALGORITHM")]
     pub algorithm: Option<ReduceBy>,
-    /// Megabytes of gradients that travel together.
+    /// Size of a gradient bucket, in megabytes.
     #[arg(long, value_name = "MB", default_value_t = 25.0, value_parser = parse_megabytes)]
     pub bucket_mb: f64,
-    /// Where a recipe is measured: auto, cpu, gpu or gpu:N.
+    /// Device on which a recipe is measured: auto, cpu, gpu or gpu:N.
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
     /// Folder for cluster.html and cluster.json.
@@ -423,16 +423,16 @@ pub struct Cluster {
     pub json: bool,
 }
 
-/// Ways to add gradients up that a prediction knows.
+/// All-reduce algorithms of a prediction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ReduceBy {
-    /// Around a ring through all devices.
+    /// Ring through all devices.
     Ring,
-    /// Up and down trees over boxes.
+    /// Binary trees over nodes.
     Tree,
-    /// Within boxes first, then between them.
+    /// Within nodes first, then between them.
     Hierarchical,
-    /// The fastest of them for each bucket.
+    /// Fastest of these for each bucket.
     Fastest,
 }
 
@@ -448,25 +448,25 @@ fn parse_link(text: &str) -> Result<Link, String> {
 
 #[derive(Debug, Args)]
 pub struct Scale {
-    /// The short sweep, done on two cores in less than ten minutes; else the full one, which takes hours.
+    /// Run the short sweep, which takes less than ten minutes on two cores; the full one takes hours.
     #[arg(long)]
     pub quick: bool,
-    /// Systems of the history in place of wgrad's own table: a CSV file with the columns of Epoch AI's, as it is published.
+    /// CSV file of historical systems, with the columns that Epoch AI publishes, instead of the built-in table.
     #[arg(long, value_name = "CSV")]
     pub data: Option<PathBuf>,
-    /// What is trained in place of the sweeps that come with wgrad: a TOML file.
+    /// TOML file of a sweep to train, instead of the built-in sweeps.
     #[arg(long, value_name = "TOML", conflicts_with = "quick")]
     pub sweep: Option<PathBuf>,
-    /// Only these parts.
+    /// Run only these parts.
     #[arg(long, value_name = "PARTS", value_delimiter = ',')]
     pub only: Vec<ScalePart>,
-    /// cpu, gpu:0, gpu:1 …, which train side by side; the CPU and every GPU that is none in software, if not given.
+    /// Devices that train in parallel: cpu, gpu:0, gpu:1 …; by default the CPU and every hardware GPU.
     #[arg(long, value_name = "DEVICES", value_delimiter = ',')]
     pub devices: Vec<DeviceChoice>,
-    /// Folder of runs that are drawn into the history.
+    /// Folder of your own runs to show in the history.
     #[arg(long, value_name = "DIR", default_value = crate::commands::common::RUNS)]
     pub runs: PathBuf,
-    /// Folder for report.html, scale.json and trials.csv. Trainings that it holds are not made again.
+    /// Folder for report.html, scale.json and trials.csv. Trainings found there are not repeated.
     #[arg(long, value_name = "DIR", default_value = "scale")]
     pub out: PathBuf,
     /// Print one JSON object as the last line of stdout.
@@ -474,29 +474,29 @@ pub struct Scale {
     pub json: bool,
 }
 
-/// A part of the report on scaling.
+/// Part of the scaling report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ScalePart {
-    /// Systems of the past, and how their compute grew.
+    /// Historical systems and the growth of their compute.
     History,
     /// Throughput against batch, width and replicas.
     Hardware,
-    /// Trainings, and the laws that they follow.
+    /// Trainings, and the scaling laws fitted to them.
     Laws,
 }
 
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// auto, cpu, gpu or gpu:N; every device if not given.
+    /// auto, cpu, gpu or gpu:N; by default every device.
     #[arg(long)]
     pub device: Option<DeviceChoice>,
-    /// Only operations whose name contains this.
+    /// Only operations whose name contains NAME.
     #[arg(long, value_name = "NAME")]
     pub only: Option<String>,
-    /// Random samples of each operation.
+    /// Number of random samples of each operation.
     #[arg(long, default_value_t = 5)]
     pub samples: u64,
-    /// Seed of the first sample, e.g. of a failure to reproduce.
+    /// Seed of the first sample, for example to reproduce a failure.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// Print one JSON object as the last line of stdout.
@@ -512,7 +512,7 @@ pub struct Data {
 
 #[derive(Debug, Subcommand)]
 pub enum DataCommand {
-    /// List the data sets, their licences and where they are.
+    /// List the data sets with their licences and locations.
     List {
         /// Print a JSON list.
         #[arg(long)]
@@ -520,9 +520,9 @@ pub enum DataCommand {
     },
     /// Fetch a data set.
     Get {
-        /// Its name.
+        /// Name of the data set.
         name: String,
-        /// Take the files from a folder instead of the network.
+        /// Copy the files from a folder instead of downloading them.
         #[arg(long, value_name = "DIR")]
         mirror: Option<PathBuf>,
     },

@@ -1,4 +1,4 @@
-//! From an error to what the user reads and the code the process ends with.
+//! Error messages for users, and exit codes. Exit codes are defined only here.
 
 use std::process::ExitCode;
 
@@ -12,20 +12,21 @@ use wgrad_program::DeviceError;
 use wgrad_recipe::RecipeError;
 use wgrad_report::OutputError;
 use wgrad_run::{CheckpointError, RunDirError};
+use wgrad_stdx::ErrorKind;
 use wgrad_studies::scaling::history::HistoryError;
 use wgrad_studies::scaling::sweep::SweepError;
 use wgrad_train::TrainError;
 
-/// Prints the error and gives its exit code: 2 usage or recipe, 3 data, 4 device, 5 numeric, 6 checkpoint or run
-/// directory, 7 other replicas, 1 anything else. What another replica failed at has the code that it has there.
+/// Prints an error and returns its exit code: 2 usage or recipe, 3 data, 4 device, 5 numeric, 6 checkpoint or run
+/// directory, 7 other replicas, 1 anything else. A failure of another replica keeps that replica's code.
 ///
-/// A reader of stdout that went away, as `head` does, is no failure.
+/// A closed stdout, as with `head`, is not a failure.
 pub fn report(error: &anyhow::Error) -> ExitCode {
-    let gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
-    if error.downcast_ref().is_some_and(gone) {
+    let is_broken_pipe = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
+    if error.downcast_ref().is_some_and(is_broken_pipe) {
         return ExitCode::SUCCESS;
     }
-    // Most of our errors say their cause themselves.
+    // Most messages include their cause already.
     let mut message = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
         if !message.contains(&cause) {
@@ -36,11 +37,14 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(code(error))
 }
 
-/// The exit code of an error.
+/// Returns the exit code of an error.
 pub fn code(error: &anyhow::Error) -> u8 {
     let known = error.chain().find_map(|cause| {
         if let Some(error) = cause.downcast_ref::<TrainError>() {
-            return Some(error.exit_code());
+            return Some(match error {
+                TrainError::Comm(CommError::Aborted { code, .. }) => *code,
+                _ => exit_code(error.kind()),
+            });
         }
         match cause.downcast_ref::<BenchError>() {
             Some(BenchError::NoCase { .. } | BenchError::NoWorkload { .. } | BenchError::Graph(_)) => {
@@ -58,7 +62,7 @@ pub fn code(error: &anyhow::Error) -> u8 {
             .or_else(|| is(cause.is::<DeviceError>(), 4))
             .or_else(|| match cause.downcast_ref::<CommError>()? {
                 CommError::Aborted { code, .. } => Some(*code),
-                CommError::Alone { .. } => Some(2),
+                CommError::WorldSize { .. } => Some(2),
                 _ => Some(7),
             })
             .or_else(|| is(cause.is::<CheckpointError>() || cause.is::<RunDirError>(), 6))
@@ -66,7 +70,20 @@ pub fn code(error: &anyhow::Error) -> u8 {
     known.unwrap_or(1)
 }
 
-/// A command used wrongly in a way that the parser of arguments cannot see.
+/// Returns the exit code of a kind of errors.
+fn exit_code(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::Internal => 1,
+        ErrorKind::Usage => 2,
+        ErrorKind::Data => 3,
+        ErrorKind::Device => 4,
+        ErrorKind::Numeric => 5,
+        ErrorKind::Storage => 6,
+        ErrorKind::Replica => 7,
+    }
+}
+
+/// Wrong use of a command that the argument parser cannot detect.
 #[derive(Debug)]
 pub struct Usage(pub String);
 

@@ -1,26 +1,26 @@
-//! What people read: everything here goes to stderr, so that stdout belongs to results.
+//! Terminal output. Messages go to stderr, so that stdout holds only results.
 
 use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// How long the program has been running; counts from the first call, which `main` makes.
+/// Time since the first call, which `main` makes at the start.
 pub fn since_start() -> Duration {
     static START: OnceLock<Instant> = OnceLock::new();
     START.get_or_init(Instant::now).elapsed()
 }
 
-/// True when stderr shows moving bars.
+/// Whether stderr is a terminal, which can show progress bars.
 pub fn is_interactive() -> bool {
     std::io::stderr().is_terminal()
 }
 
-/// True when stderr shows colours.
+/// Whether stderr shows colours.
 pub fn is_coloured() -> bool {
     is_interactive() && std::env::var_os("NO_COLOR").is_none()
 }
 
-/// How this program was started, for commands that a reader may copy: Cargo tells the programs that it runs.
+/// Returns the command that started this program, for suggested commands. Cargo sets an environment variable.
 pub fn invocation() -> String {
     match std::env::var_os("CARGO") {
         Some(_) if cfg!(debug_assertions) => "cargo run --".into(),
@@ -29,21 +29,20 @@ pub fn invocation() -> String {
     }
 }
 
-/// A line for people.
+/// Prints a line to stderr.
 pub fn say(line: &str) {
-    // A reader that went away (a closed pipe) is no reason to stop training.
-    // In one write, or lines of several processes on one terminal would be mixed.
+    // Errors are ignored: a closed pipe must not stop a training. One write keeps lines of several processes apart.
     let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
-/// Replaces the line that the cursor is on; an empty one clears it.
+/// Replaces the current line of the terminal; an empty text clears it.
 pub fn status(line: &str) {
     let mut stderr = std::io::stderr();
     let _ = write!(stderr, "\r\x1b[2K{line}");
     let _ = stderr.flush();
 }
 
-/// An error for people.
+/// Prints an error message to stderr.
 pub fn error(message: &str) {
     match is_coloured() {
         true => say(&format!("\x1b[1;31merror:\x1b[0m {message}")),
@@ -51,12 +50,12 @@ pub fn error(message: &str) {
     }
 }
 
-/// A result on stdout.
+/// Prints a result to stdout.
 pub fn result(line: &str) -> std::io::Result<()> {
     writeln!(std::io::stdout(), "{line}")
 }
 
-/// Rows of cells in columns; the first column left-aligned, the others right-aligned where `right`.
+/// Formats rows as aligned columns: the first left-aligned, the others right-aligned if `right`.
 pub fn table(rows: &[Vec<String>], right: bool) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |c: usize| {

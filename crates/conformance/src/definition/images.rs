@@ -3,9 +3,9 @@
 use wgrad_cpu::reference::Array;
 use wgrad_graph::Var;
 use wgrad_graph::philox::Stream;
-use wgrad_ops::{Conv, ImageOps, Input, Pool, Values};
+use wgrad_ops::{Conv, Distribution, ImageOps, Input, Pool};
 
-use super::{Definition, Four, Use, pick, two};
+use super::{Definition, DefinitionCase, Tensor4, pick, pick_two};
 
 pub(super) static DEFINITIONS: &[Definition] = &[
     Definition { name: "conv2d", draw: convolution },
@@ -13,8 +13,8 @@ pub(super) static DEFINITIONS: &[Definition] = &[
     Definition {
         name: "max_pool2d",
         draw: |random| {
-            let (pool, shape) = pool(random);
-            pooled_maximum(pool, shape, |x, pool| x.max_pool2d(pool))
+            let (pool, shape) = draw_pool(random);
+            max_pool_case(pool, shape, |x, pool| x.max_pool2d(pool))
         },
     },
     Definition { name: "avg_pool2d", draw: mean },
@@ -23,9 +23,9 @@ pub(super) static DEFINITIONS: &[Definition] = &[
     Definition { name: "resize_bilinear", draw: bilinear },
 ];
 
-const ANY: Values = Values::Uniform(-2.0, 2.0);
+const ANY: Distribution = Distribution::Uniform(-2.0, 2.0);
 
-/// Pixel that tap `tap` of window number `window` looks at.
+/// Returns the pixel that tap `tap` of window `window` reads.
 fn pixel(window: usize, tap: usize, axis: usize, [stride, dilation, padding]: [[usize; 2]; 3]) -> isize {
     (stride[axis] * window + dilation[axis] * tap) as isize - padding[axis] as isize
 }
@@ -34,30 +34,32 @@ fn steps(conv: &Conv) -> [[usize; 2]; 3] {
     [conv.stride, conv.dilation, conv.padding]
 }
 
-/// A convolution with strides, gaps and padding of its own in each direction, and channels of each group.
-fn conv(random: &mut Stream) -> (Conv, [usize; 2], [usize; 2]) {
+/// Draws a convolution with independent strides, dilations and padding per direction, its kernel, and channels per
+/// group.
+fn draw_conv(random: &mut Stream) -> (Conv, [usize; 2], [usize; 2]) {
     let conv = Conv {
-        stride: two(random, &[1, 2, 3]),
-        padding: two(random, &[0, 1, 2]),
-        dilation: two(random, &[1, 1, 2]),
+        stride: pick_two(random, &[1, 2, 3]),
+        padding: pick_two(random, &[0, 1, 2]),
+        dilation: pick_two(random, &[1, 1, 2]),
         groups: pick(random, &[1, 1, 2, 3]),
     };
-    (conv, two(random, &[1, 2, 3, 4]), two(random, &[1, 2, 3]))
+    (conv, pick_two(random, &[1, 2, 3, 4]), pick_two(random, &[1, 2, 3]))
 }
 
-/// out[n, o, i, j] = Σ c, u, v weight[o, c, u, v] · x[n, c, s·i + d·u − p, s·j + d·v − p], c over the channels of o's group.
-fn convolution(random: &mut Stream) -> Use {
-    let (conv, kernel, [inputs, outputs]) = conv(random);
+/// out[n, o, i, j] = Σ c, u, v weight[o, c, u, v] · x[n, c, s·i + d·u − p, s·j + d·v − p], c over the channels of o's
+/// group.
+fn convolution(random: &mut Stream) -> DefinitionCase {
+    let (conv, kernel, [inputs, outputs]) = draw_conv(random);
     let window = move |axis: usize| conv.dilation[axis] * (kernel[axis] - 1) + 1;
-    let more = two(random, &[0, 1, 4, 7]);
-    let image = [0, 1].map(|axis| (window(axis) + more[axis]).saturating_sub(2 * conv.padding[axis]).max(1));
+    let extra = pick_two(random, &[0, 1, 4, 7]);
+    let image = [0, 1].map(|axis| (window(axis) + extra[axis]).saturating_sub(2 * conv.padding[axis]).max(1));
     let shape = [pick(random, &[1, 2]), conv.groups * inputs, image[0], image[1]];
     let weight = [conv.groups * outputs, inputs, kernel[0], kernel[1]];
     let value = move |ins: &[Array]| {
-        let (x, w) = (Four::of(&ins[0]), Four::of(&ins[1]));
+        let (x, w) = (Tensor4::of(&ins[0]), Tensor4::of(&ins[1]));
         let along =
             |axis: usize| (image[axis] + 2 * conv.padding[axis] - window(axis)) / conv.stride[axis] + 1;
-        Four::each([shape[0], weight[0], along(0), along(1)], |[n, o, i, j]| {
+        Tensor4::from_fn([shape[0], weight[0], along(0), along(1)], |[n, o, i, j]| {
             let mut sum = 0.0;
             for c in 0..inputs {
                 for u in 0..kernel[0] {
@@ -72,13 +74,13 @@ fn convolution(random: &mut Stream) -> Use {
         })
     };
     let inputs = vec![Input::f32(shape, ANY), Input::f32(weight, ANY)];
-    Use::new(inputs, move |_, ins| ins[0].conv2d(ins[1], conv), value)
+    DefinitionCase::new(inputs, move |_, ins| ins[0].conv2d(ins[1], conv), value)
 }
 
-/// Every pixel (n, i, y, x) adds x · weight[i, o, u, v] to (n, o, s·y + d·u − p, s·x + d·v − p).
-fn transposed(random: &mut Stream) -> Use {
-    let (mut conv, kernel, [inputs, outputs]) = conv(random);
-    let image = two(random, &[1, 2, 4, 5]);
+/// Each pixel (n, i, y, x) adds x · weight[i, o, u, v] to (n, o, s·y + d·u − p, s·x + d·v − p).
+fn transposed(random: &mut Stream) -> DefinitionCase {
+    let (mut conv, kernel, [inputs, outputs]) = draw_conv(random);
+    let image = pick_two(random, &[1, 2, 4, 5]);
     let whole =
         |axis: usize| (image[axis] - 1) * conv.stride[axis] + conv.dilation[axis] * (kernel[axis] - 1) + 1;
     let whole = [whole(0), whole(1)];
@@ -87,18 +89,18 @@ fn transposed(random: &mut Stream) -> Use {
     let shape = [pick(random, &[1, 2]), conv.groups * inputs, image[0], image[1]];
     let weight = [conv.groups * inputs, outputs, kernel[0], kernel[1]];
     let value = move |ins: &[Array]| {
-        let (x, w) = (Four::of(&ins[0]), Four::of(&ins[1]));
+        let (x, w) = (Tensor4::of(&ins[0]), Tensor4::of(&ins[1]));
         let size = [0, 1].map(|axis| whole[axis] + extra[axis] - 2 * conv.padding[axis]);
-        let mut out = Four::zeros([shape[0], conv.groups * outputs, size[0], size[1]]);
-        Four::each(shape, |[n, i, y, z]| {
+        let mut out = Tensor4::zeros([shape[0], conv.groups * outputs, size[0], size[1]]);
+        Tensor4::from_fn(shape, |[n, i, y, z]| {
             for o in 0..outputs {
                 for u in 0..kernel[0] {
                     for v in 0..kernel[1] {
                         let to = [pixel(y, u, 0, steps(&conv)), pixel(z, v, 1, steps(&conv))];
                         let channel = i / inputs * outputs + o;
                         let product = x.at(n, i, y as isize, z as isize) * w.at(i, o, u as isize, v as isize);
-                        let place = out.place(n, channel, to[0], to[1]);
-                        place.into_iter().for_each(|place| out.values[place] += product);
+                        let index = out.index(n, channel, to[0], to[1]);
+                        index.into_iter().for_each(|index| out.values[index] += product);
                     }
                 }
             }
@@ -107,24 +109,24 @@ fn transposed(random: &mut Stream) -> Use {
         out.values
     };
     let inputs = vec![Input::f32(shape, ANY), Input::f32(weight, ANY)];
-    Use::new(inputs, move |_, ins| ins[0].conv_transpose2d(ins[1], conv, extra), value)
+    DefinitionCase::new(inputs, move |_, ins| ins[0].conv_transpose2d(ins[1], conv, extra), value)
 }
 
-/// Windows of any kind, and images that they fit into.
-fn pool(random: &mut Stream) -> (Pool, [usize; 4]) {
-    let kernel = two(random, &[1, 2, 3]);
+/// Draws a pooling operation and the shape of an image that its windows fit into.
+fn draw_pool(random: &mut Stream) -> (Pool, [usize; 4]) {
+    let kernel = pick_two(random, &[1, 2, 3]);
     let pool = Pool {
         kernel,
-        stride: two(random, &[1, 2, 3]),
+        stride: pick_two(random, &[1, 2, 3]),
         padding: [0, 1].map(|axis| pick(random, &[0, 1]).min(kernel[axis] / 2)),
-        dilation: two(random, &[1, 1, 2]),
+        dilation: pick_two(random, &[1, 1, 2]),
         counts_padding: pick(random, &[true, false]),
     };
     (pool, [pick(random, &[1, 2]), pick(random, &[1, 3]), pick(random, &[5, 7]), pick(random, &[5, 8])])
 }
 
-/// Places of the image's elements in each window, row by row, without those outside.
-fn windows(x: &Four, pool: &Pool) -> Vec<Vec<usize>> {
+/// Returns the indices of the image's elements in each window, in row-major order, without those outside the image.
+fn windows(x: &Tensor4, pool: &Pool) -> Vec<Vec<usize>> {
     let [n, c, h, w] = x.shape;
     let along = |axis: usize, size: usize| {
         let window = pool.dilation[axis] * (pool.kernel[axis] - 1) + 1;
@@ -132,105 +134,105 @@ fn windows(x: &Four, pool: &Pool) -> Vec<Vec<usize>> {
     };
     let steps = [pool.stride, pool.dilation, pool.padding];
     let mut all = Vec::new();
-    Four::each([n, c, along(0, h), along(1, w)], |[n, c, i, j]| {
+    Tensor4::from_fn([n, c, along(0, h), along(1, w)], |[n, c, i, j]| {
         let taps = (0..pool.kernel[0]).flat_map(|u| (0..pool.kernel[1]).map(move |v| (u, v)));
-        let places = taps.filter_map(|(u, v)| x.place(n, c, pixel(i, u, 0, steps), pixel(j, v, 1, steps)));
-        all.push(places.collect());
+        let indices = taps.filter_map(|(u, v)| x.index(n, c, pixel(i, u, 0, steps), pixel(j, v, 1, steps)));
+        all.push(indices.collect());
         0.0
     });
     all
 }
 
-/// The maximum of each window, at inputs most of which tie: the first of them, row by row, has the whole gradient.
-pub(crate) fn pooled_maximum(
+/// Max pooling at inputs with many ties. The first maximum in row-major order gets the whole gradient.
+pub(crate) fn max_pool_case(
     pool: Pool,
     shape: [usize; 4],
     pooled: for<'g> fn(Var<'g>, Pool) -> Var<'g>,
-) -> Use {
-    let first = |x: &Four, window: &[usize]| {
+) -> DefinitionCase {
+    let first = |x: &Tensor4, window: &[usize]| {
         let mut best = window[0];
-        for &place in window {
-            best = if x.values[place] > x.values[best] { place } else { best };
+        for &index in window {
+            best = if x.values[index] > x.values[best] { index } else { best };
         }
         best
     };
     let value = move |ins: &[Array]| {
-        let x = Four::of(&ins[0]);
+        let x = Tensor4::of(&ins[0]);
         windows(&x, &pool).iter().map(|window| x.values[first(&x, window)]).collect()
     };
     let gradient = move |ins: &[Array], cotangent: &[f64]| {
-        let x = Four::of(&ins[0]);
+        let x = Tensor4::of(&ins[0]);
         let mut gradient = vec![0.0; x.values.len()];
         let windows = windows(&x, &pool);
         windows.iter().zip(cotangent).for_each(|(window, c)| gradient[first(&x, window)] += c);
         gradient
     };
-    let ties = Values::Grid { step: 2.0, offset: 0.5 };
-    let drawn = Use::new(vec![Input::f32(shape, ties)], move |_, ins| pooled(ins[0], pool), value);
-    Use { gradient: Some(Box::new(gradient)), ..drawn }
+    let ties = Distribution::Grid { step: 2.0, offset: 0.5 };
+    let case = DefinitionCase::new(vec![Input::f32(shape, ties)], move |_, ins| pooled(ins[0], pool), value);
+    DefinitionCase { gradient: Some(Box::new(gradient)), ..case }
 }
 
-/// The mean of each window, of all its taps or of those inside the image.
-fn mean(random: &mut Stream) -> Use {
-    let (pool, shape) = pool(random);
+/// Mean of each window, over all taps or over those inside the image.
+fn mean(random: &mut Stream) -> DefinitionCase {
+    let (pool, shape) = draw_pool(random);
     let value = move |ins: &[Array]| {
-        let x = Four::of(&ins[0]);
+        let x = Tensor4::of(&ins[0]);
         let mean = |window: &Vec<usize>| {
             let count = if pool.counts_padding { pool.kernel[0] * pool.kernel[1] } else { window.len() };
-            window.iter().map(|&place| x.values[place]).sum::<f64>() / count as f64
+            window.iter().map(|&index| x.values[index]).sum::<f64>() / count as f64
         };
         windows(&x, &pool).iter().map(mean).collect()
     };
-    Use::new(vec![Input::f32(shape, ANY)], move |_, ins| ins[0].avg_pool2d(pool), value)
+    DefinitionCase::new(vec![Input::f32(shape, ANY)], move |_, ins| ins[0].avg_pool2d(pool), value)
 }
 
-fn global_mean(random: &mut Stream) -> Use {
+fn global_mean(random: &mut Stream) -> DefinitionCase {
     let shape = [2, 3, pick(random, &[1, 4, 5]), pick(random, &[1, 3, 6])];
     let value = move |ins: &[Array]| {
         let pixels = shape[2] * shape[3];
         let mean = |image: &[f64]| image.iter().sum::<f64>() / pixels as f64;
-        Four::of(&ins[0]).values.chunks(pixels).map(mean).collect()
+        Tensor4::of(&ins[0]).values.chunks(pixels).map(mean).collect()
     };
-    Use::new(vec![Input::f32(shape, ANY)], |_, ins| ins[0].global_avg_pool2d(), value)
+    DefinitionCase::new(vec![Input::f32(shape, ANY)], |_, ins| ins[0].global_avg_pool2d(), value)
 }
 
-fn sizes(random: &mut Stream) -> ([usize; 4], [usize; 2]) {
+fn draw_sizes(random: &mut Stream) -> ([usize; 4], [usize; 2]) {
     (
         [2, pick(random, &[1, 3]), pick(random, &[1, 3, 5]), pick(random, &[2, 4, 7])],
-        two(random, &[1, 2, 5, 9]),
+        pick_two(random, &[1, 2, 5, 9]),
     )
 }
 
 /// Pixel i of the result is pixel ⌊i · h / h′⌋.
-fn nearest(random: &mut Stream) -> Use {
-    let (shape, size) = sizes(random);
+fn nearest(random: &mut Stream) -> DefinitionCase {
+    let (shape, size) = draw_sizes(random);
     let value = move |ins: &[Array]| {
-        let x = Four::of(&ins[0]);
-        Four::each([shape[0], shape[1], size[0], size[1]], |[n, c, i, j]| {
+        let x = Tensor4::of(&ins[0]);
+        Tensor4::from_fn([shape[0], shape[1], size[0], size[1]], |[n, c, i, j]| {
             x.at(n, c, (i * shape[2] / size[0]) as isize, (j * shape[3] / size[1]) as isize)
         })
     };
-    Use::new(vec![Input::f32(shape, ANY)], move |_, ins| ins[0].resize_nearest(size), value)
+    DefinitionCase::new(vec![Input::f32(shape, ANY)], move |_, ins| ins[0].resize_nearest(size), value)
 }
 
-/// Between the pixels around (i + ½) · h / h′ − ½, the first and the last pixel going on for ever.
-fn bilinear(random: &mut Stream) -> Use {
-    let (shape, size) = sizes(random);
+/// Interpolates between the pixels around (i + ½) · h / h′ − ½. Border pixels are repeated beyond the border.
+fn bilinear(random: &mut Stream) -> DefinitionCase {
+    let (shape, size) = draw_sizes(random);
     let value = move |ins: &[Array]| {
-        let x = Four::of(&ins[0]);
-        // The pixel before, the one after, and how far it is to that.
+        let x = Tensor4::of(&ins[0]);
+        // The pixels before and after the position, and its distance to the first.
         let around = |i: usize, axis: usize| {
             let (from, to) = (shape[2 + axis] as f64, size[axis] as f64);
             let at = ((i as f64 + 0.5) * from / to - 0.5).clamp(0.0, from - 1.0);
             let before = at.floor();
             (before as isize, (before + 1.0).min(from - 1.0) as isize, at - before)
         };
-        Four::each([shape[0], shape[1], size[0], size[1]], |[n, c, i, j]| {
+        Tensor4::from_fn([shape[0], shape[1], size[0], size[1]], |[n, c, i, j]| {
             let (top, bottom, down) = around(i, 0);
             let (left, right, along) = around(j, 1);
             let row = |y: isize| x.at(n, c, y, left) * (1.0 - along) + x.at(n, c, y, right) * along;
             row(top) * (1.0 - down) + row(bottom) * down
         })
     };
-    Use::new(vec![Input::f32(shape, ANY)], move |_, ins| ins[0].resize_bilinear(size), value)
+    DefinitionCase::new(vec![Input::f32(shape, ANY)], move |_, ins| ins[0].resize_bilinear(size), value)
 }

@@ -1,9 +1,9 @@
-//! Operations on images against their definition: loops written from the formula, which know nothing of how an operation is
+//! Image operations against their definitions: loops written from the formula, independent of how an operation is
 //! lowered.
 //!
-//! The judge evaluates what an operation lowers to. Where that is wrong by itself, a window a pixel further, say, the judge is
-//! wrong with every device, and so are the differences that judge a gradient. Elementwise rows have a body in Rust for this;
-//! what is made of windows has the loops here.
+//! The reference evaluates what an operation lowers to. If the lowering itself is wrong, e.g. a window is shifted by a
+//! pixel, the reference is wrong together with every device, and so are the differences that gradients are compared
+//! with. Elementwise operations have a body in Rust for this purpose; operations on windows have the loops here.
 
 mod images;
 mod norms;
@@ -11,32 +11,35 @@ mod norms;
 use wgrad_cpu::reference::{Array, Values as Elements};
 use wgrad_graph::philox::Stream;
 use wgrad_graph::{Graph, States, TensorType, Var, grad_with};
-use wgrad_ops::{Build, Drawn, Input};
+use wgrad_ops::{BuildFn, Input, SampleData};
 
-use crate::report::{Failure, Verdict};
-use crate::trial::{direction, evaluate};
+use crate::report::{Comparison, Failure};
+use crate::trial::{evaluate, random_direction};
 
-pub(crate) use images::pooled_maximum;
+pub(crate) use images::max_pool_case;
 pub use norms::EPSILON;
 
-/// Largest difference from the definition, relative to the largest magnitude or 1: both compute in f64, but constants of a
-/// graph may have passed f32.
+/// Largest difference from the definition, relative to max(1, largest magnitude).
+///
+/// Both compute in f64, but constants of a graph may have been rounded to f32.
 const TOLERANCE: f64 = 1e-6;
 
-/// A random use of an operation, and what it is by definition.
-pub(crate) struct Use {
+/// A random use of an operation, with its result by definition.
+pub(crate) struct DefinitionCase {
     pub inputs: Vec<Input>,
-    pub build: Build,
-    /// The result, from the inputs.
+    pub build: BuildFn,
+    /// Computes the result from the inputs.
     pub value: Value,
-    /// The gradient of the first input, from the inputs and the cotangent, where differences cannot tell: at ties.
+    /// Computes the gradient of the first input from the inputs and the cotangent. For ties, where differences do not
+    /// work.
     pub gradient: Option<Gradient>,
 }
 
 pub(crate) type Value = Box<dyn Fn(&[Array]) -> Vec<f64>>;
 pub(crate) type Gradient = Box<dyn Fn(&[Array], &[f64]) -> Vec<f64>>;
 
-impl Use {
+impl DefinitionCase {
+    /// Creates a case without a gradient.
     pub fn new(
         inputs: Vec<Input>,
         build: impl for<'g> Fn(&'g Graph, &[Var<'g>]) -> Var<'g> + 'static,
@@ -46,115 +49,116 @@ impl Use {
     }
 }
 
-/// An operation that has a definition here.
+/// An operation with a definition.
 pub(crate) struct Definition {
-    /// Its name in the table.
+    /// Name in the operation table.
     pub name: &'static str,
-    /// Draws a use of it.
-    pub draw: fn(&mut Stream) -> Use,
+    /// Draws a random use of the operation.
+    pub draw: fn(&mut Stream) -> DefinitionCase,
 }
 
-/// The definition of the operation of this name, if there is one.
-pub(crate) fn of(name: &str) -> Option<&'static Definition> {
+/// Returns the definition of an operation, if it has one.
+pub(crate) fn find(name: &str) -> Option<&'static Definition> {
     images::DEFINITIONS.iter().chain(norms::DEFINITIONS).find(|definition| definition.name == name)
 }
 
-/// The use that `seed` chooses is what the operation is by definition.
-pub(crate) fn definition(definition: &Definition, seed: u64) -> Verdict {
+/// Checks an operation against its definition, for the use that `seed` selects.
+pub(crate) fn definition(definition: &Definition, seed: u64) -> Comparison {
     let mut random = Stream::new(seed, 41);
-    let drawn = (definition.draw)(&mut random);
-    agrees(&drawn, &mut random)
+    let case = (definition.draw)(&mut random);
+    check_case(&case, &mut random)
 }
 
-/// A use of an operation computes what its definition says, at inputs drawn at random.
-pub(crate) fn agrees(drawn: &Use, random: &mut Stream) -> Verdict {
+/// Checks a use of an operation against its definition, at random inputs.
+pub(crate) fn check_case(case: &DefinitionCase, random: &mut Stream) -> Comparison {
     let graph = wgrad_ops::graph(States::new());
     let input = |(i, input): (usize, &Input)| graph.input(&format!("x{i}"), input.ty.clone());
-    let ins: Vec<Var<'_>> = drawn.inputs.iter().enumerate().map(input).collect();
-    let out = (drawn.build)(&graph, &ins);
+    let ins: Vec<Var<'_>> = case.inputs.iter().enumerate().map(input).collect();
+    let out = (case.build)(&graph, &ins);
     graph.finish()?;
     graph.output("y", out);
     let mut values: Vec<Array> =
-        drawn.inputs.iter().map(|input| array(&input.ty, input.draw(random))).collect();
-    let mut wanted = vec![(drawn.value)(&values)];
-    if let Some(gradient) = &drawn.gradient {
-        let cotangent = direction(random, &out.ty());
-        wanted.push(gradient(&values, &cotangent.to_f64()));
+        case.inputs.iter().map(|input| to_array(&input.ty, input.draw(random))).collect();
+    let mut expected = vec![(case.value)(&values)];
+    if let Some(gradient) = &case.gradient {
+        let cotangent = random_direction(random, &out.ty());
+        expected.push(gradient(&values, &cotangent.to_f64()));
         let input = graph.input("cotangent", out.ty());
         grad_with(out, input, &ins[..1])?.into_iter().for_each(|gradient| graph.output("gradient", gradient));
         values.push(cotangent);
     }
     let found = evaluate(&graph, &values)?;
     let mut worst: f64 = 0.0;
-    for ((what, found), wanted) in ["y", "gradient"].iter().zip(&found).zip(&wanted) {
-        worst = worst.max(close(what, &found.to_f64(), wanted)?);
+    for ((what, found), expected) in ["y", "gradient"].iter().zip(&found).zip(&expected) {
+        worst = worst.max(compare(what, &found.to_f64(), expected)?);
     }
     Ok(worst)
 }
 
-fn close(what: &str, found: &[f64], wanted: &[f64]) -> Verdict {
-    if found.len() != wanted.len() {
-        let message = format!("{what} has {} elements, by definition {}", found.len(), wanted.len());
-        return Err(Failure::Broken(message));
+fn compare(what: &str, found: &[f64], expected: &[f64]) -> Comparison {
+    if found.len() != expected.len() {
+        let message = format!("{what} has {} elements instead of {}", found.len(), expected.len());
+        return Err(Failure::Violation(message));
     }
-    let limit = TOLERANCE * wanted.iter().fold(1.0f64, |max, x| max.max(x.abs()));
+    let limit = TOLERANCE * expected.iter().fold(1.0f64, |max, x| max.max(x.abs()));
     let mut worst: f64 = 0.0;
-    for (i, (&found, &expected)) in found.iter().zip(wanted).enumerate() {
-        let times = (found - expected).abs() / limit;
-        if times.is_nan() || times > 1.0 {
-            return Err(Failure::Differs { what: format!("{what}[{i}]"), found, expected, times });
+    for (i, (&found, &expected)) in found.iter().zip(expected).enumerate() {
+        let error_ratio = (found - expected).abs() / limit;
+        if error_ratio.is_nan() || error_ratio > 1.0 {
+            return Err(Failure::Differs { what: format!("{what}[{i}]"), found, expected, error_ratio });
         }
-        worst = worst.max(times);
+        worst = worst.max(error_ratio);
     }
     Ok(worst)
 }
 
-fn array(ty: &TensorType, drawn: Drawn) -> Array {
+fn to_array(ty: &TensorType, drawn: SampleData) -> Array {
     let values = match drawn {
-        Drawn::F32(values) => Elements::Float(values.into_iter().map(f64::from).collect()),
-        Drawn::U32(values) => Elements::Word(values),
+        SampleData::F32(values) => Elements::Float(values.into_iter().map(f64::from).collect()),
+        SampleData::U32(values) => Elements::U32(values),
     };
     Array { ty: ty.clone(), values }
 }
 
-fn pick<T: Copy>(random: &mut Stream, of: &[T]) -> T {
-    of[random.below(of.len() as u32) as usize]
+/// Returns a random element.
+fn pick<T: Copy>(random: &mut Stream, values: &[T]) -> T {
+    values[random.below(values.len() as u32) as usize]
 }
 
-fn two(random: &mut Stream, of: &[usize]) -> [usize; 2] {
-    [pick(random, of), pick(random, of)]
+fn pick_two(random: &mut Stream, values: &[usize]) -> [usize; 2] {
+    [pick(random, values), pick(random, values)]
 }
 
-/// A tensor of four dimensions by its indices, zero outside.
-struct Four {
+/// A tensor of four dimensions; zero outside its bounds.
+struct Tensor4 {
     shape: [usize; 4],
     values: Vec<f64>,
 }
 
-impl Four {
-    fn of(array: &Array) -> Four {
+impl Tensor4 {
+    fn of(array: &Array) -> Tensor4 {
         let mut shape = [1; 4];
         shape.iter_mut().zip(array.ty.shape.iter()).for_each(|(size, &of)| *size = of);
-        Four { shape, values: array.to_f64() }
+        Tensor4 { shape, values: array.to_f64() }
     }
 
-    fn zeros(shape: [usize; 4]) -> Four {
-        Four { shape, values: vec![0.0; shape.iter().product()] }
+    fn zeros(shape: [usize; 4]) -> Tensor4 {
+        Tensor4 { shape, values: vec![0.0; shape.iter().product()] }
     }
 
-    /// Where the element lies; `None` where there is none.
-    fn place(&self, n: usize, c: usize, y: isize, x: isize) -> Option<usize> {
+    /// Returns the index of an element, or `None` outside the bounds.
+    fn index(&self, n: usize, c: usize, y: isize, x: isize) -> Option<usize> {
         let [_, channels, h, w] = self.shape;
         let (y, x) = (usize::try_from(y).ok()?, usize::try_from(x).ok()?);
         (y < h && x < w).then_some(((n * channels + c) * h + y) * w + x)
     }
 
     fn at(&self, n: usize, c: usize, y: isize, x: isize) -> f64 {
-        self.place(n, c, y, x).map_or(0.0, |place| self.values[place])
+        self.index(n, c, y, x).map_or(0.0, |index| self.values[index])
     }
 
-    /// The tensor of this shape with an element for every index.
-    fn each(shape: [usize; 4], mut element: impl FnMut([usize; 4]) -> f64) -> Vec<f64> {
+    /// Computes the elements of a tensor of this shape in order of their indices.
+    fn from_fn(shape: [usize; 4], mut element: impl FnMut([usize; 4]) -> f64) -> Vec<f64> {
         let mut values = Vec::with_capacity(shape.iter().product());
         for n in 0..shape[0] {
             for c in 0..shape[1] {

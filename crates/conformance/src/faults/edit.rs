@@ -1,16 +1,18 @@
-//! Small changes to programs: what the faults of [`super::programs`] are made of. Each says whether it found something to
-//! change; all stay inside the tensors, so that no backend refuses them and only numbers can tell.
+//! Small edits of programs, from which the faults of [`super::programs`] are built.
+//!
+//! Each returns whether it changed something. All edits stay inside the tensors, so that no backend rejects them and
+//! only wrong values reveal them.
 
 use wgrad_graph::{Combine, Layout, ScalarFn};
 use wgrad_ops::scalar_functions;
 use wgrad_program::{Dispatch, Gemm, Instr, Kernel, Loop, Program};
 
-/// Every loop, epilogues included.
+/// Edits every loop, including epilogues.
 pub(super) fn loops(program: &mut Program, mut edit: impl FnMut(&mut Loop) -> bool) -> bool {
-    any(program.dispatches.iter_mut().map(|dispatch| edit(body(dispatch))))
+    apply_all(program.dispatches.iter_mut().map(|dispatch| edit(body(dispatch))))
 }
 
-/// The loop of a dispatch, or its epilogue.
+/// Returns the loop of a dispatch, or its epilogue.
 pub(super) fn body(dispatch: &mut Dispatch) -> &mut Loop {
     match &mut dispatch.kernel {
         Kernel::Loop(kernel) => kernel,
@@ -18,23 +20,23 @@ pub(super) fn body(dispatch: &mut Dispatch) -> &mut Loop {
     }
 }
 
-/// Every instruction.
+/// Edits every instruction.
 pub(super) fn instrs(program: &mut Program, mut edit: impl FnMut(&mut Instr) -> bool) -> bool {
-    loops(program, |kernel| any(kernel.body.iter_mut().map(&mut edit)))
+    loops(program, |kernel| apply_all(kernel.body.iter_mut().map(&mut edit)))
 }
 
-/// Every matrix product.
-pub(super) fn products(program: &mut Program, edit: impl FnMut(&mut Gemm) -> bool) -> bool {
+/// Edits every GEMM.
+pub(super) fn gemms(program: &mut Program, edit: impl FnMut(&mut Gemm) -> bool) -> bool {
     let gemms = program.dispatches.iter_mut().filter_map(|dispatch| match &mut dispatch.kernel {
         Kernel::Gemm(gemm) => Some(gemm),
         Kernel::Loop(_) => None,
     });
-    any(gemms.map(edit))
+    apply_all(gemms.map(edit))
 }
 
-/// Every factor of a matrix product, with the number of elements of its tensor.
-pub(super) fn factors(program: &mut Program, mut edit: impl FnMut(&mut Layout, usize) -> bool) -> bool {
-    any(program.dispatches.iter_mut().map(|dispatch| {
+/// Edits the layouts of the operands of every GEMM, given the number of elements of their tensors.
+pub(super) fn gemm_operands(program: &mut Program, mut edit: impl FnMut(&mut Layout, usize) -> bool) -> bool {
+    apply_all(program.dispatches.iter_mut().map(|dispatch| {
         let elements: Vec<usize> = dispatch.operands.iter().map(|operand| operand.tensor.elements).collect();
         match &mut dispatch.kernel {
             Kernel::Gemm(gemm) => {
@@ -46,18 +48,18 @@ pub(super) fn factors(program: &mut Program, mut edit: impl FnMut(&mut Layout, u
     }))
 }
 
-/// Every load, with the number of elements of its tensor.
+/// Edits every load, given the number of elements of its tensor.
 pub(super) fn loads(program: &mut Program, mut edit: impl FnMut(&mut Layout, usize) -> bool) -> bool {
-    any(program.dispatches.iter_mut().map(|dispatch| {
+    apply_all(program.dispatches.iter_mut().map(|dispatch| {
         let elements: Vec<usize> = dispatch.operands.iter().map(|operand| operand.tensor.elements).collect();
-        any(body(dispatch).body.iter_mut().map(|instr| match instr {
+        apply_all(body(dispatch).body.iter_mut().map(|instr| match instr {
             Instr::Load { operand, layout } => edit(layout, elements[*operand]),
             _ => false,
         }))
     }))
 }
 
-/// Every call of the scalar function of this name.
+/// Edits every call of a scalar function.
 pub(super) fn calls(
     program: &mut Program,
     name: &str,
@@ -72,7 +74,7 @@ pub(super) fn calls(
     })
 }
 
-/// Every float constant that is not 0 or 1.
+/// Edits every float constant except 0 and 1.
 pub(super) fn constants(program: &mut Program, mut edit: impl FnMut(&mut f64)) -> bool {
     instrs(program, |instr| match instr {
         Instr::Float(x) if *x != 0.0 && *x != 1.0 => {
@@ -83,7 +85,7 @@ pub(super) fn constants(program: &mut Program, mut edit: impl FnMut(&mut f64)) -
     })
 }
 
-/// Every reduction.
+/// Edits every reduction.
 pub(super) fn reductions(program: &mut Program, mut edit: impl FnMut(&mut Combine)) -> bool {
     instrs(program, |instr| match instr {
         Instr::Reduce(combine, _) => {
@@ -94,7 +96,7 @@ pub(super) fn reductions(program: &mut Program, mut edit: impl FnMut(&mut Combin
     })
 }
 
-/// Leaves out the last index of a loop's first dimension larger than 1.
+/// Removes the last index of the first outer dimension that is larger than 1.
 pub(super) fn without_last(kernel: &mut Loop) -> bool {
     let Some(axis) = kernel.outer.iter().position(|&n| n > 1) else { return false };
     kernel.outer[axis] -= 1;
@@ -107,17 +109,17 @@ pub(super) fn without_last(kernel: &mut Loop) -> bool {
     true
 }
 
-/// Takes one index off a dimension.
+/// Decrements the size of a dimension.
 pub(super) fn shorten(layout: &mut Layout, axis: usize) {
     layout.shape[axis] -= 1;
 }
 
-/// A scalar function of the table.
+/// Returns a scalar function of the table.
 pub(super) fn function(name: &str) -> Option<&'static ScalarFn> {
     scalar_functions().into_iter().find(|f| f.name == name)
 }
 
-/// Whether there was one, having gone through all of them, which `Iterator::any` would not.
-fn any(changed: impl Iterator<Item = bool>) -> bool {
+/// Whether any edit changed something. Unlike `Iterator::any`, performs all edits.
+fn apply_all(changed: impl Iterator<Item = bool>) -> bool {
     changed.filter(|changed| *changed).count() > 0
 }

@@ -1,7 +1,7 @@
-//! Planted faults: known mistakes, each of which a named check has to find. The checks themselves are checked by them.
+//! Planted faults: known bugs that a given check must detect. They test the checks themselves.
 //!
-//! A fault is either an operation with a mistake, checked as if it stood in the table (`operations`, `images`), or a mistake put into
-//! a correct program on its way to a device (`programs`). The same checks must pass where nothing is planted.
+//! A fault is either an operation with a bug, checked as if it were in the table (`operations`, `images`), or a bug
+//! planted in a correct program on its way to a device (`programs`). The same checks must pass without the fault.
 
 mod edit;
 mod images;
@@ -9,29 +9,30 @@ mod operations;
 mod programs;
 
 use wgrad_program::Device;
+use wgrad_stdx::ErrorKind;
 
-use crate::report::{Check, Failure, Verdict};
+use crate::report::{Check, Comparison, Failure};
 
-/// A check, run with the mistake or without it.
-type Run = Box<dyn Fn(&dyn Device, bool) -> Verdict>;
+/// A check that runs with or without the fault.
+type Run = Box<dyn Fn(&dyn Device, bool) -> Comparison>;
 
-/// A known mistake.
+/// A known bug.
 pub struct Fault {
-    /// What is wrong.
+    /// Description of the bug.
     pub name: &'static str,
-    /// The check that has to find it.
+    /// The check that must detect it.
     pub check: Check,
-    /// Runs that check with the mistake or without it.
+    /// Runs the check with or without the bug.
     run: Run,
 }
 
-/// Why a fault proves a check useless.
+/// An error that shows that a check is useless.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum Survivor {
-    /// The check passes although the fault is there.
-    #[error("{check} does not find: {name}")]
-    Survived {
-        /// The fault.
+pub enum UndetectedFault {
+    /// The check passes although the fault is planted.
+    #[error("{check} does not detect: {name}")]
+    Missed {
+        /// Name of the fault.
         name: &'static str,
         /// The check.
         check: Check,
@@ -39,37 +40,48 @@ pub enum Survivor {
     /// The check fails although nothing is planted.
     #[error("{check} fails without the fault: {name}: {failure}")]
     Baseline {
-        /// The fault.
+        /// Name of the fault.
         name: &'static str,
         /// The check.
         check: Check,
-        /// What it said.
+        /// Failure of the check.
         failure: Box<Failure>,
     },
 }
 
+impl UndetectedFault {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Internal
+    }
+}
+
 impl Fault {
-    fn new(name: &'static str, check: Check, run: impl Fn(&dyn Device, bool) -> Verdict + 'static) -> Self {
+    fn new(
+        name: &'static str,
+        check: Check,
+        run: impl Fn(&dyn Device, bool) -> Comparison + 'static,
+    ) -> Self {
         Self { name, check, run: Box::new(run) }
     }
 
-    /// Plants the fault and gives what the check said, on a device that need not be poisoned.
+    /// Plants the fault and returns the failure of its check. The device need not be poisoned.
     ///
     /// # Errors
-    /// The check passes with the fault, or fails without.
-    pub fn hunt(&self, device: &dyn Device) -> Result<Failure, Survivor> {
+    /// Returns an error if the check passes with the fault or fails without it.
+    pub fn detect(&self, device: &dyn Device) -> Result<Failure, UndetectedFault> {
         let (name, check) = (self.name, self.check);
         if let Err(failure) = (self.run)(device, false) {
-            return Err(Survivor::Baseline { name, check, failure: failure.into() });
+            return Err(UndetectedFault::Baseline { name, check, failure: failure.into() });
         }
         match (self.run)(device, true) {
             Err(failure) => Ok(failure),
-            Ok(_) => Err(Survivor::Survived { name, check }),
+            Ok(_) => Err(UndetectedFault::Missed { name, check }),
         }
     }
 }
 
-/// Every fault.
+/// Returns all faults.
 pub fn faults() -> Vec<Fault> {
     let mut all = operations::faults();
     all.extend(images::faults());

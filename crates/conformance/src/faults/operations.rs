@@ -1,21 +1,23 @@
-//! Operations with a mistake in them, as an entry of the table would bring it.
+//! Operations with a bug, as an entry of the table would contain it.
 
 use wgrad_graph::philox::Stream;
 use wgrad_graph::{Combine, Expr, Graph, Lowered, Op, Rule, ScalarFn, TensorType, Var, Vjp};
-use wgrad_ops::{Entry, Input, Order, Refused, Sample, TensorOps, Values, ops, scalar_functions, uniform};
+use wgrad_ops::{
+    Distribution, ErrorInput, GradientOrder, Input, OpInfo, Sample, TensorOps, ops, scalar_functions, uniform,
+};
 
 use super::Fault;
-use crate::report::{Check, Verdict};
-use crate::rig::Rig;
+use crate::harness::Harness;
+use crate::report::{Check, Comparison};
 use crate::trial::Trial;
 use crate::{device, gradient, lint, random, shader, shape};
 
-/// Samples of an operation: a fault need not show in each of them.
+/// Samples per operation. A fault need not show in each of them.
 const SAMPLES: u64 = 8;
 
 type Grads = for<'g> fn(&[Var<'g>], Var<'g>) -> Vec<Option<Var<'g>>>;
 
-/// An elementwise operation with a gradient of its own.
+/// An elementwise operation with a custom gradient.
 #[derive(Debug)]
 struct Custom {
     body: fn() -> Expr,
@@ -40,7 +42,7 @@ impl Op for Custom {
     }
 }
 
-/// A sum over the rows that says it keeps them.
+/// A sum over rows whose inferred type keeps the rows.
 #[derive(Debug)]
 struct Mistyped;
 
@@ -62,43 +64,51 @@ impl Op for Mistyped {
     }
 }
 
-/// The scalar function of the table with this name, applied to the first inputs.
+/// Calls a scalar function of the table on the first inputs.
 fn call(name: &str, arity: usize) -> Expr {
     let function = scalar_functions().into_iter().find(|f| f.name == name);
-    function.map_or(Expr::Float(0.0), |f| Expr::Call(f, (0..arity).map(Expr::Input).collect()))
+    let function = function.unwrap_or_else(|| panic!("the table should have the scalar function `{name}`"));
+    Expr::Call(function, (0..arity).map(Expr::Input).collect())
 }
 
 fn custom<'g>(graph: &'g Graph, ins: &[Var<'g>], body: fn() -> Expr, grads: Grads) -> Var<'g> {
     graph.push(Custom { body, grads }, ins)
 }
 
-const ANY: Values = Values::Uniform(-2.0, 2.0);
+const ANY: Distribution = Distribution::Uniform(-2.0, 2.0);
 
 fn sample(inputs: usize, build: impl for<'g> Fn(&'g Graph, &[Var<'g>]) -> Var<'g> + 'static) -> Sample {
     Sample::new((0..inputs).map(|_| Input::f32([3, 5], ANY)).collect(), build)
 }
 
-pub(super) const fn entry(name: &'static str, sample: fn(&mut Stream) -> Sample) -> Entry {
-    let refuses: fn() -> Vec<Refused> = Vec::new;
-    Entry { name, doc: "A planted fault.", sample, tolerance: 1e-6, order: Order::Any, refuses }
+pub(super) const fn entry(name: &'static str, sample: fn(&mut Stream) -> Sample) -> OpInfo {
+    let error_inputs: fn() -> Vec<ErrorInput> = Vec::new;
+    OpInfo {
+        name,
+        doc: "A planted fault.",
+        sample,
+        tolerance: 1e-6,
+        gradient_order: GradientOrder::Any,
+        error_inputs,
+    }
 }
 
-static DROPPED: Entry = entry("dropped", |_| {
+static DROPPED: OpInfo = entry("dropped", |_| {
     sample(2, |graph, ins| custom(graph, ins, || call("mul", 2), |ins, ct| vec![Some(ct * ins[1]), None]))
 });
-static SIGN: Entry = entry("sign_of_the_gradient", |_| {
+static SIGN: OpInfo = entry("sign_of_the_gradient", |_| {
     sample(2, |graph, ins| custom(graph, ins, || call("sub", 2), |_, ct| vec![Some(ct), Some(ct)]))
 });
-static FACTOR: Entry = entry("factor", |_| {
+static FACTOR: OpInfo = entry("factor", |_| {
     sample(1, |graph, ins| custom(graph, ins, || call("square", 1), |ins, ct| vec![Some(ct * ins[0])]))
 });
-static SWAPPED: Entry = entry("swapped_gradients", |_| {
+static SWAPPED: OpInfo = entry("swapped_gradients", |_| {
     sample(2, |graph, ins| {
         custom(graph, ins, || call("mul", 2), |ins, ct| vec![Some(ct * ins[0]), Some(ct * ins[1])])
     })
 });
-static TWICE: Entry = entry("used_twice", |_| {
-    // x·e^x: the gradient forgets to add the part that comes through the second use of x.
+static TWICE: OpInfo = entry("used_twice", |_| {
+    // x·e^x: the gradient lacks the term for the second use of x.
     sample(1, |graph, ins| {
         let body = || match (call("mul", 2), call("exp", 1)) {
             (Expr::Call(mul, _), exp) => Expr::Call(mul, vec![Expr::Input(0), exp]),
@@ -107,42 +117,42 @@ static TWICE: Entry = entry("used_twice", |_| {
         custom(graph, ins, body, |ins, ct| vec![Some(ct * ins[0].exp())])
     })
 });
-static DETACHED: Entry = entry("detached", |_| {
+static DETACHED: OpInfo = entry("detached", |_| {
     sample(1, |graph, ins| {
         custom(graph, ins, || call("square", 1), |ins, ct| vec![Some(ct * (ins[0].stop_gradient() * 2.0))])
     })
 });
-static NOT_ZERO: Entry = Entry {
-    order: Order::Zero,
+static NOT_ZERO: OpInfo = OpInfo {
+    gradient_order: GradientOrder::Zero,
     ..entry("not_zero", |_| {
         sample(1, |graph, ins| custom(graph, ins, || call("floor", 1), |_, ct| vec![Some(ct)]))
     })
 };
-static NAIVE: Entry = Entry {
+static NAIVE: OpInfo = OpInfo {
     tolerance: 1e-5,
     ..entry("naive_softmax", |_| {
-        let logits = Input::f32([3, 7], Values::Uniform(-6.0, 6.0));
+        let logits = Input::f32([3, 7], Distribution::Uniform(-6.0, 6.0));
         Sample::new(vec![logits], |_, ins| {
             let e = ins[0].exp();
             e / e.sum_keep(&[1])
         })
     })
 };
-static ACCEPTED: Entry = Entry {
-    refuses: || {
+static ACCEPTED: OpInfo = OpInfo {
+    error_inputs: || {
         let types = vec![TensorType::f32([2, 3]), TensorType::f32([4])];
-        vec![Refused::new(types, "sizes agree", |graph, ins| {
+        vec![ErrorInput::new(types, "sizes agree", |graph, ins| {
             custom(graph, ins, || call("add", 2), |_, ct| vec![Some(ct), Some(ct)])
         })]
     },
     ..entry("accepted", |_| sample(1, |_, ins| ins[0]))
 };
-static UNDOCUMENTED: Entry = Entry { doc: "", ..entry("undocumented", |_| sample(1, |_, ins| ins[0])) };
-static MISTYPED: Entry = entry("mistyped", |_| sample(1, |graph, ins| graph.push(Mistyped, ins)));
-static SAME_STREAM: Entry = Entry {
-    order: Order::Zero,
+static UNDOCUMENTED: OpInfo = OpInfo { doc: "", ..entry("undocumented", |_| sample(1, |_, ins| ins[0])) };
+static MISTYPED: OpInfo = entry("mistyped", |_| sample(1, |graph, ins| graph.push(Mistyped, ins)));
+static SAME_STREAM: OpInfo = OpInfo {
+    gradient_order: GradientOrder::Zero,
     ..entry("same_stream", |_| {
-        let rng = Input::words([3], 0);
+        let rng = Input::u32([3], 0);
         Sample::new(vec![rng], |_, ins| uniform(ins[0], 3, [4, 5]) * uniform(ins[0], 3, [20]).reshape([4, 5]))
     })
 };
@@ -154,75 +164,89 @@ static BAD_WGSL: ScalarFn = ScalarFn {
     f32: wgrad_graph::Call::Unary(|x, y| y.iter_mut().zip(x).for_each(|(y, x)| *y = x * x)),
     f64: wgrad_graph::Call::Unary(|x, y| y.iter_mut().zip(x).for_each(|(y, x)| *y = x * x)),
 };
-static TYPO: Entry = entry("typo", |_| {
+static TYPO: OpInfo = entry("typo", |_| {
     sample(1, |graph, ins| {
         let body = || Expr::Call(&BAD_WGSL, vec![Expr::Input(0)]);
         custom(graph, ins, body, |ins, ct| vec![Some(ct * ins[0] * 2.0)])
     })
 });
 
-/// The operations with a mistake.
+/// Returns the faults of operations.
 pub(super) fn faults() -> Vec<Fault> {
-    let (first, second) =
-        (gradient::gradient as fn(&Trial) -> Verdict, gradient::second_gradient as fn(&Trial) -> Verdict);
+    let (first, second) = (
+        gradient::gradient as fn(&Trial) -> Comparison,
+        gradient::second_gradient as fn(&Trial) -> Comparison,
+    );
     vec![
-        planted("a dropped cotangent", Check::Gradient, "mul", &DROPPED, first),
-        planted("a gradient with the wrong sign", Check::Gradient, "sub", &SIGN, first),
-        planted("a derivative without its factor", Check::Gradient, "square", &FACTOR, first),
-        planted("gradients of two inputs swapped", Check::Gradient, "mul", &SWAPPED, first),
-        planted(
-            "a variable used twice whose gradients are not added up",
+        trial_fault("a dropped cotangent", Check::Gradient, "mul", &DROPPED, first),
+        trial_fault("a gradient with the wrong sign", Check::Gradient, "sub", &SIGN, first),
+        trial_fault("a derivative without its factor", Check::Gradient, "square", &FACTOR, first),
+        trial_fault("gradients of two inputs swapped", Check::Gradient, "mul", &SWAPPED, first),
+        trial_fault(
+            "a variable used twice whose gradients are not summed",
             Check::Gradient,
             "silu",
             &TWICE,
             first,
         ),
-        planted("a gradient where there is none by definition", Check::Gradient, "floor", &NOT_ZERO, first),
-        planted("a gradient cut off from the next one", Check::SecondGradient, "square", &DETACHED, second),
-        planted("a shape rule that promises another shape", Check::Shape, "sum", &MISTYPED, shape::shape),
-        planted("a random stream used twice", Check::Random, "uniform", &SAME_STREAM, random::random),
-        planted("a typing mistake in the WGSL", Check::Shader, "square", &TYPO, shader::trial),
-        of_entry("wrong shapes accepted", Check::Refusal, "add", &ACCEPTED, shape::refusal),
-        of_entry("an operation without documentation", Check::Lint, "add", &UNDOCUMENTED, lint::lint),
+        trial_fault(
+            "a nonzero gradient where it is zero by definition",
+            Check::Gradient,
+            "floor",
+            &NOT_ZERO,
+            first,
+        ),
+        trial_fault(
+            "a gradient cut off from the next one",
+            Check::SecondGradient,
+            "square",
+            &DETACHED,
+            second,
+        ),
+        trial_fault("a shape rule that promises another shape", Check::Shape, "sum", &MISTYPED, shape::shape),
+        trial_fault("a random stream used twice", Check::Random, "uniform", &SAME_STREAM, random::random),
+        trial_fault("a syntax error in the WGSL", Check::Shader, "square", &TYPO, shader::trial),
+        entry_fault("wrong shapes accepted", Check::Refusal, "add", &ACCEPTED, shape::refusal),
+        entry_fault("an operation without documentation", Check::Lint, "add", &UNDOCUMENTED, lint::lint),
         Fault::new("a softmax without its maximum", Check::Magnitude, |device, planted| {
-            let rig = Rig::new(device);
-            trials(chosen("softmax", &NAIVE, planted), |trial| device::magnitude(&rig, trial))
+            let harness = Harness::new(device);
+            check_trials(select("softmax", &NAIVE, planted), |trial| device::magnitude(&harness, trial))
         }),
     ]
 }
 
-/// A fault that a check of trials finds: the planted entry against the true one of the table.
-fn planted(
+/// Creates a fault that a check of trials must detect, from a planted entry and the correct entry.
+fn trial_fault(
     name: &'static str,
     check: Check,
-    truth: &'static str,
-    fault: &'static Entry,
-    run: fn(&Trial) -> Verdict,
+    correct: &'static str,
+    fault: &'static OpInfo,
+    run: fn(&Trial) -> Comparison,
 ) -> Fault {
-    Fault::new(name, check, move |_, planted| trials(chosen(truth, fault, planted), run))
+    Fault::new(name, check, move |_, planted| check_trials(select(correct, fault, planted), run))
 }
 
-/// A fault that a check of entries finds.
-fn of_entry(
+/// Creates a fault that a check of entries must detect.
+fn entry_fault(
     name: &'static str,
     check: Check,
-    truth: &'static str,
-    fault: &'static Entry,
-    run: fn(&Entry) -> Verdict,
+    correct: &'static str,
+    fault: &'static OpInfo,
+    run: fn(&OpInfo) -> Comparison,
 ) -> Fault {
-    Fault::new(name, check, move |_, planted| run(chosen(truth, fault, planted)))
+    Fault::new(name, check, move |_, planted| run(select(correct, fault, planted)))
 }
 
-pub(super) fn chosen(truth: &'static str, fault: &'static Entry, planted: bool) -> &'static Entry {
-    if planted { fault } else { true_entry(truth).unwrap_or(fault) }
+pub(super) fn select(correct: &'static str, fault: &'static OpInfo, planted: bool) -> &'static OpInfo {
+    if planted { fault } else { table_entry(correct).unwrap_or(fault) }
 }
 
-/// The entry of the table with this name.
-pub(super) fn true_entry(name: &str) -> Option<&'static Entry> {
+/// Returns the entry of the table with this name.
+pub(super) fn table_entry(name: &str) -> Option<&'static OpInfo> {
     ops().find(|entry| entry.name == name)
 }
 
-/// Checks several samples of an entry; the first failure counts.
-pub(super) fn trials(entry: &'static Entry, check: impl Fn(&Trial) -> Verdict) -> Verdict {
+/// Checks several samples of an entry and stops at the first failure.
+pub(super) fn check_trials(entry: &'static OpInfo, check: impl Fn(&Trial) -> Comparison) -> Comparison {
     (0..SAMPLES).try_fold(0.0f64, |worst, seed| Ok(worst.max(check(&Trial::draw(entry, seed))?)))
 }

@@ -1,102 +1,117 @@
-//! Mistakes put into correct programs: those of a planner, of a code generator or of a kernel.
+//! Bugs planted in correct programs, as a planner, code generator or kernel could have them.
 
 use std::cell::Cell;
 
 use wgrad_cpu::CpuDevice;
 use wgrad_graph::{Call, Combine, GroupId, Layout, ScalarFn};
-use wgrad_ops::{Conv, Entry, ImageOps, Input, Sample, TensorOps};
+use wgrad_ops::{Conv, ImageOps, Input, OpInfo, Sample, TensorOps};
 use wgrad_program::{Access, Buffer, Device, Instr, Kernel, Options, Program, compile};
 
 use super::Fault;
 use super::edit::{
-    body, calls, constants, factors, function, instrs, loads, loops, products, reductions, shorten,
+    body, calls, constants, function, gemm_operands, gemms, instrs, loads, loops, reductions, shorten,
     without_last,
 };
-use super::operations::{entry, trials, true_entry};
-use crate::report::{Check, Failure, Verdict};
-use crate::rig::Rig;
+use super::operations::{check_trials, entry, table_entry};
+use crate::harness::Harness;
+use crate::report::{Check, Comparison, Failure};
 use crate::{device, step};
 
-/// Puts a mistake into a program; says whether there was a place for it.
+/// Plants a bug in a program. Returns whether the program had a place for it.
 type Edit = fn(&mut Program) -> bool;
 
-/// The programs with a mistake.
+/// Returns the faults of programs.
 pub(super) fn faults() -> Vec<Fault> {
     vec![
-        value("a transposed operand of a product", "matmul", transpose_operand),
-        value("a product that leaves out the last row", "matmul", |p| products(p, short_product)),
-        value("a product that leaves out the end of the sum", "matmul", |p| products(p, short_sum)),
-        value("a product stored in the wrong order", "conv2d", wrong_order),
-        value("a bound of a factor off by one", "conv2d", |p| factors(p, |layout, _| narrower(layout))),
-        Fault::new("a bound of a factor left out", Check::Value, |device, planted| {
-            let edit: Edit = |p| factors(p, unbounded);
-            edited(device, planted, edit, |rig| trials(&INSET, |trial| device::value(rig, trial)))
+        value_fault("a transposed operand of a product", "matmul", transpose_operand),
+        value_fault("a product that leaves out the last row", "matmul", |p| gemms(p, short_product)),
+        value_fault("a product that leaves out the end of the sum", "matmul", |p| gemms(p, short_sum)),
+        value_fault("a product stored in the wrong order", "conv2d", wrong_order),
+        value_fault("a bound of a factor off by one", "conv2d", |p| {
+            gemm_operands(p, |layout, _| narrower(layout))
         }),
-        value("a wrong stride", "add", wrong_stride),
-        value("an offset off by one", "slice", |p| loads(p, one_further)),
-        value("padding that is not zero", "pad", |p| loads(p, unpadded)),
-        value("a kernel that skips the last tile", "exp", |p| loops(p, without_last)),
-        value("a store that is left out", "mul", |p| {
+        Fault::new("a bound of a factor left out", Check::Value, |device, planted| {
+            let edit: Edit = |p| gemm_operands(p, unbounded);
+            edited(device, planted, edit, |harness| {
+                check_trials(&INSET, |trial| device::value(harness, trial))
+            })
+        }),
+        value_fault("a wrong stride", "add", wrong_stride),
+        value_fault("an offset off by one", "slice", |p| loads(p, shifted_by_one)),
+        value_fault("padding that is not zero", "pad", |p| loads(p, unpadded)),
+        value_fault("a kernel that skips the last tile", "exp", |p| loops(p, without_last)),
+        value_fault("a store that is left out", "mul", |p| {
             loops(p, |k| k.stores.len() > 1 && k.stores.pop().is_some())
         }),
-        value("a maximum where a sum belongs", "sum", |p| reductions(p, |c| *c = Combine::Max)),
-        value("a minimum where a maximum belongs", "max", |p| reductions(p, |c| *c = Combine::Min)),
-        value("a reduction over the wrong axis", "sum", wrong_axis),
-        value("a reduction that leaves out the last element", "argmax", |p| loops(p, short_reduction)),
-        value("a mean without its division", "mean", |p| constants(p, |x| *x = 1.0)),
-        value("a subtraction with its operands swapped", "sub", |p| {
+        value_fault("a maximum instead of a sum", "sum", |p| reductions(p, |c| *c = Combine::Max)),
+        value_fault("a minimum instead of a maximum", "max", |p| reductions(p, |c| *c = Combine::Min)),
+        value_fault("a reduction over the wrong axis", "sum", wrong_axis),
+        value_fault("a reduction that leaves out the last element", "argmax", |p| loops(p, short_reduction)),
+        value_fault("a mean without its division", "mean", |p| constants(p, |x| *x = 1.0)),
+        value_fault("a subtraction with its operands swapped", "sub", |p| {
             calls(p, "sub", |_, args| args.reverse())
         }),
-        value("a gather off by one", "gather", gather_off_by_one),
-        value("a function that is not accurate", "exp", |p| calls(p, "exp", |f, _| *f = &INACCURATE_EXP)),
-        value("kernels in the wrong order", "softmax", |p| p.dispatches.len() > 1 && reversed(p)),
-        Fault::new("a ReLU that swallows NaN", Check::NotANumber, |device, planted| {
-            let edit: Edit = |p| calls(p, "relu", |f, _| *f = &SWALLOWING_RELU);
-            edited(device, planted, edit, |rig| each("relu", |trial| device::not_a_number(rig, trial)))
+        value_fault("a gather off by one", "gather", gather_off_by_one),
+        value_fault("a function that is not accurate", "exp", |p| {
+            calls(p, "exp", |f, _| *f = &INACCURATE_EXP)
+        }),
+        value_fault("kernels in the wrong order", "softmax", |p| p.dispatches.len() > 1 && reversed(p)),
+        Fault::new("a ReLU that drops NaN", Check::NotANumber, |device, planted| {
+            let edit: Edit = |p| calls(p, "relu", |f, _| *f = &NAN_DROPPING_RELU);
+            edited(device, planted, edit, |harness| {
+                each_trial("relu", |trial| device::not_a_number(harness, trial))
+            })
         }),
         Fault::new("a fused kernel with a wrong constant", Check::Unfused, |device, planted| {
             let edit: Edit = |p| constants(p, |x| *x *= 1.001);
-            fused_only(device, planted, edit, |rig| each("gelu", |trial| device::unfused(rig, trial)))
+            fused_only(device, planted, edit, |harness| {
+                each_trial("gelu", |trial| device::unfused(harness, trial))
+            })
         }),
         Fault::new("a result that depends on the run before", Check::Replay, |_, planted| {
-            // Without poison: that would turn what is left over into NaN, which the comparison of values finds.
-            edited(&CpuDevice::new(), planted, accumulate, |rig| {
-                each("mul", |trial| device::replay(rig, trial))
+            // Without poison, which would turn leftover values into NaN; the comparison of values detects that already.
+            edited(&CpuDevice::new(), planted, accumulate, |harness| {
+                each_trial("mul", |trial| device::replay(harness, trial))
             })
         }),
         Fault::new("running statistics that are not updated", Check::Step, |device, planted| {
-            edited(device, planted, keep_buffers, |rig| step::images(rig, true))
+            edited(device, planted, keep_buffers, |harness| step::images(harness, true))
         }),
-        training("parameters updated before the gradient reads them", reversed),
-        training("padding that an optimizer writes", write_padding),
-        training("a bias correction left out", forget_correction),
-        training("state that is not updated", |p| p.dispatches.pop().is_some()),
+        step_fault("parameters updated before the gradient reads them", reversed),
+        step_fault("padding that an optimizer writes", write_padding),
+        step_fault("a bias correction left out", forget_correction),
+        step_fault("state that is not updated", |p| p.dispatches.pop().is_some()),
     ]
 }
 
-/// A fault in the program of an operation of the table that its comparison with the reference finds.
-fn value(name: &'static str, entry: &'static str, edit: Edit) -> Fault {
+/// Creates a fault in the program of an operation that the comparison with the reference must detect.
+fn value_fault(name: &'static str, entry: &'static str, edit: Edit) -> Fault {
     Fault::new(name, Check::Value, move |device, planted| {
-        edited(device, planted, edit, |rig| each(entry, |trial| device::value(rig, trial)))
+        edited(device, planted, edit, |harness| each_trial(entry, |trial| device::value(harness, trial)))
     })
 }
 
-/// A fault in the program of a training step.
-fn training(name: &'static str, edit: Edit) -> Fault {
+/// Creates a fault in the program of a training step.
+fn step_fault(name: &'static str, edit: Edit) -> Fault {
     Fault::new(name, Check::Step, move |device, planted| {
-        edited(device, planted, edit, |rig| step::dense(rig, true))
+        edited(device, planted, edit, |harness| step::dense(harness, true))
     })
 }
 
-fn each(entry: &str, check: impl Fn(&crate::Trial) -> Verdict) -> Verdict {
-    match true_entry(entry) {
-        Some(entry) => trials(entry, check),
-        None => Err(Failure::Broken(format!("the table has no {entry}"))),
+fn each_trial(entry: &str, check: impl Fn(&crate::Trial) -> Comparison) -> Comparison {
+    match table_entry(entry) {
+        Some(entry) => check_trials(entry, check),
+        None => Err(Failure::Violation(format!("`{entry}` is not in the table"))),
     }
 }
 
-/// Runs a check with every program edited. A fault that nowhere has a place is a fault that survives.
-fn edited(device: &dyn Device, planted: bool, edit: Edit, check: impl Fn(&Rig<'_>) -> Verdict) -> Verdict {
+/// Runs a check with every program edited. A fault that applies to no program counts as undetected.
+fn edited(
+    device: &dyn Device,
+    planted: bool,
+    edit: Edit,
+    check: impl Fn(&Harness<'_>) -> Comparison,
+) -> Comparison {
     run_edited(device, planted, edit, |_| true, check)
 }
 
@@ -104,8 +119,8 @@ fn fused_only(
     device: &dyn Device,
     planted: bool,
     edit: Edit,
-    check: impl Fn(&Rig<'_>) -> Verdict,
-) -> Verdict {
+    check: impl Fn(&Harness<'_>) -> Comparison,
+) -> Comparison {
     run_edited(device, planted, edit, |options| options.fuse, check)
 }
 
@@ -114,26 +129,26 @@ fn run_edited(
     planted: bool,
     edit: Edit,
     applies: fn(Options) -> bool,
-    check: impl Fn(&Rig<'_>) -> Verdict,
-) -> Verdict {
-    let found = Cell::new(false);
+    check: impl Fn(&Harness<'_>) -> Comparison,
+) -> Comparison {
+    let applied = Cell::new(false);
     let plan = |graph: &wgrad_graph::Graph, options: Options| {
         let mut program = compile(graph, options)?;
         if planted && applies(options) && edit(&mut program) {
-            found.set(true);
+            applied.set(true);
         }
         Ok(program)
     };
-    let verdict = check(&Rig { device, plan: &plan });
-    match verdict {
-        // Without a place for it the fault cannot have been what failed.
-        Err(_) if planted && !found.get() => Ok(0.0),
-        verdict => verdict,
+    let result = check(&Harness { device, plan: &plan });
+    match result {
+        // The fault was not planted, so the failure has another cause.
+        Err(_) if planted && !applied.get() => Ok(0.0),
+        result => result,
     }
 }
 
 fn transpose_operand(program: &mut Program) -> bool {
-    products(program, |gemm| {
+    gemms(program, |gemm| {
         let rank = gemm.b_layout.strides.len();
         let square = gemm.k == gemm.n && gemm.k.len() == 1 && gemm.depth() > 1;
         if square {
@@ -164,9 +179,9 @@ fn short_sum(gemm: &mut wgrad_program::Gemm) -> bool {
     true
 }
 
-/// Two dimensions of the same tensor the other way round in memory, the last ones that are wide.
+/// Stores the result with its two innermost dimensions larger than 1 swapped.
 fn wrong_order(program: &mut Program) -> bool {
-    products(program, |gemm| {
+    gemms(program, |gemm| {
         let stores = gemm.epilogue.stores.iter_mut().map(|store| {
             let layout = &mut store.layout;
             let mut order: Vec<usize> = (0..layout.shape.len()).filter(|&i| layout.shape[i] > 1).collect();
@@ -185,13 +200,13 @@ fn wrong_order(program: &mut Program) -> bool {
     })
 }
 
-/// The last value that a coordinate may take left out.
+/// Excludes the last valid value of a coordinate.
 fn narrower(layout: &mut Layout) -> bool {
     let bound = layout.bounds.first_mut().filter(|bound| bound.size > 1);
     bound.map(|bound| bound.size -= 1).is_some()
 }
 
-/// One bound left out, where that reads other elements of the tensor.
+/// Removes a bound if the tensor then still contains all accesses.
 fn unbounded(layout: &mut Layout, elements: usize) -> bool {
     let without = |number: usize| {
         let mut other = layout.clone();
@@ -208,11 +223,11 @@ fn unbounded(layout: &mut Layout, elements: usize) -> bool {
     }
 }
 
-/// A convolution of the middle of an image: there are neighbours where its padding is zero.
-static INSET: Entry = Entry {
+/// A convolution of the middle of an image, where its zero padding has nonzero neighbours.
+static INSET: OpInfo = OpInfo {
     tolerance: 2e-5,
     ..entry("conv2d_of_the_middle", |_| {
-        let any = wgrad_ops::Values::Uniform(-2.0, 2.0);
+        let any = wgrad_ops::Distribution::Uniform(-2.0, 2.0);
         let inputs = vec![Input::f32([2, 3, 9, 8], any), Input::f32([4, 3, 3, 3], any)];
         Sample::new(inputs, |_, ins| {
             let middle = ins[0].slice(2, 2..7).slice(3, 2..6);
@@ -228,16 +243,16 @@ fn wrong_stride(program: &mut Program) -> bool {
     })
 }
 
-fn one_further(layout: &mut Layout, elements: usize) -> bool {
+fn shifted_by_one(layout: &mut Layout, elements: usize) -> bool {
     let reach: isize = layout.shape.iter().zip(&layout.strides).map(|(&n, &s)| (n as isize - 1) * s).sum();
-    let fits = layout.is_whole() && layout.offset + reach + 1 < elements as isize;
+    let fits = layout.is_unpadded() && layout.offset + reach + 1 < elements as isize;
     layout.offset += isize::from(fits);
     fits
 }
 
-/// Loads from where padding is, as far as the tensor goes.
+/// Removes the bounds of a padded load, so that it reads elements of the tensor instead of zeros.
 fn unpadded(layout: &mut Layout, elements: usize) -> bool {
-    if layout.is_whole() {
+    if layout.is_unpadded() {
         return false;
     }
     for bound in std::mem::take(&mut layout.bounds) {
@@ -294,7 +309,7 @@ fn reversed(program: &mut Program) -> bool {
     program.dispatches.len() > 1
 }
 
-/// Adds what the input holds to a state of its own: reads an output of the last run before it is overwritten.
+/// Adds the input to the output of the previous run.
 fn accumulate(program: &mut Program) -> bool {
     let Some(add) = function("add") else { return false };
     let Some(dispatch) = program.dispatches.first_mut() else { return false };
@@ -311,7 +326,7 @@ fn accumulate(program: &mut Program) -> bool {
     true
 }
 
-/// Adds a little to the last element of the first state that the last kernel writes; it is padding.
+/// Adds a small value to the last element that the last kernel writes to the state, which is padding.
 fn write_padding(program: &mut Program) -> bool {
     let (Some(add), Some(mul), Some(equal)) = (function("add"), function("mul"), function("eq_words")) else {
         return false;
@@ -324,7 +339,7 @@ fn write_padding(program: &mut Program) -> bool {
     let at = kernel.body.len();
     kernel.body.extend([
         Instr::Iota(layout),
-        Instr::Word(last),
+        Instr::U32(last),
         Instr::Call(equal, vec![at, at + 1]),
         Instr::Float(1e-6),
         Instr::Call(mul, vec![at + 2, at + 3]),
@@ -334,7 +349,7 @@ fn write_padding(program: &mut Program) -> bool {
     true
 }
 
-/// Drops what is stored to the last group of the state, the buffers of a network.
+/// Removes the stores to the last group of the state, which holds the buffers of a network.
 fn keep_buffers(program: &mut Program) -> bool {
     let group = |dispatch: &wgrad_program::Dispatch| {
         dispatch.operands.iter().position(|operand| {
@@ -349,7 +364,7 @@ fn keep_buffers(program: &mut Program) -> bool {
     found.filter(|changed| *changed).count() > 0
 }
 
-/// Takes the first factor of every product under a square root without the second.
+/// Replaces every product under a square root by its first factor.
 fn forget_correction(program: &mut Program) -> bool {
     loops(program, |kernel| {
         let roots: Vec<usize> = kernel.body.iter().filter_map(root).collect();
@@ -384,7 +399,7 @@ static INACCURATE_EXP: ScalarFn = ScalarFn {
     f64: Call::Unary(|x, y| y.iter_mut().zip(x).for_each(|(y, x)| *y = x.exp() * 1.0001)),
 };
 
-static SWALLOWING_RELU: ScalarFn = ScalarFn {
+static NAN_DROPPING_RELU: ScalarFn = ScalarFn {
     name: "planted_relu",
     wgsl: "select(0.0, {0}, {0} > 0.0)",
     prelude: "",

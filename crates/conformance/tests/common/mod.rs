@@ -1,4 +1,4 @@
-//! What the tests share: failing with the whole list, and counting what is skipped.
+//! Test helpers that report all failures and count skipped tests.
 
 #![allow(dead_code)]
 
@@ -6,17 +6,17 @@ use std::io::Write;
 
 use wgrad_conformance::Report;
 
-/// Fails with every failure there is, not only the first.
+/// Fails with a list of all failures.
 pub fn expect_clean(report: &Report) {
-    for row in report.rows() {
-        let (worst, whose) = row.worst;
+    for row in report.summaries() {
+        let (worst, check) = row.worst;
         eprintln!(
-            "{}: {} checks of {} subjects, worst {worst:.3} by {whose}",
+            "{}: {} checks of {} subjects, worst {worst:.3} in {check}",
             row.device, row.checks, row.subjects
         );
     }
     for (outcome, reason) in &report.expected {
-        eprintln!("expected: {outcome} ({reason})");
+        eprintln!("expected failure: {outcome} ({reason})");
     }
     report.skipped.iter().for_each(|what| skip(what));
     let failures: Vec<String> = report.failures().iter().map(ToString::to_string).collect();
@@ -27,15 +27,14 @@ pub fn expect_clean(report: &Report) {
         report.outcomes.len(),
         failures.join("\n")
     );
-    assert!(!report.outcomes.is_empty(), "nothing was checked");
+    assert!(!report.outcomes.is_empty(), "no checks ran");
 }
 
-/// Says that something was skipped where people and `cargo xtask test` read it.
+/// Reports a skipped test on stderr, and in the skip log that `cargo xtask test` reads.
 pub fn skip(what: &str) {
     eprintln!("skipped: {what}");
     if let Some(path) = std::env::var_os("WGRAD_SKIP_LOG") {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(path);
-        log.and_then(|mut log| writeln!(log, "skipped: {what}"))
-            .expect("the log of skipped tests can be written");
+        log.and_then(|mut log| writeln!(log, "skipped: {what}")).expect("the skip log should be writable");
     }
 }

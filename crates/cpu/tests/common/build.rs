@@ -1,10 +1,10 @@
-//! Programs built by hand: tensors laid one after the other, dispatches in order, and a run on a device.
+//! Programs built by hand: consecutive tensors, dispatches in order, and a run on a device.
 
 use wgrad_cpu::{CpuDevice, Options, Precision};
 use wgrad_graph::{ALIGN, DType, GroupId, Layout, TensorType};
 use wgrad_program::*;
 
-/// A program with the values of its inputs, and of the state, if it has any.
+/// A program with the values of its inputs and its state.
 #[derive(Default, Clone)]
 pub struct Case {
     pub program: Program,
@@ -46,7 +46,7 @@ impl Case {
         tensor
     }
 
-    /// A group with one tensor.
+    /// Adds a group with one tensor.
     pub fn group(&mut self, values: HostData) -> TensorRef {
         let (dtype, n) = match &values {
             HostData::F32(values) => (DType::F32, values.len()),
@@ -84,7 +84,7 @@ impl Case {
         (session, id)
     }
 
-    /// The outputs and the state after one run.
+    /// Runs the program once and returns the outputs and the state.
     pub fn run(&self, precision: Precision) -> (Vec<HostData>, Vec<HostData>) {
         let (mut session, id) = self.session(precision);
         let inputs: Vec<Data<'_>> = self.inputs.iter().map(HostData::as_data).collect();
@@ -97,28 +97,28 @@ impl Case {
     }
 }
 
-/// A loop with these dimensions.
-pub fn looped(outer: &[usize], inner: &[usize], body: Vec<Instr>, stores: Vec<Store>) -> Kernel {
+/// Creates a loop kernel with these dimensions.
+pub fn loop_kernel(outer: &[usize], inner: &[usize], body: Vec<Instr>, stores: Vec<Store>) -> Kernel {
     Kernel::Loop(Loop { outer: outer.to_vec(), inner: inner.to_vec(), body, stores })
 }
 
-/// A load of a contiguous tensor.
+/// Creates a load of a contiguous tensor.
 pub fn load(operand: usize, shape: &[usize]) -> Instr {
     Instr::Load { operand, layout: Layout::contiguous(shape) }
 }
 
-/// A store to a contiguous tensor.
+/// Creates a store to a contiguous tensor.
 pub fn store(value: usize, operand: usize, shape: &[usize]) -> Store {
     Store { value, operand, layout: Layout::contiguous(shape) }
 }
 
-/// Operands read, then operands written.
-pub fn bound(read: &[&TensorRef], written: &[&TensorRef]) -> Vec<(TensorRef, Access)> {
+/// Returns the operands with their access: first those read, then those written.
+pub fn operands(read: &[&TensorRef], written: &[&TensorRef]) -> Vec<(TensorRef, Access)> {
     let read = read.iter().map(|&t| (t.clone(), Access::Read));
     read.chain(written.iter().map(|&t| (t.clone(), Access::Write))).collect()
 }
 
-/// Fails unless both are close; NaN agrees with NaN.
+/// Asserts that all elements are close; NaN equals NaN.
 pub fn assert_close(found: &HostData, expected: &[f64], tolerance: f64, what: &str) {
     let found = match found {
         HostData::F32(values) => values.iter().map(|&x| f64::from(x)).collect::<Vec<_>>(),

@@ -1,4 +1,4 @@
-//! Shared by the tests: scalar functions, programs built by hand, and what they must compute, by plain loops in f64.
+//! Shared by the tests: scalar functions, programs built by hand, and their expected results from plain loops in f64.
 #![allow(dead_code, missing_docs)]
 
 pub mod build;
@@ -17,13 +17,13 @@ macro_rules! function {
     };
 }
 
-// Each maps [-1, 1] into itself, so that random expressions stay where f32 is good.
+// These map [-1, 1] into itself, so that random expressions stay in a range where f32 is accurate.
 function!(RELU, Unary, |x| if x > 0.0 { x } else { 0.0 });
 function!(EXP, Unary, |x| (x - 1.0).exp());
 function!(MUL, Binary, |x, y| x * y);
 function!(MID, Binary, |x, y| 0.5 * x + 0.5 * y);
 function!(MIX, Ternary, |x, y, z| 0.5 * x * y + 0.5 * z);
-// These do not.
+// These have larger results.
 function!(ADD, Binary, |x, y| x + y);
 function!(SUB, Binary, |x, y| x - y);
 function!(DIV, Binary, |x, y| x / y);
@@ -39,13 +39,13 @@ pub static TO_FLOAT: ScalarFn = ScalarFn {
         fn body(x: &[u32], to: &mut [f32]) {
             to.iter_mut().zip(x).for_each(|(to, &x)| *to = (x % 8) as f32 / 8.0);
         }
-        Call::FromWord(body)
+        Call::FromU32(body)
     },
     f64: {
         fn body(x: &[u32], to: &mut [f64]) {
             to.iter_mut().zip(x).for_each(|(to, &x)| *to = f64::from(x % 8) / 8.0);
         }
-        Call::FromWord(body)
+        Call::FromU32(body)
     },
 };
 
@@ -58,13 +58,13 @@ pub static TO_WORD: ScalarFn = ScalarFn {
         fn body(x: &[f32], to: &mut [u32]) {
             to.iter_mut().zip(x).for_each(|(to, &x)| *to = x as u32);
         }
-        Call::ToWord(body)
+        Call::ToU32(body)
     },
     f64: {
         fn body(x: &[f64], to: &mut [u32]) {
             to.iter_mut().zip(x).for_each(|(to, &x)| *to = x as u32);
         }
-        Call::ToWord(body)
+        Call::ToU32(body)
     },
 };
 
@@ -79,7 +79,7 @@ pub static LESS: ScalarFn = ScalarFn {
                 to[i] = f32::from(u8::from(x[i] < y[i]));
             }
         }
-        Call::Words(body)
+        Call::CompareU32(body)
     },
     f64: {
         fn body(x: &[u32], y: &[u32], to: &mut [f64]) {
@@ -87,7 +87,7 @@ pub static LESS: ScalarFn = ScalarFn {
                 to[i] = f64::from(u8::from(x[i] < y[i]));
             }
         }
-        Call::Words(body)
+        Call::CompareU32(body)
     },
 };
 

@@ -1,4 +1,4 @@
-//! Runs a program the way its documentation reads: one index after the other, in f64.
+//! Interprets a program as documented, one index after the other, in f64.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use wgrad_program::*;
 
 use super::build::Case;
 
-/// A cell for every two bytes of every buffer; an element is in the first of its own.
+/// One cell for every two bytes of each buffer; an element is stored in the first of its cells.
 struct Memory(HashMap<Buffer, Vec<f64>>);
 
 impl Memory {
@@ -39,7 +39,7 @@ impl Memory {
     }
 }
 
-/// The outputs and the state after one run.
+/// Runs the program once and returns the outputs and the state.
 pub fn run(case: &Case) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
     let program = &case.program;
     let groups: Vec<TensorRef> = program
@@ -75,7 +75,7 @@ pub fn run(case: &Case) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
     (outputs, groups.iter().map(|group| memory.all(group)).collect())
 }
 
-/// All indices of a shape in row-major order.
+/// Returns all indices of a shape in row-major order.
 fn indices(shape: &[usize]) -> Vec<Vec<usize>> {
     shape.iter().fold(vec![Vec::new()], |all, &n| {
         all.iter().flat_map(|index| (0..n).map(move |i| [index.as_slice(), &[i]].concat())).collect()
@@ -108,7 +108,7 @@ fn run_loop(kernel: &Loop, operands: &[Operand], product: &[f64], memory: &mut M
         for instr in &kernel.body {
             let value = match instr {
                 Instr::Float(x) => vec![*x; full.len()],
-                Instr::Word(x) => vec![f64::from(*x); full.len()],
+                Instr::U32(x) => vec![f64::from(*x); full.len()],
                 Instr::Product => vec![product[number]; full.len()],
                 Instr::Iota(layout) => {
                     full.iter().map(|at| layout.at(at).expect("not padded") as f64).collect()
@@ -159,10 +159,10 @@ fn call(f: &wgrad_graph::ScalarFn, x: &[f64]) -> f64 {
         Call::Unary(f) => f(&x[..1], &mut to),
         Call::Binary(f) => f(&x[..1], &x[1..2], &mut to),
         Call::Ternary(f) => f(&x[..1], &x[1..2], &x[2..3], &mut to),
-        Call::FromWord(f) => f(&words[0], &mut to),
-        Call::Words(f) => f(&words[0], &words[1], &mut to),
+        Call::FromU32(f) => f(&words[0], &mut to),
+        Call::CompareU32(f) => f(&words[0], &words[1], &mut to),
         Call::Random(f) => f([&words[0], &words[1], &words[2], &words[3], &words[4]], &mut to),
-        Call::ToWord(f) => {
+        Call::ToU32(f) => {
             f(&x[..1], &mut word);
             return f64::from(word[0]);
         }

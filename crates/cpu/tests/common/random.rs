@@ -1,10 +1,10 @@
-//! Random kernels: any strides, paddings, broadcasts, element types, reductions and stores.
+//! Random kernels with any strides, padding, broadcasts, element types, reductions and stores.
 
 use wgrad_graph::philox::Stream;
 use wgrad_graph::{Combine, DType, Layout, ScalarFn};
 use wgrad_program::*;
 
-use super::build::{Case, looped};
+use super::build::{Case, loop_kernel};
 use super::*;
 
 pub struct Generator {
@@ -24,7 +24,7 @@ impl Generator {
         from[self.below(from.len())]
     }
 
-    /// In [-1, 1).
+    /// Uniform values in [-1, 1).
     pub fn floats(&mut self, n: usize) -> HostData {
         HostData::F32((0..n).map(|_| self.random.uniform() * 2.0 - 1.0).collect())
     }
@@ -33,8 +33,8 @@ impl Generator {
         HostData::U32((0..n).map(|_| self.below(below) as u32).collect())
     }
 
-    /// A layout over `shape` and the elements it needs: dimensions in any order and direction, with gaps, perhaps
-    /// broadcast, perhaps padded.
+    /// Returns a layout over `shape` and the number of elements it needs: dimensions in any order and direction, with
+    /// gaps, optionally broadcast or padded.
     pub fn layout(&mut self, shape: &[usize], broadcast: bool, padded: bool) -> (Layout, usize) {
         let mut order: Vec<usize> = (0..shape.len()).rev().collect();
         if self.below(3) == 0 {
@@ -56,20 +56,20 @@ impl Generator {
             strides[i] = step;
             offset -= valid[i].0 as isize * step;
             if self.below(8) == 0 {
-                // Backwards: index i now lies where lo + hi - 1 - i did.
+                // Reversed: index i now addresses the position of lo + hi - 1 - i.
                 offset += (valid[i].0 + valid[i].1 - 1) as isize * step;
                 strides[i] = -step;
             }
             step *= stored as isize;
         }
-        // A dimension of one element never steps, and half of all layouts say so.
+        // The stride of a dimension of size 1 is never used; in half of the layouts it is 0.
         if self.below(2) == 0 {
             for i in (0..shape.len()).filter(|&i| shape[i] == 1) {
                 offset += valid[i].0 as isize * strides[i];
                 strides[i] = 0;
             }
         }
-        let layout = Layout::strided(shape, strides, offset).within(&valid);
+        let layout = Layout::strided(shape, strides, offset).with_valid_ranges(&valid);
         let mut last = 0;
         layout.for_each(|at| last = last.max(at.unwrap_or(0)));
         (layout, last + 1)
@@ -91,7 +91,7 @@ impl Generator {
             .collect()
     }
 
-    /// A loop over at most `total` indices.
+    /// Creates a loop over at most `total` indices.
     pub fn case(&mut self, total: usize) -> Case {
         let (outer_rank, inner_rank) = (self.below(4), self.pick(&[0, 1, 1, 2, 3]));
         let domain = self.shape(outer_rank + inner_rank, total);
@@ -119,7 +119,7 @@ impl Generator {
         floats.push(body.len());
         body.push(Instr::Float(0.75));
         words.push(body.len());
-        body.push(Instr::Word(5));
+        body.push(Instr::U32(5));
         if self.below(2) == 0 {
             let (layout, n) = self.layout(&domain, true, false);
             let (stride, bound) = (self.below(3), 30);
@@ -129,7 +129,7 @@ impl Generator {
             let index = self.pick(&words);
             body.push(Instr::Gather { operand: operands.len() - 1, layout, index, stride, bound });
         }
-        // A tensor updated in place, for every element or once a row.
+        // A tensor updated in place, for every element or once per row.
         let mut update = None;
         if self.below(3) == 0 {
             let once = self.below(2) == 0;
@@ -180,16 +180,17 @@ impl Generator {
             let once = !varies[value] && self.below(2) == 0;
             let (layout, n) = self.layout(if once { outer } else { &domain }, false, false);
             let dtype = if word { DType::U32 } else { self.pick(&[DType::F32, DType::F32, DType::F16]) };
-            // A slab, not an output: what a store with gaps leaves alone is poison. A second kernel copies what it wrote.
+            // A slab rather than an output, because the gaps between the stored elements hold NaN. A second kernel
+            // copies the elements.
             let slab = case.slab(dtype, n);
             operands.push((slab, Access::Write));
             stores.push(Store { value, operand: operands.len() - 1, layout });
         }
-        case.dispatch(looped(outer, inner, kernel.body, stores.clone()), operands.clone());
+        case.dispatch(loop_kernel(outer, inner, kernel.body, stores.clone()), operands.clone());
         for store in stores.into_iter().filter(|store| operands[store.operand].1 == Access::Write) {
             let (from, layout) = (operands[store.operand].0.clone(), store.layout);
             let to = case.output(from.dtype, layout.numel());
-            let copy = looped(
+            let copy = loop_kernel(
                 &layout.shape.clone(),
                 &[],
                 vec![Instr::Load { operand: 0, layout: layout.clone() }],
@@ -204,7 +205,7 @@ impl Generator {
         for _ in 0..self.below(5) {
             let functions: [&'static ScalarFn; 8] = [&RELU, &EXP, &MUL, &MID, &MIX, &TO_FLOAT, &LESS, &HASH];
             let f = self.pick(&functions);
-            let from = if f.f32.takes_words() { words.to_vec() } else { floats.clone() };
+            let from = if f.f32.takes_u32() { words.to_vec() } else { floats.clone() };
             let args = (0..f.f32.arity()).map(|_| self.pick(&from)).collect();
             floats.push(body.len());
             body.push(Instr::Call(f, args));

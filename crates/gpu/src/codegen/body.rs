@@ -1,7 +1,7 @@
 //! Instructions and stores as WGSL statements.
 //!
-//! Statements go to one of two blocks: what is the same for a whole row to the row block, the rest to the column block
-//! inside a loop over columns. A kernel without reductions, like the epilogue of a matrix product, has only a row block.
+//! Values that are constant along a row go to the row block; all others go to the column block, inside a loop over
+//! columns. A kernel without reductions has only a row block, and so does the epilogue of a GEMM.
 
 use std::collections::HashSet;
 
@@ -10,17 +10,17 @@ use wgrad_program::{Instr, Loop, Operand, Store, ValueId};
 
 use super::index::{Address, Axis, Code};
 
-/// The body of a loop over some index variables; the first `row_axes` of them number the rows.
+/// Body of a loop over index variables, of which the first `row_axes` number the rows.
 pub(super) struct Body<'k> {
     pub kernel: &'k Loop,
     pub dtypes: Vec<DType>,
     pub axes: Vec<Axis>,
     pub row_axes: usize,
     pub varies: Vec<bool>,
-    pub words: Vec<bool>,
+    pub is_u32: Vec<bool>,
 }
 
-/// Where a statement goes.
+/// Blocks that statements are added to.
 pub(super) struct Blocks<'c> {
     pub row: &'c mut Code,
     pub column: Option<&'c mut Code>,
@@ -29,25 +29,25 @@ pub(super) struct Blocks<'c> {
 impl<'k> Body<'k> {
     pub fn new(kernel: &'k Loop, operands: &[Operand], axes: Vec<Axis>, row_axes: usize) -> Self {
         let dtypes: Vec<DType> = operands.iter().map(|operand| operand.tensor.dtype).collect();
-        let (varies, words) = (kernel.varies(), kernel.words(&dtypes));
-        Self { kernel, dtypes, axes, row_axes, varies, words }
+        let (varies, is_u32) = (kernel.varies(), kernel.is_u32(&dtypes));
+        Self { kernel, dtypes, axes, row_axes, varies, is_u32 }
     }
 
-    /// Adds the statements that declare value `i` as `v{i}`. Reductions and products are declared elsewhere.
+    /// Adds the statements that declare value `i` as `v{i}`. Reductions and GEMM results are declared elsewhere.
     pub fn value(&self, i: ValueId, blocks: &mut Blocks<'_>) {
         let expression = match &self.kernel.body[i] {
             Instr::Load { operand, layout } => {
                 self.load(*operand, layout, &format!("at{i}"), None, i, blocks)
             }
             Instr::Gather { operand, layout, index, stride, bound } => {
-                let picked = Some((*index, *stride, *bound));
-                self.load(*operand, layout, &format!("at{i}"), picked, i, blocks)
+                let gather = Some((*index, *stride, *bound));
+                self.load(*operand, layout, &format!("at{i}"), gather, i, blocks)
             }
             Instr::Float(x) => {
-                let code = blocks.of(self.varies[i]);
+                let code = blocks.select(self.varies[i]);
                 float(*x, &format!("bits{i}"), code)
             }
-            Instr::Word(x) => format!("{x}u"),
+            Instr::U32(x) => format!("{x}u"),
             Instr::Iota(layout) => {
                 let address = Address::new(layout, &self.axes);
                 self.offset(&address, &format!("at{i}"), blocks).0
@@ -55,12 +55,12 @@ impl<'k> Body<'k> {
             Instr::Call(f, args) => call(f, args),
             Instr::Reduce(..) | Instr::Product => return,
         };
-        // `1.0` alone would be of no certain type.
-        let ty = if self.words[i] { "u32" } else { "f32" };
-        blocks.of(self.varies[i]).line(format!("let v{i}: {ty} = {expression};"));
+        // The explicit type is needed because `1.0` alone would be an abstract float.
+        let ty = if self.is_u32[i] { "u32" } else { "f32" };
+        blocks.select(self.varies[i]).line(format!("let v{i}: {ty} = {expression};"));
     }
 
-    /// Adds the statement that stores to an operand.
+    /// Adds the statement that stores a value to an operand.
     pub fn store(&self, store: &Store, number: usize, blocks: &mut Blocks<'_>) {
         let address = Address::new(&store.layout, &self.axes);
         let (offset, _) = self.offset(&address, &format!("to{number}"), blocks);
@@ -70,23 +70,25 @@ impl<'k> Body<'k> {
         };
         let line = format!("operand{}[{offset}] = {value};", store.operand);
         let in_column = blocks.column.is_some();
-        blocks.of(in_column).line(line);
+        blocks.select(in_column).line(line);
     }
 
-    /// An element, or zero in the padding, or NaN (zero for words) past the last row of a table.
+    /// Returns the expression of a load or gather.
+    ///
+    /// It is zero in the padding. A gather past the last row of a table gives NaN, or zero for u32.
     fn load(
         &self,
         operand: usize,
         layout: &Layout,
         key: &str,
-        picked: Option<(ValueId, usize, usize)>,
+        gather: Option<(ValueId, usize, usize)>,
         i: ValueId,
         blocks: &mut Blocks<'_>,
     ) -> String {
-        let is_word = self.words[i];
-        let zero = if is_word { "0u" } else { "0.0" };
+        let is_u32 = self.is_u32[i];
+        let zero = if is_u32 { "0u" } else { "0.0" };
         let address = Address::new(layout, &self.axes);
-        if address.never {
+        if address.is_void {
             return zero.into();
         }
         let (mut offset, condition) = self.offset(&address, key, blocks);
@@ -94,30 +96,31 @@ impl<'k> Body<'k> {
             DType::F16 => format!("f32(operand{operand}[{offset}])"),
             DType::F32 | DType::U32 => format!("operand{operand}[{offset}]"),
         };
-        let code = blocks.of(self.varies[i]);
-        let (condition, otherwise) = match (condition, picked) {
+        let code = blocks.select(self.varies[i]);
+        let (condition, otherwise) = match (condition, gather) {
             (None, None) => return element(&offset),
             (Some(condition), _) => (condition, zero.to_string()),
             (None, Some((index, stride, bound))) => {
                 let step = if stride == 1 { String::new() } else { format!(" * {}u", stride as u32) };
                 offset = format!("{offset} + v{index}{step}");
-                let otherwise =
-                    if is_word { zero.into() } else { float(f64::NAN, &format!("bits{i}"), code) };
+                let otherwise = if is_u32 { zero.into() } else { float(f64::NAN, &format!("bits{i}"), code) };
                 (format!("v{index} < {bound}u"), otherwise)
             }
         };
-        // The first element stands in for one that does not exist, so that nothing is read out of bounds.
+        // Element 0 is read in place of an element that does not exist, so that no read is out of bounds.
         code.line(format!("let in{i} = {condition};"));
         let inside = element(&format!("select(0u, {offset}, in{i})"));
         format!("select({otherwise}, {inside}, in{i})")
     }
 
-    /// Offset and condition in the block at hand. What a row gives of the offset is computed once a row, under the name `key`.
+    /// Returns offset and bounds condition as expressions in the innermost block.
+    ///
+    /// The part that is constant along a row is declared once in the row block, under the name `key`.
     fn offset(&self, address: &Address, key: &str, blocks: &mut Blocks<'_>) -> (String, Option<String>) {
         let (rows, columns) = (0..self.row_axes, self.row_axes..self.axes.len());
         let row = address.sum(&rows, true, &self.axes, blocks.row);
         let row_condition = address.condition(&rows, &rows, &self.axes, blocks.row);
-        let Some(column) = blocks.column.as_deref_mut().filter(|_| address.depends(&columns)) else {
+        let Some(column) = blocks.column.as_deref_mut().filter(|_| address.depends_on(&columns)) else {
             return (row.unwrap_or("0u".into()), row_condition);
         };
         let sum = address.sum(&columns, false, &self.axes, column);
@@ -143,7 +146,8 @@ impl<'k> Body<'k> {
 }
 
 impl Blocks<'_> {
-    fn of(&mut self, varies: bool) -> &mut Code {
+    /// Returns the column block if the value varies along a row and there is one, else the row block.
+    fn select(&mut self, varies: bool) -> &mut Code {
         match &mut self.column {
             Some(column) if varies => column,
             _ => self.row,
@@ -151,17 +155,17 @@ impl Blocks<'_> {
     }
 }
 
-/// The values that an instruction uses.
+/// Returns the values that an instruction uses.
 pub(crate) fn arguments(instr: &Instr) -> &[ValueId] {
     match instr {
         Instr::Call(_, args) => args,
         Instr::Reduce(_, value) => std::slice::from_ref(value),
         Instr::Gather { index, .. } => std::slice::from_ref(index),
-        Instr::Load { .. } | Instr::Float(_) | Instr::Word(_) | Instr::Iota(_) | Instr::Product => &[],
+        Instr::Load { .. } | Instr::Float(_) | Instr::U32(_) | Instr::Iota(_) | Instr::Product => &[],
     }
 }
 
-/// The values that `roots` need; of those that `stops` holds for, not what they need in turn.
+/// Marks the values that `roots` depend on. The arguments of values for which `stops` is true are not followed.
 pub(super) fn needed(
     kernel: &Loop,
     roots: impl IntoIterator<Item = ValueId>,
@@ -177,7 +181,7 @@ pub(super) fn needed(
     needed
 }
 
-/// The functions that the calls of a body need, each text once.
+/// Returns the WGSL functions that the calls of a body need, each text once.
 pub(super) fn preludes(kernel: &Loop) -> String {
     let mut seen = HashSet::new();
     let calls = kernel.body.iter().filter_map(|instr| match instr {
@@ -195,15 +199,17 @@ fn call(f: &ScalarFn, args: &[ValueId]) -> String {
     text
 }
 
-/// A float as an expression of type f32. WGSL has no literal for what is not finite, and drivers may read a subnormal one
-/// as zero: those are made of their bits, named `bits` because WGSL refuses to make them of a constant.
+/// Returns a float as an expression of type f32.
+///
+/// WGSL has no literals for non-finite values, and drivers may flush a subnormal literal to zero. Both are built from
+/// their bits. These are declared as `bits` first, because WGSL rejects such a bitcast of a constant expression.
 pub(super) fn float(x: f64, bits: &str, code: &mut Code) -> String {
     let x = x as f32;
     if x.is_normal() || x == 0.0 {
         return format!("{x:?}f");
     }
-    // One NaN, whatever its payload.
-    let word = if x.is_nan() { 0x7fc0_0000 } else { x.to_bits() };
-    code.declare(bits, format!("{word:#x}u"));
+    // Every NaN gets the same bits, whatever its payload.
+    let bits_of_x = if x.is_nan() { 0x7fc0_0000 } else { x.to_bits() };
+    code.declare(bits, format!("{bits_of_x:#x}u"));
     format!("bitcast<f32>({bits})")
 }

@@ -1,7 +1,8 @@
-//! A matrix product as WGSL: a template of `wgrad-shaders`, with constants and functions in front and the register block
-//! written out, since WGSL cannot size function-local registers by a constant.
+//! GEMM kernels as WGSL: a template of `wgrad-shaders` with constants and functions in front.
+//!
+//! The register block is unrolled, because WGSL has no function-local arrays in registers whose size is a constant.
 
-mod split;
+mod split_k;
 mod subgroup;
 mod tiled;
 
@@ -12,74 +13,76 @@ use wgrad_graph::{DType, Layout, fnv1a};
 use wgrad_program::{Gemm, Instr, Loop, Operand};
 
 use super::body::{Blocks, Body, preludes};
-use super::index::{Address, Axis, Code, Half};
-use super::tile::GemmVariant;
-use super::{Generated, Target, split};
+use super::index::{Address, AddressPart, Axis, Code};
+use super::kernel::{Generated, workgroup_grid};
+use super::target::Target;
+use super::variant::GemmVariant;
 use crate::adapter::Class;
 
-/// Instructions up to which the epilogues of a block are written out, element by element, rather than looped over: drivers
-/// take long to compile what is.
-const LIGHT: usize = 128;
+/// Largest number of epilogue instructions that are unrolled over a block; above it they run in a loop. Drivers take
+/// long to compile unrolled code.
+const MAX_UNROLLED: usize = 128;
 
 pub(super) fn generate(gemm: &Gemm, operands: &[Operand], target: &Target) -> Generated {
-    let variant = choose(gemm, operands, target);
-    let product = Product { gemm, operands };
+    let variant = choose_variant(gemm, operands, target);
+    let codegen = GemmCodegen { gemm, operands };
     let (text, workgroups, invocations) = match variant {
-        GemmVariant::Naive => product.naive(target),
-        GemmVariant::Direct { rows, columns } => product.direct(rows, columns, target),
-        GemmVariant::Subgroup { rows, columns } => product.subgroup(rows, columns, target),
-        GemmVariant::Tiled(tile) => product.tiled(tile, target),
-        GemmVariant::Split(tile) => product.split(tile, target),
+        GemmVariant::Naive => codegen.naive(target),
+        GemmVariant::Direct { rows, columns } => codegen.direct(rows, columns, target),
+        GemmVariant::Subgroup { rows, columns } => codegen.subgroup(rows, columns, target),
+        GemmVariant::Tiled(tile) => codegen.tiled(tile, target),
+        GemmVariant::SplitK(tile) => codegen.split_k(tile, target),
     };
     Generated { text, workgroups, invocations, choice: variant.to_string() }
 }
 
-/// The variant asked for, else the tuned one, else that of the shape; one that does not fit the device counts as none.
-fn choose(gemm: &Gemm, operands: &[Operand], target: &Target) -> GemmVariant {
+/// Returns the requested variant, else the tuned one, else the one chosen by shape. Variants that do not fit are
+/// skipped.
+fn choose_variant(gemm: &Gemm, operands: &[Operand], target: &Target) -> GemmVariant {
     let tuned = || target.tuned.as_ref()?.get(key(gemm, operands));
     let fitting = |variant: &GemmVariant| variant.fits(target);
-    let asked = target.gemm.filter(fitting).or_else(|| tuned().filter(fitting));
-    asked.unwrap_or_else(|| GemmVariant::by_shape(gemm, target))
+    let requested = target.gemm.filter(fitting).or_else(|| tuned().filter(fitting));
+    requested.unwrap_or_else(|| GemmVariant::by_shape(gemm, target))
 }
 
-/// What a product is told by: see [`product_key`](super::product_key).
+/// Computes the key of a GEMM in the tuning table; see [`gemm_key`](super::gemm_key).
 pub(super) fn key(gemm: &Gemm, operands: &[Operand]) -> u64 {
-    let (mut text, ..) = Product { gemm, operands }.naive(&Target::portable(Class::Software));
+    let (mut text, ..) = GemmCodegen { gemm, operands }.naive(&Target::portable(Class::Software));
     operands.iter().for_each(|operand| text += &operand.tensor.dtype.to_string());
     fnv1a(text.as_bytes())
 }
 
-/// A kernel's text, workgroups and invocations of each.
-type Text = (String, [u32; 3], u32);
+/// Text, workgroups, and invocations per workgroup of a kernel.
+type KernelText = (String, [u32; 3], u32);
 
-struct Product<'k> {
+struct GemmCodegen<'k> {
     gemm: &'k Gemm,
     operands: &'k [Operand],
 }
 
-/// Constants of a template.
+/// Names and values of a template's constants.
 type Constants<'c> = &'c [(&'c str, usize)];
 
-impl Product<'_> {
+impl GemmCodegen<'_> {
     fn batch(&self) -> usize {
         self.gemm.batch.iter().product()
     }
 
-    fn naive(&self, target: &Target) -> Text {
-        let threads = if target.class == Class::Software { 64 } else { 256.min(target.invocations) };
+    fn naive(&self, target: &Target) -> KernelText {
+        let threads = if target.class == Class::Software { 64 } else { 256.min(target.max_invocations) };
         let elements = self.batch() * self.gemm.rows() * self.gemm.columns();
-        let grid = split(elements.div_ceil(threads as usize), target.groups);
-        let text = self.head(&[("THREADS", threads as usize)], grid) + wgrad_shaders::GEMM_NAIVE;
+        let grid = workgroup_grid(elements.div_ceil(threads as usize), target.max_workgroups);
+        let text = self.header(&[("THREADS", threads as usize)], grid) + wgrad_shaders::GEMM_NAIVE;
         (text, grid, threads)
     }
 
-    fn direct(&self, rows: u32, columns: u32, target: &Target) -> Text {
+    fn direct(&self, rows: u32, columns: u32, target: &Target) -> KernelText {
         let (m, n) = (self.gemm.rows(), self.gemm.columns());
         let blocks = (m.div_ceil(rows as usize), n.div_ceil(columns as usize));
         let all = self.batch() * blocks.0 * blocks.1;
-        // The width of a vector at least, and groups for all cores.
-        let threads = (all / 16).next_power_of_two().clamp(8, 32).min(target.invocations as usize);
-        let grid = split(all.div_ceil(threads), target.groups);
+        // At least the width of a vector, and enough workgroups for all cores.
+        let threads = (all / 16).next_power_of_two().clamp(8, 32).min(target.max_invocations as usize);
+        let grid = workgroup_grid(all.div_ceil(threads), target.max_workgroups);
         let constants = [
             ("THREADS", threads),
             ("ROWS", rows as usize),
@@ -105,9 +108,9 @@ impl Product<'_> {
             (0..block.parts).for_each(|q| step += &multiply_add(r, q, &format!("a{r}")));
         }
         let (i, j) = (|r: String| format!("i0 + {r}"), |q: String| format!("j0 + {q} * 4u"));
-        let store = self.store(&block, rows, columns, &i, &j);
-        let text = self.head(&constants, grid)
-            + &filled(
+        let store = self.store_block(&block, rows, columns, &i, &j);
+        let text = self.header(&constants, grid)
+            + &fill_template(
                 wgrad_shaders::GEMM_DIRECT,
                 &[
                     ("sides", &sides),
@@ -119,8 +122,8 @@ impl Product<'_> {
         (text, grid, threads as u32)
     }
 
-    /// Constants, and the functions that read A and B and run the epilogue.
-    fn head(&self, constants: Constants<'_>, grid: [u32; 3]) -> String {
+    /// Returns the constants and the functions that load A and B and run the epilogue.
+    fn header(&self, constants: Constants<'_>, grid: [u32; 3]) -> String {
         let (m, n, k) = (self.gemm.rows(), self.gemm.columns(), self.gemm.depth());
         let common = [("M", m), ("N", n), ("K", k), ("BATCH", self.batch())];
         let groups = [("GROUPS_X", grid[0] as usize), ("GROUPS_Y", grid[1] as usize)];
@@ -131,13 +134,13 @@ impl Product<'_> {
         text += &preludes(&self.gemm.epilogue);
         let Gemm { a, a_layout, b, b_layout, .. } = self.gemm;
         let Gemm { batch, m: rows, n: columns, k: depth, .. } = self.gemm;
-        text += &self.factor('a', *a, a_layout, [rows, depth]);
-        // As A has it: batch ++ n ++ k.
+        text += &self.load_functions('a', *a, a_layout, [rows, depth]);
+        // In the order of A: batch ++ n ++ k.
         let (first, last) = (batch.len(), b_layout.shape.len());
         let across = first + depth.len();
         let axes: Vec<usize> = (0..first).chain(across..last).chain(first..across).collect();
-        text += &self.factor('b', *b, &b_layout.permute(&axes), [columns, depth]);
-        text + &self.epilogue()
+        text += &self.load_functions('b', *b, &b_layout.permute(&axes), [columns, depth]);
+        text + &self.epilogue_function()
     }
 
     fn axes(&self, rows: (&'static str, &[usize]), columns: (&'static str, &[usize])) -> Vec<Axis> {
@@ -145,57 +148,70 @@ impl Product<'_> {
         vec![axis(("batch", &self.gemm.batch)), axis(rows), axis(columns)]
     }
 
-    /// The functions that read a factor, zero where a bound excludes an element: `side_a(batch, i)` and `depth_a(p)` are the
-    /// two halves of an address, `load_a` reads at both. A block of the product reads each row of A at many depths and
-    /// many rows at one depth, and what an image's window divides and bounds is found once for each half.
+    /// Returns the functions that load elements of A or B.
     ///
-    /// `sizes` are those along m (n) and k, as the layout has them.
-    fn factor(&self, name: char, operand: usize, layout: &Layout, sizes: [&[usize]; 2]) -> String {
-        let index = index(name);
+    /// `side_a(batch, i)` and `depth_a(p)` each compute a part of an address, and `load_a` reads the element at both.
+    /// The result is zero where a bound excludes the element. A block reads each row of A at many depths and many rows
+    /// at each depth, so the divisions and bounds of an image's window are computed once per part.
+    ///
+    /// `sizes` are the sizes along m (or n) and along k, as in the layout.
+    fn load_functions(&self, name: char, operand: usize, layout: &Layout, sizes: [&[usize]; 2]) -> String {
+        let index = index_name(name);
         let axes = self.axes((index, sizes[0]), ("p", sizes[1]));
         let address = Address::new(layout, &axes);
         let (side, depth) = (0..2, 2..3);
-        let half = |axes_of: [&Range<usize>; 2], is_first| {
+        let part = |axes_of: [&Range<usize>; 2], is_first| {
             let mut code = Code::new(1);
-            let half = address.half(axes_of, is_first, &axes, &mut code);
-            if address.never { (Half::nothing(), String::new()) } else { (half, code.text) }
+            let part = address.part(axes_of, is_first, &axes, &mut code);
+            if address.is_void { (AddressPart::void(), String::new()) } else { (part, code.text) }
         };
         let ((first, first_code), (second, second_code)) =
-            (half([&side, &depth], true), half([&depth, &side], false));
+            (part([&side, &depth], true), part([&depth, &side], false));
         let upper = name.to_ascii_uppercase();
         let signature = format!("side_{name}(batch: u32, {index}: u32)");
-        declared(&first, &format!("Side{upper}"), &signature, &first_code)
-            + &declared(&second, &format!("Depth{upper}"), &format!("depth_{name}(p: u32)"), &second_code)
-            + &self.load(name, operand, &address, [&first, &second])
+        part_function(&first, &format!("Side{upper}"), &signature, &first_code)
+            + &part_function(
+                &second,
+                &format!("Depth{upper}"),
+                &format!("depth_{name}(p: u32)"),
+                &second_code,
+            )
+            + &self.load_function(name, operand, &address, [&first, &second])
     }
 
-    /// The function that reads an element at two halves of its address.
-    fn load(&self, name: char, operand: usize, address: &Address, halves: [&Half; 2]) -> String {
+    /// Returns the function that reads an element, given the two parts of its address.
+    fn load_function(
+        &self,
+        name: char,
+        operand: usize,
+        address: &Address,
+        parts: [&AddressPart; 2],
+    ) -> String {
         let element = |offset: &str| match self.operands[operand].tensor.dtype {
             DType::F32 => format!("operand{operand}[{offset}]"),
             DType::F16 | DType::U32 => format!("f32(operand{operand}[{offset}])"),
         };
         let names = ["side", "depth"];
-        let field = |half: usize, field: &str| match halves[half].fields().len() {
-            1 => names[half].to_string(),
-            _ => format!("{}.{field}", names[half]),
+        let field = |part: usize, field: &str| match parts[part].fields().len() {
+            1 => names[part].to_string(),
+            _ => format!("{}.{field}", names[part]),
         };
         let offset = format!("{} + {}", field(0, "offset"), field(1, "offset"));
         let mut conditions: Vec<String> = (0..2)
-            .filter(|&half| halves[half].inside.is_some())
-            .map(|half| format!("{}.inside", names[half]))
+            .filter(|&part| parts[part].inside.is_some())
+            .map(|part| format!("{}.inside", names[part]))
             .collect();
         conditions.extend(
             address
-                .shared([&(0..2), &(2..3)])
+                .shared_bounds([&(0..2), &(2..3)])
                 .iter()
                 .enumerate()
-                .map(|(i, &bound)| format!("side.at{i} + depth.at{i} < {}u", address.size(bound))),
+                .map(|(i, &bound)| format!("side.at{i} + depth.at{i} < {}u", address.bound_size(bound))),
         );
         let body = match conditions.as_slice() {
-            _ if address.never => "    return 0.0;\n".to_string(),
+            _ if address.is_void => "    return 0.0;\n".to_string(),
             [] => format!("    return {};\n", element(&offset)),
-            // The first element stands in for one that does not exist, so that nothing is read out of bounds.
+            // Element 0 is read in place of an element that does not exist, so that no read is out of bounds.
             all => format!(
                 "    let inside = {};\n    return select(0.0, {}, inside);\n",
                 all.join(" && "),
@@ -206,7 +222,7 @@ impl Product<'_> {
         format!("fn load_{name}(side: Side{upper}, depth: Depth{upper}) -> f32 {{\n{body}}}\n\n")
     }
 
-    fn epilogue(&self) -> String {
+    fn epilogue_function(&self) -> String {
         let axes = self.axes(("i", &self.gemm.m), ("j", &self.gemm.n));
         let count = axes.len();
         let kernel: &Loop = &self.gemm.epilogue;
@@ -224,9 +240,11 @@ impl Product<'_> {
         format!("fn epilogue(batch: u32, i: u32, j: u32, product: f32) {{\n{}}}\n\n", code.text)
     }
 
-    /// Hands the elements of a block to the epilogue. `i` gives the index of row number r of the block, `j` that of the first
-    /// column of part number q; a block whose sides the tile sides `by_m` and `by_n` divide needs no check of the ends.
-    fn store(
+    /// Returns the statements that pass the elements of a block to the epilogue.
+    ///
+    /// `i` gives the index of row `r` of the block, and `j` the index of the first column of register `q`. Bounds are
+    /// checked only along sides of the matrix that are not multiples of the tile sides `by_m` and `by_n`.
+    fn store_block(
         &self,
         block: &Block,
         by_m: u32,
@@ -237,10 +255,10 @@ impl Product<'_> {
         let whole = |n: usize, by: u32| n.is_multiple_of(by as usize);
         let (whole_m, whole_n) = (whole(self.gemm.rows(), by_m), whole(self.gemm.columns(), by_n));
         let &Block { rows, parts, width } = block;
-        let calls =
+        let has_functions =
             self.gemm.epilogue.body.iter().any(|x| matches!(x, Instr::Call(f, _) if !f.prelude.is_empty()));
         let elements = rows * parts * width;
-        if elements as usize * self.gemm.epilogue.body.len() <= LIGHT && !calls {
+        if elements as usize * self.gemm.epilogue.body.len() <= MAX_UNROLLED && !has_functions {
             let mut text = String::new();
             for (r, q) in block.registers() {
                 let (i, j) = (i(format!("{r}u")), j(format!("{q}u")));
@@ -259,7 +277,7 @@ impl Product<'_> {
             }
             return text;
         }
-        // One call in a loop over the elements: a function written out for each takes drivers seconds to compile.
+        // One call in a loop over the elements: drivers take seconds to compile a function that is inlined for each.
         let (row, part) = (format!("s / {}u", width * parts), format!("s / {width}u % {parts}u"));
         let all: Vec<String> = block.registers().map(|(r, q)| format!("c{r}_{q}")).collect();
         let mut conditions = Vec::new();
@@ -271,7 +289,7 @@ impl Product<'_> {
         format!(
             "var sums = array<{}, {}>({});\nfor (var s = 0u; s < {elements}u; s += 1u) {{\n\
              let i = {};\nlet j = {} + s % {width}u;\n{guard}{{\nepilogue(batch, i, j, {element});\n}}\n}}\n",
-            block.register(),
+            block.register_type(),
             all.len(),
             all.join(", "),
             i(row),
@@ -282,12 +300,12 @@ impl Product<'_> {
 
 const LANES: [char; 4] = ['x', 'y', 'z', 'w'];
 
-/// The sums of an invocation: registers `c{row}_{part}`, each a vec4 of neighbouring columns or a single one.
+/// Accumulators of an invocation: registers `c{row}_{part}`, each a vec4 of neighbouring columns or a single column.
 struct Block {
     rows: u32,
-    /// Registers of a row.
+    /// Registers per row.
     parts: u32,
-    /// Columns of a register: 4 or 1.
+    /// Columns per register: 4 or 1.
     width: u32,
 }
 
@@ -296,29 +314,32 @@ impl Block {
         Block { rows, parts: quads, width: 4 }
     }
 
-    /// Row and part of each register.
+    /// Iterates over row and part of each register.
     fn registers(&self) -> impl Iterator<Item = (u32, u32)> {
         let parts = self.parts;
         (0..self.rows).flat_map(move |r| (0..parts).map(move |q| (r, q)))
     }
 
-    fn register(&self) -> &'static str {
+    /// Returns the WGSL type of a register.
+    fn register_type(&self) -> &'static str {
         if self.width == 1 { "f32" } else { "vec4<f32>" }
     }
 
+    /// Returns the declarations of the registers.
     fn accumulators(&self) -> String {
-        let ty = self.register();
+        let ty = self.register_type();
         self.registers().map(|(r, q)| format!("var c{r}_{q} = {ty}();\n")).collect()
     }
 }
 
+/// Returns the statement `c += a · b` of register `q` of row `r`.
 fn multiply_add(r: u32, q: u32, a: &str) -> String {
     format!("c{r}_{q} = fma(vec4<f32>({a}), b{q}, c{r}_{q});\n")
 }
 
-/// A half of an address as a type, and the function that finds it.
-fn declared(half: &Half, ty: &str, signature: &str, code: &str) -> String {
-    let fields = half.fields();
+/// Returns the type of an address part and the function that computes it.
+fn part_function(part: &AddressPart, ty: &str, signature: &str, code: &str) -> String {
+    let fields = part.fields();
     let values: Vec<&str> = fields.iter().map(|(.., value)| *value).collect();
     let (declared, value) = match fields.as_slice() {
         [_] => (format!("alias {ty} = u32;"), values.concat()),
@@ -330,28 +351,29 @@ fn declared(half: &Half, ty: &str, signature: &str, code: &str) -> String {
     format!("{declared}\nfn {signature} -> {ty} {{\n{code}    return {value};\n}}\n\n")
 }
 
-/// The index variable of a factor along m or n.
-fn index(name: char) -> &'static str {
+/// Returns the name of the index variable of A or B along m or n.
+fn index_name(name: char) -> &'static str {
     if name == 'a' { "i" } else { "j" }
 }
 
-/// The half of an address that an index along m or n gives.
+/// Returns the part of an address that depends on an index along m or n.
 fn side(name: char, index: &str, size: usize, by: u32) -> String {
     format!("side_{name}(batch, {})", clamped(index, size, by))
 }
 
-/// An index that stays below `size`, where blocks of `by` may go past it.
+/// Clamps an index below `size`, if blocks of `by` elements may exceed it.
 fn clamped(index: &str, size: usize, by: u32) -> String {
     if size.is_multiple_of(by as usize) { index.into() } else { format!("min({index}, {}u)", size - 1) }
 }
 
-/// A template with its `//@` lines replaced.
-fn filled(template: &str, parts: &[(&str, &String)]) -> String {
+/// Replaces the `//@` lines of a template.
+fn fill_template(template: &str, parts: &[(&str, &String)]) -> String {
     let mut text = String::with_capacity(template.len() * 4);
     for line in template.lines() {
         match line.trim_start().strip_prefix("//@ ") {
             Some(name) => {
                 let part = parts.iter().find(|(part, _)| *part == name);
+                debug_assert!(part.is_some(), "the template part `{name}` is not generated");
                 part.iter().for_each(|(_, part)| text.push_str(part));
             }
             None => {

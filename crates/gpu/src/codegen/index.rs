@@ -1,7 +1,7 @@
-//! Offsets as WGSL: what a layout says, over the index variables of a kernel.
+//! Offsets and bounds of a layout as WGSL expressions over the index variables of a kernel.
 //!
-//! All arithmetic is in u32 and may wrap: an offset that is negative under padding comes out right modulo 2³² wherever there
-//! is storage. Sizes and strides are literals, so that compilers turn divisions into multiplications.
+//! All arithmetic is in u32 and may wrap: an offset with negative parts is correct modulo 2³² wherever there is
+//! storage. Sizes and strides are literals, so that compilers turn divisions into multiplications.
 
 use std::collections::HashSet;
 use std::fmt::Write;
@@ -9,69 +9,71 @@ use std::ops::Range;
 
 use wgrad_graph::Layout;
 
-/// An index variable and the dimensions that it numbers in row-major order.
+/// An index variable, and the sizes of the dimensions that it numbers in row-major order.
 #[derive(Debug, Clone)]
 pub(crate) struct Axis {
     pub name: &'static str,
     pub sizes: Vec<usize>,
 }
 
-/// One dimension, or several that lie one in the other without gaps, of one axis.
+/// One dimension of an axis, or several that are contiguous and therefore merged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Term {
     axis: usize,
-    /// The coordinate is `variable / divide % modulo`.
+    /// Divisor of the coordinate `variable / divide % modulo`.
     divide: usize,
-    /// `None` where the variable is small enough without.
+    /// Modulus of the coordinate. `None` if the quotient is already small enough.
     modulo: Option<usize>,
     size: usize,
     stride: isize,
-    /// Steps of the coordinates that the bounds look at.
+    /// Stride in the coordinate of each bound.
     bounds: Vec<isize>,
 }
 
 impl Term {
-    /// True when this one goes on where one step of `outer` ends.
-    fn continues(&self, outer: isize, bounds: &[isize]) -> bool {
+    /// Whether an outer dimension with these strides can be merged into this term.
+    fn can_merge(&self, outer: isize, bounds: &[isize]) -> bool {
         let size = self.size as isize;
         outer == self.stride * size
             && bounds.iter().zip(&self.bounds).all(|(&outer, &own)| outer == own * size)
     }
 
-    fn matters(&self) -> bool {
+    /// Whether the offset or a bound depends on the coordinate.
+    fn has_effect(&self) -> bool {
         self.stride != 0 || self.bounds.iter().any(|&stride| stride != 0)
     }
 }
 
-/// A layout taken apart over axes.
+/// A layout, decomposed into terms over axes.
 #[derive(Debug)]
 pub(crate) struct Address {
     constant: isize,
     terms: Vec<Term>,
     /// Offset and size of the coordinate of each bound.
     bounds: Vec<(isize, usize)>,
-    /// True when there is no storage at any index.
-    pub never: bool,
+    /// Whether no index has storage.
+    pub is_void: bool,
 }
 
 impl Address {
-    /// `layout` is over the sizes of `axes` one after the other, or over those of the first ones only.
+    /// Decomposes a layout, which covers the sizes of all `axes` in order, or only of the first ones.
     pub fn new(layout: &Layout, axes: &[Axis]) -> Address {
         let bounds = layout.bounds.iter().map(|bound| (bound.offset, bound.size)).collect();
         let mut address =
-            Address { constant: layout.offset, terms: Vec::new(), bounds, never: layout.is_void() };
+            Address { constant: layout.offset, terms: Vec::new(), bounds, is_void: layout.is_all_padding() };
         let mut first = 0;
         for (number, axis) in axes.iter().enumerate() {
             if first == layout.shape.len() {
                 break;
             }
-            address.axis(layout, number, first..first + axis.sizes.len());
+            address.add_axis(layout, number, first..first + axis.sizes.len());
             first += axis.sizes.len();
         }
         address
     }
 
-    fn axis(&mut self, layout: &Layout, axis: usize, dims: Range<usize>) {
+    /// Adds the terms of one axis.
+    fn add_axis(&mut self, layout: &Layout, axis: usize, dims: Range<usize>) {
         let total: usize = layout.shape[dims.clone()].iter().product();
         let mut terms: Vec<Term> = Vec::new();
         let mut divide = 1;
@@ -79,7 +81,7 @@ impl Address {
             let (size, stride) = (layout.shape[dim], layout.strides[dim]);
             let bounds: Vec<isize> = layout.bounds.iter().map(|bound| bound.strides[dim]).collect();
             match terms.last_mut() {
-                Some(inner) if inner.continues(stride, &bounds) => inner.size *= size,
+                Some(inner) if inner.can_merge(stride, &bounds) => inner.size *= size,
                 _ => terms.push(Term { axis, divide, modulo: None, size, stride, bounds }),
             }
             divide *= size;
@@ -87,15 +89,15 @@ impl Address {
         for term in &mut terms {
             term.modulo = (term.divide * term.size != total).then_some(term.size);
         }
-        self.terms.extend(terms.into_iter().filter(Term::matters));
+        self.terms.extend(terms.into_iter().filter(Term::has_effect));
     }
 
-    /// True when some coordinate of these axes matters.
-    pub fn depends(&self, axes: &Range<usize>) -> bool {
+    /// Whether the address depends on any of these axes.
+    pub fn depends_on(&self, axes: &Range<usize>) -> bool {
         self.terms.iter().any(|term| axes.contains(&term.axis))
     }
 
-    /// The part of the offset that these axes give; `None` where it is zero.
+    /// Returns the part of the offset that depends on these axes; `None` if it is zero.
     pub fn sum(
         &self,
         axes: &Range<usize>,
@@ -104,16 +106,17 @@ impl Address {
         code: &mut Code,
     ) -> Option<String> {
         let terms = self.terms.iter().filter(|term| axes.contains(&term.axis));
-        let sum = sum_of(terms.map(|term| (term, term.stride)), names, code);
-        let constant = (with_constant && self.constant != 0).then(|| format!("{}u", wrapped(self.constant)));
+        let sum = weighted_sum(terms.map(|term| (term, term.stride)), names, code);
+        let constant = (with_constant && self.constant != 0).then(|| format!("{}u", as_u32(self.constant)));
         match (sum, constant) {
             (Some(sum), Some(constant)) => Some(format!("{sum} + {constant}")),
             (one, other) => one.or(other),
         }
     }
 
-    /// What must hold for there to be storage, of the bounds that look at nothing but these axes and at least at one of
-    /// those in `new`; `None` where nothing must.
+    /// Returns the condition of the bounds that depend only on `axes` and on at least one axis in `new`.
+    ///
+    /// `None` if there are no such bounds.
     pub fn condition(
         &self,
         axes: &Range<usize>,
@@ -125,15 +128,16 @@ impl Address {
         for (number, &(offset, size)) in self.bounds.iter().enumerate() {
             let terms: Vec<(&Term, isize)> =
                 self.terms.iter().map(|term| (term, term.bounds[number])).collect();
-            let looks_at = |axes: &Range<usize>| {
+            let depends_on = |axes: &Range<usize>| {
                 terms.iter().any(|(term, stride)| *stride != 0 && axes.contains(&term.axis))
             };
-            let elsewhere = terms.iter().any(|(term, stride)| *stride != 0 && !axes.contains(&term.axis));
-            if elsewhere || !looks_at(new) {
+            let depends_on_others =
+                terms.iter().any(|(term, stride)| *stride != 0 && !axes.contains(&term.axis));
+            if depends_on_others || !depends_on(new) {
                 continue;
             }
-            let coordinate = sum_of(terms.into_iter(), names, code).unwrap_or_default();
-            // A coordinate below 0 wraps and is large.
+            let coordinate = weighted_sum(terms.into_iter(), names, code).unwrap_or_default();
+            // A coordinate below 0 wraps to a large value and fails the test.
             all.push(match offset {
                 0 => format!("{coordinate} < {size}u"),
                 offset if offset < 0 => format!("{coordinate} - {}u < {size}u", offset.unsigned_abs()),
@@ -144,24 +148,25 @@ impl Address {
     }
 }
 
-/// What some axes give of an address. Two halves added up are the whole: an offset, and the coordinates of bounds that look
-/// at axes of both.
+/// Part of an address that some axes determine.
+///
+/// The offset and the shared coordinates of the whole address are the sums of those of its two parts.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Half {
+pub(crate) struct AddressPart {
     pub offset: String,
-    /// What must hold of these axes alone.
+    /// Condition that depends on these axes alone.
     pub inside: Option<String>,
-    /// Part of the coordinate of each shared bound.
+    /// Part of the coordinate of each bound that depends on axes of both parts.
     pub shared: Vec<String>,
 }
 
-impl Half {
-    /// Of an address that is never looked at.
-    pub fn nothing() -> Half {
-        Half { offset: "0u".into(), inside: None, shared: Vec::new() }
+impl AddressPart {
+    /// Returns the part of an address that is never read.
+    pub fn void() -> AddressPart {
+        AddressPart { offset: "0u".into(), inside: None, shared: Vec::new() }
     }
 
-    /// Name, type and value of what it consists of, the offset first.
+    /// Returns name, type and value of each field, the offset first.
     pub fn fields(&self) -> Vec<(String, &'static str, &str)> {
         let inside = self.inside.iter().map(|inside| ("inside".to_string(), "bool", inside.as_str()));
         let shared = self.shared.iter().enumerate().map(|(i, at)| (format!("at{i}"), "u32", at.as_str()));
@@ -170,44 +175,49 @@ impl Half {
 }
 
 impl Address {
-    /// The half that these axes give, where `other` are those of the other half; the first half has the constants.
-    pub fn half(
+    /// Returns the part that the axes `own` determine; `other` are the axes of the other part.
+    ///
+    /// The first part includes the constants.
+    pub fn part(
         &self,
         [own, other]: [&Range<usize>; 2],
         is_first: bool,
         names: &[Axis],
         code: &mut Code,
-    ) -> Half {
+    ) -> AddressPart {
         let offset = self.sum(own, is_first, names, code);
         let inside = self.condition(own, own, names, code);
         let mut shared = Vec::new();
-        for number in self.shared([own, other]) {
+        for number in self.shared_bounds([own, other]) {
             let terms = self.terms.iter().filter(|term| own.contains(&term.axis));
-            let sum = sum_of(terms.map(|term| (term, term.bounds[number])), names, code).unwrap_or_default();
+            let sum =
+                weighted_sum(terms.map(|term| (term, term.bounds[number])), names, code).unwrap_or_default();
             shared.push(match self.bounds[number].0 {
-                offset if is_first && offset != 0 => format!("{sum} + {}u", wrapped(offset)),
+                offset if is_first && offset != 0 => format!("{sum} + {}u", as_u32(offset)),
                 _ => sum,
             });
         }
-        Half { offset: offset.unwrap_or("0u".into()), inside, shared }
+        AddressPart { offset: offset.unwrap_or("0u".into()), inside, shared }
     }
 
-    /// Numbers of the bounds that look at axes of both halves.
-    pub fn shared(&self, [first, second]: [&Range<usize>; 2]) -> Vec<usize> {
-        let looks = |number: usize, axes: &Range<usize>| {
+    /// Returns the indices of the bounds that depend on axes of both parts.
+    pub fn shared_bounds(&self, [first, second]: [&Range<usize>; 2]) -> Vec<usize> {
+        let depends_on = |number: usize, axes: &Range<usize>| {
             self.terms.iter().any(|term| axes.contains(&term.axis) && term.bounds[number] != 0)
         };
-        (0..self.bounds.len()).filter(|&number| looks(number, first) && looks(number, second)).collect()
+        (0..self.bounds.len())
+            .filter(|&number| depends_on(number, first) && depends_on(number, second))
+            .collect()
     }
 
-    /// Values that the coordinate of a bound may take.
-    pub fn size(&self, bound: usize) -> usize {
+    /// Returns the size of the coordinate of a bound.
+    pub fn bound_size(&self, bound: usize) -> usize {
         self.bounds[bound].1
     }
 }
 
-/// Coordinates times strides, added up; `None` where every stride is zero.
-fn sum_of<'t>(
+/// Returns the sum of coordinates times strides; `None` if every stride is zero.
+fn weighted_sum<'t>(
     terms: impl Iterator<Item = (&'t Term, isize)>,
     names: &[Axis],
     code: &mut Code,
@@ -218,17 +228,18 @@ fn sum_of<'t>(
         let plus = if sum.is_empty() { "" } else { " + " };
         let _ = match stride {
             1 => write!(sum, "{plus}{coordinate}"),
-            stride => write!(sum, "{plus}{coordinate} * {}u", wrapped(stride)),
+            stride => write!(sum, "{plus}{coordinate} * {}u", as_u32(stride)),
         };
     }
     (!sum.is_empty()).then_some(sum)
 }
 
-fn wrapped(x: isize) -> u32 {
+/// Returns a signed value modulo 2³².
+fn as_u32(x: isize) -> u32 {
     x as u32
 }
 
-/// Statements of one block, and which coordinates are known in it.
+/// Statements of one block, and the names that are declared in it.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Code {
     pub text: String,
@@ -241,22 +252,24 @@ impl Code {
         Self { indent, ..Self::default() }
     }
 
-    /// A block inside this one: knows what this one knows.
+    /// Creates a nested block, which can use the names of this one.
     pub fn inner(&self, deeper: usize) -> Code {
         Code { text: String::new(), known: self.known.clone(), indent: self.indent + deeper }
     }
 
+    /// Adds a line with indentation.
     pub fn line(&mut self, line: impl AsRef<str>) {
         let _ = writeln!(self.text, "{:1$}{2}", "", self.indent * 4, line.as_ref());
     }
 
-    /// Declares `name` unless it is known.
+    /// Declares `name` unless it is already declared.
     pub fn declare(&mut self, name: &str, value: impl AsRef<str>) {
         if self.known.insert(name.to_string()) {
             self.line(format!("let {name} = {};", value.as_ref()));
         }
     }
 
+    /// Returns the expression of a coordinate, declared on first use.
     fn coordinate(&mut self, term: &Term, names: &[Axis]) -> String {
         let variable = names[term.axis].name;
         let (name, value) = match (term.divide, term.modulo) {
@@ -291,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_needed_is_divided() {
+    fn merged_dimensions_need_one_division() {
         let axes = [Axis { name: "row", sizes: vec![2, 3, 4] }];
         let layout = Layout::strided(&[2, 3, 4], vec![0, 4, 1], 7);
         let (code, sum, _) = text(&layout, &axes);
@@ -301,28 +314,28 @@ mod tests {
     #[test]
     fn padding_becomes_a_condition_and_a_wrapped_constant() {
         let axes = [Axis { name: "row", sizes: vec![2, 6] }];
-        let layout = Layout::strided(&[2, 6], vec![4, 1], -1).within(&[(0, 2), (1, 5)]);
+        let layout = Layout::strided(&[2, 6], vec![4, 1], -1).with_valid_ranges(&[(0, 2), (1, 5)]);
         let (code, sum, condition) = text(&layout, &axes);
         assert_eq!(code, "let row_m6 = row % 6u;\nlet row_d6 = row / 6u;\n");
         assert_eq!(sum.as_deref(), Some("row_m6 + row_d6 * 4u + 4294967295u"));
         assert_eq!(condition.as_deref(), Some("row_m6 - 1u < 4u"));
     }
 
-    /// Rows `[2, 4]`, depth `[3]`: a window over an image of 4, with a pixel of padding.
+    /// Rows `[2, 4]`, depth `[3]`: a window over an image of width 4 with one pixel of padding.
     #[test]
-    fn halves_share_the_coordinate_that_both_look_at() {
+    fn parts_split_the_coordinate_of_a_shared_bound() {
         let axes = [Axis { name: "i", sizes: vec![2, 4] }, Axis { name: "p", sizes: vec![3] }];
         let mut layout = Layout::strided(&[2, 4, 3], vec![4, 1, 1], -1);
         layout.bounds.push(wgrad_graph::Bound { strides: vec![0, 1, 1], offset: -1, size: 4, unit: 1 });
         let address = Address::new(&layout, &axes);
         let mut code = Code::new(0);
         let (rows, depth) = (0..1, 1..2);
-        let first = address.half([&rows, &depth], true, &axes, &mut code);
+        let first = address.part([&rows, &depth], true, &axes, &mut code);
         let wrapped = "4294967295u";
         assert_eq!(first.offset, format!("i_m4 + i_d4 * 4u + {wrapped}"));
         assert_eq!((first.inside, first.shared), (None, vec![format!("i_m4 + {wrapped}")]));
-        let second = address.half([&depth, &rows], false, &axes, &mut code);
-        let wanted = Half { offset: "p".into(), inside: None, shared: vec!["p".into()] };
-        assert_eq!(second, wanted);
+        let second = address.part([&depth, &rows], false, &axes, &mut code);
+        let expected = AddressPart { offset: "p".into(), inside: None, shared: vec!["p".into()] };
+        assert_eq!(second, expected);
     }
 }

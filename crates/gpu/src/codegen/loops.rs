@@ -1,32 +1,35 @@
 //! A loop kernel as WGSL.
 //!
-//! A workgroup takes some rows, and some lanes share each row ([`super::lanes`]). What is the same for a whole row is computed
-//! once, before the columns. Each *stage* is a pass over the columns: it recomputes what its reductions (or its stores) need
-//! and keeps nothing else, since the operands are still in the caches. Lanes step through the columns together and their
-//! results meet in workgroup memory, in a tree of fixed order: the same bits every time.
+//! A workgroup takes some rows, and some lanes share each row ([`super::lanes`]). Values that are constant along a row
+//! are computed once, before the columns. Each *stage* is a pass over the columns. It recomputes the values that its
+//! reductions or stores need and keeps nothing else, because the operands are still in the caches. Lanes step through
+//! the columns together and their results are combined in workgroup memory, in a tree of fixed order, so results are
+//! bit-identical.
 
 use wgrad_graph::Combine;
 use wgrad_program::{Access, Instr, Loop, Operand, Store, ValueId};
 
 use super::body::{Blocks, Body, arguments, float, needed, preludes};
 use super::index::{Axis, Code};
-use super::lanes::{Lanes, choose};
-use super::{Generated, Target, split};
+use super::kernel::{Generated, workgroup_grid};
+use super::lanes::choose;
+use super::target::Target;
+use super::variant::Lanes;
 
-/// Elements that a lane adds up before it adds to its sum, so that long sums lose fewer digits.
-const RUN: usize = 256;
+/// Elements per partial sum of a lane. Long sums lose fewer digits this way.
+const PARTIAL_SUM: usize = 256;
 
 pub(super) fn generate(kernel: &Loop, operands: &[Operand], target: &Target) -> Generated {
     let (lanes, along_columns) = choose(kernel, target);
-    let grid = split(kernel.rows().div_ceil(lanes.rows as usize), target.groups);
+    let grid = workgroup_grid(kernel.rows().div_ceil(lanes.rows as usize), target.max_workgroups);
     let axes = vec![
         Axis { name: "row", sizes: kernel.outer.clone() },
         Axis { name: "col", sizes: kernel.inner.clone() },
     ];
-    let writer = Writer {
+    let writer = LoopWriter {
         body: Body::new(kernel, operands, axes, 1),
         operands,
-        stages: Stages::of(kernel, operands),
+        stages: Stages::new(kernel, operands),
         lanes,
         along_columns,
     };
@@ -35,7 +38,7 @@ pub(super) fn generate(kernel: &Loop, operands: &[Operand], target: &Target) -> 
         text.push_str(wgrad_shaders::REDUCE);
     }
     text.push_str(&preludes(kernel));
-    text.push_str(&writer.shared());
+    text.push_str(&writer.workgroup_memory());
     text.push_str(&writer.main(grid));
     let choice = match lanes {
         Lanes { rows, lanes: 1 } => format!("{rows} rows"),
@@ -44,18 +47,18 @@ pub(super) fn generate(kernel: &Loop, operands: &[Operand], target: &Target) -> 
     Generated { text, workgroups: grid, invocations: lanes.rows * lanes.lanes, choice }
 }
 
-/// Which pass over the columns does what.
+/// Assignment of values and stores to passes over the columns.
 struct Stages {
-    /// For each value, the number of passes that must be done before it can be computed.
+    /// For each value, the number of passes that must finish before it can be computed.
     level: Vec<usize>,
     needed: Vec<bool>,
     last: usize,
-    /// For each store, the pass that does it.
+    /// Pass of each store.
     stores: Vec<usize>,
 }
 
 impl Stages {
-    fn of(kernel: &Loop, operands: &[Operand]) -> Self {
+    fn new(kernel: &Loop, operands: &[Operand]) -> Self {
         let mut level: Vec<usize> = Vec::with_capacity(kernel.body.len());
         for instr in &kernel.body {
             let before = arguments(instr).iter().map(|&arg| level[arg]).max().unwrap_or(0);
@@ -63,7 +66,7 @@ impl Stages {
         }
         let needed = needed(kernel, kernel.stores.iter().map(|store| store.value), |_| false);
         let last = (0..level.len()).filter(|&i| needed[i]).map(|i| level[i]).max().unwrap_or(0);
-        // What is updated in place may be read until the last pass.
+        // An operand that is updated in place may be read until the last pass.
         let stage = |store: &Store| match operands[store.operand].access {
             Access::Write => level[store.value],
             Access::Read | Access::ReadWrite => last,
@@ -73,7 +76,7 @@ impl Stages {
     }
 }
 
-struct Writer<'k> {
+struct LoopWriter<'k> {
     body: Body<'k>,
     operands: &'k [Operand],
     stages: Stages,
@@ -81,7 +84,7 @@ struct Writer<'k> {
     along_columns: bool,
 }
 
-impl Writer<'_> {
+impl LoopWriter<'_> {
     fn kernel(&self) -> &Loop {
         self.body.kernel
     }
@@ -96,20 +99,21 @@ impl Writer<'_> {
         all.collect()
     }
 
-    /// Workgroup memory: for each reduction of a stage an array of floats, and one of words if it is an argmax. Stages
-    /// share them.
-    fn shared(&self) -> String {
+    /// Declares the workgroup memory: for each reduction of a stage an array of f32, plus one of u32 for an argmax.
+    ///
+    /// All stages use the same arrays.
+    fn workgroup_memory(&self) -> String {
         if self.lanes.lanes == 1 {
             return String::new();
         }
-        let most = |only: fn(&Combine) -> bool| {
+        let max_count = |only: fn(&Combine) -> bool| {
             let count = |stage| self.reductions(stage).iter().filter(|(_, combine, _)| only(combine)).count();
             (0..self.stages.last).map(count).max().unwrap_or(0)
         };
         let size = self.lanes.rows * self.lanes.lanes;
         let array = |name: &str, ty: &str| format!("var<workgroup> {name}: array<{ty}, {size}>;\n");
-        let floats = (0..most(|_| true)).map(|i| array(&format!("floats{i}"), "f32"));
-        let words = (0..most(|c| *c == Combine::ArgMax)).map(|i| array(&format!("words{i}"), "u32"));
+        let floats = (0..max_count(|_| true)).map(|i| array(&format!("floats{i}"), "f32"));
+        let words = (0..max_count(|c| *c == Combine::ArgMax)).map(|i| array(&format!("words{i}"), "u32"));
         floats.chain(words).collect()
     }
 
@@ -136,7 +140,7 @@ impl Writer<'_> {
                 code.line("    return;");
                 code.line("}");
             }
-            // All invocations must come to the barriers: those past the end repeat the last row and store nothing.
+            // All invocations must reach the barriers: those past the end repeat the last row and store nothing.
             Some(_) => {
                 code.line(format!("let live = {row} < {total}u;"));
                 code.line(format!("let row = min({row}, {}u);", total - 1));
@@ -184,7 +188,7 @@ impl Writer<'_> {
             self.body.value(i, &mut Blocks { row: code, column: Some(&mut column) });
         }
         for &(i, combine, value) in &reductions {
-            column.line(take(combine, i, &format!("v{value}"), "col"));
+            column.line(accumulate(combine, i, &format!("v{value}"), "col"));
         }
         let mut inner = column.inner(usize::from(guarded));
         for (n, store) in &stores {
@@ -198,10 +202,10 @@ impl Writer<'_> {
             column.text.push_str(&inner.text);
         }
         self.columns(&reductions, &column.text, code);
-        self.meet(&reductions, code);
+        self.combine_lanes(&reductions, code);
     }
 
-    /// The loop over the columns of a lane.
+    /// Writes the loop over the columns of a lane.
     fn columns(&self, reductions: &[(ValueId, Combine, ValueId)], text: &str, code: &mut Code) {
         let (lanes, columns) = (self.lanes.lanes as usize, self.kernel().columns());
         let first = if lanes == 1 { "0u" } else { "lane" };
@@ -218,13 +222,13 @@ impl Writer<'_> {
         }
         let sums: Vec<ValueId> = reductions.iter().filter(|r| r.1 == Combine::Sum).map(|r| r.0).collect();
         let indented = |text: &str| text.lines().map(|line| format!("    {line}\n")).collect::<String>();
-        if sums.is_empty() || columns <= lanes * RUN {
+        if sums.is_empty() || columns <= lanes * PARTIAL_SUM {
             code.line(format!("for (var col = {first}; col < {columns}u; col += {lanes}u) {{"));
             code.text.push_str(text);
             code.line("}");
             return;
         }
-        let run = lanes * RUN;
+        let run = lanes * PARTIAL_SUM;
         code.line(format!("for (var start = {first}; start < {columns}u; start += {run}u) {{"));
         sums.iter().for_each(|i| code.line(format!("    var sum{i} = r{i};")));
         sums.iter().for_each(|i| code.line(format!("    r{i} = 0.0;")));
@@ -236,8 +240,8 @@ impl Writer<'_> {
         code.line("}");
     }
 
-    /// Combines what the lanes found, and declares the results.
-    fn meet(&self, reductions: &[(ValueId, Combine, ValueId)], code: &mut Code) {
+    /// Combines the results of the lanes and declares the values of the reductions.
+    fn combine_lanes(&self, reductions: &[(ValueId, Combine, ValueId)], code: &mut Code) {
         let Lanes { rows, lanes } = self.lanes;
         if lanes == 1 || reductions.is_empty() {
             for &(i, combine, _) in reductions {
@@ -246,16 +250,16 @@ impl Writer<'_> {
             }
             return;
         }
-        let (apart, own) = if self.along_columns {
+        let (lane_stride, first_lane) = if self.along_columns {
             (1, format!("local / {lanes}u * {lanes}u"))
         } else {
             (rows, format!("local % {rows}u"))
         };
-        let mut word = 0;
+        let mut argmaxes = 0;
         let mut places = Vec::new();
         for (n, &(_, combine, _)) in reductions.iter().enumerate() {
-            places.push((n, word));
-            word += usize::from(combine == Combine::ArgMax);
+            places.push((n, argmaxes));
+            argmaxes += usize::from(combine == Combine::ArgMax);
         }
         for (&(i, combine, _), (f, w)) in reductions.iter().zip(&places) {
             code.line(format!("floats{f}[local] = r{i};"));
@@ -266,7 +270,7 @@ impl Writer<'_> {
         code.line("workgroupBarrier();");
         code.line(format!("for (var step = {}u; step > 0u; step /= 2u) {{", lanes / 2));
         code.line("    if lane < step {");
-        code.line(format!("        let other = local + step * {apart}u;"));
+        code.line(format!("        let other = local + step * {lane_stride}u;"));
         for (&(i, combine, _), (f, w)) in reductions.iter().zip(&places) {
             match combine {
                 Combine::Sum => code.line(format!("        floats{f}[local] += floats{f}[other];")),
@@ -294,9 +298,9 @@ impl Writer<'_> {
         code.line("}");
         for (&(i, combine, _), (f, w)) in reductions.iter().zip(&places) {
             let array = if combine == Combine::ArgMax { format!("words{w}") } else { format!("floats{f}") };
-            code.line(format!("let v{i} = {array}[{own}];"));
+            code.line(format!("let v{i} = {array}[{first_lane}];"));
         }
-        // Before the next stage writes there.
+        // The next stage writes to the same arrays.
         code.line("workgroupBarrier();");
     }
 
@@ -316,7 +320,7 @@ impl Writer<'_> {
                 .for_each(|(n, store)| self.body.store(store, *n, &mut Blocks { row: code, column: None }));
             return;
         }
-        // All lanes of a row have read what it updates in place before one of them writes it.
+        // A row value updated in place: all lanes must have read it before one of them writes it.
         if stores.iter().any(|(_, store)| self.operands[store.operand].access == Access::ReadWrite) {
             code.line("storageBarrier();");
         }
@@ -330,8 +334,8 @@ impl Writer<'_> {
     }
 }
 
-/// The statement that takes an element into a reduction.
-fn take(combine: Combine, i: ValueId, value: &str, index: &str) -> String {
+/// Returns the statement that adds an element to a reduction.
+fn accumulate(combine: Combine, i: ValueId, value: &str, index: &str) -> String {
     match combine {
         Combine::Sum => format!("r{i} += {value};"),
         Combine::Max => format!("r{i} = reduce_max(r{i}, {value});"),

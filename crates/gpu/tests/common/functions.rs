@@ -1,4 +1,4 @@
-//! Some scalar functions, as a table of operations would define them.
+//! Scalar functions for tests, as a table of operations would define them.
 
 use wgrad_graph::{Call, ScalarFn};
 
@@ -55,8 +55,8 @@ pub static TO_FLOAT: ScalarFn = ScalarFn {
     wgsl: "f32({0})",
     prelude: "",
     flops: 0,
-    f32: Call::FromWord(|x, out| out.iter_mut().zip(x).for_each(|(o, &x)| *o = x as f32)),
-    f64: Call::FromWord(|x, out| out.iter_mut().zip(x).for_each(|(o, &x)| *o = f64::from(x))),
+    f32: Call::FromU32(|x, out| out.iter_mut().zip(x).for_each(|(o, &x)| *o = x as f32)),
+    f64: Call::FromU32(|x, out| out.iter_mut().zip(x).for_each(|(o, &x)| *o = f64::from(x))),
 };
 
 pub static MIX: ScalarFn = ScalarFn {

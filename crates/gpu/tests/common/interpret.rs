@@ -1,4 +1,4 @@
-//! A program by the letter of its documentation, in f64, one element after the other. Shares no code with the engine.
+//! Interpreter of programs in f64, element by element. Shares no code with the engine.
 
 use std::collections::HashMap;
 
@@ -6,10 +6,10 @@ use half::f16;
 use wgrad_graph::{Call, Combine, DType, Layout, ScalarFn};
 use wgrad_program::{Buffer, Dispatch, Gemm, HostData, Instr, Kernel, Loop, Program, TensorRef};
 
-/// Elements of each tensor; words as they are. Tensors of a test program never overlap, but for a group and its whole.
+/// Elements of each tensor; u32 values are stored as floats. Tensors of a test program do not overlap.
 type Memory = HashMap<(Buffer, usize), Vec<f64>>;
 
-/// The outputs; `groups` are the contents of the state, read and updated.
+/// Runs a program and returns its outputs. `groups` are the contents of the state, read and updated.
 pub fn interpret(program: &Program, inputs: &[HostData], groups: &mut [Vec<f64>]) -> Vec<Vec<f64>> {
     let mut memory = Memory::new();
     for (input, data) in program.inputs.iter().zip(inputs) {
@@ -83,7 +83,7 @@ fn product(gemm: &Gemm, view: &mut View<'_>) {
     }
 }
 
-/// Values of a whole row, one instruction after the other, then the stores.
+/// Computes the values of a row instruction by instruction, then the stores.
 fn row(kernel: &Loop, row: &[usize], product: Option<f64>, view: &mut View<'_>) {
     let columns: Vec<Vec<usize>> =
         indices(&kernel.inner).into_iter().map(|column| [row, column.as_slice()].concat()).collect();
@@ -98,28 +98,37 @@ fn row(kernel: &Loop, row: &[usize], product: Option<f64>, view: &mut View<'_>) 
             }
             Instr::Gather { operand, layout, index: by, stride, bound } => each(&|c, index| {
                 let picked = values[*by][c] as usize;
-                let is_word = view.dispatch.operands[*operand].tensor.dtype == DType::U32;
+                let is_u32 = view.dispatch.operands[*operand].tensor.dtype == DType::U32;
                 match picked < *bound {
-                    true => view.load(*operand, layout.at(index).expect("never padded") + picked * stride),
-                    false if is_word => 0.0,
+                    true => view.load(
+                        *operand,
+                        layout.at(index).expect("the layout should have no padding") + picked * stride,
+                    ),
+                    false if is_u32 => 0.0,
                     false => f64::NAN,
                 }
             }),
             Instr::Float(x) => vec![f64::from(*x as f32); columns.len()],
-            Instr::Word(x) => vec![f64::from(*x); columns.len()],
-            Instr::Iota(layout) => each(&|_, index| layout.at(index).expect("never padded") as f64),
+            Instr::U32(x) => vec![f64::from(*x); columns.len()],
+            Instr::Iota(layout) => {
+                each(&|_, index| layout.at(index).expect("the layout should have no padding") as f64)
+            }
             Instr::Call(f, args) => {
                 each(&|c, _| call(f, &args.iter().map(|&a| values[a][c]).collect::<Vec<_>>()))
             }
             Instr::Reduce(combine, value) => vec![reduce(*combine, &values[*value]); columns.len()],
-            Instr::Product => vec![product.expect("a product"); columns.len()],
+            Instr::Product => vec![product.expect("the dispatch should be a GEMM"); columns.len()],
         });
     }
     for store in &kernel.stores {
         let each = kernel.stores_elements(store);
         for (c, index) in columns.iter().enumerate() {
             let index = if each { index.as_slice() } else { row };
-            view.store(store.operand, store.layout.at(index).expect("never padded"), values[store.value][c]);
+            view.store(
+                store.operand,
+                store.layout.at(index).expect("the layout should have no padding"),
+                values[store.value][c],
+            );
         }
     }
 }
@@ -149,19 +158,19 @@ fn call(f: &ScalarFn, args: &[f64]) -> f64 {
         Call::Unary(body) => body(&args[..1], &mut out),
         Call::Binary(body) => body(&args[..1], &args[1..2], &mut out),
         Call::Ternary(body) => body(&args[..1], &args[1..2], &args[2..3], &mut out),
-        Call::FromWord(body) => body(&word(0), &mut out),
-        Call::Words(body) => body(&word(0), &word(1), &mut out),
+        Call::FromU32(body) => body(&word(0), &mut out),
+        Call::CompareU32(body) => body(&word(0), &word(1), &mut out),
         Call::Random(body) => body([&word(0), &word(1), &word(2), &word(3), &word(4)], &mut out),
-        Call::ToWord(body) => {
-            let mut words = [0];
-            body(&args[..1], &mut words);
-            out[0] = f64::from(words[0]);
+        Call::ToU32(body) => {
+            let mut value = [0];
+            body(&args[..1], &mut value);
+            out[0] = f64::from(value[0]);
         }
     }
     out[0]
 }
 
-/// All indices of a shape in row-major order.
+/// Returns all indices of a shape in row-major order.
 fn indices(shape: &[usize]) -> Vec<Vec<usize>> {
     let mut all = vec![Vec::new()];
     for &size in shape {

@@ -1,4 +1,4 @@
-//! Programs made by hand.
+//! Builders of hand-made programs.
 
 use wgrad_graph::{ALIGN, DType, GroupId, Layout, ScalarFn, States, TensorType};
 use wgrad_program::{
@@ -31,12 +31,12 @@ impl Plan {
         tensor
     }
 
-    /// An intermediate in a slab of its own.
+    /// Adds an intermediate in its own slab.
     pub fn scratch(&mut self, dtype: DType, shape: &[usize]) -> TensorRef {
         let mut bytes = 0;
         let tensor = placed(Buffer::Slab(self.program.slabs.len()), &mut bytes, dtype, shape);
         self.program.slabs.push(bytes);
-        self.program.largest.push((
+        self.program.largest_tensors.push((
             format!("scratch{}", self.program.slabs.len()),
             TensorType::new(dtype, shape),
             bytes,
@@ -101,7 +101,7 @@ impl Body {
     }
 }
 
-/// A layout from its parts.
+/// Creates a layout from its parts.
 pub fn strided(shape: &[usize], strides: &[isize], offset: isize) -> Layout {
     Layout::strided(shape, strides.to_vec(), offset)
 }

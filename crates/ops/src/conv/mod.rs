@@ -1,6 +1,6 @@
 //! Convolution over images `[n, channels, height, width]`, its two gradients, and transposed convolution.
 //!
-//! All three are the same sum over other dimensions, with windows over an image in place of a matrix:
+//! All three are the same sum over different dimensions, like a matrix product with windows of the image as one matrix:
 //!
 //! ```text
 //! out[n, o, i, j]    = Σ c, u, v   weight[o, c, u, v] · x[n, c, s·i + d·u − p, s·j + d·v − p]
@@ -8,17 +8,17 @@
 //! x[n, c, y, z]      = Σ o, u, v   weight[o, c, u, v] · out[n, o, i, j]   where s·i + d·u − p = y, s·j + d·v − p = z
 //! ```
 //!
-//! Each is bilinear, and the gradient of any of them is made of the other two. No columns are ever laid out.
+//! Each is bilinear, and its gradients are computed by the other two. No im2col matrix is stored.
 
-mod entries;
-pub(crate) use entries::ENTRIES;
+mod op_info;
+pub(crate) use op_info::OPS;
 
 use wgrad_graph::{Affine, Contract, DType, Lowered, Op, Rule, TensorType, Var, View, Vjp};
 
-use crate::pointwise::all_of;
+use crate::rules::check_dtype;
 use crate::view::{dilate, pad, strided};
 
-/// Stride, padding, dilation and groups of a convolution, each for height and width. PyTorch's defaults.
+/// Stride, padding, dilation and groups of a convolution, each for height and width. The defaults are PyTorch's.
 ///
 /// ```
 /// use wgrad_ops::Conv;
@@ -29,13 +29,13 @@ use crate::view::{dilate, pad, strided};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conv {
-    /// Pixels from one window to the next.
+    /// Distance between windows in pixels.
     pub stride: [usize; 2],
-    /// Zeros around the image, on each side.
+    /// Zeros added on each side of the image.
     pub padding: [usize; 2],
-    /// Pixels from one element of the kernel to the next.
+    /// Distance between the elements of the kernel in pixels.
     pub dilation: [usize; 2],
-    /// Groups of channels that know nothing of each other.
+    /// Number of groups of channels that are convolved separately.
     pub groups: usize,
 }
 
@@ -46,27 +46,27 @@ impl Default for Conv {
 }
 
 impl Conv {
-    /// With this stride in both directions.
+    /// Sets the stride in both directions.
     pub fn stride(self, stride: usize) -> Self {
         Self { stride: [stride; 2], ..self }
     }
 
-    /// With this padding on all sides.
+    /// Sets the padding on all sides.
     pub fn padding(self, padding: usize) -> Self {
         Self { padding: [padding; 2], ..self }
     }
 
-    /// With this dilation in both directions.
+    /// Sets the dilation in both directions.
     pub fn dilation(self, dilation: usize) -> Self {
         Self { dilation: [dilation; 2], ..self }
     }
 
-    /// With this many groups.
+    /// Sets the number of groups.
     pub fn groups(self, groups: usize) -> Self {
         Self { groups, ..self }
     }
 
-    /// Height and width of the result for an image and a kernel; `None` where no window fits.
+    /// Returns height and width of the result for an image and a kernel; `None` if no window fits.
     pub fn output(&self, image: [usize; 2], kernel: [usize; 2]) -> Option<[usize; 2]> {
         let along = |axis: usize| {
             let window = self.dilation[axis].checked_mul(kernel[axis].checked_sub(1)?)?.checked_add(1)?;
@@ -76,7 +76,8 @@ impl Conv {
         Some([along(0)?, along(1)?])
     }
 
-    /// Height and width of the result of the transposed convolution, of which `extra` more are asked for.
+    /// Returns height and width of the transposed convolution with output padding `extra`; `None` if the result is
+    /// empty.
     fn transposed_output(
         &self,
         image: [usize; 2],
@@ -85,62 +86,66 @@ impl Conv {
     ) -> Option<[usize; 2]> {
         let along = |axis: usize| {
             let window = self.dilation[axis].checked_mul(kernel[axis].checked_sub(1)?)?.checked_add(1)?;
-            let whole =
+            let unpadded =
                 (image[axis] - 1).checked_mul(self.stride[axis])?.checked_add(window + extra[axis])?;
-            whole.checked_sub(2 * self.padding[axis]).filter(|&size| size > 0)
+            unpadded.checked_sub(2 * self.padding[axis]).filter(|&size| size > 0)
         };
         Some([along(0)?, along(1)?])
     }
 
+    /// Checks that no parameter is zero.
     fn check(&self) -> Result<(), Rule> {
-        let zero = |what: &str| Err(Rule::new(format!("{what} is at least 1")));
+        let zero = |what: &str| Err(Rule::new(format!("{what} must be at least 1")));
         match self {
-            Conv { stride: [0, _] | [_, 0], .. } => zero("a stride"),
-            Conv { dilation: [0, _] | [_, 0], .. } => zero("a dilation"),
+            Conv { stride: [0, _] | [_, 0], .. } => zero("the stride"),
+            Conv { dilation: [0, _] | [_, 0], .. } => zero("the dilation"),
             Conv { groups: 0, .. } => zero("the number of groups"),
             _ => Ok(()),
         }
     }
 }
 
-/// `x` `[n, in, h, w]` with `weight` `[out, in / groups, kh, kw]` → `[n, out, h′, w′]`.
+/// Convolves `x` `[n, in, h, w]` with `weight` `[out, in / groups, kh, kw]` → `[n, out, h′, w′]`.
 #[track_caller]
 pub(crate) fn conv2d<'g>(x: Var<'g>, weight: Var<'g>, conv: Conv) -> Var<'g> {
     let pointwise = weight.rank() == 4 && weight.shape()[2..] == [1, 1] && conv.padding == [0, 0];
     if pointwise && conv.stride != [1, 1] && x.rank() == 4 && conv.check().is_ok() {
-        // Pixels that no window looks at are left out first, and get no gradient to compute.
+        // Drops the pixels that no window reads, so that no gradient is computed for them.
         let kept = strided(x, &[1, 1, conv.stride[0], conv.stride[1]]);
         return conv2d(kept, weight, conv.stride(1));
     }
     x.graph().push(Forward { conv }, &[x, weight])
 }
 
-/// The transpose of the linear map that [`conv2d`] with the same weight is: `x` `[n, in, h, w]` with `weight`
-/// `[in, out / groups, kh, kw]` → `[n, out, h′, w′]`, which is `extra` larger than the smallest that fits.
+/// Transposed convolution of `x` `[n, in, h, w]` with `weight` `[in, out / groups, kh, kw]` → `[n, out, h′, w′]`.
+///
+/// It is the transpose of the linear map of [`conv2d`] with the same weight. The result is `extra` larger than the
+/// smallest image that fits.
 #[track_caller]
 pub(crate) fn conv_transpose2d<'g>(x: Var<'g>, weight: Var<'g>, conv: Conv, extra: [usize; 2]) -> Var<'g> {
     let graph = x.graph();
     let refuse = |rule| graph.refuse("conv_transpose2d", &[x, weight], rule);
     let (image, kernel) =
-        match (images(&x.ty(), "the image"), images(&weight.ty(), "the weight"), conv.check()) {
+        match (sizes4(&x.ty(), "the image"), sizes4(&weight.ty(), "the weight"), conv.check()) {
             (Ok(image), Ok(kernel), Ok(())) => (image, kernel),
             (Err(rule), ..) | (_, Err(rule), _) | (.., Err(rule)) => return refuse(rule),
         };
     if (0..2).any(|axis| extra[axis] >= conv.stride[axis].max(conv.dilation[axis])) {
-        let rule = format!("output padding is less than the stride or the dilation; {extra:?} is not");
+        let rule =
+            format!("the output padding must be less than the stride or the dilation; {extra:?} is not");
         return refuse(Rule::new(rule));
     }
     match conv.transposed_output([image[2], image[3]], [kernel[2], kernel[3]], extra) {
         Some(size) => transposed(x, weight, conv, size),
-        None => refuse(Rule::new(format!("a padding of {:?} leaves nothing of the result", conv.padding))),
+        None => refuse(Rule::new(format!("a padding of {:?} leaves an empty result", conv.padding))),
     }
 }
 
-/// The transpose of a convolution over images of this size.
+/// Transpose of a convolution over images of size `image`.
 #[track_caller]
 fn transposed<'g>(y: Var<'g>, weight: Var<'g>, conv: Conv, image: [usize; 2]) -> Var<'g> {
-    // A kernel with gaps that moves by more than a pixel has no pattern that repeats with the stride: zeros between the
-    // pixels of y stand in for the stride.
+    // With both stride and dilation above 1, the kernel pattern does not repeat with the stride, so that `Transposed`
+    // does not apply. Zeros inserted between the pixels of y replace the stride.
     let (mut y, mut conv) = (y, conv);
     for axis in [0, 1] {
         if conv.stride[axis] > 1 && conv.dilation[axis] > 1 && y.rank() == 4 {
@@ -148,7 +153,7 @@ fn transposed<'g>(y: Var<'g>, weight: Var<'g>, conv: Conv, image: [usize; 2]) ->
             step[axis + 2] = conv.stride[axis];
             y = dilate(y, &step);
             conv.stride[axis] = 1;
-            // Up to the windows that a stride of one pixel adds at the end.
+            // Zeros for the windows that a stride of 1 adds at the end.
             let kernel = weight.shape().get(axis + 2).copied().unwrap_or(1);
             let windows = image[axis] + 2 * conv.padding[axis] - conv.dilation[axis] * (kernel - 1);
             y = pad(y, axis + 2, 0, windows.saturating_sub(y.shape()[axis + 2]));
@@ -157,17 +162,17 @@ fn transposed<'g>(y: Var<'g>, weight: Var<'g>, conv: Conv, image: [usize; 2]) ->
     y.graph().push(Transposed { conv, image }, &[y, weight])
 }
 
-/// The gradient of the weight of a convolution, for images `x` and a cotangent `y`.
+/// Gradient of the weight of a convolution, for images `x` and a cotangent `y`.
 #[track_caller]
 fn weight_gradient<'g>(x: Var<'g>, y: Var<'g>, conv: Conv, kernel: [usize; 2]) -> Var<'g> {
     y.graph().push(Weight { conv, kernel }, &[y, x])
 }
 
-/// The sizes of a tensor of images or of a weight.
-fn images(ty: &TensorType, what: &str) -> Result<[usize; 4], Rule> {
-    all_of(DType::F32, std::slice::from_ref(ty))?;
+/// Returns the four sizes of a tensor of images or of a weight.
+fn sizes4(ty: &TensorType, what: &str) -> Result<[usize; 4], Rule> {
+    check_dtype(DType::F32, std::slice::from_ref(ty))?;
     <[usize; 4]>::try_from(&ty.shape[..])
-        .map_err(|_| Rule::new(format!("{what} has 4 dimensions; {} has {}", ty.shape, ty.shape.len())))
+        .map_err(|_| Rule::new(format!("{what} must have 4 dimensions; {} has {}", ty.shape, ty.shape.len())))
 }
 
 /// Sizes of a convolution: images `[n, groups · inputs, h, w]`, results `[n, groups · outputs, out…]`.
@@ -182,7 +187,8 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn of(
+    /// Checks that image, weight and convolution fit together, and returns their sizes.
+    fn new(
         conv: &Conv,
         batch: usize,
         channels: usize,
@@ -193,17 +199,19 @@ impl Sizes {
         let (groups, [outputs, inputs, rows, columns]) = (conv.groups, weight);
         if channels != groups * inputs {
             return Err(Rule::new(format!(
-                "{groups} groups of {inputs} channels are {}; the image has {channels}",
+                "a weight for {} channels (groups: {groups}) does not fit an image with {channels}",
                 groups * inputs
             )));
         }
         if !outputs.is_multiple_of(groups) {
-            return Err(Rule::new(format!("the groups share the {outputs} outputs evenly; {groups} do not")));
+            return Err(Rule::new(format!(
+                "the number of groups must divide the {outputs} outputs; {groups} does not"
+            )));
         }
         let kernel = [rows, columns];
         let Some(out) = conv.output(image, kernel) else {
             return Err(Rule::new(format!(
-                "a kernel fits into the padded image; {rows}×{columns} with dilation {:?} does not fit {}×{}",
+                "the kernel must fit into the padded image; {rows}×{columns} with dilation {:?} does not fit into {}×{}",
                 conv.dilation,
                 image[0] + 2 * conv.padding[0],
                 image[1] + 2 * conv.padding[1]
@@ -212,7 +220,7 @@ impl Sizes {
         Ok(Sizes { batch, groups, inputs, outputs: outputs / groups, image, kernel, out })
     }
 
-    /// Images seen as `[group, n, out row, out column, kernel row, kernel column, channel]`.
+    /// Returns the view of images as `[group, n, out row, out column, kernel row, kernel column, channel]`.
     fn windows(&self, conv: &Conv) -> View {
         let pixel = |axis: usize| {
             let steps = [(2 + axis, conv.stride[axis]), (4 + axis, conv.dilation[axis])];
@@ -231,16 +239,17 @@ impl Sizes {
     }
 }
 
+/// Creates an affine coordinate from pairs of dimension and step.
 fn affine(offset: isize, terms: &[(usize, usize)]) -> Affine {
     Affine { offset, terms: terms.iter().map(|&(dim, step)| (dim, step as isize)).collect() }
 }
 
-/// The views that bring a product stored with channels last, `[n, h, w, groups, channels]`, to `[n, c, h, w]`.
+/// Returns the views from a product with channels last, `[n, h, w, groups, channels]`, to `[n, c, h, w]`.
 fn channels_first([n, h, w, channels]: [usize; 4]) -> Vec<View> {
     vec![View::Reshape(vec![n, h, w, channels]), View::Permute(vec![0, 3, 1, 2])]
 }
 
-/// A convolution.
+/// Convolution.
 #[derive(Debug)]
 struct Forward {
     conv: Conv,
@@ -248,8 +257,8 @@ struct Forward {
 
 impl Forward {
     fn sizes(&self, ins: &[TensorType]) -> Result<Sizes, Rule> {
-        let [n, channels, h, w] = images(&ins[0], "the image")?;
-        Sizes::of(&self.conv, n, channels, images(&ins[1], "the weight")?, [h, w])
+        let [n, channels, h, w] = sizes4(&ins[0], "the image")?;
+        Sizes::new(&self.conv, n, channels, sizes4(&ins[1], "the weight")?, [h, w])
     }
 }
 
@@ -294,12 +303,13 @@ impl Op for Forward {
     }
 }
 
-fn size(of: Var<'_>) -> [usize; 2] {
-    let shape = of.shape();
+/// Height and width of images or of a weight.
+fn size(x: Var<'_>) -> [usize; 2] {
+    let shape = x.shape();
     [shape[2], shape[3]]
 }
 
-/// The gradient of the weight, for a cotangent and images.
+/// Gradient of the weight. Inputs: cotangent and images.
 #[derive(Debug)]
 struct Weight {
     conv: Conv,
@@ -308,12 +318,12 @@ struct Weight {
 
 impl Weight {
     fn sizes(&self, ins: &[TensorType]) -> Result<Sizes, Rule> {
-        let [m, outputs, rows, columns] = images(&ins[0], "the cotangent")?;
-        let [n, channels, h, w] = images(&ins[1], "the image")?;
+        let [m, outputs, rows, columns] = sizes4(&ins[0], "the cotangent")?;
+        let [n, channels, h, w] = sizes4(&ins[1], "the image")?;
         let weight = [outputs, channels / self.conv.groups.max(1), self.kernel[0], self.kernel[1]];
-        let sizes = Sizes::of(&self.conv, n, channels, weight, [h, w])?;
+        let sizes = Sizes::new(&self.conv, n, channels, weight, [h, w])?;
         if n != m || sizes.out != [rows, columns] {
-            return Err(Rule::new("the cotangent has the shape of the convolution"));
+            return Err(Rule::new("the cotangent must have the shape of the result of the convolution"));
         }
         Ok(sizes)
     }
@@ -354,51 +364,56 @@ impl Op for Weight {
             batch: 1,
             rows: 1,
             columns: 3,
-            // Stored as the weight is: [group, output, channel, kernel row, kernel column].
+            // The layout of the weight: [group, output, channel, kernel row, kernel column].
             order: vec![0, 1, 4, 2, 3],
             out: vec![View::Reshape(out.shape.to_vec())],
         })
     }
 }
 
-/// The transpose of a convolution, in one product for each phase.
+/// Transposed convolution, as one product for each phase.
 ///
-/// Pixels of the image whose rows agree modulo the stride see the same rows of the kernel, every `stride`-th one: with
-/// y + p = s·q + r and u = r + s·t, s·i + u − p = y says i = q − t. So the remainders r are a batch of products, each with
-/// the taps t of its own; a kernel whose size is no multiple of the stride is continued by zeros.
+/// Image rows that are equal modulo the stride read the same rows of the kernel, every `stride`-th one: with y + p =
+/// s·q + r and u = r + s·t, the condition s·i + u − p = y becomes i = q − t. The remainders r therefore form a batch of
+/// products, each with its own taps t. A kernel whose size is not a multiple of the stride is padded with zeros.
 #[derive(Debug)]
 struct Transposed {
     conv: Conv,
     image: [usize; 2],
 }
 
-/// One direction of a transposed convolution.
+/// Phases of a transposed convolution along one axis.
 struct Phases {
-    /// Remainders.
+    /// Number of remainders.
     count: usize,
-    /// Quotients that the image needs, from `first` on.
+    /// Number of quotients that the image needs.
     quotients: usize,
+    /// First quotient.
     first: usize,
-    /// Pixels of the product before the image begins.
+    /// Number of pixels of the product before the first pixel of the image.
     skipped: usize,
-    /// Taps of each phase, and the step that each makes in y.
+    /// Number of taps of each phase.
     taps: usize,
+    /// Distance in y between taps.
     step: usize,
 }
 
 impl Transposed {
     fn sizes(&self, ins: &[TensorType]) -> Result<Sizes, Rule> {
-        let [n, outputs, rows, columns] = images(&ins[0], "the image")?;
-        let weight = images(&ins[1], "the weight")?;
+        let [n, outputs, rows, columns] = sizes4(&ins[0], "the image")?;
+        let weight = sizes4(&ins[1], "the weight")?;
         if weight[0] != outputs {
             return Err(Rule::new(format!(
-                "the weight is for {} channels; the image has {outputs}",
+                "a weight for {} channels does not fit an image with {outputs}",
                 weight[0]
             )));
         }
-        let sizes = Sizes::of(&self.conv, n, self.conv.groups * weight[1], weight, self.image)?;
+        let sizes = Sizes::new(&self.conv, n, self.conv.groups * weight[1], weight, self.image)?;
         if sizes.out != [rows, columns] {
-            return Err(Rule::new(format!("a convolution of {:?} is not of {rows}×{columns}", self.image)));
+            return Err(Rule::new(format!(
+                "a convolution of an image of {:?} does not have size {rows}×{columns}",
+                self.image
+            )));
         }
         Ok(sizes)
     }
@@ -438,7 +453,7 @@ impl Op for Transposed {
         let Ok(sizes) = self.sizes(ins) else { return Lowered::Contract(Contract::default()) };
         let Sizes { batch, groups, inputs, outputs, image, kernel, .. } = sizes;
         let [y, x] = [0, 1].map(|axis| self.phases(axis, kernel[axis]));
-        // [group, remainders, n, quotients, taps, output]
+        // [group, row and column remainder, n, row and column quotient, row and column tap, output]
         let pixel = |phases: &Phases, axis: usize| Affine {
             offset: phases.first as isize,
             terms: vec![(4 + axis, 1), (6 + axis, -(phases.step as isize))],
@@ -452,7 +467,7 @@ impl Op for Transposed {
                 pixel(&x, 1),
             ],
         };
-        // [group, remainders, taps, output, channel]
+        // [group, row and column remainder, row and column tap, output, channel]
         let b = View::Affine {
             shape: vec![groups, y.count, x.count, y.taps, x.taps, outputs, inputs],
             coordinates: vec![
@@ -462,16 +477,16 @@ impl Op for Transposed {
                 affine(0, &[(2, 1), (4, x.count)]),
             ],
         };
-        let whole = [y.quotients * y.count, x.quotients * x.count];
+        let uncut = [y.quotients * y.count, x.quotients * x.count];
         let channels = groups * inputs;
-        let mut out = vec![View::Reshape(vec![batch, whole[0], whole[1], channels])];
-        if whole != image {
+        let mut out = vec![View::Reshape(vec![batch, uncut[0], uncut[1], channels])];
+        if uncut != image {
             let start = vec![0, y.skipped, x.skipped, 0];
             let end = vec![batch, y.skipped + image[0], x.skipped + image[1], channels];
             out.push(View::Slice { start, end, step: vec![1; 4] });
         }
         out.push(View::Permute(vec![0, 3, 1, 2]));
-        // Stored as [n, quotient, remainder, quotient, remainder, group, channel]: rows, columns, channels.
+        // [n, row quotient, row remainder, column quotient, column remainder, group, channel]
         let order = vec![3, 4, 1, 5, 2, 0, 6];
         Lowered::Contract(Contract { a: vec![a], b: vec![b], batch: 3, rows: 3, columns: 1, order, out })
     }

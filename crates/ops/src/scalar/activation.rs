@@ -2,15 +2,16 @@
 
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
-use super::{AWAY, Special, Values, rows};
+use super::{Special, elementwise_ops};
+use crate::sample::{AWAY, Distribution};
 use crate::tensor::TensorOps;
 
-/// Samples that reach into both tails.
-const WIDE: Values = Values::Uniform(-4.0, 4.0);
+/// Distribution that reaches into both tails.
+const WIDE: Distribution = Distribution::Uniform(-4.0, 4.0);
 
-rows! {
+elementwise_ops! {
     /// Hyperbolic tangent.
-    TANH = "tanh" (x in Values::Uniform(-2.5, 2.5)) {
+    TANH = "tanh" (x in Distribution::Uniform(-2.5, 2.5)) {
         wgsl: "guarded_tanh({0})" with TANH,
         flops: 1,
         rust: x.hyperbolic_tangent(),

@@ -1,9 +1,10 @@
 //! Arithmetic of one or two tensors.
 
-use super::{ANY, AWAY, BETWEEN, GRID, rows};
+use super::elementwise_ops;
+use crate::sample::{ANY, AWAY, BETWEEN, GRID};
 use crate::tensor::TensorOps;
 
-rows! {
+elementwise_ops! {
     /// x + y.
     ADD = "add" (x in ANY, y in ANY) {
         wgsl: "({0} + {1})",
@@ -76,7 +77,7 @@ rows! {
         tolerance: 1e-6,
     }
 
-    /// −1, 0 or 1 by the sign of x.
+    /// Sign of x: −1, 0 or 1.
     SIGN = "sign" (x in AWAY) {
         wgsl: "select(sign({0}), {0}, (bitcast<u32>({0}) & 0x7fffffffu) > 0x7f800000u)",
         flops: 1,
@@ -85,7 +86,7 @@ rows! {
         tolerance: 1e-6,
     }
 
-    /// The largest whole number not above x.
+    /// The largest integer not above x.
     FLOOR = "floor" (x in BETWEEN) {
         wgsl: "floor({0})",
         flops: 1,
@@ -94,7 +95,7 @@ rows! {
         tolerance: 1e-6,
     }
 
-    /// The larger of x and y; NaN where either is. Where they tie, each has half the gradient.
+    /// The larger of x and y; NaN where either is. If they are equal, each gets half the gradient.
     MAXIMUM = "maximum" (x in GRID, y in BETWEEN) {
         wgsl: "select({0}, {1}, {1} > {0} || (bitcast<u32>({1}) & 0x7fffffffu) > 0x7f800000u)",
         flops: 1,
@@ -103,7 +104,7 @@ rows! {
         tolerance: 1e-6,
     }
 
-    /// The smaller of x and y; NaN where either is. Where they tie, each has half the gradient.
+    /// The smaller of x and y; NaN where either is. If they are equal, each gets half the gradient.
     MINIMUM = "minimum" (x in GRID, y in BETWEEN) {
         wgsl: "select({0}, {1}, {1} < {0} || (bitcast<u32>({1}) & 0x7fffffffu) > 0x7f800000u)",
         flops: 1,
@@ -112,7 +113,8 @@ rows! {
         tolerance: 1e-6,
     }
 
-    /// x kept between two constants. Its gradient is that of x inside, bounds included, and 0 outside.
+    /// x limited to the range between two constants. The gradient is 1 within the range, bounds included, and 0
+    /// outside.
     CLAMP = "clamp" (x in BETWEEN; low = -1.0, high = 0.75) {
         wgsl: "select(select(select({0}, {1}, {0} < {1}), {2}, {0} > {2}), {0}, (bitcast<u32>({0}) & 0x7fffffffu) > 0x7f800000u)",
         flops: 2,

@@ -1,32 +1,33 @@
 //! Roots, powers, exponentials, logarithms and trigonometric functions.
 //!
-//! Tolerances allow for what WGSL promises of its built-in functions, not only for what good drivers do.
+//! Tolerances allow for the accuracy that WGSL guarantees of its built-in functions; drivers are often more accurate.
 
 use std::f64::consts::PI;
 
 use wgrad_graph::{DType, Var};
 
-use super::{ANY, POSITIVE, Special, Values, rows};
+use super::{Special, elementwise_ops};
 use crate::constant::full;
-use crate::pointwise::pointwise;
+use crate::elementwise::elementwise;
+use crate::sample::{ANY, Distribution, POSITIVE};
 use crate::tensor::TensorOps;
 
-/// xᵖ for a constant p, by the cheapest means; without a pole at 0 in the gradients of whole powers.
+/// xᵖ for a constant p, as a cheaper operation if there is one. The gradients of integer powers have no pole at 0.
 #[track_caller]
 pub(crate) fn powf(x: Var<'_>, p: f64) -> Var<'_> {
     match p {
-        _ if x.ty().dtype != DType::F32 => pointwise(&POWF, &[x], &[p]),
+        _ if x.ty().dtype != DType::F32 => elementwise(&POWF, &[x], &[p]),
         0.0 => full(x.graph(), x.shape(), 1.0),
         1.0 => x,
         2.0 => x.square(),
         0.5 => x.sqrt(),
         -0.5 => x.rsqrt(),
         -1.0 => x.recip(),
-        _ => pointwise(&POWF, &[x], &[p]),
+        _ => elementwise(&POWF, &[x], &[p]),
     }
 }
 
-rows! {
+elementwise_ops! {
     /// √x; NaN below 0.
     SQRT = "sqrt" (x in POSITIVE) {
         wgsl: "sqrt({0})",
@@ -45,7 +46,7 @@ rows! {
         tolerance: 2e-6,
     }
 
-    /// xʸ. For x below 0 it is NaN unless y is whole. The gradient of y is 0 where x is not above 0.
+    /// xʸ. NaN for x below 0 unless y is an integer. The gradient of y is 0 for x ≤ 0.
     POW = "pow" (x in POSITIVE, y in ANY) {
         wgsl: "guarded_pow({0}, {1})" with POW,
         flops: 3,
@@ -54,7 +55,7 @@ rows! {
         tolerance: 1e-5,
     }
 
-    /// xᵖ for a constant p. For x below 0 it is NaN unless p is whole.
+    /// xᵖ for a constant p. NaN for x below 0 unless p is an integer.
     POWF = "powf" (x in POSITIVE; p = 2.5) {
         wgsl: "guarded_pow({0}, {1})" with POW,
         flops: 3,
@@ -64,7 +65,7 @@ rows! {
     }
 
     /// eˣ. Infinite above 88.7, zero below −103.3.
-    EXP = "exp" (x in Values::Uniform(-4.0, 2.0)) {
+    EXP = "exp" (x in Distribution::Uniform(-4.0, 2.0)) {
         wgsl: "guarded_exp({0})" with EXP,
         flops: 1,
         rust: x.exponential(),
@@ -81,8 +82,8 @@ rows! {
         tolerance: 2e-6,
     }
 
-    /// Sine of x in radians. WGSL promises 2⁻¹¹ between −π and π and nothing beyond.
-    SIN = "sin" (x in Values::Uniform(-PI, PI)) {
+    /// Sine of x in radians. WGSL guarantees an error below 2⁻¹¹ between −π and π, and nothing outside.
+    SIN = "sin" (x in Distribution::Uniform(-PI, PI)) {
         wgsl: "sin({0})",
         flops: 1,
         rust: x.sin(),
@@ -90,8 +91,8 @@ rows! {
         tolerance: 5e-4,
     }
 
-    /// Cosine of x in radians. WGSL promises 2⁻¹¹ between −π and π and nothing beyond.
-    COS = "cos" (x in Values::Uniform(-PI, PI)) {
+    /// Cosine of x in radians. WGSL guarantees an error below 2⁻¹¹ between −π and π, and nothing outside.
+    COS = "cos" (x in Distribution::Uniform(-PI, PI)) {
         wgsl: "cos({0})",
         flops: 1,
         rust: x.cos(),
@@ -100,7 +101,7 @@ rows! {
     }
 
     /// Error function, 2/√π ∫₀ˣ exp(−t²) dt.
-    ERF = "erf" (x in Values::Uniform(-3.0, 3.0)) {
+    ERF = "erf" (x in Distribution::Uniform(-3.0, 3.0)) {
         wgsl: "erf({0})" with ERF,
         flops: 8,
         rust: x.error_function(),

@@ -1,34 +1,22 @@
-//! Tables of elementwise functions. A row is everything there is to say about one; adding an activation is adding a row.
+//! Lists of elementwise functions. An entry defines everything about a function: adding an activation adds one entry.
 //!
-//! The Rust body is written once and compiled for f32 and f64; inside it `T` is the type. The gradient is an expression over
-//! operations, in terms of the result where that can be, so that the argument need not be kept.
+//! The Rust body is written once and compiled for f32 and f64; inside it `T` is the type. The gradient is an expression
+//! over operations. It uses the result instead of the arguments if possible, so that the arguments need not be kept.
 
 pub(crate) mod activation;
 pub(crate) mod arithmetic;
 pub(crate) mod functions;
 mod special;
 
-pub(crate) use crate::sample::Values;
 pub(crate) use special::Special;
 
-/// WGSL helpers. Each file stands alone and its names are its own, so that a kernel can hold any set of them, each once.
+/// WGSL helper functions. No two files define the same name, so that a kernel can include any set of them.
 pub(crate) mod prelude {
     pub use wgrad_shaders::{ERF, EXP, LN, POW, SIGMOID, SOFTPLUS, TANH};
 }
 
-/// Samples from anywhere between −2 and 2.
-pub(crate) const ANY: Values = Values::Uniform(-2.0, 2.0);
-/// Samples that keep away from a kink or pole at zero.
-pub(crate) const AWAY: Values = Values::Away(0.3, 2.5);
-/// Samples well above zero.
-pub(crate) const POSITIVE: Values = Values::Uniform(0.25, 3.0);
-/// Samples on a grid, so that two arguments may tie.
-pub(crate) const GRID: Values = Values::Grid { step: 0.25, offset: 0.0 };
-/// Samples on the grid between, so that they never tie with those on [`GRID`] nor fall on whole numbers.
-pub(crate) const BETWEEN: Values = Values::Grid { step: 0.25, offset: 0.125 };
-
-/// Rows of elementwise functions: a static `Row` for each, and `ENTRIES` with the entry of each.
-macro_rules! rows {
+/// Defines elementwise functions: a static `ElementwiseOp` for each, and `OPS` with the `OpInfo` of each.
+macro_rules! elementwise_ops {
     ($(
         $(#[doc = $doc:literal])+
         $id:ident = $name:literal ($($x:ident in $values:expr),+ $(; $($p:ident = $sample:literal),+)?) {
@@ -40,29 +28,29 @@ macro_rules! rows {
         }
     )+) => {
         $(
-            pub(crate) static $id: $crate::pointwise::Row = $crate::pointwise::Row {
+            pub(crate) static $id: $crate::elementwise::ElementwiseOp = $crate::elementwise::ElementwiseOp {
                 function: wgrad_graph::ScalarFn {
                     name: $name,
                     wgsl: $wgsl,
-                    prelude: $crate::scalar::rows!(@prelude $($prelude)?),
+                    prelude: $crate::scalar::elementwise_ops!(@prelude $($prelude)?),
                     flops: $flops,
-                    f32: $crate::scalar::rows!(@call f32, $body, $($x),+ $($(, $p)+)?),
-                    f64: $crate::scalar::rows!(@call f64, $body, $($x),+ $($(, $p)+)?),
+                    f32: $crate::scalar::elementwise_ops!(@call f32, $body, $($x),+ $($(, $p)+)?),
+                    f64: $crate::scalar::elementwise_ops!(@call f64, $body, $($x),+ $($(, $p)+)?),
                 },
-                gradient: $crate::scalar::rows!(@grad $kind ($($grad)+) [$($x),+] [$($($p),+)?]),
+                gradient: $crate::scalar::elementwise_ops!(@grad $kind ($($grad)+) [$($x),+] [$($($p),+)?]),
                 args: &[$($values),+],
                 params: &[$($($sample),+)?],
             };
         )+
 
-        pub(crate) static ENTRIES: &[$crate::table::Entry] = &[$(
-            $crate::table::Entry {
+        pub(crate) static OPS: &[$crate::op_info::OpInfo] = &[$(
+            $crate::op_info::OpInfo {
                 name: $name,
                 doc: concat!($($doc),+).trim_ascii(),
                 sample: |random| $id.sample(random),
                 tolerance: $tolerance,
-                order: $crate::scalar::rows!(@order $kind),
-                refuses: || $id.refusals(),
+                gradient_order: $crate::scalar::elementwise_ops!(@order $kind),
+                error_inputs: || $id.error_inputs(),
             },
         )+];
     };
@@ -70,16 +58,16 @@ macro_rules! rows {
     (@prelude) => { "" };
     (@prelude $prelude:ident) => { $crate::scalar::prelude::$prelude };
 
-    (@order of) => { $crate::table::Order::Any };
-    (@order zero) => { $crate::table::Order::Zero };
+    (@order of) => { $crate::op_info::GradientOrder::Any };
+    (@order zero) => { $crate::op_info::GradientOrder::Zero };
 
-    (@grad zero ($why:literal) $xs:tt $ps:tt) => { $crate::pointwise::Gradient::Zero($why) };
+    (@grad zero ($reason:literal) $xs:tt $ps:tt) => { $crate::elementwise::Gradient::Zero($reason) };
     (@grad of ($out:ident, $cotangent:ident => $($grad:expr),+) [$($x:ident),+] [$($p:ident),*]) => {
-        $crate::pointwise::Gradient::Grads(|site| {
+        $crate::elementwise::Gradient::Grads(|cx| {
             #[allow(unused_variables)]
-            let (&[$($x),+], &[$($p),*]) = (site.ins, site.params) else { return Vec::new() };
+            let (&[$($x),+], &[$($p),*]) = (cx.ins, cx.params) else { return Vec::new() };
             #[allow(unused_variables)]
-            let ($out, $cotangent) = (site.out, site.cotangent);
+            let ($out, $cotangent) = (cx.out, cx.cotangent);
             vec![$(Option::from($grad)),+]
         })
     };
@@ -115,4 +103,4 @@ macro_rules! rows {
         wgrad_graph::Call::Ternary(body)
     }};
 }
-pub(crate) use rows;
+pub(crate) use elementwise_ops;

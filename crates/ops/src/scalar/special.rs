@@ -1,8 +1,7 @@
-//! Functions of which the standard library has one that is called for each number. Here they are arithmetic and choices
-//! alone, so that loops over them become vector code, where that was measured to be faster. In f64, which is for checking,
-//! they are the library's.
+//! f32 functions without calls into the math library, so that the compiler vectorizes loops over them. Only functions
+//! for which this was measured to be faster. The f64 versions, used by the reference, are those of the library.
 
-/// Functions with an f32 version of their own.
+/// Functions that f32 and f64 compute differently.
 pub(crate) trait Special {
     /// eˣ.
     fn exponential(self) -> Self;
@@ -27,15 +26,15 @@ impl Special for f64 {
 }
 
 impl Special for f32 {
-    /// x = n · ln 2 + r with a whole n, and eˣ = 2ⁿ · eʳ by the Taylor series of eʳ, whose eighth power is below 2⁻²⁷.
+    /// x = n · ln 2 + r with an integer n; eˣ = 2ⁿ · eʳ, with the Taylor series of eʳ, whose term r⁸/8! is below 2⁻²⁷.
     #[inline(always)]
     fn exponential(self) -> f32 {
         use std::f32::consts::LOG2_E;
-        // Adding it rounds to a whole number, which is then in the last bits.
+        // Adding 1.5 · 2²³ rounds to an integer, which is then in the low bits of the mantissa.
         const ROUND: f32 = 12_582_912.0;
-        // ln 2 in two parts, of which the first has few enough bits for n times it to be exact.
+        // ln 2 in two parts. The first has few enough bits for its product with n to be exact.
         const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
-        // A NaN is neither above nor below.
+        // Both comparisons are false for NaN, which is kept.
         let x = if self > 89.0 { 89.0 } else { self };
         let x = if x < -104.0 { -104.0 } else { x };
         let rounded = x * LOG2_E + ROUND;
@@ -43,14 +42,14 @@ impl Special for f32 {
         let r = (x - whole * LN_2[0]) - whole * LN_2[1];
         let series = [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
         let power = series.into_iter().reduce(|sum, term| sum * r + term).unwrap_or(1.0);
-        // In two steps, since 2ⁿ alone may be too large or too small for a float where the result is not.
+        // In two steps, since 2ⁿ may overflow or underflow although the result does not.
         let n = (rounded.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
         let half = n >> 1;
         let two_to = |n: i32| f32::from_bits((n.wrapping_add(127) as u32) << 23);
         power * two_to(half) * two_to(n.wrapping_sub(half))
     }
 
-    /// The Taylor series near zero, (1 − e) / (1 + e) with e = exp(−2 |x|) beyond.
+    /// Taylor series near zero; elsewhere (1 − e) / (1 + e) with e = exp(−2 |x|).
     #[inline(always)]
     fn hyperbolic_tangent(self) -> f32 {
         let t = self.abs();
@@ -68,7 +67,7 @@ impl Special for f32 {
         let near = t * series.into_iter().reduce(|sum, term| sum * s + term).unwrap_or(1.0);
         let e = (-2.0 * t).exponential();
         let far = (1.0 - e) / (1.0 + e);
-        either(t < 0.5, near, far).copysign(self)
+        select(t < 0.5, near, far).copysign(self)
     }
 
     fn error_function(self) -> f32 {
@@ -76,9 +75,9 @@ impl Special for f32 {
     }
 }
 
-/// One of two numbers, both of which are computed: a branch would have to be taken lane by lane.
+/// Returns one of two values without a branch, which would prevent vectorization.
 #[inline(always)]
-fn either(condition: bool, then: f32, otherwise: f32) -> f32 {
+fn select(condition: bool, then: f32, otherwise: f32) -> f32 {
     std::hint::select_unpredictable(condition, then, otherwise)
 }
 
@@ -86,34 +85,34 @@ fn either(condition: bool, then: f32, otherwise: f32) -> f32 {
 mod tests {
     use super::*;
 
-    /// Every float of a stride through all bits, and the largest error relative to the f64 function, or absolute below the
-    /// normal numbers.
-    fn worst(mine: fn(f32) -> f32, exact: fn(f64) -> f64) -> (f64, f32) {
-        let numbers = (0..u32::MAX).step_by(1009).map(f32::from_bits).filter(|x| !x.is_nan());
+    /// Returns the largest error against the f64 function, and its argument, over every 1009th f32. The error is
+    /// relative, or relative to the smallest normal number for subnormal results.
+    fn largest_error(f: fn(f32) -> f32, exact: fn(f64) -> f64) -> (f64, f32) {
+        let inputs = (0..u32::MAX).step_by(1009).map(f32::from_bits).filter(|x| !x.is_nan());
         let error = |x: f32| {
-            let (found, wanted) = (mine(x), exact(f64::from(x)));
-            // What rounds to infinity or to nothing.
-            if f64::from(found) == wanted || found == wanted as f32 {
+            let (found, expected) = (f(x), exact(f64::from(x)));
+            // Also equal if the exact result rounds to infinity or zero in f32.
+            if f64::from(found) == expected || found == expected as f32 {
                 return (0.0, x);
             }
-            let size = wanted.abs().max(f64::from(f32::MIN_POSITIVE));
-            ((f64::from(found) - wanted).abs() / size, x)
+            let size = expected.abs().max(f64::from(f32::MIN_POSITIVE));
+            ((f64::from(found) - expected).abs() / size, x)
         };
-        numbers.map(error).fold((0.0, 0.0), |a, b| if b.0 > a.0 { b } else { a })
+        inputs.map(error).fold((0.0, 0.0), |a, b| if b.0 > a.0 { b } else { a })
     }
 
     #[test]
-    fn f32_versions_are_as_good_as_single_precision() {
+    fn f32_functions_are_accurate_to_single_precision() {
         for (name, (error, at), tolerance) in [
-            ("exp", worst(f32::exponential, f64::exp), 2e-7),
-            ("tanh", worst(f32::hyperbolic_tangent, f64::tanh), 3e-7),
+            ("exp", largest_error(f32::exponential, f64::exp), 2e-7),
+            ("tanh", largest_error(f32::hyperbolic_tangent, f64::tanh), 3e-7),
         ] {
-            assert!(error <= tolerance, "{name}({at:e}) is off by {error:e}");
+            assert!(error <= tolerance, "{name}({at:e}) has an error of {error:e}");
         }
     }
 
     #[test]
-    fn the_ends_of_the_numbers_are_kept() {
+    fn nan_infinities_and_overflow_follow_the_standard_library() {
         let functions = [f32::exponential, f32::hyperbolic_tangent];
         assert!(functions.iter().all(|f| f(f32::NAN).is_nan()));
         assert_eq!(functions.map(|f| f(f32::INFINITY)), [f32::INFINITY, 1.0]);

@@ -29,6 +29,9 @@ use wgrad_stdx::file;
 /// Version of the format that this wgrad writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
 
+/// Key of the format version in the metadata of the model file.
+const FORMAT_KEY: &str = "wgrad_format";
+
 const MODEL: &str = "model.safetensors";
 const STATE: &str = "state.json";
 const PREFIX: &str = "step-";
@@ -156,6 +159,7 @@ impl Checkpoint {
             return Err(corrupt(format!("its SHA-256 is {sha256}, expected {}", model.sha256)));
         }
         let file = SafeTensors::deserialize(&bytes).map_err(|error| corrupt(error.to_string()))?;
+        check_model_version(&path, &bytes)?;
         let tensors =
             file.iter().map(|(name, view)| Ok((name.to_owned(), Tensor::from_view(&path, name, &view)?)));
         Ok(Self { tensors: tensors.collect::<Result<_, CheckpointError>>()?, state })
@@ -243,10 +247,36 @@ fn encode_model(tensors: &BTreeMap<String, Tensor<'_>>) -> Result<Vec<u8>, Check
     if let Some(name) = tensors.keys().find(|name| name.is_empty() || *name == "__metadata__") {
         return Err(CheckpointError::Name(name.clone()));
     }
-    // PyTorch's loader requires this entry.
-    let metadata = [("format".to_owned(), "pt".to_owned())].into();
-    safetensors::serialize(tensors, Some(metadata))
-        .map_err(|error| CheckpointError::Encode(error.to_string()))
+    // PyTorch's loader requires `format`.
+    let metadata = [("format", "pt".to_owned()), (FORMAT_KEY, FORMAT_VERSION.to_string())];
+    let metadata = metadata.map(|(key, value)| (key.to_owned(), value)).into();
+    let mut bytes = safetensors::serialize(tensors, Some(metadata))
+        .map_err(|error| CheckpointError::Encode(error.to_string()))?;
+    // The order of the entries differs from run to run, because safetensors keeps them in a hash map.
+    let sorted = format!(r#"{{"__metadata__":{{"format":"pt","{FORMAT_KEY}":"{FORMAT_VERSION}"}}"#);
+    match bytes.get_mut(8..8 + sorted.len()) {
+        Some(entries) if entries.starts_with(br#"{"__metadata__":{"#) && entries.ends_with(b"}") => {
+            entries.copy_from_slice(sorted.as_bytes());
+            Ok(bytes)
+        }
+        _ => Err(CheckpointError::Encode(
+            "the header of the model does not begin with its metadata".to_owned(),
+        )),
+    }
+}
+
+/// Returns an error if the model file has another format version. Files of the first builds have none and are accepted.
+fn check_model_version(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
+    let header = SafeTensors::read_metadata(bytes);
+    let (_, header) = header
+        .map_err(|error| CheckpointError::Corrupt { path: path.to_owned(), message: error.to_string() })?;
+    match header.metadata().as_ref().and_then(|metadata| metadata.get(FORMAT_KEY)) {
+        Some(found) if *found != FORMAT_VERSION.to_string() => {
+            let found = found.clone();
+            Err(CheckpointError::Version { path: path.to_owned(), found, known: FORMAT_VERSION })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn encode_state(model: &[u8], state: &CheckpointState) -> Result<Vec<u8>, CheckpointError> {

@@ -88,7 +88,7 @@ fn model_is_a_plain_safetensors_file() {
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
     let expected = serde_json::json!({
-        "__metadata__": { "format": "pt" },
+        "__metadata__": { "format": "pt", "wgrad_format": "1" },
         "w": { "dtype": "F32", "shape": [2], "data_offsets": [0, 8] },
     });
     assert_eq!(header, expected);
@@ -184,8 +184,8 @@ fn damaged_model_is_an_error() {
     Checkpoint::load(&path).unwrap();
 }
 
-/// Replaces the model by `bytes`, with matching size and hash in the state, and returns the error of loading it.
-fn load_forged(bytes: &[u8]) -> CheckpointError {
+/// Replaces the model file and its hash, and loads the checkpoint.
+fn load_replaced(bytes: &[u8]) -> Result<Checkpoint, CheckpointError> {
     let run = tempfile::tempdir().unwrap();
     let path = save(run.path(), 1, 1);
     fs::write(path.join("model.safetensors"), bytes).unwrap();
@@ -194,7 +194,11 @@ fn load_forged(bytes: &[u8]) -> CheckpointError {
     let hash: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     state["model"] = serde_json::json!({ "bytes": bytes.len(), "sha256": hash });
     fs::write(path.join("state.json"), state.to_string()).unwrap();
-    Checkpoint::load(&path).unwrap_err()
+    Checkpoint::load(&path)
+}
+
+fn load_forged(bytes: &[u8]) -> CheckpointError {
+    load_replaced(bytes).unwrap_err()
 }
 
 fn safetensors(header: &str, data: &[u8]) -> Vec<u8> {
@@ -229,7 +233,18 @@ fn model_that_is_not_a_safetensors_file_is_an_error() {
 }
 
 #[test]
-fn tensor_of_an_unsupported_dtype_is_an_error() {
+fn a_model_of_a_newer_format_is_refused_and_one_without_a_version_is_read() {
+    let error = load_forged(&safetensors(r#"{"__metadata__":{"wgrad_format":"2"}}"#, &[]));
+    assert!(matches!(&error, CheckpointError::Version { found, known: 1, .. } if found == "2"), "{error}");
+    let message = error.to_string();
+    assert!(message.contains("has format version 2; this wgrad reads version 1"), "{message}");
+    let old = r#"{"__metadata__":{"format":"pt"},"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+    let checkpoint = load_replaced(&safetensors(old, &1f32.to_le_bytes())).unwrap();
+    assert_eq!(checkpoint.tensors["w"].as_f32(), Some(&[1.0][..]));
+}
+
+#[test]
+fn a_tensor_of_another_type_is_refused() {
     let error =
         load_forged(&safetensors(r#"{"w":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}}"#, &[0; 4]));
     assert!(

@@ -6,7 +6,7 @@
 
 use crate::depth::{self, CurvePoint, DepthRun, Family, LayerValue, SigmoidRun};
 use wgrad_data::{DataKind, DataSpec, Normalize, Splits};
-use wgrad_nn::{Activation, Mlp, Norm, Optimizer, ResNet, ResNetConfig, Schedule, Shortcut};
+use wgrad_nn::{Activation, Mlp, MlpConfig, Optimizer, ResNet, ResNetConfig, Schedule, Shortcut};
 use wgrad_program::Device;
 
 use wgrad_train::TrainError;
@@ -180,7 +180,8 @@ fn perceptron(
     };
     let (width, hidden) = PERCEPTRON;
     let (inputs, classes) = (splits.train.feature_len(), splits.train.targets().outputs());
-    let model = Model::new(|b| Mlp::new(b, inputs, &vec![width; hidden], classes, unit, Norm::None, 0.0));
+    let mlp = MlpConfig { hidden: vec![width; hidden], activation: unit, ..MlpConfig::default() };
+    let model = Model::new(|b| Mlp::new(b, &mlp, inputs, classes));
     let mut probe =
         Probe::new(device, model, &splits, config(options, options.lr / 2.0, seed), options.steps)?;
     let gradient_norms_init = probe.gradients()?;

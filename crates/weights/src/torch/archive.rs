@@ -1,5 +1,7 @@
-//! The zip file around a pickle. Entries are slices of the file: `torch.save` stores them uncompressed, so nothing here
-//! can grow beyond the bytes that are there.
+//! The zip archive around a pickle.
+//!
+//! Entries are slices of the file. `torch.save` stores them uncompressed, so nothing can grow beyond the size of the
+//! file.
 
 use crate::WeightsError;
 use std::collections::HashMap;
@@ -11,30 +13,28 @@ pub(super) struct Archive<'a> {
     path: &'a Path,
     bytes: &'a [u8],
     zip: ZipArchive<Cursor<&'a [u8]>>,
-    /// The folder that all is in, with its slash. PyTorch names it after the file, or `archive`.
+    /// Folder of all entries, with a trailing slash. PyTorch names it after the file, or `archive`.
     folder: String,
-    /// Entries that were read, whose checksums are right. A shared storage is checked once.
-    checked: HashMap<String, &'a [u8]>,
+    /// Entries whose checksums have been verified. A shared storage is verified once.
+    verified: HashMap<String, &'a [u8]>,
 }
 
 impl<'a> Archive<'a> {
-    /// Finds the entries, and checks that they are what PyTorch writes: plain bytes, apart from each other,
-    /// little-endian.
+    /// Opens an archive and checks that its entries are as PyTorch writes them: stored, disjoint, and little-endian.
     pub fn open(path: &'a Path, bytes: &'a [u8]) -> Result<Self, WeightsError> {
         let damaged = |message: String| WeightsError::Damaged { path: path.to_owned(), message };
         let unsupported = |message: String| WeightsError::Unsupported { path: path.to_owned(), message };
-        let zip = ZipArchive::new(Cursor::new(bytes)).map_err(|error| {
-            damaged(format!("it begins as a zip file, but cannot be opened as one: {error}"))
-        })?;
-        let folder = zip.file_names().find_map(folder_of_pickle);
+        let zip = ZipArchive::new(Cursor::new(bytes))
+            .map_err(|error| damaged(format!("the zip archive cannot be opened: {error}")))?;
+        let folder = zip.file_names().find_map(pickle_folder);
         let Some(folder) = folder else {
             return Err(unsupported(
-                "it is a zip file, but not one of `torch.save`: no NAME/data.pkl".to_owned(),
+                "the zip archive was not written by `torch.save`: it has no NAME/data.pkl".to_owned(),
             ));
         };
-        let mut archive = Self { path, bytes, zip, folder, checked: HashMap::new() };
+        let mut archive = Self { path, bytes, zip, folder, verified: HashMap::new() };
         archive.check_entries()?;
-        // Files of before PyTorch 2.1 do not say. They come from little-endian machines, as nearly all do.
+        // Files written before PyTorch 2.1 have no such entry. They are nearly always from little-endian machines.
         if archive.has("byteorder") && archive.entry("byteorder")? != b"little" {
             let message = "it was written on a big-endian machine; save it again on a little-endian one";
             return Err(unsupported(message.to_owned()));
@@ -42,30 +42,32 @@ impl<'a> Archive<'a> {
         Ok(archive)
     }
 
-    /// The bytes of the entry `name` of the folder, whose checksum is right.
+    /// Returns the bytes of the entry `name` of the folder, after verifying their checksum.
     pub fn entry(&mut self, name: &str) -> Result<&'a [u8], WeightsError> {
-        if let Some(bytes) = self.checked.get(name) {
+        if let Some(bytes) = self.verified.get(name) {
             return Ok(bytes);
         }
         let path = self.path;
         let damaged = |message: String| WeightsError::Damaged { path: path.to_owned(), message };
-        let broken =
-            |error: &dyn std::fmt::Display| damaged(format!("its entry `{name}` cannot be read: {error}"));
-        let mut file = self.zip.by_name(&format!("{}{name}", self.folder)).map_err(|error| broken(&error))?;
+        let unreadable =
+            |error: &dyn std::fmt::Display| damaged(format!("the entry `{name}` cannot be read: {error}"));
+        let mut file =
+            self.zip.by_name(&format!("{}{name}", self.folder)).map_err(|error| unreadable(&error))?;
         let start = usize::try_from(file.data_start()).ok();
         let size = usize::try_from(file.compressed_size()).ok();
         let range = start.zip(size).and_then(|(start, size)| Some(start..start.checked_add(size)?));
         let bytes = range.and_then(|range| self.bytes.get(range));
-        let bytes = bytes.ok_or_else(|| damaged(format!("its entry `{name}` reaches beyond its end")))?;
-        // The reader compares the checksum at the end.
-        let length = io::copy(&mut file, &mut io::sink()).map_err(|error| broken(&error))?;
+        let bytes =
+            bytes.ok_or_else(|| damaged(format!("the entry `{name}` reaches beyond the end of the file")))?;
+        // The zip reader compares the checksum at the end of the entry.
+        let length = io::copy(&mut file, &mut io::sink()).map_err(|error| unreadable(&error))?;
         if length != bytes.len() as u64 {
             return Err(damaged(format!(
-                "its entry `{name}` has {} bytes, of which {length} are there",
+                "the entry `{name}` has {} bytes, but only {length} are present",
                 bytes.len()
             )));
         }
-        self.checked.insert(name.to_owned(), bytes);
+        self.verified.insert(name.to_owned(), bytes);
         Ok(bytes)
     }
 
@@ -83,20 +85,20 @@ impl<'a> Archive<'a> {
                 return Err(WeightsError::Unsupported {
                     path: self.path.to_owned(),
                     message: format!(
-                        "its entry `{name}` is compressed or encrypted, which `torch.save` does not do; load it in \
+                        "the entry `{name}` is compressed or encrypted, which `torch.save` does not do; load the file in \
                          PyTorch and save it again"
                     ),
                 });
             }
             if file.size() != file.compressed_size() {
-                return Err(damaged("an entry of it is stored with two sizes".to_owned()));
+                return Err(damaged("the two sizes of a stored entry differ".to_owned()));
             }
             total = total.saturating_add(file.size());
         }
-        // Otherwise checking each of many entries that are the same bytes takes forever.
+        // Verifying many entries that overlap in the same bytes would take unbounded time.
         if total > self.bytes.len() as u64 {
             return Err(damaged(format!(
-                "its entries have {total} bytes together, and it has {}: truncated, or they overlap",
+                "its entries have {total} bytes in total, but the file has {}: it is truncated, or they overlap",
                 self.bytes.len()
             )));
         }
@@ -104,8 +106,8 @@ impl<'a> Archive<'a> {
     }
 }
 
-/// `archive/` of `archive/data.pkl`.
-fn folder_of_pickle(name: &str) -> Option<String> {
+/// Returns `archive/` for `archive/data.pkl`.
+fn pickle_folder(name: &str) -> Option<String> {
     let folder = name.strip_suffix("data.pkl")?;
     let archive = folder.strip_suffix('/')?;
     (!archive.is_empty() && !archive.contains('/')).then(|| folder.to_owned())

@@ -1,27 +1,27 @@
-//! The Python names that a pickle of tensors needs. Every other is refused: a pickle that can call anything is a program.
+//! Python names that a pickle of tensors needs. All others are rejected: a pickle that can call anything is a program.
 
 use crate::element::Element;
 
-/// What a name stands for. Nothing of it is Python: the machine knows what each does to its nodes.
+/// A supported Python name. No Python code runs; the interpreter implements the effect of each name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Global {
-    /// `collections.OrderedDict`, which a state dict is.
+    /// `collections.OrderedDict`, the type of a state dict.
     OrderedDict,
     /// `torch._utils._rebuild_tensor_v2`: a tensor over a storage.
     RebuildTensor,
     /// `torch._utils._rebuild_parameter`: a tensor that is a parameter.
     RebuildParameter,
-    /// `torch.FloatStorage` and its sisters: the type of a storage.
+    /// `torch.FloatStorage` and similar: the type of a storage.
     Storage(Element),
     /// `torch.Size`, a tuple.
     Size,
-    /// `torch.device`, which says nothing here.
+    /// `torch.device`, which is ignored.
     Device,
-    /// `torch.float32` and its sisters as values, which say nothing here.
+    /// `torch.float32` and similar as values, which are ignored.
     DType,
 }
 
-/// What the name stands for, if it is one of those that tensors need.
+/// Returns the supported name, or `None`.
 pub(super) fn find(module: &str, name: &str) -> Option<Global> {
     Some(match (module, name) {
         ("collections", "OrderedDict") => Global::OrderedDict,
@@ -48,25 +48,25 @@ pub(super) fn find(module: &str, name: &str) -> Option<Global> {
     })
 }
 
-/// Why another name is refused, and what would be right.
-pub(super) fn why_refused(module: &str, name: &str) -> &'static str {
+/// Returns why a name is rejected and how to fix the file.
+pub(super) fn rejection_reason(module: &str, name: &str) -> &'static str {
     let root = module.split('.').next().unwrap_or_default();
     match (root, name) {
         ("__torch__", _) => {
-            "it is a TorchScript archive; load it with `torch.jit.load` and save its `state_dict()`"
+            "the file is a TorchScript archive; load it with `torch.jit.load` and save its `state_dict()`"
         }
         ("torch", name) if name.ends_with("Storage") || name.starts_with("_rebuild") => {
-            "tensors of this type or layout are not read; convert them to dense f32, f16 or bf16 tensors"
+            "tensors of this type or layout are not supported; convert them to dense f32, f16 or bf16 tensors"
         }
         ("torch" | "torchvision", _) => {
-            "it holds Python objects of a model or more; save `model.state_dict()` instead of the model"
+            "the file holds Python objects such as a whole model; save `model.state_dict()` instead of the model"
         }
         (
             "os" | "posix" | "nt" | "subprocess" | "sys" | "builtins" | "__builtin__" | "runpy" | "socket",
             _,
         ) => {
-            "no weights need it, and unpickling it in Python may run a program; do not open this file with pickle"
+            "no tensor needs it, and unpickling it in Python may run a program; do not open this file with pickle"
         }
-        _ => "only what tensors need is read and nothing is ever run; save the state dict alone",
+        _ => "only names that tensors need are supported, and no code is run; save the state dict alone",
     }
 }

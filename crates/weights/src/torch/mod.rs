@@ -1,61 +1,63 @@
-//! Files of PyTorch's `torch.save`, 1.6 and later: a zip file with a pickle, `data.pkl`, and the bytes of each storage.
+//! Files of PyTorch's `torch.save`, version 1.6 and later: a zip archive with `data.pkl` and the data of each storage.
 //!
 //! ```text
-//! archive/data.pkl      the saved object; a tensor in it names its storage, and a way to step through it
+//! archive/data.pkl      saved object; each tensor names its storage, offset, sizes and strides
 //! archive/byteorder     `little` or `big`
-//! archive/data/0        the numbers of storage 0 …
+//! archive/data/0        elements of storage 0 …
 //! ```
 //!
-//! From the bytes to tensors there are three steps, a file each: [`archive`] finds the entries, [`pickle`] walks the
-//! pickle into plain nodes, [`view`] reads the numbers of a tensor. Here it is decided which tensors those are.
+//! Parsing has three steps, one file each: [`archive`] finds the entries, [`pickle`] turns the pickle into plain nodes,
+//! and [`view`] reads the elements of a tensor. This file selects the tensors.
 
 mod archive;
 mod globals;
 mod pickle;
 mod view;
 
-use crate::element::Numbers;
-use crate::error::listed;
+use crate::element::Values;
+use crate::error::format_names;
 use crate::{Tensor, Weights, WeightsError};
 use archive::Archive;
 use pickle::{Id, Node, Pickle};
 use std::path::Path;
 use view::View;
 
-/// Where a checkpoint keeps its state dict, by custom.
+/// Keys under which checkpoints usually store their state dict.
 const STATE_DICT: [&str; 3] = ["state_dict", "model_state_dict", "model"];
-/// How often such a key is looked into: `model` and within it `state_dict`, say. A dict may contain itself.
-const DEPTH: usize = 4;
-/// For each byte of the file so many numbers are made at most. Tensors may share storages, and steps of 0 repeat a number,
-/// so a small file can ask for any amount of memory. A model whose f32 tensors are all there sixteen times still fits.
-const NUMBERS_PER_BYTE: usize = 4;
+/// Maximum number of nested keys, such as `model` and then `state_dict`. A dict may contain itself.
+const MAX_NESTING: usize = 4;
+/// Maximum number of elements read per byte of the file.
+///
+/// Tensors may share storages, and a stride of 0 repeats an element, so a small file could request any amount of
+/// memory. A model whose f32 tensors all occur sixteen times still passes.
+const ELEMENTS_PER_BYTE: usize = 4;
 
-/// Reads the state dict of a file. Entries of it that are no tensors are passed over.
+/// Reads the state dict of a file. Entries that are not tensors are ignored.
 pub(crate) fn read(path: &Path, bytes: &[u8]) -> Result<Weights, WeightsError> {
     let mut archive = Archive::open(path, bytes)?;
     let pickle = Pickle::parse(path, archive.entry("data.pkl")?)?;
-    let mut room = bytes.len().saturating_mul(NUMBERS_PER_BYTE);
+    let mut budget = bytes.len().saturating_mul(ELEMENTS_PER_BYTE);
     let mut weights = Weights::new();
     for (name, view) in tensors(path, &pickle)? {
-        let fault =
+        let tensor_error =
             |message| WeightsError::Tensor { path: path.to_owned(), tensor: name.to_owned(), message };
         let storage = archive.entry(&format!("data/{}", view.storage.key))?;
-        let bytes = view.bytes(storage, &mut room).map_err(fault)?;
-        let numbers = view.storage.element.decode(&bytes);
-        let inserted = match numbers {
-            Some(Numbers::Floats(values)) => {
+        let bytes = view.bytes(storage, &mut budget).map_err(tensor_error)?;
+        let values = view.storage.element.decode(&bytes);
+        let inserted = match values {
+            Some(Values::F32(values)) => {
                 Tensor::new(view.shape.clone(), values).and_then(|tensor| weights.insert(name, tensor))
             }
-            Some(Numbers::Integers(values)) => Tensor::new(view.shape.clone(), values)
+            Some(Values::I64(values)) => Tensor::new(view.shape.clone(), values)
                 .and_then(|tensor| weights.insert_integers(name, tensor)),
-            None => return Err(fault("has an integer of more than 63 bits".to_owned())),
+            None => return Err(tensor_error("has an integer that does not fit in an i64".to_owned())),
         };
-        inserted.map_err(|error| fault(format!("cannot be kept: {error}")))?;
+        inserted.map_err(|error| tensor_error(format!("is not valid: {error}")))?;
     }
     Ok(weights)
 }
 
-/// The tensors of the state dict, by name.
+/// Returns the tensors of the state dict, with their names.
 fn tensors<'p, 'b>(
     path: &Path,
     pickle: &'p Pickle<'b>,
@@ -64,11 +66,17 @@ fn tensors<'p, 'b>(
     let mut entries = match pickle.node(pickle.root) {
         Node::Dict(entries) => entries,
         Node::Tensor(_) => {
-            return Err(unsupported("it is one tensor without a name; save a dict of them".to_owned()));
+            return Err(unsupported(
+                "it holds a single tensor without a name; save a dict of tensors".to_owned(),
+            ));
         }
-        _ => return Err(unsupported("it is no dict of tensors; save `model.state_dict()`".to_owned())),
+        _ => {
+            return Err(unsupported(
+                "it does not hold a dict of tensors; save `model.state_dict()`".to_owned(),
+            ));
+        }
     };
-    for _ in 0..DEPTH {
+    for _ in 0..MAX_NESTING {
         let Some(inner) = STATE_DICT.iter().find_map(|key| dict_at(pickle, entries, key)) else { break };
         entries = inner;
     }
@@ -82,16 +90,16 @@ fn tensors<'p, 'b>(
         }
     }
     if tensors.is_empty() {
-        let keys = if keys.is_empty() { "nothing".to_owned() } else { listed(&keys) };
+        let keys = if keys.is_empty() { "empty".to_owned() } else { format_names(&keys) };
         return Err(unsupported(format!(
-            "no tensor is in it or in a dict of it named `{}`; it has {keys}",
+            "it has no tensors at the top level or in a dict named `{}`; its keys are {keys}",
             STATE_DICT.join("`, `")
         )));
     }
     Ok(tensors)
 }
 
-/// The dict that `entries` has under `key`. As in Python, the last of equal keys counts.
+/// Returns the dict that `entries` has under `key`. As in Python, the last of equal keys counts.
 fn dict_at<'p, 'b>(pickle: &'p Pickle<'b>, entries: &[(Id, Id)], key: &str) -> Option<&'p Vec<(Id, Id)>> {
     let is_key = |id: Id| matches!(pickle.node(id), Node::Text(text) if *text == key);
     let (_, value) = entries.iter().rev().find(|(name, _)| is_key(*name))?;

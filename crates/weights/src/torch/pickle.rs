@@ -1,7 +1,7 @@
-//! A machine for the pickles that `torch.save` writes: protocol 2, and of that the opcodes which dicts of tensors need.
+//! Interpreter of the pickles that `torch.save` writes: protocol 2, limited to the opcodes that dicts of tensors need.
 //!
-//! It runs nothing. The pickle becomes nodes in one list, which refer to each other by index. So there is no recursion,
-//! whatever the depth, a node may contain itself, and each byte of the pickle makes one node at most.
+//! It executes no code. The pickle becomes a list of nodes that refer to each other by index. There is no recursion,
+//! whatever the depth, a node may contain itself, and each byte of the pickle creates at most one node.
 
 use super::globals::{self, Global};
 use super::view::{Storage, View};
@@ -9,11 +9,11 @@ use crate::WeightsError;
 use std::collections::HashMap;
 use std::path::Path;
 
-/// The place of a node in the list.
+/// Index of a node in the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Id(u32);
 
-/// A value. What refers to others holds their places.
+/// A value. Containers hold the indices of their items.
 #[derive(Debug)]
 pub(super) enum Node<'a> {
     None,
@@ -27,27 +27,27 @@ pub(super) enum Node<'a> {
     Global(Global),
     Storage(Storage<'a>),
     Tensor(Box<View<'a>>),
-    /// A value that tensors do not need: a device, an integer of more than 64 bits …
+    /// A value that tensors do not need, such as a device or an integer of more than 64 bits.
     Other,
 }
 
-/// A pickle that was walked to its end.
+/// A parsed pickle.
 #[derive(Debug)]
 pub(super) struct Pickle<'a> {
     nodes: Vec<Node<'a>>,
-    /// What was saved.
+    /// Saved object.
     pub root: Id,
 }
 
-/// As many dimensions as PyTorch allows. Many tensors could share one very long tuple of sizes, of which each has a copy.
-const DIMENSIONS: usize = 64;
-/// Checkpoints of large models have some ten thousand nodes; more than these are an attempt to fill the memory.
-const NODES: usize = 1 << 22;
+/// Maximum number of dimensions, as in PyTorch. Otherwise many tensors could each copy one very long tuple of sizes.
+const MAX_DIMENSIONS: usize = 64;
+/// Maximum number of nodes. Checkpoints of large models have about ten thousand; more are an attempt to exhaust memory.
+const MAX_NODES: usize = 1 << 22;
 
 impl<'a> Pickle<'a> {
-    /// Walks the pickle `bytes` of the file `path`.
+    /// Parses the pickle `bytes` of the file `path`.
     pub fn parse(path: &Path, bytes: &'a [u8]) -> Result<Self, WeightsError> {
-        let mut machine = Machine {
+        let mut interpreter = Interpreter {
             path,
             bytes,
             position: 0,
@@ -58,8 +58,8 @@ impl<'a> Pickle<'a> {
             memo: HashMap::new(),
         };
         loop {
-            if let Some(root) = machine.step()? {
-                return Ok(Self { nodes: machine.nodes, root });
+            if let Some(root) = interpreter.execute_next()? {
+                return Ok(Self { nodes: interpreter.nodes, root });
             }
         }
     }
@@ -69,27 +69,27 @@ impl<'a> Pickle<'a> {
     }
 }
 
-struct Machine<'a, 'p> {
+struct Interpreter<'a, 'p> {
     path: &'p Path,
     bytes: &'a [u8],
     position: usize,
-    /// Where the opcode began that is under way, for errors.
+    /// Position of the current opcode, for errors.
     opcode_at: usize,
     nodes: Vec<Node<'a>>,
     stack: Vec<Id>,
-    /// How long the stack was at each mark. Below the last one nothing is popped.
+    /// Stack height at each mark. Nothing below the last mark is popped.
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
 }
 
-impl<'a> Machine<'a, '_> {
-    /// Does one opcode. Returns the saved value at the end.
-    fn step(&mut self) -> Result<Option<Id>, WeightsError> {
+impl<'a> Interpreter<'a, '_> {
+    /// Executes one opcode. Returns the saved object at the end.
+    fn execute_next(&mut self) -> Result<Option<Id>, WeightsError> {
         self.opcode_at = self.position;
-        let [opcode] = self.take_array()?;
+        let [opcode] = self.read_array()?;
         match opcode {
             // PROTO
-            0x80 => match self.take_array()? {
+            0x80 => match self.read_array()? {
                 [0..=2] => {}
                 [protocol] => return Err(self.unsupported(format!("pickle protocol {protocol}"))),
             },
@@ -98,35 +98,37 @@ impl<'a> Machine<'a, '_> {
                 let root = self.pop()?;
                 return match self.stack.is_empty() && self.marks.is_empty() {
                     true => Ok(Some(root)),
-                    false => Err(self.damaged("an end with values left over")),
+                    false => Err(self.damaged("an end with unused values")),
                 };
             }
             // MARK
             b'(' => self.marks.push(self.stack.len()),
             b'N' | 0x88 | 0x89 | b'J' | b'K' | b'M' | 0x8a | b'G' | b'X' | b'T' | b'U' => {
-                let node = self.literal(opcode)?;
+                let node = self.read_literal(opcode)?;
                 self.push(node)?;
             }
-            b')' | b't' | 0x85..=0x87 | b']' | b'a' | b'e' | b'}' | b's' | b'u' => self.collect(opcode)?,
+            b')' | b't' | 0x85..=0x87 | b']' | b'a' | b'e' | b'}' | b's' | b'u' => {
+                self.build_container(opcode)?
+            }
             // BINPUT, LONG_BINPUT, BINGET, LONG_BINGET
             b'q' | b'h' => {
-                let slot = u8::from_le_bytes(self.take_array()?);
-                if opcode == b'q' { self.put(slot.into())? } else { self.get(slot.into())? }
+                let slot = u8::from_le_bytes(self.read_array()?);
+                if opcode == b'q' { self.store_memo(slot.into())? } else { self.load_memo(slot.into())? }
             }
             b'r' | b'j' => {
-                let slot = u32::from_le_bytes(self.take_array()?);
-                if opcode == b'r' { self.put(slot)? } else { self.get(slot)? }
+                let slot = u32::from_le_bytes(self.read_array()?);
+                if opcode == b'r' { self.store_memo(slot)? } else { self.load_memo(slot)? }
             }
             // GLOBAL
             b'c' => {
-                let global = self.global()?;
+                let global = self.read_global()?;
                 self.push(Node::Global(global))?;
             }
             // BINPERSID, REDUCE, BUILD
             b'Q' => {
                 let id = self.pop()?;
                 let storage =
-                    self.storage(id).ok_or_else(|| self.damaged("a wrong reference to a storage"))?;
+                    self.storage(id).ok_or_else(|| self.damaged("an invalid reference to a storage"))?;
                 self.push(Node::Storage(storage))?;
             }
             b'R' => {
@@ -134,7 +136,7 @@ impl<'a> Machine<'a, '_> {
                 self.call(function, arguments)?;
             }
             b'b' => {
-                // A state dict carries versions of its layers this way, which say nothing about tensors.
+                // A state dict stores versions of its layers this way, which do not affect tensors.
                 self.pop()?;
                 self.top_dict()?;
             }
@@ -143,45 +145,45 @@ impl<'a> Machine<'a, '_> {
         Ok(None)
     }
 
-    /// The value that stands behind `opcode` in the pickle.
-    fn literal(&mut self, opcode: u8) -> Result<Node<'a>, WeightsError> {
+    /// Reads the literal that follows `opcode`.
+    fn read_literal(&mut self, opcode: u8) -> Result<Node<'a>, WeightsError> {
         Ok(match opcode {
             // NONE, NEWTRUE, NEWFALSE
             b'N' => Node::None,
             0x88 | 0x89 => Node::Bool,
             // BININT, BININT1, BININT2, LONG1
-            b'J' => Node::Int(i32::from_le_bytes(self.take_array()?).into()),
-            b'K' => Node::Int(u8::from_le_bytes(self.take_array()?).into()),
-            b'M' => Node::Int(u16::from_le_bytes(self.take_array()?).into()),
+            b'J' => Node::Int(i32::from_le_bytes(self.read_array()?).into()),
+            b'K' => Node::Int(u8::from_le_bytes(self.read_array()?).into()),
+            b'M' => Node::Int(u16::from_le_bytes(self.read_array()?).into()),
             0x8a => {
-                let [length] = self.take_array()?;
-                long(self.take(length.into())?)
+                let [length] = self.read_array()?;
+                parse_integer(self.read(length.into())?)
             }
             // BINFLOAT
             b'G' => {
-                self.take(size_of::<f64>())?;
+                self.read(size_of::<f64>())?;
                 Node::Float
             }
             // BINUNICODE
             b'X' => {
-                let text = self.take_counted()?;
+                let text = self.read_counted()?;
                 Node::Text(std::str::from_utf8(text).map_err(|_| self.damaged("a text that is not UTF-8"))?)
             }
-            // SHORT_BINSTRING, BINSTRING: bytes of Python 2, which names and numbers are not.
+            // SHORT_BINSTRING, BINSTRING: byte strings of Python 2, which are neither names nor numbers.
             b'U' => {
-                let [length] = self.take_array()?;
-                self.take(length.into())?;
+                let [length] = self.read_array()?;
+                self.read(length.into())?;
                 Node::Other
             }
             _ => {
-                self.take_counted()?;
+                self.read_counted()?;
                 Node::Other
             }
         })
     }
 
-    /// Makes a tuple, list or dict of what is on the stack, or adds to one.
-    fn collect(&mut self, opcode: u8) -> Result<(), WeightsError> {
+    /// Builds a tuple, list or dict from the stack, or adds to one.
+    fn build_container(&mut self, opcode: u8) -> Result<(), WeightsError> {
         match opcode {
             // EMPTY_TUPLE, TUPLE, TUPLE1, TUPLE2, TUPLE3
             b')' => self.push(Node::Tuple(Vec::new())),
@@ -228,23 +230,24 @@ impl<'a> Machine<'a, '_> {
         }
     }
 
-    fn global(&mut self) -> Result<Global, WeightsError> {
-        let (module, name) = (self.take_line()?, self.take_line()?);
+    fn read_global(&mut self) -> Result<Global, WeightsError> {
+        let (module, name) = (self.read_line()?, self.read_line()?);
         globals::find(module, name).ok_or_else(|| WeightsError::Global {
             path: self.path.to_owned(),
             global: format!("{module}.{name}"),
-            reason: globals::why_refused(module, name),
+            reason: globals::rejection_reason(module, name),
         })
     }
 
+    /// Executes REDUCE: calls one of the supported names.
     fn call(&mut self, function: Id, arguments: Id) -> Result<(), WeightsError> {
         let Node::Global(global) = *self.node(function) else {
-            return Err(self.damaged("a call of what is no function"));
+            return Err(self.damaged("a call of a value that is not a function"));
         };
         let Node::Tuple(arguments) = self.node(arguments) else {
             return Err(self.damaged("a call without a tuple of arguments"));
         };
-        let made = match (global, arguments.as_slice()) {
+        let result = match (global, arguments.as_slice()) {
             (Global::OrderedDict, []) => Some(Node::Dict(Vec::new())),
             (Global::RebuildTensor, [storage, offset, shape, strides, ..]) => {
                 self.view(*storage, *offset, *shape, *strides).map(|view| Node::Tensor(Box::new(view)))
@@ -257,13 +260,13 @@ impl<'a> Machine<'a, '_> {
             (Global::Device, _) => Some(Node::Other),
             _ => None,
         };
-        match made {
+        match result {
             Some(node) => self.push(node),
             None => Err(self.damaged(&format!("wrong arguments for {global:?}"))),
         }
     }
 
-    /// `("storage", type, key, device, count)`.
+    /// Parses `("storage", type, key, device, count)`.
     fn storage(&self, id: Id) -> Option<Storage<'a>> {
         let Node::Tuple(items) = self.node(id) else { return None };
         let [kind, element, key, _device, len] = items[..] else { return None };
@@ -275,7 +278,7 @@ impl<'a> Machine<'a, '_> {
         }
     }
 
-    /// The arguments of `_rebuild_tensor_v2`, of which those after the strides say nothing about numbers.
+    /// Parses the arguments of `_rebuild_tensor_v2`. Those after the strides do not affect the elements.
     fn view(&self, storage: Id, offset: Id, shape: Id, strides: Id) -> Option<View<'a>> {
         let Node::Storage(storage) = *self.node(storage) else { return None };
         let (shape, strides) = (self.sizes(shape)?, self.sizes(strides)?);
@@ -284,13 +287,13 @@ impl<'a> Machine<'a, '_> {
 
     fn sizes(&self, id: Id) -> Option<Vec<usize>> {
         let Node::Tuple(sizes) = self.node(id) else { return None };
-        if sizes.len() > DIMENSIONS {
+        if sizes.len() > MAX_DIMENSIONS {
             return None;
         }
         sizes.iter().map(|size| self.size(*size)).collect()
     }
 
-    /// An integer that is a count.
+    /// Returns a non-negative integer.
     fn size(&self, id: Id) -> Option<usize> {
         match self.node(id) {
             Node::Int(value) => usize::try_from(*value).ok(),
@@ -303,8 +306,8 @@ impl<'a> Machine<'a, '_> {
     }
 
     fn push(&mut self, node: Node<'a>) -> Result<(), WeightsError> {
-        if self.nodes.len() >= NODES {
-            return Err(self.damaged(&format!("more than {NODES} values")));
+        if self.nodes.len() >= MAX_NODES {
+            return Err(self.damaged(&format!("more than {MAX_NODES} values")));
         }
         self.stack.push(Id(self.nodes.len() as u32));
         self.nodes.push(node);
@@ -336,7 +339,7 @@ impl<'a> Machine<'a, '_> {
         let (path, at) = (self.path, self.opcode_at);
         match &mut self.nodes[top.0 as usize] {
             Node::List(items) => Ok(items),
-            _ => Err(damaged(path, at, "what is no list where one is needed")),
+            _ => Err(damaged(path, at, "a value that is not a list where a list is needed")),
         }
     }
 
@@ -345,45 +348,47 @@ impl<'a> Machine<'a, '_> {
         let (path, at) = (self.path, self.opcode_at);
         match &mut self.nodes[top.0 as usize] {
             Node::Dict(entries) => Ok(entries),
-            _ => Err(damaged(path, at, "what is no dict where one is needed")),
+            _ => Err(damaged(path, at, "a value that is not a dict where a dict is needed")),
         }
     }
 
-    fn put(&mut self, slot: u32) -> Result<(), WeightsError> {
+    /// Stores the top of the stack in a memo slot.
+    fn store_memo(&mut self, slot: u32) -> Result<(), WeightsError> {
         let top = self.top()?;
         self.memo.insert(slot, top);
         Ok(())
     }
 
-    fn get(&mut self, slot: u32) -> Result<(), WeightsError> {
-        let id = self.memo.get(&slot).ok_or_else(|| self.damaged("a reference to nothing"))?;
+    /// Pushes the value of a memo slot.
+    fn load_memo(&mut self, slot: u32) -> Result<(), WeightsError> {
+        let id = self.memo.get(&slot).ok_or_else(|| self.damaged("a reference to an unset memo slot"))?;
         self.stack.push(*id);
         Ok(())
     }
 
-    fn take(&mut self, count: usize) -> Result<&'a [u8], WeightsError> {
-        let taken = self.bytes.get(self.position..).and_then(|rest| rest.get(..count));
-        let taken = taken.ok_or_else(|| self.damaged("an end in the middle"))?;
+    fn read(&mut self, count: usize) -> Result<&'a [u8], WeightsError> {
+        let bytes = self.bytes.get(self.position..).and_then(|rest| rest.get(..count));
+        let bytes = bytes.ok_or_else(|| self.damaged("an unexpected end"))?;
         self.position += count;
-        Ok(taken)
+        Ok(bytes)
     }
 
-    fn take_array<const N: usize>(&mut self) -> Result<[u8; N], WeightsError> {
-        let taken = self.take(N)?;
-        taken.try_into().map_err(|_| self.damaged("an end in the middle"))
+    fn read_array<const N: usize>(&mut self) -> Result<[u8; N], WeightsError> {
+        let bytes = self.read(N)?;
+        bytes.try_into().map_err(|_| self.damaged("an unexpected end"))
     }
 
-    /// As many bytes as the four before them say.
-    fn take_counted(&mut self) -> Result<&'a [u8], WeightsError> {
-        let count = u32::from_le_bytes(self.take_array()?);
-        self.take(usize::try_from(count).unwrap_or(usize::MAX))
+    /// Reads a u32 count and as many bytes.
+    fn read_counted(&mut self) -> Result<&'a [u8], WeightsError> {
+        let count = u32::from_le_bytes(self.read_array()?);
+        self.read(usize::try_from(count).unwrap_or(usize::MAX))
     }
 
-    fn take_line(&mut self) -> Result<&'a str, WeightsError> {
+    fn read_line(&mut self) -> Result<&'a str, WeightsError> {
         let rest = self.bytes.get(self.position..).unwrap_or_default();
         let end = rest.iter().position(|byte| *byte == b'\n');
-        let line = self.take(end.unwrap_or(rest.len()))?;
-        self.take(1)?;
+        let line = self.read(end.unwrap_or(rest.len()))?;
+        self.read(1)?;
         std::str::from_utf8(line).map_err(|_| self.damaged("a name that is not UTF-8"))
     }
 
@@ -405,15 +410,15 @@ fn damaged(path: &Path, at: usize, what: &str) -> WeightsError {
     WeightsError::Damaged { path: path.to_owned(), message: format!("its pickle has {what} at byte {at}") }
 }
 
-/// A little-endian integer of any length, in two's complement.
-fn long(bytes: &[u8]) -> Node<'static> {
+/// Parses a little-endian two's complement integer of any length.
+fn parse_integer(bytes: &[u8]) -> Node<'static> {
     if bytes.len() > size_of::<i64>() {
         return Node::Other;
     }
     let negative = bytes.last().is_some_and(|last| last & 0x80 != 0);
-    let mut word = if negative { [0xff; 8] } else { [0; 8] };
-    word[..bytes.len()].copy_from_slice(bytes);
-    Node::Int(i64::from_le_bytes(word))
+    let mut value = if negative { [0xff; 8] } else { [0; 8] };
+    value[..bytes.len()].copy_from_slice(bytes);
+    Node::Int(i64::from_le_bytes(value))
 }
 
 #[cfg(test)]
@@ -422,7 +427,7 @@ mod tests {
 
     #[test]
     fn integers_of_any_length_keep_their_sign() {
-        let value = |bytes: &[u8]| match long(bytes) {
+        let value = |bytes: &[u8]| match parse_integer(bytes) {
             Node::Int(value) => Some(value),
             _ => None,
         };

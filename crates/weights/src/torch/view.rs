@@ -1,20 +1,20 @@
-//! A tensor of a pickle: a way to step through a storage. Everything in it comes from the file and is checked here.
+//! A tensor of a pickle: a strided view of a storage. Everything in it comes from the file and is checked here.
 
 use crate::element::Element;
-use crate::tensor::count;
+use crate::tensor::element_count;
 use std::borrow::Cow;
 
-/// An entry of numbers that tensors share.
+/// An archive entry of elements that tensors may share.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Storage<'a> {
     pub element: Element,
-    /// Its entry is `data/KEY`.
+    /// Name of its entry `data/KEY`.
     pub key: &'a str,
-    /// How many numbers it has.
+    /// Number of elements.
     pub len: usize,
 }
 
-/// The element at `[i, j, …]` is number `offset + i * strides[0] + j * strides[1] + …` of the storage.
+/// A strided view: element `[i, j, …]` is element `offset + i * strides[0] + j * strides[1] + …` of the storage.
 #[derive(Debug, Clone)]
 pub(super) struct View<'a> {
     pub storage: Storage<'a>,
@@ -24,16 +24,17 @@ pub(super) struct View<'a> {
 }
 
 impl View<'_> {
-    /// The bytes of the tensor's numbers, row by row, out of those of its storage. Takes their count off `room`, the
-    /// numbers that may still be made.
+    /// Returns the bytes of the tensor in row-major order, given those of its storage.
+    ///
+    /// Subtracts the number of elements from `budget`, the number that may still be read.
     ///
     /// # Errors
-    /// What is wrong, to be said of the tensor.
-    pub fn bytes<'b>(&self, storage: &'b [u8], room: &mut usize) -> Result<Cow<'b, [u8]>, String> {
+    /// Returns the end of a message that begins with the name of the tensor, if sizes, strides or bounds are invalid.
+    pub fn bytes<'b>(&self, storage: &'b [u8], budget: &mut usize) -> Result<Cow<'b, [u8]>, String> {
         let size = self.storage.element.size();
         if self.storage.len.checked_mul(size) != Some(storage.len()) {
             return Err(format!(
-                "has a storage of {} numbers of {size} bytes, and the entry `data/{}` has {} bytes",
+                "has a storage of {} elements of {size} bytes, but the entry `data/{}` has {} bytes",
                 self.storage.len,
                 self.storage.key,
                 storage.len()
@@ -43,12 +44,15 @@ impl View<'_> {
         if shape.len() != strides.len() {
             return Err(format!("has {} sizes and {} strides", shape.len(), strides.len()));
         }
-        let len = count(shape).ok_or_else(|| format!("has the shape {shape:?}, which is too large"))?;
+        let len =
+            element_count(shape).ok_or_else(|| format!("has the shape {shape:?}, which is too large"))?;
         if len == 0 {
             return Ok(Cow::Borrowed(&[]));
         }
-        *room = room.checked_sub(len).ok_or_else(|| {
-            format!("has {len} numbers, more than the file can hold with those of the tensors before it")
+        *budget = budget.checked_sub(len).ok_or_else(|| {
+            format!(
+                "has {len} elements; with those of the previous tensors this is more than the file can hold"
+            )
         })?;
         let last = shape
             .iter()
@@ -56,7 +60,7 @@ impl View<'_> {
             .try_fold(self.offset, |last, (size, stride)| last.checked_add((size - 1).checked_mul(*stride)?));
         if last.is_none_or(|last| last >= self.storage.len) {
             return Err(format!(
-                "reaches beyond its storage of {} numbers: offset {}, shape {shape:?}, strides {strides:?}",
+                "reaches beyond its storage of {} elements: offset {}, shape {shape:?}, strides {strides:?}",
                 self.storage.len, self.offset
             ));
         }
@@ -68,7 +72,7 @@ impl View<'_> {
         Ok(Cow::Owned(bytes))
     }
 
-    /// Whether the numbers lie one after the other. The stride of a dimension of size 1 says nothing.
+    /// Whether the elements are contiguous. The stride of a dimension of size 1 does not matter.
     fn is_contiguous(&self) -> bool {
         let mut expected = 1;
         self.shape.iter().zip(&self.strides).rev().all(|(size, stride)| {
@@ -78,7 +82,7 @@ impl View<'_> {
         })
     }
 
-    /// Appends number after number, the last index running fastest. Sizes are not 0 and all indices are inside.
+    /// Appends the elements in row-major order. Sizes must not be 0, and all indices must be in bounds.
     fn gather(&self, storage: &[u8], bytes: &mut Vec<u8>) {
         let size = self.storage.element.size();
         let mut indices = vec![0; self.shape.len()];
@@ -126,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_outside_is_read() {
+    fn views_outside_their_storage_are_rejected() {
         let faults: [(usize, &[usize], &[usize], &str); 8] = [
             (12, &[], &[], "beyond its storage of 12"),
             (11, &[2], &[1], "beyond"),
@@ -144,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_storage_has_the_bytes_that_it_claims() {
+    fn the_size_of_a_storage_must_match_its_entry() {
         for len in [11, 13, usize::MAX] {
             let storage = Storage { element: Element::F32, key: "7", len };
             let view = View { storage, offset: 0, shape: vec![1], strides: vec![1] };

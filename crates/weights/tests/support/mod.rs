@@ -1,6 +1,6 @@
-//! What several tests need: the fixtures, and a way to write PyTorch files that PyTorch would not.
+//! Test helpers: fixtures, and a writer of PyTorch files that PyTorch itself would not write.
 
-// Each test binary uses some of it.
+// Each test binary uses only some of the helpers.
 #![allow(dead_code)]
 
 use std::io::{Cursor, Write};
@@ -9,24 +9,24 @@ use wgrad_weights::{Weights, WeightsError};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-/// A file of `tests/fixtures`.
+/// Returns the path of a file in `tests/fixtures`.
 pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name)
 }
 
-/// Reads a file that is there in memory only.
+/// Parses a file in memory.
 pub fn parse(bytes: &[u8]) -> Result<Weights, WeightsError> {
     Weights::parse(Path::new("bad.pth"), bytes)
 }
 
-/// What is wrong with these bytes, which must be something.
-pub fn fault(bytes: &[u8]) -> String {
-    let error = parse(bytes).expect_err("these weights should be refused").to_string();
+/// Parses a file that must be rejected, and returns the error message.
+pub fn rejection(bytes: &[u8]) -> String {
+    let error = parse(bytes).expect_err("these weights should be rejected").to_string();
     assert!(error.contains("bad.pth"), "the file is not named: {error}");
     error
 }
 
-/// All numbers by name, with floats as bits: NaN is equal to itself, and 0 is not -0.
+/// Returns all elements by name, with floats as bits: NaN equals itself, and 0 differs from -0.
 pub fn bits(weights: &Weights) -> Vec<(String, Vec<usize>, Vec<i64>)> {
     let floats = weights.iter().map(|(name, tensor)| {
         let bits = tensor.values().iter().map(|value| i64::from(value.to_bits()));
@@ -38,14 +38,14 @@ pub fn bits(weights: &Weights) -> Vec<(String, Vec<usize>, Vec<i64>)> {
     floats.chain(integers).collect()
 }
 
-/// The same in the order of names.
+/// Like [`bits`], sorted by name.
 pub fn sorted_bits(weights: &Weights) -> Vec<(String, Vec<usize>, Vec<i64>)> {
     let mut bits = bits(weights);
     bits.sort();
     bits
 }
 
-/// A zip file as `torch.save` writes it: entries of the folder `archive`, uncompressed.
+/// Builds a zip archive as `torch.save` writes it: stored entries in the folder `archive`.
 pub fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, bytes) in entries {
@@ -56,10 +56,10 @@ pub fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
     zip.finish().unwrap().into_inner()
 }
 
-/// A PyTorch file that holds `root` and one storage, `0`, of four f32: 0, 1, 2, 3.
+/// Builds a PyTorch file that holds `root` and one storage, `0`, of four f32: 0, 1, 2, 3.
 pub fn file(root: &[u8]) -> Vec<u8> {
-    let numbers: Vec<u8> = [0f32, 1.0, 2.0, 3.0].iter().flat_map(|value| value.to_le_bytes()).collect();
-    archive(&[("data.pkl", &pickle(root)), ("byteorder", b"little"), ("data/0", &numbers)])
+    let elements: Vec<u8> = [0f32, 1.0, 2.0, 3.0].iter().flat_map(|value| value.to_le_bytes()).collect();
+    archive(&[("data.pkl", &pickle(root)), ("byteorder", b"little"), ("data/0", &elements)])
 }
 
 pub fn pickle(root: &[u8]) -> Vec<u8> {
@@ -100,7 +100,7 @@ pub fn tensor_of(storage: Vec<u8>, offset: i64, shape: &[i64], strides: &[i64]) 
     [&global("torch._utils", "_rebuild_tensor_v2")[..], &arguments, b"R"].concat()
 }
 
-/// A tensor over the storage of [`file`].
+/// Pickles a tensor over the storage of [`file`].
 pub fn tensor(offset: i64, shape: &[i64], strides: &[i64]) -> Vec<u8> {
     tensor_of(storage("FloatStorage", "0", 4), offset, shape, strides)
 }

@@ -1,4 +1,4 @@
-//! `wgrad bench`: the devices of this machine side by side.
+//! `wgrad bench`: benchmarks of the devices of this machine.
 
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant, SystemTime};
@@ -18,53 +18,56 @@ use crate::commands::common::{announce_tuning, device_kind};
 use crate::failure::Usage;
 use crate::terminal::{self, say};
 
-/// When the parent of a cold start started it, in nanoseconds since 1970.
+/// Environment variable with the time a cold start was launched, in nanoseconds since 1970.
 const STARTED: &str = "WGRAD_BENCH_STARTED_NS";
-/// What a cold start trains.
+/// Workload of a cold start.
 const COLD_WORKLOAD: &str = "mlp";
-/// The short bench is over by then.
+/// Time limit of the short benchmark.
 const QUICK: Duration = Duration::from_secs(52);
 
-/// Measures every device, or fails if a result is wrong.
+/// Benchmarks every device. Fails if a result is wrong.
 pub fn run(args: &cli::Bench) -> Result<ExitCode> {
     if let Some(workload) = &args.cold_start {
-        return cold(args, workload);
+        return cold_start_child(args, workload);
     }
     let (start, before) = (Instant::now(), CpuTime::now());
     let cases = selected(args.quick, args.only.as_deref())?;
-    // Before anything is measured, so that a file that is of no use costs no time.
+    // Read the old file before measuring, so that an unusable one fails at once.
     let old = args.compare.as_deref().map(Bench::read).transpose()?;
-    let names = names(&args.devices)?;
+    let names = device_names(&args.devices)?;
     if let Some(old) = &old
         && !old.devices.iter().any(|report| names.contains(&report.device))
     {
         let had: Vec<&str> = old.devices.iter().map(|report| report.device.as_str()).collect();
-        let message =
-            format!("--compare: that bench measured {}, none of {}", had.join(", "), names.join(", "));
+        let message = format!(
+            "--compare: the old benchmark measured {}, but none of {}",
+            had.join(", "),
+            names.join(", ")
+        );
         return Err(Usage(message).into());
     }
-    let opened = names.iter().map(|name| Ok((name.clone(), open(choice(name)?)?)));
+    let opened = names.iter().map(|name| Ok((name.clone(), open(parse_device(name)?)?)));
     let opened = opened.collect::<Result<Vec<(String, Box<dyn Device>)>>>()?;
     Bench::make_directory(&args.out)?;
     let mut reports: Vec<DeviceReport> = Vec::new();
     for (name, device) in &opened {
         let info = device.info();
         say(&format!("{name}: {}", describe(info)));
-        reports.push(report(name, info, announce_tuning(info) as u64));
+        reports.push(empty_report(name, info, announce_tuning(info) as u64));
     }
-    // What was asked for by name is not cut short.
+    // Cases selected by name are not cut short.
     let until = (args.quick && args.only.is_none()).then(|| start + QUICK);
-    let effort = Budget { deadline: until, ..effort(args.quick) };
+    let budget = Budget { deadline: until, ..budget(args.quick) };
     if args.only.is_none() {
         for report in &mut reports {
-            terminal_line(&format!("a first step on {} in a fresh process", report.device));
-            report.cold_start = first_step(&report.device, effort.deadline)?;
+            show_status(&format!("cold start on {}", report.device));
+            report.cold_start = measure_cold_start(&report.device, budget.deadline)?;
         }
     }
     let subjects: Vec<NamedDevice<'_>> =
         opened.iter().map(|(name, device)| NamedDevice { name: name.clone(), device: &**device }).collect();
-    let results = measured(&cases, &subjects, effort, &|| true)?;
-    let bench = concluded(args.quick, (start, before), &opened, reports, results);
+    let results = measure_cases(&cases, &subjects, budget, &|| true)?;
+    let bench = conclude(args.quick, (start, before), &opened, reports, results);
     let comparison = old.map(|old| BenchComparison::new(&old, &bench)).transpose();
     let page = bench.write(&args.out, comparison.as_ref().ok().and_then(Option::as_ref))?;
     print(&bench)?;
@@ -72,7 +75,7 @@ pub fn run(args: &cli::Bench) -> Result<ExitCode> {
     if let Some(comparison) = &comparison {
         print_comparison(comparison)?;
     }
-    say(&format!("The page, and bench.json beside it, after {:.0} s: {}", bench.seconds, page.display()));
+    say(&format!("Page, with bench.json beside it, after {:.0} s: {}", bench.seconds, page.display()));
     if args.json {
         let mut value = serde_json::to_value(&bench)?;
         if let (Some(object), Some(comparison)) = (value.as_object_mut(), &comparison) {
@@ -83,8 +86,8 @@ pub fn run(args: &cli::Bench) -> Result<ExitCode> {
     Ok(if bench.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What was measured since some time, with all that follows from it. The best rates are kept for later.
-pub fn concluded(
+/// Builds the results of measurements that began at `start`, with conclusions. Stores the best rate of each device.
+pub fn conclude(
     quick: bool,
     (start, before): (Instant, Option<CpuTime>),
     opened: &[(String, Box<dyn Device>)],
@@ -119,7 +122,7 @@ pub fn concluded(
     bench
 }
 
-fn effort(quick: bool) -> Budget {
+fn budget(quick: bool) -> Budget {
     let ms = Duration::from_millis;
     match quick {
         true => Budget { kernel: ms(120), step: ms(400), max_case: ms(6000), deadline: None },
@@ -127,39 +130,40 @@ fn effort(quick: bool) -> Budget {
     }
 }
 
-/// Names of the devices that were asked for, each once; of all if none was.
-pub fn names(asked: &[DeviceChoice]) -> Result<Vec<String>> {
+/// Returns the names of the requested devices without repetition; of all devices if none was requested.
+pub fn device_names(requested: &[DeviceChoice]) -> Result<Vec<String>> {
     let adapters = devices().iter().filter(|info| info.kind == DeviceKind::Gpu).count();
     let all = || std::iter::once("cpu".to_owned()).chain((0..adapters).map(|i| format!("gpu:{i}")));
     let mut names: Vec<String> = Vec::new();
-    for choice in asked {
+    for choice in requested {
         let name = match choice {
             DeviceChoice::Cpu => "cpu".to_owned(),
             DeviceChoice::Adapter(index) => format!("gpu:{index}"),
-            // Adapters are counted from the best.
+            // Adapters are sorted, best first.
             DeviceChoice::Gpu => "gpu:0".to_owned(),
             DeviceChoice::Auto => {
-                return Err(Usage("--devices takes cpu and gpu:N, not auto".into()).into());
+                return Err(Usage("--devices accepts cpu and gpu:N, not auto".into()).into());
             }
         };
         if !names.contains(&name) {
             names.push(name);
         }
     }
-    Ok(if asked.is_empty() { all().collect() } else { names })
+    Ok(if requested.is_empty() { all().collect() } else { names })
 }
 
-/// The device of such a name.
-pub fn choice(name: &str) -> Result<DeviceChoice> {
+/// Parses the name of a device.
+pub fn parse_device(name: &str) -> Result<DeviceChoice> {
     name.parse().map_err(anyhow::Error::msg)
 }
 
 fn describe(info: &DeviceInfo) -> String {
-    let software = if info.class == "software" { ", which is software and runs on the CPU" } else { "" };
+    let software = if info.class == "software" { ", software on the CPU" } else { "" };
     format!("{} ({}, {}){software}", info.name, info.backend, info.driver)
 }
 
-pub fn report(name: &str, info: &DeviceInfo, tuned: u64) -> DeviceReport {
+/// Report of a device, still without measurements.
+pub fn empty_report(name: &str, info: &DeviceInfo, tuned: u64) -> DeviceReport {
     DeviceReport {
         device: name.to_owned(),
         kind: device_kind(info).into(),
@@ -173,19 +177,19 @@ pub fn report(name: &str, info: &DeviceInfo, tuned: u64) -> DeviceReport {
     }
 }
 
-/// A line that the next one replaces; in a log, nothing.
-fn terminal_line(line: &str) {
+/// Shows a line that the next one replaces. Prints nothing if stderr is not a terminal.
+fn show_status(line: &str) {
     if terminal::is_interactive() {
         terminal::status(line);
     }
 }
 
-/// Measures cases and says which one it is at, for as long as `goes_on` says so.
-pub fn measured(
+/// Measures cases with a progress line, until `keep_going` returns false.
+pub fn measure_cases(
     cases: &[Case],
     subjects: &[NamedDevice<'_>],
-    effort: Budget,
-    goes_on: &dyn Fn() -> bool,
+    budget: Budget,
+    keep_going: &dyn Fn() -> bool,
 ) -> Result<Vec<Measurement>> {
     let mut group = None;
     let mut show = |progress: Progress<'_>| {
@@ -195,18 +199,18 @@ pub fn measured(
             group = now;
             say(&format!("measuring {} ({done} of {total} cases done)", now.map_or("", Group::name)));
         }
-        terminal_line(&format!("{}/{total} {case} on {device}", done + 1));
-        goes_on()
+        show_status(&format!("{}/{total} {case} on {device}", done + 1));
+        keep_going()
     };
-    let results = measure(cases, subjects, effort, &mut show)?;
-    terminal_line("");
+    let results = measure(cases, subjects, budget, &mut show)?;
+    show_status("");
     Ok(results)
 }
 
-/// This process is the fresh one.
-fn cold(args: &cli::Bench, workload: &str) -> Result<ExitCode> {
+/// Runs a cold start in this process and prints its times.
+fn cold_start_child(args: &cli::Bench, workload: &str) -> Result<ExitCode> {
     let [choice] = args.devices.as_slice() else {
-        return Err(Usage("--cold-start takes one device".into()).into());
+        return Err(Usage("--cold-start needs exactly one device in --devices".into()).into());
     };
     let started = std::env::var(STARTED).ok().and_then(|ns| ns.parse().ok()).unwrap_or_else(now_ns);
     let figures = cold_start(workload, started, || open(*choice))?;
@@ -214,9 +218,9 @@ fn cold(args: &cli::Bench, workload: &str) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Starts a fresh process for a first step. None if it does not get there in time.
-fn first_step(device: &str, until: Option<Instant>) -> Result<Option<ColdStart>> {
-    let this = std::env::current_exe().context("this program does not know where it is")?;
+/// Measures a cold start in a new process. Returns `None` if it fails or runs out of time.
+fn measure_cold_start(device: &str, until: Option<Instant>) -> Result<Option<ColdStart>> {
+    let this = std::env::current_exe().context("the path of this program is unknown")?;
     let mut child = Command::new(this)
         .args(["bench", "--devices", device, "--cold-start", COLD_WORKLOAD])
         .env(STARTED, now_ns().to_string())
@@ -224,27 +228,27 @@ fn first_step(device: &str, until: Option<Instant>) -> Result<Option<ColdStart>>
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .context("cannot start a fresh process")?;
-    // Read while it runs: with a log level it says more than a pipe holds, and would wait for ever.
-    let said = child.stderr.take().map(|stderr| std::thread::spawn(|| std::io::read_to_string(stderr)));
+        .context("cannot start a process for the cold start")?;
+    // Read stderr while the process runs: with RUST_LOG it writes more than a pipe holds, and would block.
+    let stderr = child.stderr.take().map(|stderr| std::thread::spawn(|| std::io::read_to_string(stderr)));
     while child.try_wait()?.is_none() {
         if until.is_some_and(|until| Instant::now() >= until) {
             child.kill()?;
             child.wait()?;
-            say(&format!("{device}: no first step in a fresh process before the time was up"));
+            say(&format!("{device}: the cold start ran out of time"));
             return Ok(None);
         }
         std::thread::sleep(Duration::from_millis(5));
     }
     let output = child.wait_with_output()?;
     if !output.status.success() {
-        let said = said.and_then(|said| said.join().ok()?.ok()).unwrap_or_default();
-        say(&format!("{device}: no first step in a fresh process: {}", said.trim()));
+        let stderr = stderr.and_then(|reader| reader.join().ok()?.ok()).unwrap_or_default();
+        say(&format!("{device}: the cold start failed: {}", stderr.trim()));
         return Ok(None);
     }
     let text = String::from_utf8_lossy(&output.stdout);
     let last = text.lines().last().unwrap_or_default();
-    Ok(Some(serde_json::from_str(last).context("the fresh process gave no figures")?))
+    Ok(Some(serde_json::from_str(last).context("the cold start printed no times")?))
 }
 
 fn print(bench: &Bench) -> std::io::Result<()> {
@@ -259,7 +263,7 @@ fn print(bench: &Bench) -> std::io::Result<()> {
     }
     let cold = cold_rows(bench);
     if cold.len() > 1 {
-        terminal::result(&format!("\ncold start: {COLD_WORKLOAD} in a fresh process, ms\n"))?;
+        terminal::result(&format!("\ncold start: first step of {COLD_WORKLOAD} in a new process, ms\n"))?;
         terminal::result(&terminal::table(&cold, true))?;
     }
     terminal::result("")?;
@@ -284,11 +288,12 @@ fn print(bench: &Bench) -> std::io::Result<()> {
     Ok(())
 }
 
-fn known(value: Option<f64>, show: impl Fn(f64) -> String) -> String {
+/// Formats a value, or a dash if it is not known.
+fn or_dash(value: Option<f64>, show: impl Fn(f64) -> String) -> String {
     value.map_or_else(|| "–".into(), show)
 }
 
-/// Three significant digits.
+/// Formats with three significant digits.
 fn figure(value: f64) -> String {
     let digits = match value.abs() {
         0.0 => 0.0,
@@ -304,14 +309,14 @@ fn ceilings(bench: &Bench) -> Vec<Vec<String>> {
         "by",
         "fma",
         "memory GB/s",
-        "in cache",
+        "cache GB/s",
         "launch µs",
         "round trip µs",
-        "up GB/s",
-        "back GB/s",
+        "upload GB/s",
+        "readback GB/s",
     ];
     let row = |report: &DeviceReport| {
-        let [compute, rest @ ..] = report.ceilings.to_array().map(|value| known(value, figure));
+        let [compute, rest @ ..] = report.ceilings.to_array().map(|value| or_dash(value, figure));
         let by = report.ceilings.compute_by.clone().unwrap_or_else(|| "–".into());
         [report.device.clone(), compute, by].into_iter().chain(rest).collect()
     };
@@ -320,9 +325,9 @@ fn ceilings(bench: &Bench) -> Vec<Vec<String>> {
 
 fn rows(bench: &Bench, group: Group) -> Vec<Vec<String>> {
     let step = group == Group::Step;
-    let mut header = vec!["case", "device", "ms", "p10–p90", "on device", "GFLOP/s", "GB/s", "of roofline"];
+    let mut header = vec!["case", "device", "ms", "p10–p90", "device ms", "GFLOP/s", "GB/s", "roofline"];
     if step {
-        header.extend(["samples/s", "host µs", "moved", "held", "watts"]);
+        header.extend(["samples/s", "host µs", "traffic", "allocated", "watts"]);
     }
     let mut rows: Vec<Vec<String>> = vec![header.into_iter().map(str::to_owned).collect()];
     for result in bench.results.iter().filter(|result| result.group == group) {
@@ -335,18 +340,18 @@ fn rows(bench: &Bench, group: Group) -> Vec<Vec<String>> {
             result.device.clone(),
             figure(time.ms),
             format!("{}–{}", figure(time.p10_ms), figure(time.p90_ms)),
-            known(time.device_ms, figure),
+            or_dash(time.device_ms, figure),
             figure(time.gflops),
             figure(time.gbytes_per_s),
-            known(time.roofline_share, |share| format!("{:.0}%", 100.0 * share)),
+            or_dash(time.roofline_share, |share| format!("{:.0}%", 100.0 * share)),
         ];
         if step {
             row.extend([
-                known(time.samples_per_s, terminal::count),
-                known(time.host_us, figure),
+                or_dash(time.samples_per_s, terminal::count),
+                or_dash(time.host_us, figure),
                 terminal::bytes(result.cost.map_or(0, |cost| cost.bytes)),
                 terminal::bytes(time.allocated_bytes),
-                known(time.watts, figure),
+                or_dash(time.watts, figure),
             ]);
         }
         rows.push(row);
@@ -355,7 +360,7 @@ fn rows(bench: &Bench, group: Group) -> Vec<Vec<String>> {
 }
 
 fn cold_rows(bench: &Bench) -> Vec<Vec<String>> {
-    let header = ["device", "process", "device", "plan", "load", "first step", "in all", "peak resident"];
+    let header = ["device", "process", "device", "plan", "load", "first step", "total", "peak resident"];
     let row = |report: &DeviceReport| {
         let cold = report.cold_start.as_ref()?;
         let mut row = vec![report.device.clone()];
@@ -379,7 +384,7 @@ fn print_comparison(comparison: &BenchComparison) -> std::io::Result<()> {
             change.label().to_owned(),
         ]
     }));
-    terminal::result(&format!("\nbeside the bench of {}\n", comparison.old_date))?;
+    terminal::result(&format!("\ncompared with the benchmark of {}\n", comparison.old_date))?;
     terminal::result(&terminal::table(&rows, true))?;
     for (which, only) in [("before", &comparison.only_old), ("now", &comparison.only_new)] {
         if !only.is_empty() {

@@ -1,29 +1,29 @@
-//! What a device can do at best: known from before, or measured now.
+//! Peak compute rate of a device, stored or measured, and how much of it a training reached.
 
 use anyhow::Result;
 use serde_json::{Value, json};
 use wgrad_bench::ceiling;
 use wgrad_program::{Device, DeviceInfo};
 use wgrad_run::Flops;
-use wgrad_train::{kept_ceiling, raise_ceiling};
+use wgrad_train::{load_ceiling, save_ceiling};
 
 use crate::terminal::{self, say};
 
-/// The best rate known of a device in FLOP/s, and what reached it. Measures it where none is known, which takes about a second.
-fn known_or_measured(device: &dyn Device) -> Result<Option<(f64, String)>> {
-    if let Some(known) = kept_ceiling(device.info()) {
+/// Returns the peak rate of a device in FLOP/s, and what reached it. Measures it if none is stored, in about a second.
+fn stored_or_measured(device: &dyn Device) -> Result<Option<(f64, String)>> {
+    if let Some(known) = load_ceiling(device.info()) {
         return Ok(Some(known));
     }
-    measured(device)
+    measure(device)
 }
 
-/// The best rate known of a device, which is not below one that it just had.
-fn above(rate: f64, device: &dyn Device) -> Result<Option<(f64, String)>> {
-    let Some(known) = known_or_measured(device)? else { return Ok(None) };
+/// Returns the peak rate of a device, raised to `rate` if a training just reached more.
+fn peak_of_at_least(rate: f64, device: &dyn Device) -> Result<Option<(f64, String)>> {
+    let Some(known) = stored_or_measured(device)? else { return Ok(None) };
     if known.0 >= rate {
         return Ok(Some(known));
     }
-    let again = measured(device)?.filter(|again| again.0 >= rate);
+    let again = measure(device)?.filter(|again| again.0 >= rate);
     Ok(Some(again.unwrap_or_else(|| {
         let this = (rate, "this training".to_owned());
         keep(device.info(), this.0, &this.1);
@@ -31,60 +31,61 @@ fn above(rate: f64, device: &dyn Device) -> Result<Option<(f64, String)>> {
     })))
 }
 
-fn measured(device: &dyn Device) -> Result<Option<(f64, String)>> {
+/// Measures and stores the peak rate of a device.
+fn measure(device: &dyn Device) -> Result<Option<(f64, String)>> {
     let Some(measured) = ceiling(device)? else { return Ok(None) };
     keep(device.info(), measured.flops_per_second, &measured.by);
     Ok(Some((measured.flops_per_second, measured.by)))
 }
 
-/// Keeps a rate for later, if it is the best so far.
+/// Stores a rate if it is the highest so far.
 pub fn keep(info: &DeviceInfo, flops_per_second: f64, by: &str) {
-    if let Err(error) = raise_ceiling(info, flops_per_second, by) {
-        say(&format!("warning: the ceiling of this device could not be kept: {error}"));
+    if let Err(error) = save_ceiling(info, flops_per_second, by) {
+        say(&format!("warning: the peak rate of this device cannot be stored: {error}"));
     }
 }
 
-/// How fast a training was, and how near to its device's ceiling.
+/// Compute rate of a training, beside the peak rate of its device.
 pub struct Sustained {
-    /// FLOP/s of its steps.
+    /// Rate of the training steps in FLOP/s.
     pub rate: f64,
-    /// The ceiling in FLOP/s and what reached it. None for several replicas, which may be on several devices or share one.
+    /// Peak rate in FLOP/s, and what reached it. `None` for several replicas, which may use several devices or share one.
     pub ceiling: Option<(f64, String)>,
 }
 
 impl Sustained {
-    /// A rate beside the ceiling of a device, which is measured where none is known, and again where the rate is above it. What
-    /// goes wrong then is said, and no failure of what was trained.
-    pub fn of(rate: f64, device: Option<&dyn Device>) -> Self {
-        let ceiling = device.and_then(|device| match above(rate, device) {
+    /// Compares a rate with the peak of a device. Measures the peak if none is stored, or if the rate is above it. Failures to
+    /// measure are printed as warnings: the training itself succeeded.
+    pub fn new(rate: f64, device: Option<&dyn Device>) -> Self {
+        let ceiling = device.and_then(|device| match peak_of_at_least(rate, device) {
             Ok(ceiling) => ceiling,
             Err(error) => {
-                say(&format!("warning: the ceiling of this device could not be measured: {error}"));
+                say(&format!("warning: the peak rate of this device cannot be measured: {error}"));
                 None
             }
         });
         Self { rate, ceiling }
     }
 
-    /// Model FLOPs utilisation: the share of the ceiling.
+    /// Model FLOPs utilisation: rate as a fraction of the peak.
     pub fn mfu(&self) -> Option<f64> {
         self.ceiling.as_ref().map(|(ceiling, _)| self.rate / ceiling)
     }
 
-    /// For people.
-    pub fn words(&self) -> String {
+    /// Describes the rate for people.
+    pub fn text(&self) -> String {
         let rate = format!("{}FLOP/s", terminal::count(self.rate));
         match &self.ceiling {
             None => rate,
             Some((ceiling, by)) => {
-                let share = 100.0 * self.rate / ceiling;
-                format!("{rate}, {share:.1}% of the {}FLOP/s of {by}", terminal::count(*ceiling))
+                let percent = 100.0 * self.rate / ceiling;
+                format!("{rate}, {percent:.1}% of the peak of {}FLOP/s ({by})", terminal::count(*ceiling))
             }
         }
     }
 
-    /// For programs.
-    pub fn json(&self) -> Value {
+    /// Returns the rate as JSON.
+    pub fn to_json(&self) -> Value {
         json!({
             "flops_per_second": self.rate,
             "ceiling_flops_per_second": self.ceiling.as_ref().map(|(ceiling, _)| ceiling),
@@ -94,15 +95,15 @@ impl Sustained {
     }
 }
 
-/// `1.2 TFLOP of training (33% forward, 66% backward, 1% update), 4.1e-9 petaflop/s-days; 0.1 TFLOP of evaluation`.
-pub fn compute_words(flops: &Flops) -> String {
-    let share = |part: f64| 100.0 * part / flops.training().max(1.0);
+/// Describes FLOPs: `1.2 TFLOP of training (33% forward, 66% backward, 1% update), 4.1e-9 petaflop/s-days; 0.1 TFLOP of evaluation`.
+pub fn describe_flops(flops: &Flops) -> String {
+    let percent = |part: f64| 100.0 * part / flops.training().max(1.0);
     format!(
         "{}FLOP of training ({:.0}% forward, {:.0}% backward, {:.0}% update), {:.2e} petaflop/s-days; {}FLOP of evaluation",
         terminal::count(flops.training()),
-        share(flops.forward),
-        share(flops.backward),
-        share(flops.update),
+        percent(flops.forward),
+        percent(flops.backward),
+        percent(flops.update),
         flops.petaflop_s_days(),
         terminal::count(flops.evaluation),
     )

@@ -10,7 +10,7 @@ use wgrad_program::{Device, DeviceInfo, DeviceKind};
 use wgrad_recipe::Recipe;
 use wgrad_run::{Checkpoint, Run};
 use wgrad_train::{
-    DeviceChoice, Plan, TrainError, Trainer, Tuning, load_parameters, open, run_recipe, setup, tuning,
+    DeviceChoice, Plan, TrainError, Trainer, Tuning, load_parameters, load_tuning, open, run_recipe, setup,
 };
 
 use crate::terminal;
@@ -67,7 +67,7 @@ pub fn announce_device(choice: DeviceChoice, device: Box<dyn Device>) -> Result<
 
 /// Prints whether a tuning table is used on a device, and returns the number of its entries.
 pub fn announce_tuning(info: &DeviceInfo) -> usize {
-    let table = match tuning(info) {
+    let table = match load_tuning(info) {
         Tuning::None => return 0,
         Tuning::Used(table) => table,
         Tuning::Ignored(why) => {

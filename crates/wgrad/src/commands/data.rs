@@ -1,4 +1,4 @@
-//! `wgrad data list` and `wgrad data get`.
+//! `wgrad data list` and `wgrad data get`: the catalogue of data sets.
 
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ use wgrad_data::{FetchOptions, Origin, Progress, data_dir};
 use crate::cli::{Data, DataCommand};
 use crate::terminal::{self, say};
 
-/// Lists or fetches data sets.
+/// Lists or downloads data sets.
 pub fn run(args: &Data) -> Result<ExitCode> {
     match &args.command {
         DataCommand::List { json } => list(*json),
@@ -48,7 +48,7 @@ fn list(json: bool) -> Result<ExitCode> {
 fn get(name: &str, mirror: Option<std::path::PathBuf>) -> Result<ExitCode> {
     let entry = Entry::named(name)?;
     if entry.is_built_in() {
-        say(&format!("{name} is built in; there is nothing to fetch."));
+        say(&format!("{name} is built in; nothing to download."));
         return Ok(ExitCode::SUCCESS);
     }
     say(&format!(
@@ -77,7 +77,7 @@ fn get(name: &str, mirror: Option<std::path::PathBuf>) -> Result<ExitCode> {
     }
     for file in fetched {
         let how = match file.origin {
-            Origin::AlreadyThere => "was there",
+            Origin::AlreadyThere => "already present",
             Origin::Mirror => "copied from the mirror",
             Origin::Download { resumed_at: 0 } => "downloaded",
             Origin::Download { .. } => "downloaded, resumed",

@@ -1,11 +1,11 @@
-//! `wgrad devices`.
+//! `wgrad devices`: lists the devices that can train.
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use serde_json::{Value, json};
 use wgrad_program::{DeviceInfo, DeviceKind};
-use wgrad_train::{Tuning, devices, tuning};
+use wgrad_train::{Tuning, devices, load_tuning};
 
 use crate::cli::Devices;
 use crate::commands::common::device_kind;
@@ -40,23 +40,23 @@ pub fn run(args: &Devices) -> Result<ExitCode> {
             ["WGPU_BACKEND", "WGPU_ADAPTER_NAME"].into_iter().filter(|name| std::env::var_os(name).is_some());
         let why = match filters.collect::<Vec<&str>>().as_slice() {
             [] => "wgpu needs a Vulkan, Metal, DX12 or GL driver".to_owned(),
-            set => format!("{} may leave none", set.join(" with ")),
+            set => format!("{} may exclude all adapters", set.join(" with ")),
         };
         terminal::say(&format!("\nNo adapter was found: {why}. Training runs on the CPU."));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Number of tuned products, or what is wrong with their table.
+/// Number of entries in the tuning table, `no` without a table, or `ignored`.
 fn tuned(info: &DeviceInfo) -> String {
-    match tuning(info) {
+    match load_tuning(info) {
         Tuning::None => "no".into(),
         Tuning::Used(table) => table.len().to_string(),
         Tuning::Ignored(_) => "ignored".into(),
     }
 }
 
-/// How `--device` names it. The CPU is number 0 of the list, so adapters count from one less.
+/// Returns the value for `--device`. The CPU has index 0 in the list, so adapter N has index N + 1.
 fn selector(i: usize, info: &DeviceInfo) -> String {
     match info.kind {
         DeviceKind::Cpu => "cpu".into(),
@@ -79,7 +79,7 @@ fn row_json(i: usize, info: &DeviceInfo) -> Value {
             "operands": info.limits.operands,
             "f16": info.limits.f16,
         },
-        "tuned": match tuning(info) {
+        "tuned": match load_tuning(info) {
             Tuning::Used(table) => table.len(),
             Tuning::None | Tuning::Ignored(_) => 0,
         },

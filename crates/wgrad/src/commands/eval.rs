@@ -1,4 +1,4 @@
-//! `wgrad eval`.
+//! `wgrad eval`: loss and scores of a run's last checkpoint.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Signs of life of a rank for the launcher that reads its stderr, and how far the training is.
+//! Heartbeats and progress of a rank, written to stderr for `wgrad launch`.
 
 use std::time::{Duration, Instant};
 
@@ -7,24 +7,24 @@ use serde_json::json;
 use super::replicas::LAUNCHED;
 use crate::terminal::say;
 
-/// What such a line begins with.
+/// Prefix of a heartbeat line.
 pub const MARK: &str = "@wgrad ";
-/// How often they come.
+/// Time between two heartbeats.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Whether a launcher reads what this process writes.
+/// Whether a launcher reads the stderr of this process.
 pub fn is_launched() -> bool {
     std::env::var_os(LAUNCHED).is_some()
 }
 
-/// Name of this host.
+/// Returns the name of this host.
 pub fn host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
     name.map(|name| name.trim().to_owned()).unwrap_or_default()
 }
 
-/// Gives a sign of life every second, if a launcher listens, for as long as the process lives.
-pub fn begin() {
+/// Starts a thread that sends a heartbeat every second, if a launcher reads them.
+pub fn start() {
     if !is_launched() {
         return;
     }
@@ -35,18 +35,18 @@ pub fn begin() {
             std::thread::sleep(EVERY);
         }
     };
-    // Without it the launcher knows less, and the training is the same.
+    // If the thread cannot start, only the launcher's diagnostics suffer.
     let _ = std::thread::Builder::new().name("heartbeat".into()).spawn(beat);
 }
 
-/// Says how far the training is, once a second at most.
+/// Reports the progress of the training, at most once a second.
 #[derive(Default)]
 pub struct Steps {
     last: Option<Instant>,
 }
 
 impl Steps {
-    /// After a step.
+    /// Reports a finished step.
     pub fn step(&mut self, step: u64, steps: u64, loss: f32) {
         if !is_launched() || self.last.is_some_and(|last| last.elapsed() < EVERY) {
             return;

@@ -1,4 +1,4 @@
-//! `wgrad summary resnet50`: a published network by its name, for one image, without data.
+//! `wgrad summary resnet50`: summary of a published network, for one image, without data.
 
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ use wgrad_program::{Kernel, Options, Program, compile};
 
 use crate::terminal;
 
-/// A network as it was published.
+/// Published network.
 pub struct Network {
     name: String,
     config: ResNetConfig,
@@ -19,8 +19,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// The network of this name: `resnet20` and its like for images of 32×32, `resnet18`, `resnet34` and `resnet50` for
-    /// images of 224×224.
+    /// Returns the network with this name: `resnet20` and other 6n + 2 depths for images of 32×32; `resnet18`, `resnet34` and
+    /// `resnet50` for images of 224×224.
     pub fn named(name: &str) -> Option<Self> {
         let depth: usize = name.strip_prefix("resnet")?.parse().ok()?;
         let network = |config, side, classes| Self { name: name.to_owned(), config, side, classes };
@@ -30,10 +30,10 @@ impl Network {
         }
     }
 
-    /// Says what the network is and what evaluating one image takes.
+    /// Prints layers, parameters, and the work and memory to evaluate one image.
     ///
     /// # Errors
-    /// A reader that went away.
+    /// Returns an error if stdout cannot be written.
     pub fn summarize(self, as_json: bool) -> Result<ExitCode> {
         let mut states = States::new();
         let mut builder = Builder::new();
@@ -63,7 +63,7 @@ impl Network {
             vec!["parameters".into(), params.count().to_string()],
             vec!["multiply-adds an image".into(), format!("{}MAC", terminal::count(macs as f64))],
             vec!["FLOP an image".into(), format!("{}FLOP", terminal::count(program.cost().flops as f64))],
-            vec!["memory to evaluate one".into(), terminal::bytes(program.peak_bytes() as u64)],
+            vec!["memory for one image".into(), terminal::bytes(program.peak_bytes() as u64)],
         ];
         terminal::result(&format!("\n{}", terminal::table(&totals, false)))?;
         Ok(ExitCode::SUCCESS)
@@ -71,14 +71,14 @@ impl Network {
 }
 
 fn layers(params: &Params) -> Vec<Vec<String>> {
-    let head = vec![["parameter", "shape", "numbers"].map(str::to_owned).to_vec()];
+    let head = vec![["parameter", "shape", "elements"].map(str::to_owned).to_vec()];
     let row = |spec: &wgrad_nn::ParamSpec| {
         vec![spec.name.clone(), spec.shape.to_string(), spec.shape.numel().to_string()]
     };
     head.into_iter().chain(params.specs().iter().map(row)).collect()
 }
 
-/// Multiplications of convolutions and linear layers, which is what is published of a network.
+/// Counts multiply-adds of convolutions and linear layers, the figure that papers publish.
 fn multiply_adds(program: &Program) -> u64 {
     let of = |kernel: &Kernel| match kernel {
         Kernel::Gemm(gemm) => (gemm.products() * gemm.rows() * gemm.columns() * gemm.depth()) as u64,

@@ -1,4 +1,4 @@
-//! `wgrad predict`.
+//! `wgrad predict`: outputs of a run's last checkpoint for files of examples.
 
 use std::process::ExitCode;
 
@@ -35,7 +35,7 @@ pub fn run(args: &Predict) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// How the tables that the run was trained on are written: the character between cells, and the label's name.
+/// Returns the delimiter of the tables that the run was trained on, and the name of the label.
 fn table_form(recipe: &Recipe) -> (u8, Option<String>) {
     match &recipe.data {
         wgrad_recipe::Data::Csv(csv) => (u8::try_from(csv.delimiter).unwrap_or(b','), csv.label.clone()),
@@ -43,7 +43,7 @@ fn table_form(recipe: &Recipe) -> (u8, Option<String>) {
     }
 }
 
-/// The most probable class with its probability, or the values.
+/// Returns the most probable class with its probability, or the predicted values.
 fn describe(trainer: &Trainer, values: &[f32]) -> Value {
     match trainer.targets() {
         Targets::Classes { names, .. } => {

@@ -46,7 +46,7 @@ impl Request {
 
     /// Writes the timeline of a finished training.
     pub fn write(self, trainer: &mut Trainer, run: &Path) -> Result<Option<Profiled>> {
-        let Some(profiler) = trainer.profiled() else { return Ok(None) };
+        let Some(profiler) = trainer.take_profile() else { return Ok(None) };
         let path = self.file.unwrap_or_else(|| run.join(FILE));
         let device = trainer.device();
         let (name, plan) = (format!("{} ({})", device.name, device.backend), trainer.plan());
@@ -55,13 +55,13 @@ impl Request {
             .write(&path)
             .with_context(|| format!("cannot write {}", path.display()))?;
         let steps = profiler.profiled_steps();
-        let Some(clock) = profiler.clock_of_kernels() else {
+        let Some(clock) = profiler.kernel_clock() else {
             return Ok(Some(Profiled { path, table: "No step was profiled.\n".into() }));
         };
         let (all, clock) = (profiler.kernels(plan), clock.name());
         let total: f64 = all.iter().map(|kernel| kernel.ms).sum();
         let head = format!(
-            "Kernels of a step, {total:.3} ms in all (mean of {steps} profiled steps, by the {clock}'s clock):"
+            "Kernels of a step, {total:.3} ms in total (mean of {steps} profiled steps, timed by the {clock}):"
         );
         Ok(Some(Profiled { path, table: format!("{head}\n{}\n", table(&all)) }))
     }
@@ -74,7 +74,7 @@ fn table(kernels: &[KernelTime]) -> String {
     rows.extend(shown.map(|kernel| {
         vec![
             shortened(&kernel.name),
-            format!("{:.1}%", 100.0 * kernel.share),
+            format!("{:.1}%", 100.0 * kernel.fraction),
             format!("{:.3}", kernel.ms),
             format!("{}", kernel.dispatches),
             format!("{:.2}", kernel.gflops),
@@ -85,7 +85,7 @@ fn table(kernels: &[KernelTime]) -> String {
         let sum = |of: fn(&KernelTime) -> f64| rest.iter().map(of).sum::<f64>();
         rows.push(vec![
             format!("{} others", rest.len()),
-            format!("{:.1}%", 100.0 * sum(|kernel| kernel.share)),
+            format!("{:.1}%", 100.0 * sum(|kernel| kernel.fraction)),
             format!("{:.3}", sum(|kernel| kernel.ms)),
             format!("{}", sum(|kernel| kernel.dispatches)),
         ]);
@@ -93,7 +93,7 @@ fn table(kernels: &[KernelTime]) -> String {
     terminal::table(&rows, true)
 }
 
-/// The names of fused kernels list all that they compute.
+/// Shortens the name of a kernel; names of fused kernels list all their operations.
 fn shortened(name: &str) -> String {
     match name.char_indices().nth(WIDTH) {
         Some((end, _)) => format!("{}…", &name[..end]),

@@ -1,30 +1,33 @@
-//! Several replicas that train one model: threads of this process, processes that mpirun started, or both. The first one
-//! leads: it talks to people and writes files. The others do as it says.
+//! Replicas of one model: threads of this process, processes that mpirun started, or both. Replica 0 leads: it prints and
+//! writes files. The others train what it announces.
 
 use std::time::Duration;
 
 use anyhow::Result;
-use wgrad_comm::{Abort, Collective, CommError, Launched, Local, Nested, PANICKED, Worker, environment};
+use wgrad_comm::{
+    AbortHandle, Collective, CommError, Hierarchical, LaunchInfo, Local, PANICKED, Worker, launch_info,
+};
 use wgrad_recipe::Recipe;
 use wgrad_train::{
-    Callback, Part, Plan, StepRecord, Team, TeamOptions, TrainError, Trainer, fit, open_for, setup,
+    Callback, Plan, ProcessGroup, ProcessGroupOptions, RankConfig, StepRecord, TrainError, Trainer, fit,
+    open_for_replica, setup,
 };
 
 use crate::cli::{Shard, Train};
 use crate::commands::heartbeat;
 use crate::failure::{Usage, code};
 
-/// How long the others wait for the first one to begin: it may have data to fetch.
-const BEFORE_BEGIN: Duration = Duration::from_secs(3600);
+/// Time the other replicas wait for replica 0 to announce a training: it may have to load data first.
+const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// How many ranks `wgrad launch` started, for each of them to check.
+/// Environment variable with the number of ranks that `wgrad launch` started; each rank checks it.
 pub const RANKS: &str = "WGRAD_RANKS";
 
-/// Set where `wgrad launch` reads what this process writes.
+/// Environment variable that is set if `wgrad launch` reads the output of this process.
 pub const LAUNCHED: &str = "WGRAD_LAUNCHED";
 
-/// Calls `lead` where this process holds the first replica, with what it reaches the others through if there are any. The
-/// others train as the first one says, on threads of their own.
+/// Calls `lead` if this process has replica 0, with a worker if there are other replicas. The others train what replica 0
+/// announces, on threads of their own.
 pub fn with_group<T: Default>(args: &Train, lead: impl FnOnce(Option<Worker>) -> Result<T>) -> Result<T> {
     if args.replicas == 1 && launched()?.is_none() {
         return lead(None);
@@ -34,8 +37,8 @@ pub fn with_group<T: Default>(args: &Train, lead: impl FnOnce(Option<Worker>) ->
     on_group(args.replicas, timeout, |worker| lead(Some(worker)), follow)
 }
 
-/// Calls `lead` for the first of all replicas, of which this process has `replicas`, and `follow` for each of the others here,
-/// with its number within this process; each on a thread of its own. What `lead` gives where it was called here, else nothing.
+/// Runs the `replicas` replicas of this process, each on its own thread: `lead` for replica 0 of all, `follow` for the others,
+/// with their index in this process. Returns the value of `lead` if it ran here, else the default.
 pub fn on_group<T: Default>(
     replicas: usize,
     timeout: Duration,
@@ -43,8 +46,8 @@ pub fn on_group<T: Default>(
     follow: impl Fn(usize, Worker) -> Result<()> + Sync,
 ) -> Result<T> {
     let (launched, follow) = (launched()?, &follow);
-    heartbeat::begin();
-    let mut locals = Local::team(replicas);
+    heartbeat::start();
+    let mut locals = Local::group(replicas);
     let first = locals.remove(0);
     let nodes = launched.is_some();
     let node = move |local: Local, first: bool| -> Result<Box<dyn Collective>, CommError> {
@@ -52,7 +55,7 @@ pub fn on_group<T: Default>(
             return Ok(Box::new(local));
         }
         let between = if first { Some(between_nodes()?) } else { None };
-        Ok(Box::new(Nested::new(local, between)?))
+        Ok(Box::new(Hierarchical::new(local, between)?))
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = locals
@@ -61,13 +64,13 @@ pub fn on_group<T: Default>(
             .map(|(i, local)| {
                 let run = move || {
                     let worker = Worker::start(move || node(local, false), timeout)?;
-                    guarded(worker, |worker| follow(i + 1, worker))
+                    run_guarded(worker, |worker| follow(i + 1, worker))
                 };
                 std::thread::Builder::new().name(format!("replica-{}", i + 1)).spawn_scoped(scope, run)
             })
             .collect::<Result<_, _>>()?;
         let worker = Worker::start(move || node(first, true), timeout)?;
-        let own = guarded(worker, |worker| match worker.rank() {
+        let own = run_guarded(worker, |worker| match worker.rank() {
             0 => lead(worker),
             _ => follow(0, worker).map(|()| T::default()),
         });
@@ -75,62 +78,63 @@ pub fn on_group<T: Default>(
             Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic),
         });
-        // What one replica failed at is what the others say they were told; the one that tells it itself knows it best.
+        // The replica that failed first has the best message; the others only report that it aborted.
         let failed: Vec<anyhow::Error> = others.filter_map(Result::err).collect();
         match own {
             Ok(value) => failed.into_iter().next().map_or(Ok(value), Err),
-            Err(error) if was_told(&error) => Err(failed.into_iter().find(|e| !was_told(e)).unwrap_or(error)),
+            Err(error) if is_abort(&error) => Err(failed.into_iter().find(|e| !is_abort(e)).unwrap_or(error)),
             Err(error) => Err(error),
         }
     })
 }
 
-fn was_told(error: &anyhow::Error) -> bool {
+/// Whether an error only reports that another replica aborted.
+fn is_abort(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         matches!(cause.downcast_ref::<CommError>(), Some(CommError::Aborted { .. }))
             || matches!(cause.downcast_ref(), Some(TrainError::Comm(CommError::Aborted { .. })))
     })
 }
 
-/// Tells the others of a panic on this thread.
-struct Panics(Abort);
+/// Aborts the other replicas if this thread panics.
+struct AbortOnPanic(AbortHandle);
 
-impl Drop for Panics {
+impl Drop for AbortOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.call(PANICKED, "it panicked");
+            self.0.abort(PANICKED, "it panicked");
         }
     }
 }
 
-/// Runs one replica; where it fails, the others are told.
-fn guarded<T>(worker: Worker, run: impl FnOnce(Worker) -> Result<T>) -> Result<T> {
-    let abort: Abort = worker.abort_handle();
-    let panics = Panics(abort.clone());
+/// Runs one replica and aborts the others if it fails.
+fn run_guarded<T>(worker: Worker, run: impl FnOnce(Worker) -> Result<T>) -> Result<T> {
+    let abort: AbortHandle = worker.abort_handle();
+    let guard = AbortOnPanic(abort.clone());
     let result = run(worker);
-    drop(panics);
+    drop(guard);
     if let Err(error) = &result
-        && !was_told(error)
+        && !is_abort(error)
     {
-        abort.call(code(error), &error.to_string());
+        abort.abort(code(error), &error.to_string());
     }
     result
 }
 
-/// What mpirun says of this process, if it was started by it as one of several.
-fn launched() -> Result<Option<Launched>> {
-    let launched = environment();
+/// Returns rank and size if a launcher such as mpirun started this process.
+fn launched() -> Result<Option<LaunchInfo>> {
+    let launched = launch_info();
     let size = launched.as_ref().map_or(1, |launched| launched.size);
     let wanted = std::env::var(RANKS).ok().and_then(|n| n.parse().ok());
     if let Some(wanted) = wanted.filter(|&wanted: &usize| wanted != size) {
-        return Err(CommError::Alone { expected: wanted, found: size }.into());
+        return Err(CommError::WorldSize { expected: wanted, found: size }.into());
     }
     match launched {
         Some(launched) if !cfg!(feature = "mpi") => {
             let (size, by) = (launched.size, launched.launcher);
             let message = format!(
-                "{by} started {size} of these, but this wgrad is built without MPI and each would train alone; build it \
-                 with --features mpi"
+                "{by} started {size} processes, but this wgrad is built without MPI, so each would train alone; build it with \
+                 --features mpi"
             );
             Err(Usage(message).into())
         }
@@ -148,56 +152,60 @@ fn between_nodes() -> Result<Box<dyn Collective>, CommError> {
     Err(CommError::Usage("this wgrad is built without MPI".into()))
 }
 
-/// Tells the others what to train, so that none needs the recipe or the run that it comes from.
+/// Sends the recipe to the other replicas, which need no recipe file of their own.
 pub fn announce(worker: &mut Worker, recipe: &Recipe) -> Result<()> {
-    worker.exchange(recipe.to_toml()?.as_bytes())?;
+    worker.all_gather_bytes(recipe.to_toml()?.as_bytes())?;
     Ok(())
 }
 
-/// Tells the others that nothing more is to be trained.
+/// Tells the other replicas that there is nothing more to train.
 pub fn dismiss(mut worker: Worker) -> Result<()> {
-    worker.exchange(&[])?;
+    worker.all_gather_bytes(&[])?;
     worker.close();
     Ok(())
 }
 
-/// Trains what the first replica announces until it dismisses.
+/// Trains the recipes that replica 0 announces, until it announces the end.
 fn follow(args: &Train, local: usize, mut worker: Worker) -> Result<()> {
     loop {
-        let announced = worker.within(BEFORE_BEGIN, |worker| worker.exchange(&[]))?;
+        let announced = worker.with_timeout(ANNOUNCE_TIMEOUT, |worker| worker.all_gather_bytes(&[]))?;
         let announced = announced.into_iter().next().unwrap_or_default();
         if announced.is_empty() {
             worker.close();
             return Ok(());
         }
-        let recipe = Recipe::parse(&String::from_utf8_lossy(&announced), "the first replica's recipe")?;
+        let recipe = Recipe::parse(&String::from_utf8_lossy(&announced), "the recipe of replica 0")?;
         worker = follow_one(args, local, &recipe, worker)?;
     }
 }
 
 fn follow_one(args: &Train, local: usize, recipe: &Recipe, worker: Worker) -> Result<Worker> {
     let parts = setup(recipe)?;
-    let device = open_for(args.device, local)?;
+    let device = open_for_replica(args.device, local)?;
     let mut config = parts.config;
     let rank = worker.rank();
-    config.part = Some(part(args, &worker));
+    config.replica = Some(rank_config(args, &worker));
     let plan = Plan::new(parts.model, &parts.splits, config, &device.info().limits)?;
     let mut trainer = Trainer::new(&*device, plan, parts.splits, parts.fit.steps)?;
-    trainer.join(Team::new(worker, options(args, recipe)))?;
-    trainer.share_state()?;
+    trainer.join(ProcessGroup::new(worker, options(args, recipe)))?;
+    trainer.broadcast_state()?;
     fit(&mut trainer, &parts.fit, None, &mut FaultInjection::for_rank(args, rank))?;
-    trainer.leave().ok_or_else(|| TrainError::Config("the team is gone".into()).into())
+    trainer.leave().ok_or_else(|| TrainError::Config("this replica left its process group".into()).into())
 }
 
-/// The part that a replica has.
-pub fn part(args: &Train, worker: &Worker) -> Part {
-    Part { rank: worker.rank(), ranks: worker.size(), shard: args.shard == Some(Shard::Optimizer) }
+/// Rank and sharding of a replica.
+pub fn rank_config(args: &Train, worker: &Worker) -> RankConfig {
+    RankConfig { rank: worker.rank(), size: worker.size(), shard: args.shard == Some(Shard::Optimizer) }
 }
 
-/// How the replicas of a run work together.
-pub fn options(args: &Train, recipe: &Recipe) -> TeamOptions {
+/// Options of the process group of a run.
+pub fn options(args: &Train, recipe: &Recipe) -> ProcessGroupOptions {
     let bucket_bytes = (args.bucket_mb * 1e6) as usize;
-    TeamOptions { bucket_bytes, check_every: recipe.train.log_every, ..TeamOptions::default() }
+    ProcessGroupOptions {
+        bucket_bytes,
+        check_every: recipe.train.log_every,
+        ..ProcessGroupOptions::default()
+    }
 }
 
 /// Fault that the hidden flag `--panic-at` injects, to test how the other replicas react.

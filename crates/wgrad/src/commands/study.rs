@@ -1,11 +1,11 @@
-//! `wgrad study`.
+//! `wgrad study`: experiments that train several networks.
 
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime};
 
 use anyhow::Result;
 use wgrad_data::DataKind;
-use wgrad_studies::depth::{Budget, DepthOptions, DepthStudy, study_depth};
+use wgrad_studies::depth::{Budget, DepthOptions, DepthResults, DepthStudy, study_depth};
 
 use crate::cli::{DepthArgs, Study, StudyCommand};
 use crate::commands::common::{describe, open_device};
@@ -24,11 +24,11 @@ fn depth(args: &DepthArgs) -> Result<ExitCode> {
     let known = [DataKind::FashionMnist, DataKind::Cifar10, DataKind::Mnist, DataKind::Digits];
     if !known.contains(&data) {
         let names = known.map(DataKind::name).join(", ");
-        let message = format!("--data: the study takes {names}, not {}", args.data);
+        let message = format!("--data: the study supports {names}, not {}", args.data);
         return Err(Usage(message).into());
     }
     if args.steps == 0 || args.depths.is_empty() || args.seeds.is_empty() || args.width == 0 {
-        return Err(Usage("--steps, --depths, --seeds and --width take at least one".into()).into());
+        return Err(Usage("--steps, --depths, --seeds and --width must not be 0 or empty".into()).into());
     }
     let device = open_device(args.device)?;
     let options = DepthOptions {
@@ -47,15 +47,30 @@ fn depth(args: &DepthArgs) -> Result<ExitCode> {
         say(&format!("{:>6.0} s  {:>2} of {total}: {what}", start.elapsed().as_secs_f64(), done + 1));
     };
     let results = study_depth(&*device, &options, &mut progress)?;
+    let study = page_data(args, describe(device.info()), results, start.elapsed().as_secs_f64());
+    let page = study.write(&args.out)?;
+    for sentence in study.conclusion().sentences(&study) {
+        say(&sentence);
+    }
+    say(&format!("\nPage, with depth.json beside it, after {:.0} s:", study.seconds));
+    match args.json {
+        true => terminal::result(&serde_json::to_string(&study)?)?,
+        false => terminal::result(&page.display().to_string())?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Combines results and settings to the data of the page.
+fn page_data(args: &DepthArgs, device: String, results: DepthResults, seconds: f64) -> DepthStudy {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let study = DepthStudy {
+    DepthStudy {
         title: "Depth: plain and residual networks".into(),
         command: format!("wgrad {}", words.join(" ")),
-        device: describe(device.info()),
+        device,
         dataset: args.data.clone(),
         classes: results.classes as u32,
         date: wgrad_stdx::date::timestamp(SystemTime::now()),
-        seconds: start.elapsed().as_secs_f64(),
+        seconds,
         budget: Budget {
             steps: args.steps,
             batch: args.batch as u64,
@@ -75,15 +90,5 @@ fn depth(args: &DepthArgs) -> Result<ExitCode> {
         seeds: args.seeds.clone(),
         runs: results.runs,
         sigmoid: results.sigmoid,
-    };
-    let page = study.write(&args.out)?;
-    for sentence in study.conclusion().sentences(&study) {
-        say(&sentence);
     }
-    say(&format!("\nThe page, and depth.json beside it, after {:.0} s:", study.seconds));
-    match args.json {
-        true => terminal::result(&serde_json::to_string(&study)?)?,
-        false => terminal::result(&page.display().to_string())?,
-    }
-    Ok(ExitCode::SUCCESS)
 }

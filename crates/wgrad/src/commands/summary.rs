@@ -1,4 +1,4 @@
-//! `wgrad summary`.
+//! `wgrad summary`: parameters, work, memory and kernels of a recipe.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use crate::commands::common::{load_recipe, open_device};
 use crate::commands::network::Network;
 use crate::terminal;
 
-/// Says what a recipe would do on a device, without allocating anything there.
+/// Prints the plan of a recipe for a device, without allocating anything there.
 pub fn run(args: &Summary) -> Result<ExitCode> {
     if let Some(network) = Network::named(&args.recipe.recipe) {
         return network.summarize(args.json);
@@ -23,17 +23,17 @@ pub fn run(args: &Summary) -> Result<ExitCode> {
     let device = open_device(args.device)?;
     let limits = &device.info().limits;
     let mut plan = Plan::new(parts.model, &parts.splits, parts.config, limits)?;
-    let recomputation = plan.recomputation(limits)?;
+    let recomputation = plan.recomputation()?;
     let kernels = kernels(&plan);
     if args.json {
-        terminal::result(&to_json(&recipe.name, &plan, recomputation, &kernels).to_string())?;
+        terminal::result(&to_json(&recipe.name, &plan, recomputation, &kernels)?.to_string())?;
         return Ok(ExitCode::SUCCESS);
     }
     print(&plan, recomputation, &kernels)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Kernels of a step by name: how often, and their work together.
+/// Returns the kernels of a step by name, with the number of dispatches and their total work.
 fn kernels(plan: &Plan) -> Vec<(String, u64, Cost)> {
     let mut order: Vec<String> = Vec::new();
     let mut all: BTreeMap<String, (u64, Cost)> = BTreeMap::new();
@@ -61,7 +61,7 @@ fn to_json(
     plan: &Plan,
     recomputation: Option<Recomputation>,
     kernels: &[(String, u64, Cost)],
-) -> Value {
+) -> Result<Value> {
     let kernel = |(name, count, cost): &(String, u64, Cost)| json!({ "name": name, "count": count, "flops": cost.flops, "bytes": cost.read + cost.written });
     let layer = |spec: &wgrad_nn::ParamSpec| json!({ "name": spec.name, "shape": spec.shape.to_vec() });
     let scratch = plan.scratch();
@@ -73,12 +73,12 @@ fn to_json(
             "flops_per_step_without": r.flops_without,
         })
     });
-    json!({
+    Ok(json!({
         "recipe": recipe,
         "parameters": plan.params.count(),
         "trained_parameters": plan.params.trained(),
         "flops_per_step": plan.flops_per_step(),
-        "flops_per_step_by": plan.step_flops(),
+        "flops_per_step_by": plan.step_flops()?,
         "peak_bytes": plan.peak_bytes(),
         "slab_bytes": scratch.slab_bytes,
         "live_bytes": scratch.live_bytes,
@@ -87,15 +87,11 @@ fn to_json(
         "dispatches_per_step": plan.dispatches_per_step(),
         "kernels": kernels.iter().map(kernel).collect::<Vec<_>>(),
         "layers": plan.params.specs().iter().map(layer).collect::<Vec<_>>(),
-    })
+    }))
 }
 
-fn print(
-    plan: &Plan,
-    recomputation: Option<Recomputation>,
-    kernels: &[(String, u64, Cost)],
-) -> std::io::Result<()> {
-    let mut layers = vec![["parameter", "shape", "numbers"].map(str::to_owned).to_vec()];
+fn print(plan: &Plan, recomputation: Option<Recomputation>, kernels: &[(String, u64, Cost)]) -> Result<()> {
+    let mut layers = vec![["parameter", "shape", "elements"].map(str::to_owned).to_vec()];
     layers.extend(
         plan.params
             .specs()
@@ -103,10 +99,19 @@ fn print(
             .map(|spec| vec![spec.name.clone(), spec.shape.to_string(), spec.shape.numel().to_string()]),
     );
     terminal::result(&terminal::table(&layers, true))?;
-    let mut rows = vec![
-        ["kernel of a step", "times", "FLOP", "read", "written", "FLOP/byte"].map(str::to_owned).to_vec(),
-    ];
-    rows.extend(kernels.iter().map(|(name, count, cost)| {
+    terminal::result(&format!("\n{}", terminal::table(&kernel_rows(kernels), true)))?;
+    let totals = [total_rows(plan)?, recomputation_rows(recomputation)].concat();
+    terminal::result(&format!("\n{}", terminal::table(&totals, false)))?;
+    if recomputation.is_some_and(|r| r.is_noop()) {
+        let reason = "no value of this model is stored only for the backward pass";
+        terminal::result(&format!("\ntrain.recompute has no effect: {reason}"))?;
+    }
+    Ok(())
+}
+
+fn kernel_rows(kernels: &[(String, u64, Cost)]) -> Vec<Vec<String>> {
+    let header = ["kernel of a step", "count", "FLOP", "read", "written", "FLOP/byte"];
+    let row = |(name, count, cost): &(String, u64, Cost)| {
         let bytes = (cost.read + cost.written).max(1);
         vec![
             name.clone(),
@@ -116,41 +121,41 @@ fn print(
             terminal::bytes(cost.written),
             format!("{:.1}", cost.flops as f64 / bytes as f64),
         ]
-    }));
-    terminal::result(&format!("\n{}", terminal::table(&rows, true)))?;
-    let state: usize = plan.states.groups().iter().map(|g| g.bytes()).sum();
-    let scratch = plan.scratch();
-    let flops = plan.step_flops();
-    let mut totals = vec![
-        vec!["parameters".to_owned(), plan.params.count().to_string()],
-        vec!["  of them trained".into(), plan.params.trained().to_string()],
-        vec!["FLOP a step".into(), terminal::count(plan.flops_per_step() as f64)],
-        vec![
-            "  forward, backward, update".into(),
-            [flops.forward, flops.backward, flops.update].map(terminal::count).join(", "),
-        ],
-        vec!["dispatches a step".into(), plan.dispatches_per_step().to_string()],
-        vec!["memory, peak".into(), terminal::bytes(plan.peak_bytes() as u64)],
-        vec!["  of it state and data".into(), terminal::bytes(state as u64)],
-        vec!["  of it intermediates".into(), terminal::bytes(scratch.slab_bytes as u64)],
-        vec![
-            "  of it inputs, outputs, gradients".into(),
-            terminal::bytes((plan.peak_bytes() - state - scratch.slab_bytes) as u64),
-        ],
-        vec!["intermediates alive at once, at most".into(), terminal::bytes(scratch.live_bytes as u64)],
-        vec!["  their memory is so many times that".into(), format!("{:.3}", scratch.ratio())],
+    };
+    std::iter::once(header.map(str::to_owned).to_vec()).chain(kernels.iter().map(row)).collect()
+}
+
+/// Totals of a step: parameters, work and memory.
+fn total_rows(plan: &Plan) -> Result<Vec<Vec<String>>> {
+    let state: usize = plan.states.groups().iter().map(|group| group.bytes()).sum();
+    let (scratch, flops) = (plan.scratch(), plan.step_flops()?);
+    let by_phase = [flops.forward, flops.backward, flops.update].map(terminal::count).join(", ");
+    let rest = plan.peak_bytes() - state - scratch.slab_bytes;
+    let bytes = |bytes: usize| terminal::bytes(bytes as u64);
+    let rows = [
+        ("parameters", plan.params.count().to_string()),
+        ("  trained", plan.params.trained().to_string()),
+        ("FLOP a step", terminal::count(plan.flops_per_step() as f64)),
+        ("  forward, backward, update", by_phase),
+        ("dispatches a step", plan.dispatches_per_step().to_string()),
+        ("memory, peak", bytes(plan.peak_bytes())),
+        ("  state and data", bytes(state)),
+        ("  intermediates", bytes(scratch.slab_bytes)),
+        ("  inputs, outputs, gradients", bytes(rest)),
+        ("largest live set of intermediates", bytes(scratch.live_bytes)),
+        ("  intermediates / live set", format!("{:.3}", scratch.ratio())),
     ];
-    if let Some(r) = recomputation {
-        let share = |with: f64, without: f64| format!("{:.0}%", 100.0 * with / without.max(1.0));
-        let memory = share(r.with.slab_bytes as f64, r.without.slab_bytes as f64);
-        let work = share(r.flops_with as f64, r.flops_without as f64);
-        totals.push(vec!["recomputation: memory of a step".into(), format!("{memory} of that without")]);
-        totals.push(vec!["recomputation: FLOP of a step".into(), format!("{work} of those without")]);
-    }
-    terminal::result(&format!("\n{}", terminal::table(&totals, false)))?;
-    if recomputation.is_some_and(|r| r.is_idle()) {
-        let reason = "nothing that this model computes is kept for its backward pass only";
-        terminal::result(&format!("\ntrain.recompute has no effect: {reason}"))?;
-    }
-    Ok(())
+    Ok(rows.map(|(name, value)| vec![name.to_owned(), value]).to_vec())
+}
+
+/// Cost and benefit of recomputation, if it is enabled.
+fn recomputation_rows(recomputation: Option<Recomputation>) -> Vec<Vec<String>> {
+    let Some(r) = recomputation else { return Vec::new() };
+    let percent = |with: f64, without: f64| format!("{:.0}%", 100.0 * with / without.max(1.0));
+    let memory = percent(r.with.slab_bytes as f64, r.without.slab_bytes as f64);
+    let work = percent(r.flops_with as f64, r.flops_without as f64);
+    vec![
+        vec!["recomputation: memory of a step".into(), format!("{memory} of the memory without it")],
+        vec!["recomputation: FLOP of a step".into(), format!("{work} of the FLOP without it")],
+    ]
 }

@@ -1,31 +1,27 @@
-//! `wgrad tune`.
+//! `wgrad tune`: times the GEMM variants of a recipe or of given sizes.
 
 use std::collections::HashSet;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use wgrad_gpu::{GpuDevice, Outcome, Tuned, Tuner, plain_product, product_key};
+use wgrad_gpu::{GpuDevice, Tuner, TuningResult, TuningTable, gemm_key, plain_gemm};
 use wgrad_program::{Device, Dispatch, Kernel, Limits};
-use wgrad_train::{Plan, Tuning, adapter, clear_tuning, keep_tuning, setup, tuning};
+use wgrad_train::{Plan, Tuning, adapter_index, load_tuning, remove_tuning, save_tuning, setup};
 
 use crate::cli::{Product, Recipe, Tune};
 use crate::commands::common::{describe, device_json, load_recipe};
 use crate::failure::Usage;
 use crate::terminal;
 
-/// Times every variant for each product, and adds the winners to the table of the device.
+/// Times every variant for each matrix product, and adds the fastest to the tuning table of the device.
 pub fn run(args: &Tune) -> Result<ExitCode> {
-    let index = adapter(args.device)?;
-    let index = index.ok_or_else(|| Usage("only GPUs are tuned: --device gpu or gpu:N".into()))?;
+    let index = adapter_index(args.device)?;
+    let index = index.ok_or_else(|| Usage("only GPUs can be tuned; use --device gpu or gpu:N".into()))?;
     if args.clear {
-        let was = clear_tuning(GpuDevice::open(index)?.info())
-            .context("the table of tuned products cannot be removed")?;
-        terminal::say(if was {
-            "The table of tuned products is gone."
-        } else {
-            "There was no table of tuned products."
-        });
+        let was =
+            remove_tuning(GpuDevice::open(index)?.info()).context("the tuning table cannot be removed")?;
+        terminal::say(if was { "The tuning table was removed." } else { "There was no tuning table." });
         if args.json {
             terminal::result(&json!({ "cleared": was }).to_string())?;
         }
@@ -35,12 +31,12 @@ pub fn run(args: &Tune) -> Result<ExitCode> {
     let info = tuner.device().info();
     terminal::say(&format!("Device: {}.", describe(info)));
     let products = products(args, &info.limits)?;
-    let mut table = match tuning(info) {
+    let mut table = match load_tuning(info) {
         Tuning::Used(table) => table,
-        Tuning::None => Tuned::default(),
+        Tuning::None => TuningTable::default(),
         Tuning::Ignored(why) => {
-            terminal::say(&format!("warning: the former table is replaced: {why}"));
-            Tuned::default()
+            terminal::say(&format!("warning: the old tuning table is replaced: {why}"));
+            TuningTable::default()
         }
     };
     let mut rows = Vec::new();
@@ -58,7 +54,7 @@ pub fn run(args: &Tune) -> Result<ExitCode> {
     if terminal::is_interactive() {
         terminal::status("");
     }
-    let path = keep_tuning(info, &table).context("the table of tuned products cannot be written")?;
+    let path = save_tuning(info, &table).context("the tuning table cannot be written")?;
     if args.json {
         let products: Vec<Value> =
             rows.iter().map(|(product, outcome)| product_json(product, outcome)).collect();
@@ -68,24 +64,24 @@ pub fn run(args: &Tune) -> Result<ExitCode> {
         print(&rows)?;
     }
     terminal::say(&format!(
-        "Products in the table {1}: {0}. Runs on this device use them from now on; their sums may be rounded in another order, \
-         so results may differ in their last bits from those of before.",
+        "{1} now has {0} matrix products. Runs on this device use them from now on; sums may be taken in another order, so \
+         results may differ in their last bits.",
         table.len(),
         path.display()
     ));
     Ok(ExitCode::SUCCESS)
 }
 
-/// The distinct products of a recipe's programs, or those asked for.
+/// Returns the distinct matrix products of a recipe's programs, or those of `--shapes`.
 fn products(args: &Tune, limits: &Limits) -> Result<Vec<Dispatch>> {
     let Some(name) = &args.recipe else {
         let product = |size: &Product| {
-            let product = plain_product(size.m, size.n, size.k);
+            let product = plain_gemm(size.m, size.n, size.k);
             let largest = product.operands.iter().map(|o| o.tensor.bytes() as u64).max().unwrap_or(0);
             if largest > limits.operand_bytes {
                 let (name, most) = (&product.name, limits.operand_bytes);
                 return Err(Usage(format!(
-                    "{name} has a matrix of {largest} bytes; the device binds {most}"
+                    "{name} has a matrix of {largest} bytes; the device can bind at most {most}"
                 ))
                 .into());
             }
@@ -99,10 +95,10 @@ fn products(args: &Tune, limits: &Limits) -> Result<Vec<Dispatch>> {
     let programs = programs.chain(plan.evaluations.iter().map(|(_, program)| program));
     let mut seen = HashSet::new();
     let all = programs.flat_map(|program| &program.dispatches);
-    Ok(all.filter(|dispatch| product_key(dispatch).is_some_and(|key| seen.insert(key))).cloned().collect())
+    Ok(all.filter(|dispatch| gemm_key(dispatch).is_some_and(|key| seen.insert(key))).cloned().collect())
 }
 
-/// Batch, m, n and k.
+/// Returns batch, m, n and k.
 fn sizes(product: &Dispatch) -> [usize; 4] {
     match &product.kernel {
         Kernel::Gemm(gemm) => [gemm.products(), gemm.rows(), gemm.columns(), gemm.depth()],
@@ -110,10 +106,10 @@ fn sizes(product: &Dispatch) -> [usize; 4] {
     }
 }
 
-fn print(rows: &[(&Dispatch, Outcome)]) -> std::io::Result<()> {
+fn print(rows: &[(&Dispatch, TuningResult)]) -> std::io::Result<()> {
     let mut lines =
-        vec![["product", "m×n×k", "by shape", "ms", "fastest", "ms", "GFLOP/s"].map(str::to_owned).to_vec()];
-    let mut refused = Vec::new();
+        vec![["product", "m×n×k", "default", "ms", "fastest", "ms", "GFLOP/s"].map(str::to_owned).to_vec()];
+    let mut failed = Vec::new();
     for (product, outcome) in rows {
         let [batch, m, n, k] = sizes(product);
         let ms = |seconds: Option<f64>| seconds.map_or("-".into(), |s| format!("{:.3}", s * 1e3));
@@ -132,16 +128,16 @@ fn print(rows: &[(&Dispatch, Outcome)]) -> std::io::Result<()> {
             rate,
         ]);
         let out = outcome.timings.iter().filter_map(|t| Some((t.variant, t.seconds.as_ref().err()?)));
-        refused.extend(out.map(|(variant, why)| format!("{}: {variant} is left out: {why}", product.name)));
+        failed.extend(out.map(|(variant, why)| format!("{}: {variant} is not used: {why}", product.name)));
     }
     terminal::result(&terminal::table(&lines, false))?;
-    refused.iter().for_each(|line| terminal::say(line));
+    failed.iter().for_each(|line| terminal::say(line));
     Ok(())
 }
 
-fn product_json(product: &Dispatch, outcome: &Outcome) -> Value {
+fn product_json(product: &Dispatch, outcome: &TuningResult) -> Value {
     let [batch, m, n, k] = sizes(product);
-    let timing = |t: &wgrad_gpu::Timing| match &t.seconds {
+    let timing = |t: &wgrad_gpu::VariantTiming| match &t.seconds {
         Ok(seconds) => json!({ "variant": t.variant.to_string(), "ms": seconds * 1e3 }),
         Err(why) => json!({ "variant": t.variant.to_string(), "error": why }),
     };

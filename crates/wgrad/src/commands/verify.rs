@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use wgrad_conformance::{Options, Outcome, Progress, Report, Row, Subject, check_device, check_reference};
+use wgrad_conformance::{
+    DeviceSummary, Options, Outcome, Progress, Report, TestDevice, check_device, check_reference,
+};
 use wgrad_cpu::Precision;
 use wgrad_gpu::{Adapter, Class, adapters};
 use wgrad_program::DeviceError;
@@ -15,10 +17,10 @@ use crate::cli::Verify;
 use crate::failure::Usage;
 use crate::terminal;
 
-/// Failures that are printed in full; the rest are counted.
+/// Number of failures that are printed in full; the others are counted.
 const SHOWN: usize = 20;
 
-/// Checks every operation on every device, and fails if anything is wrong.
+/// Checks every operation on every device. Fails if a check fails.
 pub fn run(args: &Verify) -> Result<ExitCode> {
     let options = Options {
         only: args.only.clone(),
@@ -28,7 +30,7 @@ pub fn run(args: &Verify) -> Result<ExitCode> {
     };
     if options.entries().is_empty() {
         let only = args.only.clone().unwrap_or_default();
-        return Err(Usage(format!("no operation has a name that contains `{only}`")).into());
+        return Err(Usage(format!("--only: no operation has a name that contains `{only}`")).into());
     }
     let mut line = ProgressLine::default();
     let mut report = check_reference(&options, &mut |progress| line.show(progress));
@@ -43,9 +45,9 @@ pub fn run(args: &Verify) -> Result<ExitCode> {
     Ok(if report.failures().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The devices to check. Each variant of a kernel is a device of its own; on software adapters, where they are slow to
-/// compile and nobody trains, only if the adapter is asked for.
-fn subjects(choice: Option<DeviceChoice>) -> Result<Vec<Subject>> {
+/// Returns the devices to check. Each kernel variant counts as a device; on software adapters, which compile slowly and are
+/// not used for training, only if the adapter was requested.
+fn subjects(choice: Option<DeviceChoice>) -> Result<Vec<TestDevice>> {
     let real = |adapter: &&Adapter| adapter.class != Class::Software;
     let (cpu, chosen): (bool, Vec<&Adapter>) = match choice {
         None => (true, adapters().iter().collect()),
@@ -56,27 +58,27 @@ fn subjects(choice: Option<DeviceChoice>) -> Result<Vec<Subject>> {
         },
         Some(DeviceChoice::Gpu) => {
             let best = adapters().iter().find(real).or(adapters().first());
-            (false, vec![best.ok_or_else(|| missing("gpu".into()))?])
+            (false, vec![best.ok_or_else(|| not_found("gpu".into()))?])
         }
         Some(DeviceChoice::Adapter(index)) => {
             let adapter = adapters().get(index);
-            (false, vec![adapter.ok_or_else(|| missing(format!("gpu:{index}")))?])
+            (false, vec![adapter.ok_or_else(|| not_found(format!("gpu:{index}")))?])
         }
     };
     let mut subjects = Vec::new();
     if cpu {
-        subjects.extend([Precision::F32, Precision::F64].map(Subject::cpu));
+        subjects.extend([Precision::F32, Precision::F64].map(TestDevice::cpu));
     }
     for adapter in chosen {
-        subjects.push(Subject::adapter(adapter)?);
+        subjects.push(TestDevice::adapter(adapter)?);
         if real(&adapter) || choice.is_some() {
-            subjects.extend(Subject::variants(adapter)?);
+            subjects.extend(TestDevice::variants(adapter)?);
         }
     }
     Ok(subjects)
 }
 
-fn missing(wanted: String) -> DeviceError {
+fn not_found(wanted: String) -> DeviceError {
     let found = format!("wgpu finds {} adapters; see `wgrad devices`", adapters().len());
     DeviceError::NotFound { wanted, found }
 }
@@ -84,7 +86,7 @@ fn missing(wanted: String) -> DeviceError {
 fn print(report: &Report) -> std::io::Result<()> {
     let header = ["device", "checked", "passed", "failed", "checks", "worst / tolerance"];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
-    rows.extend(report.rows().iter().map(cells));
+    rows.extend(report.summaries().iter().map(cells));
     terminal::result(&terminal::table(&rows, true))?;
     let failures = report.failures();
     for failure in failures.iter().take(SHOWN) {
@@ -95,13 +97,13 @@ fn print(report: &Report) -> std::io::Result<()> {
         terminal::say(&format!("… and {} more failures", failures.len() - SHOWN));
     }
     for (outcome, reason) in &report.expected {
-        terminal::say(&format!("expected of this driver: {outcome}\n  {reason}"));
+        terminal::say(&format!("known failure of this driver: {outcome}\n  {reason}"));
     }
     report.skipped.iter().for_each(|what| terminal::say(&format!("skipped: {what}")));
     Ok(())
 }
 
-fn cells(row: &Row) -> Vec<String> {
+fn cells(row: &DeviceSummary) -> Vec<String> {
     let (worst, whose) = &row.worst;
     vec![
         row.device.clone(),
@@ -113,7 +115,7 @@ fn cells(row: &Row) -> Vec<String> {
     ]
 }
 
-/// The command that shows a failure again. Whole programs are checked only where nothing is left out.
+/// Returns the command that reproduces a failure. Whole programs are only checked without `--only`.
 fn reproduce(failure: &Outcome) -> String {
     let named = wgrad_ops::ops().any(|entry| entry.name == failure.subject);
     let only = if named { format!(" --only {}", failure.subject) } else { String::new() };
@@ -124,7 +126,7 @@ fn reproduce(failure: &Outcome) -> String {
 
 fn to_json(report: &Report) -> Value {
     let rows: Vec<Value> = report
-        .rows()
+        .summaries()
         .iter()
         .map(|row| {
             json!({
@@ -143,7 +145,7 @@ fn to_json(report: &Report) -> Value {
             "device": outcome.device,
             "check": outcome.check.name(),
             "seed": outcome.seed,
-            "message": outcome.verdict.as_ref().err().map(ToString::to_string),
+            "message": outcome.result.as_ref().err().map(ToString::to_string),
         })
     };
     let failures: Vec<Value> = report.failures().iter().map(failure).collect();
@@ -151,7 +153,7 @@ fn to_json(report: &Report) -> Value {
     json!({ "passed": failures.is_empty(), "devices": rows, "failures": failures, "expected": expected, "skipped": report.skipped })
 }
 
-/// One line that says where the suite is at: rewritten on a terminal, a line a device in a log.
+/// Progress of the suite: one changing line on a terminal, one line per device in a log.
 #[derive(Default)]
 struct ProgressLine {
     device: String,

@@ -1,16 +1,20 @@
-//! A product by subgroups: rows of A are loaded once for all lanes and handed around.
+//! GEMM by subgroups: each element of A is loaded once and broadcast to all lanes.
 
-use super::{Block, Product, Text, filled, side};
-use crate::codegen::{Target, split};
+use super::{Block, GemmCodegen, KernelText, fill_template, side};
+use crate::codegen::kernel::workgroup_grid;
+use crate::codegen::target::Target;
 
-impl Product<'_> {
-    /// `rows` and `columns` are those of an invocation. [`fits`](crate::GemmVariant::fits) has seen that subgroups have a size.
-    pub(super) fn subgroup(&self, rows: u32, columns: u32, target: &Target) -> Text {
-        let lanes = target.subgroup.unwrap_or(1);
+impl GemmCodegen<'_> {
+    /// Generates the kernel for `rows`×`columns` elements per invocation.
+    ///
+    /// [`fits`](crate::GemmVariant::fits) has verified that subgroups have a fixed size.
+    pub(super) fn subgroup(&self, rows: u32, columns: u32, target: &Target) -> KernelText {
+        debug_assert!(target.subgroup_size.is_some(), "the variant needs subgroups of a fixed size");
+        let lanes = target.subgroup_size.unwrap_or(1);
         let (m, n, k) = (self.gemm.rows(), self.gemm.columns(), self.gemm.depth());
         let wide = columns * lanes;
         let tiles = (m.div_ceil(rows as usize), n.div_ceil(wide as usize));
-        let grid = split(self.batch() * tiles.0 * tiles.1, target.groups);
+        let grid = workgroup_grid(self.batch() * tiles.0 * tiles.1, target.max_workgroups);
         let rest = k % lanes as usize;
         let constants = [
             ("LANES", lanes as usize),
@@ -29,15 +33,15 @@ impl Product<'_> {
             sides += &format!("let side_b{c} = {};\n", side('b', &column(format!("{c}u")), n, wide));
         }
         let block = Block { rows, parts: columns, width: 1 };
-        let step = steps(&block, lanes as usize, "p0 + lane");
+        let step = unrolled_steps(&block, lanes as usize, "p0 + lane");
         let rest = match rest {
             0 => String::new(),
-            // Lanes past the end repeat the last element, and nobody asks them for it.
-            rest => format!("let p0 = WHOLE_K;\n{}", steps(&block, rest, "min(p0 + lane, K - 1u)")),
+            // Lanes past the end load the last element again. Their values are not broadcast.
+            rest => format!("let p0 = WHOLE_K;\n{}", unrolled_steps(&block, rest, "min(p0 + lane, K - 1u)")),
         };
-        let store = self.store(&block, rows, wide, &|r| format!("i0 + {r}"), &column);
-        let text = self.head(&constants, grid)
-            + &filled(
+        let store = self.store_block(&block, rows, wide, &|r| format!("i0 + {r}"), &column);
+        let text = self.header(&constants, grid)
+            + &fill_template(
                 wgrad_shaders::GEMM_SUBGROUP,
                 &[
                     ("sides", &sides),
@@ -51,8 +55,10 @@ impl Product<'_> {
     }
 }
 
-/// So many steps along k from `p0`: lane l loads A at `depth`, its own step, and each step takes A from its lane.
-fn steps(block: &Block, count: usize, depth: &str) -> String {
+/// Returns `count` unrolled steps along k from `p0`.
+///
+/// Each lane loads the element of A at its own `depth`. Step `s` broadcasts the element of lane `s`.
+fn unrolled_steps(block: &Block, count: usize, depth: &str) -> String {
     let mut text = format!("let in_a = depth_a({depth});\n");
     (0..block.rows).for_each(|r| text += &format!("let a{r} = load_a(side_a{r}, in_a);\n"));
     for step in 0..count {

@@ -1,21 +1,22 @@
-//! A product by tiles in workgroup memory: what the template leaves open, and the slices of A and B.
+//! GEMM by tiles in workgroup memory: the slices of A and B that fill the template.
 
 use std::fmt::Write;
 
 use wgrad_graph::Layout;
 use wgrad_program::Gemm;
 
-use super::{Block, LANES, Product, Text, filled, index, multiply_add, side};
-use crate::codegen::tile::Tile;
-use crate::codegen::{Target, split};
+use super::{Block, GemmCodegen, KernelText, LANES, fill_template, index_name, multiply_add, side};
+use crate::codegen::kernel::workgroup_grid;
+use crate::codegen::target::Target;
+use crate::codegen::variant::Tile;
 
-impl Product<'_> {
-    pub(super) fn tiled(&self, tile: Tile, target: &Target) -> Text {
+impl GemmCodegen<'_> {
+    pub(super) fn tiled(&self, tile: Tile, target: &Target) -> KernelText {
         let (m, n) = (self.gemm.rows(), self.gemm.columns());
         let (threads_m, threads_n) = tile.threads();
         let threads = threads_m * threads_n;
         let tiles = (m.div_ceil(tile.m as usize), n.div_ceil(tile.n as usize));
-        let grid = split(self.batch() * tiles.0 * tiles.1, target.groups);
+        let grid = workgroup_grid(self.batch() * tiles.0 * tiles.1, target.max_workgroups);
         let Gemm { batch, m: rows, k: depth, a_layout, b_layout, .. } = self.gemm;
         let slice_a = Slice::new('a', a_layout, [batch.len() + rows.len(), batch.len()], tile.m, tile.k);
         let slice_b = Slice::new('b', b_layout, [batch.len(), batch.len() + depth.len()], tile.n, tile.k);
@@ -44,14 +45,14 @@ impl Product<'_> {
         }
         let i = |r: String| format!("i0 + ({r} / 4u * {threads_m}u + thread_m) * 4u + {r} % 4u");
         let j = |q: String| format!("j0 + ({q} * {threads_n}u + thread_n) * 4u");
-        let store = self.store(&block, tile.m, tile.n, &i, &j);
-        let text = self.head(&constants, grid)
-            + &self.quad('a', tile.k)
-            + &self.quad('b', tile.k)
-            + &filled(
+        let store = self.store_block(&block, tile.m, tile.n, &i, &j);
+        let text = self.header(&constants, grid)
+            + &self.quad_function('a', tile.k)
+            + &self.quad_function('b', tile.k)
+            + &fill_template(
                 wgrad_shaders::GEMM_TILED,
                 &[
-                    ("sides", &(slice_a.kept_sides(threads, m) + &slice_b.kept_sides(threads, n))),
+                    ("sides", &(slice_a.constant_sides(threads, m) + &slice_b.constant_sides(threads, n))),
                     ("accumulators", &block.accumulators()),
                     ("fill", &(slice_a.fill(threads, m) + &slice_b.fill(threads, n))),
                     ("accumulate", &step),
@@ -61,8 +62,8 @@ impl Product<'_> {
         (text, grid, threads)
     }
 
-    /// Four neighbours of A along m, or of B along n; zero past the end of k.
-    fn quad(&self, name: char, depth: u32) -> String {
+    /// Returns the function that loads four neighbours of A along m, or of B along n; zero past the end of k.
+    fn quad_function(&self, name: char, depth: u32) -> String {
         let end = if self.gemm.depth().is_multiple_of(depth as usize) {
             ""
         } else {
@@ -80,8 +81,9 @@ impl Product<'_> {
     }
 }
 
-/// Whether neighbours along k lie together, and those across it do not. `depth` and `across` are the first dimensions of the
-/// layout along k and across it.
+/// Whether neighbours along k are contiguous and neighbours across k are not.
+///
+/// `depth` and `across` are the first dimensions of the layout along k and across it.
 pub(super) fn lies_along_k(layout: &Layout, [depth, across]: [usize; 2]) -> bool {
     let end = |first: usize, other: usize| if first < other { other } else { layout.shape.len() };
     let stride = |first: usize, other: usize| {
@@ -91,27 +93,28 @@ pub(super) fn lies_along_k(layout: &Layout, [depth, across]: [usize; 2]) -> bool
     stride(depth, across) == 1 && stride(across, depth) != 1
 }
 
-/// A slice of A or B in workgroup memory: [depth][pitch] vec4.
+/// A slice of A or B in workgroup memory: `[depth, pitch]` of vec4.
 struct Slice {
     name: char,
-    /// Quads along m or n.
+    /// Vec4s along m or n.
     quads: u32,
     depth: u32,
-    /// Whether neighbouring invocations read neighbours along k rather than along m or n: as the operand lies in memory.
+    /// Whether neighbouring invocations read neighbours along k, rather than along m or n. Follows the operand's
+    /// layout.
     along_k: bool,
-    /// Quads from one step of k to the next: one more than there are where writes along k would fall into one bank.
+    /// Vec4s from one step of k to the next. Padded by one if writes along k would otherwise hit a single memory bank.
     pitch: u32,
 }
 
 impl Slice {
-    /// `depth` and `across` are the first dimensions of the layout along k and across it.
+    /// Creates a slice; `dims` are the first dimensions of the layout along k and across it.
     fn new(name: char, layout: &Layout, dims: [usize; 2], side: u32, slice: u32) -> Self {
         let along_k = lies_along_k(layout, dims);
         let quads = side / 4;
         Self { name, quads, depth: slice, along_k, pitch: quads + u32::from(along_k) }
     }
 
-    /// What an invocation reads for the slice: first element of each time, its quad and its depth.
+    /// Iterates over the reads of an invocation: index of the first element, and expressions of its vec4 and depth.
     fn reads(&self, threads: u32) -> impl Iterator<Item = (u32, String, String)> {
         let Self { quads, depth, along_k, .. } = *self;
         (0..quads * depth).step_by(threads as usize).map(move |start| {
@@ -123,23 +126,25 @@ impl Slice {
         })
     }
 
-    /// True when every read has the same quad, so that its sides stay the same from slice to slice. Where they do not, keeping
-    /// all of them costs more than finding them again: in registers, and software devices store what a barrier parts.
-    fn keeps_sides(&self, threads: u32) -> bool {
+    /// Whether every read has the same vec4 along m or n, so that its sides are computed once for all slices.
+    ///
+    /// If they differ, it is cheaper to compute them again than to keep all of them: they would take registers, and
+    /// software devices spill values that live across a barrier.
+    fn has_constant_sides(&self, threads: u32) -> bool {
         self.quads * self.depth <= threads || (!self.along_k && threads.is_multiple_of(self.quads))
     }
 
     fn sides(&self, quad: &str, size: usize) -> String {
         let side = |c: u32| {
-            let at = format!("{}0 + {quad} * 4u + {c}u", index(self.name));
+            let at = format!("{}0 + {quad} * 4u + {c}u", index_name(self.name));
             side(self.name, &at, size, self.quads * 4)
         };
         (0..4).map(|c| format!("let side_{}{c} = {};\n", self.name, side(c))).collect()
     }
 
-    /// The sides that stay, if they do; `size` is that along m or n.
-    fn kept_sides(&self, threads: u32, size: usize) -> String {
-        let first = self.reads(threads).next().filter(|_| self.keeps_sides(threads));
+    /// Returns the declarations of the sides that stay the same for all slices. `size` is the size along m or n.
+    fn constant_sides(&self, threads: u32, size: usize) -> String {
+        let first = self.reads(threads).next().filter(|_| self.has_constant_sides(threads));
         first.map_or(String::new(), |(_, quad, _)| self.sides(&quad, size))
     }
 
@@ -150,7 +155,8 @@ impl Slice {
         for (start, quad, p) in self.reads(threads) {
             let guard =
                 if start + threads > all { format!("if local + {start}u < {all}u ") } else { String::new() };
-            let sides = if self.keeps_sides(threads) { String::new() } else { self.sides(&quad, size) };
+            let sides =
+                if self.has_constant_sides(threads) { String::new() } else { self.sides(&quad, size) };
             let _ = writeln!(
                 text,
                 "{guard}{{\nlet p = {p};\n{sides}slice_{name}[p * {pitch}u + {quad}] = \

@@ -6,7 +6,7 @@ use crate::scaling::sweep::{Aim, Family, Job, Network, Sweep};
 use crate::scaling::{Curve, Role, Trial};
 use wgrad_data::split::{Purpose, draw};
 use wgrad_data::{DataKind, DataSpec, Normalize, Splits};
-use wgrad_nn::{Activation, ImageNorm, Mlp, Norm, Optimizer, ResNet, ResNetConfig, Schedule};
+use wgrad_nn::{ImageNorm, Mlp, MlpConfig, Optimizer, ResNet, ResNetConfig, Schedule};
 use wgrad_program::Device;
 use wgrad_run::Flops;
 
@@ -77,11 +77,10 @@ fn model(network: Network, splits: &Splits) -> Result<(Model, String), TrainErro
     match family {
         Family::Mlp => {
             let inputs = splits.train.feature_len();
-            let hidden = vec![width; depth];
-            let model =
-                Model::new(|b| Mlp::new(b, inputs, &hidden, outputs, Activation::Relu, Norm::None, 0.0));
+            let config = MlpConfig { hidden: vec![width; depth], ..MlpConfig::default() };
+            let model = Model::new(|b| Mlp::new(b, &config, inputs, outputs));
             let sizes: Vec<String> =
-                [inputs].iter().chain(&hidden).chain([&outputs]).map(usize::to_string).collect();
+                [inputs].iter().chain(&config.hidden).chain([&outputs]).map(usize::to_string).collect();
             Ok((model, sizes.join("-")))
         }
         Family::ResNet => {
@@ -130,7 +129,7 @@ pub fn train_job(
     let parameters = plan.params.count() as u64;
     let steps = match job.aim {
         Aim::Steps(steps) => steps,
-        Aim::Flops(budget) => (budget / plan.step_flops().training()).round().max(1.0) as u64,
+        Aim::Flops(budget) => (budget / plan.step_flops()?.training()).round().max(1.0) as u64,
     };
     let mut trainer = Trainer::new(device, plan, splits, steps)?;
     let mut course = Course::default();
@@ -172,7 +171,7 @@ pub fn train_job(
         steps: trainer.steps_done(),
         lr: job.lr,
         seed: job.seed,
-        flops: trainer.flops(),
+        flops: trainer.flops()?,
         best_step: best.map_or(0, |point| point.step),
         test_loss: of(|point| point.test_loss, f64::INFINITY),
         test_accuracy: of(|point| point.test_accuracy, 0.0),
@@ -213,7 +212,7 @@ impl Course {
         } else {
             self.since_best += 1;
         }
-        let (step, flops) = (trainer.steps_done(), trainer.flops());
+        let (step, flops) = (trainer.steps_done(), trainer.flops()?);
         let flops = Flops::training(&flops);
         self.curve.push(Curve { step, flops, train_loss, validation_loss, test_loss, test_accuracy });
         Ok(())

@@ -1,27 +1,29 @@
-//! All-reduces under the clock.
+//! Measures the link between replicas with timed all-reduces.
 
 use std::time::Duration;
 
 use anyhow::Result;
 use wgrad_cluster::{Fit, Sample, fit};
-use wgrad_comm::{Done, Job, Worker};
+use wgrad_comm::{Completion, Job, Worker};
+
+use wgrad_stdx::stats::median;
 
 use crate::commands::replicas::on_group;
 use crate::failure::Usage;
 
 /// Bytes of the all-reduces, from 4 KB to 32 MB.
 const SIZES: [usize; 8] = [4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, 32 << 20];
-/// Bytes that all repeats of a size move, within these numbers of repeats.
+/// Total bytes of all repetitions of one size, and the limits of the number of repetitions.
 const MOVED: usize = 64 << 20;
 const REPEATS: (usize, usize) = (5, 60);
-/// Repeats before those that count.
+/// Repetitions before the timed ones.
 const WARM: usize = 2;
-/// How long a replica waits for the others.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Time a replica waits for the others.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The link between all replicas, of which this process has `replicas`; and what `steps` measures, which all replicas call at
-/// once, so that those that share a machine slow each other down as they do in training. It is told whether it is the first
-/// one, and its number within its process. None where another process speaks for them.
+/// Measures the link between all replicas, of which this process has `replicas`, then calls `steps` on all of them at once,
+/// so that replicas on one machine slow each other down as in training. `steps` receives whether it runs on replica 0, and the
+/// index of the replica in its process. Returns `None` if replica 0 is in another process.
 pub fn measure<T>(
     replicas: usize,
     steps: impl Fn(bool, usize) -> Result<T> + Sync,
@@ -29,11 +31,12 @@ pub fn measure<T>(
     let lead = |mut worker: Worker| {
         let devices = worker.size() as u64;
         if devices < 2 {
-            return Err(Usage("--measure-link: one replica has no link; ask for 2 or more".into()).into());
+            return Err(Usage("--measure-link needs at least 2 replicas".into()).into());
         }
-        let samples = times(&mut worker)?;
-        let why =
-            || Usage("--measure-link: longer messages did not take longer; no link explains that".into());
+        let samples = measure_sizes(&mut worker)?;
+        let why = || {
+            Usage("--measure-link: longer messages did not take longer, so no latency and bandwidth fit; try again on an idle machine".into())
+        };
         let found = fit(devices, &samples).ok_or_else(why)?;
         worker.barrier()?;
         let measured = steps(true, 0)?;
@@ -41,36 +44,36 @@ pub fn measure<T>(
         Ok(Some((found, measured)))
     };
     let follow = |local, mut worker: Worker| {
-        times(&mut worker)?;
+        measure_sizes(&mut worker)?;
         worker.barrier()?;
         steps(false, local)?;
         worker.close();
         Ok(())
     };
-    on_group(replicas, PATIENCE, lead, follow)
+    on_group(replicas, TIMEOUT, lead, follow)
 }
 
-/// Medians, as this replica sees them.
-fn times(worker: &mut Worker) -> Result<Vec<Sample>> {
+/// Median times of all sizes, as seen by this replica.
+fn measure_sizes(worker: &mut Worker) -> Result<Vec<Sample>> {
     SIZES
         .iter()
-        .map(|&bytes| Ok(Sample { bytes: bytes as f64, seconds: median_of(worker, bytes)? }))
+        .map(|&bytes| Ok(Sample { bytes: bytes as f64, seconds: measure_size(worker, bytes)? }))
         .collect()
 }
 
-fn median_of(worker: &mut Worker, bytes: usize) -> Result<f64> {
+fn measure_size(worker: &mut Worker, bytes: usize) -> Result<f64> {
     let repeats = (MOVED / bytes).clamp(REPEATS.0, REPEATS.1);
     let mut values = vec![0.0f32; bytes / 4];
     let mut seconds = Vec::with_capacity(repeats);
     for repeat in 0..WARM + repeats {
-        // All begin together, so that none waits for another inside of what is timed.
+        // All replicas start together, so that the timed part does not include waiting.
         worker.barrier()?;
         let ticket = worker.submit(Job::AllReduce(values))?;
-        let Done { values: back, started, ended, .. } = worker.wait(ticket)?;
+        let Completion { values: back, started, ended, .. } = worker.wait(ticket)?;
         values = back;
         if repeat >= WARM {
             seconds.push((ended - started).as_secs_f64());
         }
     }
-    Ok(super::measure::median(&mut seconds))
+    Ok(median(seconds))
 }

@@ -1,10 +1,8 @@
-//! `wgrad cluster`: what training on many devices would be like.
+//! `wgrad cluster`: predicts data-parallel training on many devices.
 
 mod link;
 mod measure;
 mod print;
-
-pub use measure::median;
 
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -14,38 +12,38 @@ use wgrad_cluster::{
     Algorithm, Cluster, FORMAT, Fit, Link, Machine, Measured, Options, Prediction, WORKLOAD_NAMES, Workload,
     builtin_machines, builtin_workload, published, read_machines,
 };
-use wgrad_comm::environment;
+use wgrad_comm::launch_info;
 use wgrad_recipe::builtin_names;
 
 use crate::cli::{self, ReduceBy};
 use crate::failure::Usage;
 use crate::terminal::{self, say};
 
-/// Name of the machine that a measured recipe runs on.
+/// Name of the machine on which a recipe is measured.
 const HERE: &str = "here";
 
-/// Predicts, after it has measured what it was asked to measure. Of several processes the first one speaks.
+/// Measures recipe and link if requested, then predicts. With several processes, only the first prints.
 pub fn run(args: &cli::Cluster) -> Result<ExitCode> {
     let others = args.machines.as_deref().map(read_machines).transpose()?.unwrap_or_default();
     let known = builtin_workload(&args.work);
-    let machines = chosen(args, &others, known.is_some())?;
+    let machines = choose_machines(args, &others, known.is_some())?;
     check(args, known.is_some())?;
-    let trained = |speaks: bool, local: usize| {
-        if speaks {
+    let workload = |print: bool, local: usize| {
+        if print {
             Cluster::make_directory(&args.out)?;
         }
         match &known {
             Some(work) => Ok((work.clone(), None)),
-            None => measure::work(args, speaks, local).map(|(work, measured)| (work, Some(measured))),
+            None => measure::work(args, print, local).map(|(work, measured)| (work, Some(measured))),
         }
     };
     let (fit, (mut work, measured)) = match args.measure_link {
-        None if environment().and_then(|launched| launched.rank).is_some_and(|rank| rank > 0) => {
+        None if launch_info().and_then(|launched| launched.rank).is_some_and(|rank| rank > 0) => {
             return Ok(ExitCode::SUCCESS);
         }
-        None => (None, trained(true, 0)?),
-        Some(replicas) => match link::measure(replicas, trained)? {
-            Some((fit, trained)) => (Some(fit), trained),
+        None => (None, workload(true, 0)?),
+        Some(replicas) => match link::measure(replicas, workload)? {
+            Some((fit, workload)) => (Some(fit), workload),
             None => return Ok(ExitCode::SUCCESS),
         },
     };
@@ -63,21 +61,23 @@ pub fn run(args: &cli::Cluster) -> Result<ExitCode> {
     let cluster = predict(args, work, measured, fit, link.is_some(), machines)?;
     let page = cluster.write(&args.out)?;
     print::print(&cluster)?;
-    say(&format!("The page, and cluster.json beside it: {}", page.display()));
+    say(&format!("Page, with cluster.json beside it: {}", page.display()));
     if args.json {
         terminal::result(&serde_json::to_string(&cluster)?)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// Machines to predict for.
 enum Machines {
+    /// Named or built-in machines.
     These(Vec<Machine>),
-    /// Nobody named one, and what is trained is measured here.
+    /// Machines like this one: none was named, and the recipe is measured here.
     Here,
 }
 
-/// The machines that were asked for: of the file if none was named, or else all.
-fn chosen(args: &cli::Cluster, others: &[Machine], built_in: bool) -> Result<Machines> {
+/// Returns the named machines; if none is named, those of the file, or else the built-in ones.
+fn choose_machines(args: &cli::Cluster, others: &[Machine], built_in: bool) -> Result<Machines> {
     if args.machine.iter().any(|name| name == "all") {
         return Ok(Machines::These(others.iter().cloned().chain(builtin_machines()).collect()));
     }
@@ -92,16 +92,15 @@ fn chosen(args: &cli::Cluster, others: &[Machine], built_in: bool) -> Result<Mac
     })
 }
 
-/// Refuses what makes no sense together before anything is measured.
+/// Checks combinations of arguments before anything is measured.
 fn check(args: &cli::Cluster, built_in: bool) -> Result<()> {
     if built_in && !args.set.is_empty() {
-        return Err(Usage(format!("--set: {} is no recipe", args.work)).into());
+        return Err(Usage(format!("--set applies to recipes, and {} is not a recipe", args.work)).into());
     }
     let linked = args.link.is_some() || args.measure_link.is_some();
     if built_in && linked && args.machine.is_empty() && args.machines.is_none() {
         let message = format!(
-            "a link says nothing of what a device can do: name a --machine whose devices train {}, or give a recipe, which is \
-             measured here",
+            "--link needs a device: name a --machine whose devices train {}, or name a recipe, which is measured here",
             args.work
         );
         return Err(Usage(message).into());
@@ -111,7 +110,7 @@ fn check(args: &cli::Cluster, built_in: bool) -> Result<()> {
         let recipes: Vec<&str> = builtin_names().collect();
         let (works, recipes) = (WORKLOAD_NAMES.join(", "), recipes.join(", "));
         let message = format!(
-            "unknown work `{}`; works: {works}; recipes: {recipes}, or the path of a .toml file",
+            "unknown workload `{}`; workloads: {works}; recipes: {recipes}, or the path of a .toml file",
             args.work
         );
         return Err(Usage(message).into());
@@ -119,7 +118,7 @@ fn check(args: &cli::Cluster, built_in: bool) -> Result<()> {
     Ok(())
 }
 
-/// Machines like this one, a device each, with a link between them.
+/// Returns a machine like this one with one device, and the given link between machines.
 fn here(work: &Workload, measured: Option<&Measured>, link: Link) -> Machine {
     let device = measured.map_or("", |measured| &measured.device);
     let sample = work.measured.map_or(0.0, |compute| compute.sample + compute.fixed / work.batch as f64);
@@ -150,7 +149,7 @@ fn predict(
         Some(ReduceBy::Tree) => Algorithm::Tree,
         Some(ReduceBy::Hierarchical) => Algorithm::Hierarchical,
         Some(ReduceBy::Fastest) => Algorithm::Fastest,
-        // A link is fitted with the ring's formula.
+        // Links are fitted with the formula of the ring.
         None if linked => Algorithm::Ring,
         None => Algorithm::Fastest,
     };

@@ -1,12 +1,13 @@
-//! What a prediction comes to, on a terminal.
+//! Terminal output of `wgrad cluster`.
 
 use wgrad_cluster::{Cluster, Fit, Prediction, Scaling, Scheme};
 
 use crate::terminal;
 
-/// Numbers of devices that have a column.
+/// Numbers of devices shown as columns.
 const SHOWN: [u64; 5] = [2, 8, 64, 512, 4096];
 
+/// Prints measurements, predictions, conclusions and published figures.
 pub fn print(cluster: &Cluster) -> std::io::Result<()> {
     if let Some(measured) = &cluster.measured {
         let mut rows = vec![["batch", "passes, ms", "update, ms"].map(str::to_owned).to_vec()];
@@ -49,7 +50,7 @@ fn link(fit: &Fit) -> std::io::Result<()> {
     let mut rows = vec![["all-reduce", "ms"].map(str::to_owned).to_vec()];
     rows.extend(fit.samples.iter().map(|s| vec![terminal::bytes(s.bytes as u64), milliseconds(s.seconds)]));
     terminal::result(&format!(
-        "Link between {} replicas: {:.2} µs, {:.3} GB/s; the ring's formula is off by {} (root mean square)\n",
+        "Link between {} replicas: {:.2} µs, {:.3} GB/s; the formula of the ring is off by {} (root mean square)\n",
         fit.devices,
         1e6 * fit.link.latency,
         fit.link.bytes_per_second / 1e9,
@@ -63,7 +64,7 @@ fn rows(cluster: &Cluster, scaling: Scaling) -> Vec<Vec<String>> {
     let shown: Vec<u64> = SHOWN.into_iter().filter(|&n| n <= most).collect();
     let mut head = vec!["machine".to_owned()];
     head.extend(shown.iter().map(u64::to_string));
-    head.extend(["ms on 1", "under 90% from", "waits most from"].map(str::to_owned));
+    head.extend(["ms on 1", "below 90% from", "mostly waiting from"].map(str::to_owned));
     let row = |prediction: &Prediction| {
         let curve = prediction.curve(scaling, Scheme::Data)?;
         let at = |n: u64| curve.points.iter().find(|point| point.devices == n);
@@ -79,8 +80,8 @@ fn rows(cluster: &Cluster, scaling: Scaling) -> Vec<Vec<String>> {
     std::iter::once(head).chain(cluster.predictions.iter().filter_map(row)).collect()
 }
 
-fn percent(share: f64) -> String {
-    format!("{:.1}%", 100.0 * share)
+fn percent(fraction: f64) -> String {
+    format!("{:.1}%", 100.0 * fraction)
 }
 
 fn milliseconds(seconds: f64) -> String {

@@ -1,4 +1,4 @@
-//! The command that starts the ranks.
+//! Command line that starts the ranks through mpirun.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use crate::cli::{AllReduce, Launch};
 use crate::commands::replicas::{LAUNCHED, RANKS};
 
-/// A job that is about to be started.
+/// Job of several ranks, before it is started.
 pub struct Job {
     program: PathBuf,
     arguments: Vec<String>,
@@ -17,9 +17,9 @@ pub struct Job {
 }
 
 impl Job {
-    /// The command for a training with these arguments.
+    /// Creates the job of a training with these arguments.
     pub fn new(args: &Launch, train: &[String], out: &Path, resume: bool) -> Result<Self> {
-        let own = std::env::current_exe().context("the path of this program is not known")?;
+        let own = std::env::current_exe().context("the path of this program is unknown")?;
         let mut arguments = flags(args, is_root());
         arguments.extend([own.display().to_string(), "train".into()]);
         arguments.extend(train.iter().cloned());
@@ -29,37 +29,38 @@ impl Job {
         Ok(Self { program: args.mpirun.clone(), arguments, out: out.to_owned() })
     }
 
-    /// The run directory.
+    /// Run directory.
     pub fn out(&self) -> &Path {
         &self.out
     }
 
-    /// Where the logs of the ranks go.
+    /// Folder of the ranks' logs.
     pub fn logs(&self) -> PathBuf {
         let mut name = self.out.file_name().unwrap_or_default().to_owned();
         name.push("-ranks");
         self.out.with_file_name(name)
     }
 
-    /// Makes the folder of the logs and gives the command.
+    /// Creates the folder of the logs and returns the command.
     pub fn command(&self, ranks: usize) -> Result<Command> {
         let logs = self.logs();
-        fs::create_dir_all(&logs).with_context(|| format!("cannot make the folder {}", logs.display()))?;
+        fs::create_dir_all(&logs).with_context(|| format!("cannot create the folder {}", logs.display()))?;
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env(RANKS, ranks.to_string()).env(LAUNCHED, "1");
-        // Ctrl-C on a terminal reaches all of the launcher's group. mpirun would end its ranks at once, before they save.
+        // Ctrl-C on a terminal reaches the whole process group. mpirun must not receive it: it would end its ranks before they
+        // save a checkpoint.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         #[cfg(target_os = "linux")]
-        ends_with_this_process(&mut command);
+        end_with_this_process(&mut command);
         Ok(command)
     }
 }
 
-/// Lets a command be ended when this process is, whatever ends it: mpirun ends its ranks then.
+/// Makes the system send SIGTERM to the command when this process ends in any way; mpirun then ends its ranks.
 #[cfg(target_os = "linux")]
-fn ends_with_this_process(command: &mut Command) {
+fn end_with_this_process(command: &mut Command) {
     use std::ffi::c_int;
     use std::os::unix::process::CommandExt;
 
@@ -69,17 +70,17 @@ fn ends_with_this_process(command: &mut Command) {
         fn prctl(option: c_int, ...) -> c_int;
     }
     let set = || {
-        // SAFETY: a system call without pointers, which may be made between fork and exec.
+        // SAFETY: `prctl` with these arguments takes no pointers and is async-signal-safe.
         match unsafe { prctl(PR_SET_PDEATHSIG, SIGTERM) } {
             0 => Ok(()),
             _ => Err(std::io::Error::last_os_error()),
         }
     };
-    // SAFETY: it makes one system call and allocates nothing.
+    // SAFETY: between fork and exec the closure makes one system call and does not allocate.
     unsafe { command.pre_exec(set) };
 }
 
-/// Open MPI refuses root unless told that it is meant.
+/// Whether this process runs as root, which Open MPI refuses without `--allow-run-as-root`.
 fn is_root() -> bool {
     std::env::var("USER").is_ok_and(|user| user == "root")
         || fs::metadata("/proc/self").is_ok_and(|own| owner(&own) == 0)
@@ -95,15 +96,15 @@ fn owner(_: &fs::Metadata) -> u32 {
     u32::MAX
 }
 
-/// What Open MPI's mpirun is told.
+/// Returns the arguments of Open MPI's mpirun.
 fn flags(args: &Launch, root: bool) -> Vec<String> {
     let mut flags: Vec<String> = vec!["-n".into(), args.ranks.to_string(), "--tag-output".into()];
     let mut mca = |key: &str, value: &str| flags.extend(["--mca".into(), key.into(), value.into()]);
-    // A cut link is noticed in seconds, not in hours.
+    // Detect a cut link within seconds; the default is hours.
     mca("oob_tcp_keepalive_time", "3");
     mca("oob_tcp_keepalive_intvl", "2");
     mca("oob_tcp_keepalive_probes", "3");
-    // The order of sums depends on the algorithm: a resumed run takes the same.
+    // The order of sums depends on the algorithm, and a resumed run needs the same order.
     if let Some(number) = args.all_reduce.number() {
         mca("coll_tuned_use_dynamic_rules", "1");
         mca("coll_tuned_allreduce_algorithm", number);
@@ -111,7 +112,7 @@ fn flags(args: &Launch, root: bool) -> Vec<String> {
     match &args.hosts {
         Some(hosts) => flags.extend(["--hostfile".into(), hosts.display().to_string()]),
         None => {
-            // Ranks that share cores must not spin while they wait.
+            // Ranks that share cores must yield while they wait.
             flags.extend(["--oversubscribe".into(), "--bind-to".into(), "none".into()]);
             flags.extend(["--mca".into(), "mpi_yield_when_idle".into(), "1".into()]);
         }
@@ -135,7 +136,7 @@ fn flags(args: &Launch, root: bool) -> Vec<String> {
 }
 
 impl AllReduce {
-    /// Open MPI's number of the algorithm; `None` leaves the choice to it.
+    /// Returns Open MPI's number of the algorithm, or `None` for its own choice.
     fn number(self) -> Option<&'static str> {
         match self {
             AllReduce::Auto => None,
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_pin_the_order_of_sums_and_find_cut_links() {
+    fn flags_pin_the_all_reduce_and_enable_keepalive() {
         let args = parsed("wgrad launch -n 3 -- train digits");
         let flags = flags(&args, true).join(" ");
         for part in [
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_and_own_arguments_are_passed_on() {
+    fn hostfile_and_mpi_arguments_are_passed_to_mpirun() {
         let args = parsed(
             "wgrad launch -n 2 --hosts h.txt --all-reduce auto --mpi-arg=--display-map train digits --json",
         );

@@ -1,8 +1,9 @@
-//! `wgrad launch`: the same training as ranks on one or many machines, watched until it is over.
+//! `wgrad launch`: a training as ranks on one or many machines, monitored and restarted.
 
+mod diagnosis;
 mod job;
 mod lines;
-mod watch;
+mod monitor;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,14 +19,14 @@ use crate::failure::Usage;
 use crate::terminal::say;
 
 use job::Job;
-use watch::{Ended, watch};
+use monitor::{Outcome, monitor};
 
-/// Starts the ranks, and again where they fail and that is wanted; gives the exit code of what failed.
+/// Starts the ranks, and restarts them after failures as often as requested. Returns the exit code of the last failure.
 pub fn run(args: &Launch) -> Result<ExitCode> {
     if !cfg!(feature = "mpi") {
         let message = "this wgrad is built without MPI: install an MPI library and libclang (Debian: libopenmpi-dev \
-            openmpi-bin libclang-dev), then build with --features mpi. One machine needs none of that: wgrad train … \
-            --replicas N";
+            openmpi-bin libclang-dev), then build with --features mpi. On one machine, wgrad train … --replicas N needs \
+            no MPI";
         return Err(Usage(message.into()).into());
     }
     let (train, out) = training_arguments(args)?;
@@ -35,11 +36,11 @@ pub fn run(args: &Launch) -> Result<ExitCode> {
         if attempt == 0 {
             say(&format!("Launching {} ranks; their logs: {}.", args.ranks, job.logs().display()));
         }
-        let code = match watch(&job, args)? {
-            Ended::Well => return Ok(ExitCode::SUCCESS),
-            Ended::Interrupted => return Ok(ExitCode::from(130)),
-            Ended::Failed { code, why } => {
-                crate::terminal::error(&why);
+        let code = match monitor(&job, args)? {
+            Outcome::Finished => return Ok(ExitCode::SUCCESS),
+            Outcome::Interrupted => return Ok(ExitCode::from(130)),
+            Outcome::Failed { code, message } => {
+                crate::terminal::error(&message);
                 code
             }
         };
@@ -53,7 +54,7 @@ pub fn run(args: &Launch) -> Result<ExitCode> {
     Ok(ExitCode::from(LOST))
 }
 
-/// The arguments of the training, checked before anything is started, and its run directory.
+/// Returns the checked arguments of the training and its run directory.
 fn training_arguments(args: &Launch) -> Result<(Vec<String>, PathBuf)> {
     let mut words = args.command.clone();
     if words.first().is_some_and(|word| word == "train") {
@@ -62,13 +63,15 @@ fn training_arguments(args: &Launch) -> Result<(Vec<String>, PathBuf)> {
     let all = ["wgrad", "train"].into_iter().chain(words.iter().map(String::as_str));
     let parsed = Cli::try_parse_from(all).unwrap_or_else(|error| error.exit());
     let Command::Train(train) = parsed.command else {
-        return Err(Usage("what is launched is a training: wgrad launch -n 2 -- train digits".into()).into());
+        return Err(Usage("launch expects a train command: wgrad launch -n 2 -- train digits".into()).into());
     };
     let recipe = load_recipe(&train.recipe)?;
     let out = match &train.out {
         Some(out) => out.clone(),
         None if train.resume => {
-            return Err(Usage("--resume needs --out DIR, so that all ranks mean the same run".into()).into());
+            return Err(
+                Usage("--resume needs --out DIR, so that all ranks resume the same run".into()).into()
+            );
         }
         None => RunDir::path_for(Path::new(RUNS), &recipe.name),
     };

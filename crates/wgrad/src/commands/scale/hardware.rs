@@ -1,4 +1,4 @@
-//! Throughput of this machine's devices, by batch, width and number of replicas.
+//! Measures the throughput of this machine's devices, by batch, width and number of replicas.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -9,73 +9,76 @@ use wgrad_cluster::{Options, Prediction, builtin_machines, builtin_workload};
 use wgrad_comm::Worker as Link;
 use wgrad_program::Device;
 use wgrad_recipe::Recipe;
+use wgrad_stdx::stats::median;
 use wgrad_studies::scaling::Hardware;
 use wgrad_studies::scaling::hardware::Replicas;
 use wgrad_studies::scaling::history::Rate;
 use wgrad_train::{
-    DeviceChoice, Part, Plan, Team, TeamOptions, Trainer, kept_ceiling, open, open_for, setup,
+    DeviceChoice, Plan, ProcessGroup, ProcessGroupOptions, RankConfig, Trainer, load_ceiling, open,
+    open_for_replica, setup,
 };
 
 use crate::commands::bench;
-use crate::commands::cluster::median;
 use crate::commands::common::announce_tuning;
 use crate::commands::replicas::on_group;
 use crate::commands::scale::sweep::Worker;
 use crate::terminal::say;
 
-/// What replicas train, and at which batch: large enough for there to be something to share.
+/// Recipe that replicas train, and its batch, which is large enough to divide.
 const RECIPE: (&str, u64) = ("digits", 1024);
-/// Numbers of replicas.
+/// Numbers of replicas to measure.
 const REPLICAS: [usize; 3] = [1, 2, 4];
-/// Steps of replicas before those that count, and those that do.
+/// Number of warm-up steps and of timed steps of the replicas.
 const STEPS: (usize, usize) = (5, 40);
-/// How long a replica waits for the others.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Up to how many devices a cluster is predicted.
+/// Time a replica waits for the others.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Largest number of devices in the predictions.
 const DEVICES: u64 = 4096;
-/// What is predicted.
+/// Workload of the predictions.
 const WORK: &str = "resnet50";
-/// Perceptrons wider than this take too long for the short report.
+/// Widest perceptron of the short report; wider ones take too long.
 const WIDEST: u64 = 1024;
 
-/// Measures devices one after the other, then replicas, until it is told to stop. Gives how fast each device trains, too.
+/// Measures devices one after the other, then replicas, until `stop` is set. Also returns the training rate of each device.
 pub fn measure(quick: bool, workers: &[Worker], stop: &AtomicBool) -> Result<(Hardware, Vec<Rate>)> {
     let (start, before) = (Instant::now(), CpuTime::now());
     let opened = workers.iter().map(|worker| Ok((worker.name.clone(), open(worker.choice)?)));
     let opened = opened.collect::<Result<Vec<(String, Box<dyn Device>)>>>()?;
-    let cases: Vec<Case> = selected(false, None)?.into_iter().filter(|case| wanted(case, quick)).collect();
+    let cases: Vec<Case> =
+        selected(false, None)?.into_iter().filter(|case| is_selected(case, quick)).collect();
     let subjects: Vec<NamedDevice<'_>> =
         opened.iter().map(|(name, device)| NamedDevice { name: name.clone(), device: &**device }).collect();
     let names: Vec<&str> = workers.iter().map(|worker| worker.name.as_str()).collect();
     say(&format!("hardware: {} measurements on {}.", cases.len(), names.join(", ")));
-    let results = bench::measured(&cases, &subjects, effort(quick), &|| !stop.load(Ordering::SeqCst))?;
+    let results = bench::measure_cases(&cases, &subjects, budget(quick), &|| !stop.load(Ordering::SeqCst))?;
     let report = |(name, device): &(String, Box<dyn Device>)| {
-        bench::report(name, device.info(), announce_tuning(device.info()) as u64)
+        bench::empty_report(name, device.info(), announce_tuning(device.info()) as u64)
     };
     let reports = opened.iter().map(report).collect();
-    let bench = bench::concluded(quick, (start, before), &opened, reports, results);
-    let work = builtin_workload(WORK).ok_or_else(|| anyhow!("there is no work {WORK}"))?;
+    let bench = bench::conclude(quick, (start, before), &opened, reports, results);
+    let work = builtin_workload(WORK).ok_or_else(|| anyhow!("there is no workload {WORK}"))?;
     let machines = builtin_machines();
     let options = Options { devices: DEVICES, ..Options::default() };
     let predictions = machines.iter().map(|machine| Prediction::of(&work, machine, &options)).collect();
-    let hardware = Hardware { bench, replicas: replicas(workers, stop)?, predictions, machines, work };
+    let hardware =
+        Hardware { bench, replicas: measure_replicas(workers, stop)?, predictions, machines, work };
     let known = |name: &str| {
         let (_, device) = opened.iter().find(|(other, _)| other == name)?;
-        Some(kept_ceiling(device.info())?.0)
+        Some(load_ceiling(device.info())?.0)
     };
     let rates = hardware.rates(known);
     Ok((hardware, rates))
 }
 
-/// Products from 512 rows up, since they bound the rest; sweeps over batch and width; a residual network.
-fn wanted(case: &Case, quick: bool) -> bool {
+/// Selects the large matrix products, which bound the rest, the sweeps over batch and width, and a residual network.
+fn is_selected(case: &Case, quick: bool) -> bool {
     let product = case.name.starts_with("matmul-") && (case.sets_ceiling || !quick);
     let swept = !case.sweeps.is_empty()
         && (!quick || case.sweeps.iter().all(|point| point.axis != "width" || point.at <= WIDEST));
     product || swept || case.name == "resnet20"
 }
 
-fn effort(quick: bool) -> Budget {
+fn budget(quick: bool) -> Budget {
     let ms = Duration::from_millis;
     match quick {
         true => Budget { kernel: ms(120), step: ms(400), max_case: ms(4000), deadline: None },
@@ -83,12 +86,12 @@ fn effort(quick: bool) -> Budget {
     }
 }
 
-/// Steps by 1, 2 and 4 replicas on the CPU, and on GPUs where there are any.
-fn replicas(workers: &[Worker], stop: &AtomicBool) -> Result<Vec<Replicas>> {
+/// Measures 1, 2 and 4 replicas on the CPU, and on GPUs if there are any.
+fn measure_replicas(workers: &[Worker], stop: &AtomicBool) -> Result<Vec<Replicas>> {
     let is_cpu = |worker: &&Worker| worker.choice == DeviceChoice::Cpu;
     let cpu = workers.iter().find(is_cpu).map(|worker| ("cpu", worker.choice));
     let gpu = workers.iter().find(|worker| !is_cpu(worker)).map(|worker| {
-        // Replicas spread over all adapters, unless only one is to be used.
+        // With several GPUs, replicas spread over all of them.
         let several = workers.iter().filter(|worker| !is_cpu(worker)).count() > 1;
         ("gpu", if several { DeviceChoice::Gpu } else { worker.choice })
     });
@@ -100,40 +103,43 @@ fn replicas(workers: &[Worker], stop: &AtomicBool) -> Result<Vec<Replicas>> {
         for count in REPLICAS.into_iter().filter(|_| !stop.load(Ordering::SeqCst)) {
             let lead = |link: Link| steps(&recipe, choice, 0, link).map(Some);
             let follow = |local: usize, link: Link| steps(&recipe, choice, local, link).map(drop);
-            let point = on_group(count, PATIENCE, lead, follow)?;
+            let point = on_group(count, TIMEOUT, lead, follow)?;
             all.extend(point.map(|point| Replicas { device: device.into(), ..point }));
         }
     }
     Ok(all)
 }
 
-/// The steps of one replica.
+/// Runs and times the steps of one replica.
 fn steps(recipe: &Recipe, choice: DeviceChoice, local: usize, link: Link) -> Result<Replicas> {
     let (rank, ranks) = (link.rank(), link.size());
-    let device = open_for(choice, local)?;
+    let device = open_for_replica(choice, local)?;
     let parts = setup(recipe)?;
     let mut config = parts.config;
-    config.part = Some(Part { rank, ranks, shard: false });
+    config.replica = Some(RankConfig { rank, size: ranks, shard: false });
     let batch = config.batch as u64;
     let plan = Plan::new(parts.model, &parts.splits, config, &device.info().limits)?;
     let mut trainer = Trainer::new(&*device, plan, parts.splits, parts.fit.steps)?;
-    trainer.join(Team::new(link, TeamOptions { check_every: 0, ..TeamOptions::default() }))?;
-    trainer.share_state()?;
+    trainer.join(ProcessGroup::new(
+        link,
+        ProcessGroupOptions { check_every: 0, ..ProcessGroupOptions::default() },
+    ))?;
+    trainer.broadcast_state()?;
     let mut seconds = Vec::new();
     let mut exposed = 0.0;
     for step in 0..STEPS.0 + STEPS.1 {
-        let before = trainer.traffic().unwrap_or_default();
+        let before = trainer.comm_stats().unwrap_or_default();
         trainer.step()?;
-        // What is told of it is of no use.
+        // Records are read and dropped, or they would pile up.
         trainer.records(false)?;
-        let after = trainer.traffic().unwrap_or_default();
+        let after = trainer.comm_stats().unwrap_or_default();
         if step >= STEPS.0 {
             seconds.push(after.total - before.total);
             exposed += after.exposed - before.exposed;
         }
     }
-    let step = median(&mut seconds);
-    let flops = trainer.step_flops().training();
+    let step = median(seconds);
+    let flops = trainer.step_flops()?.training();
     if let Some(link) = trainer.leave() {
         link.close();
     }

@@ -1,4 +1,4 @@
-//! `wgrad scale`: the discussion of compute scaling, reproduced.
+//! `wgrad scale`: the report on compute scaling.
 
 mod hardware;
 mod own;
@@ -10,7 +10,7 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::Result;
 use wgrad_program::DeviceKind;
-use wgrad_studies::scaling::history::{self, Here, History};
+use wgrad_studies::scaling::history::{self, Here, History, OwnRun};
 use wgrad_studies::scaling::laws::Laws;
 use wgrad_studies::scaling::sweep::{builtin, read};
 use wgrad_studies::scaling::{FORMAT, RESAMPLES, SEED, Scale};
@@ -19,24 +19,18 @@ use wgrad_train::{DeviceChoice, devices};
 use crate::cli::{self, ScalePart};
 use crate::commands::bench;
 use crate::commands::common::{INTERRUPTED, interruption};
-use crate::commands::scale::sweep::{Made, Worker};
+use crate::commands::scale::sweep::{SweepResults, Worker};
 use crate::failure::Usage;
 use crate::terminal::{self, say};
 
-/// So many rows of a table that cannot be used are said.
+/// Number of unusable rows that are printed.
 const LISTED: usize = 20;
 
-/// Makes the parts that were asked for, and writes the report.
+/// Computes the requested parts and writes the report.
 pub fn run(args: &cli::Scale) -> Result<ExitCode> {
     let (start, stop) = (Instant::now(), interruption()?);
-    let wants = |part: ScalePart| args.only.is_empty() || args.only.contains(&part);
-    if args.sweep.is_some() && !wants(ScalePart::Laws) {
-        return Err(Usage("--sweep is for the part laws, which --only leaves out".into()).into());
-    }
-    if args.data.is_some() && !wants(ScalePart::History) {
-        return Err(Usage("--data is for the part history, which --only leaves out".into()).into());
-    }
-    // What can be wrong with the arguments is found before anything is measured.
+    check(args)?;
+    let wants = |part: ScalePart| args.wants(part);
     let sweep = match &args.sweep {
         Some(path) => read(path)?,
         None => builtin(args.quick)?,
@@ -45,14 +39,65 @@ pub fn run(args: &cli::Scale) -> Result<ExitCode> {
     let history = if wants(ScalePart::History) { Some(history(args)?) } else { None };
     let own = own::runs(&args.runs)?;
     Scale::make_directory(&args.out)?;
+    let mut scale = empty_report(args.quick, history, own);
+    if wants(ScalePart::Hardware) {
+        let (hardware, rates) = hardware::measure(args.quick, &workers, &stop)?;
+        scale.here.devices = rates;
+        scale.hardware = Some(hardware);
+    }
+    if wants(ScalePart::Laws) && !stop.load(Ordering::SeqCst) {
+        let SweepResults { trials, predictions, unpredicted, missing, interrupted, sweep } =
+            sweep::run(&sweep, &workers, &args.out, &stop)?;
+        scale.laws = Some(Laws::of(&trials, &predictions, RESAMPLES, SEED));
+        (scale.trials, scale.unpredicted, scale.missing) = (trials, unpredicted, missing);
+        (scale.interrupted, scale.sweep) = (interrupted, Some(sweep));
+    }
+    if !args.only.is_empty() {
+        keep_other_parts(&mut scale, args);
+    }
+    scale.times = scale.history.as_ref().map_or_else(Vec::new, |history| scale.here.times(history));
+    scale.interrupted |= stop.load(Ordering::SeqCst);
+    scale.seconds = start.elapsed().as_secs_f64();
+    let page = scale.write(&args.out)?;
+    for sentence in sentences(&scale) {
+        say(&sentence);
+    }
+    say(&format!("Report, with scale.json and trials.csv beside it, after {:.0} s:", scale.seconds));
+    match args.json {
+        true => terminal::result(&serde_json::to_string(&scale)?)?,
+        false => terminal::result(&page.display().to_string())?,
+    }
+    Ok(if scale.interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+}
+
+impl cli::Scale {
+    /// Whether a part of the report was requested.
+    fn wants(&self, part: ScalePart) -> bool {
+        self.only.is_empty() || self.only.contains(&part)
+    }
+}
+
+/// Checks combinations of arguments before anything is measured.
+fn check(args: &cli::Scale) -> Result<(), Usage> {
+    if args.sweep.is_some() && !args.wants(ScalePart::Laws) {
+        return Err(Usage("--sweep needs the part laws, which --only leaves out".into()));
+    }
+    if args.data.is_some() && !args.wants(ScalePart::History) {
+        return Err(Usage("--data needs the part history, which --only leaves out".into()));
+    }
+    Ok(())
+}
+
+/// Report without measurements.
+fn empty_report(quick: bool, history: Option<History>, own: Vec<OwnRun>) -> Scale {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let mut scale = Scale {
+    Scale {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").into(),
         command: format!("wgrad {}", words.join(" ")),
         date: wgrad_stdx::date::timestamp(SystemTime::now()),
         seconds: 0.0,
-        quick: args.quick,
+        quick,
         interrupted: false,
         kept: None,
         history,
@@ -64,44 +109,21 @@ pub fn run(args: &cli::Scale) -> Result<ExitCode> {
         unpredicted: Vec::new(),
         trials: Vec::new(),
         laws: None,
-    };
-    if wants(ScalePart::Hardware) {
-        let (hardware, rates) = hardware::measure(args.quick, &workers, &stop)?;
-        scale.here.devices = rates;
-        scale.hardware = Some(hardware);
     }
-    if wants(ScalePart::Laws) && !stop.load(Ordering::SeqCst) {
-        let Made { trials, predictions, unpredicted, missing, interrupted, sweep } =
-            sweep::run(&sweep, &workers, &args.out, &stop)?;
-        scale.laws = Some(Laws::of(&trials, &predictions, RESAMPLES, SEED));
-        (scale.trials, scale.unpredicted, scale.missing) = (trials, unpredicted, missing);
-        (scale.interrupted, scale.sweep) = (interrupted, Some(sweep));
-    }
-    if !args.only.is_empty() {
-        match Scale::read(&args.out) {
-            Some(before) => scale.keep(before),
-            None if args.out.join("scale.json").exists() => {
-                say("warning: scale.json there is of another version; its parts are not kept.");
-            }
-            None => {}
-        }
-    }
-    scale.times = scale.history.as_ref().map_or_else(Vec::new, |history| scale.here.times(history));
-    scale.interrupted |= stop.load(Ordering::SeqCst);
-    scale.seconds = start.elapsed().as_secs_f64();
-    let page = scale.write(&args.out)?;
-    for sentence in sentences(&scale) {
-        say(&sentence);
-    }
-    say(&format!("The report, with scale.json and trials.csv beside it, after {:.0} s:", scale.seconds));
-    match args.json {
-        true => terminal::result(&serde_json::to_string(&scale)?)?,
-        false => terminal::result(&page.display().to_string())?,
-    }
-    Ok(if scale.interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
 }
 
-/// The systems of the file, of which is said what cannot be used; or wgrad's own.
+/// Keeps the parts of an existing report that were not requested now.
+fn keep_other_parts(scale: &mut Scale, args: &cli::Scale) {
+    match Scale::read(&args.out) {
+        Some(before) => scale.keep(before),
+        None if args.out.join("scale.json").exists() => {
+            say("warning: the existing scale.json has another format version; its parts are not kept.");
+        }
+        None => {}
+    }
+}
+
+/// Reads the systems of `--data` and prints its unusable rows; without it, returns the built-in systems.
 fn history(args: &cli::Scale) -> Result<History> {
     let Some(path) = &args.data else { return Ok(History::of(&history::own()?, RESAMPLES, SEED)?) };
     let bytes = std::fs::read(path)
@@ -114,26 +136,29 @@ fn history(args: &cli::Scale) -> Result<History> {
     }
     if history.left_out.len() > LISTED {
         let more = history.left_out.len() - LISTED;
-        say(&format!("… and {more} more that cannot be used; the report and scale.json list all, by line."));
+        say(&format!("… and {more} more unusable rows; the report and scale.json list all of them by line."));
     }
     Ok(history)
 }
 
-/// What it comes to.
+/// Conclusions of the report.
 fn sentences(scale: &Scale) -> Vec<String> {
     let history = scale.history.iter().flat_map(History::sentences);
     let laws = scale.laws.iter().flat_map(|laws| std::iter::once(laws.headline()).chain(laws.sentences()));
     history.chain(laws).collect()
 }
 
-/// Who trains: the devices that were asked for, each once; else the CPU and every GPU that is none in software.
-fn workers(asked: &[DeviceChoice]) -> Result<Vec<Worker>> {
+/// Returns the requested devices without repetition; by default the CPU and every hardware GPU.
+fn workers(requested: &[DeviceChoice]) -> Result<Vec<Worker>> {
     let worker = |name: String, choice| Worker { name, choice };
-    if asked.is_empty() {
+    if requested.is_empty() {
         let adapters = devices().into_iter().filter(|info| info.kind == DeviceKind::Gpu).enumerate();
         let hardware = adapters.filter(|(_, info)| info.class != "software");
         let gpus = hardware.map(|(i, _)| worker(format!("gpu:{i}"), DeviceChoice::Adapter(i)));
         return Ok(std::iter::once(worker("cpu".into(), DeviceChoice::Cpu)).chain(gpus).collect());
     }
-    bench::names(asked)?.into_iter().map(|name| Ok(worker(name.clone(), bench::choice(&name)?))).collect()
+    bench::device_names(requested)?
+        .into_iter()
+        .map(|name| Ok(worker(name.clone(), bench::parse_device(&name)?)))
+        .collect()
 }

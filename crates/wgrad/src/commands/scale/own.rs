@@ -1,4 +1,4 @@
-//! Runs that were trained on this machine, as points of the history.
+//! Runs on this machine, as points of the history.
 
 use std::path::Path;
 
@@ -8,8 +8,8 @@ use wgrad_studies::scaling::history::{Date, OwnRun};
 
 use crate::terminal::say;
 
-/// The finished runs of a folder, by name; none if there is no such folder. Runs from before FLOPs were counted are passed over,
-/// and said to be.
+/// Returns the finished runs of a folder, sorted by name; none if the folder does not exist. Runs without a FLOP count are
+/// skipped with a message.
 pub fn runs(folder: &Path) -> Result<Vec<OwnRun>> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -23,7 +23,7 @@ pub fn runs(folder: &Path) -> Result<Vec<OwnRun>> {
         match run(&text) {
             Some(run) => runs.push(run),
             None => {
-                say(&format!("{} says nothing of FLOPs, and is left out of the history.", path.display()))
+                say(&format!("{} has no FLOP count; the run is left out of the history.", path.display()))
             }
         }
     }

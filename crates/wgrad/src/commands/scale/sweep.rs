@@ -1,4 +1,4 @@
-//! The trainings of a sweep, on all devices at once, each kept in a file of its own as soon as it is done.
+//! Runs the trainings of a sweep on all devices in parallel. Each result is stored in its own file when it is done.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,41 +17,41 @@ use wgrad_train::{DeviceChoice, open};
 use crate::failure::Usage;
 use crate::terminal::say;
 
-/// What came of a sweep.
-pub struct Made {
-    /// Every training, in the order in which they were planned.
+/// Results of a sweep.
+pub struct SweepResults {
+    /// All trainings, in planned order.
     pub trials: Vec<Trial>,
-    /// What was said of the larger ones before they were trained.
+    /// Predictions for the larger trainings, made before they ran.
     pub predictions: Vec<Prediction>,
-    /// Larger ones of which nothing could be said, with the reason.
+    /// Larger trainings that could not be predicted, with the reason.
     pub unpredicted: Vec<String>,
     /// Data sets that are not on this machine.
     pub missing: Vec<String>,
-    /// Whether Ctrl-C ended it.
+    /// Whether Ctrl-C ended the sweep.
     pub interrupted: bool,
-    /// What of the sweep there was data for.
+    /// Part of the sweep whose data is on this machine.
     pub sweep: Sweep,
 }
 
-/// A device, and how it is called.
+/// Device that trains.
 pub struct Worker {
-    /// What `--devices` calls it.
+    /// Name as in `--devices`.
     pub name: String,
-    /// The device.
+    /// Device to open.
     pub choice: DeviceChoice,
 }
 
-/// A training on disk. It counts where job and training are those of now.
+/// Stored training. It is reused if job and training settings are equal.
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct StoredTrial {
     job: Job,
     training: Training,
     trial: Trial,
 }
 
-/// Trains what has not been trained before.
-pub fn run(sweep: &Sweep, workers: &[Worker], out: &Path, stop: &AtomicBool) -> Result<Made> {
-    // A name that there is no data set of is a mistake; one whose data are elsewhere is not.
+/// Runs the trainings of a sweep that are not stored yet.
+pub fn run(sweep: &Sweep, workers: &[Worker], out: &Path, stop: &AtomicBool) -> Result<SweepResults> {
+    // An unknown data set is an error; a known one that is not on this machine is not.
     for name in sweep.datasets() {
         Entry::named(name)?;
     }
@@ -59,11 +59,11 @@ pub fn run(sweep: &Sweep, workers: &[Worker], out: &Path, stop: &AtomicBool) -> 
     let (sweep, missing) = sweep.on(is_here);
     for name in &missing {
         say(&format!(
-            "warning: {name} is not on this machine, and is left out; `wgrad data get {name}` fetches it."
+            "warning: {name} is not on this machine and is left out; `wgrad data get {name}` downloads it."
         ));
     }
     if let ([], Some(name)) = (&sweep.datasets()[..], whole.datasets().first()) {
-        // Says how to fetch it.
+        // The error says how to download the data set.
         SweepData::load(name, &sweep)?;
     }
     let mut data = BTreeMap::new();
@@ -74,7 +74,7 @@ pub fn run(sweep: &Sweep, workers: &[Worker], out: &Path, stop: &AtomicBool) -> 
     let folder = out.join("trials").join(sweep.way());
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let runner = Runner { sweep: &sweep, data: &data, workers, folder, stop, begun: Instant::now() };
-    let mut made = Made {
+    let mut results = SweepResults {
         trials: Vec::new(),
         predictions: Vec::new(),
         unpredicted: Vec::new(),
@@ -83,34 +83,36 @@ pub fn run(sweep: &Sweep, workers: &[Worker], out: &Path, stop: &AtomicBool) -> 
         sweep: sweep.clone(),
     };
     let rate_jobs = sweep.rate_jobs(false);
-    made.trials.extend(runner.stage("choosing learning rates", &rate_jobs)?);
-    let mut rates = sweep.choose_rates(&rate_jobs, &made.trials);
+    results.trials.extend(runner.stage("choosing learning rates", &rate_jobs)?);
+    let mut rates = sweep.choose_rates(&rate_jobs, &results.trials);
     let jobs: Vec<Job> = [sweep.law_jobs(&rates, false), sweep.versus_jobs(&rates)].concat();
-    made.trials.extend(runner.stage("sizes and data", &jobs)?);
+    results.trials.extend(runner.stage("sizes and data", &jobs)?);
     if !stop.load(Ordering::SeqCst) {
-        runner.predict(&mut made)?;
+        runner.predict(&mut results)?;
         let rate_jobs = sweep.rate_jobs(true);
-        let trials = runner.stage("choosing the learning rates of the larger ones", &rate_jobs)?;
+        let trials = runner.stage("choosing learning rates of the larger trainings", &rate_jobs)?;
         rates.extend(sweep.choose_rates(&rate_jobs, &trials));
-        made.trials.extend(trials);
-        made.trials.extend(runner.stage("the larger ones", &sweep.law_jobs(&rates, true))?);
+        results.trials.extend(trials);
+        results.trials.extend(runner.stage("larger trainings", &sweep.law_jobs(&rates, true))?);
     }
-    made.interrupted = stop.load(Ordering::SeqCst);
-    if made.interrupted {
-        let (kept, folder) = (made.trials.len(), runner.folder.display());
-        say(&format!("Interrupted: {kept} trainings are kept in {folder}, and the same command goes on."));
+    results.interrupted = stop.load(Ordering::SeqCst);
+    if results.interrupted {
+        let (kept, folder) = (results.trials.len(), runner.folder.display());
+        say(&format!(
+            "Interrupted: {kept} trainings are stored in {folder}; run the same command again to resume."
+        ));
     }
-    Ok(made)
+    Ok(results)
 }
 
-/// Refuses a sweep that wants more examples than there are, before anything is trained.
+/// Checks that there are enough examples for every training.
 fn check_sizes(sweep: &Sweep, data: &BTreeMap<String, SweepData>) -> Result<(), Usage> {
     for job in sweep.all_jobs() {
         let there = data.get(&job.key.dataset).map_or(0, SweepData::examples);
         if job.examples > there {
             let (dataset, wanted) = (&job.key.dataset, job.examples);
             return Err(Usage(format!(
-                "{}: {dataset} has {there} examples to train on beside those for validation, not {wanted}",
+                "{}: {dataset} has {there} training examples besides those for validation, and the sweep needs {wanted}",
                 job.id
             )));
         }
@@ -118,7 +120,7 @@ fn check_sizes(sweep: &Sweep, data: &BTreeMap<String, SweepData>) -> Result<(), 
     Ok(())
 }
 
-/// Whether a data set can be loaded without fetching it.
+/// Whether a data set is on this machine.
 fn is_here(name: &str) -> bool {
     let Ok(entry) = Entry::named(name) else { return false };
     entry.is_built_in() || wgrad_data::data_dir().is_ok_and(|dir| entry.find(&dir).is_some())
@@ -133,44 +135,47 @@ struct Runner<'a> {
     begun: Instant,
 }
 
-/// What the workers share.
+/// Jobs that the workers share.
 struct Queue<'j> {
-    /// Places of the jobs that are left, the next one last.
-    left: Vec<usize>,
+    /// Indices of the remaining jobs, the next one last.
+    remaining: Vec<usize>,
     done: Vec<(usize, Trial)>,
     failed: Option<anyhow::Error>,
     jobs: &'j [Job],
 }
 
 impl Runner<'_> {
-    /// Makes some trainings, those with most work first. Those that were made before are read.
+    /// Runs trainings, those with most work first. Stored ones are read instead.
     fn stage(&self, what: &str, jobs: &[Job]) -> Result<Vec<Trial>> {
-        let (mut done, mut left) = (Vec::new(), Vec::new());
+        let (mut done, mut remaining) = (Vec::new(), Vec::new());
         for (i, job) in jobs.iter().enumerate() {
-            match self.kept(job) {
+            match self.stored(job) {
                 Some(trial) => done.push((i, trial)),
-                None => left.push(i),
+                None => remaining.push(i),
             }
         }
-        // Convolutions go over every pixel.
+        // Families sort by work: convolutions visit every pixel.
         let work = |job: &Job| {
             let width = job.key.network.width;
             (job.key.network.family, width.saturating_mul(width).saturating_mul(job.examples))
         };
-        left.sort_by_key(|&i| work(&jobs[i]));
-        let before =
-            if done.is_empty() { String::new() } else { format!(", {} of them made before", done.len()) };
+        remaining.sort_by_key(|&i| work(&jobs[i]));
+        let before = if done.is_empty() {
+            String::new()
+        } else {
+            format!(", {} of them stored from before", done.len())
+        };
         say(&format!("{what}: {} trainings{before}.", jobs.len()));
-        let seats = self.seats(left.len());
-        let queue = Mutex::new(Queue { left, done, failed: None, jobs });
+        let assignments = self.assignments(remaining.len());
+        let queue = Mutex::new(Queue { remaining, done, failed: None, jobs });
         std::thread::scope(|scope| {
-            for (worker, threads) in seats {
+            for (worker, threads) in assignments {
                 let queue = &queue;
                 scope.spawn(move || {
-                    if let Err(error) = self.work(worker, threads, queue)
+                    if let Err(error) = self.run_worker(worker, threads, queue)
                         && let Ok(mut queue) = queue.lock()
                     {
-                        queue.left.clear();
+                        queue.remaining.clear();
                         queue.failed.get_or_insert(error);
                     }
                 });
@@ -185,39 +190,40 @@ impl Runner<'_> {
         Ok(done.into_iter().map(|(_, trial)| trial).collect())
     }
 
-    /// Who trains: each GPU by itself, the CPU as often as it has threads, which is faster than sharing each small step out.
-    fn seats(&self, jobs: usize) -> Vec<(&Worker, Option<usize>)> {
+    /// Returns workers with their number of threads: each GPU once; the CPU once per thread, which is faster than dividing each
+    /// small step among threads.
+    fn assignments(&self, jobs: usize) -> Vec<(&Worker, Option<usize>)> {
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-        let mut seats = Vec::new();
+        let mut assignments = Vec::new();
         for worker in self.workers {
             if worker.choice == DeviceChoice::Cpu {
                 let count = threads.min(jobs).max(1);
-                seats.extend((0..count).map(|_| (worker, Some((threads / count).max(1)))));
+                assignments.extend((0..count).map(|_| (worker, Some((threads / count).max(1)))));
             } else {
-                seats.push((worker, None));
+                assignments.push((worker, None));
             }
         }
-        seats
+        assignments
     }
 
-    /// Trains until there is nothing left to train, on so many threads if it is the CPU.
-    fn work(&self, worker: &Worker, threads: Option<usize>, queue: &Mutex<Queue<'_>>) -> Result<()> {
+    /// Runs jobs until none remains; on the CPU with the given number of threads.
+    fn run_worker(&self, worker: &Worker, threads: Option<usize>, queue: &Mutex<Queue<'_>>) -> Result<()> {
         match threads {
-            None => self.serve(worker, queue),
+            None => self.run_jobs(worker, queue),
             Some(threads) => {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-                pool.install(|| self.serve(worker, queue))
+                pool.install(|| self.run_jobs(worker, queue))
             }
         }
     }
 
-    fn serve(&self, worker: &Worker, queue: &Mutex<Queue<'_>>) -> Result<()> {
+    fn run_jobs(&self, worker: &Worker, queue: &Mutex<Queue<'_>>) -> Result<()> {
         let poisoned = || anyhow!("another training panicked");
         let device = open(worker.choice)?;
         loop {
             let (i, job) = {
                 let mut queue = queue.lock().map_err(|_| poisoned())?;
-                let Some(i) = queue.left.pop() else { return Ok(()) };
+                let Some(i) = queue.remaining.pop() else { return Ok(()) };
                 (i, queue.jobs[i].clone())
             };
             let data = self.data.get(&job.key.dataset).ok_or_else(|| anyhow!("{}: no data", job.id))?;
@@ -225,14 +231,14 @@ impl Runner<'_> {
             let trial = train_job((&worker.name, &*device), data, self.sweep, &job, &stop)
                 .with_context(|| format!("training {}", job.id))?;
             let Some(trial) = trial else { return Ok(()) };
-            self.keep(&job, &trial)?;
+            self.store(&job, &trial)?;
             let mut queue = queue.lock().map_err(|_| poisoned())?;
             queue.done.push((i, trial));
-            self.say_done(&queue);
+            self.print_done(&queue);
         }
     }
 
-    fn say_done(&self, queue: &Queue<'_>) {
+    fn print_done(&self, queue: &Queue<'_>) {
         let Some((_, trial)) = queue.done.last() else { return };
         let (done, total) = (queue.done.len(), queue.jobs.len());
         let loss =
@@ -248,16 +254,17 @@ impl Runner<'_> {
         self.folder.join(format!("{}.json", job.id))
     }
 
-    /// A training that was made before in the same way.
-    fn kept(&self, job: &Job) -> Option<Trial> {
+    /// Returns the stored result of an equal job, if there is one.
+    fn stored(&self, job: &Job) -> Option<Trial> {
         let bytes = std::fs::read(self.path(job)).ok()?;
-        let kept: Kept = serde_json::from_slice(&bytes).ok()?;
-        (kept.job == *job && kept.training == self.sweep.training).then_some(kept.trial)
+        let stored: StoredTrial = serde_json::from_slice(&bytes).ok()?;
+        (stored.job == *job && stored.training == self.sweep.training).then_some(stored.trial)
     }
 
-    fn keep(&self, job: &Job, trial: &Trial) -> Result<()> {
-        let kept = Kept { job: job.clone(), training: self.sweep.training.clone(), trial: trial.clone() };
-        self.write(&self.path(job), &kept)
+    fn store(&self, job: &Job, trial: &Trial) -> Result<()> {
+        let stored =
+            StoredTrial { job: job.clone(), training: self.sweep.training.clone(), trial: trial.clone() };
+        self.write(&self.path(job), &stored)
     }
 
     fn write(&self, path: &Path, value: &impl Serialize) -> Result<()> {
@@ -266,16 +273,16 @@ impl Runner<'_> {
             .with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Says what the larger trainings will come to, and keeps it, before any of them begins. What was said before by the same
-    /// trainings stays as it was said.
-    fn predict(&self, made: &mut Made) -> Result<()> {
-        let mut said: Vec<(String, u64)> = Vec::new();
+    /// Predicts the larger trainings and stores the predictions before any of them starts. A stored prediction from the same
+    /// trainings stays unchanged.
+    fn predict(&self, results: &mut SweepResults) -> Result<()> {
+        let mut predicted: Vec<(String, u64)> = Vec::new();
         for job in self.sweep.all_jobs().into_iter().filter(|job| job.role == Role::HeldOut) {
-            let of = (format!("{:?}", job.key), job.examples);
-            if said.contains(&of) {
+            let size = (format!("{:?}", job.key), job.examples);
+            if predicted.contains(&size) {
                 continue;
             }
-            said.push(of);
+            predicted.push(size);
             let Some(data) = self.data.get(&job.key.dataset) else { continue };
             let (network, parameters) = network_of(data, &job)?;
             let id = job.id.rsplit_once("-s").map_or(job.id.as_str(), |(id, _)| id);
@@ -289,23 +296,23 @@ impl Runner<'_> {
                 examples: job.examples,
             };
             let now = wgrad_stdx::date::timestamp(SystemTime::now());
-            let prediction = match Prediction::of(planned, &made.trials, &now, RESAMPLES, SEED) {
+            let prediction = match Prediction::of(planned, &results.trials, &now, RESAMPLES, SEED) {
                 Ok(prediction) => prediction,
                 Err(error) => {
                     say(&format!("{id} cannot be predicted: {error}"));
-                    made.unpredicted.push(format!("{id}: {error}"));
+                    results.unpredicted.push(format!("{id}: {error}"));
                     continue;
                 }
             };
             let path = self.folder.join(format!("prediction-{id}.json"));
             let before = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-            let stands = |before: &Prediction| {
+            let is_same = |before: &Prediction| {
                 Prediction { made: prediction.made.clone(), ..before.clone() } == prediction
             };
-            let prediction = match before.filter(stands) {
+            let prediction = match before.filter(is_same) {
                 Some(before) => before,
                 None => {
-                    // A training of before would have been seen already.
+                    // A stored training would have been known before this prediction.
                     self.forget(&job)?;
                     self.write(&path, &prediction)?;
                     prediction
@@ -313,15 +320,15 @@ impl Runner<'_> {
             };
             let interval = prediction.interval.map_or(String::new(), |[a, b]| format!(" ({a:.4} to {b:.4})"));
             say(&format!(
-                "{id} will come to a test loss of {:.4}{interval}, by the law of the smaller ones.",
+                "{id}: predicted test loss {:.4}{interval}, from the law fitted to smaller trainings.",
                 prediction.loss
             ));
-            made.predictions.push(prediction);
+            results.predictions.push(prediction);
         }
         Ok(())
     }
 
-    /// Removes the larger trainings of a size, with all seeds: they are made again after what is said of them now.
+    /// Removes the stored larger trainings of a size, with all seeds, so that they run after the new prediction.
     fn forget(&self, job: &Job) -> Result<()> {
         for other in self.sweep.all_jobs() {
             let same = other.role == Role::HeldOut && other.key == job.key && other.examples == job.examples;

@@ -13,7 +13,7 @@ use wgrad_program::Device;
 use wgrad_recipe::Recipe;
 use wgrad_run::RunDir;
 use wgrad_studies::run::write_report;
-use wgrad_train::{Plan, Setup, SplitName, Stop, Team, Trainer, fit, open_for, score, setup};
+use wgrad_train::{Plan, ProcessGroup, Setup, SplitName, Stop, Trainer, fit, open_for_replica, score, setup};
 
 use crate::cli::Train;
 use crate::commands::ceiling::Sustained;
@@ -43,7 +43,7 @@ fn lead(args: &Train, mut worker: Option<Worker>) -> Result<u8> {
     let profile = profile::Request::from_args(args)?;
     // Load the data before pretraining: a pretrained network is useless if its successor cannot start.
     let parts = setup(&recipe)?;
-    let device = announce_device(args.device, open_for(args.device, 0)?)?;
+    let device = announce_device(args.device, open_for_replica(args.device, 0)?)?;
     if let (None, Some(name)) = (&recipe.transfer.weights, recipe.transfer.pretrain.clone()) {
         let Some(weights) = pretrain(args, &*device, &recipe, &name, &mut worker)? else {
             return Ok(INTERRUPTED);
@@ -100,29 +100,28 @@ fn train<'r>(
     if let Some(worker) = &mut *worker {
         replicas::announce(worker, recipe)?;
     }
-    let about =
-        if recipe.description.is_empty() { String::new() } else { format!(", {}", recipe.description) };
-    say(&format!("Recipe: {}{about}.", recipe.name));
+    print_recipe(recipe);
     let steps = parts.fit.steps;
     let mut config = parts.config;
-    config.part = worker.as_ref().map(|worker| replicas::part(args, worker));
+    config.replica = worker.as_ref().map(|worker| replicas::rank_config(args, worker));
     let mut plan = Plan::new(parts.model, &parts.splits, config, &device.info().limits)?;
     load_weights(&mut plan, recipe, resumed)?;
     say(&plan_line(&plan, parts.splits.train.len()));
     let mut trainer = Trainer::new(device, plan, parts.splits, steps)?;
     let dir = directory(&mut trainer, steps)?;
     if let Some(worker) = worker.take() {
-        trainer.join(Team::new(worker, replicas::options(args, recipe)))?;
-        trainer.share_state()?;
+        trainer.join(ProcessGroup::new(worker, replicas::options(args, recipe)))?;
+        trainer.broadcast_state()?;
     }
     let mut progress = Progress::new(&trainer, steps, interruption()?);
-    progress.faults = trainer.plan().config.part.map(|part| FaultInjection::for_rank(args, part.rank));
+    progress.faults =
+        trainer.plan().config.replica.map(|replica| FaultInjection::for_rank(args, replica.rank));
     if let Some(request) = &profile {
         trainer.profile(request.options, steps)?;
     }
     let finished = fit(&mut trainer, &parts.fit, Some(&dir), &mut progress)?;
     progress.close();
-    let traffic = trainer.traffic().map(|traffic| (traffic, trainer.plan().config.part));
+    let traffic = trainer.comm_stats().map(|traffic| (traffic, trainer.plan().config.replica));
     *worker = trainer.leave();
     let profiled =
         profile.and_then(|request| request.write(&mut trainer, dir.path()).transpose()).transpose()?;
@@ -130,28 +129,32 @@ fn train<'r>(
     if let Some(scores) = &scores {
         dir.write_scores(scores)?;
     }
-    let report = PathBuf::new();
     let alone = traffic.is_none() && finished.stop != Stop::Interrupted;
-    let rate = finished.pace.rate(trainer.step_flops().training());
-    let sustained = rate.map(|rate| Sustained::of(rate, alone.then_some(device)));
-    let (first_step, dir_path) = (progress.first_step, dir.path().to_owned());
+    let rate = finished.throughput.flops_per_second(trainer.step_flops()?.training());
+    let sustained = rate.map(|rate| Sustained::new(rate, alone.then_some(device)));
     let mut trained = Trained {
         recipe,
         trainer,
         finished,
         scores,
         sustained,
-        first_step,
+        first_step: progress.first_step,
         profiled,
         traffic,
-        dir: dir_path,
-        report,
+        dir: dir.path().to_owned(),
+        report: PathBuf::new(),
     };
     if trained.finished.stop != Stop::Interrupted {
         dir.finish(&trained.to_json())?;
     }
     trained.report = write_report(&dir)?;
     Ok(trained)
+}
+
+/// Prints name and description of a recipe.
+fn print_recipe(recipe: &Recipe) {
+    let separator = if recipe.description.is_empty() { "" } else { ", " };
+    say(&format!("Recipe: {}{separator}{}.", recipe.name, recipe.description));
 }
 
 /// Trains the recipe that another one starts from, in a run of its own. Returns the directory of that run, or `None` if the

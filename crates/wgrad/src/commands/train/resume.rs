@@ -129,7 +129,7 @@ pub fn run_directory(
 /// Returns a note if the checkpoint was written by another number of replicas.
 fn replicas_note(checkpoint: &Checkpoint, trainer: &Trainer) -> Option<String> {
     let then = checkpoint.state.kernels.get("replicas").and_then(Value::as_u64).unwrap_or(1);
-    let now = trainer.plan().config.part.map_or(1, |part| part.ranks as u64);
+    let now = trainer.plan().config.replica.map_or(1, |replica| replica.size as u64);
     (then != now).then(|| {
         format!(
             "Note: the checkpoint was written by {then} replicas, and now there are {now}. Batches, their order, dropout and the \

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use serde_json::{Map, Value, json};
 use wgrad_recipe::Recipe;
 use wgrad_run::Scores;
-use wgrad_train::{Finished, Part, Stop, Traffic, Trainer};
+use wgrad_train::{CommStats, Finished, RankConfig, Stop, Trainer};
 
-use crate::commands::ceiling::{Sustained, compute_words};
+use crate::commands::ceiling::{Sustained, describe_flops};
 use crate::commands::common::device_json;
 use crate::commands::profile::Profiled;
 use crate::terminal::{self, say};
@@ -29,7 +29,7 @@ pub struct Trained<'r> {
     /// Profile, if one was requested.
     pub profiled: Option<Profiled>,
     /// Communication between replicas, and the rank of this one.
-    pub traffic: Option<(Traffic, Option<Part>)>,
+    pub traffic: Option<(CommStats, Option<RankConfig>)>,
     /// Run directory.
     pub dir: PathBuf,
     /// Path of the report.
@@ -53,12 +53,12 @@ impl Trained<'_> {
             "steps": finished.steps,
             "seconds": finished.seconds,
             "first_step_seconds": self.first_step,
-            "replicas": self.traffic.as_ref().map(|(traffic, part)| traffic_json(traffic, *part)),
+            "replicas": self.traffic.as_ref().map(|(traffic, replica)| traffic_json(traffic, *replica)),
             "profile": self.profiled.as_ref().map(|profiled| &profiled.path),
             "flops": finished.flops.training(),
             "petaflop_s_days": finished.flops.petaflop_s_days(),
             "flops_by": finished.flops,
-            "sustained": self.sustained.as_ref().map(Sustained::json),
+            "sustained": self.sustained.as_ref().map(Sustained::to_json),
             "parameters": self.trainer.plan().params.count(),
             "train": { "loss": number(finished.train_loss) },
             "test": test,
@@ -69,11 +69,11 @@ impl Trained<'_> {
 }
 
 /// Communication statistics as JSON; times are seconds a step.
-fn traffic_json(traffic: &Traffic, part: Option<Part>) -> Value {
+fn traffic_json(traffic: &CommStats, replica: Option<RankConfig>) -> Value {
     let a_step = |seconds: f64| seconds / (traffic.steps as f64).max(1.0);
     json!({
-        "count": part.map_or(1, |part| part.ranks),
-        "sharded": part.is_some_and(|part| part.shard),
+        "count": replica.map_or(1, |replica| replica.size),
+        "sharded": replica.is_some_and(|replica| replica.shard),
         "gradient_bytes": traffic.bytes,
         "buckets": traffic.buckets,
         "step_seconds": a_step(traffic.total),
@@ -103,20 +103,20 @@ pub fn print_summary(trained: &Trained<'_>, recipe: &str) {
 fn figures(trained: &Trained<'_>) -> Vec<Vec<String>> {
     let Trained { trainer, finished, .. } = trained;
     let row = |name: &str, value: String| vec![name.to_owned(), value];
-    let rate = finished.made as f64 * trainer.examples_per_step() as f64 / finished.seconds.max(1e-9);
+    let rate = finished.new_steps as f64 * trainer.examples_per_step() as f64 / finished.seconds.max(1e-9);
     let reason = match finished.stop {
         Stop::Done => "all steps done",
         Stop::Patience => "stopped early: the loss stopped falling",
         Stop::Interrupted => "interrupted",
     };
     let first = trained.first_step.map_or("none".into(), |s| format!("done {s:.2} s after the start"));
-    let sustained = trained.sustained.as_ref().map_or("no step was timed".into(), Sustained::words);
+    let sustained = trained.sustained.as_ref().map_or("no step was timed".into(), Sustained::text);
     let speed = format!("{:.1} s, {} samples/s with evaluation", finished.seconds, terminal::count(rate));
     let mut rows = vec![
         row("steps", format!("{} ({reason})", finished.steps)),
         row("time", speed),
         row("first step", first),
-        row("compute", compute_words(&finished.flops)),
+        row("compute", describe_flops(&finished.flops)),
         row("sustained", sustained),
         row("train loss", format!("{:.4} (mean of the last epoch)", finished.train_loss)),
         row("test loss", format!("{:.4}", finished.test.loss)),
@@ -130,11 +130,11 @@ fn figures(trained: &Trained<'_>) -> Vec<Vec<String>> {
         let [low, high] = binary.auc.interval;
         rows.push(row("test AUC", format!("{:.3} (95%: {low:.3} to {high:.3})", binary.auc.value)));
     }
-    if let Some((time, times)) = trainer.waited_for_data() {
+    if let Some((time, times)) = trainer.data_wait() {
         rows.push(row("waited for data", format!("{:.2} s, at {times} of the steps", time.as_secs_f64())));
     }
-    if let Some((traffic, part)) = &trained.traffic {
-        rows.extend(communication(traffic, *part));
+    if let Some((traffic, replica)) = &trained.traffic {
+        rows.extend(communication(traffic, *replica));
     }
     rows.push(row("run", trained.dir.display().to_string()));
     rows.push(row("report", trained.report.display().to_string()));
@@ -145,9 +145,9 @@ fn figures(trained: &Trained<'_>) -> Vec<Vec<String>> {
 }
 
 /// Rows about the replicas and the gradients they exchanged.
-fn communication(traffic: &Traffic, part: Option<Part>) -> [Vec<String>; 2] {
+fn communication(traffic: &CommStats, replica: Option<RankConfig>) -> [Vec<String>; 2] {
     let ms = |seconds: f64| 1e3 * seconds / (traffic.steps as f64).max(1.0);
-    let sharded = if part.is_some_and(|part| part.shard) { ", optimizer state sharded" } else { "" };
+    let sharded = if replica.is_some_and(|replica| replica.shard) { ", optimizer state sharded" } else { "" };
     let buckets = match traffic.buckets {
         1 => "one bucket".to_owned(),
         count => format!("{count} buckets"),
@@ -159,7 +159,7 @@ fn communication(traffic: &Traffic, part: Option<Part>) -> [Vec<String>; 2] {
         ms(traffic.total),
         100.0 * traffic.hidden(),
     );
-    let replicas = format!("{}{sharded}", part.map_or(1, |part| part.ranks));
+    let replicas = format!("{}{sharded}", replica.map_or(1, |replica| replica.size));
     [vec!["replicas".into(), replicas], vec!["communication".into(), text]]
 }
 

@@ -1,0 +1,178 @@
+//! Training configuration: task, hyperparameters and the role of this replica.
+
+use std::ops::Range;
+
+use wgrad_data::{Dataset, Targets};
+use wgrad_nn::{Builder, Optimizer, Params, Schedule, Training};
+use wgrad_weights::Pattern;
+
+use crate::error::TrainError;
+use crate::replicas::RankConfig;
+
+/// Meaning of the model's outputs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Task {
+    /// The outputs are logits: trained with cross-entropy, evaluated with accuracy.
+    Classification {
+        /// Number of classes.
+        classes: usize,
+        /// Fraction of the target probability spread evenly over all classes.
+        label_smoothing: f64,
+    },
+    /// The outputs are values: trained with the mean squared error.
+    Regression {
+        /// Number of values of an example.
+        width: usize,
+    },
+}
+
+impl Task {
+    /// Returns the task that fits the targets of a data set.
+    pub fn of(data: &Dataset, label_smoothing: f64) -> Self {
+        match data.targets() {
+            Targets::Classes { names, .. } => Task::Classification { classes: names.len(), label_smoothing },
+            Targets::Values { width, .. } => Task::Regression { width: *width },
+        }
+    }
+
+    /// Number of outputs of the model for one example.
+    pub fn outputs(self) -> usize {
+        match self {
+            Task::Classification { classes, .. } => classes,
+            Task::Regression { width } => width,
+        }
+    }
+}
+
+/// Hyperparameters of a training.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Update rule.
+    pub optimizer: Optimizer,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Learning-rate schedule.
+    pub schedule: Schedule,
+    /// Steps of linear warm-up.
+    pub warmup: u64,
+    /// Largest Euclidean norm of the gradient; larger gradients are scaled down to it.
+    pub clip_norm: Option<f64>,
+    /// Examples in a pass, summed over all replicas.
+    pub batch: usize,
+    /// Examples in a pass of an evaluation.
+    pub eval_batch: usize,
+    /// Passes whose gradients are averaged for one step.
+    pub accumulate: u64,
+    /// Decay of the moving average of the parameters. If set, the average is evaluated instead of the parameters.
+    pub ema: Option<f64>,
+    /// Fraction of the target probability spread evenly over all classes.
+    pub label_smoothing: f64,
+    /// Weight of each class in the training loss, which becomes a weighted mean.
+    pub class_weights: Option<Vec<f64>>,
+    /// Whether the backward pass recomputes parts of the forward pass instead of keeping their values: the same bits,
+    /// with less memory and more arithmetic.
+    pub recompute: bool,
+    /// Whether batch norms of several replicas use the statistics of the global batch, not of each replica's rows.
+    pub sync_batch_norm: bool,
+    /// Patterns of the names of parameters that are not trained.
+    pub freeze: Vec<Pattern>,
+    /// Factors of the learning rate by parameter name; the first pattern that matches applies.
+    pub rates: Vec<(Pattern, f64)>,
+    /// Seed of initial values, shuffling and dropout.
+    pub seed: u64,
+    /// Rank of this replica if several train one model; `None` if the trainer is alone.
+    pub replica: Option<RankConfig>,
+}
+
+impl Default for Config {
+    /// AdamW at 1e-3, constant learning rate, batch 64.
+    fn default() -> Self {
+        let optimizer =
+            Optimizer::Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01, decoupled: true };
+        Self {
+            optimizer,
+            lr: 1e-3,
+            schedule: Schedule::Constant,
+            warmup: 0,
+            clip_norm: None,
+            batch: 64,
+            eval_batch: 256,
+            accumulate: 1,
+            ema: None,
+            label_smoothing: 0.0,
+            class_weights: None,
+            recompute: false,
+            sync_batch_norm: false,
+            freeze: Vec::new(),
+            rates: Vec::new(),
+            seed: 0,
+            replica: None,
+        }
+    }
+}
+
+impl Config {
+    /// Rows of each training batch that this replica takes.
+    pub(crate) fn rows(&self) -> Range<usize> {
+        self.replica.map_or(0..self.batch, |replica| replica.rows(self.batch))
+    }
+
+    /// Passes of a step, at least 1.
+    pub(crate) fn passes(&self) -> u64 {
+        self.accumulate.max(1)
+    }
+
+    /// Number of replicas that train the model together.
+    pub(crate) fn replicas(&self) -> usize {
+        self.replica.map_or(1, |replica| replica.size)
+    }
+
+    /// Whether a pass has an input for the loss weight of the local rows: with class weights it differs from batch to batch.
+    pub(crate) fn has_loss_weight_input(&self) -> bool {
+        self.replica.is_some() && self.class_weights.is_some()
+    }
+
+    /// Returns how the parameter `name` is trained.
+    pub(crate) fn training(&self, name: &str) -> Training {
+        if self.freeze.iter().any(|pattern| pattern.matches(name)) {
+            return Training::Frozen;
+        }
+        let rate = self.rates.iter().find(|(pattern, _)| pattern.matches(name));
+        Training::Rate(rate.map_or(1.0, |(_, rate)| *rate))
+    }
+
+    /// Returns an error if a pattern of `freeze` or `rates` matches no parameter.
+    pub(crate) fn check_patterns(&self, builder: &Builder) -> Result<(), TrainError> {
+        let names: Vec<&str> = builder.specs().iter().map(|spec| spec.name.as_str()).collect();
+        let patterns: Vec<Pattern> =
+            self.freeze.iter().chain(self.rates.iter().map(|(pattern, _)| pattern)).cloned().collect();
+        Ok(Pattern::check_all(&patterns, &names)?)
+    }
+
+    /// Returns an error if the configuration does not fit the task or the parameters.
+    pub(crate) fn check(&self, task: Task, params: &Params) -> Result<(), TrainError> {
+        if params.trained() == 0 {
+            return Err(TrainError::Config("the model has no parameters to train".into()));
+        }
+        if let (Task::Classification { classes, .. }, Some(weights)) = (task, &self.class_weights)
+            && weights.len() != classes
+        {
+            let message = format!("train.class_weights: there are {classes} classes, not {}", weights.len());
+            return Err(TrainError::Config(message));
+        }
+        let mut names: Vec<&str> = params.specs().iter().map(|spec| spec.name.as_str()).collect();
+        names.sort_unstable();
+        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            let message =
+                format!("two parameters are named {}; put their layers in separate scopes", pair[0]);
+            return Err(TrainError::Config(message));
+        }
+        if let Some(RankConfig { size, .. }) = self.replica.filter(|replica| self.batch < replica.size) {
+            let batch = self.batch;
+            return Err(TrainError::Config(format!(
+                "train.batch is {batch}, but {size} replicas need at least {size} examples in a batch"
+            )));
+        }
+        Ok(())
+    }
+}

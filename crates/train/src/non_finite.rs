@@ -1,0 +1,102 @@
+//! Finds the first operation of a step with an output that is not finite.
+//!
+//! A step is a pure function of state, data and counter. The run is therefore repeated from the last snapshot (a checkpoint,
+//! or the start) to the state before the step, which is then run without fusion, keeping every value.
+
+use std::fmt;
+
+use wgrad_graph::{DType, NodeId};
+use wgrad_program::{Options, compile};
+use wgrad_stdx::never;
+
+use crate::error::TrainError;
+use crate::plan::Phase;
+use crate::snapshot::rewind;
+use crate::trainer::Trainer;
+
+/// First operation of a step with an output that is not finite.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirstNonFinite {
+    /// Name of the operation, or `the update` of a parameter.
+    pub op: String,
+    /// Path of the layer, or name of the parameter; empty outside of layers.
+    pub path: String,
+    /// `forward pass`, `backward pass or update`, or `of the step before`.
+    pub part: &'static str,
+    /// Number of elements that are not finite, and number of all elements.
+    pub count: (usize, usize),
+}
+
+impl fmt::Display for FirstNonFinite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let layer = if self.path.is_empty() { String::new() } else { format!(" in layer {}", self.path) };
+        let (bad, all) = self.count;
+        write!(
+            f,
+            "the first operation with a result that is not finite is {}{layer} ({}; {bad} of {all})",
+            self.op, self.part
+        )
+    }
+}
+
+/// Finds the first operation of `step` (from 1) with an output that is not finite. Leaves the trainer within that step.
+/// Returns `None` if the repeated step gives only finite values.
+///
+/// # Errors
+/// Returns an error if the device fails or cannot hold all values of a pass at once.
+pub fn find_first_non_finite(trainer: &mut Trainer, step: u64) -> Result<Option<FirstNonFinite>, TrainError> {
+    rewind(trainer, step.saturating_sub(1))?;
+    for tensor in trainer.parameters(false)? {
+        if let Some(count) = count_non_finite(&tensor.values) {
+            let (op, part) = ("the update".into(), "of the step before");
+            return Ok(Some(FirstNonFinite { op, path: tensor.name, part, count }));
+        }
+    }
+    let mut first = None;
+    for pass in 0..trainer.plan().config.passes() {
+        let found = find_in_pass(trainer, trainer.plan().phase(pass), pass)?;
+        first = first.or(found);
+        // If replicas exchange statistics, all of them have to run all passes.
+        if first.is_some() && trainer.plan().exchange.is_none() {
+            break;
+        }
+    }
+    Ok(first)
+}
+
+/// Runs a pass without fusion and examines the outputs of its operations in order.
+fn find_in_pass(
+    trainer: &mut Trainer,
+    phase: Phase,
+    pass: u64,
+) -> Result<Option<FirstNonFinite>, TrainError> {
+    let graph = trainer.plan().trace_pass(phase)?;
+    let outputs = graph.outputs();
+    let loss = outputs.iter().find(|(name, _)| name == "loss").map(|(_, id)| *id);
+    let loss = loss.ok_or_else(|| never!("a training pass has the output `loss`"))?;
+    // Leaves are left out: the data is finite, and a parameter that is not shows in the first operation that reads it.
+    let computed =
+        |id: &NodeId| graph.var(*id).ty().dtype == DType::F32 && !graph.nodes()[id.0].ins.is_empty();
+    let floats: Vec<NodeId> = (0..graph.len()).map(NodeId).filter(computed).collect();
+    for &id in &floats {
+        graph.output("", graph.var(id));
+    }
+    let program = compile(&graph, Options { fuse: false, ..Options::within(&trainer.device().limits) })?;
+    let id = trainer.run_once(&program, pass)?;
+    for (i, &node) in floats.iter().enumerate() {
+        let values = trainer.runner.session.output(id, outputs.len() + i)?.to_f32();
+        if let Some(count) = count_non_finite(&values) {
+            let found = &graph.nodes()[node.0];
+            let part = if node <= loss { "forward pass" } else { "backward pass or update" };
+            let (op, path) = (found.op.name().into(), found.path.clone());
+            return Ok(Some(FirstNonFinite { op, path, part, count }));
+        }
+    }
+    Ok(None)
+}
+
+/// Returns the number of values that are not finite and the number of all values, `None` if all are finite.
+fn count_non_finite(values: &[f32]) -> Option<(usize, usize)> {
+    let bad = values.iter().filter(|x| !x.is_finite()).count();
+    (bad > 0).then_some((bad, values.len()))
+}
