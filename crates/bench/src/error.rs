@@ -3,6 +3,7 @@
 use wgrad_cpu::reference::ReferenceError;
 use wgrad_graph::GraphError;
 use wgrad_program::DeviceError;
+use wgrad_stdx::ErrorKind;
 
 /// Error of measuring cases.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +39,19 @@ pub enum BenchError {
         /// Name given.
         name: String,
     },
+}
+
+impl BenchError {
+    /// Returns the kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Graph(_) | Self::NoCase { .. } | Self::NoWorkload { .. } => ErrorKind::Usage,
+            Self::Device(_) => ErrorKind::Device,
+            Self::Untimed { .. } => ErrorKind::Numeric,
+            // Every case is built in, so the reference must be able to evaluate it.
+            Self::Reference(_) => ErrorKind::Internal,
+        }
+    }
 }
 
 fn hint(near: &[String]) -> String {

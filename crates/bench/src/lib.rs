@@ -28,6 +28,6 @@ pub use error::BenchError;
 pub use host::{CpuTime, now_ns, peak_rss_bytes};
 pub use loaded::LoadedWorkload;
 pub use measure::{Budget, NamedDevice, Progress, measure};
-pub use time::quantile;
+pub use wgrad_stdx::stats::quantile;
 pub use workload::{NonSmoothTolerance, Recorder, Update, Workload};
 pub use workloads::{WORKLOADS, workload};

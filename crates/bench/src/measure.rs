@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use crate::results::{Check, Group, Measurement, RunCost, Status, Timing};
 use wgrad_program::{Data, Device, DeviceError, DeviceKind, HostData};
+use wgrad_stdx::stats::quantile;
 
 use crate::cases::{Case, CaseKind};
 use crate::check::{Comparison, Expected};
 use crate::error::BenchError;
 use crate::host::PowerMeter;
 use crate::loaded::LoadedWorkload;
-use crate::time::{quantile, time_repeats, time_runs};
+use crate::time::{time_repeats, time_runs};
 use crate::workload::{Recorder, Workload};
 
 /// Device to measure, with its name.

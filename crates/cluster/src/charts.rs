@@ -6,12 +6,8 @@ use std::borrow::Cow;
 use std::fmt;
 use wgrad_report::axis::Scale;
 use wgrad_report::chart::{self, Chart, Color, Dimension, Series};
-use wgrad_report::page::{self, count, number};
-
-/// `12.3%`.
-pub(super) fn percent(share: f64) -> String {
-    format!("{:.1}%", 100.0 * share)
-}
+use wgrad_report::page::{self, number};
+use wgrad_stdx::format::{percent, thousands};
 
 /// Formats seconds in milliseconds.
 pub(super) fn ms(seconds: f64) -> String {
@@ -83,7 +79,7 @@ fn line_chart(page: &mut String, chart: &LineChart<'_>) -> fmt::Result {
         .iter()
         .map(|&x| {
             let cells = tabulated.iter().map(|line| cell(line, x));
-            std::iter::once(count(x as u64)).chain(cells).collect()
+            std::iter::once(thousands(x as u64)).chain(cells).collect()
         })
         .collect();
     page::figure(page, caption, &chart, |page| page::folded_table(page, "Values", &columns, &rows))
@@ -115,7 +111,7 @@ pub(super) fn scaling(page: &mut String, cluster: &Cluster) -> fmt::Result {
             y: Scale::Linear,
             holds: vec![0.0, 100.0],
             lines,
-            show: percent,
+            show: |fraction| percent(fraction, 1),
             unit: 100.0,
         };
         line_chart(page, &chart)
@@ -228,7 +224,7 @@ fn schedule(page: &mut String, prediction: &Prediction) -> fmt::Result {
             ..Series::default()
         });
     }
-    let caption = format!("{}: buckets, {} devices", prediction.machine, count(*devices));
+    let caption = format!("{}: buckets, {} devices", prediction.machine, thousands(*devices));
     let chart = Chart {
         title: &caption,
         x: Dimension { label: "ms", holds: vec![0.0], ..Dimension::default() },
@@ -258,8 +254,8 @@ pub(super) fn published(page: &mut String, cluster: &Cluster) -> fmt::Result {
                 let label = format!(
                     "{workload}, {} devices: predicted {}, published {}",
                     point.devices,
-                    percent(predicted),
-                    percent(published)
+                    percent(predicted, 1),
+                    percent(published, 1)
                 );
                 ((100.0 * published, 100.0 * predicted), Cow::from(label))
             })
@@ -307,7 +303,7 @@ pub(super) fn analytic(page: &mut String, cluster: &Cluster) -> fmt::Result {
         y: Scale::Linear,
         holds: vec![0.0, 100.0],
         lines,
-        show: percent,
+        show: |fraction| percent(fraction, 1),
         unit: 100.0,
     };
     let bubbles = pipelines(|pipeline| pipeline.bubble);

@@ -86,40 +86,6 @@ fn resnet50_rate(images_per_second: f64) -> f64 {
 
 /// Returns the built-in machines.
 pub fn builtin() -> Vec<Machine> {
-    let a100 = |name: &str, description: &str, between: Link, network: &str| Machine {
-        name: name.into(),
-        description: description.into(),
-        devices: 8,
-        within: Link { latency: NVLINK_HOP, bytes_per_second: 300e9 },
-        between,
-        flops: resnet50_rate(938.0),
-        // The published 137 TFLOP/s count the recomputed forward pass: 96 instead of 72 FLOPs.
-        flops_of: BTreeMap::from([("transformer-1.3b".to_owned(), 137e12 * 72.0 / 96.0)]),
-        memory: Some(80e9),
-        memory_bytes_per_second: Some(2039e9),
-        source: format!(
-            "NVIDIA A100 data sheet (2021): 80 GB, 2039 GB/s, NVLink 600 GB/s in both directions together; {network}; hops: NCCL's own \
-             model (tuning.cc, 2019); ResNet-50: 938 images/s in TF32 (NVIDIA DeepLearningExamples, PyTorch ResNet50 v1.5, \
-             2021); transformer: 137 TFLOP/s of which a quarter is recomputation (Narayanan et al. 2021, arXiv:2104.04473, \
-             table 1, 1.7 B)"
-        ),
-    };
-    let consumer = |name: &str, description: &str, gbits: f64| Machine {
-        name: name.into(),
-        description: description.into(),
-        devices: 1,
-        within: pci(),
-        between: ethernet(gbits, TCP_HOP),
-        flops: resnet50_rate(561.0),
-        flops_of: BTreeMap::new(),
-        memory: Some(24e9),
-        memory_bytes_per_second: Some(936e9),
-        source: format!(
-            "GeForce RTX 3090 data sheet (2020): 24 GB, 936 GB/s; {gbits} Gbit/s Ethernet, of which 1460 of 1538 bytes are \
-             payload; a message: Rumble et al., HotOS 2011, table 1; ResNet-50: 561 images/s (Puget Systems, RTX3090 \
-             TensorFlow performance, 2020)"
-        ),
-    };
     let p100 = "Tesla P100 data sheet (2016): 16 GB, 732 GB/s";
     vec![
         a100(
@@ -170,6 +136,48 @@ pub fn builtin() -> Vec<Machine> {
         consumer("consumer-10gbe", "nodes with one RTX 3090, 10 Gbit/s Ethernet", 10.0),
         consumer("consumer-1gbe", "nodes with one RTX 3090, 1 Gbit/s Ethernet", 1.0),
     ]
+}
+
+/// Returns a machine with nodes of eight A100.
+fn a100(name: &str, description: &str, between: Link, network: &str) -> Machine {
+    Machine {
+        name: name.into(),
+        description: description.into(),
+        devices: 8,
+        within: Link { latency: NVLINK_HOP, bytes_per_second: 300e9 },
+        between,
+        flops: resnet50_rate(938.0),
+        // The published 137 TFLOP/s count the recomputed forward pass: 96 instead of 72 FLOPs.
+        flops_of: BTreeMap::from([("transformer-1.3b".to_owned(), 137e12 * 72.0 / 96.0)]),
+        memory: Some(80e9),
+        memory_bytes_per_second: Some(2039e9),
+        source: format!(
+            "NVIDIA A100 data sheet (2021): 80 GB, 2039 GB/s, NVLink 600 GB/s in both directions together; {network}; hops: NCCL's own \
+             model (tuning.cc, 2019); ResNet-50: 938 images/s in TF32 (NVIDIA DeepLearningExamples, PyTorch ResNet50 v1.5, \
+             2021); transformer: 137 TFLOP/s of which a quarter is recomputation (Narayanan et al. 2021, arXiv:2104.04473, \
+             table 1, 1.7 B)"
+        ),
+    }
+}
+
+/// Returns a machine with one RTX 3090 per node and Ethernet.
+fn consumer(name: &str, description: &str, gbits: f64) -> Machine {
+    Machine {
+        name: name.into(),
+        description: description.into(),
+        devices: 1,
+        within: pci(),
+        between: ethernet(gbits, TCP_HOP),
+        flops: resnet50_rate(561.0),
+        flops_of: BTreeMap::new(),
+        memory: Some(24e9),
+        memory_bytes_per_second: Some(936e9),
+        source: format!(
+            "GeForce RTX 3090 data sheet (2020): 24 GB, 936 GB/s; {gbits} Gbit/s Ethernet, of which 1460 of 1538 bytes are \
+             payload; a message: Rumble et al., HotOS 2011, table 1; ResNet-50: 561 images/s (Puget Systems, RTX3090 \
+             TensorFlow performance, 2020)"
+        ),
+    }
 }
 
 /// Returns the FLOP/s of one P100 with a batch of 64, by name of the workload.

@@ -1,10 +1,11 @@
 //! Page of a prediction: its sections and texts.
 
-use super::charts::{self, giga, ms, percent};
+use super::charts::{self, giga, ms};
 use super::predict::{Point, Prediction, Scaling, Scheme};
 use super::{Cluster, Fit, Machine, Measured};
 use std::fmt::{self, Write};
-use wgrad_report::page::{self, Escaped, count, number};
+use wgrad_report::page::{self, Escaped, number};
+use wgrad_stdx::format::{percent, thousands};
 
 const SCALING: &str = "Weak scaling: the number of samples per device is constant, so a step of more devices has more \
     samples. Strong scaling: the number of samples per step is constant, so each device has fewer; there are at most as many \
@@ -72,7 +73,7 @@ pub(super) fn sentence(prediction: &Prediction, machine: Option<&Machine>) -> Op
     let last = weak.points.last()?;
     let best = strong.points.iter().max_by(|a, b| a.samples_per_second.total_cmp(&b.samples_per_second))?;
     let dominated = match weak.dominated_from {
-        Some(from) => format!("from {} on they wait longer than they compute", count(from)),
+        Some(from) => format!("from {} on they wait longer than they compute", thousands(from)),
         None => "they never wait longer than they compute".to_owned(),
     };
     let memory = machine.and_then(|machine| memory_warning(prediction, machine.memory?)).unwrap_or_default();
@@ -80,9 +81,9 @@ pub(super) fn sentence(prediction: &Prediction, machine: Option<&Machine>) -> Op
         "{}: {} devices reach an efficiency of {} in weak scaling, and {dominated}; a fixed batch is fastest on {} devices, with {} \
          samples per second.{memory}",
         prediction.machine,
-        count(last.devices),
-        percent(last.efficiency),
-        count(best.devices),
+        thousands(last.devices),
+        percent(last.efficiency, 1),
+        thousands(best.devices),
         number(best.samples_per_second)
     ))
 }
@@ -96,7 +97,7 @@ fn memory_warning(prediction: &Prediction, memory: f64) -> Option<String> {
     let sharded = prediction.curve(Scaling::Weak, Scheme::Zero1)?;
     let fits = sharded.points.iter().find(|point| point.memory <= memory);
     let with = match fits {
-        Some(point) => format!("with ZeRO-1 it fits from {} devices on", count(point.devices)),
+        Some(point) => format!("with ZeRO-1 it fits from {} devices on", thousands(point.devices)),
         None => "it does not fit with ZeRO-1 either".to_owned(),
     };
     Some(format!(
@@ -117,11 +118,11 @@ fn overview(page: &mut String, cluster: &Cluster) -> fmt::Result {
         lines.push(format!(
             "The largest error for {} published points is {}: {} on {} devices, predicted {}, published {}.",
             cluster.published.len(),
-            percent(worst.error.abs()),
+            percent(worst.error.abs(), 1),
             worst.workload,
-            count(worst.devices),
-            percent(worst.predicted),
-            percent(worst.efficiency)
+            thousands(worst.devices),
+            percent(worst.predicted, 1),
+            percent(worst.efficiency, 1)
         ));
     }
     page::summary(page, &headline, &lines)
@@ -132,13 +133,13 @@ fn step_table(page: &mut String, cluster: &Cluster) -> fmt::Result {
     let row = |prediction: &Prediction, point: &Point| {
         vec![
             prediction.machine.clone(),
-            count(point.devices),
+            thousands(point.devices),
             ms(point.step),
             ms(point.passes),
             ms(point.update),
             ms(point.communication),
             ms(point.exposed),
-            percent(point.efficiency),
+            percent(point.efficiency, 1),
             number(point.samples_per_second),
         ]
     };
@@ -170,12 +171,12 @@ fn published(page: &mut String, cluster: &Cluster) -> fmt::Result {
             vec![
                 point.workload.clone(),
                 point.machine.clone(),
-                count(point.devices),
-                count(point.base),
-                count(point.batch),
+                thousands(point.devices),
+                thousands(point.base),
+                thousands(point.batch),
                 point.algorithm.name().to_owned(),
-                percent(point.efficiency),
-                percent(point.predicted),
+                percent(point.efficiency, 1),
+                percent(point.predicted, 1),
                 format!("{:+.1}%", 100.0 * point.error),
             ]
         })
@@ -204,7 +205,7 @@ fn measured_steps(page: &mut String, measured: &Measured) -> fmt::Result {
         measured.device
     );
     page::section(page, "Measured steps", &note)?;
-    let row = |step: &super::MeasuredStep| vec![count(step.batch), ms(step.passes), ms(step.update)];
+    let row = |step: &super::MeasuredStep| vec![thousands(step.batch), ms(step.passes), ms(step.update)];
     let rows: Vec<Vec<String>> = measured.steps.iter().map(row).collect();
     page::table(page, &["batch", "passes, ms", "update, ms"], &rows)
 }
@@ -213,14 +214,14 @@ fn measured_link(page: &mut String, fit: &Fit) -> fmt::Result {
     let note = format!(
         "All-reduces of {} devices, and the link fitted with the ring formula: {} µs and {} GB/s, with a relative error of {} (root \
          mean square).",
-        count(fit.devices),
+        thousands(fit.devices),
         number(1e6 * fit.link.latency),
         giga(fit.link.bytes_per_second),
-        percent(fit.residual)
+        percent(fit.residual, 1)
     );
     page::section(page, "Measured link", &note)?;
     let rows: Vec<Vec<String>> =
-        fit.samples.iter().map(|sample| vec![count(sample.bytes as u64), ms(sample.seconds)]).collect();
+        fit.samples.iter().map(|sample| vec![thousands(sample.bytes as u64), ms(sample.seconds)]).collect();
     page::table(page, &["bytes", "all-reduce, ms"], &rows)
 }
 
@@ -230,7 +231,7 @@ fn machines(page: &mut String, cluster: &Cluster) -> fmt::Result {
         .iter()
         .map(|machine| {
             let link = |link: &super::Link| [number(1e6 * link.latency), giga(link.bytes_per_second)];
-            let mut row = vec![machine.name.clone(), count(machine.devices)];
+            let mut row = vec![machine.name.clone(), thousands(machine.devices)];
             row.extend(link(&machine.within));
             row.extend(link(&machine.between));
             row.push(number(machine.flops_for(&cluster.workload.name) / 1e12));
@@ -265,7 +266,7 @@ fn assumptions(page: &mut String, cluster: &Cluster) -> fmt::Result {
     let bytes = workload.bytes;
     let rows = [
         ("workload", workload.description.clone()),
-        ("parameters", count(workload.parameters)),
+        ("parameters", thousands(workload.parameters)),
         (
             "bytes per parameter",
             format!(
@@ -277,8 +278,8 @@ fn assumptions(page: &mut String, cluster: &Cluster) -> fmt::Result {
         ),
         ("GFLOP per sample, forward and backward", number(workload.flops / 1e9)),
         ("MB of activations per sample, approximately", number(workload.activation_bytes / 1e6)),
-        ("samples per device, weak scaling", count(workload.batch)),
-        ("samples per step, strong scaling", count(workload.global_batch)),
+        ("samples per device, weak scaling", thousands(workload.batch)),
+        ("samples per step, strong scaling", thousands(workload.global_batch)),
         ("bucket size, MB", number(options.bucket_bytes / 1e6)),
         ("algorithm", options.algorithm.name().to_owned()),
         ("wgrad", cluster.version.clone()),

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
 use wgrad_recipe::{Hint, Location};
+use wgrad_stdx::ErrorKind;
 
 /// Error of reading or finding a machine.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +59,13 @@ pub enum MachineError {
         /// Nearest name, or all names.
         hint: Hint,
     },
+}
+
+impl MachineError {
+    /// Returns the kind of the error, always [`ErrorKind::Usage`].
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Usage
+    }
 }
 
 /// Section of the file: the keys of [`Machine`] with their positions.

@@ -4,6 +4,7 @@ use serde::Serialize;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use wgrad_stdx::ErrorKind;
 use wgrad_stdx::file;
 
 /// Error of writing an output file.
@@ -16,6 +17,13 @@ pub struct OutputError {
     path: PathBuf,
     /// Error of the system.
     source: io::Error,
+}
+
+impl OutputError {
+    /// Returns the kind of the error, always [`ErrorKind::Usage`]: the user chose the directory with `--out`.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Usage
+    }
 }
 
 /// Creates a directory and its parents if they do not exist.

@@ -1,6 +1,7 @@
 //! Values derived from the measured times: ceilings, roofline fractions, crossovers between devices, and noise.
 
 use super::{Bench, Ceilings, Crossover, Group, Measurement, MemoryRate, RunCost, Timing};
+use wgrad_stdx::stats::median;
 
 /// Fraction of the CPU time used by other processes above which there is a warning.
 const MAX_FOREIGN_CPU: f64 = 0.05;
@@ -24,7 +25,9 @@ impl Bench {
             }
         }
         self.crossovers = crossovers(self);
-        self.noise.spread = median(self.results.iter().filter_map(|result| result.time.as_ref()).map(spread));
+        let spreads = self.results.iter().filter_map(|result| result.time.as_ref()).map(spread);
+        let median = median(spreads.filter(|spread| spread.is_finite()));
+        self.noise.spread = median.is_finite().then_some(median);
         self.noise.warning = self.warning();
     }
 
@@ -45,12 +48,6 @@ impl Bench {
 
 fn spread(time: &Timing) -> f64 {
     (time.p90_ms - time.p10_ms) / time.ms
-}
-
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let mut values: Vec<f64> = values.filter(|value| value.is_finite()).collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
 }
 
 impl Ceilings {

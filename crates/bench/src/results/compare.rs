@@ -2,6 +2,7 @@
 
 use super::{Bench, Measurement, Timing};
 use serde::Serialize;
+use wgrad_stdx::ErrorKind;
 
 /// Error of comparing two benchmarks.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +17,13 @@ pub enum CompareError {
         /// Cases of the new benchmark.
         new_cases: String,
     },
+}
+
+impl CompareError {
+    /// Returns the kind of the error, always [`ErrorKind::Usage`].
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Usage
+    }
 }
 
 /// Comparison of a new benchmark with an old one.

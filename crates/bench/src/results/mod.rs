@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use wgrad_stdx::ErrorKind;
 use wgrad_stdx::file;
 
 /// Format version of `bench.json`. Files of another version cannot be compared.
@@ -49,6 +50,13 @@ pub enum BenchFileError {
         /// Version found in the file.
         found: u64,
     },
+}
+
+impl BenchFileError {
+    /// Returns the kind of the error, always [`ErrorKind::Usage`]: the user chose the file or the directory.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Usage
+    }
 }
 
 /// Results of one benchmark: the contents of `bench.json`. Unknown values are `null`.

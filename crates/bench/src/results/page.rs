@@ -1,10 +1,11 @@
 //! Page of a benchmark: its sections and texts.
 
-use super::charts::{self, known, percent};
+use super::charts::{self, known};
 use super::{Bench, BenchComparison, DeviceReport, Group, Measurement, Status};
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
-use wgrad_report::page::{self, Escaped, count, number};
+use wgrad_report::page::{self, Escaped, number};
+use wgrad_stdx::format::{bytes, percent, thousands};
 
 const CEILINGS: &str = "Best rates measured on each device. GFLOP/s: the highest compute rate, and the case that reached \
     it. FMA: a chain of dependent multiply-adds. Memory and cache: copying or reading the largest and the smallest working \
@@ -163,7 +164,7 @@ fn cold_start_section(page: &mut String, bench: &Bench) -> fmt::Result {
     page::section(page, "Cold start", &note)?;
     let rows: Vec<Vec<String>> = cold_starts()
         .map(|(report, cold)| {
-            let peak = cold.peak_rss_bytes.map_or_else(|| "–".to_owned(), charts::bytes);
+            let peak = cold.peak_rss_bytes.map_or_else(|| "–".to_owned(), bytes);
             std::iter::once(report.device.clone()).chain(cold.parts().map(number)).chain([peak]).collect()
         })
         .collect();
@@ -210,26 +211,23 @@ fn row(result: &Measurement, step: bool, columns: usize) -> Vec<String> {
         Some(time) => {
             cells.extend([
                 number(time.ms),
-                percent((time.p90_ms - time.p10_ms) / time.ms),
+                percent((time.p90_ms - time.p10_ms) / time.ms, 0),
                 known(time.device_ms, number),
                 number(time.gflops),
                 number(time.gbytes_per_s),
-                known(time.roofline_share, percent),
+                known(time.roofline_share, |share| percent(share, 0)),
             ]);
             if step {
                 cells.extend([
-                    known(time.samples_per_s, |rate| count(rate.round() as u64)),
+                    known(time.samples_per_s, |rate| thousands(rate.round() as u64)),
                     known(time.host_us, number),
                     cost(|cost| cost.dispatches.to_string()),
-                    cost(|cost| charts::bytes(cost.bytes)),
-                    charts::bytes(time.allocated_bytes),
+                    cost(|cost| bytes(cost.bytes)),
+                    bytes(time.allocated_bytes),
                     known(time.watts, number),
                 ]);
             } else {
-                cells.extend([
-                    cost(|cost| number(cost.flops as f64 / 1e6)),
-                    cost(|cost| charts::bytes(cost.bytes)),
-                ]);
+                cells.extend([cost(|cost| number(cost.flops as f64 / 1e6)), cost(|cost| bytes(cost.bytes))]);
             }
         }
         None => {
@@ -249,8 +247,8 @@ fn method(page: &mut String, bench: &Bench) -> fmt::Result {
         ("machine", format!("{} {}, {} processors", host.os, host.arch, host.processors)),
         ("wgrad", bench.version.clone()),
         ("time", format!("{:.0} s{}", bench.seconds, if bench.quick { ", quick benchmark" } else { "" })),
-        ("CPU time of other processes", known(bench.noise.foreign_cpu_share, percent)),
-        ("median of (p90 − p10) / median", known(bench.noise.spread, percent)),
+        ("CPU time of other processes", known(bench.noise.foreign_cpu_share, |share| percent(share, 0))),
+        ("median of (p90 − p10) / median", known(bench.noise.spread, |spread| percent(spread, 0))),
         (
             "method",
             "Inputs are random and equal on every device. First, every element of every result of a run is compared with the f64 \
