@@ -4,6 +4,8 @@ use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+pub use wgrad_stdx::format::{bytes, count};
+
 /// Time since the first call, which `main` makes at the start.
 pub fn since_start() -> Duration {
     static START: OnceLock<Instant> = OnceLock::new();

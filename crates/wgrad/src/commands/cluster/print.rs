@@ -81,10 +81,6 @@ fn rows(cluster: &Cluster, scaling: Scaling) -> Vec<Vec<String>> {
     std::iter::once(head).chain(cluster.predictions.iter().filter_map(row)).collect()
 }
 
-fn percent(fraction: f64) -> String {
-    format!("{:.1}%", 100.0 * fraction)
-}
-
 fn milliseconds(seconds: f64) -> String {
     let ms = 1e3 * seconds;
     let digits = if ms > 0.0 { (2.0 - ms.log10().floor()).clamp(0.0, 4.0) as usize } else { 0 };
