@@ -1,4 +1,4 @@
-//! The clock: warm-up, synchronised steps, pipelined steps, and what the process took of CPU and memory.
+//! Timing of steps: warm-up, synchronized steps, pipelined steps, CPU time and peak memory.
 
 use std::time::{Duration, Instant};
 
@@ -6,63 +6,65 @@ use anyhow::Result;
 use serde_json::{Map, Value, json};
 use wgrad_bench::{now_ns, peak_rss_bytes, quantile};
 
-/// How long to measure.
+/// Time budget of a measurement.
 #[derive(Debug, Clone, Copy)]
-pub struct Effort {
-    /// Seconds of measured, synchronised steps.
+pub struct Budget {
+    /// Seconds of measured, synchronized steps.
     pub seconds: f64,
     /// Seconds of warm-up.
-    pub warm: f64,
-    /// Most steps of each kind.
-    pub most_steps: usize,
-    /// Only the first step, from the start of the process.
+    pub warmup: f64,
+    /// Most steps of the warm-up and of the measurement.
+    pub max_steps: usize,
+    /// Whether to time only the first step, from the start of the process.
     pub cold: bool,
 }
 
-/// Nanoseconds since 1970: the start that a parent process may have noted in `BENCH_T0_NS`, else now.
+/// Returns the start time in nanoseconds since 1970: `BENCH_T0_NS` if a parent process has set it, else the current time.
 pub fn start_ns() -> u128 {
     std::env::var("BENCH_T0_NS").ok().and_then(|text| text.parse().ok()).unwrap_or_else(now_ns)
 }
 
-/// Times `step`, which returns when the device is done if it is told to, with the loss.
+/// Times `step` and returns the results as JSON.
+///
+/// With the argument `true`, `step` must wait for the device and return the loss.
 ///
 /// # Errors
-/// Those of the step.
+/// Returns the first error of `step`.
 pub fn measure(
-    effort: Effort,
+    budget: Budget,
     t0: u128,
     flops: f64,
     mut step: impl FnMut(bool) -> Result<Option<f32>>,
 ) -> Result<Map<String, Value>> {
-    let mut figures = Map::new();
-    let since = |t0: u128| now_ns().saturating_sub(t0) as f64 / 1e6;
-    figures.insert("model_built_ms".into(), json!(since(t0)));
+    let mut results = Map::new();
+    let elapsed_ms = |t0: u128| now_ns().saturating_sub(t0) as f64 / 1e6;
+    results.insert("model_built_ms".into(), json!(elapsed_ms(t0)));
     let mut losses = vec![step(true)?];
-    figures.insert("cold_ms".into(), json!(since(t0)));
-    figures.insert("rss_after_first_mb".into(), json!(peak_rss_mb()));
-    if !effort.cold {
-        warm_and_timed(effort, flops, &mut step, &mut losses, &mut figures)?;
+    results.insert("cold_ms".into(), json!(elapsed_ms(t0)));
+    results.insert("rss_after_first_mb".into(), json!(peak_rss_mb()));
+    if !budget.cold {
+        time_steps(budget, flops, &mut step, &mut losses, &mut results)?;
     }
     for (name, index) in
         [("loss_0", 0), ("loss_1", 1), ("loss_4", 4), ("loss_20", 20), ("loss_last", losses.len() - 1)]
     {
-        figures.insert(name.into(), json!(losses.get(index).copied().flatten()));
+        results.insert(name.into(), json!(losses.get(index).copied().flatten()));
     }
-    figures.insert("peak_rss_mb".into(), json!(peak_rss_mb()));
-    Ok(figures)
+    results.insert("peak_rss_mb".into(), json!(peak_rss_mb()));
+    Ok(results)
 }
 
-fn warm_and_timed(
-    effort: Effort,
+fn time_steps(
+    budget: Budget,
     flops: f64,
     step: &mut impl FnMut(bool) -> Result<Option<f32>>,
     losses: &mut Vec<Option<f32>>,
-    figures: &mut Map<String, Value>,
+    results: &mut Map<String, Value>,
 ) -> Result<()> {
     let mut timed = |seconds: f64, losses: &mut Vec<Option<f32>>| -> Result<Vec<f64>> {
         let (start, mut times) = (Instant::now(), Vec::new());
         while times.len() < 5
-            || (start.elapsed() < Duration::from_secs_f64(seconds) && times.len() < effort.most_steps)
+            || (start.elapsed() < Duration::from_secs_f64(seconds) && times.len() < budget.max_steps)
         {
             let begin = Instant::now();
             losses.push(step(true)?);
@@ -71,16 +73,16 @@ fn warm_and_timed(
         Ok(times)
     };
     let warm_start = Instant::now();
-    let warm = timed(effort.warm, losses)?;
-    figures.insert("warm_s".into(), json!(warm_start.elapsed().as_secs_f64()));
-    figures.insert("warm_steps".into(), json!(warm.len() + 1));
-    figures.insert("first_steps_ms".into(), json!(&warm[..4]));
+    let warm = timed(budget.warmup, losses)?;
+    results.insert("warm_s".into(), json!(warm_start.elapsed().as_secs_f64()));
+    results.insert("warm_steps".into(), json!(warm.len() + 1));
+    results.insert("first_steps_ms".into(), json!(&warm[..4]));
     let cpu = cpu_seconds();
-    let mut times = timed(effort.seconds, losses)?;
-    figures.insert("cpu_ms".into(), json!((cpu_seconds() - cpu) * 1e3 / times.len() as f64));
+    let mut times = timed(budget.seconds, losses)?;
+    results.insert("cpu_ms".into(), json!((cpu_seconds() - cpu) * 1e3 / times.len() as f64));
     times.sort_by(f64::total_cmp);
     let median = quantile(&times, 0.5);
-    let group = ((effort.seconds / 6.0 * 1e3 / median) as usize).clamp(3, 200);
+    let group = ((budget.seconds / 6.0 * 1e3 / median) as usize).clamp(3, 200);
     let mut pipelined = f64::INFINITY;
     for _ in 0..2 {
         let start = Instant::now();
@@ -97,18 +99,18 @@ fn warm_and_timed(
         ("gflops_median", flops / median / 1e6),
         ("gflops_best", flops / quantile(&times, 0.0).min(pipelined) / 1e6),
     ] {
-        figures.insert(name.into(), json!(value));
+        results.insert(name.into(), json!(value));
     }
-    figures.insert("steps".into(), json!(times.len()));
+    results.insert("steps".into(), json!(times.len()));
     Ok(())
 }
 
-/// Largest resident memory of this process so far, where Linux tells; else 0.
+/// Returns the peak resident memory of this process in MiB; 0 if unknown.
 fn peak_rss_mb() -> f64 {
     peak_rss_bytes().unwrap_or(0) as f64 / f64::from(1 << 20)
 }
 
-/// CPU time of this process so far, where Linux tells; else 0. In ticks of 10 ms.
+/// Returns the CPU time of this process in seconds, in ticks of 10 ms; 0 if unknown.
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();

@@ -1,3 +1,3 @@
-//! The clock around training steps that other engines are measured with too. The steps are those of `wgrad_bench`.
+//! Timing of training steps for comparisons with other engines. The steps are the workloads of `wgrad_bench`.
 
 pub mod clock;

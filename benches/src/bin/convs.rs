@@ -1,5 +1,6 @@
-//! Convolutions of the layers of ResNet-20 and ResNet-50: forward, input gradient and weight gradient, beside the rate that
-//! a square matrix product reaches in the same run. Prints a table, then one JSON line.
+//! Times the convolution layers of ResNet-20 and ResNet-50: forward, input gradient and weight gradient.
+//!
+//! Compares each with the rate of a square matrix product in the same run. Prints a table, then one JSON line.
 //!
 //!     convs cpu|gpu|gpu:N [--secs S] [--only resnet20|resnet50] [--gemm N]
 
@@ -8,8 +9,8 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 use wgrad::prelude::*;
-use wgrad_bench::cases::conv::{LAYERS, Layer, Part};
-use wgrad_bench::{Loaded, Work, workload};
+use wgrad_bench::cases::conv::{ConvPass, LAYERS, Layer};
+use wgrad_bench::{LoadedWorkload, Workload, workload};
 
 #[allow(clippy::print_stdout)]
 fn main() -> Result<()> {
@@ -27,46 +28,46 @@ fn main() -> Result<()> {
         }
     }
     let device = open(device.parse().map_err(anyhow::Error::msg)?)?;
-    let gemm = product(&*device, side, seconds)?;
-    println!("{}: product of {side}×{side} matrices {gemm:.1} GFLOP/s\n", device.info().name);
+    let gemm = matmul_rate(&*device, side, seconds)?;
+    println!("{}: matrix product {side}×{side} {gemm:.1} GFLOP/s\n", device.info().name);
     println!("| layer | forward | input gradient | weight gradient |\n|---|---|---|---|");
     let mut rows = Vec::new();
-    for kind in LAYERS.into_iter().filter(|kind| only.is_none_or(|only| only == kind.network)) {
-        let Layer { network, images, inputs, outputs, side, kernel, stride } = kind;
+    for layer in LAYERS.into_iter().filter(|layer| only.is_none_or(|only| only == layer.network)) {
+        let Layer { network, images, inputs, outputs, side, kernel, stride } = layer;
         let mut cells = Vec::new();
-        for part in Part::ALL {
-            let (ms, rate) = layer(&*device, kind, part, seconds)?;
-            let share = 100.0 * rate / gemm;
-            cells.push(format!("{ms:.2} ms, {rate:.1} GFLOP/s, {share:.0}%"));
+        for pass in ConvPass::ALL {
+            let (ms, rate) = time_pass(&*device, layer, pass, seconds)?;
+            let percent = 100.0 * rate / gemm;
+            cells.push(format!("{ms:.2} ms, {rate:.1} GFLOP/s, {percent:.0}%"));
             let sizes = [images, inputs, outputs, side, kernel, stride];
             rows.push(
-                json!({ "network": network, "sizes": sizes, "part": part.name(), "ms": ms, "gflops": rate }),
+                json!({ "network": network, "sizes": sizes, "part": pass.name(), "ms": ms, "gflops": rate }),
             );
         }
-        let step = if stride == 1 { String::new() } else { format!(" stride {stride}") };
-        let what = format!("{network}: {images}×{inputs}×{side}² → {outputs}, {kernel}×{kernel}{step}");
-        println!("| {what} | {} |", cells.join(" | "));
+        let stride_text = if stride == 1 { String::new() } else { format!(" stride {stride}") };
+        let name =
+            format!("{network}: {images}×{inputs}×{side}² → {outputs}, {kernel}×{kernel}{stride_text}");
+        println!("| {name} | {} |", cells.join(" | "));
     }
     let device = &device.info().name;
     println!("\n{}", json!({ "device": device, "gemm": side, "gemm_gflops": gemm, "layers": rows }));
     Ok(())
 }
 
-/// Milliseconds and GFLOP/s of one part of a layer. The FLOPs are those of the forward convolution, whatever a kernel does
-/// beside them.
-fn layer(device: &dyn Device, layer: Layer, part: Part, seconds: f64) -> Result<(f64, f64)> {
-    timed(device, &layer.work(part)?, layer.flops(), seconds)
+/// Returns milliseconds and GFLOP/s of one pass of a layer. Each pass counts the FLOPs of the forward convolution.
+fn time_pass(device: &dyn Device, layer: Layer, pass: ConvPass, seconds: f64) -> Result<(f64, f64)> {
+    time_workload(device, &layer.workload(pass)?, layer.flops(), seconds)
 }
 
-/// GFLOP/s of a square product.
-fn product(device: &dyn Device, side: usize, seconds: f64) -> Result<f64> {
-    let work = workload(&format!("matmul-{side}"))?;
-    Ok(timed(device, &work, 2.0 * (side as f64).powi(3), seconds)?.1)
+/// Returns the GFLOP/s of a square matrix product.
+fn matmul_rate(device: &dyn Device, side: usize, seconds: f64) -> Result<f64> {
+    let workload = workload(&format!("matmul-{side}"))?;
+    Ok(time_workload(device, &workload, 2.0 * (side as f64).powi(3), seconds)?.1)
 }
 
-/// Median milliseconds of a run, and GFLOP/s at it.
-fn timed(device: &dyn Device, work: &Work, flops: f64, seconds: f64) -> Result<(f64, f64)> {
-    let mut loaded = Loaded::new(device, work)?;
+/// Returns the median milliseconds of a run and the GFLOP/s at this time.
+fn time_workload(device: &dyn Device, workload: &Workload, flops: f64, seconds: f64) -> Result<(f64, f64)> {
+    let mut loaded = LoadedWorkload::new(device, workload)?;
     let mut run = || -> Result<f64> {
         let start = Instant::now();
         loaded.step(true)?;

@@ -1,139 +1,151 @@
-//! What has to come out of a work, and whether it did.
+//! Expected results of a workload, and their comparison with the results of a device.
 //!
-//! The judge is the f64 reference, which walks the graph in plain loops. Where those would take too long the judge is the CPU
-//! backend in f64: it shares the planner and the shape of its kernels with the CPU backend in f32, but not a bit of their
-//! arithmetic, and nothing but the planner with a GPU. `wgrad verify` holds the same kernels against the reference at sizes
-//! that the reference can do. Every element of every result is compared, never a sample.
+//! The expected results come from the f64 reference interpreter, which evaluates the graph in plain loops. If that would
+//! take too long, they come from the CPU backend in f64. That backend shares the planner and the structure of its kernels
+//! with the CPU backend in f32, but no arithmetic, and shares only the planner with a GPU. `wgrad verify` compares the same
+//! kernels with the interpreter at smaller sizes. Every element of every result is compared, not a sample.
 
 use wgrad_cpu::CpuDevice;
-use wgrad_cpu::reference::{self, Array, State, Values};
+use wgrad_cpu::reference::{self as interpreter, Array, State, Values};
 use wgrad_graph::{DType, GroupId};
 use wgrad_program::HostData;
 
 use crate::error::BenchError;
-use crate::loaded::{Loaded, plan};
-use crate::work::{Kinked, Work};
+use crate::loaded::{LoadedWorkload, plan};
+use crate::workload::{NonSmoothTolerance, Workload};
 
-/// The reference judges works up to so many floating-point operations.
-const REFERENCE_FLOPS: u64 = 12_000_000;
+/// Most floating-point operations of a workload that the interpreter evaluates.
+const MAX_INTERPRETER_FLOPS: u64 = 12_000_000;
 
-/// Who says what is right.
+/// Reference implementation that computes expected results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Judge {
-    /// The f64 reference.
-    Reference,
-    /// The CPU backend in f64.
+pub enum Reference {
+    /// Interpreter in f64.
+    Interpreter,
+    /// CPU backend in f64.
     CpuF64,
 }
 
-impl Judge {
-    /// As reports have it.
+impl Reference {
+    /// Returns the name in reports and in `bench.json`.
     pub fn name(self) -> &'static str {
         match self {
-            Judge::Reference => "reference",
-            Judge::CpuF64 => "cpu-f64",
+            Reference::Interpreter => "reference",
+            Reference::CpuF64 => "cpu-f64",
         }
     }
 }
 
-/// What one run has to leave behind, from the state that the work begins with.
+/// Expected outputs and state after one run from the initial state of a workload.
 pub struct Expected {
-    /// Who says so.
-    pub by: Judge,
+    /// Reference that computed the results.
+    pub reference: Reference,
     outputs: Vec<Vec<f64>>,
     groups: Vec<(GroupId, Vec<f64>)>,
 }
 
-/// The element that is furthest off.
+/// Result of a comparison: the element with the largest error.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Verdict {
-    /// Its error over its tolerance; above 1 is wrong, and NaN where no finite number came out.
+pub struct Comparison {
+    /// Error divided by tolerance; above 1 is wrong, NaN if the result is not finite.
     pub worst: f64,
-    /// Where it is, e.g. `product[17]`; a tensor's name alone where the norm of its error is too large.
-    pub at: String,
-    /// What came out.
+    /// Location, e.g. `product[17]`; the name of a tensor if the norm of its error is too large.
+    pub location: String,
+    /// Value found.
     pub found: f64,
-    /// What should have.
+    /// Value expected.
     pub expected: f64,
 }
 
-impl Verdict {
-    /// Whether everything is within its tolerance.
-    pub fn is_right(&self) -> bool {
+impl Comparison {
+    /// Whether all elements are within their tolerances.
+    pub fn passed(&self) -> bool {
         self.worst <= 1.0
     }
 }
 
 impl Expected {
-    /// Asks the judge that fits the size of the work.
+    /// Computes the expected results with the reference that suits the size of the workload.
     ///
     /// # Errors
-    /// The graph is wrong, or the judge cannot evaluate it.
-    pub fn of(work: &Work) -> Result<Self, BenchError> {
-        let cost = plan(&CpuDevice::f64(), work)?.cost();
-        let judge = if cost.flops <= REFERENCE_FLOPS { Judge::Reference } else { Judge::CpuF64 };
-        Self::by(judge, work)
+    /// Returns [`BenchError::Graph`] if the graph is invalid, and [`BenchError::Reference`] or [`BenchError::Device`] if the
+    /// reference cannot evaluate it.
+    pub fn compute(workload: &Workload) -> Result<Self, BenchError> {
+        let cost = plan(&CpuDevice::f64(), workload)?.cost();
+        let interpretable = cost.flops <= MAX_INTERPRETER_FLOPS;
+        Self::compute_with(if interpretable { Reference::Interpreter } else { Reference::CpuF64 }, workload)
     }
 
-    /// Asks this judge.
+    /// Computes the expected results with the given reference.
     ///
     /// # Errors
-    /// As [`Expected::of`].
-    pub fn by(judge: Judge, work: &Work) -> Result<Self, BenchError> {
-        match judge {
-            Judge::Reference => reference(work),
-            Judge::CpuF64 => {
-                let mut loaded = Loaded::new(&CpuDevice::f64(), work)?;
+    /// Returns the same errors as [`Expected::compute`].
+    pub fn compute_with(reference: Reference, workload: &Workload) -> Result<Self, BenchError> {
+        match reference {
+            Reference::Interpreter => interpret(workload),
+            Reference::CpuF64 => {
+                let mut loaded = LoadedWorkload::new(&CpuDevice::f64(), workload)?;
                 loaded.run()?;
                 let outputs = loaded.outputs()?.iter().map(floats).collect();
                 let groups = loaded.updated()?.iter().map(|(group, data)| (*group, floats(data))).collect();
-                Ok(Self { by: judge, outputs, groups })
+                Ok(Self { reference, outputs, groups })
             }
         }
     }
 
-    /// Runs the work once, as it was loaded, and compares everything that the run leaves behind.
+    /// Runs a loaded workload once and compares its outputs and the state it changed.
     ///
     /// # Errors
-    /// What the device reports.
-    pub fn judge(&self, work: &Work, loaded: &mut Loaded<'_>) -> Result<Verdict, BenchError> {
+    /// Returns [`BenchError::Device`] if the device fails.
+    pub fn compare(
+        &self,
+        workload: &Workload,
+        loaded: &mut LoadedWorkload<'_>,
+    ) -> Result<Comparison, BenchError> {
         loaded.first_run()?;
         let mut worst = Worst::default();
-        let within = Within::Element(work.tolerance);
+        let tolerance = Tolerance::Element(workload.tolerance);
         let outputs = loaded.outputs()?;
-        let names = work.graph.outputs();
+        let names = workload.graph.outputs();
         for ((name, _), (found, expected)) in names.iter().zip(outputs.iter().zip(&self.outputs)) {
-            worst.compare(name, &floats(found), expected, within);
+            worst.compare(name, &floats(found), expected, tolerance);
         }
         for ((group, found), (_, expected)) in loaded.updated()?.iter().zip(&self.groups) {
             let found = floats(found);
-            let absolute = work.absolute.iter().find(|(which, _)| which == group).map(|(_, most)| *most);
-            let within = match (absolute, work.kinked) {
-                (Some(most), _) => Within::Absolute(most),
-                (None, true) => Within::Kinked(Kinked::DEFAULT),
-                (None, false) => within,
+            let absolute =
+                workload.absolute.iter().find(|(which, _)| which == group).map(|(_, tolerance)| *tolerance);
+            let tolerance = match (absolute, workload.non_smooth) {
+                (Some(absolute), _) => Tolerance::Absolute(absolute),
+                (None, true) => Tolerance::NonSmooth(NonSmoothTolerance::DEFAULT),
+                (None, false) => tolerance,
             };
-            let group = work.graph.states().get(*group);
+            let group = workload.graph.states().get(*group);
             for entry in &group.entries {
                 let range = entry.offset..entry.offset + entry.shape.numel();
                 let name = format!("{}.{}", group.name, entry.name);
-                worst.compare(&name, &found[range.clone()], &expected[range], within);
+                worst.compare(&name, &found[range.clone()], &expected[range], tolerance);
             }
         }
-        Ok(worst.0.unwrap_or(Verdict { worst: f64::NAN, at: "nothing".into(), found: 0.0, expected: 0.0 }))
+        Ok(worst.0.unwrap_or(Comparison {
+            worst: f64::NAN,
+            location: "no results".into(),
+            found: 0.0,
+            expected: 0.0,
+        }))
     }
 }
 
-fn reference(work: &Work) -> Result<Expected, BenchError> {
-    let graph = &work.graph;
+/// Computes the expected results with the interpreter.
+fn interpret(workload: &Workload) -> Result<Expected, BenchError> {
+    let graph = &workload.graph;
     let mut state = State::zeros(graph.states());
-    for (group, data) in &work.data {
+    for (group, data) in &workload.data {
         state.groups[group.0].values = match data {
             HostData::F32(values) => Values::Float(values.iter().map(|&x| f64::from(x)).collect()),
             HostData::U32(values) => Values::U32(values.clone()),
         };
     }
-    let inputs = graph.inputs().into_iter().map(|(_, ty)| match (ty.dtype, &work.update) {
+    let inputs = graph.inputs().into_iter().map(|(_, ty)| match (ty.dtype, &workload.update) {
         (DType::U32, _) => Array::u32(ty.shape.clone(), vec![1, 0, 1]),
         (_, Some(update)) => {
             let hyper = update.optimizer.hyper(update.rate, 1);
@@ -141,11 +153,11 @@ fn reference(work: &Work) -> Result<Expected, BenchError> {
         }
         (_, None) => Array::zeros(ty),
     });
-    let outputs = reference::step(graph, &inputs.collect::<Vec<_>>(), &mut state)?;
+    let outputs = interpreter::step(graph, &inputs.collect::<Vec<_>>(), &mut state)?;
     Ok(Expected {
-        by: Judge::Reference,
+        reference: Reference::Interpreter,
         outputs: outputs.iter().map(Array::to_f64).collect(),
-        groups: work.updated().into_iter().map(|group| (group, state.groups[group.0].to_f64())).collect(),
+        groups: workload.updated().into_iter().map(|group| (group, state.groups[group.0].to_f64())).collect(),
     })
 }
 
@@ -156,51 +168,50 @@ fn floats(data: &HostData) -> Vec<f64> {
     }
 }
 
-/// What a tensor has to be within.
+/// Tolerance of a tensor.
 #[derive(Clone, Copy)]
-enum Within {
-    /// Of each element: relative to it or to the root mean square of its tensor.
+enum Tolerance {
+    /// Of each element, relative to its absolute value or to the root mean square of its tensor.
     Element(f64),
-    /// Of each element, whatever its size.
+    /// Of each element, absolute.
     Absolute(f64),
-    /// Of each element, and of the whole.
-    Kinked(Kinked),
+    /// Of each element and of the norm of the tensor.
+    NonSmooth(NonSmoothTolerance),
 }
 
-/// The worst element so far.
+/// Worst element so far.
 #[derive(Default)]
-struct Worst(Option<Verdict>);
+struct Worst(Option<Comparison>);
 
 impl Worst {
-    fn compare(&mut self, name: &str, found: &[f64], expected: &[f64], within: Within) {
+    fn compare(&mut self, name: &str, found: &[f64], expected: &[f64], tolerance: Tolerance) {
         let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
         let size = norm(&mut expected.iter().copied().filter(|x| x.is_finite()));
         if found.len() != expected.len() {
-            let at = format!("the size of {name}");
+            let location = format!("the size of {name}");
             let (found, expected) = (found.len() as f64, expected.len() as f64);
-            return self.note(Verdict { worst: f64::NAN, at, found, expected });
+            return self.replace(Comparison { worst: f64::NAN, location, found, expected });
         }
-        let typical = size / (expected.len().max(1) as f64).sqrt();
+        let rms = size / (expected.len().max(1) as f64).sqrt();
         for (i, (&found, &expected)) in found.iter().zip(expected).enumerate() {
-            // A tensor of zeros has to be one of zeros.
-            let scale = expected.abs().max(typical).max(f64::MIN_POSITIVE);
-            let most = match within {
-                Within::Element(relative) | Within::Kinked(Kinked { element: relative, .. }) => {
-                    relative * scale
-                }
-                Within::Absolute(most) => most,
+            // If the expected tensor is zero, only zeros are within the tolerance.
+            let scale = expected.abs().max(rms).max(f64::MIN_POSITIVE);
+            let allowed = match tolerance {
+                Tolerance::Element(relative)
+                | Tolerance::NonSmooth(NonSmoothTolerance { element: relative, .. }) => relative * scale,
+                Tolerance::Absolute(absolute) => absolute,
             };
-            let worst = (found - expected).abs() / most;
+            let worst = (found - expected).abs() / allowed;
             if self.is_worse(worst) {
-                self.note(Verdict { worst, at: format!("{name}[{i}]"), found, expected });
+                self.replace(Comparison { worst, location: format!("{name}[{i}]"), found, expected });
             }
         }
-        if let Within::Kinked(Kinked { whole, .. }) = within {
-            let off = norm(&mut found.iter().zip(expected).map(|(found, expected)| found - expected));
-            let worst = off / (whole * size.max(f64::MIN_POSITIVE));
+        if let Tolerance::NonSmooth(NonSmoothTolerance { norm: relative, .. }) = tolerance {
+            let error = norm(&mut found.iter().zip(expected).map(|(found, expected)| found - expected));
+            let worst = error / (relative * size.max(f64::MIN_POSITIVE));
             if self.is_worse(worst) {
                 let found = norm(&mut found.iter().copied());
-                self.note(Verdict { worst, at: name.to_owned(), found, expected: size });
+                self.replace(Comparison { worst, location: name.to_owned(), found, expected: size });
             }
         }
     }
@@ -212,7 +223,7 @@ impl Worst {
         }
     }
 
-    fn note(&mut self, verdict: Verdict) {
-        self.0 = Some(verdict);
+    fn replace(&mut self, comparison: Comparison) {
+        self.0 = Some(comparison);
     }
 }

@@ -1,4 +1,4 @@
-//! The first step in a fresh process.
+//! Cold start: the first training step in a new process.
 
 use std::time::Instant;
 
@@ -7,14 +7,16 @@ use wgrad_program::{Device, DeviceError};
 
 use crate::error::BenchError;
 use crate::host::{now_ns, peak_rss_bytes};
-use crate::loaded::Loaded;
-use crate::workload::workload;
+use crate::loaded::LoadedWorkload;
+use crate::workloads::workload;
 
-/// Opens a device and makes one training step on it. `started_ns` is when whoever started this process did so, in
-/// nanoseconds since 1970.
+/// Opens a device, runs one training step on it and returns the duration of each phase.
+///
+/// `started_ns` is the time at which the parent started this process, in nanoseconds since 1970.
 ///
 /// # Errors
-/// There is no such workload; what the device reports.
+/// Returns [`BenchError::NoWorkload`] if the workload does not exist, and [`BenchError::Device`] if the device cannot be
+/// opened or fails.
 pub fn cold_start(
     name: &str,
     started_ns: u128,
@@ -26,9 +28,9 @@ pub fn cold_start(
     let device = open()?;
     let device_ms = ms(begin);
     let begin = Instant::now();
-    let work = workload(name)?;
+    let workload = workload(name)?;
     let recording_ms = ms(begin);
-    let mut loaded = Loaded::new(&*device, &work)?;
+    let mut loaded = LoadedWorkload::new(&*device, &workload)?;
     let plan_ms = recording_ms + loaded.plan_time.as_secs_f64() * 1e3;
     let load_ms = loaded.load_time.as_secs_f64() * 1e3;
     let begin = Instant::now();

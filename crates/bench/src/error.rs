@@ -1,53 +1,55 @@
-//! What can go wrong.
+//! Errors of measuring.
 
 use wgrad_cpu::reference::ReferenceError;
 use wgrad_graph::GraphError;
 use wgrad_program::DeviceError;
 use wgrad_stdx::ErrorKind;
 
-/// Why something could not be measured.
+/// Error of measuring cases.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
-    /// A case is recorded wrongly.
+    /// The graph of a case is invalid.
     #[error(transparent)]
     Graph(#[from] GraphError),
-    /// A device failed.
+    /// A device returned an error.
     #[error(transparent)]
     Device(#[from] DeviceError),
-    /// The judge cannot evaluate a case.
-    #[error("the reference cannot judge this: {0}")]
+    /// The reference cannot evaluate a case.
+    #[error("the reference cannot evaluate the case: {0}")]
     Reference(#[from] ReferenceError),
-    /// A case that something is worked out from has no time.
-    #[error("{case} could not be timed: {reason}")]
+    /// A case that is needed for a ceiling was not timed, because its result is wrong or the device failed.
+    #[error("{case} was not timed: {reason}")]
     Untimed {
-        /// The case.
+        /// Name of the case.
         case: String,
-        /// Why.
+        /// Reason.
         reason: String,
     },
-    /// No case has such a name.
+    /// No case matches a name.
     #[error("no case has a name that contains `{only}`{}", hint(.near))]
     NoCase {
-        /// What was asked for.
+        /// Name given.
         only: String,
-        /// Names like it, best first.
+        /// Similar names, best first.
         near: Vec<String>,
     },
-    /// No workload has this name.
-    #[error("unknown workload {name}; there are {}, matmul-N", crate::WORKLOADS.join(", "))]
+    /// No workload has a name.
+    #[error("unknown workload `{name}`; available: {}, matmul-N", crate::WORKLOADS.join(", "))]
     NoWorkload {
-        /// What was asked for.
+        /// Name given.
         name: String,
     },
 }
 
 impl BenchError {
-    /// Kind of the error, which decides the exit code of the command line.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Graph(_) | Self::NoCase { .. } | Self::NoWorkload { .. } => ErrorKind::Usage,
             Self::Device(_) => ErrorKind::Device,
-            Self::Reference(_) | Self::Untimed { .. } => ErrorKind::Internal,
+            Self::Untimed { .. } => ErrorKind::Numeric,
+            // Every case is built in, so the reference must be able to evaluate it.
+            Self::Reference(_) => ErrorKind::Internal,
         }
     }
 }

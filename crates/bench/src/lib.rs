@@ -1,11 +1,11 @@
-//! What `wgrad bench` measures, and how: kernels and whole training steps on any [`Device`](wgrad_program::Device), each
-//! result judged before it is timed.
+//! Benchmarks of `wgrad bench`: kernels and whole training steps on any [`Device`](wgrad_program::Device). Each result is
+//! checked before it is timed.
 //!
-//! A [`Work`] is a graph over state with random contents; [`Loaded`] is one on a device, ready to run; [`Expected`] is what has
-//! to come out. [`measure`](fn@measure) takes the cases of [`cases`](fn@cases) through all devices and gives what
-//! [`crate::results::Bench`] is made of.
+//! A [`Workload`] is a graph with random inputs, a [`LoadedWorkload`] is a workload on a device, ready to run, and
+//! [`Expected`] holds its expected results. [`measure`](fn@measure) measures the cases of [`cases`](fn@cases) on all devices
+//! and returns the measurements of a [`Bench`](crate::results::Bench).
 //!
-//! Nothing here prints, opens a device or writes a file.
+//! This crate neither prints nor opens devices. Only [`Bench::write`](crate::results::Bench::write) writes files.
 
 pub mod cases;
 mod ceiling;
@@ -17,17 +17,17 @@ mod loaded;
 mod measure;
 pub mod results;
 mod time;
-mod work;
 mod workload;
+mod workloads;
 
 pub use cases::{Case, cases, selected};
 pub use ceiling::{Ceiling, ceiling};
-pub use check::{Expected, Judge, Verdict};
+pub use check::{Comparison, Expected, Reference};
 pub use cold::cold_start;
 pub use error::BenchError;
-pub use host::{Processor, now_ns, peak_rss_bytes};
-pub use loaded::Loaded;
-pub use measure::{Effort, Progress, Subject, measure};
+pub use host::{CpuTime, now_ns, peak_rss_bytes};
+pub use loaded::LoadedWorkload;
+pub use measure::{Budget, NamedDevice, Progress, measure};
 pub use wgrad_stdx::stats::quantile;
-pub use work::{Kinked, Recorder, Update, Work};
-pub use workload::{WORKLOADS, workload};
+pub use workload::{NonSmoothTolerance, Recorder, Update, Workload};
+pub use workloads::{WORKLOADS, workload};

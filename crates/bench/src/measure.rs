@@ -1,95 +1,97 @@
-//! All cases on all devices: judged, then timed.
+//! Measures all cases on all devices: checks each result, then times it.
 
 use std::time::{Duration, Instant};
 
-use crate::results::{Check, Group, Measurement, Status, Timing, WorkDone};
+use crate::results::{Check, Group, Measurement, RunCost, Status, Timing};
 use wgrad_program::{Data, Device, DeviceError, DeviceKind, HostData};
 use wgrad_stdx::stats::quantile;
 
-use crate::cases::{Case, What};
-use crate::check::{Expected, Verdict};
+use crate::cases::{Case, CaseKind};
+use crate::check::{Comparison, Expected};
 use crate::error::BenchError;
-use crate::host::Power;
-use crate::loaded::Loaded;
-use crate::time::{repeats, runs};
-use crate::work::{Recorder, Work};
+use crate::host::PowerMeter;
+use crate::loaded::LoadedWorkload;
+use crate::time::{time_repeats, time_runs};
+use crate::workload::{Recorder, Workload};
 
-/// A device to measure.
-pub struct Subject<'d> {
-    /// What `--devices` calls it.
+/// Device to measure, with its name.
+pub struct NamedDevice<'d> {
+    /// Name as in `--devices`.
     pub name: String,
-    /// The device.
+    /// Device.
     pub device: &'d dyn Device,
 }
 
-/// How long to measure.
+/// Time budget of a benchmark.
 #[derive(Debug, Clone, Copy)]
-pub struct Effort {
-    /// Repeats of a kernel go on for about so long.
+pub struct Budget {
+    /// Approximate time for the repeats of a kernel.
     pub kernel: Duration,
-    /// Repeats of a training step do.
+    /// Approximate time for the repeats of a training step.
     pub step: Duration,
-    /// A case that would take longer on a device, by what the device has shown so far, is skipped there.
-    pub longest: Duration,
-    /// When everything has to be over; what is left by then is skipped.
-    pub until: Option<Instant>,
+    /// Most time for a case on a device, estimated from the rates measured so far. Slower cases are skipped.
+    pub max_case: Duration,
+    /// Time after which all remaining cases are skipped.
+    pub deadline: Option<Instant>,
 }
 
-/// What is being done.
+/// Progress of a benchmark.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress<'a> {
-    /// Name of the case.
+    /// Name of the next case.
     pub case: &'a str,
-    /// The device.
+    /// Name of the device.
     pub device: &'a str,
-    /// Cases done.
+    /// Number of cases done.
     pub done: usize,
-    /// Cases in all.
+    /// Number of all cases.
     pub total: usize,
 }
 
-/// So many runs of a case are made at least: to judge, to warm up, and to repeat.
-const RUNS: f64 = 8.0;
-/// Runs that are timed by the device's own clock.
-const PROFILED: usize = 3;
+/// Least number of runs of a case: for the check, the warm-up and the repeats.
+const MIN_RUNS: f64 = 8.0;
+/// Number of runs timed by the device's clock.
+const PROFILED_RUNS: usize = 3;
 
-/// Measures each case on each device, one device after the other, so that what they are compared by was measured at the same
-/// time. A result that is wrong has no time. `progress` is told what comes next, and says whether to measure it.
+/// Measures each case on each device.
+///
+/// Each case is measured on all devices in turn, so that the compared times are from about the same moment. A wrong result
+/// is not timed. `progress` is called before each measurement and returns whether to continue.
 ///
 /// # Errors
-/// A case is recorded wrongly, or the judge fails. What a device reports is in the measurement.
+/// Returns [`BenchError::Graph`] if a case is invalid, and [`BenchError::Reference`] if the reference cannot evaluate it.
+/// Errors of a device are recorded in the measurement instead.
 pub fn measure(
     cases: &[Case],
-    subjects: &[Subject<'_>],
-    effort: Effort,
+    devices: &[NamedDevice<'_>],
+    budget: Budget,
     progress: &mut dyn FnMut(Progress<'_>) -> bool,
 ) -> Result<Vec<Measurement>, BenchError> {
     let mut all: Vec<Measurement> = Vec::new();
     for (done, case) in cases.iter().enumerate() {
-        let mut prepared: Option<(Work, Option<Expected>)> = None;
-        for subject in subjects {
-            let step = Progress { case: &case.name, device: &subject.name, done, total: cases.len() };
-            let goes_on = progress(step);
-            let mut result = case.measurement(&subject.name);
-            if !goes_on {
+        let mut prepared: Option<(Workload, Option<Expected>)> = None;
+        for named in devices {
+            let next = Progress { case: &case.name, device: &named.name, done, total: cases.len() };
+            let proceed = progress(next);
+            let mut result = case.measurement(&named.name);
+            if !proceed {
                 result.skip("interrupted".into());
-            } else if effort.until.is_some_and(|until| Instant::now() >= until) {
-                result.skip("the time is up".into());
+            } else if budget.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                result.skip("the time limit was reached".into());
             } else {
-                match &case.what {
-                    What::Work(build) => {
+                match &case.kind {
+                    CaseKind::Workload(build) => {
                         if prepared.is_none() {
                             prepared = Some((build()?, None));
                         }
-                        let Some((work, expected)) = &mut prepared else { continue };
-                        let slow = too_long(&all, subject, work, effort.longest)?;
-                        match slow {
+                        let Some((workload, expected)) = &mut prepared else { continue };
+                        match reason_to_skip(&all, named, workload, budget.max_case)? {
                             Some(reason) => result.skip(reason),
-                            None => work_on(case, subject, work, expected, effort, &mut result)?,
+                            None => measure_workload(case, named, workload, expected, budget, &mut result)?,
                         }
                     }
-                    What::Upload(bytes) => moved(subject, *bytes, true, effort, &mut result)?,
-                    What::Readback(bytes) => moved(subject, *bytes, false, effort, &mut result)?,
+                    CaseKind::Upload(bytes) => measure_transfer(named, *bytes, true, budget, &mut result)?,
+                    CaseKind::Readback(bytes) => measure_transfer(named, *bytes, false, budget, &mut result)?,
                 }
             }
             all.push(result);
@@ -98,33 +100,33 @@ pub fn measure(
     Ok(all)
 }
 
-/// Why a work takes too long on a device, by the best rates that it has shown.
-fn too_long(
+/// Returns why a workload would take too long on a device, estimated from the best rates measured so far.
+fn reason_to_skip(
     so_far: &[Measurement],
-    subject: &Subject<'_>,
-    work: &Work,
-    longest: Duration,
+    named: &NamedDevice<'_>,
+    workload: &Workload,
+    max_case: Duration,
 ) -> Result<Option<String>, BenchError> {
-    let times = || so_far.iter().filter(|m| m.device == subject.name).filter_map(|m| m.time.as_ref());
+    let times = || so_far.iter().filter(|m| m.device == named.name).filter_map(|m| m.time.as_ref());
     let best = |rate: fn(&Timing) -> f64| times().map(rate).fold(0.0, f64::max);
-    let cost = crate::loaded::plan(subject.device, work)?.cost();
-    let seconds = |amount: u64, giga_a_second: f64| match giga_a_second > 0.0 {
-        true => amount as f64 / giga_a_second / 1e9,
+    let cost = crate::loaded::plan(named.device, workload)?.cost();
+    let seconds = |amount: u64, giga_per_s: f64| match giga_per_s > 0.0 {
+        true => amount as f64 / giga_per_s / 1e9,
         false => 0.0,
     };
     let (gflops, gbytes) = (best(|t| t.gflops), best(|t| t.gbytes_per_s));
     let one = seconds(cost.flops, gflops).max(seconds(cost.read + cost.written, gbytes));
-    let whole = RUNS * one;
-    Ok((whole > longest.as_secs_f64()).then(|| {
+    let total = MIN_RUNS * one;
+    Ok((total > max_case.as_secs_f64()).then(|| {
         format!(
-            "a run would take about {one:.1} s ({:.1} GFLOP at {gflops:.1} GFLOP/s), {RUNS:.0} runs more than {:.0} s",
+            "a run would take about {one:.1} s ({:.1} GFLOP at {gflops:.1} GFLOP/s), and {MIN_RUNS:.0} runs more than {:.0} s",
             cost.flops as f64 / 1e9,
-            longest.as_secs_f64()
+            max_case.as_secs_f64()
         )
     }))
 }
 
-/// What a device said, where that says something about the device and nothing about the bench.
+/// Records an error of a device in the measurement: skipped if the case does not fit, else failed. Returns other errors.
 fn device_error(error: BenchError, result: &mut Measurement) -> Result<(), BenchError> {
     match error {
         BenchError::Device(error @ (DeviceError::DoesNotFit { .. } | DeviceError::OutOfMemory { .. })) => {
@@ -140,88 +142,90 @@ fn device_error(error: BenchError, result: &mut Measurement) -> Result<(), Bench
     }
 }
 
-fn work_on(
+/// Checks and times a workload; computes the expected results on first use.
+fn measure_workload(
     case: &Case,
-    subject: &Subject<'_>,
-    work: &Work,
+    named: &NamedDevice<'_>,
+    workload: &Workload,
     expected: &mut Option<Expected>,
-    effort: Effort,
+    budget: Budget,
     result: &mut Measurement,
 ) -> Result<(), BenchError> {
     if expected.is_none() {
-        *expected = Some(Expected::of(work)?);
+        *expected = Some(Expected::compute(workload)?);
     }
     let Some(expected) = expected else { return Ok(()) };
-    match judged_and_timed(case, subject, work, expected, effort, result) {
+    match check_and_time(case, named, workload, expected, budget, result) {
         Ok(()) => Ok(()),
         Err(error) => device_error(error, result),
     }
 }
 
-fn judged_and_timed(
+fn check_and_time(
     case: &Case,
-    subject: &Subject<'_>,
-    work: &Work,
+    named: &NamedDevice<'_>,
+    workload: &Workload,
     expected: &Expected,
-    effort: Effort,
+    budget: Budget,
     result: &mut Measurement,
 ) -> Result<(), BenchError> {
-    let mut loaded = Loaded::new(subject.device, work)?;
-    result.work = Some(WorkDone {
+    let mut loaded = LoadedWorkload::new(named.device, workload)?;
+    result.cost = Some(RunCost {
         flops: loaded.cost.flops,
         bytes: loaded.cost.read + loaded.cost.written,
         dispatches: loaded.dispatches as u64,
         footprint: loaded.footprint as u64,
     });
-    let verdict = expected.judge(work, &mut loaded)?;
-    let worst = Some(verdict.worst).filter(|worst| worst.is_finite());
-    result.check = Some(Check { by: expected.by.name().into(), worst, at: verdict.at.clone() });
-    if !verdict.is_right() {
-        refuse(result, &verdict, expected, "");
+    let comparison = expected.compare(workload, &mut loaded)?;
+    let worst = Some(comparison.worst).filter(|worst| worst.is_finite());
+    result.check =
+        Some(Check { by: expected.reference.name().into(), worst, at: comparison.location.clone() });
+    if !comparison.passed() {
+        mark_wrong(result, &comparison, expected, "");
         return Ok(());
     }
-    let budget = if case.group == Group::Step { effort.step } else { effort.kernel };
-    let meter = match subject.device.info() {
-        info if info.kind == DeviceKind::Cpu || info.class == "software" => Power::of_processor(),
-        _ => Power::of_only_card(),
+    let time = if case.group == Group::Step { budget.step } else { budget.kernel };
+    let meter = match named.device.info() {
+        info if info.kind == DeviceKind::Cpu || info.class == "software" => PowerMeter::for_cpu(),
+        _ => PowerMeter::for_single_gpu(),
     };
-    let reading = meter.as_ref().map(Power::read);
-    let times = runs(&mut loaded, budget, case.each)?;
-    let watts = meter.as_ref().zip(reading.as_ref()).and_then(|(meter, reading)| meter.since(reading));
+    let power_start = meter.as_ref().map(PowerMeter::start);
+    let times = time_runs(&mut loaded, time, case.synchronous)?;
+    let watts = meter.as_ref().zip(power_start.as_ref()).and_then(|(meter, start)| meter.watts_since(start));
     let mut timing = timing(result, &times.sorted);
     timing.device_ms = device_ms(&mut loaded)?;
     timing.runs_per_repeat = u64::from(times.runs);
-    // Where a run happens in the call there is no queue.
-    timing.host_us = (subject.device.info().kind == DeviceKind::Gpu).then_some(1e6 * times.queue);
+    // The CPU backend runs in the call, without a queue.
+    timing.host_us = (named.device.info().kind == DeviceKind::Gpu).then_some(1e6 * times.queue);
     timing.load_ms = loaded.load_time.as_secs_f64() * 1e3;
     timing.allocated_bytes = loaded.allocated_bytes() as u64;
     timing.watts = watts;
-    // Once more, from where the first run began: what was timed are queued and replayed runs.
+    // Check again from the initial state: the timed runs were queued and replayed, unlike the first run.
     loaded.reset()?;
-    let verdict = expected.judge(work, &mut loaded)?;
-    if !verdict.is_right() {
-        refuse(result, &verdict, expected, " after it was timed");
+    let comparison = expected.compare(workload, &mut loaded)?;
+    if !comparison.passed() {
+        mark_wrong(result, &comparison, expected, " after it was timed");
         return Ok(());
     }
     (result.status, result.time) = (Status::Timed, Some(timing));
     Ok(())
 }
 
-/// Says that a result is wrong, and where it is most so.
-fn refuse(result: &mut Measurement, verdict: &Verdict, expected: &Expected, when: &str) {
-    let Verdict { at, found, expected: right, worst } = verdict;
+/// Records that a result is wrong, with the element of the largest error.
+fn mark_wrong(result: &mut Measurement, comparison: &Comparison, expected: &Expected, when: &str) {
+    let Comparison { location, found, expected: right, worst } = comparison;
     result.status = Status::Wrong;
     result.reason = Some(format!(
-        "{at} is {found:e}{when} where {} has {right:e}: {worst:.3e} times its tolerance",
-        expected.by.name()
+        "{location} is {found:e}{when}, but {right:e} in {}: the error is {worst:.3e} times the tolerance",
+        expected.reference.name()
     ));
 }
 
-/// Milliseconds of a run by the device's own clock, the median of a few.
-fn device_ms(loaded: &mut Loaded<'_>) -> Result<Option<f64>, BenchError> {
+/// Returns the median milliseconds of a few runs by the device's clock.
+fn device_ms(loaded: &mut LoadedWorkload<'_>) -> Result<Option<f64>, BenchError> {
     let mut times = Vec::new();
-    for _ in 0..PROFILED {
-        // The CPU backend's clock is the host's, which timed it already.
+    for _ in 0..PROFILED_RUNS {
+        // The CPU backend uses the host's clock, which has timed it already.
         let Some(time) = loaded.device_time()? else { return Ok(None) };
         times.push(1e3 * time.as_secs_f64());
     }
@@ -229,10 +233,10 @@ fn device_ms(loaded: &mut Loaded<'_>) -> Result<Option<f64>, BenchError> {
     Ok(Some(quantile(&times, 0.5)))
 }
 
-/// Times in milliseconds and the rates that follow, of sorted seconds.
+/// Computes the percentiles in milliseconds and the rates from sorted seconds.
 fn timing(result: &Measurement, sorted: &[f64]) -> Timing {
     let seconds = quantile(sorted, 0.5);
-    let (flops, bytes) = result.work.map_or((0, 0), |work| (work.flops, work.bytes));
+    let (flops, bytes) = result.cost.map_or((0, 0), |cost| (cost.flops, cost.bytes));
     Timing {
         ms: 1e3 * seconds,
         p10_ms: 1e3 * quantile(sorted, 0.1),
@@ -251,41 +255,40 @@ fn timing(result: &Measurement, sorted: &[f64]) -> Timing {
     }
 }
 
-/// Times moving a group to the device or back, after what came back was compared with what was sent.
-fn moved(
-    subject: &Subject<'_>,
+/// Times the upload of a group or its readback, after comparing the data read back with the data uploaded.
+fn measure_transfer(
+    named: &NamedDevice<'_>,
     bytes: usize,
-    up: bool,
-    effort: Effort,
+    upload: bool,
+    budget: Budget,
     result: &mut Measurement,
 ) -> Result<(), BenchError> {
     let mut recorder = Recorder::new();
     let entry = recorder.floats("data", [bytes / 4]);
-    let work = recorder.record(|graph| {
+    let workload = recorder.record(|graph| {
         use wgrad_ops::TensorOps;
-        // Something to run: what is written lands on the device with the next submission.
+        // A run submits the upload: written data reaches the device with the next submission.
         graph.output("first", -graph.entry(entry).slice(0, 0..64));
         Ok(())
     })?;
     let outcome = (|| {
-        let mut loaded = Loaded::new(subject.device, &work)?;
-        let Some((group, data)) = work.data.first() else { return Ok(()) };
-        result.work =
-            Some(WorkDone { flops: 0, bytes: bytes as u64, dispatches: 1, footprint: bytes as u64 });
-        let back = loaded.session().read_group(*group)?;
-        let same = bits(&back).eq(bits(data));
+        let mut loaded = LoadedWorkload::new(named.device, &workload)?;
+        let Some((group, data)) = workload.data.first() else { return Ok(()) };
+        result.cost = Some(RunCost { flops: 0, bytes: bytes as u64, dispatches: 1, footprint: bytes as u64 });
+        let returned = loaded.session().read_group(*group)?;
+        let same = bits(&returned).eq(bits(data));
         let worst = if same { 0.0 } else { f64::INFINITY };
         let check =
             Check { by: "bits".into(), worst: Some(worst).filter(|w| w.is_finite()), at: "data".into() };
         result.check = Some(check);
         if !same {
             result.status = Status::Wrong;
-            result.reason = Some("what came back is not what was sent".into());
+            result.reason = Some("the data read back differ from the data uploaded".into());
             return Ok(());
         }
-        let one = |loaded: &mut Loaded<'_>| -> Result<f64, BenchError> {
+        let transfer = |loaded: &mut LoadedWorkload<'_>| -> Result<f64, BenchError> {
             let begin = Instant::now();
-            match up {
+            match upload {
                 true => {
                     loaded.session().write_group(*group, data.as_data())?;
                     loaded.step(true)?;
@@ -294,8 +297,8 @@ fn moved(
             }
             Ok(begin.elapsed().as_secs_f64())
         };
-        one(&mut loaded)?;
-        let sorted = repeats(effort.kernel, || one(&mut loaded))?;
+        transfer(&mut loaded)?;
+        let sorted = time_repeats(budget.kernel, || transfer(&mut loaded))?;
         let mut timing = timing(result, &sorted);
         timing.allocated_bytes = loaded.allocated_bytes() as u64;
         (result.status, result.time) = (Status::Timed, Some(timing));
@@ -305,13 +308,14 @@ fn moved(
 }
 
 fn bits(data: &HostData) -> impl Iterator<Item = u32> + '_ {
-    let (floats, words): (&[f32], &[u32]) = match data.as_data() {
+    let (floats, integers): (&[f32], &[u32]) = match data.as_data() {
         Data::F32(floats) => (floats, &[]),
-        Data::U32(words) => (&[], words),
+        Data::U32(integers) => (&[], integers),
     };
-    floats.iter().map(|x| x.to_bits()).chain(words.iter().copied())
+    floats.iter().map(|x| x.to_bits()).chain(integers.iter().copied())
 }
 
+/// Marking a measurement as skipped.
 trait Skip {
     fn skip(&mut self, reason: String);
 }

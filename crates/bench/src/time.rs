@@ -1,47 +1,52 @@
-//! The clock: warm-up, repeats of a few queued runs each, and what of them is reported.
+//! Timing of workloads: warm-up, then repeats of a few queued runs each.
 
 use std::time::{Duration, Instant};
 
 use wgrad_stdx::stats::quantile;
 
 use crate::error::BenchError;
-use crate::loaded::Loaded;
+use crate::loaded::LoadedWorkload;
 
-/// Fewest repeats, however slow a run is.
-const FEWEST: usize = 5;
-/// Most repeats, however fast.
-const MOST: usize = 400;
-/// A repeat takes at least this long, so that the clock and the round trip to the device do not count.
-const REPEAT: Duration = Duration::from_millis(2);
-/// Most runs in a repeat. A device keeps the scalars of so many runs and more.
-const MOST_RUNS: u32 = 64;
-/// The state is put back to where it began after so many runs.
+/// Least number of repeats, also if they exceed the time.
+const MIN_REPEATS: usize = 5;
+/// Most repeats.
+const MAX_REPEATS: usize = 400;
+/// Least duration of a repeat, so that the clock and the round trip to the device are negligible.
+const MIN_REPEAT_TIME: Duration = Duration::from_millis(2);
+/// Most runs in a repeat. Devices keep the scalar outputs of at least this many runs.
+const MAX_RUNS: u32 = 64;
+/// Number of runs after which the state is reset.
 const RUNS_BEFORE_RESET: u32 = 256;
 
-/// What was measured of a case.
+/// Measured times of a case.
 pub(crate) struct Times {
-    /// Seconds of a run, one for each repeat, rising.
+    /// Seconds per run of each repeat, sorted.
     pub sorted: Vec<f64>,
-    /// Runs in a repeat.
+    /// Number of runs in a repeat.
     pub runs: u32,
-    /// Seconds that the host took to queue a run, the median of the repeats.
+    /// Median seconds that the host took to queue a run.
     pub queue: f64,
 }
 
-/// Times runs of a work for about `budget`, after one that warms up. With `each` a repeat is one run, waited for.
-pub(crate) fn runs(loaded: &mut Loaded<'_>, budget: Duration, each: bool) -> Result<Times, BenchError> {
+/// Times runs of a workload for about `budget`, after a warm-up. With `synchronous`, each repeat is one run.
+pub(crate) fn time_runs(
+    loaded: &mut LoadedWorkload<'_>,
+    budget: Duration,
+    synchronous: bool,
+) -> Result<Times, BenchError> {
     loaded.reset()?;
     loaded.step(true)?;
     let begin = Instant::now();
     loaded.step(true)?;
     let one = begin.elapsed();
-    let runs = match each {
+    let runs = match synchronous {
         true => 1,
-        false => (REPEAT.as_secs_f64() / one.as_secs_f64().max(1e-9)).ceil().clamp(1.0, f64::from(MOST_RUNS))
-            as u32,
+        false => (MIN_REPEAT_TIME.as_secs_f64() / one.as_secs_f64().max(1e-9))
+            .ceil()
+            .clamp(1.0, f64::from(MAX_RUNS)) as u32,
     };
     let (mut queue, mut since_reset) = (Vec::new(), 2);
-    let sorted = repeats(budget, || {
+    let sorted = time_repeats(budget, || {
         if since_reset + runs > RUNS_BEFORE_RESET {
             loaded.reset()?;
             loaded.step(true)?;
@@ -62,13 +67,13 @@ pub(crate) fn runs(loaded: &mut Loaded<'_>, budget: Duration, each: bool) -> Res
     Ok(Times { sorted, runs, queue: quantile(&queue, 0.5) })
 }
 
-/// Seconds that `repeat` says, again and again for about `budget`, rising.
-pub(crate) fn repeats(
+/// Calls `repeat`, which returns seconds, for about `budget`. Returns the seconds, sorted.
+pub(crate) fn time_repeats(
     budget: Duration,
     mut repeat: impl FnMut() -> Result<f64, BenchError>,
 ) -> Result<Vec<f64>, BenchError> {
     let (begin, mut times) = (Instant::now(), Vec::new());
-    while times.len() < FEWEST || (begin.elapsed() < budget && times.len() < MOST) {
+    while times.len() < MIN_REPEATS || (begin.elapsed() < budget && times.len() < MAX_REPEATS) {
         times.push(repeat()?);
     }
     times.sort_by(f64::total_cmp);
@@ -80,9 +85,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slow_repeat_is_still_repeated() {
+    fn slow_repeats_are_still_repeated() {
         let mut count = 0;
-        let times = repeats(Duration::ZERO, || {
+        let times = time_repeats(Duration::ZERO, || {
             count += 1;
             Ok(f64::from(10 - count))
         });

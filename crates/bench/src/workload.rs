@@ -1,106 +1,157 @@
-//! Whole training steps on one fixed random batch that already lies on the device: what other engines are measured with too.
+//! Workloads: graphs with random inputs, and the tolerances of their results.
 
-use wgrad_graph::{GraphError, States, TensorType, Var, grad};
-use wgrad_nn::{
-    Adam, Builder, Context, Mlp, MlpConfig, Module, Optimizer, ResNet, ResNetConfig, Sgd, Shortcut,
-};
-use wgrad_ops::{TensorOps, pack};
+use wgrad_graph::philox::Stream;
+use wgrad_graph::{DType, EntryId, Graph, GraphError, GroupId, Leaf, Shape, States};
+use wgrad_nn::Optimizer;
+use wgrad_ops::graph;
+use wgrad_program::HostData;
 
-use crate::error::BenchError;
-use crate::work::{Recorder, Update, Work};
+/// Default tolerance of an element, relative to its absolute value or to the root mean square of its tensor, whichever is
+/// larger. Sums of random terms cancel, so an element can be much smaller than the rounding errors of its terms.
+const TOLERANCE: f64 = 1e-4;
 
-/// Names of the workloads, `matmul-N` aside.
-pub const WORKLOADS: [&str; 3] = ["mlp", "mlp-big", "resnet"];
+/// Graph with the initial contents of its state.
+pub struct Workload {
+    /// Graph of a run.
+    pub graph: Graph,
+    /// Initial contents of groups; all other groups are zero.
+    pub data: Vec<(GroupId, HostData)>,
+    /// Source of the inputs of a run, if the graph has inputs.
+    pub update: Option<Update>,
+    /// Whether operations may be fused into one kernel.
+    pub fuse: bool,
+    /// Relative tolerance of an element of a result.
+    pub tolerance: f64,
+    /// Whether the graph has a non-smooth function such as ReLU. For a few of a million values near 0, rounding then decides
+    /// whether a term of a gradient exists. State groups are compared with [`NonSmoothTolerance`] in this case.
+    pub non_smooth: bool,
+    /// Absolute tolerances of groups. If an optimizer divides a gradient by its own size, the last bit of the gradient can
+    /// change the update by a whole step.
+    pub absolute: Vec<(GroupId, f64)>,
+}
 
-const MOMENTUM: Optimizer =
-    Optimizer::Sgd(Sgd { lr: 0.1, momentum: 0.9, nesterov: false, weight_decay: 0.0, clip_norm: None });
-const ADAM: Optimizer =
-    Optimizer::Adam(Adam { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, clip_norm: None });
-/// The workload of this name.
-///
-/// # Errors
-/// There is none of this name.
-pub fn workload(name: &str) -> Result<Work, BenchError> {
-    let unknown = || BenchError::NoWorkload { name: name.to_owned() };
-    match (name, name.strip_prefix("matmul-").map(str::parse::<usize>)) {
-        ("mlp", _) => Ok(mlp(512, 256)?),
-        ("mlp-big", _) => Ok(mlp_big()?),
-        ("resnet", _) => resnet20().ok_or_else(unknown)?.map_err(Into::into),
-        (_, Some(Ok(n))) if n > 0 => Ok(crate::cases::gemm::square(n)?),
-        _ => Err(unknown()),
+impl Workload {
+    /// Returns the groups that a run changes, in order.
+    pub fn updated(&self) -> Vec<GroupId> {
+        let updates = self.graph.updates().into_iter();
+        let mut groups: Vec<GroupId> = updates
+            .filter_map(|(leaf, _)| match leaf {
+                Leaf::Entry(entry) => Some(entry.group),
+                Leaf::Group(group) => Some(group),
+                Leaf::Input(_) => None,
+            })
+            .collect();
+        groups.sort_unstable();
+        groups.dedup();
+        groups
     }
 }
 
-/// 784-width-width-10, cross-entropy, SGD with momentum.
+/// Tolerance of a state tensor behind a non-smooth function.
+#[derive(Debug, Clone, Copy)]
+pub struct NonSmoothTolerance {
+    /// Tolerance of each element, relative to its absolute value or to the root mean square of its tensor.
+    pub element: f64,
+    /// Tolerance of the norm of the error, relative to the norm of the tensor.
+    pub norm: f64,
+}
+
+impl NonSmoothTolerance {
+    /// Default tolerance.
+    ///
+    /// A term that appears or disappears can be the only term of an element, but affects few elements of a tensor. The
+    /// norm detects a missing tile of 8×8 in a matrix of 512×512.
+    pub const DEFAULT: Self = Self { element: 3.0, norm: 1e-2 };
+}
+
+/// Inputs of an optimizer, which depend on the number of the step.
+#[derive(Debug, Clone, Copy)]
+pub struct Update {
+    /// Optimizer.
+    pub optimizer: Optimizer,
+    /// Learning rate.
+    pub rate: f64,
+    /// Whether the first input of the graph is the random key, u32 `[3]`. The last input is `hyper`.
+    pub has_rng: bool,
+}
+
+/// Recorder of a [`Workload`]: declares tensors, then records the graph.
 ///
-/// # Errors
-/// A size is 0.
-pub(crate) fn mlp(width: usize, batch: usize) -> Result<Work, GraphError> {
-    let mut builder = Builder::new();
-    let config = MlpConfig { hidden: vec![width; 2], ..MlpConfig::default() };
-    let model = Mlp::new(&mut builder, &config, 784, 10);
-    training(builder, &model, (MOMENTUM, 0.01), &[batch, 784], 10, true)
+/// All tensors are filled from one random stream, in order of declaration.
+pub struct Recorder {
+    states: States,
+    data: Vec<(GroupId, HostData)>,
+    random: Stream,
 }
 
-/// 1024-2048-2048-1024, batch 512, squared error, Adam.
-pub(crate) fn mlp_big() -> Result<Work, GraphError> {
-    let mut builder = Builder::new();
-    let config = MlpConfig { hidden: vec![2048; 2], ..MlpConfig::default() };
-    let model = Mlp::new(&mut builder, &config, 1024, 1024);
-    training(builder, &model, (ADAM, 1e-3), &[512, 1024], 1024, false)
-}
-
-/// ResNet-20 with a projection where the width changes, 64 images of 3×32×32, SGD with momentum. None if there is no network
-/// of that depth.
-pub(crate) fn resnet20() -> Option<Result<Work, GraphError>> {
-    let config = ResNetConfig { shortcut: Shortcut::Projection, ..ResNetConfig::cifar(20)? };
-    let mut builder = Builder::new();
-    let model = ResNet::new(&mut builder, config, 3, 10);
-    Some(training(builder, &model, (MOMENTUM, 0.01), &[64, 3, 32, 32], 10, true))
-}
-
-/// The training step of a model on one batch of this shape.
-fn training(
-    builder: Builder,
-    model: &dyn Module,
-    (optimizer, rate): (Optimizer, f64),
-    shape: &[usize],
-    outputs: usize,
-    classes: bool,
-) -> Result<Work, GraphError> {
-    let mut states = States::new();
-    let params = builder.finish(&mut states);
-    let moments = optimizer.declare(&mut states, &params);
-    let mut recorder = Recorder::over(states);
-    let x = recorder.floats("x", shape);
-    let y = match classes {
-        true => recorder.classes("y", shape[0], outputs),
-        false => recorder.floats("y", [shape[0], outputs]),
-    };
-    let initial = params.initial(recorder.states(), params.group(), 1);
-    recorder.fill(params.group(), initial);
-    if let Some(buffers) = params.buffer_group() {
-        let initial = params.initial_buffers(recorder.states());
-        recorder.fill(buffers, initial);
+impl Default for Recorder {
+    fn default() -> Self {
+        Self::new()
     }
-    let work = recorder.record(|graph| {
-        let rng = graph.input("rng", TensorType::u32([3]));
-        let hyper = graph.input("hyper", TensorType::f32([Optimizer::HYPER]));
-        let cx = Context::new(graph, &params).training(rng);
-        let (x, y) = (graph.entry(x), graph.entry(y));
-        let out = model.forward(&cx, x);
-        let loss = if classes { out.cross_entropy(y).mean_all() } else { (out - y).square().mean_all() };
-        graph.output("loss", loss);
-        let (vars, offsets): (Vec<Var>, Vec<usize>) = cx.all_params().into_iter().unzip();
-        let grads = pack(graph, &grad(loss, &vars)?, &offsets, graph.states().get(params.group()).len());
-        optimizer.update(graph, &moments, &params, grads, hyper);
-        Ok(())
-    })?;
-    // The moments are the gradient, but for a factor; Adam's first step is the sign of the gradient times the rate.
-    let absolute = match optimizer {
-        Optimizer::Adam(_) | Optimizer::AdamW(_) => vec![(params.group(), 2.01 * rate)],
-        Optimizer::Sgd(_) => Vec::new(),
-    };
-    let update = Some(Update { optimizer, rate, keyed: true });
-    Ok(Work { update, absolute, kinked: true, ..work })
+}
+
+impl Recorder {
+    /// Creates a recorder without tensors.
+    pub fn new() -> Self {
+        Self::with_states(States::new())
+    }
+
+    /// Creates a recorder on top of existing state.
+    pub fn with_states(states: States) -> Self {
+        Self { states, data: Vec::new(), random: Stream::new(1, 0) }
+    }
+
+    /// Declares a tensor of random values from −1 to 1 in its own group.
+    pub fn floats(&mut self, name: &str, shape: impl Into<Shape>) -> EntryId {
+        let group = self.states.group(name, DType::F32);
+        let entry = self.states.entry(group, name, shape);
+        let elements = self.states.get_entry(entry).shape.numel();
+        let mut values = vec![0.0; self.states.get(group).len()];
+        values[..elements].iter_mut().for_each(|x| *x = 2.0 * self.random.uniform() - 1.0);
+        self.data.push((group, HostData::F32(values)));
+        entry
+    }
+
+    /// Declares `count` random class indices below `classes` in their own group.
+    pub fn classes(&mut self, name: &str, count: usize, classes: usize) -> EntryId {
+        let group = self.states.group(name, DType::U32);
+        let entry = self.states.entry(group, name, [count]);
+        let mut values = vec![0; self.states.get(group).len()];
+        values[..count].iter_mut().for_each(|x| *x = self.random.below(classes as u32));
+        self.data.push((group, HostData::U32(values)));
+        entry
+    }
+
+    /// Returns the state declared so far, to declare more.
+    pub fn states(&mut self) -> &mut States {
+        &mut self.states
+    }
+
+    /// Sets the initial contents of a group.
+    pub fn fill(&mut self, group: GroupId, values: Vec<f32>) {
+        self.data.push((group, HostData::F32(values)));
+    }
+
+    /// Records the graph and returns the workload.
+    ///
+    /// # Errors
+    /// Returns the first error of building the graph, e.g. shapes that do not match.
+    pub fn record(
+        self,
+        build: impl FnOnce(&Graph) -> Result<(), GraphError>,
+    ) -> Result<Workload, GraphError> {
+        let graph = graph(self.states);
+        build(&graph)?;
+        graph.finish()?;
+        let (data, absolute) = (self.data, Vec::new());
+        Ok(Workload {
+            graph,
+            data,
+            update: None,
+            fuse: true,
+            tolerance: TOLERANCE,
+            non_smooth: false,
+            absolute,
+        })
+    }
 }

@@ -1,29 +1,29 @@
-//! How many kernels the training steps are that other engines are measured with too.
+//! Limits on the number of kernels of the named workloads.
 
 use wgrad_bench::workload;
 use wgrad_program::{Options, compile};
 
-/// Residual blocks of ResNet-20.
+/// Number of residual blocks of ResNet-20.
 const BLOCKS: usize = 9;
 
-/// Kernels of a workload's step where a dispatch binds so many operands.
+/// Returns the number of kernels of a workload if a dispatch can bind `operands` operands.
 fn dispatches(name: &str, operands: usize) -> usize {
-    let work = workload(name).unwrap();
-    compile(&work.graph, Options { operands, ..Options::default() }).unwrap().dispatches.len()
+    let workload = workload(name).unwrap();
+    compile(&workload.graph, Options { operands, ..Options::default() }).unwrap().dispatches.len()
 }
 
 #[test]
-fn a_step_of_the_mlp_is_at_most_sixteen() {
+fn mlp_step_has_at_most_sixteen_kernels() {
     for operands in [8, 16, 32] {
         let count = dispatches("mlp", operands);
         assert!(count <= 16, "{count} with {operands} operands");
     }
 }
 
-/// Forward and backward pass together. Where a dispatch binds fewer operands, as the least WebGPU device does, the largest
-/// kernels are cut in two.
+/// Forward and backward pass together. With fewer operands per dispatch, as on minimal WebGPU devices, the largest kernels
+/// are split.
 #[test]
-fn a_step_of_a_resnet_is_at_most_twenty_a_block_and_twenty() {
+fn resnet_step_has_at_most_twenty_kernels_per_block_plus_twenty() {
     for operands in [16, 32] {
         let count = dispatches("resnet", operands);
         assert!(count <= 20 * BLOCKS + 20, "{count} with {operands} operands");

@@ -1,4 +1,4 @@
-//! A bench: its arithmetic against hand counts, its page, and two of them side by side.
+//! Tests of the results of a benchmark: derived values against hand computation, the page, and comparisons.
 
 #[path = "../../report/tests/it/page.rs"]
 mod page;
@@ -6,11 +6,11 @@ mod page;
 use page::{needs_nothing_else, well_formed};
 use std::fs;
 use wgrad_bench::results::{
-    Bench, BenchFileError, Ceilings, Check, ColdStart, CompareError, Comparison, DeviceReport, FORMAT, Group,
-    Host, Measurement, Noise, Status, SweepPoint, Timing, WorkDone,
+    Bench, BenchComparison, BenchFileError, Ceilings, Check, ColdStart, CompareError, DeviceReport, FORMAT,
+    Group, Host, Measurement, Noise, RunCost, Status, SweepPoint, Timing,
 };
 
-fn timing(ms: f64, work: WorkDone) -> Timing {
+fn timing(ms: f64, cost: RunCost) -> Timing {
     Timing {
         ms,
         p10_ms: 0.95 * ms,
@@ -20,17 +20,17 @@ fn timing(ms: f64, work: WorkDone) -> Timing {
         device_ms: None,
         host_us: None,
         load_ms: 1.0,
-        gflops: work.flops as f64 / ms / 1e6,
-        gbytes_per_s: work.bytes as f64 / ms / 1e6,
+        gflops: cost.flops as f64 / ms / 1e6,
+        gbytes_per_s: cost.bytes as f64 / ms / 1e6,
         samples_per_s: None,
         roofline_share: None,
-        allocated_bytes: work.footprint,
+        allocated_bytes: cost.footprint,
         watts: None,
     }
 }
 
 fn case(device: &str, group: Group, name: &str, ms: f64, flops: u64, bytes: u64) -> Measurement {
-    let work = WorkDone { flops, bytes, dispatches: 1, footprint: bytes };
+    let cost = RunCost { flops, bytes, dispatches: 1, footprint: bytes };
     Measurement {
         case: name.into(),
         group,
@@ -38,10 +38,10 @@ fn case(device: &str, group: Group, name: &str, ms: f64, flops: u64, bytes: u64)
         status: Status::Timed,
         reason: None,
         check: Some(Check { by: "reference".into(), worst: Some(0.01), at: "y[0]".into() }),
-        work: Some(work),
+        cost: Some(cost),
         samples: None,
         sweeps: Vec::new(),
-        time: Some(timing(ms, work)),
+        time: Some(timing(ms, cost)),
     }
 }
 
@@ -80,7 +80,7 @@ fn report(device: &str, kind: &str) -> DeviceReport {
 
 const MIB: u64 = 1 << 20;
 
-/// A device that copies 1 MiB at 100 GB/s and 100 MiB at 10 GB/s, and multiplies at 200 GFLOP/s.
+/// Ceilings of a device that copies 1 MiB at 100 GB/s and 100 MiB at 10 GB/s, and multiplies matrices at 200 GFLOP/s.
 fn results(device: &str) -> Vec<Measurement> {
     let at = |bytes: u64, rate: f64| bytes as f64 / rate / 1e6;
     vec![
@@ -102,33 +102,33 @@ fn bench(results: Vec<Measurement>) -> Bench {
         host: Host { os: "linux".into(), arch: "x86_64".into(), processors: 2 },
         devices: vec![report("cpu", "cpu"), report("gpu:0", "gpu")],
         results,
-        overtakes: Vec::new(),
+        crossovers: Vec::new(),
         noise: Noise::default(),
     };
-    bench.conclude();
+    bench.analyze();
     bench
 }
 
-fn share(bench: &Bench, case: &str) -> Option<f64> {
+fn roofline_fraction(bench: &Bench, case: &str) -> Option<f64> {
     bench.results.iter().find(|result| result.case == case)?.time.as_ref()?.roofline_share
 }
 
 #[test]
-fn shares_of_the_roofline_are_those_counted_by_hand() {
+fn roofline_fractions_match_hand_computation() {
     let mut all = results("cpu");
-    // 50 MB at the 10 GB/s of what fits no cache: 5 ms allowed, 20 ms taken.
+    // 50 MB at the 10 GB/s of memory: least 5 ms, measured 20 ms.
     all.push(case("cpu", Group::Pointwise, "large", 20.0, 1_000, 50_000_000));
-    // 1 MB at the 100 GB/s of what fits the cache: 0.01 ms allowed, 0.02 ms taken.
+    // 1 MB at the 100 GB/s of the cache: least 0.01 ms, measured 0.02 ms.
     all.push(case("cpu", Group::Pointwise, "small", 0.02, 1_000, 1_000_000));
-    // 1 GFLOP at 200 GFLOP/s: 5 ms allowed, 8 ms taken; its 10 MB would take 1 ms.
+    // 1 GFLOP at 200 GFLOP/s: least 5 ms, measured 8 ms; its 10 MB would take 1 ms.
     all.push(case("cpu", Group::Conv, "conv", 8.0, 1_000_000_000, 10_000_000));
-    // Larger than all that was copied: memory's rate. 2 GB at 10 GB/s: 200 ms.
+    // Larger than all copies: 2 GB at the 10 GB/s of memory: least 200 ms.
     all.push(case("cpu", Group::Reduction, "huge", 400.0, 1_000, 2_000_000_000));
     let bench = bench(all);
     for (case, expected) in
         [("large", 0.25), ("small", 0.5), ("conv", 0.625), ("huge", 0.5), ("matmul-512", 1.0)]
     {
-        let found = share(&bench, case).unwrap();
+        let found = roofline_fraction(&bench, case).unwrap();
         assert!((found - expected).abs() < 1e-9, "{case}: {found}, {expected} by hand");
     }
     let ceilings = &bench.devices[0].ceilings;
@@ -136,15 +136,15 @@ fn shares_of_the_roofline_are_those_counted_by_hand() {
     assert_eq!(ceilings.compute_by.as_deref(), Some("matmul-512"));
     assert!((ceilings.fma_gflops.unwrap() - 50.0).abs() < 1e-9);
     assert!((ceilings.bandwidth_gbytes_per_s.unwrap() - 10.0).abs() < 1e-9);
-    assert_eq!(share(&bench, "copy-1MiB"), None, "a ceiling has no share of itself");
-    // Nothing is known of the other device.
+    assert_eq!(roofline_fraction(&bench, "copy-1MiB"), None, "a ceiling has no roofline fraction");
+    // The other device has no measurements.
     assert_eq!(bench.devices[1].ceilings, Ceilings::default());
 }
 
 #[test]
-fn a_launch_is_a_dispatch_of_many() {
+fn launch_time_is_per_dispatch() {
     let mut launches = case("cpu", Group::Ceiling, "launch-100", 0.5, 0, 1000);
-    launches.work = Some(WorkDone { flops: 0, bytes: 1000, dispatches: 100, footprint: 1000 });
+    launches.cost = Some(RunCost { flops: 0, bytes: 1000, dispatches: 100, footprint: 1000 });
     let bench = bench(vec![launches, case("cpu", Group::Ceiling, "round-trip", 0.02, 0, 1000)]);
     let ceilings = &bench.devices[0].ceilings;
     assert!((ceilings.launch_us.unwrap() - 5.0).abs() < 1e-9);
@@ -152,37 +152,37 @@ fn a_launch_is_a_dispatch_of_many() {
 }
 
 #[test]
-fn a_device_overtakes_from_where_it_stays_ahead() {
-    // Milliseconds of the CPU and of the GPU by batch.
-    let overtake = |times: &[(u64, f64, f64)]| {
+fn crossover_is_where_a_device_stays_faster() {
+    // Batch, milliseconds of the CPU, milliseconds of the GPU.
+    let crossovers = |times: &[(u64, f64, f64)]| {
         let both =
             |&(batch, cpu, gpu): &(u64, f64, f64)| [step("cpu", batch, cpu), step("gpu:0", batch, gpu)];
         let bench = bench(times.iter().flat_map(both).collect());
-        bench.overtakes.iter().map(ToString::to_string).collect::<Vec<_>>()
+        bench.crossovers.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
-    let said = |text: &str| vec![text.to_owned()];
-    // Ahead at 4 by chance, behind at 16, ahead from 64 on.
+    let one = |text: &str| vec![text.to_owned()];
+    // Faster at 4 by chance, slower at 16, faster from 64 on.
     assert_eq!(
-        overtake(&[(1, 1.0, 2.0), (4, 2.0, 1.9), (16, 3.0, 4.0), (64, 9.0, 5.0), (256, 30.0, 6.0)]),
-        said("gpu:0 overtakes cpu at batch 64 (of 1 to 256).")
+        crossovers(&[(1, 1.0, 2.0), (4, 2.0, 1.9), (16, 3.0, 4.0), (64, 9.0, 5.0), (256, 30.0, 6.0)]),
+        one("gpu:0 is faster than cpu from batch 64 on (measured 1 to 256).")
     );
     assert_eq!(
-        overtake(&[(1, 1.0, 2.0), (64, 2.0, 3.0)]),
-        said("gpu:0 never overtakes cpu within the sweep (batch 1 to 64).")
+        crossovers(&[(1, 1.0, 2.0), (64, 2.0, 3.0)]),
+        one("gpu:0 is not faster than cpu at any batch from 1 to 64.")
     );
     assert_eq!(
-        overtake(&[(1, 2.0, 1.0), (64, 4.0, 3.0)]),
-        said("gpu:0 is ahead of cpu at every batch from 1 to 64.")
+        crossovers(&[(1, 2.0, 1.0), (64, 4.0, 3.0)]),
+        one("gpu:0 is faster than cpu at every batch from 1 to 64.")
     );
-    assert!(overtake(&[(1, 2.0, 1.0)]).is_empty(), "one value is no sweep");
+    assert!(crossovers(&[(1, 2.0, 1.0)]).is_empty(), "one value is not a sweep");
 }
 
 #[test]
-fn noise_is_warned_of() {
+fn noise_gives_a_warning() {
     let mut quiet = bench(results("cpu"));
     assert_eq!(quiet.noise.warning, None);
     quiet.noise.foreign_cpu_share = Some(0.31);
-    quiet.conclude();
+    quiet.analyze();
     assert!(quiet.noise.warning.as_ref().unwrap().contains("31%"), "{:?}", quiet.noise);
     let mut wide = results("cpu");
     wide.iter_mut().filter_map(|result| result.time.as_mut()).for_each(|time| time.p90_ms = 2.0 * time.ms);
@@ -190,19 +190,20 @@ fn noise_is_warned_of() {
 }
 
 #[test]
-fn a_change_counts_beyond_the_spread_of_both() {
+fn change_counts_if_it_exceeds_the_spread_of_both() {
     let timed = |ms: f64| bench(vec![case("cpu", Group::Gemm, "matmul-512", ms, 1_000_000, 1_000)]);
-    let change = |old: f64, new: f64| Comparison::of(&timed(old), &timed(new)).unwrap().changes.remove(0);
+    let change =
+        |old: f64, new: f64| BenchComparison::new(&timed(old), &timed(new)).unwrap().changes.remove(0);
     // 0.95 to 1.05 each way: 10 ms is 9.5 to 10.5, 10.8 ms is 10.26 to 11.34.
     let same = change(10.0, 10.8);
-    assert_eq!((same.beyond_spread, same.verdict()), (false, ""));
+    assert_eq!((same.beyond_spread, same.label()), (false, ""));
     assert!((same.ratio - 1.08).abs() < 1e-9);
-    assert_eq!(change(10.0, 12.0).verdict(), "slower");
-    assert_eq!(change(12.0, 10.0).verdict(), "faster");
+    assert_eq!(change(10.0, 12.0).label(), "slower");
+    assert_eq!(change(12.0, 10.0).label(), "faster");
 }
 
 #[test]
-fn a_comparison_says_what_only_one_of_them_has() {
+fn comparison_lists_cases_of_only_one_benchmark() {
     let mut old = bench(vec![
         case("cpu", Group::Gemm, "matmul-512", 1.0, 1_000, 1_000),
         case("cpu", Group::Gemm, "matmul-1024", 1.0, 1_000, 1_000),
@@ -217,21 +218,21 @@ fn a_comparison_says_what_only_one_of_them_has() {
     ]);
     new.devices[0].driver = "2.0".into();
     old.devices.push(report("gpu:1", "gpu"));
-    let comparison = Comparison::of(&old, &new).unwrap();
+    let comparison = BenchComparison::new(&old, &new).unwrap();
     assert_eq!(comparison.changes.len(), 1);
     assert_eq!(comparison.only_old, ["matmul-1024 on cpu", "matmul-512 on gpu:0"]);
     assert_eq!(comparison.only_new, ["relu on cpu"]);
     let notes = comparison.notes.join("\n");
     assert!(notes.contains("cpu was") && notes.contains("2.0"), "{notes}");
-    assert!(notes.contains("gpu:1 is only in the old one"), "{notes}");
+    assert!(notes.contains("gpu:1 is only in the old benchmark"), "{notes}");
     let nothing = bench(vec![case("cpu", Group::Conv, "conv", 1.0, 1, 1)]);
-    let refused = Comparison::of(&old, &nothing).unwrap_err();
+    let refused = BenchComparison::new(&old, &nothing).unwrap_err();
     assert!(matches!(refused, CompareError::NothingInCommon { .. }));
     assert!(refused.to_string().contains("conv on cpu"), "{refused}");
 }
 
 #[test]
-fn a_file_of_another_format_is_refused() {
+fn file_of_another_format_version_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let bench = bench(results("cpu"));
     let page = bench.write(folder.path(), None).unwrap();
@@ -249,7 +250,7 @@ fn a_file_of_another_format_is_refused() {
 }
 
 #[test]
-fn a_page_is_well_formed_whatever_was_measured() {
+fn page_is_well_formed_for_all_outcomes() {
     let mut all = results("cpu");
     all.extend(results("gpu:0"));
     all.extend([1, 4, 16].into_iter().flat_map(|batch| [step("cpu", batch, 1.0), step("gpu:0", batch, 2.0)]));
@@ -259,21 +260,21 @@ fn a_page_is_well_formed_whatever_was_measured() {
     wrong.check = Some(Check { by: "reference".into(), worst: None, at: "y[0]".into() });
     all.push(wrong);
     let mut skipped = case("gpu:0", Group::Gemm, "matmul-4096", 1.0, 10, 10);
-    (skipped.status, skipped.time, skipped.work, skipped.check) = (Status::Skipped, None, None, None);
+    (skipped.status, skipped.time, skipped.cost, skipped.check) = (Status::Skipped, None, None, None);
     skipped.reason = Some("a run would take about 17.0 s".into());
     all.push(skipped);
     let full = bench(all);
     assert!(!full.passed());
-    let comparison = Comparison::of(&full, &full).unwrap();
+    let comparison = BenchComparison::new(&full, &full).unwrap();
     let page = full.html(Some(&comparison));
     let text = well_formed(&page);
     needs_nothing_else(&page);
     for part in [
         "1 results were wrong and not timed",
         "softmax <&> on gpu:0: wrong, y[0] is 1 < 2",
-        "Skipped, a run would take about 17.0 s",
-        "gpu:0 never overtakes cpu",
-        "Before and after",
+        "Skipped (a run would take about 17.0 s)",
+        "gpu:0 is not faster than cpu",
+        "Comparison",
         "matmul-512: 200.0 GFLOP/s, 100% of its roofline",
     ] {
         assert!(text.contains(part), "{part} is missing");
@@ -282,5 +283,5 @@ fn a_page_is_well_formed_whatever_was_measured() {
     nothing.devices.clear();
     needs_nothing_else(&nothing.html(None));
     well_formed(&nothing.html(None));
-    assert!(!nothing.passed(), "a bench that times nothing has not passed");
+    assert!(!nothing.passed(), "a benchmark without a timed case does not pass");
 }

@@ -1,24 +1,24 @@
-//! How long collectives take: a latency for each hop, and a time for each byte (Thakur, Rabenseifner & Gropp 2005).
+//! Time of collectives: a latency per hop and a time per byte (Thakur, Rabenseifner & Gropp 2005).
 
 use super::machine::Machine;
 use serde::{Deserialize, Serialize};
 
-/// How gradients are added up.
+/// All-reduce algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Algorithm {
-    /// Around a ring through all devices (Patarasuk & Yuan 2009).
+    /// Ring through all devices (Patarasuk & Yuan 2009).
     Ring,
-    /// Up and down two trees over boxes, each for half of the bytes, with chains in the boxes (Sanders et al. 2009; NCCL 2.4).
+    /// Two trees over nodes, each for half of the bytes, with chains within nodes (Sanders et al. 2009; NCCL 2.4).
     Tree,
-    /// Reduce-scatter within boxes, all-reduce between them, all-gather within.
+    /// Reduce-scatter within nodes, all-reduce between nodes, all-gather within nodes.
     Hierarchical,
-    /// The fastest of these for each bucket.
+    /// Fastest of the other algorithms for each bucket.
     Fastest,
 }
 
 impl Algorithm {
-    /// In lower case, as in the JSON.
+    /// Returns the name in lower case, as in the JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ring => "ring",
@@ -29,24 +29,24 @@ impl Algorithm {
     }
 }
 
-/// Devices of a machine that add up together.
+/// Devices of a machine that take part in a collective.
 #[derive(Debug, Clone, Copy)]
 pub struct Group<'a> {
-    /// The machine.
+    /// Machine.
     pub machine: &'a Machine,
-    /// How many devices.
+    /// Number of devices.
     pub devices: u64,
 }
 
 impl Group<'_> {
-    /// Seconds of an all-reduce of `bytes` bytes; 0 for one device.
+    /// Returns the seconds of an all-reduce of `bytes` bytes; 0 for one device.
     ///
-    /// With n devices in b boxes of d, hops of α and rates B within and between:
+    /// With n devices in b nodes of d devices, latencies α and bandwidths B within and between nodes:
     /// - ring: 2((n−b)α_within + (b−1)α_between) + 2(n−1)/n · bytes / min(B);
     /// - tree: 2((d−1)α_within + ⌈log₂ b⌉α_between) + 2 · bytes / min(B);
     /// - hierarchical: 2((d−1)α_within + (d−1)/d · bytes / B_within) + 2((b−1)α_between + (b−1)/b · bytes / B_between).
     ///
-    /// Within one box only what is within counts.
+    /// Within a single node only the link within the node counts.
     pub fn all_reduce(self, algorithm: Algorithm, bytes: f64) -> f64 {
         match algorithm {
             Algorithm::Ring | Algorithm::Hierarchical => 2.0 * self.half(algorithm, bytes),
@@ -60,7 +60,7 @@ impl Group<'_> {
         }
     }
 
-    /// Seconds of a reduce-scatter or an all-gather, half of an all-reduce each. There is no tree for them; it is the ring.
+    /// Returns the seconds of a reduce-scatter or an all-gather, each half of an all-reduce. `Tree` uses the ring.
     pub fn scatter_or_gather(self, algorithm: Algorithm, bytes: f64) -> f64 {
         match algorithm {
             Algorithm::Ring | Algorithm::Tree => self.half(Algorithm::Ring, bytes),
@@ -71,40 +71,41 @@ impl Group<'_> {
         }
     }
 
-    /// Boxes, devices of each, and the slowest rate that a ring meets.
+    /// Returns the number of nodes, the devices per node, and the bandwidth of the slowest link of a ring.
     fn shape(self) -> (f64, f64, f64) {
-        let (boxes, each) = self.machine.boxes(self.devices);
+        let (nodes, per_node) = self.machine.nodes(self.devices);
         let (within, between) = (self.machine.within.bytes_per_second, self.machine.between.bytes_per_second);
-        let rate = match (boxes, each) {
+        let rate = match (nodes, per_node) {
             (1, _) => within,
             (_, 1) => between,
             _ => within.min(between),
         };
-        (boxes as f64, each as f64, rate)
+        (nodes as f64, per_node as f64, rate)
     }
 
+    /// Returns half of the time of an all-reduce by the ring or the hierarchical algorithm.
     fn half(self, algorithm: Algorithm, bytes: f64) -> f64 {
         if self.devices < 2 {
             return 0.0;
         }
-        let (n, (boxes, each, rate)) = (self.devices as f64, self.shape());
+        let (n, (nodes, per_node, rate)) = (self.devices as f64, self.shape());
         let (within, between) = (self.machine.within, self.machine.between);
         if algorithm == Algorithm::Ring {
-            let hops = (n - boxes) * within.latency + (boxes - 1.0) * between.latency;
+            let hops = (n - nodes) * within.latency + (nodes - 1.0) * between.latency;
             return hops + (n - 1.0) / n * bytes / rate;
         }
         let ring = |n: f64, hop: f64, rate: f64| (n - 1.0) * hop + (n - 1.0) / n * bytes / rate;
-        ring(each, within.latency, within.bytes_per_second)
-            + ring(boxes, between.latency, between.bytes_per_second)
+        ring(per_node, within.latency, within.bytes_per_second)
+            + ring(nodes, between.latency, between.bytes_per_second)
     }
 
     fn tree(self, bytes: f64) -> f64 {
         if self.devices < 2 {
             return 0.0;
         }
-        let (boxes, each, rate) = self.shape();
+        let (nodes, per_node, rate) = self.shape();
         let (within, between) = (self.machine.within, self.machine.between);
-        2.0 * ((each - 1.0) * within.latency + boxes.log2().ceil() * between.latency + bytes / rate)
+        2.0 * ((per_node - 1.0) * within.latency + nodes.log2().ceil() * between.latency + bytes / rate)
     }
 }
 
@@ -114,10 +115,10 @@ pub(super) mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    /// Boxes of four: 1 µs and 10 GB/s within, 10 µs and 1 GB/s between.
+    /// Nodes of four devices: 1 µs and 10 GB/s within a node, 10 µs and 1 GB/s between nodes.
     pub fn machine() -> Machine {
         Machine {
-            name: "made-up".into(),
+            name: "synthetic".into(),
             description: String::new(),
             devices: 4,
             within: Link { latency: 1e-6, bytes_per_second: 10e9 },
@@ -135,21 +136,21 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn all_reduces_take_what_a_hand_count_says() {
+    fn all_reduce_times_match_hand_computation() {
         let machine = machine();
         let group = |devices| Group { machine: &machine, devices };
-        // Four in a box: 2 · 3 hops of 1 µs, and 2 · 3/4 · 10 MB at 10 GB/s = 1.5 ms.
+        // Four devices of a node: 2 · 3 hops of 1 µs, and 2 · 3/4 · 10 MB at 10 GB/s = 1.5 ms.
         close(group(4).all_reduce(Algorithm::Ring, 10e6), 6e-6 + 1.5e-3);
         close(group(4).all_reduce(Algorithm::Hierarchical, 10e6), 6e-6 + 1.5e-3);
         close(group(4).all_reduce(Algorithm::Tree, 10e6), 6e-6 + 2e-3);
-        // Eight in two boxes. Ring: 6 hops within and one between each way, and 2 · 7/8 · 10 MB at 1 GB/s.
+        // Eight devices in two nodes. Ring: twice 6 hops within and one between nodes, and 2 · 7/8 · 10 MB at 1 GB/s.
         close(group(8).all_reduce(Algorithm::Ring, 10e6), 2.0 * (6e-6 + 10e-6) + 17.5e-3);
-        // Tree: 3 hops within and one level each way, and twice 10 MB at 1 GB/s.
+        // Tree: twice 3 hops within nodes and one level, and twice 10 MB at 1 GB/s.
         close(group(8).all_reduce(Algorithm::Tree, 10e6), 2.0 * (3e-6 + 10e-6) + 20e-3);
-        // Hierarchical: what four take, and two boxes that exchange 2 · 1/2 · 10 MB at 1 GB/s.
+        // Hierarchical: the time of four devices, and two nodes that exchange 2 · 1/2 · 10 MB at 1 GB/s.
         close(group(8).all_reduce(Algorithm::Hierarchical, 10e6), 6e-6 + 1.5e-3 + 20e-6 + 10e-3);
         close(group(8).all_reduce(Algorithm::Fastest, 10e6), 6e-6 + 1.5e-3 + 20e-6 + 10e-3);
-        // A small one among many: levels beat hops.
+        // A small message on many devices: few levels are faster than many hops.
         let small = group(1024).all_reduce(Algorithm::Fastest, 4.0);
         close(small, group(1024).all_reduce(Algorithm::Tree, 4.0));
         close(group(8).scatter_or_gather(Algorithm::Ring, 10e6), 16e-6 + 8.75e-3);

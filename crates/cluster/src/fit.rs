@@ -1,34 +1,35 @@
-//! A link's latency and rate from measured all-reduces.
+//! Fits latency and bandwidth of a link to measured all-reduces.
 
 use super::machine::Link;
 use serde::{Deserialize, Serialize};
 
-/// An all-reduce that was timed.
+/// Measured all-reduce.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
-    /// Bytes on each device.
+    /// Number of bytes on each device.
     pub bytes: f64,
-    /// Seconds.
+    /// Duration in seconds.
     pub seconds: f64,
 }
 
-/// A link that explains measured times.
+/// Link fitted to measured times.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fit {
-    /// Number of devices that took part.
+    /// Number of devices.
     pub devices: u64,
-    /// What was measured.
+    /// Measured all-reduces.
     pub samples: Vec<Sample>,
-    /// The link.
+    /// Fitted link.
     pub link: Link,
     /// Root mean square of (fitted − measured) / measured.
     pub residual: f64,
 }
 
-/// The latency and the rate with which the ring formula 2(n−1)α + 2(n−1)/n · bytes / B is nearest to what `devices` devices
-/// were measured at: least squares of errors, each square divided by the time. Absolute errors would look at the largest
-/// message only, relative ones at the many small ones, which buffers may let through for nothing. None for fewer than two devices or two
-/// sizes, and where longer messages did not take longer.
+/// Fits latency α and bandwidth B of the ring formula 2(n−1)α + 2(n−1)/n · bytes / B to all-reduces of n `devices`.
+///
+/// Weighted least squares, with each squared error divided by the time. Absolute errors would weight only the largest
+/// messages, relative errors the many small ones, whose times depend on buffers. Returns `None` for fewer than two devices
+/// or two sizes, and if longer messages did not take longer.
 pub fn fit(devices: u64, samples: &[Sample]) -> Option<Fit> {
     let n = devices as f64;
     let (hops, moved) = (2.0 * (n - 1.0), 2.0 * (n - 1.0) / n);
@@ -37,7 +38,7 @@ pub fn fit(devices: u64, samples: &[Sample]) -> Option<Fit> {
     if devices < 2 || samples.len() < 2 {
         return None;
     }
-    // seconds ≈ α·hops + moved·bytes/B, each row divided by the root of its seconds: normal equations of two unknowns.
+    // seconds ≈ α·hops + moved·bytes/B, each row divided by the square root of its seconds: normal equations of two unknowns.
     let (mut aa, mut ab, mut bb, mut a1, mut b1) = (0.0, 0.0, 0.0, 0.0, 0.0);
     for Sample { bytes, seconds } in &samples {
         let root = seconds.sqrt();
@@ -50,7 +51,7 @@ pub fn fit(devices: u64, samples: &[Sample]) -> Option<Fit> {
     }
     let (mut latency, mut per_byte) = ((a1 * bb - b1 * ab) / determinant, (b1 * aa - a1 * ab) / determinant);
     if latency < 0.0 {
-        // No latency that could be seen: the rate alone.
+        // The latency is not measurable: fit only the bandwidth.
         (latency, per_byte) = (0.0, b1 / bb);
     }
     if per_byte <= 0.0 {
@@ -67,7 +68,8 @@ pub fn fit(devices: u64, samples: &[Sample]) -> Option<Fit> {
 mod tests {
     use super::*;
 
-    fn planted(devices: u64, latency: f64, rate: f64, noise: &[f64]) -> Vec<Sample> {
+    /// Returns samples computed with the ring formula, multiplied by `noise`.
+    fn synthetic(devices: u64, latency: f64, rate: f64, noise: &[f64]) -> Vec<Sample> {
         let n = devices as f64;
         let sizes = (12..=25).step_by(2).map(|power| f64::from(1u32 << power));
         let time = |bytes: f64| 2.0 * (n - 1.0) * latency + 2.0 * (n - 1.0) / n * bytes / rate;
@@ -76,13 +78,13 @@ mod tests {
     }
 
     #[test]
-    fn a_planted_link_is_found() {
+    fn fit_recovers_the_link_of_synthetic_samples() {
         for (devices, latency, rate) in [(2, 50e-6, 1.25e8), (4, 3e-6, 2e9), (64, 14e-6, 3e9)] {
-            let fit = fit(devices, &planted(devices, latency, rate, &[1.0])).unwrap();
+            let fit = fit(devices, &synthetic(devices, latency, rate, &[1.0])).unwrap();
             assert!((fit.link.latency / latency - 1.0).abs() < 1e-6, "{fit:?}");
             assert!((fit.link.bytes_per_second / rate - 1.0).abs() < 1e-6, "{fit:?}");
             assert!(fit.residual < 1e-9);
-            let noisy = super::fit(devices, &planted(devices, latency, rate, &[1.02, 0.98, 1.0])).unwrap();
+            let noisy = super::fit(devices, &synthetic(devices, latency, rate, &[1.02, 0.98, 1.0])).unwrap();
             assert!((noisy.link.latency / latency - 1.0).abs() < 0.05, "{noisy:?}");
             assert!((noisy.link.bytes_per_second / rate - 1.0).abs() < 0.02, "{noisy:?}");
             assert!((0.01..0.03).contains(&noisy.residual), "{noisy:?}");
@@ -90,15 +92,15 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_no_link_is_refused() {
-        let samples = planted(2, 1e-5, 1e9, &[1.0]);
+    fn samples_that_fit_no_link_give_none() {
+        let samples = synthetic(2, 1e-5, 1e9, &[1.0]);
         assert_eq!(fit(1, &samples), None);
         assert_eq!(fit(2, &samples[..1]), None);
         assert_eq!(fit(2, &[samples[0], samples[0]]), None);
         let shrinking = [Sample { bytes: 1e3, seconds: 1.0 }, Sample { bytes: 1e6, seconds: 1e-3 }];
         assert_eq!(fit(2, &shrinking), None);
-        // Without a latency only the rate is left.
-        let fit = fit(2, &planted(2, 0.0, 1e9, &[1.0, 1.01])).unwrap();
+        // Without latency, only the bandwidth is fitted.
+        let fit = fit(2, &synthetic(2, 0.0, 1e9, &[1.0, 1.01])).unwrap();
         assert!(fit.link.latency < 1e-7 && (fit.link.bytes_per_second / 1e9 - 1.0).abs() < 0.02);
     }
 }

@@ -1,102 +1,168 @@
-//! Machines that a cluster is made of: how many devices a box has, how they and the boxes are linked, what a device can do.
+//! Machines of a cluster: devices per node, links within and between nodes, and rates of a device.
 
 use super::toml::MachineError;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use wgrad_recipe::Hint;
 
-/// What a message costs: a latency, and a time for each byte (Hockney 1994).
+/// Link with a latency and a bandwidth (Hockney 1994).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Link {
-    /// Seconds until the first byte is there.
+    /// Latency of a message in seconds.
     pub latency: f64,
-    /// Bytes a second in one direction.
+    /// Bandwidth in one direction, in bytes per second.
     pub bytes_per_second: f64,
 }
 
-/// Boxes of devices, and the network between them.
+/// Nodes with devices, and the network between them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
-    /// What `--machine` calls it.
+    /// Name, as in `--machine`.
     pub name: String,
-    /// One line for people.
+    /// Description in one line.
     pub description: String,
-    /// Devices of a box.
+    /// Number of devices per node.
     pub devices: u64,
-    /// Between two devices of a box; the rate is what one device sends.
+    /// Link between two devices of a node, with the bandwidth of one device.
     pub within: Link,
-    /// Between two boxes; the rate is what one box sends, all of its devices together.
+    /// Link between two nodes, with the bandwidth of a whole node.
     pub between: Link,
-    /// Floating-point operations a second of a device in training, as measured in whole steps and not as its data sheet says.
+    /// FLOP/s of a device in training, measured over whole steps; not the value of the data sheet.
     pub flops: f64,
-    /// The same for works that a device is better or worse at, by the name of the work.
+    /// FLOP/s of a device by name of the workload, for workloads with another rate than `flops`.
     pub flops_of: BTreeMap<String, f64>,
-    /// Bytes of memory of a device, if that is known.
+    /// Memory of a device in bytes, if known.
     pub memory: Option<f64>,
-    /// Bytes a second of it; where that is not known, an update takes no time.
+    /// Memory bandwidth of a device in bytes per second. If unknown, an update takes no time.
     pub memory_bytes_per_second: Option<f64>,
-    /// Where the figures come from.
+    /// Sources of the values.
     pub source: String,
 }
 
-/// What a TCP segment of 1460 bytes takes of an Ethernet link with frames of 1500: 1538 bytes with headers, checksum, preamble
-/// and gap (IEEE 802.3, RFC 9293). The one share that every Ethernet link here is multiplied by.
+/// Fraction of the bandwidth of an Ethernet link that is payload.
+///
+/// A TCP segment of 1460 bytes takes 1538 bytes with headers, checksum, preamble and gap (IEEE 802.3, RFC 9293). Applied to
+/// every Ethernet link.
 pub const ETHERNET_PAYLOAD: f64 = 1460.0 / 1538.0;
 
-/// A hop of NCCL's ring, in seconds: the constants of its own model for the protocol `Simple` (NCCL, `src/graph/tuning.cc`,
-/// `hwLat`, 2019 and later), over NVLink, PCI Express and a network.
+/// Latency of a hop of NCCL's ring over NVLink, in seconds.
+///
+/// This and the next two constants are those of NCCL's own model for the protocol `Simple` (`src/graph/tuning.cc`, `hwLat`,
+/// 2019 and later).
 const NVLINK_HOP: f64 = 3.4e-6;
+/// Latency of a hop over PCI Express, in seconds.
 const PCI_HOP: f64 = 5.7e-6;
+/// Latency of a hop over a network, in seconds.
 const NETWORK_HOP: f64 = 14.0e-6;
 
-/// A message of the operating system's TCP from one machine to another, in seconds: two passes of the stack of 15 µs, two of a
-/// card of 2.5 µs and one switch of 10 µs (Rumble et al., "It's Time for Low Latency", HotOS 2011, table 1, the lower ends).
+/// Latency of a message over the operating system's TCP, in seconds.
+///
+/// Two passes of the stack of 15 µs each, two of a network card of 2.5 µs each and one switch of 10 µs (Rumble et al., "It's
+/// Time for Low Latency", HotOS 2011, table 1, lower ends).
 const TCP_HOP: f64 = 2.0 * 15e-6 + 2.0 * 2.5e-6 + 10e-6;
 
 fn ethernet(gbits: f64, latency: f64) -> Link {
     Link { latency, bytes_per_second: ETHERNET_PAYLOAD * gbits * 1e9 / 8.0 }
 }
 
-/// PCI Express 3.0 with 16 lanes: 8 GT/s each, 128 of 130 bits payload.
+/// PCI Express 3.0 with 16 lanes of 8 GT/s; 128 of 130 bits are payload.
 fn pci() -> Link {
     Link { latency: PCI_HOP, bytes_per_second: 16.0 * 8e9 / 8.0 * 128.0 / 130.0 }
 }
 
-/// FLOPs of training on an image (see `works`), times images a second.
+/// Converts rates in images per second to FLOP/s, by name of the workload.
 fn image_rates(rates: &[(&str, f64)]) -> BTreeMap<String, f64> {
     let rate = |&(name, rate): &(&str, f64)| {
-        let work = super::works::builtin(name)?;
-        Some((name.to_owned(), rate * work.flops))
+        let workload = super::workloads::builtin(name)?;
+        Some((name.to_owned(), rate * workload.flops))
     };
     rates.iter().filter_map(rate).collect()
 }
 
-/// FLOP/s of a device that trains so many images of ResNet-50 a second.
-fn resnet50_rate(images: f64) -> f64 {
-    image_rates(&[("resnet50", images)]).values().sum()
+/// Returns the FLOP/s of a device from the images per second at which it trains ResNet-50.
+fn resnet50_rate(images_per_second: f64) -> f64 {
+    image_rates(&[("resnet50", images_per_second)]).values().sum()
 }
 
-/// The machines that are built in.
+/// Returns the built-in machines.
 pub fn builtin() -> Vec<Machine> {
-    let a100 = |name: &str, description: &str, between: Link, network: &str| Machine {
+    let p100 = "Tesla P100 data sheet (2016): 16 GB, 732 GB/s";
+    vec![
+        a100(
+            "nvlink-100gbe",
+            "nodes of 8 A100 with NVLink, one port of 100 Gbit/s Ethernet each",
+            ethernet(100.0, NETWORK_HOP),
+            "100 Gbit/s Ethernet, of which 1460 of 1538 bytes are payload, without the overhead of the system's TCP (RoCE)",
+        ),
+        a100(
+            "nvlink-infiniband",
+            "nodes of 8 A100 with NVLink, eight ports of 200 Gbit/s InfiniBand each (DGX A100)",
+            Link { latency: NETWORK_HOP, bytes_per_second: 8.0 * 25e9 },
+            "DGX A100 data sheet (2020): 8 ConnectX-6 of 200 Gbit/s",
+        ),
+        Machine {
+            name: "pascal-25gbe".into(),
+            description: "nodes of 4 P100, 25 Gbit/s Ethernet with RoCE (Horovod 2018)".into(),
+            devices: 4,
+            within: pci(),
+            between: ethernet(25.0, NETWORK_HOP),
+            flops: resnet50_rate(219.0),
+            flops_of: p100_rates(),
+            memory: Some(16e9),
+            memory_bytes_per_second: Some(732e9),
+            source: format!(
+                "{p100}; Sergeev & Del Balso 2018 (arXiv:1802.05799) and Horovod's benchmarks: servers of 4 Pascal GPUs, RoCE \
+                 at 25 Gbit/s, of which 1460 of 1538 bytes are payload; PCI Express 3.0 within a node is assumed; hops: \
+                 NCCL's own model (tuning.cc, 2019); images/s of one P100, batch 64: TensorFlow benchmarks (2017), \
+                 ResNet-50 219, VGG-16 154; ResNet-101 interpolated between ResNet-50 and ResNet-152 (91.8) by FLOPs"
+            ),
+        },
+        Machine {
+            name: "big-basin-50gbe".into(),
+            description: "nodes of 8 P100 with NVLink, 50 Gbit/s Ethernet (Goyal et al. 2017)".into(),
+            devices: 8,
+            within: Link { latency: NVLINK_HOP, bytes_per_second: 80e9 },
+            between: ethernet(50.0, NETWORK_HOP),
+            flops: resnet50_rate(195.0),
+            flops_of: image_rates(&[("vgg16", 144.0)]),
+            memory: Some(16e9),
+            memory_bytes_per_second: Some(732e9),
+            source: format!(
+                "{p100}, NVLink 160 GB/s in both directions together; Goyal et al. 2017 (arXiv:1706.02677), section 4: Big Basin, 50 \
+                 Gbit/s Ethernet, of which 1460 of 1538 bytes are payload; hops: NCCL's own model (tuning.cc, 2019); images/s of \
+                 one P100, batch 32: TensorFlow benchmarks (2017), ResNet-50 195, VGG-16 144"
+            ),
+        },
+        consumer("consumer-10gbe", "nodes with one RTX 3090, 10 Gbit/s Ethernet", 10.0),
+        consumer("consumer-1gbe", "nodes with one RTX 3090, 1 Gbit/s Ethernet", 1.0),
+    ]
+}
+
+/// Returns a machine with nodes of eight A100.
+fn a100(name: &str, description: &str, between: Link, network: &str) -> Machine {
+    Machine {
         name: name.into(),
         description: description.into(),
         devices: 8,
         within: Link { latency: NVLINK_HOP, bytes_per_second: 300e9 },
         between,
         flops: resnet50_rate(938.0),
-        // 137 TFLOP/s are counted with the forward pass that was done twice: 96 of 72.
+        // The published 137 TFLOP/s count the recomputed forward pass: 96 instead of 72 FLOPs.
         flops_of: BTreeMap::from([("transformer-1.3b".to_owned(), 137e12 * 72.0 / 96.0)]),
         memory: Some(80e9),
         memory_bytes_per_second: Some(2039e9),
         source: format!(
-            "NVIDIA A100 data sheet (2021): 80 GB, 2039 GB/s, NVLink 600 GB/s both ways together; {network}; hops: NCCL's own \
+            "NVIDIA A100 data sheet (2021): 80 GB, 2039 GB/s, NVLink 600 GB/s in both directions together; {network}; hops: NCCL's own \
              model (tuning.cc, 2019); ResNet-50: 938 images/s in TF32 (NVIDIA DeepLearningExamples, PyTorch ResNet50 v1.5, \
              2021); transformer: 137 TFLOP/s of which a quarter is recomputation (Narayanan et al. 2021, arXiv:2104.04473, \
              table 1, 1.7 B)"
         ),
-    };
-    let consumer = |name: &str, description: &str, gbits: f64| Machine {
+    }
+}
+
+/// Returns a machine with one RTX 3090 per node and Ethernet.
+fn consumer(name: &str, description: &str, gbits: f64) -> Machine {
+    Machine {
         name: name.into(),
         description: description.into(),
         devices: 1,
@@ -111,79 +177,31 @@ pub fn builtin() -> Vec<Machine> {
              payload; a message: Rumble et al., HotOS 2011, table 1; ResNet-50: 561 images/s (Puget Systems, RTX3090 \
              TensorFlow performance, 2020)"
         ),
-    };
-    let p100 = "Tesla P100 data sheet (2016): 16 GB, 732 GB/s";
-    vec![
-        a100(
-            "nvlink-100gbe",
-            "boxes of 8 A100 with NVLink, one port of 100 Gbit/s Ethernet each",
-            ethernet(100.0, NETWORK_HOP),
-            "100 Gbit/s Ethernet, of which 1460 of 1538 bytes are payload, without the limits of the system's TCP (RoCE)",
-        ),
-        a100(
-            "nvlink-infiniband",
-            "boxes of 8 A100 with NVLink, eight ports of 200 Gbit/s InfiniBand each (DGX A100)",
-            Link { latency: NETWORK_HOP, bytes_per_second: 8.0 * 25e9 },
-            "DGX A100 data sheet (2020): 8 ConnectX-6 of 200 Gbit/s",
-        ),
-        Machine {
-            name: "pascal-25gbe".into(),
-            description: "boxes of 4 P100, 25 Gbit/s Ethernet with RoCE (Horovod 2018)".into(),
-            devices: 4,
-            within: pci(),
-            between: ethernet(25.0, NETWORK_HOP),
-            flops: resnet50_rate(219.0),
-            flops_of: pascal(),
-            memory: Some(16e9),
-            memory_bytes_per_second: Some(732e9),
-            source: format!(
-                "{p100}; Sergeev & Del Balso 2018 (arXiv:1802.05799) and Horovod's benchmarks: servers of 4 Pascal GPUs, RoCE \
-                 at 25 Gbit/s, of which 1460 of 1538 bytes are payload; within a box PCI Express 3.0, which the paper does \
-                 not say; hops: NCCL's own model (tuning.cc, 2019); images/s of one P100, batch 64: TensorFlow benchmarks \
-                 (2017), ResNet-50 219, VGG-16 154; ResNet-101 between ResNet-50 and ResNet-152 (91.8) by its FLOPs"
-            ),
-        },
-        Machine {
-            name: "big-basin-50gbe".into(),
-            description: "boxes of 8 P100 with NVLink, 50 Gbit/s Ethernet (Goyal et al. 2017)".into(),
-            devices: 8,
-            within: Link { latency: NVLINK_HOP, bytes_per_second: 80e9 },
-            between: ethernet(50.0, NETWORK_HOP),
-            flops: resnet50_rate(195.0),
-            flops_of: image_rates(&[("vgg16", 144.0)]),
-            memory: Some(16e9),
-            memory_bytes_per_second: Some(732e9),
-            source: format!(
-                "{p100}, NVLink 160 GB/s both ways together; Goyal et al. 2017 (arXiv:1706.02677), section 4: Big Basin, 50 \
-                 Gbit/s Ethernet, of which 1460 of 1538 bytes are payload; hops: NCCL's own model (tuning.cc, 2019); images/s of \
-                 one P100, batch 32: TensorFlow benchmarks (2017), ResNet-50 195, VGG-16 144"
-            ),
-        },
-        consumer("consumer-10gbe", "machines with one RTX 3090, 10 Gbit/s Ethernet", 10.0),
-        consumer("consumer-1gbe", "machines with one RTX 3090, 1 Gbit/s Ethernet", 1.0),
-    ]
+    }
 }
 
-/// One P100 with a batch of 64. There is no figure for ResNet-101: its FLOP/s lie between those of ResNet-50 and ResNet-152, by
-/// the logarithm of the FLOPs of an image.
-fn pascal() -> BTreeMap<String, f64> {
+/// Returns the FLOP/s of one P100 with a batch of 64, by name of the workload.
+///
+/// There is no published value for ResNet-101. It is interpolated between ResNet-50 and ResNet-152 by the logarithm of the
+/// FLOPs per image.
+fn p100_rates() -> BTreeMap<String, f64> {
     let mut rates = image_rates(&[("resnet50", 219.0), ("vgg16", 154.0)]);
-    // 11.51 billion multiply-adds forward (He et al. 2016, with the stride in the 3×3 convolutions).
-    let (deep_flops, middle) = (6.0 * 11.51e9, super::works::builtin("resnet101"));
+    // 11.51 billion multiply-adds in the forward pass (He et al. 2016, with the stride in the 3×3 convolutions).
+    let (deep_flops, middle) = (6.0 * 11.51e9, super::workloads::builtin("resnet101"));
     if let (Some(&shallow), Some(middle), Some(first)) =
-        (rates.get("resnet50"), middle, super::works::builtin("resnet50"))
+        (rates.get("resnet50"), middle, super::workloads::builtin("resnet50"))
     {
-        let place = (middle.flops / first.flops).ln() / (deep_flops / first.flops).ln();
-        rates.insert(middle.name, shallow + place * (91.8 * deep_flops - shallow));
+        let position = (middle.flops / first.flops).ln() / (deep_flops / first.flops).ln();
+        rates.insert(middle.name, shallow + position * (91.8 * deep_flops - shallow));
     }
     rates
 }
 
 impl Machine {
-    /// The built-in machine of this name, or one of `others`, which come first.
+    /// Returns the machine with the given name, from `others` or from the built-in machines.
     ///
     /// # Errors
-    /// [`MachineError::Unknown`] with the nearest name.
+    /// Returns [`MachineError::Unknown`] with the nearest name if no machine has the name.
     pub fn named(name: &str, others: &[Self]) -> Result<Self, MachineError> {
         let all: Vec<Self> = others.iter().cloned().chain(builtin()).collect();
         let found = all.iter().find(|machine| machine.name == name).cloned();
@@ -193,15 +211,15 @@ impl Machine {
         })
     }
 
-    /// How `devices` devices lie in boxes: how many boxes, and how many devices of each are used.
-    pub fn boxes(&self, devices: u64) -> (u64, u64) {
-        let boxes = devices.div_ceil(self.devices.max(1)).max(1);
-        (boxes, devices.div_ceil(boxes))
+    /// Distributes devices over nodes: returns the number of nodes and the devices used per node.
+    pub fn nodes(&self, devices: u64) -> (u64, u64) {
+        let nodes = devices.div_ceil(self.devices.max(1)).max(1);
+        (nodes, devices.div_ceil(nodes))
     }
 
-    /// FLOP/s of a device for a work of this name.
-    pub fn flops_for(&self, work: &str) -> f64 {
-        self.flops_of.get(work).copied().unwrap_or(self.flops)
+    /// Returns the FLOP/s of a device for the workload with the given name.
+    pub fn flops_for(&self, workload: &str) -> f64 {
+        self.flops_of.get(workload).copied().unwrap_or(self.flops)
     }
 }
 
@@ -210,12 +228,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_machine_says_where_its_figures_come_from() {
+    fn every_machine_has_sources_and_positive_values() {
         let all = builtin();
         assert_eq!(all.len(), 6);
         for machine in &all {
             assert!(machine.source.len() > 60 && machine.source.contains("20"), "{}", machine.name);
-            for figure in [
+            for value in [
                 machine.within.latency,
                 machine.within.bytes_per_second,
                 machine.between.latency,
@@ -224,13 +242,13 @@ mod tests {
                 machine.memory.unwrap(),
                 machine.memory_bytes_per_second.unwrap(),
             ] {
-                assert!(figure > 0.0 && figure.is_finite(), "{}", machine.name);
+                assert!(value > 0.0 && value.is_finite(), "{}", machine.name);
             }
         }
     }
 
     #[test]
-    fn rates_follow_from_images_a_second() {
+    fn rates_follow_from_images_per_second() {
         let pascal = Machine::named("pascal-25gbe", &[]).unwrap();
         // 219 images of 6 · 4.089 GFLOP, and 154 of 6 · 15.47.
         assert!((pascal.flops / 5.373e12 - 1.0).abs() < 0.01, "{}", pascal.flops);
@@ -240,15 +258,15 @@ mod tests {
     }
 
     #[test]
-    fn devices_fill_boxes() {
+    fn devices_fill_nodes() {
         let machine = Machine { devices: 8, ..builtin().remove(0) };
         for (devices, expected) in [(1, (1, 1)), (8, (1, 8)), (9, (2, 5)), (64, (8, 8))] {
-            assert_eq!(machine.boxes(devices), expected);
+            assert_eq!(machine.nodes(devices), expected);
         }
     }
 
     #[test]
-    fn an_unknown_machine_has_a_nearest() {
+    fn unknown_machine_is_an_error_with_the_nearest_name() {
         let error = Machine::named("nvlink-100gb", &[]).unwrap_err().to_string();
         assert!(error.contains("did you mean `nvlink-100gbe`"), "{error}");
     }

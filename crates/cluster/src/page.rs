@@ -1,4 +1,4 @@
-//! The words of a prediction's page and the order of its parts.
+//! Page of a prediction: its sections and texts.
 
 use super::charts::{self, giga, ms};
 use super::predict::{Point, Prediction, Scaling, Scheme};
@@ -7,42 +7,50 @@ use std::fmt::{self, Write};
 use wgrad_report::page::{self, Escaped, number};
 use wgrad_stdx::format::{percent, thousands};
 
-const SCALING: &str = "Weak: each device has as many samples as before, so a step of more devices has more of them. Strong: a \
-    step has as many samples as before, so that a device has fewer; there are no more devices than samples. Efficiency is the \
-    speed-up over one device over the number of devices. ZeRO-1: each device keeps the optimizer's state of a share of the \
-    parameters, updates those, and gets the others from the others, which nothing hides.";
+const SCALING: &str = "Weak scaling: the number of samples per device is constant, so a step of more devices has more \
+    samples. Strong scaling: the number of samples per step is constant, so each device has fewer; there are at most as many \
+    devices as samples. Efficiency is the speed-up over one device, divided by the number of devices. ZeRO-1: each device \
+    stores the optimizer state of a part of the parameters and updates this part. The other parts are gathered from the \
+    other devices after the update, which is not overlapped with computation.";
 
-const REDUCTIONS: &str = "All gradients at once, by each way to add them up. Around a ring through all devices a byte travels \
-    least, but hops add up; through trees there are few hops; within boxes first, only a share of the bytes leaves a device's \
-    box by each port. Steps above use the algorithm named at the end, for each bucket on its own.";
+const REDUCTIONS: &str = "Time to all-reduce all gradients at once with each algorithm. A ring through all devices moves the \
+    fewest bytes but needs the most hops; trees need few hops; the hierarchical algorithm reduces within nodes first, so that \
+    fewer bytes cross the network. The steps above use the algorithm named under \u{201c}Assumptions\u{201d}, for each bucket \
+    separately.";
 
-const SCHEDULES: &str = "A bucket is full as soon as the backward pass has finished the gradients in it. One travels at a time, \
-    in that order, by number from bottom to top. What comes back after the backward pass has ended is what a step waits for.";
+const SCHEDULES: &str = "A bucket is full as soon as the backward pass has finished its gradients. Buckets are reduced one at \
+    a time in this order, numbered from bottom to top. Communication after the end of the backward pass is exposed: the step \
+    waits for it.";
 
-const PUBLISHED: &str = "Nothing is fitted to these points: computing follows from images a second of one device, links from \
-    data sheets. The model has no stragglers, no traffic of others, and no kernel that runs slower while gradients travel, so \
-    it promises more than was measured.";
+const PUBLISHED: &str = "The model is not fitted to these points: compute time follows from the images per second of one \
+    device, links from data sheets. The model does not include stragglers, other network traffic, or kernels that run slower \
+    during communication, so it predicts higher efficiencies than measured.";
 
-const ON_PAPER: &str = "What cutting the model itself up would take; wgrad does not do it. A pipeline of p stages with m \
-    micro-batches waits for (p − 1)/(m + p − 1) of its time (Huang et al. 2019), and sends activations from stage to stage; a \
-    step has as many samples as below, or as micro-batches if those are more. Tensor parallelism adds up \
-    activations twice in each block forward and twice backward, which nothing hides (Shoeybi et al. 2019).";
+const ANALYTIC: &str = "Estimates for parallelism that wgrad does not implement. A pipeline of p stages with m micro-batches \
+    is idle for (p − 1)/(m + p − 1) of its time (Huang et al. 2019) and sends activations from stage to stage; a step has the \
+    number of samples given below, or the number of micro-batches if that is larger. Tensor parallelism all-reduces \
+    activations twice in the forward and twice in the backward pass of each block, not overlapped with computation (Shoeybi \
+    et al. 2019).";
 
 pub(super) fn write(page: &mut String, cluster: &Cluster) -> fmt::Result {
-    page::begin(page, &format!("Cluster: {}", cluster.work.name), &format!("predicted · {}", cluster.date))?;
-    verdict(page, cluster)?;
-    page::section(page, "As devices are added", SCALING)?;
+    page::begin(
+        page,
+        &format!("Cluster: {}", cluster.workload.name),
+        &format!("predicted · {}", cluster.date),
+    )?;
+    overview(page, cluster)?;
+    page::section(page, "Scaling", SCALING)?;
     page::charts(page, |page| charts::scaling(page, cluster))?;
-    summary(page, cluster)?;
+    step_table(page, cluster)?;
     page::section(page, "Published and predicted", PUBLISHED)?;
     published(page, cluster)?;
-    page::section(page, "Adding gradients up", REDUCTIONS)?;
+    page::section(page, "All-reduce", REDUCTIONS)?;
     page::charts(page, |page| charts::reductions(page, cluster))?;
-    page::section(page, "A step in time", SCHEDULES)?;
+    page::section(page, "Timeline of a step", SCHEDULES)?;
     page::charts(page, |page| charts::schedules(page, cluster))?;
-    if cluster.work.transformer.is_some() {
-        page::section(page, "On paper: pipelines and tensor parallelism", ON_PAPER)?;
-        page::charts(page, |page| charts::on_paper(page, cluster))?;
+    if cluster.workload.transformer.is_some() {
+        page::section(page, "Analytic estimate: pipeline and tensor parallelism", ANALYTIC)?;
+        page::charts(page, |page| charts::analytic(page, cluster))?;
     }
     if let Some(measured) = &cluster.measured {
         measured_steps(page, measured)?;
@@ -52,26 +60,26 @@ pub(super) fn write(page: &mut String, cluster: &Cluster) -> fmt::Result {
     }
     page::section(page, "Machines", "")?;
     machines(page, cluster)?;
-    page::section(page, "What was assumed", "")?;
-    assumed(page, cluster)?;
+    page::section(page, "Assumptions", "")?;
+    assumptions(page, cluster)?;
     page::end(page);
     Ok(())
 }
 
-/// What a prediction comes to in data-parallel training, in a sentence or two.
+/// Returns the summary of a prediction of data-parallel training, one or two sentences.
 pub(super) fn sentence(prediction: &Prediction, machine: Option<&Machine>) -> Option<String> {
     let weak = prediction.curve(Scaling::Weak, Scheme::Data)?;
     let strong = prediction.curve(Scaling::Strong, Scheme::Data)?;
     let last = weak.points.last()?;
     let best = strong.points.iter().max_by(|a, b| a.samples_per_second.total_cmp(&b.samples_per_second))?;
     let dominated = match weak.dominated_from {
-        Some(from) => format!("from {} on they wait for longer than they compute", thousands(from)),
-        None => "they never wait for longer than they compute".to_owned(),
+        Some(from) => format!("from {} on they wait longer than they compute", thousands(from)),
+        None => "they never wait longer than they compute".to_owned(),
     };
-    let memory = machine.and_then(|machine| does_not_fit(prediction, machine.memory?)).unwrap_or_default();
+    let memory = machine.and_then(|machine| memory_warning(prediction, machine.memory?)).unwrap_or_default();
     Some(format!(
-        "{}: {} devices are {} efficient in weak scaling, and {dominated}; a fixed batch is fastest on {}, at {} samples a \
-         second.{memory}",
+        "{}: {} devices reach an efficiency of {} in weak scaling, and {dominated}; a fixed batch is fastest on {} devices, with {} \
+         samples per second.{memory}",
         prediction.machine,
         thousands(last.devices),
         percent(last.efficiency, 1),
@@ -80,38 +88,38 @@ pub(super) fn sentence(prediction: &Prediction, machine: Option<&Machine>) -> Op
     ))
 }
 
-/// A sentence where a device has less memory than it needs; `None` where it fits.
-fn does_not_fit(prediction: &Prediction, memory: f64) -> Option<String> {
+/// Returns a sentence if a device has less memory than needed, else `None`.
+fn memory_warning(prediction: &Prediction, memory: f64) -> Option<String> {
     let needed = prediction.curve(Scaling::Weak, Scheme::Data)?.points.first()?.memory;
     if needed <= memory {
         return None;
     }
-    let shared = prediction.curve(Scaling::Weak, Scheme::Zero1)?;
-    let fits = shared.points.iter().find(|point| point.memory <= memory);
+    let sharded = prediction.curve(Scaling::Weak, Scheme::Zero1)?;
+    let fits = sharded.points.iter().find(|point| point.memory <= memory);
     let with = match fits {
         Some(point) => format!("with ZeRO-1 it fits from {} devices on", thousands(point.devices)),
-        None => "nor does it with ZeRO-1".to_owned(),
+        None => "it does not fit with ZeRO-1 either".to_owned(),
     };
     Some(format!(
-        " But it does not fit: a device has {} GB and needs {}; {with}.",
+        " It does not fit: a device has {} GB of memory and needs {} GB; {with}.",
         giga(memory),
         giga(needed)
     ))
 }
 
-fn verdict(page: &mut String, cluster: &Cluster) -> fmt::Result {
+fn overview(page: &mut String, cluster: &Cluster) -> fmt::Result {
     let headline = format!(
-        "Data-parallel training of {}, as a model of latency and bandwidth predicts it.",
-        cluster.work.name
+        "Prediction of data-parallel training of {} by a model of latency and bandwidth.",
+        cluster.workload.name
     );
     let mut lines = cluster.sentences();
     let worst = cluster.published.iter().max_by(|a, b| a.error.abs().total_cmp(&b.error.abs()));
     if let Some(worst) = worst {
         lines.push(format!(
-            "Of {} published points the worst is off by {}: {} on {} devices, predicted {}, published {}.",
+            "The largest error for {} published points is {}: {} on {} devices, predicted {}, published {}.",
             cluster.published.len(),
             percent(worst.error.abs(), 1),
-            worst.work,
+            worst.workload,
             thousands(worst.devices),
             percent(worst.predicted, 1),
             percent(worst.efficiency, 1)
@@ -120,8 +128,8 @@ fn verdict(page: &mut String, cluster: &Cluster) -> fmt::Result {
     page::summary(page, &headline, &lines)
 }
 
-/// Some points of each machine's weak scaling, with what a step consists of.
-fn summary(page: &mut String, cluster: &Cluster) -> fmt::Result {
+/// Writes the table of the parts of a step in weak scaling.
+fn step_table(page: &mut String, cluster: &Cluster) -> fmt::Result {
     let row = |prediction: &Prediction, point: &Point| {
         vec![
             prediction.machine.clone(),
@@ -148,11 +156,11 @@ fn summary(page: &mut String, cluster: &Cluster) -> fmt::Result {
         "passes",
         "update",
         "communication",
-        "of it not hidden",
+        "exposed",
         "efficiency",
         "samples/s",
     ];
-    page::folded_table(page, "What a step consists of", &columns, &rows)
+    page::folded_table(page, "Parts of a step", &columns, &rows)
 }
 
 fn published(page: &mut String, cluster: &Cluster) -> fmt::Result {
@@ -161,7 +169,7 @@ fn published(page: &mut String, cluster: &Cluster) -> fmt::Result {
         .iter()
         .map(|point| {
             vec![
-                point.work.clone(),
+                point.workload.clone(),
                 point.machine.clone(),
                 thousands(point.devices),
                 thousands(point.base),
@@ -173,8 +181,17 @@ fn published(page: &mut String, cluster: &Cluster) -> fmt::Result {
             ]
         })
         .collect();
-    let columns =
-        ["work", "machine", "devices", "against", "batch", "algorithm", "published", "predicted", "error"];
+    let columns = [
+        "workload",
+        "machine",
+        "devices",
+        "baseline",
+        "batch",
+        "algorithm",
+        "published",
+        "predicted",
+        "error",
+    ];
     page::table(page, &columns, &rows)?;
     page::charts(page, |page| charts::published(page, cluster))?;
     let mut sources: Vec<&str> = cluster.published.iter().map(|point| point.source.as_str()).collect();
@@ -184,7 +201,7 @@ fn published(page: &mut String, cluster: &Cluster) -> fmt::Result {
 
 fn measured_steps(page: &mut String, measured: &Measured) -> fmt::Result {
     let note = format!(
-        "Medians of training steps on {}, alone, gradients brought to the host and back.",
+        "Median training steps of a single device, {}, including readback and upload of the gradients.",
         measured.device
     );
     page::section(page, "Measured steps", &note)?;
@@ -195,8 +212,8 @@ fn measured_steps(page: &mut String, measured: &Measured) -> fmt::Result {
 
 fn measured_link(page: &mut String, fit: &Fit) -> fmt::Result {
     let note = format!(
-        "All-reduces of {} devices, and the link with which the ring's formula is nearest to them: {} µs and {} GB/s, off by {} \
-         (root mean square).",
+        "All-reduces of {} devices, and the link fitted with the ring formula: {} µs and {} GB/s, with a relative error of {} (root \
+         mean square).",
         thousands(fit.devices),
         number(1e6 * fit.link.latency),
         giga(fit.link.bytes_per_second),
@@ -217,7 +234,7 @@ fn machines(page: &mut String, cluster: &Cluster) -> fmt::Result {
             let mut row = vec![machine.name.clone(), thousands(machine.devices)];
             row.extend(link(&machine.within));
             row.extend(link(&machine.between));
-            row.push(number(machine.flops_for(&cluster.work.name) / 1e12));
+            row.push(number(machine.flops_for(&cluster.workload.name) / 1e12));
             let known = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), giga);
             row.extend([machine.memory, machine.memory_bytes_per_second].map(known));
             row
@@ -225,45 +242,45 @@ fn machines(page: &mut String, cluster: &Cluster) -> fmt::Result {
         .collect();
     let columns = [
         "machine",
-        "devices of a box",
-        "hop within, µs",
+        "devices per node",
+        "hop within a node, µs",
         "GB/s",
-        "hop between, µs",
-        "GB/s of a box",
+        "hop between nodes, µs",
+        "GB/s of a node",
         "TFLOP/s",
         "memory, GB",
-        "GB/s of it",
+        "memory, GB/s",
     ];
     page::table(page, &columns, &rows)?;
     page.push_str("<table class=\"facts\">\n<tbody>\n");
     for machine in &cluster.machines {
-        let what = format!("{}. {}", machine.description, machine.source);
-        writeln!(page, "<tr><th>{}</th><td>{}</td></tr>", Escaped(&machine.name), Escaped(&what))?;
+        let text = format!("{}. {}", machine.description, machine.source);
+        writeln!(page, "<tr><th>{}</th><td>{}</td></tr>", Escaped(&machine.name), Escaped(&text))?;
     }
     page.push_str("</tbody>\n</table>\n");
     Ok(())
 }
 
-fn assumed(page: &mut String, cluster: &Cluster) -> fmt::Result {
-    let (work, options) = (&cluster.work, &cluster.options);
-    let bytes = work.bytes;
+fn assumptions(page: &mut String, cluster: &Cluster) -> fmt::Result {
+    let (workload, options) = (&cluster.workload, &cluster.options);
+    let bytes = workload.bytes;
     let rows = [
-        ("work", work.description.clone()),
-        ("parameters", thousands(work.parameters)),
+        ("workload", workload.description.clone()),
+        ("parameters", thousands(workload.parameters)),
         (
-            "bytes of a parameter",
+            "bytes per parameter",
             format!(
-                "{} for itself, {} for its gradient, {} for the optimizer",
+                "{} for the weight, {} for the gradient, {} for the optimizer state",
                 number(bytes.weight),
                 number(bytes.gradient),
                 number(bytes.state)
             ),
         ),
-        ("GFLOP of a sample, forward and backward", number(work.flops / 1e9)),
-        ("MB kept of a sample for the backward pass, roughly", number(work.activation_bytes / 1e6)),
-        ("samples of a device, weak scaling", thousands(work.batch)),
-        ("samples of a step, strong scaling", thousands(work.global_batch)),
-        ("bucket, MB", number(options.bucket_bytes / 1e6)),
+        ("GFLOP per sample, forward and backward", number(workload.flops / 1e9)),
+        ("MB of activations per sample, approximately", number(workload.activation_bytes / 1e6)),
+        ("samples per device, weak scaling", thousands(workload.batch)),
+        ("samples per step, strong scaling", thousands(workload.global_batch)),
+        ("bucket size, MB", number(options.bucket_bytes / 1e6)),
         ("algorithm", options.algorithm.name().to_owned()),
         ("wgrad", cluster.version.clone()),
     ];
@@ -272,5 +289,5 @@ fn assumed(page: &mut String, cluster: &Cluster) -> fmt::Result {
         writeln!(page, "<tr><th>{name}</th><td>{}</td></tr>", Escaped(value))?;
     }
     page.push_str("</tbody>\n</table>\n");
-    write!(page, "<p class=\"note\">To repeat it:</p>\n<pre>{}</pre>\n", Escaped(&cluster.command))
+    write!(page, "<p class=\"note\">Command:</p>\n<pre>{}</pre>\n", Escaped(&cluster.command))
 }

@@ -1,142 +1,144 @@
-//! From work and machine to step time, efficiency and memory, for one device and for thousands.
+//! Predicts step time, efficiency and memory of a workload on a machine, for one to thousands of devices.
 
+use super::analytic::{self, AnalyticEstimate};
 use super::collective::{Algorithm, Group};
 use super::machine::Machine;
-use super::paper::{self, OnPaper};
-use super::timeline::{self, Timeline, Travel};
-use super::works::Work;
+use super::timeline::{self, Timeline, Transfer};
+use super::workloads::Workload;
 use serde::{Deserialize, Serialize};
 
-/// What stays the same while devices are added.
+/// Quantity that is constant while the number of devices grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scaling {
-    /// Samples of a device.
+    /// Number of samples per device.
     Weak,
-    /// Samples of a step.
+    /// Number of samples per step.
     Strong,
 }
 
-/// What devices share out besides samples.
+/// Parallelization scheme.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scheme {
-    /// Nothing: each holds and updates the whole model.
+    /// Data parallelism: each device stores and updates the whole model.
     Data,
-    /// The optimizer's state: each updates a share (ZeRO stage 1, Rajbhandari et al. 2020).
+    /// ZeRO stage 1: optimizer state and update are sharded over the devices (Rajbhandari et al. 2020).
     Zero1,
 }
 
-/// How a cluster trains.
+/// Options of a prediction.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Options {
-    /// Bytes of a bucket.
+    /// Bucket size in bytes.
     pub bucket_bytes: f64,
-    /// How gradients are added up.
+    /// All-reduce algorithm.
     pub algorithm: Algorithm,
-    /// Up to how many devices.
+    /// Largest number of devices.
     pub devices: u64,
 }
 
 impl Default for Options {
-    /// Buckets of 25 MB, the fastest algorithm, up to 4096 devices.
+    /// Returns options with buckets of 25 MB, the fastest algorithm, and up to 4096 devices.
     fn default() -> Self {
         Self { bucket_bytes: 25e6, algorithm: Algorithm::Fastest, devices: 4096 }
     }
 }
 
-/// A step on some number of devices.
+/// Predicted step on a number of devices.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Point {
     /// Number of devices.
     pub devices: u64,
-    /// Samples of the device with most.
+    /// Number of samples of the device with the most samples.
     pub batch: u64,
-    /// Seconds of a step.
+    /// Duration of a step in seconds.
     pub step: f64,
-    /// Seconds of it that the passes take.
+    /// Seconds of the forward and backward passes.
     pub passes: f64,
-    /// Seconds of it that the optimizer takes.
+    /// Seconds of the optimizer update.
     pub update: f64,
-    /// Seconds in which gradients and parameters travel.
+    /// Seconds of communication of gradients and parameters.
     pub communication: f64,
-    /// Seconds of it that no computing hides.
+    /// Seconds of communication that are not overlapped with computation.
     pub exposed: f64,
-    /// Speed-up over one device, over the number of devices.
+    /// Speed-up over one device, divided by the number of devices.
     pub efficiency: f64,
-    /// Samples a second.
+    /// Samples per second.
     pub samples_per_second: f64,
-    /// Bytes of memory of a device.
+    /// Memory of a device in bytes.
     pub memory: f64,
 }
 
-/// Steps as devices are added.
+/// Predicted steps by the number of devices.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Curve {
-    /// What stays the same.
+    /// Kind of scaling.
     pub scaling: Scaling,
-    /// What devices share out.
+    /// Parallelization scheme.
     pub scheme: Scheme,
     /// Points for 1, 2, 4 … devices.
     pub points: Vec<Point>,
-    /// The first number of devices of which the efficiency is under 90%.
+    /// Smallest number of devices with an efficiency below 90%.
     pub below_90: Option<u64>,
-    /// The first number of devices that wait for each other for longer than they compute.
+    /// Smallest number of devices that wait for each other longer than they compute.
     pub dominated_from: Option<u64>,
 }
 
-/// All-reduces of all gradients at once.
+/// Times to all-reduce all gradients at once.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Reduction {
     /// Number of devices.
     pub devices: u64,
-    /// Seconds around a ring.
+    /// Seconds of the ring algorithm.
     pub ring: f64,
-    /// Seconds through trees.
+    /// Seconds of the tree algorithm.
     pub tree: f64,
-    /// Seconds within boxes and then between them.
+    /// Seconds of the hierarchical algorithm: within nodes, then between them.
     pub hierarchical: f64,
 }
 
-/// The buckets of a step on some number of devices.
+/// Timeline of the buckets of a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Schedule {
     /// Number of devices.
     pub devices: u64,
-    /// When the backward pass begins.
+    /// Begin of the backward pass in seconds.
     pub begin: f64,
-    /// When it ends.
+    /// End of the backward pass in seconds.
     pub computed: f64,
-    /// Its buckets.
-    pub buckets: Vec<Travel>,
+    /// Transfers of the buckets.
+    pub buckets: Vec<Transfer>,
 }
 
-/// A work on a machine.
+/// Prediction for a workload on a machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
-    /// Name of the work.
-    pub work: String,
+    /// Name of the workload.
+    #[serde(rename = "work")]
+    pub workload: String,
     /// Name of the machine.
     pub machine: String,
-    /// Each scaling with each scheme.
+    /// Curve of each scaling with each scheme.
     pub curves: Vec<Curve>,
-    /// All-reduces of all gradients.
+    /// Times to all-reduce all gradients, by the number of devices.
     pub reductions: Vec<Reduction>,
-    /// When buckets travel in weak scaling.
+    /// Timeline of the buckets in weak scaling.
     pub schedule: Schedule,
-    /// Cutting the model itself up.
-    pub on_paper: Option<OnPaper>,
+    /// Analytic estimate of pipeline and tensor parallelism, for a transformer.
+    #[serde(rename = "on_paper")]
+    pub analytic: Option<AnalyticEstimate>,
 }
 
-/// Devices in the schedule of buckets that is shown, if there are as many.
-const SHOWN: u64 = 64;
+/// Most devices of the timeline of buckets.
+const TIMELINE_DEVICES: u64 = 64;
 
 impl Prediction {
-    /// Predicts a work on a machine.
-    pub fn of(work: &Work, machine: &Machine, options: &Options) -> Self {
-        let counts: Vec<u64> = powers(options.devices);
-        let curve = |scaling, scheme| curve(work, machine, options, scaling, scheme, &counts);
-        let bytes = work.gradient_bytes();
+    /// Predicts the training of a workload on a machine.
+    pub fn of(workload: &Workload, machine: &Machine, options: &Options) -> Self {
+        let counts: Vec<u64> = powers_of_two(options.devices);
+        let curve = |scaling, scheme| curve(workload, machine, options, scaling, scheme, &counts);
+        let bytes = workload.gradient_bytes();
         let reductions = counts.iter().map(|&devices| {
             let group = Group { machine, devices };
             let seconds = |algorithm| group.all_reduce(algorithm, bytes);
@@ -147,11 +149,11 @@ impl Prediction {
                 hierarchical: seconds(Algorithm::Hierarchical),
             }
         });
-        let devices = counts.iter().copied().rfind(|&n| n <= SHOWN).unwrap_or(1);
-        let shown = step(work, machine, options, (devices, work.batch), Scheme::Data);
+        let devices = counts.iter().copied().rfind(|&n| n <= TIMELINE_DEVICES).unwrap_or(1);
+        let shown = step(workload, machine, options, (devices, workload.batch), Scheme::Data);
         let begin = shown.begin;
         Self {
-            work: work.name.clone(),
+            workload: workload.name.clone(),
             machine: machine.name.clone(),
             curves: vec![
                 curve(Scaling::Weak, Scheme::Data),
@@ -160,24 +162,30 @@ impl Prediction {
                 curve(Scaling::Strong, Scheme::Zero1),
             ],
             reductions: reductions.collect(),
-            schedule: Schedule { devices, begin, computed: shown.line.computed, buckets: shown.line.buckets },
-            on_paper: work.transformer.map(|shape| paper::of(work, shape, machine)),
+            schedule: Schedule {
+                devices,
+                begin,
+                computed: shown.line.backward_end,
+                buckets: shown.line.buckets,
+            },
+            analytic: workload.transformer.map(|shape| analytic::estimate(workload, shape, machine)),
         }
     }
 
-    /// The curve of a scaling and a scheme.
+    /// Returns the curve of a scaling and a scheme.
     pub fn curve(&self, scaling: Scaling, scheme: Scheme) -> Option<&Curve> {
         self.curves.iter().find(|curve| (curve.scaling, curve.scheme) == (scaling, scheme))
     }
 }
 
-/// 1, 2, 4 … up to `most`.
-fn powers(most: u64) -> Vec<u64> {
+/// Returns the powers of two up to `most`.
+fn powers_of_two(most: u64) -> Vec<u64> {
     std::iter::successors(Some(1u64), |n| n.checked_mul(2)).take_while(|&n| n <= most.max(1)).collect()
 }
 
+/// Predicts steps for each number of devices.
 fn curve(
-    work: &Work,
+    workload: &Workload,
     machine: &Machine,
     options: &Options,
     scaling: Scaling,
@@ -185,72 +193,74 @@ fn curve(
     counts: &[u64],
 ) -> Curve {
     let samples = |devices: u64| match scaling {
-        Scaling::Weak => (devices * work.batch, work.batch),
-        Scaling::Strong => (work.global_batch, work.global_batch.div_ceil(devices)),
+        Scaling::Weak => (devices * workload.batch, workload.batch),
+        Scaling::Strong => (workload.global_batch, workload.global_batch.div_ceil(devices)),
     };
     let rate = |devices: u64, step: f64| samples(devices).0 as f64 / step;
-    let alone = step(work, machine, options, (1, samples(1).1), scheme).seconds();
-    // A device without a sample has nothing to do.
-    let counts = counts.iter().copied().filter(|&n| scaling == Scaling::Weak || n <= work.global_batch);
+    let one_device = step(workload, machine, options, (1, samples(1).1), scheme).seconds();
+    // Strong scaling stops where a device would have no sample.
+    let counts = counts.iter().copied().filter(|&n| scaling == Scaling::Weak || n <= workload.global_batch);
     let points = counts.map(|devices| {
         let batch = samples(devices).1;
-        let step = step(work, machine, options, (devices, batch), scheme);
+        let step = step(workload, machine, options, (devices, batch), scheme);
         let samples_per_second = rate(devices, step.seconds());
         Point {
             devices,
             batch,
             step: step.seconds(),
-            passes: step.line.computed,
+            passes: step.line.backward_end,
             update: step.update,
             communication: step.line.busy() + step.gather,
             exposed: step.line.exposed() + step.gather,
-            efficiency: samples_per_second / rate(1, alone) / devices as f64,
+            efficiency: samples_per_second / rate(1, one_device) / devices as f64,
             samples_per_second,
-            memory: memory(work, devices, batch, scheme),
+            memory: memory(workload, devices, batch, scheme),
         }
     });
     let points: Vec<Point> = points.collect();
-    let first = |is: fn(&Point) -> bool| points.iter().find(|point| is(point)).map(|point| point.devices);
+    let first_devices =
+        |is: fn(&Point) -> bool| points.iter().find(|point| is(point)).map(|point| point.devices);
     Curve {
         scaling,
         scheme,
-        below_90: first(|point| point.efficiency < 0.9),
-        dominated_from: first(|point| point.exposed > point.passes + point.update),
+        below_90: first_devices(|point| point.efficiency < 0.9),
+        dominated_from: first_devices(|point| point.exposed > point.passes + point.update),
         points,
     }
 }
 
-/// A step's parts.
+/// Parts of a step.
 pub(super) struct Step {
-    /// When the last backward pass begins.
+    /// Begin of the last backward pass.
     begin: f64,
     line: Timeline,
     update: f64,
-    /// Seconds in which updated parameters travel.
+    /// Seconds of the all-gather of the updated parameters.
     gather: f64,
 }
 
 impl Step {
     pub(super) fn seconds(&self) -> f64 {
-        self.line.reduced + self.update + self.gather
+        self.line.end + self.update + self.gather
     }
 }
 
-/// A step of `devices` devices, the slowest of which has `batch` samples; those that do not fit at once come one micro-batch
-/// after the other, and gradients travel during the last.
+/// Predicts a step of `devices` devices, of which the slowest has `batch` samples.
+///
+/// Samples that do not fit at once are processed in micro-batches; gradients are sent during the last backward pass.
 pub(super) fn step(
-    work: &Work,
+    workload: &Workload,
     machine: &Machine,
     options: &Options,
     (devices, batch): (u64, u64),
     scheme: Scheme,
 ) -> Step {
-    let (compute, group) = (work.compute(machine), Group { machine, devices });
-    let rounds = batch.div_ceil(work.batch.max(1)).max(1) as f64;
-    let round = compute.fixed + batch as f64 / rounds * compute.sample;
-    let backward = (1.0 - compute.forward) * round;
-    let begin = rounds * round - backward;
-    let buckets = timeline::buckets(&work.layers, options.bucket_bytes);
+    let (compute, group) = (workload.compute(machine), Group { machine, devices });
+    let micro_batches = batch.div_ceil(workload.batch.max(1)).max(1) as f64;
+    let micro_batch = compute.fixed + batch as f64 / micro_batches * compute.sample;
+    let backward = (1.0 - compute.forward) * micro_batch;
+    let begin = micro_batches * micro_batch - backward;
+    let buckets = timeline::buckets(&workload.layers, options.bucket_bytes);
     let line = timeline::timeline(&buckets, begin, backward, |bytes| match scheme {
         Scheme::Data => group.all_reduce(options.algorithm, bytes),
         Scheme::Zero1 => group.scatter_or_gather(options.algorithm, bytes),
@@ -258,7 +268,7 @@ pub(super) fn step(
     let (update, gather) = match scheme {
         Scheme::Data => (compute.update, 0.0),
         Scheme::Zero1 => {
-            let weights = work.parameters as f64 * work.bytes.weight;
+            let weights = workload.parameters as f64 * workload.bytes.weight;
             let gather = group.scatter_or_gather(options.algorithm, weights);
             (compute.update / devices as f64, gather)
         }
@@ -266,25 +276,26 @@ pub(super) fn step(
     Step { begin, line, update, gather }
 }
 
-/// Weights, gradients and the optimizer's state or a share of it, and what a micro-batch leaves for its backward pass.
-fn memory(work: &Work, devices: u64, batch: u64, scheme: Scheme) -> f64 {
-    let shared = if scheme == Scheme::Zero1 { devices as f64 } else { 1.0 };
-    let bytes = work.bytes;
-    let model = work.parameters as f64 * (bytes.weight + bytes.gradient + bytes.state / shared);
-    model + batch.min(work.batch) as f64 * work.activation_bytes
+/// Returns the memory of a device: weights, gradients, optimizer state (sharded with ZeRO-1), and activations of a
+/// micro-batch.
+fn memory(workload: &Workload, devices: u64, batch: u64, scheme: Scheme) -> f64 {
+    let shards = if scheme == Scheme::Zero1 { devices as f64 } else { 1.0 };
+    let bytes = workload.bytes;
+    let model = workload.parameters as f64 * (bytes.weight + bytes.gradient + bytes.state / shards);
+    model + batch.min(workload.batch) as f64 * workload.activation_bytes
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::collective::tests::machine;
-    use super::super::works::{Compute, Layer, ParameterBytes, builtin};
+    use super::super::workloads::{Compute, Layer, ParameterBytes, builtin};
     use super::*;
 
-    /// Two layers; a sample takes 10 ms, of which 4 forward; the update 1 ms.
-    fn work() -> Work {
+    /// Workload of two layers; a sample takes 10 ms, 4 of them forward; the update takes 1 ms.
+    fn workload() -> Workload {
         let layer = |bytes: f64| Layer { name: String::new(), share: 0.5, bytes };
-        Work {
-            name: "made-up".into(),
+        Workload {
+            name: "synthetic".into(),
             description: String::new(),
             flops: 1e9,
             parameters: 3_000_000,
@@ -307,11 +318,11 @@ mod tests {
     }
 
     #[test]
-    fn a_step_is_that_of_a_hand_count() {
-        let prediction = Prediction::of(&work(), &machine(), &options());
+    fn step_matches_hand_computation() {
+        let prediction = Prediction::of(&workload(), &machine(), &options());
         let weak = prediction.curve(Scaling::Weak, Scheme::Data).unwrap();
-        // Eight devices in two boxes: 8 MB take 32 µs and 14 ms, 4 MB 32 µs and 7 ms. Backward lasts from 8 to 20 ms; the first
-        // bucket is ready at 14 and back at 28.032, the second at 35.064.
+        // Eight devices in two nodes: 8 MB take 32 µs and 14 ms, 4 MB 32 µs and 7 ms. The backward pass lasts from 8 to 20 ms;
+        // the first bucket is full at 14 and reduced at 28.032, the second is reduced at 35.064.
         let point = weak.points[3];
         assert_eq!((point.devices, point.batch), (8, 2));
         close(point.passes, 20e-3);
@@ -321,11 +332,11 @@ mod tests {
         close(point.efficiency, 21.0 / 36.064);
         close(point.samples_per_second, 16.0 / 36.064e-3);
         close(point.memory, 3e6 * 16.0 + 2e6);
-        // ZeRO-1: half of that each way, then an eighth of the update, then 12 MB of weights: 16 µs and 10.5 ms.
+        // ZeRO-1: half of the time to scatter, an eighth of the update, then 12 MB of weights: 16 µs and 10.5 ms.
         let zero = prediction.curve(Scaling::Weak, Scheme::Zero1).unwrap().points[3];
         close(zero.step, 20e-3 + (3.516e-3 + 0.0f64).max(24.532e-3 - 20e-3 + 0.0) + 0.125e-3 + 10.516e-3);
         close(zero.memory, 3e6 * (8.0 + 1.0) + 2e6);
-        // Strong: one device has 16 samples in eight micro-batches.
+        // Strong scaling: one device has 16 samples in eight micro-batches.
         let strong = prediction.curve(Scaling::Strong, Scheme::Data).unwrap();
         close(strong.points[0].step, 161e-3);
         assert_eq!((strong.points[4].devices, strong.points[4].batch), (16, 1));
@@ -333,21 +344,21 @@ mod tests {
     }
 
     #[test]
-    fn one_device_is_fully_efficient_and_an_infinitely_fast_network_leaves_computing_only() {
+    fn one_device_and_an_infinitely_fast_network_have_full_efficiency() {
         let mut fast = machine();
         for link in [&mut fast.within, &mut fast.between] {
             *link = super::super::Link { latency: 0.0, bytes_per_second: f64::INFINITY };
         }
-        for name in super::super::works::NAMES {
-            let work = builtin(name).unwrap();
-            for curve in Prediction::of(&work, &machine(), &Options::default()).curves {
+        for name in super::super::workloads::NAMES {
+            let workload = builtin(name).unwrap();
+            for curve in Prediction::of(&workload, &machine(), &Options::default()).curves {
                 close(curve.points[0].efficiency, 1.0);
                 assert_eq!(curve.points[0].exposed, 0.0);
-                // Shares of an update that takes long may make more of two devices than twice one.
+                // With a long update, sharding it can make two devices more than twice as fast as one.
                 let at_most = if curve.scheme == Scheme::Data { 1.0 + 1e-9 } else { 2.0 };
                 assert!(curve.points.iter().all(|point| point.efficiency <= at_most), "{name}");
             }
-            let limit = Prediction::of(&work, &fast, &Options::default());
+            let limit = Prediction::of(&workload, &fast, &Options::default());
             let points = &limit.curve(Scaling::Weak, Scheme::Data).unwrap().points;
             assert_eq!(points.len(), 13);
             for point in points {
@@ -359,12 +370,12 @@ mod tests {
 
     #[test]
     fn a_faster_link_never_makes_a_step_longer() {
-        let work = builtin("vgg16").unwrap();
+        let workload = builtin("vgg16").unwrap();
         let mut last = 0.0;
         for rate in [1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12] {
             let mut machine = machine();
             machine.between.bytes_per_second = rate;
-            let prediction = Prediction::of(&work, &machine, &Options::default());
+            let prediction = Prediction::of(&workload, &machine, &Options::default());
             let point = prediction.curve(Scaling::Weak, Scheme::Data).unwrap().points[9];
             assert!(point.efficiency >= last, "{rate}: {point:?}");
             last = point.efficiency;
@@ -373,14 +384,14 @@ mod tests {
     }
 
     #[test]
-    fn where_communication_dominates_is_said() {
+    fn curve_reports_where_communication_dominates() {
         let mut slow = machine();
         slow.between.bytes_per_second = 1e8;
-        let prediction = Prediction::of(&work(), &slow, &options());
+        let prediction = Prediction::of(&workload(), &slow, &options());
         let weak = prediction.curve(Scaling::Weak, Scheme::Data).unwrap();
-        // In a box 12 MB take 1.8 ms; between boxes 210.
+        // Within a node 12 MB take 1.8 ms, between nodes 210 ms.
         assert_eq!((weak.below_90, weak.dominated_from), (Some(8), Some(8)));
-        let fast = Prediction::of(&work(), &machine(), &Options { devices: 4, ..options() });
+        let fast = Prediction::of(&workload(), &machine(), &Options { devices: 4, ..options() });
         assert_eq!(fast.curve(Scaling::Weak, Scheme::Data).unwrap().dominated_from, None);
     }
 }

@@ -1,45 +1,47 @@
-//! What was measured and published, beside what the model says of it. Nothing is fitted to these points.
+//! Published efficiencies, compared with the predictions of the model. The model is not fitted to these points.
 
 use super::collective::Algorithm;
 use super::machine::Machine;
 use super::predict::{Options, Scheme, step};
 use super::toml::MachineError;
-use super::works;
+use super::workloads;
 use serde::{Deserialize, Serialize};
 
-/// A published efficiency, and the predicted one.
+/// Published efficiency and its prediction.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Published {
-    /// Where it was published.
+    /// Publication.
     pub source: String,
-    /// Name of the work.
-    pub work: String,
+    /// Name of the workload.
+    #[serde(rename = "work")]
+    pub workload: String,
     /// Name of the machine.
     pub machine: String,
     /// Number of devices.
     pub devices: u64,
-    /// Number of devices that it is measured against.
+    /// Number of devices of the baseline.
     pub base: u64,
-    /// Samples of a device.
+    /// Number of samples per device.
     pub batch: u64,
-    /// How gradients were added up.
+    /// All-reduce algorithm.
     pub algorithm: Algorithm,
-    /// Bytes of a bucket.
+    /// Bucket size in bytes.
     pub bucket_bytes: f64,
-    /// What was published.
+    /// Published efficiency.
     pub efficiency: f64,
-    /// What the model says.
+    /// Predicted efficiency.
     pub predicted: f64,
-    /// Predicted less published.
+    /// Predicted minus published efficiency.
     pub error: f64,
 }
 
-/// How far any prediction is from what was published, as the documentation says.
+/// Largest error of a prediction, as stated in the documentation.
 pub const STATED_ERROR: f64 = 0.08;
 
-struct Point {
+/// Published measurement.
+struct PublishedPoint {
     source: &'static str,
-    work: &'static str,
+    workload: &'static str,
     machine: &'static str,
     devices: u64,
     base: u64,
@@ -48,12 +50,15 @@ struct Point {
     efficiency: f64,
 }
 
-/// Horovod adds up around a ring through all devices (2018); Caffe2 first within boxes (Goyal et al. 2017, section 4). The batch
-/// of 64 is that of Horovod's own command line for the benchmark; of Inception V3 there is no count here.
-const POINTS: [Point; 4] = [
-    Point {
+/// Published measurements.
+///
+/// Horovod reduces around a ring through all devices (2018), Caffe2 first within nodes (Goyal et al. 2017, section 4). The
+/// batch of 64 is that of Horovod's command line for the benchmark. Inception V3 is omitted, because it is not among the
+/// workloads.
+const POINTS: [PublishedPoint; 4] = [
+    PublishedPoint {
         source: "Horovod 2018 (arXiv:1802.05799 and its benchmarks), 128 servers of 4 GPUs",
-        work: "resnet101",
+        workload: "resnet101",
         machine: "pascal-25gbe",
         devices: 512,
         base: 1,
@@ -61,9 +66,9 @@ const POINTS: [Point; 4] = [
         algorithm: Algorithm::Ring,
         efficiency: 0.90,
     },
-    Point {
+    PublishedPoint {
         source: "Horovod 2018 (arXiv:1802.05799 and its benchmarks), 128 servers of 4 GPUs",
-        work: "vgg16",
+        workload: "vgg16",
         machine: "pascal-25gbe",
         devices: 512,
         base: 1,
@@ -71,9 +76,9 @@ const POINTS: [Point; 4] = [
         algorithm: Algorithm::Ring,
         efficiency: 0.68,
     },
-    Point {
+    PublishedPoint {
         source: "Horovod's benchmarks of 2017, 32 servers of 4 GPUs",
-        work: "vgg16",
+        workload: "vgg16",
         machine: "pascal-25gbe",
         devices: 128,
         base: 1,
@@ -81,9 +86,9 @@ const POINTS: [Point; 4] = [
         algorithm: Algorithm::Ring,
         efficiency: 0.79,
     },
-    Point {
+    PublishedPoint {
         source: "Goyal et al. 2017 (arXiv:1706.02677), 32 servers of 8 GPUs against one",
-        work: "resnet50",
+        workload: "resnet50",
         machine: "big-basin-50gbe",
         devices: 256,
         base: 8,
@@ -93,22 +98,22 @@ const POINTS: [Point; 4] = [
     },
 ];
 
-/// Every published point beside its prediction, with buckets of `bucket_bytes`.
+/// Predicts every published point, with buckets of `bucket_bytes`.
 ///
 /// # Errors
-/// None with what is built in; [`MachineError::Unknown`] names a machine that is gone.
+/// Returns [`MachineError::Unknown`] if a point names a machine that is not built in, which the tests exclude.
 pub fn published(bucket_bytes: f64) -> Result<Vec<Published>, MachineError> {
-    let predicted = |point: &Point| -> Result<Option<Published>, MachineError> {
+    let compare = |point: &PublishedPoint| -> Result<Option<Published>, MachineError> {
         let machine = Machine::named(point.machine, &[])?;
-        let Some(mut work) = works::builtin(point.work) else { return Ok(None) };
-        work.batch = point.batch;
+        let Some(mut workload) = workloads::builtin(point.workload) else { return Ok(None) };
+        workload.batch = point.batch;
         let options = Options { bucket_bytes, algorithm: point.algorithm, devices: point.devices };
         let seconds =
-            |devices| step(&work, &machine, &options, (devices, point.batch), Scheme::Data).seconds();
+            |devices| step(&workload, &machine, &options, (devices, point.batch), Scheme::Data).seconds();
         let predicted = seconds(point.base) / seconds(point.devices);
         Ok(Some(Published {
             source: point.source.into(),
-            work: point.work.into(),
+            workload: point.workload.into(),
             machine: point.machine.into(),
             devices: point.devices,
             base: point.base,
@@ -120,7 +125,7 @@ pub fn published(bucket_bytes: f64) -> Result<Vec<Published>, MachineError> {
             error: predicted - point.efficiency,
         }))
     };
-    let all: Result<Vec<_>, _> = POINTS.iter().map(predicted).collect();
+    let all: Result<Vec<_>, _> = POINTS.iter().map(compare).collect();
     Ok(all?.into_iter().flatten().collect())
 }
 
@@ -129,12 +134,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn published_points_are_met_within_the_stated_error() {
+    fn predictions_are_within_the_stated_error_of_published_points() {
         let all = published(25e6).unwrap();
         assert_eq!(all.len(), POINTS.len());
         let worst = all.iter().map(|point| point.error.abs()).fold(0.0, f64::max);
         assert!(worst < STATED_ERROR, "{worst}: {all:#?}");
-        // Which work scales worse, the model knows.
+        // The order of the workloads by efficiency is predicted correctly.
         assert!(all[1].predicted < all[2].predicted && all[2].predicted < all[0].predicted);
     }
 }

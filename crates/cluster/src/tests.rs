@@ -1,4 +1,4 @@
-//! The page says what the JSON says.
+//! Tests that the page and the JSON agree, of the files, and of measured steps.
 
 use super::*;
 use serde_json::Value;
@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 use wgrad_report::page::number;
 use wgrad_stdx::format::thousands;
 
-fn cluster(work: &str) -> Cluster {
+fn cluster(workload: &str) -> Cluster {
     let mut machines = builtin_machines();
     machines.truncate(3);
     let options = Options { devices: 256, ..Options::default() };
-    let work = builtin_work(work).unwrap();
-    let predictions = machines.iter().map(|machine| Prediction::of(&work, machine, &options)).collect();
+    let workload = builtin_workload(workload).unwrap();
+    let predictions = machines.iter().map(|machine| Prediction::of(&workload, machine, &options)).collect();
     let samples: Vec<Sample> =
         [(4096.0, 0.11e-3), (1e6, 1.2e-3)].map(|(bytes, seconds)| Sample { bytes, seconds }).to_vec();
     Cluster {
@@ -20,9 +20,9 @@ fn cluster(work: &str) -> Cluster {
         command: "wgrad cluster".into(),
         date: "2026-01-02T03:04:05Z".into(),
         options,
-        work,
+        workload,
         measured: Some(Measured {
-            device: "made-up".into(),
+            device: "synthetic".into(),
             steps: vec![MeasuredStep { batch: 64, passes: 0.0123, update: 0.00171 }],
         }),
         link: fit(2, &samples),
@@ -32,8 +32,8 @@ fn cluster(work: &str) -> Cluster {
     }
 }
 
-/// Every number of a value, written in each way that the page knows.
-fn written(value: &Value, all: &mut BTreeSet<String>) {
+/// Adds every number of a JSON value to `all`, in each format of the page.
+fn collect_numbers(value: &Value, all: &mut BTreeSet<String>) {
     match value {
         Value::Number(n) => {
             let v = n.as_f64().unwrap();
@@ -44,20 +44,20 @@ fn written(value: &Value, all: &mut BTreeSet<String>) {
                 thousands(v.abs() as u64),
             ]);
         }
-        Value::Array(values) => values.iter().for_each(|value| written(value, all)),
-        Value::Object(values) => values.values().for_each(|value| written(value, all)),
+        Value::Array(values) => values.iter().for_each(|value| collect_numbers(value, all)),
+        Value::Object(values) => values.values().for_each(|value| collect_numbers(value, all)),
         _ => {}
     }
 }
 
 #[test]
-fn every_number_in_a_table_of_the_page_is_in_the_json() {
-    for work in ["vgg16", "transformer-1.3b"] {
-        let cluster = cluster(work);
+fn every_number_in_the_tables_of_the_page_is_in_the_json() {
+    for workload in ["vgg16", "transformer-1.3b"] {
+        let cluster = cluster(workload);
         let html = cluster.html();
         let json = serde_json::to_value(&cluster).unwrap();
         let mut known = BTreeSet::new();
-        written(&json, &mut known);
+        collect_numbers(&json, &mut known);
         let document = roxmltree::Document::parse_with_options(
             &html,
             roxmltree::ParsingOptions { allow_dtd: true, ..Default::default() },
@@ -70,24 +70,20 @@ fn every_number_in_a_table_of_the_page_is_in_the_json() {
         for cell in tables.iter().flat_map(|table| table.descendants()).filter(|n| n.has_tag_name("td")) {
             let text = cell.text().unwrap_or_default();
             if text.starts_with(|c: char| c.is_ascii_digit() || c == '+' || c == '-') {
-                assert!(known.contains(text), "{work}: {text} is not in the JSON");
+                assert!(known.contains(text), "{workload}: {text} is not in the JSON");
                 numbers += 1;
             }
         }
         assert!(numbers > 500, "{numbers}");
-        // A figure has its table.
+        // Each figure has a table.
         let figures = document.descendants().filter(|node| node.has_tag_name("figure")).count();
         assert!(tables.len() >= figures, "{figures} figures, {} tables", tables.len());
-        assert_eq!(
-            serde_json::from_value::<Cluster>(json).unwrap(),
-            cluster,
-            "what is read is what was written"
-        );
+        assert_eq!(serde_json::from_value::<Cluster>(json).unwrap(), cluster, "the JSON round-trips");
     }
 }
 
 #[test]
-fn a_page_shows_what_is_in_a_prediction() {
+fn page_shows_the_parts_of_a_prediction() {
     let html = cluster("transformer-1.3b").html();
     for part in [
         "Pipeline: bubble",
@@ -108,13 +104,13 @@ fn a_page_shows_what_is_in_a_prediction() {
     assert!(!html.contains("does not fit"));
     let transformer = cluster("transformer-1.3b").sentences();
     // 1.3157 billion parameters of 16 bytes and 8 samples of 3.42 GB.
-    let expected = "a device has 16.00 GB and needs 48.43; nor does it with ZeRO-1";
+    let expected = "a device has 16.00 GB of memory and needs 48.43 GB; it does not fit with ZeRO-1 either";
     assert!(transformer[2].contains(expected), "{}", transformer[2]);
     assert!(!transformer[0].contains("does not fit"), "{}", transformer[0]);
 }
 
 #[test]
-fn files_are_written_and_a_folder_that_cannot_be_is_named() {
+fn files_are_written_and_an_invalid_directory_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let page = cluster("resnet50").write(&folder.path().join("there")).unwrap();
     assert!(page.ends_with("there/cluster.html") && page.is_file());
@@ -127,7 +123,7 @@ fn files_are_written_and_a_folder_that_cannot_be_is_named() {
 }
 
 #[test]
-fn measured_steps_are_a_line_over_the_batch() {
+fn measured_steps_are_fitted_by_a_line_over_the_batch() {
     let steps = |steps: &[(u64, f64)]| Measured {
         device: String::new(),
         steps: steps.iter().map(|&(batch, passes)| MeasuredStep { batch, passes, update: 0.5 }).collect(),
@@ -138,7 +134,7 @@ fn measured_steps_are_a_line_over_the_batch() {
     assert_eq!((one.fixed, one.sample), (0.0, 0.25));
     let flat = steps(&[(16, 5.0), (64, 4.0)]).compute().unwrap();
     assert_eq!((flat.fixed, flat.sample), (4.0, 0.0));
-    // More than in proportion: no time below zero.
+    // Steeper than proportional: the fixed time is not negative.
     let steep = steps(&[(16, 1.0), (64, 16.0)]).compute().unwrap();
     assert_eq!((steep.fixed, steep.sample), (0.0, 0.25));
     assert_eq!(steps(&[]).compute(), None);

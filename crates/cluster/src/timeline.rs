@@ -1,64 +1,65 @@
-//! A step in time: buckets of gradients become ready during the backward pass and travel one after the other.
+//! Timeline of a step: buckets of gradients become full during the backward pass and are reduced one after the other.
 
-use super::works::Layer;
+use super::workloads::Layer;
 use serde::{Deserialize, Serialize};
 
-/// A bucket that a backward pass fills.
+/// Bucket of gradients.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bucket {
-    /// Bytes in it.
+    /// Size in bytes.
     pub bytes: f64,
-    /// The share of the backward pass after which it is full.
+    /// Fraction of the backward pass after which the bucket is full.
     pub ready: f64,
 }
 
-/// When a bucket travels, in seconds since the step began.
+/// Transfer of a bucket. Times are in seconds since the beginning of the step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Travel {
-    /// Bytes in it.
+pub struct Transfer {
+    /// Size in bytes.
     pub bytes: f64,
-    /// When it was full.
+    /// Time at which the bucket is full.
     pub ready: f64,
-    /// When it set out.
+    /// Start of its reduction.
     pub start: f64,
-    /// When it was back.
+    /// End of its reduction.
     pub end: f64,
 }
 
-/// The passes of a step, and its communication.
+/// Passes and communication of a step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Timeline {
-    /// Its buckets, in order.
-    pub buckets: Vec<Travel>,
-    /// When the backward pass ends.
-    pub computed: f64,
-    /// When the last bucket is back, and the optimizer may start: not before the backward pass ends.
-    pub reduced: f64,
+    /// Transfers of the buckets, in order.
+    pub buckets: Vec<Transfer>,
+    /// End of the backward pass.
+    pub backward_end: f64,
+    /// End of the last reduction or of the backward pass, whichever is later. The optimizer starts then.
+    pub end: f64,
 }
 
 impl Timeline {
-    /// Seconds in which something travels.
+    /// Returns the total seconds of transfers.
     pub fn busy(&self) -> f64 {
         self.buckets.iter().map(|bucket| bucket.end - bucket.start).sum()
     }
 
-    /// Seconds of it that no computing hides.
+    /// Returns the seconds of communication that are not overlapped with computation.
     pub fn exposed(&self) -> f64 {
-        self.reduced - self.computed
+        self.end - self.backward_end
     }
 }
 
-/// Cuts layers, in the order in which they are finished, into buckets of at least `bytes` but for the last, as wgrad does. A
-/// layer is never cut.
+/// Groups layers into buckets of at least `bytes`, except the last, as wgrad does.
+///
+/// Layers are in the order in which the backward pass finishes them. A layer is never split.
 pub fn buckets(layers: &[Layer], bytes: f64) -> Vec<Bucket> {
-    let (mut all, mut filled, mut share) = (Vec::new(), 0.0, 0.0);
-    // Of the layers after the last one with parameters no bucket waits.
+    let (mut all, mut filled, mut done) = (Vec::new(), 0.0, 0.0);
+    // Layers without parameters after the last one with parameters delay no bucket.
     let mut ready = 0.0;
     for layer in layers {
-        share += layer.share;
+        done += layer.share;
         if layer.bytes > 0.0 {
             filled += layer.bytes;
-            ready = share.min(1.0);
+            ready = done.min(1.0);
         }
         if filled >= bytes {
             all.push(Bucket { bytes: filled, ready });
@@ -71,20 +72,27 @@ pub fn buckets(layers: &[Layer], bytes: f64) -> Vec<Bucket> {
     all
 }
 
-/// Lays out a step whose last backward pass begins at `begin` and takes `backward` seconds; `travel` says how long so many bytes
-/// take.
-pub fn timeline(buckets: &[Bucket], begin: f64, backward: f64, travel: impl Fn(f64) -> f64) -> Timeline {
-    let computed = begin + backward;
+/// Returns the timeline of a step.
+///
+/// The last backward pass begins at `begin` and takes `backward` seconds; `transfer_time` returns the seconds to reduce a
+/// number of bytes.
+pub fn timeline(
+    buckets: &[Bucket],
+    begin: f64,
+    backward: f64,
+    transfer_time: impl Fn(f64) -> f64,
+) -> Timeline {
+    let backward_end = begin + backward;
     let mut free = 0.0f64;
     let buckets = buckets.iter().map(|bucket| {
         let ready = begin + bucket.ready * backward;
         let start = ready.max(free);
-        free = start + travel(bucket.bytes);
-        Travel { bytes: bucket.bytes, ready, start, end: free }
+        free = start + transfer_time(bucket.bytes);
+        Transfer { bytes: bucket.bytes, ready, start, end: free }
     });
-    let buckets: Vec<Travel> = buckets.collect();
-    let reduced = computed.max(free);
-    Timeline { buckets, computed, reduced }
+    let buckets: Vec<Transfer> = buckets.collect();
+    let end = backward_end.max(free);
+    Timeline { buckets, backward_end, end }
 }
 
 #[cfg(test)]
@@ -96,33 +104,33 @@ mod tests {
     }
 
     #[test]
-    fn layers_are_cut_where_a_bucket_is_full() {
+    fn layers_are_grouped_into_buckets() {
         let layers = [layer(0.1, 90.0), layer(0.2, 5.0), layer(0.3, 5.0), layer(0.2, 0.0), layer(0.2, 3.0)];
-        let cut = buckets(&layers, 10.0);
+        let grouped = buckets(&layers, 10.0);
         let expected = [(90.0, 0.1), (10.0, 0.6), (3.0, 1.0)];
-        assert_eq!(cut.len(), 3);
-        for (bucket, (bytes, ready)) in cut.iter().zip(expected) {
+        assert_eq!(grouped.len(), 3);
+        for (bucket, (bytes, ready)) in grouped.iter().zip(expected) {
             assert!(bucket.bytes == bytes && (bucket.ready - ready).abs() < 1e-12, "{bucket:?}");
         }
         assert_eq!(buckets(&[layer(1.0, 0.0)], 10.0), []);
     }
 
     #[test]
-    fn a_timeline_is_that_of_a_hand_count() {
-        let cut = [
+    fn timeline_matches_hand_computation() {
+        let all = [
             Bucket { bytes: 4.0, ready: 0.25 },
             Bucket { bytes: 1.0, ready: 0.5 },
             Bucket { bytes: 2.0, ready: 1.0 },
         ];
-        // Forward 2 s, backward 4 s, a second a byte: ready at 3, 4 and 6; the second waits for the first.
-        let line = timeline(&cut, 2.0, 4.0, |bytes| bytes);
+        // Forward 2 s, backward 4 s, one second per byte: full at 3, 4 and 6; the second bucket waits for the first.
+        let line = timeline(&all, 2.0, 4.0, |bytes| bytes);
         let spans: Vec<_> =
             line.buckets.iter().map(|bucket| (bucket.ready, bucket.start, bucket.end)).collect();
         assert_eq!(spans, [(3.0, 3.0, 7.0), (4.0, 7.0, 8.0), (6.0, 8.0, 10.0)]);
-        assert_eq!((line.computed, line.reduced, line.busy(), line.exposed()), (6.0, 10.0, 7.0, 4.0));
-        // So fast that all is hidden but the last.
-        let line = timeline(&cut, 2.0, 4.0, |bytes| bytes / 100.0);
+        assert_eq!((line.backward_end, line.end, line.busy(), line.exposed()), (6.0, 10.0, 7.0, 4.0));
+        // So fast that only the last transfer is exposed.
+        let line = timeline(&all, 2.0, 4.0, |bytes| bytes / 100.0);
         assert!((line.exposed() - 0.02).abs() < 1e-12);
-        assert_eq!(timeline(&cut, 2.0, 4.0, |_| 0.0).exposed(), 0.0);
+        assert_eq!(timeline(&all, 2.0, 4.0, |_| 0.0).exposed(), 0.0);
     }
 }

@@ -1,4 +1,4 @@
-//! Machines from TOML, with the place of every mistake.
+//! Reads machines from TOML. Errors name line and column.
 
 use super::machine::{Link, Machine};
 use serde::Deserialize;
@@ -10,65 +10,65 @@ use toml::Spanned;
 use wgrad_recipe::{Hint, Location};
 use wgrad_stdx::ErrorKind;
 
-/// Why there is no such machine.
+/// Error of reading or finding a machine.
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
     /// The file cannot be read.
     #[error("cannot read the machines in {}: {source}", path.display())]
     Read {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the system.
         source: io::Error,
     },
     /// The text is not TOML, or a value has the wrong type.
     #[error("{at}: {message}")]
     Syntax {
-        /// Where.
+        /// Position in the file.
         at: Location,
-        /// What was expected.
+        /// Description of the error.
         message: String,
     },
-    /// A key that machines do not have.
+    /// A section has an unknown key.
     #[error("{at}: unknown key `{key}`, {hint}")]
     UnknownKey {
-        /// Where.
+        /// Position in the file.
         at: Location,
-        /// The key.
+        /// Key.
         key: String,
-        /// The nearest key, or all.
+        /// Nearest key, or all keys.
         hint: Hint,
     },
-    /// A value out of range.
-    #[error("{at}: `{key}` must be {expected}, not {found}")]
+    /// A value is out of range.
+    #[error("{at}: `{key}` must be {expected}, found {found}")]
     Invalid {
-        /// Where.
+        /// Position in the file.
         at: Location,
-        /// The key.
+        /// Key.
         key: String,
-        /// The range.
+        /// Valid range.
         expected: &'static str,
-        /// The value.
+        /// Value found.
         found: f64,
     },
-    /// There is no machine of this name.
+    /// No machine has the name.
     #[error("unknown machine `{name}`, {hint}")]
     Unknown {
-        /// What was asked for.
+        /// Name given.
         name: String,
-        /// The nearest machine, or all.
+        /// Nearest name, or all names.
         hint: Hint,
     },
 }
 
 impl MachineError {
-    /// Kind of the error, which decides the exit code of the command line.
+    /// Returns the kind of the error, always [`ErrorKind::Usage`].
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Usage
     }
 }
 
-/// A section of the file: the keys of [`Machine`], each with its place.
+/// Section of the file: the keys of [`Machine`] with their positions.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Section {
@@ -93,20 +93,21 @@ struct LinkSection {
     bytes_per_second: Spanned<f64>,
 }
 
-/// Reads the machines of a file.
+/// Reads the machines of a TOML file.
 ///
 /// # Errors
-/// [`MachineError`], with line and column.
+/// Returns [`MachineError::Read`] if the file cannot be read, and the errors of [`parse`].
 pub fn read(path: &Path) -> Result<Vec<Machine>, MachineError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| MachineError::Read { path: path.to_owned(), source })?;
     parse(&text, &path.display().to_string())
 }
 
-/// Reads machines from TOML: a section each, named as the machine. `origin` names the text in errors.
+/// Parses machines from TOML, with one section for each machine. `origin` names the text in errors.
 ///
 /// # Errors
-/// As [`read`].
+/// Returns [`MachineError::Syntax`] if the text is not TOML or a key is missing, [`MachineError::UnknownKey`] for an unknown
+/// key, and [`MachineError::Invalid`] for a value out of range. Each has line and column.
 ///
 /// ```
 /// use wgrad_cluster::parse_machines;
@@ -115,13 +116,14 @@ pub fn read(path: &Path) -> Result<Vec<Machine>, MachineError> {
 ///     within = {latency = 1e-5, bytes_per_second = 1e10}\nbetween = {latency = 5e-5, bytes_per_second = 1.2e8}";
 /// assert_eq!(parse_machines(text, "mine.toml")?[0].devices, 2);
 ///
-/// let mistake = parse_machines(&text.replace("memory =", "memroy ="), "mine.toml").unwrap_err();
-/// assert_eq!(mistake.to_string(), "mine.toml:4:1: unknown key `memroy`, did you mean `memory`?");
+/// let error = parse_machines(&text.replace("memory =", "memroy ="), "mine.toml").unwrap_err();
+/// assert_eq!(error.to_string(), "mine.toml:4:1: unknown key `memroy`, did you mean `memory`?");
 /// # Ok::<(), wgrad_cluster::MachineError>(())
 /// ```
 pub fn parse(text: &str, origin: &str) -> Result<Vec<Machine>, MachineError> {
     let source = Source { text, origin };
-    let sections: BTreeMap<String, Section> = toml::from_str(text).map_err(|error| source.explain(&error))?;
+    let sections: BTreeMap<String, Section> =
+        toml::from_str(text).map_err(|error| source.to_machine_error(&error))?;
     sections.into_iter().map(|(name, section)| source.machine(name, section)).collect()
 }
 
@@ -136,10 +138,11 @@ impl Source<'_> {
     }
 
     fn machine(&self, name: String, section: Section) -> Result<Machine, MachineError> {
-        let above_zero = |key: &str, value: &Spanned<f64>| {
+        let positive = |key: &str, value: &Spanned<f64>| {
             let found = *value.get_ref();
             let at = || self.at(Some(value.span()));
-            let invalid = || MachineError::Invalid { at: at(), key: key.into(), expected: "above 0", found };
+            let invalid =
+                || MachineError::Invalid { at: at(), key: key.into(), expected: "greater than 0", found };
             (found.is_finite() && found > 0.0).then_some(found).ok_or_else(invalid)
         };
         let link = |name: &str, link: &LinkSection| {
@@ -148,11 +151,11 @@ impl Source<'_> {
                 let (at, key) = (self.at(Some(link.latency.span())), format!("{name}.latency"));
                 return Err(MachineError::Invalid { at, key, expected: "0 or more", found });
             }
-            let rate = above_zero(&format!("{name}.bytes_per_second"), &link.bytes_per_second)?;
+            let rate = positive(&format!("{name}.bytes_per_second"), &link.bytes_per_second)?;
             Ok(Link { latency: found, bytes_per_second: rate })
         };
-        let known = |key: &str, value: &Option<Spanned<f64>>| {
-            value.as_ref().map(|value| above_zero(key, value)).transpose()
+        let optional = |key: &str, value: &Option<Spanned<f64>>| {
+            value.as_ref().map(|value| positive(key, value)).transpose()
         };
         let devices = *section.devices.get_ref();
         if !(1..=65536).contains(&devices) {
@@ -169,25 +172,25 @@ impl Source<'_> {
         let flops_of = section
             .flops_of
             .iter()
-            .map(|(work, rate)| Ok((work.clone(), above_zero(&format!("flops_of.{work}"), rate)?)))
+            .map(|(name, rate)| Ok((name.clone(), positive(&format!("flops_of.{name}"), rate)?)))
             .collect::<Result<_, MachineError>>()?;
         Ok(Machine {
             name,
             description: section.description,
             devices,
-            // A box of one device has no links in it.
+            // A node with one device has no links within it.
             within: within.unwrap_or(between),
             between,
-            flops: above_zero("flops", &section.flops)?,
+            flops: positive("flops", &section.flops)?,
             flops_of,
-            memory: known("memory", &section.memory)?,
-            memory_bytes_per_second: known("memory_bytes_per_second", &section.memory_bytes_per_second)?,
+            memory: optional("memory", &section.memory)?,
+            memory_bytes_per_second: optional("memory_bytes_per_second", &section.memory_bytes_per_second)?,
             source: if section.source.is_empty() { self.origin.to_owned() } else { section.source },
         })
     }
 
-    /// Turns serde's message, whose wording the tests hold, into ours.
-    fn explain(&self, error: &toml::de::Error) -> MachineError {
+    /// Converts an error of the parser. It parses the message, whose wording the tests check.
+    fn to_machine_error(&self, error: &toml::de::Error) -> MachineError {
         let (at, message) = (self.at(error.span()), error.message());
         let mut quoted = message.split('`').skip(1).step_by(2);
         if message.starts_with("unknown field") {
@@ -210,13 +213,13 @@ mod tests {
     const GOOD: &str = "# mine\n[lab]\ndevices = 2\nflops = 1e12\nmemory = 8e9\nmemory_bytes_per_second = 2e11\n\
         between = {latency = 5e-5, bytes_per_second = 1.2e8}\n";
 
-    fn mistake(from: &str, to: &str) -> String {
+    fn error_of(from: &str, to: &str) -> String {
         assert!(GOOD.contains(from));
         parse(&GOOD.replace(from, to), "lab.toml").unwrap_err().to_string()
     }
 
     #[test]
-    fn a_machine_is_read_and_may_lack_what_has_a_default() {
+    fn optional_keys_of_a_machine_have_defaults() {
         let all = parse(&format!("{GOOD}[lab.flops_of]\nresnet50 = 3e12\n"), "lab.toml").unwrap();
         assert_eq!((all.len(), all[0].name.as_str(), all[0].devices), (1, "lab", 2));
         assert_eq!(all[0].within, all[0].between);
@@ -225,25 +228,28 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_with_line_and_column() {
+    fn errors_have_line_and_column() {
         assert_eq!(
-            mistake("devices = 2", "devices = 0"),
-            "lab.toml:3:11: `devices` must be from 1 to 65536, not 0"
-        );
-        assert_eq!(mistake("flops = 1e12", "flops = -1.0"), "lab.toml:4:9: `flops` must be above 0, not -1");
-        assert_eq!(
-            mistake("latency = 5e-5", "latency = -1.0"),
-            "lab.toml:7:22: `between.latency` must be 0 or more, not -1"
+            error_of("devices = 2", "devices = 0"),
+            "lab.toml:3:11: `devices` must be from 1 to 65536, found 0"
         );
         assert_eq!(
-            mistake("memory =", "memroy ="),
+            error_of("flops = 1e12", "flops = -1.0"),
+            "lab.toml:4:9: `flops` must be greater than 0, found -1"
+        );
+        assert_eq!(
+            error_of("latency = 5e-5", "latency = -1.0"),
+            "lab.toml:7:22: `between.latency` must be 0 or more, found -1"
+        );
+        assert_eq!(
+            error_of("memory =", "memroy ="),
             "lab.toml:5:1: unknown key `memroy`, did you mean `memory`?"
         );
-        let missing = mistake("flops = 1e12\n", "");
+        let missing = error_of("flops = 1e12\n", "");
         assert!(missing.starts_with("lab.toml:2:1") && missing.ends_with("`flops` is missing"), "{missing}");
-        let kind = mistake("devices = 2", "devices = 'two'");
+        let kind = error_of("devices = 2", "devices = 'two'");
         assert!(kind.starts_with("lab.toml:3:11: "), "{kind}");
-        let syntax = mistake("devices = 2", "devices = = 2");
+        let syntax = error_of("devices = 2", "devices = = 2");
         assert!(syntax.starts_with("lab.toml:3:"), "{syntax}");
     }
 }

@@ -20,7 +20,7 @@ pub struct OutputError {
 }
 
 impl OutputError {
-    /// Kind of the error, which decides the exit code of the command line.
+    /// Returns the kind of the error, always [`ErrorKind::Usage`]: the user chose the directory with `--out`.
     pub fn kind(&self) -> ErrorKind {
         // The user chose the folder, with `--out`.
         ErrorKind::Usage

@@ -56,7 +56,7 @@ pub fn summary(page: &mut String, headline: &str, sentences: &[String]) -> fmt::
     for sentence in sentences {
         writeln!(page, "<li>{}</li>", Escaped(sentence))?;
     }
-    // HTML requires a list to have items.
+    // An empty list would be invisible.
     if sentences.is_empty() {
         page.push_str("<li>No figures.</li>\n");
     }

@@ -94,7 +94,7 @@ impl Run {
         if run.recipe_path().is_file() { Ok(run) } else { Err(RunDirError::NoRun { path: run.path }) }
     }
 
-    /// Path of the directory.
+    /// Returns the path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }

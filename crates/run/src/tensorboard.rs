@@ -103,7 +103,7 @@ impl EventWriter {
     /// Appends the values of one step with a given wall time, in seconds since 1970.
     ///
     /// # Errors
-    /// Returns [`EventError`] if the file cannot be created or written.
+    /// Returns [`EventError`] if the file cannot be written; the file then ends with the previous record.
     pub fn scalars_at(
         &mut self,
         wall_time: f64,
@@ -121,7 +121,7 @@ impl EventWriter {
     /// Waits until all records are on the disk.
     ///
     /// # Errors
-    /// Returns [`EventError`] if the file cannot be created or written.
+    /// Returns [`EventError`] if syncing fails.
     pub fn sync(&self) -> Result<(), EventError> {
         self.file.sync().map_err(|source| EventError { path: self.path.clone(), source })
     }

@@ -364,7 +364,7 @@ pub struct Bench {
 }
 
 fn workload_help() -> String {
-    let works = wgrad_cluster::WORK_NAMES.join(", ");
+    let works = wgrad_cluster::WORKLOAD_NAMES.join(", ");
     let recipes: Vec<&str> = wgrad_recipe::builtin_names().collect();
     let recipes = recipes.join(", ");
     format!(

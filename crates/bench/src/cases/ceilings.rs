@@ -1,25 +1,26 @@
-//! What bounds the others: copying, multiply-adds, launches, and the way to the device and back.
+//! Ceilings of a device: copying, reading, multiply-adds, launches and transfers.
 
 use crate::results::Group;
 use wgrad_graph::GraphError;
 use wgrad_ops::TensorOps;
 
-use crate::cases::{Case, What};
-use crate::work::{Recorder, Work};
+use crate::cases::{Case, CaseKind};
+use crate::workload::{Recorder, Workload};
 
-/// Multiply-adds in a row for each element of the chain.
+/// Number of dependent multiply-adds per element of the chain.
 const CHAIN: usize = 64;
-/// Dispatches in a row of the launch case.
+/// Number of dependent dispatches of the launch case.
 const LAUNCHES: usize = 100;
 
-/// Working sets in KiB, and whether the short bench has them: from what fits the nearest cache to what fits none.
-const SETS: [(usize, bool); 6] =
+/// Working sets in KiB, each with whether the quick benchmark has it: from the size of the first-level cache to one that
+/// exceeds all caches.
+const WORKING_SETS: [(usize, bool); 6] =
     [(64, false), (512, true), (4096, true), (16_384, true), (32_768, false), (131_072, true)];
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut all = Vec::new();
-    for (name, build) in [("copy", copy as fn(usize) -> Result<Work, GraphError>), ("read", read)] {
-        for (kib, quick) in SETS {
+    for (name, build) in [("copy", copy as fn(usize) -> Result<Workload, GraphError>), ("read", read)] {
+        for (kib, quick) in WORKING_SETS {
             let size = if kib < 1024 { format!("{kib}KiB") } else { format!("{}MiB", kib / 1024) };
             let case = Case::new(Group::Ceiling, format!("{name}-{size}"), move || build(kib * 1024));
             all.push(case.quick_if(quick));
@@ -27,15 +28,15 @@ pub(crate) fn cases() -> Vec<Case> {
     }
     all.push(Case::new(Group::Ceiling, "fma-64x1M", || chain(1 << 20)).quick());
     all.push(Case::new(Group::Ceiling, format!("launch-{LAUNCHES}"), launches).quick());
-    let each = |case: Case| Case { each: true, ..case };
-    all.push(each(Case::new(Group::Ceiling, "round-trip", || copy(512)).quick()));
-    all.push(Case::of(Group::Ceiling, "upload-16MiB", What::Upload(16 << 20)).quick());
-    all.push(Case::of(Group::Ceiling, "readback-16MiB", What::Readback(16 << 20)).quick());
+    let round_trip = Case::new(Group::Ceiling, "round-trip", || copy(512)).quick();
+    all.push(Case { synchronous: true, ..round_trip });
+    all.push(Case::with_kind(Group::Ceiling, "upload-16MiB", CaseKind::Upload(16 << 20)).quick());
+    all.push(Case::with_kind(Group::Ceiling, "readback-16MiB", CaseKind::Readback(16 << 20)).quick());
     all
 }
 
-/// Reads half of these bytes and writes the other half. What is written is the negative, so that no planner can do without.
-fn copy(bytes: usize) -> Result<Work, GraphError> {
+/// Reads half of `bytes` and writes the other half. Negates the values, so that no planner can remove the copy.
+fn copy(bytes: usize) -> Result<Workload, GraphError> {
     let mut recorder = Recorder::new();
     let x = recorder.floats("x", [bytes / 8]);
     recorder.record(|graph| {
@@ -44,8 +45,8 @@ fn copy(bytes: usize) -> Result<Work, GraphError> {
     })
 }
 
-/// Reads these bytes, in rows of 1,024 numbers, and writes the sum of each row.
-fn read(bytes: usize) -> Result<Work, GraphError> {
+/// Reads `bytes` in rows of 1,024 elements and writes the sum of each row.
+fn read(bytes: usize) -> Result<Workload, GraphError> {
     let mut recorder = Recorder::new();
     let x = recorder.floats("x", [bytes / 4096, 1024]);
     recorder.record(|graph| {
@@ -54,9 +55,8 @@ fn read(bytes: usize) -> Result<Work, GraphError> {
     })
 }
 
-/// `v ← v·x + z`, many times, with x and z of each element's own: nothing of it can be known before it runs. |x| < 1, so that
-/// v stays moderate.
-fn chain(elements: usize) -> Result<Work, GraphError> {
+/// Chain of `v ← v·x + z` with x and z per element, so that nothing can be computed in advance. |x| < 1 keeps v bounded.
+fn chain(elements: usize) -> Result<Workload, GraphError> {
     let mut recorder = Recorder::new();
     let (x, z) = (recorder.floats("x", [elements]), recorder.floats("z", [elements]));
     recorder.record(|graph| {
@@ -66,13 +66,13 @@ fn chain(elements: usize) -> Result<Work, GraphError> {
     })
 }
 
-/// Small kernels that each wait for the one before.
-fn launches() -> Result<Work, GraphError> {
+/// Small kernels that each depend on the previous one.
+fn launches() -> Result<Workload, GraphError> {
     let mut recorder = Recorder::new();
     let x = recorder.floats("x", [64]);
-    let work = recorder.record(|graph| {
+    let workload = recorder.record(|graph| {
         graph.output("y", (0..LAUNCHES).fold(graph.entry(x), |y, _| -y));
         Ok(())
     })?;
-    Ok(Work { fuse: false, ..work })
+    Ok(Workload { fuse: false, ..workload })
 }

@@ -1,26 +1,26 @@
-//! Convolutions of the layers of residual networks, and their gradients.
+//! Convolution layers of residual networks, and their gradients.
 
 use crate::results::Group;
 use wgrad_graph::{EntryId, Graph, GraphError, grad_with};
 use wgrad_ops::{Conv, ImageOps, TensorOps};
 
 use crate::cases::Case;
-use crate::work::{Recorder, Work};
+use crate::workload::{Recorder, Workload};
 
-/// A layer.
+/// Convolution layer.
 #[derive(Debug, Clone, Copy)]
 pub struct Layer {
-    /// The network it is from.
+    /// Network of the layer.
     pub network: &'static str,
-    /// Images in a batch.
+    /// Number of images in a batch.
     pub images: usize,
-    /// Channels in.
+    /// Number of input channels.
     pub inputs: usize,
-    /// Channels out.
+    /// Number of output channels.
     pub outputs: usize,
-    /// Side of an image.
+    /// Side of an image in pixels.
     pub side: usize,
-    /// Side of the kernel.
+    /// Side of the kernel in pixels.
     pub kernel: usize,
     /// Stride.
     pub stride: usize,
@@ -31,7 +31,7 @@ const fn layer(network: &'static str, sizes: [usize; 6]) -> Layer {
     Layer { network, images, inputs, outputs, side, kernel, stride }
 }
 
-/// One layer of each kind; ResNet-20 with 64 images of 32×32, ResNet-50 with 8 of 224×224.
+/// Layers measured: one of each kind of ResNet-20 with 64 images of 32×32, and of ResNet-50 with 8 images of 224×224.
 pub const LAYERS: [Layer; 14] = [
     layer("resnet20", [64, 3, 16, 32, 3, 1]),
     layer("resnet20", [64, 16, 16, 32, 3, 1]),
@@ -49,22 +49,22 @@ pub const LAYERS: [Layer; 14] = [
     layer("resnet50", [8, 2048, 512, 7, 1, 1]),
 ];
 
-/// What of a layer is computed.
+/// Pass of a convolution layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
-    /// The convolution.
+pub enum ConvPass {
+    /// Forward convolution.
     Forward,
-    /// The gradient by the images.
+    /// Gradient with respect to the images.
     InputGradient,
-    /// The gradient by the kernels.
+    /// Gradient with respect to the weights.
     WeightGradient,
 }
 
-impl Part {
-    /// All three.
+impl ConvPass {
+    /// All passes.
     pub const ALL: [Self; 3] = [Self::Forward, Self::InputGradient, Self::WeightGradient];
 
-    /// In words.
+    /// Returns the name of the pass, e.g. `input gradient`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Forward => "forward",
@@ -87,23 +87,23 @@ impl Layer {
         Conv::default().stride(self.stride).padding(self.kernel / 2)
     }
 
-    /// Side of the result; 0 if the kernel does not fit.
+    /// Returns the side of the output; 0 if the kernel does not fit.
     pub fn output_side(&self) -> usize {
         let side = self.conv().output([self.side; 2], [self.kernel; 2]);
         side.map_or(0, |[side, _]| side)
     }
 
-    /// Floating-point operations of the forward convolution.
+    /// Returns the floating-point operations of the forward convolution.
     pub fn flops(&self) -> f64 {
-        let places = self.images * self.output_side().pow(2);
-        2.0 * (places * self.outputs * self.inputs * self.kernel.pow(2)) as f64
+        let positions = self.images * self.output_side().pow(2);
+        2.0 * (positions * self.outputs * self.inputs * self.kernel.pow(2)) as f64
     }
 
-    /// A part of the layer. Tensors lie with their channels last, as inside of a network.
+    /// Creates the workload of a pass. Tensors are stored with their channels last, as in a network.
     ///
     /// # Errors
-    /// The kernel does not fit the image.
-    pub fn work(&self, part: Part) -> Result<Work, GraphError> {
+    /// Returns an error if the kernel does not fit the image.
+    pub fn workload(&self, pass: ConvPass) -> Result<Workload, GraphError> {
         let Self { images, inputs, outputs, side, kernel, .. } = *self;
         let out = self.output_side();
         let mut recorder = Recorder::new();
@@ -111,16 +111,19 @@ impl Layer {
         let weight = recorder.floats("weight", [outputs, inputs, kernel, kernel]);
         let y = recorder.floats("y", [images, out, out, outputs]);
         recorder.record(|graph| {
-            let first = |graph: &Graph, entry: EntryId| graph.entry(entry).permute(&[0, 3, 1, 2]).id();
-            let (x, weight) = (graph.var(first(graph, x)), graph.entry(weight));
+            let channels_first =
+                |graph: &Graph, entry: EntryId| graph.entry(entry).permute(&[0, 3, 1, 2]).id();
+            let (x, weight) = (graph.var(channels_first(graph, x)), graph.entry(weight));
             let forward = x.conv2d(weight, self.conv());
-            let last = [0, 2, 3, 1];
-            let value = match part {
-                Part::Forward => forward.permute(&last),
-                Part::InputGradient => {
-                    grad_with(forward, graph.var(first(graph, y)), &[x])?[0].permute(&last)
+            let channels_last = [0, 2, 3, 1];
+            let value = match pass {
+                ConvPass::Forward => forward.permute(&channels_last),
+                ConvPass::InputGradient => {
+                    grad_with(forward, graph.var(channels_first(graph, y)), &[x])?[0].permute(&channels_last)
                 }
-                Part::WeightGradient => grad_with(forward, graph.var(first(graph, y)), &[weight])?[0],
+                ConvPass::WeightGradient => {
+                    grad_with(forward, graph.var(channels_first(graph, y)), &[weight])?[0]
+                }
             };
             graph.output("result", value);
             Ok(())
@@ -135,11 +138,12 @@ impl Layer {
 }
 
 pub(super) fn cases() -> Vec<Case> {
-    let parts = LAYERS.into_iter().enumerate().flat_map(|(i, layer)| Part::ALL.map(|part| (i, layer, part)));
-    parts
-        .map(|(i, layer, part)| {
-            let name = format!("{}-{}", layer.name(), part.short());
-            Case::new(Group::Conv, name, move || layer.work(part)).quick_if(i == 3)
+    let passes =
+        LAYERS.into_iter().enumerate().flat_map(|(i, layer)| ConvPass::ALL.map(|pass| (i, layer, pass)));
+    passes
+        .map(|(i, layer, pass)| {
+            let name = format!("{}-{}", layer.name(), pass.short());
+            Case::new(Group::Conv, name, move || layer.workload(pass)).quick_if(i == 3)
         })
         .collect()
 }

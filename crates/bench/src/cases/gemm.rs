@@ -5,13 +5,13 @@ use wgrad_graph::GraphError;
 use wgrad_ops::TensorOps;
 
 use crate::cases::Case;
-use crate::work::{Recorder, Work};
+use crate::workload::{Recorder, Workload};
 
 pub(crate) fn cases() -> Vec<Case> {
     let squares = |n: usize| {
         let case = Case::new(Group::Gemm, format!("matmul-{n}"), move || square(n)).quick_if(n <= 512);
-        // Nothing computes faster, where there is enough to do.
-        Case { bounds: matches!(n, 512 | 1024), ..case }
+        // Large products reach the highest compute rate.
+        Case { sets_ceiling: matches!(n, 512 | 1024), ..case }
     };
     let mut all: Vec<Case> = [128, 256, 512, 1024].into_iter().map(squares).collect();
     for (letters, transposed) in [("nt", [false, true]), ("tn", [true, false]), ("tt", [true, true])] {
@@ -30,28 +30,28 @@ pub(crate) fn cases() -> Vec<Case> {
     all
 }
 
-/// `[n, n] · [n, n]`.
-pub(crate) fn square(n: usize) -> Result<Work, GraphError> {
+/// Product `[n, n] · [n, n]`.
+pub(crate) fn square(n: usize) -> Result<Workload, GraphError> {
     product(&[], [n; 3], [false; 2])
 }
 
-/// `[batch…, m, k] · [batch…, k, n]`, either of which may be stored the other way round.
+/// Product `[batch…, m, k] · [batch…, k, n]`; each factor can be stored transposed.
 fn product(
     batch: &[usize],
     [m, n, k]: [usize; 3],
-    [a_turned, b_turned]: [bool; 2],
-) -> Result<Work, GraphError> {
+    [a_transposed, b_transposed]: [bool; 2],
+) -> Result<Workload, GraphError> {
     let mut recorder = Recorder::new();
-    let shape = |rows: usize, columns: usize, turned: bool| {
-        let matrix = if turned { [columns, rows] } else { [rows, columns] };
+    let shape = |rows: usize, columns: usize, transposed: bool| {
+        let matrix = if transposed { [columns, rows] } else { [rows, columns] };
         [batch, &matrix].concat()
     };
-    let a = recorder.floats("a", shape(m, k, a_turned));
-    let b = recorder.floats("b", shape(k, n, b_turned));
+    let a = recorder.floats("a", shape(m, k, a_transposed));
+    let b = recorder.floats("b", shape(k, n, b_transposed));
     recorder.record(|graph| {
         let (a, b) = (graph.entry(a), graph.entry(b));
-        let a = if a_turned { a.t() } else { a };
-        let b = if b_turned { b.t() } else { b };
+        let a = if a_transposed { a.t() } else { a };
+        let b = if b_transposed { b.t() } else { b };
         graph.output("product", a.matmul(b));
         Ok(())
     })

@@ -1,4 +1,4 @@
-//! The cases, a file for each kind.
+//! Cases of the benchmark, one file per kind.
 
 pub(crate) mod ceilings;
 pub mod conv;
@@ -11,56 +11,57 @@ use crate::results::{Group, Measurement, Status, SweepPoint};
 use wgrad_graph::GraphError;
 
 use crate::error::BenchError;
-use crate::work::Work;
+use crate::workload::Workload;
 
-/// Something to measure, on every device the same.
+/// Case of the benchmark, the same on every device.
 pub struct Case {
-    /// Name, unique.
+    /// Unique name.
     pub name: String,
-    /// Its kind.
+    /// Kind of case.
     pub group: Group,
-    /// Whether the short bench has it.
+    /// Whether the quick benchmark has the case.
     pub quick: bool,
-    /// Whether it bounds others, and is measured whatever is asked for.
-    pub bounds: bool,
-    /// Examples in a run, of training steps.
+    /// Whether the case sets a ceiling. Such cases are always measured.
+    pub sets_ceiling: bool,
+    /// Number of examples in a run, for training steps.
     pub samples: Option<u64>,
-    /// The sweeps that it is a point of.
+    /// Sweeps that the case is a point of.
     pub sweeps: Vec<SweepPoint>,
-    /// Whether each run is waited for, rather than a few that are queued.
-    pub each: bool,
-    pub(crate) what: What,
+    /// Whether each run is waited for, instead of several queued runs.
+    pub synchronous: bool,
+    pub(crate) kind: CaseKind,
 }
 
-type Build = Box<dyn Fn() -> Result<Work, GraphError>>;
+type Build = Box<dyn Fn() -> Result<Workload, GraphError>>;
 
-/// What is timed.
-pub(crate) enum What {
-    /// Runs of a work.
-    Work(Build),
-    /// So many bytes from host to device.
+/// Operation that a case times.
+pub(crate) enum CaseKind {
+    /// Runs of a workload.
+    Workload(Build),
+    /// Upload of this many bytes from host to device.
     Upload(usize),
-    /// And back.
+    /// Readback of this many bytes from device to host.
     Readback(usize),
 }
 
 impl Case {
-    /// A case that the long bench has.
+    /// Creates a case of the full benchmark.
     pub fn new(
         group: Group,
         name: impl Into<String>,
-        build: impl Fn() -> Result<Work, GraphError> + 'static,
+        build: impl Fn() -> Result<Workload, GraphError> + 'static,
     ) -> Self {
-        Self::of(group, name, What::Work(Box::new(build)))
+        Self::with_kind(group, name, CaseKind::Workload(Box::new(build)))
     }
 
-    fn of(group: Group, name: impl Into<String>, what: What) -> Self {
+    fn with_kind(group: Group, name: impl Into<String>, kind: CaseKind) -> Self {
         let name = name.into();
-        let bounds = group == Group::Ceiling;
-        Self { name, group, quick: false, bounds, samples: None, sweeps: Vec::new(), each: false, what }
+        let sets_ceiling = group == Group::Ceiling;
+        let sweeps = Vec::new();
+        Self { name, group, quick: false, sets_ceiling, samples: None, sweeps, synchronous: false, kind }
     }
 
-    /// The same, in the short bench too.
+    /// Adds the case to the quick benchmark.
     fn quick(self) -> Self {
         Self { quick: true, ..self }
     }
@@ -69,7 +70,7 @@ impl Case {
         Self { quick, ..self }
     }
 
-    /// What is to be filled in for a device.
+    /// Returns a skipped measurement of the case on a device, to be filled in.
     pub(crate) fn measurement(&self, device: &str) -> Measurement {
         Measurement {
             case: self.name.clone(),
@@ -78,7 +79,7 @@ impl Case {
             status: Status::Skipped,
             reason: None,
             check: None,
-            work: None,
+            cost: None,
             samples: self.samples,
             sweeps: self.sweeps.clone(),
             time: None,
@@ -86,7 +87,7 @@ impl Case {
     }
 }
 
-/// All cases, ceilings first, small before large.
+/// Returns all cases: ceilings first, small before large.
 pub fn cases() -> Vec<Case> {
     let mut all = ceilings::cases();
     all.extend(gemm::cases());
@@ -97,31 +98,34 @@ pub fn cases() -> Vec<Case> {
     all
 }
 
-/// The cases of a bench: all of them or the short ones, and of those the ones whose name or kind contains `only`. Ceilings are
-/// always among them, large products too, since every share is of them. A name that only the long bench has is taken from there.
+/// Returns the cases of the full or the quick benchmark whose name contains `only` or whose kind is `only`.
+///
+/// Cases that set a ceiling are always included, because every roofline fraction refers to them. If only cases of the full
+/// benchmark match `only`, they are included in the quick one.
 ///
 /// # Errors
-/// [`BenchError::NoCase`], with names like it.
+/// Returns [`BenchError::NoCase`] with similar names if no case matches `only`.
 pub fn selected(quick: bool, only: Option<&str>) -> Result<Vec<Case>, BenchError> {
-    let wanted = |case: &Case| only.is_none_or(|only| case.name.contains(only) || case.group.name() == only);
+    let matches_name =
+        |case: &Case| only.is_none_or(|only| case.name.contains(only) || case.group.name() == only);
     let all = cases();
-    if let (Some(only), false) = (only, all.iter().any(wanted)) {
+    if let (Some(only), false) = (only, all.iter().any(matches_name)) {
         return Err(BenchError::NoCase { only: only.to_owned(), near: nearest(only, &all) });
     }
-    let short = quick && all.iter().any(|case| case.quick && wanted(case));
-    let keep = |case: &Case| match case.bounds {
+    let only_quick = quick && all.iter().any(|case| case.quick && matches_name(case));
+    let keep = |case: &Case| match case.sets_ceiling {
         true => case.quick || !quick,
-        false => wanted(case) && (case.quick || !short),
+        false => matches_name(case) && (case.quick || !only_quick),
     };
     let mut kept: Vec<Case> = all.into_iter().filter(keep).collect();
-    // The short bench may run out of time: what it is looked at for comes first.
+    // The quick benchmark may run out of time: the most important cases come first.
     if quick {
-        kept.sort_by_key(|case| (!case.bounds, case.group != Group::Step));
+        kept.sort_by_key(|case| (!case.sets_ceiling, case.group != Group::Step));
     }
     Ok(kept)
 }
 
-/// Up to three names like this one, best first.
+/// Returns up to three similar names, best first.
 fn nearest(name: &str, cases: &[Case]) -> Vec<String> {
     let scored = cases.iter().map(|case| (strsim::jaro_winkler(name, &case.name), &case.name));
     let mut scored: Vec<(f64, &String)> = scored.filter(|(score, _)| *score > 0.7).collect();
@@ -135,7 +139,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn names_are_unique_and_every_kind_is_in_the_short_bench() {
+    fn names_are_unique_and_the_quick_benchmark_has_every_kind() {
         let all = cases();
         let names: BTreeSet<&str> = all.iter().map(|case| case.name.as_str()).collect();
         assert_eq!(names.len(), all.len());
@@ -144,20 +148,24 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_name_selects_cases_beside_the_ceilings() {
+    fn part_of_a_name_selects_cases_and_the_ceilings() {
         let names = |quick, only| -> Vec<String> {
             let cases = selected(quick, Some(only)).unwrap();
-            cases.into_iter().filter(|case| !case.bounds).map(|case| case.name).collect()
+            cases.into_iter().filter(|case| !case.sets_ceiling).map(|case| case.name).collect()
         };
         assert_eq!(names(true, "relu"), ["relu-1M"]);
         assert_eq!(names(false, "relu"), ["relu-1M", "relu-16M"]);
-        assert_eq!(names(true, "mlp-width-64"), ["mlp-width-64"], "asked for by name, the long bench's too");
+        assert_eq!(
+            names(true, "mlp-width-64"),
+            ["mlp-width-64"],
+            "a case of the full benchmark is selected by its name"
+        );
     }
 
     #[test]
-    fn an_unknown_name_is_answered_with_names_like_it() {
+    fn unknown_name_is_an_error_with_similar_names() {
         let Err(BenchError::NoCase { near, .. }) = selected(false, Some("mtamul-512")) else {
-            panic!("there is no such case")
+            panic!("`mtamul-512` is not a case")
         };
         assert_eq!(near[0], "matmul-512");
     }

@@ -1,4 +1,4 @@
-//! Element by element, sums, and the updates of optimizers.
+//! Elementwise operations, sums, and optimizer updates.
 
 use crate::results::Group;
 use wgrad_graph::{Graph, GraphError, TensorType, Var};
@@ -6,11 +6,11 @@ use wgrad_nn::{AdamW, Builder, Init, Optimizer, Sgd};
 use wgrad_ops::TensorOps;
 
 use crate::cases::Case;
-use crate::work::{Recorder, Update, Work};
+use crate::workload::{Recorder, Update, Workload};
 
-/// A function of two tensors of the same shape.
+/// Function of two tensors of the same shape.
 type Binary = for<'g> fn(Var<'g>, Var<'g>) -> Var<'g>;
-/// A function of one.
+/// Function of one tensor.
 type Unary = for<'g> fn(Var<'g>) -> Var<'g>;
 
 const POINTWISE: [(&str, Binary); 4] =
@@ -43,7 +43,7 @@ pub(super) fn cases() -> Vec<Case> {
     all
 }
 
-fn pointwise(elements: usize, function: Binary, binary: bool) -> Result<Work, GraphError> {
+fn pointwise(elements: usize, function: Binary, binary: bool) -> Result<Workload, GraphError> {
     let mut recorder = Recorder::new();
     let x = recorder.floats("x", [elements]);
     let y = if binary { recorder.floats("y", [elements]) } else { x };
@@ -53,7 +53,7 @@ fn pointwise(elements: usize, function: Binary, binary: bool) -> Result<Work, Gr
     })
 }
 
-fn sum(side: usize, function: Unary) -> Result<Work, GraphError> {
+fn sum(side: usize, function: Unary) -> Result<Workload, GraphError> {
     let mut recorder = Recorder::new();
     let x = recorder.floats("x", [side, side]);
     recorder.record(|graph: &Graph| {
@@ -62,8 +62,8 @@ fn sum(side: usize, function: Unary) -> Result<Work, GraphError> {
     })
 }
 
-/// The update of one parameter of so many elements by a gradient that is there already.
-fn update(elements: usize, optimizer: Optimizer) -> Result<Work, GraphError> {
+/// Optimizer update of one parameter tensor with a given gradient.
+fn update(elements: usize, optimizer: Optimizer) -> Result<Workload, GraphError> {
     let mut recorder = Recorder::new();
     let mut builder = Builder::new();
     builder.param("weight", [elements], Init::Normal(0.02), true);
@@ -72,10 +72,10 @@ fn update(elements: usize, optimizer: Optimizer) -> Result<Work, GraphError> {
     let initial = params.initial(recorder.states(), params.group(), 1);
     recorder.fill(params.group(), initial);
     let gradient = recorder.floats("gradient", [elements]);
-    let work = recorder.record(|graph| {
+    let workload = recorder.record(|graph| {
         let hyper = graph.input("hyper", TensorType::f32([Optimizer::HYPER]));
         optimizer.update(graph, &moments, &params, graph.entry(gradient), hyper);
         Ok(())
     })?;
-    Ok(Work { update: Some(Update { optimizer, rate: 1e-3, keyed: false }), ..work })
+    Ok(Workload { update: Some(Update { optimizer, rate: 1e-3, has_rng: false }), ..workload })
 }

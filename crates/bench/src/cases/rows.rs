@@ -1,11 +1,11 @@
-//! Softmax cross-entropy and norms, each with its gradient.
+//! Softmax cross-entropy and normalizations, each with its gradients.
 
 use crate::results::Group;
 use wgrad_graph::{GraphError, grad, grad_with};
 use wgrad_ops::{ImageOps, TensorOps};
 
 use crate::cases::Case;
-use crate::work::{Recorder, Work};
+use crate::workload::{Recorder, Workload};
 
 pub(super) fn cases() -> Vec<Case> {
     let mut all = Vec::new();
@@ -26,8 +26,8 @@ pub(super) fn cases() -> Vec<Case> {
     all
 }
 
-/// The mean loss of logits `[rows, classes]`, and their gradient.
-fn cross_entropy(rows: usize, classes: usize) -> Result<Work, GraphError> {
+/// Mean cross-entropy of logits `[rows, classes]`, and its gradient.
+fn cross_entropy(rows: usize, classes: usize) -> Result<Workload, GraphError> {
     let mut recorder = Recorder::new();
     let (x, y) = (recorder.floats("logits", [rows, classes]), recorder.classes("labels", rows, classes));
     recorder.record(|graph| {
@@ -39,8 +39,8 @@ fn cross_entropy(rows: usize, classes: usize) -> Result<Work, GraphError> {
     })
 }
 
-/// `[rows, width]` normalised over the width, and the gradient for a random cotangent.
-fn layer_norm(rows: usize, width: usize) -> Result<Work, GraphError> {
+/// Layer normalization of `[rows, width]` over the width, and its gradient for a random cotangent.
+fn layer_norm(rows: usize, width: usize) -> Result<Workload, GraphError> {
     let mut recorder = Recorder::new();
     let (x, ct) = (recorder.floats("x", [rows, width]), recorder.floats("cotangent", [rows, width]));
     recorder.record(|graph| {
@@ -52,21 +52,21 @@ fn layer_norm(rows: usize, width: usize) -> Result<Work, GraphError> {
     })
 }
 
-/// Images with their channels last, as inside of a network, normalised by the batch's statistics, and all three gradients.
-fn batch_norm(images: usize, channels: usize, side: usize) -> Result<Work, GraphError> {
+/// Batch normalization of images in channels-last layout, and the gradients of input, gamma and beta.
+fn batch_norm(images: usize, channels: usize, side: usize) -> Result<Workload, GraphError> {
     let mut recorder = Recorder::new();
     let shape = [images, side, side, channels];
     let (x, ct) = (recorder.floats("x", shape), recorder.floats("cotangent", shape));
     let (gamma, beta) = (recorder.floats("gamma", [channels]), recorder.floats("beta", [channels]));
     recorder.record(|graph| {
-        let first = [0, 3, 1, 2];
-        let (x, ct) = (graph.entry(x).permute(&first), graph.entry(ct).permute(&first));
+        let channels_first = [0, 3, 1, 2];
+        let (x, ct) = (graph.entry(x).permute(&channels_first), graph.entry(ct).permute(&channels_first));
         let (gamma, beta) = (graph.entry(gamma), graph.entry(beta));
         let y = x.batch_norm(gamma, beta, 1e-5).out;
-        let last = [0, 2, 3, 1];
-        graph.output("normal", y.permute(&last));
+        let channels_last = [0, 2, 3, 1];
+        graph.output("normal", y.permute(&channels_last));
         let grads = grad_with(y, ct, &[x, gamma, beta])?;
-        graph.output("gradient", grads[0].permute(&last));
+        graph.output("gradient", grads[0].permute(&channels_last));
         graph.output("gamma's gradient", grads[1]);
         graph.output("beta's gradient", grads[2]);
         Ok(())

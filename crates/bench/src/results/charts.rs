@@ -1,6 +1,6 @@
-//! The charts of a bench.
+//! Charts of a benchmark.
 
-use super::conclude::throughput;
+use super::analysis::throughput;
 use super::{Bench, Ceilings, DeviceReport, Group, Measurement, MemoryRate};
 use std::fmt;
 use wgrad_report::axis::Scale;
@@ -8,28 +8,28 @@ use wgrad_report::chart::{self, Chart, Color, Dimension, Series};
 use wgrad_report::page::{self, number};
 use wgrad_stdx::format::percent;
 
-/// A number, or a dash where it is not known.
+/// Formats a value, or a dash if it is unknown.
 pub(super) fn known(value: Option<f64>, show: impl Fn(f64) -> String) -> String {
     value.map_or_else(|| "–".to_owned(), show)
 }
 
-/// The kinds of case as a roofline shows them: name and colour.
-const SHOWN: [(&str, &[Group]); 4] = [
-    ("products", &[Group::Gemm]),
+/// Series of a roofline chart: name and groups of cases. The index is the colour.
+const SERIES: [(&str, &[Group]); 4] = [
+    ("matrix products", &[Group::Gemm]),
     ("convolutions", &[Group::Conv]),
     (
-        "pointwise, sums, rows, optimizers",
+        "elementwise, sums, rows, optimizers",
         &[Group::Pointwise, Group::Reduction, Group::Rows, Group::Optimizer],
     ),
     ("training steps", &[Group::Step]),
 ];
 
-/// A roofline for each device, all on the same scales.
+/// Writes a roofline chart for each device, all on the same scales.
 pub(super) fn rooflines(page: &mut String, bench: &Bench) -> fmt::Result {
     let points: Vec<(f64, f64)> = bench.results.iter().filter_map(point).collect();
     let (xs, ys) = points.iter().copied().unzip::<f64, f64, Vec<f64>, Vec<f64>>();
     for report in &bench.devices {
-        let of_kind = |groups: &[Group]| {
+        let in_groups = |groups: &[Group]| {
             let all = bench.results_of(&report.device).filter(|result| groups.contains(&result.group));
             all.filter_map(|result| Some((result, point(result)?))).collect::<Vec<_>>()
         };
@@ -44,8 +44,8 @@ pub(super) fn rooflines(page: &mut String, bench: &Bench) -> fmt::Result {
                 ..Series::default()
             });
         }
-        for (index, (name, groups)) in SHOWN.into_iter().enumerate() {
-            let mut all = of_kind(groups);
+        for (index, (name, groups)) in SERIES.into_iter().enumerate() {
+            let mut all = in_groups(groups);
             all.sort_by(|a, b| a.1.0.total_cmp(&b.1.0));
             if all.is_empty() {
                 continue;
@@ -58,11 +58,11 @@ pub(super) fn rooflines(page: &mut String, bench: &Bench) -> fmt::Result {
                 ..Series::default()
             });
         }
-        let title = format!("GFLOP/s over FLOP a byte on {}", report.device);
+        let title = format!("GFLOP/s by FLOP per byte on {}", report.device);
         let chart = Chart {
             title: &title,
             x: Dimension {
-                label: "FLOP a byte moved",
+                label: "FLOP per byte moved",
                 scale: Scale::Log,
                 holds: xs.clone(),
                 ..Dimension::default()
@@ -76,11 +76,11 @@ pub(super) fn rooflines(page: &mut String, bench: &Bench) -> fmt::Result {
     Ok(())
 }
 
-/// FLOP a byte and GFLOP/s of what computes at all.
+/// Returns arithmetic intensity in FLOP per byte and GFLOP/s; `None` for cases that are not in the chart.
 fn point(result: &Measurement) -> Option<(f64, f64)> {
-    let (work, time) = (result.work?, result.time.as_ref()?);
-    let shown = SHOWN.iter().any(|(_, groups)| groups.contains(&result.group));
-    (shown && work.flops > 0 && work.bytes > 0).then(|| (work.flops as f64 / work.bytes as f64, time.gflops))
+    let (cost, time) = (result.cost?, result.time.as_ref()?);
+    let shown = SERIES.iter().any(|(_, groups)| groups.contains(&result.group));
+    (shown && cost.flops > 0 && cost.bytes > 0).then(|| (cost.flops as f64 / cost.bytes as f64, time.gflops))
 }
 
 fn label(result: &Measurement) -> String {
@@ -90,26 +90,29 @@ fn label(result: &Measurement) -> String {
     format!("{}: {} GFLOP/s{of}", result.case, known(gflops, number))
 }
 
-/// Slope, corner and flat part, over the intensities that are drawn.
+/// Returns the points of a roofline: start of the slope, ridge point, end of the flat part.
 fn roof(ceilings: &Ceilings, xs: &[f64]) -> Vec<(f64, f64)> {
     let (Some(bandwidth), Some(compute)) = (ceilings.bandwidth_gbytes_per_s, ceilings.compute_gflops) else {
         return Vec::new();
     };
-    let corner = compute / bandwidth;
-    let low = xs.iter().copied().fold(corner, f64::min).min(0.5 * corner);
-    let high = xs.iter().copied().fold(corner, f64::max).max(2.0 * corner);
-    vec![(low, low * bandwidth), (corner, compute), (high, compute)]
+    let ridge = compute / bandwidth;
+    let low = xs.iter().copied().fold(ridge, f64::min).min(0.5 * ridge);
+    let high = xs.iter().copied().fold(ridge, f64::max).max(2.0 * ridge);
+    vec![(low, low * bandwidth), (ridge, compute), (high, compute)]
 }
 
-/// Throughput over the sweeps, rates of products and copies over their size: a line for each device.
+/// Writes charts of throughput by batch and width, and of the rates of products, copies and reads by size.
+///
+/// # Errors
+/// Returns an error if formatting a value fails.
 pub fn curves(page: &mut String, bench: &Bench) -> fmt::Result {
     for axis in ["batch", "width"] {
-        let of = |report: &DeviceReport| -> Vec<(f64, f64)> {
+        let sweep = |report: &DeviceReport| -> Vec<(f64, f64)> {
             let points = throughput(bench, axis, &report.device).into_iter();
             points.map(|(at, rate)| (at as f64, rate)).collect()
         };
-        let caption = format!("Examples a second over {axis}, perceptron 784-width-width-10");
-        lines(page, bench, &caption, axis, of)?;
+        let caption = format!("Examples per second by {axis}, MLP 784-width-width-10");
+        line_chart(page, bench, &caption, axis, sweep)?;
     }
     let products = |report: &DeviceReport| -> Vec<(f64, f64)> {
         let squares = bench.results_of(&report.device).filter_map(|result| {
@@ -118,38 +121,38 @@ pub fn curves(page: &mut String, bench: &Bench) -> fmt::Result {
         });
         squares.collect()
     };
-    lines(page, bench, "Square products, GFLOP/s over side", "side", products)?;
-    for (what, of) in
+    line_chart(page, bench, "Square matrix products, GFLOP/s by side", "side", products)?;
+    for (name, rates_of) in
         [("Copying", (|c| &c.copy) as fn(&Ceilings) -> &Vec<MemoryRate>), ("Reading", |c| &c.read)]
     {
         let rates = |report: &DeviceReport| -> Vec<(f64, f64)> {
-            let rates = of(&report.ceilings).iter();
+            let rates = rates_of(&report.ceilings).iter();
             rates.map(|rate| (mebibytes(rate.bytes), rate.gbytes_per_s)).collect()
         };
-        lines(page, bench, &format!("{what}, GB/s over working set"), "MiB", rates)?;
+        line_chart(page, bench, &format!("{name}, GB/s by working set"), "MiB", rates)?;
     }
     Ok(())
 }
 
-/// A working set's size, without what it holds beside the numbers that are read.
+/// Returns the size of a working set in MiB, rounded, so that small outputs beside the data do not count.
 fn mebibytes(bytes: u64) -> f64 {
     let size = bytes as f64 / f64::from(1 << 20);
     if size > 2.0 { size.round() } else { (100.0 * size).round() / 100.0 }
 }
 
-/// A chart with both axes logarithmic, if any device has two points, and its numbers below.
-fn lines(
+/// Writes a chart with logarithmic axes and a table below, if any device has at least two points.
+fn line_chart(
     page: &mut String,
     bench: &Bench,
     caption: &str,
     x: &str,
-    of: impl Fn(&DeviceReport) -> Vec<(f64, f64)>,
+    points_of: impl Fn(&DeviceReport) -> Vec<(f64, f64)>,
 ) -> fmt::Result {
     let all: Vec<(&DeviceReport, Vec<(f64, f64)>)> = bench
         .devices
         .iter()
         .map(|report| {
-            let mut points = of(report);
+            let mut points = points_of(report);
             points.sort_by(|a, b| a.0.total_cmp(&b.0));
             (report, points)
         })
@@ -185,6 +188,6 @@ fn lines(
         })
         .collect();
     page::figure(page, &format!("{caption} (logarithmic)"), &chart, |page| {
-        page::folded_table(page, "Numbers", &columns, &rows)
+        page::folded_table(page, "Values", &columns, &rows)
     })
 }

@@ -1,98 +1,98 @@
-//! Two benches side by side: what became faster or slower, beyond the spread of both.
+//! Comparison of two benchmarks: cases that became faster or slower beyond the spread of both.
 
 use super::{Bench, Measurement, Timing};
 use serde::Serialize;
 use wgrad_stdx::ErrorKind;
 
-/// Why two benches cannot be compared.
+/// Error of comparing two benchmarks.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CompareError {
-    /// They have no timed case on the same device in common.
-    #[error("the two have no timed case in common: {old} has {old_cases}; this run has {new_cases}")]
+    /// No case was timed on the same device in both benchmarks.
+    #[error("the benchmarks have no timed case in common: {old} has {old_cases}; this run has {new_cases}")]
     NothingInCommon {
-        /// What the old one is, in words.
+        /// Description of the old benchmark.
         old: String,
-        /// Its cases, in words.
+        /// Cases of the old benchmark.
         old_cases: String,
-        /// The new one's cases, in words.
+        /// Cases of the new benchmark.
         new_cases: String,
     },
 }
 
 impl CompareError {
-    /// Kind of the error, which decides the exit code of the command line.
+    /// Returns the kind of the error, always [`ErrorKind::Usage`].
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Usage
     }
 }
 
-/// An older bench beside a newer one.
+/// Comparison of a new benchmark with an old one.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Comparison {
-    /// When the older one was measured.
+pub struct BenchComparison {
+    /// Date of the old benchmark.
     pub old_date: String,
-    /// The version of wgrad that it measured.
+    /// Version of wgrad in the old benchmark.
     pub old_version: String,
-    /// Cases that both have timed, in the order of the new one.
+    /// Cases timed in both benchmarks, in the order of the new one.
     pub changes: Vec<Change>,
-    /// What only the old one has timed: `case on device`.
+    /// Cases timed only in the old benchmark, as `case on device`.
     pub only_old: Vec<String>,
-    /// What only the new one has timed.
+    /// Cases timed only in the new benchmark, as `case on device`.
     pub only_new: Vec<String>,
-    /// What else to know before believing it, such as a device of another name.
+    /// Notes on limited comparability, such as another driver.
     pub notes: Vec<String>,
 }
 
-/// A case before and after.
+/// Times of a case in both benchmarks.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Change {
     /// Name of the case.
     pub case: String,
-    /// The device.
+    /// Name of the device.
     pub device: String,
-    /// Median before.
+    /// Median in the old benchmark, in milliseconds.
     pub old_ms: f64,
-    /// Median after.
+    /// Median in the new benchmark, in milliseconds.
     pub new_ms: f64,
-    /// After over before: below 1 is faster.
+    /// New median divided by old median; below 1 is faster.
     pub ratio: f64,
-    /// Whether the ranges from the 10th to the 90th percentile do not even touch.
+    /// Whether the ranges from the 10th to the 90th percentile are disjoint.
     pub beyond_spread: bool,
 }
 
-impl Comparison {
-    /// Sets `new` beside `old`.
+impl BenchComparison {
+    /// Compares `new` with `old`.
     ///
     /// # Errors
-    /// [`CompareError::NothingInCommon`].
-    pub fn of(old: &Bench, new: &Bench) -> Result<Self, CompareError> {
-        let found = |bench: &'_ Bench, like: &Measurement| {
+    /// Returns [`CompareError::NothingInCommon`] if no case was timed on the same device in both.
+    pub fn new(old: &Bench, new: &Bench) -> Result<Self, CompareError> {
+        let find_time = |bench: &'_ Bench, like: &Measurement| {
             let same = |result: &&Measurement| result.case == like.case && result.device == like.device;
             bench.results.iter().find(same).and_then(|result| result.time.clone())
         };
         let timed = |bench: &'_ Bench| -> Vec<Measurement> {
             bench.results.iter().filter(|result| result.time.is_some()).cloned().collect()
         };
-        let alone = |of: &Bench, other: &Bench| -> Vec<String> {
-            timed(of).iter().filter(|result| found(other, result).is_none()).map(label).collect()
+        let only_in = |bench: &Bench, other: &Bench| -> Vec<String> {
+            timed(bench).iter().filter(|result| find_time(other, result).is_none()).map(label).collect()
         };
         let changes: Vec<Change> = timed(new)
             .iter()
-            .filter_map(|result| Some(Change::of(result, &found(old, result)?, result.time.as_ref()?)))
+            .filter_map(|result| Some(Change::new(result, &find_time(old, result)?, result.time.as_ref()?)))
             .collect();
         let comparison = Self {
             old_date: old.date.clone(),
             old_version: old.version.clone(),
             changes,
-            only_old: alone(old, new),
-            only_new: alone(new, old),
+            only_old: only_in(old, new),
+            only_new: only_in(new, old),
             notes: notes(old, new),
         };
         if comparison.changes.is_empty() {
             return Err(CompareError::NothingInCommon {
-                old: format!("the bench of {}", old.date),
-                old_cases: some(&comparison.only_old),
-                new_cases: some(&comparison.only_new),
+                old: format!("the benchmark of {}", old.date),
+                old_cases: first_few(&comparison.only_old),
+                new_cases: first_few(&comparison.only_new),
             });
         }
         Ok(comparison)
@@ -100,20 +100,19 @@ impl Comparison {
 }
 
 impl Change {
-    fn of(result: &Measurement, old: &Timing, new: &Timing) -> Self {
-        let apart = old.p90_ms < new.p10_ms || new.p90_ms < old.p10_ms;
+    fn new(result: &Measurement, old: &Timing, new: &Timing) -> Self {
         Self {
             case: result.case.clone(),
             device: result.device.clone(),
             old_ms: old.ms,
             new_ms: new.ms,
             ratio: new.ms / old.ms,
-            beyond_spread: apart,
+            beyond_spread: old.p90_ms < new.p10_ms || new.p90_ms < old.p10_ms,
         }
     }
 
-    /// `faster`, `slower`, or nothing where the spread explains it.
-    pub fn verdict(&self) -> &'static str {
+    /// Returns `faster` or `slower`, or an empty text if the change is within the spread.
+    pub fn label(&self) -> &'static str {
         match (self.beyond_spread, self.ratio < 1.0) {
             (true, true) => "faster",
             (true, false) => "slower",
@@ -126,8 +125,8 @@ fn label(result: &Measurement) -> String {
     format!("{} on {}", result.case, result.device)
 }
 
-/// The first few of a list, in words.
-pub fn some(all: &[String]) -> String {
+/// Formats the first few items of a list and the number of the others.
+pub fn first_few(all: &[String]) -> String {
     const SHOWN: usize = 3;
     match all {
         [] => "none".to_owned(),
@@ -136,15 +135,15 @@ pub fn some(all: &[String]) -> String {
     }
 }
 
-/// What makes the comparison doubtful.
+/// Returns notes on differences that limit the comparability.
 fn notes(old: &Bench, new: &Bench) -> Vec<String> {
     let mut notes = Vec::new();
     for report in &new.devices {
         match old.devices.iter().find(|other| other.device == report.device) {
-            None => notes.push(format!("{} is only in the new one", report.device)),
+            None => notes.push(format!("{} is only in the new benchmark", report.device)),
             Some(other) if (&other.name, &other.driver) != (&report.name, &report.driver) => {
                 notes.push(format!(
-                    "{} was {} ({}), and is {} ({})",
+                    "{} was {} ({}), now it is {} ({})",
                     report.device, other.name, other.driver, report.name, report.driver
                 ));
             }
@@ -153,15 +152,15 @@ fn notes(old: &Bench, new: &Bench) -> Vec<String> {
         let tuned = old.devices.iter().find(|other| other.device == report.device).map(|other| other.tuned);
         if let Some(before) = tuned.filter(|&before| before != report.tuned) {
             let (name, now) = (&report.device, report.tuned);
-            notes.push(format!("{name} had {before} tuned products, and has {now}"));
+            notes.push(format!("{name} had {before} tuned matrix products, now it has {now}"));
         }
     }
     for report in &old.devices {
         if !new.devices.iter().any(|other| other.device == report.device) {
-            notes.push(format!("{} is only in the old one", report.device));
+            notes.push(format!("{} is only in the old benchmark", report.device));
         }
     }
-    for (which, bench) in [("the old one", old), ("the new one", new)] {
+    for (which, bench) in [("old benchmark", old), ("new benchmark", new)] {
         if let Some(warning) = &bench.noise.warning {
             notes.push(format!("{which}: {warning}"));
         }

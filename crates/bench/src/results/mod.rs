@@ -1,14 +1,15 @@
-//! What `wgrad bench` measured: every device's ceilings, and each case on each device, checked before it was timed. Nothing
-//! here measures; who does fills in the measurements, and [`Bench::conclude`] works out the rest. `bench.json` holds it, the
-//! page is made of it, and [`Comparison`] sets two of them side by side.
+//! Results of `wgrad bench`: the ceilings of every device, and each case on each device.
+//!
+//! This module does not measure. The caller fills in the measurements, and [`Bench::analyze`] computes the derived values.
+//! `bench.json` and `bench.html` are written from them, and [`BenchComparison`] compares two benchmarks.
 
+mod analysis;
 mod charts;
 mod compare;
-mod conclude;
 mod page;
 
 pub use charts::curves as write_curves;
-pub use compare::{Change, CompareError, Comparison, some};
+pub use compare::{BenchComparison, Change, CompareError, first_few};
 
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -17,186 +18,187 @@ use std::path::{Path, PathBuf};
 use wgrad_stdx::ErrorKind;
 use wgrad_stdx::file;
 
-/// Version of `bench.json`. A file of another version is not compared with.
+/// Format version of `bench.json`. Files of another version cannot be compared.
 pub const FORMAT: u32 = 1;
 
-/// Why a bench cannot be read or written.
+/// Error of reading or writing the files of a benchmark.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchFileError {
-    /// The system refused.
+    /// A file operation failed.
     #[error("cannot {action} {}: {source}", path.display())]
     File {
-        /// What was tried.
+        /// Operation that failed.
         action: &'static str,
-        /// The file or directory.
+        /// Path of the file or directory.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the system.
         source: io::Error,
     },
-    /// The file holds no bench.
-    #[error("{} is no bench.json: {source}", path.display())]
+    /// The file is not a `bench.json`.
+    #[error("{} is not a bench.json: {source}", path.display())]
     Json {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong, with line and column.
+        /// Error of the parser, with line and column.
         source: serde_json::Error,
     },
-    /// The file is of another version of the format.
-    #[error("{} has format {found}, and this wgrad compares format {FORMAT}; measure again with one version", path.display())]
+    /// The file has another format version.
+    #[error("{} has format version {found}; this wgrad reads version {FORMAT}; measure again with this version", path.display())]
     Format {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its version.
+        /// Version found in the file.
         found: u64,
     },
 }
 
 impl BenchFileError {
-    /// Kind of the error, which decides the exit code of the command line.
+    /// Returns the kind of the error, always [`ErrorKind::Usage`]: the user chose the file or the directory.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Usage
     }
 }
 
-/// Everything that one call of `wgrad bench` measured: `bench.json`. What is not known is `null`.
+/// Results of one benchmark: the contents of `bench.json`. Unknown values are `null`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Bench {
-    /// [`FORMAT`].
+    /// Format version, [`FORMAT`].
     pub format: u32,
     /// Version of wgrad.
     pub version: String,
-    /// What to type to repeat it.
+    /// Command line of the benchmark.
     pub command: String,
-    /// When it was done, as 2026-01-02T03:04:05Z.
+    /// Date and time, e.g. `2026-01-02T03:04:05Z`.
     pub date: String,
-    /// How long it took.
+    /// Duration in seconds.
     pub seconds: f64,
-    /// Whether it was the short one.
+    /// Whether it was the quick benchmark.
     pub quick: bool,
-    /// The machine.
+    /// Machine.
     pub host: Host,
-    /// The devices, in the order in which they were measured.
+    /// Devices in the order of measurement.
     pub devices: Vec<DeviceReport>,
-    /// Each case on each device.
+    /// Measurement of each case on each device.
     pub results: Vec<Measurement>,
-    /// Where one device overtakes another.
-    pub overtakes: Vec<Overtake>,
-    /// How quiet the machine was.
+    /// Crossovers between devices in the sweeps.
+    #[serde(rename = "overtakes")]
+    pub crossovers: Vec<Crossover>,
+    /// Disturbance by other processes, and spread of the times.
     pub noise: Noise,
 }
 
-/// A machine.
+/// Machine of a benchmark.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {
     /// Operating system, e.g. `linux`.
     pub os: String,
     /// Architecture, e.g. `x86_64`.
     pub arch: String,
-    /// Processors that the process may use.
+    /// Number of processors available to the process.
     pub processors: u64,
 }
 
-/// A device with what bounds it.
+/// Device and its ceilings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeviceReport {
-    /// What `--devices` calls it, e.g. `gpu:0`.
+    /// Name as in `--devices`, e.g. `gpu:0`.
     pub device: String,
-    /// `cpu` or `gpu`.
+    /// Kind of device: `cpu` or `gpu`.
     pub kind: String,
-    /// Name, e.g. `NVIDIA GeForce RTX 4070`.
+    /// Name of the hardware, e.g. `NVIDIA GeForce RTX 4070`.
     pub name: String,
-    /// `discrete`, `integrated`, `virtual`, `software` or `cpu`.
+    /// Class of device: `discrete`, `integrated`, `virtual`, `software` or `cpu`.
     pub class: String,
-    /// API, e.g. `vulkan`; `rayon` for the CPU.
+    /// Graphics API, e.g. `vulkan`; `rayon` for the CPU.
     pub backend: String,
-    /// Driver and its version.
+    /// Name and version of the driver.
     pub driver: String,
-    /// Products whose kernels come from a table of `wgrad tune`.
+    /// Number of matrix products with kernels from a tuning table of `wgrad tune`.
     #[serde(default)]
     pub tuned: u64,
-    /// What it can do at best.
+    /// Best measured rates.
     pub ceilings: Ceilings,
-    /// A first step in a fresh process.
+    /// Duration of a first step in a new process.
     pub cold_start: Option<ColdStart>,
 }
 
-/// The best that was measured on a device. GB are 10⁹ bytes.
+/// Best rates measured on a device. GB are 10⁹ bytes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ceilings {
-    /// Rate of copying by working set, smallest first: caches show.
+    /// Rates of copying by working set, smallest first.
     pub copy: Vec<MemoryRate>,
-    /// Rate of reading by working set.
+    /// Rates of reading by working set, smallest first.
     pub read: Vec<MemoryRate>,
-    /// The better of copying and reading the largest working set: memory's.
+    /// Bandwidth of memory: the better of copying and reading the largest working set.
     pub bandwidth_gbytes_per_s: Option<f64>,
     /// Rate of a chain of dependent multiply-adds over many elements.
     pub fma_gflops: Option<f64>,
-    /// Best rate of all products, convolutions and chains.
+    /// Best compute rate of all matrix products, convolutions and multiply-add chains.
     pub compute_gflops: Option<f64>,
-    /// The case that reached it.
+    /// Case with the best compute rate.
     pub compute_by: Option<String>,
-    /// A dispatch among many that wait for each other.
+    /// Time per dispatch of many dependent dispatches.
     pub launch_us: Option<f64>,
-    /// A run of one small dispatch, waited for.
+    /// Time of a run of one small dispatch, including waiting.
     pub round_trip_us: Option<f64>,
-    /// From host memory into the device's.
+    /// Rate of uploads from host to device memory.
     pub upload_gbytes_per_s: Option<f64>,
-    /// Back.
+    /// Rate of readbacks from device to host memory.
     pub readback_gbytes_per_s: Option<f64>,
 }
 
-/// Rate at which a working set of some size is gone through.
+/// Memory bandwidth for a working set.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct MemoryRate {
-    /// Bytes of it, source and copy together.
+    /// Bytes of the working set, source and destination together.
     pub bytes: u64,
-    /// Bytes read and written.
+    /// Rate of the bytes read and written.
     pub gbytes_per_s: f64,
 }
 
-/// From the start of a process to the end of the first training step in it. The parts add up to the whole.
+/// Duration of a cold start, from the start of a process to the end of its first training step. The phases sum to the total.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ColdStart {
-    /// What was trained.
+    /// Name of the workload.
     pub workload: String,
-    /// Until the program ran.
+    /// From the start of the process to the start of the program.
     pub process_ms: f64,
-    /// Finding and opening the device.
+    /// Enumerating and opening the device.
     pub device_ms: f64,
-    /// Recording and planning.
+    /// Recording and planning the graph.
     pub plan_ms: f64,
     /// Compiling kernels, allocating and uploading.
     pub load_ms: f64,
-    /// The first step, its loss read back.
+    /// First step, including the readback of the loss.
     pub first_step_ms: f64,
-    /// All of it.
+    /// Total duration.
     pub total_ms: f64,
-    /// Largest resident memory of that process.
+    /// Peak resident memory of the process.
     pub peak_rss_bytes: Option<u64>,
 }
 
 impl ColdStart {
-    /// Its milliseconds, as they follow each other, and all of it last.
+    /// Returns the milliseconds of the phases in order, then the total.
     pub fn parts(&self) -> [f64; 6] {
         [self.process_ms, self.device_ms, self.plan_ms, self.load_ms, self.first_step_ms, self.total_ms]
     }
 }
 
-/// Kind of case.
+/// Group of cases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Group {
-    /// What bounds the others.
+    /// Ceilings of the device.
     Ceiling,
     /// Matrix products.
     Gemm,
-    /// Element by element.
+    /// Elementwise operations.
     Pointwise,
     /// Sums.
     Reduction,
-    /// Softmax cross-entropy and norms, with gradients.
+    /// Softmax cross-entropy and normalizations, with gradients.
     Rows,
-    /// Updates of all parameters.
+    /// Optimizer updates.
     Optimizer,
     /// Convolutions and their gradients.
     Conv,
@@ -205,7 +207,7 @@ pub enum Group {
 }
 
 impl Group {
-    /// All of them, in the order of a report.
+    /// All groups, in the order of a report.
     pub const ALL: [Self; 8] = [
         Self::Ceiling,
         Self::Gemm,
@@ -217,7 +219,7 @@ impl Group {
         Self::Step,
     ];
 
-    /// In lower case, as in the JSON.
+    /// Returns the name in lower case, as in the JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ceiling => "ceiling",
@@ -232,47 +234,48 @@ impl Group {
     }
 }
 
-/// A case on a device.
+/// Measurement of a case on a device.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
     /// Name of the case.
     pub case: String,
-    /// Its kind.
+    /// Group of the case.
     pub group: Group,
-    /// The device, as [`DeviceReport::device`].
+    /// Name of the device, as in [`DeviceReport::device`].
     pub device: String,
-    /// What came of it.
+    /// Outcome.
     pub status: Status,
-    /// Why it was skipped, wrong, or failed.
+    /// Reason if it was skipped, wrong or failed.
     pub reason: Option<String>,
-    /// How its result was judged.
+    /// Check of the result.
     pub check: Option<Check>,
-    /// What a run does.
-    pub work: Option<WorkDone>,
-    /// Examples in a run, of training steps.
+    /// Cost of a run.
+    #[serde(rename = "work")]
+    pub cost: Option<RunCost>,
+    /// Number of examples in a run, for training steps.
     pub samples: Option<u64>,
-    /// The sweeps that it is a point of.
+    /// Sweeps that the case is a point of.
     pub sweeps: Vec<SweepPoint>,
-    /// How long it takes; only of what is right.
+    /// Times, if the result is correct.
     pub time: Option<Timing>,
 }
 
-/// What came of a case on a device.
+/// Outcome of a case on a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Its result is right, and it was timed.
+    /// The result is correct and was timed.
     Timed,
-    /// Its result is wrong, so it was not timed.
+    /// The result is wrong, so it was not timed.
     Wrong,
-    /// It was left out.
+    /// The case was skipped.
     Skipped,
-    /// The device gave an error.
+    /// The device returned an error.
     Failed,
 }
 
 impl Status {
-    /// In lower case, as in the JSON.
+    /// Returns the name in lower case, as in the JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::Timed => "timed",
@@ -283,111 +286,113 @@ impl Status {
     }
 }
 
-/// How a result was judged.
+/// Check of a result against a reference.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Check {
-    /// `reference` for the plain loops in f64; `cpu-f64` for the CPU backend in f64, where those take too long; `bits` where
-    /// what comes back must be what was sent.
+    /// Reference: `reference` for the interpreter in f64; `cpu-f64` for the CPU backend in f64, if the interpreter takes too
+    /// long; `bits` if the data read back must equal the data uploaded.
     pub by: String,
-    /// Largest error over its tolerance; above 1 is wrong, `null` is not finite.
+    /// Largest error divided by its tolerance; above 1 is wrong, `null` is not finite.
     pub worst: Option<f64>,
-    /// The element it is at.
+    /// Element with the largest error.
     pub at: String,
 }
 
-/// What a run does, as the program says.
+/// Planned cost of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WorkDone {
+pub struct RunCost {
     /// Floating-point operations; a multiply-add counts as two.
     pub flops: u64,
-    /// Bytes that kernels read and write, each operand of each kernel once.
+    /// Bytes that kernels read and write; each operand of each kernel counts once.
     pub bytes: u64,
-    /// Kernels.
+    /// Number of kernels.
     pub dispatches: u64,
     /// Bytes of all buffers.
     pub footprint: u64,
 }
 
-/// A point of a sweep.
+/// Point of a sweep.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SweepPoint {
-    /// What is swept: `batch` or `width`.
+    /// Quantity that is varied: `batch` or `width`.
     pub axis: String,
-    /// Its value.
+    /// Value of the quantity.
     pub at: u64,
 }
 
-/// How long a run takes, and what follows.
+/// Times of a run, and derived rates.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Timing {
-    /// Median.
+    /// Median time.
     pub ms: f64,
-    /// A tenth of the repeats were faster.
+    /// 10th percentile of the time.
     pub p10_ms: f64,
-    /// A tenth of the repeats were slower.
+    /// 90th percentile of the time.
     pub p90_ms: f64,
     /// Number of repeats.
     pub repeats: u64,
-    /// Runs that were queued before waiting, in a repeat.
+    /// Number of runs in a repeat, queued before waiting.
     pub runs_per_repeat: u64,
-    /// Time on the device, by its own clock.
+    /// Time on the device by the device's clock.
     pub device_ms: Option<f64>,
-    /// Time that the host takes to queue a run; on the CPU backend there is no such thing.
+    /// Time that the host takes to queue a run; unknown for the CPU backend, which has no queue.
     pub host_us: Option<f64>,
-    /// Compiling kernels, allocating, uploading, and the first run.
+    /// Time of compiling kernels, allocating, uploading and the first run.
     pub load_ms: f64,
-    /// Rate of arithmetic.
+    /// Compute rate.
     pub gflops: f64,
     /// Rate of memory traffic.
     pub gbytes_per_s: f64,
-    /// Examples a second.
+    /// Examples per second.
     pub samples_per_s: Option<f64>,
-    /// Time that the ceilings allow, over the time measured.
+    /// Fraction of the roofline: the least time by the ceilings divided by the measured time.
     pub roofline_share: Option<f64>,
-    /// Bytes that the session holds on the device.
+    /// Bytes allocated by the session on the device.
     pub allocated_bytes: u64,
-    /// Mean power while it ran, of the processor or the card, where the system tells.
+    /// Mean power of the processor or the graphics card during the runs, if the system reports it.
     pub watts: Option<f64>,
 }
 
-/// Where one device overtakes another.
+/// Crossover of two devices in a sweep.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Overtake {
-    /// What is swept.
+pub struct Crossover {
+    /// Quantity that is varied.
     pub axis: String,
-    /// The device that may overtake.
+    /// Device compared.
     pub device: String,
-    /// The other.
+    /// Device it is compared with.
     pub other: String,
-    /// First value from which on it is ahead; none if there is no such value.
+    /// Smallest value from which `device` is faster; `None` if it never is.
     pub at: Option<u64>,
-    /// Smallest and largest value of the sweep that both were timed at.
+    /// Smallest and largest value at which both devices were timed.
     pub range: (u64, u64),
 }
 
-impl std::fmt::Display for Overtake {
+impl std::fmt::Display for Crossover {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { axis, device, other, at, range: (first, last) } = self;
         match at {
             Some(at) if at == first => {
-                write!(f, "{device} is ahead of {other} at every {axis} from {first} to {last}.")
+                write!(f, "{device} is faster than {other} at every {axis} from {first} to {last}.")
             }
-            Some(at) => write!(f, "{device} overtakes {other} at {axis} {at} (of {first} to {last})."),
+            Some(at) => {
+                write!(f, "{device} is faster than {other} from {axis} {at} on (measured {first} to {last}).")
+            }
             None => {
-                write!(f, "{device} never overtakes {other} within the sweep ({axis} {first} to {last}).")
+                write!(f, "{device} is not faster than {other} at any {axis} from {first} to {last}.")
             }
         }
     }
 }
 
-/// How quiet the machine was.
+/// Disturbance of the measurement.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Noise {
-    /// Part of the processors' time that other processes took.
+    /// Fraction of the CPU time that other processes used.
     pub foreign_cpu_share: Option<f64>,
-    /// Median over all cases of (p90 − p10) / median.
+    /// Median of (p90 − p10) / median over all cases.
     pub spread: Option<f64>,
-    /// A sentence, if the figures are not to be trusted.
+    /// Warning, if the values are unreliable.
     pub warning: Option<String>,
 }
 
@@ -395,7 +400,8 @@ impl Bench {
     /// Reads `bench.json`.
     ///
     /// # Errors
-    /// [`BenchFileError`]; a file of another [`FORMAT`] is refused.
+    /// Returns [`BenchFileError::File`] if the file cannot be read, [`BenchFileError::Json`] if it is not a `bench.json`, and
+    /// [`BenchFileError::Format`] if it has another format version.
     pub fn read(path: &Path) -> Result<Self, BenchFileError> {
         let json = |source| BenchFileError::Json { path: path.to_owned(), source };
         let bytes = fs::read(path).map_err(failed("read", path))?;
@@ -408,15 +414,14 @@ impl Bench {
         }
     }
 
-    /// Writes `bench.json` and `bench.html` into a directory, which is made if it is not there, and returns the path of the
-    /// page.
+    /// Writes `bench.json` and `bench.html` into a directory, which is created if missing. Returns the path of the page.
     ///
     /// # Errors
-    /// [`BenchFileError::File`].
+    /// Returns [`BenchFileError::File`] if the directory cannot be created or a file cannot be written.
     pub fn write(
         &self,
         directory: &Path,
-        comparison: Option<&Comparison>,
+        comparison: Option<&BenchComparison>,
     ) -> Result<PathBuf, BenchFileError> {
         Self::make_directory(directory)?;
         let (json, page) = (directory.join("bench.json"), directory.join("bench.html"));
@@ -426,29 +431,29 @@ impl Bench {
         Ok(page)
     }
 
-    /// Makes the directory that [`Bench::write`] will write to, before anything is measured.
+    /// Creates the directory for [`Bench::write`], so that an error occurs before anything is measured.
     ///
     /// # Errors
-    /// [`BenchFileError::File`].
+    /// Returns [`BenchFileError::File`] if the directory cannot be created.
     pub fn make_directory(directory: &Path) -> Result<(), BenchFileError> {
         fs::create_dir_all(directory).map_err(failed("create", directory))
     }
 
-    /// The page: ceilings, rooflines, curves, every figure.
-    pub fn html(&self, comparison: Option<&Comparison>) -> String {
+    /// Returns the page: ceilings, rooflines, curves and all results.
+    pub fn html(&self, comparison: Option<&BenchComparison>) -> String {
         let mut html = String::new();
-        // Writing to a string cannot fail.
+        // Formatting into a string does not fail.
         let _ = page::write(&mut html, self, comparison);
         html
     }
 
-    /// Whether something was timed, every result was right and no device failed.
+    /// Whether at least one case was timed, every result was correct and no device failed.
     pub fn passed(&self) -> bool {
         let has = |status: Status| self.results.iter().any(|result| result.status == status);
         has(Status::Timed) && !has(Status::Wrong) && !has(Status::Failed)
     }
 
-    /// What was measured on a device.
+    /// Returns the measurements on a device.
     pub fn results_of<'b>(&'b self, device: &'b str) -> impl Iterator<Item = &'b Measurement> {
         self.results.iter().filter(move |result| result.device == device)
     }

@@ -1,30 +1,33 @@
-//! The words of a bench's page and the order of its parts.
+//! Page of a benchmark: its sections and texts.
 
 use super::charts::{self, known};
-use super::{Bench, Comparison, DeviceReport, Group, Measurement, Status};
+use super::{Bench, BenchComparison, DeviceReport, Group, Measurement, Status};
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use wgrad_report::page::{self, Escaped, number};
 use wgrad_stdx::format::{bytes, percent, thousands};
 
-const CEILINGS: &str = "The best that was measured on each: arithmetic, and which case reached it; a chain of multiply-adds; \
-    copying or reading what fits no cache and what fits the nearest; a kernel among a hundred that wait for each other, and one \
-    waited for; data to the device and back.";
+const CEILINGS: &str = "Best rates measured on each device. GFLOP/s: the highest compute rate, and the case that reached \
+    it. FMA: a chain of dependent multiply-adds. Memory and cache: copying or reading the largest and the smallest working \
+    set. Launch: one of a hundred dependent kernels. Round trip: one small kernel, including waiting. Upload and readback: \
+    data to the device and back.";
 
-const ROOFLINE: &str = "What a kernel can reach at best depends on how much it computes for each byte it moves. The dashed \
-    line is that bound as measured on the device: on its slope memory decides, on its flat part arithmetic. A dot above the \
-    slope works in a cache. Point at a dot to read its name.";
+const ROOFLINE: &str = "The highest rate that a kernel can reach depends on its arithmetic intensity, the FLOPs per byte \
+    moved. The dashed line is this limit as measured on the device: kernels below the slope are limited by memory \
+    bandwidth, kernels below the flat part by the compute rate. A dot above the slope works on data in a cache. Hover over \
+    a dot to see its name.";
 
-const SHARES: &str = "Of the roofline: the time that the ceilings allow, over the time measured, where the bandwidth is the \
-    better one of copying and reading as many bytes as the case holds, so that what fits a cache is held to the cache. FLOPs and bytes are those \
-    that the program plans. Spread: from the 10th to the 90th percentile, over the median. On device: by the device's own \
-    clock, without launches and waiting. Error: the worst element's, over what it may be.";
+const COLUMNS: &str = "Of roofline: the least time by the ceilings, divided by the measured time. The bandwidth is the better \
+    rate of copying and reading a working set as large as that of the case, so that cases that fit a cache are compared \
+    with the cache. FLOPs and bytes are those planned by the program. Spread: range from the 10th to the 90th percentile, \
+    divided by the median. On device: time by the device's clock, without launches and waiting. Error: the largest error of \
+    an element, divided by its tolerance.";
 
-pub(super) fn write(page: &mut String, bench: &Bench, comparison: Option<&Comparison>) -> fmt::Result {
+pub(super) fn write(page: &mut String, bench: &Bench, comparison: Option<&BenchComparison>) -> fmt::Result {
     let names: Vec<&str> = bench.devices.iter().map(|report| report.name.as_str()).collect();
     page::begin(page, "Bench", &format!("{} · {}", names.join(" · "), bench.date))?;
-    verdict(page, bench)?;
-    page::section(page, "Devices and their ceilings", CEILINGS)?;
+    overview(page, bench)?;
+    page::section(page, "Devices and ceilings", CEILINGS)?;
     devices(page, bench)?;
     if bench.results.iter().any(|result| result.time.is_some()) {
         page::section(page, "Rooflines", ROOFLINE)?;
@@ -33,34 +36,34 @@ pub(super) fn write(page: &mut String, bench: &Bench, comparison: Option<&Compar
         page::charts(page, |page| charts::curves(page, bench))?;
     }
     if let Some(comparison) = comparison {
-        compared(page, comparison)?;
+        comparison_section(page, comparison)?;
     }
-    cold(page, bench)?;
-    page::section(page, "Every figure", SHARES)?;
+    cold_start_section(page, bench)?;
+    page::section(page, "All results", COLUMNS)?;
     for group in Group::ALL {
-        figures(page, bench, group)?;
+        group_table(page, bench, group)?;
     }
-    page::section(page, "How it was measured", "")?;
-    what(page, bench)?;
+    page::section(page, "Method", "")?;
+    method(page, bench)?;
     page::end(page);
     Ok(())
 }
 
-fn verdict(page: &mut String, bench: &Bench) -> fmt::Result {
+fn overview(page: &mut String, bench: &Bench) -> fmt::Result {
     let with = |status: Status| bench.results.iter().filter(move |result| result.status == status);
     let timed = with(Status::Timed).count();
     let wrong = with(Status::Wrong).count();
     let headline = match wrong {
-        0 => format!("{timed} results were right and timed."),
-        _ => format!("{wrong} results were wrong and not timed; {timed} were right."),
+        0 => format!("{timed} results were correct and timed."),
+        _ => format!("{wrong} results were wrong and not timed; {timed} were correct and timed."),
     };
-    let mut lines: Vec<String> = bench.overtakes.iter().map(ToString::to_string).collect();
+    let mut lines: Vec<String> = bench.crossovers.iter().map(ToString::to_string).collect();
     for report in &bench.devices {
         if let (Some(compute), Some(by)) = (report.ceilings.compute_gflops, &report.ceilings.compute_by) {
             let memory = known(report.ceilings.bandwidth_gbytes_per_s, number);
             let compute = number(compute);
             lines.push(format!(
-                "{}: {compute} GFLOP/s at best ({by}), {memory} GB/s of memory.",
+                "{}: up to {compute} GFLOP/s ({by}), {memory} GB/s memory bandwidth.",
                 report.device
             ));
         }
@@ -68,14 +71,14 @@ fn verdict(page: &mut String, bench: &Bench) -> fmt::Result {
     for result in bench.results.iter().filter(|r| matches!(r.status, Status::Wrong | Status::Failed)) {
         lines.push(format!("{} on {}: {}", result.case, result.device, outcome(result)));
     }
-    // By reason: where the time was up, that is true of many.
+    // Grouped by reason, because many cases are skipped when the time limit is reached.
     let mut skipped: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for result in with(Status::Skipped) {
         let reason = result.reason.as_deref().unwrap_or_default();
         skipped.entry(reason).or_default().push(format!("{} on {}", result.case, result.device));
     }
     for (reason, cases) in skipped {
-        lines.push(format!("Skipped, {reason}: {}.", super::some(&cases)));
+        lines.push(format!("Skipped ({reason}): {}.", super::first_few(&cases)));
     }
     lines.extend(bench.noise.warning.clone());
     page::summary(page, &headline, &lines)
@@ -95,9 +98,9 @@ fn devices(page: &mut String, bench: &Bench) -> fmt::Result {
         [device, name, class, backend, driver].map(String::clone).to_vec()
     };
     let rows: Vec<Vec<String>> = bench.devices.iter().map(named).collect();
-    page::table(page, &["device", "name", "class", "through", "driver"], &rows)?;
+    page::table(page, &["device", "name", "class", "API", "driver"], &rows)?;
     let ceilings = |report: &DeviceReport| {
-        let [compute, rest @ ..] = report.ceilings.figures().map(|figure| known(figure, number));
+        let [compute, rest @ ..] = report.ceilings.to_array().map(|value| known(value, number));
         let by = report.ceilings.compute_by.clone().unwrap_or_default();
         [report.device.clone(), compute, by].into_iter().chain(rest).collect()
     };
@@ -105,24 +108,25 @@ fn devices(page: &mut String, bench: &Bench) -> fmt::Result {
     let columns = [
         "device",
         "GFLOP/s",
-        "reached by",
-        "fma",
-        "memory GB/s",
-        "cache GB/s",
-        "launch µs",
-        "trip µs",
-        "up GB/s",
-        "back GB/s",
+        "case",
+        "FMA",
+        "memory, GB/s",
+        "cache, GB/s",
+        "launch, µs",
+        "round trip, µs",
+        "upload, GB/s",
+        "readback, GB/s",
     ];
     page::table(page, &columns, &rows)
 }
 
-fn compared(page: &mut String, comparison: &Comparison) -> fmt::Result {
+fn comparison_section(page: &mut String, comparison: &BenchComparison) -> fmt::Result {
     let note = format!(
-        "Beside the bench of {}, wgrad {}. A change counts where the ranges from the 10th to the 90th percentile do not touch.",
+        "Compared with the benchmark of {}, wgrad {}. A change is marked if the ranges from the 10th to the 90th percentile do not \
+         overlap.",
         comparison.old_date, comparison.old_version
     );
-    page::section(page, "Before and after", &note)?;
+    page::section(page, "Comparison", &note)?;
     let rows: Vec<Vec<String>> = comparison
         .changes
         .iter()
@@ -133,14 +137,16 @@ fn compared(page: &mut String, comparison: &Comparison) -> fmt::Result {
                 number(change.old_ms),
                 number(change.new_ms),
                 format!("{:.2}", change.ratio),
-                change.verdict().to_owned(),
+                change.label().to_owned(),
             ]
         })
         .collect();
-    page::table(page, &["case", "device", "before, ms", "now, ms", "now / before", ""], &rows)?;
+    page::table(page, &["case", "device", "old, ms", "new, ms", "new / old", "change"], &rows)?;
     let only = |which: &str, cases: &[String]| format!("Only {which}: {}.", cases.join(", "));
     let mut notes: Vec<String> = comparison.notes.iter().map(|note| format!("{note}.")).collect();
-    for (which, cases) in [("before", &comparison.only_old), ("now", &comparison.only_new)] {
+    for (which, cases) in
+        [("in the old benchmark", &comparison.only_old), ("in the new benchmark", &comparison.only_new)]
+    {
         notes.extend((!cases.is_empty()).then(|| only(which, cases)));
     }
     for note in notes {
@@ -149,23 +155,24 @@ fn compared(page: &mut String, comparison: &Comparison) -> fmt::Result {
     Ok(())
 }
 
-fn cold(page: &mut String, bench: &Bench) -> fmt::Result {
-    let started = || bench.devices.iter().filter_map(|report| Some((report, report.cold_start.as_ref()?)));
-    let Some((_, first)) = started().next() else { return Ok(()) };
-    let note = format!("One step of {} in a fresh process, in milliseconds.", first.workload);
+fn cold_start_section(page: &mut String, bench: &Bench) -> fmt::Result {
+    let cold_starts =
+        || bench.devices.iter().filter_map(|report| Some((report, report.cold_start.as_ref()?)));
+    let Some((_, first)) = cold_starts().next() else { return Ok(()) };
+    let note =
+        format!("Durations of one training step of {} in a new process, in milliseconds.", first.workload);
     page::section(page, "Cold start", &note)?;
-    let rows: Vec<Vec<String>> = started()
+    let rows: Vec<Vec<String>> = cold_starts()
         .map(|(report, cold)| {
             let peak = cold.peak_rss_bytes.map_or_else(|| "–".to_owned(), bytes);
             std::iter::once(report.device.clone()).chain(cold.parts().map(number)).chain([peak]).collect()
         })
         .collect();
-    let columns =
-        ["device", "process", "device found", "planned", "loaded", "first step", "in all", "peak resident"];
+    let columns = ["device", "process", "open device", "plan", "load", "first step", "total", "peak memory"];
     page::table(page, &columns, &rows)
 }
 
-fn figures(page: &mut String, bench: &Bench, group: Group) -> fmt::Result {
+fn group_table(page: &mut String, bench: &Bench, group: Group) -> fmt::Result {
     let of_group = || bench.results.iter().filter(|result| result.group == group);
     if of_group().next().is_none() {
         return Ok(());
@@ -174,9 +181,9 @@ fn figures(page: &mut String, bench: &Bench, group: Group) -> fmt::Result {
     let step = group == Group::Step;
     let mut columns = vec!["case", "device", "ms", "spread", "on device", "GFLOP/s", "GB/s", "of roofline"];
     if step {
-        columns.extend(["samples/s", "host, µs", "kernels", "moved", "held", "watts"]);
+        columns.extend(["samples/s", "host, µs", "kernels", "bytes moved", "allocated", "watts"]);
     } else {
-        columns.extend(["MFLOP", "moved"]);
+        columns.extend(["MFLOP", "bytes moved"]);
     }
     columns.push("error");
     let rows: Vec<Vec<String>> = of_group().map(|result| row(result, step, columns.len())).collect();
@@ -187,9 +194,9 @@ fn heading(group: Group) -> &'static str {
     match group {
         Group::Ceiling => "Ceilings",
         Group::Gemm => "Matrix products",
-        Group::Pointwise => "Element by element",
+        Group::Pointwise => "Elementwise operations",
         Group::Reduction => "Sums",
-        Group::Rows => "Cross-entropy and norms, with gradients",
+        Group::Rows => "Cross-entropy and normalizations, with gradients",
         Group::Optimizer => "Optimizers",
         Group::Conv => "Convolutions and their gradients",
         Group::Step => "Training steps",
@@ -198,8 +205,8 @@ fn heading(group: Group) -> &'static str {
 
 fn row(result: &Measurement, step: bool, columns: usize) -> Vec<String> {
     let mut cells = vec![result.case.clone(), result.device.clone()];
-    let work = result.work;
-    let work = |of: fn(&super::WorkDone) -> String| work.as_ref().map_or_else(|| "–".to_owned(), of);
+    let cost = result.cost;
+    let cost = |show: fn(&super::RunCost) -> String| cost.as_ref().map_or_else(|| "–".to_owned(), show);
     match &result.time {
         Some(time) => {
             cells.extend([
@@ -214,13 +221,13 @@ fn row(result: &Measurement, step: bool, columns: usize) -> Vec<String> {
                 cells.extend([
                     known(time.samples_per_s, |rate| thousands(rate.round() as u64)),
                     known(time.host_us, number),
-                    work(|work| work.dispatches.to_string()),
-                    work(|work| bytes(work.bytes)),
+                    cost(|cost| cost.dispatches.to_string()),
+                    cost(|cost| bytes(cost.bytes)),
                     bytes(time.allocated_bytes),
                     known(time.watts, number),
                 ]);
             } else {
-                cells.extend([work(|work| number(work.flops as f64 / 1e6)), work(|work| bytes(work.bytes))]);
+                cells.extend([cost(|cost| number(cost.flops as f64 / 1e6)), cost(|cost| bytes(cost.bytes))]);
             }
         }
         None => {
@@ -234,19 +241,19 @@ fn row(result: &Measurement, step: bool, columns: usize) -> Vec<String> {
     cells
 }
 
-fn what(page: &mut String, bench: &Bench) -> fmt::Result {
+fn method(page: &mut String, bench: &Bench) -> fmt::Result {
     let host = &bench.host;
     let rows = [
         ("machine", format!("{} {}, {} processors", host.os, host.arch, host.processors)),
         ("wgrad", bench.version.clone()),
-        ("time", format!("{:.0} s{}", bench.seconds, if bench.quick { ", the short bench" } else { "" })),
-        ("others' share of the processors", known(bench.noise.foreign_cpu_share, |share| percent(share, 0))),
-        ("median spread, (p90 − p10) / median", known(bench.noise.spread, |spread| percent(spread, 0))),
+        ("time", format!("{:.0} s{}", bench.seconds, if bench.quick { ", quick benchmark" } else { "" })),
+        ("CPU time of other processes", known(bench.noise.foreign_cpu_share, |share| percent(share, 0))),
+        ("median of (p90 − p10) / median", known(bench.noise.spread, |spread| percent(spread, 0))),
         (
             "method",
-            "Inputs are random and the same on every device. A run is judged first, each element of each result, by the f64 \
-             reference or, where that would take too long, by the CPU backend in f64. Then runs are queued a few at a time \
-             and waited for; a figure is the median over many such repeats."
+            "Inputs are random and equal on every device. First, every element of every result of a run is compared with the f64 \
+             reference interpreter or, if that would take too long, with the CPU backend in f64. Then repeats of a few queued runs \
+             are timed; each value is the median of many repeats."
                 .to_owned(),
         ),
     ];
@@ -255,5 +262,5 @@ fn what(page: &mut String, bench: &Bench) -> fmt::Result {
         writeln!(page, "<tr><th>{name}</th><td>{}</td></tr>", Escaped(value))?;
     }
     page.push_str("</tbody>\n</table>\n");
-    write!(page, "<p class=\"note\">To repeat it:</p>\n<pre>{}</pre>\n", Escaped(&bench.command))
+    write!(page, "<p class=\"note\">Command:</p>\n<pre>{}</pre>\n", Escaped(&bench.command))
 }

@@ -242,9 +242,9 @@ fn lines_align_scores_classes_and_confusion_matrix() {
             "ill            3  0.6667     1.0000  0.8000  1.0000",
             "",
             "confusion matrix: true classes are rows, predicted classes are columns",
-            "            0  1",
-            "0  benign   1  0",
-            "1  ill      1  2",
+            "           0  1",
+            "0  benign  1  0",
+            "1  ill     1  2",
         ]
     );
 }

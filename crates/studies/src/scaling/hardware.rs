@@ -5,7 +5,7 @@ use crate::scaling::history::DeviceRate;
 use serde::{Deserialize, Serialize};
 use std::fmt::{self, Write};
 use wgrad_bench::results::{Bench, Group, Measurement};
-use wgrad_cluster::{Machine, Prediction, Scaling, Scheme, Work};
+use wgrad_cluster::{Machine, Prediction, Scaling, Scheme, Workload};
 use wgrad_report::axis::Scale as Axis;
 use wgrad_report::chart::{Chart, Color, Dimension, HEIGHT, Series};
 use wgrad_report::page::{self, Escaped, number};
@@ -31,7 +31,7 @@ pub struct Hardware {
     /// Machines of the predictions.
     pub machines: Vec<Machine>,
     /// Workload of the predictions.
-    pub work: Work,
+    pub work: Workload,
 }
 
 /// Measured training steps of several replicas on this machine.

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use wgrad_bench::results::{
-    Bench, Ceilings, ColdStart, Comparison, DeviceReport, FORMAT, Group, Host, Measurement, Noise, Status,
+    Bench, BenchComparison, Ceilings, ColdStart, DeviceReport, FORMAT, Group, Host, Measurement, Noise,
+    Status,
 };
-use wgrad_bench::{Case, Effort, Processor, Progress, Subject, cold_start, measure, now_ns, selected};
+use wgrad_bench::{Budget, Case, CpuTime, NamedDevice, Progress, cold_start, measure, now_ns, selected};
 use wgrad_program::{Device, DeviceInfo, DeviceKind};
 use wgrad_train::{DeviceChoice, devices, open};
 
@@ -29,7 +30,7 @@ pub fn run(args: &cli::Bench) -> Result<ExitCode> {
     if let Some(workload) = &args.cold_start {
         return cold_start_child(args, workload);
     }
-    let (start, before) = (Instant::now(), Processor::now());
+    let (start, before) = (Instant::now(), CpuTime::now());
     let cases = selected(args.quick, args.only.as_deref())?;
     // Read the old file before measuring, so that an unusable one fails at once.
     let old = args.compare.as_deref().map(Bench::read).transpose()?;
@@ -56,18 +57,18 @@ pub fn run(args: &cli::Bench) -> Result<ExitCode> {
     }
     // Cases selected by name are not cut short.
     let until = (args.quick && args.only.is_none()).then(|| start + QUICK);
-    let effort = Effort { until, ..effort(args.quick) };
+    let budget = Budget { deadline: until, ..budget(args.quick) };
     if args.only.is_none() {
         for report in &mut reports {
             show_status(&format!("cold start on {}", report.device));
-            report.cold_start = measure_cold_start(&report.device, effort.until)?;
+            report.cold_start = measure_cold_start(&report.device, budget.deadline)?;
         }
     }
-    let subjects: Vec<Subject<'_>> =
-        opened.iter().map(|(name, device)| Subject { name: name.clone(), device: &**device }).collect();
-    let results = measure_cases(&cases, &subjects, effort, &|| true)?;
+    let subjects: Vec<NamedDevice<'_>> =
+        opened.iter().map(|(name, device)| NamedDevice { name: name.clone(), device: &**device }).collect();
+    let results = measure_cases(&cases, &subjects, budget, &|| true)?;
     let bench = conclude(args.quick, (start, before), &opened, reports, results);
-    let comparison = old.map(|old| Comparison::of(&old, &bench)).transpose();
+    let comparison = old.map(|old| BenchComparison::new(&old, &bench)).transpose();
     let page = bench.write(&args.out, comparison.as_ref().ok().and_then(Option::as_ref))?;
     print(&bench)?;
     let comparison = comparison?;
@@ -88,12 +89,12 @@ pub fn run(args: &cli::Bench) -> Result<ExitCode> {
 /// Builds the results of measurements that began at `start`, with conclusions. Stores the best rate of each device.
 pub fn conclude(
     quick: bool,
-    (start, before): (Instant, Option<Processor>),
+    (start, before): (Instant, Option<CpuTime>),
     opened: &[(String, Box<dyn Device>)],
     devices: Vec<DeviceReport>,
     results: Vec<Measurement>,
 ) -> Bench {
-    let foreign = Processor::now().zip(before).and_then(|(now, before)| now.foreign_since(&before));
+    let foreign = CpuTime::now().zip(before).and_then(|(now, before)| now.foreign_fraction_since(&before));
     let words: Vec<String> = std::env::args().skip(1).collect();
     let mut bench = Bench {
         format: FORMAT,
@@ -109,10 +110,10 @@ pub fn conclude(
         },
         devices,
         results,
-        overtakes: Vec::new(),
+        crossovers: Vec::new(),
         noise: Noise { foreign_cpu_share: foreign, ..Noise::default() },
     };
-    bench.conclude();
+    bench.analyze();
     for ((_, device), report) in opened.iter().zip(&bench.devices) {
         if let (Some(gflops), Some(by)) = (report.ceilings.compute_gflops, &report.ceilings.compute_by) {
             ceiling::keep(device.info(), 1e9 * gflops, by);
@@ -121,11 +122,11 @@ pub fn conclude(
     bench
 }
 
-fn effort(quick: bool) -> Effort {
+fn budget(quick: bool) -> Budget {
     let ms = Duration::from_millis;
     match quick {
-        true => Effort { kernel: ms(120), step: ms(400), longest: ms(6000), until: None },
-        false => Effort { kernel: ms(600), step: ms(3000), longest: ms(30_000), until: None },
+        true => Budget { kernel: ms(120), step: ms(400), max_case: ms(6000), deadline: None },
+        false => Budget { kernel: ms(600), step: ms(3000), max_case: ms(30_000), deadline: None },
     }
 }
 
@@ -186,8 +187,8 @@ fn show_status(line: &str) {
 /// Measures cases with a progress line, until `keep_going` returns false.
 pub fn measure_cases(
     cases: &[Case],
-    subjects: &[Subject<'_>],
-    effort: Effort,
+    subjects: &[NamedDevice<'_>],
+    budget: Budget,
     keep_going: &dyn Fn() -> bool,
 ) -> Result<Vec<Measurement>> {
     let mut group = None;
@@ -201,7 +202,7 @@ pub fn measure_cases(
         show_status(&format!("{}/{total} {case} on {device}", done + 1));
         keep_going()
     };
-    let results = measure(cases, subjects, effort, &mut show)?;
+    let results = measure(cases, subjects, budget, &mut show)?;
     show_status("");
     Ok(results)
 }
@@ -266,8 +267,8 @@ fn print(bench: &Bench) -> std::io::Result<()> {
         terminal::result(&terminal::table(&cold, true))?;
     }
     terminal::result("")?;
-    for overtake in &bench.overtakes {
-        terminal::result(&overtake.to_string())?;
+    for crossover in &bench.crossovers {
+        terminal::result(&crossover.to_string())?;
     }
     for result in &bench.results {
         let (case, device) = (&result.case, &result.device);
@@ -315,7 +316,7 @@ fn ceilings(bench: &Bench) -> Vec<Vec<String>> {
         "readback GB/s",
     ];
     let row = |report: &DeviceReport| {
-        let [compute, rest @ ..] = report.ceilings.figures().map(|value| or_dash(value, figure));
+        let [compute, rest @ ..] = report.ceilings.to_array().map(|value| or_dash(value, figure));
         let by = report.ceilings.compute_by.clone().unwrap_or_else(|| "–".into());
         [report.device.clone(), compute, by].into_iter().chain(rest).collect()
     };
@@ -348,7 +349,7 @@ fn rows(bench: &Bench, group: Group) -> Vec<Vec<String>> {
             row.extend([
                 or_dash(time.samples_per_s, terminal::count),
                 or_dash(time.host_us, figure),
-                terminal::bytes(result.work.map_or(0, |work| work.bytes)),
+                terminal::bytes(result.cost.map_or(0, |cost| cost.bytes)),
                 terminal::bytes(time.allocated_bytes),
                 or_dash(time.watts, figure),
             ]);
@@ -370,7 +371,7 @@ fn cold_rows(bench: &Bench) -> Vec<Vec<String>> {
     std::iter::once(header.map(str::to_owned).to_vec()).chain(bench.devices.iter().filter_map(row)).collect()
 }
 
-fn print_comparison(comparison: &Comparison) -> std::io::Result<()> {
+fn print_comparison(comparison: &BenchComparison) -> std::io::Result<()> {
     let header = ["case", "device", "before ms", "now ms", "now / before", ""];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     rows.extend(comparison.changes.iter().map(|change| {
@@ -380,14 +381,14 @@ fn print_comparison(comparison: &Comparison) -> std::io::Result<()> {
             figure(change.old_ms),
             figure(change.new_ms),
             format!("{:.2}", change.ratio),
-            change.verdict().to_owned(),
+            change.label().to_owned(),
         ]
     }));
     terminal::result(&format!("\ncompared with the benchmark of {}\n", comparison.old_date))?;
     terminal::result(&terminal::table(&rows, true))?;
     for (which, only) in [("before", &comparison.only_old), ("now", &comparison.only_new)] {
         if !only.is_empty() {
-            say(&format!("only {which}: {}", wgrad_bench::results::some(only)));
+            say(&format!("only {which}: {}", wgrad_bench::results::first_few(only)));
         }
     }
     comparison.notes.iter().for_each(|note| say(&format!("note: {note}")));

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use wgrad_cluster::{Layer, Measured, MeasuredStep, ParameterBytes, Work};
+use wgrad_cluster::{Layer, Measured, MeasuredStep, ParameterBytes, Workload};
 use wgrad_comm::{Collective, Single, Worker};
 use wgrad_program::Device;
 use wgrad_recipe::Recipe;
@@ -30,7 +30,7 @@ const SMALLER: u64 = 4;
 /// Returns a recipe as a workload, with its step times on a device of this machine at the batch of one device and at a quarter
 /// of it, from which the time at any batch follows. `print` enables messages; `local` is the index of this replica in its
 /// process, which selects its device.
-pub fn work(args: &cli::Cluster, print: bool, local: usize) -> Result<(Work, Measured)> {
+pub fn work(args: &cli::Cluster, print: bool, local: usize) -> Result<(Workload, Measured)> {
     let mut recipe = wgrad_recipe::load(&args.work)?;
     recipe.set_all(&args.set)?;
     let device = if print { open_device(args.device)? } else { open_for_replica(args.device, local)? };
@@ -47,7 +47,7 @@ pub fn work(args: &cli::Cluster, print: bool, local: usize) -> Result<(Work, Mea
         all.push(steps(&recipe, smaller(batch), &*device, bucket_bytes)?.step);
     }
     let measured = Measured { device: device.info().name.clone(), steps: all };
-    let work = Work {
+    let work = Workload {
         name: recipe.name.clone(),
         description: format!("recipe {}, {}", recipe.name, recipe.description),
         global_batch: own * recipe.train.accumulate.max(1),
@@ -66,7 +66,7 @@ fn smaller(batch: u64) -> u64 {
 struct Steps {
     step: MeasuredStep,
     /// Workload without name and description.
-    work: Work,
+    work: Workload,
 }
 
 /// Measures steps at one batch: their times, and how far the backward pass is when each gradient is done.
@@ -89,7 +89,7 @@ fn steps(recipe: &Recipe, batch: u64, device: &dyn Device, bucket_bytes: usize) 
     let layers = layers(&mut trainer);
     let plan = trainer.plan();
     let step = MeasuredStep { batch, passes: median(passes), update: median(updates) };
-    let work = Work {
+    let work = Workload {
         name: String::new(),
         description: String::new(),
         flops: plan.flops_per_step() as f64 / batch as f64,

@@ -9,8 +9,8 @@ use std::time::SystemTime;
 
 use anyhow::Result;
 use wgrad_cluster::{
-    Algorithm, Cluster, FORMAT, Fit, Link, Machine, Measured, Options, Prediction, WORK_NAMES, Work,
-    builtin_machines, builtin_work, published, read_machines,
+    Algorithm, Cluster, FORMAT, Fit, Link, Machine, Measured, Options, Prediction, WORKLOAD_NAMES, Workload,
+    builtin_machines, builtin_workload, published, read_machines,
 };
 use wgrad_comm::launch_info;
 use wgrad_recipe::builtin_names;
@@ -25,7 +25,7 @@ const HERE: &str = "here";
 /// Measures recipe and link if requested, then predicts. With several processes, only the first prints.
 pub fn run(args: &cli::Cluster) -> Result<ExitCode> {
     let others = args.machines.as_deref().map(read_machines).transpose()?.unwrap_or_default();
-    let known = builtin_work(&args.work);
+    let known = builtin_workload(&args.work);
     let machines = choose_machines(args, &others, known.is_some())?;
     check(args, known.is_some())?;
     let workload = |print: bool, local: usize| {
@@ -108,7 +108,7 @@ fn check(args: &cli::Cluster, built_in: bool) -> Result<()> {
     let is_recipe = builtin_names().any(|name| name == args.work) || args.work.ends_with(".toml");
     if !built_in && !is_recipe {
         let recipes: Vec<&str> = builtin_names().collect();
-        let (works, recipes) = (WORK_NAMES.join(", "), recipes.join(", "));
+        let (works, recipes) = (WORKLOAD_NAMES.join(", "), recipes.join(", "));
         let message = format!(
             "unknown workload `{}`; workloads: {works}; recipes: {recipes}, or the path of a .toml file",
             args.work
@@ -119,7 +119,7 @@ fn check(args: &cli::Cluster, built_in: bool) -> Result<()> {
 }
 
 /// Returns a machine like this one with one device, and the given link between machines.
-fn here(work: &Work, measured: Option<&Measured>, link: Link) -> Machine {
+fn here(work: &Workload, measured: Option<&Measured>, link: Link) -> Machine {
     let device = measured.map_or("", |measured| &measured.device);
     let sample = work.measured.map_or(0.0, |compute| compute.sample + compute.fixed / work.batch as f64);
     Machine {
@@ -138,7 +138,7 @@ fn here(work: &Work, measured: Option<&Measured>, link: Link) -> Machine {
 
 fn predict(
     args: &cli::Cluster,
-    work: Work,
+    work: Workload,
     measured: Option<Measured>,
     link: Option<Fit>,
     linked: bool,
@@ -162,7 +162,7 @@ fn predict(
         date: wgrad_stdx::date::timestamp(SystemTime::now()),
         options,
         predictions: machines.iter().map(|machine| Prediction::of(&work, machine, &options)).collect(),
-        work,
+        workload: work,
         measured,
         link,
         machines,

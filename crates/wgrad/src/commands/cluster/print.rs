@@ -24,10 +24,10 @@ pub fn print(cluster: &Cluster) -> std::io::Result<()> {
         link(fit)?;
     }
     for (scaling, what) in [
-        (Scaling::Weak, format!("weak scaling, {} samples a device", cluster.work.batch)),
-        (Scaling::Strong, format!("strong scaling, {} samples a step", cluster.work.global_batch)),
+        (Scaling::Weak, format!("weak scaling, {} samples a device", cluster.workload.batch)),
+        (Scaling::Strong, format!("strong scaling, {} samples a step", cluster.workload.global_batch)),
     ] {
-        terminal::result(&format!("{}: {what}; efficiency\n", cluster.work.name))?;
+        terminal::result(&format!("{}: {what}; efficiency\n", cluster.workload.name))?;
         terminal::result(&format!("{}\n", terminal::table(&rows(cluster, scaling), true)))?;
     }
     for sentence in cluster.sentences() {
@@ -37,7 +37,7 @@ pub fn print(cluster: &Cluster) -> std::io::Result<()> {
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(cluster.published.iter().map(|point| {
         vec![
-            format!("{} on {}", point.work, point.machine),
+            format!("{} on {}", point.workload, point.machine),
             point.devices.to_string(),
             percent(point.efficiency, 1),
             percent(point.predicted, 1),

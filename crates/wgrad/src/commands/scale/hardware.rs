@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
-use wgrad_bench::{Case, Effort, Processor, Subject, selected};
-use wgrad_cluster::{Options, Prediction, builtin_machines, builtin_work};
+use wgrad_bench::{Budget, Case, CpuTime, NamedDevice, selected};
+use wgrad_cluster::{Options, Prediction, builtin_machines, builtin_workload};
 use wgrad_comm::Worker as Link;
 use wgrad_program::Device;
 use wgrad_recipe::Recipe;
@@ -41,22 +41,22 @@ const WIDEST: u64 = 1024;
 
 /// Measures devices one after the other, then replicas, until `stop` is set. Also returns the training rate of each device.
 pub fn measure(quick: bool, workers: &[Worker], stop: &AtomicBool) -> Result<(Hardware, Vec<DeviceRate>)> {
-    let (start, before) = (Instant::now(), Processor::now());
+    let (start, before) = (Instant::now(), CpuTime::now());
     let opened = workers.iter().map(|worker| Ok((worker.name.clone(), open(worker.choice)?)));
     let opened = opened.collect::<Result<Vec<(String, Box<dyn Device>)>>>()?;
     let cases: Vec<Case> =
         selected(false, None)?.into_iter().filter(|case| is_selected(case, quick)).collect();
-    let subjects: Vec<Subject<'_>> =
-        opened.iter().map(|(name, device)| Subject { name: name.clone(), device: &**device }).collect();
+    let subjects: Vec<NamedDevice<'_>> =
+        opened.iter().map(|(name, device)| NamedDevice { name: name.clone(), device: &**device }).collect();
     let names: Vec<&str> = workers.iter().map(|worker| worker.name.as_str()).collect();
     say(&format!("hardware: {} measurements on {}.", cases.len(), names.join(", ")));
-    let results = bench::measure_cases(&cases, &subjects, effort(quick), &|| !stop.load(Ordering::SeqCst))?;
+    let results = bench::measure_cases(&cases, &subjects, budget(quick), &|| !stop.load(Ordering::SeqCst))?;
     let report = |(name, device): &(String, Box<dyn Device>)| {
         bench::empty_report(name, device.info(), announce_tuning(device.info()) as u64)
     };
     let reports = opened.iter().map(report).collect();
     let bench = bench::conclude(quick, (start, before), &opened, reports, results);
-    let work = builtin_work(WORK).ok_or_else(|| anyhow!("there is no workload {WORK}"))?;
+    let work = builtin_workload(WORK).ok_or_else(|| anyhow!("there is no workload {WORK}"))?;
     let machines = builtin_machines();
     let options = Options { devices: DEVICES, ..Options::default() };
     let predictions = machines.iter().map(|machine| Prediction::of(&work, machine, &options)).collect();
@@ -72,17 +72,17 @@ pub fn measure(quick: bool, workers: &[Worker], stop: &AtomicBool) -> Result<(Ha
 
 /// Selects the large matrix products, which bound the rest, the sweeps over batch and width, and a residual network.
 fn is_selected(case: &Case, quick: bool) -> bool {
-    let product = case.name.starts_with("matmul-") && (case.bounds || !quick);
+    let product = case.name.starts_with("matmul-") && (case.sets_ceiling || !quick);
     let swept = !case.sweeps.is_empty()
         && (!quick || case.sweeps.iter().all(|point| point.axis != "width" || point.at <= WIDEST));
     product || swept || case.name == "resnet20"
 }
 
-fn effort(quick: bool) -> Effort {
+fn budget(quick: bool) -> Budget {
     let ms = Duration::from_millis;
     match quick {
-        true => Effort { kernel: ms(120), step: ms(400), longest: ms(4000), until: None },
-        false => Effort { kernel: ms(600), step: ms(3000), longest: ms(30_000), until: None },
+        true => Budget { kernel: ms(120), step: ms(400), max_case: ms(4000), deadline: None },
+        false => Budget { kernel: ms(600), step: ms(3000), max_case: ms(30_000), deadline: None },
     }
 }
 

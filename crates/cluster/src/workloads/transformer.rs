@@ -1,45 +1,47 @@
-//! A transformer of 1.3 billion parameters.
+//! Transformer with 1.3 billion parameters.
 
-use super::{ParameterBytes, Work, backwards};
+use super::{ParameterBytes, Workload, backward_layers};
 use serde::{Deserialize, Serialize};
 
-/// What a decoder-only transformer is made of.
+/// Shape of a decoder-only transformer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transformer {
-    /// Blocks of attention and perceptron.
+    /// Number of blocks of attention and MLP.
     pub layers: u64,
-    /// Width of what passes between them.
+    /// Hidden width.
     pub hidden: u64,
-    /// Heads of attention.
+    /// Number of attention heads.
     pub heads: u64,
-    /// Tokens of a sample.
+    /// Number of tokens per sample.
     pub tokens: u64,
-    /// Tokens there are.
+    /// Size of the vocabulary.
     pub vocabulary: u64,
 }
 
-/// Passes in f16; gradients travel in f16; Adam keeps a copy of the weights and two moments in f32 (Micikevicius et al. 2018;
-/// the 16 bytes of Rajbhandari et al. 2020).
+/// Bytes per parameter in mixed precision: f16 weights and gradients; Adam stores a copy of the weights and two moments in f32.
+///
+/// Micikevicius et al. 2018; the 16 bytes of Rajbhandari et al. 2020.
 const BYTES: ParameterBytes = ParameterBytes { weight: 2.0, gradient: 2.0, state: 12.0 };
 
-/// GPT-3 XL (Brown et al. 2020, table 2.1): 24 blocks of width 2048, 2048 tokens, a batch of 1 million tokens. The paper gives
-/// 24 heads of 128, which do not make 2048; 16 do.
+/// GPT-3 XL (Brown et al. 2020, table 2.1): 24 blocks of width 2048, 2048 tokens, a batch of 1 million tokens.
 ///
-/// By hand, with h = 2048, s = 2048, L = 24, V = 50257:
+/// The paper gives 24 heads of 128, which does not match the width of 2048; 16 heads do.
+///
+/// Computed by hand, with h = 2048, s = 2048, L = 24, V = 50257:
 /// - parameters L·(12h² + 13h) + 2h + V·h + s·h = 24 · 50.358 M + 102.926 M + 4.194 M = 1.3157 billion;
-/// - FLOPs of a sample, forward and backward, 72·s·L·h²·(1 + s/6h + V/12hL) (Narayanan et al. 2021, without recomputation) =
+/// - FLOPs per sample, forward and backward, 72·s·L·h²·(1 + s/6h + V/12hL) (Narayanan et al. 2021, without recomputation) =
 ///   1.4843e13 · (1 + 0.16667 + 0.08521) = 1.8582e13;
-/// - kept for the backward pass s·h·L·(34 + 5·heads·s/h) bytes (Korthikanti et al. 2022) less what is computed again of the
-///   attention: s·h·L·34 = 3.42 GB.
-pub(super) fn gpt3_xl() -> Work {
+/// - activations s·h·L·(34 + 5·heads·s/h) bytes (Korthikanti et al. 2022) minus the recomputed part of the attention:
+///   s·h·L·34 = 3.42 GB.
+pub(super) fn gpt3_xl() -> Workload {
     let shape = Transformer { layers: 24, hidden: 2048, heads: 16, tokens: 2048, vocabulary: 50257 };
     let Transformer { layers, hidden: h, tokens: s, vocabulary: v, .. } = shape;
-    // Its gradient is done last: it is the same matrix as that of the logits.
+    // Its gradient is finished last, because the logits use the same matrix.
     let mut forward = vec![("embedding".to_owned(), 0.0, v * h + s * h)];
     let square = (s * h * h) as f64;
     for block in 0..layers {
         let name = |part: &str| format!("block{block}.{part}");
-        // Queries, keys and values; then scores and sums over values, which belong to no parameter, with the projection.
+        // Queries, keys and values. The scores and the sums over values have no parameters and count to the projection.
         forward.push((name("qkv"), 3.0 * square, 3 * h * h + 5 * h));
         forward.push((name("out"), square + 2.0 * (s * s * h) as f64, h * h + h));
         forward.push((name("up"), 4.0 * square, 4 * h * h + 6 * h));
@@ -47,16 +49,16 @@ pub(super) fn gpt3_xl() -> Work {
     }
     forward.push(("logits".to_owned(), (s * v * h) as f64, 2 * h));
     let macs: f64 = forward.iter().map(|(_, macs, _)| macs).sum();
-    Work {
+    Workload {
         name: "transformer-1.3b".into(),
-        description: "a transformer of GPT-3 XL's shape on 2048 tokens in f16 with Adam in f32".into(),
+        description: "transformer with the shape of GPT-3 XL on 2048 tokens in f16, Adam in f32".into(),
         flops: 6.0 * macs,
         parameters: forward.iter().map(|(.., parameters)| parameters).sum(),
         bytes: BYTES,
         activation_bytes: 34.0 * (s * h * layers) as f64,
         batch: 8,
         global_batch: 512,
-        layers: backwards(&forward, BYTES.gradient),
+        layers: backward_layers(&forward, BYTES.gradient),
         transformer: Some(shape),
         measured: None,
     }

@@ -1,11 +1,12 @@
-//! A device whose results are wrong gets no time, however little is wrong with them.
+//! Tests that wrong results are detected and not timed, with faults injected into the results of a device.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use wgrad_bench::results::{Group, Measurement, Status};
 use wgrad_bench::{
-    Case, Effort, Expected, Judge, Loaded, Recorder, Subject, Work, measure, selected, workload,
+    Budget, Case, Expected, LoadedWorkload, NamedDevice, Recorder, Reference, Workload, measure, selected,
+    workload,
 };
 use wgrad_cpu::CpuDevice;
 use wgrad_graph::{GraphError, GroupId, States};
@@ -15,47 +16,47 @@ use wgrad_program::{
     Record, Session,
 };
 
-/// Changes results on their way out.
-type Plant = fn(&mut [f32]);
+/// Fault: changes results before they are returned.
+type Fault = fn(&mut [f32]);
 
-/// The CPU backend, but for what is planted in it.
-struct Planted {
+/// CPU backend that injects faults into its results.
+struct FaultyDevice {
     inner: CpuDevice,
-    outputs: Plant,
-    groups: Plant,
+    outputs: Fault,
+    groups: Fault,
 }
 
-struct PlantedSession {
+struct FaultySession {
     inner: Box<dyn Session>,
-    outputs: Plant,
-    groups: Plant,
+    outputs: Fault,
+    groups: Fault,
 }
 
-fn nothing(_: &mut [f32]) {}
+fn no_fault(_: &mut [f32]) {}
 
-fn planted(outputs: Plant, groups: Plant) -> Planted {
-    Planted { inner: CpuDevice::new(), outputs, groups }
+fn faulty(outputs: Fault, groups: Fault) -> FaultyDevice {
+    FaultyDevice { inner: CpuDevice::new(), outputs, groups }
 }
 
-impl Device for Planted {
+impl Device for FaultyDevice {
     fn info(&self) -> &DeviceInfo {
         self.inner.info()
     }
 
     fn session(&self, states: &States) -> Result<Box<dyn Session>, DeviceError> {
         let Self { outputs, groups, .. } = *self;
-        Ok(Box::new(PlantedSession { inner: self.inner.session(states)?, outputs, groups }))
+        Ok(Box::new(FaultySession { inner: self.inner.session(states)?, outputs, groups }))
     }
 }
 
-fn changed(mut data: HostData, plant: Plant) -> HostData {
+fn apply(mut data: HostData, fault: Fault) -> HostData {
     if let HostData::F32(values) = &mut data {
-        plant(values);
+        fault(values);
     }
     data
 }
 
-impl Session for PlantedSession {
+impl Session for FaultySession {
     fn load(&mut self, program: &Program) -> Result<ProgramId, DeviceError> {
         self.inner.load(program)
     }
@@ -65,7 +66,7 @@ impl Session for PlantedSession {
     }
 
     fn output(&mut self, program: ProgramId, output: usize) -> Result<HostData, DeviceError> {
-        Ok(changed(self.inner.output(program, output)?, self.outputs))
+        Ok(apply(self.inner.output(program, output)?, self.outputs))
     }
 
     fn records(&mut self, program: ProgramId, wait: bool) -> Result<Vec<Record>, DeviceError> {
@@ -73,7 +74,7 @@ impl Session for PlantedSession {
     }
 
     fn read_group(&mut self, group: GroupId) -> Result<HostData, DeviceError> {
-        Ok(changed(self.inner.read_group(group)?, self.groups))
+        Ok(apply(self.inner.read_group(group)?, self.groups))
     }
 
     fn write_group(&mut self, group: GroupId, data: Data<'_>) -> Result<(), DeviceError> {
@@ -107,50 +108,51 @@ impl Session for PlantedSession {
     }
 }
 
-const EFFORT: Effort = Effort {
+const BUDGET: Budget = Budget {
     kernel: Duration::from_millis(1),
     step: Duration::from_millis(1),
-    longest: Duration::from_secs(60),
-    until: None,
+    max_case: Duration::from_secs(60),
+    deadline: None,
 };
 
-fn named(name: &str) -> Vec<Case> {
+/// Returns the case with exactly this name.
+fn case_named(name: &str) -> Vec<Case> {
     let cases = selected(false, Some(name)).unwrap();
     cases.into_iter().filter(|case| case.name == name).collect()
 }
 
-fn one(name: &str, device: &dyn Device) -> Measurement {
-    let subject = Subject { name: "cpu".into(), device };
-    let mut results = measure(&named(name), &[subject], EFFORT, &mut |_| true).unwrap();
+fn measure_case(name: &str, device: &dyn Device) -> Measurement {
+    let named = NamedDevice { name: "cpu".into(), device };
+    let mut results = measure(&case_named(name), &[named], BUDGET, &mut |_| true).unwrap();
     results.remove(0)
 }
 
-fn one_of(values: &mut [f32]) {
+fn scale_largest(values: &mut [f32]) {
     let largest = (0..values.len()).max_by(|&a, &b| values[a].abs().total_cmp(&values[b].abs()));
     if let Some(at) = largest {
         values[at] *= 1.01;
     }
 }
 
-fn last_tile(values: &mut [f32]) {
-    // What a kernel leaves that does not reach the end.
+fn zero_last_tile(values: &mut [f32]) {
+    // As left by a kernel that does not process the last tile.
     let start = values.len().saturating_sub(8);
     values[start..].fill(0.0);
 }
 
-fn inner_tile(values: &mut [f32]) {
+fn zero_inner_tile(values: &mut [f32]) {
     let middle = values.len() / 2;
     values[middle..middle + 64].fill(0.0);
 }
 
-fn not_a_number(values: &mut [f32]) {
+fn first_is_nan(values: &mut [f32]) {
     values[0] = f32::NAN;
 }
 
 #[test]
-fn a_right_result_is_timed() {
+fn correct_result_is_timed() {
     for name in ["matmul-128", "relu-1M", "copy-64KiB", "upload-16MiB", "sgd-momentum-1M"] {
-        let result = one(name, &planted(nothing, nothing));
+        let result = measure_case(name, &faulty(no_fault, no_fault));
         assert_eq!((result.status, result.reason), (Status::Timed, None), "{name}");
         let (time, check) = (result.time.unwrap(), result.check.unwrap());
         assert!(time.ms > 0.0 && time.p10_ms <= time.ms && time.ms <= time.p90_ms, "{time:?}");
@@ -158,28 +160,28 @@ fn a_right_result_is_timed() {
     }
 }
 
-/// The first result is right; those of later runs are not.
-fn all_but_the_first(values: &mut [f32]) {
+/// Leaves the first result unchanged and changes all later ones.
+fn scale_largest_except_first(values: &mut [f32]) {
     static READ: AtomicUsize = AtomicUsize::new(0);
     if READ.fetch_add(1, Ordering::Relaxed) > 0 {
-        one_of(values);
+        scale_largest(values);
     }
 }
 
 #[test]
-fn a_result_that_becomes_wrong_while_it_is_timed_has_no_time() {
-    let result = one("matmul-128", &planted(all_but_the_first, nothing));
+fn result_that_becomes_wrong_during_timing_has_no_time() {
+    let result = measure_case("matmul-128", &faulty(scale_largest_except_first, no_fault));
     assert_eq!((result.status, result.time), (Status::Wrong, None));
     assert!(result.reason.is_some_and(|reason| reason.contains("after it was timed")));
 }
 
 #[test]
-fn a_wrong_result_has_no_time_and_says_where_it_is_wrong() {
-    for (plant, what) in
-        [(one_of as Plant, "one element"), (last_tile, "the last tile"), (not_a_number, "a NaN")]
+fn wrong_result_has_no_time_and_names_the_element() {
+    for (fault, what) in
+        [(scale_largest as Fault, "one element"), (zero_last_tile, "the last tile"), (first_is_nan, "a NaN")]
     {
         for name in ["matmul-128", "matmul-256", "sum-rows-1024x1024", "softmax-ce-256x1000"] {
-            let result = one(name, &planted(plant, nothing));
+            let result = measure_case(name, &faulty(fault, no_fault));
             assert_eq!(result.status, Status::Wrong, "{what} of {name}: {result:?}");
             assert!(result.time.is_none(), "{what} of {name}");
             let reason = result.reason.unwrap();
@@ -190,32 +192,32 @@ fn a_wrong_result_has_no_time_and_says_where_it_is_wrong() {
 }
 
 #[test]
-fn state_that_becomes_wrong_is_found_too() {
-    // The optimizer has no output: what it leaves is in the parameters and the momentum.
-    for plant in [one_of as Plant, last_tile] {
-        assert_eq!(one("sgd-momentum-1M", &planted(nothing, plant)).status, Status::Wrong);
-        assert_eq!(one("upload-16MiB", &planted(nothing, plant)).status, Status::Wrong);
+fn wrong_state_is_detected() {
+    // The optimizer has no output: its results are the parameters and the momentum.
+    for fault in [scale_largest as Fault, zero_last_tile] {
+        assert_eq!(measure_case("sgd-momentum-1M", &faulty(no_fault, fault)).status, Status::Wrong);
+        assert_eq!(measure_case("upload-16MiB", &faulty(no_fault, fault)).status, Status::Wrong);
     }
-    // A whole step: its loss is right, and its momentum is not, in one tile or everywhere by a little.
-    for plant in [inner_tile as Plant, |values| values.iter_mut().for_each(|x| *x *= 1.02)] {
-        assert_eq!(one("mlp-batch-16", &planted(nothing, plant)).status, Status::Wrong);
+    // A whole step: its loss is correct, but its momentum is wrong in one tile, or slightly wrong everywhere.
+    for fault in [zero_inner_tile as Fault, |values| values.iter_mut().for_each(|x| *x *= 1.02)] {
+        assert_eq!(measure_case("mlp-batch-16", &faulty(no_fault, fault)).status, Status::Wrong);
     }
-    assert_eq!(one("mlp-batch-16", &planted(one_of, nothing)).status, Status::Wrong);
-    assert_eq!(one("mlp-batch-16", &CpuDevice::new()).status, Status::Timed);
+    assert_eq!(measure_case("mlp-batch-16", &faulty(scale_largest, no_fault)).status, Status::Wrong);
+    assert_eq!(measure_case("mlp-batch-16", &CpuDevice::new()).status, Status::Timed);
 }
 
 #[test]
-fn both_judges_agree_where_both_can_judge() {
-    let work = wgrad_bench::workload("matmul-33").unwrap();
-    for judge in [Judge::Reference, Judge::CpuF64] {
-        let expected = Expected::by(judge, &work).unwrap();
-        let mut loaded = Loaded::new(&CpuDevice::new(), &work).unwrap();
-        let verdict = expected.judge(&work, &mut loaded).unwrap();
-        assert!(verdict.is_right() && verdict.worst > 0.0, "{verdict:?}");
+fn both_references_agree() {
+    let workload = workload("matmul-33").unwrap();
+    for reference in [Reference::Interpreter, Reference::CpuF64] {
+        let expected = Expected::compute_with(reference, &workload).unwrap();
+        let mut loaded = LoadedWorkload::new(&CpuDevice::new(), &workload).unwrap();
+        let comparison = expected.compare(&workload, &mut loaded).unwrap();
+        assert!(comparison.passed() && comparison.worst > 0.0, "{comparison:?}");
     }
 }
 
-fn double(elements: usize) -> Result<Work, GraphError> {
+fn square(elements: usize) -> Result<Workload, GraphError> {
     let mut recorder = Recorder::new();
     let x = recorder.floats("x", [elements]);
     recorder.record(|graph| {
@@ -225,40 +227,40 @@ fn double(elements: usize) -> Result<Work, GraphError> {
 }
 
 #[test]
-fn what_takes_too_long_is_skipped_by_name() {
+fn cases_that_take_too_long_are_skipped_with_the_reason() {
     let cases = [
-        Case::new(Group::Pointwise, "small", || double(1 << 12)),
-        Case::new(Group::Pointwise, "large", || double(1 << 22)),
+        Case::new(Group::Pointwise, "small", || square(1 << 12)),
+        Case::new(Group::Pointwise, "large", || square(1 << 22)),
     ];
     let device = CpuDevice::new();
-    let subject = || [Subject { name: "cpu".into(), device: &device }];
-    let effort = Effort { longest: Duration::from_nanos(1), ..EFFORT };
-    let results = measure(&cases, &subject(), effort, &mut |_| true).unwrap();
-    // Nothing is known of the device before the first case.
+    let devices = || [NamedDevice { name: "cpu".into(), device: &device }];
+    let budget = Budget { max_case: Duration::from_nanos(1), ..BUDGET };
+    let results = measure(&cases, &devices(), budget, &mut |_| true).unwrap();
+    // No rate of the device is known before the first case.
     assert_eq!(results[0].status, Status::Timed);
     assert_eq!((results[1].case.as_str(), results[1].status), ("large", Status::Skipped));
     let reason = results[1].reason.clone().unwrap();
     assert!(reason.contains("GFLOP/s") && reason.contains("would take"), "{reason}");
-    let over = Effort { until: Some(std::time::Instant::now()), ..EFFORT };
-    let results = measure(&cases, &subject(), over, &mut |_| true).unwrap();
+    let budget = Budget { deadline: Some(std::time::Instant::now()), ..BUDGET };
+    let results = measure(&cases, &devices(), budget, &mut |_| true).unwrap();
     assert!(results.iter().all(|result| result.status == Status::Skipped));
-    assert_eq!(results[0].reason.as_deref(), Some("the time is up"));
+    assert_eq!(results[0].reason.as_deref(), Some("the time limit was reached"));
 }
 
 #[test]
-fn a_reset_gives_the_first_loss_again() {
-    let work = workload("mlp").unwrap();
-    let mut loaded = Loaded::new(&CpuDevice::new(), &work).unwrap();
+fn reset_restores_the_first_loss() {
+    let workload = workload("mlp").unwrap();
+    let mut loaded = LoadedWorkload::new(&CpuDevice::new(), &workload).unwrap();
     let first = loaded.step(true).unwrap();
     let second = loaded.step(true).unwrap();
     loaded.reset().unwrap();
     assert_ne!(first, second);
     assert_eq!(loaded.step(true).unwrap(), first);
-    assert_eq!(loaded.step(true).unwrap(), second, "the momentum began at zero again");
+    assert_eq!(loaded.step(true).unwrap(), second, "the momentum was reset to zero");
 }
 
 #[test]
-fn an_unknown_workload_is_refused() {
+fn unknown_workload_is_an_error() {
     let refused = workload("mpl").err().unwrap().to_string();
     assert!(refused.contains("mpl") && refused.contains("mlp-big"), "{refused}");
 }

@@ -1,63 +1,66 @@
-//! Convolutional networks for images of 224×224, layer by layer.
+//! Convolutional networks for images of 224×224, counted layer by layer.
 
-use super::{ParameterBytes, Work, backwards};
+use super::{ParameterBytes, Workload, backward_layers};
 
-/// Everything in f32, SGD with momentum.
+/// Bytes per parameter in f32 with SGD and momentum.
 const BYTES: ParameterBytes = ParameterBytes { weight: 4.0, gradient: 4.0, state: 4.0 };
 
+/// Counts multiply-adds, parameters and activations of layers.
 struct Counter {
-    /// Name, multiply-adds forward, parameters.
+    /// Name, multiply-adds of the forward pass, and parameters of each layer.
     layers: Vec<(String, f64, u64)>,
-    /// Numbers that layers put out.
+    /// Number of elements of all layer outputs.
     outputs: f64,
 }
 
 impl Counter {
-    /// A convolution with a kernel of side `k` whose output has side `side`. `extra` is what it has besides weights for each
-    /// output channel: a bias, or scale and shift of a batch norm.
+    /// Adds a convolution with a kernel of side `k` and an output of side `side`.
+    ///
+    /// `extra` is the number of further parameters per output channel: 1 for a bias, 2 for the scale and shift of a batch norm.
     fn conv(&mut self, name: String, (from, to): (u64, u64), k: u64, side: u64, extra: u64) {
         let weights = from * to * k * k;
         self.layers.push((name, (weights * side * side) as f64, weights + extra * to));
         self.outputs += (to * side * side) as f64;
     }
 
+    /// Adds a fully connected layer with bias.
     fn dense(&mut self, name: &str, from: u64, to: u64) {
         self.layers.push((name.to_owned(), (from * to) as f64, from * to + to));
         self.outputs += to as f64;
     }
 
-    /// `kept` is how many numbers are kept for each that a layer puts out.
-    fn work(self, name: &str, description: &str, kept: f64) -> Work {
+    /// Returns the workload. `stored` is the number of elements stored for the backward pass per element of a layer output.
+    fn workload(self, name: &str, description: &str, stored: f64) -> Workload {
         let macs: f64 = self.layers.iter().map(|(_, macs, _)| macs).sum();
-        Work {
+        Workload {
             name: name.into(),
             description: description.into(),
-            // Forward, and backward twice as much; two operations each.
+            // The backward pass has twice the multiply-adds of the forward pass; a multiply-add is two operations.
             flops: 6.0 * macs,
             parameters: self.layers.iter().map(|(.., parameters)| parameters).sum(),
             bytes: BYTES,
-            activation_bytes: 4.0 * kept * self.outputs,
+            activation_bytes: 4.0 * stored * self.outputs,
             batch: 64,
             global_batch: 8192,
-            layers: backwards(&self.layers, BYTES.gradient),
+            layers: backward_layers(&self.layers, BYTES.gradient),
             transformer: None,
             measured: None,
         }
     }
 }
 
-/// A residual network of bottlenecks (He et al. 2016), with the stride in the 3×3 convolutions as torchvision has it.
+/// Residual network with bottleneck blocks (He et al. 2016), with the stride in the 3×3 convolutions as in torchvision.
 ///
-/// By hand for [3, 4, 6, 3]: 25.56 million parameters and 4.089 billion multiply-adds; of those 118 million in the first
-/// convolution (49 · 3 · 64 · 112²).
-pub(super) fn resnet(name: &str, blocks: [u64; 4]) -> Work {
+/// Computed by hand for [3, 4, 6, 3]: 25.56 million parameters and 4.089 billion multiply-adds, 118 million of them in the
+/// first convolution (49 · 3 · 64 · 112²).
+pub(super) fn resnet(name: &str, blocks: [u64; 4]) -> Workload {
     let mut count = Counter { layers: Vec::new(), outputs: 0.0 };
     count.conv("conv1".into(), (3, 64), 7, 112, 2);
     let (mut from, mut side) = (64, 56);
     for (stage, blocks) in (0u32..).zip(blocks) {
         let width = 64 << stage;
         for block in 0..blocks {
-            let before = side;
+            let input_side = side;
             if stage > 0 && block == 0 {
                 side /= 2;
             }
@@ -65,20 +68,22 @@ pub(super) fn resnet(name: &str, blocks: [u64; 4]) -> Work {
             if block == 0 {
                 count.conv(layer("shortcut"), (from, 4 * width), 1, side, 2);
             }
-            count.conv(layer("conv1"), (from, width), 1, before, 2);
+            count.conv(layer("conv1"), (from, width), 1, input_side, 2);
             count.conv(layer("conv2"), (width, width), 3, side, 2);
             count.conv(layer("conv3"), (width, 4 * width), 1, side, 2);
             from = 4 * width;
         }
     }
     count.dense("fc", 2048, 1000);
-    // A batch norm keeps what it gets, the next convolution what it gets.
-    count.work(name, &format!("{name} on images of 224×224 in f32, SGD with momentum"), 2.0)
+    // A batch norm stores its input, and the next convolution stores its input.
+    count.workload(name, &format!("{name} on images of 224×224 in f32, SGD with momentum"), 2.0)
 }
 
-/// VGG-16 (Simonyan & Zisserman 2015, configuration D): 138.4 million parameters, of which 123.6 in what is fully connected,
-/// and 15.47 billion multiply-adds, of which 0.124.
-pub(super) fn vgg16() -> Work {
+/// VGG-16 (Simonyan & Zisserman 2015, configuration D).
+///
+/// It has 138.4 million parameters, 123.6 million of them in the fully connected layers, and 15.47 billion multiply-adds,
+/// 0.124 billion of them in the fully connected layers.
+pub(super) fn vgg16() -> Workload {
     let mut count = Counter { layers: Vec::new(), outputs: 0.0 };
     let (mut from, mut side) = (3, 224);
     for (stage, (convs, to)) in [(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)].into_iter().enumerate() {
@@ -91,5 +96,5 @@ pub(super) fn vgg16() -> Work {
     count.dense("fc6", 512 * 7 * 7, 4096);
     count.dense("fc7", 4096, 4096);
     count.dense("fc8", 4096, 1000);
-    count.work("vgg16", "vgg16 on images of 224×224 in f32, SGD with momentum", 1.0)
+    count.workload("vgg16", "vgg16 on images of 224×224 in f32, SGD with momentum", 1.0)
 }
