@@ -18,7 +18,7 @@ fn splits(shape: [usize; 3], count: usize) -> Splits {
 }
 
 fn config(batch: usize) -> Config {
-    let optimizer = Optimizer::Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 };
+    let optimizer = Optimizer::Sgd(Sgd::default());
     Config { optimizer, batch, eval_batch: batch, ..Config::default() }
 }
 

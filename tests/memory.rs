@@ -59,7 +59,7 @@ fn examples(recipe: &Recipe) -> Result<Splits, DataError> {
             let targets = Targets::Values { values: vec![0.0; count * 1024], width: 1024 };
             Dataset::new("zero", vec![0.0; count * 1024], vec![1024], targets)
         }
-        other => panic!("say here what {} looks like", other.kind()),
+        other => panic!("no example data for kind {}", other.kind()),
     };
     Ok(Splits::new(part()?, part()?))
 }

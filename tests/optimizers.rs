@@ -71,7 +71,7 @@ fn by_hand(
 #[test]
 fn sgd_is_pytorchs() {
     for (momentum, nesterov, weight_decay) in [(0.0, false, 0.0), (0.9, false, 0.1), (0.9, true, 0.1)] {
-        let optimizer = Optimizer::Sgd { momentum, nesterov, weight_decay };
+        let optimizer = Optimizer::Sgd(Sgd { momentum, nesterov, weight_decay, ..Sgd::default() });
         let expected = by_hand(None, 20, |x, g, decays, state, _| {
             let g = g + if decays { weight_decay * x } else { 0.0 };
             state[0] = momentum * state[0] + g;
@@ -88,7 +88,11 @@ fn sgd_is_pytorchs() {
 #[test]
 fn adam_and_adamw_are_those_of_the_papers() {
     for (weight_decay, decoupled) in [(0.0, false), (0.1, false), (0.1, true)] {
-        let optimizer = Optimizer::Adam { betas: [0.9, 0.99], eps: 1e-8, weight_decay, decoupled };
+        let betas = [0.9, 0.99];
+        let optimizer = match decoupled {
+            true => Optimizer::AdamW(AdamW { betas, weight_decay, ..AdamW::default() }),
+            false => Optimizer::Adam(Adam { betas, weight_decay, ..Adam::default() }),
+        };
         let expected = by_hand(None, 20, |x, g, decays, state, t| {
             let decay = if decays { weight_decay } else { 0.0 };
             let g = if decoupled { g } else { g + decay * x };
@@ -108,7 +112,7 @@ fn adam_and_adamw_are_those_of_the_papers() {
 
 #[test]
 fn clipping_bounds_the_norm_of_all_gradients_together() {
-    let optimizer = Optimizer::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 };
+    let optimizer = Optimizer::Sgd(Sgd { momentum: 0.0, ..Sgd::default() });
     for max in [0.5, 100.0] {
         let expected = by_hand(Some(max), 10, |x, g, _, _, _| x - 0.1 * g);
         let found = descend(optimizer, Some(max), 0.1, 10);
@@ -117,7 +121,7 @@ fn clipping_bounds_the_norm_of_all_gradients_together() {
 }
 
 fn digits() -> Splits {
-    wgrad::data::load(&DataSpec { flatten: true, ..DataKind::Digits.into() }).unwrap()
+    wgrad::data::load(&"digits".parse().unwrap()).unwrap().flattened()
 }
 
 fn trainer(config: Config) -> Trainer {
@@ -172,9 +176,14 @@ fn the_moving_average_is_one() {
     }
 }
 
+/// AdamW with a learning rate of 0.
+fn without_learning() -> Config {
+    Config { optimizer: Optimizer::AdamW(AdamW { lr: 0.0, ..AdamW::default() }), ..Config::default() }
+}
+
 #[test]
 fn early_stopping_ends_a_run_that_no_longer_gets_better() {
-    let mut trainer = trainer(Config { lr: 0.0, ..Config::default() });
+    let mut trainer = trainer(without_learning());
     let options = FitOptions {
         steps: 10_000,
         log_every: 1,
@@ -196,7 +205,7 @@ fn dropout_differs_between_steps_and_repeats_with_the_seed() {
         let splits = digits();
         let device = CpuDevice::new();
         // Without learning, the losses of one batch differ by what was dropped alone.
-        let config = Config { lr: 0.0, batch: 1437, seed, ..Config::default() };
+        let config = Config { batch: 1437, seed, ..without_learning() };
         let plan = Plan::new(model, &splits, config, &device.info().limits).unwrap();
         let mut trainer = Trainer::new(&device, plan, splits, 10).unwrap();
         (0..4).for_each(|_| trainer.step().unwrap());

@@ -170,7 +170,7 @@ fn five_steps_of_sgd_are_those_of_pytorch() {
     let expected = fixture("resnet-steps.safetensors");
     let (images, labels) = (values(&expected, "images"), labels(&expected));
     on_every_device("five_steps_of_sgd_are_those_of_pytorch", |device, name| {
-        let optimizer = Optimizer::Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 };
+        let optimizer = Optimizer::Sgd(Sgd::default());
         let mut builder = Builder::new();
         let model = StepsNet::new(&mut builder);
         let mut states = States::new();

@@ -101,7 +101,7 @@ fn prediction_reads_the_files_that_training_reads() {
     let dir = folder();
     let trained = wgrad(dir.path(), "train digits-mlp --device cpu --set train.epochs=8 --out run");
     assert!(trained.status.success(), "{}", stderr(&trained));
-    let splits = wgrad::data::load(&wgrad::data::DataSpec::from(wgrad::data::DataKind::Digits)).unwrap();
+    let splits = wgrad::data::load(&"digits".parse().unwrap()).unwrap();
     let rows = (0..50).map(|i| {
         let pixels = splits.test.example(i).unwrap().into_iter().map(|x| (x * 16.0).to_string());
         pixels.collect::<Vec<_>>().join(",")

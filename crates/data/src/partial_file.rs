@@ -1,4 +1,4 @@
-//! A partial file: what has come so far of a download, kept beside its place until it is whole and checked.
+//! Partial file of a download, kept beside its final path until it is complete and checked.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use crate::error::DataError;
 use crate::pin::{CheckError, Pin};
 
-/// `NAME.part`, locked while it is open. An empty one is removed on drop.
-pub(crate) struct Part {
+/// Partial file `NAME.part`, locked while it is open. If it is empty it is removed on drop.
+pub(crate) struct PartialFile {
     file: Option<File>,
     path: PathBuf,
     len: u64,
 }
 
-impl Part {
-    /// Opens what an earlier run left, or a new file, for the place `target`.
+impl PartialFile {
+    /// Opens the partial file of `target` that an earlier run left, or creates it.
     pub(crate) fn open(target: &Path) -> Result<Self, DataError> {
         let mut path = target.as_os_str().to_owned();
         path.push(".part");
@@ -24,19 +24,19 @@ impl Part {
         let file = options.map_err(DataError::io("create", &path))?;
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => return Err(DataError::Busy { path }),
-            // A file system without locks: then nobody watches, as nobody did before.
+            // On a file system without locks concurrent downloads are not detected.
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
         let len = file.metadata().map_err(DataError::io("read", &path))?.len();
         Ok(Self { file: Some(file), path, len })
     }
 
-    /// Bytes that have come.
+    /// Bytes in the file.
     pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
-    /// Drops everything from byte `len` on; the next write goes there.
+    /// Truncates the file to `len` bytes and continues there.
     pub(crate) fn keep(&mut self, len: u64) -> Result<(), DataError> {
         self.len = len;
         self.with("write", |file| {
@@ -58,10 +58,10 @@ impl Part {
         }
     }
 
-    /// Gives the file its name, in one step: a reader sees all of it or nothing.
+    /// Renames the file to `target` atomically.
     pub(crate) fn finish(mut self, target: &Path) -> Result<(), DataError> {
         self.with("write", |file| file.sync_all())?;
-        // Closed before, since not every platform renames an open file.
+        // Closed first, since not every platform renames an open file.
         self.file = None;
         fs::rename(&self.path, target).map_err(DataError::io("create", target))
     }
@@ -76,10 +76,10 @@ impl Part {
     }
 }
 
-impl Drop for Part {
+impl Drop for PartialFile {
     fn drop(&mut self) {
         if self.file.take().is_some() && self.len == 0 {
-            // Nothing depends on it: an empty partial file is only untidy.
+            // An empty partial file does no harm if it remains.
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -13,7 +13,7 @@ fn f32s(shape: &[usize], values: &[f64]) -> Array {
 }
 
 fn u32s(shape: &[usize], values: &[u32]) -> Array {
-    Array::word(shape, values.to_vec())
+    Array::u32(shape, values.to_vec())
 }
 
 /// Evaluates `build` on the inputs. Returns type and elements of the result.
