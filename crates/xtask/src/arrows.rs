@@ -32,7 +32,12 @@ const FORBIDDEN: &[Forbidden] = &[
         &["wgrad-train"],
         "these crates process data and do not train",
     ),
-    forbid(&["wgrad-run"], &["wgrad-recipe"], "a run directory stores its recipe as text"),
+    forbid(
+        &["wgrad-run"],
+        &["wgrad-recipe", "wgrad-report"],
+        "a run directory stores its recipe as text, and no pages",
+    ),
+    forbid(&["wgrad-recipe"], &["wgrad-run"], "a recipe does not know the runs made from it"),
     forbid(&["wgrad-train"], &["wgrad-studies", "wgrad-report"], "studies and pages are built on training"),
     forbid(&["wgrad-stdx"], &["wgrad*"], "every crate may use it"),
     forbid(&["wgrad-report"], &["wgrad*"], "pages and charts do not depend on what they show")
