@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use wgrad_tests::{adapters, binary, last_json, stderr};
+use crate::support::{adapters, binary, last_json, stderr};
 
 /// Runs the binary with a cache folder of its own.
 fn wgrad_in(cache: &Path, arguments: &str) -> Output {

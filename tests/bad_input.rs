@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use wgrad_tests::{stderr, wgrad};
+use crate::support::{stderr, wgrad};
 
 /// Runs a command that must fail with `code`, saying each of `parts`.
 fn refused(folder: &Path, arguments: &str, code: i32, parts: &[&str]) {

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use crate::support::{last_json, stderr, wgrad};
 use wgrad::weights::Weights;
-use wgrad_tests::{last_json, stderr, wgrad};
 
 /// A residual network on the embedded digits that trains in a second.
 const SMALL: &str = "\

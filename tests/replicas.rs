@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use crate::support::{adapters, mpi_binary, mpirun, stderr, wgrad};
 use wgrad::run::Checkpoint;
-use wgrad_tests::{adapters, mpi_binary, mpirun, stderr, wgrad};
 
 const STEPS: u64 = 50;
 /// Of losses and parameters, relative: sums in another order.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use wgrad_tests::{binary, last_json, stderr, wgrad};
+use crate::support::{binary, last_json, stderr, wgrad};
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()

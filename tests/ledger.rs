@@ -1,8 +1,8 @@
 //! The FLOPs that a run says it took, against counts by hand from the layers' shapes: a multiply-add is two.
 
+use crate::support::{last_json, wgrad};
 use wgrad::prelude::*;
 use wgrad::program::Limits;
-use wgrad_tests::{last_json, wgrad};
 
 const LIMITS: Limits = Limits { buffer_bytes: 1 << 40, operand_bytes: 1 << 20, operands: 8, f16: false };
 

@@ -2,8 +2,8 @@
 
 use std::fs;
 
+use crate::support::{last_json, stderr, wgrad};
 use serde_json::Value;
-use wgrad_tests::{last_json, stderr, wgrad};
 
 /// The points of a curve.
 fn points<'v>(prediction: &'v Value, scaling: &str, scheme: &str) -> &'v Vec<Value> {

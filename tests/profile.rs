@@ -1,9 +1,9 @@
 //! `--profile`: it changes no bit of a training, and its timeline has every kernel of the profiled steps.
 
+use crate::support::{adapters, last_json, stderr, wgrad};
 use serde_json::Value;
 use wgrad::prelude::*;
 use wgrad::train::{ProfileOptions, Profiler};
-use wgrad_tests::{adapters, last_json, stderr, wgrad};
 
 fn trainer(device: &dyn Device, recipe: &str, settings: &[&str]) -> Trainer {
     let mut recipe = wgrad::recipe::load(recipe).expect("a built-in recipe");

@@ -4,17 +4,17 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::support::adapters;
 use wgrad::graph::GroupId;
 use wgrad::nn::{Block, Params};
 use wgrad::prelude::*;
 use wgrad::weights::Weights;
-use wgrad_tests::adapters;
 
 /// Largest difference that is allowed, relative to the largest magnitude of a tensor, or to 1.
 const TOLERANCE: f32 = 1e-4;
 
 fn fixture(name: &str) -> Weights {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name);
     Weights::read(&path).unwrap_or_else(|error| panic!("{error}"))
 }
 

@@ -2,8 +2,8 @@
 
 use std::fs;
 
+use crate::support::{adapters, last_json, stderr, wgrad};
 use serde_json::Value;
-use wgrad_tests::{adapters, last_json, stderr, wgrad};
 
 fn names(value: &Value, of: &str) -> Vec<String> {
     let all = value[of].as_array().cloned().unwrap_or_default();

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::{adapters, binary, last_json, stderr, wgrad};
 use serde_json::Value;
-use wgrad_tests::{adapters, binary, last_json, stderr, wgrad};
 
 /// A sweep that takes seconds.
 const SWEEP: &str = "

@@ -1,7 +1,7 @@
 //! One training, every device: the CPU in f32 against f64 and against every adapter, and each against itself.
 
+use crate::support::{adapters, largest_difference, losses};
 use wgrad::prelude::*;
-use wgrad_tests::{adapters, largest_difference, losses};
 
 const STEPS: u64 = 50;
 

@@ -1,8 +1,8 @@
 //! Optimizers, clipping, accumulation, moving average and early stopping against plain loops.
 
+use crate::support::largest_difference;
 use wgrad::prelude::*;
 use wgrad::train::{Finished, NamedTensor, Stop};
-use wgrad_tests::largest_difference;
 
 /// θ after some steps of minimising Σ cᵢ·θᵢ² / 2, computed on the CPU device. The first parameter decays, the second not.
 fn descend(optimizer: Optimizer, clip: Option<f64>, rate: f64, steps: u64) -> Vec<f32> {

@@ -1,6 +1,7 @@
 //! Memory as it is planned: intermediates take little more than those of them that are alive at once. Plans need the shape
 //! of the data, not the data, so every recipe is planned here on examples that are all zero.
 
+use crate::support::{adapters, last_json, wgrad};
 use wgrad::data::DataError;
 use wgrad::graph::{EntryId, GroupId, grad_recomputing};
 use wgrad::prelude::*;
@@ -8,7 +9,6 @@ use wgrad::program::Limits;
 use wgrad::recipe;
 use wgrad::recipe::Recipe;
 use wgrad::train::setup_on;
-use wgrad_tests::{adapters, last_json, wgrad};
 
 /// What memory may be, as a share of the largest live set.
 const MOST: f64 = 1.15;

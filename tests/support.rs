@@ -1,26 +1,16 @@
-//! What the tests of this package share: the built binary, and the devices of this machine.
+//! Helpers of the tests: the built binary, and the devices of this machine.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use wgrad::prelude::*;
 use wgrad::program::DeviceInfo;
 
-/// The `wgrad` binary of this workspace, built in the profile of the tests.
+/// The `wgrad` binary, which cargo builds for these tests.
 pub fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let built =
-            Command::new(env!("CARGO")).args(["build", "--quiet", "--locked", "--package", "wgrad"]).status();
-        assert!(built.is_ok_and(|status| status.success()), "the binary does not build");
-        // The test runs from target/<profile>/deps.
-        let test = std::env::current_exe().expect("a running test has a path");
-        let profile =
-            test.parent().and_then(Path::parent).expect("tests are two folders below the profile's");
-        profile.join(format!("wgrad{}", std::env::consts::EXE_SUFFIX))
-    })
+    Path::new(env!("CARGO_BIN_EXE_wgrad"))
 }
 
 /// Runs the binary in `folder` with arguments separated by spaces.
@@ -37,27 +27,29 @@ pub fn last_json(output: &Output) -> serde_json::Value {
     serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {last:?}\n{}", stderr(output)))
 }
 
-/// What a run wrote for people.
+/// The messages of a run.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// The binary with MPI, where `cargo xtask test` could build one. Else the test is counted as skipped by name, or fails if
-/// `WGRAD_REQUIRE_MPI` is 1.
+/// The binary with the feature `mpi`, which `cargo xtask test` builds where MPI is installed. Without it the test is logged as
+/// skipped, or fails if `WGRAD_REQUIRE_MPI` is 1.
 pub fn mpi_binary(test: &str) -> Option<PathBuf> {
-    let own = std::env::current_exe().expect("a running test has a path");
-    let profile = own.parent().and_then(Path::parent).expect("tests are two folders below the profile's");
-    let path = profile.join("wgrad-mpi");
+    let path = binary().with_file_name("wgrad-mpi");
     let runs = Command::new("mpirun").arg("--version").output().is_ok_and(|output| output.status.success());
     if path.is_file() && runs {
         return Some(path);
     }
-    assert_ne!(std::env::var("WGRAD_REQUIRE_MPI").as_deref(), Ok("1"), "{test}: no build with MPI");
-    skip(test, "no mpirun, or no build with MPI");
+    assert_ne!(
+        std::env::var("WGRAD_REQUIRE_MPI").as_deref(),
+        Ok("1"),
+        "{test}: no mpirun, or no binary with the feature mpi"
+    );
+    skip(test, "no mpirun, or no binary with the feature mpi");
     None
 }
 
-/// Starts ranks of the binary with MPI by plain mpirun, and waits for them.
+/// Runs ranks of the binary with MPI under plain `mpirun`.
 pub fn mpirun(binary: &Path, folder: &Path, ranks: usize, arguments: &str) -> Output {
     let mut command = Command::new("mpirun");
     command.args(["--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-n", &ranks.to_string()]);
@@ -66,29 +58,41 @@ pub fn mpirun(binary: &Path, folder: &Path, ranks: usize, arguments: &str) -> Ou
     command.output().expect("mpirun starts")
 }
 
-/// The adapters of this machine with their numbers. Where there is none the test is counted as skipped by name, or fails
-/// if `WGRAD_REQUIRE_GPU` is 1.
+/// The adapters of this machine with their indices. Without an adapter the test is logged as skipped, or fails if
+/// `WGRAD_REQUIRE_GPU` is 1.
 pub fn adapters(test: &str) -> Vec<(usize, DeviceInfo)> {
     let found = wgrad::gpu::adapters();
     if found.is_empty() {
         assert_ne!(
             std::env::var("WGRAD_REQUIRE_GPU").as_deref(),
             Ok("1"),
-            "{test}: no adapter, and one is required"
+            "{test}: no adapter was found, and WGRAD_REQUIRE_GPU=1 requires one"
         );
         skip(test, "no adapter");
     }
     found.iter().map(|adapter| (adapter.index, adapter.info.clone())).collect()
 }
 
-/// Counts a test as skipped.
+/// Longest wait of [`wait_until`]. It only ends a test that hangs: no busy machine comes near it.
+const HANG: Duration = Duration::from_secs(300);
+
+/// Waits until a condition holds. Fails with the text of `state` if it never does.
+pub fn wait_until(mut condition: impl FnMut() -> bool, state: impl Fn() -> String) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < HANG, "still waiting after {} s: {}", HANG.as_secs(), state());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Logs a test as skipped.
 #[allow(clippy::print_stderr)]
 pub fn skip(test: &str, reason: &str) {
     let line = format!("skipped: {test}: {reason}");
     eprintln!("{line}");
     if let Some(path) = std::env::var_os("WGRAD_SKIP_LOG") {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(path);
-        log.and_then(|mut log| writeln!(log, "{line}")).expect("the log of skipped tests can be written");
+        log.and_then(|mut log| writeln!(log, "{line}")).expect("writable log of skipped tests");
     }
 }
 
