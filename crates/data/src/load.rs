@@ -34,7 +34,7 @@ const FASHION_NAMES: [&str; 10] = [
 /// Loads data and prepares it: split, then limited, then normalised or standardised.
 ///
 /// Features are `[n, channels, rows, columns]` for images, in 0..1 unless they are normalised, and `[n, columns]` for a CSV
-/// file; [`Splits::flattened`] gives images as rows. Training images are not augmented here: a
+/// file; [`Splits::flattened`] converts images to rows. Training images are not augmented here: a
 /// [`Loader`](crate::Loader) does so with [`Splits::augment`].
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Downloads from a loopback server that behaves well and badly, and copies from a mirror folder.
+//! Downloads from a loopback server with correct and faulty answers, and copies from a mirror folder.
 
 mod common;
 
@@ -18,28 +18,28 @@ use wgrad_data::{
     DataError, Digest, FetchOptions, FetchProblem, Fetched, Origin, Pin, Pinned, Progress, fetch,
 };
 
-/// What the server does with one request.
+/// Answer of the server to one request.
 #[derive(Debug, Clone)]
 enum Answer {
-    /// Serves the content, from the asked byte on.
+    /// Sends the content from the requested byte on.
     Range,
-    /// Serves all of the content, whatever was asked.
+    /// Sends all of the content and ignores the range.
     IgnoreRange,
-    /// Announces all that was asked for, sends it up to this byte of the content, then closes.
+    /// Announces the requested range, sends it up to this byte of the content, then closes.
     CutAt(usize),
     /// Announces no length, sends up to this byte, then closes.
     CloseAt(usize),
-    /// Sends up to this byte, then keeps silent.
+    /// Sends up to this byte, then stalls.
     StallAt(usize),
-    /// Claims to continue at another byte.
+    /// Announces another range than requested.
     WrongRange,
-    /// An error with this status line.
+    /// Sends an error with this status line.
     Status(&'static str),
-    /// This in place of the content.
+    /// Sends this instead of the content.
     Other(&'static str),
 }
 
-/// Serves `content` on a loopback port, one answer of the list a request; then refuses.
+/// Serves `content` on a loopback port, one answer of the list per request, and then refuses connections.
 struct Server {
     url: String,
     /// The `Range` header of each request.
@@ -52,7 +52,7 @@ impl Server {
         let url = format!("http://{}/file", listener.local_addr().unwrap());
         let ranges = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&ranges);
-        // Ends with the test's process, or when the last answer was given.
+        // The thread ends with the test process, or after the last answer.
         std::thread::spawn(move || {
             for answer in answers {
                 let (stream, _) = listener.accept().unwrap();
@@ -109,7 +109,7 @@ fn respond(mut stream: TcpStream, content: &[u8], range: Option<&str>, answer: &
         Answer::CutAt(end) | Answer::CloseAt(end) | Answer::StallAt(end) => end - from.unwrap_or(0),
         _ => body.len(),
     };
-    // The client may have gone, which is its right.
+    // The client can close the connection at any time.
     let _ = stream.write_all(format!("{head}Connection: close\r\n\r\n").as_bytes());
     let _ = stream.write_all(&body[..end]);
     let _ = stream.flush();
@@ -126,7 +126,7 @@ fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A folder to download to, and the file as the catalogue would describe it.
+/// Target folder and catalogue entry of a download.
 struct Case {
     folder: tempfile::TempDir,
     sha256: String,
@@ -176,7 +176,7 @@ fn problems(result: Result<Fetched, DataError>) -> Vec<FetchProblem> {
 }
 
 #[test]
-fn a_download_is_checked_renamed_and_not_repeated() {
+fn download_is_verified_renamed_and_not_repeated() {
     let content = content();
     let (case, server) = (Case::new(&content), Server::start(content.clone(), vec![Answer::Range]));
     let (result, received) = case.fetch(&[&server.url], &options());
@@ -185,13 +185,13 @@ fn a_download_is_checked_renamed_and_not_repeated() {
     assert!(!case.part().exists());
     assert!(received.is_sorted() && received.last() == Some(&(content.len() as u64)), "{received:?}");
     assert_eq!(server.ranges(), [None]);
-    // The server would refuse now: nothing is asked.
+    // The server refuses further requests, so nothing is downloaded.
     let (again, received) = case.fetch(&[&server.url], &options());
     assert_eq!((again.unwrap().origin, received), (Origin::AlreadyThere, vec![]));
 }
 
 #[test]
-fn a_cut_download_continues_where_it_stopped() {
+fn interrupted_download_is_continued() {
     let content = content();
     let case = Case::new(&content);
     let server =
@@ -204,7 +204,7 @@ fn a_cut_download_continues_where_it_stopped() {
 }
 
 #[test]
-fn a_connection_that_closes_without_a_length_is_not_the_end_of_the_file() {
+fn closed_connection_without_a_length_is_not_the_end_of_the_file() {
     let content = content();
     let case = Case::new(&content);
     let server = Server::start(content.clone(), vec![Answer::CloseAt(150_000), Answer::Range]);
@@ -214,7 +214,7 @@ fn a_connection_that_closes_without_a_length_is_not_the_end_of_the_file() {
 }
 
 #[test]
-fn what_a_failed_run_leaves_is_used_by_the_next() {
+fn partial_file_of_a_failed_run_is_continued() {
     let content = content();
     let case = Case::new(&content);
     let once = FetchOptions { attempts: 1, ..options() };
@@ -231,7 +231,7 @@ fn what_a_failed_run_leaves_is_used_by_the_next() {
 }
 
 #[test]
-fn a_server_without_ranges_serves_from_the_start() {
+fn server_without_ranges_restarts_the_download() {
     let content = content();
     let case = Case::new(&content);
     case.leave_part(&content[..1000]);
@@ -243,7 +243,7 @@ fn a_server_without_ranges_serves_from_the_start() {
 }
 
 #[test]
-fn a_range_that_was_not_asked_for_is_not_appended() {
+fn wrong_range_is_not_appended() {
     let content = content();
     let case = Case::new(&content);
     case.leave_part(&content[..1000]);
@@ -256,7 +256,7 @@ fn a_range_that_was_not_asked_for_is_not_appended() {
 }
 
 #[test]
-fn a_part_that_is_whole_or_too_long_is_dealt_with() {
+fn complete_and_overlong_partial_files_are_handled() {
     let content = content();
     let case = Case::new(&content);
     case.leave_part(&content);
@@ -272,7 +272,7 @@ fn a_part_that_is_whole_or_too_long_is_dealt_with() {
 }
 
 #[test]
-fn a_part_of_another_file_is_found_out_and_dropped() {
+fn partial_file_of_another_file_is_dropped() {
     let content = content();
     let case = Case::new(&content);
     case.leave_part(&[7; 1000]);
@@ -284,7 +284,7 @@ fn a_part_of_another_file_is_found_out_and_dropped() {
 }
 
 #[test]
-fn a_missing_file_is_asked_for_once_and_then_elsewhere() {
+fn missing_file_is_requested_once_per_url() {
     let content = content();
     let case = Case::new(&content);
     let gone = Server::start(vec![], vec![Answer::Status("404 Not Found"); 2]);
@@ -299,7 +299,7 @@ fn a_missing_file_is_asked_for_once_and_then_elsewhere() {
 }
 
 #[test]
-fn a_busy_server_is_asked_again_but_not_for_ever() {
+fn busy_server_is_retried_a_limited_number_of_times() {
     let content = content();
     let case = Case::new(&content);
     let busy = Answer::Status("503 Service Unavailable");
@@ -313,7 +313,7 @@ fn a_busy_server_is_asked_again_but_not_for_ever() {
 }
 
 #[test]
-fn wrong_content_is_deleted_and_named_with_both_hashes() {
+fn wrong_content_is_deleted_and_reported_with_both_hashes() {
     let right = b"the right thing";
     let case = Case::new(right);
     let wrong = "the wrong thing";
@@ -326,7 +326,7 @@ fn wrong_content_is_deleted_and_named_with_both_hashes() {
 }
 
 #[test]
-fn wrong_sizes_are_named() {
+fn wrong_sizes_are_reported() {
     let mut case = Case::new(b"the right thing");
     let serve = |text| Server::start(vec![], vec![Answer::Other(text)]);
     let (result, _) = case.fetch(&[&serve("short").url], &options());
@@ -340,7 +340,7 @@ fn wrong_sizes_are_named() {
 }
 
 #[test]
-fn what_a_gzip_file_unpacks_to_can_be_pinned() {
+fn unpacked_content_can_be_pinned() {
     let content = content();
     let mut case = Case::new(&content);
     case.of = Pinned::Unpacked;
@@ -373,19 +373,19 @@ fn what_a_gzip_file_unpacks_to_can_be_pinned() {
 }
 
 #[test]
-fn a_silent_server_is_left() {
+fn stalled_server_times_out() {
     let content = content();
     let case = Case::new(&content);
     let server = Server::start(content, vec![Answer::StallAt(100_000)]);
     let options = FetchOptions { attempts: 1, stall_timeout: Duration::from_millis(300), ..options() };
     let (result, _) = case.fetch(&[&server.url], &options);
     assert!(matches!(&problems(result)[..], [FetchProblem::Transport(text)] if text.contains("timeout")));
-    // What came is kept for the next run.
+    // The received bytes are kept for the next run.
     assert_eq!(fs::metadata(case.part()).unwrap().len(), 100_000);
 }
 
 #[test]
-fn no_server_at_all_is_a_clear_error() {
+fn refused_connection_is_reported() {
     let case = Case::new(b"x");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/file", listener.local_addr().unwrap());
@@ -397,7 +397,7 @@ fn no_server_at_all_is_a_clear_error() {
 }
 
 #[test]
-fn two_downloads_of_one_file_do_not_mix() {
+fn concurrent_downloads_of_one_file_are_refused() {
     let case = Case::new(b"x");
     case.leave_part(b"");
     let other = fs::File::open(case.part()).unwrap();
@@ -407,7 +407,7 @@ fn two_downloads_of_one_file_do_not_mix() {
 }
 
 #[test]
-fn a_mirror_is_copied_and_checked_and_nothing_is_downloaded() {
+fn mirror_is_copied_and_verified_without_downloads() {
     let case = Case::new(b"the right thing");
     let mirror = tempfile::tempdir().unwrap();
     let options = FetchOptions { mirror: Some(mirror.path().to_path_buf()), ..options() };
@@ -427,7 +427,7 @@ fn a_mirror_is_copied_and_checked_and_nothing_is_downloaded() {
     fs::write(mirror.path().join("some/file.bin"), "the right thing").unwrap();
     let (result, received) = case.fetch(&[&server.url], &options);
     assert_eq!(result.unwrap().origin, Origin::Mirror);
-    // At the top of the mirror it is found, too.
+    // The file is also found at the top level of the mirror.
     fs::remove_file(case.target()).unwrap();
     fs::rename(mirror.path().join("some/file.bin"), mirror.path().join("file.bin")).unwrap();
     assert_eq!(case.fetch(&[&server.url], &options).0.unwrap().origin, Origin::Mirror);
@@ -436,7 +436,7 @@ fn a_mirror_is_copied_and_checked_and_nothing_is_downloaded() {
 }
 
 #[test]
-fn a_damaged_file_is_fetched_again() {
+fn damaged_file_is_fetched_again() {
     let content = content();
     let case = Case::new(&content);
     case.leave_part(b"");
@@ -447,8 +447,8 @@ fn a_damaged_file_is_fetched_again() {
 }
 
 #[test]
-fn the_catalogue_is_served_by_the_mirror_of_this_project() {
-    let Some(mirror) = mirror("the_catalogue_is_served_by_the_mirror_of_this_project") else { return };
+fn catalogue_is_served_by_the_mirror_of_this_project() {
+    let Some(mirror) = mirror("catalogue_is_served_by_the_mirror_of_this_project") else { return };
     let options = FetchOptions { mirror: Some(mirror.clone()), ..options() };
     let folder = tempfile::tempdir().unwrap();
     let entry = Entry::named("tinyshakespeare").unwrap();
@@ -458,20 +458,20 @@ fn the_catalogue_is_served_by_the_mirror_of_this_project() {
     assert_eq!(entry.find(folder.path()), Some(folder.path().join("tinyshakespeare")));
     let again = entry.get(folder.path(), &options, &mut |_| {}).unwrap();
     assert_eq!(again[0].origin, Origin::AlreadyThere);
-    // The built-in data is the mirror's.
+    // The built-in data is that of the mirror.
     let digits = fs::read(mirror.join("digits/digits.csv.gz")).unwrap();
     assert!(digits == fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/digits.csv.gz")).unwrap());
     assert_eq!(Entry::named("digits").unwrap().get(folder.path(), &options, &mut |_| {}).unwrap(), []);
 }
 
 #[test]
-fn the_debian_package_is_used_where_it_is() {
+fn debian_package_is_used_if_installed() {
     let entry = Entry::named("fashion-mnist").unwrap();
     let folder = tempfile::tempdir().unwrap();
-    // A mirror without files: were the package not taken, the copy would fail.
+    // The mirror is empty: the copy would fail if the package were not used.
     let options = FetchOptions { mirror: Some(folder.path().to_path_buf()), ..options() };
     if !Path::new(entry.system.unwrap().folder).is_dir() {
-        skip("the_debian_package_is_used_where_it_is", "the package is not installed");
+        skip("debian_package_is_used_if_installed", "the package is not installed");
         return;
     }
     let fetched = entry.get(folder.path(), &options, &mut |_| {}).unwrap();

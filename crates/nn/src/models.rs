@@ -6,7 +6,14 @@ use crate::init::Init;
 use crate::layers::{Activation, Dropout, LayerNorm, Linear, Residual, RmsNorm, Sequential};
 use crate::module::{Builder, Context, Module, layers_per_segment};
 
-/// Normalisation over the features of an example.
+/// Largest width that recipes accept. Products of two widths stay far below the range of an index.
+#[cfg(feature = "schema")]
+const MAX_WIDTH: u64 = 1 << 20;
+/// Largest number of layers that recipes accept.
+#[cfg(feature = "schema")]
+const MAX_LAYERS: u64 = 10_000;
+
+/// Normalization over the features of an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(
     feature = "schema",
@@ -14,7 +21,7 @@ use crate::module::{Builder, Context, Module, layers_per_segment};
     serde(rename_all = "kebab-case")
 )]
 pub enum Norm {
-    /// No normalisation.
+    /// No normalization.
     None,
     /// Layer norm: mean 0 and standard deviation 1, then a learned scale and shift.
     Layer,
@@ -32,22 +39,30 @@ impl Norm {
     }
 }
 
-/// Hidden layers of an [`Mlp`]. The default has no hidden layers, ReLU, no normalization and no dropout.
+/// Hidden layers of an [`Mlp`].
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(
+    feature = "schema",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(default, deny_unknown_fields)
+)]
 pub struct MlpConfig {
-    /// Widths of the hidden layers.
+    /// Widths of the hidden layers; empty for a linear model.
+    #[cfg_attr(feature = "schema", schemars(length(max = MAX_LAYERS), inner(range(min = 1, max = MAX_WIDTH))))]
     pub hidden: Vec<usize>,
-    /// Activation of each hidden layer.
+    /// Activation after each hidden layer.
     pub activation: Activation,
-    /// Normalization of each hidden layer, before the activation.
+    /// Norm before each activation.
     pub norm: Norm,
-    /// Dropout probability of each hidden layer, after the activation.
+    /// Probability of dropping an activation in training.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0), extend("exclusiveMaximum" = 1)))]
     pub dropout: f64,
 }
 
 impl Default for MlpConfig {
+    /// Two hidden layers of 128 with ReLU, no normalization and no dropout.
     fn default() -> Self {
-        Self { hidden: Vec::new(), activation: Activation::Relu, norm: Norm::None, dropout: 0.0 }
+        Self { hidden: vec![128, 128], activation: Activation::Relu, norm: Norm::None, dropout: 0.0 }
     }
 }
 
@@ -87,17 +102,32 @@ pub(crate) const VALUES_PER_BLOCK: usize = 4;
 
 /// Blocks of a [`ResidualMlp`].
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(
+    feature = "schema",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(default, deny_unknown_fields)
+)]
 pub struct ResidualMlpConfig {
-    /// Width of all blocks.
+    /// Width of every block.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_WIDTH)))]
     pub width: usize,
     /// Number of blocks.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_LAYERS)))]
     pub depth: usize,
-    /// Activation between the two linear layers of a block.
+    /// Activation between the two linear layers of each block.
     pub activation: Activation,
-    /// Normalization at the start of each block, and before the head.
+    /// Norm at the start of each block and before the head.
     pub norm: Norm,
-    /// Dropout probability after the activation of each block.
+    /// Probability of dropping an activation in a block in training.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0), extend("exclusiveMaximum" = 1)))]
     pub dropout: f64,
+}
+
+impl Default for ResidualMlpConfig {
+    /// Two blocks of width 128 with GELU, layer norm and no dropout.
+    fn default() -> Self {
+        Self { width: 128, depth: 2, activation: Activation::Gelu, norm: Norm::Layer, dropout: 0.0 }
+    }
 }
 
 /// MLP of pre-norm residual blocks: `stem`, then `depth` times `x + f(norm(x))`, then `head`.

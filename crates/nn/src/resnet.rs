@@ -59,7 +59,7 @@ pub enum Shortcut {
     Projection,
 }
 
-/// Normalisation of the channels of images.
+/// Normalization of the channels of images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(
     feature = "schema",
@@ -71,7 +71,7 @@ pub enum ImageNorm {
     Batch,
     /// Group norm over groups of 16 channels of an image, or over all channels if there are fewer.
     Group,
-    /// No normalisation.
+    /// No normalization.
     None,
 }
 

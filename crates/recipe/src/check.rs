@@ -16,7 +16,7 @@ pub(super) struct Problem {
     pub fault: Fault,
 }
 
-/// What is wrong with a key.
+/// Kind of fault.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// A key that the section does not have with its kind; the section is `None` at the top level.

@@ -20,7 +20,7 @@ mod transfer;
 
 pub use builtin::{builtin, builtin_names, load};
 pub use error::{Hint, Location, RecipeError};
-pub use model::{Family, MlpModel, Model, ResNetModel, ResidualMlpModel};
+pub use model::{Family, Model, ResNetModel};
 pub use schema::{FORMAT, json_schema};
 pub use train::{Precision, Train};
 pub use transfer::Transfer;
@@ -28,8 +28,8 @@ pub use wgrad_data::{
     Augment, CsvData, Data, ImageCsvData, ImageFolderData, Images, IsicData, Normalize, PixelData, Task,
 };
 pub use wgrad_nn::{
-    Activation, Adam, AdamW, ConstantSchedule, CosineSchedule, ImageNorm, Norm, OneCycleSchedule, Optimizer,
-    Schedule, Sgd, Shortcut, Stem, StepSchedule,
+    Activation, Adam, AdamW, ConstantSchedule, CosineSchedule, ImageNorm, MlpConfig, Norm, OneCycleSchedule,
+    Optimizer, ResidualMlpConfig, Schedule, Sgd, Shortcut, Stem, StepSchedule,
 };
 
 use schemars::JsonSchema;

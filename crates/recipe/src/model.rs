@@ -2,12 +2,8 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use wgrad_nn::{Activation, ImageNorm, Norm, Shortcut, Stem};
+use wgrad_nn::{ImageNorm, MlpConfig, ResidualMlpConfig, Shortcut, Stem};
 
-/// Largest width of a layer. Products of two widths stay far below the range of an index.
-const MAX_WIDTH: u64 = 1 << 20;
-/// Largest number of layers.
-const MAX_LAYERS: u64 = 10_000;
 /// Largest number of channels of a convolution.
 const MAX_CHANNELS: u64 = 4096;
 
@@ -16,9 +12,9 @@ const MAX_CHANNELS: u64 = 4096;
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Model {
     /// Sequence of linear layers.
-    Mlp(MlpModel),
+    Mlp(MlpConfig),
     /// Residual blocks of linear layers of one width.
-    ResidualMlp(ResidualMlpModel),
+    ResidualMlp(ResidualMlpConfig),
     /// Residual network of convolutions.
     #[serde(rename = "resnet")]
     ResNet(ResNetModel),
@@ -32,53 +28,6 @@ impl Model {
             Self::ResidualMlp(_) => "residual-mlp",
             Self::ResNet(_) => "resnet",
         }
-    }
-}
-
-/// Keys of `kind = "mlp"`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct MlpModel {
-    /// Widths of the hidden layers; empty for a linear model.
-    #[schemars(length(max = MAX_LAYERS), inner(range(min = 1, max = MAX_WIDTH)))]
-    pub hidden: Vec<usize>,
-    /// Activation after each hidden layer.
-    pub activation: Activation,
-    /// Norm before each activation.
-    pub norm: Norm,
-    /// Probability of dropping an activation in training.
-    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
-    pub dropout: f64,
-}
-
-impl Default for MlpModel {
-    fn default() -> Self {
-        Self { hidden: vec![128, 128], activation: Activation::Relu, norm: Norm::None, dropout: 0.0 }
-    }
-}
-
-/// Keys of `kind = "residual-mlp"`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct ResidualMlpModel {
-    /// Width of every block.
-    #[schemars(range(min = 1, max = MAX_WIDTH))]
-    pub width: usize,
-    /// Number of blocks.
-    #[schemars(range(min = 1, max = MAX_LAYERS))]
-    pub depth: usize,
-    /// Activation in each block.
-    pub activation: Activation,
-    /// Norm at the start of each block and before the head.
-    pub norm: Norm,
-    /// Probability of dropping a value in a block in training.
-    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
-    pub dropout: f64,
-}
-
-impl Default for ResidualMlpModel {
-    fn default() -> Self {
-        Self { width: 128, depth: 2, activation: Activation::Gelu, norm: Norm::Layer, dropout: 0.0 }
     }
 }
 

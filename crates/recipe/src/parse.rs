@@ -93,7 +93,7 @@ impl Source<'_> {
         self.spans.iter().find(|spans| spans.path == path)
     }
 
-    /// Returns the span of a key, or else that of the innermost table of its path that exists.
+    /// Returns the span of a key, or else of the innermost existing table of its path.
     fn key_span(&self, path: &str) -> Option<Range<usize>> {
         let found = self.spans(path).map(|spans| spans.key.clone());
         found.or_else(|| path.rsplit_once('.').and_then(|(table, _)| self.key_span(table)))

@@ -65,7 +65,7 @@ fn build() -> Value {
     root
 }
 
-/// Removes what TOML does not have, `null`, and the formats of Rust's numbers.
+/// Removes `null`, which TOML does not have, and the formats of Rust's number types.
 fn simplify(schema: &mut Value) {
     let Some(schema) = schema.as_object_mut() else { return };
     schema.remove("format");

@@ -94,8 +94,9 @@ impl TrainError {
     /// Kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Config(_) | Self::Graph(_) | Self::Recipe(_) => ErrorKind::Usage,
-            Self::Data(_) => ErrorKind::Data,
+            Self::Config(_) | Self::Graph(_) => ErrorKind::Usage,
+            Self::Recipe(error) => error.kind(),
+            Self::Data(error) => error.kind(),
             Self::Device(_) => ErrorKind::Device,
             Self::NonFinite { .. } | Self::Score(_) => ErrorKind::Numeric,
             Self::Comm(_) | Self::Diverged { .. } => ErrorKind::Replica,

@@ -1,7 +1,7 @@
 //! Model, data and configuration of a recipe.
 
 use wgrad_data::{Splits, Targets};
-use wgrad_nn::{Mlp, MlpConfig, ResNet, ResNetConfig, ResidualMlp, ResidualMlpConfig};
+use wgrad_nn::{Mlp, ResNet, ResNetConfig, ResidualMlp};
 use wgrad_recipe as r;
 use wgrad_recipe::Recipe;
 use wgrad_run::Run;
@@ -115,25 +115,8 @@ fn balanced(splits: &Splits) -> Result<Option<Vec<f64>>, TrainError> {
 fn model(model: &r::Model, shape: &[usize], outputs: usize) -> Result<Model, TrainError> {
     let inputs = shape.iter().product();
     Ok(match model {
-        r::Model::Mlp(m) => Model::new(|b| {
-            let config = MlpConfig {
-                hidden: m.hidden.clone(),
-                activation: m.activation,
-                norm: m.norm,
-                dropout: m.dropout,
-            };
-            Mlp::new(b, &config, inputs, outputs)
-        }),
-        r::Model::ResidualMlp(m) => Model::new(|b| {
-            let config = ResidualMlpConfig {
-                width: m.width,
-                depth: m.depth,
-                activation: m.activation,
-                norm: m.norm,
-                dropout: m.dropout,
-            };
-            ResidualMlp::new(b, &config, inputs, outputs)
-        }),
+        r::Model::Mlp(config) => Model::new(|b| Mlp::new(b, config, inputs, outputs)),
+        r::Model::ResidualMlp(config) => Model::new(|b| ResidualMlp::new(b, config, inputs, outputs)),
         r::Model::ResNet(net) => {
             let &[channels, _, _] = shape else {
                 return Err(TrainError::Config(

@@ -53,12 +53,18 @@ pub fn code(error: &anyhow::Error) -> u8 {
             Some(BenchError::Device(_)) => return Some(4),
             _ => {}
         }
+        if let Some(error) = cause.downcast_ref::<RecipeError>() {
+            return Some(exit_code(error.kind()));
+        }
+        if let Some(error) = cause.downcast_ref::<DataError>() {
+            return Some(exit_code(error.kind()));
+        }
         let is = |yes: bool, code: u8| yes.then_some(code);
-        is(cause.is::<RecipeError>() || cause.is::<GraphError>() || cause.is::<Usage>(), 2)
+        is(cause.is::<GraphError>() || cause.is::<Usage>(), 2)
             .or_else(|| is(cause.is::<BenchFileError>() || cause.is::<CompareError>(), 2))
             .or_else(|| is(cause.is::<OutputError>() || cause.is::<MachineError>(), 2))
             .or_else(|| is(cause.is::<SweepError>(), 2))
-            .or_else(|| is(cause.is::<DataError>() || cause.is::<HistoryError>(), 3))
+            .or_else(|| is(cause.is::<HistoryError>(), 3))
             .or_else(|| is(cause.is::<DeviceError>(), 4))
             .or_else(|| match cause.downcast_ref::<CommError>()? {
                 CommError::Aborted { code, .. } => Some(*code),

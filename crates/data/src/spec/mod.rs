@@ -18,7 +18,7 @@ use crate::digits;
 use crate::error::DataError;
 use crate::idx;
 
-/// Fraction of the examples used for testing where neither the data nor its specification sets one.
+/// Default fraction of the examples used for testing, for data without a test set.
 pub const DEFAULT_TEST_FRACTION: f64 = 0.2;
 
 /// Data and how it is prepared.

@@ -1,4 +1,4 @@
-//! What the integration tests share: the mirror folder, and how a test says that it did not run.
+//! Helpers of the integration tests: the mirror folder, and reports of skipped tests.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use wgrad_data::FetchOptions;
 
-/// The mirror of this project, or a line in the file named by `WGRAD_SKIP_LOG` that says which test went without.
+/// Returns the mirror folder of this project; without one the test is reported as skipped.
 pub fn mirror(test: &str) -> Option<PathBuf> {
     let mirror = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data"));
     if mirror.is_dir() {
@@ -16,7 +16,7 @@ pub fn mirror(test: &str) -> Option<PathBuf> {
     None
 }
 
-/// Says that a test did not run and why.
+/// Reports a skipped test on stderr, and in the file named by `WGRAD_SKIP_LOG`.
 pub fn skip(test: &str, reason: &str) {
     let line = format!("skipped: {test}: {reason}");
     eprintln!("{line}");
@@ -26,7 +26,7 @@ pub fn skip(test: &str, reason: &str) {
     }
 }
 
-/// Without proxy and pauses.
+/// Options without proxy and pauses.
 pub fn options() -> FetchOptions {
     FetchOptions { pause: Duration::ZERO, use_proxy: false, ..FetchOptions::default() }
 }

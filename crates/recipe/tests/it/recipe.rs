@@ -98,7 +98,7 @@ fn every_key_is_read() {
             split_seed: 3,
             standardize: false,
         }),
-        model: Model::ResidualMlp(ResidualMlpModel {
+        model: Model::ResidualMlp(ResidualMlpConfig {
             width: 32,
             depth: 5,
             activation: Activation::LeakyRelu,
