@@ -94,11 +94,13 @@ impl TrainError {
     /// Kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Config(_) | Self::Graph(_) | Self::Recipe(_) => ErrorKind::Usage,
+            Self::Config(_) | Self::Recipe(_) => ErrorKind::Usage,
+            Self::Graph(error) => error.kind(),
             Self::Data(_) => ErrorKind::Data,
-            Self::Device(_) => ErrorKind::Device,
+            Self::Device(error) => error.kind(),
             Self::NonFinite { .. } | Self::Score(_) => ErrorKind::Numeric,
-            Self::Comm(_) | Self::Diverged { .. } => ErrorKind::Replica,
+            Self::Comm(error) => error.kind(),
+            Self::Diverged { .. } => ErrorKind::Replica,
             Self::Checkpoint(_)
             | Self::Weights(_)
             | Self::NoCheckpoint(_)

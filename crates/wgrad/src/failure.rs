@@ -54,16 +54,16 @@ pub fn code(error: &anyhow::Error) -> u8 {
             _ => {}
         }
         let is = |yes: bool, code: u8| yes.then_some(code);
-        is(cause.is::<RecipeError>() || cause.is::<GraphError>() || cause.is::<Usage>(), 2)
+        is(cause.is::<RecipeError>() || cause.is::<Usage>(), 2)
             .or_else(|| is(cause.is::<BenchFileError>() || cause.is::<CompareError>(), 2))
             .or_else(|| is(cause.is::<OutputError>() || cause.is::<MachineError>(), 2))
             .or_else(|| is(cause.is::<SweepError>(), 2))
             .or_else(|| is(cause.is::<DataError>() || cause.is::<HistoryError>(), 3))
-            .or_else(|| is(cause.is::<DeviceError>(), 4))
+            .or_else(|| Some(exit_code(cause.downcast_ref::<GraphError>()?.kind())))
+            .or_else(|| Some(exit_code(cause.downcast_ref::<DeviceError>()?.kind())))
             .or_else(|| match cause.downcast_ref::<CommError>()? {
                 CommError::Aborted { code, .. } => Some(*code),
-                CommError::WorldSize { .. } => Some(2),
-                _ => Some(7),
+                error => Some(exit_code(error.kind())),
             })
             .or_else(|| is(cause.is::<CheckpointError>() || cause.is::<RunDirError>(), 6))
     });
