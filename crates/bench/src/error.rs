@@ -3,6 +3,7 @@
 use wgrad_cpu::reference::ReferenceError;
 use wgrad_graph::GraphError;
 use wgrad_program::DeviceError;
+use wgrad_stdx::ErrorKind;
 
 /// Why something could not be measured.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +39,17 @@ pub enum BenchError {
         /// What was asked for.
         name: String,
     },
+}
+
+impl BenchError {
+    /// Kind of the error, which decides the exit code of the command line.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Graph(_) | Self::NoCase { .. } | Self::NoWorkload { .. } => ErrorKind::Usage,
+            Self::Device(_) => ErrorKind::Device,
+            Self::Reference(_) | Self::Untimed { .. } => ErrorKind::Internal,
+        }
+    }
 }
 
 fn hint(near: &[String]) -> String {

@@ -28,6 +28,6 @@ pub use error::BenchError;
 pub use host::{Processor, now_ns, peak_rss_bytes};
 pub use loaded::Loaded;
 pub use measure::{Effort, Progress, Subject, measure};
-pub use time::quantile;
+pub use wgrad_stdx::stats::quantile;
 pub use work::{Kinked, Recorder, Update, Work};
 pub use workload::{WORKLOADS, workload};

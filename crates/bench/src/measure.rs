@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use crate::results::{Check, Group, Measurement, Status, Timing, WorkDone};
 use wgrad_program::{Data, Device, DeviceError, DeviceKind, HostData};
+use wgrad_stdx::stats::quantile;
 
 use crate::cases::{Case, What};
 use crate::check::{Expected, Verdict};
 use crate::error::BenchError;
 use crate::host::Power;
 use crate::loaded::Loaded;
-use crate::time::{quantile, repeats, runs};
+use crate::time::{repeats, runs};
 use crate::work::{Recorder, Work};
 
 /// A device to measure.

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use wgrad_stdx::stats::quantile;
+
 use crate::error::BenchError;
 use crate::loaded::Loaded;
 
@@ -24,12 +26,6 @@ pub(crate) struct Times {
     pub runs: u32,
     /// Seconds that the host took to queue a run, the median of the repeats.
     pub queue: f64,
-}
-
-/// A quantile by nearest rank; NaN of nothing.
-pub fn quantile(sorted: &[f64], p: f64) -> f64 {
-    let last = sorted.len().saturating_sub(1);
-    sorted.get((last as f64 * p).round() as usize).copied().unwrap_or(f64::NAN)
 }
 
 /// Times runs of a work for about `budget`, after one that warms up. With `each` a repeat is one run, waited for.
@@ -82,13 +78,6 @@ pub(crate) fn repeats(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn quantiles_are_of_the_nearest_rank() {
-        let sorted: Vec<f64> = (1..=11).map(f64::from).collect();
-        assert_eq!([0.0, 0.1, 0.5, 0.9, 1.0].map(|p| quantile(&sorted, p)), [1.0, 2.0, 6.0, 10.0, 11.0]);
-        assert!(quantile(&[], 0.5).is_nan());
-    }
 
     #[test]
     fn a_slow_repeat_is_still_repeated() {

@@ -1,7 +1,9 @@
 //! Whole training steps on one fixed random batch that already lies on the device: what other engines are measured with too.
 
 use wgrad_graph::{GraphError, States, TensorType, Var, grad};
-use wgrad_nn::{Builder, Context, Mlp, MlpConfig, Module, Optimizer, ResNet, ResNetConfig, Shortcut};
+use wgrad_nn::{
+    Adam, Builder, Context, Mlp, MlpConfig, Module, Optimizer, ResNet, ResNetConfig, Sgd, Shortcut,
+};
 use wgrad_ops::{TensorOps, pack};
 
 use crate::error::BenchError;
@@ -10,9 +12,10 @@ use crate::work::{Recorder, Update, Work};
 /// Names of the workloads, `matmul-N` aside.
 pub const WORKLOADS: [&str; 3] = ["mlp", "mlp-big", "resnet"];
 
-const MOMENTUM: Optimizer = Optimizer::Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 };
+const MOMENTUM: Optimizer =
+    Optimizer::Sgd(Sgd { lr: 0.1, momentum: 0.9, nesterov: false, weight_decay: 0.0, clip_norm: None });
 const ADAM: Optimizer =
-    Optimizer::Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, decoupled: false };
+    Optimizer::Adam(Adam { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, clip_norm: None });
 /// The workload of this name.
 ///
 /// # Errors
@@ -95,8 +98,8 @@ fn training(
     })?;
     // The moments are the gradient, but for a factor; Adam's first step is the sign of the gradient times the rate.
     let absolute = match optimizer {
-        Optimizer::Adam { .. } => vec![(params.group(), 2.01 * rate)],
-        Optimizer::Sgd { .. } => Vec::new(),
+        Optimizer::Adam(_) | Optimizer::AdamW(_) => vec![(params.group(), 2.01 * rate)],
+        Optimizer::Sgd(_) => Vec::new(),
     };
     let update = Some(Update { optimizer, rate, keyed: true });
     Ok(Work { update, absolute, kinked: true, ..work })

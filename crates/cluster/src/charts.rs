@@ -6,12 +6,8 @@ use std::borrow::Cow;
 use std::fmt;
 use wgrad_report::axis::Scale;
 use wgrad_report::chart::{self, Chart, Color, Dimension, Series};
-use wgrad_report::page::{self, count, number};
-
-/// `12.3%`.
-pub(super) fn percent(share: f64) -> String {
-    format!("{:.1}%", 100.0 * share)
-}
+use wgrad_report::page::{self, number};
+use wgrad_stdx::format::{percent, thousands};
 
 /// Seconds in milliseconds.
 pub(super) fn ms(seconds: f64) -> String {
@@ -81,7 +77,7 @@ fn lines(page: &mut String, asked: &Lines<'_>) -> fmt::Result {
         .iter()
         .map(|&x| {
             let cells = shown.iter().map(|line| cell(line, x));
-            std::iter::once(count(x as u64)).chain(cells).collect()
+            std::iter::once(thousands(x as u64)).chain(cells).collect()
         })
         .collect();
     page::figure(page, caption, &chart, |page| page::folded_table(page, "Numbers", &columns, &rows))
@@ -112,7 +108,7 @@ pub(super) fn scaling(page: &mut String, cluster: &Cluster) -> fmt::Result {
             y: Scale::Linear,
             holds: vec![0.0, 100.0],
             lines: lines_of,
-            show: percent,
+            show: |fraction| percent(fraction, 1),
             unit: 100.0,
         };
         lines(page, &asked)
@@ -221,7 +217,7 @@ fn schedule(page: &mut String, prediction: &Prediction) -> fmt::Result {
             ..Series::default()
         });
     }
-    let caption = format!("{}: buckets, {} devices", prediction.machine, count(*devices));
+    let caption = format!("{}: buckets, {} devices", prediction.machine, thousands(*devices));
     let chart = Chart {
         title: &caption,
         x: Dimension { label: "ms", holds: vec![0.0], ..Dimension::default() },
@@ -251,8 +247,8 @@ pub(super) fn published(page: &mut String, cluster: &Cluster) -> fmt::Result {
                 let label = format!(
                     "{work}, {} devices: predicted {}, published {}",
                     point.devices,
-                    percent(predicted),
-                    percent(published)
+                    percent(predicted, 1),
+                    percent(published, 1)
                 );
                 ((100.0 * published, 100.0 * predicted), Cow::from(label))
             })
@@ -300,7 +296,7 @@ pub(super) fn on_paper(page: &mut String, cluster: &Cluster) -> fmt::Result {
         y: Scale::Linear,
         holds: vec![0.0, 100.0],
         lines,
-        show: percent,
+        show: |fraction| percent(fraction, 1),
         unit: 100.0,
     };
     let bubbles = pipelines(|pipeline| pipeline.bubble, paper);

@@ -1,10 +1,11 @@
 //! The words of a prediction's page and the order of its parts.
 
-use super::charts::{self, giga, ms, percent};
+use super::charts::{self, giga, ms};
 use super::predict::{Point, Prediction, Scaling, Scheme};
 use super::{Cluster, Fit, Machine, Measured};
 use std::fmt::{self, Write};
-use wgrad_report::page::{self, Escaped, count, number};
+use wgrad_report::page::{self, Escaped, number};
+use wgrad_stdx::format::{percent, thousands};
 
 const SCALING: &str = "Weak: each device has as many samples as before, so a step of more devices has more of them. Strong: a \
     step has as many samples as before, so that a device has fewer; there are no more devices than samples. Efficiency is the \
@@ -64,7 +65,7 @@ pub(super) fn sentence(prediction: &Prediction, machine: Option<&Machine>) -> Op
     let last = weak.points.last()?;
     let best = strong.points.iter().max_by(|a, b| a.samples_per_second.total_cmp(&b.samples_per_second))?;
     let dominated = match weak.dominated_from {
-        Some(from) => format!("from {} on they wait for longer than they compute", count(from)),
+        Some(from) => format!("from {} on they wait for longer than they compute", thousands(from)),
         None => "they never wait for longer than they compute".to_owned(),
     };
     let memory = machine.and_then(|machine| does_not_fit(prediction, machine.memory?)).unwrap_or_default();
@@ -72,9 +73,9 @@ pub(super) fn sentence(prediction: &Prediction, machine: Option<&Machine>) -> Op
         "{}: {} devices are {} efficient in weak scaling, and {dominated}; a fixed batch is fastest on {}, at {} samples a \
          second.{memory}",
         prediction.machine,
-        count(last.devices),
-        percent(last.efficiency),
-        count(best.devices),
+        thousands(last.devices),
+        percent(last.efficiency, 1),
+        thousands(best.devices),
         number(best.samples_per_second)
     ))
 }
@@ -88,7 +89,7 @@ fn does_not_fit(prediction: &Prediction, memory: f64) -> Option<String> {
     let shared = prediction.curve(Scaling::Weak, Scheme::Zero1)?;
     let fits = shared.points.iter().find(|point| point.memory <= memory);
     let with = match fits {
-        Some(point) => format!("with ZeRO-1 it fits from {} devices on", count(point.devices)),
+        Some(point) => format!("with ZeRO-1 it fits from {} devices on", thousands(point.devices)),
         None => "nor does it with ZeRO-1".to_owned(),
     };
     Some(format!(
@@ -109,11 +110,11 @@ fn verdict(page: &mut String, cluster: &Cluster) -> fmt::Result {
         lines.push(format!(
             "Of {} published points the worst is off by {}: {} on {} devices, predicted {}, published {}.",
             cluster.published.len(),
-            percent(worst.error.abs()),
+            percent(worst.error.abs(), 1),
             worst.work,
-            count(worst.devices),
-            percent(worst.predicted),
-            percent(worst.efficiency)
+            thousands(worst.devices),
+            percent(worst.predicted, 1),
+            percent(worst.efficiency, 1)
         ));
     }
     page::summary(page, &headline, &lines)
@@ -124,13 +125,13 @@ fn summary(page: &mut String, cluster: &Cluster) -> fmt::Result {
     let row = |prediction: &Prediction, point: &Point| {
         vec![
             prediction.machine.clone(),
-            count(point.devices),
+            thousands(point.devices),
             ms(point.step),
             ms(point.passes),
             ms(point.update),
             ms(point.communication),
             ms(point.exposed),
-            percent(point.efficiency),
+            percent(point.efficiency, 1),
             number(point.samples_per_second),
         ]
     };
@@ -162,12 +163,12 @@ fn published(page: &mut String, cluster: &Cluster) -> fmt::Result {
             vec![
                 point.work.clone(),
                 point.machine.clone(),
-                count(point.devices),
-                count(point.base),
-                count(point.batch),
+                thousands(point.devices),
+                thousands(point.base),
+                thousands(point.batch),
                 point.algorithm.name().to_owned(),
-                percent(point.efficiency),
-                percent(point.predicted),
+                percent(point.efficiency, 1),
+                percent(point.predicted, 1),
                 format!("{:+.1}%", 100.0 * point.error),
             ]
         })
@@ -187,7 +188,7 @@ fn measured_steps(page: &mut String, measured: &Measured) -> fmt::Result {
         measured.device
     );
     page::section(page, "Measured steps", &note)?;
-    let row = |step: &super::MeasuredStep| vec![count(step.batch), ms(step.passes), ms(step.update)];
+    let row = |step: &super::MeasuredStep| vec![thousands(step.batch), ms(step.passes), ms(step.update)];
     let rows: Vec<Vec<String>> = measured.steps.iter().map(row).collect();
     page::table(page, &["batch", "passes, ms", "update, ms"], &rows)
 }
@@ -196,14 +197,14 @@ fn measured_link(page: &mut String, fit: &Fit) -> fmt::Result {
     let note = format!(
         "All-reduces of {} devices, and the link with which the ring's formula is nearest to them: {} µs and {} GB/s, off by {} \
          (root mean square).",
-        count(fit.devices),
+        thousands(fit.devices),
         number(1e6 * fit.link.latency),
         giga(fit.link.bytes_per_second),
-        percent(fit.residual)
+        percent(fit.residual, 1)
     );
     page::section(page, "Measured link", &note)?;
     let rows: Vec<Vec<String>> =
-        fit.samples.iter().map(|sample| vec![count(sample.bytes as u64), ms(sample.seconds)]).collect();
+        fit.samples.iter().map(|sample| vec![thousands(sample.bytes as u64), ms(sample.seconds)]).collect();
     page::table(page, &["bytes", "all-reduce, ms"], &rows)
 }
 
@@ -213,7 +214,7 @@ fn machines(page: &mut String, cluster: &Cluster) -> fmt::Result {
         .iter()
         .map(|machine| {
             let link = |link: &super::Link| [number(1e6 * link.latency), giga(link.bytes_per_second)];
-            let mut row = vec![machine.name.clone(), count(machine.devices)];
+            let mut row = vec![machine.name.clone(), thousands(machine.devices)];
             row.extend(link(&machine.within));
             row.extend(link(&machine.between));
             row.push(number(machine.flops_for(&cluster.work.name) / 1e12));
@@ -248,7 +249,7 @@ fn assumed(page: &mut String, cluster: &Cluster) -> fmt::Result {
     let bytes = work.bytes;
     let rows = [
         ("work", work.description.clone()),
-        ("parameters", count(work.parameters)),
+        ("parameters", thousands(work.parameters)),
         (
             "bytes of a parameter",
             format!(
@@ -260,8 +261,8 @@ fn assumed(page: &mut String, cluster: &Cluster) -> fmt::Result {
         ),
         ("GFLOP of a sample, forward and backward", number(work.flops / 1e9)),
         ("MB kept of a sample for the backward pass, roughly", number(work.activation_bytes / 1e6)),
-        ("samples of a device, weak scaling", count(work.batch)),
-        ("samples of a step, strong scaling", count(work.global_batch)),
+        ("samples of a device, weak scaling", thousands(work.batch)),
+        ("samples of a step, strong scaling", thousands(work.global_batch)),
         ("bucket, MB", number(options.bucket_bytes / 1e6)),
         ("algorithm", options.algorithm.name().to_owned()),
         ("wgrad", cluster.version.clone()),

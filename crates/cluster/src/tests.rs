@@ -3,7 +3,8 @@
 use super::*;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use wgrad_report::page::{count, number};
+use wgrad_report::page::number;
+use wgrad_stdx::format::thousands;
 
 fn cluster(work: &str) -> Cluster {
     let mut machines = builtin_machines();
@@ -37,7 +38,11 @@ fn written(value: &Value, all: &mut BTreeSet<String>) {
         Value::Number(n) => {
             let v = n.as_f64().unwrap();
             all.extend([1.0, 1e3, 1e6, 1e-6, 1e-9, 1e-12].map(|unit| number(unit * v)));
-            all.extend([format!("{:.1}%", 100.0 * v), format!("{:+.1}%", 100.0 * v), count(v.abs() as u64)]);
+            all.extend([
+                format!("{:.1}%", 100.0 * v),
+                format!("{:+.1}%", 100.0 * v),
+                thousands(v.abs() as u64),
+            ]);
         }
         Value::Array(values) => values.iter().for_each(|value| written(value, all)),
         Value::Object(values) => values.values().for_each(|value| written(value, all)),

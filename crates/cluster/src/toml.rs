@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
 use wgrad_recipe::{Hint, Location};
+use wgrad_stdx::ErrorKind;
 
 /// Why there is no such machine.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +59,13 @@ pub enum MachineError {
         /// The nearest machine, or all.
         hint: Hint,
     },
+}
+
+impl MachineError {
+    /// Kind of the error, which decides the exit code of the command line.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Usage
+    }
 }
 
 /// A section of the file: the keys of [`Machine`], each with its place.

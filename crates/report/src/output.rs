@@ -4,6 +4,7 @@ use serde::Serialize;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use wgrad_stdx::ErrorKind;
 use wgrad_stdx::file;
 
 /// Error of writing an output file.
@@ -16,6 +17,14 @@ pub struct OutputError {
     path: PathBuf,
     /// Error of the system.
     source: io::Error,
+}
+
+impl OutputError {
+    /// Kind of the error, which decides the exit code of the command line.
+    pub fn kind(&self) -> ErrorKind {
+        // The user chose the folder, with `--out`.
+        ErrorKind::Usage
+    }
 }
 
 /// Creates a directory and its parents if they do not exist.

@@ -61,6 +61,30 @@ pub fn civil_from_days(days: u64) -> (u64, u64, u64) {
     (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
+/// Returns the days from 1970-01-01 to a day of the Gregorian calendar, negative before it.
+///
+/// Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `days_from_civil`.
+pub fn days_from_civil(year: i64, month: u8, day: u8) -> i64 {
+    let (month, day) = (i64::from(month), i64::from(day));
+    // Years begin in March, so that the leap day comes last.
+    let year = year - i64::from(month <= 2);
+    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let march_month = (month + 9) % 12;
+    let day_of_year = (153 * march_month + 2) / 5 + day - 1;
+    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+}
+
+/// Returns the number of days of a month of the Gregorian calendar, or `None` if `month` is not from 1 to 12.
+pub fn days_in_month(year: u16, month: u8) -> Option<u8> {
+    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    match month {
+        2 => Some(28 + u8::from(leap)),
+        4 | 6 | 9 | 11 => Some(30),
+        1..=12 => Some(31),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,18 +114,20 @@ mod tests {
         for day in 0..146_097 {
             assert_eq!(civil_from_days(day), expected, "day {day}");
             let (year, month, date) = expected;
-            let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-            let length = match month {
-                2 => 28 + u64::from(leap),
-                4 | 6 | 9 | 11 => 30,
-                _ => 31,
-            };
+            assert_eq!(days_from_civil(year as i64, month as u8, date as u8), day as i64);
+            let length = u64::from(days_in_month(year as u16, month as u8).unwrap());
             expected = match (month, date) {
                 (12, 31) => (year + 1, 1, 1),
                 (_, last) if last == length => (year, month + 1, 1),
                 _ => (year, month, date + 1),
             };
         }
+    }
+
+    #[test]
+    fn days_before_1970_are_negative() {
+        assert_eq!(days_from_civil(1969, 12, 31), -1);
+        assert_eq!(days_from_civil(2012, 1, 1) - days_from_civil(1957, 1, 1), 20_088);
     }
 
     #[test]

@@ -6,26 +6,11 @@ use std::fmt;
 use wgrad_report::axis::Scale;
 use wgrad_report::chart::{self, Chart, Color, Dimension, Series};
 use wgrad_report::page::{self, number};
+use wgrad_stdx::format::percent;
 
 /// A number, or a dash where it is not known.
 pub(super) fn known(value: Option<f64>, show: impl Fn(f64) -> String) -> String {
     value.map_or_else(|| "–".to_owned(), show)
-}
-
-/// `12%`.
-pub(super) fn percent(share: f64) -> String {
-    format!("{:.0}%", 100.0 * share)
-}
-
-/// `1.50 MiB`.
-pub(super) fn bytes(bytes: u64) -> String {
-    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let (mut size, mut unit) = (bytes as f64, 0);
-    while size >= 1024.0 && unit + 1 < units.len() {
-        (size, unit) = (size / 1024.0, unit + 1);
-    }
-    let digits = if unit == 0 || size >= 100.0 { 0 } else { 1 + usize::from(size < 10.0) };
-    format!("{size:.digits$} {}", units[unit])
 }
 
 /// The kinds of case as a roofline shows them: name and colour.
@@ -101,7 +86,7 @@ fn point(result: &Measurement) -> Option<(f64, f64)> {
 fn label(result: &Measurement) -> String {
     let share = result.time.as_ref().and_then(|time| time.roofline_share);
     let gflops = result.time.as_ref().map(|time| time.gflops);
-    let of = share.map_or_else(String::new, |share| format!(", {} of its roofline", percent(share)));
+    let of = share.map_or_else(String::new, |share| format!(", {} of its roofline", percent(share, 0)));
     format!("{}: {} GFLOP/s{of}", result.case, known(gflops, number))
 }
 

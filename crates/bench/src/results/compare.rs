@@ -2,6 +2,7 @@
 
 use super::{Bench, Measurement, Timing};
 use serde::Serialize;
+use wgrad_stdx::ErrorKind;
 
 /// Why two benches cannot be compared.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +17,13 @@ pub enum CompareError {
         /// The new one's cases, in words.
         new_cases: String,
     },
+}
+
+impl CompareError {
+    /// Kind of the error, which decides the exit code of the command line.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Usage
+    }
 }
 
 /// An older bench beside a newer one.

@@ -1,6 +1,7 @@
 //! From times to rates: ceilings, shares of the roofline, and where one device overtakes another.
 
 use super::{Bench, Ceilings, Group, Measurement, MemoryRate, Overtake, Timing, WorkDone};
+use wgrad_stdx::stats::median;
 
 /// Above this part of the processors' time for other processes, a warning is due.
 const FOREIGN: f64 = 0.05;
@@ -23,7 +24,9 @@ impl Bench {
             }
         }
         self.overtakes = overtakes(self);
-        self.noise.spread = median(self.results.iter().filter_map(|result| result.time.as_ref()).map(spread));
+        let spreads = self.results.iter().filter_map(|result| result.time.as_ref()).map(spread);
+        let median = median(spreads.filter(|spread| spread.is_finite()));
+        self.noise.spread = median.is_finite().then_some(median);
         self.noise.warning = self.warning();
     }
 
@@ -44,12 +47,6 @@ impl Bench {
 
 fn spread(time: &Timing) -> f64 {
     (time.p90_ms - time.p10_ms) / time.ms
-}
-
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let mut values: Vec<f64> = values.filter(|value| value.is_finite()).collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
 }
 
 impl Ceilings {

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use wgrad_stdx::ErrorKind;
 use wgrad_stdx::file;
 
 /// Version of `bench.json`. A file of another version is not compared with.
@@ -48,6 +49,13 @@ pub enum BenchFileError {
         /// Its version.
         found: u64,
     },
+}
+
+impl BenchFileError {
+    /// Kind of the error, which decides the exit code of the command line.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Usage
+    }
 }
 
 /// Everything that one call of `wgrad bench` measured: `bench.json`. What is not known is `null`.

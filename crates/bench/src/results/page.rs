@@ -1,10 +1,11 @@
 //! The words of a bench's page and the order of its parts.
 
-use super::charts::{self, known, percent};
+use super::charts::{self, known};
 use super::{Bench, Comparison, DeviceReport, Group, Measurement, Status};
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
-use wgrad_report::page::{self, Escaped, count, number};
+use wgrad_report::page::{self, Escaped, number};
+use wgrad_stdx::format::{bytes, percent, thousands};
 
 const CEILINGS: &str = "The best that was measured on each: arithmetic, and which case reached it; a chain of multiply-adds; \
     copying or reading what fits no cache and what fits the nearest; a kernel among a hundred that wait for each other, and one \
@@ -155,7 +156,7 @@ fn cold(page: &mut String, bench: &Bench) -> fmt::Result {
     page::section(page, "Cold start", &note)?;
     let rows: Vec<Vec<String>> = started()
         .map(|(report, cold)| {
-            let peak = cold.peak_rss_bytes.map_or_else(|| "–".to_owned(), charts::bytes);
+            let peak = cold.peak_rss_bytes.map_or_else(|| "–".to_owned(), bytes);
             std::iter::once(report.device.clone()).chain(cold.parts().map(number)).chain([peak]).collect()
         })
         .collect();
@@ -203,26 +204,23 @@ fn row(result: &Measurement, step: bool, columns: usize) -> Vec<String> {
         Some(time) => {
             cells.extend([
                 number(time.ms),
-                percent((time.p90_ms - time.p10_ms) / time.ms),
+                percent((time.p90_ms - time.p10_ms) / time.ms, 0),
                 known(time.device_ms, number),
                 number(time.gflops),
                 number(time.gbytes_per_s),
-                known(time.roofline_share, percent),
+                known(time.roofline_share, |share| percent(share, 0)),
             ]);
             if step {
                 cells.extend([
-                    known(time.samples_per_s, |rate| count(rate.round() as u64)),
+                    known(time.samples_per_s, |rate| thousands(rate.round() as u64)),
                     known(time.host_us, number),
                     work(|work| work.dispatches.to_string()),
-                    work(|work| charts::bytes(work.bytes)),
-                    charts::bytes(time.allocated_bytes),
+                    work(|work| bytes(work.bytes)),
+                    bytes(time.allocated_bytes),
                     known(time.watts, number),
                 ]);
             } else {
-                cells.extend([
-                    work(|work| number(work.flops as f64 / 1e6)),
-                    work(|work| charts::bytes(work.bytes)),
-                ]);
+                cells.extend([work(|work| number(work.flops as f64 / 1e6)), work(|work| bytes(work.bytes))]);
             }
         }
         None => {
@@ -242,8 +240,8 @@ fn what(page: &mut String, bench: &Bench) -> fmt::Result {
         ("machine", format!("{} {}, {} processors", host.os, host.arch, host.processors)),
         ("wgrad", bench.version.clone()),
         ("time", format!("{:.0} s{}", bench.seconds, if bench.quick { ", the short bench" } else { "" })),
-        ("others' share of the processors", known(bench.noise.foreign_cpu_share, percent)),
-        ("median spread, (p90 − p10) / median", known(bench.noise.spread, percent)),
+        ("others' share of the processors", known(bench.noise.foreign_cpu_share, |share| percent(share, 0))),
+        ("median spread, (p90 − p10) / median", known(bench.noise.spread, |spread| percent(spread, 0))),
         (
             "method",
             "Inputs are random and the same on every device. A run is judged first, each element of each result, by the f64 \

@@ -1,6 +1,7 @@
 //! Terminal output of `wgrad cluster`.
 
 use wgrad_cluster::{Cluster, Fit, Prediction, Scaling, Scheme};
+use wgrad_stdx::format::percent;
 
 use crate::terminal;
 
@@ -38,8 +39,8 @@ pub fn print(cluster: &Cluster) -> std::io::Result<()> {
         vec![
             format!("{} on {}", point.work, point.machine),
             point.devices.to_string(),
-            percent(point.efficiency),
-            percent(point.predicted),
+            percent(point.efficiency, 1),
+            percent(point.predicted, 1),
             format!("{:+.1}%", 100.0 * point.error),
         ]
     }));
@@ -54,7 +55,7 @@ fn link(fit: &Fit) -> std::io::Result<()> {
         fit.devices,
         1e6 * fit.link.latency,
         fit.link.bytes_per_second / 1e9,
-        percent(fit.residual)
+        percent(fit.residual, 1)
     ))?;
     terminal::result(&format!("{}\n", terminal::table(&rows, true)))
 }
@@ -71,17 +72,13 @@ fn rows(cluster: &Cluster, scaling: Scaling) -> Vec<Vec<String>> {
         let first = |n: Option<u64>| n.map_or_else(|| "–".into(), |n| n.to_string());
         let mut row = vec![prediction.machine.clone()];
         row.extend(
-            shown.iter().map(|&n| at(n).map_or_else(|| "–".into(), |point| percent(point.efficiency))),
+            shown.iter().map(|&n| at(n).map_or_else(|| "–".into(), |point| percent(point.efficiency, 1))),
         );
         row.push(at(1).map_or_else(|| "–".into(), |point| milliseconds(point.step)));
         row.extend([first(curve.below_90), first(curve.dominated_from)]);
         Some(row)
     };
     std::iter::once(head).chain(cluster.predictions.iter().filter_map(row)).collect()
-}
-
-fn percent(fraction: f64) -> String {
-    format!("{:.1}%", 100.0 * fraction)
 }
 
 fn milliseconds(seconds: f64) -> String {
