@@ -94,12 +94,14 @@ impl TrainError {
     /// Kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Config(_) | Self::Graph(_) => ErrorKind::Usage,
+            Self::Config(_) => ErrorKind::Usage,
+            Self::Graph(error) => error.kind(),
             Self::Recipe(error) => error.kind(),
             Self::Data(error) => error.kind(),
-            Self::Device(_) => ErrorKind::Device,
+            Self::Device(error) => error.kind(),
             Self::NonFinite { .. } | Self::Score(_) => ErrorKind::Numeric,
-            Self::Comm(_) | Self::Diverged { .. } => ErrorKind::Replica,
+            Self::Comm(error) => error.kind(),
+            Self::Diverged { .. } => ErrorKind::Replica,
             Self::Checkpoint(_)
             | Self::Weights(_)
             | Self::NoCheckpoint(_)

@@ -57,7 +57,7 @@ pub fn find_first_non_finite(trainer: &mut Trainer, step: u64) -> Result<Option<
         let found = find_in_pass(trainer, trainer.plan().phase(pass), pass)?;
         first = first.or(found);
         // If replicas exchange statistics, all of them have to run all passes.
-        if first.is_some() && trainer.plan().exchange.is_none() {
+        if first.is_some() && trainer.plan().replica_sync.is_none() {
             break;
         }
     }

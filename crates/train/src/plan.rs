@@ -123,7 +123,7 @@ pub struct Plan {
     pub(crate) gradients: Option<GroupId>,
     pub(crate) shard: Option<Shard>,
     /// Statistics that replicas sum during a pass.
-    pub(crate) exchange: Option<ReplicaSync>,
+    pub(crate) replica_sync: Option<ReplicaSync>,
     pub(crate) splits: Vec<(SplitShape, Option<Resident>)>,
     /// Values that replace the random start of parameters and buffers, by name.
     pub(crate) initial_values: Vec<(String, Vec<f32>)>,
@@ -171,8 +171,8 @@ impl Plan {
         let gradients = keeps_gradients.then(|| states.group_like("gradients", params.group()));
         let syncs = config.sync_batch_norm && config.replicas() > 1;
         let (rows, batch) = (config.rows().len(), config.batch);
-        let exchange = if syncs { params.declare_replica_sync(&mut states, rows, batch) } else { None };
-        if exchange.is_some() && config.recompute {
+        let replica_sync = if syncs { params.declare_replica_sync(&mut states, rows, batch) } else { None };
+        if replica_sync.is_some() && config.recompute {
             return Err(TrainError::Config(
                 "train.sync_batch_norm and train.recompute exclude each other: recomputing the forward pass would sum the \
                  statistics of the replicas a second time"
@@ -191,7 +191,7 @@ impl Plan {
             average,
             gradients,
             shard,
-            exchange,
+            replica_sync,
             splits,
             initial_values: Vec::new(),
             forward_and_update_flops: OnceLock::new(),
@@ -310,7 +310,7 @@ impl Plan {
 
     /// Readbacks of the statistics that replicas sum during a pass, in the order in which all replicas sum them.
     pub(crate) fn statistics_readbacks(&self, program: &Program) -> Vec<Readback> {
-        let Some(ReplicaSync { sent, received, .. }) = self.exchange else { return Vec::new() };
+        let Some(ReplicaSync { sent, received, .. }) = self.replica_sync else { return Vec::new() };
         let readbacks = self.states.get(sent).entries.iter().filter_map(|entry| {
             let range = entry.offset..entry.offset + entry.shape.numel();
             let after = program.final_after(sent, &range);

@@ -83,7 +83,7 @@ impl Plan {
         let rng = graph.input("rng", TensorType::u32([3]));
         let hyper = graph.input("hyper", TensorType::f32([Optimizer::HYPER]));
         let cx = Context::new(graph, &self.params).training(rng).with_first_row(rows.start);
-        let cx = cx.with_replica_sync(self.exchange);
+        let cx = cx.with_replica_sync(self.replica_sync);
         let logits = self.module.forward(&cx, batch.features);
         let objective = Objective::new(graph, self.task, logits, batch.targets, true);
         let loss = match &self.config.class_weights {

@@ -363,7 +363,7 @@ impl Trainer {
     /// # Errors
     /// Returns an error if replicas sum statistics during a step: a profiled step cannot wait for them.
     pub fn profile(&mut self, options: ProfileOptions, total: u64) -> Result<(), TrainError> {
-        if self.plan().exchange.is_some() {
+        if self.plan().replica_sync.is_some() {
             let message = "a step with train.sync_batch_norm cannot be profiled: it waits for other replicas during a pass";
             return Err(TrainError::Config(message.into()));
         }

@@ -13,9 +13,12 @@ use wgrad_recipe::RecipeError;
 use wgrad_report::OutputError;
 use wgrad_run::{CheckpointError, RunDirError};
 use wgrad_stdx::ErrorKind;
+use wgrad_studies::depth::StudyError;
+use wgrad_studies::run::ReportError;
 use wgrad_studies::scaling::history::HistoryError;
 use wgrad_studies::scaling::sweep::SweepError;
 use wgrad_train::TrainError;
+use wgrad_weights::WeightsError;
 
 /// Prints an error and returns its exit code: 2 usage or recipe, 3 data, 4 device, 5 numeric, 6 checkpoint or run
 /// directory, 7 other replicas, 1 anything else. A failure of another replica keeps that replica's code.
@@ -37,55 +40,59 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(code(error))
 }
 
-/// Returns the exit code of an error.
+/// Returns the exit code of an error: that of the first cause with a known type.
 pub fn code(error: &anyhow::Error) -> u8 {
-    let known = error.chain().find_map(|cause| {
-        if let Some(error) = cause.downcast_ref::<TrainError>() {
-            return Some(match error {
-                TrainError::Comm(CommError::Aborted { code, .. }) => *code,
-                _ => exit_code(error.kind()),
-            });
-        }
-        match cause.downcast_ref::<BenchError>() {
-            Some(BenchError::NoCase { .. } | BenchError::NoWorkload { .. } | BenchError::Graph(_)) => {
-                return Some(2);
-            }
-            Some(BenchError::Device(_)) => return Some(4),
-            _ => {}
-        }
-        if let Some(error) = cause.downcast_ref::<RecipeError>() {
-            return Some(exit_code(error.kind()));
-        }
-        if let Some(error) = cause.downcast_ref::<DataError>() {
-            return Some(exit_code(error.kind()));
-        }
-        let is = |yes: bool, code: u8| yes.then_some(code);
-        is(cause.is::<GraphError>() || cause.is::<Usage>(), 2)
-            .or_else(|| is(cause.is::<BenchFileError>() || cause.is::<CompareError>(), 2))
-            .or_else(|| is(cause.is::<OutputError>() || cause.is::<MachineError>(), 2))
-            .or_else(|| is(cause.is::<SweepError>(), 2))
-            .or_else(|| is(cause.is::<HistoryError>(), 3))
-            .or_else(|| is(cause.is::<DeviceError>(), 4))
-            .or_else(|| match cause.downcast_ref::<CommError>()? {
-                CommError::Aborted { code, .. } => Some(*code),
-                CommError::WorldSize { .. } => Some(2),
-                _ => Some(7),
-            })
-            .or_else(|| is(cause.is::<CheckpointError>() || cause.is::<RunDirError>(), 6))
-    });
-    known.unwrap_or(1)
+    error.chain().find_map(known_code).unwrap_or(1)
 }
 
-/// Returns the exit code of a kind of errors.
+fn known_code(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
+    // A failure of another replica keeps that replica's code.
+    let comm = match cause.downcast_ref() {
+        Some(TrainError::Comm(error)) => Some(error),
+        _ => cause.downcast_ref::<CommError>(),
+    };
+    if let Some(CommError::Aborted { code, .. }) = comm {
+        return Some(*code);
+    }
+    macro_rules! kind_of {
+        ($($error:ty),* $(,)?) => {
+            None$(.or_else(|| cause.downcast_ref::<$error>().map(<$error>::kind)))*
+        };
+    }
+    let kind: Option<ErrorKind> = kind_of!(
+        TrainError,
+        CommError,
+        RecipeError,
+        DataError,
+        GraphError,
+        DeviceError,
+        BenchError,
+        BenchFileError,
+        CompareError,
+        OutputError,
+        MachineError,
+        SweepError,
+        HistoryError,
+        CheckpointError,
+        RunDirError,
+        ReportError,
+        StudyError,
+        WeightsError,
+        Usage,
+    );
+    kind.map(exit_code)
+}
+
+/// Exit code of each kind of error.
 fn exit_code(kind: ErrorKind) -> u8 {
     match kind {
-        ErrorKind::Internal => 1,
         ErrorKind::Usage => 2,
         ErrorKind::Data => 3,
         ErrorKind::Device => 4,
         ErrorKind::Numeric => 5,
         ErrorKind::Storage => 6,
         ErrorKind::Replica => 7,
+        ErrorKind::Internal => 1,
     }
 }
 
@@ -100,3 +107,9 @@ impl std::fmt::Display for Usage {
 }
 
 impl std::error::Error for Usage {}
+
+impl Usage {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Usage
+    }
+}
