@@ -197,7 +197,7 @@ fn write_trends(page: &mut String, history: &History) -> fmt::Result {
         let others = after.iter().filter(|other| same(other, trend));
         let selection = others
             .fold(trend.spec.selection.to_string(), |all, other| format!("{all} = {}", other.spec.selection));
-        let what = match trend.spec.quantity {
+        let quantity = match trend.spec.quantity {
             Quantity::Compute => "compute",
             Quantity::Parameters => "parameters",
         };
@@ -208,7 +208,7 @@ fn write_trends(page: &mut String, history: &History) -> fmt::Result {
                 [month(doubling.months), month(doubling.low), doubling.high.map_or("no end".into(), month)]
             });
         Some(vec![
-            format!("{what}, {}", trend.spec.era.name),
+            format!("{quantity}, {}", trend.spec.era.name),
             selection,
             trend.systems.len().to_string(),
             months,
