@@ -23,7 +23,7 @@ pub enum TrainError {
     Graph(#[from] GraphError),
     /// The recipe is invalid.
     #[error(transparent)]
-    Recipe(#[from] RecipeError),
+    Recipe(Box<RecipeError>),
     /// The data is invalid or missing.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -88,6 +88,13 @@ pub enum TrainError {
     /// A broken invariant of wgrad.
     #[error(transparent)]
     Internal(#[from] InternalError),
+}
+
+impl From<RecipeError> for TrainError {
+    /// Boxes the error, which is large: every `Result` of the trainer has room for it.
+    fn from(error: RecipeError) -> Self {
+        Self::Recipe(Box::new(error))
+    }
 }
 
 impl TrainError {

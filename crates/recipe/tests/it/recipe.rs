@@ -237,7 +237,7 @@ fn every_key_of_images_is_read() {
         validation_fraction: Some(0.125),
         limit: Some(7),
         split_seed: 3,
-        augment: augment.clone(),
+        augment,
     };
     assert_eq!(recipe.data, Data::ImageCsv(expected));
     let images = recipe.data.images().unwrap();
