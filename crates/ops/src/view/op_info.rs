@@ -103,7 +103,7 @@ pub(crate) static OPS: &[OpInfo] = &[
         error_inputs: || {
             let x = || vec![TensorType::f32([2, 1])];
             vec![
-                ErrorInput::new(x(), "aligned at the last dimension, agree or are 1", |_, ins| {
+                ErrorInput::new(x(), "aligned at the last dimension, must agree or be 1", |_, ins| {
                     ins[0].broadcast_to([3, 4])
                 }),
                 ErrorInput::new(x(), "does not broadcast to [1, 4]", |_, ins| ins[0].broadcast_to([1, 4])),
