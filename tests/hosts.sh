@@ -1,14 +1,14 @@
 #!/bin/sh
-# Hosts on one machine: network namespaces on a bridge of their own, with a limited bandwidth. Their traffic reaches nothing
-# else. Needs root and iproute2.
+# Simulates several hosts on one machine: network namespaces on a private bridge, with a limited bandwidth. Their traffic
+# cannot leave the bridge. Needs root and iproute2.
 #
-#   hosts.sh NAME up N RATE        makes hosts 0 … N-1 with addresses 10.97.0.1 … 10.97.0.N; RATE as tc takes it, e.g. 1gbit
+#   hosts.sh NAME up N RATE        creates hosts 0 … N-1 with addresses 10.97.0.1 … 10.97.0.N; RATE is a rate of tc, e.g. 1gbit
 #   hosts.sh NAME in I COMMAND…    runs a command on host I
-#   hosts.sh NAME cut I            takes the link of host I down
-#   hosts.sh NAME down             removes the hosts and ends what runs there
-#   hosts.sh NAME agent            prints the path of a script that takes the place of ssh for mpirun
+#   hosts.sh NAME cut I            disconnects host I
+#   hosts.sh NAME down             removes the hosts and kills their processes
+#   hosts.sh NAME agent            prints the path of a script that mpirun uses instead of ssh
 #
-# NAME (at most 6 characters) keeps several sets apart.
+# NAME (at most 6 characters) identifies a set of hosts, so that several sets can exist.
 set -eu
 
 name=$1
@@ -33,13 +33,13 @@ up)
         ip -n "$h" link set lo up
         ip -n "$h" addr add "10.97.0.$((i + 1))/24" dev eth0
         ip -n "$h" link set eth0 up
-        # Lines of ranks are on their way when a link is cut: TCP gives up on them in seconds, not in a quarter of an hour, and
-        # with it the daemon of Open MPI that sends them.
+        # When a link is cut, output of the ranks is in transit. With fewer retries, TCP (and with it Open MPI's daemon) gives
+        # up after seconds instead of a quarter of an hour.
         ip netns exec "$h" sh -c 'echo 4 >/proc/sys/net/ipv4/tcp_retries2'
         ip netns exec "$h" tc qdisc add dev eth0 root tbf rate "$rate" burst 128kb latency 50ms
         i=$((i + 1))
     done
-    # What mpirun calls with an address and a command.
+    # mpirun calls this script with an address and a command.
     cat >"$agent" <<SCRIPT
 #!/bin/sh
 address=\$1
@@ -67,7 +67,7 @@ agent)
     echo "$agent"
     ;;
 *)
-    echo "hosts.sh: $verb is none of up, in, cut, down, agent" >&2
+    echo "hosts.sh: unknown verb $verb, expected one of up, in, cut, down, agent" >&2
     exit 2
     ;;
 esac

@@ -5,7 +5,7 @@
 use wgrad::prelude::*;
 
 fn main() -> anyhow::Result<()> {
-    let splits = wgrad::data::load(&DataSpec { flatten: true, ..DataKind::Digits.into() })?;
+    let splits = wgrad::data::load(&"digits".parse()?)?.flattened();
     let device = open(DeviceChoice::Auto)?;
 
     let model = Model::new(|b| {

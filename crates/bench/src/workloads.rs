@@ -2,7 +2,9 @@
 //! steps.
 
 use wgrad_graph::{GraphError, States, TensorType, Var, grad};
-use wgrad_nn::{Builder, Context, Mlp, MlpConfig, Module, Optimizer, ResNet, ResNetConfig, Shortcut};
+use wgrad_nn::{
+    Adam, Builder, Context, Mlp, MlpConfig, Module, Optimizer, ResNet, ResNetConfig, Sgd, Shortcut,
+};
 use wgrad_ops::{TensorOps, pack};
 
 use crate::error::BenchError;
@@ -12,9 +14,11 @@ use crate::workload::{Recorder, Update, Workload};
 pub const WORKLOADS: [&str; 3] = ["mlp", "mlp-big", "resnet"];
 
 /// SGD with momentum of `mlp` and `resnet`.
-const MOMENTUM: Optimizer = Optimizer::Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 };
+const MOMENTUM: Optimizer =
+    Optimizer::Sgd(Sgd { lr: 0.1, momentum: 0.9, nesterov: false, weight_decay: 0.0, clip_norm: None });
+/// Adam of `mlp-big`.
 const ADAM: Optimizer =
-    Optimizer::Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, decoupled: false };
+    Optimizer::Adam(Adam { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, clip_norm: None });
 
 /// Creates the workload with the given name.
 ///
@@ -96,8 +100,8 @@ fn training(
     })?;
     // The moments are the gradient times a factor. Adam's first update is the sign of the gradient times the rate.
     let absolute = match optimizer {
-        Optimizer::Adam { .. } => vec![(params.group(), 2.01 * rate)],
-        Optimizer::Sgd { .. } => Vec::new(),
+        Optimizer::Adam(_) | Optimizer::AdamW(_) => vec![(params.group(), 2.01 * rate)],
+        Optimizer::Sgd(_) => Vec::new(),
     };
     let update = Some(Update { optimizer, rate, has_rng: true });
     Ok(Workload { update, absolute, non_smooth: true, ..workload })

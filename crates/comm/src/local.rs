@@ -230,7 +230,7 @@ impl fmt::Display for Call {
     }
 }
 
-// A poisoned lock is no error here: the panicking rank aborts the group when it is dropped.
+// A poisoned lock is not an error: a rank that panics aborts the group when it is dropped.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,36 +1,34 @@
-//! Runs the suite of collectives between MPI processes. Needs mpirun and the program `comm-suite`, which
-//! `cargo xtask test` builds. Without them the tests are counted as skipped, or fail if `WGRAD_REQUIRE_MPI` is 1.
+//! The suite between processes, which need `mpirun` and the feature `mpi`. Without them the tests are logged as skipped, or
+//! fail if `WGRAD_REQUIRE_MPI` is 1.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::Command;
 
-/// Returns the path of `comm-suite`, or `None` and logs a skip if it or mpirun is missing.
-fn comm_suite(test: &str) -> Option<PathBuf> {
-    let exe = std::env::current_exe().unwrap();
-    let path = exe.parent().and_then(|deps| deps.parent()).unwrap().join("comm-suite");
-    let has_mpirun =
-        Command::new("mpirun").arg("--version").output().is_ok_and(|output| output.status.success());
-    if path.is_file() && has_mpirun {
-        return Some(path);
+/// Whether processes can be built with MPI and started by it. If not, logs the test as skipped.
+fn has_mpi(test: &str) -> bool {
+    let runs = Command::new("mpirun").arg("--version").output().is_ok_and(|output| output.status.success());
+    if runs && cfg!(feature = "mpi") {
+        return true;
     }
     assert_ne!(
         std::env::var("WGRAD_REQUIRE_MPI").as_deref(),
         Ok("1"),
-        "{test}: mpirun or comm-suite is missing"
+        "{test}: no mpirun, or built without the feature mpi"
     );
-    let line =
-        format!("skipped: {test}: mpirun is missing, or comm-suite was not built with the feature mpi\n");
+    let line = format!("skipped: {test}: no mpirun, or built without the feature mpi\n");
     eprint!("{line}");
     if let Some(path) = std::env::var_os("WGRAD_SKIP_LOG") {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(path);
-        log.and_then(|mut log| log.write_all(line.as_bytes())).expect("the skip log is writable");
+        log.and_then(|mut log| log.write_all(line.as_bytes())).expect("writable log of skipped tests");
     }
-    None
+    false
 }
 
-fn run_suite(test: &str, processes: usize, replicas: usize) {
-    let Some(program) = comm_suite(test) else { return };
+/// Runs the suite on `processes` processes with `replicas` threads each.
+fn check_suite(test: &str, processes: usize, replicas: usize) {
+    if !has_mpi(test) {
+        return;
+    }
     let output = Command::new("mpirun")
         .args([
             "--allow-run-as-root",
@@ -42,7 +40,8 @@ fn run_suite(test: &str, processes: usize, replicas: usize) {
             "1",
         ])
         .args(["-n", &processes.to_string()])
-        .arg(program)
+        // With the feature `mpi`, cargo builds this program for the tests.
+        .arg(env!("CARGO_BIN_EXE_comm-suite"))
         .arg(replicas.to_string())
         .output()
         .unwrap();
@@ -52,26 +51,26 @@ fn run_suite(test: &str, processes: usize, replicas: usize) {
 }
 
 #[test]
-fn suite_passes_on_one_process() {
-    run_suite("suite_passes_on_one_process", 1, 1);
+fn suite_passes_with_one_process() {
+    check_suite("suite_passes_with_one_process", 1, 1);
 }
 
 #[test]
-fn suite_passes_on_two_processes() {
-    run_suite("suite_passes_on_two_processes", 2, 1);
+fn suite_passes_with_two_processes() {
+    check_suite("suite_passes_with_two_processes", 2, 1);
 }
 
 #[test]
-fn suite_passes_on_three_processes() {
-    run_suite("suite_passes_on_three_processes", 3, 1);
+fn suite_passes_with_three_processes() {
+    check_suite("suite_passes_with_three_processes", 3, 1);
 }
 
 #[test]
-fn suite_passes_on_four_processes() {
-    run_suite("suite_passes_on_four_processes", 4, 1);
+fn suite_passes_with_four_processes() {
+    check_suite("suite_passes_with_four_processes", 4, 1);
 }
 
 #[test]
-fn suite_passes_on_two_processes_of_two_replicas() {
-    run_suite("suite_passes_on_two_processes_of_two_replicas", 2, 2);
+fn suite_passes_with_two_processes_of_two_replicas() {
+    check_suite("suite_passes_with_two_processes_of_two_replicas", 2, 2);
 }

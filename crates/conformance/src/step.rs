@@ -7,8 +7,8 @@ use wgrad_cpu::reference::{self, Array, State};
 use wgrad_graph::philox::Stream;
 use wgrad_graph::{Graph, GraphError, GroupId, Shape, States, TensorType, Var, grad, grad_with};
 use wgrad_nn::{
-    Activation, Block, Builder, Context, ImageNorm, Module, Norm, Optimizer, Params, ResNet, ResNetConfig,
-    ResidualMlp, ResidualMlpConfig, Shortcut, Stem,
+    Activation, AdamW, Block, Builder, Context, ImageNorm, Module, Norm, Optimizer, Params, ResNet,
+    ResNetConfig, ResidualMlp, ResidualMlpConfig, Shortcut, Stem,
 };
 use wgrad_ops::{TensorOps, pack};
 use wgrad_program::HostData;
@@ -73,7 +73,8 @@ impl Training {
     fn new(model: &dyn Module, builder: Builder, batch: Shape) -> Result<Training, GraphError> {
         let mut states = States::new();
         let params = builder.finish(&mut states);
-        let optimizer = Optimizer::Adam { betas: [0.9, 0.99], eps: 1e-3, weight_decay: 0.1, decoupled: true };
+        let optimizer =
+            Optimizer::AdamW(AdamW { betas: [0.9, 0.99], eps: 1e-3, weight_decay: 0.1, ..AdamW::default() });
         let moments = optimizer.declare(&mut states, &params);
         let graph = wgrad_ops::graph(states);
         let x = graph.input("x", TensorType::f32(batch.clone()));

@@ -113,9 +113,8 @@ impl<'a> Analysis<'a> {
         }
         for store in &kernel.stores {
             let per_element = store.layout.shape.len() > analysis.outer && kernel.columns() != 1;
-            if let Some(address) = analysis.address(Some(store.operand), &store.layout) {
-                analysis.stores.push(StoreInfo { value: store.value, address, per_element });
-            }
+            let address = analysis.unpadded_address(Some(store.operand), &store.layout)?;
+            analysis.stores.push(StoreInfo { value: store.value, address, per_element });
         }
         Ok(analysis)
     }
@@ -127,28 +126,29 @@ impl<'a> Analysis<'a> {
         Some(self.addresses.len() - 1)
     }
 
+    /// Adds the address of a layout that [`crate::check`] requires to be unpadded.
+    fn unpadded_address(&mut self, operand: Option<usize>, layout: &Layout) -> Result<usize, InternalError> {
+        self.address(operand, layout).ok_or_else(|| never!("a layout that must be unpadded is all padding"))
+    }
+
     fn value_kind(&mut self, instr: &Instr, is_u32: bool) -> Result<(ValueKind, Level), InternalError> {
-        let zero = if is_u32 { ValueKind::U32(0) } else { ValueKind::Float(0.0) };
         Ok(match instr {
             Instr::Float(x) => (ValueKind::Float(*x), Level::Uniform),
             Instr::U32(x) => (ValueKind::U32(*x), Level::Uniform),
             Instr::Load { operand, layout } => match self.address(Some(*operand), layout) {
                 Some(address) => (ValueKind::Load(address), self.level(address)),
-                None => (zero, Level::Uniform),
+                None if is_u32 => (ValueKind::U32(0), Level::Uniform),
+                None => (ValueKind::Float(0.0), Level::Uniform),
             },
-            Instr::Iota(layout) => match self.address(None, layout) {
-                Some(address) => (ValueKind::Iota(address), self.level(address)),
-                None => (zero, Level::Uniform),
-            },
+            Instr::Iota(layout) => {
+                let address = self.unpadded_address(None, layout)?;
+                (ValueKind::Iota(address), self.level(address))
+            }
             Instr::Gather { operand, layout, index, stride, bound } => {
-                match self.address(Some(*operand), layout) {
-                    Some(address) => {
-                        let stride = (stride * self.pitches[*operand]) as isize;
-                        let level = self.level(address).max(self.values[*index].level);
-                        (ValueKind::Gather { address, index: *index, stride, bound: *bound }, level)
-                    }
-                    None => (zero, Level::Uniform),
-                }
+                let address = self.unpadded_address(Some(*operand), layout)?;
+                let stride = (stride * self.pitches[*operand]) as isize;
+                let level = self.level(address).max(self.values[*index].level);
+                (ValueKind::Gather { address, index: *index, stride, bound: *bound }, level)
             }
             Instr::Call(f, args) => {
                 let level = args.iter().map(|&a| self.values[a].level).max().unwrap_or(Level::Uniform);

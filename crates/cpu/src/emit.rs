@@ -157,8 +157,8 @@ impl<'a, T: Float> Emitter<'a, T> {
         let mut values = StageValues::default();
         let stored =
             |stores: &[usize]| stores.iter().map(|&i| self.analysis.stores[i].value).collect::<Vec<_>>();
-        let taken = outputs.reduction_inputs.iter().map(|&i| self.analysis.reductions[i].1);
-        let per_element: Vec<ValueId> = taken.chain(stored(&outputs.element_stores)).collect();
+        let reduced = outputs.reduction_inputs.iter().map(|&i| self.analysis.reductions[i].1);
+        let per_element: Vec<ValueId> = reduced.chain(stored(&outputs.element_stores)).collect();
         values.shared.extend(per_element.iter().filter(|&&id| self.value(id).level < Level::Element));
         let mut stack = [per_element, stored(&outputs.row_stores)].concat();
         while let Some(id) = stack.pop() {
@@ -190,8 +190,8 @@ impl<'a, T: Float> Emitter<'a, T> {
             let reads =
                 computed_again.elements.iter().flat_map(|&id| self.value(id).kind.args().iter().copied());
             let stored = outputs.element_stores.iter().map(|&i| self.analysis.stores[i].value);
-            let taken = outputs.reduction_inputs.iter().map(|&i| self.analysis.reductions[i].1);
-            kept.extend(reads.chain(stored).chain(taken).filter(|id| computed.contains(id)));
+            let reduced = outputs.reduction_inputs.iter().map(|&i| self.analysis.reductions[i].1);
+            kept.extend(reads.chain(stored).chain(reduced).filter(|id| computed.contains(id)));
             computed.extend(computed_again.elements.into_iter().filter(calls));
         }
         if kept.len() <= max_kept {
@@ -245,21 +245,21 @@ impl<'a, T: Float> Emitter<'a, T> {
             }
         }
         let mut element_stores = self.store_targets(&outputs.element_stores);
-        let taken: BTreeSet<ValueId> =
+        let reduced: BTreeSet<ValueId> =
             outputs.reduction_inputs.iter().map(|&i| self.analysis.reductions[i].1).collect();
         let element = self.emit_code(
             &mut pool,
             &values.elements,
             self.mode,
-            taken,
+            reduced,
             &mut element_stores,
             &mut locations,
         )?;
         self.registers.element = self.registers.element.max(pool.size);
         self.available.extend(values.elements.iter().filter(|id| self.kept.contains_key(id)));
-        let take = |&reduction: &usize| (reduction, self.analysis.reductions[reduction].1);
-        let taken: Vec<(usize, ValueId)> = outputs.reduction_inputs.iter().map(take).collect();
-        let reduction_inputs = taken
+        let reduction_input = |&reduction: &usize| (reduction, self.analysis.reductions[reduction].1);
+        let reduced: Vec<(usize, ValueId)> = outputs.reduction_inputs.iter().map(reduction_input).collect();
+        let reduction_inputs = reduced
             .into_iter()
             .map(|(reduction, id)| Ok(ReductionInput { reduction, from: self.location(id, &locations)? }))
             .collect::<Result<_, InternalError>>()?;
@@ -356,10 +356,10 @@ impl<'a, T: Float> Emitter<'a, T> {
     /// Returns the store into which a value can be computed directly: its only store, to an operand that is only
     /// written.
     fn find_direct_store(&self, id: ValueId, mode: Mode, stores: &[(ValueId, usize)]) -> Option<usize> {
-        let mut own = stores.iter().enumerate().filter(|(_, (value, _))| *value == id);
-        let (i, &(_, address)) = own.next()?;
+        let mut stores_of_value = stores.iter().enumerate().filter(|(_, (value, _))| *value == id);
+        let (i, &(_, address)) = stores_of_value.next()?;
         let operand = self.analysis.addresses[address].operand;
-        let only = own.next().is_none() && self.analysis.access[operand] == Access::Write;
+        let only = stores_of_value.next().is_none() && self.analysis.access[operand] == Access::Write;
         (only && self.analysis.is_direct(address, mode)).then_some(i)
     }
 }

@@ -142,12 +142,12 @@ impl<T: Float> Run<'_, T> {
 
     /// Merges the accumulators of all chunks of a stage into that of the first chunk.
     fn merge_chunks(&self, stage: usize, block: usize) {
-        for take in &self.plan.stages[stage].reduction_inputs {
+        for input in &self.plan.stages[stage].reduction_inputs {
             // SAFETY: no task is running, and the chunks differ.
             unsafe {
-                let mut first = self.accumulator(take.reduction, block, 0);
+                let mut first = self.accumulator(input.reduction, block, 0);
                 for chunk in 1..self.plan.chunks() {
-                    first.merge(&self.accumulator(take.reduction, block, chunk));
+                    first.merge(&self.accumulator(input.reduction, block, chunk));
                 }
             }
         }
@@ -204,15 +204,15 @@ impl<T: Float> Task<'_, T> {
             if !stage.has_elements() {
                 return;
             }
-            for take in &stage.reduction_inputs {
-                self.accumulator(take.reduction, block, chunk).reset();
+            for input in &stage.reduction_inputs {
+                self.accumulator(input.reduction, block, chunk).reset();
             }
             match plan.tiling.mode {
                 Mode::Rows => self.along_rows(stage, &row_pass, block, chunk, columns),
                 Mode::Columns => self.along_columns(stage, &row_pass, block, chunk, columns),
             }
-            for take in stage.reduction_inputs.iter().filter(|_| whole) {
-                self.read_result(take.reduction, self.frame.accumulator(take.reduction), block);
+            for input in stage.reduction_inputs.iter().filter(|_| whole) {
+                self.read_result(input.reduction, self.frame.accumulator(input.reduction), block);
             }
         }
     }
@@ -237,9 +237,9 @@ impl<T: Float> Task<'_, T> {
     /// # Safety
     /// No task writes the accumulators of earlier stages.
     unsafe fn fetch_results(&self, stage: usize, block: usize) {
-        for take in self.run.plan.stages[..stage].iter().flat_map(|stage| &stage.reduction_inputs) {
+        for input in self.run.plan.stages[..stage].iter().flat_map(|stage| &stage.reduction_inputs) {
             // SAFETY: the caller guarantees that nothing writes these accumulators.
-            unsafe { self.read_result(take.reduction, self.run.partial(take.reduction, block, 0), block) };
+            unsafe { self.read_result(input.reduction, self.run.partial(input.reduction, block, 0), block) };
         }
     }
 
@@ -272,16 +272,16 @@ impl<T: Float> Task<'_, T> {
             // SAFETY: the caller guarantees valid tensors and exclusive accumulators.
             unsafe {
                 pass.run(&stage.element);
-                for take in &stage.reduction_inputs {
-                    let values = pass.values(take.from);
-                    self.accumulator(take.reduction, block, chunk).add_column(values, column, nth);
+                for input in &stage.reduction_inputs {
+                    let values = pass.values(input.from);
+                    self.accumulator(input.reduction, block, chunk).add_column(values, column, nth);
                 }
                 pass.write::<T>(&stage.element_writes);
             }
         }
-        for take in &stage.reduction_inputs {
+        for input in &stage.reduction_inputs {
             // SAFETY: the caller guarantees exclusive accumulators.
-            unsafe { self.accumulator(take.reduction, block, chunk).flush() };
+            unsafe { self.accumulator(input.reduction, block, chunk).flush() };
         }
     }
 
@@ -308,9 +308,9 @@ impl<T: Float> Task<'_, T> {
                 // SAFETY: the caller guarantees valid tensors and exclusive accumulators.
                 unsafe {
                     pass.run(&stage.element);
-                    for take in &stage.reduction_inputs {
-                        let values = pass.values(take.from);
-                        self.accumulator(take.reduction, block, chunk).add_row(row, values, start);
+                    for input in &stage.reduction_inputs {
+                        let values = pass.values(input.from);
+                        self.accumulator(input.reduction, block, chunk).add_row(row, values, start);
                     }
                     pass.write::<T>(&stage.element_writes);
                 }

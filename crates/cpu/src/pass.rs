@@ -72,8 +72,8 @@ impl Frame {
     }
 
     /// Address of the register of a location; for kept values, of the first element of the block.
-    pub fn register(&self, place: Location) -> *mut u8 {
-        let at = match place {
+    pub fn register(&self, location: Location) -> *mut u8 {
+        let at = match location {
             Location::Uniform(i) => i * self.uniform_bytes,
             Location::Periodic(i) => self.periodic_at + i * self.row_bytes,
             Location::Row(i) => self.row_at + i * self.row_bytes,
@@ -128,44 +128,44 @@ impl Pass<'_> {
     }
 
     #[inline]
-    fn pointer<S>(&self, place: Location) -> *mut S {
-        match place {
+    fn pointer<S>(&self, location: Location) -> *mut S {
+        match location {
             Location::Direct(i) => {
                 let address = &self.addresses[i];
                 let (axis, mut position) = self.lanes(address);
                 axis.advance(&mut position, self.start);
                 self.tensors[address.operand].start.cast::<S>().wrapping_offset(position.offset)
             }
-            Location::Kept(_) => self.frame.register(place).cast::<S>().wrapping_add(self.kept),
-            _ => self.frame.register(place).cast(),
+            Location::Kept(_) => self.frame.register(location).cast::<S>().wrapping_add(self.kept),
+            _ => self.frame.register(location).cast(),
         }
     }
 
     #[inline]
-    unsafe fn lanes_of<S>(&self, place: Location) -> &[S] {
+    unsafe fn lanes_of<S>(&self, location: Location) -> &[S] {
         // SAFETY: `check` proved that addresses stay inside their tensors, and `emit` sized each register for the lanes
         // of a pass.
-        unsafe { slice::from_raw_parts(self.pointer(place), self.len) }
+        unsafe { slice::from_raw_parts(self.pointer(location), self.len) }
     }
 
     #[allow(clippy::mut_from_ref)]
     #[inline]
-    unsafe fn lanes_of_mut<S>(&self, place: Location) -> &mut [S] {
+    unsafe fn lanes_of_mut<S>(&self, location: Location) -> &mut [S] {
         // SAFETY: the slice is in bounds as in `lanes_of`; `emit` never uses the location of a result as an argument,
         // and no other task has the same registers or writes the same elements.
-        unsafe { slice::from_raw_parts_mut(self.pointer(place), self.len) }
+        unsafe { slice::from_raw_parts_mut(self.pointer(location), self.len) }
     }
 
     /// Runs vector operations.
     ///
     /// # Safety
     /// The pass belongs to the plan of the operations, which has been checked against the tensors.
-    pub unsafe fn run<T: Float>(&self, steps: &[VectorOp<T>]) {
-        for step in steps {
+    pub unsafe fn run<T: Float>(&self, ops: &[VectorOp<T>]) {
+        for op in ops {
             // SAFETY: the caller guarantees a plan that was checked against the tensors, so all locations and addresses
             // are in bounds.
             unsafe {
-                match step {
+                match op {
                     VectorOp::Float(x, to) => self.lanes_of_mut(*to).fill(*x),
                     VectorOp::U32(x, to) => self.lanes_of_mut(*to).fill(*x),
                     VectorOp::Load { address, to } => self.load::<T>(&self.addresses[*address], *to),
@@ -369,9 +369,9 @@ impl Pass<'_> {
     ///
     /// # Safety
     /// As for [`Pass::run`].
-    pub unsafe fn values<T: Float>(&self, place: Location) -> &[T] {
+    pub unsafe fn values<T: Float>(&self, location: Location) -> &[T] {
         // SAFETY: the caller guarantees that the register holds floats and belongs to the plan of this pass.
-        unsafe { self.lanes_of(place) }
+        unsafe { self.lanes_of(location) }
     }
 }
 

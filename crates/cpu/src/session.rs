@@ -6,7 +6,7 @@ use half::f16;
 use wgrad_graph::{DType, GroupId, States, TensorType};
 use wgrad_program::{
     Access, Buffer, Clock, Data, DeviceError, Dispatch, HostData, Kernel, Operand, Profile, Program,
-    ProgramId, Readback, ReadbackHandler, Record, Session, Span, Stopwatch, TensorRef,
+    ProgramId, Readback, ReadbackHandler, Record, Session, Span, Stopwatch, TensorRef, check_f32_range,
 };
 use wgrad_stdx::{InternalError, never};
 
@@ -313,11 +313,11 @@ impl<T: Float> Session for CpuSession<T> {
 
     fn write_group_range(&mut self, group: GroupId, start: usize, values: &[f32]) -> Result<(), DeviceError> {
         let range = start..start.saturating_add(values.len());
-        let part = Readback { group, range, after: 0, reply: None };
-        Readback::check(&[part], &self.states, 0).map_err(DeviceError::Usage)?;
+        let writes = |error| DeviceError::Usage(format!("the data are for {error}"));
+        check_f32_range(&self.states, group, &range).map_err(writes)?;
         let (tensor, _) = self.group(group)?;
         let part = Tensor { start: tensor.start.wrapping_add(start * 4 * T::SCALE), dtype: tensor.dtype };
-        // SAFETY: `Readback::check` proved that the elements lie inside the group.
+        // SAFETY: `check_f32_range` proved that the elements lie inside the group.
         unsafe { write::<T>(part, Data::F32(values)) };
         Ok(())
     }
@@ -327,12 +327,12 @@ impl<T: Float> Session for CpuSession<T> {
     }
 
     fn allocated_bytes(&self) -> usize {
-        let own = |program: &LoadedProgram<T>| {
+        let program_bytes = |program: &LoadedProgram<T>| {
             let packs = program.packs.iter().map(Memory::bytes).sum::<usize>();
             program.input_memory.bytes() + program.output_memory.bytes() + packs
         };
         let shared = self.groups.iter().chain(&self.slabs).map(Memory::bytes).sum::<usize>();
-        shared + self.programs.iter().map(own).sum::<usize>()
+        shared + self.programs.iter().map(program_bytes).sum::<usize>()
     }
 }
 
@@ -392,8 +392,8 @@ impl<T: Float> CpuSession<T> {
             KernelError::Internal(error) => error.into(),
         })?;
         if let CompiledKernel::Gemm(kernel) = &kernel {
-            let none = Tensor { start: std::ptr::null_mut(), dtype: DType::F32 };
-            tensors.extend(std::iter::repeat_n(none, kernel.scratch_tensors()));
+            let unset = Tensor { start: std::ptr::null_mut(), dtype: DType::F32 };
+            tensors.extend(std::iter::repeat_n(unset, kernel.scratch_tensors()));
         }
         let slab_operand = |(operand, of): (usize, &Operand)| match of.tensor.buffer {
             Buffer::Slab(slab) => Some(SlabOperand { operand, slab, offset: of.tensor.offset * T::SCALE }),

@@ -1,8 +1,7 @@
-//! Archives of the catalogue (`.tar.gz`): unpacked beside their place, then renamed, so that a folder under its own name is
-//! whole.
+//! Archives of the catalogue (`.tar.gz`), unpacked to a temporary folder that is renamed when it is complete.
 //!
-//! Only files and folders below the archive's one folder are written. An absolute path, a `..`, a link or a device refuses
-//! the whole archive: its hash was checked, but a pin is no reason to write elsewhere.
+//! Only files and folders below the single folder of the archive are written. An archive with an absolute path, a `..`, a
+//! link or a device is refused as a whole, although its hash was checked.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -14,20 +13,20 @@ use crate::error::DataError;
 use crate::fetch::RemoteFile;
 use crate::open::open;
 
-/// An archive that a data set comes in.
+/// Archive of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Archive {
-    /// The file.
+    /// Archive file.
     pub file: RemoteFile<'static>,
-    /// The one folder that all of its content lies in.
+    /// Single folder that contains all entries.
     pub folder: &'static str,
 }
 
-/// Unpacks the archive at `path` to `target`, whose name is that of the archive's one folder.
+/// Unpacks the archive at `path` to `target`, whose name is that of the single folder of the archive.
 ///
 /// # Errors
-/// [`DataError::Archive`] with the entry that may not be unpacked; [`DataError::Busy`] where another process is at it;
-/// [`DataError::Io`].
+/// Returns [`DataError::Archive`] with an entry that must not be unpacked, [`DataError::Busy`] if another process unpacks the
+/// archive, and [`DataError::Io`] if a file cannot be read or written.
 pub(crate) fn unpack(path: &Path, target: &Path) -> Result<(), DataError> {
     let beside = |ending: &str| {
         let mut name = target.as_os_str().to_owned();
@@ -37,18 +36,18 @@ pub(crate) fn unpack(path: &Path, target: &Path) -> Result<(), DataError> {
     let (partial, lock_path) = (beside(".unpacking"), beside(".lock"));
     let lock = OpenOptions::new().write(true).create(true).truncate(false).open(&lock_path);
     let lock = lock.map_err(DataError::io("create", &lock_path))?;
-    // A file system without locks: then nobody watches.
+    // On a file system without locks concurrent processes are not detected.
     if let Err(TryLockError::WouldBlock) = lock.try_lock() {
         return Err(DataError::Busy { path: partial });
     }
-    // What a run that was stopped has left.
+    // Left by an interrupted run.
     remove(&partial)?;
     let result = write_entries(path, target, &partial).and_then(|()| {
         remove(target)?;
         fs::rename(&partial, target).map_err(DataError::io("create", target))
     });
     if result.is_err() {
-        // The error is what counts; a rest is removed by the next run too.
+        // The first error is returned; the next run removes the folder if this fails.
         let _ = fs::remove_dir_all(&partial);
     }
     drop(lock);
@@ -75,7 +74,7 @@ fn write_entries(path: &Path, target: &Path, partial: &Path) -> Result<(), DataE
             DataError::Archive { path, entry, reason }
         };
         let place = match entry.header().entry_type() {
-            // Remarks of the program that wrote the archive.
+            // Metadata of the program that wrote the archive.
             EntryType::XGlobalHeader => continue,
             EntryType::Regular | EntryType::Continuous | EntryType::Directory => {
                 let inner = below(&name, target.file_name().map(Path::new)).map_err(refuse)?;
@@ -96,18 +95,18 @@ fn write_entries(path: &Path, target: &Path, partial: &Path) -> Result<(), DataE
     Ok(())
 }
 
-/// The part of an entry's path below the archive's folder.
+/// Returns the path of an entry below the folder of the archive.
 fn below(name: &Path, folder: Option<&Path>) -> Result<PathBuf, &'static str> {
     let mut inner = PathBuf::new();
     for component in name.components() {
         match component {
             Component::Normal(part) => inner.push(part),
             Component::CurDir => {}
-            _ => return Err("its path leads out of the folder"),
+            _ => return Err("its path is outside of the folder of the archive"),
         }
     }
     let inner = folder.and_then(|folder| inner.strip_prefix(folder).ok());
-    inner.map(Path::to_path_buf).ok_or("it lies outside of the folder that the archive should hold")
+    inner.map(Path::to_path_buf).ok_or("its path is outside of the folder of the archive")
 }
 
 #[cfg(test)]
@@ -117,7 +116,7 @@ mod tests {
 
     fn header(name: &str, kind: EntryType, len: usize) -> tar::Header {
         let mut header = tar::Header::new_gnu();
-        // Written by hand: the crate's own setter refuses what these tests are about.
+        // Written directly, since the setter refuses the paths of these tests.
         header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
         header.set_entry_type(kind);
         header.set_size(len as u64);
@@ -126,7 +125,7 @@ mod tests {
         header
     }
 
-    /// An archive in a folder of its own, and the target `set` beside it.
+    /// Creates an archive in a temporary folder; returns the folder, the archive and the target `set` beside it.
     fn archive(entries: &[(&str, EntryType, &str)]) -> (tempfile::TempDir, PathBuf, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let mut builder = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
@@ -153,9 +152,9 @@ mod tests {
     ];
 
     #[test]
-    fn files_come_to_their_places_and_nothing_else_stays() {
+    fn files_are_unpacked_and_temporary_folders_are_removed() {
         let (folder, path, target) = archive(GOOD);
-        // The rest of a run that was stopped, and an older copy.
+        // A folder left by an interrupted run, and an older copy.
         fs::create_dir_all(folder.path().join("set.unpacking/old")).unwrap();
         fs::create_dir_all(target.join("old")).unwrap();
         unpack(&path, &target).unwrap();
@@ -165,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_leads_elsewhere_refuses_the_archive() {
+    fn archives_with_unsafe_entries_are_refused() {
         for (name, kind) in [
             ("/etc/set/a", EntryType::Regular),
             ("set/../a", EntryType::Regular),
@@ -185,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_archive_leaves_nothing_and_two_do_not_unpack_at_once() {
+    fn damaged_archive_leaves_no_files_and_concurrent_unpacking_is_refused() {
         let (folder, path, target) = archive(GOOD);
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();

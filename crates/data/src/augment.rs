@@ -1,19 +1,19 @@
-//! Random changes of training images that leave their class as it is.
+//! Random changes of training images that keep their class.
 //!
-//! What is drawn depends on the seed, the epoch and the example alone: not on threads, nor on what was drawn before. So a
-//! resumed run sees the same bits.
+//! The draws depend only on the seed, the epoch and the example, not on threads or earlier draws. A resumed run therefore
+//! sees the same bits.
 
 use serde::{Deserialize, Serialize};
 use wgrad_graph::philox::Stream;
 
 use crate::error::DataError;
 
-/// Keeps these draws apart from those of shuffles and initial values, which have the same seed: `augment` in ASCII.
+/// Separates these draws from those of shuffles and initial values, which use the same seed: `augment` in ASCII.
 const AUGMENT: u64 = 0x0061_7567_6d65_6e74;
 
-/// Which random changes an image goes through, in the order of the fields. The default is none.
+/// Random changes of an image, applied in the order of the fields. The default is none.
 ///
-/// An image is `f32` `[channels, height, width]` in 0..1, before normalisation, and has the same shape afterwards.
+/// An image is `f32` `[channels, height, width]` in 0..1, before normalisation, and keeps its shape.
 ///
 /// ```
 /// use wgrad_data::augment::{Augment, Draw};
@@ -28,36 +28,45 @@ const AUGMENT: u64 = 0x0061_7567_6d65_6e74;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Augment {
-    /// Cuts out a rectangle of the image's proportions, with a share of its area drawn between these two, and brings it
-    /// to full size with bilinear interpolation; 0 < least ≤ most ≤ 1.
+    /// Crops a random fraction of the area between these two values, and scales it to full size with bilinear
+    /// interpolation. Absent: not applied.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub scale: Option<[f32; 2]>,
-    /// Pads each side by so many pixels of 0 and cuts the image's size out of that at a random place; 0 for none.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(extend("items" = {"type": "number", "exclusiveMinimum": 0, "maximum": 1}))
+    )]
+    pub scale: Option<[f64; 2]>,
+    /// Pads each side with this number of zero pixels, and crops the original size at a random position; at most the side
+    /// of the image.
     pub crop: usize,
-    /// Mirrors left and right, half of the time.
+    /// Mirrors left and right, with probability 1/2.
     pub flip: bool,
-    /// Mirrors top and bottom, half of the time.
+    /// Mirrors top and bottom, with probability 1/2.
     pub vertical_flip: bool,
-    /// Turns by 0, 90, 180 or 270 degrees; for square images.
+    /// Rotates by 0, 90, 180 or 270 degrees; for square images.
     pub rotate90: bool,
-    /// Adds a value drawn between −this and this, then limits to 0..1; 0 to 1, 0 for none.
-    pub brightness: f32,
-    /// Multiplies the distance from the image's mean by a factor drawn between 1 − this and 1 + this, then limits to
-    /// 0..1; 0 to 1, 0 for none.
-    pub contrast: f32,
-    /// Sets a square of this side to 0, its centre anywhere in the image (DeVries and Taylor, 2017); 0 for none.
+    /// Adds a random value between minus and plus this number to all pixels, then clamps them to 0..1.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 1)))]
+    pub brightness: f64,
+    /// Multiplies the distance from the mean of the image by a random factor between 1 minus and 1 plus this number, then
+    /// clamps to 0..1.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 1)))]
+    pub contrast: f64,
+    /// Sets a square of this side length to 0, its centre anywhere in the image (DeVries and Taylor, 2017); at most the side
+    /// of the image.
     pub cutout: usize,
 }
 
-/// What the random numbers of one image are a function of.
+/// Key of the random stream of one image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Draw {
-    /// The run's seed.
+    /// Seed of the run.
     pub seed: u64,
-    /// The pass over the data, from 0.
+    /// Epoch, from 0.
     pub epoch: u32,
-    /// The example's index in the training set.
+    /// Index of the example in the training set.
     pub example: u32,
 }
 
@@ -68,15 +77,15 @@ impl Draw {
 }
 
 impl Augment {
-    /// Whether images stay as they are.
+    /// Whether images are not changed.
     pub fn is_off(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether every field is in its range and fits images of `shape`, `[channels, height, width]`.
+    /// Checks every field against its range and images of `shape`, `[channels, height, width]`.
     ///
     /// # Errors
-    /// [`DataError::Spec`] with the field, what it has to be and what it is.
+    /// Returns [`DataError::Spec`] with the field, its range and its value.
     pub fn check(&self, shape: [usize; 3]) -> Result<(), DataError> {
         let [_, height, width] = shape;
         let least = height.min(width);
@@ -84,36 +93,38 @@ impl Augment {
         if let Some([low, high]) = self.scale
             && !(low > 0.0 && low <= high && high <= 1.0)
         {
-            let rule = "two shares of the area, 0 < least ≤ most ≤ 1";
-            return refuse("augment.scale", format!("expected {rule}, found [{low}, {high}]"));
+            let rule = "must be two fractions of the area, more than 0, at most 1 and the smaller first";
+            return refuse("augment.scale", format!("{rule}, found [{low}, {high}]"));
         }
         if self.crop > least {
             let found = self.crop;
-            return refuse("augment.crop", format!("expected 0 to {least} for these images, found {found}"));
+            return refuse(
+                "augment.crop",
+                format!("must be 0 to {least}, the side of the images, found {found}"),
+            );
         }
         if self.rotate90 && height != width {
-            let rule = format!("images of {height}×{width} change their shape when turned; remove it");
-            return refuse("augment.rotate90", rule);
+            return refuse("augment.rotate90", format!("needs square images, found {height}×{width}"));
         }
         for (field, value) in [("augment.brightness", self.brightness), ("augment.contrast", self.contrast)] {
             if !(0.0..=1.0).contains(&value) {
-                return refuse(field, format!("expected 0 to 1, found {value}"));
+                return refuse(field, format!("must be 0 to 1, found {value}"));
             }
         }
         if self.cutout > least {
             let found = self.cutout;
             return refuse(
                 "augment.cutout",
-                format!("expected 0 to {least} for these images, found {found}"),
+                format!("must be 0 to {least}, the side of the images, found {found}"),
             );
         }
         Ok(())
     }
 
-    /// Changes one image of `shape`, `[channels, height, width]`.
+    /// Changes one image of `shape`, `[channels, height, width]`. The fields must pass [`Augment::check`].
     ///
     /// # Panics
-    /// Where the image has not so many values, as indexing does. Ranges are those of [`Augment::check`].
+    /// Panics if the length of the image is not that of the shape.
     pub fn apply(&self, image: &mut [f32], shape: [usize; 3], draw: Draw) {
         if self.is_off() {
             return;
@@ -121,7 +132,7 @@ impl Augment {
         let mut random = draw.stream();
         let mut canvas = Canvas { image, height: shape[1], width: shape[2] };
         if let Some(range) = self.scale {
-            canvas.zoom(range, &mut random);
+            canvas.zoom(range.map(|fraction| fraction as f32), &mut random);
         }
         if self.crop > 0 {
             let mut shift = || random.below(2 * self.crop as u32 + 1) as isize - self.crop as isize;
@@ -139,12 +150,14 @@ impl Augment {
                 canvas.rotate();
             }
         }
-        if self.brightness > 0.0 {
-            let added = symmetric(&mut random, self.brightness);
+        // The draws are those of f32 settings: a value that rounds to 0 draws nothing.
+        let (brightness, contrast) = (self.brightness as f32, self.contrast as f32);
+        if brightness > 0.0 {
+            let added = symmetric(&mut random, brightness);
             canvas.image.iter_mut().for_each(|x| *x = (*x + added).clamp(0.0, 1.0));
         }
-        if self.contrast > 0.0 {
-            canvas.contrast(1.0 + symmetric(&mut random, self.contrast));
+        if contrast > 0.0 {
+            canvas.contrast(1.0 + symmetric(&mut random, contrast));
         }
         if self.cutout > 0 {
             let (y, x) = (random.below(shape[1] as u32) as usize, random.below(shape[2] as u32) as usize);
@@ -169,7 +182,7 @@ struct Canvas<'a> {
 }
 
 impl Canvas<'_> {
-    /// Gives each pixel what `source(plane, y, x)` says of its plane as it was.
+    /// Sets each pixel to `source(plane, y, x)` of its original plane.
     fn redraw(&mut self, source: impl Fn(&[f32], usize, usize) -> f32) {
         let (area, width) = (self.height * self.width, self.width);
         let mut before = vec![0.0; area];
@@ -184,14 +197,14 @@ impl Canvas<'_> {
     }
 
     fn zoom(&mut self, [low, high]: [f32; 2], random: &mut Stream) {
-        let share = (low + (high - low) * random.uniform()).sqrt();
-        let (height, width) = (self.height as f32 * share, self.width as f32 * share);
+        let step = (low + (high - low) * random.uniform()).sqrt();
+        let (height, width) = (self.height as f32 * step, self.width as f32 * step);
         let top = (self.height as f32 - height) * random.uniform();
         let left = (self.width as f32 - width) * random.uniform();
         let (rows, columns) = (self.height, self.width);
-        // Centres of pixels lie at halves; beyond those at the edge the edge goes on.
+        // Pixel centres are at halves; pixels outside of the image repeat the edge.
         let place = |start: f32, i: usize, count: usize| {
-            let at = (start + (i as f32 + 0.5) * share - 0.5).clamp(0.0, (count - 1) as f32);
+            let at = (start + (i as f32 + 0.5) * step - 0.5).clamp(0.0, (count - 1) as f32);
             let low = at as usize;
             (low, (low + 1).min(count - 1), at - low as f32)
         };
@@ -206,7 +219,7 @@ impl Canvas<'_> {
         });
     }
 
-    /// Moves the window over the padded image: what was at (y + down, x + right) is now at (y, x).
+    /// Moves the window over the padded image: the pixel at (y + down, x + right) moves to (y, x).
     fn shift(&mut self, down: isize, right: isize) {
         let (height, width) = (self.height, self.width);
         self.redraw(|plane, y, x| {
@@ -227,7 +240,7 @@ impl Canvas<'_> {
         self.redraw(|plane, y, x| plane[(height - 1 - y) * width + x]);
     }
 
-    /// A quarter turn against the clock.
+    /// Rotates by 90 degrees counterclockwise.
     fn rotate(&mut self) {
         let width = self.width;
         self.redraw(|plane, y, x| plane[x * width + width - 1 - y]);
@@ -268,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn each_move_is_the_one_of_its_name() {
+    fn moves_match_their_names() {
         let moved = |f: fn(&mut Canvas<'_>)| canvas(&mut IMAGE.clone(), 2, f);
         assert_eq!(moved(|c| c.flip()), [0.2, 0.1, 0.4, 0.3, 0.6, 0.5, 0.8, 0.7]);
         assert_eq!(moved(|c| c.vertical_flip()), [0.3, 0.4, 0.1, 0.2, 0.7, 0.8, 0.5, 0.6]);
@@ -277,13 +290,13 @@ mod tests {
         assert_eq!(moved(|c| c.shift(0, -1)), [0.0, 0.1, 0.0, 0.3, 0.0, 0.5, 0.0, 0.7]);
         assert_eq!(moved(|c| c.shift(-2, 0)), [0.0; 8]);
         assert_eq!(moved(|c| c.cut_out(0, 1, 1)), [0.1, 0.0, 0.3, 0.4, 0.5, 0.0, 0.7, 0.8]);
-        // A square of 2 reaches from one before its centre to the centre, and ends at the edge.
+        // A square of side 2 starts one pixel before its centre and is clipped at the edge.
         assert_eq!(moved(|c| c.cut_out(0, 1, 2)), [0.0, 0.0, 0.3, 0.4, 0.0, 0.0, 0.7, 0.8]);
         assert_eq!(moved(|c| c.cut_out(1, 1, 2)), [0.0; 8]);
     }
 
     #[test]
-    fn contrast_stretches_about_the_mean_and_stays_in_range() {
+    fn contrast_scales_about_the_mean_and_is_clamped() {
         let stretched = |factor: f32| canvas(&mut [0.25, 0.5, 0.75, 0.5], 2, |c| c.contrast(factor));
         assert_eq!(stretched(2.0), [0.0, 0.5, 1.0, 0.5]);
         assert_eq!(stretched(0.5), [0.375, 0.5, 0.625, 0.5]);
@@ -291,11 +304,11 @@ mod tests {
     }
 
     #[test]
-    fn a_zoom_is_bilinear() {
-        // The whole image is the image itself, to the bit.
+    fn zoom_is_bilinear() {
+        // A fraction of 1 returns the image bit for bit.
         let ramp = [0.0, 0.25, 0.5, 0.75];
         assert_eq!(canvas(&mut ramp.clone(), 1, |c| c.zoom([1.0; 2], &mut Stream::new(0, 0))), ramp);
-        // A quarter of the area is half of the side: steps of half the height, at the place that was drawn.
+        // A quarter of the area has half the side: steps of half a pixel from the drawn position.
         let mut random = Stream::new(5, 0);
         random.uniform();
         random.uniform();
@@ -306,7 +319,7 @@ mod tests {
         assert!(zoomed.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6), "{zoomed:?} {expected:?}");
     }
 
-    /// What a setting makes of [`IMAGE`] over many draws.
+    /// Distinct results of a setting applied to [`IMAGE`] with many draws.
     fn outcomes(augment: Augment) -> BTreeSet<Vec<u32>> {
         let outcome = |example| {
             let mut image = IMAGE;
@@ -317,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn every_setting_draws_all_of_its_outcomes_and_no_others() {
+    fn every_setting_draws_all_of_its_outcomes() {
         let none = Augment::default();
         assert_eq!(outcomes(none).len(), 1);
         assert_eq!(outcomes(Augment { flip: true, ..none }).len(), 2);
@@ -325,7 +338,7 @@ mod tests {
         assert_eq!(outcomes(Augment { rotate90: true, ..none }).len(), 4);
         assert_eq!(outcomes(Augment { crop: 1, ..none }).len(), 9);
         assert_eq!(outcomes(Augment { cutout: 1, ..none }).len(), 4);
-        // Both flips and a quarter turn make the eight symmetries of a square.
+        // Both flips and a rotation by 90 degrees generate the eight symmetries of a square.
         let square = Augment { flip: true, vertical_flip: true, rotate90: true, ..none };
         assert_eq!(outcomes(square).len(), 8);
         for augment in [
@@ -341,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn brightness_moves_all_values_by_the_same_amount() {
+    fn brightness_shifts_all_values_by_the_same_amount() {
         let mut image = [0.5; 4];
         let augment = Augment { brightness: 0.25, ..Augment::default() };
         augment.apply(&mut image, [1, 2, 2], Draw { seed: 1, epoch: 2, example: 3 });
@@ -349,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn seed_epoch_and_example_decide_and_nothing_else() {
+    fn draws_depend_on_seed_epoch_and_example() {
         let augment = Augment { brightness: 0.5, ..Augment::default() };
         let apply = |seed, epoch, example| {
             let mut image = [0.5];
@@ -362,13 +375,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_range_is_refused_by_its_field() {
+    fn values_out_of_range_are_refused_by_field() {
         let field = |augment: Augment, shape| match augment.check(shape) {
             Err(DataError::Spec { field, .. }) => field,
             other => panic!("{augment:?}: {other:?}"),
         };
         let (none, shape) = (Augment::default(), [3, 4, 6]);
-        for scale in [[0.0, 1.0], [0.5, 0.4], [0.5, 1.1], [f32::NAN, 1.0]] {
+        for scale in [[0.0, 1.0], [0.5, 0.4], [0.5, 1.1], [f64::NAN, 1.0]] {
             assert_eq!(field(Augment { scale: Some(scale), ..none }, shape), "augment.scale");
         }
         assert_eq!(field(Augment { crop: 5, ..none }, shape), "augment.crop");

@@ -1,7 +1,7 @@
-//! Which examples make up which batch: shuffled for training, in order for evaluation.
+//! Sampling of batches: shuffled for training, in order for evaluation.
 //!
-//! A batch is a list of indices; the features stay where they are (on the device, uploaded once). The order of an
-//! epoch is a pure function of the seed and the epoch, so a resumed run draws the same batches.
+//! A batch is a list of indices; the features can stay on the device. The order of an epoch is a function of the seed and the
+//! epoch, so a resumed run draws the same batches.
 
 use std::ops::Range;
 
@@ -10,36 +10,36 @@ use wgrad_graph::philox::Stream;
 
 use crate::error::DataError;
 
-/// Keeps the streams of shuffles apart from those of splits: `shuf` in ASCII.
+/// Separates the random streams of shuffles from those of splits: `shuf` in ASCII.
 const SHUFFLE: u64 = 0x7368_7566 << 32;
 
-/// One training batch.
+/// Indices of a training batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// Indices into the training set, `u32` `[batch]`; of a sampler of [`Batches::rows`], those of its rows.
+    /// Indices into the training set, `u32` `[batch]`; with [`Batches::rows`] only those of its rows.
     pub indices: Vec<u32>,
     /// Indices of all rows of the batch.
     pub whole: Vec<u32>,
-    /// Which pass over the data this belongs to, from 0.
+    /// Epoch, from 0.
     pub epoch: u32,
-    /// Which batch of the epoch this is, from 0.
+    /// Index of the batch in the epoch, from 0.
     pub index_in_epoch: u32,
 }
 
-/// The next batch to draw. Saved in a checkpoint.
+/// Position of the next batch. Saved in a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoaderPosition {
-    /// The epoch, from 0.
+    /// Epoch, from 0.
     pub epoch: u32,
-    /// The batch of the epoch, from 0.
+    /// Batch of the epoch, from 0.
     pub batch: u32,
 }
 
-/// An endless sampler of training batches: each epoch is a fresh shuffle, keyed by (seed, epoch).
+/// Endless sampler of training batches. Each epoch is a new shuffle, keyed by (seed, epoch).
 ///
-/// Every batch has the same size. Where the batch size does not divide the number of examples, the last examples of
-/// the epoch's order are **dropped** for that epoch; the next shuffle brings them back.
+/// Every batch has the same size. The last incomplete batch of an epoch is **dropped**; its examples can be part of the next
+/// epoch.
 ///
 /// ```
 /// use wgrad_data::Batches;
@@ -58,20 +58,20 @@ pub struct LoaderPosition {
 #[derive(Debug, Clone)]
 pub struct Batches {
     batch: usize,
-    /// The rows of each batch that are drawn.
+    /// Rows of each batch that are returned.
     rows: Range<usize>,
     seed: u64,
     position: LoaderPosition,
     order: Vec<u32>,
-    /// The epoch that `order` holds.
+    /// Epoch whose order is in `order`.
     shuffled: Option<u32>,
 }
 
 impl Batches {
-    /// A sampler over `len` examples, at the start of epoch 0.
+    /// Creates a sampler of `len` examples at the start of epoch 0.
     ///
     /// # Errors
-    /// [`DataError::BatchSize`] where `batch` is 0 or larger than `len`.
+    /// Returns [`DataError::BatchSize`] if `batch` is 0 or larger than `len`.
     pub fn new(len: usize, batch: usize, seed: u64) -> Result<Self, DataError> {
         if batch == 0 || batch > len || u32::try_from(len).is_err() {
             return Err(DataError::BatchSize { batch, len });
@@ -80,10 +80,10 @@ impl Batches {
         Ok(Self { batch, rows: 0..batch, seed, position: LoaderPosition::default(), order, shuffled: None })
     }
 
-    /// The same batches, of each only these rows: what one of several replicas takes, so that no example is drawn twice.
+    /// The same batches, restricted to these rows: the part of one of several replicas.
     ///
     /// # Errors
-    /// [`DataError::BatchSize`] where a batch has no such rows, or there are none.
+    /// Returns [`DataError::BatchSize`] if `rows` is empty or exceeds the batch.
     pub fn rows(self, rows: Range<usize>) -> Result<Self, DataError> {
         if rows.is_empty() || rows.end > self.batch {
             return Err(DataError::BatchSize { batch: rows.len(), len: self.batch });
@@ -91,11 +91,11 @@ impl Batches {
         Ok(Self { rows, ..self })
     }
 
-    /// Draws the next batch and moves on; after the last of an epoch comes the first of the next.
+    /// Draws the next batch. After the last batch of an epoch the next epoch begins.
     pub fn next_batch(&mut self) -> Batch {
         let LoaderPosition { epoch, batch } = self.position;
         if self.shuffled != Some(epoch) {
-            // From the identity, never from the previous order: so that an epoch can be entered without its past.
+            // Shuffles start from the sorted order, so that an epoch does not depend on earlier ones.
             self.order.sort_unstable();
             Stream::new(self.seed, SHUFFLE | u64::from(epoch)).shuffle(&mut self.order);
             self.shuffled = Some(epoch);
@@ -110,12 +110,12 @@ impl Batches {
         Batch { indices, whole, epoch, index_in_epoch: batch }
     }
 
-    /// Whole batches in an epoch.
+    /// Complete batches in an epoch.
     pub fn per_epoch(&self) -> u32 {
         (self.order.len() / self.batch) as u32
     }
 
-    /// The seed of its shuffles.
+    /// Seed of the shuffles.
     pub fn seed(&self) -> u64 {
         self.seed
     }
@@ -125,12 +125,12 @@ impl Batches {
         self.batch
     }
 
-    /// Examples that an epoch leaves out because they do not fill a batch.
+    /// Examples in the dropped incomplete batch of an epoch.
     pub fn dropped_per_epoch(&self) -> usize {
         self.order.len() % self.batch
     }
 
-    /// Where the next batch will be drawn; give it to [`Batches::restore`] to continue.
+    /// Position of the next batch, for [`Batches::restore`].
     pub fn position(&self) -> LoaderPosition {
         self.position
     }
@@ -138,7 +138,7 @@ impl Batches {
     /// Continues at a saved position.
     ///
     /// # Errors
-    /// [`DataError::Position`] where the epoch has no such batch: the data or the batch size changed in between.
+    /// Returns [`DataError::Position`] if the epoch does not have this batch, because the data or the batch size changed.
     pub fn restore(&mut self, position: LoaderPosition) -> Result<(), DataError> {
         let per_epoch = self.per_epoch();
         if position.batch >= per_epoch {
@@ -149,16 +149,16 @@ impl Batches {
     }
 }
 
-/// One batch of an evaluation.
+/// Indices of a batch of an evaluation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EvalBatch {
-    /// Indices, `u32` `[batch]`; those from `valid` on are padding (index 0) and must not be counted.
+    /// Indices, `u32` `[batch]`; those from `valid` on are padding with index 0.
     pub indices: Vec<u32>,
-    /// How many of the indices count.
+    /// Number of indices that are not padding.
     pub valid: usize,
 }
 
-/// Every example once, in order, in batches of one size: the last one is padded with index 0.
+/// Iterator over all examples in order, in batches of one size; the last batch is padded with index 0.
 #[derive(Debug, Clone)]
 pub struct Sequential {
     len: u32,
@@ -167,10 +167,10 @@ pub struct Sequential {
 }
 
 impl Sequential {
-    /// Batches over `len` examples; `batch` may be larger than `len`.
+    /// Creates batches of `len` examples; `batch` can be larger than `len`.
     ///
     /// # Errors
-    /// [`DataError::BatchSize`] where `batch` or `len` is 0.
+    /// Returns [`DataError::BatchSize`] if `batch` or `len` is 0.
     pub fn new(len: usize, batch: usize) -> Result<Self, DataError> {
         match u32::try_from(len) {
             Ok(len) if len > 0 && batch > 0 => Ok(Self { len, batch, next: 0 }),
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn an_epoch_is_a_shuffle_of_the_data() {
+    fn epoch_is_a_permutation_of_the_data() {
         let mut batches = Batches::new(12, 4, 5).unwrap();
         let (first, second) = (epoch(&mut batches), epoch(&mut batches));
         for order in [&first, &second] {
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_all_replicas_make_up_the_batch() {
+    fn rows_of_all_replicas_form_the_batch() {
         let parts = [0..2, 2..3, 3..5];
         let mut whole = Batches::new(23, 5, 42).unwrap();
         let mut replicas = parts.map(|rows| Batches::new(23, 5, 42).unwrap().rows(rows).unwrap());
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn the_short_batch_is_dropped_and_the_numbers_count_up() {
+    fn incomplete_batch_is_dropped_and_indices_increase() {
         let mut batches = Batches::new(10, 4, 0).unwrap();
         assert_eq!((batches.per_epoch(), batches.dropped_per_epoch()), (2, 2));
         let numbers: Vec<_> = (0..5).map(|_| batches.next_batch()).collect();
@@ -243,12 +243,12 @@ mod tests {
     }
 
     #[test]
-    fn a_restored_position_draws_the_same_batches() {
+    fn restored_position_draws_the_same_batches() {
         let mut first = Batches::new(23, 5, 42).unwrap();
         for drawn in 0..9 {
             let text = serde_json::to_string(&first.position()).unwrap();
             let mut resumed = Batches::new(23, 5, 42).unwrap();
-            // Whatever was drawn before must not matter.
+            // Earlier draws must not matter.
             (0..drawn % 3).for_each(|_| drop(resumed.next_batch()));
             resumed.restore(serde_json::from_str(&text).unwrap()).unwrap();
             let mut ahead = first.clone();
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused() {
+    fn invalid_sizes_and_positions_are_refused() {
         assert!(matches!(Batches::new(3, 4, 0), Err(DataError::BatchSize { batch: 4, len: 3 })));
         assert!(matches!(Batches::new(3, 0, 0), Err(DataError::BatchSize { batch: 0, len: 3 })));
         assert!(matches!(Sequential::new(3, 0), Err(DataError::BatchSize { batch: 0, len: 3 })));
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn an_evaluation_sees_every_example_once_and_pads_the_last_batch() {
+    fn evaluation_covers_every_example_once_and_pads_the_last_batch() {
         let batches: Vec<_> = Sequential::new(7, 3).unwrap().collect();
         assert_eq!(batches[0], EvalBatch { indices: vec![0, 1, 2], valid: 3 });
         assert_eq!(batches[2], EvalBatch { indices: vec![6, 0, 0], valid: 1 });

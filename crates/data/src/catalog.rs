@@ -1,59 +1,55 @@
-//! The data sets that `wgrad data list` shows and `wgrad data get` fetches.
+//! Catalogue of the data sets for `wgrad data list` and `wgrad data get`.
 //!
-//! Sizes and hashes were measured on good copies: Fashion-MNIST on Debian's package, tinyshakespeare on the file
-//! itself. For MNIST and CIFAR-10 only the sizes and MD5s that their publishers and PyTorch's torchvision state are
-//! known.
+//! Sizes and hashes were measured on good copies: Fashion-MNIST in Debian's package, tinyshakespeare on the file itself. For
+//! MNIST and CIFAR-10 only the sizes and MD5s stated by their publishers and torchvision are known.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::archive::{Archive, unpack};
+pub use crate::environment::DATA_DIR_ENV;
 use crate::error::DataError;
-use crate::fetch::{FetchOptions, Fetched, Origin, Progress, RemoteFile, fetch, is_right};
+use crate::fetch::{FetchOptions, Fetched, Origin, Progress, RemoteFile, fetch, matches_pin};
 use crate::pin::{Digest, Pin, Pinned};
-use crate::spec::DataKind;
 
-/// The environment variable that names the folder for fetched data.
-pub const DATA_DIR_ENV: &str = "WGRAD_DATA";
-
-/// A data set of the catalogue.
+/// Data set of the catalogue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
-    /// Its name on the command line and its folder in the data folder.
+    /// Name on the command line, and of its folder in the data folder.
     pub name: &'static str,
-    /// What it is, in a line.
+    /// Description in one line.
     pub description: &'static str,
-    /// Its licence, to be shown before a download.
+    /// Licence, shown before a download.
     pub licence: &'static str,
-    /// Where it comes from.
+    /// Web page.
     pub homepage: &'static str,
-    /// The kind that a recipe's `[data]` names it by; `None` where it is only fetched, for use by other programs.
-    pub kind: Option<DataKind>,
-    /// Its files; none where it is built in or comes in an archive.
+    /// Whether recipes can load it, as `data.kind = NAME`; otherwise it is only fetched.
+    pub is_recipe_kind: bool,
+    /// Files; empty if it is built in or in an archive.
     pub files: &'static [RemoteFile<'static>],
-    /// The archives that it comes in, the best first; one of them is enough.
+    /// Archives with the same content, the preferred one first.
     pub archives: &'static [Archive],
-    /// The system package that holds it too.
+    /// System package that also contains it.
     pub system: Option<SystemPackage>,
 }
 
-/// A data set as a Linux distribution's package.
+/// Package of a Linux distribution with a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SystemPackage {
-    /// The folder that it is installed to.
+    /// Folder of the installed files.
     pub folder: &'static str,
-    /// The package's name in Debian.
+    /// Name of the Debian package.
     pub debian: &'static str,
 }
 
-/// All data sets, built-in ones first.
+/// All data sets, the built-in one first.
 pub static CATALOG: &[Entry] = &[
     Entry {
         name: "digits",
         description: "handwritten digits, 1,797 images of 8×8, 10 classes; built in",
         licence: "CC BY 4.0, E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, 1998",
         homepage: "https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
-        kind: Some(DataKind::Digits),
+        is_recipe_kind: true,
         files: &[],
         archives: &[],
         system: None,
@@ -63,7 +59,7 @@ pub static CATALOG: &[Entry] = &[
         description: "articles of clothing, 60,000 + 10,000 images of 28×28, 10 classes",
         licence: "MIT, Zalando SE, 2017",
         homepage: "https://github.com/zalandoresearch/fashion-mnist",
-        kind: Some(DataKind::FashionMnist),
+        is_recipe_kind: true,
         files: &[
             fashion_mnist!(
                 "train-images-idx3-ubyte.gz",
@@ -97,7 +93,7 @@ pub static CATALOG: &[Entry] = &[
         description: "handwritten digits, 60,000 + 10,000 images of 28×28, 10 classes",
         licence: "CC BY-SA 3.0, Y. LeCun and C. Cortes",
         homepage: "http://yann.lecun.com/exdb/mnist/",
-        kind: Some(DataKind::Mnist),
+        is_recipe_kind: true,
         files: &[
             mnist!("train-images-idx3-ubyte.gz", 9_912_422, "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
             mnist!("train-labels-idx1-ubyte.gz", 28_881, "d53e105ee54ea40749a09fcbcd1e9432"),
@@ -112,7 +108,7 @@ pub static CATALOG: &[Entry] = &[
         description: "40,000 lines of Shakespeare's plays, 1,115,394 characters; download only",
         licence: "the text is in the public domain; compiled by A. Karpathy for char-rnn",
         homepage: "https://github.com/karpathy/char-rnn",
-        kind: None,
+        is_recipe_kind: false,
         files: &[RemoteFile {
             name: "tinyshakespeare.txt",
             mirror: "shakespeare/tinyshakespeare.txt",
@@ -133,7 +129,7 @@ pub static CATALOG: &[Entry] = &[
         description: "photographs, 50,000 + 10,000 colour images of 32×32, 10 classes",
         licence: "none stated; cite A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
         homepage: "https://www.cs.toronto.edu/~kriz/cifar.html",
-        kind: Some(DataKind::Cifar10),
+        is_recipe_kind: true,
         files: &[],
         archives: &[
             Archive {
@@ -149,7 +145,7 @@ pub static CATALOG: &[Entry] = &[
                 },
                 folder: "cifar-10-batches-bin",
             },
-            // The same images as JPEG, a ninth of the size; not quite the same pixels.
+            // The same images as JPEG, with a ninth of the size and slightly different pixels.
             Archive {
                 file: RemoteFile {
                     name: "cifar-10-images.tar.gz",
@@ -174,7 +170,7 @@ pub static CATALOG: &[Entry] = &[
         licence: "CC-0, International Skin Imaging Collaboration, ISIC challenge 2017; the labels of the test images \
                   were matched by the order of rows",
         homepage: "https://challenge.isic-archive.com/data/#2017",
-        kind: Some(DataKind::Isic2017),
+        is_recipe_kind: true,
         files: &[],
         archives: &[Archive {
             file: RemoteFile {
@@ -196,10 +192,10 @@ pub static CATALOG: &[Entry] = &[
 ];
 
 impl Entry {
-    /// The data set of that name.
+    /// Returns the data set with this name.
     ///
     /// # Errors
-    /// [`DataError::Unknown`], with the names there are.
+    /// Returns [`DataError::Unknown`] with the known names if there is none.
     pub fn named(name: &str) -> Result<&'static Self, DataError> {
         CATALOG.iter().find(|entry| entry.name == name).ok_or_else(|| DataError::Unknown {
             name: name.to_owned(),
@@ -212,33 +208,32 @@ impl Entry {
         self.files.is_empty() && self.archives.is_empty()
     }
 
-    /// Bytes to download, where all of them are pinned.
+    /// Bytes to download, if all sizes are known.
     pub fn download_size(&self) -> Option<u64> {
         let archive = self.archives.first().map(|archive| &archive.file);
         self.files.iter().chain(archive).map(|file| file.pin.file_size()).sum()
     }
 
-    /// The folders where the files may lie, in the order in which they are tried: the system's, then `data_dir`'s.
+    /// Folders where the files are searched, in this order: that of the system package, then that in `data_dir`.
     pub fn folders(&self, data_dir: &Path) -> Vec<PathBuf> {
         let system = self.system.map(|package| PathBuf::from(package.folder));
         system.into_iter().chain([data_dir.join(self.name)]).collect()
     }
 
-    /// The first of [`Entry::folders`] that holds every file, packed or unpacked, or the folder that its archive was
-    /// unpacked to. Looks at names only.
+    /// Returns the first of [`Entry::folders`] that contains every file, packed or unpacked, or the folder of its unpacked
+    /// archive. Only names are compared.
     pub fn find(&self, data_dir: &Path) -> Option<PathBuf> {
         find_in(self, &self.folders(data_dir))
     }
 
-    /// Gets every file that is not in its place yet, into `data_dir/NAME`; nothing for a built-in data set. An archive is
-    /// unpacked, and is not kept.
+    /// Gets every missing file into `data_dir/NAME`; nothing for a built-in data set. An archive is unpacked and deleted.
     ///
-    /// Where the system package is installed and whole, its files are used and nothing is fetched. From a mirror comes the
-    /// first of the archives that it has.
+    /// If the system package is installed and complete, its files are used and nothing is fetched. A mirror is searched for
+    /// the archives in their order.
     ///
     /// # Errors
-    /// Those of [`fetch()`]; [`DataError::MirrorOnly`] where there is no mirror and nothing else has the data;
-    /// [`DataError::Archive`] where an archive cannot be unpacked.
+    /// Returns the errors of [`fetch()`], [`DataError::MirrorOnly`] if the data is only on mirrors and none is set, and
+    /// [`DataError::Archive`] if an archive cannot be unpacked.
     pub fn get(
         &self,
         data_dir: &Path,
@@ -247,7 +242,7 @@ impl Entry {
     ) -> Result<Vec<Fetched>, DataError> {
         if let Some(package) = self.system {
             let path = |file: &RemoteFile<'_>| Path::new(package.folder).join(file.name);
-            if self.files.iter().all(|file| is_right(&path(file), &file.pin)) {
+            if self.files.iter().all(|file| matches_pin(&path(file), &file.pin)) {
                 let there = |file| Fetched { path: path(file), origin: Origin::AlreadyThere };
                 return Ok(self.files.iter().map(there).collect());
             }
@@ -275,7 +270,7 @@ impl Entry {
         };
         let archive = match (self.archives.iter().find(has), self.archives.first(), &options.mirror) {
             (Some(archive), ..) => archive,
-            // It will say what the mirror lacks.
+            // Fails with the file that the mirror does not contain.
             (None, Some(first), Some(_)) => first,
             (None, first, _) => {
                 let file = first.map_or(self.name, |archive| archive.file.name);
@@ -285,13 +280,13 @@ impl Entry {
         let fetched = fetch(&archive.file, folder, options, progress)?;
         let target = folder.join(archive.folder);
         unpack(&fetched.path, &target)?;
-        // It would only take its room twice; if it stays, it does no harm.
+        // The archive is no longer needed and does no harm if it remains.
         let _ = std::fs::remove_file(&fetched.path);
         Ok(Fetched { path: target, origin: fetched.origin })
     }
 }
 
-/// The first folder that holds every file, packed or unpacked, or the unpacked archive in the first that has one.
+/// Returns the first folder that contains every file, packed or unpacked, or an unpacked archive.
 pub(crate) fn find_in(entry: &Entry, folders: &[PathBuf]) -> Option<PathBuf> {
     if entry.archives.is_empty() {
         let whole = |folder: &&PathBuf| entry.files.iter().all(|file| find_file(folder, file.name).is_some());
@@ -303,30 +298,31 @@ pub(crate) fn find_in(entry: &Entry, folders: &[PathBuf]) -> Option<PathBuf> {
     folders.iter().find_map(unpacked)
 }
 
-/// The path of `name` in `folder`, or of the same file without `.gz`.
+/// Returns the path of `name` in `folder`, or of the same file without `.gz`.
 pub(crate) fn find_file(folder: &Path, name: &str) -> Option<PathBuf> {
     let names = [Some(name), name.strip_suffix(".gz")];
     names.into_iter().flatten().map(|name| folder.join(name)).find(|path| path.is_file())
 }
 
-/// The folder for fetched data: `WGRAD_DATA`, else the platform's cache folder.
+/// Returns the folder for fetched data: `WGRAD_DATA`, or else the cache folder of the platform.
 ///
-/// That is `%LOCALAPPDATA%\wgrad` on Windows, `$XDG_CACHE_HOME/wgrad` or `~/.cache/wgrad` elsewhere. It need not exist.
+/// The cache folder is `%LOCALAPPDATA%\wgrad` on Windows, `$XDG_CACHE_HOME/wgrad` or `~/.cache/wgrad` elsewhere. It need not
+/// exist.
 ///
 /// # Errors
-/// [`DataError::NoDataDir`] where none of these is set.
+/// Returns [`DataError::NoDataDir`] if none of these variables is set.
 pub fn data_dir() -> Result<PathBuf, DataError> {
     data_dir_from(|name| std::env::var_os(name))
 }
 
 fn data_dir_from(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf, DataError> {
-    // An empty variable counts as unset, as the XDG specification asks.
+    // An empty variable counts as unset, as the XDG specification requires.
     let folder = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let platform = || {
         if cfg!(windows) {
             folder("LOCALAPPDATA")
         } else {
-            // The specification also asks to ignore a relative folder.
+            // The specification also requires to ignore a relative folder.
             folder("XDG_CACHE_HOME")
                 .filter(|path| path.is_absolute())
                 .or_else(|| folder("HOME").map(|home| home.join(".cache")))
@@ -335,7 +331,7 @@ fn data_dir_from(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf,
     folder(DATA_DIR_ENV).or_else(|| platform().map(|path| path.join("wgrad"))).ok_or(DataError::NoDataDir)
 }
 
-/// A file of Fashion-MNIST. What it unpacks to is pinned: Debian's package and the publisher pack it differently.
+/// File of Fashion-MNIST. The unpacked content is pinned, since Debian and the publisher compress it differently.
 macro_rules! fashion_mnist {
     ($name:literal, $size:literal, $sha256:literal) => {
         RemoteFile {
@@ -354,7 +350,7 @@ macro_rules! fashion_mnist {
 }
 use fashion_mnist;
 
-/// A file of MNIST.
+/// File of MNIST.
 macro_rules! mnist {
     ($name:literal, $size:literal, $md5:literal) => {
         RemoteFile {
@@ -373,18 +369,19 @@ use mnist;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::Data;
     use std::collections::BTreeSet;
 
     #[test]
-    fn every_entry_is_complete() {
+    fn entries_are_complete() {
         let names: BTreeSet<_> = CATALOG.iter().map(|entry| entry.name).collect();
         assert_eq!(names.len(), CATALOG.len());
         for entry in CATALOG {
             assert_eq!(Entry::named(entry.name).unwrap(), entry);
             assert!(!entry.description.is_empty() && !entry.licence.is_empty(), "{}", entry.name);
             assert!(entry.homepage.starts_with("http"), "{}", entry.name);
-            assert!(entry.kind.is_none_or(|kind| kind.name() == entry.name), "{}", entry.name);
-            assert_eq!(entry.description.contains("download only"), entry.kind.is_none(), "{}", entry.name);
+            assert_eq!(entry.description.contains("download only"), !entry.is_recipe_kind, "{}", entry.name);
+            assert_eq!(entry.name.parse::<Data>().is_ok(), entry.is_recipe_kind, "{}", entry.name);
             let archived = entry.archives.iter().map(|archive| &archive.file);
             let mirror_only = !entry.is_built_in()
                 && entry.files.iter().chain(archived.clone()).all(|file| file.urls.is_empty());
@@ -399,7 +396,7 @@ mod tests {
                 };
                 assert_eq!(digest.len(), digits, "{}", file.name);
                 assert!(digest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')), "{digest}");
-                // An unencrypted address is only for what a good hash protects.
+                // Unencrypted URLs need a cryptographic hash.
                 let plain = file.urls.iter().any(|url| url.starts_with("http:"));
                 assert!(!plain || matches!(file.pin.digest, Digest::Sha256(_)), "{}", file.name);
             }
@@ -409,15 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_but_the_users_own_files_is_in_the_catalogue() {
-        let own = [DataKind::Csv, DataKind::ImageFolder, DataKind::ImageCsv];
-        for kind in DataKind::ALL {
-            assert_eq!(CATALOG.iter().any(|e| e.kind == Some(*kind)), !own.contains(kind), "{kind:?}");
-        }
-    }
-
-    #[test]
-    fn a_folder_counts_only_if_every_file_is_there() {
+    fn folder_is_found_only_with_all_files() {
         let folder = tempfile::tempdir().unwrap();
         let entry = Entry::named("mnist").unwrap();
         let place = folder.path().join("mnist");
@@ -433,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_counts_once_it_is_unpacked() {
+    fn archive_is_found_after_unpacking() {
         let folder = tempfile::tempdir().unwrap();
         let entry = Entry::named("cifar-10").unwrap();
         std::fs::create_dir(folder.path().join("cifar-10")).unwrap();
@@ -446,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_mirrors_have_says_so() {
+    fn mirror_only_data_names_the_mirror_option() {
         let folder = tempfile::tempdir().unwrap();
         let entry = Entry::named("isic-2017").unwrap();
         let error = entry.get(folder.path(), &FetchOptions::default(), &mut |_| {}).unwrap_err();
@@ -460,7 +449,7 @@ mod tests {
 
     #[test]
     #[cfg(not(windows))]
-    fn the_data_folder_follows_the_environment() {
+    fn data_folder_follows_the_environment() {
         let with = |pairs: &'static [(&str, &str)]| {
             data_dir_from(|name| pairs.iter().find(|pair| pair.0 == name).map(|pair| pair.1.into()))
         };

@@ -1,15 +1,20 @@
 //! Reader of CIFAR-10: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
 //!
-//! The publisher's binary form has files of 10,000 records, each the label in a byte and then 3 × 32 × 32 bytes: all red,
-//! all green, all blue, in rows. The same images as JPEG in folders of classes are read too.
+//! The binary files of the publisher have 10,000 records each: a byte for the label, then 3 × 32 × 32 bytes, the red, green
+//! and blue plane in rows. The same images as JPEG files in folders of classes are read too.
+
+pub(crate) mod problem;
+
+pub use problem::CifarProblem;
 
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::dataset::{Dataset, Splits, Targets};
+use crate::dataset::{Dataset, Targets};
 use crate::error::DataError;
 use crate::images::{Channels, ImageForm, ImagesProblem, read_folder};
+use crate::splits::Splits;
 
 const TRAIN: [&str; 5] =
     ["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"];
@@ -21,42 +26,14 @@ const NAMES: [&str; 10] =
 const SIDE: usize = 32;
 const PIXELS: usize = 3 * SIDE * SIDE;
 const RECORD: usize = 1 + PIXELS;
-/// Records in a file.
+/// Records of a file.
 const RECORDS: usize = 10_000;
 
-/// What is wrong with a file of CIFAR-10.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum CifarProblem {
-    /// The file is shorter or longer than its records.
-    #[error("expected {expected} bytes, found {}; remove the folder and get it again",
-        if *.found > *.expected { "more".to_owned() } else { .found.to_string() })]
-    Length {
-        /// Records × 3,073.
-        expected: usize,
-        /// Bytes there are; one too many stands for any more.
-        found: usize,
-    },
-    /// A label without a class.
-    #[error("record {record} has the label {label}, expected 0 to 9")]
-    Label {
-        /// The record, from 0.
-        record: usize,
-        /// The label.
-        label: u8,
-    },
-    /// The file of class names has not ten.
-    #[error("expected 10 names of classes, a line each, found {found}")]
-    Names {
-        /// Names there are.
-        found: usize,
-    },
-}
-
-/// Reads 50,000 training and 10,000 test images of `[3, 32, 32]` from a folder that holds either form.
+/// Reads 50,000 training and 10,000 test images of `[3, 32, 32]` from a folder with either form.
 ///
 /// # Errors
-/// [`DataError::Cifar`] names the file and what is wrong; [`DataError::Images`] for the form in folders;
-/// [`DataError::Io`] where a file is missing or cannot be read.
+/// Returns [`DataError::Cifar`] if a binary file is malformed, [`DataError::Images`] if the image files cannot be used, and
+/// [`DataError::Io`] if a file is missing or cannot be read.
 pub fn read(folder: &Path) -> Result<Splits, DataError> {
     if folder.join("train").is_dir() {
         let form = ImageForm { size: SIDE, channels: Channels::Rgb };
@@ -90,7 +67,7 @@ fn read_records(
     let expected = records * RECORD;
     let mut bytes = Vec::with_capacity(expected + 1);
     let file = File::open(path).map_err(DataError::io("read", path))?;
-    // One byte more than there should be, to see whether anything follows.
+    // One byte more than expected shows whether the file is too long.
     file.take(expected as u64 + 1).read_to_end(&mut bytes).map_err(DataError::io("read", path))?;
     if bytes.len() != expected {
         return Err(problem(CifarProblem::Length { expected, found: bytes.len() }));
@@ -106,7 +83,7 @@ fn read_records(
     Ok(())
 }
 
-/// The names of the classes: those of the file, or the known ones where there is no file.
+/// Class names of the file, or the published names if there is no file.
 fn names(path: &Path) -> Result<Vec<String>, DataError> {
     if !path.exists() {
         return Ok(NAMES.map(str::to_owned).to_vec());
@@ -125,7 +102,7 @@ fn names(path: &Path) -> Result<Vec<String>, DataError> {
 mod tests {
     use super::*;
 
-    /// Files of two records: the label is the number of the file, and each plane has a value of its own.
+    /// Files of two records: the label depends on the file, and the planes have different values.
     fn folder() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for (i, name) in TRAIN.iter().chain(&TEST).enumerate() {
@@ -150,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn records_are_labels_and_planes_in_the_order_of_the_files() {
+    fn records_keep_the_order_of_the_files() {
         let folder = folder();
         let splits = read_binary(folder.path(), 2).unwrap();
         assert_eq!((splits.train.len(), splits.test.len()), (10, 2));
@@ -163,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn names_come_from_the_file_where_it_is() {
+    fn class_names_are_read_from_the_file() {
         let folder = folder();
         let write = |text: &str| std::fs::write(folder.path().join(NAMES_FILE), text).unwrap();
         write("a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n\n");
@@ -175,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_batch_is_refused_by_its_name() {
+    fn malformed_files_are_refused_by_name() {
         let folder = folder();
         let path = folder.path().join("data_batch_3.bin");
         let whole = std::fs::read(&path).unwrap();

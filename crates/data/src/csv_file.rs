@@ -1,5 +1,7 @@
 //! Reader of numeric CSV files, plain or gzipped: one column is the target, all others are features.
 
+pub(crate) mod problem;
+
 use std::io::Read;
 use std::path::Path;
 
@@ -7,58 +9,61 @@ use csv::{ReaderBuilder, StringRecord, Trim};
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Dataset, Targets};
-use crate::error::{CsvProblem, DataError};
+use crate::error::DataError;
 use crate::open::open;
 
-/// The value of [`CsvOptions::label`] that stands for the last column.
+pub use problem::CsvProblem;
+
+/// Value of [`CsvOptions::label`] for the last column.
 pub const LAST: &str = "last";
 
-/// What the target column means.
+/// Kind of label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Task {
-    /// Each distinct value is a class.
+    /// Each distinct value is a class; the loss is cross-entropy.
     #[default]
     Classification,
-    /// The values are numbers to predict.
+    /// The values are numbers; the loss is the squared error.
     Regression,
 }
 
-/// How to read a CSV file.
+/// Options of the CSV reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CsvOptions {
-    /// The target column: a name from the header, or [`LAST`].
+    /// Target column: a name in the header, or [`LAST`].
     pub label: String,
-    /// What the target column means.
+    /// Kind of label in the target column.
     pub task: Task,
-    /// Whether the first line is a header. `None`: it is one if the label is given by name, or if none of its
-    /// cells is a number.
+    /// Whether the first line is a header. `None`: it is a header if `label` is a name, or if none of its cells is a
+    /// number.
     pub header: Option<bool>,
-    /// The byte between cells.
+    /// Byte between cells.
     pub delimiter: u8,
 }
 
 impl Default for CsvOptions {
-    /// Classification by the last column, comma-separated, header detected.
+    /// Classification by the last column, separated by commas, with a detected header.
     fn default() -> Self {
         Self { label: LAST.to_owned(), task: Task::default(), header: None, delimiter: b',' }
     }
 }
 
-/// Reads a CSV file into a data set called after the file; the feature shape is `[columns − 1]`.
+/// Reads a CSV file into a data set named after the file; the feature shape is `[columns − 1]`.
 ///
-/// Classes may be integers or words. The distinct labels are sorted (integers by value, words by their letters) and
-/// become the class names, so that labels 0, 1, 2, … keep their numbers.
+/// Classes are integers or text. The distinct labels are sorted (integers by value, text by Unicode order) and become the
+/// class names, so that labels 0, 1, 2, … keep their indices.
 ///
 /// # Errors
-/// [`DataError::Csv`] names the file, the line, the column and the text; [`DataError::Io`] where the file cannot be
-/// read.
+/// Returns [`DataError::Csv`] with file, line, column and text if the content cannot be used, and [`DataError::Io`] if the
+/// file cannot be read.
 pub fn read_csv(path: &Path, options: &CsvOptions) -> Result<Dataset, DataError> {
     let name = path.file_stem().map_or_else(|| "csv".into(), |stem| stem.to_string_lossy());
     read_from(open(path)?, name.trim_end_matches(".csv"), path, options)
 }
 
-/// Reads CSV text from `reader`; `path` is for messages.
+/// Reads CSV text from `reader`; `path` is used in messages.
 pub(crate) fn read_from(
     reader: impl Read,
     name: &str,
@@ -76,7 +81,7 @@ fn parse(mut reader: impl Read, options: &CsvOptions) -> Result<(Vec<f32>, usize
     let text = bytes.as_slice();
     let mut reader = ReaderBuilder::new()
         .has_headers(false)
-        // Lines of another length are refused here, with a message of our own.
+        // Lines of another length are refused below, with the line in the message.
         .flexible(true)
         .trim(Trim::All)
         .delimiter(options.delimiter)
@@ -115,7 +120,7 @@ fn parse(mut reader: impl Read, options: &CsvOptions) -> Result<(Vec<f32>, usize
     Ok((features, columns.count - 1, targets))
 }
 
-/// The line of a record. The reader's own position is before any blank lines that it skipped.
+/// Line of a record. The position of the reader is before any blank lines that it skipped.
 pub(crate) fn line_of(position: &csv::Position, text: &[u8]) -> u64 {
     let ahead = text.get(position.byte() as usize..).unwrap_or_default();
     let blank = ahead.iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
@@ -129,7 +134,7 @@ pub(crate) fn number(text: &str, line: u64, column: impl Fn() -> String) -> Resu
     }
 }
 
-/// What the first line says.
+/// Columns of the file, from its first line.
 struct Columns {
     count: usize,
     label: usize,
@@ -170,13 +175,13 @@ impl Columns {
     }
 }
 
-/// Collects the target column; whether classes are integers or words is known only at the end.
+/// Collects the target column. Whether classes are integers or text is known only at the end.
 enum TargetColumn {
     Values(Vec<f32>),
     Classes { cells: Vec<(Class, u64)>, mixed: bool },
 }
 
-/// A class label. The derived order puts integers before words, and each kind in its own order.
+/// Class label. In the derived order integers come before text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Class {
     Integer(i64),
@@ -204,7 +209,7 @@ impl TargetColumn {
             Self::Values(values) => return Ok(Targets::Values { values, width: 1 }),
             Self::Classes { cells, mixed } => (cells, mixed),
         };
-        // An unseen header (`0,1,2,species`) would otherwise become an example with a class of its own.
+        // An undetected header (`0,1,2,species`) would otherwise become an example with its own class.
         let integers = cells.iter().any(|(class, _)| matches!(class, Class::Integer(_)));
         let word = cells.iter().find_map(|(class, line)| match class {
             Class::Word(text) => Some((text, *line)),
@@ -216,7 +221,7 @@ impl TargetColumn {
         let mut classes: Vec<&Class> = cells.iter().map(|(class, _)| class).collect();
         classes.sort_unstable();
         classes.dedup();
-        // Every class is in the list, so the search cannot miss.
+        // Every class is in the list, so the search finds it.
         let labels = cells.iter().map(|(class, _)| classes.partition_point(|other| *other < class) as u32);
         let labels = labels.collect();
         let names = classes.into_iter().map(|class| match class {
@@ -227,7 +232,7 @@ impl TargetColumn {
     }
 }
 
-/// Spreadsheets write integers as `1.0`; those are integers too.
+/// Parses a class label. Spreadsheets write integers as `1.0`; those are integers too.
 fn class(text: &str, line: u64, column: impl Fn() -> String) -> Result<Class, CsvProblem> {
     if text.is_empty() {
         return Err(CsvProblem::EmptyLabel { line, column: column() });
@@ -274,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_sorted_into_classes_and_a_header_is_seen() {
+    fn text_labels_are_sorted_and_the_header_is_detected() {
         let text = "\u{feff}length, width, species\r\n5.1, 3.5, setosa\r\n7.0,3.2,virginica\r\n1,2,setosa\n";
         let dataset = read(text, &CsvOptions::default()).unwrap();
         assert_eq!(dataset.to_f32(), [5.1, 3.5, 7.0, 3.2, 1.0, 2.0]);
@@ -283,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn integers_are_sorted_by_value_and_keep_their_names() {
+    fn integer_labels_are_sorted_by_value() {
         let dataset = read("1,10\n2,2\n3,-1\n4,2.0\n", &CsvOptions::default()).unwrap();
         assert_eq!(classes(&dataset), (&[2, 1, 0, 1][..], vec!["-1", "2", "10"]));
         let dataset = read("1,2\n2,0\n3,1\n", &CsvOptions::default()).unwrap();
@@ -291,12 +296,12 @@ mod tests {
     }
 
     #[test]
-    fn a_named_column_in_the_middle_can_be_the_target() {
+    fn named_column_can_be_the_target() {
         let options = with(|o| (o.label, o.task) = ("y".into(), Task::Regression));
         let dataset = read("a,y,b\n1,0.5,2\n3,-1e3,4\n", &options).unwrap();
         assert_eq!(dataset.to_f32(), [1.0, 2.0, 3.0, 4.0]);
         assert_eq!(dataset.targets(), &Targets::Values { values: vec![0.5, -1000.0], width: 1 });
-        // Numbers as column names are seen as a header where the label's name asks for one.
+        // Numeric column names are a header if the label is given by name.
         let dataset = read("0,1,y\n1,2,3\n", &options).unwrap();
         assert_eq!(dataset.len(), 1);
         let problem = read("a,z\n1,2\n", &options).unwrap_err();
@@ -306,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_cell_is_named_by_line_column_and_text() {
+    fn wrong_cell_is_reported_with_line_column_and_text() {
         let problem = read("a,b,c\n1,2,x\n\n3,four,y\n", &CsvOptions::default()).unwrap_err();
         assert_eq!(problem, CsvProblem::Number { line: 4, column: "2 (b)".into(), text: "four".into() });
         let problem_of = |text| read(text, &CsvOptions::default()).unwrap_err();
@@ -336,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_that_are_no_classes_are_refused() {
+    fn labels_that_are_not_classes_are_refused() {
         let (line, column) = (2, "2".to_owned());
         assert_eq!(
             read("1,0\n2,0.5\n", &CsvOptions::default()).unwrap_err(),
@@ -346,7 +351,7 @@ mod tests {
             read("1,0\n2,\n", &CsvOptions::default()).unwrap_err(),
             CsvProblem::EmptyLabel { line, column: column.clone() }
         );
-        // A header of numbers and one word.
+        // A header of one number and one word.
         let problem = read("0,y\n5,0\n", &CsvOptions::default()).unwrap_err();
         assert_eq!(problem, CsvProblem::MixedLabels { line: 1, column, text: "y".into() });
         let dataset = read("0,y\n5,0\n", &with(|o| o.header = Some(false))).unwrap();
@@ -355,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_refused_and_gzip_is_read() {
+    fn invalid_utf8_is_refused_and_gzip_is_read() {
         let bytes: &[u8] = b"1,2,a\n1,\xff,b\n";
         let error = read_from(bytes, "set", Path::new("set.csv"), &CsvOptions::default()).unwrap_err();
         assert!(error.to_string().contains("UTF-8"), "{error}");

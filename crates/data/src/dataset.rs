@@ -1,18 +1,20 @@
-//! The in-memory data set: features, targets, and the splits of them.
+//! Data set in memory: features and targets.
 
-use crate::augment::Augment;
-use crate::error::{DataError, InvalidDataset};
+pub(crate) mod problem;
+
+pub use problem::InvalidDataset;
+
+use crate::error::DataError;
 use crate::pixels::{ChannelStats, Pixels};
-use crate::standardize::Standardizer;
 
-/// What a model learns to predict, one entry an example.
+/// Targets of the examples.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Targets {
     /// Classification.
     Classes {
         /// Class indices, `u32` `[n]`, each smaller than the number of names.
         labels: Vec<u32>,
-        /// The classes' names, in the order of their indices.
+        /// Names of the classes, in the order of their indices.
         names: Vec<String>,
     },
     /// Regression.
@@ -33,7 +35,7 @@ impl Targets {
         }
     }
 
-    /// Values that a model has to output for an example: classes, or the width of the values.
+    /// Outputs of a model per example: the number of classes, or the width of the values.
     pub fn outputs(&self) -> usize {
         match self {
             Self::Classes { names, .. } => names.len(),
@@ -81,10 +83,10 @@ impl Targets {
 
 /// Examples for supervised learning, in memory: features `[n, feature shape…]` and [`Targets`].
 ///
-/// Features are `f32` to whoever reads them. They are kept as such, or, for images, as [`Pixels`] of one byte each.
+/// Features are read as `f32`. Images are stored as [`Pixels`] of one byte each.
 ///
-/// A value of this type is valid: there is at least one example and at most `u32::MAX`, the lengths agree, every
-/// number is finite and every label has a class.
+/// A data set is always valid: it has 1 to `u32::MAX` examples, the lengths agree, every value is finite and every label
+/// has a class.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
     name: String,
@@ -110,7 +112,7 @@ impl Features {
 }
 
 impl Dataset {
-    /// Checks and takes `features` (`[n, feature_shape…]`, row-major), where `n` is the number of targets.
+    /// Creates a data set of `features` (`[n, feature_shape…]`, row-major), where `n` is the number of targets.
     ///
     /// ```
     /// use wgrad_data::{Dataset, Targets};
@@ -122,7 +124,7 @@ impl Dataset {
     /// ```
     ///
     /// # Errors
-    /// [`DataError::Invalid`] with the rule that is broken and where.
+    /// Returns [`DataError::Invalid`] with the broken rule and its place.
     pub fn new(
         name: impl Into<String>,
         features: Vec<f32>,
@@ -132,7 +134,7 @@ impl Dataset {
         Self { name: name.into(), features: Features::Values(features), feature_shape, targets }.checked()
     }
 
-    /// Checks and takes images as bytes, `[n, channels, height, width]` with `shape` as `[channels, height, width]`,
+    /// Creates a data set of images as bytes, `[n, channels, height, width]` with `shape` as `[channels, height, width]`,
     /// where `n` is the number of targets. The byte `largest` becomes the feature 1.
     ///
     /// ```
@@ -145,7 +147,7 @@ impl Dataset {
     /// ```
     ///
     /// # Errors
-    /// [`DataError::Invalid`] with the rule that is broken and where.
+    /// Returns [`DataError::Invalid`] with the broken rule and its place.
     pub fn from_pixels(
         name: impl Into<String>,
         bytes: Vec<u8>,
@@ -165,12 +167,12 @@ impl Dataset {
         }
     }
 
-    /// The name, for messages and reports.
+    /// Name, for messages and reports.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// All features, `[n, feature_shape…]`, row-major, as a copy: four bytes a value.
+    /// Copy of all features, `[n, feature_shape…]`, row-major, four bytes per value.
     pub fn to_f32(&self) -> Vec<f32> {
         match &self.features {
             Features::Values(values) => values.clone(),
@@ -184,7 +186,7 @@ impl Dataset {
         }
     }
 
-    /// The images, where the data set holds bytes.
+    /// Images, if the data set stores bytes.
     pub fn pixels(&self) -> Option<&Pixels> {
         match &self.features {
             Features::Values(_) => None,
@@ -192,10 +194,10 @@ impl Dataset {
         }
     }
 
-    /// Writes the features of example `index` to `out`, normalised, in the order of the feature shape.
+    /// Writes the normalised features of example `index` to `out`, in the order of the feature shape.
     ///
     /// # Panics
-    /// Where there is no such example or `out` is not [`Dataset::feature_len`] long, as indexing does.
+    /// Panics if the index is past the end or the length of `out` is not [`Dataset::feature_len`].
     pub fn fill(&self, index: usize, out: &mut [f32]) {
         match &self.features {
             Features::Values(values) => {
@@ -208,7 +210,7 @@ impl Dataset {
         }
     }
 
-    /// Shape of one example's features: `[1, 28, 28]`, `[64]`.
+    /// Feature shape of one example, such as `[1, 28, 28]` or `[64]`.
     pub fn feature_shape(&self) -> &[usize] {
         &self.feature_shape
     }
@@ -218,7 +220,7 @@ impl Dataset {
         self.feature_shape.iter().product()
     }
 
-    /// What is to be predicted.
+    /// Targets of the examples.
     pub fn targets(&self) -> &Targets {
         &self.targets
     }
@@ -228,12 +230,12 @@ impl Dataset {
         self.features.len() / self.feature_len()
     }
 
-    /// Never true, since an empty data set cannot be built.
+    /// Always false, since an empty data set cannot be created.
     pub fn is_empty(&self) -> bool {
         self.features.len() == 0
     }
 
-    /// A copy of the features of one example, or `None` past the end.
+    /// Copy of the features of one example; `None` past the end.
     pub fn example(&self, index: usize) -> Option<Vec<f32>> {
         (index < self.len()).then(|| {
             let mut example = vec![0.0; self.feature_len()];
@@ -242,16 +244,16 @@ impl Dataset {
         })
     }
 
-    /// The same data with the features of an example in one dimension: `[1, 28, 28]` becomes `[784]`. Moves no data.
+    /// The same data with the features of an example in one dimension: `[1, 28, 28]` becomes `[784]`. Copies no data.
     pub fn flattened(mut self) -> Self {
         self.feature_shape = vec![self.feature_len()];
         self
     }
 
-    /// A copy of the examples at `indices`, in that order; an index may occur more than once.
+    /// Copy of the examples at `indices`, in that order; an index may occur more than once.
     ///
     /// # Errors
-    /// [`DataError::Invalid`] where an index is past the end or there is none.
+    /// Returns [`DataError::Invalid`] if an index is past the end or `indices` is empty.
     pub fn subset(&self, indices: &[u32]) -> Result<Self, DataError> {
         if let Some(&index) = indices.iter().find(|&&index| index as usize >= self.len()) {
             return Err(self.invalid(InvalidDataset::Index { index, len: self.len() }));
@@ -271,7 +273,7 @@ impl Dataset {
         })
     }
 
-    /// The same data with `f(feature, value)` in place of each value, as `f32`.
+    /// The same data with `f(feature, value)` instead of each value, stored as `f32`.
     pub(crate) fn map_features(self, f: impl Fn(usize, f32) -> f32) -> Result<Self, DataError> {
         let width = self.feature_len();
         let mut features = self.to_f32();
@@ -283,7 +285,7 @@ impl Dataset {
         Self::new(self.name, features, self.feature_shape, self.targets)
     }
 
-    /// The same images with their channels normalised by `stats`; other data is left as it is.
+    /// The same images with channels normalised by `stats`; other data is not changed.
     pub(crate) fn with_channels(mut self, stats: &ChannelStats) -> Self {
         if let Features::Pixels(pixels) = &mut self.features {
             pixels.set_channels(stats.clone());
@@ -334,57 +336,10 @@ fn rows(values: &[f32], width: usize, indices: &[u32]) -> Vec<f32> {
     out
 }
 
-/// The parts of a data set. All have the same feature shape and the same kind of targets.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Splits {
-    /// What the model is fitted to.
-    pub train: Dataset,
-    /// What decisions are made on (when to stop, which settings), if it was asked for.
-    pub validation: Option<Dataset>,
-    /// What the result is measured on.
-    pub test: Dataset,
-    /// The statistics that the features were standardised with; a prediction on new data needs the same.
-    pub standardizer: Option<Standardizer>,
-    /// What raw numbers were divided by: the largest value of a pixel, or 1.
-    pub raw_scale: f32,
-    /// What is done to training images on their way into a batch, by a [`Loader`](crate::Loader).
-    pub augment: Augment,
-}
-
-impl Splits {
-    /// Training and test data as they are.
-    pub fn new(train: Dataset, test: Dataset) -> Self {
-        let augment = Augment::default();
-        Self { train, validation: None, test, standardizer: None, raw_scale: 1.0, augment }
-    }
-
-    /// Brings raw features of new examples (flat, as a file has them) to the form that the splits are in.
-    pub fn prepare(&self, raw: &mut [f32]) {
-        raw.iter_mut().for_each(|x| *x /= self.raw_scale);
-        if let Some(pixels) = self.train.pixels() {
-            raw.chunks_exact_mut(pixels.image_len()).for_each(|image| pixels.normalize(image));
-        }
-        if let Some(Standardizer { mean, std }) = &self.standardizer {
-            for row in raw.chunks_exact_mut(mean.len()) {
-                row.iter_mut().zip(mean).zip(std).for_each(|((x, mean), std)| *x = (*x - mean) / std);
-            }
-        }
-    }
-
-    /// [`Dataset::flattened`] of every part.
-    pub fn flattened(self) -> Self {
-        Self {
-            train: self.train.flattened(),
-            validation: self.validation.map(Dataset::flattened),
-            test: self.test.flattened(),
-            ..self
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::splits::Splits;
 
     fn classes(labels: &[u32], classes: usize) -> Targets {
         Targets::Classes { labels: labels.to_vec(), names: (0..classes).map(|i| i.to_string()).collect() }
@@ -401,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn every_broken_rule_is_refused_by_name() {
+    fn every_broken_rule_is_an_error() {
         let new = |features: &[f32], shape: &[usize], targets| {
             problem(Dataset::new("set", features.to_vec(), shape.to_vec(), targets))
         };
@@ -434,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn flattening_keeps_the_values_and_a_subset_takes_rows_in_order() {
+    fn flattening_keeps_values_and_subset_keeps_the_order_of_indices() {
         let features: Vec<f32> = (0..12).map(|i| i as f32).collect();
         let dataset = Dataset::new("set", features.clone(), vec![1, 2, 2], classes(&[0, 1, 2], 3)).unwrap();
         let flat = dataset.flattened();
@@ -447,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn pixels_read_as_features_and_are_prepared_as_new_examples_are() {
+    fn pixels_are_normalised_like_new_examples() {
         let new = |bytes: &[u8], shape| {
             Dataset::from_pixels("set", bytes.to_vec(), shape, 255, classes(&[0, 1], 2))
         };
@@ -471,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subset_of_values_keeps_their_width() {
+    fn subset_of_values_keeps_their_width() {
         let targets = Targets::Values { values: vec![0.0, 1.0, 2.0, 3.0], width: 2 };
         let dataset = Dataset::new("set", vec![5.0, 6.0], vec![1], targets).unwrap();
         let expected = Targets::Values { values: vec![2.0, 3.0], width: 2 };

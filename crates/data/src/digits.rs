@@ -1,28 +1,29 @@
 //! The UCI optical digits, built in: 1,797 images of handwritten digits, 8×8.
 //!
 //! E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998,
-//! CC BY 4.0 (`assets/digits.LICENSE.md`), as scikit-learn distributes it.
+//! CC BY 4.0 (`assets/digits.LICENSE.md`), in the version of scikit-learn.
 
 use std::path::Path;
 
 use crate::csv_file::{CsvOptions, read_from};
-use crate::dataset::{Dataset, Splits};
+use crate::dataset::Dataset;
 use crate::error::DataError;
 use crate::open::unpack;
 use crate::split::{Purpose, split_off};
+use crate::splits::Splits;
 
 static DIGITS: &[u8] = include_bytes!("../assets/digits.csv.gz");
 
-/// Fixed, so that accuracies on the test set can be compared from run to run and from machine to machine.
+/// Fixed, so that test accuracies of different runs and machines are comparable.
 const SPLIT_SEED: u64 = 0;
 pub(crate) const LARGEST_PIXEL: u8 = 16;
 
-/// The digits: features `[n, 1, 8, 8]` in 0..1, ten classes, 1,437 training and 360 test images.
+/// Loads the digits: features `[n, 1, 8, 8]` in 0..1, ten classes, 1,437 training and 360 test images.
 ///
 /// The split is always the same and stratified.
 ///
 /// # Errors
-/// None that a user can cause: the data is part of the program and a test reads it.
+/// Never returns an error: the data is part of the program.
 pub fn load() -> Result<Splits, DataError> {
     let path = Path::new("digits.csv.gz (built in)");
     let reader = unpack(DIGITS).map_err(DataError::io("read", path))?;
@@ -39,7 +40,7 @@ mod tests {
     use crate::dataset::Targets;
 
     #[test]
-    fn the_split_is_1437_to_360_stratified_and_never_changes() {
+    fn split_is_stratified_and_fixed() {
         let splits = load().unwrap();
         assert_eq!((splits.train.len(), splits.test.len()), (1437, 360));
         assert_eq!(splits.test.feature_shape(), [1, 8, 8]);
@@ -49,21 +50,21 @@ mod tests {
             (0..10).map(|digit| labels.iter().filter(|&&label| label == digit).count()).collect();
         // 360/1797 of 178, 182, 177, 183, 181, 182, 181, 179, 174, 180, rounded by the largest remainder.
         assert_eq!(counts, [36, 37, 35, 37, 36, 36, 36, 36, 35, 36]);
-        // The first test labels in file order; another generator, seed or method would draw others.
+        // First test labels in file order; another generator, seed or method draws others.
         assert_eq!(labels[..12], FIRST_TEST_LABELS);
     }
 
     const FIRST_TEST_LABELS: [u32; 12] = [1, 2, 9, 2, 7, 8, 4, 7, 5, 0, 2, 4];
 
     #[test]
-    fn the_pixels_are_scaled_to_one() {
+    fn pixels_are_scaled_to_one() {
         let splits = load().unwrap();
         for part in [&splits.train, &splits.test] {
             let largest = part.to_f32().into_iter().fold(0.0, f32::max);
             assert_eq!(largest, 1.0);
             assert!(part.to_f32().iter().all(|&x| (0.0..=1.0).contains(&x) && (x * 16.0).fract() == 0.0));
         }
-        // Each image has its place: the first zero of the file.
+        // The first zero of the file is in one of the splits.
         let all = [splits.train.to_f32(), splits.test.to_f32()].concat();
         let first = all.chunks(64);
         let zero = [0.0, 0.0, 5.0, 13.0, 9.0, 1.0, 0.0, 0.0].map(|x| x / 16.0);

@@ -1,24 +1,27 @@
-//! Examples without targets, to predict from: rows of a CSV file, the images of an idx file, or a JPEG or PNG file.
+//! Reader of examples without targets, for prediction: rows of a CSV file, images of an idx file, or a JPEG or PNG file.
 
 use std::io::Read;
 use std::path::Path;
 
 use csv::{ReaderBuilder, StringRecord, Trim};
 
-use crate::csv_file::number;
-use crate::error::{CsvProblem, DataError};
+use crate::csv_file::{CsvProblem, number};
+use crate::error::DataError;
 use crate::idx;
 use crate::images;
 use crate::open::open;
 
-/// Reads examples of `width` raw features each, flat. The file is idx, JPEG or PNG if it begins as one, else CSV, plain or
-/// gzipped. A JPEG or PNG file is one example, brought to the square that has `width` values.
+/// Reads examples of `width` raw features each, flat.
 ///
-/// A CSV row has `width` cells, or one more, the label, which is left out: the column that `label` names in a header, else
-/// the last. A first row without any number is a header.
+/// The content decides the format: idx, JPEG, PNG, or else CSV, plain or gzipped. A JPEG or PNG file is one example, scaled
+/// to the square with `width` values.
+///
+/// A CSV row has `width` cells, or one more for a label, which is left out: the column `label` of the header, or else the
+/// last. A first row without any number is a header.
 ///
 /// # Errors
-/// [`DataError::Idx`], [`DataError::Csv`] with line and column, [`DataError::Images`], [`DataError::Io`].
+/// Returns [`DataError::Idx`], [`DataError::Csv`] or [`DataError::Images`] if the content cannot be used, and
+/// [`DataError::Io`] if the file cannot be read.
 pub fn read_features(
     path: &Path,
     width: usize,
@@ -76,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_example_is_refused() {
+    fn malformed_rows_are_refused() {
         let read = |text: &str| parse(text.as_bytes(), 2, b',', None);
         let four = read("1,2\n1,2,3,4\n");
         assert!(matches!(four, Err(CsvProblem::Width { line: 2, expected: 2, found: 4 })), "{four:?}");

@@ -1,6 +1,9 @@
-//! Gets a file of the catalogue: from a mirror folder or over HTTP, continued where it stopped, checked, then renamed.
+//! Downloads a file of the catalogue, or copies it from a mirror folder.
 //!
-//! What has come lies in `NAME.part` until its size and hash are right, so that a file under its own name is whole.
+//! An interrupted download is continued. The data is in `NAME.part` until its size and hash are verified, so that a file
+//! under its final name is complete.
+
+pub(crate) mod problem;
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
@@ -10,53 +13,52 @@ use std::time::Duration;
 use ureq::http::{HeaderMap, StatusCode, header};
 use ureq::{Agent, Proxy};
 
-use crate::error::{DataError, FetchAttempt, FetchProblem};
-use crate::part::Part;
+pub use crate::environment::MIRROR_ENV;
+use crate::error::DataError;
+use crate::partial_file::PartialFile;
 use crate::pin::{CheckError, Pin};
+pub use problem::{FetchAttempt, FetchProblem};
 
-/// The environment variable that names a mirror folder. The caller reads it; see [`FetchOptions::mirror`].
-pub const MIRROR_ENV: &str = "WGRAD_DATA_MIRROR";
-
-/// A file that can be fetched.
+/// File that can be downloaded or copied from a mirror.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RemoteFile<'a> {
-    /// Its name in the data set's folder.
+    /// Name in the folder of the data set.
     pub name: &'a str,
-    /// Its path in a mirror folder, with `/`. A mirror may also have it at its top, under its name.
+    /// Path in a mirror folder, with `/`. A mirror can also contain it at the top level, by its name.
     pub mirror: &'a str,
-    /// Where it can be downloaded; tried in this order. None where only mirrors have it.
+    /// URLs of the file, tried in this order; empty if it is only on mirrors.
     pub urls: &'a [&'a str],
-    /// What it has to be.
+    /// Pinned size and hash.
     pub pin: Pin<'a>,
 }
 
 impl RemoteFile<'_> {
-    /// Its path in the mirror `folder`: where it lies, or else where it should.
+    /// Path of the file in the mirror `folder`; its path there if it does not exist.
     pub(crate) fn in_mirror(&self, folder: &Path) -> PathBuf {
         let (place, top) = (folder.join(self.mirror), folder.join(self.name));
         if !place.exists() && top.exists() { top } else { place }
     }
 }
 
-/// How files are fetched.
+/// Options of [`fetch`].
 #[derive(Debug, Clone)]
 pub struct FetchOptions {
-    /// A folder that holds copies of the files. Where it is given, nothing is downloaded.
+    /// Folder with copies of the files. If it is set, nothing is downloaded.
     pub mirror: Option<PathBuf>,
-    /// Attempts per URL; one that was cut continues where it stopped.
+    /// Attempts per URL; each continues an interrupted download.
     pub attempts: u32,
-    /// Wait before the second attempt; grows with each further one.
+    /// Wait before the second attempt; it grows with each further attempt.
     pub pause: Duration,
-    /// Limit for name lookup, connection and the first answer, each.
+    /// Timeout of name resolution, connection and response headers, each.
     pub connect_timeout: Duration,
-    /// Limit for a silence in the middle of a download.
+    /// Timeout of a read during a download.
     pub stall_timeout: Duration,
-    /// Whether the proxy that the environment names (`HTTPS_PROXY`, …) is used.
+    /// Whether the proxy of the environment (`HTTPS_PROXY`, …) is used.
     pub use_proxy: bool,
 }
 
 impl Default for FetchOptions {
-    /// No mirror, four attempts, a second's pause, limits of 30 seconds, with the environment's proxy.
+    /// No mirror, four attempts, a pause of one second, timeouts of 30 seconds, with the proxy of the environment.
     fn default() -> Self {
         let limit = Duration::from_secs(30);
         Self {
@@ -70,47 +72,47 @@ impl Default for FetchOptions {
     }
 }
 
-/// How far a file has come.
+/// Progress of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress<'a> {
-    /// The file's name.
+    /// File name.
     pub file: &'a str,
-    /// Bytes on disk, those of earlier attempts included.
+    /// Bytes on disk, including those of earlier attempts.
     pub received: u64,
-    /// Bytes of the whole file, where it is known.
+    /// Bytes of the complete file, if they are known.
     pub total: Option<u64>,
 }
 
-/// A file that is in its place and has been checked.
+/// File that was verified and is at its final path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
-    /// Where it lies.
+    /// Path of the file.
     pub path: PathBuf,
-    /// How it came there.
+    /// Origin of the file.
     pub origin: Origin,
 }
 
-/// How a file came to its place.
+/// Origin of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// It was there before and is as it should be.
+    /// It already existed and is valid.
     AlreadyThere,
     /// Copied from the mirror folder.
     Mirror,
     /// Downloaded.
     Download {
-        /// The byte at which the last attempt started; 0 for a download in one piece.
+        /// Byte at which the last attempt started; 0 if it was not continued.
         resumed_at: u64,
     },
 }
 
-/// Puts `file` into `folder` (created if need be), unless it is there and as it should be.
+/// Gets `file` into `folder`, which is created if necessary, unless a valid copy exists.
 ///
-/// `progress` is called for every block that comes.
+/// `progress` is called for every received block.
 ///
 /// # Errors
-/// [`DataError::Fetch`] lists every attempt and why it failed; [`DataError::Busy`] where another process is at it;
-/// [`DataError::Io`] where the folder cannot be written.
+/// Returns [`DataError::Fetch`] with all failed attempts, [`DataError::Busy`] if another process gets the same file, and
+/// [`DataError::Io`] if the folder cannot be written.
 pub fn fetch(
     file: &RemoteFile<'_>,
     folder: &Path,
@@ -118,11 +120,11 @@ pub fn fetch(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Fetched, DataError> {
     let target = folder.join(file.name);
-    if is_right(&target, &file.pin) {
+    if matches_pin(&target, &file.pin) {
         return Ok(Fetched { path: target, origin: Origin::AlreadyThere });
     }
     fs::create_dir_all(folder).map_err(DataError::io("create", folder))?;
-    let mut transfer = Transfer { file, part: Part::open(&target)?, progress };
+    let mut transfer = Transfer { file, part: PartialFile::open(&target)?, progress };
     let mut attempts = Vec::new();
     let origin = match &options.mirror {
         Some(mirror) => transfer.try_mirror(&file.in_mirror(mirror), &mut attempts)?,
@@ -135,12 +137,12 @@ pub fn fetch(
     Ok(Fetched { path: target, origin })
 }
 
-/// Whether a file exists and is what the pin says.
-pub(crate) fn is_right(path: &Path, pin: &Pin<'_>) -> bool {
+/// Whether a file exists and matches its pin.
+pub(crate) fn matches_pin(path: &Path, pin: &Pin<'_>) -> bool {
     File::open(path).is_ok_and(|file| pin.check(&file).is_ok())
 }
 
-/// Why an attempt ended: `Local` ends everything, `Remote` is noted and something else is tried.
+/// Failure of an attempt: `Local` ends the fetch, `Remote` is recorded and another source is tried.
 enum Failure {
     Local(DataError),
     Remote(FetchProblem),
@@ -160,12 +162,12 @@ impl From<FetchProblem> for Failure {
 
 struct Transfer<'a> {
     file: &'a RemoteFile<'a>,
-    part: Part,
+    part: PartialFile,
     progress: &'a mut dyn FnMut(Progress<'_>),
 }
 
 impl Transfer<'_> {
-    /// `None` where the mirror cannot serve; `attempts` then says why.
+    /// Copies from the mirror; `None` if that fails, with the reason in `attempts`.
     fn try_mirror(
         &mut self,
         path: &Path,
@@ -191,7 +193,7 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    /// `None` where no URL can serve; `attempts` then says why.
+    /// Downloads from the URLs; `None` if all fail, with the reasons in `attempts`.
     fn try_urls(
         &mut self,
         options: &FetchOptions,
@@ -207,9 +209,9 @@ impl Transfer<'_> {
                     Err(Failure::Local(error)) => return Err(error),
                     Err(Failure::Remote(problem)) => problem,
                 };
-                let again = is_worth_another_attempt(&problem, before > 0);
+                let retry = is_retryable(&problem, before > 0);
                 attempts.push(FetchAttempt { source: (*url).to_owned(), problem });
-                if !again {
+                if !retry {
                     break;
                 }
             }
@@ -217,10 +219,10 @@ impl Transfer<'_> {
         Ok(None)
     }
 
-    /// One request; gives the byte at which it started.
+    /// Makes one request; returns the byte at which it started.
     fn download(&mut self, agent: &Agent, url: &str) -> Result<u64, Failure> {
         let have = self.part.len();
-        // Any other encoding would be decoded or not, and the size and hash speak of the file itself.
+        // With another encoding the received bytes would not be those that size and hash apply to.
         let mut request = agent.get(url).header(header::ACCEPT_ENCODING, "identity");
         if have > 0 {
             request = request.header(header::RANGE, format!("bytes={have}-"));
@@ -231,7 +233,7 @@ impl Transfer<'_> {
             (StatusCode::PARTIAL_CONTENT, Some((Some(first), total))) if first == have && have > 0 => {
                 (have, total)
             }
-            // All of it had come, but the last run ended before it was checked.
+            // The file is complete, but the last run ended before it was verified.
             (StatusCode::RANGE_NOT_SATISFIABLE, Some((_, Some(total)))) if total == have && have > 0 => {
                 return Ok(have);
             }
@@ -241,7 +243,7 @@ impl Transfer<'_> {
             }
             (status, _) => return Err(FetchProblem::Status(status.as_u16()).into()),
         };
-        // Without a length from the server, the end of the connection would pass for the end of the file.
+        // Without a length a closed connection would look like the end of the file.
         let total = total.or(self.file.pin.file_size());
         self.part.keep(start)?;
         let ended = self.receive(response.body_mut().as_reader(), total)?;
@@ -258,7 +260,7 @@ impl Transfer<'_> {
         }
     }
 
-    /// Appends all of `reader`. The inner result is the reader's, the outer one that of this machine or the pin.
+    /// Appends all of `reader`. The inner result is that of the reader, the outer one that of the disk or the pin.
     fn receive(&mut self, mut reader: impl Read, total: Option<u64>) -> Result<std::io::Result<()>, Failure> {
         let limit = self.file.pin.largest_file().unwrap_or(u64::MAX);
         let mut buffer = vec![0; 1 << 16];
@@ -279,7 +281,7 @@ impl Transfer<'_> {
         }
     }
 
-    /// Compares with the pin; what is wrong is dropped, since nothing can be made of it.
+    /// Compares the file with the pin; a wrong file is deleted.
     fn check(&mut self) -> Result<(), Failure> {
         match self.part.check(&self.file.pin) {
             Ok(()) => Ok(()),
@@ -292,8 +294,8 @@ impl Transfer<'_> {
     }
 }
 
-/// A fault of the moment is; so is wrong content put together from two attempts, but not if it came in one piece.
-fn is_worth_another_attempt(problem: &FetchProblem, resumed: bool) -> bool {
+/// Whether another attempt can succeed: after a temporary failure, or if wrong content came from several attempts.
+fn is_retryable(problem: &FetchProblem, resumed: bool) -> bool {
     match problem {
         FetchProblem::Transport(_) | FetchProblem::Cut { .. } | FetchProblem::Range(_) => true,
         FetchProblem::Status(status) => *status == 429 || *status >= 500,
@@ -313,13 +315,13 @@ fn agent(options: &FetchOptions) -> Agent {
         .timeout_resolve(Some(options.connect_timeout))
         .timeout_connect(Some(options.connect_timeout))
         .timeout_recv_response(Some(options.connect_timeout))
-        // Not a limit for the whole body, which takes as long as the line is slow.
+        // Not a timeout of the whole body, which can take long on a slow connection.
         .timeout_per_read(Some(options.stall_timeout))
         .build()
         .into()
 }
 
-/// First byte and size of the whole from `Content-Range: bytes 5-9/10` or `bytes */10`.
+/// Parses the first byte and the total size of `Content-Range: bytes 5-9/10` or `bytes */10`.
 fn content_range(headers: &HeaderMap) -> Option<(Option<u64>, Option<u64>)> {
     let text = headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
     let (range, total) = text.trim().strip_prefix("bytes")?.trim().split_once('/')?;

@@ -1,22 +1,26 @@
-//! Reader of idx files, the format of MNIST and its family, plain or gzipped.
+//! Reader of idx files, the format of MNIST and similar data sets, plain or gzipped.
 //!
-//! An idx file of unsigned bytes is `00 00 08 rank`, one big-endian `u32` for each dimension, then the bytes in
+//! An idx file of unsigned bytes consists of `00 00 08 rank`, one big-endian `u32` per dimension, and the bytes in
 //! row-major order. Images have rank 3 (`[n, rows, columns]`), labels rank 1 (`[n]`).
+
+pub(crate) mod problem;
+
+pub use problem::IdxProblem;
 
 use std::io::Read;
 use std::path::Path;
 
 use crate::dataset::{Dataset, Targets};
-use crate::error::{DataError, IdxProblem};
+use crate::error::DataError;
 use crate::open::open;
 
 pub(crate) const LARGEST_PIXEL: u8 = 255;
 
-/// Reads images and their labels: pixels `[n, 1, rows, columns]`, classes called `names`.
+/// Reads images and their labels: pixels `[n, 1, rows, columns]`, with `names` as class names.
 ///
 /// # Errors
-/// [`DataError::Idx`] and [`DataError::IdxPair`] name the file, what was expected and what was found;
-/// [`DataError::Io`] where a file cannot be read.
+/// Returns [`DataError::Idx`] if a file is malformed, [`DataError::IdxPair`] if the files have different lengths, and
+/// [`DataError::Io`] if a file cannot be read.
 pub fn read_pair(name: &str, images: &Path, labels: &Path, names: &[&str]) -> Result<Dataset, DataError> {
     let (shape, pixels) = read(images, 3)?;
     let (_, classes) = read(labels, 1)?;
@@ -36,10 +40,10 @@ pub fn read_pair(name: &str, images: &Path, labels: &Path, names: &[&str]) -> Re
     Dataset::from_pixels(name, pixels, [1, shape[1], shape[2]], LARGEST_PIXEL, targets)
 }
 
-/// The pixels of images of `width` each, raw (0 to 255), flat.
+/// Reads images of `width` pixels each, raw (0 to 255), flat.
 ///
 /// # Errors
-/// As for [`read_pair`], and [`IdxProblem::Width`] where the images have another size.
+/// Returns the errors of [`read_pair`], and [`IdxProblem::Width`] if the images have another size.
 pub(crate) fn read_images(path: &Path, width: usize) -> Result<Vec<f32>, DataError> {
     let (shape, pixels) = read(path, 3)?;
     if shape[1] * shape[2] != width {
@@ -49,7 +53,7 @@ pub(crate) fn read_images(path: &Path, width: usize) -> Result<Vec<f32>, DataErr
     Ok(pixels.into_iter().map(f32::from).collect())
 }
 
-/// The dimensions, as many as `rank`, and the bytes.
+/// Reads the dimensions, `rank` of them, and the bytes.
 fn read(path: &Path, rank: usize) -> Result<(Vec<usize>, Vec<u8>), DataError> {
     let problem = |problem| DataError::Idx { path: path.to_path_buf(), problem };
     let mut reader = open(path)?;
@@ -73,7 +77,7 @@ fn read(path: &Path, rank: usize) -> Result<(Vec<usize>, Vec<u8>), DataError> {
     let Some(len) = len.filter(|&len| len < isize::MAX as usize / 4) else {
         return Err(problem(IdxProblem::TooLarge { shape }));
     };
-    // One byte more than there should be, to see whether anything follows.
+    // One byte more than expected shows whether the file is too long.
     let mut data = take(&mut reader, len + 1, path)?;
     let expected = (header_len + len) as u64;
     if data.len() < len {
@@ -86,7 +90,7 @@ fn read(path: &Path, rank: usize) -> Result<(Vec<usize>, Vec<u8>), DataError> {
     Ok((shape, data))
 }
 
-/// Up to `len` bytes. Grows as they come, since a damaged header may promise any amount.
+/// Reads up to `len` bytes. The buffer grows with the data, since a damaged header can state any length.
 fn take(reader: &mut dyn Read, len: usize, path: &Path) -> Result<Vec<u8>, DataError> {
     let mut bytes = Vec::new();
     reader.take(len as u64).read_to_end(&mut bytes).map_err(DataError::io("read", path))?;
@@ -136,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_and_gzipped_files_give_the_same_scaled_images() {
+    fn plain_and_gzipped_files_give_the_same_images() {
         let dataset = load(&images(), &labels()).unwrap();
         assert_eq!((dataset.len(), dataset.feature_shape()), (2, &[1, 2, 3][..]));
         assert_eq!(dataset.example(0).unwrap(), [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]);
@@ -154,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_idx_is_refused() {
+    fn file_that_is_not_idx_is_refused() {
         let found = *b"\x89PNG";
         assert_eq!(problem(b"\x89PNG etc", &labels()), ("images".into(), IdxProblem::Magic { found }));
         assert_eq!(
@@ -169,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn every_length_but_the_right_one_is_refused() {
+    fn wrong_lengths_are_refused() {
         let whole = images();
         for found in 0..whole.len() {
             let expected = if found < 16 { 16 } else { 28 };
@@ -187,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn images_and_labels_have_to_agree() {
+    fn images_and_labels_must_match() {
         let error = load(&images(), &[0, 0, 8, 1, 0, 0, 0, 1, 2]).unwrap_err();
         assert!(matches!(error, DataError::IdxPair { image_count: 2, label_count: 1, .. }), "{error}");
         let label = problem(&images(), &[0, 0, 8, 1, 0, 0, 0, 2, 2, 3]);
@@ -195,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_file_of_the_right_form_is_no_data_set() {
+    fn empty_file_is_refused() {
         let none = load(&[0, 0, 8, 3, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 2], &[0, 0, 8, 1, 0, 0, 0, 0]);
         assert!(matches!(none, Err(DataError::Invalid { .. })), "{none:?}");
     }

@@ -1,10 +1,11 @@
-//! Images in JPEG and PNG files: decoded on all cores, cut to a square and brought to one size.
+//! Reader of JPEG and PNG files: decoded on all cores, cropped to a square and scaled to one size.
 //!
-//! Which files belong to which class is said by folders ([`read_folder`]) or by a table ([`read_table`]).
+//! The classes of the files come from folders ([`read_folder`]) or from a table ([`read_table`]).
 
 mod decode;
-mod error;
 mod folder;
+pub(crate) mod form;
+pub(crate) mod problem;
 mod raster;
 mod table;
 
@@ -13,79 +14,37 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 pub(crate) use decode::{is_encoded, read_image};
-pub use error::ImagesProblem;
 pub use folder::read_folder;
+pub use form::{Channels, EXTENSIONS, ImageForm};
+pub use problem::ImagesProblem;
 pub use table::{TableOptions, read_table};
 
 use crate::dataset::{Dataset, Targets};
 use crate::error::DataError;
 
-/// The ends of names that images have, in small or capital letters.
-pub const EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
-
-/// What every image is brought to: the largest square about its centre, scaled to `size` × `size`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ImageForm {
-    /// Side in pixels; at least 1.
-    pub size: usize,
-    /// What a pixel holds.
-    pub channels: Channels,
-}
-
-impl ImageForm {
-    /// `[channels, size, size]`.
-    pub fn shape(self) -> [usize; 3] {
-        [self.channels.count(), self.size, self.size]
-    }
-}
-
-/// What a pixel holds. Images of the other kind are converted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Channels {
-    /// One value, the luminance.
-    Grey,
-    /// Red, green and blue.
-    Rgb,
-}
-
-impl Channels {
-    /// 1 or 3.
-    pub fn count(self) -> usize {
-        match self {
-            Self::Grey => 1,
-            Self::Rgb => 3,
-        }
-    }
-
-    /// The kind with so many channels, if there is one.
-    pub fn of(count: usize) -> Option<Self> {
-        [Self::Grey, Self::Rgb].into_iter().find(|channels| channels.count() == count)
-    }
-}
-
-/// The parts that images come in. All have the same shape and the same classes.
+/// Splits of a set of image files, with the same shape and the same classes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Parts {
-    /// For training.
+pub struct ImageSplits {
+    /// Training set.
     pub train: Dataset,
-    /// For decisions, where the data sets some aside.
+    /// Validation set, if the data has one.
     pub validation: Option<Dataset>,
-    /// For the result, where the data sets some aside.
+    /// Test set, if the data has one.
     pub test: Option<Dataset>,
 }
 
-/// Which part of the data an image belongs to.
+/// Split that an image belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Part {
+pub(crate) enum Split {
     Train,
     Validation,
     Test,
 }
 
-impl Part {
+impl Split {
     const ALL: [Self; 3] = [Self::Train, Self::Validation, Self::Test];
 
-    /// What a folder or a cell may call it.
+    /// Names of the split for folders and cells.
     fn names(self) -> &'static [&'static str] {
         match self {
             Self::Train => &["train"],
@@ -94,14 +53,14 @@ impl Part {
         }
     }
 
-    /// The part of that name, or of a name that goes on after it, such as `test_unverified`.
+    /// Returns the split with this name, which more text can follow, as in `test_unverified`.
     fn named(name: &str) -> Option<Self> {
         let first = name.split(['_', '-', ' ']).next().unwrap_or_default();
-        Self::ALL.into_iter().find(|part| part.names().contains(&first))
+        Self::ALL.into_iter().find(|split| split.names().contains(&first))
     }
 }
 
-/// Image files of one part, each with the index of its class.
+/// Image files of one split with the indices of their classes.
 #[derive(Debug, Default)]
 struct Files {
     paths: Vec<PathBuf>,
@@ -109,7 +68,7 @@ struct Files {
 }
 
 impl Files {
-    /// Decodes all of them; `None` where there are none.
+    /// Decodes all files; `None` if there are none.
     fn read(self, root: &Path, classes: &[String], form: ImageForm) -> Result<Option<Dataset>, DataError> {
         if self.paths.is_empty() {
             return Ok(None);
@@ -121,8 +80,7 @@ impl Files {
     }
 }
 
-/// The planes of every file, one after the other. All failures are gathered, since a folder with one damaged file often
-/// has more of them.
+/// Decodes the planes of all files. All failures are collected, since a folder with one damaged file often has more.
 fn decode_all(root: &Path, paths: &[PathBuf], form: ImageForm) -> Result<Vec<u8>, DataError> {
     let len = form.shape().iter().product();
     let mut bytes = vec![0; paths.len() * len];
@@ -147,22 +105,22 @@ fn is_image(path: &Path) -> bool {
     EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
-/// Makes the data sets of the three parts; there has to be something to train on.
-fn read_parts(
+/// Creates the data sets of the three splits; the training set must not be empty.
+fn read_splits(
     root: &Path,
     [train, validation, test]: [Files; 3],
     classes: &[String],
     form: ImageForm,
-) -> Result<Parts, DataError> {
+) -> Result<ImageSplits, DataError> {
     let none = || DataError::Images { path: root.to_path_buf(), problem: ImagesProblem::NoImages };
-    Ok(Parts {
+    Ok(ImageSplits {
         train: train.read(root, classes, form)?.ok_or_else(none)?,
         validation: validation.read(root, classes, form)?,
         test: test.read(root, classes, form)?,
     })
 }
 
-/// The chosen ones of `known` classes in the order of the choice, or all.
+/// Returns the chosen classes in their order, or all `known` classes.
 fn choose(known: &[String], chosen: Option<&[String]>) -> Result<Vec<String>, ImagesProblem> {
     let Some(chosen) = chosen else { return Ok(known.to_vec()) };
     match chosen.iter().find(|class| !known.contains(class)) {
@@ -192,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_png_is_planes_of_the_square_about_its_centre() {
+    fn png_is_cropped_to_the_centred_square() {
         let image = RgbImage::from_fn(4, 2, |x, y| Rgb([x as u8, y as u8, 200]));
         let (_folder, path) = file("a.png", |path| image.save(path).unwrap());
         assert_eq!(decode::decode(&path, FORM).unwrap(), [1, 2, 1, 2, 0, 0, 1, 1, 200, 200, 200, 200]);
@@ -206,11 +164,11 @@ mod tests {
     }
 
     #[test]
-    fn a_smaller_size_averages_and_a_larger_one_interpolates() {
+    fn downscaling_averages_and_upscaling_interpolates() {
         let stripes = GrayImage::from_fn(8, 8, |x, _| Luma([if x % 2 == 0 { 0 } else { 200 }]));
         let (_folder, path) = file("a.png", |path| stripes.save(path).unwrap());
         let form = |size| ImageForm { size, channels: Channels::Grey };
-        // Without averaging, stripes of one pixel would come out all black or all white.
+        // Without averaging, stripes of one pixel would become all black or all white.
         let small = decode::decode(&path, form(2)).unwrap();
         assert!(small.iter().all(|x| (80..=120).contains(x)), "{small:?}");
         let large = decode::decode(&path, form(16)).unwrap();
@@ -219,14 +177,14 @@ mod tests {
     }
 
     #[test]
-    fn a_jpeg_comes_out_close_to_what_went_in() {
+    fn jpeg_is_decoded() {
         let image = RgbImage::from_pixel(32, 16, Rgb([200, 100, 50]));
         let (_folder, path) = file("a.JPG", |path| image.save(path).unwrap());
         let planes = decode::decode(&path, FORM).unwrap();
         for (plane, expected) in planes.chunks(4).zip([200_u8, 100, 50]) {
             assert!(plane.iter().all(|x| x.abs_diff(expected) <= 3), "{planes:?}");
         }
-        // To predict from, it comes by the number of values that a model takes.
+        // For prediction the number of values decides the size.
         let read = |width| crate::read_features(&path, width, b',', None);
         assert_eq!(read(12).unwrap(), planes.iter().map(|&byte| f32::from(byte)).collect::<Vec<_>>());
         assert_eq!(read(9).unwrap().len(), 9);
@@ -235,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn transparency_and_sixteen_bits_are_left_out() {
+    fn alpha_is_dropped_and_sixteen_bits_are_reduced() {
         let pixel = image::Rgba([200_u16 << 8, 100 << 8, 50 << 8, 0]);
         let image = image::ImageBuffer::from_pixel(2, 2, pixel);
         let (_folder, path) = file("a.png", |path| image.save(path).unwrap());
@@ -243,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jpeg_is_turned_as_its_camera_was_held() {
+    fn jpeg_orientation_is_applied() {
         // Dark on the left.
         let image = GrayImage::from_fn(16, 16, |x, _| Luma([if x < 8 { 10 } else { 240 }]));
         let (_folder, path) = file("a.jpg", |path| image.save(path).unwrap());
@@ -256,12 +214,12 @@ mod tests {
     }
 
     #[test]
-    fn a_file_cut_anywhere_is_refused() {
+    fn truncated_file_is_refused() {
         let noise = RgbImage::from_fn(24, 24, |x, y| Rgb([(x * y * 7) as u8, (x ^ (y * 31)) as u8, y as u8]));
         for name in ["a.jpg", "a.png"] {
             let (_folder, path) = file(name, |path| noise.save(path).unwrap());
             let whole = std::fs::read(&path).unwrap();
-            // The last chunk of a PNG only says that it is the last.
+            // The last chunk of a PNG file has no content.
             let end = if name == "a.png" { whole.len() - 12 } else { whole.len() };
             for len in 0..end {
                 std::fs::write(&path, &whole[..len]).unwrap();
@@ -271,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jpeg_with_a_foreign_marker_in_its_midst_is_refused() {
+    fn jpeg_with_an_unexpected_marker_is_refused() {
         let noise = RgbImage::from_fn(64, 64, |x, y| Rgb([(x * y * 7) as u8, (x ^ (y * 31)) as u8, y as u8]));
         let (_folder, path) = file("a.jpg", |path| noise.save(path).unwrap());
         let mut bytes = std::fs::read(&path).unwrap();
@@ -282,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn every_damaged_file_is_named_and_a_cut_one_is_damaged() {
+    fn all_damaged_files_are_reported() {
         let folder = tempfile::tempdir().unwrap();
         let noise = RgbImage::from_fn(32, 32, |x, y| Rgb([(x * y * 7) as u8, (x ^ (y * 31)) as u8, y as u8]));
         let mut paths = Vec::new();

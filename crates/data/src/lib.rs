@@ -1,15 +1,15 @@
 //! Data sets, splits and batch sampling for supervised learning.
 //!
-//! A [`DataSpec`] (the `[data]` table of a recipe) says which data; [`load`] turns it into [`Splits`]: training,
-//! optional validation and test [`Dataset`]s, all in memory. [`Batches`] draws the training batches as indices,
-//! [`Sequential`] those of an evaluation. [`catalog`] lists what `wgrad data get` can fetch, [`mod@fetch`] fetches it.
+//! [`Data`], the `[data]` section of a recipe, specifies the data; [`load`] turns it into [`Splits`]: training, optional
+//! validation and test [`Dataset`]s, all in memory. [`Batches`] draws the training batches as indices, [`Sequential`] those of
+//! an evaluation. [`catalog`] lists the data sets of `wgrad data get`; [`mod@fetch`] downloads them.
 //!
-//! This crate knows no device and no model: it hands out `f32` features, `u32` class indices or `f32` target values.
+//! This crate knows no device and no model. Its outputs are `f32` features, `u32` class indices and `f32` target values.
 //!
 //! ```
-//! use wgrad_data::{Batches, DataKind, DataSpec, load};
+//! use wgrad_data::{Batches, Data, PixelData, load};
 //!
-//! let splits = load(&DataSpec::from(DataKind::Digits))?;
+//! let splits = load(&Data::Digits(PixelData::default()))?;
 //! assert_eq!((splits.train.len(), splits.test.len()), (1437, 360));
 //! assert_eq!(splits.train.feature_shape(), [1, 8, 8]);
 //!
@@ -26,6 +26,7 @@ pub mod cifar;
 pub mod csv_file;
 pub mod dataset;
 pub mod digits;
+mod environment;
 mod error;
 pub mod features;
 pub mod fetch;
@@ -34,25 +35,29 @@ pub mod images;
 mod load;
 pub mod loader;
 mod open;
-mod part;
+mod partial_file;
 mod pin;
 pub mod pixels;
 pub mod spec;
 pub mod split;
+mod splits;
 pub mod standardize;
 
 pub use augment::Augment;
 pub use batches::{Batch, Batches, EvalBatch, LoaderPosition, Sequential};
 pub use catalog::data_dir;
-pub use csv_file::{CsvOptions, Task, read_csv};
-pub use dataset::{Dataset, Splits, Targets};
-pub use error::{CsvProblem, DataError, FetchAttempt, FetchProblem, IdxProblem, InvalidDataset};
+pub use cifar::CifarProblem;
+pub use csv_file::{CsvOptions, CsvProblem, Task, read_csv};
+pub use dataset::{Dataset, InvalidDataset, Targets};
+pub use error::DataError;
 pub use features::read_features;
-pub use fetch::{FetchOptions, Fetched, Origin, Progress, fetch};
+pub use fetch::{FetchAttempt, FetchOptions, FetchProblem, Fetched, Origin, Progress, fetch};
+pub use idx::IdxProblem;
 pub use images::{Channels, ImageForm, ImagesProblem};
 pub use load::{load, load_from};
-pub use loader::{Loader, LoaderOptions, Prepared};
+pub use loader::{Loader, LoaderOptions, PreparedBatch};
 pub use pin::{Digest, Pin, Pinned};
 pub use pixels::{ChannelStats, Pixels};
-pub use spec::{DataKind, DataSpec, Normalize};
+pub use spec::{CsvData, Data, ImageCsvData, ImageFolderData, Images, IsicData, Normalize, PixelData};
+pub use splits::Splits;
 pub use standardize::Standardizer;

@@ -1,7 +1,7 @@
-//! Training batches made ready ahead of the device, on threads of their own: decoded, augmented, normalised.
+//! Loader of training batches: augments and normalises on background threads, with prefetching.
 //!
-//! What a batch holds depends on seed, epoch and index alone, so it has the same bits whatever the number of threads, and
-//! after [`Loader::restore`].
+//! The content of a batch depends only on seed, epoch and index. It has the same bits for any number of threads and after
+//! [`Loader::restore`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,34 +10,36 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use wgrad_stdx::never;
+
 use crate::augment::{Augment, Draw};
 use crate::batches::{Batch, Batches, LoaderPosition};
 use crate::dataset::{Dataset, Targets};
 use crate::error::DataError;
 
-/// How a [`Loader`] works. No field but `augment` changes what the batches hold.
+/// Options of a [`Loader`]. Only `augment` changes the content of batches.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LoaderOptions {
-    /// What is done to every image.
+    /// Augmentation of every image.
     pub augment: Augment,
-    /// Threads.
+    /// Number of background threads.
     pub workers: usize,
-    /// Batches that are made ready before they are asked for, at most.
-    pub ahead: usize,
+    /// Maximum number of batches prepared in advance.
+    pub prefetch: usize,
 }
 
 impl Default for LoaderOptions {
-    /// No augmentation, four batches ahead, a thread for each core but one, of which at most eight.
+    /// No augmentation, four batches in advance, one thread fewer than there are cores but 1 to 8.
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { augment: Augment::default(), workers: cores.saturating_sub(1).clamp(1, 8), ahead: 4 }
+        Self { augment: Augment::default(), workers: cores.saturating_sub(1).clamp(1, 8), prefetch: 4 }
     }
 }
 
-/// A training batch with its examples.
+/// Training batch with its features and targets.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Prepared {
-    /// Which examples they are.
+pub struct PreparedBatch {
+    /// Indices of the examples.
     pub batch: Batch,
     /// Features `f32` `[batch, feature length]`, augmented and normalised.
     pub features: Vec<f32>,
@@ -47,13 +49,13 @@ pub struct Prepared {
     pub values: Vec<f32>,
 }
 
-/// An endless source of training batches, the same as [`Batches`] draws, made ready on background threads.
+/// Endless source of the training batches that [`Batches`] draws, prepared on background threads.
 ///
 /// ```
 /// use std::sync::Arc;
-/// use wgrad_data::{DataKind, Loader, LoaderOptions, load};
+/// use wgrad_data::{Data, Loader, LoaderOptions, PixelData, load};
 ///
-/// let train = Arc::new(load(&DataKind::Digits.into())?.train);
+/// let train = Arc::new(load(&Data::Digits(PixelData::default()))?.train);
 /// let mut loader = Loader::new(Arc::clone(&train), 32, 0, LoaderOptions::default())?;
 /// let first = loader.next_batch()?;
 /// assert_eq!((first.features.len(), first.classes.len()), (32 * 64, 32));
@@ -62,16 +64,16 @@ pub struct Prepared {
 /// ```
 pub struct Loader {
     batches: Batches,
-    ahead: usize,
+    prefetch: usize,
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
-    /// What the consumer looks at; its buffers serve the next batch.
-    current: Option<Prepared>,
-    /// Buffers to use again.
-    spare: Vec<Prepared>,
-    /// Positions after each batch that was ordered and not yet taken.
-    ordered: VecDeque<LoaderPosition>,
-    /// Number of the next batch to take.
+    /// Batch returned last; its buffers are reused for the next one.
+    current: Option<PreparedBatch>,
+    /// Buffers for reuse.
+    spare: Vec<PreparedBatch>,
+    /// Positions after each batch that was requested and not yet returned.
+    requested: VecDeque<LoaderPosition>,
+    /// Sequence number of the next batch to return.
     next: u64,
     position: LoaderPosition,
     waited: Duration,
@@ -79,11 +81,11 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Batches of `batch` examples of `data`, in the order that [`Batches`] has for `seed`, from epoch 0.
+    /// Creates a loader of batches of `batch` examples, in the order of [`Batches`] with `seed`, from epoch 0.
     ///
     /// # Errors
-    /// [`DataError::BatchSize`] where `batch` does not fit; [`DataError::Spec`] where the augmentation does not fit the
-    /// images, or the data has none; [`DataError::Worker`] where no thread can be started.
+    /// Returns [`DataError::BatchSize`] if `batch` is 0 or larger than the data, [`DataError::Spec`] if the augmentation does
+    /// not fit the images or the data has no images, and [`DataError::Worker`] if a thread cannot be started.
     pub fn new(
         data: Arc<Dataset>,
         batch: usize,
@@ -94,22 +96,22 @@ impl Loader {
         Self::over(data, batches, options)
     }
 
-    /// The batches, or rows of batches, that a sampler draws from `data`.
+    /// Creates a loader of the batches, or rows of batches, that a sampler draws from `data`.
     ///
     /// # Errors
-    /// [`DataError::Spec`] and [`DataError::Worker`], as with [`Loader::new`].
+    /// Returns [`DataError::Spec`] or [`DataError::Worker`] under the conditions of [`Loader::new`].
     pub fn over(data: Arc<Dataset>, batches: Batches, options: LoaderOptions) -> Result<Self, DataError> {
         let seed = batches.seed();
         let augment = options.augment;
         match data.pixels() {
             Some(pixels) => augment.check(pixels.shape())?,
             None if !augment.is_off() => {
-                let problem = format!("`{}` holds numbers, not images; remove it", data.name());
+                let problem = format!("must be absent: `{}` has no images", data.name());
                 return Err(DataError::Spec { field: "augment", problem });
             }
             None => {}
         }
-        let prepare = move |prepared: &mut Prepared, stop: &AtomicBool| {
+        let prepare = move |prepared: &mut PreparedBatch, stop: &AtomicBool| {
             prepare(&data, &augment, seed, prepared, stop);
         };
         Self::start(batches, Box::new(prepare), options)
@@ -119,7 +121,7 @@ impl Loader {
         let mut loader = Self {
             position: batches.position(),
             batches,
-            ahead: options.ahead.max(1),
+            prefetch: options.prefetch.max(1),
             shared: Arc::new(Shared {
                 queue: Mutex::default(),
                 work: Condvar::new(),
@@ -130,7 +132,7 @@ impl Loader {
             workers: Vec::new(),
             current: None,
             spare: Vec::new(),
-            ordered: VecDeque::new(),
+            requested: VecDeque::new(),
             next: 0,
             waited: Duration::ZERO,
             waits: 0,
@@ -140,99 +142,101 @@ impl Loader {
             let thread = std::thread::Builder::new().name(format!("wgrad-loader-{i}"));
             let handle = thread
                 .spawn(move || shared.work())
-                .map_err(|error| DataError::Worker(format!("no thread could be started: {error}")))?;
+                .map_err(|error| DataError::Worker(format!("cannot start a thread: {error}")))?;
             loader.workers.push(handle);
         }
-        loader.order();
+        loader.request();
         Ok(loader)
     }
 
-    /// The next batch. Waits where it is not ready yet.
+    /// Returns the next batch. Blocks until it is ready.
     ///
     /// # Errors
-    /// [`DataError::Worker`] where a thread failed at it. The position stays; another call tries that batch again.
-    pub fn next_batch(&mut self) -> Result<&Prepared, DataError> {
+    /// Returns [`DataError::Worker`] if a thread failed. The position does not change; the next call retries the batch.
+    pub fn next_batch(&mut self) -> Result<&PreparedBatch, DataError> {
         self.spare.extend(self.current.take());
-        self.order();
+        self.request();
         let result = self.take();
-        let after = self.ordered.pop_front();
+        let after = self.requested.pop_front();
         self.next += 1;
         match (result, after) {
             (Ok(prepared), Some(after)) => {
                 self.position = after;
-                self.order();
+                self.request();
                 Ok(self.current.insert(prepared))
             }
             (Err(message), _) => {
                 self.restore(self.position)?;
                 Err(DataError::Worker(message))
             }
-            // Every batch that is taken was ordered.
-            (Ok(_), None) => Err(DataError::Worker("a batch came that was not ordered".to_owned())),
+            // Every returned batch was requested.
+            (Ok(_), None) => Err(never!("the loader returned a batch that was not requested").into()),
         }
     }
 
-    /// Whole batches in an epoch.
+    /// Complete batches in an epoch.
     pub fn per_epoch(&self) -> u32 {
         self.batches.per_epoch()
     }
 
-    /// Where the batch after the last one taken is; what lies ready beyond that does not count.
+    /// Position after the last returned batch; prefetched batches do not count.
     pub fn position(&self) -> LoaderPosition {
         self.position
     }
 
-    /// Continues at a saved position; what was made ready is dropped.
+    /// Continues at a saved position and drops prefetched batches.
     ///
     /// # Errors
-    /// [`DataError::Position`] where the epoch has no such batch: the data or the batch size changed in between.
+    /// Returns [`DataError::Position`] if the epoch does not have this batch, because the data or the batch size changed.
     pub fn restore(&mut self, position: LoaderPosition) -> Result<(), DataError> {
         self.batches.restore(position)?;
         self.position = position;
-        self.next += self.ordered.len() as u64;
-        self.ordered.clear();
+        self.next += self.requested.len() as u64;
+        self.requested.clear();
         let mut queue = self.shared.lock();
         self.spare.extend(queue.jobs.drain(..).map(|(_, job)| job));
         self.spare.extend(std::mem::take(&mut queue.ready).into_values().filter_map(Result::ok));
-        // Those that are being worked at come later and are refused then.
+        // Batches in progress are dropped when they are finished.
         queue.first = self.next;
         drop(queue);
-        self.order();
+        self.request();
         Ok(())
     }
 
-    /// How long [`Loader::next_batch`] has waited for batches, all in all: what the data costs on top of the training.
+    /// Total time that [`Loader::next_batch`] has waited for batches.
     pub fn waited(&self) -> Duration {
         self.waited
     }
 
-    /// How many batches were not ready when they were asked for.
+    /// Number of batches that were not ready when they were requested.
     pub fn waits(&self) -> u64 {
         self.waits
     }
 
-    /// Orders batches until so many as wanted are on the way.
-    fn order(&mut self) {
+    /// Requests batches from the threads until `prefetch` are in progress or ready.
+    fn request(&mut self) {
         let mut new = Vec::new();
-        while self.ordered.len() < self.ahead {
+        while self.requested.len() < self.prefetch {
             let batch = self.batches.next_batch();
-            let number = self.next + self.ordered.len() as u64;
-            self.ordered.push_back(self.batches.position());
+            let number = self.next + self.requested.len() as u64;
+            self.requested.push_back(self.batches.position());
             let job = match self.spare.pop() {
-                Some(spare) => Prepared { batch, ..spare },
-                None => Prepared { batch, features: Vec::new(), classes: Vec::new(), values: Vec::new() },
+                Some(spare) => PreparedBatch { batch, ..spare },
+                None => {
+                    PreparedBatch { batch, features: Vec::new(), classes: Vec::new(), values: Vec::new() }
+                }
             };
             new.push((number, job));
         }
-        // More than are ever on the way at once serve nobody.
-        self.spare.truncate(self.ahead);
+        // More buffers than batches in progress are never needed.
+        self.spare.truncate(self.prefetch);
         if !new.is_empty() {
             self.shared.lock().jobs.extend(new);
             self.shared.work.notify_all();
         }
     }
 
-    fn take(&mut self) -> Result<Prepared, String> {
+    fn take(&mut self) -> Result<PreparedBatch, String> {
         let mut queue = self.shared.lock();
         if let Some(result) = queue.ready.remove(&self.next) {
             return result;
@@ -253,24 +257,24 @@ impl Loader {
 impl Drop for Loader {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
-        // Taken once, so that no thread is between looking at `stop` and sleeping.
+        // The lock ensures that no thread is between reading `stop` and waiting.
         drop(self.shared.lock());
         self.shared.work.notify_all();
         for worker in self.workers.drain(..) {
-            // A panic was caught and has arrived as an error.
+            // Panics are caught and returned as errors.
             let _ = worker.join();
         }
     }
 }
 
-/// Fills a batch whose `batch` is set; may leave early once the flag is up.
-type Prepare = dyn Fn(&mut Prepared, &AtomicBool) + Send + Sync;
+/// Fills a batch whose indices are set; can return early if the flag is set.
+type Prepare = dyn Fn(&mut PreparedBatch, &AtomicBool) + Send + Sync;
 
 struct Shared {
     queue: Mutex<Queue>,
-    /// There is something to do, or to stop for.
+    /// Signalled for new jobs and for `stop`.
     work: Condvar,
-    /// Something is ready.
+    /// Signalled for finished batches.
     done: Condvar,
     stop: AtomicBool,
     prepare: Box<Prepare>,
@@ -278,14 +282,14 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    jobs: VecDeque<(u64, Prepared)>,
-    ready: BTreeMap<u64, Result<Prepared, String>>,
-    /// Batches with smaller numbers were dropped by [`Loader::restore`].
+    jobs: VecDeque<(u64, PreparedBatch)>,
+    ready: BTreeMap<u64, Result<PreparedBatch, String>>,
+    /// Sequence number below which batches are dropped, after [`Loader::restore`].
     first: u64,
 }
 
 impl Shared {
-    /// A panic in a worker happens outside of the lock; what the lock guards is whole in any case.
+    /// Locks the queue. Workers panic outside of the lock only, so a poisoned queue is consistent.
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -316,8 +320,8 @@ fn message(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic").to_owned()
 }
 
-fn prepare(data: &Dataset, augment: &Augment, seed: u64, prepared: &mut Prepared, stop: &AtomicBool) {
-    let Prepared { batch, features, classes, values } = prepared;
+fn prepare(data: &Dataset, augment: &Augment, seed: u64, prepared: &mut PreparedBatch, stop: &AtomicBool) {
+    let PreparedBatch { batch, features, classes, values } = prepared;
     let width = data.feature_len();
     features.resize(batch.indices.len() * width, 0.0);
     classes.clear();
@@ -358,21 +362,21 @@ mod tests {
         Arc::new(data.with_channels(&ChannelStats::imagenet()))
     }
 
-    fn options(workers: usize, ahead: usize) -> LoaderOptions {
+    fn options(workers: usize, prefetch: usize) -> LoaderOptions {
         let augment = Augment { flip: true, crop: 1, brightness: 0.2, ..Augment::default() };
-        LoaderOptions { augment, workers, ahead }
+        LoaderOptions { augment, workers, prefetch }
     }
 
-    fn loader(workers: usize, ahead: usize) -> Loader {
-        Loader::new(images(), 5, 42, options(workers, ahead)).unwrap()
+    fn loader(workers: usize, prefetch: usize) -> Loader {
+        Loader::new(images(), 5, 42, options(workers, prefetch)).unwrap()
     }
 
-    fn take(loader: &mut Loader, n: usize) -> Vec<Prepared> {
+    fn take(loader: &mut Loader, n: usize) -> Vec<PreparedBatch> {
         (0..n).map(|_| loader.next_batch().unwrap().clone()).collect()
     }
 
     #[test]
-    fn threads_and_prefetching_change_no_bit_and_the_batches_are_those_of_the_sampler() {
+    fn batches_do_not_depend_on_threads_and_prefetching() {
         let expected = take(&mut loader(1, 1), 11);
         let mut batches = Batches::new(23, 5, 42).unwrap();
         for prepared in &expected {
@@ -380,13 +384,13 @@ mod tests {
             assert_eq!((&prepared.batch, &prepared.classes), (&batch, &batch.indices));
             assert_eq!((prepared.features.len(), prepared.values.len()), (5 * 12, 0));
         }
-        for (workers, ahead) in [(1, 4), (4, 1), (4, 4), (3, 20)] {
-            assert_eq!(take(&mut loader(workers, ahead), 11), expected, "{workers} {ahead}");
+        for (workers, prefetch) in [(1, 4), (4, 1), (4, 4), (3, 20)] {
+            assert_eq!(take(&mut loader(workers, prefetch), 11), expected, "{workers} {prefetch}");
         }
     }
 
     #[test]
-    fn without_augmentation_the_features_are_those_of_the_data_set() {
+    fn features_match_the_data_set_without_augmentation() {
         let data = images();
         let options = LoaderOptions { augment: Augment::default(), ..options(2, 2) };
         let mut loader = Loader::new(Arc::clone(&data), 5, 1, options).unwrap();
@@ -406,10 +410,10 @@ mod tests {
     }
 
     #[test]
-    fn every_image_is_augmented_by_seed_epoch_and_example_and_then_normalised() {
+    fn images_are_augmented_and_then_normalised() {
         let (data, augment) = (images(), options(1, 1).augment);
         let batches = take(&mut loader(2, 4), 6);
-        let Prepared { batch, features, .. } = &batches[5];
+        let PreparedBatch { batch, features, .. } = &batches[5];
         assert_eq!(batch.epoch, 1);
         let pixels = data.pixels().unwrap();
         for (&example, found) in batch.indices.iter().zip(features.chunks(12)) {
@@ -422,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_being_made_when_a_position_is_restored_is_dropped() {
+    fn restore_drops_batches_in_progress() {
         let (release, gate) = std::sync::mpsc::channel::<()>();
         let (begun, started) = std::sync::mpsc::channel();
         let (gate, begun) = (Mutex::new(gate), Mutex::new(begun));
@@ -436,11 +440,11 @@ mod tests {
         let position = LoaderPosition { epoch: 0, batch: 5 };
         loader.restore(position).unwrap();
         release.send(()).unwrap();
-        // The next one has begun, so the old one has ended.
+        // The next batch has begun, so the old one is finished.
         started.recv().unwrap();
         let dropped = loader.shared.lock().ready.is_empty();
         release.send(()).unwrap();
-        assert!(dropped, "an old batch would pass for a new one");
+        assert!(dropped, "an old batch was returned as a new one");
         let mut batches = Batches::new(100, 10, 0).unwrap();
         batches.restore(position).unwrap();
         for _ in 0..5 {
@@ -449,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn a_position_is_that_of_what_was_taken_and_restoring_gives_the_same_bits() {
+    fn restored_loader_returns_the_same_bits() {
         let expected = take(&mut loader(1, 1), 12);
         let mut first = loader(3, 4);
         let mut sampler = Batches::new(23, 5, 42).unwrap();
@@ -468,17 +472,17 @@ mod tests {
         assert_eq!((first.position(), take(&mut first, 1)), (position, expected[6..7].to_vec()));
     }
 
-    /// A loader whose work is `f`, given the number of calls before.
-    fn with_work(ahead: usize, f: impl Fn(u64, &AtomicBool) + Send + Sync + 'static) -> Loader {
+    /// Creates a loader that calls `f` with the number of earlier calls.
+    fn with_work(prefetch: usize, f: impl Fn(u64, &AtomicBool) + Send + Sync + 'static) -> Loader {
         let calls = AtomicU64::new(0);
-        let prepare = move |_: &mut Prepared, stop: &AtomicBool| {
+        let prepare = move |_: &mut PreparedBatch, stop: &AtomicBool| {
             f(calls.fetch_add(1, Ordering::Relaxed), stop);
         };
-        Loader::start(Batches::new(100, 10, 0).unwrap(), Box::new(prepare), options(1, ahead)).unwrap()
+        Loader::start(Batches::new(100, 10, 0).unwrap(), Box::new(prepare), options(1, prefetch)).unwrap()
     }
 
     #[test]
-    fn a_failing_worker_is_an_error_and_the_batch_can_be_asked_for_again() {
+    fn failed_batch_is_an_error_and_can_be_retried() {
         let mut loader = with_work(2, |call, _| assert_ne!(call, 1, "the disk is gone"));
         let first = loader.next_batch().unwrap().batch.clone();
         let position = loader.position();
@@ -491,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_asked_for_is_made_ahead_and_waiting_is_counted() {
+    fn prefetching_is_limited_and_waiting_is_counted() {
         let (sender, receiver) = std::sync::mpsc::channel();
         let sender = Mutex::new(sender);
         let mut loader = with_work(3, move |call, _| {
@@ -500,18 +504,18 @@ mod tests {
             }
             sender.lock().unwrap().send(call).unwrap();
         });
-        // Three are made without being asked for, and then no more.
+        // Three batches are prepared in advance, and no more.
         let made = |n: usize| (0..n).map(|_| receiver.recv().unwrap()).collect::<Vec<_>>();
         assert_eq!(made(3), [0, 1, 2]);
         assert!(receiver.recv_timeout(Duration::from_millis(50)).is_err());
         take(&mut loader, 3);
         let ready = (loader.waits(), loader.waited());
         take(&mut loader, 1);
-        assert!(loader.waits() > ready.0 && loader.waited() > ready.1, "the slow one was waited for");
+        assert!(loader.waits() > ready.0 && loader.waited() > ready.1, "the slow batch was waited for");
     }
 
     #[test]
-    fn dropping_ends_the_threads_in_the_middle_of_a_batch() {
+    fn drop_stops_the_threads_within_a_batch() {
         let loader = with_work(1, |_, stop| {
             while !stop.load(Ordering::Relaxed) {
                 std::thread::yield_now();
@@ -523,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_loaded_is_refused() {
+    fn invalid_options_are_refused() {
         let new = |data: Arc<Dataset>, batch, options| Loader::new(data, batch, 0, options).err();
         let numbers = Targets::Values { values: vec![0.0], width: 1 };
         let numbers = Arc::new(Dataset::new("set", vec![1.0], vec![1], numbers).unwrap());

@@ -1,4 +1,4 @@
-//! What a file of the catalogue has to be: its size and its hash.
+//! Pinned size and hash of a file of the catalogue.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -7,38 +7,38 @@ use flate2::bufread::MultiGzDecoder;
 use md5::Md5;
 use sha2::Sha256;
 
-use crate::error::FetchProblem;
+use crate::fetch::problem::FetchProblem;
 
-/// A pinned hash, in lower-case hexadecimal.
+/// Pinned hash, in lower-case hexadecimal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Digest<'a> {
-    /// MD5, where the publisher gives nothing better. It finds damage, not malice.
+    /// MD5, if the publisher states nothing better. It detects damage but not manipulation.
     Md5(&'a str),
     /// SHA-256.
     Sha256(&'a str),
 }
 
-/// Which bytes a pin speaks of.
+/// Bytes that a pin applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pinned {
-    /// The file as it is.
+    /// The file itself.
     File,
-    /// What the gzip file unpacks to: the same content may be compressed in several ways.
+    /// The unpacked content of the gzip file: the same content can be compressed in several ways.
     Unpacked,
 }
 
-/// The size and hash that a file has to have.
+/// Pinned size and hash of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pin<'a> {
-    /// The bytes that size and hash speak of.
+    /// Bytes that size and hash apply to.
     pub of: Pinned,
-    /// Size in bytes, where it is known.
+    /// Size in bytes, if it is known.
     pub size: Option<u64>,
-    /// The hash.
+    /// Hash.
     pub digest: Digest<'a>,
 }
 
-/// Why a check did not pass.
+/// Failed check of a file.
 #[derive(Debug)]
 pub(crate) enum CheckError {
     Io(io::Error),
@@ -46,16 +46,16 @@ pub(crate) enum CheckError {
 }
 
 impl Pin<'_> {
-    /// The most bytes that the file itself can have, so that a download of something else ends early.
+    /// Maximum size of the file itself, to end the download of another file early.
     pub(crate) fn largest_file(&self) -> Option<u64> {
         match self.of {
             Pinned::File => self.size,
-            // Deflate stores what it cannot compress with 5 bytes a block of up to 64 KiB; the rest is the header.
+            // Deflate adds 5 bytes per block of up to 64 KiB to incompressible data; the rest is the header.
             Pinned::Unpacked => self.size.map(|size| size + size / 1024 + 4096),
         }
     }
 
-    /// The pinned size of the file itself, where it is known.
+    /// Pinned size of the file itself, if it is known.
     pub(crate) fn file_size(&self) -> Option<u64> {
         self.size.filter(|_| self.of == Pinned::File)
     }
@@ -67,10 +67,10 @@ impl Pin<'_> {
         }
     }
 
-    /// Reads `file` from its start and compares.
+    /// Reads `file` from its start and compares size and hash.
     pub(crate) fn check(&self, mut file: &File) -> Result<(), CheckError> {
         file.seek(SeekFrom::Start(0)).map_err(CheckError::Io)?;
-        // One byte more than there should be is enough to see that it is too long.
+        // One byte more than expected shows that the file is too long.
         let limit = self.size.map_or(u64::MAX, |size| size.saturating_add(1));
         let buffered = BufReader::with_capacity(1 << 16, file);
         let hashed = match self.of {

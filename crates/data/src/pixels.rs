@@ -1,13 +1,12 @@
-//! Images as bytes: a quarter of the memory of `f32`, normalised when an example is read.
+//! Images stored as bytes: a quarter of the memory of `f32`. They are normalised when an example is read.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// Images `u8` `[n, channels, height, width]` and how a byte becomes a feature:
-/// `(byte / largest − mean[channel]) / std[channel]`.
+/// Images `u8` `[n, channels, height, width]` with their normalisation.
 ///
-/// The bytes are shared, so a clone costs nothing.
+/// A byte becomes the feature `(byte / largest − mean[channel]) / std[channel]`. Clones share the bytes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pixels {
     bytes: Arc<[u8]>,
@@ -16,28 +15,28 @@ pub struct Pixels {
     channels: ChannelStats,
 }
 
-/// Mean and standard deviation of each channel, of values in 0..1, `[channels]`.
+/// Mean and standard deviation of each channel of images in 0..1, `[channels]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChannelStats {
-    /// What is subtracted.
+    /// Mean of each channel.
     pub mean: Vec<f32>,
-    /// What is divided by after that; never 0.
+    /// Standard deviation of each channel; never 0.
     pub std: Vec<f32>,
 }
 
 impl ChannelStats {
-    /// Mean 0 and deviation 1, which leave values as they are.
+    /// Mean 0 and standard deviation 1, which do not change values.
     pub fn identity(channels: usize) -> Self {
         Self { mean: vec![0.0; channels], std: vec![1.0; channels] }
     }
 
-    /// Those of ImageNet's training set, three channels in the order red, green, blue.
+    /// Statistics of the training set of ImageNet, in the order red, green, blue.
     pub fn imagenet() -> Self {
         Self { mean: vec![0.485, 0.456, 0.406], std: vec![0.229, 0.224, 0.225] }
     }
 
-    /// `(x − mean) / std` for each value of whole images `[n, channels, area]`.
+    /// Replaces each value x of images `[n, channels, area]` by `(x − mean) / std`.
     pub fn apply(&self, images: &mut [f32], area: usize) {
         for (i, plane) in images.chunks_exact_mut(area.max(1)).enumerate() {
             let channel = i % self.mean.len().max(1);
@@ -48,8 +47,8 @@ impl ChannelStats {
 }
 
 impl Pixels {
-    /// `shape` is `[channels, height, width]`; `largest` is the byte that becomes 1. A length that is no multiple of
-    /// the shape is found by [`Dataset::from_pixels`](crate::Dataset::from_pixels).
+    /// Creates images of `shape` `[channels, height, width]`; the byte `largest` becomes 1.
+    /// [`Dataset::from_pixels`](crate::Dataset::from_pixels) checks the length.
     pub(crate) fn new(bytes: Vec<u8>, shape: [usize; 3], largest: u8) -> Self {
         Self { bytes: bytes.into(), shape, largest, channels: ChannelStats::identity(shape[0]) }
     }
@@ -64,7 +63,7 @@ impl Pixels {
         self.shape
     }
 
-    /// The statistics that features are normalised with.
+    /// Statistics with which features are normalised.
     pub fn channels(&self) -> &ChannelStats {
         &self.channels
     }
@@ -78,20 +77,20 @@ impl Pixels {
         self.shape.iter().product()
     }
 
-    /// One image in 0..1, before normalisation.
+    /// Writes one image in 0..1 to `out`, before normalisation.
     ///
     /// # Panics
-    /// Where there is no such image or `out` has another length, as indexing does.
+    /// Panics if the index is past the end or `out` has another length.
     pub(crate) fn fill_raw(&self, index: usize, out: &mut [f32]) {
         let (len, largest) = (self.image_len(), f32::from(self.largest));
         let image = &self.bytes[index * len..(index + 1) * len];
-        assert_eq!(image.len(), out.len(), "the length of an image");
+        assert_eq!(image.len(), out.len(), "length of an image");
         out.iter_mut().zip(image).for_each(|(out, &byte)| *out = f32::from(byte) / largest);
     }
 
-    /// Brings an image in 0..1 to the form that features have.
+    /// Normalises an image in 0..1.
     pub(crate) fn normalize(&self, image: &mut [f32]) {
-        // The same bits as without this branch, in less time.
+        // Faster than without this branch, with the same bits.
         if self.channels != ChannelStats::identity(self.shape[0]) {
             self.channels.apply(image, self.shape[1] * self.shape[2]);
         }
@@ -106,9 +105,9 @@ impl Pixels {
         Self { bytes: bytes.into(), channels: self.channels.clone(), ..*self }
     }
 
-    /// Mean and deviation of each channel over all images, in 0..1, exact up to the last rounding: from a histogram.
+    /// Computes mean and standard deviation of each channel over all images in 0..1, from a histogram.
     ///
-    /// A channel that is the same everywhere gets the deviation 1: it has no spread to divide by.
+    /// A constant channel gets standard deviation 1, since it cannot be divided by 0.
     pub fn measure(&self) -> ChannelStats {
         let area = (self.shape[1] * self.shape[2]).max(1);
         let mut histograms = vec![[0_u64; 256]; self.shape[0]];
@@ -140,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_byte_is_a_share_of_the_largest_and_then_normalised_by_its_channel() {
+    fn bytes_are_scaled_and_normalised_by_channel() {
         let mut pixels = Pixels::new(vec![0, 255, 51, 102, 255, 0, 0, 204], [2, 1, 2], 255);
         let mut image = [0.0; 4];
         pixels.fill_raw(1, &mut image);
@@ -155,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_statistics_are_of_each_channel_and_a_constant_one_is_only_centred() {
+    fn statistics_are_per_channel_and_a_constant_channel_is_centred() {
         let pixels = Pixels::new(vec![0, 255, 51, 51, 255, 0, 51, 51], [2, 1, 2], 255);
         let stats = pixels.measure();
         assert_eq!(stats, ChannelStats { mean: vec![0.5, 0.2], std: vec![0.5, 1.0] });

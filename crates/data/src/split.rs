@@ -5,24 +5,24 @@ use wgrad_graph::philox::Stream;
 use crate::dataset::{Dataset, Targets};
 use crate::error::DataError;
 
-/// What a draw is for. Draws of one seed for different purposes are independent.
+/// Purpose of a draw. Draws with the same seed for different purposes are independent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Purpose {
-    /// The test set.
+    /// Test set.
     Test = 0x7465_7374,
-    /// The validation set.
+    /// Validation set.
     Validation = 0x7661_6c69,
-    /// A smaller training set.
+    /// Smaller training set.
     Limit = 0x6c69_6d74,
 }
 
-/// Splits off `fraction` of the examples, rounded up; gives (rest, split off), each in the order of the file.
+/// Splits off `fraction` of the examples, rounded up; returns (rest, split off), each in the order of the data.
 ///
-/// For classes the split is stratified: every class has its share on both sides, to within one example.
+/// For classes the split is stratified: both parts have the same class proportions, to within one example.
 ///
 /// # Errors
-/// [`DataError::Split`] where the fraction is not between 0 and 1 or one side would be empty.
+/// Returns [`DataError::Split`] if the fraction is not between 0 and 1 or one part would be empty.
 pub fn split_off(
     dataset: &Dataset,
     fraction: f64,
@@ -30,7 +30,7 @@ pub fn split_off(
     purpose: Purpose,
 ) -> Result<(Dataset, Dataset), DataError> {
     let len = dataset.len();
-    // The small term keeps 0.07 × 100 = 7.000000000000001 from being rounded up to 8.
+    // Without the small term 0.07 × 100 = 7.000000000000001 would be rounded up to 8.
     let count = (fraction * len as f64 - 1e-9).ceil();
     if !(fraction > 0.0 && fraction < 1.0 && count >= 1.0 && count < len as f64) {
         return Err(DataError::Split { dataset: dataset.name().to_owned(), fraction, len });
@@ -39,7 +39,7 @@ pub fn split_off(
     Ok((dataset.subset(&rest)?, dataset.subset(&drawn)?))
 }
 
-/// Draws `count` examples (all, if there are not so many); gives the indices of the rest and of the drawn, ascending.
+/// Draws `count` examples, or all if there are fewer; returns the ascending indices of the rest and of the drawn examples.
 pub fn draw(dataset: &Dataset, count: usize, seed: u64, purpose: Purpose) -> (Vec<u32>, Vec<u32>) {
     let all = 0..dataset.len() as u32;
     let groups = match dataset.targets() {
@@ -64,13 +64,13 @@ pub fn draw(dataset: &Dataset, count: usize, seed: u64, purpose: Purpose) -> (Ve
     (rest, drawn)
 }
 
-/// Divides `count` among the groups by their sizes, with the method of the largest remainder.
+/// Divides `count` among the groups in proportion to their sizes, with the largest remainder method.
 fn quotas(groups: &[Vec<u32>], count: usize, len: usize) -> Vec<usize> {
-    let share = |group: &Vec<u32>| group.len() as u64 * count as u64;
-    let mut quotas: Vec<usize> = groups.iter().map(|group| (share(group) / len as u64) as usize).collect();
+    let product = |group: &Vec<u32>| group.len() as u64 * count as u64;
+    let mut quotas: Vec<usize> = groups.iter().map(|group| (product(group) / len as u64) as usize).collect();
     let missing = count - quotas.iter().sum::<usize>();
     let mut by_remainder: Vec<usize> = (0..groups.len()).collect();
-    by_remainder.sort_by_key(|&class| (std::cmp::Reverse(share(&groups[class]) % len as u64), class));
+    by_remainder.sort_by_key(|&class| (std::cmp::Reverse(product(&groups[class]) % len as u64), class));
     for &class in &by_remainder[..missing] {
         quotas[class] += 1;
     }
@@ -97,10 +97,10 @@ mod tests {
     }
 
     #[test]
-    fn every_class_has_its_share_and_every_example_its_side() {
+    fn split_is_stratified_and_keeps_every_example() {
         let whole = dataset(&[50, 30, 21, 1]);
         let (train, test) = split_off(&whole, 0.2, 0, Purpose::Test).unwrap();
-        // 21 of 102: shares of 10.29, 6.18, 4.32 and 0.21; the one left over goes to the largest remainder.
+        // 21 of 102 examples: quotas of 10.29, 6.18, 4.32 and 0.21; the remaining example goes to the largest remainder.
         assert_eq!(per_class(&test), [10, 6, 5, 0]);
         let mut all: Vec<f32> = [train.to_f32(), test.to_f32()].concat();
         assert!(train.to_f32().is_sorted() && test.to_f32().is_sorted());
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn the_seed_and_the_purpose_decide() {
+    fn draws_depend_on_seed_and_purpose() {
         let whole = dataset(&[50, 30]);
         let test = |seed, purpose| split_off(&whole, 0.2, seed, purpose).unwrap().1;
         assert_eq!(test(3, Purpose::Test), test(3, Purpose::Test));
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn the_count_is_rounded_up_but_not_by_rounding_errors() {
+    fn count_is_rounded_up_without_rounding_errors() {
         let count = |n, fraction| split_off(&dataset(&[n]), fraction, 0, Purpose::Test).unwrap().1.len();
         assert_eq!(count(1797, 0.2), 360);
         assert_eq!(count(100, 0.07), 7);
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_side_without_examples_is_refused() {
+    fn empty_parts_are_refused() {
         for fraction in [0.0, 1.0, -0.1, 1.5, f64::NAN, 0.95] {
             let error = split_off(&dataset(&[10]), fraction, 0, Purpose::Test).unwrap_err();
             assert!(matches!(error, DataError::Split { len: 10, .. }), "{fraction}: {error}");
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_drawn_from_the_whole() {
+    fn regression_examples_are_drawn_from_all() {
         let targets = Targets::Values { values: vec![0.5; 40], width: 1 };
         let whole = Dataset::new("set", (0..40).map(|i| i as f32).collect(), vec![1], targets).unwrap();
         let (rest, drawn) = draw(&whole, 10, 7, Purpose::Limit);

@@ -1,13 +1,13 @@
-//! Standardisation: each feature gets mean 0 and standard deviation 1 over the training set.
+//! Standardisation: each feature is scaled to mean 0 and standard deviation 1 on the training set.
 
 use serde::{Deserialize, Serialize};
 
-use crate::dataset::Dataset;
-use crate::error::{DataError, InvalidDataset};
+use crate::dataset::{Dataset, InvalidDataset};
+use crate::error::DataError;
 
-/// Per-feature statistics of a training set, applied to every split and to new data: `(x − mean) / std`.
+/// Statistics of each feature of a training set, applied to every split and to new data: `(x − mean) / std`.
 ///
-/// A feature that never changes is only centred, since it has no spread to divide by.
+/// A constant feature is only centred, since its standard deviation is 0.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Standardizer {
@@ -18,7 +18,7 @@ pub struct Standardizer {
 }
 
 impl Standardizer {
-    /// The statistics of `train`. Sums are taken in `f64`.
+    /// Computes the statistics of `train`, with sums in `f64`.
     pub fn fit(train: &Dataset) -> Self {
         let (width, n) = (train.feature_len(), train.len() as f64);
         let mut mean = vec![0.0_f64; width];
@@ -38,16 +38,16 @@ impl Standardizer {
         }
         let std = variance.iter().zip(&mean).map(|(variance, mean)| {
             let std = variance.sqrt();
-            // A constant feature shows a spread of rounding errors, which must not be blown up to one.
+            // Rounding errors give a constant feature a small standard deviation, by which it must not be divided.
             if std <= f64::from(f32::EPSILON) * mean.abs() || std == 0.0 { 1.0 } else { std as f32 }
         });
         Self { std: std.collect(), mean: mean.iter().map(|&mean| mean as f32).collect() }
     }
 
-    /// The standardised data set.
+    /// Returns the standardised data set.
     ///
     /// # Errors
-    /// [`DataError::Invalid`] where the number of features is another, or a value overflows.
+    /// Returns [`DataError::Invalid`] if the number of features differs, or a value overflows.
     pub fn apply(&self, dataset: Dataset) -> Result<Dataset, DataError> {
         let expected = self.mean.len().min(self.std.len());
         if dataset.feature_len() != expected {
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn the_training_set_gets_mean_zero_and_deviation_one() {
+    fn training_set_has_mean_zero_and_standard_deviation_one() {
         let train = dataset(&[1.0, 0.1, 3.0, 0.1, 5.0, 0.1], 2);
         let standardizer = Standardizer::fit(&train);
         assert_eq!(standardizer.mean, [3.0, 0.1]);
@@ -84,16 +84,16 @@ mod tests {
     }
 
     #[test]
-    fn rounding_errors_of_a_constant_are_not_blown_up() {
+    fn constant_feature_is_only_centred() {
         let train = dataset(&[0.1; 1000], 1);
-        // The sums round, so the computed spread is not zero; else this would test nothing.
+        // The sums round, so that the computed standard deviation is not zero.
         let sum = train.to_f32().iter().fold(0.0, |sum, &x| sum + f64::from(x) / 1000.0);
         assert_ne!(sum, f64::from(0.1_f32));
         assert_eq!(Standardizer::fit(&train).std, [1.0]);
     }
 
     #[test]
-    fn other_data_is_scaled_by_the_same_statistics_and_a_wrong_width_is_refused() {
+    fn other_data_uses_the_same_statistics_and_a_wrong_width_is_refused() {
         let standardizer = Standardizer::fit(&dataset(&[0.0, 2.0], 1));
         assert_eq!(standardizer.apply(dataset(&[4.0], 1)).unwrap().to_f32(), [3.0]);
         let error = standardizer.apply(dataset(&[4.0, 1.0], 2)).unwrap_err();

@@ -7,7 +7,7 @@ use wgpu::PollType;
 use wgrad_graph::{GroupId, States, TensorType};
 use wgrad_program::{
     Clock, Data, DeviceError, HostData, Output, Profile, Program, ProgramId, ProgramInput, Readback,
-    ReadbackHandler, Record, Session, Span, Stopwatch,
+    ReadbackHandler, Record, Session, Span, Stopwatch, check_f32_range,
 };
 use wgrad_stdx::never;
 
@@ -299,8 +299,8 @@ impl Session for GpuSession {
 
     fn write_group_range(&mut self, group: GroupId, start: usize, values: &[f32]) -> Result<(), DeviceError> {
         let range = start..start.saturating_add(values.len());
-        let part = Readback { group, range, after: 0, reply: None };
-        Readback::check(&[part], &self.states, 0).map_err(DeviceError::Usage)?;
+        let writes = |error| DeviceError::Usage(format!("the data are for {error}"));
+        check_f32_range(&self.states, group, &range).map_err(writes)?;
         let Some(buffer) = self.group_buffer(group)? else { return Ok(()) };
         self.context.queue.write_buffer(buffer, start as u64 * 4, bytemuck::cast_slice(values));
         self.context.errors.check()

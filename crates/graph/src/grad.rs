@@ -6,7 +6,7 @@ use std::rc::Rc;
 use wgrad_stdx::never;
 
 use crate::error::{GraphError, Rule};
-use crate::graph::{Graph, NodeId, Var};
+use crate::graph::{Graph, Node, NodeId, Var};
 use crate::op::Vjp;
 use crate::shape::{DType, Shape};
 
@@ -97,46 +97,40 @@ fn backward<'g>(
             recomputation.recompute_segment(segment, cotangent);
         }
         let value = |id: NodeId| {
-            graph.var(
-                recomputation.as_ref().map_or(id, |recomputation| recomputation.resolve(id, node.segment)),
-            )
+            let resolve = |recomputation: &Recomputation<'g>| recomputation.resolve(id, node.segment);
+            graph.var(recomputation.as_ref().map_or(id, resolve))
         };
         let ins: Vec<Var<'g>> = node.ins.iter().map(|&id| value(id)).collect();
         let op = Rc::clone(&node.op);
         let grads = graph.scope(&node.path, || op.vjp(&ins, value(NodeId(i)), cotangent));
-        match grads {
-            Vjp::Zero(_) => {}
-            Vjp::Undefined(reason) => {
-                let op = if node.path.is_empty() {
-                    node.op.name().into()
-                } else {
-                    format!("{} in {}", node.op.name(), node.path)
-                };
-                return Err(GraphError::NoGradient { op, reason: reason.into() });
-            }
-            Vjp::Grads(grads) => {
-                if grads.len() != node.ins.len() {
-                    let (op, found, expected) = (node.op.name(), grads.len(), node.ins.len());
-                    return Err(never!(
-                        "the gradient rule of {op} returns {found} gradients for {expected} inputs"
-                    )
-                    .into());
-                }
-                for (input, grad) in node.ins.iter().zip(grads) {
-                    let Some(grad) = grad.filter(|_| needed.contains(input)) else { continue };
-                    let slot = &mut cotangents[input.0];
-                    *slot =
-                        Some(slot.map_or(grad, |sum| {
-                            graph.scope(&node.path, || (graph.arithmetic().add)(sum, grad))
-                        }));
-                }
-            }
+        for (input, grad) in node.ins.iter().zip(input_gradients(&node, grads)?) {
+            let Some(grad) = grad.filter(|_| needed.contains(input)) else { continue };
+            let slot = &mut cotangents[input.0];
+            let add = |sum| graph.scope(&node.path, || (graph.arithmetic().add)(sum, grad));
+            *slot = Some(slot.map_or(grad, add));
         }
     }
     graph.finish()?;
     let gradient = |v: &Var<'g>| cotangents.get(v.id().0).copied().flatten();
     let zero = |shape: Shape| (graph.arithmetic().full)(graph, &shape, 0.0);
     Ok(wrt.iter().map(|v| gradient(v).unwrap_or_else(|| zero(v.shape()))).collect())
+}
+
+/// Returns one gradient per input of a node, if it has any.
+fn input_gradients<'g>(node: &Node, grads: Vjp<'g>) -> Result<Vec<Option<Var<'g>>>, GraphError> {
+    match grads {
+        Vjp::Zero(_) => Ok(Vec::new()),
+        Vjp::Undefined(reason) => {
+            let name = node.op.name();
+            let op = if node.path.is_empty() { name.into() } else { format!("{name} in {}", node.path) };
+            Err(GraphError::NoGradient { op, reason: reason.into() })
+        }
+        Vjp::Grads(grads) if grads.len() == node.ins.len() => Ok(grads),
+        Vjp::Grads(grads) => {
+            let (op, found, expected) = (node.op.name(), grads.len(), node.ins.len());
+            Err(never!("the gradient rule of {op} returns {found} gradients for {expected} inputs").into())
+        }
+    }
 }
 
 /// Returns the nodes up to `y` that depend on a variable of `wrt`. No gradient is computed for any other node.
@@ -172,7 +166,7 @@ impl<'g> Recomputation<'g> {
         let graph = y.graph();
         let len = y.id().0 + 1;
         let nodes = graph.nodes();
-        let inputs_from_other_segments = |node: &crate::graph::Node| {
+        let inputs_from_other_segments = |node: &Node| {
             let segment = node.segment;
             let ins = node.ins.clone();
             ins.into_iter().filter(|id| nodes[id.0].segment != segment).collect::<Vec<_>>()

@@ -121,25 +121,33 @@ impl Module for Dropout {
 
 /// Activation function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[cfg_attr(
+    feature = "schema",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(rename_all = "kebab-case")
+)]
 pub enum Activation {
+    /// `max(0, x)`.
     Relu,
+    /// `x` if it is positive, else `0.01·x`.
     LeakyRelu,
+    /// `x·Φ(x)` with the cumulative distribution function Φ of the standard normal distribution.
     Gelu,
+    /// `x / (1 + e⁻ˣ)`.
     Silu,
-    Tanh,
-    Sigmoid,
+    /// `ln(1 + eˣ)`.
     Softplus,
-    Identity,
+    /// `1 / (1 + e⁻ˣ)`.
+    Sigmoid,
+    /// Hyperbolic tangent.
+    Tanh,
 }
 
 impl Activation {
-    /// Returns the initialization of the weights of a layer before this activation.
+    /// Initialisation of the weights of the layer before it.
     pub fn init(self) -> Init {
         match self {
-            Activation::Tanh | Activation::Sigmoid | Activation::Softplus | Activation::Identity => {
-                Init::XavierUniform
-            }
+            Activation::Tanh | Activation::Sigmoid | Activation::Softplus => Init::XavierUniform,
             _ => Init::KaimingNormal,
         }
     }
@@ -152,10 +160,9 @@ impl Module for Activation {
             Activation::LeakyRelu => x.leaky_relu(0.01),
             Activation::Gelu => x.gelu(),
             Activation::Silu => x.silu(),
-            Activation::Tanh => x.tanh(),
-            Activation::Sigmoid => x.sigmoid(),
             Activation::Softplus => x.softplus(),
-            Activation::Identity => x,
+            Activation::Sigmoid => x.sigmoid(),
+            Activation::Tanh => x.tanh(),
         }
     }
 }

@@ -20,6 +20,6 @@ pub use module::{
     Buffer, BufferSpec, Builder, Context, Mode, Module, Param, ParamGroup, ParamSpec, Params, ReplicaSync,
     SyncTensor, Training,
 };
-pub use optimizer::{OptimState, Optimizer};
+pub use optimizer::{Adam, AdamW, OptimState, Optimizer, Sgd};
 pub use resnet::{Block, ImageNorm, ResNet, ResNetConfig, Shortcut, Stem};
-pub use schedule::Schedule;
+pub use schedule::{ConstantSchedule, CosineSchedule, OneCycleSchedule, Schedule, StepSchedule};

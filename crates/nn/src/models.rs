@@ -6,12 +6,19 @@ use crate::init::Init;
 use crate::layers::{Activation, Dropout, LayerNorm, Linear, Residual, RmsNorm, Sequential};
 use crate::module::{Builder, Context, Module, layers_per_segment};
 
-/// Normalization over features in an MLP.
+/// Normalisation over the features of an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[cfg_attr(
+    feature = "schema",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(rename_all = "kebab-case")
+)]
 pub enum Norm {
+    /// No normalisation.
     None,
+    /// Layer norm: mean 0 and standard deviation 1, then a learned scale and shift.
     Layer,
+    /// RMS norm: root mean square 1, then a learned scale.
     Rms,
 }
 

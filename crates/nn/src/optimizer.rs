@@ -9,31 +9,157 @@ use crate::module::{ParamGroup, Params};
 /// then exact in f32 for up to 2³⁰ parameters.
 const COLUMNS: usize = ALIGN / 4;
 
-/// Update rule. The formulas use gradient g, parameter θ and learning rate η.
+/// Optimizer with its hyperparameters.
+///
+/// In the formulas g is the gradient, θ a parameter, η the learning rate of the step and λ the weight decay.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(
+    feature = "schema",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(tag = "kind", rename_all = "lowercase")
+)]
 pub enum Optimizer {
-    /// SGD with momentum in PyTorch's form: `v ← μ·v + g + λ·θ`; `θ ← θ − η·v`, or with Nesterov momentum
-    /// `θ ← θ − η·(g + λ·θ + μ·v)`.
-    Sgd {
-        /// Momentum μ; 0 needs no optimizer state.
-        momentum: f64,
-        /// Whether to use Nesterov momentum.
-        nesterov: bool,
-        /// L2 penalty λ.
-        weight_decay: f64,
-    },
-    /// Adam (Kingma and Ba 2015) with bias correction. Weight decay is added to the gradient, or decoupled as in AdamW
-    /// (Loshchilov and Hutter 2019): `θ ← θ − η·λ·θ − η·m̂/(√v̂ + ε)`.
-    Adam {
-        /// Decay rates β₁ and β₂ of the moments.
-        betas: [f64; 2],
-        /// ε, added to the denominator.
-        eps: f64,
-        /// Weight decay λ.
-        weight_decay: f64,
-        /// Whether weight decay is decoupled, as in AdamW.
-        decoupled: bool,
-    },
+    /// Stochastic gradient descent with momentum.
+    Sgd(Sgd),
+    /// Adam; weight decay is added to the gradient.
+    Adam(Adam),
+    /// Adam with decoupled weight decay.
+    AdamW(AdamW),
+}
+
+/// Hyperparameters of stochastic gradient descent, in PyTorch's form.
+///
+/// `v ← μ·v + g + λ·θ`; `θ ← θ − η·v`, or with Nesterov momentum `θ ← θ − η·(g + λ·θ + μ·v)`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(
+    feature = "schema",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(default, deny_unknown_fields)
+)]
+pub struct Sgd {
+    /// Peak learning rate η.
+    #[cfg_attr(feature = "schema", schemars(extend("exclusiveMinimum" = 0)))]
+    pub lr: f64,
+    /// Momentum μ: fraction of the velocity that is kept in each step; 0 keeps no state.
+    #[cfg_attr(feature = "schema", schemars(extend("minimum" = 0, "exclusiveMaximum" = 1)))]
+    pub momentum: f64,
+    /// Whether the momentum is Nesterov's; needs a momentum over 0.
+    pub nesterov: bool,
+    /// Weight decay λ, an L2 penalty: λ·θ is added to the gradient.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0)))]
+    pub weight_decay: f64,
+    /// Maximum norm of all gradients together; a larger gradient is scaled down to it. Absent: no limit.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "Option::is_none"))]
+    #[cfg_attr(feature = "schema", schemars(extend("exclusiveMinimum" = 0)))]
+    pub clip_norm: Option<f64>,
+}
+
+impl Default for Sgd {
+    fn default() -> Self {
+        Self { lr: 0.1, momentum: 0.9, nesterov: false, weight_decay: 0.0, clip_norm: None }
+    }
+}
+
+/// Hyperparameters of Adam (Kingma and Ba 2015), with bias correction.
+///
+/// `θ ← θ − η·m̂/(√v̂ + ε)`, where m and v are running means of `g + λ·θ` and its square.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(
+    feature = "schema",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(default, deny_unknown_fields)
+)]
+pub struct Adam {
+    /// Peak learning rate η.
+    #[cfg_attr(feature = "schema", schemars(extend("exclusiveMinimum" = 0)))]
+    pub lr: f64,
+    /// Decay rates β₁ and β₂ of the running means of the gradient and of its square.
+    #[cfg_attr(feature = "schema", schemars(extend("items" = {"type": "number", "minimum": 0, "exclusiveMaximum": 1})))]
+    pub betas: [f64; 2],
+    /// ε, added to the square root of the second moment.
+    #[cfg_attr(feature = "schema", schemars(extend("exclusiveMinimum" = 0)))]
+    pub eps: f64,
+    /// Weight decay λ, an L2 penalty: λ·θ is added to the gradient.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0)))]
+    pub weight_decay: f64,
+    /// Maximum norm of all gradients together; a larger gradient is scaled down to it. Absent: no limit.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "Option::is_none"))]
+    #[cfg_attr(feature = "schema", schemars(extend("exclusiveMinimum" = 0)))]
+    pub clip_norm: Option<f64>,
+}
+
+impl Default for Adam {
+    fn default() -> Self {
+        Self { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, clip_norm: None }
+    }
+}
+
+/// Hyperparameters of AdamW (Loshchilov and Hutter 2019), with bias correction.
+///
+/// `θ ← θ − η·λ·θ − η·m̂/(√v̂ + ε)`, where m and v are running means of g and its square.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(
+    feature = "schema",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(default, deny_unknown_fields)
+)]
+pub struct AdamW {
+    /// Peak learning rate η.
+    #[cfg_attr(feature = "schema", schemars(extend("exclusiveMinimum" = 0)))]
+    pub lr: f64,
+    /// Decay rates β₁ and β₂ of the running means of the gradient and of its square.
+    #[cfg_attr(feature = "schema", schemars(extend("items" = {"type": "number", "minimum": 0, "exclusiveMaximum": 1})))]
+    pub betas: [f64; 2],
+    /// ε, added to the square root of the second moment.
+    #[cfg_attr(feature = "schema", schemars(extend("exclusiveMinimum" = 0)))]
+    pub eps: f64,
+    /// Weight decay λ: fraction of a weight that is subtracted in each step, times the learning rate.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0)))]
+    pub weight_decay: f64,
+    /// Maximum norm of all gradients together; a larger gradient is scaled down to it. Absent: no limit.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "Option::is_none"))]
+    #[cfg_attr(feature = "schema", schemars(extend("exclusiveMinimum" = 0)))]
+    pub clip_norm: Option<f64>,
+}
+
+impl Default for AdamW {
+    fn default() -> Self {
+        Self { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01, clip_norm: None }
+    }
+}
+
+impl Default for Optimizer {
+    /// AdamW with its defaults.
+    fn default() -> Self {
+        Self::AdamW(AdamW::default())
+    }
+}
+
+impl Optimizer {
+    /// Peak learning rate.
+    pub fn lr(&self) -> f64 {
+        match self {
+            Self::Sgd(Sgd { lr, .. }) | Self::Adam(Adam { lr, .. }) | Self::AdamW(AdamW { lr, .. }) => *lr,
+        }
+    }
+
+    /// Maximum norm of all gradients together; `None` without a limit.
+    pub fn clip_norm(&self) -> Option<f64> {
+        match self {
+            Self::Sgd(Sgd { clip_norm, .. })
+            | Self::Adam(Adam { clip_norm, .. })
+            | Self::AdamW(AdamW { clip_norm, .. }) => *clip_norm,
+        }
+    }
+
+    /// Weight decay λ.
+    pub fn weight_decay(&self) -> f64 {
+        match self {
+            Self::Sgd(Sgd { weight_decay, .. })
+            | Self::Adam(Adam { weight_decay, .. })
+            | Self::AdamW(AdamW { weight_decay, .. }) => *weight_decay,
+        }
+    }
 }
 
 /// State groups of an optimizer.
@@ -52,9 +178,9 @@ impl Optimizer {
     /// Declares the state of the optimizer with the layout of a group of parameters.
     pub fn declare_like(&self, states: &mut States, params: GroupId) -> OptimState {
         let names: &[&str] = match self {
-            Optimizer::Sgd { momentum, .. } if *momentum == 0.0 => &[],
-            Optimizer::Sgd { .. } => &["momentum"],
-            Optimizer::Adam { .. } => &["first_moment", "second_moment"],
+            Optimizer::Sgd(sgd) if sgd.momentum == 0.0 => &[],
+            Optimizer::Sgd(_) => &["momentum"],
+            Optimizer::Adam(_) | Optimizer::AdamW(_) => &["first_moment", "second_moment"],
         };
         OptimState { moments: names.iter().map(|name| states.group_like(*name, params)).collect() }
     }
@@ -67,8 +193,8 @@ impl Optimizer {
     pub fn hyper(&self, rate: f64, t: u64) -> [f32; Self::HYPER] {
         let correction = |beta: f64| 1.0 / (1.0 - beta.powf(t as f64));
         match self {
-            Optimizer::Sgd { .. } => [rate as f32, 1.0, 1.0],
-            Optimizer::Adam { betas, .. } => {
+            Optimizer::Sgd(_) => [rate as f32, 1.0, 1.0],
+            Optimizer::Adam(Adam { betas, .. }) | Optimizer::AdamW(AdamW { betas, .. }) => {
                 [rate as f32, correction(betas[0]) as f32, correction(betas[1]) as f32]
             }
         }
@@ -106,7 +232,7 @@ impl Optimizer {
         let rate = factors(graph, groups, grid, |group| group.rate).map_or(hyper(0), |f| hyper(0) * f);
         let mut g = grads.reshape(grid);
         let new = match *self {
-            Optimizer::Sgd { momentum, nesterov, weight_decay } => {
+            Optimizer::Sgd(Sgd { momentum, nesterov, weight_decay, .. }) => {
                 let decay = decay_factors(graph, groups, grid, weight_decay);
                 g = decay.map_or(g, |decay| g + theta * decay);
                 let direction = match state.moments.as_slice() {
@@ -119,7 +245,9 @@ impl Optimizer {
                 };
                 theta - direction * rate
             }
-            Optimizer::Adam { betas, eps, weight_decay, decoupled } => {
+            Optimizer::Adam(Adam { betas, eps, weight_decay, .. })
+            | Optimizer::AdamW(AdamW { betas, eps, weight_decay, .. }) => {
+                let decoupled = matches!(self, Optimizer::AdamW(_));
                 let decay = decay_factors(graph, groups, grid, weight_decay);
                 if let (Some(decay), false) = (decay, decoupled) {
                     g = g + theta * decay;

@@ -11,12 +11,17 @@ use crate::layers::Linear;
 use crate::models::VALUES_PER_BLOCK;
 use crate::module::{Builder, Context, Module, layers_per_segment};
 
-/// Layers before the first block.
+/// Layers before the blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "schema",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(rename_all = "kebab-case")
+)]
 pub enum Stem {
-    /// 3×3 convolution, for images of 32×32.
+    /// A 3×3 convolution, for images of 32×32.
     Small,
-    /// 7×7 convolution of stride 2 and 3×3 max pooling of stride 2, for images of 224×224.
+    /// A 7×7 convolution and a 3×3 max pooling, both with stride 2, for images of 224×224.
     Large,
 }
 
@@ -38,25 +43,35 @@ impl Block {
     }
 }
 
-/// Shortcut connection of a block.
+/// Shortcut of a residual block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "schema",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(rename_all = "kebab-case")
+)]
 pub enum Shortcut {
     /// No shortcut: a plain network.
     None,
-    /// Identity; if size or channels change, every other pixel with zeros for the new channels (option A).
+    /// Identity; where the size changes, every other pixel, and zeros for the new channels (option A).
     Pad,
-    /// Identity; if size or channels change, a 1×1 convolution and a norm (option B).
+    /// Identity; where the size changes, a 1×1 convolution and a norm (option B).
     Projection,
 }
 
-/// Normalization of images.
+/// Normalisation of the channels of images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "schema",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(rename_all = "kebab-case")
+)]
 pub enum ImageNorm {
     /// Batch norm.
     Batch,
-    /// Group norm with groups of 16 channels, or one group if 16 does not divide the channels.
+    /// Group norm over groups of 16 channels of an image, or over all channels if there are fewer.
     Group,
-    /// No normalization; convolutions have a bias.
+    /// No normalisation.
     None,
 }
 

@@ -2,36 +2,114 @@
 
 use std::f64::consts::PI;
 
-/// Learning rate as a function of the step. Steps count from 0.
+/// Learning-rate schedule over the steps of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(
+    feature = "schema",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(tag = "kind", rename_all = "kebab-case")
+)]
 pub enum Schedule {
-    /// Constant peak rate.
-    Constant,
-    /// Peak rate, multiplied by `gamma` every `every` steps.
-    Step {
-        /// Steps between drops; 0 means never.
-        every: u64,
-        /// Factor of a drop.
-        gamma: f64,
-    },
-    /// Half a cosine from the peak rate down to `min` (Loshchilov and Hutter 2017).
-    Cosine {
-        /// Rate at the end.
-        min: f64,
-    },
-    /// Half a cosine from 1/25 of the peak rate up to it, then half a cosine down to `min` (Smith and Topin 2018).
-    OneCycle {
-        /// Steps up to the peak; by default 30% of the run.
-        rise: Option<u64>,
-        /// Rate at the end.
-        min: f64,
-    },
+    /// The peak rate in every step.
+    Constant(ConstantSchedule),
+    /// Multiplied by a factor after a fixed number of steps.
+    Step(StepSchedule),
+    /// Half a cosine from the peak down to `min_lr` (Loshchilov and Hutter 2017).
+    Cosine(CosineSchedule),
+    /// Half a cosine from a 25th of the peak up to it, then another down to `min_lr` (Smith and Topin 2018).
+    OneCycle(OneCycleSchedule),
+}
+
+/// Settings of the constant schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[cfg_attr(
+    feature = "schema",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(default, deny_unknown_fields)
+)]
+pub struct ConstantSchedule {
+    /// Steps in which the learning rate rises linearly to its peak.
+    pub warmup_steps: u64,
+}
+
+/// Settings of the step schedule.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(
+    feature = "schema",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(default, deny_unknown_fields)
+)]
+pub struct StepSchedule {
+    /// Steps in which the learning rate rises linearly to its peak.
+    pub warmup_steps: u64,
+    /// Steps between two reductions, counted after the warm-up.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
+    pub step_every: u64,
+    /// Factor of each reduction.
+    #[cfg_attr(feature = "schema", schemars(extend("exclusiveMinimum" = 0, "maximum" = 1)))]
+    pub gamma: f64,
+}
+
+impl Default for StepSchedule {
+    fn default() -> Self {
+        Self { warmup_steps: 0, step_every: 1000, gamma: 0.1 }
+    }
+}
+
+/// Settings of the cosine schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[cfg_attr(
+    feature = "schema",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(default, deny_unknown_fields)
+)]
+pub struct CosineSchedule {
+    /// Steps in which the learning rate rises linearly to its peak.
+    pub warmup_steps: u64,
+    /// Learning rate at the end; at most the peak.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0)))]
+    pub min_lr: f64,
+}
+
+/// Settings of the one-cycle schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[cfg_attr(
+    feature = "schema",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(default, deny_unknown_fields)
+)]
+pub struct OneCycleSchedule {
+    /// Steps up to the peak. Absent: three tenths of the run.
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "Option::is_none"))]
+    pub warmup_steps: Option<u64>,
+    /// Learning rate at the end; at most the peak.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0)))]
+    pub min_lr: f64,
+}
+
+impl Default for Schedule {
+    /// A constant rate without warm-up.
+    fn default() -> Self {
+        Self::Constant(ConstantSchedule::default())
+    }
 }
 
 impl Schedule {
-    /// Returns the rate at a step of a run of `total` steps: linear warm-up over the first `warmup` steps, then the
-    /// schedule over the remaining steps.
-    pub fn rate(self, peak: f64, step: u64, warmup: u64, total: u64) -> f64 {
+    /// Steps of the linear warm-up; 0 for one-cycle, whose rise is part of the cycle.
+    pub fn warmup_steps(self) -> u64 {
+        match self {
+            Schedule::Constant(ConstantSchedule { warmup_steps })
+            | Schedule::Step(StepSchedule { warmup_steps, .. })
+            | Schedule::Cosine(CosineSchedule { warmup_steps, .. }) => warmup_steps,
+            Schedule::OneCycle(_) => 0,
+        }
+    }
+
+    /// Learning rate of a step: linear warm-up, then the schedule over the remaining steps.
+    ///
+    /// `step` counts from 0; `total` is the number of steps of the whole run.
+    pub fn rate(self, peak: f64, step: u64, total: u64) -> f64 {
+        let warmup = self.warmup_steps();
         if step < warmup {
             return peak * (step + 1) as f64 / warmup as f64;
         }
@@ -40,14 +118,17 @@ impl Schedule {
         let cosine =
             |from: f64, to: f64, progress: f64| to + (from - to) * 0.5 * (1.0 + (PI * progress).cos());
         match self {
-            Schedule::Constant => peak,
-            Schedule::Step { every, gamma } => peak * gamma.powi(done.checked_div(every).unwrap_or(0) as i32),
-            Schedule::Cosine { min } => cosine(peak, min, progress),
-            Schedule::OneCycle { rise, min } => {
-                let top = rise.map_or(0.3, |steps| steps as f64 / total.saturating_sub(warmup).max(1) as f64);
+            Schedule::Constant(_) => peak,
+            Schedule::Step(StepSchedule { step_every, gamma, .. }) => {
+                peak * gamma.powi(done.checked_div(step_every).unwrap_or(0) as i32)
+            }
+            Schedule::Cosine(CosineSchedule { min_lr, .. }) => cosine(peak, min_lr, progress),
+            Schedule::OneCycle(OneCycleSchedule { warmup_steps, min_lr }) => {
+                let top = warmup_steps
+                    .map_or(0.3, |steps| steps as f64 / total.saturating_sub(warmup).max(1) as f64);
                 match progress < top {
                     true => cosine(peak / 25.0, peak, progress / top),
-                    false => cosine(peak, min, (progress - top) / (1.0 - top).max(f64::MIN_POSITIVE)),
+                    false => cosine(peak, min_lr, (progress - top) / (1.0 - top).max(f64::MIN_POSITIVE)),
                 }
             }
         }
@@ -59,20 +140,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn schedules_return_known_rates() {
+    fn schedules_reach_their_landmarks() {
         let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} instead of {b}");
-        near(Schedule::Constant.rate(0.1, 5, 0, 10), 0.1);
-        near(Schedule::Constant.rate(0.1, 0, 10, 100), 0.01);
-        near(Schedule::Constant.rate(0.1, 9, 10, 100), 0.1);
-        near(Schedule::Step { every: 10, gamma: 0.5 }.rate(1.0, 25, 0, 100), 0.25);
-        near(Schedule::Cosine { min: 0.2 }.rate(1.0, 0, 0, 100), 1.0);
-        near(Schedule::Cosine { min: 0.2 }.rate(1.0, 50, 0, 100), 0.6);
-        near(Schedule::Cosine { min: 0.2 }.rate(1.0, 110, 10, 110), 0.2);
-        let cycle = |rise| Schedule::OneCycle { rise, min: 1e-5 };
-        near(cycle(None).rate(1.0, 0, 0, 100), 0.04);
-        near(cycle(None).rate(1.0, 30, 0, 100), 1.0);
-        near(cycle(Some(50)).rate(1.0, 50, 0, 100), 1.0);
-        near(cycle(Some(50)).rate(1.0, 100, 0, 100), 1e-5);
-        near(cycle(Some(200)).rate(1.0, 100, 0, 100), 0.52);
+        let constant = |warmup_steps| Schedule::Constant(ConstantSchedule { warmup_steps });
+        near(constant(0).rate(0.1, 5, 10), 0.1);
+        near(constant(10).rate(0.1, 0, 100), 0.01);
+        near(constant(10).rate(0.1, 9, 100), 0.1);
+        let step = Schedule::Step(StepSchedule { warmup_steps: 0, step_every: 10, gamma: 0.5 });
+        near(step.rate(1.0, 25, 100), 0.25);
+        let cosine = |warmup_steps| Schedule::Cosine(CosineSchedule { warmup_steps, min_lr: 0.2 });
+        near(cosine(0).rate(1.0, 0, 100), 1.0);
+        near(cosine(0).rate(1.0, 50, 100), 0.6);
+        near(cosine(10).rate(1.0, 110, 110), 0.2);
+        let cycle = |warmup_steps| Schedule::OneCycle(OneCycleSchedule { warmup_steps, min_lr: 1e-5 });
+        near(cycle(None).rate(1.0, 0, 100), 0.04);
+        near(cycle(None).rate(1.0, 30, 100), 1.0);
+        near(cycle(Some(50)).rate(1.0, 50, 100), 1.0);
+        near(cycle(Some(50)).rate(1.0, 100, 100), 1e-5);
+        near(cycle(Some(200)).rate(1.0, 100, 100), 0.52);
     }
 }

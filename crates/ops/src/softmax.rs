@@ -81,7 +81,7 @@ pub(crate) fn log_softmax(x: Var<'_>, axis: usize) -> Var<'_> {
     shifted.sub(shifted.exp().sum_keep(&[axis]).ln())
 }
 
-/// Returns a poisoned value if `x` has no such axis.
+/// Returns a poisoned value if `axis` is out of range.
 #[track_caller]
 fn check_axis<'g>(name: &str, x: Var<'g>, axis: usize) -> Option<Var<'g>> {
     if axis < x.rank() {

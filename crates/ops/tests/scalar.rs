@@ -27,7 +27,7 @@ fn kernel(functions: &[&ScalarFn]) -> String {
         fn main(@builtin(global_invocation_id) id: vec3<u32>) {\n";
     for (i, f) in functions.iter().enumerate() {
         let from = if f.f32.takes_u32() { "u32_inputs" } else { "f32_inputs" };
-        let to = if f.f32.gives_words() { "u32_results" } else { "f32_results" };
+        let to = if f.f32.returns_u32() { "u32_results" } else { "f32_results" };
         let mut call = f.wgsl.to_owned();
         for arg in 0..f.f32.arity() {
             assert!(call.contains(&format!("{{{arg}}}")), "{} does not use argument {arg}", f.name);
@@ -83,11 +83,11 @@ fn evaluate_both(f: &ScalarFn, args: &[Vec<f32>]) -> Option<(Vec<f64>, Vec<f64>)
             f(&args[0], &args[1], &args[2], &mut single);
             g(&wide[0], &wide[1], &wide[2], &mut double);
         }
-        (Call::FromWord(f), Call::FromWord(g)) => {
+        (Call::FromU32(f), Call::FromU32(g)) => {
             f(&u32_args[0], &mut single);
             g(&u32_args[0], &mut double);
         }
-        (Call::Words(f), Call::Words(g)) => {
+        (Call::CompareU32(f), Call::CompareU32(g)) => {
             f(&u32_args[0], &u32_args[1], &mut single);
             g(&u32_args[0], &u32_args[1], &mut double);
         }

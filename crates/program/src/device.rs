@@ -161,21 +161,8 @@ impl Readback {
         for (i, Readback { group, range, after, reply }) in readbacks.iter().enumerate() {
             for (verb, group) in [("reads", Some(group)), ("replies to", reply.as_ref())] {
                 let Some(group) = group else { continue };
-                let Some(found) = states.groups().get(group.0) else {
-                    let group = group.0;
-                    return Err(format!(
-                        "readback {i} {verb} group {group}, which the session does not have"
-                    ));
-                };
-                let (name, len, dtype) = (&found.name, found.len(), found.dtype);
-                if dtype != DType::F32 {
-                    return Err(format!("readback {i} {verb} group `{name}`, which holds {dtype}, not f32"));
-                }
-                if range.start > range.end || range.end > len {
-                    return Err(format!(
-                        "readback {i} {verb} elements {range:?} of group `{name}`, which has {len} elements"
-                    ));
-                }
+                check_f32_range(states, *group, range)
+                    .map_err(|error| format!("readback {i} {verb} {error}"))?;
             }
             if *after < before || *after > dispatches {
                 return Err(format!(
@@ -200,6 +187,25 @@ impl Readback {
             Err(format!("the reply to readback {number} must have {wanted} values; {found} were given"))
         }
     }
+}
+
+/// Checks that a session with this state has a range of an f32 group.
+///
+/// # Errors
+/// Returns a message that starts with the group or range if the group does not exist or is not f32, or if the range exceeds
+/// it.
+pub fn check_f32_range(states: &States, group: GroupId, range: &Range<usize>) -> Result<(), String> {
+    let Some(found) = states.groups().get(group.0) else {
+        return Err(format!("group {}, which the session does not have", group.0));
+    };
+    let (name, len, dtype) = (&found.name, found.len(), found.dtype);
+    if dtype != DType::F32 {
+        return Err(format!("group `{name}`, which holds {dtype}, not f32"));
+    }
+    if range.start > range.end || range.end > len {
+        return Err(format!("elements {range:?} of group `{name}`, which has {len} elements"));
+    }
+    Ok(())
 }
 
 /// A device that can run programs.

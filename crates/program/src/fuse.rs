@@ -83,28 +83,28 @@ fn form_clusters(clusters: &mut Clusters<'_>, fuse: bool) {
 /// For each value, whether only reductions use it. Such a value is computed where it is reduced; in the epilogue of a
 /// matrix product it would have to be stored.
 fn only_reduced(values: &Values) -> Vec<bool> {
-    let mut only = vec![true; values.all.len()];
-    let mut wanted = vec![false; values.all.len()];
+    let mut only_by_reductions = vec![true; values.all.len()];
+    let mut used = vec![false; values.all.len()];
     for value in &values.all {
         for arg in value.args() {
-            wanted[arg.value] = true;
-            only[arg.value] &= matches!(value.kind, ValueKind::Reduce { .. });
+            used[arg.value] = true;
+            only_by_reductions[arg.value] &= matches!(value.kind, ValueKind::Reduce { .. });
         }
     }
-    needed_in_buffers(values).into_iter().for_each(|id| only[id] = false);
-    only.iter().zip(wanted).map(|(&only, wanted)| only && wanted).collect()
+    needed_in_buffers(values).into_iter().for_each(|id| only_by_reductions[id] = false);
+    only_by_reductions.iter().zip(used).map(|(&only, used)| only && used).collect()
 }
 
 /// Merges neighbouring clusters with equal domains that read a common operand or are so small that a launch costs more
 /// than the work, as long as a device can bind all their operands.
 fn merge_siblings(clusters: &mut Clusters<'_>, limit: usize) {
-    let wanted = stored_values(clusters);
+    let used = stored_values(clusters);
     for a in 0..clusters.all.len() {
         for b in (a + 1)..clusters.all.len().min(a + 1 + SIBLING_WINDOW) {
             let elements = clusters.all[a].dims.iter().product::<usize>();
             if (elements <= SMALL_ELEMENTS || share_operand(clusters, a, b))
                 && clusters.can_merge(a, b)
-                && operand_count(clusters, &[a, b], &wanted) <= limit
+                && operand_count(clusters, &[a, b], &used) <= limit
             {
                 clusters.merge(a, b);
             }
@@ -133,12 +133,12 @@ fn share_operand(clusters: &Clusters<'_>, a: ClusterId, b: ClusterId) -> bool {
 /// Splits clusters with more operands than a device can bind, until every cluster fits or has one member.
 fn split_to_operand_limit(clusters: &mut Clusters<'_>, limit: usize) {
     let mut at = 0;
-    let mut wanted = stored_values(clusters);
+    let mut used = stored_values(clusters);
     while at < clusters.all.len() {
         let members = clusters.all[at].members.len();
-        if !clusters.all[at].merged && members > 1 && operand_count(clusters, &[at], &wanted) > limit {
+        if !clusters.all[at].merged && members > 1 && operand_count(clusters, &[at], &used) > limit {
             split_cluster(clusters, at, members / 2);
-            wanted = stored_values(clusters);
+            used = stored_values(clusters);
         } else {
             at += 1;
         }

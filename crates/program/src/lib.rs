@@ -21,7 +21,7 @@ mod value;
 pub use compile::{Options, compile};
 pub use device::{
     Data, Device, DeviceError, DeviceInfo, DeviceKind, HostData, Limits, ProgramId, Readback,
-    ReadbackHandler, Record, Session,
+    ReadbackHandler, Record, Session, check_f32_range,
 };
 pub use evaluate::{EvaluateError, evaluate};
 pub use ir::{

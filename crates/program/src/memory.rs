@@ -59,11 +59,11 @@ pub(crate) fn largest_live_set(intervals: &[Interval]) -> usize {
         change[interval.last + 1] -= interval.size() as isize;
     }
     let mut live = 0;
-    let max_slab_bytes = change.into_iter().map(|by| {
-        live += by;
+    let live_sets = change.into_iter().map(|bytes| {
+        live += bytes;
         live
     });
-    max_slab_bytes.max().unwrap_or(0).unsigned_abs()
+    live_sets.max().unwrap_or(0).unsigned_abs()
 }
 
 /// Places the tensors; `reads[k]` lists the intermediates that kernel k reads. No slab exceeds `max_slab_bytes`, unless

@@ -2,7 +2,7 @@
 
 use wgrad_graph::{ALIGN, DType, EntryId, Lowered, Op, Rule, States, TensorType, Var, Vjp, grad};
 use wgrad_nn::{
-    Builder, Context, Mlp, MlpConfig, Module, Optimizer, ResNet, ResNetConfig, Shortcut, Training,
+    Builder, Context, Mlp, MlpConfig, Module, Optimizer, ResNet, ResNetConfig, Sgd, Shortcut, Training,
 };
 use wgrad_ops::{TensorOps, full, graph, pack};
 use wgrad_program::{Access, Buffer, Kernel, Options, Program, compile, share_slabs, slab_bytes};
@@ -13,7 +13,7 @@ fn mlp_step(options: Options) -> Program {
     let mut builder = Builder::new();
     let model = Mlp::new(&mut builder, &MlpConfig { hidden: vec![128; 2], ..MlpConfig::default() }, 64, 10);
     let params = builder.finish(&mut states);
-    let optimizer = Optimizer::Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01, decoupled: true };
+    let optimizer = Optimizer::default();
     let moments = optimizer.declare(&mut states, &params);
     let features = states.group("features", DType::F32);
     let features = states.entry(features, "features", [1437, 64]);
@@ -169,7 +169,7 @@ fn resnet_step(frozen: bool) -> Program {
         true => Training::Frozen,
         false => Training::Rate(1.0),
     });
-    let optimizer = Optimizer::Sgd { momentum: 0.9, nesterov: false, weight_decay: 1e-4 };
+    let optimizer = Optimizer::Sgd(Sgd { weight_decay: 1e-4, ..Sgd::default() });
     let moments = optimizer.declare(&mut states, &params);
     let graph = graph(states);
     let x = graph.input("images", TensorType::f32([16, 3, 16, 16]));

@@ -1,4 +1,4 @@
-//! The recipes that come with the binary, and how a name or a path finds its recipe.
+//! Built-in recipes, and loading of recipes by name or path.
 
 use super::error::{Hint, RecipeError};
 use super::{Recipe, parse};
@@ -15,21 +15,21 @@ const BUILTIN: &[(&str, &str)] = &[
     ("skin-transfer", include_str!("../recipes/skin-transfer.toml")),
 ];
 
-/// The names of the built-in recipes.
+/// Names of the built-in recipes.
 pub fn builtin_names() -> impl ExactSizeIterator<Item = &'static str> {
     BUILTIN.iter().map(|(name, _)| *name)
 }
 
-/// The TOML text of a built-in recipe, with its comments.
+/// Returns the TOML text of a built-in recipe, with its comments.
 pub fn builtin(name: &str) -> Option<&'static str> {
     BUILTIN.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
 }
 
-/// The recipe of a built-in name, or of a path that ends in `.toml`.
+/// Loads a built-in recipe by name, or a recipe file by a path that ends in `.toml`.
 ///
 /// # Errors
-/// [`RecipeError::UnknownRecipe`] for any other name, [`RecipeError::Read`] for a file that cannot be read, and what
-/// [`Recipe::parse`] says of its text.
+/// Returns [`RecipeError::UnknownRecipe`] for an unknown name, [`RecipeError::Read`] if the file cannot be read, and the
+/// errors of [`Recipe::parse`].
 pub fn load(name_or_path: &str) -> Result<Recipe, RecipeError> {
     if let Some(text) = builtin(name_or_path) {
         return parse::parse(text, &format!("built-in recipe `{name_or_path}`"));

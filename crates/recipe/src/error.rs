@@ -1,21 +1,23 @@
-//! What can be wrong with a recipe, and how it is told: where, which key, and the nearest that would have been right.
+//! Errors of recipes, with the place, the key and the nearest known name.
 
 use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 
-/// Where in a recipe, or in which `--set`, something is wrong.
+use wgrad_stdx::{ErrorKind, InternalError};
+
+/// Place of an error in a recipe or in a `--set` assignment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
-    /// The file, the built-in recipe or the assignment.
+    /// File, built-in recipe or assignment.
     pub origin: String,
     /// Line and column in characters, both from 1; `None` for an assignment.
     pub position: Option<(u32, u32)>,
 }
 
 impl Location {
-    /// The place of a span of bytes in a text.
+    /// Converts a span of bytes in a text to line and column.
     pub fn in_text(origin: &str, text: &str, span: Option<Range<usize>>) -> Self {
         let position = span.map(|span| {
             let before = text.get(..span.start).unwrap_or(text);
@@ -36,17 +38,17 @@ impl fmt::Display for Location {
     }
 }
 
-/// What would have been right.
+/// Known names, in an error about an unknown name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hint {
-    /// The one known name that is close to what was written.
+    /// The known name nearest to the unknown one.
     Nearest(String),
-    /// Nothing is close: all known names.
+    /// All known names, if none is near.
     OneOf(Vec<String>),
 }
 
 impl Hint {
-    /// The nearest of `known` to `found`, or all of them.
+    /// Returns the name in `known` nearest to `found`, or all names.
     pub fn new<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
         let known: Vec<&str> = known.into_iter().collect();
         match nearest(found, &known) {
@@ -60,109 +62,130 @@ impl fmt::Display for Hint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nearest(name) => write!(f, "did you mean `{name}`?"),
-            Self::OneOf(known) if known.is_empty() => write!(f, "there is none to choose from"),
+            Self::OneOf(known) if known.is_empty() => write!(f, "none is known"),
             Self::OneOf(known) => write!(f, "known: {}", known.join(", ")),
         }
     }
 }
 
-/// The closest of `known` by Jaro and Winkler, if it is close enough to be a slip of the hand.
+/// Returns the nearest of `known` by Jaro–Winkler similarity, if it is near enough to be a typing error.
 pub(crate) fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
     let found = found.to_lowercase();
     let scored = known.iter().map(|name| (strsim::jaro_winkler(&found, name), *name));
     scored.filter(|(score, _)| *score > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
 }
 
-/// Why a recipe was refused.
+/// Error of a recipe.
 #[derive(Debug, thiserror::Error)]
 pub enum RecipeError {
     /// The file cannot be read.
     #[error("cannot read the recipe {}: {source}", path.display())]
     Read {
-        /// The file.
+        /// File.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// There is no recipe of this name.
+    /// No recipe has this name.
     #[error("unknown recipe `{name}`, {hint}; or give the path of a .toml file")]
     UnknownRecipe {
-        /// What was asked for.
+        /// Requested name.
         name: String,
-        /// The nearest built-in recipe, or all.
+        /// Nearest built-in recipe, or all.
         hint: Hint,
     },
-    /// The text is not TOML.
+    /// The text is not valid TOML.
     #[error("{at}: {message}")]
     Syntax {
-        /// Where.
+        /// Place of the error.
         at: Location,
-        /// What the TOML parser expected.
+        /// Message of the TOML parser.
         message: String,
     },
-    /// A key that the section, or its kind, does not have.
+    /// A recipe of a newer format.
+    #[error("{at}: format {found} is newer than this wgrad reads (up to {known}); update wgrad")]
+    NewerFormat {
+        /// Place of the error.
+        at: Location,
+        /// Format of the recipe.
+        found: i64,
+        /// Newest known format.
+        known: u64,
+    },
+    /// A key that the section does not have with its kind.
     #[error("{at}: unknown key `{key}`, {hint}")]
     UnknownKey {
-        /// Where.
+        /// Place of the error.
         at: Location,
-        /// The key with its section.
+        /// Key with its section.
         key: String,
-        /// The nearest key with its section, or all keys of the section.
+        /// Nearest key with its section, or all keys of the section.
         hint: Hint,
     },
-    /// A word that is none of a key's choices: a kind, an activation …
+    /// A value that is not one of the choices of its key, such as an unknown kind or activation.
     #[error("{at}: `{key}` is `{found}`, {hint}")]
     UnknownValue {
-        /// Where.
+        /// Place of the error.
         at: Location,
-        /// The key with its section.
+        /// Key with its section.
         key: String,
-        /// The word.
+        /// Unknown value.
         found: String,
-        /// The nearest choice, or all.
+        /// Nearest choice, or all.
         hint: Hint,
     },
     /// A value of the wrong type.
     #[error("{at}: `{key}`: {message}")]
     WrongType {
-        /// Where.
+        /// Place of the error.
         at: Location,
-        /// The key with its section.
+        /// Key with its section.
         key: String,
-        /// What was expected and what was found.
+        /// Expected type and actual value.
         message: String,
     },
-    /// A key without a default is absent.
+    /// A required key is absent.
     #[error("{at}: `{key}` is missing")]
     MissingKey {
-        /// The section that lacks it.
+        /// Section without the key.
         at: Location,
-        /// The key with its section.
+        /// Key with its section.
         key: String,
     },
     /// A value out of range.
     #[error("{at}: `{key}` {message}")]
     Invalid {
-        /// Where.
+        /// Place of the error.
         at: Location,
-        /// The key with its section.
+        /// Key with its section.
         key: String,
-        /// The range and the value.
+        /// Range and value.
         message: String,
     },
-    /// A `--set` that is no assignment.
+    /// A `--set` without an assignment.
     #[error("--set {text}: expected `section.key=value`, such as `train.batch=128`")]
     Assignment {
-        /// What was given.
+        /// Text of the assignment.
         text: String,
     },
-    /// A field set by hand that TOML cannot say.
+    /// A value that TOML cannot represent.
     #[error("the recipe cannot be written as TOML: {0}")]
     Encode(String),
+    /// A broken invariant of wgrad.
+    #[error(transparent)]
+    Internal(#[from] InternalError),
 }
 
 impl RecipeError {
-    /// Where the error is and about which key, for those that a key has caused.
+    /// Kind of the error: `Usage`, except for internal errors.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Internal(_) => ErrorKind::Internal,
+            _ => ErrorKind::Usage,
+        }
+    }
+
+    /// Returns the key and the place of an error about a key.
     pub(super) fn key_and_location(&mut self) -> Option<(&str, &mut Location)> {
         match self {
             Self::UnknownKey { at, key, .. }

@@ -1,26 +1,41 @@
-//! Recipes: a whole training run as one TOML file.
+//! Recipes: a training run as one TOML file.
 //!
-//! This module knows what a recipe may say, not what it means: models, optimizers and data sets are built elsewhere from
-//! these structs. A [`Recipe`] that was parsed here has only known keys, right types and values in range.
+//! The schema of a recipe is the struct [`Recipe`] with the types of its fields, some of which are the types of
+//! [`wgrad_nn`] and [`wgrad_data`] themselves. [`json_schema`] derives the JSON Schema from them, and the parser checks
+//! types, ranges and choices against it. A parsed [`Recipe`] has only known keys, correct types and values in range.
+//!
+//! This crate does not build models or load data; `wgrad_train` does.
 
 mod builtin;
-mod data;
+mod check;
 mod error;
-mod network;
+mod keys;
+mod model;
 mod parse;
+mod rules;
 mod schema;
 mod set;
-mod validate;
+mod train;
+mod transfer;
 
 pub use builtin::{builtin, builtin_names, load};
-pub use data::*;
 pub use error::{Hint, Location, RecipeError};
-pub use network::*;
-pub use schema::*;
+pub use model::{Family, MlpModel, Model, ResNetModel, ResidualMlpModel};
+pub use schema::{FORMAT, json_schema};
+pub use train::{Precision, Train};
+pub use transfer::Transfer;
+pub use wgrad_data::{
+    Augment, CsvData, Data, ImageCsvData, ImageFolderData, Images, IsicData, Normalize, PixelData, Task,
+};
+pub use wgrad_nn::{
+    Activation, Adam, AdamW, ConstantSchedule, CosineSchedule, ImageNorm, Norm, OneCycleSchedule, Optimizer,
+    Schedule, Sgd, Shortcut, Stem, StepSchedule,
+};
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-/// A training run: which data, which model, how it is optimized and for how long.
+/// A training run: data, model, optimizer and duration.
 ///
 /// ```
 /// use wgrad_recipe::{Model, Recipe};
@@ -34,73 +49,87 @@ use serde::Serialize;
 /// assert_eq!(mistake.to_string(), "--set train.bacth=128: unknown key `train.bacth`, did you mean `train.batch`?");
 /// # Ok::<(), wgrad_recipe::RecipeError>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "wgrad recipe", description = "A training run: data, model, optimizer and duration.")]
 pub struct Recipe {
-    /// Names the run directory: letters, digits, `-`, `_` and `.`.
+    /// Name of the run directory: 1 to 100 letters, digits, `-`, `_` or `.`, not beginning with `.`.
+    #[schemars(extend("pattern" = "^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}$"))]
     pub name: String,
-    /// One line for people.
+    /// One line of text for people.
+    #[serde(default)]
     pub description: String,
-    /// Where the samples come from.
+    /// Training, validation and test data.
     pub data: Data,
-    /// The network. Its input and output widths come from the data.
+    /// Network. Its input and output widths come from the data.
     pub model: Model,
-    /// How parameters change. Absent: AdamW.
+    /// Optimizer. Absent: AdamW with its defaults.
+    #[serde(default)]
     pub optimizer: Optimizer,
-    /// How the learning rate changes over the steps. Absent: constant.
+    /// Learning-rate schedule over the steps of the run, with `optimizer.lr` as its peak. Absent: constant.
+    #[serde(default)]
     pub schedule: Schedule,
-    /// What the parameters start from, and which are trained. Absent: at random, and all.
+    /// Initial weights, and which parameters are trained. Absent: random weights, and all parameters.
+    #[serde(default)]
     pub transfer: Transfer,
-    /// How long, in which batches, and what is kept.
+    /// Duration, batches, evaluation and checkpoints.
+    #[serde(default)]
     pub train: Train,
 }
 
 impl Recipe {
-    /// Reads a recipe from TOML. `origin` names it in errors: a file, or "built-in recipe `digits`".
+    /// Parses a recipe from TOML. `origin` is its name in errors: a path, or "built-in recipe `digits`".
     ///
     /// # Errors
-    /// Bad TOML, unknown keys and kinds, wrong types, missing keys and values out of range, each with its line and column.
+    /// Returns an error with line and column for invalid TOML, a newer format, an unknown key or kind, a wrong type, a
+    /// missing key or a value out of range.
     pub fn parse(text: &str, origin: &str) -> Result<Self, RecipeError> {
         parse::parse(text, origin)
     }
 
-    /// The recipe as TOML with every default written out. Parses back to an equal recipe.
+    /// Returns the recipe as TOML with its format version and all defaults. It parses back to an equal recipe.
     ///
     /// # Errors
-    /// [`RecipeError::Encode`] if a path set by hand is not UTF-8, which TOML has to be.
+    /// Returns [`RecipeError::Encode`] if a path is not UTF-8 or a number exceeds the integers of TOML.
     pub fn to_toml(&self) -> Result<String, RecipeError> {
-        toml::to_string(self).map_err(|error| RecipeError::Encode(error.to_string()))
+        let text = toml::to_string(self).map_err(|error| RecipeError::Encode(error.to_string()))?;
+        Ok(format!("format = {FORMAT}\n{text}"))
     }
 
-    /// Changes one key, as `section.key=value`. See [`Recipe::set_all`].
+    /// Changes one key, given as `section.key=value`. See [`Recipe::set_all`].
     ///
     /// # Errors
-    /// As [`Recipe::set_all`].
+    /// Returns the errors of [`Recipe::set_all`].
     pub fn set(&mut self, assignment: &str) -> Result<(), RecipeError> {
         self.set_all(&[assignment])
     }
 
-    /// Changes several keys at once, as `--set` does: all of them, or on an error none.
+    /// Changes several keys, as `--set` does. On an error the recipe is not changed.
     ///
-    /// A value is read as TOML (`128`, `1e-3`, `[64, 64]`, `true`) and taken as a string where it is not. An empty value puts
-    /// a key back to its default. A new `kind` keeps what the section said besides defaults, where the new kind knows the
-    /// key. Later assignments win.
+    /// A value is parsed as TOML (`128`, `1e-3`, `[64, 64]`, `true`); a value that is not valid TOML is a string. An empty
+    /// value restores the default of the key. If `kind` is changed, the other keys of the section that differ from their
+    /// defaults are kept if the new kind has them. Later assignments win.
     ///
     /// # Errors
-    /// [`RecipeError::Assignment`] without an `=`; otherwise as [`Recipe::parse`], with the assignment in place of the line.
+    /// Returns [`RecipeError::Assignment`] for an assignment without `=`, and otherwise the errors of [`Recipe::parse`], with
+    /// the assignment instead of line and column.
     pub fn set_all(&mut self, assignments: &[impl AsRef<str>]) -> Result<(), RecipeError> {
         *self = set::set_all(self, assignments)?;
         Ok(())
     }
 
-    /// Checks every value's range. [`Recipe::parse`] has done so; this is for recipes made or changed by hand.
+    /// Checks the values of a recipe that was built or changed in code. [`Recipe::parse`] has done so already.
     ///
     /// # Errors
-    /// [`RecipeError::Invalid`] with the key, its value and the range.
+    /// Returns [`RecipeError::Invalid`] with the key, its range and its value.
     pub fn validate(&self) -> Result<(), RecipeError> {
-        validate::check(self).map_err(|problem| RecipeError::Invalid {
-            at: Location { origin: format!("recipe `{}`", self.name), position: None },
-            key: problem.key,
-            message: problem.message,
-        })
+        let mut error = match parse::parse(&self.to_toml()?, "") {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        if let Some((_, at)) = error.key_and_location() {
+            *at = Location { origin: format!("recipe `{}`", self.name), position: None };
+        }
+        Err(error)
     }
 }

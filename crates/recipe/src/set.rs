@@ -1,11 +1,13 @@
-//! `--set section.key=value`: changes of a recipe from the command line, read and checked as a file would be.
+//! Changes of a recipe by `--set section.key=value`, parsed and checked like a file.
 
 use super::Recipe;
 use super::error::{Hint, Location, RecipeError};
-use super::parse::{self, SECTIONS, key_hint, keys, kinds};
+use super::keys::{SECTIONS, keys, kinds};
+use super::parse::{self, key_hint};
+use super::schema::{json_schema, kind_of, property, variants};
 use toml::{Table, Value};
 
-/// What [`Recipe::set_all`] does: the recipe as a table, changed, written and parsed again.
+/// Changes the recipe as a TOML table, and parses the result.
 pub(super) fn set_all(recipe: &Recipe, assignments: &[impl AsRef<str>]) -> Result<Recipe, RecipeError> {
     let encode = |error: toml::ser::Error| RecipeError::Encode(error.to_string());
     let mut table = Table::try_from(recipe).map_err(encode)?;
@@ -20,7 +22,7 @@ fn apply(recipe: &mut Table, assignment: &str) -> Result<(), RecipeError> {
     let Some((key, value)) = assignment.split_once('=') else {
         return Err(RecipeError::Assignment { text: assignment.to_owned() });
     };
-    let (key, value) = (key.trim(), read(value.trim()));
+    let (key, value) = (key.trim(), parse_value(value.trim()));
     let (section, name) = match key.split_once('.') {
         None if !SECTIONS.contains(&key) => {
             assign(recipe, key, value);
@@ -45,7 +47,7 @@ fn apply(recipe: &mut Table, assignment: &str) -> Result<(), RecipeError> {
         change_kind(section, table, kind);
     }
     match name.split_once('.') {
-        // A table inside of the section. What should not be there is found out when all of it is parsed.
+        // A table within the section. The parser checks its keys.
         Some((outer, name)) => {
             let inner = table.entry(outer).or_insert_with(|| Value::Table(Table::new()));
             match inner {
@@ -65,45 +67,38 @@ fn assign(table: &mut Table, key: &str, value: Option<Value>) {
     };
 }
 
-/// Drops what the new kind does not know, and what was only the old kind's default.
+/// Removes the keys that the new kind does not have, and those with the default value of the old kind.
 fn change_kind(section: &str, table: &mut Table, kind: &str) {
     let old = table.get("kind").and_then(Value::as_str).unwrap_or_default();
     let defaults = defaults(section, old);
     table.retain(|key, value| keys(section, kind).contains(&key) && defaults.get(key) != Some(value));
 }
 
-/// The keys of a kind that says nothing else; empty where the kind has a key without a default.
+/// Returns the default values of the keys of a kind.
 fn defaults(section: &str, kind: &str) -> Table {
-    let mut minimal = Table::from_iter([("name".to_owned(), Value::from("defaults"))]);
-    for (name, kind) in [("data", "digits"), ("model", "mlp"), (section, kind)] {
-        minimal.insert(
-            name.to_owned(),
-            Value::Table(Table::from_iter([("kind".to_owned(), Value::from(kind))])),
-        );
-    }
-    let resolved = toml::to_string(&minimal).ok().and_then(|text| parse::parse(&text, "defaults").ok());
-    match resolved
-        .and_then(|recipe| Table::try_from(&recipe).ok())
-        .and_then(|mut table| table.remove(section))
-    {
-        Some(Value::Table(table)) => table,
-        _ => Table::new(),
-    }
+    let variants = variants(property(json_schema(), section)).into_iter().flatten();
+    let variant = variants.into_iter().find(|variant| kind_of(variant) == Some(kind));
+    let properties = variant.and_then(|variant| variant["properties"].as_object());
+    let values = properties
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, schema)| Some((key.clone(), Value::try_from(schema.get("default")?).ok()?)));
+    values.collect()
 }
 
-/// A value as TOML, or as the string it is written as. `None`: empty, the key's default.
-fn read(text: &str) -> Option<Value> {
+/// Parses a value as TOML, or else as a string. Returns `None` for an empty value, which restores the default.
+fn parse_value(text: &str) -> Option<Value> {
     if text.is_empty() {
         return None;
     }
     let parsed = toml::from_str::<Table>(&format!("value = {text}")).ok();
     let value = parsed.filter(|table| table.len() == 1).and_then(|mut table| table.remove("value"));
-    // No key is a date, but a path or a name may look like one.
+    // No key has a date, but a path or a name can look like one.
     let value = value.filter(|value| !value.is_datetime());
     Some(value.unwrap_or_else(|| Value::String(text.to_owned())))
 }
 
-/// Puts the assignment that caused an error in place of a line of a text that nobody has seen.
+/// Replaces line and column of an error by the assignment that caused it.
 fn relocate(mut error: RecipeError, assignments: &[impl AsRef<str>]) -> RecipeError {
     if let Some((key, at)) = error.key_and_location() {
         let assigns = |text: &&str| text.split_once('=').is_some_and(|(assigned, _)| assigned.trim() == key);

@@ -175,7 +175,7 @@ fn load_group(
 #[cfg(test)]
 mod tests {
     use wgrad_cpu::CpuDevice;
-    use wgrad_nn::Schedule;
+    use wgrad_nn::{AdamW, Optimizer, Schedule};
     use wgrad_program::Device;
 
     use super::*;
@@ -185,7 +185,8 @@ mod tests {
     fn trainer_without_learning() -> (Trainer, FitOptions) {
         let recipe = wgrad_recipe::load("digits-mlp").unwrap();
         let setup = crate::setup(&recipe).unwrap();
-        let config = Config { lr: 0.0, schedule: Schedule::Constant, warmup: 0, ..setup.config };
+        let optimizer = Optimizer::AdamW(AdamW { lr: 0.0, ..AdamW::default() });
+        let config = Config { optimizer, schedule: Schedule::default(), ..setup.config };
         let device = CpuDevice::new();
         let plan = Plan::new(setup.model, &setup.splits, config, &device.info().limits).unwrap();
         let trainer = Trainer::new(&device, plan, setup.splits, 1000).unwrap();
@@ -206,7 +207,7 @@ mod tests {
         let (mut trainer, options) = trainer_without_learning();
         let epoch = trainer.steps_per_epoch();
         let short = FitOptions { steps: 3 * epoch, ..options.clone() };
-        assert_eq!(fit(&mut trainer, &short, None, &mut ()).unwrap().stop, Stop::Completion);
+        assert_eq!(fit(&mut trainer, &short, None, &mut ()).unwrap().stop, Stop::Done);
         let stopped = trainer.early_stopping;
         assert_eq!(stopped.since_best, 1, "the evaluation after the first epoch is the best one");
         let path = save(&mut trainer, folder.path(), 1, Map::new()).unwrap();

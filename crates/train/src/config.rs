@@ -47,16 +47,10 @@ impl Task {
 /// Hyperparameters of a training.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Update rule.
+    /// Update rule, with peak learning rate and gradient clipping.
     pub optimizer: Optimizer,
-    /// Peak learning rate.
-    pub lr: f64,
-    /// Learning-rate schedule.
+    /// Learning-rate schedule, with warm-up.
     pub schedule: Schedule,
-    /// Steps of linear warm-up.
-    pub warmup: u64,
-    /// Largest Euclidean norm of the gradient; larger gradients are scaled down to it.
-    pub clip_norm: Option<f64>,
     /// Examples in a pass, summed over all replicas.
     pub batch: usize,
     /// Examples in a pass of an evaluation.
@@ -87,14 +81,9 @@ pub struct Config {
 impl Default for Config {
     /// AdamW at 1e-3, constant learning rate, batch 64.
     fn default() -> Self {
-        let optimizer =
-            Optimizer::Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01, decoupled: true };
         Self {
-            optimizer,
-            lr: 1e-3,
-            schedule: Schedule::Constant,
-            warmup: 0,
-            clip_norm: None,
+            optimizer: Optimizer::default(),
+            schedule: Schedule::default(),
             batch: 64,
             eval_batch: 256,
             accumulate: 1,

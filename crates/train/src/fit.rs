@@ -57,7 +57,7 @@ impl Callback for () {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
     /// All steps are done.
-    Completion,
+    Done,
     /// Early stopping: the evaluated loss no longer fell.
     Patience,
     /// A callback requested it.
@@ -156,7 +156,7 @@ impl Fit<'_> {
                 self.clock.start(done);
             }
         }
-        Ok((Stop::Completion, last))
+        Ok((Stop::Done, last))
     }
 
     /// Evaluates and writes a checkpoint where they are due. Returns whether early stopping ends the run.

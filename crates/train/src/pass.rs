@@ -50,7 +50,7 @@ impl PassRunner {
     /// Learning rate of the step after `step` steps.
     pub fn learning_rate(&self, step: u64) -> f64 {
         let config = &self.plan.config;
-        config.schedule.rate(config.lr, step, config.warmup, self.total_steps)
+        config.schedule.rate(config.optimizer.lr(), step, self.total_steps)
     }
 
     /// Hyperparameter input of the optimizer in the current step.

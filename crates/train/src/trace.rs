@@ -163,7 +163,7 @@ impl Plan {
     /// Records clipping, the optimizer and the moving average.
     pub(crate) fn record_update<'g>(&self, graph: &'g Graph, grads: Var<'g>, hyper: Var<'g>) {
         let mut grads = grads;
-        if let Some(max) = self.config.clip_norm {
+        if let Some(max) = self.config.optimizer.clip_norm() {
             let (clipped, norm) = graph.scope("optimizer", || Optimizer::clip(grads, max));
             graph.output("grad_norm", norm);
             grads = clipped;
@@ -190,7 +190,7 @@ impl Plan {
             return Ok(());
         };
         let mut grads = graph.group(*gradients);
-        if self.config.clip_norm.is_some() {
+        if self.config.optimizer.clip_norm().is_some() {
             // The norm covers all shards, so the host computes it.
             grads = grads * graph.input("scale", TensorType::f32([1]));
         }

@@ -50,6 +50,9 @@ pub enum Command {
     Verify(Verify),
     /// List and fetch data sets.
     Data(Data),
+    /// List and print the built-in recipes, or print the JSON Schema of recipes.
+    #[command(name = "recipe")]
+    RecipeFile(RecipeFile),
 }
 
 fn recipe_help() -> String {
@@ -526,4 +529,28 @@ pub enum DataCommand {
         #[arg(long, value_name = "DIR")]
         mirror: Option<PathBuf>,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct RecipeFile {
+    #[command(subcommand)]
+    pub command: RecipeCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RecipeCommand {
+    /// List the built-in recipes.
+    List,
+    /// Print the TOML text of a built-in recipe, to copy and edit.
+    Show {
+        #[arg(help = builtin_help())]
+        name: String,
+    },
+    /// Print the JSON Schema of recipes, with which editors complete and check TOML files.
+    Schema,
+}
+
+fn builtin_help() -> String {
+    let names: Vec<&str> = wgrad_recipe::builtin_names().collect();
+    format!("Name of a built-in recipe ({})", names.join(", "))
 }

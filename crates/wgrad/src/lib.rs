@@ -23,14 +23,14 @@ pub use wgrad_weights as weights;
 /// What most programs need.
 pub mod prelude {
     pub use wgrad_cpu::CpuDevice;
-    pub use wgrad_data::{DataKind, DataSpec, Dataset, Splits, Targets};
+    pub use wgrad_data::{Dataset, Splits, Targets};
     pub use wgrad_gpu::GpuDevice;
     pub use wgrad_graph::{DType, Graph, Shape, States, TensorType, Var, grad, grad_with};
     pub use wgrad_nn::{
-        Activation, AvgPool2d, BatchNorm2d, Builder, Context, Conv2d, Dropout, Embedding, GroupNorm,
-        ImageNorm, Init, LayerNorm, Linear, MaxPool2d, Mlp, MlpConfig, Module, Norm, Optimizer, ResNet,
-        ResNetConfig, Residual, ResidualMlp, ResidualMlpConfig, RmsNorm, Schedule, Sequential, Shortcut,
-        Stem, Training,
+        Activation, Adam, AdamW, AvgPool2d, BatchNorm2d, Builder, Context, Conv2d, Dropout, Embedding,
+        GroupNorm, ImageNorm, Init, LayerNorm, Linear, MaxPool2d, Mlp, MlpConfig, Module, Norm, Optimizer,
+        ResNet, ResNetConfig, Residual, ResidualMlp, ResidualMlpConfig, RmsNorm, Schedule, Sequential, Sgd,
+        Shortcut, Stem, Training,
     };
     pub use wgrad_ops::{Conv, ImageOps, Pool, TensorOps, full, graph, iota, pack};
     pub use wgrad_program::{Data, Device, HostData, Options, Program, Session, compile, evaluate};

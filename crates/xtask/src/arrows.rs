@@ -1,73 +1,97 @@
-//! `cargo xtask arrows`: the architecture that the compiler does not hold, read off `cargo tree`: which package
-//! must not depend on which, how large the binary's tree may grow, and how long a file.
+//! `cargo xtask arrows`: checks the architecture that the compiler does not enforce: forbidden dependencies (read from
+//! `cargo tree`), the number of packages behind the binary, and the sizes of crates and files.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, bail};
 
-use crate::file_size;
 use crate::process;
+use crate::sizes;
 use crate::workspace::Workspace;
 
-/// None of `from` may depend on any of `to`, in any number of steps, on any platform.
+/// No package of `from` may depend on a package of `to`, directly or indirectly, on any platform.
+///
+/// A name that ends in `*` stands for all names that begin with the part before it.
 struct Forbidden {
     from: &'static [&'static str],
-    /// Package names; each also stands for the packages `NAME-…`.
     to: &'static [&'static str],
-    why: &'static str,
+    /// Packages that the rule does not apply to, on either side.
+    except: &'static [&'static str],
+    reason: &'static str,
 }
 
 const FORBIDDEN: &[Forbidden] = &[
-    Forbidden {
-        from: &["wgrad-gpu", "wgrad-cpu"],
-        to: &["wgrad-ops"],
-        why: "a backend knows two kinds of kernel and names no op",
-    },
-    Forbidden {
-        from: &["wgrad-graph", "wgrad-ops", "wgrad-program", "wgrad-nn", "wgrad-data", "wgrad-bench"],
-        to: &["wgpu", "naga"],
-        why: "all of planning is tested without a GPU",
-    },
+    forbid(&["wgrad-gpu", "wgrad-cpu"], &["wgrad-ops"], "a backend executes kernels and names no operation"),
+    forbid(
+        &["wgrad-graph", "wgrad-ops", "wgrad-program", "wgrad-nn", "wgrad-data", "wgrad-bench"],
+        &["wgpu*", "naga*"],
+        "planning is tested without a GPU",
+    ),
+    forbid(
+        &["wgrad-report", "wgrad-run", "wgrad-cluster", "wgrad-recipe", "wgrad-bench"],
+        &["wgrad-train"],
+        "these crates process data and do not train",
+    ),
+    forbid(&["wgrad-run"], &["wgrad-recipe"], "a run directory stores its recipe as text"),
+    forbid(&["wgrad-train"], &["wgrad-studies", "wgrad-report"], "studies and pages are built on training"),
+    forbid(&["wgrad-stdx"], &["wgrad*"], "every crate may use it"),
+    forbid(&["wgrad-report"], &["wgrad*"], "pages and charts do not depend on what they show")
+        .except(&["wgrad-stdx"]),
+    forbid(&["wgrad-*"], &["wgrad"], "the facade is for users").except(&["wgrad-benches", "wgrad-examples"]),
 ];
 
-/// The package with the binary, and the number of packages that its build must stay under.
+const fn forbid(
+    from: &'static [&'static str],
+    to: &'static [&'static str],
+    reason: &'static str,
+) -> Forbidden {
+    Forbidden { from, to, except: &[], reason }
+}
+
+impl Forbidden {
+    const fn except(self, except: &'static [&'static str]) -> Self {
+        Self { except, ..self }
+    }
+}
+
+/// Package with the binary, and the largest number of packages in its build.
 const BINARY: &str = "wgrad";
-const TREE_LIMIT: usize = 300;
+const MAX_PACKAGES: usize = 300;
 
 pub fn task(workspace: &Workspace) -> Result<()> {
-    let mut faults = Vec::new();
-    for rule in FORBIDDEN {
-        for package in rule.from {
-            let tree = tree(workspace, package, &["--edges", "normal", "--target", "all"])?;
-            faults.extend(broken(package, &tree, rule));
-        }
+    let members = names(&tree(workspace, &["--workspace", "--depth", "0"])?);
+    let mut trees = BTreeMap::new();
+    for member in &members {
+        let packages = tree(workspace, &["--package", member, "--edges", "normal", "--target", "all"])?;
+        trees.insert(member.as_str(), names(&packages));
     }
-    let size = tree(workspace, BINARY, &["--edges", "normal,build"])?.len();
-    if size >= TREE_LIMIT {
-        faults.push(format!("`{BINARY}` builds from {size} packages, the limit is {TREE_LIMIT}"));
+    let mut violations: Vec<String> = FORBIDDEN.iter().flat_map(|rule| violations(rule, &trees)).collect();
+    let packages = tree(workspace, &["--package", BINARY, "--edges", "normal,build"])?.len();
+    if packages > MAX_PACKAGES {
+        violations.push(format!("`{BINARY}` is built from {packages} packages, more than {MAX_PACKAGES}"));
     }
-    let files = file_size::check(workspace.root())?;
-    faults.extend(files.faults);
-    if !faults.is_empty() {
-        bail!("{} broken:\n  {}", faults.len(), faults.join("\n  "));
+    let sizes = sizes::check(workspace.root())?;
+    violations.extend(sizes.violations);
+    if !violations.is_empty() {
+        bail!("{} violations:\n  {}", violations.len(), violations.join("\n  "));
     }
-    let arrows: usize = FORBIDDEN.iter().map(|rule| rule.from.len() * rule.to.len()).sum();
     println!(
-        "arrows: {arrows} forbidden ones absent, {size} packages, {} files of a readable size",
-        files.files
+        "arrows: {} rules hold; {packages} packages, {} files, largest crates: {}",
+        FORBIDDEN.len(),
+        sizes.files,
+        sizes.largest_crates
     );
     Ok(())
 }
 
-/// `name version` of every package that `package` is built from, itself included.
-fn tree(workspace: &Workspace, package: &str, args: &[&str]) -> Result<BTreeSet<String>> {
+/// Returns `name version` of every package that `cargo tree` lists.
+fn tree(workspace: &Workspace, args: &[&str]) -> Result<BTreeSet<String>> {
     let mut command = workspace.cargo(&["tree", "--locked", "--prefix", "none", "--format", "{p}"]);
-    command.args(["--package", package]).args(args);
-    Ok(parse(&process::output(&mut command)?))
+    Ok(parse_tree(&process::output(command.args(args))?))
 }
 
-/// Lines are `name v1.2.3 (path or note) (*)`, one package as often as it is used.
-fn parse(tree: &str) -> BTreeSet<String> {
+/// Parses lines `name v1.2.3 (path or note) (*)`, in which a package may occur several times.
+fn parse_tree(tree: &str) -> BTreeSet<String> {
     let packages = tree.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
         Some(format!("{} {}", words.next()?, words.next()?.trim_start_matches('v')))
@@ -75,22 +99,36 @@ fn parse(tree: &str) -> BTreeSet<String> {
     packages.collect()
 }
 
-fn broken(package: &str, tree: &BTreeSet<String>, rule: &Forbidden) -> Vec<String> {
-    let is_forbidden = |entry: &&String| {
-        let name = entry.split(' ').next().unwrap_or_default();
-        rule.to
-            .iter()
-            .any(|to| name.strip_prefix(to).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')))
-    };
-    let found: Vec<&str> = tree.iter().filter(is_forbidden).map(String::as_str).collect();
-    if found.is_empty() {
-        return Vec::new();
+fn names(packages: &BTreeSet<String>) -> BTreeSet<String> {
+    packages.iter().filter_map(|package| package.split(' ').next()).map(str::to_string).collect()
+}
+
+/// One message for each package of `rule.from` that breaks the rule. `trees` are the dependencies of each member.
+fn violations(rule: &Forbidden, trees: &BTreeMap<&str, BTreeSet<String>>) -> Vec<String> {
+    let mut messages = Vec::new();
+    for (&member, tree) in trees {
+        if !matches_any(rule.from, member) || rule.except.contains(&member) {
+            continue;
+        }
+        let is_forbidden =
+            |name: &&str| *name != member && matches_any(rule.to, name) && !rule.except.contains(name);
+        let found: Vec<&str> = tree.iter().map(String::as_str).filter(is_forbidden).collect();
+        if let Some(first) = found.first() {
+            messages.push(format!(
+                "`{member}` must not depend on {}: {} (`cargo tree -p {member} -i {first}` prints the path)",
+                found.join(", "),
+                rule.reason
+            ));
+        }
     }
-    vec![format!(
-        "`{package}` must not depend on {}: {} (find the way with `cargo tree -p {package} -i NAME`)",
-        found.join(", "),
-        rule.why
-    )]
+    messages
+}
+
+fn matches_any(patterns: &[&str], name: &str) -> bool {
+    patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
+        Some(prefix) => name.starts_with(prefix),
+        None => name == *pattern,
+    })
 }
 
 #[cfg(test)]
@@ -107,9 +145,13 @@ half v2.7.1 (*)
 half v1.8.3
 ";
 
+    fn trees() -> BTreeMap<&'static str, BTreeSet<String>> {
+        BTreeMap::from([("wgrad-gpu", names(&parse_tree(TREE)))])
+    }
+
     #[test]
-    fn a_tree_counts_each_version_once() {
-        let packages: Vec<String> = parse(TREE).into_iter().collect();
+    fn a_tree_has_each_version_once() {
+        let packages: Vec<String> = parse_tree(TREE).into_iter().collect();
         assert_eq!(
             packages,
             ["half 1.8.3", "half 2.7.1", "wgpu 30.0.1", "wgpu-types 30.0.1", "wgrad-gpu 0.1.0"]
@@ -117,11 +159,34 @@ half v1.8.3
     }
 
     #[test]
-    fn a_forbidden_arrow_is_named_with_its_reason() {
-        let rule = |to| Forbidden { from: &[], to, why: "because" };
-        let faults = broken("wgrad-gpu", &parse(TREE), &rule(&["wgpu", "naga"]));
-        assert_eq!(faults.len(), 1);
-        assert!(faults[0].contains("`wgrad-gpu` must not depend on wgpu 30.0.1, wgpu-types 30.0.1: because"));
-        assert!(broken("wgrad-gpu", &parse(TREE), &rule(&["wgrad-ops", "wg", "hal"])).is_empty());
+    fn a_forbidden_dependency_is_reported_with_its_reason() {
+        let found = violations(&forbid(&["wgrad-*"], &["wgpu*", "naga"], "a reason"), &trees());
+        assert_eq!(found.len(), 1);
+        assert!(found[0].contains("`wgrad-gpu` must not depend on wgpu, wgpu-types: a reason"), "{found:?}");
+        assert!(found[0].contains("cargo tree -p wgrad-gpu -i wgpu`"), "{found:?}");
+    }
+
+    #[test]
+    fn exceptions_exact_names_and_the_package_itself_are_allowed() {
+        for (to, except) in [
+            (&["wgpu"][..], &["wgpu"][..]),
+            (&["wgpu*"], &["wgpu", "wgpu-types"]),
+            (&["wgpu"], &["wgrad-gpu"]),
+            (&["wgrad*", "wg", "hal"], &[]),
+        ] {
+            let found = violations(&forbid(&["wgrad-*"], to, "a reason").except(except), &trees());
+            assert!(found.is_empty(), "{to:?} except {except:?}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn every_rule_names_packages_of_the_workspace() {
+        let workspace = Workspace::find().unwrap();
+        let members = names(&tree(&workspace, &["--workspace", "--depth", "0"]).unwrap());
+        for rule in FORBIDDEN {
+            for pattern in rule.from.iter().chain(rule.except) {
+                assert!(members.iter().any(|member| matches_any(&[pattern], member)), "{pattern}");
+            }
+        }
     }
 }

@@ -1,132 +1,72 @@
-//! `cargo xtask ci`: what a change must pass, in order, up to the first failure, with the time of each step.
+//! `cargo xtask ci`: the checks that a change must pass, in order, up to the first failure, with the time of each.
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
 
 use crate::adapters::Adapters;
 use crate::workspace::Workspace;
 use crate::{arrows, examples, mpi, process, test};
 
-/// What one step leaves for the later ones and for the end.
+/// Times of the finished steps, and the results of the tests.
 #[derive(Default)]
-struct State {
-    adapters: Option<Adapters>,
-    closing: Vec<String>,
+struct Log {
+    times: Vec<(&'static str, Duration)>,
+    test_summary: Vec<String>,
 }
-
-struct Step {
-    name: &'static str,
-    run: fn(&Workspace, &mut State) -> Result<()>,
-}
-
-/// What fails fastest comes first.
-const STEPS: &[Step] = &[
-    Step {
-        name: "fmt",
-        run: |workspace, _| process::run(&mut workspace.cargo(&["fmt", "--all", "--check"])),
-    },
-    Step { name: "arrows", run: |workspace, _| arrows::task(workspace) },
-    Step { name: "clippy", run: |workspace, _| clippy(workspace) },
-    Step { name: "adapters", run: set_up_adapters },
-    Step { name: "test", run: run_tests },
-    Step { name: "doc", run: |workspace, _| doc(workspace) },
-    Step { name: "examples", run: run_examples },
-];
 
 pub fn task(workspace: &Workspace) -> Result<()> {
-    let mut state = State::default();
-    let mut times = Vec::new();
-    let mut failure = None;
-    for step in STEPS {
-        eprintln!("\n=== {} ===", step.name);
-        let start = Instant::now();
-        let result = (step.run)(workspace, &mut state);
-        times.push(start.elapsed());
-        if let Err(error) = result {
-            failure = Some((step.name, error));
-            break;
-        }
+    let mut log = Log::default();
+    let result = run_steps(workspace, &mut log);
+    println!("\n=== steps ===");
+    for (name, time) in &log.times {
+        println!("{name:<10} {:>7.1} s", time.as_secs_f64());
     }
-    println!("\n=== steps ===\n{}", table(&times, failure.is_some()));
-    // The runner's own words come last, where whoever reads the end of a log looks for them.
-    if !state.closing.is_empty() {
-        println!("\n=== tests ===\n{}", state.closing.join("\n"));
+    // At the end of the output, where a reader looks first.
+    if !log.test_summary.is_empty() {
+        println!("\n=== tests ===\n{}", log.test_summary.join("\n"));
     }
-    match failure {
-        Some((name, error)) => bail!("step {name}: {error:#}"),
-        None => Ok(()),
-    }
+    result
 }
 
+/// The fastest checks come first.
+fn run_steps(workspace: &Workspace, log: &mut Log) -> Result<()> {
+    step(log, "fmt", |_| process::run(&mut workspace.cargo(&["fmt", "--all", "--check"])))?;
+    step(log, "arrows", |_| arrows::task(workspace))?;
+    step(log, "clippy", |_| clippy(workspace))?;
+    let adapters = step(log, "adapters", |_| Adapters::set_up(workspace))?;
+    step(log, "test", |log| {
+        let outcome = test::run(workspace, &adapters, &[])?;
+        let result = outcome.check();
+        log.test_summary = outcome.summary;
+        result
+    })?;
+    step(log, "doc", |_| doc(workspace))?;
+    step(log, "examples", |_| examples::run(workspace, &adapters))
+}
+
+fn step<T>(log: &mut Log, name: &'static str, run: impl FnOnce(&mut Log) -> Result<T>) -> Result<T> {
+    eprintln!("\n=== {name} ===");
+    let start = Instant::now();
+    let result = run(log).with_context(|| format!("step {name} failed"));
+    log.times.push((name, start.elapsed()));
+    result
+}
+
+/// Lints the whole workspace, and the two packages with code for MPI once more with it.
 fn clippy(workspace: &Workspace) -> Result<()> {
-    mpi::install()?;
-    if mpi::is_here() {
-        let mut command = workspace.cargo(&["clippy", "--package", "wgrad-comm", "--package", "wgrad"]);
-        command.args(["--features", "mpi", "--all-targets", "--locked", "--", "-D", "warnings"]);
-        process::run(&mut command)?;
+    const WITH_MPI: &[&str] = &["--package", "wgrad-comm", "--package", "wgrad", "--features", "mpi"];
+    let lint = |selection: &[&str]| {
+        let mut command = workspace.cargo(&["clippy", "--locked", "--all-targets"]);
+        process::run(command.args(selection).args(["--", "-D", "warnings"]))
+    };
+    if mpi::set_up(workspace)? {
+        lint(WITH_MPI)?;
     }
-    process::run(&mut workspace.cargo(&[
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--locked",
-        "--",
-        "-D",
-        "warnings",
-    ]))
-}
-
-fn set_up_adapters(workspace: &Workspace, state: &mut State) -> Result<()> {
-    state.adapters = Some(Adapters::set_up(workspace)?);
-    Ok(())
-}
-
-fn run_tests(workspace: &Workspace, state: &mut State) -> Result<()> {
-    let outcome = test::run(workspace, adapters(state)?, &[])?;
-    let passed = outcome.check();
-    state.closing = outcome.closing;
-    passed
+    lint(&["--workspace"])
 }
 
 fn doc(workspace: &Workspace) -> Result<()> {
     let mut command = workspace.cargo(&["doc", "--workspace", "--no-deps", "--locked"]);
     process::run(command.env("RUSTDOCFLAGS", "-D warnings"))
-}
-
-fn run_examples(workspace: &Workspace, state: &mut State) -> Result<()> {
-    examples::run(workspace, adapters(state)?)
-}
-
-fn adapters(state: &State) -> Result<&Adapters> {
-    state.adapters.as_ref().ok_or_else(|| anyhow::anyhow!("the step `adapters` must come first"))
-}
-
-/// One line a step; the last one that has a time is the one that failed, where one did.
-fn table(times: &[Duration], failed: bool) -> String {
-    let rows = STEPS.iter().enumerate().map(|(index, step)| match times.get(index) {
-        None => format!("{:<10} not run", step.name),
-        Some(time) => {
-            let word = if failed && index + 1 == times.len() { "FAILED" } else { "ok" };
-            format!("{:<10} {:>7.1} s  {word}", step.name, time.as_secs_f64())
-        }
-    });
-    rows.collect::<Vec<_>>().join("\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_table_says_how_far_it_came() {
-        let second = Duration::from_secs(1);
-        let all = table(&vec![second; STEPS.len()], false);
-        assert_eq!(all.lines().count(), STEPS.len());
-        assert!(all.lines().all(|line| line.ends_with("1.0 s  ok")), "{all}");
-
-        let rows = table(&[second, second], true);
-        let words: Vec<&str> = rows.lines().filter_map(|line| line.split_whitespace().last()).collect();
-        assert_eq!(words[..3], ["ok", "FAILED", "run"]);
-    }
 }

@@ -1,23 +1,16 @@
-//! The project's tasks: `cargo xtask TASK`. This file is the table of tasks and the dispatch; each task is a
-//! file of its own. xtask depends on nothing of the workspace, so that it builds in seconds and also runs when
-//! the engine does not compile.
-#![allow(clippy::print_stdout, reason = "a task's result goes to stdout, its talk to stderr")]
+//! The project's tasks: `cargo xtask TASK`. This file has the table of tasks and the dispatch; each task is a file. xtask
+//! depends on no other crate of the workspace, so that it builds in seconds and runs even if the engine does not compile.
+#![allow(clippy::print_stdout, reason = "results go to stdout, progress to stderr")]
 
 mod adapters;
-mod apt;
 mod arrows;
 mod ci;
 mod examples;
-mod failures;
-mod file_size;
-mod host;
 mod mpi;
 mod process;
-mod sources;
+mod sizes;
 mod summary;
-mod swiftshader;
 mod test;
-mod vulkan;
 mod workspace;
 
 use std::process::ExitCode;
@@ -26,10 +19,10 @@ use anyhow::Result;
 
 use workspace::Workspace;
 
-/// What the caller typed is wrong (the same code as the `wgrad` binary's).
+/// Exit code for wrong arguments, the same as that of the `wgrad` binary.
 const USAGE: u8 = 2;
 
-/// One row of the table that dispatch and help iterate.
+/// One row of the task table, which dispatch and help iterate over.
 struct Task {
     name: &'static str,
     args: &'static str,
@@ -41,19 +34,19 @@ const TASKS: &[Task] = &[
     Task {
         name: "test",
         args: "[ARGS]",
-        about: "set up what the tests need and run them all; ARGS go to cargo nextest (or cargo test)",
+        about: "install what the tests need and run them all; ARGS are passed to cargo nextest (or cargo test)",
         run: test::task,
     },
     Task {
         name: "adapters",
         args: "",
-        about: "set up the GPU adapters and print the `export` lines that show them to a process",
+        about: "install software GPU adapters and print `export` lines that make them visible to a process",
         run: |workspace, _| adapters::task(workspace),
     },
     Task {
         name: "arrows",
         args: "",
-        about: "check the dependencies that must not be, the size of the tree and of each file",
+        about: "check forbidden dependencies, the number of packages, and the sizes of crates and files",
         run: |workspace, _| arrows::task(workspace),
     },
     Task {
@@ -65,7 +58,7 @@ const TASKS: &[Task] = &[
     Task {
         name: "ci",
         args: "",
-        about: "all that a change must pass, in order, with the time of each step",
+        about: "run all checks that a change must pass, with the time of each",
         run: |workspace, _| ci::task(workspace),
     },
 ];
@@ -104,8 +97,11 @@ fn help() -> String {
         text.push_str(&format!("\n  {usage:<14} {}", task.about));
     }
     text.push_str("\n  help           this list\n\nenvironment:");
-    text.push_str("\n  WGRAD_REQUIRE_GPU=1   a missing adapter is a failure, not a skip");
-    text.push_str("\n  WGRAD_NO_INSTALL=1    install nothing, use what is there");
+    text.push_str(
+        "\n  WGRAD_REQUIRE_GPU=1   a missing adapter fails the tests that need one, instead of skipping them",
+    );
+    text.push_str("\n  WGRAD_REQUIRE_MPI=1   the same for MPI");
+    text.push_str("\n  WGRAD_NO_INSTALL=1    install nothing, use the adapters and the MPI of this machine");
     text
 }
 

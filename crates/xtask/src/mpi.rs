@@ -1,58 +1,48 @@
-//! MPI for the tests: the packages where they can be installed unasked (Debian, as root), and the programs with the feature
-//! `mpi`, each under a name of its own, so that the binary that users build is tested beside them unchanged.
+//! MPI for the tests: its packages, and a `wgrad` binary with the feature `mpi` beside the default one.
 
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::apt::{self, Apt};
-use crate::host::{Host, Os};
 use crate::process;
 use crate::workspace::Workspace;
 
-/// The library and mpirun, what its bindings are made with, and the tools that hosts are made of.
-const PACKAGES: [&str; 5] = ["libopenmpi-dev", "openmpi-bin", "libclang-dev", "clang", "iproute2"];
-
-/// With `WGRAD_REQUIRE_MPI=1` a missing MPI is a failure.
-fn required() -> bool {
-    std::env::var_os("WGRAD_REQUIRE_MPI").is_some_and(|value| value == "1")
-}
-
-/// Installs what is missing, where that can be done unasked.
-pub fn install() -> Result<()> {
-    let host = Host::detect();
-    if matches!(host.os, Os::Debian { .. }) && host.root && std::env::var_os("WGRAD_NO_INSTALL").is_none() {
-        let installed = apt::installed(&PACKAGES);
-        let missing: Vec<&str> = PACKAGES.into_iter().filter(|name| !installed.contains_key(*name)).collect();
-        if !missing.is_empty() {
-            Apt::default().install(&missing, None)?;
-        }
+/// Installs MPI where packages may be installed. Returns whether programs can be built with MPI and started by it.
+pub fn set_up(workspace: &Workspace) -> Result<bool> {
+    if cfg!(windows) {
+        return Ok(false);
     }
-    Ok(())
+    process::stdout(&mut workspace.setup("mpi"))?;
+    if is_available() {
+        return Ok(true);
+    }
+    if process::is_set("WGRAD_REQUIRE_MPI") {
+        bail!("WGRAD_REQUIRE_MPI=1 requires MPI: mpirun or mpicc is missing");
+    }
+    eprintln!("xtask: no mpirun or no mpicc: the tests with MPI are skipped, and listed at the end");
+    Ok(false)
 }
 
 /// Whether programs can be built with MPI and started by it.
-pub fn is_here() -> bool {
+fn is_available() -> bool {
     let runs = |program: &str| process::output(Command::new(program).arg("--version")).is_ok();
     runs("mpirun") && runs("mpicc")
 }
 
-/// Builds `target/debug/wgrad-mpi` and `comm-suite` where there is an MPI; says so where there is none.
-pub fn set_up(workspace: &Workspace) -> Result<()> {
-    install()?;
-    if !is_here() {
-        if required() {
-            bail!("no mpirun or no mpicc, and WGRAD_REQUIRE_MPI=1 asks for them");
-        }
-        eprintln!("xtask: no MPI here: its tests will be counted as skipped");
-        return Ok(());
-    }
-    let build = |args: &[&str]| process::run(workspace.cargo(&["build", "--locked"]).args(args));
-    build(&["--package", "wgrad-comm", "--features", "mpi", "--bin", "comm-suite"])?;
-    build(&["--package", "wgrad", "--features", "mpi"])?;
-    let folder = workspace.target().join("debug");
+/// Cargo arguments for the features that tests are built with: the MPI collectives of `wgrad-comm` where MPI is installed.
+/// `wgrad` itself keeps its default features, so that the binary under test is the one that users build.
+pub fn features() -> &'static [&'static str] {
+    if is_available() { &["--features", "wgrad-comm/mpi"] } else { &[] }
+}
+
+/// Builds `wgrad` with the feature `mpi` and keeps it as `wgrad-mpi` beside the default binary.
+pub fn build_binary(workspace: &Workspace) -> Result<()> {
+    // The packages are those of the test run, and a test target is among the targets: only then does cargo choose the same
+    // features of all dependencies as for the tests, and only `wgrad` itself is compiled twice.
+    let mut build = workspace.cargo(&["build", "--locked", "--workspace", "--features", "wgrad/mpi"]);
+    process::run(build.args(["--bin", "wgrad", "--test", "processes"]))?;
+    let folder = workspace.binaries();
     std::fs::copy(folder.join("wgrad"), folder.join("wgrad-mpi"))
-        .context("cannot keep the build with MPI")?;
-    // The tests of the command line find what users build.
-    build(&["--package", "wgrad"])
+        .context("cannot copy the binary with MPI")?;
+    Ok(())
 }

@@ -1,36 +1,43 @@
-//! `cargo xtask test`: the adapters, then all tests, then what was skipped, by name.
+//! `cargo xtask test`: sets up adapters and MPI, runs all tests, and lists the skipped ones by name.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
 use crate::adapters::Adapters;
 use crate::mpi;
-use crate::process;
+use crate::process::{self, Captured};
 use crate::summary;
 use crate::workspace::Workspace;
 
-/// The file to which a test that cannot run here appends `skipped: TEST_NAME: reason`.
+/// Names the file to which a test that cannot run appends `skipped: TEST_NAME: reason`.
 const SKIP_LOG: &str = "WGRAD_SKIP_LOG";
 
-/// How a run of the tests ended.
+/// Settings of Mesa's llvmpipe, which other drivers ignore. The tests compile thousands of shaders that run for a moment, and
+/// llvmpipe compiles them three times faster without its optimisations and with vectors of 4 instead of 8 lanes.
+const FAST_SHADER_COMPILER: (&str, &str) = ("GALLIVM_PERF", "nopt");
+/// Not set in CI, which tests subgroups of 8 lanes.
+const NARROW_VECTORS: (&str, &str) = ("LP_NATIVE_VECTOR_WIDTH", "128");
+
+/// Result of a test run.
 pub struct Outcome {
-    /// The runner's closing lines and the skipped tests.
-    pub closing: Vec<String>,
-    /// The parts that failed.
+    /// The summary lines of the runner and the skipped tests.
+    pub summary: Vec<String>,
+    /// The kinds of tests that failed.
     failed: Vec<&'static str>,
 }
 
 impl Outcome {
+    /// Returns an error if a test failed.
     pub fn check(&self) -> Result<()> {
         if self.failed.is_empty() { Ok(()) } else { bail!("{} failed", self.failed.join(" and ")) }
     }
 
-    fn add(&mut self, part: &'static str, heard: &process::Heard, closing: Vec<String>) {
-        self.closing.extend(closing);
-        if !heard.status.success() {
-            self.failed.push(part);
+    fn add(&mut self, kind: &'static str, captured: &Captured, summary: Vec<String>) {
+        self.summary.extend(summary);
+        if !captured.status.success() {
+            self.failed.push(kind);
         }
     }
 }
@@ -38,87 +45,122 @@ impl Outcome {
 pub fn task(workspace: &Workspace, args: &[String]) -> Result<()> {
     let adapters = Adapters::set_up(workspace)?;
     let outcome = run(workspace, &adapters, args)?;
-    println!("\n{}", outcome.closing.join("\n"));
+    println!("\n{}", outcome.summary.join("\n"));
     outcome.check()
 }
 
-/// Runs the tests. With arguments only those that they select: no doc tests, which know no such arguments.
+/// Runs the tests selected by `args`, arguments of the test runner. Doc tests run only without arguments, because they
+/// do not accept the same ones.
 pub fn run(workspace: &Workspace, adapters: &Adapters, args: &[String]) -> Result<Outcome> {
-    mpi::set_up(workspace)?;
+    let with_mpi = uses_mpi(args) && mpi::set_up(workspace)?;
+    if with_mpi {
+        mpi::build_binary(workspace)?;
+    }
     let skip_log = workspace.target().join("skipped.txt");
     std::fs::create_dir_all(workspace.target())?;
     std::fs::write(&skip_log, "").with_context(|| format!("cannot write {}", skip_log.display()))?;
 
-    let mut outcome = Outcome { closing: Vec::new(), failed: Vec::new() };
-    unit_tests(workspace, adapters, args, &skip_log, &mut outcome)?;
+    let runner = Runner { workspace, adapters, with_mpi, skip_log };
+    let mut outcome = Outcome { summary: Vec::new(), failed: Vec::new() };
+    runner.run_unit_tests(args, &mut outcome)?;
     if args.is_empty() {
-        doc_tests(workspace, adapters, &skip_log, &mut outcome)?;
+        runner.run_doc_tests(&mut outcome)?;
     } else {
-        outcome.closing.push("doc tests: left out, as arguments were given".into());
+        outcome.summary.push("doc tests: not run, because arguments were given".into());
     }
-    outcome.closing.extend(summary::of_skips(&std::fs::read_to_string(&skip_log)?));
+    outcome.summary.extend(summary::of_skips(&std::fs::read_to_string(&runner.skip_log)?));
     Ok(outcome)
 }
 
-fn unit_tests(
-    workspace: &Workspace,
-    adapters: &Adapters,
-    args: &[String],
-    skip_log: &Path,
-    outcome: &mut Outcome,
-) -> Result<()> {
-    let has_nextest = process::output(&mut workspace.cargo(&["nextest", "--version"])).is_ok();
-    // `cargo test` runs the doc tests too unless told which targets; they have a run of their own.
-    let runner: &[&str] = if has_nextest {
-        &["nextest", "run", "--locked"]
-    } else {
-        &["test", "--locked", "--no-fail-fast", "--lib", "--bins", "--tests"]
-    };
-    let mut command = workspace.cargo(runner);
-    if !selects_packages(args) {
-        command.arg("--workspace");
+struct Runner<'a> {
+    workspace: &'a Workspace,
+    adapters: &'a Adapters,
+    with_mpi: bool,
+    skip_log: PathBuf,
+}
+
+impl Runner<'_> {
+    fn run_unit_tests(&self, args: &[String], outcome: &mut Outcome) -> Result<()> {
+        let has_nextest = process::output(&mut self.workspace.cargo(&["nextest", "--version"])).is_ok();
+        let runner: &[&str] = if has_nextest { &["nextest", "run"] } else { &["test", "--no-fail-fast"] };
+        let mut command = self.workspace.cargo(runner);
+        // Without examples, which `cargo xtask examples` builds, and without doc tests.
+        command.args(["--locked", "--lib", "--bins", "--tests"]);
+        if selected_packages(args).is_empty() {
+            command.arg("--workspace");
+        }
+        let captured = self.capture(command.args(self.features()).args(args))?;
+        let summary = if has_nextest {
+            summary::of_nextest(&captured.lines)
+        } else {
+            summary::of_libtest("tests", &captured.lines)
+        };
+        outcome.add("tests", &captured, summary);
+        Ok(())
     }
-    let heard = hear(command.args(args), adapters, skip_log)?;
-    let closing = if has_nextest {
-        summary::of_nextest(&heard.lines)
-    } else {
-        summary::of_libtest("tests", &heard.lines)
-    };
-    outcome.add("tests", &heard, closing);
-    Ok(())
+
+    fn run_doc_tests(&self, outcome: &mut Outcome) -> Result<()> {
+        let mut command =
+            self.workspace.cargo(&["test", "--doc", "--workspace", "--locked", "--no-fail-fast"]);
+        let captured = self.capture(command.args(self.features()))?;
+        outcome.add("doc tests", &captured, summary::of_libtest("doc tests", &captured.lines));
+        Ok(())
+    }
+
+    fn features(&self) -> &'static [&'static str] {
+        if self.with_mpi { mpi::features() } else { &[] }
+    }
+
+    fn capture(&self, command: &mut Command) -> Result<Captured> {
+        self.adapters.apply(command);
+        command.envs([FAST_SHADER_COMPILER]);
+        if !process::is_set("WGRAD_REQUIRE_GPU") {
+            command.envs([NARROW_VECTORS]);
+        }
+        // The summary is found in plain text.
+        process::run_and_capture(command.env(SKIP_LOG, &self.skip_log).env("CARGO_TERM_COLOR", "never"))
+    }
 }
 
-fn doc_tests(
-    workspace: &Workspace,
-    adapters: &Adapters,
-    skip_log: &Path,
-    outcome: &mut Outcome,
-) -> Result<()> {
-    let mut command = workspace.cargo(&["test", "--doc", "--workspace", "--locked", "--no-fail-fast"]);
-    let heard = hear(&mut command, adapters, skip_log)?;
-    outcome.add("doc tests", &heard, summary::of_libtest("doc tests", &heard.lines));
-    Ok(())
+/// Whether the selected packages have tests with MPI.
+fn uses_mpi(args: &[String]) -> bool {
+    let packages = selected_packages(args);
+    packages.is_empty() || packages.iter().any(|package| ["wgrad", "wgrad-comm"].contains(package))
 }
 
-fn hear(command: &mut Command, adapters: &Adapters, skip_log: &Path) -> Result<process::Heard> {
-    adapters.apply(command);
-    process::run_and_hear(command.env(SKIP_LOG, skip_log))
-}
-
-/// `--workspace` would win over `-p`.
-fn selects_packages(args: &[String]) -> bool {
-    let own = args.iter().take_while(|&arg| arg != "--");
-    own.into_iter().any(|arg| arg.starts_with("-p") || arg.starts_with("--package"))
+/// Packages named by `-p` and `--package`. They replace `--workspace`, which would override them.
+fn selected_packages(args: &[String]) -> Vec<&str> {
+    let mut args = args.iter().map(String::as_str).take_while(|&arg| arg != "--");
+    let mut packages = Vec::new();
+    while let Some(arg) = args.next() {
+        let attached = arg.strip_prefix("--package=").or_else(|| arg.strip_prefix("-p"));
+        match attached {
+            _ if arg == "-p" || arg == "--package" => packages.extend(args.next()),
+            Some(package) => packages.push(package),
+            None => {}
+        }
+    }
+    packages
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn words(text: &str) -> Vec<String> {
+        text.split(' ').map(str::to_string).collect()
+    }
+
     #[test]
-    fn a_package_replaces_the_workspace() {
-        let selects = |text: &str| selects_packages(&text.split(' ').map(str::to_string).collect::<Vec<_>>());
-        assert!(selects("-p wgrad-ops") && selects("x --package=wgrad-ops") && selects("-pwgrad-ops"));
-        assert!(!selects("matmul") && !selects("-- -p") && !selects("--no-capture --profile ci"));
+    fn packages_are_selected_in_all_spellings() {
+        let args = words("-p wgrad-ops x --package=wgrad-gpu --package wgrad -pwgrad-cpu -- -p other");
+        assert_eq!(selected_packages(&args), ["wgrad-ops", "wgrad-gpu", "wgrad", "wgrad-cpu"]);
+        assert!(selected_packages(&words("matmul --no-capture --profile ci")).is_empty());
+    }
+
+    #[test]
+    fn mpi_is_used_for_the_workspace_and_its_own_packages() {
+        assert!(uses_mpi(&[]) && uses_mpi(&words("ranks")) && uses_mpi(&words("-p wgrad-ops -p wgrad")));
+        assert!(!uses_mpi(&words("-p wgrad-ops")));
     }
 }

@@ -1,4 +1,4 @@
-//! Where the workspace lies, and commands that run in it.
+//! Paths of the workspace, and commands that run in it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +11,7 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// Found from the manifest of xtask, two folders below the root. `cargo run` names it at run time; the name
+    /// Finds the workspace two folders above the manifest of xtask. `cargo run` names the manifest at run time; the path
     /// from compile time would be stale in a checkout that was moved together with its `target`.
     pub fn find() -> Result<Self> {
         let manifest_dir =
@@ -20,30 +20,39 @@ impl Workspace {
             .ancestors()
             .nth(2)
             .filter(|root| root.join("Cargo.lock").is_file())
-            .with_context(|| format!("no workspace two folders above {}", manifest_dir.display()))?;
+            .with_context(|| format!("no Cargo.lock two folders above {}", manifest_dir.display()))?;
         Ok(Self { root: root.to_path_buf() })
     }
 
-    /// The folder of the workspace's `Cargo.toml`.
+    /// Folder of the workspace's `Cargo.toml`.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// `target/`, whatever `CARGO_TARGET_DIR` says: what is set up there is shared by all builds.
+    /// Folder `target/` at the root, regardless of `CARGO_TARGET_DIR`: all builds share the drivers unpacked in it.
     pub fn target(&self) -> PathBuf {
         self.root.join("target")
     }
 
-    /// Unpacked drivers and notes about what failed.
-    pub fn adapters(&self) -> PathBuf {
-        self.target().join("adapters")
+    /// Folder of the binaries that cargo builds in the profile `dev`.
+    pub fn binaries(&self) -> PathBuf {
+        let target =
+            std::env::var_os("CARGO_TARGET_DIR").map_or(self.target(), |folder| self.root.join(folder));
+        target.join("debug")
     }
 
-    /// `cargo ARGS` at the root, with the cargo that runs us.
+    /// Returns the command `cargo ARGS` at the root, with the cargo that runs xtask.
     pub fn cargo(&self, args: &[&str]) -> Command {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
         command.args(args).current_dir(&self.root);
+        command
+    }
+
+    /// Returns the command `setup.sh TASK`.
+    pub fn setup(&self, task: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.arg(self.root.join("crates/xtask/setup.sh")).arg(task).arg(self.target().join("adapters"));
         command
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::results::Group;
 use wgrad_graph::{Graph, GraphError, TensorType, Var};
-use wgrad_nn::{Builder, Init, Optimizer};
+use wgrad_nn::{AdamW, Builder, Init, Optimizer, Sgd};
 use wgrad_ops::TensorOps;
 
 use crate::cases::Case;
@@ -32,8 +32,8 @@ pub(super) fn cases() -> Vec<Case> {
             all.push(Case::new(Group::Reduction, format!("{name}-{side}x{side}"), build).quick_if(quick));
         }
     }
-    let momentum = Optimizer::Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 };
-    let adamw = Optimizer::Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01, decoupled: true };
+    let momentum = Optimizer::Sgd(Sgd::default());
+    let adamw = Optimizer::AdamW(AdamW::default());
     for (millions, quick) in [(1, true), (10, false)] {
         for (name, optimizer) in [("sgd-momentum", momentum), ("adamw", adamw)] {
             let build = move || update(millions << 20, optimizer);

@@ -1,4 +1,4 @@
-//! One image file, as planes of bytes of the wanted size.
+//! Decoder of one image file to planes of bytes of the requested size.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -14,23 +14,24 @@ use super::{Channels, ImageForm, ImagesProblem};
 use crate::error::DataError;
 
 const JPEG_MAGIC: [u8; 3] = [0xff, 0xd8, 0xff];
-/// In the coded pixels neither occurs: 0xff is followed by 0 there.
+/// Neither marker occurs in coded pixels, where 0 follows 0xff.
 const START_OF_SCAN: [u8; 2] = [0xff, 0xda];
 const END_OF_IMAGE: [u8; 2] = [0xff, 0xd9];
 const PNG_MAGIC: [u8; 4] = *b"\x89PNG";
 
-/// Whether a file begins as a JPEG or a PNG file does.
+/// Whether a file begins like a JPEG or PNG file.
 pub(crate) fn is_encoded(bytes: &[u8]) -> bool {
     bytes.starts_with(&JPEG_MAGIC) || bytes.starts_with(&PNG_MAGIC)
 }
 
-/// One image to predict from, brought to the square with `width` values, raw (0 to 255), flat. `path` is for messages.
+/// Decodes one image for prediction and scales it to the square with `width` values, raw (0 to 255), flat. `path` is used in
+/// messages.
 ///
 /// # Errors
-/// [`DataError::Images`] where it cannot be decoded, or where no square of one or three channels has `width` values.
+/// Returns [`DataError::Images`] if it cannot be decoded, or if no square of one or three channels has `width` values.
 pub(crate) fn read_image(path: &Path, bytes: &[u8], width: usize) -> Result<Vec<f32>, DataError> {
     let wrong = |problem| DataError::Images { path: path.to_path_buf(), problem };
-    // At most one fits: the root of 3 is no fraction.
+    // At most one form fits, since √3 is irrational.
     let forms = [Channels::Grey, Channels::Rgb].map(|channels| {
         let size = (width / channels.count()).isqrt();
         ImageForm { size, channels }
@@ -44,12 +45,12 @@ pub(crate) fn read_image(path: &Path, bytes: &[u8], width: usize) -> Result<Vec<
     Ok(planes.into_iter().map(f32::from).collect())
 }
 
-/// The planes `[channels, size, size]`, or why there are none.
+/// Returns the planes `[channels, size, size]`, or the reason of the failure.
 pub(super) fn decode(path: &Path, form: ImageForm) -> Result<Vec<u8>, String> {
     decode_bytes(&std::fs::read(path).map_err(|error| error.to_string())?, form)
 }
 
-/// The content decides on the format, not the name.
+/// Decodes by content, not by file name.
 fn decode_bytes(bytes: &[u8], form: ImageForm) -> Result<Vec<u8>, String> {
     let raster = if bytes.starts_with(&JPEG_MAGIC) {
         jpeg(bytes)?
@@ -61,12 +62,12 @@ fn decode_bytes(bytes: &[u8], form: ImageForm) -> Result<Vec<u8>, String> {
     Ok(raster.square(form))
 }
 
-/// Strict, so that damage is refused as far as it shows: JPEG has no checksum. That a file was cut within its last rows shows
-/// only in the end marker, which the decoder does not ask for.
+/// Decodes a JPEG file strictly, to find damage although JPEG has no checksum. The decoder does not require the end marker,
+/// so a file that was truncated in its last rows is detected here.
 fn jpeg(bytes: &[u8]) -> Result<Raster, String> {
     let last = |marker: [u8; 2]| bytes.windows(2).rposition(|pair| pair == marker);
     if last(END_OF_IMAGE) < last(START_OF_SCAN) {
-        return Err("a JPEG file that was cut short".to_owned());
+        return Err("truncated JPEG file".to_owned());
     }
     let options = DecoderOptions::default().set_strict_mode(true);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
@@ -79,12 +80,12 @@ fn jpeg(bytes: &[u8]) -> Result<Raster, String> {
     decoder.set_options(options.jpeg_set_out_colorspace(color));
     let pixels = decoder.decode().map_err(text)?;
     let (width, height) = decoder.dimensions().ok_or("no dimensions")?;
-    let raster = Raster::new(width, height, channels, pixels).ok_or("fewer pixels than the header says")?;
-    // Cameras write how they were held, and leave the turning to who shows the picture.
+    let raster = Raster::new(width, height, channels, pixels).ok_or("fewer pixels than the header states")?;
+    // Cameras store their orientation and leave the rotation to the viewer.
     Ok(raster.oriented(decoder.exif().map_or(1, |exif| orientation(exif))))
 }
 
-/// Every depth and palette as 8 bits a channel. What is transparent keeps its colour.
+/// Decodes a PNG file of any depth or palette to 8 bits per channel. Transparent pixels keep their colour.
 fn png(bytes: &[u8]) -> Result<Raster, png::DecodingError> {
     let mut decoder = png::Decoder::new(Cursor::new(bytes));
     decoder.set_transformations(Transformations::normalize_to_color8());

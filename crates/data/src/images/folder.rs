@@ -1,22 +1,27 @@
-//! Images in folders that are called after their classes: `ROOT/PART/CLASS/IMAGE`.
+//! Reader of images in folders named after their classes: `ROOT/SPLIT/CLASS/IMAGE`.
 
 use std::path::{Path, PathBuf};
 
-use super::{Files, ImageForm, ImagesProblem, Part, Parts, choose, is_image, read_parts};
+use super::{Files, ImageForm, ImageSplits, ImagesProblem, Split, choose, is_image, read_splits};
 use crate::error::DataError;
 
-/// Reads `root/train/CLASS/*`, and `validation` (or `val`) and `test` where they are there.
+/// Reads `root/train/CLASS/*`, and `validation` (or `val`) and `test` if they exist.
 ///
-/// Classes are sorted by name, or those of `classes` in that order; images are sorted by name. Files that do not end in one
-/// of [`EXTENSIONS`](super::EXTENSIONS), and whatever begins with a dot, are passed over.
+/// Classes are sorted by name, or are those of `classes` in that order; images are sorted by name. Files without one of the
+/// [`EXTENSIONS`](super::EXTENSIONS) and names that begin with a dot are ignored.
 ///
 /// # Errors
-/// [`DataError::Images`] names the folder or file: no `train`, a class without images, parts that differ in their classes,
-/// an unknown class, images that cannot be decoded. [`DataError::Io`] where a folder cannot be read.
-pub fn read_folder(root: &Path, form: ImageForm, classes: Option<&[String]>) -> Result<Parts, DataError> {
+/// Returns [`DataError::Images`] with the folder or file if there is no `train`, a class has no images, the splits have
+/// different classes, a class is unknown, or an image cannot be decoded. Returns [`DataError::Io`] if a folder cannot be
+/// read.
+pub fn read_folder(
+    root: &Path,
+    form: ImageForm,
+    classes: Option<&[String]>,
+) -> Result<ImageSplits, DataError> {
     let mut folders = Vec::new();
-    for part in Part::ALL {
-        folders.push(part_folder(root, part)?);
+    for split in Split::ALL {
+        folders.push(split_folder(root, split)?);
     }
     let Some(train) = &folders[0] else { return Err(wrong(root, ImagesProblem::NoTrain)) };
     let known = names(train, Path::is_dir)?;
@@ -24,35 +29,35 @@ pub fn read_folder(root: &Path, form: ImageForm, classes: Option<&[String]>) -> 
         return Err(wrong(train, ImagesProblem::NoClasses));
     }
     let chosen = choose(&known, classes).map_err(|problem| wrong(train, problem))?;
-    let mut parts = Vec::new();
+    let mut splits = Vec::new();
     for folder in &folders {
-        parts.push(match folder {
+        splits.push(match folder {
             Some(folder) => files(folder, &chosen, classes.is_some())?,
             None => Files::default(),
         });
     }
-    let parts = <[Files; 3]>::try_from(parts).unwrap_or_default();
-    read_parts(root, parts, &chosen, form)
+    let splits = <[Files; 3]>::try_from(splits).unwrap_or_default();
+    read_splits(root, splits, &chosen, form)
 }
 
 fn wrong(path: &Path, problem: ImagesProblem) -> DataError {
     DataError::Images { path: path.to_path_buf(), problem }
 }
 
-fn part_folder(root: &Path, part: Part) -> Result<Option<PathBuf>, DataError> {
-    let mut found = part.names().iter().filter(|name| root.join(name).is_dir());
+fn split_folder(root: &Path, split: Split) -> Result<Option<PathBuf>, DataError> {
+    let mut found = split.names().iter().filter(|name| root.join(name).is_dir());
     match (found.next(), found.next()) {
         (Some(first), Some(second)) => Err(wrong(root, ImagesProblem::TwoFolders(first, second))),
         (first, _) => Ok(first.map(|name| root.join(name))),
     }
 }
 
-/// What lies in a folder and is wanted, sorted.
+/// Returns the names of the wanted entries of a folder, sorted.
 fn names(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<String>, DataError> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(DataError::io("read", folder))? {
         let entry = entry.map_err(DataError::io("read", folder))?;
-        // A name that is no text cannot be the name of a class; an image of such a name is found by the count.
+        // A name that is not UTF-8 cannot be a class; an image with such a name fails to be read later.
         let name = entry.file_name().to_string_lossy().into_owned();
         if !name.starts_with('.') && wanted(&entry.path()) {
             names.push(name);
@@ -62,7 +67,7 @@ fn names(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<String>, D
     Ok(names)
 }
 
-/// The files of one part. Where classes were `picked`, others may be there too.
+/// Returns the files of one split. If the classes were `picked`, other class folders are allowed.
 fn files(folder: &Path, classes: &[String], picked: bool) -> Result<Files, DataError> {
     let there = names(folder, Path::is_dir)?;
     let missing: Vec<String> = classes.iter().filter(|class| !there.contains(class)).cloned().collect();
@@ -105,7 +110,7 @@ mod tests {
         ("test/cat/t.png", [70, 0, 0]),
     ];
 
-    /// The first pixel's red and green of each image, with its label.
+    /// Red and green of the first pixel of each image, and the labels.
     fn seen(dataset: &Dataset) -> (Vec<(u8, u8)>, &[u32]) {
         let Targets::Classes { labels, .. } = dataset.targets() else { panic!("no classes") };
         let images = dataset.pixels().unwrap().bytes().chunks(12);
@@ -122,10 +127,10 @@ mod tests {
     }
 
     #[test]
-    fn classes_and_images_are_sorted_and_every_part_is_read() {
+    fn classes_and_images_are_sorted_and_every_split_is_read() {
         let folder = folder(TREE);
-        std::fs::write(folder.path().join("train/cat/notes.txt"), "no image").unwrap();
-        std::fs::write(folder.path().join("train/cat/.hidden.png"), "no image").unwrap();
+        std::fs::write(folder.path().join("train/cat/notes.txt"), "not an image").unwrap();
+        std::fs::write(folder.path().join("train/cat/.hidden.png"), "not an image").unwrap();
         std::fs::create_dir(folder.path().join("train/.cache")).unwrap();
         let parts = read_folder(folder.path(), FORM, None).unwrap();
         assert_eq!(parts.train.feature_shape(), [3, 2, 2]);
@@ -137,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn chosen_classes_come_in_their_order_and_others_are_left_out() {
+    fn chosen_classes_keep_their_order() {
         let folder = folder(TREE);
         png(&folder.path().join("train/bee/a.png"), [1, 1, 1]);
         let chosen = ["cat".to_owned(), "ant".to_owned()];
@@ -152,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn missing_folders_and_images_are_reported() {
         let folder = folder(TREE);
         let root = folder.path();
         std::fs::create_dir(root.join("test/bee")).unwrap();

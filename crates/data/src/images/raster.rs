@@ -1,11 +1,10 @@
-//! A decoded image: turned as its camera was held, cut to a square, converted to grey or colour, scaled.
+//! Decoded image: orientation, crop to a square, conversion to grey or colour, scaling.
 //!
-//! Written here and not taken from the `image` crate, which brings colour management along: four more packages in the
-//! binary's tree, which has a limit, for what is two loops.
+//! The `image` crate would do the same with four more packages for colour management; the number of packages is limited.
 
 use super::{Channels, ImageForm};
 
-/// Pixels in rows, `u8` `[height, width, channels]`, with one or three channels.
+/// Pixels `u8` `[height, width, channels]`, with one or three channels.
 pub(super) struct Raster {
     width: usize,
     height: usize,
@@ -14,16 +13,16 @@ pub(super) struct Raster {
 }
 
 impl Raster {
-    /// `None` where the pixels are not as many as the dimensions say, or there are none.
+    /// Creates an image; `None` if the number of pixels does not match the dimensions or is 0.
     pub fn new(width: usize, height: usize, channels: usize, pixels: Vec<u8>) -> Option<Self> {
         let len = width.checked_mul(height)?.checked_mul(channels)?;
         (len == pixels.len() && len > 0).then_some(Self { width, height, channels, pixels })
     }
 
-    /// The image as it is meant to be seen, by the number that EXIF has for how the camera was held (1 to 8).
+    /// Rotates and mirrors the image by its EXIF orientation (1 to 8).
     pub fn oriented(self, orientation: u16) -> Self {
         let (height, width, channels) = (self.height, self.width, self.channels);
-        // Where the pixel at (y, x) of the result comes from.
+        // Source position of the pixel at (y, x) of the result.
         let source = |y: usize, x: usize| match orientation {
             2 => (y, width - 1 - x),
             3 => (height - 1 - y, width - 1 - x),
@@ -49,7 +48,7 @@ impl Raster {
         Self { width: new_width, height: new_height, channels, pixels }
     }
 
-    /// The largest square about the centre at the size, as planes `[channels, size, size]`.
+    /// Returns the largest centred square, scaled, as planes `[channels, size, size]`.
     pub fn square(&self, form: ImageForm) -> Vec<u8> {
         let side = self.width.min(self.height);
         let (left, top) = ((self.width - side) / 2, (self.height - side) / 2);
@@ -71,7 +70,7 @@ impl Raster {
     }
 }
 
-/// One channel of a pixel. Grey is the luminance of ITU-R BT.709.
+/// Returns one channel of a pixel. Grey is the luminance of ITU-R BT.709.
 fn value(pixel: &[u8], channels: Channels, channel: usize) -> u8 {
     match (pixel, channels) {
         (&[red, green, blue], Channels::Grey) => {
@@ -83,11 +82,11 @@ fn value(pixel: &[u8], channels: Channels, channel: usize) -> u8 {
     }
 }
 
-/// How much of which old pixels goes into each new one, along a line. A triangle (bilinear) filter, which widens with the
-/// step where the image gets smaller, so that it averages.
+/// Weights of a resize along one axis: a triangle (bilinear) filter, which widens when the image gets smaller, so that it
+/// averages.
 struct Weights {
     from: usize,
-    /// For each new pixel the first old one and the shares from there on, which add up to 1.
+    /// First source pixel of each new pixel, and the weights from there on, whose sum is 1.
     lines: Vec<(usize, Vec<f32>)>,
 }
 
@@ -99,28 +98,28 @@ impl Weights {
             let center = (i as f64 + 0.5) * step;
             let first = (center - reach).floor().max(0.0) as usize;
             let last = ((center + reach).ceil() as usize).min(from);
-            let share = |j: usize| (1.0 - (j as f64 + 0.5 - center).abs() / reach).max(0.0);
-            let sum: f64 = (first..last).map(share).sum();
-            (first, (first..last).map(|j| (share(j) / sum) as f32).collect())
+            let weight = |j: usize| (1.0 - (j as f64 + 0.5 - center).abs() / reach).max(0.0);
+            let sum: f64 = (first..last).map(weight).sum();
+            (first, (first..last).map(|j| (weight(j) / sum) as f32).collect())
         };
         Self { from, lines: (0..to).map(line).collect() }
     }
 
-    /// A square plane at the new size.
+    /// Returns a square plane scaled to the new size.
     fn scale(&self, plane: &[u8]) -> Vec<u8> {
         let (from, to) = (self.from, self.lines.len());
         let mut wide = vec![0.0_f32; from * to];
         for (row, out) in plane.chunks_exact(from).zip(wide.chunks_exact_mut(to)) {
-            for (out, (first, shares)) in out.iter_mut().zip(&self.lines) {
-                *out = shares.iter().zip(&row[*first..]).map(|(share, &x)| share * f32::from(x)).sum();
+            for (out, (first, weights)) in out.iter_mut().zip(&self.lines) {
+                *out = weights.iter().zip(&row[*first..]).map(|(weight, &x)| weight * f32::from(x)).sum();
             }
         }
         let mut scaled = Vec::with_capacity(to * to);
         let mut sums = vec![0.0_f32; to];
-        for (first, shares) in &self.lines {
+        for (first, weights) in &self.lines {
             sums.fill(0.0);
-            for (share, row) in shares.iter().zip(wide[first * to..].chunks_exact(to)) {
-                sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += share * x);
+            for (weight, row) in weights.iter().zip(wide[first * to..].chunks_exact(to)) {
+                sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += weight * x);
             }
             scaled.extend(sums.iter().map(|sum| sum.round() as u8));
         }
@@ -128,7 +127,7 @@ impl Weights {
     }
 }
 
-/// The tag `Orientation` of EXIF data, which is a TIFF file; 1, as it is, where there is none or it makes no sense.
+/// Reads the tag `Orientation` of EXIF data, which is a TIFF file; 1 (upright) if it is absent or invalid.
 pub(super) fn orientation(exif: &[u8]) -> u16 {
     const ORIENTATION: u16 = 0x0112;
     let little = exif.starts_with(b"II");
@@ -159,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn every_orientation_is_undone() {
+    fn every_orientation_is_applied() {
         let turned = |orientation| {
             let raster = raster().oriented(orientation);
             (raster.width, raster.pixels)
@@ -169,7 +168,7 @@ mod tests {
         assert_eq!(turned(3), (3, vec![6, 5, 4, 3, 2, 1]));
         assert_eq!(turned(4), (3, vec![4, 5, 6, 1, 2, 3]));
         assert_eq!(turned(5), (2, vec![1, 4, 2, 5, 3, 6]));
-        // The camera was turned against the clock, so the picture is turned with it.
+        // The camera was rotated counterclockwise, so the image is rotated clockwise.
         assert_eq!(turned(6), (2, vec![4, 1, 5, 2, 6, 3]));
         assert_eq!(turned(7), (2, vec![6, 3, 5, 2, 4, 1]));
         assert_eq!(turned(8), (2, vec![3, 6, 2, 5, 1, 4]));
@@ -177,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tag_is_found_in_both_byte_orders_and_nonsense_is_none() {
+    fn orientation_tag_is_read_in_both_byte_orders() {
         let little =
             b"II*\0\x08\0\0\0\x02\0\x0f\x01\x02\0\x01\0\0\0\0\0\0\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0";
         assert_eq!(orientation(little), 6);
@@ -189,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn scaling_is_the_triangle_filter() {
+    fn scaling_uses_the_triangle_filter() {
         let grey = |size| ImageForm { size, channels: Channels::Grey };
         let line = |pixels: &[u8], size| {
             let side = pixels.len();
@@ -198,9 +197,9 @@ mod tests {
             assert!(scaled.chunks(size).all(|row| row == &scaled[..size]));
             scaled[..size].to_vec()
         };
-        // Twice the size: quarters and three quarters between neighbours, the edges go on.
+        // Twice the size: weights of 1/4 and 3/4 between neighbours, with repeated edges.
         assert_eq!(line(&[0, 100], 4), [0, 25, 75, 100]);
-        // Half the size: the two next to the centre at 1 count three times what the one at 2.5 does, (3·0 + 3·80 + 160) / 7.
+        // Half the size: the pixels at 0.5 and 1.5 have three times the weight of the one at 2.5, (3·0 + 3·80 + 160) / 7.
         assert_eq!(line(&[0, 80, 160, 240], 2), [57, 183]);
         assert_eq!(line(&[7, 7, 7, 7, 7], 3), [7, 7, 7]);
     }

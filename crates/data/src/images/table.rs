@@ -1,4 +1,4 @@
-//! Images whose classes stand in a CSV table: a line an image, with its name, its label and perhaps its part.
+//! Reader of images with a CSV table: one line per image, with its name, its label and optionally its split.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
@@ -6,38 +6,37 @@ use std::path::{Path, PathBuf};
 
 use csv::{ReaderBuilder, StringRecord, Trim};
 
-use super::{EXTENSIONS, Files, ImageForm, ImagesProblem, Part, Parts, choose, read_parts};
-use crate::csv_file::line_of;
-use crate::error::{CsvProblem, DataError};
+use super::{EXTENSIONS, Files, ImageForm, ImageSplits, ImagesProblem, Split, choose, read_splits};
+use crate::csv_file::{CsvProblem, line_of};
+use crate::error::DataError;
 use crate::open::open;
 
-/// How the table of labels is written. It has a header.
+/// Columns and classes of a table of labels with a header.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TableOptions {
-    /// The column of image names, with or without their ending. The first by default.
+    /// Column of image names, with or without their extension; the first by default.
     pub image_column: Option<String>,
-    /// The column of labels. The last by default.
+    /// Column of labels; the last by default.
     pub label_column: Option<String>,
-    /// The column that says `train`, `validation` (or `val`) or `test`, alone or with more words after an `_`. Without one
-    /// all images are for training.
+    /// Column that contains `train`, `validation` (or `val`) or `test`, alone or followed by `_` and more text. Without it all
+    /// images are for training.
     pub split_column: Option<String>,
-    /// The labels that become classes, in this order; lines with others are left out. All of them, sorted, by default.
+    /// Labels that become classes, in this order; lines with other labels are left out. All, sorted, by default.
     pub classes: Option<Vec<String>>,
 }
 
-/// Reads the images that `table` names. They lie in `folder`, or in the folders of their parts in it, such as
-/// `folder/train`.
+/// Reads the images that `table` lists. They are in `folder`, or in the folder of their split, such as `folder/train`.
 ///
 /// # Errors
-/// [`DataError::Images`] names the table and the line, or the file: columns that are not there, images that are missing or
-/// named twice, an unknown part or class, images that cannot be decoded. [`DataError::Csv`] and [`DataError::Io`] where
-/// the table cannot be read.
+/// Returns [`DataError::Images`] with the line or file if a column is unknown, an image is missing or listed twice, a split
+/// or class is unknown, or an image cannot be decoded. Returns [`DataError::Csv`] or [`DataError::Io`] if the table cannot be
+/// read.
 pub fn read_table(
     table: &Path,
     folder: &Path,
     form: ImageForm,
     options: &TableOptions,
-) -> Result<Parts, DataError> {
+) -> Result<ImageSplits, DataError> {
     let wrong = |problem| DataError::Images { path: table.to_path_buf(), problem };
     let rows = rows(table, options)?;
     let known: BTreeSet<&String> = rows.iter().map(|row| &row.label).collect();
@@ -46,7 +45,7 @@ pub fn read_table(
     let labels: HashMap<&str, u32> =
         classes.iter().enumerate().map(|(label, class)| (class.as_str(), label as u32)).collect();
 
-    let mut parts = [Files::default(), Files::default(), Files::default()];
+    let mut splits = [Files::default(), Files::default(), Files::default()];
     let (mut lines, mut missing) = (HashMap::new(), Vec::new());
     for row in &rows {
         if let Some(first) = lines.insert(&row.image, row.line) {
@@ -56,7 +55,7 @@ pub fn read_table(
         let Some(&label) = labels.get(row.label.as_str()) else { continue };
         match find(folder, row) {
             Some(path) => {
-                let files = &mut parts[row.part as usize];
+                let files = &mut splits[row.split as usize];
                 files.paths.push(path);
                 files.labels.push(label);
             }
@@ -66,20 +65,20 @@ pub fn read_table(
     if !missing.is_empty() {
         return Err(wrong(ImagesProblem::Missing { folder: folder.to_path_buf(), missing }));
     }
-    let train = &parts[Part::Train as usize].labels;
+    let train = &splits[Split::Train as usize].labels;
     if let Some(label) = (0..classes.len()).find(|&label| !train.contains(&(label as u32))) {
         return Err(wrong(ImagesProblem::Untrained(classes[label].clone())));
     }
-    read_parts(folder, parts, &classes, form)
+    read_splits(folder, splits, &classes, form)
 }
 
 struct Row {
     line: u64,
     image: String,
     label: String,
-    part: Part,
-    /// What the table calls the part, which may be the name of a folder.
-    part_name: String,
+    split: Split,
+    /// Name of the split in the table, which can be the name of a folder.
+    split_name: String,
 }
 
 fn rows(path: &Path, options: &TableOptions) -> Result<Vec<Row>, DataError> {
@@ -102,8 +101,8 @@ fn rows(path: &Path, options: &TableOptions) -> Result<Vec<Row>, DataError> {
     };
     let image = column("images", options.image_column.as_ref(), 0)?;
     let label = column("labels", options.label_column.as_ref(), header.len() - 1)?;
-    let split = match &options.split_column {
-        Some(name) => Some(column("parts", Some(name), 0)?),
+    let split_column = match &options.split_column {
+        Some(name) => Some(column("splits", Some(name), 0)?),
         None => None,
     };
     let (mut record, mut rows) = (StringRecord::new(), Vec::new());
@@ -118,24 +117,24 @@ fn rows(path: &Path, options: &TableOptions) -> Result<Vec<Row>, DataError> {
             let column = format!("{} ({})", label + 1, &header[label]);
             return Err(unreadable(CsvProblem::EmptyLabel { line, column }));
         }
-        let part_name = split.map_or_else(|| "train".to_owned(), cell);
-        let Some(part) = Part::named(&part_name) else {
-            return Err(wrong(ImagesProblem::UnknownPart { line, found: part_name }));
+        let split_name = split_column.map_or_else(|| "train".to_owned(), cell);
+        let Some(split) = Split::named(&split_name) else {
+            return Err(wrong(ImagesProblem::UnknownSplit { line, found: split_name }));
         };
-        rows.push(Row { line, image: cell(image), label: cell(label), part, part_name });
+        rows.push(Row { line, image: cell(image), label: cell(label), split, split_name });
     }
     if rows.is_empty() { Err(unreadable(CsvProblem::Empty)) } else { Ok(rows) }
 }
 
-/// The file of a row: beside the others or in the folder of its part, under its own name or with an ending.
+/// Returns the file of a row: in `folder` or in the folder of its split, with or without an extension.
 fn find(folder: &Path, row: &Row) -> Option<PathBuf> {
     let names = || {
         let endings = EXTENSIONS.iter().flat_map(|ending| [(*ending).to_owned(), ending.to_uppercase()]);
         let with_ending = endings.map(|ending| format!("{}.{ending}", row.image));
         std::iter::once(row.image.clone()).chain(with_ending)
     };
-    let parts = std::iter::once(row.part_name.as_str()).chain(row.part.names().iter().copied());
-    let folders: Vec<PathBuf> = parts.map(|name| folder.join(name)).chain([folder.to_path_buf()]).collect();
+    let splits = std::iter::once(row.split_name.as_str()).chain(row.split.names().iter().copied());
+    let folders: Vec<PathBuf> = splits.map(|name| folder.join(name)).chain([folder.to_path_buf()]).collect();
     folders.iter().flat_map(|folder| names().map(|name| folder.join(name))).find(|path| path.is_file())
 }
 
@@ -145,7 +144,7 @@ mod tests {
     use super::*;
     use crate::dataset::{Dataset, Targets};
 
-    fn read(table: &str, images: &[&str], options: &TableOptions) -> Result<Parts, DataError> {
+    fn read(table: &str, images: &[&str], options: &TableOptions) -> Result<ImageSplits, DataError> {
         let folder = tempfile::tempdir().unwrap();
         for (i, image) in images.iter().enumerate() {
             png(&folder.path().join(image), [10 * i as u8, 0, 0]);
@@ -176,14 +175,14 @@ mod tests {
     }
 
     #[test]
-    fn images_are_found_with_and_without_ending_and_folder_in_the_order_of_the_table() {
+    fn images_are_found_in_the_order_of_the_table() {
         let table = "id,split,kind\nb,train,wolf\na.png,train,ant\nc,test_new,ant\nd,val,wolf\n";
         let images = ["train/b.png", "a.png", "test/c.PNG", "val/d.png"];
         let parts = read(table, &images, &with_split()).unwrap();
         assert_eq!(seen(&parts.train), (vec![0, 10], &[1, 0][..], vec!["ant", "wolf"]));
         assert_eq!(seen(&parts.test.unwrap()).0, [20]);
         assert_eq!(seen(&parts.validation.unwrap()).0, [30]);
-        // Without a column for it, all images are for training.
+        // Without a column for the split, all images are for training.
         let parts = read(
             "kind,id\nwolf,b\nant,a\n",
             &["b.png", "a.png"],
@@ -198,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn chosen_labels_come_in_their_order_and_the_images_of_others_need_not_be_there() {
+    fn images_of_labels_that_are_not_chosen_are_not_needed() {
         let table = "id,label\na,ant\nb,wolf\nc,bee\n";
         let classes = Some(vec!["wolf".to_owned(), "ant".to_owned()]);
         let options = TableOptions { classes, ..TableOptions::default() };
@@ -210,25 +209,25 @@ mod tests {
     }
 
     #[test]
-    fn missing_images_are_counted_and_the_first_are_named_with_their_lines() {
+    fn missing_images_are_counted_and_the_first_are_listed() {
         let table = "id,label\na,x\nb,x\nc,y\nd,x\ne,y\n";
         let found = problem(table, &["a.png"], &TableOptions::default());
         let ImagesProblem::Missing { missing, .. } = &found else { panic!("{found:?}") };
         assert_eq!(missing.len(), 4);
         let text = found.to_string();
-        for part in ["4 images are not there", "line 3: b", "line 5: d", "and 1 more"] {
+        for part in ["4 images are missing", "line 3: b", "line 5: d", "and 1 more"] {
             assert!(text.contains(part), "{part} is not in {text}");
         }
         assert!(!text.contains("line 6"), "{text}");
     }
 
     #[test]
-    fn a_table_that_contradicts_itself_is_refused_with_the_line() {
+    fn inconsistent_table_is_refused_with_the_line() {
         let plain = TableOptions::default();
         let twice = problem("id,label\na,x\n\na,y\n", &["a.png"], &plain);
         assert_eq!(twice, ImagesProblem::Twice { line: 4, first: 2, name: "a".into() });
-        let part = problem("id,split,label\na,training,x\n", &["a.png"], &with_split());
-        assert_eq!(part, ImagesProblem::UnknownPart { line: 2, found: "training".into() });
+        let split = problem("id,split,label\na,training,x\n", &["a.png"], &with_split());
+        assert_eq!(split, ImagesProblem::UnknownSplit { line: 2, found: "training".into() });
         let column = problem("id,label\na,x\n", &["a.png"], &with_split());
         assert!(
             matches!(&column, ImagesProblem::NoColumn { known, .. } if known == "id, label"),

@@ -95,7 +95,7 @@ impl Conv {
 
     /// Checks that no parameter is zero.
     fn check(&self) -> Result<(), Rule> {
-        let zero = |what: &str| Err(Rule::new(format!("{what} must be at least 1")));
+        let zero = |parameter: &str| Err(Rule::new(format!("{parameter} must be at least 1")));
         match self {
             Conv { stride: [0, _] | [_, 0], .. } => zero("the stride"),
             Conv { dilation: [0, _] | [_, 0], .. } => zero("the dilation"),
@@ -165,14 +165,14 @@ fn transposed<'g>(y: Var<'g>, weight: Var<'g>, conv: Conv, image: [usize; 2]) ->
 /// Gradient of the weight of a convolution, for images `x` and a cotangent `y`.
 #[track_caller]
 fn weight_gradient<'g>(x: Var<'g>, y: Var<'g>, conv: Conv, kernel: [usize; 2]) -> Var<'g> {
-    y.graph().push(Weight { conv, kernel }, &[y, x])
+    y.graph().push(WeightGrad { conv, kernel }, &[y, x])
 }
 
 /// Returns the four sizes of a tensor of images or of a weight.
-fn sizes4(ty: &TensorType, what: &str) -> Result<[usize; 4], Rule> {
+fn sizes4(ty: &TensorType, name: &str) -> Result<[usize; 4], Rule> {
     check_dtype(DType::F32, std::slice::from_ref(ty))?;
     <[usize; 4]>::try_from(&ty.shape[..])
-        .map_err(|_| Rule::new(format!("{what} must have 4 dimensions; {} has {}", ty.shape, ty.shape.len())))
+        .map_err(|_| Rule::new(format!("{name} must have 4 dimensions; {} has {}", ty.shape, ty.shape.len())))
 }
 
 /// Sizes of a convolution: images `[n, groups · inputs, h, w]`, results `[n, groups · outputs, out…]`.
@@ -311,12 +311,12 @@ fn size(x: Var<'_>) -> [usize; 2] {
 
 /// Gradient of the weight. Inputs: cotangent and images.
 #[derive(Debug)]
-struct Weight {
+struct WeightGrad {
     conv: Conv,
     kernel: [usize; 2],
 }
 
-impl Weight {
+impl WeightGrad {
     fn sizes(&self, ins: &[TensorType]) -> Result<Sizes, Rule> {
         let [m, outputs, rows, columns] = sizes4(&ins[0], "the cotangent")?;
         let [n, channels, h, w] = sizes4(&ins[1], "the image")?;
@@ -329,7 +329,7 @@ impl Weight {
     }
 }
 
-impl Op for Weight {
+impl Op for WeightGrad {
     fn name(&self) -> &'static str {
         "conv2d_weight"
     }

@@ -1,19 +1,20 @@
-//! Recipes that are wrong: each mistake names its place, its key and what would have been right.
+//! Errors of recipes: place, key and hint.
 
 use wgrad_recipe::{Hint, Recipe, RecipeError, load};
 
 const HEAD: &str = "name = 'mine'\ndata.kind = 'digits'\nmodel.kind = 'mlp'\n";
 
-/// The message for a recipe of [`HEAD`], three lines, and `text` from the fourth.
+/// Returns the error message for [`HEAD`] (three lines) followed by `text`.
 fn refused(text: &str) -> String {
     Recipe::parse(&format!("{HEAD}{text}"), "mine.toml").unwrap_err().to_string()
 }
 
+/// Returns the error message of an assignment to the recipe [`HEAD`].
 fn set(assignment: &str) -> String {
     let mut recipe = Recipe::parse(HEAD, "mine.toml").unwrap();
     let before = recipe.clone();
     let message = recipe.set(assignment).unwrap_err().to_string();
-    assert_eq!(recipe, before, "a refused assignment changes nothing");
+    assert_eq!(recipe, before, "a refused assignment must not change the recipe");
     message
 }
 
@@ -54,7 +55,7 @@ fn unknown_keys() {
     }
 }
 
-/// A key of another kind is unknown to this one.
+/// A key of another kind is unknown.
 #[test]
 fn keys_of_another_kind() {
     let message = refused("[optimizer]\nkind = 'sgd'\nbetas = [0.9, 0.9]");
@@ -65,7 +66,7 @@ fn keys_of_another_kind() {
 }
 
 #[test]
-fn unknown_kinds_and_words() {
+fn unknown_kinds_and_choices() {
     assert_eq!(
         refused("[optimizer]\nkind = 'adamv'"),
         "mine.toml:5:1: `optimizer.kind` is `adamv`, did you mean `adam`?"
@@ -118,7 +119,7 @@ fn wrong_types() {
             "data.augment.crop = 'far'",
             "mine.toml:4:21: `data.augment.crop`: expected a whole number, 0 or more, found string \"far\"",
         ),
-        ("train = 3", "mine.toml:4:9: `train`: expected a section, found an integer"),
+        ("train = 3", "mine.toml:4:9: `train`: expected a section, found integer 3"),
         ("description = 3", "mine.toml:4:15: `description`: expected a string, found integer 3"),
     ] {
         let message = refused(text);
@@ -146,7 +147,7 @@ fn bad_toml() {
     assert!(matches!(Recipe::parse("\0", "a").unwrap_err(), RecipeError::Syntax { .. }));
 }
 
-/// Every range has a value just outside of it that is refused, by key and value, and one just inside that is not.
+/// For every range, values outside are refused with key and value, and values inside are accepted.
 #[test]
 fn values_out_of_range() {
     let (isic, cifar) = ("data.kind=isic-2017 ", "data.kind=cifar-10 ");
@@ -214,7 +215,7 @@ fn values_out_of_range() {
                 kind.split_whitespace().map(str::to_owned).chain([format!("{key}={value}")]).collect();
             let error = Recipe::parse(HEAD, "a").unwrap().set_all(&assignments).unwrap_err();
             let message = error.to_string();
-            // An integer that TOML cannot hold has no way to be in range.
+            // TOML cannot represent this integer, so the error is one of type.
             let of_range = matches!(&error, RecipeError::Invalid { key: found, .. } if found == key);
             assert!(of_range || *value == "9223372036854775808", "{key}={value}: {message}");
             assert!(
@@ -232,7 +233,7 @@ fn values_out_of_range() {
 }
 
 #[test]
-fn a_value_out_of_range_has_its_line() {
+fn value_out_of_range_is_located() {
     assert_eq!(
         refused("[train]\n  batch = 0"),
         "mine.toml:5:3: `train.batch` must be 1 to 16777216, found 0"
@@ -240,7 +241,7 @@ fn a_value_out_of_range_has_its_line() {
 }
 
 #[test]
-fn a_recipe_made_by_hand_is_checked_on_request() {
+fn validate_checks_a_recipe_built_in_code() {
     let mut recipe = Recipe::parse(HEAD, "a").unwrap();
     recipe.validate().unwrap();
     recipe.train.batch = 0;
@@ -250,10 +251,10 @@ fn a_recipe_made_by_hand_is_checked_on_request() {
     );
 }
 
-/// TOML is UTF-8, paths need not be.
+/// Paths need not be UTF-8, but TOML is.
 #[cfg(unix)]
 #[test]
-fn a_path_that_toml_cannot_say() {
+fn path_that_is_not_utf8_cannot_be_encoded() {
     use std::os::unix::ffi::OsStringExt;
     let mut recipe = Recipe::parse(HEAD, "a").unwrap();
     recipe.set_all(&["data.kind=csv", "data.path=a"]).unwrap();
@@ -279,8 +280,8 @@ fn assignments() {
         set("zzz.batch=1"),
         "--set zzz.batch=1: unknown key `zzz.batch`, known: data.…, model.…, optimizer.…, schedule.…, transfer.…, train.…"
     );
-    for no_assignment in ["train.batch", "train=3", ""] {
-        assert!(set(no_assignment).contains("expected `section.key=value`"), "{no_assignment}");
+    for text in ["train.batch", "train=3", ""] {
+        assert!(set(text).contains("expected `section.key=value`"), "{text}");
     }
     assert_eq!(
         set("train.batch=many"),
@@ -298,10 +299,7 @@ fn assignments() {
     assert!(set("train.augment.flip=true").contains("unknown key `train.augment`"));
     assert_eq!(set("data.kind=image-folder"), "--set data.kind=image-folder: `data.path` is missing");
     assert_eq!(set("data.kind=csv"), "--set data.kind=csv: `data.path` is missing");
-    assert!(
-        set("train.batch=1\nseed=3").contains("found string"),
-        "one assignment cannot smuggle in another"
-    );
+    assert!(set("train.batch=1\nseed=3").contains("found string"), "one assignment must not contain another");
 }
 
 #[test]

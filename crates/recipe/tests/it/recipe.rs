@@ -1,4 +1,4 @@
-//! Recipes that are right: defaults, round trips, built-in ones and `--set`.
+//! Valid recipes: defaults, round trips, built-in recipes and `--set`.
 
 use wgrad_recipe::Recipe;
 use wgrad_recipe::*;
@@ -12,14 +12,14 @@ fn minimal() -> Recipe {
 #[test]
 fn absent_sections_and_keys_take_their_defaults() {
     let recipe = minimal();
-    assert_eq!(recipe.optimizer, Optimizer::AdamW(AdamWOptimizer::default()));
+    assert_eq!(recipe.optimizer, Optimizer::AdamW(AdamW::default()));
     assert_eq!(recipe.schedule, Schedule::Constant(ConstantSchedule::default()));
     assert_eq!(recipe.train, Train::default());
     assert_eq!((recipe.train.log_every, recipe.train.keep_checkpoints), (1, 3));
     assert_eq!(recipe.description, "");
 }
 
-/// Every key of every section and kind is read into its own field.
+/// Every key is read into its field.
 #[test]
 fn every_key_is_read() {
     let recipe = Recipe::parse(
@@ -105,7 +105,7 @@ fn every_key_is_read() {
             norm: Norm::Rms,
             dropout: 0.5,
         }),
-        optimizer: Optimizer::Adam(AdamOptimizer {
+        optimizer: Optimizer::Adam(Adam {
             lr: 0.5,
             betas: [0.5, 0.25],
             eps: 1e-6,
@@ -146,7 +146,7 @@ fn every_key_is_read() {
     assert_eq!(Recipe::parse(&recipe.to_toml().unwrap(), "again").unwrap(), recipe);
 }
 
-/// Every key of a residual network is read into its own field.
+/// Every key of a residual network is read into its field.
 #[test]
 fn every_key_of_a_residual_network_is_read() {
     let text = "name = 'net'\ndata.kind = 'cifar-10'\n[model]\nkind = 'resnet'\nfamily = 'imagenet'\ndepth = 34\n\
@@ -178,7 +178,7 @@ fn every_key_of_a_residual_network_is_read() {
     assert!(recipe.clone().set_all(&both).unwrap_err().to_string().contains("balance_classes"));
 }
 
-/// Every key of images is read into its own field.
+/// Every key of images is read into its field.
 #[test]
 fn every_key_of_images_is_read() {
     let recipe = Recipe::parse(
@@ -249,7 +249,7 @@ fn every_key_of_images_is_read() {
 }
 
 #[test]
-fn images_without_further_keys_are_as_they_were() {
+fn images_have_defaults() {
     let digits = minimal().data;
     assert_eq!(digits, Data::Digits(PixelData::default()));
     let images = digits.images().unwrap();
@@ -267,7 +267,7 @@ fn images_without_further_keys_are_as_they_were() {
 }
 
 #[test]
-fn a_key_of_a_table_inside_a_section_is_set() {
+fn set_changes_a_key_of_a_nested_table() {
     let mut recipe = minimal();
     recipe.set_all(&["data.augment.flip=true", "data.augment.crop=2", "data.kind=cifar-10"]).unwrap();
     let augment = Augment { flip: true, crop: 2, ..Augment::default() };
@@ -318,18 +318,18 @@ fn every_kind_survives_a_round_trip() {
 }
 
 #[test]
-fn a_resolved_recipe_says_its_defaults() {
+fn to_toml_contains_defaults() {
     let text = minimal().to_toml().unwrap();
     for line in
         ["hidden = [128, 128]", "batch = 64", "lr = 0.001", "betas = [0.9, 0.999]", "kind = \"constant\""]
     {
-        assert!(text.lines().any(|found| found == line), "{line} not in\n{text}");
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
-    assert!(!text.contains("patience"), "absent options stay absent:\n{text}");
+    assert!(!text.contains("patience"), "absent options remain absent:\n{text}");
 }
 
 #[test]
-fn built_in_recipes_are_the_files_of_the_folder() {
+fn built_in_recipes_match_the_files_of_the_folder() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes");
     let mut files: Vec<String> = std::fs::read_dir(folder)
         .unwrap()
@@ -344,7 +344,7 @@ fn built_in_recipes_are_the_files_of_the_folder() {
     }
 }
 
-/// What issues and benches rely on.
+/// Properties that benches rely on.
 #[test]
 fn built_in_recipes_keep_their_shapes() {
     let digits = load("digits").unwrap();
@@ -360,7 +360,7 @@ fn built_in_recipes_keep_their_shapes() {
 }
 
 #[test]
-fn a_recipe_is_loaded_from_a_path() {
+fn recipe_is_loaded_from_a_path() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("mine.toml");
     std::fs::write(&path, MINIMAL).unwrap();
@@ -386,7 +386,7 @@ fn set_changes_one_key() {
 }
 
 #[test]
-fn an_empty_value_is_the_default() {
+fn empty_value_restores_the_default() {
     let mut recipe = minimal();
     recipe.set_all(&["train.steps=20", "train.batch=128", "optimizer.clip_norm=1"]).unwrap();
     recipe.set_all(&["train.steps=", "train.batch=", "optimizer.clip_norm="]).unwrap();
@@ -400,9 +400,9 @@ fn later_assignments_win() {
     assert_eq!(recipe.train.batch, 2);
 }
 
-/// The order of a kind and its keys does not matter, and a key that is required may come with the same call.
+/// The order of `kind` and the other keys does not matter.
 #[test]
-fn a_kind_is_set_with_its_keys() {
+fn kind_is_set_together_with_its_keys() {
     for order in [
         ["data.kind=csv", "data.path=a.csv", "data.label=price"],
         ["data.path=a.csv", "data.label=price", "data.kind=csv"],
@@ -416,16 +416,13 @@ fn a_kind_is_set_with_its_keys() {
 }
 
 #[test]
-fn a_new_kind_keeps_what_was_said_and_not_what_was_default() {
+fn changed_kind_keeps_values_that_are_not_defaults() {
     let mut recipe = minimal();
     recipe.set("optimizer.clip_norm=1.5").unwrap();
     recipe.set("optimizer.kind=sgd").unwrap();
-    assert_eq!(
-        recipe.optimizer,
-        Optimizer::Sgd(SgdOptimizer { clip_norm: Some(1.5), ..SgdOptimizer::default() })
-    );
+    assert_eq!(recipe.optimizer, Optimizer::Sgd(Sgd { clip_norm: Some(1.5), ..Sgd::default() }));
 
     let mut recipe = minimal();
     recipe.set_all(&["optimizer.lr=0.25", "optimizer.kind=adam"]).unwrap();
-    assert_eq!(recipe.optimizer, Optimizer::Adam(AdamOptimizer { lr: 0.25, ..AdamOptimizer::default() }));
+    assert_eq!(recipe.optimizer, Optimizer::Adam(Adam { lr: 0.25, ..Adam::default() }));
 }

@@ -5,8 +5,10 @@
 //! down, and only the last layers learn.
 
 use crate::depth::{self, CurvePoint, DepthRun, Family, LayerValue, SigmoidRun};
-use wgrad_data::{DataKind, DataSpec, Normalize, Splits};
-use wgrad_nn::{Activation, Mlp, MlpConfig, Optimizer, ResNet, ResNetConfig, Schedule, Shortcut};
+use wgrad_data::{Data, Normalize, Splits};
+use wgrad_nn::{
+    Activation, CosineSchedule, Mlp, MlpConfig, Optimizer, ResNet, ResNetConfig, Schedule, Sgd, Shortcut,
+};
 use wgrad_program::Device;
 
 use wgrad_train::TrainError;
@@ -23,7 +25,7 @@ const EVALUATIONS: u64 = 4;
 #[derive(Debug, Clone, PartialEq)]
 pub struct DepthOptions {
     /// The data.
-    pub data: DataKind,
+    pub data: Data,
     /// Depths of the networks, 6n + 2 each.
     pub depths: Vec<usize>,
     /// Seeds; each network is trained once with each.
@@ -70,12 +72,8 @@ pub fn study_depth(
     options: &DepthOptions,
     progress: Progress<'_>,
 ) -> Result<DepthResults, TrainError> {
-    let spec = DataSpec {
-        limit: Some(options.examples),
-        normalize: Normalize::Dataset,
-        ..DataSpec::from(options.data)
-    };
-    let splits = wgrad_data::load(&spec)?;
+    let data = options.data.clone().with_limit(options.examples).with_normalize(Normalize::Dataset);
+    let splits = wgrad_data::load(&data)?;
     let networks = options.depths.len() * Family::ALL.len() * options.seeds.len();
     let perceptrons =
         if options.perceptrons { depth::Activation::ALL.len() * options.seeds.len() } else { 0 };
@@ -117,10 +115,8 @@ pub fn study_depth(
 
 fn config(options: &DepthOptions, lr: f64, seed: u64) -> Config {
     Config {
-        optimizer: Optimizer::Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 },
-        lr,
-        schedule: Schedule::Cosine { min: 0.0 },
-        warmup: options.steps / 20,
+        optimizer: Optimizer::Sgd(Sgd { lr, ..Sgd::default() }),
+        schedule: Schedule::Cosine(CosineSchedule { warmup_steps: options.steps / 20, min_lr: 0.0 }),
         batch: options.batch,
         eval_batch: 500,
         seed,

@@ -141,7 +141,7 @@ fn sum_gradients(
         (None, None) => return Err(never!("a plan for replicas keeps gradients").into()),
     };
     let mut squares = 0.0;
-    let clips_shards = plan.shard.is_some() && plan.config.clip_norm.is_some();
+    let clips_shards = plan.shard.is_some() && plan.config.optimizer.clip_norm().is_some();
     let reduced = group.reducer.finish(&mut group.worker, tail, &mut |first, values| {
         if clips_shards {
             squares += values.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>();
@@ -183,7 +183,7 @@ fn update(
     let PassRunner { plan, session, .. } = runner;
     let mut metrics = Vec::new();
     let mut inputs = vec![Data::F32(&hyper)];
-    let max = plan.config.clip_norm.unwrap_or(f64::INFINITY);
+    let max = plan.config.optimizer.clip_norm().unwrap_or(f64::INFINITY);
     let scale = [norm.map_or(1.0, |norm| (max / (norm + 1e-6)).min(1.0)) as f32];
     if let Some(norm) = norm {
         inputs.push(Data::F32(&scale));
@@ -192,7 +192,7 @@ fn update(
     // A replica with an empty shard has no update.
     if let Some(id) = updating {
         session.run(id, &inputs)?;
-        if norm.is_none() && plan.config.clip_norm.is_some() {
+        if norm.is_none() && plan.config.optimizer.clip_norm().is_some() {
             let record = session.records(id, true)?.pop();
             let norm = record.and_then(|record| record.values.first().copied());
             let norm = norm.ok_or_else(|| never!("an update that clips records the norm"))?;
@@ -236,7 +236,8 @@ mod tests {
             let recipe = wgrad_recipe::load("digits").unwrap();
             let setup = crate::setup(&recipe).unwrap();
             // Clipping would need one more copy of the updated parameters.
-            let config = crate::Config { replica: Some(replica), clip_norm: None, ..setup.config };
+            let optimizer = wgrad_nn::Optimizer::default();
+            let config = crate::Config { replica: Some(replica), optimizer, ..setup.config };
             let device = CpuDevice::new();
             let plan = Plan::new(setup.model, &setup.splits, config, &device.info().limits).unwrap();
             let planned = plan.peak_bytes();

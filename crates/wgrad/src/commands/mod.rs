@@ -13,6 +13,7 @@ mod launch;
 mod network;
 mod predict;
 mod profile;
+mod recipe;
 mod replicas;
 mod scale;
 mod study;
@@ -44,5 +45,6 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Scale(args) => scale::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Data(args) => data::run(&args),
+        Command::RecipeFile(args) => recipe::run(&args),
     }
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::{Instant, SystemTime};
 
 use anyhow::Result;
-use wgrad_data::DataKind;
+use wgrad_data::Data;
 use wgrad_studies::depth::{Budget, DepthOptions, DepthResults, DepthStudy, study_depth};
 
 use crate::cli::{DepthArgs, Study, StudyCommand};
@@ -20,10 +20,10 @@ pub fn run(args: &Study) -> Result<ExitCode> {
 }
 
 fn depth(args: &DepthArgs) -> Result<ExitCode> {
-    let data: DataKind = args.data.parse()?;
-    let known = [DataKind::FashionMnist, DataKind::Cifar10, DataKind::Mnist, DataKind::Digits];
-    if !known.contains(&data) {
-        let names = known.map(DataKind::name).join(", ");
+    let data: Data = args.data.parse()?;
+    let known = ["fashion-mnist", "cifar-10", "mnist", "digits"];
+    if !known.contains(&data.kind()) {
+        let names = known.join(", ");
         let message = format!("--data: the study supports {names}, not {}", args.data);
         return Err(Usage(message).into());
     }

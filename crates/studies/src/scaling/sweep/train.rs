@@ -5,8 +5,10 @@ use std::time::Instant;
 use crate::scaling::sweep::{Aim, Family, Job, Network, Sweep};
 use crate::scaling::{Curve, Role, Trial};
 use wgrad_data::split::{Purpose, draw};
-use wgrad_data::{DataKind, DataSpec, Normalize, Splits};
-use wgrad_nn::{ImageNorm, Mlp, MlpConfig, Optimizer, ResNet, ResNetConfig, Schedule};
+use wgrad_data::{Data, Normalize, Splits};
+use wgrad_nn::{
+    AdamW, ConstantSchedule, ImageNorm, Mlp, MlpConfig, Optimizer, ResNet, ResNetConfig, Schedule,
+};
 use wgrad_program::Device;
 use wgrad_run::Flops;
 
@@ -32,8 +34,8 @@ impl SweepData {
     /// # Errors
     /// An unknown name; data that is not on this machine.
     pub fn load(name: &str, sweep: &Sweep) -> Result<Self, TrainError> {
-        let kind: DataKind = name.parse()?;
-        let splits = wgrad_data::load(&DataSpec { normalize: Normalize::Dataset, ..DataSpec::from(kind) })?;
+        let data: Data = name.parse()?;
+        let splits = wgrad_data::load(&data.with_normalize(Normalize::Dataset))?;
         let all = splits.train.len();
         let validation = all - sweep.left_of(all as u64) as usize;
         let (rest, drawn) = draw(&splits.train, validation, SEED, Purpose::Validation);
@@ -114,10 +116,8 @@ pub fn train_job(
     let training = &sweep.training;
     let examples = splits.train.len() as u64;
     let config = Config {
-        optimizer: Optimizer::Adam { betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, decoupled: true },
-        lr: job.lr,
-        schedule: Schedule::Constant,
-        warmup: training.warmup,
+        optimizer: Optimizer::AdamW(AdamW { lr: job.lr, weight_decay: 0.0, ..AdamW::default() }),
+        schedule: Schedule::Constant(ConstantSchedule { warmup_steps: training.warmup }),
         batch: training.batch as usize,
         eval_batch: EVAL_BATCH.min(splits.test.len()),
         ema: (training.ema > 0.0).then_some(training.ema),

@@ -80,8 +80,11 @@ fn scale_batch(recipe: &mut Recipe, ranks: usize, parts: &Setup) -> Result<(), U
     let steps = 5 * (parts.splits.train.len() / (batch * parts.config.accumulate.max(1) as usize)).max(1);
     let mut settings = vec![format!("train.batch={batch}"), format!("optimizer.lr={rate}")];
     // One-cycle has a warm-up of its own.
-    if recipe.schedule.kind() != "one-cycle" {
-        settings.push(format!("schedule.warmup_steps={}", (steps as u64).max(parts.config.warmup)));
+    if !matches!(recipe.schedule, wgrad_recipe::Schedule::OneCycle(_)) {
+        settings.push(format!(
+            "schedule.warmup_steps={}",
+            (steps as u64).max(parts.config.schedule.warmup_steps())
+        ));
     }
     recipe.set_all(&settings).map_err(|error| Usage(format!("--scale-batch: {error}")))?;
     let epochs = if ranks > 1 { "; the learning rate rises over the first five epochs" } else { "" };

@@ -1,0 +1,8 @@
+//! Environment variables that name folders.
+
+/// Environment variable that names the folder for fetched data.
+pub const DATA_DIR_ENV: &str = "WGRAD_DATA";
+
+/// Environment variable that names a mirror folder. The caller reads it; see
+/// [`FetchOptions::mirror`](crate::FetchOptions::mirror).
+pub const MIRROR_ENV: &str = "WGRAD_DATA_MIRROR";

@@ -1,0 +1,121 @@
+//! Faults of images, and of the folders and tables with their classes.
+
+use std::path::PathBuf;
+
+use super::form::EXTENSIONS;
+
+/// Fault of a folder of images, or of the table of their labels. Lines count from 1.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ImagesProblem {
+    /// Files that cannot be decoded.
+    #[error(": {} cannot be read; replace or remove {}:{}", count(failures.len(), "image", "images"),
+        if failures.len() == 1 { "it" } else { "them" }, listed(failures, |(path, reason)| format!("{}: {reason}", path.display())))]
+    Corrupt {
+        /// Files and the reasons, in the order of the data.
+        failures: Vec<(PathBuf, String)>,
+    },
+    /// No folder for training.
+    #[error(
+        ": no folder `train`; expected train/CLASS/IMAGE, and optionally `validation` and `test` in the same form"
+    )]
+    NoTrain,
+    /// Two folders for the same split.
+    #[error(": both `{0}` and `{1}` exist; remove one")]
+    TwoFolders(&'static str, &'static str),
+    /// No class folders.
+    #[error(": no class folders; expected a folder of images for each class")]
+    NoClasses,
+    /// A class folder without images.
+    #[error(": no images; add files that end in {}, or remove the folder", EXTENSIONS.join(", "))]
+    EmptyClass,
+    /// Other classes than those of the training set.
+    #[error(
+        ": the classes differ from those of `train`: {}; every split needs the same folders",
+        differences(missing, extra)
+    )]
+    Classes {
+        /// Classes that only the training set has.
+        missing: Vec<String>,
+        /// Classes that only this split has.
+        extra: Vec<String>,
+    },
+    /// A chosen class that the data does not have.
+    #[error(": no class `{class}`, known: {known}")]
+    UnknownClass {
+        /// Class.
+        class: String,
+        /// Classes of the data, separated by commas.
+        known: String,
+    },
+    /// No training images.
+    #[error(": no training images")]
+    NoImages,
+    /// A column that the table does not have.
+    #[error(": no column `{column}` for the {role}, known: {known}")]
+    NoColumn {
+        /// Use of the column.
+        role: &'static str,
+        /// Requested name.
+        column: String,
+        /// Names in the header, separated by commas.
+        known: String,
+    },
+    /// Images of the table that do not exist.
+    #[error(": {} missing, looked in {}:{}", count(missing.len(), "image is", "images are"), folder.display(),
+        listed(missing, |(line, name)| format!("line {line}: {name}")))]
+    Missing {
+        /// Searched folder.
+        folder: PathBuf,
+        /// Line and name of each image.
+        missing: Vec<(u64, String)>,
+    },
+    /// An image in two lines of the table.
+    #[error(":{line}: `{name}` is already in line {first}; list each image once")]
+    Twice {
+        /// Second line.
+        line: u64,
+        /// First line.
+        first: u64,
+        /// Name of the image.
+        name: String,
+    },
+    /// An unknown name of a split.
+    #[error(":{line}: the split is `{found}`, expected train, validation, val or test")]
+    UnknownSplit {
+        /// Line.
+        line: u64,
+        /// Text of the cell.
+        found: String,
+    },
+    /// An image for a model whose input is not a square image.
+    #[error(
+        ": an image, but the model expects {0} values, which is not a square image of one or three channels"
+    )]
+    Width(usize),
+    /// A class without training images.
+    #[error(": class `{0}` has no training images")]
+    Untrained(String),
+}
+
+/// Maximum number of entries of a list in a message.
+const SHOWN: usize = 3;
+
+fn count(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
+fn listed<T>(items: &[T], line: impl Fn(&T) -> String) -> String {
+    let mut text: String = items.iter().take(SHOWN).map(|item| format!("\n  {}", line(item))).collect();
+    if items.len() > SHOWN {
+        text += &format!("\n  and {} more", items.len() - SHOWN);
+    }
+    text
+}
+
+fn differences(missing: &[String], extra: &[String]) -> String {
+    let part = |words: &str, classes: &[String]| {
+        (!classes.is_empty()).then(|| format!("{words} {}", classes.join(", ")))
+    };
+    let parts = [part("without", missing), part("besides", extra)];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,86 @@
+//! Partial file of a download, kept beside its final path until it is complete and checked.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use crate::error::DataError;
+use crate::pin::{CheckError, Pin};
+
+/// Partial file `NAME.part`, locked while it is open. If it is empty it is removed on drop.
+pub(crate) struct PartialFile {
+    file: Option<File>,
+    path: PathBuf,
+    len: u64,
+}
+
+impl PartialFile {
+    /// Opens the partial file of `target` that an earlier run left, or creates it.
+    pub(crate) fn open(target: &Path) -> Result<Self, DataError> {
+        let mut path = target.as_os_str().to_owned();
+        path.push(".part");
+        let path = PathBuf::from(path);
+        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let file = options.map_err(DataError::io("create", &path))?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => return Err(DataError::Busy { path }),
+            // On a file system without locks concurrent downloads are not detected.
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+        }
+        let len = file.metadata().map_err(DataError::io("read", &path))?.len();
+        Ok(Self { file: Some(file), path, len })
+    }
+
+    /// Bytes in the file.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Truncates the file to `len` bytes and continues there.
+    pub(crate) fn keep(&mut self, len: u64) -> Result<(), DataError> {
+        self.len = len;
+        self.with("write", |file| {
+            file.set_len(len)?;
+            file.seek(SeekFrom::Start(len)).map(drop)
+        })
+    }
+
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<(), DataError> {
+        self.with("write", |file| file.write_all(bytes))?;
+        self.len += bytes.len() as u64;
+        Ok(())
+    }
+
+    pub(crate) fn check(&self, pin: &Pin<'_>) -> Result<(), CheckError> {
+        match &self.file {
+            Some(file) => pin.check(file),
+            None => Ok(()),
+        }
+    }
+
+    /// Renames the file to `target` atomically.
+    pub(crate) fn finish(mut self, target: &Path) -> Result<(), DataError> {
+        self.with("write", |file| file.sync_all())?;
+        // Closed first, since not every platform renames an open file.
+        self.file = None;
+        fs::rename(&self.path, target).map_err(DataError::io("create", target))
+    }
+
+    fn with<T>(
+        &mut self,
+        action: &'static str,
+        f: impl FnOnce(&mut File) -> io::Result<T>,
+    ) -> Result<T, DataError> {
+        let file = self.file.as_mut().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound));
+        file.and_then(f).map_err(DataError::io(action, &self.path))
+    }
+}
+
+impl Drop for PartialFile {
+    fn drop(&mut self) {
+        if self.file.take().is_some() && self.len == 0 {
+            // An empty partial file does no harm if it remains.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}

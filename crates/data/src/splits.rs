@@ -1,0 +1,55 @@
+//! Training, validation and test data.
+
+use crate::augment::Augment;
+use crate::dataset::Dataset;
+use crate::standardize::Standardizer;
+
+/// Training, validation and test sets of the same feature shape and kind of targets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Splits {
+    /// Training set.
+    pub train: Dataset,
+    /// Validation set, for early stopping and the choice of settings, if there is one.
+    pub validation: Option<Dataset>,
+    /// Test set.
+    pub test: Dataset,
+    /// Statistics with which the features were standardised; predictions on new data need the same.
+    pub standardizer: Option<Standardizer>,
+    /// Divisor of the raw values: the largest value of a pixel, or 1.
+    pub raw_scale: f32,
+    /// Augmentation of training images, applied by a [`Loader`](crate::Loader).
+    pub augment: Augment,
+}
+
+impl Splits {
+    /// Splits without validation set, standardisation and augmentation.
+    pub fn new(train: Dataset, test: Dataset) -> Self {
+        let augment = Augment::default();
+        Self { train, validation: None, test, standardizer: None, raw_scale: 1.0, augment }
+    }
+
+    /// Scales, normalises and standardises raw features of new examples like those of the splits.
+    ///
+    /// `raw` is flat, `[n, feature length]`, with the values of the file.
+    pub fn prepare(&self, raw: &mut [f32]) {
+        raw.iter_mut().for_each(|x| *x /= self.raw_scale);
+        if let Some(pixels) = self.train.pixels() {
+            raw.chunks_exact_mut(pixels.image_len()).for_each(|image| pixels.normalize(image));
+        }
+        if let Some(Standardizer { mean, std }) = &self.standardizer {
+            for row in raw.chunks_exact_mut(mean.len()) {
+                row.iter_mut().zip(mean).zip(std).for_each(|((x, mean), std)| *x = (*x - mean) / std);
+            }
+        }
+    }
+
+    /// The same splits with the features of an example in one dimension, see [`Dataset::flattened`].
+    pub fn flattened(self) -> Self {
+        Self {
+            train: self.train.flattened(),
+            validation: self.validation.map(Dataset::flattened),
+            test: self.test.flattened(),
+            ..self
+        }
+    }
+}

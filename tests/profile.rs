@@ -1,0 +1,179 @@
+//! `--profile`: it changes no bit of a training, and its timeline has every kernel of the profiled steps.
+
+use crate::support::{adapters, last_json, stderr, wgrad};
+use serde_json::Value;
+use wgrad::prelude::*;
+use wgrad::train::{ProfileOptions, Profiler};
+
+fn trainer(device: &dyn Device, recipe: &str, settings: &[&str]) -> Trainer {
+    let mut recipe = wgrad::recipe::load(recipe).expect("a built-in recipe");
+    let settings: Vec<String> = settings.iter().map(|&setting| setting.into()).collect();
+    recipe.set_all(&settings).expect("known keys");
+    let parts = wgrad::train::setup(&recipe).expect("embedded data");
+    let plan =
+        Plan::new(parts.model, &parts.splits, parts.config, &device.info().limits).expect("a right model");
+    Trainer::new(device, plan, parts.splits, parts.fit.steps).expect("a working device")
+}
+
+/// Every device, by name.
+fn devices(test: &str) -> Vec<(String, Box<dyn Device>)> {
+    let cpu: (String, Box<dyn Device>) = ("cpu".into(), Box::new(CpuDevice::new()));
+    let gpus = adapters(test).into_iter().map(|(index, info)| {
+        let device: Box<dyn Device> = Box::new(GpuDevice::open(index).expect("the adapter opens"));
+        (format!("gpu:{index} {} ({})", info.name, info.backend), device)
+    });
+    std::iter::once(cpu).chain(gpus).collect()
+}
+
+/// Bits of the losses of 1,000 steps, of what the network has become and of its optimizer's state.
+fn thousand_steps(device: &dyn Device, options: Option<ProfileOptions>) -> (Vec<u32>, Vec<u32>) {
+    let settings =
+        ["model.hidden=[16]", "model.dropout=0.1", "train.batch=16", "train.ema=0.9", "train.eval_batch=20"];
+    let mut trainer = trainer(device, "digits-mlp", &settings);
+    if let Some(options) = options {
+        trainer.profile(options, 1000).unwrap();
+    }
+    let mut losses = Vec::new();
+    for step in 0..1000 {
+        trainer.step().expect("a working device");
+        if step % 16 == 0 {
+            losses.extend(trainer.records(false).expect("a working device"));
+        }
+    }
+    losses.extend(trainer.records(true).expect("a working device"));
+    if let Some(options) = options {
+        let profiler = trainer.take_profile().expect("it was profiled");
+        assert_eq!(profiler.profiled_steps() as u64, options.steps);
+    }
+    assert_eq!(losses.len(), 1000);
+    let mut tensors = trainer.parameters(false).expect("a working device");
+    tensors.extend(trainer.parameters(true).expect("a working device"));
+    let values = tensors.iter().flat_map(|tensor| &tensor.values);
+    (losses.iter().map(|record| record.loss.to_bits()).collect(), values.map(|x| x.to_bits()).collect())
+}
+
+#[test]
+fn a_thousand_steps_have_the_same_bits_again_and_profiled() {
+    for (name, device) in devices("bits of a profiled run") {
+        let first = thousand_steps(&*device, None);
+        let some = Some(ProfileOptions { warmup: 400, steps: 100 });
+        assert!(first == thousand_steps(&*device, some), "{name}: the bits differ");
+    }
+}
+
+/// The spans of a timeline: track, name, start and end in microseconds, arguments.
+fn spans(trace: &Value) -> Vec<(u64, String, f64, f64, &Value)> {
+    let events = trace["traceEvents"].as_array().expect("a list of events");
+    let complete = events.iter().filter(|event| event["ph"] == "X");
+    let span = |event: &'_ Value| {
+        let number = |key: &str| event[key].as_f64().unwrap_or_else(|| panic!("{key}: {event}"));
+        let (start, length) = (number("ts"), number("dur"));
+        assert!(start >= 0.0 && length >= 0.0, "{event}");
+        let name = event["name"].as_str().expect("a name").to_owned();
+        (event["tid"].as_u64().expect("a track"), name, start, start + length)
+    };
+    complete
+        .map(|event| {
+            let (track, name, start, end) = span(event);
+            (track, name, start, end, &event["args"])
+        })
+        .collect()
+}
+
+/// Microseconds by which rounding in JSON may be off.
+const ROUNDING: f64 = 0.01;
+
+fn check(name: &str, plan: &Plan, profiler: &Profiler, steps: std::ops::Range<u64>) {
+    let trace = profiler.trace(plan, name).to_json();
+    let spans = spans(&trace);
+    let mut kernels = spans.iter().filter(|(track, ..)| *track == 2);
+    let host: Vec<_> = spans.iter().filter(|(track, ..)| *track == 1).collect();
+    let mut last = 0.0;
+    for step in steps {
+        let outer: Vec<_> = host
+            .iter()
+            .filter(|(_, name, ..)| name.split(':').next() == Some(&format!("step {step}")))
+            .collect();
+        assert_eq!(outer.len() as u64, plan.config.accumulate, "{name}: step {step}");
+        let programs = plan.step_programs().into_iter();
+        let programs = programs.flat_map(|(program, often)| (0..often).map(move |_| program));
+        for (program, (.., start, end, _)) in programs.zip(outer) {
+            for (number, dispatch) in program.dispatches.iter().enumerate() {
+                let (_, found, from, to, args) = kernels.next().expect("a span for each dispatch");
+                assert_eq!(found, &dispatch.name, "{name}");
+                assert_eq!((&args["step"], &args["dispatch"]), (&step.into(), &number.into()), "{name}");
+                assert_eq!(args["flops"], dispatch.cost.flops);
+                assert_eq!(args["bytes"], dispatch.cost.read + dispatch.cost.written);
+                assert!(last <= *from + ROUNDING && from <= to, "{name}: {found} from {from} to {to}");
+                assert!(*start <= from + ROUNDING, "{name}: {found} from {from}, step from {start}");
+                last = *to;
+            }
+            let parts = host.iter().filter(|(_, _, from, to, _)| from >= start && to <= end);
+            assert!(parts.count() >= 2, "{name}: a step says what the host did");
+        }
+    }
+    assert!(kernels.next().is_none(), "{name}: no kernel of other steps");
+    let table = profiler.kernels(plan);
+    let of = |of: fn(&wgrad::train::KernelTime) -> f64| table.iter().map(of).sum::<f64>();
+    assert!((of(|kernel| kernel.fraction) - 1.0).abs() < 1e-9, "{name}");
+    assert!((of(|kernel| kernel.dispatches) - plan.dispatches_per_step() as f64).abs() < 1e-9, "{name}");
+}
+
+/// Plain steps, steps of several passes, and a residual network.
+#[test]
+fn the_timeline_has_every_dispatch_of_the_profiled_steps() {
+    let resnet =
+        ["model.kind=resnet", "model.depth=8", "model.width=4", "train.batch=4", "train.eval_batch=4"];
+    let recipes: [(&str, &[&str]); 3] =
+        [("digits-mlp", &[]), ("digits", &["train.accumulate=3", "train.batch=16"]), ("digits-mlp", &resnet)];
+    for (name, device) in devices("timeline") {
+        // The kernels of a residual network take software adapters long to compile, and are no other kind of dispatch.
+        let some = if name == "cpu" { recipes.len() } else { recipes.len() - 1 };
+        for &(recipe, settings) in &recipes[..some] {
+            let mut trainer = trainer(&*device, recipe, settings);
+            trainer.profile(ProfileOptions { warmup: 2, steps: 3 }, 7).unwrap();
+            for _ in 0..7 {
+                trainer.step().expect("a working device");
+            }
+            let profiler = trainer.take_profile().expect("it was profiled");
+            check(&format!("{name}: {recipe}"), trainer.plan(), &profiler, 3..6);
+        }
+    }
+}
+
+#[test]
+fn train_writes_the_timeline_where_it_was_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &str| {
+        let output = wgrad(folder.path(), &format!("train digits --device cpu {arguments}"));
+        assert!(output.status.success(), "{}", stderr(&output));
+        (last_json(&output), stderr(&output))
+    };
+    let read = |path: &str| -> Value {
+        serde_json::from_str(&std::fs::read_to_string(folder.path().join(path)).unwrap()).unwrap()
+    };
+    let names = |trace: &Value| spans(trace).into_iter().map(|(_, name, ..)| name).collect::<Vec<_>>();
+    let (result, text) = run("--out run --json --set train.steps=30 --profile");
+    assert_eq!(result["profile"], "run/profile.json");
+    assert!(result["first_step_seconds"].as_f64().unwrap() > 0.0);
+    assert!(text.contains("mean of 10 profiled steps") && text.contains("GFLOP/s"), "{text}");
+    let found = names(&read("run/profile.json"));
+    for wanted in ["step 11", "step 20", "prepare batch", "upload", "run", "evaluation", "checkpoint"] {
+        assert!(found.iter().any(|name| name == wanted), "{wanted}: {found:?}");
+    }
+    assert!(!found.iter().any(|name| name == "step 10" || name == "step 21"), "{found:?}");
+    // Two steps are left, fewer than are left out before the first profiled one.
+    let (result, _) =
+        run("--resume --out run --json --set train.steps=32 --profile here.json --profile-steps 2");
+    assert_eq!(result["profile"], "here.json");
+    let found = names(&read("here.json"));
+    assert!(found.contains(&"step 31".into()) && found.contains(&"step 32".into()), "{found:?}");
+    let (result, _) = run("--out plain --json --set train.steps=2");
+    assert!(result["profile"].is_null() && !folder.path().join("plain/profile.json").exists());
+
+    let refused = wgrad(folder.path(), "train digits --device cpu --profile missing/p.json --out no");
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("missing/p.json") && !folder.path().join("no").exists());
+    let refused = wgrad(folder.path(), "train digits --device cpu --profile-steps 3");
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+}

@@ -1,0 +1,116 @@
+//! Helpers of the tests: the built binary, and the devices of this machine.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use wgrad::prelude::*;
+use wgrad::program::DeviceInfo;
+
+/// The `wgrad` binary, which cargo builds for these tests.
+pub fn binary() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_wgrad"))
+}
+
+/// Runs the binary in `folder` with arguments separated by spaces.
+pub fn wgrad(folder: &Path, arguments: &str) -> Output {
+    let mut command = Command::new(binary());
+    command.args(arguments.split_whitespace()).current_dir(folder).env("NO_COLOR", "1");
+    command.output().expect("the binary starts")
+}
+
+/// The JSON object on the last line of stdout.
+pub fn last_json(output: &Output) -> serde_json::Value {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let last = text.lines().last().unwrap_or_default();
+    serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {last:?}\n{}", stderr(output)))
+}
+
+/// The messages of a run.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The binary with the feature `mpi`, which `cargo xtask test` builds where MPI is installed. Without it the test is logged as
+/// skipped, or fails if `WGRAD_REQUIRE_MPI` is 1.
+pub fn mpi_binary(test: &str) -> Option<PathBuf> {
+    let path = binary().with_file_name("wgrad-mpi");
+    let runs = Command::new("mpirun").arg("--version").output().is_ok_and(|output| output.status.success());
+    if path.is_file() && runs {
+        return Some(path);
+    }
+    assert_ne!(
+        std::env::var("WGRAD_REQUIRE_MPI").as_deref(),
+        Ok("1"),
+        "{test}: no mpirun, or no binary with the feature mpi"
+    );
+    skip(test, "no mpirun, or no binary with the feature mpi");
+    None
+}
+
+/// Runs ranks of the binary with MPI under plain `mpirun`.
+pub fn mpirun(binary: &Path, folder: &Path, ranks: usize, arguments: &str) -> Output {
+    let mut command = Command::new("mpirun");
+    command.args(["--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-n", &ranks.to_string()]);
+    command.args(["--mca", "mpi_yield_when_idle", "1"]).arg(binary).args(arguments.split_whitespace());
+    command.current_dir(folder).env("NO_COLOR", "1").env("RAYON_NUM_THREADS", "1");
+    command.output().expect("mpirun starts")
+}
+
+/// The adapters of this machine with their indices. Without an adapter the test is logged as skipped, or fails if
+/// `WGRAD_REQUIRE_GPU` is 1.
+pub fn adapters(test: &str) -> Vec<(usize, DeviceInfo)> {
+    let found = wgrad::gpu::adapters();
+    if found.is_empty() {
+        assert_ne!(
+            std::env::var("WGRAD_REQUIRE_GPU").as_deref(),
+            Ok("1"),
+            "{test}: no adapter was found, and WGRAD_REQUIRE_GPU=1 requires one"
+        );
+        skip(test, "no adapter");
+    }
+    found.iter().map(|adapter| (adapter.index, adapter.info.clone())).collect()
+}
+
+/// Longest wait of [`wait_until`]. It only ends a test that hangs: no busy machine comes near it.
+const HANG: Duration = Duration::from_secs(300);
+
+/// Waits until a condition holds. Fails with the text of `state` if it never does.
+pub fn wait_until(mut condition: impl FnMut() -> bool, state: impl Fn() -> String) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < HANG, "still waiting after {} s: {}", HANG.as_secs(), state());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Logs a test as skipped.
+#[allow(clippy::print_stderr)]
+pub fn skip(test: &str, reason: &str) {
+    let line = format!("skipped: {test}: {reason}");
+    eprintln!("{line}");
+    if let Some(path) = std::env::var_os("WGRAD_SKIP_LOG") {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        log.and_then(|mut log| writeln!(log, "{line}")).expect("writable log of skipped tests");
+    }
+}
+
+/// Losses of the first `steps` steps of a recipe on a device.
+pub fn losses(device: &dyn Device, recipe: &str, steps: u64) -> Vec<f32> {
+    let recipe = wgrad::recipe::load(recipe).expect("a built-in recipe");
+    let parts = wgrad::train::setup(&recipe).expect("embedded data");
+    let plan =
+        Plan::new(parts.model, &parts.splits, parts.config, &device.info().limits).expect("a right model");
+    let mut trainer = Trainer::new(device, plan, parts.splits, parts.fit.steps).expect("a working device");
+    for _ in 0..steps {
+        trainer.step().expect("a working device");
+    }
+    trainer.records(true).expect("finite losses").into_iter().map(|record| record.loss).collect()
+}
+
+/// Largest difference of two series, relative to the values.
+pub fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs() / b.abs().max(1e-6)).fold(0.0, f32::max)
+}
