@@ -111,16 +111,6 @@ pub fn number(value: f64) -> String {
     }
 }
 
-/// Formats a count with thousands separators: `1,234,567`.
-pub fn count(value: u64) -> String {
-    wgrad_stdx::format::thousands(value)
-}
-
-/// Formats seconds as `2 h 5 min`, `3 min 20 s` or `12.3 s`.
-pub fn duration(seconds: f64) -> String {
-    wgrad_stdx::format::elapsed(seconds)
-}
-
 /// Writes a figure: caption, chart, and the output of `below` under the chart.
 ///
 /// # Errors

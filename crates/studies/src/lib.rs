@@ -1,9 +1,10 @@
-//! Studies: what is worth knowing about training, measured by training, each with a page of charts and the numbers behind
-//! it as JSON.
+//! Studies of training: each trains or reads results, and writes a page of charts with the numbers behind it as JSON.
 //!
-//! [`run`] is the report of one run, [`depth`] compares plain with residual networks of growing depth, [`scaling`] is the
-//! growth of training compute and the scaling laws of this machine's own trainings. A study is a folder; nothing but the
-//! command line depends on this crate.
+//! - [`run`]: report of one run.
+//! - [`depth`]: plain and residual networks of increasing depth.
+//! - [`scaling`]: history of training compute, and scaling laws fitted to trainings on this machine.
+//!
+//! Only the command line depends on this crate.
 
 pub mod depth;
 pub mod run;

@@ -1,4 +1,4 @@
-//! The charts of a study, each with a table of its numbers.
+//! Charts of the depth study, each with a table of its numbers.
 
 use super::{Activation, CurvePoint, DepthRun, DepthStudy, Family, LayerValue, SigmoidRun, Spread};
 use std::borrow::Cow;
@@ -6,16 +6,17 @@ use std::fmt;
 use wgrad_report::axis::Scale;
 use wgrad_report::chart::{self, Chart, Color, Dimension, Series};
 use wgrad_report::page::{self, number};
+use wgrad_stdx::format::thousands;
 
-/// So many steps of a training curve are in its table.
+/// Most steps of a training curve in its table.
 const TABLE_STEPS: usize = 12;
-/// A chart whose largest value is this many times its smallest is logarithmic.
-const WIDE: f64 = 10.0;
+/// Ratio of the largest to the smallest value above which a chart is logarithmic.
+const LOG_SCALE_RATIO: f64 = 10.0;
 
-/// What of a run, or of a point of its curve, is drawn; none where there is no such number.
+/// Value of a run or of a point of its curve, if it has one.
 type Value<T> = fn(&T) -> Option<f64>;
 
-/// Lines over some x with what each is called.
+/// Line of a chart: its name, style and points.
 struct Line<'a> {
     name: Cow<'a, str>,
     color: Color,
@@ -58,7 +59,7 @@ fn color(family: Family) -> Color {
     }
 }
 
-/// Final training loss and test error against depth.
+/// Writes the charts of final training loss and test error against depth.
 pub(super) fn by_depth(page: &mut String, study: &DepthStudy) -> fmt::Result {
     let line = |family: Family, value: Value<DepthRun>| {
         let runs = || study.runs.iter().filter(move |run| run.family == family);
@@ -67,8 +68,8 @@ pub(super) fn by_depth(page: &mut String, study: &DepthStudy) -> fmt::Result {
         Line { crosses, ..Line::new(family.name(), color(family), points) }
     };
     let charts: [(&str, &str, Value<DepthRun>); 2] = [
-        ("Final training loss", "final training loss over depth", |run| Some(run.loss())),
-        ("Test error, %", "test error over depth", |run| Some(100.0 * run.test_error()?)),
+        ("Final training loss", "final training loss against depth", |run| Some(run.loss())),
+        ("Test error, %", "test error against depth", |run| Some(100.0 * run.test_error()?)),
     ];
     for (caption, title, value) in charts {
         let lines = Family::ALL.map(|family| line(family, value));
@@ -82,7 +83,8 @@ pub(super) fn by_depth(page: &mut String, study: &DepthStudy) -> fmt::Result {
     Ok(())
 }
 
-/// Training loss and test error over the steps, for each family, coloured by depth. The charts of a row share a scale.
+/// Writes the charts of training loss and test error against steps, one per family, coloured by depth. Charts in the
+/// same row share a scale.
 pub(super) fn curves(page: &mut String, study: &DepthStudy) -> fmt::Result {
     let depths = study.depths();
     let lines = |family: Family, value: Value<CurvePoint>| -> Vec<Line<'_>> {
@@ -98,26 +100,26 @@ pub(super) fn curves(page: &mut String, study: &DepthStudy) -> fmt::Result {
         ("training loss", |point| Some(point.train_loss)),
         ("test error, %", |point| point.test_accuracy.map(|accuracy| 100.0 * (1.0 - accuracy))),
     ];
-    for (what, value) in charts {
+    for (quantity, value) in charts {
         let both = Family::ALL.map(|family| lines(family, value));
         let all = || both.iter().flatten().flat_map(|line| &line.points);
         let medians: Vec<f64> = all().map(|point| point.1.median).collect();
-        let steps = all().map(|point| point.0 as f64).fold(None, widest);
+        let steps = all().map(|point| point.0 as f64).fold(None, extend_range);
         let scale = scale_of(both.iter().flatten());
         for (family, lines) in Family::ALL.into_iter().zip(&both).filter(|(_, lines)| !lines.is_empty()) {
             let name = family.name();
             let holds = steps.map_or(Vec::new(), |(first, last)| vec![first, last]);
             let x = Dimension { label: "step", holds, whole: true, ..Dimension::default() };
             let (caption, title) =
-                (format!("{name}: {what}"), format!("{what} of {name} networks over steps"));
+                (format!("{name}: {quantity}"), format!("{quantity} of {name} networks against steps"));
             Figure { caption: &caption, title: &title, x, scale, holds: medians.clone(), lines }
-                .write(page, |page| table(page, "step", lines, &some(&xs(lines), TABLE_STEPS)))?;
+                .write(page, |page| table(page, "step", lines, &evenly_spaced(&xs(lines), TABLE_STEPS)))?;
         }
     }
     Ok(())
 }
 
-/// Gradient norms by layer at initialisation and after training, a chart for each depth.
+/// Writes the charts of gradient norms by layer, at initialisation and after training, one chart per depth.
 pub(super) fn gradients(page: &mut String, study: &DepthStudy) -> fmt::Result {
     for depth in study.depths() {
         let line = |family: Family, when: &str, values: fn(&DepthRun) -> &[LayerValue]| {
@@ -125,7 +127,7 @@ pub(super) fn gradients(page: &mut String, study: &DepthStudy) -> fmt::Result {
             Line::new(format!("{}, {when}", family.name()), color(family), by_layer(values))
         };
         let lines = Family::ALL.map(|family| {
-            let first = line(family, "at first", |run| &run.gradient_norms_init);
+            let first = line(family, "initial", |run| &run.gradient_norms_init);
             [first.dashed(), line(family, "trained", |run| &run.gradient_norms_final)]
         });
         let names =
@@ -135,7 +137,7 @@ pub(super) fn gradients(page: &mut String, study: &DepthStudy) -> fmt::Result {
     Ok(())
 }
 
-/// Gradient norms and movement by layer of perceptrons with sigmoids and with ReLU, a pair of charts for each depth.
+/// Writes the charts of gradient norms and weight changes by layer of the perceptrons, a pair of charts per depth.
 pub(super) fn sigmoid(page: &mut String, study: &DepthStudy) -> fmt::Result {
     let mut depths: Vec<u32> = study.sigmoid.iter().map(|run| run.depth).collect();
     depths.sort_unstable();
@@ -152,17 +154,17 @@ pub(super) fn sigmoid(page: &mut String, study: &DepthStudy) -> fmt::Result {
         };
         let names = || runs().flat_map(|run| &run.gradient_norms_init);
         let gradients = Activation::ALL.map(|activation| {
-            let first = line(activation, ", at first", |run| &run.gradient_norms_init);
+            let first = line(activation, ", initial", |run| &run.gradient_norms_init);
             [first.dashed(), line(activation, ", trained", |run| &run.gradient_norms_final)]
         });
         layers(page, &format!("{depth} layers: gradient norm"), gradients.as_flattened(), names())?;
         let movement = Activation::ALL.map(|activation| line(activation, "", |run| &run.movement));
-        layers(page, &format!("{depth} layers: how far weights moved, relative"), &movement, names())?;
+        layers(page, &format!("{depth} layers: relative change of the weights"), &movement, names())?;
     }
     Ok(())
 }
 
-/// A chart over layers, logarithmic since gradients shrink by factors.
+/// Writes a chart against layers. It is logarithmic because gradients shrink by a factor per layer.
 fn layers<'a>(
     page: &mut String,
     caption: &str,
@@ -170,7 +172,7 @@ fn layers<'a>(
     names: impl Iterator<Item = &'a LayerValue> + Clone,
 ) -> fmt::Result {
     let x = Dimension { label: "layer, from the input", whole: true, ..Dimension::default() };
-    let title = format!("{caption} over layers");
+    let title = format!("{caption} against layers");
     let figure = Figure { caption, title: &title, x, scale: Scale::Log, holds: Vec::new(), lines };
     figure.write(page, |page| {
         let name = |layer: u64| names.clone().find(|value| u64::from(value.layer) == layer);
@@ -183,13 +185,13 @@ fn layers<'a>(
     })
 }
 
-/// A chart of some lines, before their scale is applied.
+/// Chart of some lines with a caption.
 struct Figure<'a> {
     caption: &'a str,
     title: &'a str,
     x: Dimension<'a>,
     scale: Scale,
-    /// What the vertical axis holds beside the lines.
+    /// Values that the vertical axis includes besides the lines.
     holds: Vec<f64>,
     lines: &'a [Line<'a>],
 }
@@ -213,20 +215,20 @@ fn by_layer<'a>(values: impl Iterator<Item = &'a LayerValue>) -> Vec<(u64, Sprea
     Spread::by_key(values.map(|value| (u64::from(value.layer), value.value)))
 }
 
-/// Logarithmic if all values are above 0 and they spread widely.
+/// Returns a logarithmic scale if all values are positive and their ratio exceeds [`LOG_SCALE_RATIO`].
 fn scale_of<'a, 'b: 'a>(lines: impl IntoIterator<Item = &'a Line<'b>>) -> Scale {
     let values = lines.into_iter().flat_map(|line| line.points.iter().map(|point| point.1.median));
-    match values.filter(|value| value.is_finite()).fold(None, widest) {
-        Some((low, high)) if low > 0.0 && high > WIDE * low => Scale::Log,
+    match values.filter(|value| value.is_finite()).fold(None, extend_range) {
+        Some((low, high)) if low > 0.0 && high > LOG_SCALE_RATIO * low => Scale::Log,
         _ => Scale::Linear,
     }
 }
 
-fn widest(range: Option<(f64, f64)>, value: f64) -> Option<(f64, f64)> {
+fn extend_range(range: Option<(f64, f64)>, value: f64) -> Option<(f64, f64)> {
     Some(range.map_or((value, value), |(low, high)| (low.min(value), high.max(value))))
 }
 
-/// The x of all lines, rising.
+/// Returns the x values of all lines in ascending order.
 fn xs(lines: &[Line<'_>]) -> Vec<u64> {
     let mut xs: Vec<u64> = lines.iter().flat_map(|line| line.points.iter().map(|point| point.0)).collect();
     xs.sort_unstable();
@@ -234,8 +236,8 @@ fn xs(lines: &[Line<'_>]) -> Vec<u64> {
     xs
 }
 
-/// At most `count` of these, evenly apart, the first and the last among them.
-fn some(xs: &[u64], count: usize) -> Vec<u64> {
+/// Returns at most `count` of `xs`, evenly spaced, including the first and the last.
+fn evenly_spaced(xs: &[u64], count: usize) -> Vec<u64> {
     if xs.len() <= count {
         return xs.to_vec();
     }
@@ -257,11 +259,11 @@ fn rows(lines: &[Line<'_>], xs: &[u64]) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// All runs, a row each.
+/// Writes the tables of all runs, one row per run.
 pub(super) fn runs(page: &mut String, study: &DepthStudy) -> fmt::Result {
     let mut runs: Vec<&DepthRun> = study.runs.iter().collect();
     runs.sort_by_key(|run| (run.family, run.depth, run.seed));
-    let percent = |accuracy: f64| format!("{:.2}", 100.0 * (1.0 - accuracy));
+    let error_percent = |accuracy: f64| format!("{:.2}", 100.0 * (1.0 - accuracy));
     let outcome = |diverged: bool| if diverged { "diverged" } else { "" }.to_owned();
     let rows: Vec<Vec<String>> = runs
         .iter()
@@ -270,11 +272,11 @@ pub(super) fn runs(page: &mut String, study: &DepthStudy) -> fmt::Result {
                 run.family.name().to_owned(),
                 run.depth.to_string(),
                 run.seed.to_string(),
-                page::count(run.parameters),
+                thousands(run.parameters),
                 format!("{:.1}", run.flops_per_step as f64 / 1e6),
                 number(run.final_train_loss),
                 number(run.final_test_loss),
-                percent(run.final_test_accuracy),
+                error_percent(run.final_test_accuracy),
                 outcome(run.diverged),
             ]
         })
@@ -284,7 +286,7 @@ pub(super) fn runs(page: &mut String, study: &DepthStudy) -> fmt::Result {
         "layers",
         "seed",
         "parameters",
-        "MFLOP a step",
+        "MFLOP per step",
         "training loss",
         "test loss",
         "test error, %",
@@ -302,7 +304,7 @@ pub(super) fn runs(page: &mut String, study: &DepthStudy) -> fmt::Result {
                 run.seed.to_string(),
                 number(run.final_train_loss),
                 number(run.final_test_loss),
-                percent(run.final_test_accuracy),
+                error_percent(run.final_test_accuracy),
                 outcome(run.diverged),
             ]
         })

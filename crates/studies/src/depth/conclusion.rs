@@ -1,73 +1,75 @@
-//! What a study says, computed from its numbers, so that the words follow the data whatever they are.
+//! Conclusions of the depth study, computed from its numbers.
 //!
-//! A family gets worse with depth if the median final training loss of its deepest networks is above that of the best
-//! shallower ones, by at least 2% of the loss of a guess, and if each seed of the deepest is worse than each seed of
-//! those. With three seeds on both sides the last happens by chance once in 20 times.
+//! A family degrades with depth if two conditions hold. The median final training loss of its deepest networks exceeds
+//! the median of the best shallower depth by at least 2% of the loss of a uniform guess. And every seed of the deepest
+//! networks is worse than every seed of that depth; with three seeds on both sides this happens by chance once in 20
+//! times.
 
 use super::{Activation, DepthStudy, Family, SigmoidRun, Spread};
 use wgrad_report::page::number;
+use wgrad_stdx::format::percent;
 
-/// A smaller rise of the loss than this share of a guess's loss, ln(classes), counts as none.
-const LEAST_RISE: f64 = 0.02;
-/// A first layer that moves less than this share of what the last one does, learns next to nothing.
-const STARVED: f64 = 0.1;
+/// Smallest increase of the loss that counts, as a fraction of the loss of a uniform guess, ln(classes).
+const MIN_INCREASE: f64 = 0.02;
+/// Ratio of the weight change of the first layer to that of the last, below which the first layer hardly learns.
+const MIN_MOVEMENT_RATIO: f64 = 0.1;
 
-/// What came of depth.
+/// Conclusion about plain and residual networks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Conclusion {
-    /// How plain networks do with depth. None with fewer than two depths.
+    /// Trend of plain networks. `None` with fewer than two depths.
     pub plain: Option<Trend>,
-    /// How residual networks do.
+    /// Trend of residual networks. `None` with fewer than two depths.
     pub residual: Option<Trend>,
-    /// What follows.
+    /// Whether the degradation of He et al. shows.
     pub verdict: Verdict,
 }
 
-/// Final training losses of a family: the deepest against the best of the shallower ones.
+/// Final training losses of a family: the deepest networks against the best shallower depth.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Trend {
-    /// Depth with the lowest median loss but for the deepest.
+    /// Depth with the lowest median loss, except the greatest depth.
     pub best_depth: u32,
-    /// Losses there.
+    /// Losses at `best_depth`.
     pub best: Spread,
-    /// The greatest depth.
+    /// Greatest depth.
     pub deepest_depth: u32,
-    /// Losses there.
+    /// Losses at `deepest_depth`.
     pub deepest: Spread,
-    /// Which way it goes.
+    /// Direction of the loss with depth.
     pub direction: Direction,
 }
 
-/// Which way the loss goes with depth.
+/// Direction of the loss with depth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// It rises.
-    Grows,
-    /// It does not rise.
-    Falls,
-    /// It rises by less than what counts.
-    Small,
-    /// It rises, and seeds differ by as much.
+    /// The loss increases.
+    Increases,
+    /// The loss does not increase.
+    NoIncrease,
+    /// The loss increases by less than the smallest increase that counts.
+    Negligible,
+    /// The loss increases, but the seeds of the two depths overlap.
     WithinSeeds,
 }
 
-/// Whether the effect of He et al. shows.
+/// Whether the degradation of plain networks with depth (He et al.) shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Plain networks get worse, residual ones do not.
+    /// Plain networks degrade, residual networks do not.
     Shown,
-    /// Both get worse, residual ones by less than half as much.
-    Weaker,
-    /// Both get worse by about as much, or residual ones by more.
-    Both,
-    /// Plain networks do not get worse.
+    /// Both degrade, residual networks by less than half as much.
+    Partial,
+    /// Both degrade, residual networks by at least half as much.
+    BothDegrade,
+    /// Plain networks do not degrade.
     NotShown,
-    /// There are too few runs to say.
-    Missing,
+    /// There are too few runs for a conclusion.
+    TooFewRuns,
 }
 
 impl Trend {
-    fn of(study: &DepthStudy, family: Family) -> Option<Self> {
+    fn new(study: &DepthStudy, family: Family) -> Option<Self> {
         let losses = study.runs.iter().filter(|run| run.family == family);
         let depths = Spread::by_key(losses.map(|run| (u64::from(run.depth), run.loss())));
         let ((deepest_depth, deepest), shallower) = depths.split_last()?;
@@ -77,75 +79,80 @@ impl Trend {
             best: *best,
             deepest_depth: *deepest_depth as u32,
             deepest: *deepest,
-            direction: Direction::Falls,
+            direction: Direction::NoIncrease,
         };
-        let rise = trend.rise();
-        trend.direction = match () {
-            () if rise <= 0.0 => Direction::Falls,
-            () if rise < least_rise(study) => Direction::Small,
-            () if deepest.low <= best.high => Direction::WithinSeeds,
-            () => Direction::Grows,
+        let increase = trend.increase();
+        trend.direction = if increase <= 0.0 {
+            Direction::NoIncrease
+        } else if increase < min_increase(study) {
+            Direction::Negligible
+        } else if deepest.low <= best.high {
+            Direction::WithinSeeds
+        } else {
+            Direction::Increases
         };
         Some(trend)
     }
 
-    /// By how much the median rises; infinite if the deepest diverge, 0 if all do.
-    pub fn rise(&self) -> f64 {
+    /// Returns the increase of the median loss: infinite if the deepest networks diverge, 0 if all networks do.
+    pub fn increase(&self) -> f64 {
         if self.deepest.median == self.best.median { 0.0 } else { self.deepest.median - self.best.median }
     }
 }
 
 impl Conclusion {
-    pub(super) fn of(study: &DepthStudy) -> Self {
-        let [plain, residual] = Family::ALL.map(|family| Trend::of(study, family));
+    pub(super) fn new(study: &DepthStudy) -> Self {
+        let [plain, residual] = Family::ALL.map(|family| Trend::new(study, family));
         let verdict = match (plain, residual) {
             (Some(plain), Some(residual)) => match (plain.direction, residual.direction) {
-                (Direction::Grows, Direction::Grows) if residual.rise() < 0.5 * plain.rise() => {
-                    Verdict::Weaker
+                (Direction::Increases, Direction::Increases)
+                    if residual.increase() < 0.5 * plain.increase() =>
+                {
+                    Verdict::Partial
                 }
-                (Direction::Grows, Direction::Grows) => Verdict::Both,
-                (Direction::Grows, _) => Verdict::Shown,
+                (Direction::Increases, Direction::Increases) => Verdict::BothDegrade,
+                (Direction::Increases, _) => Verdict::Shown,
                 _ => Verdict::NotShown,
             },
-            _ => Verdict::Missing,
+            _ => Verdict::TooFewRuns,
         };
         Self { plain, residual, verdict }
     }
 
-    /// The verdict in a sentence.
+    /// Returns the verdict as a sentence.
     pub fn headline(&self) -> &'static str {
         match self.verdict {
             Verdict::Shown => {
-                "The effect shows: plain networks train worse when they are deeper, residual ones do not."
+                "The effect shows: deeper plain networks train worse, deeper residual networks do not."
             }
-            Verdict::Weaker => {
-                "The effect shows in part: both families train worse when they are deeper, residual ones by less than \
-                 half as much."
+            Verdict::Partial => {
+                "The effect shows in part: deeper networks of both families train worse, residual networks by less than half \
+                 as much."
             }
-            Verdict::Both => {
-                "The effect does not show: both families train worse when they are deeper, and residual connections \
-                 make no large difference."
+            Verdict::BothDegrade => {
+                "The effect does not show: deeper networks of both families train worse, and residual connections make no \
+                 large difference."
             }
             Verdict::NotShown => {
                 "The effect does not show: with this budget, deeper plain networks do not clearly train worse."
             }
-            Verdict::Missing => "There is no conclusion: it needs both families at two depths or more.",
+            Verdict::TooFewRuns => "There is no conclusion: it requires both families at two or more depths.",
         }
     }
 
-    /// The figures behind it, a sentence each.
+    /// Returns the numbers that the verdict is based on, as sentences.
     pub fn sentences(&self, study: &DepthStudy) -> Vec<String> {
         let trends = [(Family::Plain, &self.plain), (Family::Residual, &self.residual)];
         let mut sentences: Vec<String> = trends
             .into_iter()
-            .filter_map(|(family, trend)| Some(trend.as_ref()?.sentence(family, least_rise(study))))
+            .filter_map(|(family, trend)| Some(trend.as_ref()?.sentence(family, min_increase(study))))
             .collect();
         if let (Some(plain), Some(residual)) = (&self.plain, &self.residual)
             && plain.deepest_depth == residual.deepest_depth
         {
             let depth = plain.deepest_depth;
             sentences.push(format!(
-                "At {depth} layers the final training loss is {} for plain and {} for residual networks{}.",
+                "At {depth} layers, the final training loss is {} for plain networks and {} for residual networks{}.",
                 plain.deepest,
                 residual.deepest,
                 test_errors(study, depth).unwrap_or_default(),
@@ -153,11 +160,13 @@ impl Conclusion {
         }
         let diverged = study.runs.iter().filter(|run| run.diverged).count();
         if diverged > 0 {
-            let of = study.runs.len();
-            sentences.push(format!("{diverged} of {of} runs diverged; their final loss counts as infinite, and they have no test error."));
+            let total = study.runs.len();
+            sentences.push(format!(
+                "{diverged} of {total} runs diverged. Their final loss counts as infinite, and they have no test error."
+            ));
         }
         if study.seeds.len() < 2 && !study.runs.is_empty() {
-            sentences.push("With one seed nothing here tells an effect from chance.".to_owned());
+            sentences.push("With one seed, an effect cannot be distinguished from chance.".to_owned());
         }
         sentences
     }
@@ -166,88 +175,91 @@ impl Conclusion {
 fn test_errors(study: &DepthStudy, depth: u32) -> Option<String> {
     let error = |family| Spread::of(study.runs_of(family, depth).filter_map(|run| run.test_error()));
     let (plain, residual) = (error(Family::Plain)?, error(Family::Residual)?);
-    let percent = |spread: Spread| format!("{:.2}%", 100.0 * spread.median);
-    Some(format!(", the test error {} and {}", percent(plain), percent(residual)))
+    Some(format!(", the test error {} and {}", percent(plain.median, 2), percent(residual.median, 2)))
 }
 
 impl Trend {
-    fn sentence(&self, family: Family, least: f64) -> String {
+    fn sentence(&self, family: Family, min_increase: f64) -> String {
         let Self { best_depth, best, deepest_depth, deepest, direction } = self;
-        let (family, rise) = (capital(family.name()), number(self.rise()));
+        let (family, increase) = (capitalized(family.name()), number(self.increase()));
         let from = format!(
-            "{family} networks: of the shallower ones, those of {best_depth} layers end with the lowest training loss, {best}"
+            "{family} networks: of the shallower depths, {best_depth} layers end with the lowest training loss, {best}"
         );
         let to = format!("at {deepest_depth} layers it is {deepest}");
         match direction {
-            Direction::Grows if deepest.median.is_infinite() => {
+            Direction::Increases if deepest.median.is_infinite() => {
                 format!("{from}; at {deepest_depth} layers most runs diverge.")
             }
-            Direction::Grows if deepest.count > 1 || best.count > 1 => {
-                format!("{from}; {to}, higher by {rise}, and every seed is worse than every seed of those.")
+            Direction::Increases if deepest.count > 1 || best.count > 1 => {
+                format!(
+                    "{from}; {to}, higher by {increase}, and every seed is worse than every seed at {best_depth} layers."
+                )
             }
-            Direction::Grows => format!("{from}; {to}, higher by {rise}."),
-            Direction::Falls => format!("{from}; {to}, not higher."),
-            Direction::Small => format!(
-                "{from}; {to}, higher by {rise}, which is less than what counts here ({}, 2% of the loss of a guess).",
-                number(least)
+            Direction::Increases => format!("{from}; {to}, higher by {increase}."),
+            Direction::NoIncrease => format!("{from}; {to}, not higher."),
+            Direction::Negligible => format!(
+                "{from}; {to}, higher by {increase}, which is below the smallest increase that counts ({}, 2% of the loss of a \
+                 uniform guess).",
+                number(min_increase)
             ),
             Direction::WithinSeeds => {
-                format!("{from}; {to}, higher by {rise}, but seeds differ by as much.")
+                format!("{from}; {to}, higher by {increase}, but the seeds of the two depths overlap.")
             }
         }
     }
 }
 
-fn least_rise(study: &DepthStudy) -> f64 {
-    LEAST_RISE * f64::from(study.classes.max(2)).ln()
+/// Smallest increase of the loss that counts.
+fn min_increase(study: &DepthStudy) -> f64 {
+    MIN_INCREASE * f64::from(study.classes.max(2)).ln()
 }
 
-fn capital(word: &str) -> String {
+fn capitalized(word: &str) -> String {
     let mut letters = word.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// What came of sigmoids, at the greatest depth.
+/// Conclusion about sigmoid units, at the greatest depth.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SigmoidConclusion {
-    /// Of perceptrons with sigmoids.
-    pub sigmoid: Option<Starving>,
-    /// Of the same with ReLU.
-    pub relu: Option<Starving>,
-    /// What follows.
+    /// First layer against last layer of perceptrons with sigmoid units.
+    pub sigmoid: Option<LayerRatios>,
+    /// First layer against last layer of perceptrons with ReLU.
+    pub relu: Option<LayerRatios>,
+    /// Whether only the last layers learn with sigmoid units.
     pub verdict: SigmoidVerdict,
 }
 
-/// The first layer against the last.
+/// Ratios of the first layer to the last layer, over the seeds.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Starving {
-    /// How many layers.
+pub struct LayerRatios {
+    /// Number of layers.
     pub depth: u32,
-    /// Gradient norm of the first over that of the last at initialisation.
+    /// Ratio of the gradient norms at initialisation.
     pub gradient: Spread,
-    /// Movement of the first over that of the last.
+    /// Ratio of the relative weight changes.
     pub movement: Spread,
 }
 
-/// Whether only the last layers learn with sigmoids.
+/// Whether only the last layers learn with sigmoid units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SigmoidVerdict {
-    /// With sigmoids the first layer moves less than a tenth of what the last does; with ReLU it does not, or was not
-    /// tried.
+    /// With sigmoid units the weights of the first layer change by less than a tenth of those of the last layer. With
+    /// ReLU they do not, or ReLU was not trained.
     Shown,
-    /// With both.
-    Both,
-    /// Not with sigmoids.
+    /// The first layer hardly learns with either activation.
+    BothActivations,
+    /// The first layer learns with sigmoid units.
     NotShown,
-    /// There are no such runs.
-    Missing,
+    /// No perceptron with sigmoid units finished training.
+    NoRuns,
 }
 
-impl Starving {
-    fn of(study: &DepthStudy, activation: Activation) -> Option<Self> {
+impl LayerRatios {
+    fn new(study: &DepthStudy, activation: Activation) -> Option<Self> {
         let runs = || study.sigmoid.iter().filter(|run| run.activation == activation && !run.diverged);
         let depth = runs().map(|run| run.depth).max()?;
-        let over = |values: fn(&SigmoidRun) -> &[super::LayerValue]| {
+        let ratios = |values: fn(&SigmoidRun) -> &[super::LayerValue]| {
             let ratio = |run| {
                 let values = values(run);
                 let ratio = values.first()?.value / values.last()?.value;
@@ -255,53 +267,57 @@ impl Starving {
             };
             Spread::of(runs().filter(|run| run.depth == depth).filter_map(ratio))
         };
-        let gradient = over(|run| &run.gradient_norms_init)?;
-        Some(Self { depth, gradient, movement: over(|run| &run.movement)? })
+        let gradient = ratios(|run| &run.gradient_norms_init)?;
+        Some(Self { depth, gradient, movement: ratios(|run| &run.movement)? })
     }
 
-    fn is_starved(&self) -> bool {
-        self.movement.median < STARVED
+    fn first_layer_hardly_learns(&self) -> bool {
+        self.movement.median < MIN_MOVEMENT_RATIO
     }
 
     fn sentence(&self, activation: Activation) -> String {
         let Self { depth, gradient, movement } = self;
         format!(
-            "With {} and {depth} layers, the gradient of the first layer at initialisation is {gradient} of that of the \
-             last, and its weights move {movement} of what the last ones do.",
+            "With {} and {depth} layers, the initial gradient norm of the first layer is {gradient} times that of the last \
+             layer, and the relative change of its weights is {movement} times that of the last layer.",
             activation.name()
         )
     }
 }
 
 impl SigmoidConclusion {
-    pub(super) fn of(study: &DepthStudy) -> Self {
-        let [sigmoid, relu] = Activation::ALL.map(|activation| Starving::of(study, activation));
+    pub(super) fn new(study: &DepthStudy) -> Self {
+        let [sigmoid, relu] = Activation::ALL.map(|activation| LayerRatios::new(study, activation));
         let verdict = match (&sigmoid, &relu) {
-            (None, _) => SigmoidVerdict::Missing,
-            (Some(sigmoid), _) if !sigmoid.is_starved() => SigmoidVerdict::NotShown,
-            (Some(_), Some(relu)) if relu.is_starved() => SigmoidVerdict::Both,
+            (None, _) => SigmoidVerdict::NoRuns,
+            (Some(sigmoid), _) if !sigmoid.first_layer_hardly_learns() => SigmoidVerdict::NotShown,
+            (Some(_), Some(relu)) if relu.first_layer_hardly_learns() => SigmoidVerdict::BothActivations,
             (Some(_), _) => SigmoidVerdict::Shown,
         };
         Self { sigmoid, relu, verdict }
     }
 
-    /// The verdict in a sentence.
+    /// Returns the verdict as a sentence.
     pub fn headline(&self) -> &'static str {
         match self.verdict {
-            SigmoidVerdict::Shown => "With sigmoids only the last layers learn.",
-            SigmoidVerdict::Both => "The first layers learn next to nothing, with sigmoids and with ReLU.",
-            SigmoidVerdict::NotShown => {
-                "The effect does not show: with sigmoids the first layers learn as well."
+            SigmoidVerdict::Shown => "With sigmoid units, only the last layers learn.",
+            SigmoidVerdict::BothActivations => {
+                "The first layers hardly learn, neither with sigmoid units nor with ReLU."
             }
-            SigmoidVerdict::Missing => {
-                "There is no conclusion: no perceptron with sigmoids ended its training."
+            SigmoidVerdict::NotShown => {
+                "The effect does not show: with sigmoid units, the first layers learn as well."
+            }
+            SigmoidVerdict::NoRuns => {
+                "There is no conclusion: no perceptron with sigmoid units finished training."
             }
         }
     }
 
-    /// The figures behind it, a sentence each.
+    /// Returns the numbers that the verdict is based on, as sentences.
     pub fn sentences(&self) -> Vec<String> {
         let each = [(Activation::Sigmoid, &self.sigmoid), (Activation::Relu, &self.relu)];
-        each.into_iter().filter_map(|(kind, starving)| Some(starving.as_ref()?.sentence(kind))).collect()
+        each.into_iter()
+            .filter_map(|(activation, ratios)| Some(ratios.as_ref()?.sentence(activation)))
+            .collect()
     }
 }

@@ -1,12 +1,14 @@
-//! A study of depth: plain and residual networks of growing depth, trained with one budget, on a page that says what
-//! came out. Nothing here trains; who does fills in a [`DepthStudy`], and every number of the page is taken from it.
+//! Study of depth: plain and residual networks of increasing depth, trained with the same budget.
+//!
+//! [`study_depth`] trains the networks. A [`DepthStudy`] holds the results, and every number on its page comes from
+//! there.
 
 mod charts;
 mod conclusion;
 mod page;
 mod train;
 
-pub use conclusion::{Conclusion, Direction, SigmoidConclusion, SigmoidVerdict, Starving, Trend, Verdict};
+pub use conclusion::{Conclusion, Direction, LayerRatios, SigmoidConclusion, SigmoidVerdict, Trend, Verdict};
 pub use wgrad_report::Spread;
 
 pub use train::{DepthOptions, DepthResults, study_depth};
@@ -15,53 +17,60 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use wgrad_stdx::file;
+use wgrad_report::OutputError;
+use wgrad_report::output;
+use wgrad_stdx::ErrorKind;
 
-/// Why a study cannot be read or written.
+/// Why a `depth.json` cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum StudyError {
-    /// The system refused.
-    #[error("cannot {action} {}: {source}", path.display())]
-    File {
-        /// What was tried.
-        action: &'static str,
-        /// The file or directory.
+    /// The file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// Path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The file holds no study.
-    #[error("{} is no study: {source}", path.display())]
+    /// The file is not a study in JSON.
+    #[error("{} is not a study: {source}", path.display())]
     Json {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong, with line and column.
+        /// Syntax error or missing field, with its line and column.
         source: serde_json::Error,
     },
 }
 
-/// What was trained and what came out: `depth.json`. Numbers that are not finite are the strings `"NaN"`, `"inf"` and
+impl StudyError {
+    /// Kind of the error, which decides the exit code of the command line.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Usage
+    }
+}
+
+/// Settings and results of a study: `depth.json`. Floats that are not finite are the strings `"NaN"`, `"inf"` and
 /// `"-inf"` there.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DepthStudy {
     /// Heading of the page.
     pub title: String,
-    /// What to type to repeat it.
+    /// Command line that repeats the study.
     pub command: String,
-    /// The device, in words.
+    /// Description of the device.
     pub device: String,
-    /// The data set, in words.
+    /// Name of the data set.
     pub dataset: String,
-    /// How many classes it has; a guess has a loss of ln(classes).
+    /// Number of classes. A uniform guess has a loss of ln(classes).
     pub classes: u32,
-    /// When it was done, as 2026-01-02T03:04:05Z.
+    /// Time of the study in UTC, as 2026-01-02T03:04:05Z.
     pub date: String,
-    /// How long all runs took together.
+    /// Seconds of all runs together.
     #[serde(with = "wgrad_stdx::float")]
     pub seconds: f64,
-    /// What every run of `runs` was given.
+    /// Budget of each of `runs`.
     pub budget: Budget,
-    /// The seeds, each used for every family and depth.
+    /// Seeds. Each is used for every family and depth.
     pub seeds: Vec<u64>,
     /// Plain and residual networks, in any order.
     pub runs: Vec<DepthRun>,
@@ -69,45 +78,45 @@ pub struct DepthStudy {
     pub sigmoid: Vec<SigmoidRun>,
 }
 
-/// What a run was given to learn with.
+/// Training budget and settings that all networks share.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Budget {
     /// Optimizer steps.
     pub steps: u64,
-    /// Examples in a step.
+    /// Examples of a step.
     pub batch: u64,
-    /// Highest learning rate.
+    /// Peak learning rate.
     #[serde(with = "wgrad_stdx::float")]
     pub lr: f64,
-    /// How the learning rate changes, in words.
+    /// Description of the learning rate schedule.
     pub schedule: String,
-    /// The optimizer with its constants, in words.
+    /// Description of the optimizer and its constants.
     pub optimizer: String,
-    /// How many examples there were to learn from.
+    /// Number of training examples.
     pub train_examples: u64,
-    /// How many examples the test figures are over.
+    /// Number of test examples.
     pub test_examples: u64,
-    /// The networks, in words: blocks, channels, normalisation, initial values.
+    /// Description of the networks: blocks, channels, normalisation, initial values.
     pub networks: String,
-    /// The multilayer perceptrons and what they were given, in words.
+    /// Description of the multilayer perceptrons and their budget.
     pub perceptrons: String,
 }
 
-/// How the layers of a network are joined.
+/// Kind of connections between the layers of a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
-    /// Each layer reads the one before.
+    /// Each layer reads the previous layer.
     Plain,
-    /// Every block adds what it computes to what it read.
+    /// Each block adds its output to its input.
     Residual,
 }
 
 impl Family {
-    /// Both.
+    /// Both families.
     pub const ALL: [Self; 2] = [Self::Plain, Self::Residual];
 
-    /// `plain` or `residual`.
+    /// Returns `plain` or `residual`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain",
@@ -116,67 +125,67 @@ impl Family {
     }
 }
 
-/// One network, trained once.
+/// Results of one network, trained once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DepthRun {
-    /// How its layers are joined.
+    /// Family of the network.
     pub family: Family,
-    /// How many weighted layers it has.
+    /// Number of layers with weights.
     pub depth: u32,
-    /// Seed of initial values and batches.
+    /// Seed of the initial values and the batches.
     pub seed: u64,
-    /// How many trained numbers it has.
+    /// Number of trainable parameters.
     pub parameters: u64,
-    /// Floating-point operations of a training step, a multiplication and an addition counted as two.
+    /// Floating-point operations of a training step. A multiply-add counts as two.
     pub flops_per_step: u64,
-    /// By rising step.
+    /// Points of the training curve, in the order of their steps.
     pub curve: Vec<CurvePoint>,
-    /// ‖∂loss/∂W‖ of each layer on the first batch, before any step, by rising layer.
+    /// ‖∂loss/∂W‖ of each layer on the first batch before the first step, from the input to the output.
     pub gradient_norms_init: Vec<LayerValue>,
-    /// The same on the same batch after the last step.
+    /// ‖∂loss/∂W‖ of each layer on the first batch after the last step.
     pub gradient_norms_final: Vec<LayerValue>,
-    /// Mean training loss of the steps since the curve's last point but one. What the conclusion is drawn from.
+    /// Mean training loss of the steps between the last two points of the curve. The conclusion compares this loss.
     #[serde(with = "wgrad_stdx::float")]
     pub final_train_loss: f64,
     /// Mean loss on the test examples after the last step.
     #[serde(with = "wgrad_stdx::float")]
     pub final_test_loss: f64,
-    /// Share of the test examples that are right after the last step, from 0 to 1.
+    /// Fraction of the test examples classified correctly after the last step.
     #[serde(with = "wgrad_stdx::float")]
     pub final_test_accuracy: f64,
-    /// Whether training ended with a loss that is not finite. Its final loss counts as infinite then.
+    /// Whether training ended with a loss that is not finite. The final loss then counts as infinite.
     pub diverged: bool,
 }
 
-/// A point of a training curve.
+/// Point of a training curve.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct CurvePoint {
-    /// Steps done, from 1.
+    /// Number of steps done, at least 1.
     pub step: u64,
-    /// Mean loss of the steps since the point before: who trains smooths it, the page draws it as it is.
+    /// Mean training loss of the steps since the previous point.
     #[serde(with = "wgrad_stdx::float")]
     pub train_loss: f64,
-    /// Mean loss on the test examples, where they were evaluated.
+    /// Mean loss on the test examples, if evaluated at this step.
     #[serde(with = "wgrad_stdx::float::option", default)]
     pub test_loss: Option<f64>,
-    /// Share of the test examples that are right, where they were evaluated.
+    /// Fraction of the test examples classified correctly, if evaluated at this step.
     #[serde(with = "wgrad_stdx::float::option", default)]
     pub test_accuracy: Option<f64>,
 }
 
-/// A number measured at a layer.
+/// Value measured at a layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LayerValue {
-    /// Which layer, from 1 at the input.
+    /// Number of the layer, from 1 at the input.
     pub layer: u32,
-    /// Name of its weight.
+    /// Name of the layer's weight.
     pub name: String,
-    /// The number.
+    /// Measured value.
     #[serde(with = "wgrad_stdx::float")]
     pub value: f64,
 }
 
-/// What follows the product in a layer of a perceptron.
+/// Activation function of a perceptron.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Activation {
@@ -187,10 +196,10 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// Both.
+    /// Both activation functions.
     pub const ALL: [Self; 2] = [Self::Sigmoid, Self::Relu];
 
-    /// `sigmoid` or `ReLU`.
+    /// Returns `sigmoid` or `ReLU`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sigmoid => "sigmoid",
@@ -199,28 +208,28 @@ impl Activation {
     }
 }
 
-/// A multilayer perceptron, trained once.
+/// Results of one multilayer perceptron, trained once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SigmoidRun {
-    /// Of all layers but the last.
+    /// Activation function of all layers except the last.
     pub activation: Activation,
-    /// How many weighted layers it has.
+    /// Number of layers with weights.
     pub depth: u32,
-    /// Seed of initial values and batches.
+    /// Seed of the initial values and the batches.
     pub seed: u64,
-    /// ‖∂loss/∂W‖ of each layer on the first batch, before any step, by rising layer.
+    /// ‖∂loss/∂W‖ of each layer on the first batch before the first step, from the input to the output.
     pub gradient_norms_init: Vec<LayerValue>,
-    /// The same on the same batch after the last step.
+    /// ‖∂loss/∂W‖ of each layer on the first batch after the last step.
     pub gradient_norms_final: Vec<LayerValue>,
-    /// How far each layer's weights moved, ‖W − W₀‖ / ‖W₀‖.
+    /// Relative change of the weights of each layer, ‖W − W₀‖ / ‖W₀‖.
     pub movement: Vec<LayerValue>,
-    /// Mean training loss of the last steps, as many as lie between two points of a curve.
+    /// Mean training loss of the steps between the last two points of the curve.
     #[serde(with = "wgrad_stdx::float")]
     pub final_train_loss: f64,
     /// Mean loss on the test examples after the last step.
     #[serde(with = "wgrad_stdx::float")]
     pub final_test_loss: f64,
-    /// Share of the test examples that are right after the last step, from 0 to 1.
+    /// Fraction of the test examples classified correctly after the last step.
     #[serde(with = "wgrad_stdx::float")]
     pub final_test_accuracy: f64,
     /// Whether training ended with a loss that is not finite.
@@ -228,30 +237,27 @@ pub struct SigmoidRun {
 }
 
 impl DepthStudy {
-    /// The study in a `depth.json`.
+    /// Reads a `depth.json`.
     ///
     /// # Errors
-    /// [`StudyError`].
+    /// Returns an error if the file cannot be read or is not a study in JSON.
     pub fn read(path: &Path) -> Result<Self, StudyError> {
-        let bytes = fs::read(path).map_err(failed("read", path))?;
+        let bytes = fs::read(path).map_err(|source| StudyError::Read { path: path.to_owned(), source })?;
         serde_json::from_slice(&bytes).map_err(|source| StudyError::Json { path: path.to_owned(), source })
     }
 
-    /// Writes `depth.json` and `depth.html` into a directory, which is made if it is not there, and returns the path of
-    /// the page.
+    /// Writes `depth.json` and `depth.html` into a directory, and creates the directory if necessary. Returns the path
+    /// of the page.
     ///
     /// # Errors
-    /// [`StudyError::File`].
-    pub fn write(&self, directory: &Path) -> Result<PathBuf, StudyError> {
-        fs::create_dir_all(directory).map_err(failed("create", directory))?;
-        let (json, page) = (directory.join("depth.json"), directory.join("depth.html"));
-        let text = serde_json::to_string(self).map_err(io::Error::from).map_err(failed("write", &json))?;
-        file::replace(&json, format!("{text}\n").as_bytes()).map_err(failed("write", &json))?;
-        file::replace(&page, self.html().as_bytes()).map_err(failed("write", &page))?;
-        Ok(page)
+    /// Returns an error if the directory cannot be created or one of the files cannot be written.
+    pub fn write(&self, directory: &Path) -> Result<PathBuf, OutputError> {
+        output::make_directory(directory)?;
+        output::json(self, directory, "depth.json")?;
+        output::text(&self.html(), directory, "depth.html")
     }
 
-    /// The page: conclusion, charts with their numbers, all runs.
+    /// Returns the page: conclusion, charts with their numbers, table of all runs.
     pub fn html(&self) -> String {
         let mut html = String::new();
         // Writing to a string cannot fail.
@@ -259,22 +265,22 @@ impl DepthStudy {
         html
     }
 
-    /// What the final training losses say.
+    /// Returns the conclusion from the final training losses of plain and residual networks.
     pub fn conclusion(&self) -> Conclusion {
-        Conclusion::of(self)
+        Conclusion::new(self)
     }
 
-    /// What the perceptrons say.
+    /// Returns the conclusion from the perceptrons.
     pub fn sigmoid_conclusion(&self) -> SigmoidConclusion {
-        SigmoidConclusion::of(self)
+        SigmoidConclusion::new(self)
     }
 
-    /// The runs of a family at a depth, one for each seed.
+    /// Returns the runs of a family at a depth, one per seed.
     fn runs_of(&self, family: Family, depth: u32) -> impl Iterator<Item = &DepthRun> {
         self.runs.iter().filter(move |run| run.family == family && run.depth == depth)
     }
 
-    /// All depths, rising.
+    /// Returns all depths in ascending order.
     fn depths(&self) -> Vec<u32> {
         let mut depths: Vec<u32> = self.runs.iter().map(|run| run.depth).collect();
         depths.sort_unstable();
@@ -284,18 +290,13 @@ impl DepthStudy {
 }
 
 impl DepthRun {
-    /// The final training loss, infinite if the run diverged.
+    /// Returns the final training loss, infinite if the run diverged.
     fn loss(&self) -> f64 {
         if self.diverged { f64::INFINITY } else { self.final_train_loss }
     }
 
-    /// Share of the test examples that are wrong. None if the run diverged.
+    /// Returns the fraction of the test examples classified wrongly, or `None` if the run diverged.
     fn test_error(&self) -> Option<f64> {
         Some(1.0 - self.final_test_accuracy).filter(|error| !self.diverged && error.is_finite())
     }
-}
-
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StudyError {
-    let path = path.to_owned();
-    move |source| StudyError::File { action, path, source }
 }

@@ -1,8 +1,9 @@
-//! The study of depth: plain and residual networks of growing depth with one budget, and deep perceptrons.
+//! Training of the depth study: plain and residual networks of increasing depth with the same budget, and deep
+//! perceptrons.
 //!
-//! What He et al. (2016) saw: with more layers a plain network trains worse, not for want of capacity but because it is
-//! harder to train; with shortcuts it does not. And what came before: with sigmoid units the gradient fades on its way
-//! down, and only the last layers learn.
+//! He et al. (2016) observed that a plain network with more layers trains worse, although its capacity is larger, and
+//! that a network with shortcuts does not. An earlier observation: with sigmoid units the gradient shrinks towards the
+//! input, and only the last layers learn.
 
 use crate::depth::{self, CurvePoint, DepthRun, Family, LayerValue, SigmoidRun};
 use wgrad_data::{Data, Normalize, Splits};
@@ -10,25 +11,23 @@ use wgrad_nn::{
     Activation, CosineSchedule, Mlp, MlpConfig, Optimizer, ResNet, ResNetConfig, Schedule, Sgd, Shortcut,
 };
 use wgrad_program::Device;
+use wgrad_train::{Config, Model, NamedTensor, Plan, SplitName, TrainError, Trainer};
 
-use wgrad_train::TrainError;
-use wgrad_train::{Config, Model, Plan, SplitName};
-use wgrad_train::{NamedTensor, Trainer};
-
-/// Width of the hidden layers of the perceptrons, and how many there are.
+/// Width and number of the hidden layers of the perceptrons.
 const PERCEPTRON: (usize, usize) = (64, 7);
-/// Points of a curve, and how many of them have a test error.
+/// Points of a training curve.
 const POINTS: u64 = 12;
+/// Points of a training curve at which the test examples are evaluated.
 const EVALUATIONS: u64 = 4;
 
-/// What to train.
+/// Networks to train and their budget.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DepthOptions {
-    /// The data.
+    /// Data set.
     pub data: Data,
-    /// Depths of the networks, 6n + 2 each.
+    /// Depths of the networks, each 6n + 2.
     pub depths: Vec<usize>,
-    /// Seeds; each network is trained once with each.
+    /// Seeds. Each network is trained once per seed.
     pub seeds: Vec<u64>,
     /// Optimizer steps of each network.
     pub steps: u64,
@@ -38,35 +37,34 @@ pub struct DepthOptions {
     pub width: usize,
     /// Peak learning rate.
     pub lr: f64,
-    /// Training examples, drawn by class.
+    /// Number of training examples, drawn by class.
     pub examples: usize,
-    /// Whether the perceptrons are trained too.
+    /// Whether to train the perceptrons as well.
     pub perceptrons: bool,
 }
 
-/// What is trained next: in words, how many are done and how many there are.
+/// Called before each training with its description, the number of finished trainings and the number of all trainings.
 pub type Progress<'p> = &'p mut dyn FnMut(&str, usize, usize);
 
-/// What came out of a study, without what only its caller knows (command, date, time).
+/// Results of a study. The caller adds the command, the date and the time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DepthResults {
-    /// The convolutional networks.
+    /// Runs of the convolutional networks.
     pub runs: Vec<DepthRun>,
-    /// The perceptrons.
+    /// Runs of the perceptrons.
     pub sigmoid: Vec<SigmoidRun>,
-    /// Examples trained and tested on.
+    /// Numbers of training and test examples.
     pub examples: (usize, usize),
-    /// Classes of the data.
+    /// Number of classes.
     pub classes: usize,
-    /// The perceptrons, in words.
+    /// Description of the perceptrons.
     pub perceptrons: String,
 }
 
-/// Trains everything.
+/// Trains all networks of a study. A run whose loss stops being finite is a result, not an error.
 ///
 /// # Errors
-/// Data that is missing; a depth that is not 6n + 2; what the device reports. A run whose loss is no longer finite is no
-/// error but a result.
+/// Returns an error if the data is missing, a depth is not 6n + 2, or the device fails.
 pub fn study_depth(
     device: &dyn Device,
     options: &DepthOptions,
@@ -94,14 +92,14 @@ pub fn study_depth(
     if options.perceptrons {
         for activation in depth::Activation::ALL {
             for &seed in &options.seeds {
-                let what = format!("perceptron with {} units, seed {seed}", activation.name());
-                progress(&what, runs.len() + sigmoid.len(), total);
+                let description = format!("perceptron with {} units, seed {seed}", activation.name());
+                progress(&description, runs.len() + sigmoid.len(), total);
                 sigmoid.push(perceptron(device, options, &splits, activation, seed)?);
             }
         }
     }
     let (width, hidden) = PERCEPTRON;
-    let words = format!(
+    let description = format!(
         "{hidden} hidden layers of {width}, the same steps, batch and data, Glorot's initial weights"
     );
     Ok(DepthResults {
@@ -109,7 +107,7 @@ pub fn study_depth(
         sigmoid,
         examples: (splits.train.len(), splits.test.len()),
         classes: splits.train.targets().outputs(),
-        perceptrons: words,
+        perceptrons: description,
     })
 }
 
@@ -132,20 +130,20 @@ fn network(
     depth: usize,
     seed: u64,
 ) -> Result<DepthRun, TrainError> {
-    let known = ResNetConfig::cifar(depth);
-    let known =
-        known.ok_or_else(|| TrainError::Config(format!("a depth is 6n + 2, e.g. 20; {depth} is not")))?;
+    let base = ResNetConfig::cifar(depth).ok_or_else(|| {
+        TrainError::Config(format!("depth {depth} is not of the form 6n + 2; use 8, 14, 20 …"))
+    })?;
     let shortcut = match family {
         Family::Plain => Shortcut::None,
         Family::Residual => Shortcut::Pad,
     };
-    let network = ResNetConfig { width: options.width, shortcut, ..known };
+    let network = ResNetConfig { width: options.width, shortcut, ..base };
     let channels = splits.train.feature_shape()[0];
     let classes = splits.train.targets().outputs();
     let model = Model::new(|b| ResNet::new(b, network, channels, classes));
     let mut probe = Probe::new(device, model, splits, config(options, options.lr, seed), options.steps)?;
     let gradient_norms_init = probe.gradients()?;
-    let course = probe.train()?;
+    let outcome = probe.train()?;
     Ok(DepthRun {
         family,
         depth: depth as u32,
@@ -154,11 +152,11 @@ fn network(
         flops_per_step: probe.trainer.plan().flops_per_step(),
         gradient_norms_init,
         gradient_norms_final: probe.gradients()?,
-        final_train_loss: course.train_loss,
-        final_test_loss: course.test_loss,
-        final_test_accuracy: course.test_accuracy,
-        diverged: course.diverged,
-        curve: course.curve,
+        final_train_loss: outcome.train_loss,
+        final_test_loss: outcome.test_loss,
+        final_test_accuracy: outcome.test_accuracy,
+        diverged: outcome.diverged,
+        curve: outcome.curve,
     })
 }
 
@@ -182,7 +180,7 @@ fn perceptron(
         Probe::new(device, model, &splits, config(options, options.lr / 2.0, seed), options.steps)?;
     let gradient_norms_init = probe.gradients()?;
     let before = probe.trainer.parameters(false)?;
-    let course = probe.train()?;
+    let outcome = probe.train()?;
     let after = probe.trainer.parameters(false)?;
     Ok(SigmoidRun {
         activation,
@@ -191,34 +189,34 @@ fn perceptron(
         gradient_norms_init,
         gradient_norms_final: probe.gradients()?,
         movement: movement(&before, &after),
-        final_train_loss: course.train_loss,
-        final_test_loss: course.test_loss,
-        final_test_accuracy: course.test_accuracy,
-        diverged: course.diverged,
+        final_train_loss: outcome.train_loss,
+        final_test_loss: outcome.test_loss,
+        final_test_accuracy: outcome.test_accuracy,
+        diverged: outcome.diverged,
     })
 }
 
-/// ‖W − W₀‖ / ‖W₀‖ of each weight matrix, from the input on.
+/// Returns ‖W − W₀‖ / ‖W₀‖ of each weight matrix, from the input to the output.
 fn movement(before: &[NamedTensor], after: &[NamedTensor]) -> Vec<LayerValue> {
     let weights = before.iter().zip(after).filter(|(tensor, _)| tensor.shape.len() > 1);
     let norm =
         |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
-    let moved = weights.enumerate().map(|(i, (before, after))| {
+    let changes = weights.enumerate().map(|(i, (before, after))| {
         let change = norm(&mut before.values.iter().zip(&after.values).map(|(a, b)| b - a));
         let value = change / norm(&mut before.values.iter().copied()).max(f64::MIN_POSITIVE);
         LayerValue { layer: i as u32 + 1, name: before.name.clone(), value }
     });
-    moved.collect()
+    changes.collect()
 }
 
-/// A network in training, looked at on the way.
+/// Network in training whose gradient norms and losses are recorded.
 struct Probe {
     trainer: Trainer,
     steps: u64,
 }
 
-/// How a training went.
-struct Course {
+/// Curve and final losses of a training.
+struct Outcome {
     curve: Vec<CurvePoint>,
     train_loss: f64,
     test_loss: f64,
@@ -238,11 +236,11 @@ impl Probe {
         Ok(Self { trainer: Trainer::new(device, plan, splits.clone(), steps)?, steps })
     }
 
-    /// The gradient's norm for each weight that is a matrix or a kernel, on the batch that comes next.
+    /// Returns the gradient norm of each weight matrix and kernel on the first batch.
     fn gradients(&mut self) -> Result<Vec<LayerValue>, TrainError> {
         let norms = self.trainer.gradient_norms()?;
         if self.trainer.steps_done() == 0 {
-            // The running statistics of the probe are not those of the training.
+            // The pass that measured the gradients also updated the running statistics.
             self.trainer.reset()?;
         }
         let values = norms.into_iter().enumerate();
@@ -254,7 +252,7 @@ impl Probe {
         Ok(values.map(value).collect())
     }
 
-    fn train(&mut self) -> Result<Course, TrainError> {
+    fn train(&mut self) -> Result<Outcome, TrainError> {
         let every = (self.steps / POINTS).max(1);
         let mut curve = Vec::new();
         let mut diverged = false;
@@ -268,8 +266,9 @@ impl Probe {
             let total: f64 = records.iter().map(|record| f64::from(record.loss)).sum();
             let train_loss = total / records.len().max(1) as f64;
             diverged = !train_loss.is_finite();
-            let judged = done == self.steps || done.is_multiple_of(every * (POINTS / EVALUATIONS));
-            let test = if judged && !diverged { Some(self.trainer.evaluate(SplitName::Test)?) } else { None };
+            let evaluate = done == self.steps || done.is_multiple_of(every * (POINTS / EVALUATIONS));
+            let test =
+                if evaluate && !diverged { Some(self.trainer.evaluate(SplitName::Test)?) } else { None };
             curve.push(CurvePoint {
                 step: done,
                 train_loss,
@@ -278,11 +277,11 @@ impl Probe {
             });
         }
         let end = curve.last().cloned();
-        let of = |pick: fn(&CurvePoint) -> Option<f64>| end.as_ref().and_then(pick).unwrap_or(f64::NAN);
-        Ok(Course {
-            train_loss: of(|point| Some(point.train_loss)),
-            test_loss: of(|point| point.test_loss),
-            test_accuracy: of(|point| point.test_accuracy),
+        let at_end = |pick: fn(&CurvePoint) -> Option<f64>| end.as_ref().and_then(pick).unwrap_or(f64::NAN);
+        Ok(Outcome {
+            train_loss: at_end(|point| Some(point.train_loss)),
+            test_loss: at_end(|point| point.test_loss),
+            test_accuracy: at_end(|point| point.test_accuracy),
             diverged,
             curve,
         })

@@ -1,4 +1,4 @@
-//! `report.html`: a run on one page that needs nothing but itself, light or dark as the reader's system is. No scripts.
+//! Report of one run: `report.html`, a single file without scripts that follows the light or dark mode of the system.
 
 mod scores;
 
@@ -13,6 +13,7 @@ use wgrad_report::page::{self, Escaped};
 use wgrad_run::metrics::Row;
 use wgrad_run::score::Scores;
 use wgrad_run::{Run, RunDirError};
+use wgrad_stdx::ErrorKind;
 
 /// Why the report of a run cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -33,10 +34,20 @@ pub enum ReportError {
     Output(#[from] OutputError),
 }
 
-/// Writes `report.html` of a run from its recipe, the metrics so far and the scores if there are any. Returns its path.
+impl ReportError {
+    /// Kind of the error, which decides the exit code of the command line.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Run(_) | Self::Recipe { .. } => ErrorKind::Storage,
+            Self::Output(error) => error.kind(),
+        }
+    }
+}
+
+/// Writes `report.html` of a run from its recipe, metrics and scores, if any. Returns the path.
 ///
 /// # Errors
-/// Returns an error if one of the run's files cannot be read, or the page cannot be written.
+/// Returns an error if a file of the run cannot be read, its recipe is not TOML, or the page cannot be written.
 pub fn write_report(run: &Run) -> Result<PathBuf, ReportError> {
     let path = run.recipe_path();
     let recipe = run.recipe_text()?.parse().map_err(|source| ReportError::Recipe { path, source })?;
@@ -44,7 +55,7 @@ pub fn write_report(run: &Run) -> Result<PathBuf, ReportError> {
     Ok(output::text(&page, run.path(), "report.html")?)
 }
 
-/// Returns the page of a run: final figures, a chart for each metric over the steps, the scores if there are any, the recipe.
+/// Returns the page of a run: last and best metrics, a chart per metric, the scores if any, and the recipe.
 pub fn html(recipe: &toml::Table, rows: &[Row], scores: Option<&Scores>) -> String {
     let mut page = String::new();
     // Writing to a string cannot fail.
@@ -56,13 +67,13 @@ fn write_page(page: &mut String, recipe: &toml::Table, rows: &[Row], scores: Opt
     let text = |key| recipe.get(key).and_then(Value::as_str).unwrap_or_default();
     page::begin(page, text("name"), text("description"))?;
     if rows.is_empty() {
-        page.push_str("<p>Nothing has been measured yet.</p>\n");
+        page.push_str("<p>No metrics have been recorded yet.</p>\n");
     } else {
         write_figures(page, rows)?;
         page.push_str("<section class=\"charts\">\n");
         for metric in metrics(rows) {
             let chart = Chart {
-                title: &format!("{metric} over steps"),
+                title: &format!("{metric} against steps"),
                 x: Dimension { label: "step", whole: true, ..Dimension::default() },
                 y: Dimension::default(),
                 height: chart::HEIGHT,
@@ -80,17 +91,17 @@ fn write_page(page: &mut String, recipe: &toml::Table, rows: &[Row], scores: Opt
     Ok(())
 }
 
-/// What there are charts of: what people look for first, then the rest by name.
+/// Returns the metrics that have a chart: loss and accuracy first, then the others by name, then the learning rate.
 fn metrics(rows: &[Row]) -> Vec<String> {
-    let further: BTreeSet<&str> =
+    let recorded: BTreeSet<&str> =
         rows.iter().flat_map(|row| row.metrics.keys().map(String::as_str)).collect();
-    let accuracy = further.get("accuracy").copied();
-    // FLOPs rise by the same with every step.
-    let rest = further.iter().copied().filter(|name| !["accuracy", "flops"].contains(name));
-    ["loss"].into_iter().chain(accuracy).chain(rest).chain(["lr"]).map(str::to_owned).collect()
+    let accuracy = recorded.get("accuracy").copied();
+    // FLOPs are not drawn: they grow by the same amount with every step.
+    let others = recorded.iter().copied().filter(|name| !["accuracy", "flops"].contains(name));
+    ["loss"].into_iter().chain(accuracy).chain(others).chain(["lr"]).map(str::to_owned).collect()
 }
 
-/// The splits, `train` and `test` first.
+/// Returns the splits, `train` and `test` first.
 fn splits(rows: &[Row]) -> Vec<&str> {
     let mut splits: Vec<&str> = rows.iter().map(|row| row.split.as_str()).collect();
     splits.sort_by_key(|split| (*split != "train", *split != "test", *split));
@@ -99,14 +110,15 @@ fn splits(rows: &[Row]) -> Vec<&str> {
 }
 
 fn series<'a>(rows: &'a [Row], metric: &str) -> Vec<Series<'a>> {
-    let of = |split: &'a str| {
+    let series_of = |split: &'a str| {
         let rows = rows.iter().filter(|row| row.split == split);
         let points = rows.filter_map(|row| Some((row.step as f64, value(row, metric)?)));
         Series { name: split.into(), points: points.collect(), ..Series::default() }
     };
     // The learning rate is the same for all splits.
     let count = if metric == "lr" { 1 } else { usize::MAX };
-    let series = splits(rows).into_iter().take(count).map(of).filter(|series| !series.points.is_empty());
+    let series =
+        splits(rows).into_iter().take(count).map(series_of).filter(|series| !series.points.is_empty());
     series.enumerate().map(|(index, series)| Series { color: Color::Category(index), ..series }).collect()
 }
 
@@ -118,7 +130,7 @@ fn value(row: &Row, metric: &str) -> Option<f64> {
     }
 }
 
-/// The last row of each split, and the one with the lowest loss of those that are not for training.
+/// Writes the table of the last row of each split and, except for `train`, the row with the lowest loss.
 fn write_figures(page: &mut String, rows: &[Row]) -> fmt::Result {
     let columns: Vec<String> = metrics(rows).into_iter().filter(|metric| metric != "lr").collect();
     page.push_str("<table class=\"figures\">\n<thead><tr><th></th><th>step</th><th>epoch</th>");

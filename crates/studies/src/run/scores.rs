@@ -1,11 +1,12 @@
-//! The part of a report that shows how good a classifier is: figures, confusion matrix, ROC curve.
+//! Scores of a classifier in a report: metrics, confusion matrix, ROC curve.
 
 use std::fmt::{self, Write};
 use wgrad_report::chart::{Chart, Color, Dimension, Series};
 use wgrad_report::page::{self, Escaped};
 use wgrad_run::score::{BinaryScores, ClassScores, OperatingPoint, Scores};
+use wgrad_stdx::format::percent;
 
-/// Height of the ROC curve's plot, near to its width so that the diagonal is one.
+/// Height of the plot of the ROC curve in pixels: about its width, so that the diagonal has 45°.
 const ROC_HEIGHT: f64 = 400.0;
 
 pub(super) fn write(page: &mut String, scores: &Scores) -> fmt::Result {
@@ -27,15 +28,15 @@ fn write_figures(page: &mut String, scores: &Scores) -> fmt::Result {
         vec!["balanced accuracy".to_owned(), show(scores.balanced_accuracy)],
     ];
     match &scores.binary {
-        None => whole.push(vec!["macro AUC, one against the rest".to_owned(), show(scores.macro_auc)]),
+        None => whole.push(vec!["macro AUC, one-vs-rest".to_owned(), show(scores.macro_auc)]),
         Some(binary) => {
             let [low, high] = binary.auc.interval;
             let auc = format!("{:.4} (95% {low:.4} to {high:.4})", binary.auc.value);
             whole.push(vec!["AUC".to_owned(), auc]);
         }
     }
-    page::table(page, &["of all", ""], &whole)?;
-    let columns = ["class", "examples", "recall", "precision", "F1", "AUC against the rest"];
+    page::table(page, &["overall", ""], &whole)?;
+    let columns = ["class", "examples", "recall", "precision", "F1", "one-vs-rest AUC"];
     let row = |class: &ClassScores| {
         let ClassScores { name, examples, recall, precision, f1, auc } = class;
         vec![name.clone(), examples.to_string(), show(*recall), show(*precision), show(*f1), show(*auc)]
@@ -43,11 +44,12 @@ fn write_figures(page: &mut String, scores: &Scores) -> fmt::Result {
     page::table(page, &columns, &scores.classes.iter().map(row).collect::<Vec<_>>())
 }
 
-/// A heat map whose shade is the share of the true class, so that a rare class is as visible as a common one.
+/// Writes the confusion matrix as a heat map. Cells are shaded by their fraction of the true class, so that rare
+/// classes are as visible as common ones.
 fn write_confusion(page: &mut String, scores: &Scores) -> fmt::Result {
     page.push_str(
-        "<figure>\n<figcaption>Confusion matrix, a row for each true class</figcaption>\n\
-         <div class=\"scroll heat\">\n<table>\n<thead><tr><th>true, predicted:</th>",
+        "<figure>\n<figcaption>Confusion matrix, one row per true class</figcaption>\n\
+         <div class=\"scroll heat\">\n<table>\n<thead><tr><th>true \\ predicted</th>",
     );
     for class in &scores.classes {
         write!(page, "<th>{}</th>", Escaped(&class.name))?;
@@ -56,9 +58,9 @@ fn write_confusion(page: &mut String, scores: &Scores) -> fmt::Result {
     for (class, counts) in scores.classes.iter().zip(&scores.confusion) {
         write!(page, "<tr><th>{}</th>", Escaped(&class.name))?;
         for count in counts {
-            let share = *count as f64 / class.examples.max(1) as f64;
-            let percent = 100.0 * share;
-            write!(page, "<td style=\"--part: {share:.3}\">{count}<small>{percent:.1}%</small></td>")?;
+            let fraction = *count as f64 / class.examples.max(1) as f64;
+            let percent = percent(fraction, 1);
+            write!(page, "<td style=\"--part: {fraction:.3}\">{count}<small>{percent}</small></td>")?;
         }
         page.push_str("</tr>\n");
     }
@@ -71,13 +73,13 @@ fn write_roc(page: &mut String, binary: &BinaryScores, positive: &str) -> fmt::R
     let points = binary.roc.points.iter().map(|point| (1.0 - point.specificity, point.sensitivity)).collect();
     let name = format!("AUC {:.4}", binary.auc.value);
     let chart = Chart {
-        title: "sensitivity over 1 − specificity",
+        title: "sensitivity against 1 − specificity",
         x: Dimension { label: "1 − specificity", holds: vec![0.0, 1.0], ..Dimension::default() },
         y: Dimension { holds: vec![0.0, 1.0], ..Dimension::default() },
         height: ROC_HEIGHT,
         series: vec![
             Series {
-                name: "by chance".into(),
+                name: "chance".into(),
                 points: vec![(0.0, 0.0), (1.0, 1.0)],
                 color: Color::Faint,
                 dashed: true,
@@ -89,7 +91,8 @@ fn write_roc(page: &mut String, binary: &BinaryScores, positive: &str) -> fmt::R
     page::figure(page, &caption, &chart, |page| {
         let row = |fixed: &str, operating: &OperatingPoint| {
             let (target, point) = (operating.target, operating.point);
-            let threshold = point.threshold.map_or_else(|| "above all".to_owned(), |at| format!("{at:.4}"));
+            let threshold =
+                point.threshold.map_or_else(|| "above all scores".to_owned(), |at| format!("{at:.4}"));
             let rates = [point.sensitivity, point.specificity].map(|rate| format!("{rate:.4}"));
             let [sensitivity, specificity] = rates;
             vec![format!("{fixed} ≥ {target}"), sensitivity, specificity, threshold]

@@ -1,7 +1,7 @@
-//! The hardware behind the discussion: throughput against batch, width and number of replicas, measured here, and what models of
-//! larger machines say.
+//! Hardware section of the report: measured throughput by batch, width and number of replicas, and predictions for
+//! larger machines.
 
-use crate::scaling::history::Rate;
+use crate::scaling::history::DeviceRate;
 use serde::{Deserialize, Serialize};
 use std::fmt::{self, Write};
 use wgrad_bench::results::{Bench, Group, Measurement};
@@ -9,64 +9,66 @@ use wgrad_cluster::{Machine, Prediction, Scaling, Scheme, Workload};
 use wgrad_report::axis::Scale as Axis;
 use wgrad_report::chart::{Chart, Color, Dimension, HEIGHT, Series};
 use wgrad_report::page::{self, Escaped, number};
+use wgrad_stdx::format::percent;
 
-const NOTE: &str = "A device is only as fast as it is fed: small batches and narrow layers leave most of it idle. Replicas that \
-    share one device do not make it faster; those with a device each do, as far as the link between them carries their gradients.";
+const NOTE: &str = "Small batches and narrow layers leave most of a device idle. Replicas that share one device do not \
+    make it faster. Replicas with one device each do, as long as the link between them is fast enough for their \
+    gradients.";
 
-const PREDICTED: &str = "Of ResNet-50 by the model of wgrad cluster, with a constant batch for each device: speed-up over one \
-    device, over the number of devices. Sources of the machines' figures are in docs/cluster.md and in the page of \
-    that command.";
+const PREDICTED: &str = "Training of ResNet-50 with a constant batch per device, predicted by the model of wgrad \
+    cluster: speed-up over one device, divided by the number of devices. The sources of the machines' figures are in \
+    docs/cluster.md and on the page of that command.";
 
-/// What was measured of the hardware, and what is predicted of larger machines.
+/// Measurements of the hardware, and predictions for larger machines.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Hardware {
-    /// Ceilings, training steps by batch and width: as `wgrad bench` measures them.
+    /// Ceilings, and training steps by batch and width, as `wgrad bench` measures them.
     pub bench: Bench,
     /// Training steps by number of replicas.
-    pub replicas: Vec<Replicas>,
-    /// What is predicted, for each of [`Self::machines`].
+    pub replicas: Vec<ReplicaMeasurement>,
+    /// Predictions, one per machine in [`Self::machines`].
     pub predictions: Vec<Prediction>,
-    /// The machines.
+    /// Machines of the predictions.
     pub machines: Vec<Machine>,
-    /// What they train.
+    /// Workload of the predictions.
     pub work: Workload,
 }
 
-/// Training steps of several replicas on this machine.
+/// Measured training steps of several replicas on this machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Replicas {
+pub struct ReplicaMeasurement {
     /// `cpu` or `gpu`.
     pub device: String,
-    /// What they train.
+    /// Name of the recipe that the replicas train.
     pub recipe: String,
-    /// Examples of a step, of all replicas together.
+    /// Examples of a step, over all replicas.
     pub batch: u64,
-    /// How many there are.
+    /// Number of replicas.
     pub replicas: u64,
     /// Median seconds of a step.
     pub step_seconds: f64,
-    /// Mean seconds of a step in which a replica waits for gradients and computes nothing.
+    /// Mean seconds of a step in which a replica waits for gradients without computing.
     pub exposed_seconds: f64,
-    /// Examples a second.
+    /// Examples per second.
     pub samples_per_second: f64,
-    /// Floating-point operations a second, of all replicas together.
+    /// Floating-point operations per second, over all replicas.
     pub flops_per_second: f64,
 }
 
 impl Hardware {
-    /// The rate of each device that made a training step: that of the step with the highest rate. `known` gives the best rate
-    /// of a device that was ever measured, in floating-point operations a second.
-    pub fn rates(&self, known: impl Fn(&str) -> Option<f64>) -> Vec<Rate> {
+    /// Returns the rate of each device with a measured training step, from its fastest step. `known_ceiling` returns
+    /// the highest rate ever measured on a device, in floating-point operations per second.
+    pub fn rates(&self, known_ceiling: impl Fn(&str) -> Option<f64>) -> Vec<DeviceRate> {
         let rate = |report: &wgrad_bench::results::DeviceReport| {
             let steps = self.bench.results.iter().filter(|result| result.device == report.device);
             let steps = steps.filter(|result| result.group == Group::Step);
             let gflops = |result: &Measurement| result.time.as_ref().map_or(0.0, |time| time.gflops);
             let best = steps.max_by(|a, b| gflops(a).total_cmp(&gflops(b)))?;
             let time = best.time.as_ref()?;
-            // On a machine that others use, products may be measured at a worse moment than steps, or than once before.
+            // On a shared machine, matrix products may be slower in this run than the steps, or than in an earlier run.
             let measured = 1e9 * report.ceilings.compute_gflops.unwrap_or_default().max(time.gflops);
-            let ceiling = known(&report.device).map_or(measured, |known| known.max(measured));
-            Some(Rate {
+            let ceiling = known_ceiling(&report.device).map_or(measured, |known| known.max(measured));
+            Some(DeviceRate {
                 device: format!("{} ({})", report.device, report.name),
                 measured_on: best.case.clone(),
                 sustained_flops: 1e9 * time.gflops,
@@ -78,19 +80,19 @@ impl Hardware {
 }
 
 pub(super) fn write(page: &mut String, hardware: &Hardware) -> fmt::Result {
-    page::section(page, "The hardware", NOTE)?;
+    page::section(page, "Hardware", NOTE)?;
     if let Some(warning) = &hardware.bench.noise.warning {
         writeln!(page, "<p class=\"note\">{}</p>", Escaped(warning))?;
     }
     page::charts(page, |page| {
         wgrad_bench::results::write_curves(page, &hardware.bench)?;
-        replicas(page, hardware)
+        write_replicas(page, hardware)
     })?;
-    page::section(page, "Larger machines, predicted", PREDICTED)?;
-    page::charts(page, |page| predicted(page, hardware))
+    page::section(page, "Predictions for larger machines", PREDICTED)?;
+    page::charts(page, |page| write_predictions(page, hardware))
 }
 
-fn replicas(page: &mut String, hardware: &Hardware) -> fmt::Result {
+fn write_replicas(page: &mut String, hardware: &Hardware) -> fmt::Result {
     let mut devices: Vec<&str> = hardware.replicas.iter().map(|point| point.device.as_str()).collect();
     devices.dedup();
     let Some(first) = hardware.replicas.first() else { return Ok(()) };
@@ -104,7 +106,7 @@ fn replicas(page: &mut String, hardware: &Hardware) -> fmt::Result {
     });
     let ticks = hardware.replicas.iter().map(|point| point.replicas as f64).collect();
     let caption = format!(
-        "Examples a second over replicas, {} with {} examples a step (logarithmic)",
+        "Examples per second against replicas, {} with {} examples per step (logarithmic)",
         first.recipe, first.batch
     );
     let chart = Chart {
@@ -114,7 +116,7 @@ fn replicas(page: &mut String, hardware: &Hardware) -> fmt::Result {
         height: HEIGHT,
         series: series.collect(),
     };
-    let columns = ["device", "replicas", "ms a step", "of it waiting for gradients", "examples/s", "GFLOP/s"];
+    let columns = ["device", "replicas", "ms per step", "ms waiting for gradients", "examples/s", "GFLOP/s"];
     let rows: Vec<Vec<String>> = (hardware.replicas.iter())
         .map(|point| {
             vec![
@@ -130,7 +132,7 @@ fn replicas(page: &mut String, hardware: &Hardware) -> fmt::Result {
     page::figure(page, &caption, &chart, |page| page::folded_table(page, "Numbers", &columns, &rows))
 }
 
-fn predicted(page: &mut String, hardware: &Hardware) -> fmt::Result {
+fn write_predictions(page: &mut String, hardware: &Hardware) -> fmt::Result {
     let curves = hardware.predictions.iter().filter_map(|prediction| {
         Some((prediction.machine.as_str(), prediction.curve(Scaling::Weak, Scheme::Data)?))
     });
@@ -142,7 +144,7 @@ fn predicted(page: &mut String, hardware: &Hardware) -> fmt::Result {
         dashed: index >= 4,
         ..Series::default()
     });
-    let caption = "Efficiency in % over devices";
+    let caption = "Efficiency in % against devices";
     let chart = Chart {
         title: caption,
         x: Dimension { label: "devices", scale: Axis::Log, ..Dimension::default() },
@@ -160,7 +162,7 @@ fn predicted(page: &mut String, hardware: &Hardware) -> fmt::Result {
         .map(|count| {
             let cell = |(_, curve): &(&str, &wgrad_cluster::Curve)| {
                 let point = curve.points.iter().find(|point| point.devices == *count);
-                point.map_or_else(|| "–".to_owned(), |point| format!("{:.1}%", 100.0 * point.efficiency))
+                point.map_or_else(|| "–".to_owned(), |point| percent(point.efficiency, 1))
             };
             std::iter::once(count.to_string()).chain(curves.iter().map(cell)).collect()
         })

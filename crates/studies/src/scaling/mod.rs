@@ -1,6 +1,7 @@
-//! The compute-scaling discussion: how training compute grew, how long this machine would take for each step of that history,
-//! and which laws training runs of this machine follow. `scale.json` holds a [`Scale`], and the page is made of it. Nothing
-//! here trains or measures; who does fills in [`Trial`]s and rates.
+//! Study of compute scaling: the history of training compute, training times on this machine, and scaling laws.
+//!
+//! `scale.json` holds a [`ScalingStudy`], and the page is generated from it. [`sweep`] trains the networks of a sweep;
+//! the other modules only evaluate [`Trial`]s and rates.
 
 pub mod hardware;
 pub mod history;
@@ -10,9 +11,9 @@ pub mod sweep;
 mod trial;
 
 pub use hardware::Hardware;
-pub use trial::{Curve, Role, Trial};
+pub use trial::{CurvePoint, Role, Trial};
 
-use history::{Here, History, Time};
+use history::{History, LocalMachine, TrainingTime};
 use laws::Laws;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -21,58 +22,60 @@ use wgrad_report::output::{self, OutputError};
 
 /// Version of `scale.json`.
 pub const FORMAT: u32 = 1;
-/// Resamples behind each interval.
+/// Number of bootstrap resamples of each interval.
 pub const RESAMPLES: usize = 2000;
-/// Seed of the resamples.
+/// Seed of the bootstrap resamples.
 pub const SEED: u64 = 2024;
 
-/// Everything that one call of `wgrad scale` found: `scale.json`. Every figure of the report is here, or in the rows that are
-/// named beside it: trends name systems by `id`, laws name trainings by `id`.
+/// Results of one call of `wgrad scale`: `scale.json`.
+///
+/// The page contains no other numbers. Trends refer to systems, and laws to trainings, by their `id`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Scale {
-    /// [`FORMAT`].
+pub struct ScalingStudy {
+    /// Version of the format, [`FORMAT`].
     pub format: u32,
     /// Version of wgrad.
     pub version: String,
-    /// What to type to repeat it.
+    /// Command line that repeats the study.
     pub command: String,
-    /// When it was done, as 2026-01-02T03:04:05Z.
+    /// Time of the study in UTC, as 2026-01-02T03:04:05Z.
     pub date: String,
-    /// How long it took.
+    /// Seconds that the study took.
     pub seconds: f64,
-    /// Whether it was the short one.
+    /// Whether this is the short study (`--quick`).
     pub quick: bool,
-    /// Whether it was interrupted, so that something is missing.
+    /// Whether the study was interrupted, so that results are missing.
     pub interrupted: bool,
-    /// Date of the report that the parts are from that were not asked for.
-    #[serde(default)]
-    pub kept: Option<String>,
-    /// The systems and how their compute grew.
+    /// Date of the earlier report whose parts were carried over because they were not requested.
+    #[serde(rename = "kept", default)]
+    pub carried_over_from: Option<String>,
+    /// Systems and the growth of their training compute.
     pub history: Option<History>,
-    /// What this machine does, and what it has trained.
-    pub here: Here,
-    /// How long each device would take for each system.
-    pub times: Vec<Time>,
-    /// Throughput.
+    /// Rates of the devices of this machine, and its runs.
+    #[serde(rename = "here")]
+    pub machine: LocalMachine,
+    /// Time that each device would take to train each system.
+    pub times: Vec<TrainingTime>,
+    /// Measured throughput, and predictions for larger machines.
     pub hardware: Option<Hardware>,
-    /// What was trained.
+    /// Sweep that was trained.
     pub sweep: Option<Sweep>,
-    /// Data sets that the sweep wants and that are not on this machine.
+    /// Data sets of the sweep that are not on this machine.
     pub missing: Vec<String>,
-    /// Larger trainings that could not be predicted, with the reason.
+    /// Held-out trainings that could not be predicted, each with the reason.
     pub unpredicted: Vec<String>,
-    /// Every training.
+    /// All trainings.
     pub trials: Vec<Trial>,
-    /// What they say.
+    /// Laws fitted to the trainings.
     pub laws: Option<Laws>,
 }
 
-impl Scale {
-    /// Writes `scale.json`, `trials.csv` and `report.html` into a directory, which is made if it is not there, and returns the
-    /// path of the page.
+impl ScalingStudy {
+    /// Writes `scale.json`, `trials.csv` and `report.html` into a directory, and creates the directory if necessary.
+    /// Returns the path of the page.
     ///
     /// # Errors
-    /// [`OutputError`].
+    /// Returns an error if the directory cannot be created or one of the files cannot be written.
     pub fn write(&self, directory: &Path) -> Result<PathBuf, OutputError> {
         Self::make_directory(directory)?;
         output::json(self, directory, "scale.json")?;
@@ -80,44 +83,44 @@ impl Scale {
         output::text(&self.html(), directory, "report.html")
     }
 
-    /// The report in a folder; none where there is none, or of a format that this version does not read.
+    /// Reads the `scale.json` of a directory. Returns `None` if the file is missing, malformed or of another format.
     pub fn read(directory: &Path) -> Option<Self> {
         let bytes = std::fs::read(directory.join("scale.json")).ok()?;
         serde_json::from_slice(&bytes).ok().filter(|scale: &Self| scale.format == FORMAT)
     }
 
-    /// Takes the parts that it has not from a report of before.
-    pub fn keep(&mut self, before: Self) {
-        let takes = [
-            self.history.is_none() && before.history.is_some(),
-            self.hardware.is_none() && before.hardware.is_some(),
-            self.laws.is_none() && before.laws.is_some(),
+    /// Fills in the parts that this study lacks from an earlier one.
+    pub fn fill_missing_from(&mut self, earlier: Self) {
+        let missing = [
+            self.history.is_none() && earlier.history.is_some(),
+            self.hardware.is_none() && earlier.hardware.is_some(),
+            self.laws.is_none() && earlier.laws.is_some(),
         ];
-        if takes[0] {
-            self.history = before.history;
+        if missing[0] {
+            self.history = earlier.history;
         }
-        if takes[1] {
-            self.hardware = before.hardware;
-            self.here.devices = before.here.devices;
+        if missing[1] {
+            self.hardware = earlier.hardware;
+            self.machine.devices = earlier.machine.devices;
         }
-        if takes[2] {
-            (self.sweep, self.trials, self.laws) = (before.sweep, before.trials, before.laws);
-            (self.missing, self.unpredicted) = (before.missing, before.unpredicted);
+        if missing[2] {
+            (self.sweep, self.trials, self.laws) = (earlier.sweep, earlier.trials, earlier.laws);
+            (self.missing, self.unpredicted) = (earlier.missing, earlier.unpredicted);
         }
-        if takes.contains(&true) {
-            self.kept = Some(before.kept.unwrap_or(before.date));
+        if missing.contains(&true) {
+            self.carried_over_from = Some(earlier.carried_over_from.unwrap_or(earlier.date));
         }
     }
 
-    /// Makes the directory that [`Scale::write`] will write to, before anything is trained.
+    /// Creates the directory that [`ScalingStudy::write`] writes to, so that an error shows before anything is trained.
     ///
     /// # Errors
-    /// [`OutputError`].
+    /// Returns an error if the directory cannot be created.
     pub fn make_directory(directory: &Path) -> Result<(), OutputError> {
         output::make_directory(directory)
     }
 
-    /// The page: what it comes to, history, this machine, hardware, laws, and how it was made.
+    /// Returns the page: history, this machine, laws, hardware, and settings.
     pub fn html(&self) -> String {
         let mut html = String::new();
         // Writing to a string cannot fail.

@@ -1,97 +1,55 @@
-//! The order of a report's parts, and how it was made.
+//! Page of the scaling study: the order of its sections, and the table of its settings.
 
-use super::{Role, Scale, hardware, history, laws};
+use super::sweep::Training;
+use super::{Role, ScalingStudy, hardware, history, laws};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
-use wgrad_report::page::{self, Escaped, count};
+use wgrad_report::page::{self, Escaped};
+use wgrad_stdx::format::{elapsed, thousands};
 
-pub(super) fn write(page: &mut String, scale: &Scale) -> fmt::Result {
-    let devices: Vec<&str> = scale.here.devices.iter().map(|rate| rate.device.as_str()).collect();
+pub(super) fn write(page: &mut String, scale: &ScalingStudy) -> fmt::Result {
+    let devices: Vec<&str> = scale.machine.devices.iter().map(|rate| rate.device.as_str()).collect();
     let subtitle = if devices.is_empty() {
         scale.date.clone()
     } else {
         format!("{} · {}", devices.join(" · "), scale.date)
     };
-    page::begin(page, "The scaling of compute", &subtitle)?;
+    page::begin(page, "Scaling of training compute", &subtitle)?;
     if scale.interrupted {
         page.push_str(
-            "<p class=\"note\">Interrupted: not all that was asked for is here. The same command goes on.</p>\n",
+            "<p class=\"note\">Interrupted: parts of the study are missing. The same command resumes it.</p>\n",
         );
     }
     if let Some(history) = &scale.history {
-        history::page::write(page, history, &scale.here)?;
+        history::page::write(page, history, &scale.machine)?;
     }
     if let Some(laws) = &scale.laws {
-        page::section(page, "Laws measured here", "")?;
+        page::section(page, "Scaling laws of this machine's trainings", "")?;
         laws::page::write(page, laws, &scale.trials)?;
     }
     if let Some(hardware) = &scale.hardware {
         hardware::write(page, hardware)?;
     }
-    made(page, scale)?;
+    write_settings(page, scale)?;
     page::end(page);
     Ok(())
 }
 
-fn made(page: &mut String, scale: &Scale) -> fmt::Result {
-    page::section(page, "How it was made", "")?;
+fn write_settings(page: &mut String, scale: &ScalingStudy) -> fmt::Result {
+    page::section(page, "Settings", "")?;
     let mut rows: Vec<(&str, String)> = vec![
         ("wgrad", scale.version.clone()),
-        ("time", page::duration(scale.seconds)),
-        ("intervals", format!("{} resamples, seed {}", count(super::RESAMPLES as u64), super::SEED)),
+        ("time", elapsed(scale.seconds)),
+        ("intervals", format!("{} resamples, seed {}", thousands(super::RESAMPLES as u64), super::SEED)),
     ];
     if let Some(sweep) = &scale.sweep {
-        let training = &sweep.training;
-        let of = |role: Role| scale.trials.iter().filter(|trial| trial.role == role).count();
-        rows.push((
-            "trainings",
-            format!(
-                "{} for learning rates, {} for laws, {} larger ones, {} for data against architecture",
-                of(Role::Rate),
-                of(Role::Fit),
-                of(Role::HeldOut),
-                of(Role::Versus)
-            ),
-        ));
-        let flops: f64 = scale.trials.iter().map(|trial| trial.flops.training()).sum();
-        rows.push(("compute of all trainings", format!("{flops:.2e} FLOP")));
-        let rates: Vec<String> = training.rates.iter().map(f64::to_string).collect();
-        rows.push((
-            "learning rate",
-            format!(
-                "for each network the one of {} with the lowest validation loss after {} steps on {} examples; constant after {} \
-                 steps of warm-up. {}",
-                rates.join(", "),
-                count(training.rate_steps),
-                count(training.rate_examples),
-                count(training.warmup),
-                at_the_ends(scale, &training.rates)
-            ),
-        ));
-        rows.push((
-            "optimizer",
-            format!(
-                "AdamW without weight decay, {} examples a step; evaluated is the moving average of the parameters with decay {}",
-                training.batch, training.ema
-            ),
-        ));
-        rows.push((
-            "early stopping",
-            format!(
-                "by {} examples that are not trained on, after {} evaluations without a lower loss; the test loss is taken on {} others",
-                count(training.validation),
-                training.patience,
-                count(training.test)
-            ),
-        ));
-        let seeds: std::collections::BTreeSet<u64> = scale.trials.iter().map(|trial| trial.seed).collect();
-        let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
-        rows.push(("seeds", seeds.join(", ")));
+        rows.extend(sweep_rows(scale, &sweep.training));
     }
-    if let Some(date) = &scale.kept {
-        rows.push(("parts not asked for", format!("those of the report of {date} in this folder")));
+    if let Some(date) = &scale.carried_over_from {
+        rows.push(("parts not requested", format!("carried over from the report of {date} in this folder")));
     }
     if !scale.missing.is_empty() {
-        rows.push(("data that is not here", scale.missing.join(", ")));
+        rows.push(("missing data sets", scale.missing.join(", ")));
     }
     rows.extend(scale.unpredicted.iter().map(|why| ("not predicted", why.clone())));
     page.push_str("<table class=\"facts\">\n<tbody>\n");
@@ -101,22 +59,66 @@ fn made(page: &mut String, scale: &Scale) -> fmt::Result {
     page.push_str("</tbody>\n</table>\n");
     write!(
         page,
-        "<p class=\"note\">Every figure is in scale.json; trends and laws name the systems and trainings that they are of by their id, \
-         and trials.csv has a row for each training. To repeat it:</p>\n<pre>{}</pre>\n",
+        "<p class=\"note\">All numbers are in scale.json. Trends refer to systems, and laws to trainings, by their id, and \
+         trials.csv has one row per training. To repeat the study:</p>\n<pre>{}</pre>\n",
         Escaped(&scale.command)
     )
 }
 
-/// How many networks took the lowest or the highest rate that was tried: a better one may lie beyond.
-fn at_the_ends(scale: &Scale, rates: &[f64]) -> String {
+/// Returns the rows of the settings table about the sweep.
+fn sweep_rows(scale: &ScalingStudy, training: &Training) -> [(&'static str, String); 6] {
+    let count = |role: Role| scale.trials.iter().filter(|trial| trial.role == role).count();
+    let trainings = format!(
+        "{} for learning rates, {} for laws, {} held out, {} for data against architecture",
+        count(Role::Rate),
+        count(Role::Fit),
+        count(Role::HeldOut),
+        count(Role::Comparison)
+    );
+    let flops: f64 = scale.trials.iter().map(|trial| trial.flops.training()).sum();
+    let rates: Vec<String> = training.rates.iter().map(f64::to_string).collect();
+    let learning_rate = format!(
+        "for each network, the rate of {} with the lowest validation loss after {} steps on {} examples; constant after {} steps \
+         of warm-up. {}",
+        rates.join(", "),
+        thousands(training.rate_steps),
+        thousands(training.rate_examples),
+        thousands(training.warmup),
+        rates_at_the_ends(scale, &training.rates)
+    );
+    let optimizer = format!(
+        "AdamW without weight decay, {} examples per step; the moving average of the parameters, with decay {}, is evaluated",
+        training.batch, training.ema
+    );
+    let early_stopping = format!(
+        "after {} evaluations without a lower loss on {} validation examples; the test loss is measured on {} other examples",
+        training.patience,
+        thousands(training.validation),
+        thousands(training.test)
+    );
+    let seeds: BTreeSet<u64> = scale.trials.iter().map(|trial| trial.seed).collect();
+    let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
+    [
+        ("trainings", trainings),
+        ("compute of all trainings", format!("{flops:.2e} FLOP")),
+        ("learning rate", learning_rate),
+        ("optimizer", optimizer),
+        ("early stopping", early_stopping),
+        ("seeds", seeds.join(", ")),
+    ]
+}
+
+/// Returns a sentence about how many networks chose the lowest or the highest rate of the list: a better rate may lie
+/// beyond.
+fn rates_at_the_ends(scale: &ScalingStudy, rates: &[f64]) -> String {
     let trained = scale.trials.iter().filter(|trial| trial.role != Role::Rate);
-    let networks: std::collections::BTreeMap<(&str, &str), f64> =
+    let networks: BTreeMap<(&str, &str), f64> =
         trained.map(|trial| ((trial.dataset.as_str(), trial.network.as_str()), trial.lr)).collect();
-    let took = |rate: Option<&f64>| networks.values().filter(|lr| Some(*lr) == rate).count();
+    let count = |rate: Option<&f64>| networks.values().filter(|lr| Some(*lr) == rate).count();
     format!(
-        "Of {} networks {} took the lowest and {} the highest of them, beyond which there may be better ones.",
+        "Of {} networks, {} use the lowest and {} the highest of these rates; better rates may lie beyond.",
         networks.len(),
-        took(rates.first()),
-        took(rates.last())
+        count(rates.first()),
+        count(rates.last())
     )
 }

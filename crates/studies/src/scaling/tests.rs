@@ -1,27 +1,28 @@
-//! The page says what the JSON says.
+//! The page and `scale.json` agree.
 
 use super::*;
-use crate::scaling::history::{OwnRun, Rate};
+use crate::scaling::history::{DeviceRate, LocalRun};
 use crate::scaling::laws::testing;
 use serde_json::Value;
 
-fn scale() -> Scale {
-    let history = History::of(&history::own().unwrap(), RESAMPLES, SEED).unwrap();
-    let rate = |device: &str, sustained_flops: f64| Rate {
+fn scale() -> ScalingStudy {
+    let history = History::new(&history::builtin_table().unwrap(), RESAMPLES, SEED).unwrap();
+    let rate = |device: &str, sustained_flops: f64| DeviceRate {
         device: device.into(),
         measured_on: "mlp".into(),
         sustained_flops,
         ceiling_flops: 1.37 * sustained_flops,
     };
-    let own = OwnRun {
+    let run = LocalRun {
         name: "digits".into(),
         date: "2026-01-02".parse().unwrap(),
         flops: 2.917e10,
         parameters: 109_706,
     };
-    let here = Here { devices: vec![rate("cpu", 1.234e11), rate("gpu:0", 2.345e13)], own: vec![own] };
+    let machine =
+        LocalMachine { devices: vec![rate("cpu", 1.234e11), rate("gpu:0", 2.345e13)], runs: vec![run] };
     let trials = testing::sweep();
-    Scale {
+    ScalingStudy {
         format: FORMAT,
         version: "0.0.0".into(),
         command: "wgrad scale".into(),
@@ -29,11 +30,11 @@ fn scale() -> Scale {
         seconds: 345.6,
         quick: true,
         interrupted: false,
-        kept: None,
-        times: here.times(&history),
-        laws: Some(Laws::of(&trials, &[], 200, SEED)),
+        carried_over_from: None,
+        times: machine.times(&history),
+        laws: Some(Laws::fit(&trials, &[], 200, SEED)),
         history: Some(history),
-        here,
+        machine,
         hardware: None,
         sweep: Some(sweep::builtin(true).unwrap()),
         missing: vec!["cifar-10".into()],
@@ -42,7 +43,7 @@ fn scale() -> Scale {
     }
 }
 
-/// Every number of a value.
+/// Collects every number of a JSON value.
 fn numbers(value: &Value, all: &mut Vec<f64>) {
     match value {
         Value::Number(number) => all.extend(number.as_f64()),
@@ -52,8 +53,9 @@ fn numbers(value: &Value, all: &mut Vec<f64>) {
     }
 }
 
-/// A number as it is printed, with half of its last digit; none if it has fewer than three digits, or is no number.
-fn printed(token: &str) -> Option<(f64, f64)> {
+/// Parses a printed number and returns it with half of its last digit. Returns `None` for text and for numbers with
+/// fewer than three digits.
+fn parse_printed(token: &str) -> Option<(f64, f64)> {
     let token = token.trim_matches(|c: char| "()[]×%,;+".contains(c)).replace(',', "");
     let value: f64 = token.parse().ok()?;
     let mantissa = token.split('e').next().unwrap_or_default();
@@ -63,11 +65,12 @@ fn printed(token: &str) -> Option<(f64, f64)> {
     (digits >= 3).then(|| (value, 0.5001 * 10f64.powi(exponent - places)))
 }
 
-/// Numbers of the tables that are no number of the JSON in any unit that the page uses.
+/// Returns the numbers in tables that do not occur in the JSON in any unit of the page, and the count of numbers
+/// checked.
 fn unknown(html: &str, json: &Value) -> (Vec<String>, usize) {
     let mut all = Vec::new();
     numbers(json, &mut all);
-    // By how much compute is multiplied in a year is 10 to the power of a trend's slope, and the compute of all trainings a sum.
+    // Two derived numbers: the yearly growth factor, 10 to the power of the slope, and the compute of all trainings.
     let trends = json["history"]["trends"].as_array().unwrap();
     all.extend(trends.iter().map(|trend| 10f64.powf(trend["slope"].as_f64().unwrap())));
     let parts = ["forward", "backward", "update"];
@@ -82,15 +85,15 @@ fn unknown(html: &str, json: &Value) -> (Vec<String>, usize) {
     for table in document.descendants().filter(|node| node.has_tag_name("table")) {
         let head: Vec<&str> =
             table.descendants().filter(|n| n.has_tag_name("th")).filter_map(|n| n.text()).collect();
-        // What was published elsewhere, and what a law comes to at the sizes of a chart.
+        // Skips published laws, and tables of charts with values of the fitted laws.
         if head.first() == Some(&"source") || table.ancestors().any(|node| node.has_tag_name("figure")) {
             continue;
         }
         for text in table.descendants().filter(|n| n.has_tag_name("td")).filter_map(|n| n.text()) {
-            for (value, half) in text.split_whitespace().filter_map(printed) {
+            for (value, half) in text.split_whitespace().filter_map(parse_printed) {
                 seen += 1;
-                let is = |known: &f64| units.iter().any(|unit| (unit * known - value).abs() <= half);
-                if !all.iter().any(is) {
+                let matches = |known: &f64| units.iter().any(|unit| (unit * known - value).abs() <= half);
+                if !all.iter().any(matches) {
                     unknown.push(text.to_owned());
                 }
             }
@@ -100,74 +103,85 @@ fn unknown(html: &str, json: &Value) -> (Vec<String>, usize) {
 }
 
 #[test]
-fn every_number_of_a_table_is_in_the_json() {
+fn numbers_in_tables_are_in_the_json() {
     let scale = scale();
     let (html, json) = (scale.html(), serde_json::to_value(&scale).unwrap());
-    let (unknown_ones, seen) = unknown(&html, &json);
-    assert!(unknown_ones.is_empty(), "{unknown_ones:?}");
+    let (missing, seen) = unknown(&html, &json);
+    assert!(missing.is_empty(), "{missing:?}");
     assert!(seen > 800, "{seen}");
-    // A page that says something else is seen to.
+    // A changed number is detected.
     let cell = format!("<td>{}</td>", wgrad_report::page::number(scale.trials[3].test_loss));
-    // The last one: figures have tables too, with what laws come to.
+    // The last occurrence: the tables of charts come before and are not checked.
     let at = html.rfind(&cell).unwrap();
     let other = format!("{}<td>0.98765</td>{}", &html[..at], &html[at + cell.len()..]);
     assert_eq!(unknown(&other, &json).0, ["0.98765"]);
 }
 
 #[test]
-fn a_report_is_read_as_it_was_written() {
+fn study_round_trips_through_json() {
     let folder = tempfile::tempdir().unwrap();
     let scale = scale();
     let page = scale.write(&folder.path().join("there")).unwrap();
     assert_eq!(page, folder.path().join("there/report.html"));
     let text = std::fs::read_to_string(folder.path().join("there/scale.json")).unwrap();
-    // A training that diverged has no loss.
-    let read: Scale = serde_json::from_str(&text).unwrap();
+    // Compared as JSON, since diverged trainings have NaN losses.
+    let read: ScalingStudy = serde_json::from_str(&text).unwrap();
     assert_eq!(serde_json::to_value(&read).unwrap(), serde_json::to_value(&scale).unwrap());
     let error = scale.write(&folder.path().join("there/report.html")).unwrap_err().to_string();
     assert!(error.contains("report.html"), "{error}");
 }
 
 #[test]
-fn parts_that_were_not_asked_for_are_kept_from_before() {
+fn missing_parts_are_filled_in_from_an_earlier_study() {
     let folder = tempfile::tempdir().unwrap();
-    assert_eq!(Scale::read(folder.path()), None);
-    let before = scale();
-    before.write(folder.path()).unwrap();
-    let read = || Scale::read(folder.path()).unwrap();
-    let empty = || Scale {
+    assert_eq!(ScalingStudy::read(folder.path()), None);
+    let earlier = scale();
+    earlier.write(folder.path()).unwrap();
+    let read = || ScalingStudy::read(folder.path()).unwrap();
+    let empty = || ScalingStudy {
         history: None,
         laws: None,
         sweep: None,
         trials: Vec::new(),
-        here: Here::default(),
+        machine: LocalMachine::default(),
         date: "2026-02-03T04:05:06Z".into(),
         ..scale()
     };
-    // Only the history was made again.
-    let mut now = Scale { history: before.history.clone(), ..empty() };
-    now.keep(read());
-    assert_eq!((now.trials.len(), now.laws.is_some()), (before.trials.len(), true));
-    assert_eq!(now.kept.as_deref(), Some("2026-01-02T03:04:05Z"));
-    assert!(now.html().contains("2026-01-02T03:04:05Z"));
-    // All of it was.
-    let mut now = scale();
-    now.keep(read());
-    assert_eq!((now.kept.as_ref(), &now.trials[..2]), (None, &before.trials[..2]));
+    // Only the history is new.
+    let mut current = ScalingStudy { history: earlier.history.clone(), ..empty() };
+    current.fill_missing_from(read());
+    assert_eq!((current.trials.len(), current.laws.is_some()), (earlier.trials.len(), true));
+    assert_eq!(current.carried_over_from.as_deref(), Some("2026-01-02T03:04:05Z"));
+    assert!(current.html().contains("2026-01-02T03:04:05Z"));
+    // All parts are new.
+    let mut current = scale();
+    current.fill_missing_from(read());
+    assert_eq!((current.carried_over_from.as_ref(), &current.trials[..2]), (None, &earlier.trials[..2]));
     std::fs::write(folder.path().join("scale.json"), "{\"format\":1}").unwrap();
-    assert_eq!(Scale::read(folder.path()), None);
+    assert_eq!(ScalingStudy::read(folder.path()), None);
 }
 
 #[test]
-fn parts_that_were_not_asked_for_are_not_on_the_page() {
+fn page_omits_missing_parts() {
     let whole = scale();
-    let parts = ["A history of training compute", "You are here", "Laws measured here", "The hardware"];
-    let there = |scale: &Scale| -> Vec<bool> {
+    let parts = [
+        "A history of training compute",
+        "This machine",
+        "Scaling laws of this machine&#39;s trainings",
+        "<h2>Hardware",
+    ];
+    let present = |scale: &ScalingStudy| -> Vec<bool> {
         let html = scale.html();
         parts.iter().map(|part| html.contains(part)).collect()
     };
-    assert_eq!(there(&whole), [true, true, true, false]);
-    let history = Scale { laws: None, sweep: None, trials: Vec::new(), here: Here::default(), ..whole };
-    assert_eq!(there(&history), [true, false, false, false]);
-    assert_eq!(there(&Scale { history: None, ..history }), [false; 4]);
+    assert_eq!(present(&whole), [true, true, true, false]);
+    let history = ScalingStudy {
+        laws: None,
+        sweep: None,
+        trials: Vec::new(),
+        machine: LocalMachine::default(),
+        ..whole
+    };
+    assert_eq!(present(&history), [true, false, false, false]);
+    assert_eq!(present(&ScalingStudy { history: None, ..history }), [false; 4]);
 }

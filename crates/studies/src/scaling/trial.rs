@@ -1,88 +1,89 @@
-//! One training of a sweep: what was trained, on how much, and what came out.
+//! Training of a sweep: network, data, settings and results.
 
 use serde::{Deserialize, Serialize};
 use wgrad_run::Flops;
 
-/// What a training of a sweep is for.
+/// Purpose of a training in a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
-    /// A short one, by whose validation loss the learning rate of a size is chosen.
+    /// Short training whose validation loss decides the learning rate of a network.
     Rate,
-    /// One that laws are fitted to.
+    /// Training that laws are fitted to.
     Fit,
-    /// One larger than those, predicted before it was trained.
+    /// Larger training whose loss is predicted before it begins.
     HeldOut,
-    /// One of the same compute on another architecture or amount of data.
-    Versus,
+    /// Training with a given compute, for the comparison of data and architecture.
+    #[serde(rename = "versus")]
+    Comparison,
 }
 
-/// One training of a sweep.
+/// Training of a sweep.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
-    /// Its name, and that of its file: what was trained in short, e.g. `fashion-mnist-mlp-w32-d4000-s1`.
+    /// Unique name, which is also the name of its file, e.g. `fashion-mnist-mlp2-w32-d4000-s1`.
     pub id: String,
-    /// What it is for.
+    /// Purpose of the training.
     pub role: Role,
-    /// Its data.
+    /// Name of the data set.
     pub dataset: String,
-    /// The architecture, e.g. `mlp` or `resnet`: laws are fitted for each.
+    /// Architecture, `mlp` or `resnet`. Each architecture has its own laws.
     pub family: String,
-    /// Hidden layers of a perceptron, layers of a residual network: laws are fitted for each.
+    /// Hidden layers of a perceptron, or layers of a residual network. Each depth has its own laws.
     pub depth: u64,
-    /// The network in words, e.g. `784-32-32-10`.
+    /// Description of the network, e.g. `784-32-32-10`.
     pub network: String,
     /// Units of a hidden layer, or channels of the first stage.
     pub width: u64,
-    /// Trained numbers.
+    /// Number of trainable parameters.
     pub parameters: u64,
-    /// Different training examples.
+    /// Number of distinct training examples.
     pub examples: u64,
     /// Examples of a step.
     pub batch: u64,
-    /// Steps made.
+    /// Number of steps done.
     pub steps: u64,
     /// Peak learning rate.
     pub lr: f64,
-    /// Seed of initial values, of batches, and of which examples were drawn.
+    /// Seed of the initial values, the batches and the draw of examples.
     pub seed: u64,
-    /// Work of all steps made.
+    /// Floating-point operations of all steps and evaluations.
     pub flops: Flops,
-    /// Mean losses and compute on the way, by rising step; the last one is after the last step.
-    pub curve: Vec<Curve>,
-    /// Step with the lowest validation loss on the curve: early stopping, by examples that the test loss is not taken on.
+    /// Losses and compute at each evaluation, in the order of their steps. The last point is after the last step.
+    pub curve: Vec<CurvePoint>,
+    /// Step of the curve with the lowest validation loss (early stopping).
     pub best_step: u64,
-    /// Mean test loss at that step, in nats an example; what laws are fitted to. Infinite if training diverged.
+    /// Mean test loss at `best_step` in nats per example, which laws are fitted to. Infinite if the training diverged.
     #[serde(with = "wgrad_stdx::float")]
     pub test_loss: f64,
-    /// Share of the test examples that are right at that step, from 0 to 1.
+    /// Fraction of the test examples classified correctly at `best_step`.
     #[serde(with = "wgrad_stdx::float")]
     pub test_accuracy: f64,
-    /// Training FLOPs until that step.
+    /// Training FLOPs until `best_step`.
     pub flops_to_best: f64,
-    /// Whether a loss was no longer finite.
+    /// Whether a loss stopped being finite.
     pub diverged: bool,
-    /// Seconds of its steps, without evaluations.
+    /// Seconds of the steps, without evaluations.
     pub seconds: f64,
-    /// The device that trained it.
+    /// Name of the device that trained the network.
     pub device: String,
 }
 
 impl Trial {
-    /// Whether the validation loss was still falling when the steps ran out: the best step is the last one.
-    pub fn improves_to_its_end(&self) -> bool {
+    /// Whether the validation loss was still falling at the end: the best step is the last step.
+    pub fn is_still_improving(&self) -> bool {
         !self.diverged && self.best_step == self.steps
     }
 }
 
-/// A training on its way.
+/// Point of a training curve.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Curve {
-    /// Steps done.
+pub struct CurvePoint {
+    /// Number of steps done.
     pub step: u64,
-    /// Training FLOPs until then.
+    /// Training FLOPs so far.
     pub flops: f64,
-    /// Mean training loss of the steps since the point before.
+    /// Mean training loss of the steps since the previous point.
     #[serde(with = "wgrad_stdx::float")]
     pub train_loss: f64,
     /// Mean loss on the validation examples.
@@ -91,7 +92,7 @@ pub struct Curve {
     /// Mean loss on the test examples.
     #[serde(with = "wgrad_stdx::float")]
     pub test_loss: f64,
-    /// Share of the test examples that are right.
+    /// Fraction of the test examples classified correctly.
     #[serde(with = "wgrad_stdx::float")]
     pub test_accuracy: f64,
 }

@@ -1,4 +1,4 @@
-//! The page of a study: well-formed whatever the numbers are, complete, and its words follow the data.
+//! Page of the depth study: well-formed for all numbers, complete, and with conclusions that follow the data.
 
 use crate::page::{needs_nothing_else, well_formed};
 use std::path::Path;
@@ -9,10 +9,10 @@ use wgrad_studies::depth::{
 
 const DEPTHS: [u32; 6] = [8, 14, 20, 32, 44, 56];
 
-/// A number from −1 to 1 that looks random.
-fn noise(of: [u64; 3]) -> f64 {
+/// Pseudorandom number from −1 to 1.
+fn noise(key: [u64; 3]) -> f64 {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
-    for part in of {
+    for part in key {
         state = (state ^ part).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         state ^= state >> 29;
     }
@@ -29,18 +29,18 @@ fn layers(depth: u32, value: impl Fn(u32) -> f64) -> Vec<LayerValue> {
         .collect()
 }
 
-/// A run that ends with this training loss.
+/// Run with the final training loss `last`.
 fn run(family: Family, depth: u32, seed: u64, last: f64) -> DepthRun {
     let curve = (0..=40).map(|index| {
         let step = (index * 50).max(1);
         let wiggle = 1.0 + 0.04 * noise([index, seed, u64::from(depth)]);
         let train_loss = (last + (2.3 - last) * (-(step as f64) / 350.0).exp()) * wiggle;
-        let tested = index % 4 == 0;
+        let evaluated = index % 4 == 0;
         CurvePoint {
             step,
             train_loss,
-            test_loss: tested.then_some(train_loss + 0.1),
-            test_accuracy: tested.then_some(1.0 - train_loss / 2.6),
+            test_loss: evaluated.then_some(train_loss + 0.1),
+            test_accuracy: evaluated.then_some(1.0 - train_loss / 2.6),
         }
     });
     let fade: f64 = if family == Family::Plain { 0.9 } else { 0.99 };
@@ -86,14 +86,14 @@ fn perceptron(activation: Activation, depth: u32, seed: u64) -> SigmoidRun {
     }
 }
 
-/// A study in which the final loss of a family at depth d is about `base + slope · d`.
+/// Study in which the final loss of a family at depth d is about `0.35 + slope · d`.
 fn study(slopes: [f64; 2], seeds: &[u64]) -> DepthStudy {
     let losses = |family: Family, slope: f64| {
-        let of = move |depth: u32, seed: u64| {
+        let run_at = move |depth: u32, seed: u64| {
             let loss = 0.35 + slope * f64::from(depth) + 0.012 * noise([seed, depth.into(), 3]);
             run(family, depth, seed, loss)
         };
-        DEPTHS.iter().flat_map(move |depth| seeds.iter().map(move |seed| of(*depth, *seed)))
+        DEPTHS.iter().flat_map(move |depth| seeds.iter().map(move |seed| run_at(*depth, *seed)))
     };
     let perceptrons = [Activation::Sigmoid, Activation::Relu]
         .into_iter()
@@ -124,24 +124,24 @@ fn study(slopes: [f64; 2], seeds: &[u64]) -> DepthStudy {
     }
 }
 
-fn shown() -> DepthStudy {
+fn effect_shows() -> DepthStudy {
     study([0.011, -0.002], &[1, 2, 3])
 }
 
-/// The text of the page and the page, checked.
+/// Returns the text of the page and its HTML, after checking both.
 fn page(study: &DepthStudy) -> (String, String) {
     let html = study.html();
     needs_nothing_else(&html);
     let drawn: String = html.split("<svg").skip(1).map(|svg| svg.split("</svg>").next().unwrap()).collect();
     for word in ["NaN", "inf ", "inf\""] {
-        assert!(!drawn.contains(word), "{word} is drawn");
+        assert!(!drawn.contains(word), "the SVG contains {word}");
     }
     (well_formed(&html), html)
 }
 
 #[test]
-fn every_run_and_every_chart_is_on_the_page() {
-    let study = shown();
+fn page_has_every_run_and_chart() {
+    let study = effect_shows();
     let (text, html) = page(&study);
     let rows: Vec<&str> = html.split("<h2>All runs</h2>").nth(1).unwrap().split("<tr>").collect();
     for run in &study.runs {
@@ -172,28 +172,28 @@ fn every_run_and_every_chart_is_on_the_page() {
             "44 layers: gradient norm (logarithmic)",
             "56 layers: gradient norm (logarithmic)",
             "10 layers: gradient norm (logarithmic)",
-            "10 layers: how far weights moved, relative (logarithmic)",
+            "10 layers: relative change of the weights (logarithmic)",
         ]
     );
     for figure in html.split("<figure>").skip(1) {
         let figure = figure.split("</figure>").next().unwrap();
         assert!(
             figure.contains("<svg") && figure.contains("<tbody>\n<tr>"),
-            "a chart and its numbers: {figure}"
+            "the chart or its table is missing: {figure}"
         );
     }
     assert!(
-        text.contains(&study.command) && text.contains("1 h 2 min") && text.contains("60,000 to learn from")
+        text.contains(&study.command) && text.contains("1 h 2 min") && text.contains("60,000 for training")
     );
 }
 
 #[test]
-fn the_conclusion_follows_the_data() {
+fn verdict_follows_the_data() {
     for (slopes, verdict) in [
         ([0.011, -0.002], Verdict::Shown),
         ([-0.002, -0.002], Verdict::NotShown),
-        ([0.011, 0.010], Verdict::Both),
-        ([0.011, 0.003], Verdict::Weaker),
+        ([0.011, 0.010], Verdict::BothDegrade),
+        ([0.011, 0.003], Verdict::Partial),
         ([-0.002, 0.011], Verdict::NotShown),
     ] {
         let study = study(slopes, &[1, 2, 3]);
@@ -204,30 +204,30 @@ fn the_conclusion_follows_the_data() {
 }
 
 #[test]
-fn a_trend_compares_the_deepest_with_the_best_of_the_shallower() {
-    let mut study = shown();
+fn trend_compares_the_deepest_with_the_best_shallower_depth() {
+    let mut study = effect_shows();
     study.runs.clear();
     for (depth, losses) in [(8, [0.5, 0.6, 0.7]), (20, [0.3, 0.35, 0.4]), (56, [0.41, 0.5, 0.9])] {
         study.runs.extend((0..3).map(|seed| run(Family::Plain, depth, seed, losses[seed as usize])));
     }
     let trend = study.conclusion().plain.unwrap();
-    assert_eq!((trend.best_depth, trend.deepest_depth, trend.direction), (20, 56, Direction::Grows));
+    assert_eq!((trend.best_depth, trend.deepest_depth, trend.direction), (20, 56, Direction::Increases));
     assert_eq!(trend.deepest, Spread { low: 0.41, median: 0.5, high: 0.9, count: 3 });
-    assert!((trend.rise() - 0.15).abs() < 1e-12);
-    // The best seed of the deepest is now as good as the worst of the others.
+    assert!((trend.increase() - 0.15).abs() < 1e-12);
+    // The best seed of the deepest networks is now as good as the worst seed of the best shallower depth.
     study.runs[6].final_train_loss = 0.4;
     assert_eq!(study.conclusion().plain.unwrap().direction, Direction::WithinSeeds);
     // 2% of ln 10 is 0.046.
     for (seed, run) in study.runs[6..].iter_mut().enumerate() {
         run.final_train_loss = 0.35 + 0.04 + 0.001 * seed as f64;
     }
-    assert_eq!(study.conclusion().plain.unwrap().direction, Direction::Small);
-    assert_eq!(study.conclusion().verdict, Verdict::Missing, "no residual runs");
+    assert_eq!(study.conclusion().plain.unwrap().direction, Direction::Negligible);
+    assert_eq!(study.conclusion().verdict, Verdict::TooFewRuns, "no residual runs");
 }
 
 #[test]
-fn figures_of_the_conclusion_are_those_of_the_runs() {
-    let mut study = shown();
+fn conclusion_quotes_the_numbers_of_the_runs() {
+    let mut study = effect_shows();
     study.runs.clear();
     for (family, losses) in [(Family::Plain, [0.25, 0.75]), (Family::Residual, [0.25, 0.125])] {
         study.runs.extend([8, 56].into_iter().zip(losses).map(|(depth, loss)| run(family, depth, 1, loss)));
@@ -237,20 +237,20 @@ fn figures_of_the_conclusion_are_those_of_the_runs() {
     assert_eq!(
         sentences,
         [
-            "Plain networks: of the shallower ones, those of 8 layers end with the lowest training loss, 0.2500; at 56 \
-             layers it is 0.7500, higher by 0.5000.",
-            "Residual networks: of the shallower ones, those of 8 layers end with the lowest training loss, 0.2500; at \
-             56 layers it is 0.1250, not higher.",
-            "At 56 layers the final training loss is 0.7500 for plain and 0.1250 for residual networks, the test error \
-             25.00% and 4.17%.",
-            "With one seed nothing here tells an effect from chance.",
+            "Plain networks: of the shallower depths, 8 layers end with the lowest training loss, 0.2500; at 56 layers it \
+             is 0.7500, higher by 0.5000.",
+            "Residual networks: of the shallower depths, 8 layers end with the lowest training loss, 0.2500; at 56 layers \
+             it is 0.1250, not higher.",
+            "At 56 layers, the final training loss is 0.7500 for plain networks and 0.1250 for residual networks, the test \
+             error 25.00% and 4.17%.",
+            "With one seed, an effect cannot be distinguished from chance.",
         ]
     );
 }
 
 #[test]
-fn diverged_runs_count_as_worst_and_are_marked() {
-    let mut study = shown();
+fn diverged_runs_have_infinite_loss_and_a_cross() {
+    let mut study = effect_shows();
     for run in study.runs.iter_mut().filter(|run| run.family == Family::Plain && run.depth == 56) {
         run.diverged = true;
         run.final_train_loss = f64::NAN;
@@ -262,21 +262,21 @@ fn diverged_runs_count_as_worst_and_are_marked() {
     assert_eq!(study.conclusion().verdict, Verdict::Shown);
     assert!(text.contains("at 56 layers most runs diverge") && text.contains("3 of 36 runs diverged"));
     let first = html.split("<svg").nth(1).unwrap().split("</svg>").next().unwrap();
-    assert_eq!(first.matches("class=\"cross s1\"").count(), 3, "a cross for each");
+    assert_eq!(first.matches("class=\"cross s1\"").count(), 3, "one cross per diverged run");
     assert_eq!(html.matches("<td>diverged</td>").count(), 3);
-    // A run that diverged counts as such whatever loss was noted last.
+    // The recorded loss of a diverged run is ignored.
     study.runs.iter_mut().filter(|run| run.diverged).for_each(|run| run.final_train_loss = 0.01);
     assert_eq!(study.conclusion().plain.unwrap().deepest.low, f64::INFINITY);
 }
 
 #[test]
-fn perceptrons_have_a_conclusion_of_their_own() {
-    let mut study = shown();
+fn sigmoid_conclusion_follows_the_weight_changes() {
+    let mut study = effect_shows();
     let conclusion = study.sigmoid_conclusion();
     assert_eq!(conclusion.verdict, SigmoidVerdict::Shown);
     let sigmoid = conclusion.sigmoid.unwrap();
     assert!(sigmoid.gradient.median < 1e-5 && sigmoid.movement.median < 1e-5, "{sigmoid:?}");
-    assert!(page(&study).0.contains("With sigmoids only the last layers learn."));
+    assert!(page(&study).0.contains("With sigmoid units, only the last layers learn."));
     for run in &mut study.sigmoid {
         run.movement = layers(10, |_| 0.5);
     }
@@ -284,15 +284,15 @@ fn perceptrons_have_a_conclusion_of_their_own() {
     for run in &mut study.sigmoid {
         run.movement = layers(10, |layer| 0.5 / f64::from(11 - layer).powi(3));
     }
-    assert_eq!(study.sigmoid_conclusion().verdict, SigmoidVerdict::Both);
+    assert_eq!(study.sigmoid_conclusion().verdict, SigmoidVerdict::BothActivations);
     study.sigmoid.retain(|run| run.activation == Activation::Relu);
-    assert_eq!(study.sigmoid_conclusion().verdict, SigmoidVerdict::Missing);
+    assert_eq!(study.sigmoid_conclusion().verdict, SigmoidVerdict::NoRuns);
     page(&study);
 }
 
 #[test]
-fn odd_studies_have_a_page() {
-    let full = shown();
+fn page_of_empty_and_extreme_studies_is_well_formed() {
+    let full = effect_shows();
     let empty = DepthStudy { runs: Vec::new(), sigmoid: Vec::new(), ..full.clone() };
     assert!(page(&empty).0.contains("Nothing has been trained yet."));
     let only_sigmoid = DepthStudy { runs: Vec::new(), ..full.clone() };
@@ -313,13 +313,13 @@ fn odd_studies_have_a_page() {
     odd.seconds = f64::NAN;
     let (text, html) = page(&odd);
     assert!(text.contains(&odd.title) && !html.contains("<img"));
-    assert!(html.contains("not above 0)"), "a gradient of zero has no place on a logarithmic axis");
+    assert!(html.contains("not above 0)"), "zero cannot be drawn on a logarithmic axis");
 }
 
 #[test]
-fn a_study_survives_its_file() {
+fn study_round_trips_through_its_file() {
     let directory = tempfile::tempdir().unwrap();
-    let mut study = shown();
+    let mut study = effect_shows();
     study.runs[0].final_train_loss = f64::INFINITY;
     study.runs[0].curve[3].test_accuracy = Some(f64::NEG_INFINITY);
     let html = study.write(&directory.path().join("new")).unwrap();
@@ -331,14 +331,14 @@ fn a_study_survives_its_file() {
     let error = DepthStudy::read(&json).unwrap_err();
     assert!(matches!(&error, StudyError::Json { .. }) && error.to_string().contains("command"), "{error}");
     let missing = DepthStudy::read(&directory.path().join("none.json")).unwrap_err();
-    assert!(matches!(missing, StudyError::File { action: "read", .. }));
+    assert!(matches!(missing, StudyError::Read { .. }));
 }
 
-/// For looking at: the pages lie in the folder `tmp` of the build, as `study/depth.html` and `diverged/depth.html`.
+/// Leaves `study/depth.html` and `diverged/depth.html` in the folder `tmp` of the build, for viewing.
 #[test]
-fn pages_to_look_at() {
+fn write_example_pages() {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let path = shown().write(&directory.join("study")).unwrap();
+    let path = effect_shows().write(&directory.join("study")).unwrap();
     assert!(std::fs::metadata(path).unwrap().len() < 1_000_000);
     let mut study = study([0.011, 0.003], &[1]);
     for run in study.runs.iter_mut().filter(|run| run.family == Family::Plain && run.depth > 40) {

@@ -1,14 +1,16 @@
-//! The history of training compute in Epoch AI's published file, which is not part of the project: doubling times agree with
-//! those that its keepers found, within their intervals, for the same selections.
+//! History of training compute from Epoch AI's published file, which is not part of the repository. The doubling times
+//! agree with those published with the file, within their intervals, for the same selections.
 
 use crate::page::well_formed;
 use std::io::Write;
 use std::path::PathBuf;
-use wgrad_studies::scaling::history::{Here, History, Quantity, Selection, Trend, own, page, parse};
+use wgrad_studies::scaling::history::{
+    History, LocalMachine, Quantity, Selection, Trend, builtin_table, page, parse,
+};
 use wgrad_studies::scaling::{RESAMPLES, SEED};
 
-/// The file's text, or a line in the file named by `WGRAD_SKIP_LOG` that says which test went without.
-fn epoch(test: &str) -> Option<Vec<u8>> {
+/// Returns the file, or writes the name of the skipped test to the file named by `WGRAD_SKIP_LOG` and returns `None`.
+fn epoch_file(test: &str) -> Option<Vec<u8>> {
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data"));
     if folder.is_dir() {
         return Some(std::fs::read(folder.join("compute/epoch_notable_2025-02-24.csv")).unwrap());
@@ -23,48 +25,50 @@ fn epoch(test: &str) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn doubling_times_of_epochs_file_agree_with_its_keepers() {
-    let Some(text) = epoch("doubling_times_of_epochs_file_agree_with_its_keepers") else { return };
+fn doubling_times_of_epochs_file_agree_with_the_published_ones() {
+    let Some(text) = epoch_file("doubling_times_of_epochs_file_agree_with_the_published_ones") else {
+        return;
+    };
     let table = parse(&text, "epoch_notable_2025-02-24.csv").unwrap();
     assert_eq!(table.systems.iter().filter(|system| system.flops.is_some()).count(), 451);
     assert!(table.credit.contains("Epoch AI") && table.credit.contains("CC BY"), "{}", table.credit);
-    let history = History::of(&table, RESAMPLES, SEED).unwrap();
+    let history = History::new(&table, RESAMPLES, SEED).unwrap();
     let find = |era: &str, selection: Selection| -> &Trend {
-        let mut compute = history.of_quantity(Quantity::Compute);
-        compute.find(|trend| trend.asked.era.name == era && trend.asked.selection == selection).unwrap()
+        let mut compute = history.trends_of(Quantity::Compute);
+        compute.find(|trend| trend.spec.era.name == era && trend.spec.selection == selection).unwrap()
     };
-    // shared/data/README.md; where it gives no interval, the figure is given to its last digit.
+    // From shared/data/README.md. Figures without an interval are compared to their last digit.
     let cases = [
         ("before 2012", Selection::All, 19.9, Some((16.5, 23.8))),
         ("2012 to mid-2018", Selection::Largest(3), 3.1, Some((2.8, 3.6))),
         ("2012 to mid-2018", Selection::Largest(10), 3.6, Some((3.1, 4.4))),
         ("2012 to mid-2018", Selection::All, 9.5, None),
         ("since 2010", Selection::Largest(10), 5.1, None),
-        // Not in the keepers' table; computed apart from this crate with least squares in another language.
+        // Not published with the file; computed independently of this crate by least squares in another language.
         ("2012 to mid-2018", Selection::LargestOfAll(3), 3.5, Some((2.9, 4.2))),
         ("since mid-2018", Selection::LargestOfAll(3), 5.93, Some((5.2, 6.9))),
     ];
     for (era, selection, months, interval) in cases {
         let doubling = find(era, selection).doubling.unwrap();
-        let what = format!("{era}, {selection}: {doubling}");
-        assert!((doubling.months - months).abs() < 0.06, "{what}");
-        assert!(doubling.holds(months), "{what}");
+        let context = format!("{era}, {selection}: {doubling}");
+        assert!((doubling.months - months).abs() < 0.06, "{context}");
+        assert!(doubling.contains(months), "{context}");
         if let Some((low, high)) = interval {
-            assert!((doubling.low / low - 1.0).abs() < 0.05, "{what}");
-            assert!((doubling.high.unwrap() / high - 1.0).abs() < 0.05, "{what}");
+            assert!((doubling.low / low - 1.0).abs() < 0.05, "{context}");
+            assert!((doubling.high.unwrap() / high - 1.0).abs() < 0.05, "{context}");
         }
     }
 }
 
 #[test]
-fn what_epochs_file_lacks_is_listed_by_the_line_it_stands_on() {
-    let Some(text) = epoch("what_epochs_file_lacks_is_listed_by_the_line_it_stands_on") else { return };
+fn entries_of_epochs_file_have_the_line_of_their_record() {
+    let Some(text) = epoch_file("entries_of_epochs_file_have_the_line_of_their_record") else { return };
     let table = parse(&text, "epoch_notable_2025-02-24.csv").unwrap();
     let text = String::from_utf8(text).unwrap();
     let lines: Vec<&str> = text.split('\n').collect();
-    let begins = |line: u64, name: &str| {
+    let record_begins = |line: u64, name: &str| {
         let record = lines[line as usize - 1].trim_start_matches('"');
-        // A name may itself have quotes or ends of lines.
+        // A name may contain quotes and line ends.
         let word = name.split(['"', '\n', '\r']).find(|word| !word.is_empty()).unwrap_or("");
         assert!(
             record.trim_start().trim_start_matches('"').starts_with(word),
@@ -72,21 +76,21 @@ fn what_epochs_file_lacks_is_listed_by_the_line_it_stands_on() {
         );
     };
     for system in &table.systems {
-        begins(system.line, &system.name);
+        record_begins(system.line, &system.name);
     }
     for out in &table.left_out {
-        begins(out.line, &out.name);
+        record_begins(out.line, &out.name);
     }
     assert!(table.left_out.iter().any(|out| out.reason.contains("training compute: none given")));
 }
 
 #[test]
-fn epochs_file_makes_a_page_with_its_credit() {
-    let Some(text) = epoch("epochs_file_makes_a_page_with_its_credit") else { return };
+fn page_of_epochs_file_has_its_credit() {
+    let Some(text) = epoch_file("page_of_epochs_file_has_its_credit") else { return };
     let history =
-        History::of(&parse(&text, "epoch_notable_2025-02-24.csv").unwrap(), RESAMPLES, SEED).unwrap();
+        History::new(&parse(&text, "epoch_notable_2025-02-24.csv").unwrap(), RESAMPLES, SEED).unwrap();
     let mut html = String::new();
-    page::write(&mut html, &history, &Here::default()).unwrap();
+    page::write(&mut html, &history, &LocalMachine::default()).unwrap();
     let text = well_formed(&format!("<main>{html}</main>"));
     assert!(text.contains("Epoch AI, Notable AI Models, CC BY"));
     for sentence in history.sentences() {
@@ -95,8 +99,8 @@ fn epochs_file_makes_a_page_with_its_credit() {
     assert!(!html.contains("http:") && !html.contains("https:"));
 }
 
-/// The rows of the table in docs/scale.md: the trend, wgrad's figure, Epoch's, the book's.
-fn documented() -> Vec<[&'static str; 4]> {
+/// Returns the rows of the table in docs/scale.md: trend, and the figures of wgrad's table, Epoch's file and the book.
+fn documented_trends() -> Vec<[&'static str; 4]> {
     let (_, rows) = DOCS.split_once("| months to double, 95% interval |").unwrap();
     let cells = |row: &'static str| -> Vec<&'static str> {
         row.trim_matches('|').split('|').map(str::trim).collect()
@@ -110,37 +114,41 @@ fn documented() -> Vec<[&'static str; 4]> {
 
 const DOCS: &str = include_str!("../../../../docs/scale.md");
 
-/// Holds a column of the table in docs/scale.md to a history: each cell is what comes out, and the figures of the book are too.
+/// Compares a column of the table in docs/scale.md, and its figures of the book, with a history.
 fn check_column(history: &History, column: usize) {
-    let rows = documented();
+    let rows = documented_trends();
     assert!(rows.len() >= 8, "{rows:?}");
-    let (mut wrong, mut above) = (Vec::new(), None);
+    let (mut wrong, mut previous_row) = (Vec::new(), None);
     for row in rows {
         let (quantity, name) = match row[0].strip_prefix("parameters ") {
             Some(name) => (Quantity::Parameters, name),
             None => (Quantity::Compute, row[0]),
         };
-        let called = |trend: &&Trend| format!("{}, {}", trend.asked.era.name, trend.asked.selection) == name;
-        let trend = history.of_quantity(quantity).find(called).unwrap_or_else(|| panic!("no trend {name}"));
+        let has_name = |trend: &&Trend| format!("{}, {}", trend.spec.era.name, trend.spec.selection) == name;
+        let trend = history.trends_of(quantity).find(has_name).unwrap_or_else(|| panic!("no trend {name}"));
         let expected = format!("{}, of {}", trend.doubling.unwrap(), trend.systems.len());
-        // Of two selections that take the same systems the figure is said once.
+        // Of two selections with the same systems, the second row is "the same".
         let same = row[column] == "the same"
-            && above.is_some_and(|above: &Trend| {
-                above.systems == trend.systems && above.asked.quantity == quantity
+            && previous_row.is_some_and(|previous: &Trend| {
+                previous.systems == trend.systems && previous.spec.quantity == quantity
             });
-        above = Some(trend);
+        previous_row = Some(trend);
         if !same && row[column].replace(" [", " months [") != expected {
-            wrong.push(format!("{}: {:?} and not {expected:?}", row[0], row[column]));
+            wrong.push(format!("{}: {:?} instead of {expected:?}", row[0], row[column]));
         }
-        let beside = history.beside.iter().find(|beside| history.trends[beside.trend] == *trend);
-        assert_eq!(row[3], beside.map_or_else(String::new, |beside| beside.months.to_string()), "{name}");
+        let published = history.published.iter().find(|published| history.trends[published.trend] == *trend);
+        assert_eq!(
+            row[3],
+            published.map_or_else(String::new, |published| published.months.to_string()),
+            "{name}"
+        );
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
-fn the_documentation_has_the_figures_of_our_table() {
-    let history = History::of(&own().unwrap(), RESAMPLES, SEED).unwrap();
+fn documentation_has_the_figures_of_the_builtin_table() {
+    let history = History::new(&builtin_table().unwrap(), RESAMPLES, SEED).unwrap();
     check_column(&history, 1);
     let systems = format!("has {} systems from the", history.systems.len());
     let before = format!("{} milestones are few", history.trends[0].systems.len());
@@ -148,10 +156,10 @@ fn the_documentation_has_the_figures_of_our_table() {
 }
 
 #[test]
-fn the_documentation_has_the_figures_of_epochs_file() {
-    let Some(text) = epoch("the_documentation_has_the_figures_of_epochs_file") else { return };
+fn documentation_has_the_figures_of_epochs_file() {
+    let Some(text) = epoch_file("documentation_has_the_figures_of_epochs_file") else { return };
     let table = parse(&text, "epoch_notable_2025-02-24.csv").unwrap();
-    let history = History::of(&table, RESAMPLES, SEED).unwrap();
+    let history = History::new(&table, RESAMPLES, SEED).unwrap();
     check_column(&history, 2);
     let before = format!("Epoch's {} systems do", history.trends[0].systems.len());
     assert!(DOCS.contains(&before), "{before}");

@@ -1,4 +1,4 @@
-//! Tests of `wgrad-studies` from outside, as one binary: a module for each study.
+//! Integration tests of `wgrad-studies` in one binary, one module per study.
 
 mod depth;
 mod history;

@@ -1,12 +1,20 @@
-//! The report: well-formed, escaped, with the figures it was given.
+//! Report of a run: well-formed, escaped, with the numbers of the run.
 
 use crate::page::{needs_nothing_else, well_formed};
 use std::path::Path;
 use wgrad_run::{Predictions, Row, Run, RunDir, Scores};
 use wgrad_studies::run::{html, write_report};
 
+/// Recipe with all values, as in a run directory.
 fn recipe() -> toml::Table {
-    let text = "name = 'mine'\ndescription = 'a <b> & \"c\"'\ndata.kind = 'digits'\nmodel.kind = 'mlp'";
+    let text = "
+        name = 'mine'
+        description = 'a <b> & \"c\"'
+        data.kind = 'digits'
+        model = { kind = 'mlp', hidden = [128, 128] }
+        optimizer.kind = 'adamw'
+        train.batch = 64
+    ";
     text.parse().unwrap()
 }
 
@@ -28,7 +36,7 @@ fn rows() -> Vec<Row> {
 }
 
 #[test]
-fn a_page_is_well_formed_and_needs_nothing_else() {
+fn page_is_well_formed_and_self_contained() {
     let page = html(&recipe(), &rows(), None);
     well_formed(&page);
     needs_nothing_else(&page);
@@ -36,21 +44,21 @@ fn a_page_is_well_formed_and_needs_nothing_else() {
 }
 
 #[test]
-fn there_is_a_chart_for_each_metric() {
+fn page_has_a_chart_per_metric() {
     let page = html(&recipe(), &rows(), None);
     let captions: Vec<&str> =
         page.split("<figcaption>").skip(1).map(|rest| rest.split('<').next().unwrap()).collect();
     assert_eq!(captions, ["loss", "accuracy", "lr"]);
     let loss = page.split("<figcaption>").nth(1).unwrap();
-    assert!(loss.contains(">train</text>") && loss.contains(">test</text>"), "the legend names both");
+    assert!(loss.contains(">train</text>") && loss.contains(">test</text>"), "the legend names both splits");
     assert_eq!(loss.matches("class=\"line s").count(), 2);
-    assert_eq!(loss.matches("<circle").count(), 3, "a short series has dots");
+    assert_eq!(loss.matches("<circle").count(), 3, "a short series is drawn with dots");
     let lr = page.split("<figcaption>").nth(3).unwrap();
-    assert_eq!(lr.matches("class=\"line s").count(), 1, "the learning rate is one line");
+    assert_eq!(lr.matches("class=\"line s").count(), 1, "the learning rate is a single line");
 }
 
 #[test]
-fn the_final_figures_are_the_last_and_the_best() {
+fn table_has_the_last_and_the_best_row_of_each_split() {
     let page = html(&recipe(), &rows(), None);
     let figures: Vec<&str> = page.lines().filter(|line| line.starts_with("<tr><th>t")).take(3).collect();
     assert_eq!(
@@ -64,7 +72,7 @@ fn the_final_figures_are_the_last_and_the_best() {
 }
 
 #[test]
-fn the_recipe_is_there_in_full() {
+fn page_has_the_whole_recipe() {
     let mut recipe = recipe();
     recipe["model"]["hidden"] = vec![128, 128].into();
     recipe.insert("optimizer".into(), toml::Table::from_iter([("kind".into(), "adamw".into())]).into());
@@ -72,23 +80,23 @@ fn the_recipe_is_there_in_full() {
     for row in ["<tr><th>hidden</th><td>[128, 128]</td></tr>", "<tr><th>kind</th><td>adamw</td></tr>"] {
         assert!(page.contains(row), "{row}");
     }
-    assert!(well_formed(&page).contains("Nothing has been measured yet."));
+    assert!(well_formed(&page).contains("No metrics have been recorded yet."));
 }
 
 #[test]
-fn text_stays_text() {
-    let evil = "</script><img src=x onerror=\"alert('1')\">&";
+fn text_is_escaped() {
+    let markup = "</script><img src=x onerror=\"alert('1')\">&";
     let mut rows = rows();
-    rows.push(row(1, evil, 1.0));
-    rows[0].metrics.insert(evil.to_owned(), 1.0);
+    rows.push(row(1, markup, 1.0));
+    rows[0].metrics.insert(markup.to_owned(), 1.0);
     let page = html(&recipe(), &rows, None);
     let text = well_formed(&page);
     assert!(!page.contains("<img") && !page.contains("onerror=\""));
-    assert!(text.contains(evil) && text.contains("a <b> & \"c\""));
+    assert!(text.contains(markup) && text.contains("a <b> & \"c\""));
 }
 
 #[test]
-fn odd_numbers_do_not_spoil_the_page() {
+fn extreme_and_non_finite_losses_give_a_valid_page() {
     for losses in [
         &[f64::NAN][..],
         &[f64::INFINITY, 1.0],
@@ -124,7 +132,7 @@ fn scores(classes: usize) -> Scores {
 }
 
 #[test]
-fn scores_are_shown_with_their_confusion_matrix_and_curve() {
+fn binary_scores_have_a_confusion_matrix_and_a_roc_curve() {
     let scores = scores(2);
     let page = html(&recipe(), &rows(), Some(&scores));
     let text = well_formed(&page);
@@ -137,20 +145,20 @@ fn scores_are_shown_with_their_confusion_matrix_and_curve() {
         .map(|cell| cell.split('>').nth(1).unwrap().split('<').next().unwrap().parse().unwrap())
         .collect();
     assert_eq!(cells, scores.confusion.concat());
-    assert!(page.contains("aria-label=\"sensitivity over 1 − specificity\""));
+    assert!(page.contains("aria-label=\"sensitivity against 1 − specificity\""));
     let without = html(&recipe(), &rows(), None);
     assert!(!without.contains("Confusion"));
 }
 
 #[test]
-fn more_classes_have_a_matrix_and_no_curve() {
+fn multiclass_scores_have_a_confusion_matrix_and_no_roc_curve() {
     let page = html(&recipe(), &[], Some(&scores(5)));
     assert!(well_formed(&page).contains("macro AUC"));
     assert!(page.contains("Confusion matrix") && !page.contains("ROC curve"));
 }
 
 #[test]
-fn the_report_of_a_run_shows_the_scores_beside_it() {
+fn write_report_includes_the_scores_of_the_run() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("recipe.toml"), recipe().to_string()).unwrap();
     let run = Run::open(directory.path()).unwrap();
@@ -160,7 +168,7 @@ fn the_report_of_a_run_shows_the_scores_beside_it() {
     assert_eq!(run.scores().unwrap(), Some(scores));
     let page = std::fs::read_to_string(write_report(&run).unwrap()).unwrap();
     assert!(page.contains("ROC curve"));
-    // To look at, in the folder `tmp` of the build.
+    // Left in the folder `tmp` of the build for viewing.
     std::fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join("report.html"), &page).unwrap();
     std::fs::write(run.scores_path(), "{}").unwrap();
     let error = write_report(&run).unwrap_err().to_string();

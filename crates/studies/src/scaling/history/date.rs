@@ -1,19 +1,20 @@
-//! Days of the calendar, as tables of systems write them: `2012-09-30`.
+//! Calendar days of a table of systems: `2012-09-30`.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
-use std::time::{SystemTime, UNIX_EPOCH};
+use wgrad_stdx::ErrorKind;
+use wgrad_stdx::date::{days_from_civil, days_in_month};
 
-/// Days of a year on average, and so twelve months of 30.4375 days.
-pub const DAYS_OF_A_YEAR: f64 = 365.25;
+/// Mean days of a year, and so a mean month of 30.4375 days.
+pub const DAYS_PER_YEAR: f64 = 365.25;
 
-/// Years of which a table's systems can be: a date outside of them is a slip of the pen, and would stretch every picture. They
-/// are given rather than taken from the clock, so that a table reads the same on every day.
-pub(super) const YEARS: RangeInclusive<u16> = 1900..=2100;
+/// Plausible years of a system. A date outside is a typing error, which would stretch the axis of every chart. The last
+/// year is constant, so that reading a table does not depend on the clock.
+pub(super) const PLAUSIBLE_YEARS: RangeInclusive<u16> = 1900..=2100;
 
-/// A day of the Gregorian calendar, between the years 1 and 9999. In JSON it is text: `"2012-09-30"`.
+/// Day of the Gregorian calendar between the years 1 and 9999. In JSON it is a string: `"2012-09-30"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Date {
     year: u16,
@@ -21,71 +22,55 @@ pub struct Date {
     day: u8,
 }
 
-/// Why a text is no day.
+/// Why a text is not a plausible day.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DateError {
-    /// Nothing is written.
+    /// The text is empty.
     #[error("no date")]
     Missing,
-    /// More than one.
+    /// The text contains more than one date.
     #[error("two dates: {0}")]
     Two(String),
-    /// `2012` or `2012-09`.
+    /// The text is only a year or a month, as `2012` or `2012-09`.
     #[error("{0} is only a {1}, not a day")]
     Partial(String, &'static str),
-    /// Such as February 30.
-    #[error("{0} is no day of the calendar")]
-    NoDay(String),
-    /// Of a year that no system can be of.
-    #[error("{0} is not of the years {start} to {end}", start = YEARS.start(), end = YEARS.end())]
-    Year(Date),
-    /// Anything else.
-    #[error("{0:?} is no date of the form 2012-09-30")]
+    /// The day does not exist in the calendar, as February 30.
+    #[error("{0} is not a day of the calendar")]
+    NotInCalendar(String),
+    /// The year is implausible for a system.
+    #[error("{0} is not in the years {start} to {end}", start = PLAUSIBLE_YEARS.start(), end = PLAUSIBLE_YEARS.end())]
+    Implausible(Date),
+    /// The text is not of the form of a date.
+    #[error("{0:?} is not a date of the form 2012-09-30")]
     Text(String),
 }
 
+impl DateError {
+    /// Kind of the error, which decides the exit code of the command line.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Data
+    }
+}
+
 impl Date {
-    /// A day; `None` if the calendar has none such.
+    /// Creates a day, or returns `None` if the calendar does not have it.
     pub fn new(year: u16, month: u8, day: u8) -> Option<Self> {
-        let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-        let length = match month {
-            2 => 28 + u8::from(leap),
-            4 | 6 | 9 | 11 => 30,
-            1..=12 => 31,
-            _ => return None,
-        };
-        let exists = (1..=9999).contains(&year) && (1..=length).contains(&day);
+        let exists = (1..=9999).contains(&year) && (1..=days_in_month(year, month)?).contains(&day);
         exists.then_some(Self { year, month, day })
     }
 
-    /// The day of a moment in UTC; `None` after the year 9999.
-    pub fn of(time: SystemTime) -> Option<Self> {
-        let days = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / 86_400);
-        let (year, month, day) = wgrad_stdx::date::civil_from_days(days);
-        Self::new(year.try_into().ok()?, month.try_into().ok()?, day.try_into().ok()?)
-    }
-
-    /// The day, if it is one that a system can be of: from 1900 to 2100.
+    /// Returns the day if its year is plausible for a system: from 1900 to 2100.
     ///
     /// # Errors
-    /// [`DateError::Year`].
-    pub fn of_a_system(self) -> Result<Self, DateError> {
-        if YEARS.contains(&self.year) { Ok(self) } else { Err(DateError::Year(self)) }
+    /// Returns [`DateError::Implausible`] if the year is outside that range.
+    pub fn plausible(self) -> Result<Self, DateError> {
+        if PLAUSIBLE_YEARS.contains(&self.year) { Ok(self) } else { Err(DateError::Implausible(self)) }
     }
 
-    /// Days since 1970-01-01: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `days_from_civil`.
-    pub fn days(self) -> i64 {
-        let (month, day) = (i64::from(self.month), i64::from(self.day));
-        let year = i64::from(self.year) - i64::from(month <= 2);
-        let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
-        let march_month = (month + 9) % 12;
-        let day_of_year = (153 * march_month + 2) / 5 + day - 1;
-        era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
-    }
-
-    /// The year with its part that has passed, in years of [`DAYS_OF_A_YEAR`] since 1970: off by a day at most.
+    /// Returns the date as a decimal year, accurate to a day: 2012.75 for 2012-09-30.
     pub fn years(self) -> f64 {
-        1970.0 + self.days() as f64 / DAYS_OF_A_YEAR
+        let days = days_from_civil(i64::from(self.year), self.month, self.day);
+        1970.0 + days as f64 / DAYS_PER_YEAR
     }
 }
 
@@ -95,7 +80,7 @@ impl fmt::Display for Date {
     }
 }
 
-/// What the numbers of `2012-09-30`, `2012-09` or `2012` are, if a text is written so.
+/// Returns the numbers of a text of the form `2012-09-30`, `2012-09` or `2012`.
 fn numbers(text: &str) -> Option<Vec<u16>> {
     let parts: Vec<&str> = text.split('-').collect();
     let digits = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
@@ -118,9 +103,8 @@ impl FromStr for Date {
         }
         let small = |number: u16| number.try_into().unwrap_or(0);
         match numbers(text).as_deref() {
-            Some(&[year, month, day]) => {
-                Self::new(year, small(month), small(day)).ok_or_else(|| DateError::NoDay(text.to_owned()))
-            }
+            Some(&[year, month, day]) => Self::new(year, small(month), small(day))
+                .ok_or_else(|| DateError::NotInCalendar(text.to_owned())),
             Some(&[_, _]) => Err(DateError::Partial(text.to_owned(), "year and a month")),
             Some(&[_]) => Err(DateError::Partial(text.to_owned(), "year")),
             _ => Err(DateError::Text(text.to_owned())),
@@ -145,21 +129,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn days_count_as_the_calendar_does() {
-        let days = |text: &str| text.parse::<Date>().unwrap().days();
-        assert_eq!([days("1970-01-01"), days("1969-12-31"), days("2000-03-01")], [0, -1, 11_017]);
-        assert_eq!(days("2012-01-01") - days("1957-01-01"), 20_088);
+    fn decimal_year_is_accurate_to_a_day() {
         let date = Date::new(2012, 9, 30).unwrap();
         assert_eq!(date.to_string(), "2012-09-30");
         assert!((date.years() - 2012.75).abs() < 0.005, "{}", date.years());
-        assert_eq!(
-            Date::of(UNIX_EPOCH + std::time::Duration::from_secs(951_782_400)).unwrap().to_string(),
-            "2000-02-29"
-        );
     }
 
     #[test]
-    fn what_is_no_day_is_told_apart() {
+    fn invalid_dates_are_rejected_with_the_reason() {
         let reason = |text: &str| text.parse::<Date>().unwrap_err().to_string();
         assert_eq!(reason(" "), "no date");
         assert_eq!(reason("2012"), "2012 is only a year, not a day");
@@ -167,7 +144,7 @@ mod tests {
         for text in
             ["2013-02-29", "2012-02-30", "1900-02-29", "2012-13-01", "2012-00-10", "2012-04-31", "0000-01-01"]
         {
-            assert!(reason(text).ends_with("no day of the calendar"), "{text}: {}", reason(text));
+            assert!(reason(text).ends_with("not a day of the calendar"), "{text}: {}", reason(text));
         }
         for text in [
             "2012-01-02, 2013-01-02",
@@ -178,12 +155,12 @@ mod tests {
         ] {
             let reason = reason(text);
             assert!(
-                reason.starts_with("two dates") || text == "2012-2013" && reason.contains("no date"),
+                reason.starts_with("two dates") || text == "2012-2013" && reason.contains("not a date"),
                 "{text}: {reason}"
             );
         }
         for text in ["May 2012", "12-09-30", "2012-9-30", "2012-09-30T00:00", "２０１２-09-30", "-"] {
-            assert!(reason(text).contains("is no date of the form"), "{text}: {}", reason(text));
+            assert!(reason(text).contains("is not a date of the form"), "{text}: {}", reason(text));
         }
     }
 }

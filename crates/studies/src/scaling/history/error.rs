@@ -1,109 +1,121 @@
-//! Why there is no history.
+//! Errors of reading a table of systems.
 
-use super::table::cut;
+use super::table::truncated;
 use std::fmt;
+use wgrad_stdx::ErrorKind;
 
-/// Why a table cannot be read, or gives no history.
+/// Why a table cannot be read or evaluated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HistoryError {
-    /// Nothing is in the file.
+    /// The file is empty.
     #[error("{source_name} is empty")]
     Empty {
-        /// The file.
+        /// Name of the table.
         source_name: String,
     },
-    /// There is a header, and nothing below it.
-    #[error("{source_name} has no rows, only a header")]
+    /// The file has a header and no rows.
+    #[error("{source_name} has a header and no rows")]
     NoRows {
-        /// The file.
+        /// Name of the table.
         source_name: String,
     },
-    /// A column that is needed is not there.
+    /// A required column is missing.
     #[error(
-        "{source_name} has no column {column:?}{}; its columns ({}): {}",
+        "{source_name} has no column {column:?}{}; its {} columns are {}",
         Hint(nearest.as_deref(), *separator),
         found.len(),
-        cut(&found.join(", "))
+        truncated(&found.join(", "))
     )]
     Column {
-        /// The file.
+        /// Name of the table.
         source_name: String,
-        /// What is missing.
+        /// Name of the missing column.
         column: &'static str,
-        /// A column of a similar name, if there is one.
+        /// Column with the most similar name, if any is similar.
         nearest: Option<String>,
-        /// What seems to separate the columns in place of the comma, if something does.
+        /// Separator that the file seems to use instead of commas.
         separator: Option<char>,
-        /// The columns that are there, in their order.
+        /// Columns of the file, in order.
         found: Vec<String>,
     },
-    /// A column that is needed is there more than once.
+    /// A column occurs more than once.
     #[error("{source_name} has the column {column:?} twice")]
     Twice {
-        /// The file.
+        /// Name of the table.
         source_name: String,
-        /// The column.
+        /// Name of the column.
         column: String,
     },
     /// The name of a column is not UTF-8.
-    #[error("the header of {source_name} is not UTF-8: {}", cut(name))]
+    #[error("the header of {source_name} is not UTF-8: {}", truncated(name))]
     Header {
-        /// The file.
+        /// Name of the table.
         source_name: String,
-        /// The name, with escapes.
+        /// Name of the column with its invalid bytes escaped.
         name: String,
     },
-    /// A quote has no end, so that the rest of the file would be one field.
-    #[error("{source_name}, line {line}: a quote that begins here never ends")]
+    /// A quote is not closed, so that the rest of the file would be one field.
+    #[error("{source_name}, line {line}: the quote that begins here is not closed")]
     Quote {
-        /// The file.
+        /// Name of the table.
         source_name: String,
-        /// The line, from 1.
+        /// Line number, from 1.
         line: u64,
     },
-    /// The file cannot be read on.
+    /// The CSV reader fails.
     #[error("{source_name}, line {line}: {reason}")]
     Read {
-        /// The file.
+        /// Name of the table.
         source_name: String,
-        /// The line, from 1.
+        /// Line number, from 1.
         line: u64,
-        /// What the parser says.
+        /// Error of the CSV reader.
         reason: String,
     },
-    /// No system of the table has training compute.
+    /// No system of the table has usable training compute.
     #[error(
-        "no system of {source_name} has training compute that can be used; left out: {left_out}, line {line} first: {reason}"
+        "{source_name} has no system with usable training compute; entries left out: {left_out}, the first on line {line}: {reason}"
     )]
     NoSystems {
-        /// The file.
+        /// Name of the table.
         source_name: String,
-        /// How much was left out.
+        /// Number of entries that were left out.
         left_out: usize,
-        /// The line of the first of these.
+        /// Line number of the first of these.
         line: u64,
-        /// Why that was left out.
+        /// Reason for leaving out the first of these.
         reason: String,
     },
-    /// Too few resamples for the ends of an interval.
-    #[error("{resamples} resamples are too few for an interval, which takes at least {least}")]
+    /// There are too few resamples for an interval.
+    #[error("{resamples} resamples are too few for an interval; at least {least} are required")]
     Resamples {
-        /// How many were asked for.
+        /// Requested number of resamples.
         resamples: usize,
-        /// How many there have to be.
+        /// Required number of resamples.
         least: usize,
     },
 }
 
-/// What may be meant: another separator explains more than a similar name.
+impl HistoryError {
+    /// Kind of the error, which decides the exit code of the command line.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Data
+    }
+}
+
+/// Hint about a missing column: the separator of the file if it is not a comma, else the most similar name.
 struct Hint<'a>(Option<&'a str>, Option<char>);
 
 impl fmt::Display for Hint<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self(_, Some('\t')) => f.write_str(" (is it separated by tabs? Commas are needed)"),
-            Self(_, Some(separator)) => write!(f, " (is it separated by `{separator}`? Commas are needed)"),
-            Self(Some(name), None) => write!(f, " (the nearest is {:?})", cut(name)),
+            Self(_, Some('\t')) => {
+                f.write_str(" (the file seems to be separated by tabs; commas are required)")
+            }
+            Self(_, Some(separator)) => {
+                write!(f, " (the file seems to be separated by `{separator}`; commas are required)")
+            }
+            Self(Some(name), None) => write!(f, " (the most similar column is {:?})", truncated(name)),
             Self(None, None) => Ok(()),
         }
     }

@@ -1,120 +1,128 @@
-//! How training compute and parameters grew: a table of systems, trends of its eras with doubling times, and how long the devices
-//! of this machine would take. Nothing here measures.
+//! History of training compute: a table of systems, trends of its eras with doubling times, and training times on this
+//! machine.
 //!
-//! The project's own table, `systems.csv`, was typed in from the papers that it names. **What is in it**: the milestones that the
-//! histories of neural networks name up to 2012, chapter 1 of Bishop & Bishop 2024 among them; from 2012 to the middle of 2018
-//! each system in the chart of Amodei & Hernandez, "AI and compute" (2018), and what the chapter names besides; and what was
-//! talked of most after that. No system was left out, nor another way to count taken, for what a trend then says. **How training
-//! compute was obtained**: as the paper states it; or else by counting, a multiply-add as two and the backward pass as twice the
-//! forward pass, so 6 for each weight or multiply-add and example; or else, where the paper gives only time, by the hardware's peak
-//! for that time at 33%, as Amodei & Hernandez did. Each row says which, with the product, and a test multiplies them all.
-//! **The date** is that of the first public version: a preprint's or a web page's, or else of the conference or journal.
+//! The built-in table, `systems.csv`, was typed in from the papers that it names.
+//!
+//! - **Selection.** Up to 2012: the milestones in histories of neural networks, including chapter 1 of Bishop & Bishop
+//!   2024. From 2012 to mid-2018: every system in the chart of Amodei & Hernandez, "AI and compute" (2018), and the
+//!   systems of that chapter. Later: the most discussed systems. No system was left out, and no count was changed,
+//!   because of its effect on a trend.
+//! - **Training compute.** If the paper states it, that figure. Else a count of operations: a multiply-add counts as
+//!   two and the backward pass as twice the forward pass, so 6 per weight (or multiply-add) and example. Else, if the
+//!   paper gives only a time, 33% of the hardware's peak rate for that time, as in Amodei & Hernandez. The notes of
+//!   each row contain the product, and a test multiplies all of them.
+//! - **Date.** Day of the first public version: a preprint or a web page, or else the conference or journal.
 
 mod charts;
 mod date;
 mod error;
-mod here;
+mod machine;
 pub mod page;
 mod table;
 mod trend;
 
-pub use date::{DAYS_OF_A_YEAR, Date, DateError};
+pub use date::{DAYS_PER_YEAR, Date, DateError};
 pub use error::HistoryError;
-pub use here::{DAY, Here, OwnRun, Rate, Time, YEAR, duration};
-pub use table::{Estimate, LeftOut, Part, System, Table, parse};
-pub use trend::{Asked, Doubling, Era, Quantity, RESAMPLES, Selection, Trend, TrendError};
+pub use machine::{DeviceRate, LocalMachine, LocalRun, TrainingTime};
+pub use table::{Estimate, LeftOut, LeftOutPart, System, Table, parse};
+pub use trend::{Doubling, Era, MIN_RESAMPLES, Quantity, Selection, Trend, TrendError, TrendSpec};
 
 use serde::{Deserialize, Serialize};
 
-/// The project's own table.
-pub const OWN: &str = include_str!("systems.csv");
+/// Text of the built-in table of systems.
+pub const BUILTIN_CSV: &str = include_str!("systems.csv");
 
-const OWN_CREDIT: &str =
-    "Data: wgrad's own table, from the papers that it names and, where a row says so, from outside estimates";
+const BUILTIN_CREDIT: &str = "Data: the built-in table of wgrad, from the papers that it names and, where a row says \
+    so, from outside estimates";
 
 const BOOK: &str = "Bishop & Bishop 2024, ch. 1, after Amodei & Hernandez 2018";
 
-/// The project's own table, read.
+/// Returns the built-in table of systems.
 ///
 /// # Errors
-/// None with what is built in.
-pub fn own() -> Result<Table, HistoryError> {
-    let table = parse(OWN.as_bytes(), "systems.csv of wgrad")?;
-    Ok(Table { credit: OWN_CREDIT.into(), ..table })
+/// Returns an error if the built-in text is invalid, which a test rules out.
+pub fn builtin_table() -> Result<Table, HistoryError> {
+    let table = parse(BUILTIN_CSV.as_bytes(), "systems.csv of wgrad")?;
+    Ok(Table { credit: BUILTIN_CREDIT.into(), ..table })
 }
 
-/// The history that a table tells: the part `history` of `scale.json`.
+/// Systems of a table with their trends: the part `history` of `scale.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct History {
-    /// The table.
+    /// Name of the table.
     pub source: String,
-    /// Whose data these are, and under which terms.
+    /// Origin and terms of the data.
     pub credit: String,
-    /// What could be used; trends name a system by its place here.
+    /// Usable systems. Trends refer to a system by its index in this list.
     pub systems: Vec<System>,
-    /// What could not, by line of the table.
+    /// Entries that could not be used, in the order of the table.
     pub left_out: Vec<LeftOut>,
-    /// Resamples of each interval.
+    /// Number of resamples of each interval.
     pub resamples: usize,
     /// Seed of the resamples.
     pub seed: u64,
-    /// Those of compute first.
+    /// Trends, those of compute first.
     pub trends: Vec<Trend>,
-    /// Trends that the table does not determine.
-    pub refused: Vec<Refused>,
-    /// Figures of the book beside those of the table.
-    pub beside: Vec<Beside>,
-    /// Systems of which there are several estimates.
-    pub changed: Vec<Changed>,
+    /// Trends that cannot be fitted to the table.
+    #[serde(rename = "refused")]
+    pub unfitted: Vec<UnfittedTrend>,
+    /// Published doubling times, each with the corresponding trend.
+    #[serde(rename = "beside")]
+    pub published: Vec<PublishedDoubling>,
+    /// Other estimates of the training compute of systems.
+    #[serde(rename = "changed")]
+    pub other_estimates: Vec<OtherEstimate>,
 }
 
-/// A trend that was asked for, and why there is none.
+/// Trend that cannot be fitted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refused {
-    /// What was asked for.
-    pub asked: Asked,
-    /// Why not.
+pub struct UnfittedTrend {
+    /// Specification of the trend.
+    #[serde(rename = "asked")]
+    pub spec: TrendSpec,
+    /// Reason.
     pub error: TrendError,
 }
 
-/// A doubling time that was published, beside a trend.
+/// Published doubling time and the corresponding trend.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Beside {
-    /// Whose figure it is.
+pub struct PublishedDoubling {
+    /// Publication.
     pub source: String,
-    /// The published doubling time in months.
+    /// Published doubling time in months.
     pub months: f64,
-    /// The trend's place among [`History::trends`].
+    /// Index of the trend in [`History::trends`].
     pub trend: usize,
-    /// Whether the published figure lies in the trend's interval.
+    /// Whether the published doubling time lies in the interval of the trend.
     pub within: bool,
 }
 
-/// A system of which there are several estimates.
+/// Other estimate of the training compute of a system.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Changed {
-    /// [`System::id`].
+pub struct OtherEstimate {
+    /// Id of the system, [`System::id`].
     pub system: usize,
-    /// The other estimate.
+    /// Other estimate.
     pub other: Estimate,
-    /// The other estimate over the table's.
+    /// Other estimate divided by the table's.
     pub ratio: f64,
 }
 
 impl History {
-    /// The history of a table, with intervals of `resamples` resamples.
+    /// Fits the trends of a table, with intervals from `resamples` bootstrap resamples.
+    ///
+    /// A trend that cannot be fitted is not an error: it is listed in [`History::unfitted`].
     ///
     /// # Errors
-    /// [`HistoryError`] if no system has training compute, or if resamples are fewer than [`RESAMPLES`]. A trend that the table
-    /// does not determine is no error: it is among [`History::refused`].
-    pub fn of(table: &Table, resamples: usize, seed: u64) -> Result<Self, HistoryError> {
-        if resamples < RESAMPLES {
-            return Err(HistoryError::Resamples { resamples, least: RESAMPLES });
+    /// Returns an error if no system has training compute, or `resamples` is less than [`MIN_RESAMPLES`].
+    pub fn new(table: &Table, resamples: usize, seed: u64) -> Result<Self, HistoryError> {
+        if resamples < MIN_RESAMPLES {
+            return Err(HistoryError::Resamples { resamples, least: MIN_RESAMPLES });
         }
         if table.systems.iter().all(|system| system.flops.is_none()) {
             let source_name = table.source.clone();
             return Err(match table.left_out.first() {
-                // Every record is among the systems, or left out in whole or part.
+                // Every row is among the systems or left out, so the table has no rows.
                 None => HistoryError::NoRows { source_name },
                 Some(first) => HistoryError::NoSystems {
                     source_name,
@@ -124,19 +132,19 @@ impl History {
                 },
             });
         }
-        let (mut trends, mut refused, mut beside) = (Vec::new(), Vec::new(), Vec::new());
-        for (asked, months) in questions() {
-            match Trend::of(&table.systems, asked.clone(), resamples, seed) {
+        let (mut trends, mut unfitted, mut published) = (Vec::new(), Vec::new(), Vec::new());
+        for (spec, months) in standard_trends() {
+            match Trend::fit(&table.systems, spec.clone(), resamples, seed) {
                 Ok(trend) => {
-                    beside.extend(months.map(|months| Beside {
+                    published.extend(months.map(|months| PublishedDoubling {
                         source: BOOK.into(),
                         months,
                         trend: trends.len(),
-                        within: trend.doubling.is_some_and(|doubling| doubling.holds(months)),
+                        within: trend.doubling.is_some_and(|doubling| doubling.contains(months)),
                     }));
                     trends.push(trend);
                 }
-                Err(error) => refused.push(Refused { asked, error }),
+                Err(error) => unfitted.push(UnfittedTrend { spec, error }),
             }
         }
         Ok(Self {
@@ -147,32 +155,34 @@ impl History {
             resamples,
             seed,
             trends,
-            refused,
-            beside,
-            changed: table.systems.iter().flat_map(changed).collect(),
+            unfitted,
+            published,
+            other_estimates: table.systems.iter().flat_map(other_estimates).collect(),
         })
     }
 
-    /// The trends of a quantity.
-    pub fn of_quantity(&self, quantity: Quantity) -> impl Iterator<Item = &Trend> {
-        self.trends.iter().filter(move |trend| trend.asked.quantity == quantity)
+    /// Returns the trends of a quantity.
+    pub fn trends_of(&self, quantity: Quantity) -> impl Iterator<Item = &Trend> {
+        self.trends.iter().filter(move |trend| trend.spec.quantity == quantity)
     }
 }
 
-fn changed(system: &System) -> impl Iterator<Item = Changed> {
+fn other_estimates(system: &System) -> impl Iterator<Item = OtherEstimate> {
     let pairs =
         system.flops.into_iter().flat_map(|flops| system.others.iter().map(move |other| (flops, other)));
-    pairs.map(|(flops, other)| Changed {
+    pairs.map(|(flops, other)| OtherEstimate {
         system: system.id,
         other: other.clone(),
         ratio: other.flops / flops,
     })
 }
 
-/// The trends to fit, and the book's doubling time in months where it gives one. The book's later era ends with its source's
-/// chart, in the middle of 2018. Beginning anew in 2012 changes little, in 2018 much: then small systems of its first months
-/// would pass for a frontier, so earlier eras are counted.
-fn questions() -> Vec<(Asked, Option<f64>)> {
+/// Returns the trends to fit, each with the doubling time in months that the book gives, if any.
+///
+/// The book's second era ends with the chart of its source in mid-2018. For the era from 2012, it makes little
+/// difference whether systems of earlier eras count as larger; for the era from mid-2018 it makes a large one: without
+/// them, small systems of its first months would count as the frontier. So that trend counts systems of all eras.
+fn standard_trends() -> Vec<(TrendSpec, Option<f64>)> {
     let era = |name: &str, from: Option<(u16, u8, u8)>, until: Option<(u16, u8, u8)>| {
         let date = |(year, month, day)| Date::new(year, month, day);
         Era { name: name.into(), from: from.and_then(date), until: until.and_then(date) }
@@ -182,9 +192,9 @@ fn questions() -> Vec<(Asked, Option<f64>)> {
     let after = era("2012 to mid-2018", y2012, mid_2018);
     let later = era("since mid-2018", mid_2018, None);
     let all = Selection::All;
-    let asked = |quantity, era: &Era, selection| Asked { quantity, era: era.clone(), selection };
-    let compute = |era, selection| asked(Quantity::Compute, era, selection);
-    let parameters = |era, selection| asked(Quantity::Parameters, era, selection);
+    let spec = |quantity, era: &Era, selection| TrendSpec { quantity, era: era.clone(), selection };
+    let compute = |era, selection| spec(Quantity::Compute, era, selection);
+    let parameters = |era, selection| spec(Quantity::Parameters, era, selection);
     vec![
         (compute(&before, all), Some(24.0)),
         (compute(&after, Selection::Largest(3)), Some(3.4)),

@@ -1,124 +1,127 @@
-//! The words of the history's part of the page and the order of its parts.
+//! History section of the page: the order of its parts and their texts.
 
-use super::here::{Here, duration};
-use super::{Asked, Era, History, Quantity, Refused, System, Trend, TrendError, charts};
+use super::machine::LocalMachine;
+use super::{Era, History, Quantity, System, Trend, TrendError, TrendSpec, UnfittedTrend, charts};
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
-use wgrad_report::page::{self, Escaped, count};
+use wgrad_report::page::{self, Escaped};
+use wgrad_stdx::format::{DAY, duration, percent, thousands};
 
-const HISTORY: &str = "Lines are least squares of the logarithm over the date, each over the systems of its own colour; faint dots \
-    are systems that no line is fitted to. A system is one of the k largest at release if fewer than k of its era's systems that were \
-    published up to that day are larger; of all eras, if fewer than k of all systems are. Which systems are taken decides what comes \
-    out: the book's 3.4 months are the frontier's.";
+const HISTORY: &str = "Lines are least-squares fits of the logarithm against the date, each for the systems of the \
+    same colour. No line is fitted to faint dots. A system is one of the k largest at release if fewer than k \
+    systems of its era published up to that day are larger; of all eras, if fewer than k of all systems are larger. \
+    The selection of systems determines the result: the 3.4 months of the book are those of the frontier.";
 
-const TIMES: &str = "Training compute over the rate that a device sustained in a training step, as if it had the memory and kept \
-    the rate. Shown are systems that were the largest of all when they were published, and folded all of them.";
+const TIMES: &str = "Training compute divided by the rate that a device sustained in a training step. This assumes \
+    that the device has enough memory and keeps that rate. The first table has the systems that were the largest of \
+    all at release, the folded table has all systems.";
 
-const CHANGED: &str = "Nobody measured most of these: training compute is counted from papers, in one way or another. What the \
-    table says, and what others said or another way to count gives, where it is another number.";
+const OTHER_ESTIMATES: &str = "Training compute is rarely measured; most figures are counted from papers, and the ways \
+    to count differ. The table compares the figures used here with other estimates where they differ.";
 
-/// Estimates agree where one is at most so many times the other.
-const AGREE: f64 = 1.1;
-/// So many runs are shown unfolded.
-const FEW_RUNS: usize = 12;
+/// Largest ratio of two estimates that agree.
+const MAX_AGREEING_RATIO: f64 = 1.1;
+/// Most runs in an unfolded table.
+const MAX_UNFOLDED_RUNS: usize = 12;
 
-/// A number of operations or parameters: `4.7e17`.
-pub(super) fn amount(value: f64) -> String {
+/// Formats a number of operations or parameters as `4.7e17`.
+pub(super) fn scientific(value: f64) -> String {
     format!("{value:.1e}")
 }
 
-/// Writes the section of the history: what it comes to, its figures with their numbers, times on the devices of this machine,
-/// estimates that changed, and what was left out.
+/// Writes the history section: conclusion, charts and trends, times on the devices of this machine, other estimates,
+/// and entries that were left out.
 ///
 /// # Errors
-/// Those of the string, which has none.
-pub fn write(page: &mut String, history: &History, here: &Here) -> fmt::Result {
+/// Returns the error of the writer. Writing to a string does not fail.
+pub fn write(page: &mut String, history: &History, machine: &LocalMachine) -> fmt::Result {
     page::section(page, "A history of training compute", HISTORY)?;
-    verdict(page, history, here)?;
+    write_conclusion(page, history, machine)?;
     page::charts(page, |page| {
-        charts::compute(page, history, here)?;
-        charts::parameters(page, history, here)
+        charts::compute(page, history, machine)?;
+        charts::parameters(page, history, machine)
     })?;
-    trends(page, history)?;
-    if !here.devices.is_empty() || !here.own.is_empty() {
-        page::section(page, "You are here", TIMES)?;
-        devices(page, here)?;
-        own(page, here)?;
-        times(page, history, here)?;
+    write_trends(page, history)?;
+    if !machine.devices.is_empty() || !machine.runs.is_empty() {
+        page::section(page, "This machine", TIMES)?;
+        write_devices(page, machine)?;
+        write_runs(page, machine)?;
+        write_times(page, history, machine)?;
     }
-    if !history.changed.is_empty() {
-        page::section(page, "Estimates that differ", CHANGED)?;
-        changed(page, history)?;
+    if !history.other_estimates.is_empty() {
+        page::section(page, "Other estimates", OTHER_ESTIMATES)?;
+        write_other_estimates(page, history)?;
     }
-    left_out(page, history)?;
+    write_left_out(page, history)?;
     writeln!(page, "<p class=\"note\">{}.</p>", Escaped(&history.credit))
 }
 
 impl History {
-    /// What it comes to, with the selection of each trend: a sentence for each of the book's figures and for the parameters, and
-    /// what the table does not determine.
+    /// Returns the conclusion: a sentence per published doubling time, one per other trend of the charts, and the
+    /// trends that cannot be fitted.
     pub fn sentences(&self) -> Vec<String> {
         let mut sentences: Vec<String> = self
-            .beside
+            .published
             .iter()
-            .filter_map(|beside| {
-                let trend = self.trends.get(beside.trend)?;
-                let within = match (trend.doubling, beside.within) {
+            .filter_map(|published| {
+                let trend = self.trends.get(published.trend)?;
+                let within = match (trend.doubling, published.within) {
                     (None, _) => "",
                     (_, true) => ", which the interval contains",
                     (_, false) => ", which the interval does not contain",
                 };
                 Some(format!(
-                    "Training compute {}, {} ({}): {}. The book says {} months{within}.",
-                    trend.asked.era.name,
-                    trend.asked.selection,
+                    "Training compute {}, {} ({}): {}. The book gives {} months{within}.",
+                    trend.spec.era.name,
+                    trend.spec.selection,
                     trend.systems.len(),
-                    grows(trend),
-                    beside.months
+                    growth(trend),
+                    published.months
                 ))
             })
             .collect();
-        let others = charts::drawn(self, Quantity::Compute)
-            .into_iter()
-            .filter(|trend| !self.beside.iter().any(|beside| self.trends.get(beside.trend) == Some(*trend)));
-        let parameters = charts::drawn(self, Quantity::Parameters);
-        let plain = |what: &'static str| {
+        let others = charts::drawn_trends(self, Quantity::Compute).into_iter().filter(|trend| {
+            !self.published.iter().any(|published| self.trends.get(published.trend) == Some(*trend))
+        });
+        let parameters = charts::drawn_trends(self, Quantity::Parameters);
+        let sentence = |what: &'static str| {
             move |trend: &Trend| {
-                let Trend { asked, systems, .. } = trend;
+                let Trend { spec, systems, .. } = trend;
                 format!(
                     "{what} {}, {} ({}): {}.",
-                    asked.era.name,
-                    asked.selection,
+                    spec.era.name,
+                    spec.selection,
                     systems.len(),
-                    grows(trend)
+                    growth(trend)
                 )
             }
         };
-        sentences.extend(others.map(plain("Training compute")));
-        sentences.extend(parameters.into_iter().map(plain("Parameters")));
-        sentences.extend([Quantity::Compute, Quantity::Parameters].iter().flat_map(|of| self.refusals(*of)));
+        sentences.extend(others.map(sentence("Training compute")));
+        sentences.extend(parameters.into_iter().map(sentence("Parameters")));
+        let quantities = [Quantity::Compute, Quantity::Parameters];
+        sentences.extend(quantities.into_iter().flat_map(|quantity| self.unfitted_sentences(quantity)));
         sentences
     }
 
-    /// Which trends of a quantity there are not, and why: one sentence for eras without systems, and one for each other era
-    /// of which there is no trend at all; where others are, for each that is missing.
-    fn refusals(&self, quantity: Quantity) -> Vec<String> {
+    /// Returns the trends of a quantity that cannot be fitted: one sentence for all eras without systems, one per other
+    /// era without any trend, and one per missing trend of an era with other trends.
+    fn unfitted_sentences(&self, quantity: Quantity) -> Vec<String> {
         let systems: Vec<&System> =
-            self.systems.iter().filter(|system| quantity.of(system).is_some()).collect();
+            self.systems.iter().filter(|system| quantity.value(system).is_some()).collect();
         if systems.is_empty() {
             return vec![format!("No system of {} has {quantity}.", self.source)];
         }
-        let refused = self.refused.iter().filter(|refused| refused.asked.quantity == quantity);
-        let (mut empty, mut sentences, mut said) = (Vec::new(), Vec::new(), Vec::new());
-        for Refused { asked, error } in refused {
-            let Era { name, .. } = &asked.era;
-            if self.of_quantity(quantity).any(|trend| trend.asked.era == asked.era) {
-                sentences.push(format!("No trend of {quantity} {name}, {}: {error}.", asked.selection));
-            } else if !said.contains(&name) {
-                said.push(name);
-                if systems.iter().any(|system| asked.era.holds(system.date)) {
-                    sentences
-                        .push(format!("No trend of {quantity} {name}: {}.", self.broadest(asked, *error)));
+        let unfitted = self.unfitted.iter().filter(|unfitted| unfitted.spec.quantity == quantity);
+        let (mut empty, mut sentences, mut seen) = (Vec::new(), Vec::new(), Vec::new());
+        for UnfittedTrend { spec, error } in unfitted {
+            let Era { name, .. } = &spec.era;
+            if self.trends_of(quantity).any(|trend| trend.spec.era == spec.era) {
+                sentences.push(format!("No trend of {quantity} {name}, {}: {error}.", spec.selection));
+            } else if !seen.contains(&name) {
+                seen.push(name);
+                if systems.iter().any(|system| spec.era.contains(system.date)) {
+                    let error = self.error_of_broadest_selection(spec, *error);
+                    sentences.push(format!("No trend of {quantity} {name}: {error}."));
                 } else {
                     empty.push(name.as_str());
                 }
@@ -130,59 +133,61 @@ impl History {
         sentences
     }
 
-    /// Why there is not even a trend of the selection that takes the most of an era's systems.
-    fn broadest(&self, asked: &Asked, error: TrendError) -> TrendError {
-        let same =
-            |refused: &&Refused| refused.asked.quantity == asked.quantity && refused.asked.era == asked.era;
-        let taken = |error: &TrendError| match *error {
-            TrendError::Few { count } => count,
-            TrendError::OneDate => usize::MAX,
+    /// Returns the error of the selection with the most systems of the same era and quantity.
+    fn error_of_broadest_selection(&self, spec: &TrendSpec, error: TrendError) -> TrendError {
+        let same = |unfitted: &&UnfittedTrend| {
+            unfitted.spec.quantity == spec.quantity && unfitted.spec.era == spec.era
         };
-        self.refused.iter().filter(same).map(|refused| refused.error).max_by_key(taken).unwrap_or(error)
+        let systems = |error: &TrendError| match *error {
+            TrendError::TooFewSystems { count } => count,
+            TrendError::SingleDate => usize::MAX,
+        };
+        self.unfitted.iter().filter(same).map(|unfitted| unfitted.error).max_by_key(systems).unwrap_or(error)
     }
 }
 
-/// `doubled every 3.4 months [2.7, 4.7]`, or that it did not grow.
-fn grows(trend: &Trend) -> String {
-    trend.doubling.map_or_else(|| trend.says(), |doubling| format!("doubled every {doubling}"))
+/// Returns `doubled every 3.4 months [2.7, 4.7]`, or that the quantity does not grow.
+fn growth(trend: &Trend) -> String {
+    trend.doubling.map_or_else(|| trend.doubling_text(), |doubling| format!("doubled every {doubling}"))
 }
 
-fn verdict(page: &mut String, history: &History, here: &Here) -> fmt::Result {
+fn write_conclusion(page: &mut String, history: &History, machine: &LocalMachine) -> fmt::Result {
     let compute = history.systems.iter().filter(|system| system.flops.is_some()).count();
     let headline = format!(
-        "{} systems with training compute from {}; intervals are 95% of {} resamples.",
-        count(compute as u64),
+        "{} systems with training compute from {}; 95% intervals from {} resamples.",
+        thousands(compute as u64),
         history.source,
-        count(history.resamples as u64)
+        thousands(history.resamples as u64)
     );
-    let sentences = history.sentences().into_iter().chain(here.sentences(history));
+    let sentences = history.sentences().into_iter().chain(machine.sentences(history));
     page::summary(page, &headline, &sentences.collect::<Vec<_>>())
 }
 
-impl Here {
-    /// For each device, the first system that it would take longer than a day for, and how long the largest would take.
+impl LocalMachine {
+    /// Returns a sentence per device: the largest system that it could train within a day, and the time for the largest
+    /// system.
     pub fn sentences(&self, history: &History) -> Vec<String> {
         let times = self.times(history);
-        let sentence = |(index, rate): (usize, &super::Rate)| {
-            let of = || times.iter().filter(move |time| time.device == index);
+        let sentence = |(index, rate): (usize, &super::DeviceRate)| {
+            let device_times = || times.iter().filter(move |time| time.device == index);
             let name = |id: usize| history.systems.get(id).map_or("", |system| system.name.as_str());
-            let longest = of().max_by(|a, b| a.seconds.total_cmp(&b.seconds))?;
-            let within = of().filter(|time| time.seconds <= super::DAY);
+            let longest = device_times().max_by(|a, b| a.seconds.total_cmp(&b.seconds))?;
+            let within = device_times().filter(|time| time.seconds <= DAY);
             let reached = within.max_by(|a, b| a.seconds.total_cmp(&b.seconds));
             let reached = reached.map_or_else(String::new, |time| {
-                format!("a day is enough for {} ({}); ", name(time.system), duration(time.seconds))
+                format!("one day is enough for {} ({}); ", name(time.system), duration(time.seconds))
             });
-            let (rate, longest, time) = (rate, name(longest.system), duration(longest.seconds));
+            let (longest, time) = (name(longest.system), duration(longest.seconds));
             Some(format!("{}: {reached}{longest} would take {time}.", rate.device))
         };
         self.devices.iter().enumerate().filter_map(sentence).collect()
     }
 }
 
-/// A row for each trend; one for those of an era that turn out to be of the same systems.
-fn trends(page: &mut String, history: &History) -> fmt::Result {
+/// Writes the table of trends. Trends of an era with the same systems share a row.
+fn write_trends(page: &mut String, history: &History) -> fmt::Result {
     let same = |a: &Trend, b: &Trend| {
-        a.asked.quantity == b.asked.quantity && a.asked.era == b.asked.era && a.systems == b.systems
+        a.spec.quantity == b.spec.quantity && a.spec.era == b.spec.era && a.systems == b.systems
     };
     let row = |(index, trend): (usize, &Trend)| {
         let (before, after) = (history.trends.get(..index)?, history.trends.get(index + 1..)?);
@@ -190,119 +195,133 @@ fn trends(page: &mut String, history: &History) -> fmt::Result {
             return None;
         }
         let others = after.iter().filter(|other| same(other, trend));
-        let selection = others.fold(trend.asked.selection.to_string(), |all, other| {
-            format!("{all} = {}", other.asked.selection)
-        });
-        let what = match trend.asked.quantity {
+        let selection = others
+            .fold(trend.spec.selection.to_string(), |all, other| format!("{all} = {}", other.spec.selection));
+        let what = match trend.spec.quantity {
             Quantity::Compute => "compute",
             Quantity::Parameters => "parameters",
         };
-        let beside = history.beside.iter().find(|beside| beside.trend == index);
+        let published = history.published.iter().find(|published| published.trend == index);
         let [months, low, high] =
             trend.doubling.map_or(["–".to_owned(), "–".into(), "–".into()], |doubling| {
                 let month = |months: f64| format!("{months:.1}");
                 [month(doubling.months), month(doubling.low), doubling.high.map_or("no end".into(), month)]
             });
         Some(vec![
-            format!("{what}, {}", trend.asked.era.name),
+            format!("{what}, {}", trend.spec.era.name),
             selection,
             trend.systems.len().to_string(),
             months,
             low,
             high,
-            beside.map_or("–".into(), |beside| beside.months.to_string()),
+            published.map_or("–".into(), |published| published.months.to_string()),
             format!("×{:.2}", 10f64.powf(trend.slope)),
         ])
     };
     let rows: Vec<Vec<String>> = history.trends.iter().enumerate().filter_map(row).collect();
-    let columns = ["trend", "selection", "systems", "doubling, months", "from", "to", "the book", "a year"];
+    let columns = [
+        "trend",
+        "selection",
+        "systems",
+        "doubling, months",
+        "low",
+        "high",
+        "book, months",
+        "growth per year",
+    ];
     page::table(page, &columns, &rows)
 }
 
-/// Every system of the figures, with how its training compute was obtained.
+/// Writes the table of all systems with the derivation of their training compute.
 pub(super) fn systems_table(page: &mut String, history: &History) -> fmt::Result {
-    let or_none = |value: Option<f64>| value.map_or("–".to_owned(), amount);
-    let whole = |value: f64| if value < 1e6 { count(value as u64) } else { amount(value) };
+    let or_dash = |value: Option<f64>| value.map_or("–".to_owned(), scientific);
+    let whole = |value: f64| if value < 1e6 { thousands(value as u64) } else { scientific(value) };
     let row = |system: &System| {
         vec![
             system.name.clone(),
             system.date.to_string(),
-            or_none(system.flops),
+            or_dash(system.flops),
             system.parameters.map_or("–".to_owned(), whole),
             system.organization.clone(),
-            format!("{}. {}", system.reference, bare(&system.link)),
-            bare(&system.notes),
+            format!("{}. {}", system.reference, without_url_scheme(&system.link)),
+            without_url_scheme(&system.notes),
         ]
     };
     let rows: Vec<Vec<String>> = history.systems.iter().map(row).collect();
-    let columns = ["system", "date", "FLOP", "parameters", "who", "reference", "how the FLOP were obtained"];
+    let columns =
+        ["system", "date", "FLOP", "parameters", "organization", "reference", "derivation of the FLOP"];
     page.push_str("<div class=\"prose\">\n");
     page::folded_table(page, "Numbers and sources", &columns, &rows)?;
     page.push_str("</div>\n");
     Ok(())
 }
 
-/// Text with addresses as a reader types them: a page asks for nothing outside of itself.
-fn bare(text: &str) -> String {
+/// Removes the scheme of URLs, so that a page contains no external links.
+fn without_url_scheme(text: &str) -> String {
     text.replace("https://", "").replace("http://", "")
 }
 
-fn devices(page: &mut String, here: &Here) -> fmt::Result {
-    if here.devices.is_empty() {
+fn write_devices(page: &mut String, machine: &LocalMachine) -> fmt::Result {
+    if machine.devices.is_empty() {
         return Ok(());
     }
     let giga = |rate: f64| page::number(rate / 1e9);
-    let row = |rate: &super::Rate| {
-        let share = 100.0 * rate.sustained_flops / rate.ceiling_flops;
+    let row = |rate: &super::DeviceRate| {
+        let fraction = rate.sustained_flops / rate.ceiling_flops;
         vec![
             rate.device.clone(),
             rate.measured_on.clone(),
             giga(rate.sustained_flops),
             giga(rate.ceiling_flops),
-            if share.is_finite() { format!("{share:.0}%") } else { "–".into() },
+            if fraction.is_finite() { percent(fraction, 0) } else { "–".into() },
         ]
     };
-    let rows: Vec<Vec<String>> = here.devices.iter().map(row).collect();
-    page::table(page, &["device", "measured on", "sustained, GFLOP/s", "ceiling, GFLOP/s", "share"], &rows)
+    let rows: Vec<Vec<String>> = machine.devices.iter().map(row).collect();
+    page::table(
+        page,
+        &["device", "measured on", "sustained, GFLOP/s", "ceiling, GFLOP/s", "fraction of the ceiling"],
+        &rows,
+    )
 }
 
-fn own(page: &mut String, here: &Here) -> fmt::Result {
-    if here.own.is_empty() {
+fn write_runs(page: &mut String, machine: &LocalMachine) -> fmt::Result {
+    if machine.runs.is_empty() {
         return Ok(());
     }
-    let row = |run: &super::OwnRun| {
-        let flops = run.usable_flops().map_or("unknown".to_owned(), amount);
-        vec![run.name.clone(), run.date.to_string(), flops, count(run.parameters)]
+    let row = |run: &super::LocalRun| {
+        let flops = run.usable_flops().map_or("unknown".to_owned(), scientific);
+        vec![run.name.clone(), run.date.to_string(), flops, thousands(run.parameters)]
     };
-    let rows: Vec<Vec<String>> = here.own.iter().map(row).collect();
-    let columns = ["your run", "date", "FLOP", "parameters"];
-    if rows.len() > FEW_RUNS {
-        let summary = format!("Your runs ({})", count(rows.len() as u64));
+    let rows: Vec<Vec<String>> = machine.runs.iter().map(row).collect();
+    let columns = ["run", "date", "FLOP", "parameters"];
+    if rows.len() > MAX_UNFOLDED_RUNS {
+        let summary = format!("Runs ({})", thousands(rows.len() as u64));
         return page::folded_table(page, &summary, &columns, &rows);
     }
     page::table(page, &columns, &rows)
 }
 
-/// A row for each system that was the largest when it was published, and folded all of them; a column for each device.
-fn times(page: &mut String, history: &History, here: &Here) -> fmt::Result {
-    if here.devices.is_empty() {
+/// Writes the table of times of the systems that were the largest at release, and the folded table of all systems. Each
+/// device has a column.
+fn write_times(page: &mut String, history: &History, machine: &LocalMachine) -> fmt::Result {
+    if machine.devices.is_empty() {
         return Ok(());
     }
     let mut cells: BTreeMap<(usize, usize), f64> = BTreeMap::new();
-    cells.extend(here.times(history).iter().map(|time| ((time.system, time.device), time.seconds)));
+    cells.extend(machine.times(history).iter().map(|time| ((time.system, time.device), time.seconds)));
     let row = |system: &System| {
         let flops = system.flops?;
         let time =
             |device| cells.get(&(system.id, device)).map_or("–".into(), |seconds| duration(*seconds));
-        let mut row = vec![system.name.clone(), system.date.to_string(), amount(flops)];
-        row.extend((0..here.devices.len()).map(time));
+        let mut row = vec![system.name.clone(), system.date.to_string(), scientific(flops)];
+        row.extend((0..machine.devices.len()).map(time));
         Some(row)
     };
     let columns: Vec<&str> = ["system", "date", "FLOP"]
         .into_iter()
-        .chain(here.devices.iter().map(|rate| rate.device.as_str()))
+        .chain(machine.devices.iter().map(|rate| rate.device.as_str()))
         .collect();
-    let records = charts::records(history, Quantity::Compute);
+    let records = charts::record_systems(history, Quantity::Compute);
     let largest: Vec<Vec<String>> = records.into_iter().filter_map(row).collect();
     page::table(page, &columns, &largest)?;
     let mut by_date: Vec<&System> = history.systems.iter().collect();
@@ -311,53 +330,61 @@ fn times(page: &mut String, history: &History, here: &Here) -> fmt::Result {
     page::folded_table(page, "All systems", &columns, &all)
 }
 
-fn changed(page: &mut String, history: &History) -> fmt::Result {
-    let row = |changed: &super::Changed| {
-        let system = history.systems.get(changed.system)?;
-        let (flops, other) = (amount(system.flops?), amount(changed.other.flops));
-        let ratio = format!("{:.2}", changed.ratio);
+fn write_other_estimates(page: &mut String, history: &History) -> fmt::Result {
+    let row = |estimate: &super::OtherEstimate| {
+        let system = history.systems.get(estimate.system)?;
+        let (flops, other) = (scientific(system.flops?), scientific(estimate.other.flops));
+        let ratio = format!("{:.2}", estimate.ratio);
         Some(vec![
             system.name.clone(),
             system.date.to_string(),
             flops,
             other,
             ratio,
-            bare(&changed.other.source),
+            without_url_scheme(&estimate.other.source),
         ])
     };
-    let agrees = |changed: &&super::Changed| (1.0 / AGREE..=AGREE).contains(&changed.ratio);
-    let differ = history.changed.iter().filter(|changed| !agrees(changed));
+    let agrees = |estimate: &&super::OtherEstimate| {
+        (1.0 / MAX_AGREEING_RATIO..=MAX_AGREEING_RATIO).contains(&estimate.ratio)
+    };
+    let differ = history.other_estimates.iter().filter(|estimate| !agrees(estimate));
     let rows: Vec<Vec<String>> = differ.filter_map(row).collect();
     if !rows.is_empty() {
         page.push_str("<div class=\"prose\">\n");
-        let columns = ["system", "date", "here", "other", "other over here", "whose"];
+        let columns = ["system", "date", "used here", "other estimate", "ratio", "source"];
         page::table(page, &columns, &rows)?;
         page.push_str("</div>\n");
     }
-    match history.changed.iter().filter(agrees).count() {
+    match history.other_estimates.iter().filter(agrees).count() {
         0 => Ok(()),
-        1 => page.write_str("<p class=\"note\">Another one agrees within 10%.</p>\n"),
-        count => writeln!(page, "<p class=\"note\">Another {count} agree within 10%.</p>"),
+        1 => page.write_str("<p class=\"note\">One other estimate agrees within 10%.</p>\n"),
+        count => writeln!(page, "<p class=\"note\">{count} other estimates agree within 10%.</p>"),
     }
 }
 
-fn left_out(page: &mut String, history: &History) -> fmt::Result {
+fn write_left_out(page: &mut String, history: &History) -> fmt::Result {
     if history.left_out.is_empty() {
         return Ok(());
     }
     let part = |part| match part {
-        super::Part::System => "all of it",
-        super::Part::Compute => "its compute",
-        super::Part::Parameters => "its parameters",
-        super::Part::Estimate => "an estimate",
+        super::LeftOutPart::System => "system",
+        super::LeftOutPart::Compute => "training compute",
+        super::LeftOutPart::Parameters => "parameters",
+        super::LeftOutPart::Estimate => "other estimate",
     };
     let row = |out: &super::LeftOut| {
-        vec![out.name.clone(), out.line.to_string(), part(out.part).to_owned(), bare(&out.reason)]
+        vec![
+            out.name.clone(),
+            out.line.to_string(),
+            part(out.part).to_owned(),
+            without_url_scheme(&out.reason),
+        ]
     };
     let rows: Vec<Vec<String>> = history.left_out.iter().map(row).collect();
-    let summary = format!("Left out of {}, by line ({})", history.source, count(rows.len() as u64));
+    let summary =
+        format!("Entries of {} that were left out ({})", history.source, thousands(rows.len() as u64));
     page.push_str("<div class=\"prose\">\n");
-    page::folded_table(page, &summary, &["system", "line", "left out", "why"], &rows)?;
+    page::folded_table(page, &summary, &["system", "line", "left out", "reason"], &rows)?;
     page.push_str("</div>\n");
     Ok(())
 }

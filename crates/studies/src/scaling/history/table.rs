@@ -1,5 +1,7 @@
-//! Reading a table of systems: comma-separated values with the column names of Epoch AI's published file, which the project's
-//! own table has too. What cannot be used is listed by line and left out; nothing is guessed.
+//! Reading of a table of systems: comma-separated values with the column names of Epoch AI's published file, which the
+//! built-in table uses too.
+//!
+//! Entries that cannot be used are left out and listed with their line. Nothing is guessed.
 
 use super::date::Date;
 use super::error::HistoryError;
@@ -13,149 +15,155 @@ const MODEL: &str = "Model";
 const DATE: &str = "Publication date";
 const PARAMETERS: &str = "Parameters";
 const COMPUTE: &str = "Training compute (FLOP)";
-/// Without these there is no history.
-const NEEDED: [&str; 3] = [MODEL, DATE, COMPUTE];
-/// A column of ours: `5.0e17 (source); 4.7e17 (another)`.
-const OTHERS: &str = "Other estimates";
-/// What else than commas tables are separated by.
+/// Required columns.
+const REQUIRED: [&str; 3] = [MODEL, DATE, COMPUTE];
+/// Column of the built-in table, e.g. `5.0e17 (source); 4.7e17 (another source)`.
+const OTHER_ESTIMATES: &str = "Other estimates";
+/// Separators other than commas, for the hint in an error.
 const SEPARATORS: [char; 3] = [';', '\t', '|'];
-/// Of a text that is quoted in a message, so many characters are shown.
-const SHOWN: usize = 80;
-/// A column that only Epoch AI's file has.
-const EPOCH: &str = "Notability criteria";
+/// Most characters of a text that is quoted in a message.
+const MAX_QUOTED: usize = 80;
+/// Column that identifies Epoch AI's file.
+const EPOCH_COLUMN: &str = "Notability criteria";
 
-/// Systems, and what could not be used of the file that they are from.
+/// Systems of a file, and the entries of the file that could not be used.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Table {
-    /// The file's name, or what else it is called.
+    /// Name of the table, e.g. of its file.
     pub source: String,
-    /// Whose data these are, and under which terms.
+    /// Origin and terms of the data.
     pub credit: String,
-    /// By line. A system has a date, and training compute, parameters or both.
+    /// Systems, in the order of the file. Each has a date, and training compute, parameters or both.
     pub systems: Vec<System>,
-    /// By line.
+    /// Entries that could not be used, in the order of the file.
     pub left_out: Vec<LeftOut>,
 }
 
-/// One system of a table.
+/// System of a table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct System {
-    /// Its place among the systems, by which trends name it.
+    /// Index among the systems. Trends refer to a system by it.
     pub id: usize,
-    /// The line of the file on which its record begins, from 1.
+    /// Line of the file on which the record begins, from 1.
     pub line: u64,
-    /// What it is called.
+    /// Name.
     pub name: String,
-    /// What it does.
+    /// Domain, e.g. `Vision`.
     pub domain: String,
-    /// Who made it.
+    /// Organizations that trained the system.
     pub organization: String,
-    /// The day it was published.
+    /// Day of publication.
     pub date: Date,
-    /// Floating-point operations of its training.
+    /// Floating-point operations of the training.
     pub flops: Option<f64>,
-    /// Trained numbers.
+    /// Number of trainable parameters.
     pub parameters: Option<f64>,
-    /// Where it was published.
+    /// Publication.
     pub reference: String,
-    /// And where to read that.
+    /// Link to the publication.
     pub link: String,
-    /// How the training compute was obtained.
+    /// Derivation of the training compute.
     pub notes: String,
-    /// What others said that it was, or what another way to count gives.
+    /// Other estimates of the training compute.
     pub others: Vec<Estimate>,
 }
 
-/// Another figure for a system's training compute.
+/// Other estimate of the training compute of a system.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// Floating-point operations.
     pub flops: f64,
-    /// Whose it is.
+    /// Source of the estimate.
     pub source: String,
 }
 
-/// How much of a record is left out.
+/// Part of a record that is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Part {
-    /// All of it.
+pub enum LeftOutPart {
+    /// The whole record.
     System,
-    /// Its training compute; the system still has parameters.
+    /// The training compute. The system has parameters.
     Compute,
-    /// Its parameters; the system still has training compute.
+    /// The parameters. The system has training compute.
     Parameters,
-    /// One of its other estimates.
+    /// One of the other estimates.
     Estimate,
 }
 
-/// Something of a file that is not used.
+/// Entry of a file that could not be used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
-    /// The line on which the record begins, from 1.
+    /// Line on which the record begins, from 1.
     pub line: u64,
-    /// What the system is called, where it has a name.
+    /// Name of the system, or empty.
     pub name: String,
-    /// How much is left out.
-    pub part: Part,
-    /// Why.
+    /// Part that is left out.
+    pub part: LeftOutPart,
+    /// Reason.
     pub reason: String,
 }
 
-/// Reads a table. `source` says what it is called, in errors and on the page.
+/// Reads a table. `source` names it in errors and on the page.
 ///
-/// A record needs a name, and a day of the years 1900 to 2100. Of records with the same name the first is kept. A number is plain: digits, a point, an
-/// exponent; ranges, separators of thousands, text and what is not above 0 are left out with their line, as are records with
-/// another number of fields than the header. A file without the column of parameters has systems without them.
+/// A record requires a name and a date in the years 1900 to 2100. Of records with the same name, the first is used.
+/// Numbers consist of digits, a decimal point and an exponent, and are positive. Ranges, thousands separators and text
+/// are left out with their line, and so are records with another number of fields than the header. The column of
+/// parameters is optional.
 ///
 /// # Errors
-/// [`HistoryError`] where the file as a whole is no such table: it is empty, a needed column is missing or there twice, its
-/// header is not UTF-8, or a quote never ends.
+/// Returns an error if the file is empty, a required column is missing or occurs twice, the header is not UTF-8, or a
+/// quote is not closed.
 pub fn parse(text: &[u8], source: &str) -> Result<Table, HistoryError> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     if text.trim_ascii().is_empty() {
         return Err(HistoryError::Empty { source_name: source.into() });
     }
     if let Some(at) = open_quote(text) {
-        return Err(HistoryError::Quote { source_name: source.into(), line: Lines::of(text).at(at) });
+        return Err(HistoryError::Quote {
+            source_name: source.into(),
+            line: LineCounter::new(text).line_at(at),
+        });
     }
     let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text);
     let mut record = ByteRecord::new();
     let mut header = None;
     let mut table =
         Table { source: source.into(), credit: String::new(), systems: Vec::new(), left_out: Vec::new() };
-    let mut seen = HashMap::new();
-    let mut lines = Lines::of(text);
+    let mut lines = HashMap::new();
+    let mut counter = LineCounter::new(text);
     loop {
-        let more = reader.read_byte_record(&mut record);
+        let read = reader.read_byte_record(&mut record);
         let at = record.position().map_or(0, |position| position.byte() as usize);
-        let line = lines.at(at);
-        let more = more.map_err(|error| HistoryError::Read {
+        let line = counter.line_at(at);
+        let has_record = read.map_err(|error| HistoryError::Read {
             source_name: source.into(),
             line,
             reason: error.to_string(),
         })?;
-        if !more {
+        if !has_record {
             return Ok(table);
         }
         let Some(header) = &header else {
-            let read = Header::of(&record, source)?;
-            table.credit = read.credit(source);
-            header = Some(read);
+            let first = Header::new(&record, source)?;
+            table.credit = first.credit(source);
+            header = Some(first);
             continue;
         };
-        header.take(&record, line, &mut table, &mut seen);
+        header.add_record(&record, line, &mut table, &mut lines);
     }
 }
 
-/// The columns of a file.
+/// Columns of a file.
 struct Header {
+    /// Index of each column by its name.
     columns: HashMap<String, usize>,
+    /// Number of fields of the header.
     count: usize,
 }
 
 impl Header {
-    fn of(record: &ByteRecord, source: &str) -> Result<Self, HistoryError> {
+    fn new(record: &ByteRecord, source: &str) -> Result<Self, HistoryError> {
         let mut columns = HashMap::new();
         for (index, name) in record.iter().enumerate() {
             let name = str::from_utf8(name).map_err(|_| HistoryError::Header {
@@ -164,17 +172,17 @@ impl Header {
             })?;
             let name = name.trim();
             let twice = columns.insert(name.to_owned(), index).is_some();
-            if twice && (NEEDED.contains(&name) || [PARAMETERS, OTHERS].contains(&name)) {
+            if twice && (REQUIRED.contains(&name) || [PARAMETERS, OTHER_ESTIMATES].contains(&name)) {
                 return Err(HistoryError::Twice { source_name: source.into(), column: name.into() });
             }
         }
-        for needed in NEEDED {
+        for needed in REQUIRED {
             if !columns.contains_key(needed) {
-                let likeness =
+                let similarity =
                     |name: &&String| strsim::jaro_winkler(&name.to_lowercase(), &needed.to_lowercase());
                 let nearest = columns.keys().max_by(|a, b| {
-                    // By name as well, since a map has no order.
-                    likeness(a).total_cmp(&likeness(b)).then_with(|| b.cmp(a))
+                    // Ties are broken by name, because a map has no order.
+                    similarity(a).total_cmp(&similarity(b)).then_with(|| b.cmp(a))
                 });
                 let mut found: Vec<(usize, &str)> =
                     columns.iter().map(|(name, index)| (*index, name.as_str())).collect();
@@ -182,7 +190,7 @@ impl Header {
                 return Err(HistoryError::Column {
                     source_name: source.into(),
                     column: needed,
-                    nearest: nearest.filter(|name| likeness(name) > 0.8).cloned(),
+                    nearest: nearest.filter(|name| similarity(name) > 0.8).cloned(),
                     separator: separator(&found),
                     found: found.into_iter().map(|(_, name)| name.to_owned()).collect(),
                 });
@@ -192,66 +200,69 @@ impl Header {
     }
 
     fn credit(&self, source: &str) -> String {
-        if self.columns.contains_key(EPOCH) {
+        if self.columns.contains_key(EPOCH_COLUMN) {
             "Data: Epoch AI, Notable AI Models, CC BY (epoch.ai/data)".into()
         } else {
-            format!("Data: {source}; its terms are those of whoever gave it")
+            format!("Data: {source}; its own terms apply")
         }
     }
 
-    /// Puts a record among the systems, or says why not.
-    fn take(&self, record: &ByteRecord, line: u64, table: &mut Table, seen: &mut HashMap<String, u64>) {
-        let raw =
-            |column: &str| self.columns.get(column).and_then(|index| record.get(*index)).unwrap_or_default();
-        let name = String::from_utf8_lossy(raw(MODEL)).trim().to_owned();
+    /// Returns the field of a column, or an empty field if the file does not have the column.
+    fn field<'r>(&self, record: &'r ByteRecord, column: &str) -> &'r [u8] {
+        self.columns.get(column).and_then(|index| record.get(*index)).unwrap_or_default()
+    }
+
+    /// Returns the trimmed text of the field of a column.
+    fn text(&self, record: &ByteRecord, column: &str) -> String {
+        String::from_utf8_lossy(self.field(record, column)).trim().to_owned()
+    }
+
+    /// Adds a record to the systems of the table, or to the entries that are left out. `lines` has the line of each
+    /// name so far.
+    fn add_record(
+        &self,
+        record: &ByteRecord,
+        line: u64,
+        table: &mut Table,
+        lines: &mut HashMap<String, u64>,
+    ) {
+        let name = self.text(record, MODEL);
         let left_out = |part, reason| LeftOut { line, name: name.clone(), part, reason };
-        let all = |reason| left_out(Part::System, reason);
-        if record.len() != self.count {
-            let reason = format!("{} fields, where the header has {}", record.len(), self.count);
-            return table.left_out.push(all(reason));
-        }
-        if let Some(field) = record.iter().find(|field| str::from_utf8(field).is_err()) {
-            return table
-                .left_out
-                .push(all(format!("not UTF-8: {}", cut(&field.escape_ascii().to_string()))));
-        }
-        let text = |column: &str| String::from_utf8_lossy(raw(column)).trim().to_owned();
-        if name.is_empty() {
-            return table.left_out.push(all("no name".into()));
-        }
-        if let Some(first) = seen.get(&name) {
-            return table.left_out.push(all(format!("the same name as on line {first}, which is kept")));
-        }
-        let date = match cut(&text(DATE)).parse::<Date>().and_then(Date::of_a_system) {
+        let date = match self.valid_date(record, &name, lines) {
             Ok(date) => date,
-            Err(error) => return table.left_out.push(all(error.to_string())),
+            Err(reason) => return table.left_out.push(left_out(LeftOutPart::System, reason)),
         };
-        let (flops, parameters) = (number(&text(COMPUTE)), number(&text(PARAMETERS)));
-        let reason = |what: &str, why: &str| format!("{what}: {why}");
-        let counts_parameters = self.columns.contains_key(PARAMETERS);
+        let text = |column: &str| self.text(record, column);
+        let (flops, parameters) = (parse_positive(&text(COMPUTE)), parse_positive(&text(PARAMETERS)));
+        let has_parameters = self.columns.contains_key(PARAMETERS);
         match (&flops, &parameters) {
-            (Err(flops), Err(_)) if !counts_parameters => {
-                return table.left_out.push(all(reason("training compute", flops)));
+            (Err(flops), Err(_)) if !has_parameters => {
+                let reason = format!("training compute: {flops}");
+                return table.left_out.push(left_out(LeftOutPart::System, reason));
             }
             (Err(flops), Err(parameters)) => {
-                let both =
-                    format!("{}; {}", reason("training compute", flops), reason("parameters", parameters));
-                return table.left_out.push(all(both));
+                let reason = format!("training compute: {flops}; parameters: {parameters}");
+                return table.left_out.push(left_out(LeftOutPart::System, reason));
             }
-            (Err(why), _) => table.left_out.push(left_out(Part::Compute, reason("training compute", why))),
-            (_, Err(why)) if counts_parameters => {
-                table.left_out.push(left_out(Part::Parameters, reason("parameters", why)))
+            (Err(flops), _) => {
+                table.left_out.push(left_out(LeftOutPart::Compute, format!("training compute: {flops}")));
+            }
+            (_, Err(parameters)) if has_parameters => {
+                table.left_out.push(left_out(LeftOutPart::Parameters, format!("parameters: {parameters}")));
             }
             _ => {}
         }
         let mut others = Vec::new();
-        for part in text(OTHERS).split("; ").map(str::trim).filter(|part| !part.is_empty()) {
-            match estimate(part) {
+        for entry in text(OTHER_ESTIMATES).split("; ").map(str::trim).filter(|entry| !entry.is_empty()) {
+            match parse_estimate(entry) {
                 Ok(other) => others.push(other),
-                Err(why) => table.left_out.push(left_out(Part::Estimate, reason("another estimate", &why))),
+                Err(reason) => {
+                    let reason = format!("other estimate: {reason}");
+                    table.left_out.push(left_out(LeftOutPart::Estimate, reason));
+                }
             }
         }
-        seen.insert(name.clone(), line);
+        lines.insert(name.clone(), line);
         table.systems.push(System {
             id: table.systems.len(),
             line,
@@ -267,71 +278,94 @@ impl Header {
             others,
         });
     }
+
+    /// Returns the date of a record, or the reason why the whole record cannot be used.
+    fn valid_date(
+        &self,
+        record: &ByteRecord,
+        name: &str,
+        lines: &HashMap<String, u64>,
+    ) -> Result<Date, String> {
+        if record.len() != self.count {
+            return Err(format!("{} fields instead of the {} of the header", record.len(), self.count));
+        }
+        if let Some(field) = record.iter().find(|field| str::from_utf8(field).is_err()) {
+            return Err(format!("not UTF-8: {}", truncated(&field.escape_ascii().to_string())));
+        }
+        if name.is_empty() {
+            return Err("no name".into());
+        }
+        if let Some(first) = lines.get(name) {
+            return Err(format!("the same name as on line {first}, which is used"));
+        }
+        let date = truncated(&self.text(record, DATE)).parse::<Date>().and_then(Date::plausible);
+        date.map_err(|error| error.to_string())
+    }
 }
 
-/// The beginning of a text that somebody else wrote, for a message.
-pub(super) fn cut(text: &str) -> Cow<'_, str> {
-    match text.char_indices().nth(SHOWN) {
+/// Returns the beginning of a text from a file, for a message.
+pub(super) fn truncated(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(MAX_QUOTED) {
         Some((end, _)) => format!("{}…", &text[..end]).into(),
         None => text.into(),
     }
 }
 
-/// What separates the names of a header that commas do not: one of some characters between which a needed column stands.
+/// Returns the separator of a header that is not separated by commas: the first that separates a required column.
 fn separator(found: &[(usize, &str)]) -> Option<char> {
-    let between = |separator: &char| {
+    let separates = |separator: &char| {
         let mut parts = found.iter().filter(|(_, name)| name.contains(*separator)).flat_map(|(_, name)| {
             name.split(*separator).map(|part| part.trim_matches(|c: char| c == '"' || c.is_whitespace()))
         });
-        parts.any(|part| NEEDED.contains(&part))
+        parts.any(|part| REQUIRED.contains(&part))
     };
-    SEPARATORS.into_iter().find(between)
+    SEPARATORS.into_iter().find(separates)
 }
 
-/// A number above 0, or why there is none.
-fn number(text: &str) -> Result<f64, String> {
+/// Parses a positive number, or returns the reason why the text is not one.
+fn parse_positive(text: &str) -> Result<f64, String> {
     if text.is_empty() {
         return Err("none given".into());
     }
     if let Ok(value) = text.parse::<f64>() {
         return match value {
-            _ if !value.is_finite() => Err(format!("{} is not finite", cut(text))),
-            _ if value <= 0.0 => Err(format!("{} is not above 0", cut(text))),
+            _ if !value.is_finite() => Err(format!("{} is not finite", truncated(text))),
+            _ if value <= 0.0 => Err(format!("{} is not positive", truncated(text))),
             _ => Ok(value),
         };
     }
-    let shown = cut(text);
-    let digits = |part: &str| part.trim().parse::<f64>().is_ok();
-    let ends = |(low, high): (&str, &str)| digits(low) && digits(high);
-    // Not at the minus of an exponent: 1e-3 is no range, and is read above.
+    let shown = truncated(text);
+    let is_number = |part: &str| part.trim().parse::<f64>().is_ok();
+    let are_numbers = |(low, high): (&str, &str)| is_number(low) && is_number(high);
+    // The minus of an exponent is not a range: 1e-3 has been parsed above.
     let range = ["–", "—", " to ", "..", "-"].iter().any(|mark| {
-        text.match_indices(mark).any(|(at, found)| ends((&text[..at], &text[at + found.len()..])))
+        text.match_indices(mark).any(|(at, found)| are_numbers((&text[..at], &text[at + found.len()..])))
     });
     if range {
         return Err(format!("{shown:?} is a range"));
     }
     let joined: String = text.chars().filter(|c| !matches!(c, ',' | '_' | '\'' | ' ')).collect();
-    if joined.len() < text.len() && digits(&joined) {
-        return Err(format!("{shown:?} has separators in it"));
+    if joined.len() < text.len() && is_number(&joined) {
+        return Err(format!("{shown:?} contains thousands separators"));
     }
-    Err(format!("{shown:?} is no number"))
+    Err(format!("{shown:?} is not a number"))
 }
 
-/// `5.0e17 (source)`.
-fn estimate(text: &str) -> Result<Estimate, String> {
-    let without = |what: &str| format!("{:?} {what}", cut(text));
-    let (value, source) = text.split_once('(').ok_or_else(|| without("names no source in brackets"))?;
-    let source = source.strip_suffix(')').ok_or_else(|| without("does not end with a bracket"))?;
-    Ok(Estimate { flops: number(value.trim())?, source: source.trim().to_owned() })
+/// Parses an estimate of the form `5.0e17 (source)`.
+fn parse_estimate(text: &str) -> Result<Estimate, String> {
+    let problem = |what: &str| format!("{:?} {what}", truncated(text));
+    let (value, source) = text.split_once('(').ok_or_else(|| problem("has no source in parentheses"))?;
+    let source = source.strip_suffix(')').ok_or_else(|| problem("does not end with a parenthesis"))?;
+    Ok(Estimate { flops: parse_positive(value.trim())?, source: source.trim().to_owned() })
 }
 
-/// Where a quote begins that has no end: from there on the file would be one field.
+/// Returns the index of a quote that is not closed, so that the rest of the file would be one field.
 fn open_quote(text: &[u8]) -> Option<usize> {
     enum State {
         FieldStart,
         Plain,
         Quoted(usize),
-        /// After a quote within quotes: the end of them, or the first half of a quote that is meant.
+        /// After a quote within a quoted field: the end of the field, or the first half of an escaped quote.
         Closing(usize),
     }
     let mut state = State::FieldStart;
@@ -348,26 +382,28 @@ fn open_quote(text: &[u8]) -> Option<usize> {
     if let State::Quoted(from) = state { Some(from) } else { None }
 }
 
-/// Counts lines on the way through a file.
-struct Lines<'a> {
+/// Counts the lines of a file while it is read.
+struct LineCounter<'a> {
     text: &'a [u8],
     at: usize,
     line: u64,
 }
 
-impl<'a> Lines<'a> {
-    fn of(text: &'a [u8]) -> Self {
+impl<'a> LineCounter<'a> {
+    fn new(text: &'a [u8]) -> Self {
         Self { text, at: 0, line: 1 }
     }
 
-    /// The line, from 1, of a record that begins at `at` or after the ends of lines there; places come by rising `at`.
-    fn at(&mut self, at: usize) -> u64 {
+    /// Returns the line, from 1, of a record that begins at `at` or after the line ends there. Calls must have
+    /// ascending `at`.
+    fn line_at(&mut self, at: usize) -> u64 {
         let blank = self.text.get(at..).unwrap_or_default();
         let at = at + blank.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         for index in self.at..at.min(self.text.len()) {
-            // A carriage return counts where no line feed follows it.
-            let lone = || self.text[index] == b'\r' && self.text.get(index + 1) != Some(&b'\n');
-            self.line += u64::from(self.text[index] == b'\n' || lone());
+            // A carriage return ends a line if no line feed follows.
+            let lone_carriage_return =
+                || self.text[index] == b'\r' && self.text.get(index + 1) != Some(&b'\n');
+            self.line += u64::from(self.text[index] == b'\n' || lone_carriage_return());
         }
         self.at = self.at.max(at);
         self.line

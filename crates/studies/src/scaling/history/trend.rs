@@ -1,32 +1,34 @@
-//! A straight line through the logarithm of a quantity over time, and the doubling time that it means.
+//! Trends: a straight line through the logarithm of a quantity over time, and its doubling time.
 
-use super::date::{DAYS_OF_A_YEAR, Date};
+use super::date::{DAYS_PER_YEAR, Date};
 use super::table::System;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use wgrad_stdx::ErrorKind;
 use wgrad_stdx::random::SplitMix64;
+use wgrad_stdx::stats::quantile;
 
-/// The least number of resamples for an interval.
-pub const RESAMPLES: usize = 2000;
+/// Fewest resamples of an interval.
+pub const MIN_RESAMPLES: usize = 2000;
 
-/// Fewer systems give no trend.
-const FEWEST: usize = 3;
+/// Fewest systems of a trend.
+const MIN_SYSTEMS: usize = 3;
 
-const MONTHS: f64 = 12.0;
+const MONTHS_PER_YEAR: f64 = 12.0;
 
-/// What grows.
+/// Quantity that grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Quantity {
     /// Floating-point operations of the training.
     Compute,
-    /// Trained numbers.
+    /// Number of trainable parameters.
     Parameters,
 }
 
 impl Quantity {
-    /// Of a system, if it has it.
-    pub fn of(self, system: &System) -> Option<f64> {
+    /// Returns the quantity of a system, if the table has it.
+    pub fn value(self, system: &System) -> Option<f64> {
         match self {
             Self::Compute => system.flops,
             Self::Parameters => system.parameters,
@@ -43,35 +45,35 @@ impl fmt::Display for Quantity {
     }
 }
 
-/// Part of the history.
+/// Period of the history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Era {
-    /// In words, e.g. `before 2012`.
+    /// Name, e.g. `before 2012`.
     pub name: String,
-    /// Its first day; none: from the beginning.
+    /// First day, or `None` for no limit.
     pub from: Option<Date>,
-    /// The day after its last; none: to the end.
+    /// Day after the last day, or `None` for no limit.
     pub until: Option<Date>,
 }
 
 impl Era {
-    /// Whether a day is in it.
-    pub fn holds(&self, date: Date) -> bool {
+    /// Whether a day is in the era.
+    pub fn contains(&self, date: Date) -> bool {
         self.from.is_none_or(|from| from <= date) && self.until.is_none_or(|until| date < until)
     }
 }
 
-/// Which systems of an era a trend takes.
+/// Selection of the systems of an era that a trend is fitted to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Selection {
-    /// Each that has the quantity.
+    /// All systems with the quantity.
     All,
-    /// The frontier: each that was one of so many largest when it was published. Fewer than so many of the era's systems that
-    /// were published up to that day are larger than it. Systems before the era do not count, so
-    /// that each era begins anew, with some that are small beside what was there before.
+    /// Frontier of the era: systems that were among the k largest at release. A system is selected if fewer than k
+    /// systems of the era published up to that day are larger. Systems of earlier eras are not counted, so the first
+    /// systems of an era may be smaller than those before it.
     Largest(usize),
-    /// The same with all systems published until then, in earlier eras too.
+    /// Frontier of all eras: a system is selected if fewer than k of all systems published up to that day are larger.
     LargestOfAll(usize),
 }
 
@@ -86,53 +88,54 @@ impl fmt::Display for Selection {
     }
 }
 
-/// What is asked for.
+/// Specification of a trend.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Asked {
-    /// What grows.
+pub struct TrendSpec {
+    /// Quantity that grows.
     pub quantity: Quantity,
-    /// When.
+    /// Era of the systems.
     pub era: Era,
-    /// Of which systems.
+    /// Selection of the systems.
     pub selection: Selection,
 }
 
-/// How fast a quantity grew: ordinary least squares of its decimal logarithm over the date.
+/// Growth of a quantity: ordinary least squares of its decimal logarithm against the date.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Trend {
-    /// What was asked for.
-    pub asked: Asked,
-    /// [`System::id`] of those it is fitted to, by date.
+    /// Specification of the trend.
+    #[serde(rename = "asked")]
+    pub spec: TrendSpec,
+    /// Ids of the systems that the trend is fitted to, by date.
     pub systems: Vec<usize>,
-    /// Powers of ten a year.
+    /// Slope of the line in powers of ten per year.
     pub slope: f64,
-    /// The mean of their dates, in years.
+    /// Mean date of the systems in years.
     pub mean_year: f64,
-    /// The mean of their decimal logarithms, which the line goes through at that date.
+    /// Mean decimal logarithm of the quantity. The line passes through it at the mean date.
     pub mean_log10: f64,
-    /// How long a doubling takes; none if nothing grows.
+    /// Doubling time, or `None` if the quantity does not grow.
     pub doubling: Option<Doubling>,
 }
 
-/// A doubling time in months of 30.4375 days, with the ends of a bootstrap's interval of 95%.
+/// Doubling time in months of 30.4375 days, with a 95% bootstrap interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Doubling {
-    /// Of the line through all systems of the selection.
+    /// Doubling time of the line through all systems of the selection.
     pub months: f64,
-    /// 2.5% of the resamples double faster.
+    /// Lower end of the interval: 2.5% of the resamples double faster.
     pub low: f64,
-    /// 2.5% of the resamples double more slowly; none if more of them do not grow at all.
+    /// Upper end of the interval: 2.5% of the resamples double more slowly. `None` if more than that do not grow.
     pub high: Option<f64>,
 }
 
 impl Doubling {
-    /// Whether a time lies in the interval.
-    pub fn holds(&self, months: f64) -> bool {
+    /// Whether a doubling time lies in the interval.
+    pub fn contains(&self, months: f64) -> bool {
         self.low <= months && self.high.is_none_or(|high| months <= high)
     }
 }
 
-/// `3.1 months [2.8, 3.6]`.
+/// Formats as `3.1 months [2.8, 3.6]`.
 impl fmt::Display for Doubling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:.1} months [{:.1}, ", self.months, self.low)?;
@@ -143,36 +146,45 @@ impl fmt::Display for Doubling {
     }
 }
 
-/// Why there is no trend.
+/// Why a trend cannot be fitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "kebab-case")]
 pub enum TrendError {
-    /// Too few points for a line that could be wrong.
-    #[error("it has {count} of the {FEWEST} systems that a trend takes")]
-    Few {
-        /// How many there are.
+    /// The era has too few systems.
+    #[error("it has {count} of the {MIN_SYSTEMS} systems that a trend requires")]
+    #[serde(rename = "few")]
+    TooFewSystems {
+        /// Number of systems.
         count: usize,
     },
-    /// All of one day.
-    #[error("all its systems are of one day")]
-    OneDate,
+    /// All systems have the same date.
+    #[error("all its systems have the same date")]
+    #[serde(rename = "one-date")]
+    SingleDate,
+}
+
+impl TrendError {
+    /// Kind of the error, which decides the exit code of the command line.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Numeric
+    }
 }
 
 impl Trend {
-    /// Fits a trend to the systems asked for, with the interval of `resamples` resamples: as many systems as there are, drawn
-    /// with replacement among them. The same seed gives the same interval. A resample of one day is drawn again.
+    /// Fits a trend to the systems of a specification. The interval is from `resamples` bootstrap resamples of the
+    /// systems with random numbers from `seed`. A resample of systems with the same date is drawn again.
     ///
     /// # Errors
-    /// [`TrendError`] if no line is determined.
-    pub fn of(systems: &[System], asked: Asked, resamples: usize, seed: u64) -> Result<Self, TrendError> {
-        let chosen = select(systems, &asked);
-        if chosen.len() < FEWEST {
-            return Err(TrendError::Few { count: chosen.len() });
+    /// Returns an error if there are fewer than 3 systems, or all have the same date.
+    pub fn fit(systems: &[System], spec: TrendSpec, resamples: usize, seed: u64) -> Result<Self, TrendError> {
+        let selected = select(systems, &spec);
+        if selected.len() < MIN_SYSTEMS {
+            return Err(TrendError::TooFewSystems { count: selected.len() });
         }
         let point = |&(system, value): &(&System, f64)| (system.date.years(), value.log10());
-        let points: Vec<(f64, f64)> = chosen.iter().map(point).collect();
+        let points: Vec<(f64, f64)> = selected.iter().map(point).collect();
         let Line { slope, mean_x, mean_y } =
-            Line::through(points.iter().copied()).ok_or(TrendError::OneDate)?;
+            Line::through(points.iter().copied()).ok_or(TrendError::SingleDate)?;
         let mut random = SplitMix64(seed);
         let mut slopes: Vec<f64> = Vec::with_capacity(resamples);
         while slopes.len() < resamples {
@@ -180,24 +192,24 @@ impl Trend {
             slopes.extend(Line::through(drawn.iter().map(|&index| points[index])).map(|line| line.slope));
         }
         slopes.sort_unstable_by(f64::total_cmp);
-        let at = |share: f64| slopes[((share * resamples as f64) as usize).min(resamples.saturating_sub(1))];
+        let (slowest, fastest) = (quantile(&slopes, 0.025), quantile(&slopes, 0.975));
         let growing = slope > 0.0 && !slopes.is_empty();
         let doubling = growing.then(|| Doubling {
             months: months(slope),
-            low: months(at(0.975)).min(months(slope)),
-            high: (at(0.025) > 0.0).then(|| months(at(0.025)).max(months(slope))),
+            low: months(fastest).min(months(slope)),
+            high: (slowest > 0.0).then(|| months(slowest).max(months(slope))),
         });
-        let systems = chosen.iter().map(|(system, _)| system.id).collect();
-        Ok(Self { asked, systems, slope, mean_year: mean_x, mean_log10: mean_y, doubling })
+        let systems = selected.iter().map(|(system, _)| system.id).collect();
+        Ok(Self { spec, systems, slope, mean_year: mean_x, mean_log10: mean_y, doubling })
     }
 
-    /// The line's value at a date in years.
+    /// Returns the value of the line at a date in years.
     pub fn at(&self, year: f64) -> f64 {
         10f64.powf(self.mean_log10 + self.slope * (year - self.mean_year))
     }
 
-    /// What it comes to: the doubling time, or that nothing doubles.
-    pub fn says(&self) -> String {
+    /// Returns the doubling time as text, or that the quantity does not grow.
+    pub fn doubling_text(&self) -> String {
         self.doubling.map_or_else(
             || "does not grow, so it has no doubling time".into(),
             |doubling| doubling.to_string(),
@@ -205,33 +217,32 @@ impl Trend {
     }
 }
 
-/// Months in which a line of so many powers of ten a year doubles.
+/// Returns the doubling time in months of a slope in powers of ten per year.
 fn months(slope: f64) -> f64 {
-    // Both a year and a month are whole parts of DAYS_OF_A_YEAR.
-    const { assert!(DAYS_OF_A_YEAR / MONTHS == 30.4375) };
-    MONTHS * 2f64.log10() / slope
+    const { assert!(DAYS_PER_YEAR / MONTHS_PER_YEAR == 30.4375) };
+    MONTHS_PER_YEAR * 2f64.log10() / slope
 }
 
-/// The systems that are asked for with their quantity, by date and then by their place in the table.
-fn select<'a>(systems: &'a [System], asked: &Asked) -> Vec<(&'a System, f64)> {
-    let Asked { quantity, era, selection } = asked;
+/// Returns the selected systems with their quantity, by date and then by their index in the table.
+fn select<'a>(systems: &'a [System], spec: &TrendSpec) -> Vec<(&'a System, f64)> {
+    let TrendSpec { quantity, era, selection } = spec;
     let mut all: Vec<(&System, f64)> =
-        systems.iter().filter_map(|system| Some((system, quantity.of(system)?))).collect();
+        systems.iter().filter_map(|system| Some((system, quantity.value(system)?))).collect();
     all.sort_by_key(|(system, _)| (system.date, system.id));
     let mut within = all.clone();
-    within.retain(|(system, _)| era.holds(system.date));
-    let (others, most) = match *selection {
+    within.retain(|(system, _)| era.contains(system.date));
+    let (counted, most) = match *selection {
         Selection::All => return within,
         Selection::Largest(most) => (&within, most),
         Selection::LargestOfAll(most) => (&all, most),
     };
     let larger = |date: Date, value: f64| {
-        others.iter().take_while(|(other, _)| other.date <= date).filter(|(_, other)| *other > value).count()
+        counted.iter().take_while(|(other, _)| other.date <= date).filter(|(_, other)| *other > value).count()
     };
     within.iter().copied().filter(|(system, value)| larger(system.date, *value) < most).collect()
 }
 
-/// A line of least squares, by the means that it goes through.
+/// Least-squares line: its slope and the means that it passes through.
 struct Line {
     slope: f64,
     mean_x: f64,
@@ -239,7 +250,7 @@ struct Line {
 }
 
 impl Line {
-    /// None if all x are the same.
+    /// Fits a line, or returns `None` if all x are equal.
     fn through(points: impl Iterator<Item = (f64, f64)> + Clone) -> Option<Self> {
         let count = points.clone().count() as f64;
         let (sum_x, sum_y) = points.clone().fold((0.0, 0.0), |(x, y), point| (x + point.0, y + point.1));
@@ -249,7 +260,7 @@ impl Line {
             variance += (x - mean_x).powi(2);
             covariance += (x - mean_x) * (y - mean_y);
         }
-        // Of one day, rounding leaves next to nothing; a day apart is 7e-6 years squared.
+        // Equal dates give a variance of rounding errors only; dates one day apart give 7e-6 years squared.
         (variance > 1e-9).then(|| Self { slope: covariance / variance, mean_x, mean_y })
     }
 }

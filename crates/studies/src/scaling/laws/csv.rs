@@ -1,4 +1,4 @@
-//! The trainings of a sweep as a table for other programs.
+//! Table of the trainings of a sweep as CSV.
 
 use crate::scaling::{Role, Trial};
 
@@ -30,11 +30,11 @@ const COLUMNS: [&str; 25] = [
     "device",
 ];
 
-/// A header and a row for each training, in their order. Loss and accuracy are those at the step with the lowest validation
-/// loss; a loss that is not finite is `inf` or `NaN`.
+/// Returns a CSV table with a header and a row per training. Loss and accuracy are those at the step with the lowest
+/// validation loss. Losses that are not finite are `inf` or `NaN`.
 pub fn trials_csv(trials: &[Trial]) -> String {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    // Rows have as many fields as the header, and writing to memory does not fail: nor does the text stop being UTF-8.
+    // Errors cannot occur: rows have as many fields as the header, and the writer writes to memory.
     let _ = writer.write_record(COLUMNS);
     for trial in trials {
         let _ = writer.write_record(row(trial));
@@ -46,7 +46,7 @@ pub fn trials_csv(trials: &[Trial]) -> String {
 fn row(trial: &Trial) -> [String; COLUMNS.len()] {
     [
         trial.id.clone(),
-        role(trial.role).into(),
+        role_name(trial.role).into(),
         trial.dataset.clone(),
         trial.family.clone(),
         trial.depth.to_string(),
@@ -73,13 +73,13 @@ fn row(trial: &Trial) -> [String; COLUMNS.len()] {
     ]
 }
 
-/// As in `scale.json`.
-pub(super) fn role(role: Role) -> &'static str {
+/// Returns the name of a role, as in `scale.json`.
+pub(super) fn role_name(role: Role) -> &'static str {
     match role {
         Role::Rate => "rate",
         Role::Fit => "fit",
         Role::HeldOut => "held-out",
-        Role::Versus => "versus",
+        Role::Comparison => "versus",
     }
 }
 
@@ -89,40 +89,44 @@ mod tests {
     use crate::scaling::laws::testing;
 
     #[test]
-    fn a_table_is_read_back() {
+    fn table_round_trips() {
         let mut trials = testing::sweep();
         trials[0].network = "784-\"32\", 10\nlayers".into();
         trials[1] = testing::diverged(trials[1].clone());
         let text = trials_csv(&trials);
         let mut reader = csv::Reader::from_reader(text.as_bytes());
         assert_eq!(reader.headers().unwrap(), COLUMNS.as_slice());
-        let place = |name: &str| COLUMNS.iter().position(|column| *column == name).unwrap();
+        let column = |name: &str| COLUMNS.iter().position(|other| *other == name).unwrap();
         let mut count = 0;
         for (record, trial) in reader.records().zip(&trials) {
             let record = record.unwrap();
-            let float = |name: &str| record[place(name)].parse::<f64>().unwrap();
-            let whole = |name: &str| record[place(name)].parse::<u64>().unwrap();
-            assert_eq!((&record[0], &record[place("network")]), (&*trial.id, &*trial.network));
+            let float = |name: &str| record[column(name)].parse::<f64>().unwrap();
+            let whole = |name: &str| record[column(name)].parse::<u64>().unwrap();
+            assert_eq!((&record[0], &record[column("network")]), (&*trial.id, &*trial.network));
             let (loss, accuracy) = (float("test_loss_nats"), float("test_accuracy_share"));
-            assert_eq!((loss, accuracy), (trial.test_loss, trial.test_accuracy), "to the bit");
+            assert_eq!(
+                (loss, accuracy),
+                (trial.test_loss, trial.test_accuracy),
+                "floats are written exactly"
+            );
             assert_eq!(float("peak_learning_rate"), trial.lr);
             assert_eq!(
                 whole("training_flop"),
                 whole("forward_flop") + whole("backward_flop") + whole("update_flop")
             );
             assert_eq!((whole("parameters"), whole("examples")), (trial.parameters, trial.examples));
-            assert_eq!((&record[place("family")], whole("depth")), (&*trial.family, trial.depth));
-            assert_eq!(record[place("diverged")].parse::<bool>().unwrap(), trial.diverged);
-            assert_eq!(&record[place("device")], "cpu");
+            assert_eq!((&record[column("family")], whole("depth")), (&*trial.family, trial.depth));
+            assert_eq!(record[column("diverged")].parse::<bool>().unwrap(), trial.diverged);
+            assert_eq!(&record[column("device")], "cpu");
             count += 1;
         }
         assert_eq!(count, trials.len());
     }
 
     #[test]
-    fn roles_are_called_as_in_json() {
-        for which in [Role::Rate, Role::Fit, Role::HeldOut, Role::Versus] {
-            assert_eq!(serde_json::to_string(&which).unwrap(), format!("\"{}\"", role(which)));
+    fn role_names_match_json() {
+        for role in [Role::Rate, Role::Fit, Role::HeldOut, Role::Comparison] {
+            assert_eq!(serde_json::to_string(&role).unwrap(), format!("\"{}\"", role_name(role)));
         }
     }
 }

@@ -1,32 +1,32 @@
-//! The compute-optimal frontier: the lowest test loss that any training of a family had reached for its compute, and the size
-//! of the network that had.
+//! Compute-optimal frontier: the lowest test loss that any training of a family reached for its compute, and the size
+//! of that network.
 
-use super::fit::{self, Estimate, Law, LawError, Sample, Standing, Variable};
+use super::fit::{self, Estimate, EstimateStatus, Law, LawError, Sample, Variable};
 use crate::scaling::Trial;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use wgrad_stdx::random::SplitMix64;
 
-/// In each of so many parts of a decade of compute only the best point counts: otherwise small networks, whose curves have their
-/// points at little compute, would outweigh the others.
-const PER_DECADE: f64 = 5.0;
-/// Different sizes that a slope takes.
-const SIZES: usize = 3;
-/// A bootstrap draws from so many points at least: from fewer it draws nearly the same ones every time.
-const RESAMPLED: usize = 6;
+/// Bins per decade of compute. Only the best point of each bin counts: otherwise small networks, whose curves have
+/// their points at little compute, would outweigh the others.
+const BINS_PER_DECADE: f64 = 5.0;
+/// Fewest distinct sizes of a slope.
+const MIN_SIZES: usize = 3;
+/// Fewest points of a bootstrap. From fewer points, nearly all resamples are equal.
+const MIN_RESAMPLED_POINTS: usize = 6;
 
-/// The trainings of one network on so many examples, one for each seed, as one curve.
+/// Mean curve over the seeds of one network on one number of examples.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct MeanCurve {
     pub parameters: u64,
     pub examples: u64,
-    /// Step, training FLOPs and test loss in the mean over seeds, at the steps that all seeds have.
+    /// Step, and mean training FLOPs and test loss over the seeds, at the steps that all seeds reached.
     pub points: Vec<(u64, f64, f64)>,
     pub trials: Vec<String>,
 }
 
-/// Curves in the mean over seeds, so that the best of some seeds is not taken for what a size reaches. Diverged trainings are
-/// left out.
+/// Returns the mean curves over seeds. The mean avoids that the best of several seeds represents a size. Diverged
+/// trainings are left out.
 pub(super) fn mean_curves(trials: &[&Trial]) -> Vec<MeanCurve> {
     let mut cells: BTreeMap<(u64, u64, u64, u64), Vec<&Trial>> = BTreeMap::new();
     for trial in trials.iter().filter(|trial| !trial.diverged) {
@@ -37,13 +37,13 @@ pub(super) fn mean_curves(trials: &[&Trial]) -> Vec<MeanCurve> {
         for point in seeds.iter().flat_map(|trial| &trial.curve) {
             steps.entry(point.step).or_default().push((point.flops, point.test_loss));
         }
-        let all = steps.into_iter().filter(|(_, points)| points.len() == seeds.len());
-        let points = all.map(|(step, points)| {
+        let common = steps.into_iter().filter(|(_, points)| points.len() == seeds.len());
+        let points = common.map(|(step, points)| {
             let count = points.len() as f64;
             let (flops, loss) = points.iter().fold((0.0, 0.0), |sum, p| (sum.0 + p.0, sum.1 + p.1));
             (step, flops / count, loss / count)
         });
-        // What costs nothing has no place among logarithms of compute.
+        // Points without compute have no logarithm.
         let points = points.filter(|(_, flops, loss)| *flops > 0.0 && loss.is_finite()).collect();
         MeanCurve {
             parameters,
@@ -55,62 +55,62 @@ pub(super) fn mean_curves(trials: &[&Trial]) -> Vec<MeanCurve> {
     cells.into_iter().map(mean).collect()
 }
 
-/// A point that nothing beats for as much compute.
+/// Point of the frontier: no training has a lower loss with at most its compute.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FrontierPoint {
-    /// Training FLOPs until then.
+    /// Mean training FLOPs over seeds.
     pub flops: f64,
-    /// Test loss in the mean over seeds.
+    /// Mean test loss over seeds.
     pub loss: f64,
-    /// Trained numbers.
+    /// Number of trainable parameters.
     pub parameters: u64,
-    /// Different training examples.
+    /// Number of distinct training examples.
     pub examples: u64,
-    /// Steps until then.
+    /// Number of steps.
     pub step: u64,
-    /// The trainings, one a seed.
+    /// Ids of the trainings, one per seed.
     pub trials: Vec<String>,
-    /// Whether the laws of compute are fitted to it. Not where the smallest network is the best, but for the last of these
-    /// points: that is how one network learns, and a smaller one might have been better.
+    /// Whether the laws of compute are fitted to the point. Points of the smallest network are not, except the last
+    /// one: there, a smaller network might be better.
     pub fitted: bool,
 }
 
-/// How the best size grows with compute: N ∝ C^a.
+/// Growth of the best size with compute: N ∝ C^a.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Optimum {
-    /// a. Its interval is of a bootstrap over points; those of one training are not independent, so it is rather too narrow. None
-    /// of fewer than 6 points.
+    /// Exponent a. Its interval is a bootstrap over points and somewhat too narrow, since the points of one training
+    /// are not independent. It is `None` with fewer than 6 points.
     pub exponent: Estimate,
-    /// ln N at C = 1: the line is this and a · ln C.
+    /// ln N at C = 1. The line is ln N = intercept + a · ln C.
     pub intercept: f64,
-    /// How many different sizes it is fitted to.
+    /// Number of distinct sizes that the line is fitted to.
     pub sizes: usize,
-    /// How many points it is fitted to: those that laws are fitted to, up to the first of the largest size of the sweep. After
-    /// that a larger one might have been better.
+    /// Number of points that the line is fitted to: the fitted points up to the first point of the largest network.
+    /// Beyond, a larger network might be better.
     pub points: usize,
 }
 
 impl Optimum {
-    /// The best number of parameters for so much compute.
+    /// Returns the best number of parameters for a compute.
     pub fn at(&self, flops: f64) -> f64 {
         (self.intercept + self.exponent.value * flops.ln()).exp()
     }
 }
 
-/// The compute-optimal frontier of a family.
+/// Compute-optimal frontier of a family.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Frontier {
-    /// By rising compute and falling loss.
+    /// Points, by ascending compute and descending loss.
     pub points: Vec<FrontierPoint>,
-    /// Loss against compute along it.
+    /// Law of loss against compute along the frontier.
     pub law: Result<Law, LawError>,
-    /// Size against compute along it.
+    /// Best size against compute along the frontier.
     pub optimum: Result<Optimum, LawError>,
 }
 
 impl Frontier {
-    /// Of trainings of one family on one data set.
-    pub(super) fn of(trials: &[&Trial], resamples: usize, seed: u64) -> Self {
+    /// Fits the frontier of the trainings of one family on one data set.
+    pub(super) fn fit(trials: &[&Trial], resamples: usize, seed: u64) -> Self {
         let curves = mean_curves(trials);
         let mut points = envelope(&curves);
         let sizes = || curves.iter().map(|curve| curve.parameters);
@@ -127,16 +127,17 @@ impl Frontier {
     }
 }
 
+/// Returns the best point of each bin of compute, without points that are no better than one with less compute.
 fn envelope(curves: &[MeanCurve]) -> Vec<FrontierPoint> {
     let mut best: BTreeMap<i64, FrontierPoint> = BTreeMap::new();
     for curve in curves {
         for &(step, flops, loss) in &curve.points {
-            let part = (flops.log10() * PER_DECADE).floor() as i64;
-            if best.get(&part).is_none_or(|point| loss < point.loss) {
+            let bin = (flops.log10() * BINS_PER_DECADE).floor() as i64;
+            if best.get(&bin).is_none_or(|point| loss < point.loss) {
                 let MeanCurve { parameters, examples, trials, .. } = curve;
                 let (parameters, examples, trials) = (*parameters, *examples, trials.clone());
                 best.insert(
-                    part,
+                    bin,
                     FrontierPoint { flops, loss, parameters, examples, step, trials, fitted: false },
                 );
             }
@@ -151,30 +152,31 @@ fn envelope(curves: &[MeanCurve]) -> Vec<FrontierPoint> {
     best.into_values().filter(falls).collect()
 }
 
+/// Fits a line through the logarithms of size and compute.
 fn optimum(points: &[FrontierPoint], resamples: usize, seed: u64) -> Result<Optimum, LawError> {
     let mut sizes: Vec<u64> = points.iter().map(|point| point.parameters).collect();
     sizes.sort_unstable();
     sizes.dedup();
     let sizes = sizes.len();
-    if sizes < SIZES {
+    if sizes < MIN_SIZES {
         return Err(LawError::TooFewSizes { sizes });
     }
     let logs: Vec<(f64, f64)> =
         points.iter().map(|point| (point.flops.ln(), (point.parameters as f64).ln())).collect();
-    // Points of the envelope have different compute.
+    // Points of the envelope have distinct compute, so there is always a line.
     let (intercept, value) = line(&logs).ok_or(LawError::TooFewSizes { sizes })?;
     let mut random = SplitMix64(seed);
-    let resamples = if logs.len() < RESAMPLED { 0 } else { resamples };
+    let resamples = if logs.len() < MIN_RESAMPLED_POINTS { 0 } else { resamples };
     let draws = (0..resamples).filter_map(|_| {
         let drawn: Vec<(f64, f64)> = (0..logs.len()).map(|_| logs[random.below(logs.len())]).collect();
         Some(line(&drawn)?.1)
     });
     let interval = fit::interval(&draws.collect::<Vec<f64>>());
-    let exponent = Estimate { value, interval, standing: Standing::Within };
+    let exponent = Estimate { value, interval, status: EstimateStatus::Within };
     Ok(Optimum { exponent, intercept, sizes, points: points.len() })
 }
 
-/// Intercept and slope by least squares. None where all x are the same.
+/// Returns the intercept and slope of a least-squares line, or `None` if all x are equal.
 fn line(points: &[(f64, f64)]) -> Option<(f64, f64)> {
     let count = points.len() as f64;
     let (x, y) =
@@ -188,20 +190,20 @@ fn line(points: &[(f64, f64)]) -> Option<(f64, f64)> {
 mod tests {
     use super::*;
     use crate::scaling::laws::testing;
-    use crate::scaling::{Curve, Role};
+    use crate::scaling::{CurvePoint, Role};
 
-    /// Curves that touch loss = 0.2 + 50·C^(−0.2), each at the compute for which its size C^0.5 is the best.
+    /// Trials whose curves touch loss = 0.2 + 50·C^(−0.2), each at the compute for which its size C^0.5 is the best.
     fn planted(widths: &[u64]) -> Vec<Trial> {
-        let of = |(width, seed): (u64, u64)| {
+        let trial = |(width, seed): (u64, u64)| {
             let mut trial = testing::trial("mlp", Role::Fit, width, 1000, seed, 0.0);
             let best = (trial.parameters as f64).powi(2);
             let point = |index: i32| {
                 let flops = best * 10f64.powf(f64::from(index) / 10.0);
                 let envelope = 0.2 + 50.0 * flops.powf(-0.2);
                 let off = (flops / best).ln();
-                // Noise that the mean of two seeds does not have.
+                // Noise that cancels in the mean of the two seeds.
                 let noise = if seed == 1 { 1.05 } else { 0.95 };
-                Curve {
+                CurvePoint {
                     step: (index + 30) as u64,
                     flops,
                     test_loss: noise * envelope * (1.0 + 0.1 * off * off),
@@ -211,15 +213,15 @@ mod tests {
             trial.curve = (-5..=5).map(point).collect();
             trial
         };
-        widths.iter().flat_map(|width| [(*width, 1), (*width, 2)]).map(of).collect()
+        widths.iter().flat_map(|width| [(*width, 1), (*width, 2)]).map(trial).collect()
     }
 
     fn frontier(trials: &[Trial]) -> Frontier {
-        Frontier::of(&trials.iter().collect::<Vec<_>>(), 100, 1)
+        Frontier::fit(&trials.iter().collect::<Vec<_>>(), 100, 1)
     }
 
     #[test]
-    fn a_planted_frontier_is_found() {
+    fn planted_frontier_is_found() {
         let trials = planted(&[4, 8, 16, 32, 64, 128]);
         let frontier = frontier(&trials);
         assert!(frontier.points.is_sorted_by(|a, b| a.flops < b.flops && a.loss > b.loss), "{frontier:#?}");
@@ -244,24 +246,24 @@ mod tests {
     }
 
     #[test]
-    fn what_the_ends_of_a_sweep_decide_is_left_out() {
+    fn points_of_the_smallest_and_largest_network_are_left_out() {
         let mut trials = planted(&[4, 8, 16, 32, 64, 128]);
         let inner = frontier(&trials);
-        // The smallest network from its first steps on, and the largest for long after: neither says what is best.
+        // Extends the curves of the smallest network to less compute and of the largest network to more compute.
         for trial in &mut trials {
             let (first, last) = (trial.curve[0], trial.curve[10]);
-            let more = |from: Curve, factor: f64, step: u64, loss: f64| Curve {
+            let point = |from: CurvePoint, factor: f64, step: u64, loss: f64| CurvePoint {
                 step,
                 flops: from.flops * factor,
                 test_loss: from.test_loss * loss,
                 ..from
             };
             if trial.width == 4 {
-                trial.curve.splice(0..0, (1..8).map(|i| more(first, 10f64.powi(i - 8), i as u64, 1.5)));
+                trial.curve.splice(0..0, (1..8).map(|i| point(first, 10f64.powi(i - 8), i as u64, 1.5)));
             } else if trial.width == 128 {
                 trial
                     .curve
-                    .extend((1..8).map(|i| more(last, 10f64.powi(i), 100 + i as u64, 0.99f64.powi(i))));
+                    .extend((1..8).map(|i| point(last, 10f64.powi(i), 100 + i as u64, 0.99f64.powi(i))));
             }
         }
         let outer = frontier(&trials);
@@ -273,18 +275,18 @@ mod tests {
     }
 
     #[test]
-    fn a_mean_is_over_all_seeds() {
+    fn mean_curve_has_only_steps_of_all_seeds() {
         let mut trials = planted(&[4]);
         trials[1].curve.truncate(3);
         let curves = mean_curves(&trials.iter().collect::<Vec<_>>());
         let [curve] = &curves[..] else { panic!("{curves:?}") };
-        assert_eq!(curve.points.len(), 3, "where one seed has ended, the other alone is no mean");
+        assert_eq!(curve.points.len(), 3, "steps of a single seed are left out");
         let mean = 0.5 * (trials[0].curve[2].test_loss + trials[1].curve[2].test_loss);
         assert!((curve.points[2].2 - mean).abs() < 1e-12);
     }
 
     #[test]
-    fn two_sizes_have_no_slope() {
+    fn optimum_requires_three_sizes() {
         let found = frontier(&planted(&[4, 64]));
         assert_eq!(found.optimum, Err(LawError::TooFewSizes { sizes: 2 }));
         let none = frontier(&[]);
@@ -293,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn few_points_have_no_interval() {
+    fn optimum_of_few_points_has_no_interval() {
         let few = |widths: &[u64]| {
             let mut trials = planted(widths);
             trials.iter_mut().for_each(|trial| trial.curve = vec![trial.curve[5]]);
@@ -309,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_diverged_training_is_not_on_it() {
+    fn diverged_trainings_are_left_out() {
         let mut trials = planted(&[4, 8, 16]);
         let without = frontier(&trials);
         let mut lost = testing::diverged(trials[0].clone());

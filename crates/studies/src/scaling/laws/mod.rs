@@ -1,7 +1,8 @@
-//! Laws that the trainings of a sweep follow: loss against parameters, data and compute, the compute-optimal frontier, larger
-//! trainings predicted beforehand, and data against architecture. Each names the trainings that it was made of.
+//! Scaling laws of the trainings of a sweep: loss against parameters, data and compute, the compute-optimal frontier,
+//! predictions of held-out trainings, and comparisons of data and architecture. Each result lists its trainings.
 
 mod charts;
+mod comparison;
 mod conclusion;
 mod csv;
 mod fit;
@@ -9,130 +10,136 @@ mod frontier;
 mod optimize;
 pub mod page;
 mod prediction;
-mod versus;
 
 #[cfg(test)]
 pub(super) mod testing;
 
 pub use self::csv::trials_csv;
-pub use fit::{Estimate, Law, LawError, Standing, Term, Variable};
+pub use comparison::{Comparison, ComparisonPoint, ComputeBudget, Crossing, DataEquivalent, Verdict};
+pub use fit::{Estimate, EstimateStatus, Law, LawError, Term, Variable};
 pub use frontier::{Frontier, FrontierPoint, Optimum};
-pub use prediction::{Measured, Outcome, Planned, Prediction};
-pub use versus::{Budget, Crossing, Point, Verdict, Versus, Worth};
+pub use prediction::{Measured, Outcome, PlannedTraining, Prediction};
 
 use crate::scaling::{Role, Trial};
 use fit::Sample;
-use prediction::Key;
+use prediction::FamilyKey;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// The plain architecture of the comparison with data.
+/// Plain architecture of the comparisons.
 pub const PLAIN: &str = "mlp";
-/// The better one.
+/// Better architecture of the comparisons.
 pub const BETTER: &str = "resnet";
 
-/// All that trainings of a sweep say.
+/// Laws, predictions and comparisons from the trainings of a sweep.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Laws {
-    /// Bootstraps behind each interval.
+    /// Number of bootstrap resamples of each interval.
     pub resamples: usize,
-    /// Where their random numbers begin.
+    /// Seed of the bootstrap resamples.
     pub seed: u64,
-    /// By data set, architecture and depth.
+    /// Laws by data set, architecture and depth.
     pub families: Vec<FamilyLaws>,
-    /// By data set.
-    pub versus: Vec<Versus>,
-    /// Larger trainings that were predicted.
+    /// Comparisons of data and architecture, by data set.
+    #[serde(rename = "versus")]
+    pub comparisons: Vec<Comparison>,
+    /// Predictions of held-out trainings with their measurements.
     pub outcomes: Vec<Outcome>,
-    /// Trainings that diverged, which no law is fitted to.
+    /// Ids of the trainings that diverged. No law is fitted to them.
     pub diverged: Vec<String>,
 }
 
-/// The laws of one architecture of one depth on one data set.
+/// Laws of one architecture with one depth on one data set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FamilyLaws {
-    /// The data.
+    /// Name of the data set.
     pub dataset: String,
-    /// The architecture.
+    /// Architecture.
     pub family: String,
-    /// Its layers, as in a [`Trial`].
+    /// Number of layers, as in a [`Trial`].
     pub depth: u64,
-    /// Loss against N, at the most examples.
-    pub by_parameters: Fit,
-    /// Loss against D, with the most parameters.
-    pub by_examples: Fit,
+    /// Loss against N, for the largest number of examples.
+    pub by_parameters: LawFit,
+    /// Loss against D, for the largest number of parameters.
+    pub by_examples: LawFit,
     /// Loss against N and D.
-    pub joint: Fit,
-    /// Loss and size against compute.
+    pub joint: LawFit,
+    /// Compute-optimal frontier: loss and size against compute.
     pub frontier: Frontier,
 }
 
-/// A law, or why there is none, and what it was fitted to.
+/// Fitted law, or the reason why it cannot be fitted, and its trainings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Fit {
-    /// What is the same in all of them: D of a law of N, N of a law of D. None of the joint law.
-    pub held: Option<u64>,
-    /// The trainings.
+pub struct LawFit {
+    /// Value of the variable that is constant: D for a law of N, N for a law of D, `None` for the joint law.
+    #[serde(rename = "held")]
+    pub fixed: Option<u64>,
+    /// Ids of the trainings.
     pub trials: Vec<String>,
-    /// Those of them that were still improving when their steps ran out, so that steps limit them as well as N and D.
+    /// Ids of the trainings that were still improving at their last step, so that steps limit them in addition to N and
+    /// D.
     pub improving: Vec<String>,
-    /// The law.
+    /// Law, or the reason why it cannot be fitted.
     pub law: Result<Law, LawError>,
 }
 
 impl Laws {
-    /// Of the trainings of a sweep, and of what was predicted before the largest ones were trained. Intervals are of `resamples`
-    /// bootstraps, with random numbers from `seed`.
-    pub fn of(trials: &[Trial], predictions: &[Prediction], resamples: usize, seed: u64) -> Self {
+    /// Fits the laws to the trainings of a sweep and evaluates the predictions. Intervals are from `resamples`
+    /// bootstrap resamples with random numbers from `seed`.
+    pub fn fit(trials: &[Trial], predictions: &[Prediction], resamples: usize, seed: u64) -> Self {
         let keys = |role: Role| {
-            trials.iter().filter(move |trial| trial.role == role).map(Key::of).collect::<BTreeSet<_>>()
+            trials
+                .iter()
+                .filter(move |trial| trial.role == role)
+                .map(FamilyKey::of_trial)
+                .collect::<BTreeSet<_>>()
         };
-        let family = |key| FamilyLaws::of(trials, key, resamples, seed);
-        let datasets: BTreeSet<&str> = keys(Role::Versus).into_iter().map(|key| key.dataset).collect();
-        let outcomes = predictions.iter().cloned().map(|prediction| Outcome::of(prediction, trials));
+        let family = |key| FamilyLaws::fit(trials, key, resamples, seed);
+        let datasets: BTreeSet<&str> = keys(Role::Comparison).into_iter().map(|key| key.dataset).collect();
+        let outcomes = predictions.iter().cloned().map(|prediction| Outcome::new(prediction, trials));
         Self {
             resamples,
             seed,
             families: keys(Role::Fit).into_iter().map(family).collect(),
-            versus: datasets.into_iter().map(|dataset| Versus::of(trials, dataset)).collect(),
+            comparisons: datasets.into_iter().map(|dataset| Comparison::new(trials, dataset)).collect(),
             outcomes: outcomes.collect(),
             diverged: trials.iter().filter(|trial| trial.diverged).map(|trial| trial.id.clone()).collect(),
         }
     }
 
-    /// What it comes to, in a sentence.
+    /// Returns the main result as a sentence.
     pub fn headline(&self) -> String {
         conclusion::headline(self)
     }
 
-    /// The figures behind it, a sentence each.
+    /// Returns the detailed results as sentences.
     pub fn sentences(&self) -> Vec<String> {
         conclusion::sentences(self)
     }
 }
 
 impl FamilyLaws {
-    fn of(trials: &[Trial], key: Key<'_>, resamples: usize, seed: u64) -> Self {
-        let used: Vec<&Trial> = prediction::fitted_to(trials, key).collect();
-        let most = |key: fn(&Trial) -> u64| used.iter().map(|trial| key(trial)).max();
+    fn fit(trials: &[Trial], key: FamilyKey<'_>, resamples: usize, seed: u64) -> Self {
+        let family_trials: Vec<&Trial> = prediction::fit_trials(trials, key).collect();
+        let most = |value: fn(&Trial) -> u64| family_trials.iter().map(|trial| value(trial)).max();
         let (parameters, examples) = (most(|trial| trial.parameters), most(|trial| trial.examples));
-        let fit = |held: Option<u64>, variables: &[Variable], within: &dyn Fn(&Trial) -> bool| {
-            let of: Vec<&&Trial> = used.iter().filter(|trial| within(trial)).collect();
-            let single = variables == [Variable::Examples];
+        let fit = |fixed: Option<u64>, variables: &[Variable], include: &dyn Fn(&Trial) -> bool| {
+            let included: Vec<&&Trial> = family_trials.iter().filter(|trial| include(trial)).collect();
+            let by_examples = variables == [Variable::Examples];
             let sample = |trial: &&&Trial| {
                 let Sample { x: [n, d], loss } = prediction::sample(trial);
-                Sample { x: if single { [d, n] } else { [n, d] }, loss }
+                Sample { x: if by_examples { [d, n] } else { [n, d] }, loss }
             };
-            let samples: Vec<Sample> = of.iter().map(sample).collect();
+            let samples: Vec<Sample> = included.iter().map(sample).collect();
             let law = fit::fit(variables, &samples, resamples, seed).map(|fitted| fitted.law);
-            Fit {
-                held,
-                trials: of.iter().map(|trial| trial.id.clone()).collect(),
-                improving: prediction::improving(of.iter().map(|trial| **trial)),
+            LawFit {
+                fixed,
+                trials: included.iter().map(|trial| trial.id.clone()).collect(),
+                improving: prediction::improving(included.iter().map(|trial| **trial)),
                 law,
             }
         };
-        let Key { dataset, family, depth } = key;
+        let FamilyKey { dataset, family, depth } = key;
         Self {
             dataset: dataset.to_owned(),
             family: family.to_owned(),
@@ -142,11 +149,11 @@ impl FamilyLaws {
                 Some(trial.parameters) == parameters
             }),
             joint: fit(None, &[Variable::Parameters, Variable::Examples], &|_| true),
-            frontier: Frontier::of(&used, resamples, seed),
+            frontier: Frontier::fit(&family_trials, resamples, seed),
         }
     }
 
-    /// `mlp of 2 hidden layers on fashion-mnist`.
+    /// Returns the name, e.g. `mlp of 2 hidden layers on fashion-mnist`.
     pub fn name(&self) -> String {
         let layers = match (self.family.as_str(), self.depth) {
             (PLAIN, 1) => "hidden layer",
@@ -157,8 +164,8 @@ impl FamilyLaws {
         format!("{} of {} {layers} on {}", self.family, self.depth, self.dataset)
     }
 
-    fn key(&self) -> Key<'_> {
-        Key { dataset: &self.dataset, family: &self.family, depth: self.depth }
+    fn key(&self) -> FamilyKey<'_> {
+        FamilyKey { dataset: &self.dataset, family: &self.family, depth: self.depth }
     }
 }
 

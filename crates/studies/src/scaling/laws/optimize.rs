@@ -1,53 +1,55 @@
-//! The search behind [`fit`](super::fit): the parameters of E + Σ Aⱼ·xⱼ^(−αⱼ) with the lowest Huber loss of log errors. No
-//! randomness, so the same points give the same law.
+//! Optimizer of [`fit`](super::fit): finds the parameters of E + Σ Aⱼ·xⱼ^(−αⱼ) with the lowest Huber loss of log
+//! errors. It is deterministic, so the same points give the same law.
 //!
-//! Given exponents, the law is linear in what is left, so a grid of exponents, each with the best E and Aⱼ ≥ 0, shows where to
-//! begin; from the best places Levenberg and Marquardt's method goes down, with parameters held at their bounds.
+//! For given exponents the law is linear in E and Aⱼ. So the search begins with a grid of exponents, each with the best
+//! E and Aⱼ ≥ 0, and refines the best grid points by the Levenberg–Marquardt method with bounds.
 
-/// Terms at most.
+/// Most terms of a law.
 const TERMS: usize = 2;
-/// Parameters at most: E, then Aⱼ and αⱼ of each term.
-const MOST: usize = 1 + 2 * TERMS;
-/// The exponents that are searched.
+/// Most parameters of a law: E, then Aⱼ and αⱼ of each term.
+const MAX_PARAMETERS: usize = 1 + 2 * TERMS;
+/// Bounds of the exponents.
 pub(super) const EXPONENTS: [f64; 2] = [0.02, 2.5];
-/// Exponents of the grid, evenly apart on a logarithmic scale.
+/// Number of exponents of the grid, evenly spaced on a logarithmic scale.
 const GRID: usize = 12;
-/// So many of the grid's best places are begun from.
+/// Number of grid points that are refined.
 const STARTS: usize = 4;
-/// Steps of a descent at most.
-const STEPS: usize = 200;
+/// Most steps of a refinement.
+const MAX_STEPS: usize = 200;
 
-/// E, A₁, α₁, A₂, α₂; the last two are 0 with one term.
-pub(super) type Parameters = [f64; MOST];
+/// Parameters E, A₁, α₁, A₂, α₂. The last two are 0 with one term.
+pub(super) type Parameters = [f64; MAX_PARAMETERS];
 
-/// Points that a law is sought for.
+/// Points that a law is fitted to.
 #[derive(Debug)]
 pub(super) struct Points {
-    /// ln(x / g) of each point, with g the geometric mean of that variable: so A is the term's loss in the middle of the points.
+    /// ln(x / g) of each point, where g is the geometric mean of the variable. So A is the loss of the term in the
+    /// middle of the points.
     pub logs: Vec<[f64; TERMS]>,
-    /// How many terms: 1 or 2.
+    /// Number of terms, 1 or 2.
     pub terms: usize,
-    /// E is no higher.
-    pub most: f64,
+    /// Upper bound of E.
+    pub max_floor: f64,
 }
 
 impl Points {
-    /// Number of parameters.
+    /// Returns the number of parameters.
     pub fn parameters(&self) -> usize {
         1 + 2 * self.terms
     }
 
-    /// The law's value at one of the points.
+    /// Returns the value of the law for centred logarithms of the variables.
     pub fn value(&self, theta: &Parameters, logs: &[f64; TERMS]) -> f64 {
         let term = |j: usize| theta[1 + 2 * j] * (-theta[2 + 2 * j] * logs[j]).exp();
         theta[0] + (0..self.terms).map(term).sum::<f64>()
     }
 
-    /// ln of the law over the loss at each point; `targets` are logarithms of losses.
+    /// Returns ln L̂ − ln L of each point. `targets` are the logarithms of the losses.
     pub fn residuals(&self, theta: &Parameters, targets: &[f64]) -> Vec<f64> {
         self.logs.iter().zip(targets).map(|(logs, target)| self.value(theta, logs).ln() - target).collect()
     }
 
+    /// Returns the Huber loss of the parameters.
     fn cost(&self, theta: &Parameters, targets: &[f64], delta: f64) -> f64 {
         let errors =
             self.logs.iter().zip(targets).map(|(logs, target)| self.value(theta, logs).ln() - target);
@@ -55,8 +57,8 @@ impl Points {
         if cost.is_nan() { f64::INFINITY } else { cost }
     }
 
-    /// The parameters with the lowest Huber loss, from the best places of the grid. `deltas` are gone through one after the
-    /// other, the last one is that of the result: a small one alone has the many hollows of absolute errors.
+    /// Returns the parameters with the lowest Huber loss. The best grid points are refined with each of `deltas` in
+    /// turn, and the last is the δ of the result. A small δ alone would have the many local minima of absolute errors.
     pub fn search(&self, targets: &[f64], deltas: &[f64]) -> Parameters {
         let last = deltas.last().copied().unwrap_or(f64::INFINITY);
         let first = deltas.first().copied().unwrap_or(f64::INFINITY);
@@ -71,16 +73,18 @@ impl Points {
             let end = deltas.iter().fold(*start, |theta, delta| self.descend(theta, targets, *delta).1);
             (self.cost(&end, targets, last), end)
         });
-        ends.min_by(|a, b| a.0.total_cmp(&b.0)).map_or([0.0; MOST], |end| end.1)
+        ends.min_by(|a, b| a.0.total_cmp(&b.0)).map_or([0.0; MAX_PARAMETERS], |end| end.1)
     }
 
-    /// The same for points much like those of a law that is known: from that law, and from slow and steep exponents.
+    /// Returns the parameters with the lowest Huber loss for points that are similar to those of a known law. Starts
+    /// from that law and from a small and a large exponent.
     pub fn refine(&self, from: &Parameters, targets: &[f64], delta: f64) -> Parameters {
         let others = [0.1, 1.0].into_iter().filter_map(|exponent| self.linear(targets, [exponent; TERMS]));
         let ends = std::iter::once(*from).chain(others).map(|start| self.descend(start, targets, delta));
         ends.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(*from, |end| end.1)
     }
 
+    /// Returns the exponents of the grid.
     fn grid(&self) -> Vec<[f64; TERMS]> {
         let [low, high] = EXPONENTS;
         let exponent = |index: usize| low * (high / low).powf(index as f64 / (GRID - 1) as f64);
@@ -88,17 +92,17 @@ impl Points {
         (0..GRID * second).map(|index| [exponent(index % GRID), exponent(index / GRID)]).collect()
     }
 
-    /// E and Aⱼ ≥ 0 with the least squares of relative errors, for given exponents: of all choices of what is 0 the best that
-    /// leaves nothing below 0.
+    /// Returns the E and Aⱼ ≥ 0 with the least squared relative errors for given exponents. Tries all subsets of
+    /// parameters that are 0, and returns the best solution without negative values.
     fn linear(&self, targets: &[f64], exponents: [f64; TERMS]) -> Option<Parameters> {
         let unknowns = 1 + self.terms;
-        let (mut matrix, mut right) = ([[0.0; MOST]; MOST], [0.0; MOST]);
-        let rows: Vec<[f64; MOST]> = self
+        let (mut matrix, mut right) = ([[0.0; MAX_PARAMETERS]; MAX_PARAMETERS], [0.0; MAX_PARAMETERS]);
+        let rows: Vec<[f64; MAX_PARAMETERS]> = self
             .logs
             .iter()
             .zip(targets)
             .map(|(logs, target)| {
-                let mut row = [0.0; MOST];
+                let mut row = [0.0; MAX_PARAMETERS];
                 row[0] = (-target).exp();
                 for j in 0..self.terms {
                     row[1 + j] = (-exponents[j] * logs[j] - target).exp();
@@ -114,8 +118,9 @@ impl Points {
                 }
             }
         }
-        let squares = |solution: &[f64; MOST]| -> f64 {
-            let error = |row: &[f64; MOST]| row.iter().zip(solution).map(|(a, b)| a * b).sum::<f64>() - 1.0;
+        let squares = |solution: &[f64; MAX_PARAMETERS]| -> f64 {
+            let error =
+                |row: &[f64; MAX_PARAMETERS]| row.iter().zip(solution).map(|(a, b)| a * b).sum::<f64>() - 1.0;
             rows.iter().map(error).map(|error| error * error).sum()
         };
         let solutions = (1..1usize << unknowns).filter_map(|choice| {
@@ -124,24 +129,24 @@ impl Points {
             solution.iter().all(|value| *value >= 0.0).then(|| (squares(&solution), solution))
         });
         let (_, best) = solutions.min_by(|a, b| a.0.total_cmp(&b.0))?;
-        let mut theta = [0.0; MOST];
-        theta[0] = best[0].min(self.most);
+        let mut theta = [0.0; MAX_PARAMETERS];
+        theta[0] = best[0].min(self.max_floor);
         for j in 0..self.terms {
             (theta[1 + 2 * j], theta[2 + 2 * j]) = (best[1 + j], exponents[j]);
         }
         Some(theta)
     }
 
-    /// Levenberg and Marquardt's method with Huber's weights; returns the cost as well.
+    /// Minimizes the Huber loss by the Levenberg–Marquardt method. Returns the loss and the parameters.
     fn descend(&self, mut theta: Parameters, targets: &[f64], delta: f64) -> (f64, Parameters) {
         let mut cost = self.cost(&theta, targets, delta);
         let (mut damping, mut small) = (1e-3, 0);
-        for _ in 0..STEPS {
+        for _ in 0..MAX_STEPS {
             let (matrix, slope) = self.normal_equations(&theta, targets, delta);
-            let free: [bool; MOST] = std::array::from_fn(|i| {
+            let free: [bool; MAX_PARAMETERS] = std::array::from_fn(|i| {
                 let (low, high) = self.bounds(i);
-                let leaves = (theta[i] <= low && slope[i] > 0.0) || (theta[i] >= high && slope[i] < 0.0);
-                i < self.parameters() && matrix[i][i] > 0.0 && !leaves
+                let blocked = (theta[i] <= low && slope[i] > 0.0) || (theta[i] >= high && slope[i] < 0.0);
+                i < self.parameters() && matrix[i][i] > 0.0 && !blocked
             });
             let down = slope.map(|value| -value);
             let next = loop {
@@ -150,11 +155,11 @@ impl Points {
                     row[i] *= 1.0 + damping;
                 }
                 let moved = solve(&damped, &down, &free).map(|step| {
-                    let place = |i| {
+                    let clamped = |i| {
                         let (low, high) = self.bounds(i);
                         (theta[i] + step[i]).clamp(low, high)
                     };
-                    let moved: Parameters = std::array::from_fn(place);
+                    let moved: Parameters = std::array::from_fn(clamped);
                     (self.cost(&moved, targets, delta), moved)
                 });
                 if let Some(moved) = moved.filter(|moved| moved.0 < cost) {
@@ -176,25 +181,26 @@ impl Points {
         (cost, theta)
     }
 
-    /// Where a parameter may be: E from 0 to the most that it may be, Aⱼ from 0 on, exponents within [`EXPONENTS`].
+    /// Returns the bounds of a parameter: E from 0 to `max_floor`, Aⱼ ≥ 0, exponents within [`EXPONENTS`].
     fn bounds(&self, index: usize) -> (f64, f64) {
         match index {
-            0 => (0.0, self.most),
+            0 => (0.0, self.max_floor),
             _ if index.is_multiple_of(2) => (EXPONENTS[0], EXPONENTS[1]),
             _ => (0.0, f64::INFINITY),
         }
     }
 
+    /// Returns the weighted matrix JᵀJ and the gradient of the Huber loss.
     fn normal_equations(
         &self,
         theta: &Parameters,
         targets: &[f64],
         delta: f64,
-    ) -> ([[f64; MOST]; MOST], Parameters) {
-        let (mut matrix, mut slope) = ([[0.0; MOST]; MOST], [0.0; MOST]);
+    ) -> ([[f64; MAX_PARAMETERS]; MAX_PARAMETERS], Parameters) {
+        let (mut matrix, mut slope) = ([[0.0; MAX_PARAMETERS]; MAX_PARAMETERS], [0.0; MAX_PARAMETERS]);
         let count = self.parameters();
         for (logs, target) in self.logs.iter().zip(targets) {
-            let (mut row, mut value) = ([0.0; MOST], theta[0]);
+            let (mut row, mut value) = ([0.0; MAX_PARAMETERS], theta[0]);
             for j in 0..self.terms {
                 let power = (-theta[2 + 2 * j] * logs[j]).exp();
                 value += theta[1 + 2 * j] * power;
@@ -215,22 +221,27 @@ impl Points {
     }
 }
 
+/// Returns the Huber loss of an error.
 fn huber(error: f64, delta: f64) -> f64 {
     let size = error.abs();
     if size <= delta { 0.5 * size * size } else { delta * (size - 0.5 * delta) }
 }
 
-/// The solution of those rows and columns of symmetric equations that are free, 0 elsewhere, by elimination with pivots. None
-/// where they have none.
-fn solve(matrix: &[[f64; MOST]; MOST], right: &[f64; MOST], free: &[bool; MOST]) -> Option<[f64; MOST]> {
-    let index: Vec<usize> = (0..MOST).filter(|i| free[*i]).collect();
+/// Solves the free rows and columns of symmetric equations by elimination with pivoting; the other unknowns are 0.
+/// Returns `None` if the equations are singular.
+fn solve(
+    matrix: &[[f64; MAX_PARAMETERS]; MAX_PARAMETERS],
+    right: &[f64; MAX_PARAMETERS],
+    free: &[bool; MAX_PARAMETERS],
+) -> Option<[f64; MAX_PARAMETERS]> {
+    let index: Vec<usize> = (0..MAX_PARAMETERS).filter(|i| free[*i]).collect();
     if index.is_empty() {
         return None;
     }
     let size = index.len();
-    // Rows and columns divided by the roots of the diagonal, so that one small number tells a singular matrix.
+    // Rows and columns are divided by the roots of the diagonal, so that one threshold detects a singular matrix.
     let root = |i: usize| matrix[index[i]][index[i]].sqrt();
-    let mut rows = [[0.0; MOST + 1]; MOST];
+    let mut rows = [[0.0; MAX_PARAMETERS + 1]; MAX_PARAMETERS];
     for i in 0..size {
         for j in 0..size {
             rows[i][j] = matrix[index[i]][index[j]] / (root(i) * root(j));
@@ -251,7 +262,7 @@ fn solve(matrix: &[[f64; MOST]; MOST], right: &[f64; MOST], free: &[bool; MOST])
             }
         }
     }
-    let mut solution = [0.0; MOST];
+    let mut solution = [0.0; MAX_PARAMETERS];
     for i in (0..size).rev() {
         let known: f64 = (i + 1..size).map(|j| rows[i][j] * solution[index[j]] * root(j)).sum();
         solution[index[i]] = (rows[i][size] - known) / rows[i][i] / root(i);

@@ -1,74 +1,75 @@
-//! A larger training, predicted before it is trained, and what came of it.
+//! Prediction of a held-out training before it is trained, and its comparison with the measurement.
 
 use super::fit::{self, Law, LawError, Sample, Variable};
 use crate::scaling::{Role, Trial};
 use serde::{Deserialize, Serialize};
 use wgrad_report::Spread;
 
-/// What a training is going to come to, by a law of smaller ones.
+/// Prediction of the test loss of a training by a law of smaller trainings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
-    /// Its name.
+    /// Name of the training.
     pub id: String,
-    /// Its data.
+    /// Name of the data set.
     pub dataset: String,
-    /// Its architecture.
+    /// Architecture.
     pub family: String,
-    /// Its layers, as in a [`Trial`].
+    /// Number of layers, as in a [`Trial`].
     pub depth: u64,
-    /// The network in words.
+    /// Description of the network.
     pub network: String,
-    /// Trained numbers, N.
+    /// Number of trainable parameters, N.
     pub parameters: u64,
-    /// Different training examples, D.
+    /// Number of distinct training examples, D.
     pub examples: u64,
-    /// Test loss by the law.
+    /// Predicted test loss.
     pub loss: f64,
-    /// Where the test loss of one seed lies in 95%: the bootstrap's laws, each with a residual drawn. That the law holds so far
-    /// from where it was fitted is assumed. None where the law has no intervals.
+    /// 95% interval of the test loss of one seed: the bootstrap laws, each with a random residual. It assumes that the
+    /// law holds beyond the range of its points. `None` if the law has no intervals.
     pub interval: Option<[f64; 2]>,
-    /// When it was made, as 2026-01-02T03:04:05Z.
-    pub made: String,
-    /// The law.
+    /// Time of the prediction in UTC, as 2026-01-02T03:04:05Z.
+    #[serde(rename = "made")]
+    pub predicted_at: String,
+    /// Law of N and D.
     pub law: Law,
-    /// The trainings that the law was fitted to.
+    /// Ids of the trainings that the law was fitted to.
     pub trials: Vec<String>,
 }
 
-/// A training that is to be predicted.
+/// Training to predict.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Planned<'a> {
-    /// Its name.
+pub struct PlannedTraining<'a> {
+    /// Name of the training.
     pub id: &'a str,
-    /// Its data.
+    /// Name of the data set.
     pub dataset: &'a str,
-    /// Its architecture.
+    /// Architecture.
     pub family: &'a str,
-    /// Its layers, as in a [`Trial`].
+    /// Number of layers, as in a [`Trial`].
     pub depth: u64,
-    /// The network in words.
+    /// Description of the network.
     pub network: &'a str,
-    /// Trained numbers, N.
+    /// Number of trainable parameters, N.
     pub parameters: u64,
-    /// Different training examples, D.
+    /// Number of distinct training examples, D.
     pub examples: u64,
 }
 
 impl Prediction {
-    /// By the law of N and D of the trainings in `trials` with the same data, architecture and depth and the role [`Role::Fit`].
-    /// `made` is now, as 2026-01-02T03:04:05Z.
+    /// Predicts the test loss of a training by the law of N and D of the trials with the same data set, architecture
+    /// and depth and the role [`Role::Fit`]. `now` is the current time, as 2026-01-02T03:04:05Z.
     ///
     /// # Errors
-    /// [`LawError`] where there is no such law.
-    pub fn of(
-        planned: Planned<'_>,
+    /// Returns an error if the law cannot be fitted.
+    pub fn new(
+        planned: PlannedTraining<'_>,
         trials: &[Trial],
-        made: &str,
+        now: &str,
         resamples: usize,
         seed: u64,
     ) -> Result<Self, LawError> {
-        let Planned { id, dataset, family, depth, network, parameters, examples } = planned;
-        let used: Vec<&Trial> = fitted_to(trials, Key { dataset, family, depth }).collect();
+        let PlannedTraining { id, dataset, family, depth, network, parameters, examples } = planned;
+        let used: Vec<&Trial> = fit_trials(trials, FamilyKey { dataset, family, depth }).collect();
         let samples: Vec<Sample> = used.iter().map(|trial| sample(trial)).collect();
         let fitted = fit::fit(&[Variable::Parameters, Variable::Examples], &samples, resamples, seed)?;
         let x = [parameters as f64, examples as f64];
@@ -82,35 +83,35 @@ impl Prediction {
             examples,
             loss: fitted.law.at(&x),
             interval: fitted.interval_at(x, seed),
-            made: made.to_owned(),
+            predicted_at: now.to_owned(),
             law: fitted.law,
             trials: used.iter().map(|trial| trial.id.clone()).collect(),
         })
     }
 
-    /// Whether it has more parameters or more examples than any training that its law was fitted to.
+    /// Whether the training has more parameters or more examples than all trainings that the law was fitted to.
     pub fn is_larger(&self) -> bool {
         self.law.terms.iter().any(|term| {
-            let own = match term.variable {
+            let value = match term.variable {
                 Variable::Parameters => self.parameters,
                 Variable::Examples => self.examples,
                 Variable::Compute => return false,
             };
-            own as f64 > term.range[1]
+            value as f64 > term.range[1]
         })
     }
 }
 
-/// What trainings have in common that one law is of.
+/// Data set, architecture and depth that the trainings of a law share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key<'a> {
+pub(super) struct FamilyKey<'a> {
     pub dataset: &'a str,
     pub family: &'a str,
     pub depth: u64,
 }
 
-impl<'a> Key<'a> {
-    pub fn of(trial: &'a Trial) -> Self {
+impl<'a> FamilyKey<'a> {
+    pub fn of_trial(trial: &'a Trial) -> Self {
         Self { dataset: &trial.dataset, family: &trial.family, depth: trial.depth }
     }
 
@@ -119,58 +120,60 @@ impl<'a> Key<'a> {
     }
 }
 
-/// The trainings that laws of a family are fitted to.
-pub(super) fn fitted_to<'a>(trials: &'a [Trial], key: Key<'a>) -> impl Iterator<Item = &'a Trial> {
-    trials.iter().filter(move |trial| trial.role == Role::Fit && !trial.diverged && Key::of(trial) == key)
+/// Returns the trainings that the laws of a family are fitted to.
+pub(super) fn fit_trials<'a>(trials: &'a [Trial], key: FamilyKey<'a>) -> impl Iterator<Item = &'a Trial> {
+    trials
+        .iter()
+        .filter(move |trial| trial.role == Role::Fit && !trial.diverged && FamilyKey::of_trial(trial) == key)
 }
 
-/// The trainings that were still improving when their steps ran out.
+/// Returns the ids of the trainings that were still improving at their last step.
 pub(super) fn improving<'a>(trials: impl Iterator<Item = &'a Trial>) -> Vec<String> {
-    trials.filter(|trial| trial.improves_to_its_end()).map(|trial| trial.id.clone()).collect()
+    trials.filter(|trial| trial.is_still_improving()).map(|trial| trial.id.clone()).collect()
 }
 
-/// N, D and the loss.
+/// Returns the N, D and loss of a training.
 pub(super) fn sample(trial: &Trial) -> Sample {
     Sample { x: [trial.parameters as f64, trial.examples as f64], loss: trial.test_loss }
 }
 
-/// A prediction beside what was measured.
+/// Prediction and measurement of a held-out training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// What was said before.
+    /// Prediction made before the training.
     pub prediction: Prediction,
-    /// What came out. None as long as it has not been trained, or if it diverged with each seed.
+    /// Measurement. `None` if the training has not run yet, or diverged with every seed.
     pub measured: Option<Measured>,
 }
 
-/// What a predicted training came to.
+/// Measured test loss of a predicted training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
     /// Mean test loss over the seeds.
     pub loss: f64,
-    /// Over the seeds.
+    /// Spread of the test loss over the seeds.
     pub spread: Spread,
-    /// (predicted − measured) / measured.
+    /// Relative error of the prediction: (predicted − measured) / measured.
     pub error: f64,
-    /// Whether the mean lies in the prediction's interval, if that has one.
+    /// Whether the mean lies in the interval of the prediction, if it has one.
     pub within: Option<bool>,
-    /// The trainings, one a seed.
+    /// Ids of the trainings, one per seed.
     pub trials: Vec<String>,
-    /// Those of them that were still improving when their steps ran out.
+    /// Ids of the trainings that were still improving at their last step.
     pub improving: Vec<String>,
 }
 
 impl Outcome {
-    /// The trainings of the role [`Role::HeldOut`] with the prediction's data, architecture, depth and sizes, without those that
-    /// diverged.
-    pub fn of(prediction: Prediction, trials: &[Trial]) -> Self {
-        let is_it = |trial: &&Trial| {
+    /// Compares a prediction with the trials of the role [`Role::HeldOut`] and the same data set, architecture, depth
+    /// and sizes. Diverged trials are left out.
+    pub fn new(prediction: Prediction, trials: &[Trial]) -> Self {
+        let is_predicted = |trial: &&Trial| {
             trial.role == Role::HeldOut
                 && !trial.diverged
-                && Key::of(trial) == Key::of_prediction(&prediction)
+                && FamilyKey::of_trial(trial) == FamilyKey::of_prediction(&prediction)
                 && (trial.parameters, trial.examples) == (prediction.parameters, prediction.examples)
         };
-        let found: Vec<&Trial> = trials.iter().filter(is_it).collect();
+        let found: Vec<&Trial> = trials.iter().filter(is_predicted).collect();
         let losses = || found.iter().map(|trial| trial.test_loss);
         let measured = Spread::of(losses()).map(|spread| {
             let loss = losses().sum::<f64>() / found.len() as f64;
@@ -192,7 +195,7 @@ mod tests {
     use super::*;
     use crate::scaling::laws::testing::{self, MLP, loss};
 
-    const PLANNED: Planned<'_> = Planned {
+    const PLANNED: PlannedTraining<'_> = PlannedTraining {
         id: "large",
         dataset: "fashion-mnist",
         family: "mlp",
@@ -203,64 +206,71 @@ mod tests {
     };
 
     fn predict(trials: &[Trial]) -> Prediction {
-        Prediction::of(PLANNED, trials, "2026-01-02T03:04:05Z", 200, 1).unwrap()
+        Prediction::new(PLANNED, trials, "2026-01-02T03:04:05Z", 200, 1).unwrap()
     }
 
     #[test]
-    fn what_follows_the_law_is_predicted() {
+    fn training_that_follows_the_law_is_predicted() {
         let trials = testing::sweep();
         let prediction = predict(&trials);
         let planted = loss(MLP, PLANNED.parameters, PLANNED.examples);
         assert!((prediction.loss / planted - 1.0).abs() < 0.05, "{prediction:?}");
-        assert_eq!(prediction.trials.len(), 60, "neither other families, nor other roles, nor what diverged");
+        assert_eq!(prediction.trials.len(), 60, "without other families, other roles and diverged trials");
         let [low, high] = prediction.interval.unwrap();
         assert!(low < planted && planted < high);
-        let outcome = Outcome::of(prediction.clone(), &trials);
+        let outcome = Outcome::new(prediction.clone(), &trials);
         let measured = outcome.measured.unwrap();
         assert_eq!((measured.spread.count, measured.trials.len(), measured.within), (2, 2, Some(true)));
-        let alike = |role| testing::trial("mlp", role, 256, 50_000, 9, 0.5);
-        let more: Vec<Trial> =
-            trials.iter().cloned().chain([alike(Role::Fit), alike(Role::Versus)]).collect();
-        assert_eq!(Outcome::of(prediction.clone(), &more).measured.unwrap(), measured, "only those held out");
+        let trial_of_role = |role| testing::trial("mlp", role, 256, 50_000, 9, 0.5);
+        let more: Vec<Trial> = trials
+            .iter()
+            .cloned()
+            .chain([trial_of_role(Role::Fit), trial_of_role(Role::Comparison)])
+            .collect();
+        assert_eq!(
+            Outcome::new(prediction.clone(), &more).measured.unwrap(),
+            measured,
+            "only held-out trials are compared"
+        );
         assert!((measured.error - (prediction.loss / measured.loss - 1.0)).abs() < 1e-12);
     }
 
     #[test]
-    fn larger_is_what_lies_beyond() {
+    fn larger_means_beyond_the_range_of_the_law() {
         let trials = testing::sweep();
         let larger = |parameters, examples| {
-            let planned = Planned { parameters, examples, ..PLANNED };
-            Prediction::of(planned, &trials, "", 0, 1).unwrap().is_larger()
+            let planned = PlannedTraining { parameters, examples, ..PLANNED };
+            Prediction::new(planned, &trials, "", 0, 1).unwrap().is_larger()
         };
         assert!(larger(800 * 256, 50_000) && larger(800 * 65, 500) && larger(800 * 4, 32_001));
         assert!(!larger(800 * 64, 32_000) && !larger(800 * 10, 1000));
     }
 
     #[test]
-    fn what_is_trained_later_does_not_change_a_prediction() {
+    fn held_out_trials_do_not_change_the_prediction() {
         let (mut trials, all) = (testing::sweep(), testing::sweep());
         trials.retain(|trial| trial.role == Role::Fit);
         assert_eq!(predict(&trials), predict(&all));
-        assert_eq!(Outcome::of(predict(&trials), &trials).measured, None, "not trained yet");
+        assert_eq!(Outcome::new(predict(&trials), &trials).measured, None, "not trained yet");
     }
 
     #[test]
-    fn what_breaks_the_law_lies_outside() {
+    fn training_that_breaks_the_law_is_outside_the_interval() {
         let mut trials = testing::sweep();
         let prediction = predict(&trials);
         for trial in trials.iter_mut().filter(|trial| trial.role == Role::HeldOut) {
             trial.test_loss *= 1.5;
         }
-        let measured = Outcome::of(prediction, &trials).measured.unwrap();
+        let measured = Outcome::new(prediction, &trials).measured.unwrap();
         assert_eq!(measured.within, Some(false));
         assert!((-0.37..-0.28).contains(&measured.error), "{measured:?}");
     }
 
     #[test]
-    fn without_a_law_there_is_no_prediction() {
+    fn prediction_requires_a_law() {
         let mut trials = testing::sweep();
         trials.retain(|trial| trial.examples < 4000);
-        let error = Prediction::of(PLANNED, &trials, "", 10, 1).unwrap_err();
+        let error = Prediction::new(PLANNED, &trials, "", 10, 1).unwrap_err();
         assert_eq!(error, LawError::TooFewValues { variable: Variable::Examples, values: 2 });
     }
 }

@@ -1,52 +1,54 @@
-//! Made-up trainings that follow a law.
+//! Synthetic trials that follow a known law.
 
-use crate::scaling::{Curve, Role, Trial};
+use crate::scaling::{CurvePoint, Role, Trial};
 use wgrad_run::Flops;
 use wgrad_stdx::random::SplitMix64;
 
-/// A number of the standard normal distribution (Box and Muller).
+/// Draws from the standard normal distribution (Box and Muller).
 pub fn normal(random: &mut SplitMix64) -> f64 {
     let mut unit = || ((random.next_u64() >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
     let (radius, angle) = (unit(), unit());
     (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
 }
 
-/// E, A, α, B, β.
+/// Parameters E, A, α, B, β of the law of perceptrons.
 pub const MLP: [f64; 5] = [0.25, 12.0, 0.5, 12.0, 0.4];
+/// Parameters of the law of residual networks.
 pub const RESNET: [f64; 5] = [0.2, 6.0, 0.45, 30.0, 0.5];
 
+/// Returns the loss of a law for N and D.
 pub fn loss([e, a, alpha, b, beta]: [f64; 5], parameters: u64, examples: u64) -> f64 {
     e + a * (parameters as f64).powf(-alpha) + b * (examples as f64).powf(-beta)
 }
 
-/// A training that comes out as its law says, times exp(noise).
+/// Returns a trial whose loss is that of its law times exp(noise).
 pub fn trial(family: &str, role: Role, width: u64, examples: u64, seed: u64, noise: f64) -> Trial {
     let theta = if family == "mlp" { MLP } else { RESNET };
     let parameters = 800 * width;
     let (steps, batch) = (400, 64);
     let end = loss(theta, parameters, examples) * noise.exp();
     let training = |step: u64| (6 * parameters * batch * step) as f64;
-    let curve: Vec<Curve> = (1..=10u64)
+    let curve: Vec<CurvePoint> = (1..=10u64)
         .map(|index| {
             let step = steps * index / 10;
-            // From a guess's loss down to the end as one over the steps, and up a little after the eighth.
-            let on_the_way = end
+            // Falls with 1 / step until the eighth point, then rises slightly.
+            let current = end
                 * (1.0 + 0.8 * (8.0 / index.min(8) as f64 - 1.0))
                 * (1.0 + 0.02 * index.saturating_sub(8) as f64);
-            Curve {
+            CurvePoint {
                 step,
                 flops: training(step),
-                train_loss: on_the_way * 0.9,
-                validation_loss: on_the_way,
-                test_loss: on_the_way.min(2.3),
-                test_accuracy: 1.0 - on_the_way.min(2.3) / 2.5,
+                train_loss: current * 0.9,
+                validation_loss: current,
+                test_loss: current.min(2.3),
+                test_accuracy: 1.0 - current.min(2.3) / 2.5,
             }
         })
         .collect();
     Trial {
         id: format!(
             "fashion-mnist-{family}-w{width}-d{examples}-s{seed}{}",
-            if role == Role::Versus { "-v" } else { "" }
+            if role == Role::Comparison { "-v" } else { "" }
         ),
         role,
         dataset: "fashion-mnist".into(),
@@ -77,14 +79,15 @@ pub fn trial(family: &str, role: Role, width: u64, examples: u64, seed: u64, noi
     }
 }
 
+/// Returns the trial as if it had diverged.
 pub fn diverged(mut trial: Trial) -> Trial {
     (trial.diverged, trial.test_loss, trial.test_accuracy) = (true, f64::INFINITY, 0.0);
     trial.id += "-lost";
     trial
 }
 
-/// A whole sweep of both families: five widths, four amounts of data and three seeds, one that diverged, two larger ones, and the
-/// comparison at two budgets.
+/// Returns the trials of a sweep of both families: five widths, four amounts of data and three seeds, one diverged
+/// trial, two held-out trials, and a comparison at two budgets.
 pub fn sweep() -> Vec<Trial> {
     let mut random = SplitMix64(7);
     let mut trials = Vec::new();
@@ -103,7 +106,14 @@ pub fn sweep() -> Vec<Trial> {
         for (width, examples) in [16, 64].into_iter().flat_map(|w| [300, 1500, 7500, 30_000].map(|d| (w, d)))
         {
             for seed in 1..=3 {
-                trials.push(trial(family, Role::Versus, width, examples, seed, 0.02 * normal(&mut random)));
+                trials.push(trial(
+                    family,
+                    Role::Comparison,
+                    width,
+                    examples,
+                    seed,
+                    0.02 * normal(&mut random),
+                ));
             }
         }
     }

@@ -2,7 +2,7 @@ use super::*;
 use crate::scaling::laws::testing::{self, MLP, RESNET};
 
 fn predictions(trials: &[Trial]) -> Vec<Prediction> {
-    let planned = |family| Planned {
+    let planned = |family| PlannedTraining {
         id: if family == PLAIN { "mlp-large" } else { "resnet-large" },
         dataset: "fashion-mnist",
         family,
@@ -11,16 +11,16 @@ fn predictions(trials: &[Trial]) -> Vec<Prediction> {
         parameters: 800 * 256,
         examples: 50_000,
     };
-    let predict = |family| Prediction::of(planned(family), trials, "2026-01-02T03:04:05Z", 100, 1).unwrap();
+    let predict = |family| Prediction::new(planned(family), trials, "2026-01-02T03:04:05Z", 100, 1).unwrap();
     [PLAIN, BETTER].map(predict).into()
 }
 
 fn laws(trials: &[Trial]) -> Laws {
-    Laws::of(trials, &predictions(trials), 100, 1)
+    Laws::fit(trials, &predictions(trials), 100, 1)
 }
 
 #[test]
-fn a_sweep_shows_the_laws_it_follows() {
+fn planted_laws_of_a_sweep_are_found() {
     let trials = testing::sweep();
     let laws = laws(&trials);
     assert_eq!(laws.families.len(), 2);
@@ -34,42 +34,42 @@ fn a_sweep_shows_the_laws_it_follows() {
             [Variable::Parameters, Variable::Examples]
         );
         let (n, d) = (&family.by_parameters, &family.by_examples);
-        assert_eq!((n.held, d.held), (Some(32_000), Some(800 * 64)));
+        assert_eq!((n.fixed, d.fixed), (Some(32_000), Some(800 * 64)));
         assert_eq!((n.trials.len(), d.trials.len(), family.joint.trials.len()), (15, 12, 60));
-        // The floor of a law of one variable is what the other leaves.
-        let only = &d.law.as_ref().unwrap().terms[0];
-        assert_eq!((only.variable, only.range), (Variable::Examples, [500.0, 32_000.0]));
+        let term = &d.law.as_ref().unwrap().terms[0];
+        assert_eq!((term.variable, term.range), (Variable::Examples, [500.0, 32_000.0]));
     }
     assert_eq!(laws.diverged.len(), 2);
-    assert_eq!(laws.versus.len(), 1);
+    assert_eq!(laws.comparisons.len(), 1);
     assert!(laws.outcomes.iter().all(|outcome| outcome.measured.is_some()));
 }
 
 #[test]
-fn every_law_names_trainings_that_there_are() {
+fn laws_list_existing_trainings() {
     let trials = testing::sweep();
     let laws = laws(&trials);
-    let there = |id: &String| trials.iter().any(|trial| trial.id == *id && !trial.diverged);
+    let exists = |id: &String| trials.iter().any(|trial| trial.id == *id && !trial.diverged);
     for family in &laws.families {
         let fits = [&family.by_parameters, &family.by_examples, &family.joint];
-        assert!(fits.iter().flat_map(|fit| &fit.trials).all(there));
+        assert!(fits.iter().flat_map(|fit| &fit.trials).all(exists));
         for fit in fits {
             assert_eq!(fit.trials.len(), fit.law.as_ref().unwrap().points);
         }
-        assert!(family.frontier.points.iter().flat_map(|point| &point.trials).all(there));
+        assert!(family.frontier.points.iter().flat_map(|point| &point.trials).all(exists));
     }
-    let points = laws.versus.iter().flat_map(|versus| &versus.budgets).flat_map(|budget| &budget.points);
-    assert!(points.flat_map(|point| &point.trials).all(there));
+    let points =
+        laws.comparisons.iter().flat_map(|comparison| &comparison.budgets).flat_map(|budget| &budget.points);
+    assert!(points.flat_map(|point| &point.trials).all(exists));
     for outcome in &laws.outcomes {
         let measured = outcome.measured.as_ref().unwrap();
-        assert!(outcome.prediction.trials.iter().chain(&measured.trials).all(there));
+        assert!(outcome.prediction.trials.iter().chain(&measured.trials).all(exists));
     }
 }
 
 #[test]
-fn depths_have_laws_of_their_own() {
+fn each_depth_has_its_own_laws() {
     let trials = testing::sweep();
-    let alone = laws(&trials);
+    let original = laws(&trials);
     let deeper = trials.iter().filter(|trial| trial.family == PLAIN).cloned().map(|mut trial| {
         trial.depth = 3;
         trial.id += "-deeper";
@@ -79,49 +79,53 @@ fn depths_have_laws_of_their_own() {
     let all: Vec<Trial> = deeper.chain(trials.clone()).collect();
     let both = laws(&all);
     let names: Vec<String> = both.families.iter().map(FamilyLaws::name).collect();
-    let of = |what: &str| format!("{what} on fashion-mnist");
-    assert_eq!(names, ["mlp of 2 hidden layers", "mlp of 3 hidden layers", "resnet of 8 layers"].map(of));
-    assert_eq!((&both.families[0], &both.families[2]), (&alone.families[0], &alone.families[1]));
-    assert_eq!(both.outcomes, alone.outcomes);
+    let on_dataset = |name: &str| format!("{name} on fashion-mnist");
+    assert_eq!(
+        names,
+        ["mlp of 2 hidden layers", "mlp of 3 hidden layers", "resnet of 8 layers"].map(on_dataset)
+    );
+    assert_eq!((&both.families[0], &both.families[2]), (&original.families[0], &original.families[1]));
+    assert_eq!(both.outcomes, original.outcomes);
     let loss = |family: &FamilyLaws| family.joint.law.as_ref().unwrap().at(&[1e4, 1e4]);
     let (two, three) = (loss(&both.families[0]), loss(&both.families[1]));
     assert!((three / two - 3.0).abs() < 0.01, "{three} and {two}");
-    // The check beside a family is of its own predictions.
+    // The chart of a family has only its own predictions.
     let html = html(&both, &all);
-    assert_eq!(html.matches("held out, with its interval").count(), 2);
+    assert_eq!(html.matches("held out, with 95% interval").count(), 2);
 }
 
 #[test]
-fn trainings_that_were_still_improving_are_counted() {
+fn still_improving_trainings_are_counted() {
     let mut trials = testing::sweep();
     let text = laws(&trials).sentences().join(" ");
     assert!(!text.contains("still improving"), "{text}");
-    let goes_on = |trial: &Trial| match trial.role {
+    let still_improves = |trial: &Trial| match trial.role {
         Role::Fit => trial.family == BETTER && trial.examples >= 8000,
         Role::HeldOut => trial.seed == 1,
-        Role::Versus => trial.family == BETTER && (trial.examples == 7500 || trial.examples == 30_000),
+        Role::Comparison => trial.family == BETTER && (trial.examples == 7500 || trial.examples == 30_000),
         Role::Rate => false,
     };
-    for trial in trials.iter_mut().filter(|trial| goes_on(trial)) {
+    for trial in trials.iter_mut().filter(|trial| still_improves(trial)) {
         trial.best_step = trial.steps;
     }
-    // One seed comes to an end before.
-    let stops = |trial: &&mut Trial| trial.role == Role::Versus && trial.examples == 7500 && trial.seed == 1;
+    // One seed stops improving earlier.
+    let stops =
+        |trial: &&mut Trial| trial.role == Role::Comparison && trial.examples == 7500 && trial.seed == 1;
     trials.iter_mut().filter(stops).for_each(|trial| trial.best_step = 320);
     let laws = laws(&trials);
     let [plain, better] = &laws.families[..] else { panic!() };
     assert!(plain.joint.improving.is_empty());
     let counts = [&better.by_parameters, &better.by_examples, &better.joint].map(|fit| fit.improving.len());
-    assert_eq!(counts, [15, 6, 30], "and not what diverged");
-    let of = |id: &String| trials.iter().find(|trial| trial.id == *id).unwrap();
-    assert!(better.joint.improving.iter().all(|id| of(id).best_step == of(id).steps));
+    assert_eq!(counts, [15, 6, 30], "diverged trainings are not counted");
+    let trial = |id: &String| trials.iter().find(|trial| trial.id == *id).unwrap();
+    assert!(better.joint.improving.iter().all(|id| trial(id).best_step == trial(id).steps));
     let html = html(&laws, &trials);
     let text = laws.sentences().join("\n");
     for words in [
-        "; 30 of 60 trainings were still improving when they ended, so steps limit them as well as size and data.",
-        "; 1 of its 2 trainings were still improving when they ended.",
-        "resnet was still improving when its compute was spent with 7,500 (2 of 3 seeds) and 30,000 examples: there it is \
-         limited by compute, not by data.",
+        "; 30 of 60 trainings were still improving at their last step, so steps limit them as well as size and data.",
+        "; 1 of its 2 trainings were still improving at their last step.",
+        "resnet was still improving at its last step with 7,500 (2 of 3 seeds) and 30,000 examples: there, compute limits \
+         it, not data.",
     ] {
         assert!(text.contains(words), "{words}: {text}");
         assert!(html.contains(words), "{words}");
@@ -133,29 +137,27 @@ fn trainings_that_were_still_improving_are_counted() {
 }
 
 #[test]
-fn what_tests_nothing_is_not_quoted() {
+fn saturated_laws_are_not_quoted() {
     let mut trials = testing::sweep();
-    // Five different points for the five parameters of the law of N and D.
-    let kept = |trial: &Trial| match (trial.width, trial.examples) {
+    // Five distinct points for the five parameters of the law of N and D.
+    let keep = |trial: &Trial| match (trial.width, trial.examples) {
         (4, 500 | 2000 | 8000) | (16 | 64, 500) => trial.role == Role::Fit && trial.family == PLAIN,
         _ => false,
     };
-    trials.retain(kept);
-    let laws = Laws::of(&trials, &[], 50, 1);
+    trials.retain(keep);
+    let laws = Laws::fit(&trials, &[], 50, 1);
     assert!(laws.families[0].joint.law.as_ref().unwrap().is_saturated());
-    assert!(
-        laws.headline().contains("pass through their points, which tests nothing"),
-        "{}",
-        laws.headline()
-    );
+    assert!(laws.headline().contains("have as many parameters as points"), "{}", laws.headline());
     let sentences = laws.sentences();
     assert_eq!(
         sentences[0],
-        "mlp of 2 hidden layers on fashion-mnist: no law of N and D to quote: it passes through its 5 different points, which \
-         tests nothing."
+        "mlp of 2 hidden layers on fashion-mnist: no law of N and D is quoted, because it passes through all of \
+         its 5 distinct points, which tests nothing."
     );
     let html = html(&laws, &trials);
-    assert!(html.contains("Law of N and D: it passes through its 5 different points, which tests nothing"));
+    assert!(
+        html.contains("Law of N and D: it passes through all of its 5 distinct points, which tests nothing")
+    );
 
     let mut laws = self::laws(&testing::sweep());
     let frontier = &mut laws.families[0].frontier;
@@ -165,28 +167,28 @@ fn what_tests_nothing_is_not_quoted() {
     (optimum.points, optimum.exponent.interval) = (3, None);
     assert_eq!(
         laws.sentences()[1],
-        "mlp of 2 hidden layers on fashion-mnist: no law of compute to quote: it passes through its 3 points, which tests \
-         nothing; how the best size grows cannot be said from 3 points."
+        "mlp of 2 hidden layers on fashion-mnist: no law of compute is quoted, because it passes through all of \
+         its 3 points, which tests nothing; the growth of the best size cannot be determined from 3 points."
     );
 }
 
 #[test]
-fn a_floor_at_what_was_measured_is_doubted_on_the_frontier_too() {
+fn floor_at_the_lowest_loss_has_a_caveat() {
     let mut laws = laws(&testing::sweep());
-    laws.families[0].frontier.law.as_mut().unwrap().floor.standing = Standing::AtMeasured;
+    laws.families[0].frontier.law.as_mut().unwrap().floor.status = EstimateStatus::AtLowestLoss;
     let sentence = &laws.sentences()[1];
     assert!(
-        sentence.contains("; E comes out at the lowest loss that was measured, so neither it nor"),
+        sentence.contains("; E equals the lowest measured loss, so neither E nor the exponents"),
         "{sentence}"
     );
     let html = html(&laws, &testing::sweep());
-    assert!(html.contains("Law of C, along the frontier: E comes out at the lowest loss"));
+    assert!(html.contains("Law of C, along the frontier: E equals the lowest measured loss"));
 }
 
 #[test]
-fn what_is_no_larger_is_not_called_larger() {
+fn predictions_within_the_range_are_not_called_larger() {
     let trials = testing::sweep();
-    let planned = Planned {
+    let planned = PlannedTraining {
         id: "mlp-within",
         dataset: "fashion-mnist",
         family: PLAIN,
@@ -195,21 +197,21 @@ fn what_is_no_larger_is_not_called_larger() {
         parameters: 800 * 64,
         examples: 32_000,
     };
-    let prediction = Prediction::of(planned, &trials, "2026-01-02T03:04:05Z", 50, 1).unwrap();
+    let prediction = Prediction::new(planned, &trials, "2026-01-02T03:04:05Z", 50, 1).unwrap();
     let held_out = testing::trial(PLAIN, Role::HeldOut, 64, 32_000, 9, 0.0);
     let all: Vec<Trial> = trials.iter().cloned().chain([held_out]).collect();
-    let one = Laws::of(&all, std::slice::from_ref(&prediction), 50, 1);
-    assert!(one.headline().starts_with("A training, predicted before it was made"), "{}", one.headline());
+    let one = Laws::fit(&all, std::slice::from_ref(&prediction), 50, 1);
+    assert!(one.headline().starts_with("The prediction of one training"), "{}", one.headline());
     let text = one.sentences().join(" ");
-    assert!(text.contains("; it is no larger than what its law was fitted to."), "{text}");
-    let mixed = Laws::of(&all, &[vec![prediction], predictions(&all)].concat(), 50, 1);
-    assert!(mixed.headline().starts_with("2 larger trainings"), "{}", mixed.headline());
+    assert!(text.contains("; it is not larger than the trainings that its law was fitted to."), "{text}");
+    let mixed = Laws::fit(&all, &[vec![prediction], predictions(&all)].concat(), 50, 1);
+    assert!(mixed.headline().starts_with("The predictions of 2 larger trainings"), "{}", mixed.headline());
 }
 
 #[test]
-fn laws_survive_json() {
+fn laws_round_trip_through_json() {
     let mut trials = testing::sweep();
-    for trial in trials.iter_mut().filter(|trial| trial.role == Role::Versus).take(1) {
+    for trial in trials.iter_mut().filter(|trial| trial.role == Role::Comparison).take(1) {
         *trial = testing::diverged(trial.clone());
     }
     let laws = laws(&trials);
@@ -219,24 +221,24 @@ fn laws_survive_json() {
 }
 
 #[test]
-fn what_cannot_be_fitted_says_why() {
+fn unfitted_laws_have_a_reason() {
     let mut trials = testing::sweep();
     trials.retain(|trial| trial.role == Role::Fit && trial.width <= 8);
-    let laws = Laws::of(&trials, &[], 50, 1);
-    let few = LawError::TooFewValues { variable: Variable::Parameters, values: 2 };
+    let laws = Laws::fit(&trials, &[], 50, 1);
+    let error = LawError::TooFewValues { variable: Variable::Parameters, values: 2 };
     for family in &laws.families {
-        assert_eq!((&family.by_parameters.law, &family.joint.law), (&Err(few), &Err(few)));
+        assert_eq!((&family.by_parameters.law, &family.joint.law), (&Err(error), &Err(error)));
         assert!(family.by_examples.law.is_ok());
     }
     assert!(laws.headline().starts_with("No law"));
     let text = laws.sentences().join(" ");
     assert!(
-        text.contains("no law of N and D, since an exponent and a floor take 3 different values of N"),
+        text.contains("no law of N and D, because an exponent and a floor require 3 distinct values of N"),
         "{text}"
     );
-    assert!(laws.outcomes.is_empty() && laws.versus.is_empty());
+    assert!(laws.outcomes.is_empty() && laws.comparisons.is_empty());
 
-    let empty = Laws::of(&[], &[], 50, 1);
+    let empty = Laws::fit(&[], &[], 50, 1);
     assert!(empty.families.is_empty() && empty.sentences().is_empty());
 }
 
@@ -244,32 +246,33 @@ fn what_cannot_be_fitted_says_why() {
 fn sentences_follow_the_numbers() {
     let mut trials = testing::sweep();
     let predictions = predictions(&trials);
-    let kept = Laws::of(&trials, &predictions, 100, 1);
-    assert!(kept.headline().starts_with("2 larger trainings"), "{}", kept.headline());
-    let text = kept.sentences().join(" ");
-    assert!(text.contains("mlp-large (204,800 parameters, 50,000 examples) was predicted"), "{text}");
+    let within = Laws::fit(&trials, &predictions, 100, 1);
+    assert!(within.headline().starts_with("The predictions of 2 larger trainings"), "{}", within.headline());
+    let text = within.sentences().join(" ");
+    assert!(text.contains("mlp-large (204,800 parameters, 50,000 examples): predicted test loss"), "{text}");
     assert!(text.contains("within the interval") && !text.contains("outside"), "{text}");
     assert!(text.contains("2 trainings diverged") && text.contains("d8000-s4-lost"), "{text}");
     for trial in trials.iter_mut().filter(|trial| trial.role == Role::HeldOut) {
         trial.test_loss *= 2.0;
     }
-    let broken = Laws::of(&trials, &predictions, 100, 1);
-    let text = broken.sentences().join(" ");
+    let outside = Laws::fit(&trials, &predictions, 100, 1);
+    let text = outside.sentences().join(" ");
     assert!(text.contains("outside the interval") && text.contains("% too low, outside"), "{text}");
     trials.retain(|trial| trial.role != Role::HeldOut);
-    let early = Laws::of(&trials, &predictions, 100, 1);
-    assert!(early.headline().contains("no larger training has tested them yet"));
-    assert!(early.sentences().join(" ").contains("it has not been trained"));
+    let untested = Laws::fit(&trials, &predictions, 100, 1);
+    assert!(untested.headline().contains("No larger training has tested them yet"));
+    assert!(untested.sentences().join(" ").contains("it has not been trained"));
 }
 
 #[test]
-fn a_page_is_whole_and_shows_every_training() {
+fn page_has_all_charts_and_trainings() {
     let trials = testing::sweep();
     let laws = laws(&trials);
     let html = html(&laws, &trials);
     let document = roxmltree::Document::parse(html.split_once('\n').unwrap().1).unwrap();
     let count = |name: &str| document.descendants().filter(|node| node.has_tag_name(name)).count();
-    // For each family loss against compute, N and D, the optimal size, and the check; two budgets with loss and accuracy.
+    // Five charts per family: loss against compute, N and D, best size, predictions. Two charts per budget: loss and
+    // accuracy.
     assert_eq!(count("svg"), 2 * 5 + 2 * 2);
     assert_eq!(count("script"), 0);
     for trial in &trials {
@@ -279,28 +282,28 @@ fn a_page_is_whole_and_shows_every_training() {
     for error in errors {
         assert!(html.contains(&format!("<td>{:+.1}%, within</td>", 100.0 * error)));
     }
-    // The error before what is wide, and the day alone.
-    let heads: String = page::OUTCOMES.iter().map(|head| format!("<th>{head}</th>")).collect();
+    // The error comes before the wide columns, and the time of day is omitted.
+    let heads: String = page::OUTCOME_COLUMNS.iter().map(|head| format!("<th>{head}</th>")).collect();
     assert!(heads.contains("<th>error</th><th>measured</th>") && html.contains(&heads));
     assert!(html.contains("<td>2026-01-02</td></tr>") && !html.contains("T03:04:05Z"));
     assert!(!html.contains("NaN"));
-    assert!(!html.split_once("</style>").unwrap().1.contains('`'), "there is no markup in notes");
+    assert!(!html.split_once("</style>").unwrap().1.contains('`'), "notes contain no Markdown");
     for (name, law) in [("0.076", "Kaplan"), ("0.34", "Hoffmann")] {
         assert!(html.contains(name) && html.contains(law));
     }
 }
 
 #[test]
-fn a_page_of_refusals_says_why() {
+fn page_of_unfitted_laws_has_the_reasons() {
     let mut trials = testing::sweep();
     trials.retain(|trial| trial.role == Role::Fit && trial.width <= 8);
-    let laws = Laws::of(&trials, &[], 50, 1);
+    let laws = Laws::fit(&trials, &[], 50, 1);
     let html = html(&laws, &trials);
     roxmltree::Document::parse(html.split_once('\n').unwrap().1).unwrap();
     assert!(html.contains(
-        "No law of N, D = 32,000: an exponent and a floor take 3 different values of N, and there are 2."
+        "No law of N, D = 32,000: an exponent and a floor require 3 distinct values of N, but there are 2."
     ));
-    let laws = Laws::of(&[], &[], 50, 1);
+    let laws = Laws::fit(&[], &[], 50, 1);
     let html = self::html(&laws, &[]);
     assert!(html.contains("Nothing has been trained yet"));
 }

@@ -1,91 +1,92 @@
-//! One training that is to be made.
+//! Jobs of a sweep: the trainings to run.
 
-use super::{Family, Law, Sweep, Versus};
+use super::{Comparison, Family, LawGrid, Sweep};
 use crate::scaling::{Role, Trial};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// A network, by what tells it from others of its family.
+/// Network of a sweep: architecture and size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Network {
-    /// The architecture.
+    /// Architecture.
     pub family: Family,
-    /// Hidden layers of a perceptron, layers (6n + 2) of a residual network.
+    /// Hidden layers of a perceptron, or layers (6n + 2) of a residual network.
     pub depth: u64,
     /// Units of a hidden layer, or channels of the first stage.
     pub width: u64,
 }
 
-/// A network on a data set: what a learning rate is chosen for.
+/// Data set and network that a learning rate is chosen for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Key {
-    /// The data.
+pub struct RateKey {
+    /// Name of the data set.
     pub dataset: String,
-    /// The network.
+    /// Network.
     pub network: Network,
 }
 
-impl Key {
-    /// `fashion-mnist-mlp2-w32`.
+impl RateKey {
+    /// Returns the name of the data set and network, e.g. `fashion-mnist-mlp2-w32`.
     fn name(&self) -> String {
         let Network { family, depth, width } = self.network;
         format!("{}-{}{depth}-w{width}", self.dataset, family.name())
     }
 }
 
-/// How long a training is.
+/// Length of a training.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Aim {
-    /// So many steps.
+pub enum TrainingLength {
+    /// Number of steps.
     Steps(u64),
-    /// As many steps as take these training FLOPs, at least one.
+    /// Training FLOPs, rounded to whole steps and at least one step.
     Flops(f64),
 }
 
-/// One training that is to be made.
+/// Training to run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Job {
-    /// Its name, unique in a sweep.
+    /// Name, unique in a sweep.
     pub id: String,
-    /// What it is for.
+    /// Purpose of the training.
     pub role: Role,
-    /// Data and network.
-    pub key: Key,
-    /// Different training examples.
+    /// Data set and network.
+    pub key: RateKey,
+    /// Number of distinct training examples.
     pub examples: u64,
-    /// Seed of initial values, batches and the draw of examples.
+    /// Seed of the initial values, the batches and the draw of examples.
     pub seed: u64,
     /// Peak learning rate.
     pub lr: f64,
-    /// How long.
-    pub aim: Aim,
+    /// Length of the training.
+    #[serde(rename = "aim")]
+    pub length: TrainingLength,
 }
 
-/// The learning rate of each network.
-pub type Rates = BTreeMap<Key, f64>;
+/// Learning rate of each network on each data set.
+pub type LearningRates = BTreeMap<RateKey, f64>;
 
 impl Sweep {
-    /// Short trainings by which the learning rate of each network is chosen: those that laws are fitted to and those of the
-    /// comparison, or with `held_out` the larger ones.
+    /// Returns the short trainings that choose learning rates: for the networks of the laws and comparisons, or with
+    /// `held_out` for the held-out networks.
     pub fn rate_jobs(&self, held_out: bool) -> Vec<Job> {
-        let mut keys: Vec<Key> = Vec::new();
-        let mut want = |dataset: &str, network: Network| {
-            let key = Key { dataset: dataset.to_owned(), network };
+        let mut keys: Vec<RateKey> = Vec::new();
+        let mut add = |dataset: &str, network: Network| {
+            let key = RateKey { dataset: dataset.to_owned(), network };
             if !keys.contains(&key) {
                 keys.push(key);
             }
         };
-        for law in &self.laws {
-            let larger = law.held_out.iter().map(|other| other.width);
-            let widths: Vec<u64> = if held_out { larger.collect() } else { law.widths.clone() };
-            widths.into_iter().for_each(|width| want(&law.dataset, law.network(width)));
+        for grid in &self.laws {
+            let larger = grid.held_out.iter().map(|other| other.width);
+            let widths: Vec<u64> = if held_out { larger.collect() } else { grid.widths.clone() };
+            widths.into_iter().for_each(|width| add(&grid.dataset, grid.network(width)));
         }
-        for versus in self.versus.iter().filter(|_| !held_out) {
-            versus.networks.iter().for_each(|network| want(&versus.dataset, *network));
+        for comparison in self.comparisons.iter().filter(|_| !held_out) {
+            comparison.networks.iter().for_each(|network| add(&comparison.dataset, *network));
         }
-        let rates = |key: Key| {
+        let jobs = |key: RateKey| {
             let training = &self.training;
             training.rates.iter().map(move |&lr| Job {
                 id: format!("rate-{}-lr{lr}", key.name()),
@@ -94,23 +95,29 @@ impl Sweep {
                 examples: training.rate_examples,
                 seed: 0,
                 lr,
-                aim: Aim::Steps(training.rate_steps),
+                length: TrainingLength::Steps(training.rate_steps),
             })
         };
-        keys.into_iter().flat_map(rates).collect()
+        keys.into_iter().flat_map(jobs).collect()
     }
 
-    /// Every training but those for rates, before rates are chosen: its learning rates mean nothing.
+    /// Returns all trainings except those that choose learning rates. The learning rates of these jobs are
+    /// placeholders.
     pub fn all_jobs(&self) -> Vec<Job> {
         let rate_jobs = [self.rate_jobs(false), self.rate_jobs(true)].concat();
-        let any: Rates = rate_jobs.into_iter().map(|job| (job.key, job.lr)).collect();
-        [self.law_jobs(&any, false), self.law_jobs(&any, true), self.versus_jobs(&any)].concat()
+        let placeholders: LearningRates = rate_jobs.into_iter().map(|job| (job.key, job.lr)).collect();
+        [
+            self.law_jobs(&placeholders, false),
+            self.law_jobs(&placeholders, true),
+            self.comparison_jobs(&placeholders),
+        ]
+        .concat()
     }
 
-    /// The rate of each network among some trials: that of the lowest validation loss at any time, the lower one of two that are
-    /// equal. A network of which all diverged has the lowest rate that was tried.
-    pub fn choose_rates(&self, jobs: &[Job], trials: &[Trial]) -> Rates {
-        let mut best: BTreeMap<Key, (f64, f64)> = BTreeMap::new();
+    /// Chooses the learning rate of each network: the rate with the lowest validation loss at any evaluation, or the
+    /// lower rate of two with equal loss. A network whose trainings all diverged gets the lowest rate.
+    pub fn choose_rates(&self, jobs: &[Job], trials: &[Trial]) -> LearningRates {
+        let mut best: BTreeMap<RateKey, (f64, f64)> = BTreeMap::new();
         for job in jobs.iter().filter(|job| job.role == Role::Rate) {
             let Some(trial) = trials.iter().find(|trial| trial.id == job.id) else { continue };
             let finite =
@@ -124,43 +131,39 @@ impl Sweep {
         best.into_iter().map(|(key, (_, lr))| (key, lr)).collect()
     }
 
-    /// The trainings that laws are fitted to, or with `held_out` the larger ones, where the rate of the network is known.
-    pub fn law_jobs(&self, rates: &Rates, held_out: bool) -> Vec<Job> {
+    /// Returns the trainings that laws are fitted to, or with `held_out` the held-out trainings. Networks without a
+    /// learning rate are left out.
+    pub fn law_jobs(&self, rates: &LearningRates, held_out: bool) -> Vec<Job> {
         let mut jobs = Vec::new();
-        for law in &self.laws {
+        for grid in &self.laws {
             let sizes: Vec<(u64, u64)> = match held_out {
-                true => law.held_out.iter().map(|larger| (larger.width, larger.examples)).collect(),
+                true => grid.held_out.iter().map(|larger| (larger.width, larger.examples)).collect(),
                 false => {
-                    let of_width = |&width: &u64| law.examples.iter().map(move |&examples| (width, examples));
-                    law.widths.iter().flat_map(of_width).collect()
+                    let of_width =
+                        |&width: &u64| grid.examples.iter().map(move |&examples| (width, examples));
+                    grid.widths.iter().flat_map(of_width).collect()
                 }
             };
             let role = if held_out { Role::HeldOut } else { Role::Fit };
             for (width, examples) in sizes {
-                let aim = Aim::Steps(self.steps(law, examples));
-                self.push(
-                    &mut jobs,
-                    rates,
-                    role,
-                    (&law.dataset, law.network(width)),
-                    examples,
-                    &law.seeds,
-                    aim,
-                );
+                let key = RateKey { dataset: grid.dataset.clone(), network: grid.network(width) };
+                let length = TrainingLength::Steps(self.steps(grid, examples));
+                jobs.extend(jobs_of_seeds(rates, role, &key, examples, &grid.seeds, length));
             }
         }
         jobs
     }
 
-    /// The trainings of the comparison.
-    pub fn versus_jobs(&self, rates: &Rates) -> Vec<Job> {
+    /// Returns the trainings of the comparisons. Networks without a learning rate are left out.
+    pub fn comparison_jobs(&self, rates: &LearningRates) -> Vec<Job> {
         let mut jobs = Vec::new();
-        for Versus { dataset, flops, examples, seeds, networks, .. } in &self.versus {
+        for Comparison { dataset, flops, examples, seeds, networks, .. } in &self.comparisons {
             for &budget in flops {
+                let length = TrainingLength::Flops(budget);
                 for &network in networks {
+                    let key = RateKey { dataset: dataset.clone(), network };
                     for &examples in examples {
-                        let of = (dataset.as_str(), network);
-                        self.push(&mut jobs, rates, Role::Versus, of, examples, seeds, Aim::Flops(budget));
+                        jobs.extend(jobs_of_seeds(rates, Role::Comparison, &key, examples, seeds, length));
                     }
                 }
             }
@@ -168,37 +171,37 @@ impl Sweep {
         jobs
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a job is made of them")]
-    fn push(
-        &self,
-        jobs: &mut Vec<Job>,
-        rates: &Rates,
-        role: Role,
-        (dataset, network): (&str, Network),
-        examples: u64,
-        seeds: &[u64],
-        aim: Aim,
-    ) {
-        let key = Key { dataset: dataset.to_owned(), network };
-        let Some(&lr) = rates.get(&key) else { return };
-        for &seed in seeds {
-            let budget =
-                if let Aim::Flops(budget) = aim { format!("versus-{budget:e}-") } else { String::new() };
-            let id = format!("{budget}{}-d{examples}-s{seed}", key.name());
-            jobs.push(Job { id, role, key: key.clone(), examples, seed, lr, aim });
-        }
-    }
-
-    /// Steps of a training on so many examples.
-    fn steps(&self, law: &Law, examples: u64) -> u64 {
-        let [least, most] = law.steps;
-        law.epochs.saturating_mul(examples).div_ceil(self.training.batch).clamp(least, most)
+    /// Returns the steps of a training on `examples` examples.
+    fn steps(&self, grid: &LawGrid, examples: u64) -> u64 {
+        let [least, most] = grid.steps;
+        grid.epochs.saturating_mul(examples).div_ceil(self.training.batch).clamp(least, most)
     }
 }
 
-impl Law {
-    /// Its network of a width.
+impl LawGrid {
+    /// Returns the network with a given width.
     pub fn network(&self, width: u64) -> Network {
         Network { family: self.family, depth: self.depth, width }
     }
+}
+
+/// Returns one job per seed, or none if the network has no learning rate.
+fn jobs_of_seeds(
+    rates: &LearningRates,
+    role: Role,
+    key: &RateKey,
+    examples: u64,
+    seeds: &[u64],
+    length: TrainingLength,
+) -> Vec<Job> {
+    let Some(&lr) = rates.get(key) else { return Vec::new() };
+    let prefix = match length {
+        TrainingLength::Flops(budget) => format!("versus-{budget:e}-"),
+        TrainingLength::Steps(_) => String::new(),
+    };
+    let job = |&seed: &u64| {
+        let id = format!("{prefix}{}-d{examples}-s{seed}", key.name());
+        Job { id, role, key: key.clone(), examples, seed, lr, length }
+    };
+    seeds.iter().map(job).collect()
 }

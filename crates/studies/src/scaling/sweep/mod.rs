@@ -1,131 +1,135 @@
-//! What a sweep trains: networks of several sizes on several amounts of data, from a TOML file, and the trainings that it
-//! comes to. Nothing here trains.
+//! Sweeps: networks of several sizes, trained on several amounts of data.
+//!
+//! A [`Sweep`] is read from TOML and expanded into [`Job`]s; [`train_job`] runs one job.
 
 mod job;
 mod toml;
 mod train;
 
-pub use job::{Aim, Job, Key, Network, Rates};
+pub use job::{Job, LearningRates, Network, RateKey, TrainingLength};
 pub use toml::{SweepError, builtin, parse, read};
-pub use train::{SweepData, network_of, train_job};
+pub use train::{SweepData, describe_network, train_job};
 
 use crate::scaling::Role;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// A training is evaluated from this step on.
-const FIRST: u64 = 10;
+/// Step of the first evaluation.
+const FIRST_EVALUATION: u64 = 10;
 
-/// A sweep: how everything is trained, what laws are fitted to, and where data stands against architecture.
+/// Sweep: training settings, grids that laws are fitted to, and comparisons of data and architecture.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sweep {
-    /// How every network is trained.
+    /// Settings of every training.
     pub training: Training,
-    /// Networks by size and data: laws are fitted to each.
+    /// Grids of sizes and amounts of data. Laws are fitted to each grid.
     #[serde(default, rename = "law")]
-    pub laws: Vec<Law>,
-    /// The same compute on two architectures.
-    #[serde(default)]
-    pub versus: Vec<Versus>,
+    pub laws: Vec<LawGrid>,
+    /// Comparisons of two architectures with equal compute.
+    #[serde(default, rename = "versus")]
+    pub comparisons: Vec<Comparison>,
 }
 
-/// How every network of a sweep is trained: AdamW without weight decay, a constant learning rate after a warm-up, and the moving
-/// average of the parameters is what is evaluated, so that every point of a curve is one that a run could end at.
+/// Settings of every training of a sweep.
+///
+/// The optimizer is AdamW without weight decay, with a constant learning rate after a warm-up. The moving average of
+/// the parameters is evaluated, so that a training could end at any point of its curve.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Training {
     /// Examples of a step.
     pub batch: u64,
-    /// Steps in which the learning rate rises.
+    /// Number of warm-up steps.
     pub warmup: u64,
     /// Decay of the moving average of the parameters.
     pub ema: f64,
-    /// Learning rates to choose from, rising: each network's is the one with the lowest validation loss after a short training.
+    /// Learning rates to choose from, in ascending order. Each network uses the rate with the lowest validation loss
+    /// after a short training.
     pub rates: Vec<f64>,
-    /// Steps of that training.
+    /// Steps of the short training.
     pub rate_steps: u64,
-    /// Its examples, or all that there are.
+    /// Most examples of the short training.
     pub rate_examples: u64,
-    /// Examples that are taken from the training data to stop early by, or a fifth of it if that is less.
+    /// Most validation examples for early stopping. They are at most a fifth of the training data.
     pub validation: u64,
-    /// Examples of the test data that losses are taken on, or all that there are.
+    /// Most test examples.
     pub test: u64,
-    /// Evaluations of a training, at steps that grow by a constant factor.
+    /// Number of evaluations of a training, at steps that grow by a constant factor.
     pub evaluations: u64,
-    /// Evaluations without a lower validation loss after which a training ends.
+    /// Number of evaluations without a lower validation loss after which a training ends.
     pub patience: u64,
 }
 
-/// Networks of one architecture on one data set.
+/// Grid of widths and amounts of data for one architecture on one data set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Law {
-    /// The data.
+pub struct LawGrid {
+    /// Name of the data set.
     pub dataset: String,
-    /// Trained only where this data set is not on the machine.
+    /// Data set whose presence on the machine disables this entry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub without: Option<String>,
-    /// The architecture.
+    /// Architecture.
     pub family: Family,
-    /// Hidden layers of a perceptron, layers (6n + 2) of a residual network.
+    /// Hidden layers of a perceptron, or layers (6n + 2) of a residual network.
     pub depth: u64,
     /// Units of a hidden layer, or channels of the first stage.
     pub widths: Vec<u64>,
-    /// Numbers of different training examples.
+    /// Numbers of distinct training examples.
     pub examples: Vec<u64>,
-    /// Seeds; every network is trained once with each.
+    /// Seeds. Every network is trained once per seed.
     pub seeds: Vec<u64>,
-    /// Times that the examples are gone through at most.
+    /// Most epochs.
     pub epochs: u64,
-    /// Steps at least and at most, whatever the epochs.
+    /// Fewest and most steps, which take precedence over `epochs`.
     pub steps: [u64; 2],
     /// Larger networks on more data, whose loss is predicted before they are trained.
     #[serde(default)]
     pub held_out: Vec<HeldOut>,
 }
 
-/// A larger network on more data.
+/// Network and amount of data that are larger than the grid.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeldOut {
-    /// Its width.
+    /// Width of the network.
     pub width: u64,
-    /// Its different training examples.
+    /// Number of distinct training examples.
     pub examples: u64,
 }
 
-/// Two architectures with the same compute.
+/// Comparison of two architectures with equal compute.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Versus {
-    /// The data.
+pub struct Comparison {
+    /// Name of the data set.
     pub dataset: String,
-    /// Trained only where this data set is not on the machine.
+    /// Data set whose presence on the machine disables this entry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub without: Option<String>,
     /// Training FLOPs of each network.
     pub flops: Vec<f64>,
-    /// Numbers of different training examples.
+    /// Numbers of distinct training examples.
     pub examples: Vec<u64>,
-    /// Seeds.
+    /// Seeds. Every network is trained once per seed.
     pub seeds: Vec<u64>,
-    /// The architectures, the plain one first.
+    /// Networks to compare, the plain architecture first.
     pub networks: [Network; 2],
 }
 
-/// An architecture.
+/// Architecture of a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
-    /// A multilayer perceptron with ReLU units, which sees pixels in no order.
+    /// Multilayer perceptron with ReLU, which treats pixels as unordered features.
     Mlp,
-    /// A residual network of convolutions with group norms.
+    /// Convolutional residual network with group normalisation.
     ResNet,
 }
 
 impl Family {
-    /// `mlp` or `resnet`.
+    /// Returns `mlp` or `resnet`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Mlp => "mlp",
@@ -135,11 +139,11 @@ impl Family {
 }
 
 impl Sweep {
-    /// Every data set that it may train on, once, in the order of the file.
+    /// Returns the names of all data sets, without duplicates, in the order of the file.
     pub fn datasets(&self) -> Vec<&str> {
         let laws = self.laws.iter().map(|law| law.dataset.as_str());
         let mut names: Vec<&str> = Vec::new();
-        for name in laws.chain(self.versus.iter().map(|versus| versus.dataset.as_str())) {
+        for name in laws.chain(self.comparisons.iter().map(|comparison| comparison.dataset.as_str())) {
             if !names.contains(&name) {
                 names.push(name);
             }
@@ -147,39 +151,41 @@ impl Sweep {
         names
     }
 
-    /// A short name of how everything is trained, by which trainings of one way are told from those of another.
-    pub fn way(&self) -> String {
-        // Without a value that serde has no number for, this is text.
+    /// Returns a short digest of the training settings. Trainings with different settings are stored under different
+    /// digests.
+    pub fn settings_digest(&self) -> String {
+        // Serialization cannot fail: the settings contain only numbers.
         let text = serde_json::to_string(&self.training).unwrap_or_default();
         let digest = Sha256::digest(text.as_bytes());
         digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// What is left of it on a machine that has some of the data, and the data sets that are missing.
-    pub fn on(&self, has: impl Fn(&str) -> bool) -> (Self, Vec<String>) {
-        let wanted = |without: &Option<String>| without.as_ref().is_none_or(|other| !has(other));
+    /// Returns the sweep without the entries whose data set is not on the machine, and the names of the missing data
+    /// sets. `has` returns whether a data set is on the machine.
+    pub fn available(&self, has: impl Fn(&str) -> bool) -> (Self, Vec<String>) {
+        let enabled = |without: &Option<String>| without.as_ref().is_none_or(|other| !has(other));
         let mut missing: Vec<String> = Vec::new();
-        let mut here = |name: &String, without: &Option<String>| {
-            if wanted(without) && !has(name) && !missing.contains(name) {
+        let mut keep = |name: &String, without: &Option<String>| {
+            if enabled(without) && !has(name) && !missing.contains(name) {
                 missing.push(name.clone());
             }
-            wanted(without) && has(name)
+            enabled(without) && has(name)
         };
-        let laws = self.laws.iter().filter(|law| here(&law.dataset, &law.without)).cloned().collect();
-        let versus = self.versus.iter().filter(|v| here(&v.dataset, &v.without)).cloned().collect();
-        (Self { training: self.training.clone(), laws, versus }, missing)
+        let laws = self.laws.iter().filter(|grid| keep(&grid.dataset, &grid.without)).cloned().collect();
+        let comparisons = self.comparisons.iter().filter(|c| keep(&c.dataset, &c.without)).cloned().collect();
+        (Self { training: self.training.clone(), laws, comparisons }, missing)
     }
 
-    /// Examples that are left to train on of so many.
-    pub fn left_of(&self, examples: u64) -> u64 {
-        examples - self.training.validation.min(examples / 5)
+    /// Returns the number of training examples that remain of `total` without the validation examples.
+    pub fn training_examples(&self, total: u64) -> u64 {
+        total - self.training.validation.min(total / 5)
     }
 
-    /// The steps at which a training of so many steps is evaluated: growing by a constant factor, the last one at the end. One
-    /// for a learning rate is evaluated at its end only.
-    pub fn evaluations(&self, role: Role, steps: u64) -> Vec<u64> {
+    /// Returns the steps at which a training of `steps` steps is evaluated. They grow by a constant factor and end with
+    /// the last step. A training for a learning rate is evaluated at its last step only.
+    pub fn evaluation_steps(&self, role: Role, steps: u64) -> Vec<u64> {
         let count = if role == Role::Rate { 1 } else { self.training.evaluations.max(1) };
-        let first = steps.min(FIRST) as f64;
+        let first = steps.min(FIRST_EVALUATION) as f64;
         let factor = (steps as f64 / first).powf(1.0 / (count - 1).max(1) as f64);
         let at = |i: u64| (steps as f64 / factor.powf((count - 1 - i) as f64)).round() as u64;
         let mut all: Vec<u64> = (0..count).map(at).filter(|step| *step > 0).collect();

@@ -1,5 +1,5 @@
 use super::*;
-use crate::scaling::{Curve, Role, Trial};
+use crate::scaling::{CurvePoint, Role, Trial};
 use std::collections::BTreeSet;
 use wgrad_run::Flops;
 
@@ -41,42 +41,46 @@ fn small() -> Sweep {
 }
 
 #[test]
-fn what_is_built_in_is_right_and_small_enough_for_its_data() {
+fn builtin_sweeps_are_valid_and_fit_their_data() {
     for quick in [true, false] {
         let sweep = builtin(quick).unwrap();
         let sizes = [("digits", 1437), ("fashion-mnist", 60_000), ("cifar-10", 50_000)];
-        let size = |name: &str| sweep.left_of(sizes.iter().find(|(known, _)| *known == name).unwrap().1);
+        let size =
+            |name: &str| sweep.training_examples(sizes.iter().find(|(known, _)| *known == name).unwrap().1);
         for law in &sweep.laws {
             let larger = law.held_out.iter().map(|larger| larger.examples);
             let most = law.examples.iter().copied().chain(larger.clone()).max().unwrap();
             assert!(most <= size(&law.dataset), "{law:?}");
-            // A prediction is of something larger than all that the law was fitted to.
-            let beyond = law.held_out.iter().all(|larger| {
+            // Held-out networks are larger than all networks that the law is fitted to.
+            let larger_than_grid = law.held_out.iter().all(|larger| {
                 larger.width > *law.widths.last().unwrap() && larger.examples > *law.examples.last().unwrap()
             });
-            assert!(beyond && !law.held_out.is_empty(), "{law:?}");
-            assert!(law.widths.len() * law.examples.len() >= 9, "a law of N and D has five parameters");
+            assert!(larger_than_grid && !law.held_out.is_empty(), "{law:?}");
+            assert!(
+                law.widths.len() * law.examples.len() >= 9,
+                "too few points for the five parameters of a law of N and D"
+            );
         }
-        for versus in &sweep.versus {
-            assert!(*versus.examples.last().unwrap() <= size(&versus.dataset), "{versus:?}");
+        for comparison in &sweep.comparisons {
+            assert!(*comparison.examples.last().unwrap() <= size(&comparison.dataset), "{comparison:?}");
         }
     }
-    // Without anything fetched there is something to train.
-    let (left, missing) = builtin(true).unwrap().on(|name| name == "digits");
-    assert_eq!((left.datasets(), missing), (vec!["digits"], vec!["fashion-mnist".to_owned()]));
-    let (left, missing) = builtin(true).unwrap().on(|_| true);
-    assert_eq!((left.datasets(), missing.len()), (vec!["fashion-mnist"], 0));
+    // There is something to train without downloaded data.
+    let (available, missing) = builtin(true).unwrap().available(|name| name == "digits");
+    assert_eq!((available.datasets(), missing), (vec!["digits"], vec!["fashion-mnist".to_owned()]));
+    let (available, missing) = builtin(true).unwrap().available(|_| true);
+    assert_eq!((available.datasets(), missing.len()), (vec!["fashion-mnist"], 0));
 }
 
 #[test]
-fn jobs_are_every_size_on_every_amount_with_every_seed_under_names_of_their_own() {
+fn jobs_cover_all_sizes_amounts_and_seeds_with_unique_names() {
     let sweep = small();
     let rate_jobs = sweep.rate_jobs(false);
-    // Widths 2 and 4 of the law, and the residual network of the comparison; its perceptron is one of the law's.
+    // Widths 2 and 4 of the law, and the residual network of the comparison, whose perceptron is also one of the law.
     assert_eq!(rate_jobs.len(), 3 * 2);
     let trials: Vec<Trial> = rate_jobs.iter().map(|job| trial(job, job.lr)).collect();
     let rates = sweep.choose_rates(&rate_jobs, &trials);
-    let jobs = [sweep.law_jobs(&rates, false), sweep.versus_jobs(&rates)].concat();
+    let jobs = [sweep.law_jobs(&rates, false), sweep.comparison_jobs(&rates)].concat();
     assert_eq!(jobs.len(), 2 * 2 * 2 + 2 * 2);
     assert!(jobs.iter().all(|job| job.lr == 1e-3));
     let names: BTreeSet<&str> = jobs.iter().chain(&rate_jobs).map(|job| job.id.as_str()).collect();
@@ -84,14 +88,15 @@ fn jobs_are_every_size_on_every_amount_with_every_seed_under_names_of_their_own(
     assert!(
         names.contains("digits-mlp1-w4-d100-s1") && names.contains("versus-1e7-digits-resnet8-w2-d50-s3")
     );
-    // 4 epochs of 50 examples are 20 steps, under the fewest; of 100 they are 40, over the most.
-    let aims: BTreeSet<String> = jobs.iter().map(|job| format!("{} {:?}", job.examples, job.aim)).collect();
+    // 4 epochs of 50 examples are 20 steps, below the minimum of 25; of 100 examples 40 steps, above the maximum of 30.
+    let lengths: BTreeSet<String> =
+        jobs.iter().map(|job| format!("{} {:?}", job.examples, job.length)).collect();
     assert!(
-        aims.contains("50 Steps(25)")
-            && aims.contains("100 Steps(30)")
-            && aims.contains("50 Flops(1000000.0)")
+        lengths.contains("50 Steps(25)")
+            && lengths.contains("100 Steps(30)")
+            && lengths.contains("50 Flops(1000000.0)")
     );
-    // The larger one has no rate yet, so it is no job yet.
+    // The held-out network has no learning rate yet, so it has no job.
     assert_eq!(sweep.law_jobs(&rates, true), []);
     let larger = sweep.rate_jobs(true);
     assert_eq!(larger.len(), 2);
@@ -101,10 +106,16 @@ fn jobs_are_every_size_on_every_amount_with_every_seed_under_names_of_their_own(
     assert!(jobs.iter().all(|job| job.role == Role::HeldOut && job.examples == 200));
 }
 
-/// A training that came to a validation loss.
+/// Trial of a job with a given validation loss.
 fn trial(job: &Job, validation_loss: f64) -> Trial {
-    let point =
-        Curve { step: 1, flops: 1.0, train_loss: 1.0, validation_loss, test_loss: 1.0, test_accuracy: 0.5 };
+    let point = CurvePoint {
+        step: 1,
+        flops: 1.0,
+        train_loss: 1.0,
+        validation_loss,
+        test_loss: 1.0,
+        test_accuracy: 0.5,
+    };
     Trial {
         id: job.id.clone(),
         role: job.role,
@@ -132,88 +143,101 @@ fn trial(job: &Job, validation_loss: f64) -> Trial {
 }
 
 #[test]
-fn the_rate_of_the_lowest_validation_loss_is_chosen() {
+fn rate_with_the_lowest_validation_loss_is_chosen() {
     let sweep = small();
     let jobs = sweep.rate_jobs(false);
-    let of_first = |trials: &[Trial]| *sweep.choose_rates(&jobs, trials).get(&jobs[0].key).unwrap();
+    let rate_of_first_network =
+        |trials: &[Trial]| *sweep.choose_rates(&jobs, trials).get(&jobs[0].key).unwrap();
     let losses = |losses: [f64; 2]| -> Vec<Trial> {
         jobs[..2].iter().zip(losses).map(|(job, loss)| trial(job, loss)).collect()
     };
-    assert_eq!(of_first(&losses([0.5, 0.4])), 1e-2);
-    assert_eq!(of_first(&losses([0.5, 0.5])), 1e-3);
-    assert_eq!(of_first(&losses([0.5, f64::NAN])), 1e-3);
+    assert_eq!(rate_of_first_network(&losses([0.5, 0.4])), 1e-2);
+    assert_eq!(rate_of_first_network(&losses([0.5, 0.5])), 1e-3);
+    assert_eq!(rate_of_first_network(&losses([0.5, f64::NAN])), 1e-3);
     let mut trials = losses([0.5, 0.4]);
     trials[1].diverged = true;
-    assert_eq!(of_first(&trials), 1e-3);
+    assert_eq!(rate_of_first_network(&trials), 1e-3);
     trials[0].diverged = true;
-    assert_eq!(of_first(&trials), 1e-3);
-    // A network that nothing is known of has no rate.
+    assert_eq!(rate_of_first_network(&trials), 1e-3);
+    // A network without trials has no learning rate.
     assert_eq!(sweep.choose_rates(&jobs, &[]).len(), 0);
 }
 
 #[test]
-fn another_way_to_train_has_another_name() {
+fn digest_depends_on_the_training_settings_only() {
     let sweep = small();
-    assert_eq!(sweep.way(), small().way());
+    assert_eq!(sweep.settings_digest(), small().settings_digest());
     let mut other = small();
     other.training.ema = 0.5;
-    assert_ne!(other.way(), sweep.way());
-    // What is trained makes no difference to how.
+    assert_ne!(other.settings_digest(), sweep.settings_digest());
+    // The networks do not change the digest.
     other = small();
     other.laws.clear();
-    assert_eq!(other.way(), sweep.way());
+    assert_eq!(other.settings_digest(), sweep.settings_digest());
 }
 
 #[test]
-fn evaluations_grow_by_a_factor_and_end_at_the_end() {
+fn evaluation_steps_grow_by_a_constant_factor_up_to_the_last_step() {
     let sweep = small();
-    assert_eq!(sweep.evaluations(Role::Fit, 160), [10, 20, 40, 80, 160]);
-    assert_eq!(sweep.evaluations(Role::Fit, 7), [7]);
-    assert_eq!(sweep.evaluations(Role::Rate, 160), [160]);
+    assert_eq!(sweep.evaluation_steps(Role::Fit, 160), [10, 20, 40, 80, 160]);
+    assert_eq!(sweep.evaluation_steps(Role::Fit, 7), [7]);
+    assert_eq!(sweep.evaluation_steps(Role::Rate, 160), [160]);
 }
 
 #[test]
-fn mistakes_are_named_with_their_place() {
+fn errors_name_the_key_and_the_problem() {
     let cases = [
-        ("batch = 10", "batch = 0", "small.toml: `training.batch` is 0, and takes 1 at least"),
-        ("ema = 0.9", "ema = 1.0", "`training.ema` is from 0 to below 1"),
+        ("batch = 10", "batch = 0", "small.toml: `training.batch` must be at least 1, not 0"),
+        ("ema = 0.9", "ema = 1.0", "`training.ema` must be at least 0 and less than 1"),
         (
             "rates = [1e-3, 1e-2]",
             "rates = [1e-2, 1e-3]",
-            "`training.rates` is a list of positive numbers that rise",
+            "`training.rates` must be a list of positive numbers in ascending order",
         ),
-        ("rates = [1e-3, 1e-2]", "rates = []", "`training.rates` is a list"),
-        ("widths = [2, 4]", "widths = [4, 4]", "`law[0].widths` is a list"),
-        ("examples = [50, 100]", "examples = [5, 100]", "fewer examples than training.batch, which is 10"),
-        ("steps = [25, 30]", "steps = [31, 30]", "`law[0].steps` is the fewest steps and the most"),
-        ("seeds = [3]", "seeds = []", "`versus[0].seeds` is empty"),
-        ("seeds = [0, 1]", "seeds = [1, 1]", "`law[0].seeds` has one of them twice"),
+        ("rates = [1e-3, 1e-2]", "rates = []", "`training.rates` must be a list"),
+        ("widths = [2, 4]", "widths = [4, 4]", "`law[0].widths` must be a list"),
+        ("examples = [50, 100]", "examples = [5, 100]", "must be at least training.batch, which is 10"),
+        ("steps = [25, 30]", "steps = [31, 30]", "`law[0].steps` must be the fewest and the most steps"),
+        ("seeds = [3]", "seeds = []", "`versus[0].seeds` must not be empty"),
+        ("seeds = [0, 1]", "seeds = [1, 1]", "`law[0].seeds` must not contain a seed twice"),
         (
             "width = 8, examples = 200",
             "width = 4, examples = 100",
-            "`law[0].held_out` is not larger than all",
+            "`law[0].held_out` must be larger than all",
         ),
-        ("width = 8, examples = 200", "width = 8, examples = 50", "`law[0].held_out` is not larger than all"),
-        ("width = 8, examples = 200", "width = 99999, examples = 200", "`law[0].widths` are at most 65536"),
-        ("evaluations = 5", "evaluations = 9000000000", "`training.evaluations` is at most 1000"),
-        ("rate_examples = 50", "rate_examples = 5", "`training.rate_examples` has fewer examples than"),
-        ("flops = [1e6, 1e7]", "flops = [1e6, 1e6]", "`versus[0].flops` is a list"),
         (
-            "depth = 8, width = 2",
-            "depth = 9, width = 2",
-            "`versus[0].networks` of a residual network is 6n + 2",
+            "width = 8, examples = 200",
+            "width = 8, examples = 50",
+            "`law[0].held_out` must be larger than all",
         ),
-        ("depth = 1\nwidths", "depth = 0\nwidths", "`law[0].depth` is 0 hidden layers"),
+        (
+            "width = 8, examples = 200",
+            "width = 99999, examples = 200",
+            "`law[0].widths` must be at most 65536",
+        ),
+        ("evaluations = 5", "evaluations = 9000000000", "`training.evaluations` must be at most 1000"),
+        (
+            "rate_examples = 50",
+            "rate_examples = 5",
+            "`training.rate_examples` must be at least training.batch",
+        ),
+        ("flops = [1e6, 1e7]", "flops = [1e6, 1e6]", "`versus[0].flops` must be a list"),
+        ("depth = 8, width = 2", "depth = 9, width = 2", "`versus[0].networks` must have a depth of 6n + 2"),
+        ("depth = 1\nwidths", "depth = 0\nwidths", "`law[0].depth` must be at least 1 hidden layer"),
         ("patience = 2", "patience = 2\npatiense = 3", "unknown field `patiense`"),
         ("family = 'mlp'\n", "family = 'cnn'\n", "unknown variant `cnn`, expected `mlp` or `resnet`"),
         ("warmup = 2\n", "", "missing field `warmup`"),
-        ("flops = [1e6, 1e7]", "flops = [inf]", "`versus[0].flops` is a list"),
+        ("flops = [1e6, 1e7]", "flops = [inf]", "`versus[0].flops` must be a list"),
     ];
     for (from, to, message) in cases {
         assert!(SMALL.contains(from), "{from}");
         let error = parse(&SMALL.replacen(from, to, 1), "small.toml").unwrap_err().to_string();
         assert!(error.contains(message), "{from} → {to}: {error}");
     }
+}
+
+#[test]
+fn errors_about_the_whole_sweep_and_its_file() {
     let error = parse(&SMALL.replacen("batch = 10", "batch = ten", 1), "small.toml").unwrap_err().to_string();
     assert!(error.starts_with("small.toml: TOML parse error at line 3"), "{error}");
     let (training, laws) = SMALL.split_once("[[law]]").unwrap();
@@ -222,11 +246,15 @@ fn mistakes_are_named_with_their_place() {
     let law = laws.split_once("[[versus]]").unwrap().0;
     let twice = format!("{SMALL}\n[[law]]{law}");
     let error = parse(&twice, "small.toml").unwrap_err().to_string();
-    assert!(error.contains("`law` makes the training digits-mlp1-w2-d50-s0 twice"), "{error}");
-    let endless = SMALL.replacen("epochs = 4", "epochs = 9000000000000000000", 1);
-    let sweep = parse(&endless, "small.toml").unwrap();
-    let rates = sweep.rate_jobs(false).into_iter().map(|job| (job.key, job.lr)).collect();
-    assert!(sweep.law_jobs(&rates, false).iter().all(|job| job.aim == Aim::Steps(30)));
+    assert!(error.contains("`law` defines the training digits-mlp1-w2-d50-s0 twice"), "{error}");
     let error = read(std::path::Path::new("nowhere.toml")).unwrap_err().to_string();
     assert!(error.starts_with("cannot read the sweep in nowhere.toml"), "{error}");
+}
+
+#[test]
+fn steps_of_very_many_epochs_do_not_overflow() {
+    let many_epochs = SMALL.replacen("epochs = 4", "epochs = 9000000000000000000", 1);
+    let sweep = parse(&many_epochs, "small.toml").unwrap();
+    let rates = sweep.rate_jobs(false).into_iter().map(|job| (job.key, job.lr)).collect();
+    assert!(sweep.law_jobs(&rates, false).iter().all(|job| job.length == TrainingLength::Steps(30)));
 }

@@ -1,67 +1,76 @@
-//! Sweeps from TOML, with the place of every mistake.
+//! Reading of sweeps from TOML. Errors name the key of the mistake.
 
-use super::{HeldOut, Sweep};
+use super::{Comparison, Family, HeldOut, LawGrid, Sweep, Training};
 use crate::scaling::laws::{BETTER, PLAIN};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use wgrad_stdx::ErrorKind;
 
 const QUICK: &str = include_str!("quick.toml");
 const FULL: &str = include_str!("full.toml");
 
-/// Why there is no such sweep.
+/// Why a sweep cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SweepError {
     /// The file cannot be read.
     #[error("cannot read the sweep in {}: {source}", path.display())]
     Read {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the operating system.
         source: io::Error,
     },
     /// The text is not TOML, a key is missing or unknown, or a value has the wrong type.
     #[error("{origin}: {source}")]
     Syntax {
-        /// The file.
+        /// Name of the file.
         origin: String,
-        /// What is wrong, with line and column.
+        /// Error of the TOML parser, with its line and column.
         source: Box<toml::de::Error>,
     },
-    /// A value out of range.
+    /// A value is out of range.
     #[error("{origin}: `{key}` {problem}")]
     Invalid {
-        /// The file.
+        /// Name of the file.
         origin: String,
         /// Section and key.
         key: String,
-        /// What is wrong with it.
+        /// Description of the problem.
         problem: String,
     },
 }
 
-/// The sweep that comes with wgrad: a short one that two cores are done with in minutes, or the full one.
+impl SweepError {
+    /// Kind of the error, which decides the exit code of the command line.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Usage
+    }
+}
+
+/// Returns a sweep that is built in: the quick one, which takes minutes on two cores, or the full one.
 ///
 /// # Errors
-/// None; a test reads both.
+/// Returns an error if the built-in text is invalid, which a test rules out.
 pub fn builtin(quick: bool) -> Result<Sweep, SweepError> {
     if quick { parse(QUICK, "quick.toml") } else { parse(FULL, "full.toml") }
 }
 
-/// Reads the sweep of a file.
+/// Reads a sweep from a file.
 ///
 /// # Errors
-/// [`SweepError`].
+/// Returns an error if the file cannot be read, or under the conditions of [`parse`].
 pub fn read(path: &Path) -> Result<Sweep, SweepError> {
     let text =
         std::fs::read_to_string(path).map_err(|source| SweepError::Read { path: path.to_owned(), source })?;
     parse(&text, &path.display().to_string())
 }
 
-/// Reads a sweep from TOML. `origin` names the text in errors.
+/// Parses a sweep from TOML. `origin` names the text in errors.
 ///
 /// # Errors
-/// [`SweepError::Syntax`] and [`SweepError::Invalid`].
+/// Returns an error if the text is not TOML, a key is missing or unknown, a value has the wrong type or is out of
+/// range, or two trainings have the same name.
 pub fn parse(text: &str, origin: &str) -> Result<Sweep, SweepError> {
     let sweep: Sweep = toml::from_str(text)
         .map_err(|source| SweepError::Syntax { origin: origin.to_owned(), source: Box::new(source) })?;
@@ -73,14 +82,36 @@ pub fn parse(text: &str, origin: &str) -> Result<Sweep, SweepError> {
     Ok(sweep)
 }
 
-/// Evaluations of a training and units of a layer, at most.
-const MOST_EVALUATIONS: u64 = 1000;
-const WIDEST: u64 = 1 << 16;
+/// Most evaluations of a training.
+const MAX_EVALUATIONS: u64 = 1000;
+/// Largest width of a layer.
+const MAX_WIDTH: u64 = 1 << 16;
 
+/// Key and description of an invalid value.
 type Problem = (String, String);
 
 fn check(sweep: &Sweep) -> Result<(), Problem> {
-    let training = &sweep.training;
+    check_training(&sweep.training)?;
+    require(
+        !sweep.laws.is_empty() || !sweep.comparisons.is_empty(),
+        || "law".into(),
+        "is missing, and `versus` too: there is nothing to train",
+    )?;
+    for (i, grid) in sweep.laws.iter().enumerate() {
+        check_grid(i, grid, sweep.training.batch)?;
+    }
+    for (i, comparison) in sweep.comparisons.iter().enumerate() {
+        check_comparison(i, comparison, sweep.training.batch)?;
+    }
+    let jobs = sweep.all_jobs();
+    let mut seen = BTreeSet::new();
+    match jobs.iter().find(|job| !seen.insert(&job.id)) {
+        Some(duplicate) => Err(("law".into(), format!("defines the training {} twice", duplicate.id))),
+        None => Ok(()),
+    }
+}
+
+fn check_training(training: &Training) -> Result<(), Problem> {
     let counts = [
         ("batch", training.batch),
         ("rate_steps", training.rate_steps),
@@ -91,93 +122,87 @@ fn check(sweep: &Sweep) -> Result<(), Problem> {
         ("patience", training.patience),
     ];
     for (key, value) in counts {
-        require(value > 0, || format!("training.{key}"), "is 0, and takes 1 at least")?;
+        require(value > 0, || format!("training.{key}"), "must be at least 1, not 0")?;
     }
-    require(training.evaluations <= MOST_EVALUATIONS, || "training.evaluations".into(), "is at most 1000")?;
-    examples("training.rate_examples", &[training.rate_examples], training.batch)?;
-    require(
-        !sweep.laws.is_empty() || !sweep.versus.is_empty(),
-        || "law".into(),
-        "is missing, and so is `versus`: there is nothing to train",
-    )?;
-    require(training.ema >= 0.0 && training.ema < 1.0, || "training.ema".into(), "is from 0 to below 1")?;
-    rising("training.rates", &training.rates)?;
-    for (i, law) in sweep.laws.iter().enumerate() {
-        let key = |name: &str| format!("law[{i}].{name}");
-        rising(&key("widths"), &law.widths.iter().map(|&n| n as f64).collect::<Vec<_>>())?;
-        let widths = law.widths.iter().copied().chain(law.held_out.iter().map(|larger| larger.width));
-        require(widths.max() <= Some(WIDEST), || key("widths"), "are at most 65536")?;
-        examples(&key("examples"), &law.examples, training.batch)?;
-        let larger: Vec<u64> = law.held_out.iter().map(|larger| larger.examples).collect();
-        larger.iter().try_for_each(|n| examples(&key("held_out"), &[*n], training.batch))?;
-        let (width, data) = (law.widths.last().copied(), law.examples.last().copied());
-        let beyond = |larger: &HeldOut| {
-            let at = (Some(larger.width), Some(larger.examples));
-            at.0 >= width && at.1 >= data && at != (width, data)
-        };
-        let problem = "is not larger than all widths and examples of the law: there is nothing to predict";
-        require(law.held_out.iter().all(beyond), || key("held_out"), problem)?;
-        distinct(&key("seeds"), &law.seeds)?;
-        require(law.epochs > 0, || key("epochs"), "is 0, and takes 1 at least")?;
-        let [least, most] = law.steps;
-        require(least > 0 && least <= most, || key("steps"), "is the fewest steps and the most, from 1 on")?;
-        depth(&key("depth"), law.family, law.depth)?;
-    }
-    for (i, versus) in sweep.versus.iter().enumerate() {
-        let key = |name: &str| format!("versus[{i}].{name}");
-        rising(&key("flops"), &versus.flops)?;
-        examples(&key("examples"), &versus.examples, training.batch)?;
-        distinct(&key("seeds"), &versus.seeds)?;
-        let families = versus.networks.map(|network| network.family.name());
-        require(
-            families == [PLAIN, BETTER],
-            || key("networks"),
-            "are a plain one, mlp, and a better one, resnet",
-        )?;
-        for network in &versus.networks {
-            let right = (1..=WIDEST).contains(&network.width);
-            require(right, || key("networks"), "have a width from 1 to 65536")?;
-            depth(&key("networks"), network.family, network.depth)?;
-        }
-    }
-    let jobs = sweep.all_jobs();
-    let mut seen = BTreeSet::new();
-    match jobs.iter().find(|job| !seen.insert(&job.id)) {
-        Some(twice) => Err(("law".into(), format!("makes the training {} twice", twice.id))),
-        None => Ok(()),
-    }
+    let few = training.evaluations <= MAX_EVALUATIONS;
+    require(few, || "training.evaluations".into(), "must be at most 1000")?;
+    check_examples("training.rate_examples", &[training.rate_examples], training.batch)?;
+    let valid_decay = training.ema >= 0.0 && training.ema < 1.0;
+    require(valid_decay, || "training.ema".into(), "must be at least 0 and less than 1")?;
+    check_ascending("training.rates", &training.rates)
 }
 
-fn distinct(key: &str, seeds: &[u64]) -> Result<(), Problem> {
-    require(!seeds.is_empty(), || key.to_owned(), "is empty")?;
-    let different: BTreeSet<&u64> = seeds.iter().collect();
-    require(different.len() == seeds.len(), || key.to_owned(), "has one of them twice")
+fn check_grid(i: usize, grid: &LawGrid, batch: u64) -> Result<(), Problem> {
+    let key = |name: &str| format!("law[{i}].{name}");
+    check_ascending(&key("widths"), &grid.widths.iter().map(|&n| n as f64).collect::<Vec<_>>())?;
+    let widths = grid.widths.iter().copied().chain(grid.held_out.iter().map(|larger| larger.width));
+    require(widths.max() <= Some(MAX_WIDTH), || key("widths"), "must be at most 65536")?;
+    check_examples(&key("examples"), &grid.examples, batch)?;
+    let larger: Vec<u64> = grid.held_out.iter().map(|larger| larger.examples).collect();
+    larger.iter().try_for_each(|n| check_examples(&key("held_out"), &[*n], batch))?;
+    let (width, examples) = (grid.widths.last().copied(), grid.examples.last().copied());
+    let is_larger = |held_out: &HeldOut| {
+        let size = (Some(held_out.width), Some(held_out.examples));
+        size.0 >= width && size.1 >= examples && size != (width, examples)
+    };
+    let problem = "must be larger than all widths and examples of the law: there is nothing to predict";
+    require(grid.held_out.iter().all(is_larger), || key("held_out"), problem)?;
+    check_distinct(&key("seeds"), &grid.seeds)?;
+    require(grid.epochs > 0, || key("epochs"), "must be at least 1, not 0")?;
+    let [least, most] = grid.steps;
+    let problem = "must be the fewest and the most steps, in this order and at least 1";
+    require(least > 0 && least <= most, || key("steps"), problem)?;
+    check_depth(&key("depth"), grid.family, grid.depth)
 }
 
-fn require(right: bool, key: impl Fn() -> String, problem: &str) -> Result<(), Problem> {
-    if right { Ok(()) } else { Err((key(), problem.to_owned())) }
+fn check_comparison(i: usize, comparison: &Comparison, batch: u64) -> Result<(), Problem> {
+    let key = |name: &str| format!("versus[{i}].{name}");
+    check_ascending(&key("flops"), &comparison.flops)?;
+    check_examples(&key("examples"), &comparison.examples, batch)?;
+    check_distinct(&key("seeds"), &comparison.seeds)?;
+    let families = comparison.networks.map(|network| network.family.name());
+    let problem = "must be a plain network, mlp, and a better one, resnet";
+    require(families == [PLAIN, BETTER], || key("networks"), problem)?;
+    for network in &comparison.networks {
+        let valid = (1..=MAX_WIDTH).contains(&network.width);
+        require(valid, || key("networks"), "must have a width from 1 to 65536")?;
+        check_depth(&key("networks"), network.family, network.depth)?;
+    }
+    Ok(())
 }
 
-fn rising(key: &str, values: &[f64]) -> Result<(), Problem> {
-    let right = values.first().is_some_and(|first| *first > 0.0 && first.is_finite())
+fn check_distinct(key: &str, seeds: &[u64]) -> Result<(), Problem> {
+    require(!seeds.is_empty(), || key.to_owned(), "must not be empty")?;
+    let distinct: BTreeSet<&u64> = seeds.iter().collect();
+    require(distinct.len() == seeds.len(), || key.to_owned(), "must not contain a seed twice")
+}
+
+fn require(valid: bool, key: impl Fn() -> String, problem: &str) -> Result<(), Problem> {
+    if valid { Ok(()) } else { Err((key(), problem.to_owned())) }
+}
+
+fn check_ascending(key: &str, values: &[f64]) -> Result<(), Problem> {
+    let valid = values.first().is_some_and(|first| *first > 0.0 && first.is_finite())
         && values.windows(2).all(|pair| pair[0] < pair[1] && pair[1].is_finite());
-    require(right, || key.to_owned(), "is a list of positive numbers that rise")
+    require(valid, || key.to_owned(), "must be a list of positive numbers in ascending order")
 }
 
-fn examples(key: &str, values: &[u64], batch: u64) -> Result<(), Problem> {
-    rising(key, &values.iter().map(|&n| n as f64).collect::<Vec<_>>())?;
-    let problem = format!("has fewer examples than training.batch, which is {batch}");
+fn check_examples(key: &str, values: &[u64], batch: u64) -> Result<(), Problem> {
+    check_ascending(key, &values.iter().map(|&n| n as f64).collect::<Vec<_>>())?;
+    let problem = format!("must be at least training.batch, which is {batch}");
     require(values.iter().all(|n| *n >= batch), || key.to_owned(), &problem)
 }
 
-fn depth(key: &str, family: super::Family, depth: u64) -> Result<(), Problem> {
+fn check_depth(key: &str, family: Family, depth: u64) -> Result<(), Problem> {
     match family {
-        super::Family::Mlp => {
-            require(depth > 0, || key.to_owned(), "is 0 hidden layers, and takes 1 at least")
-        }
-        super::Family::ResNet => {
-            let right = depth >= 8 && depth % 6 == 2;
-            require(right, || key.to_owned(), "of a residual network is 6n + 2: 8, 14, 20 …")
+        Family::Mlp => require(depth > 0, || key.to_owned(), "must be at least 1 hidden layer, not 0"),
+        Family::ResNet => {
+            let valid = depth >= 8 && depth % 6 == 2;
+            require(
+                valid,
+                || key.to_owned(),
+                "must have a depth of 6n + 2 for a residual network: 8, 14, 20 …",
+            )
         }
     }
 }

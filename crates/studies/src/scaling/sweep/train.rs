@@ -1,9 +1,8 @@
-//! One training of a sweep: a network of some size on some of the data, evaluated on the way, ended early.
+//! Training of one job of a sweep, with evaluations on the way and early stopping.
 
+use crate::scaling::sweep::{Family, Job, Network, Sweep, TrainingLength};
+use crate::scaling::{CurvePoint, Role, Trial};
 use std::time::Instant;
-
-use crate::scaling::sweep::{Aim, Family, Job, Network, Sweep};
-use crate::scaling::{Curve, Role, Trial};
 use wgrad_data::split::{Purpose, draw};
 use wgrad_data::{Data, Normalize, Splits};
 use wgrad_nn::{
@@ -11,48 +10,45 @@ use wgrad_nn::{
 };
 use wgrad_program::Device;
 use wgrad_run::Flops;
+use wgrad_train::{Config, Model, Plan, SplitName, TrainError, Trainer};
 
-use wgrad_train::TrainError;
-use wgrad_train::Trainer;
-use wgrad_train::{Config, Model, Plan, SplitName};
-
-/// Seed of the draws that all trainings share: of validation and test examples.
+/// Seed of the draw of validation and test examples, which all trainings share.
 const SEED: u64 = 0;
-/// Examples of a pass of an evaluation.
+/// Largest batch of an evaluation.
 const EVAL_BATCH: usize = 500;
 
-/// A data set as all trainings of a sweep see it: what is left to train on, and what they are judged by.
+/// Data set of a sweep, split into training, validation and test examples.
 #[derive(Debug, Clone)]
 pub struct SweepData {
     splits: Splits,
 }
 
 impl SweepData {
-    /// Loads a data set of classes by its name in the catalogue. Images are normalised by the mean and deviation of all training
-    /// images.
+    /// Loads a classification data set by its name in the catalogue. Images are normalised by the mean and the standard
+    /// deviation of all training images.
     ///
     /// # Errors
-    /// An unknown name; data that is not on this machine.
+    /// Returns an error if the name is unknown or the data is not on this machine.
     pub fn load(name: &str, sweep: &Sweep) -> Result<Self, TrainError> {
         let data: Data = name.parse()?;
         let splits = wgrad_data::load(&data.with_normalize(Normalize::Dataset))?;
-        let all = splits.train.len();
-        let validation = all - sweep.left_of(all as u64) as usize;
-        let (rest, drawn) = draw(&splits.train, validation, SEED, Purpose::Validation);
+        let total = splits.train.len();
+        let validation = total - sweep.training_examples(total as u64) as usize;
+        let (train, validation) = draw(&splits.train, validation, SEED, Purpose::Validation);
         let test = draw(&splits.test, sweep.training.test as usize, SEED, Purpose::Limit).1;
-        let (train, validation) = (splits.train.subset(&rest)?, splits.train.subset(&drawn)?);
+        let (train, validation) = (splits.train.subset(&train)?, splits.train.subset(&validation)?);
         let test = splits.test.subset(&test)?;
         Ok(Self { splits: Splits { train, validation: Some(validation), test, ..splits } })
     }
 
-    /// Examples that there are to train on.
+    /// Returns the number of examples available for training.
     pub fn examples(&self) -> u64 {
         self.splits.train.len() as u64
     }
 
-    /// What a training sees: `examples` of the training data, drawn by class with its seed, as rows of numbers for a network
-    /// that knows no images.
-    fn of(&self, job: &Job) -> Result<Splits, TrainError> {
+    /// Returns the splits of a job: `examples` training examples, drawn by class with the job's seed, and flattened for
+    /// a perceptron.
+    fn splits_for(&self, job: &Job) -> Result<Splits, TrainError> {
         let Splits { train, validation, test, .. } = &self.splits;
         let drawn = draw(train, job.examples as usize, job.seed, Purpose::Limit).1;
         let splits =
@@ -61,18 +57,18 @@ impl SweepData {
     }
 }
 
-/// What a job's network is in words, and how many numbers it trains.
+/// Returns the description of a job's network and its number of trainable parameters.
 ///
 /// # Errors
-/// Mistakes in the job.
-pub fn network_of(data: &SweepData, job: &Job) -> Result<(String, u64), TrainError> {
-    let (model, words) = model(job.key.network, &data.of(job)?)?;
+/// Returns an error if the network does not fit the data.
+pub fn describe_network(data: &SweepData, job: &Job) -> Result<(String, u64), TrainError> {
+    let (model, description) = build_model(job.key.network, &data.splits_for(job)?)?;
     let mut states = wgrad_graph::States::new();
-    Ok((words, model.builder.finish(&mut states).count() as u64))
+    Ok((description, model.builder.finish(&mut states).count() as u64))
 }
 
-/// A network of a sweep for some data, and what it is in words.
-fn model(network: Network, splits: &Splits) -> Result<(Model, String), TrainError> {
+/// Builds a network for the data and returns it with its description.
+fn build_model(network: Network, splits: &Splits) -> Result<(Model, String), TrainError> {
     let Network { family, depth, width } = network;
     let (width, depth) = (width as usize, depth as usize);
     let outputs = splits.train.targets().outputs();
@@ -86,76 +82,53 @@ fn model(network: Network, splits: &Splits) -> Result<(Model, String), TrainErro
             Ok((model, sizes.join("-")))
         }
         Family::ResNet => {
-            let known = ResNetConfig::cifar(depth)
-                .ok_or_else(|| TrainError::Config(format!("a depth is 6n + 2, e.g. 8; {depth} is not")))?;
+            let base = ResNetConfig::cifar(depth).ok_or_else(|| {
+                TrainError::Config(format!("depth {depth} is not of the form 6n + 2; use 8, 14, 20 …"))
+            })?;
             let &[channels, _, _] = splits.train.feature_shape() else {
                 return Err(TrainError::Config(
-                    "a residual network is for images, and the data has none".into(),
+                    "a residual network requires images, and the data set has none".into(),
                 ));
             };
-            let network = ResNetConfig { width, norm: ImageNorm::Group, ..known };
+            let network = ResNetConfig { width, norm: ImageNorm::Group, ..base };
             let model = Model::new(|b| ResNet::new(b, network, channels, outputs));
             Ok((model, format!("{depth} layers of {width}, {}, {} channels", 2 * width, 4 * width)))
         }
     }
 }
 
-/// Makes one training of a sweep; `None` if `stop` ended it. A loss that is no longer finite ends it, and is a result.
-/// `called` is what `device` is called on the command line.
+/// Runs one training of a sweep on a device, which `device_name` names on the command line. Returns `None` if `stop`
+/// returned true. A loss that stops being finite ends the training and is a result, not an error.
 ///
 /// # Errors
-/// Mistakes in the job; what the device reports.
+/// Returns an error if the network does not fit the data, or the device fails.
 pub fn train_job(
-    (called, device): (&str, &dyn Device),
+    (device_name, device): (&str, &dyn Device),
     data: &SweepData,
     sweep: &Sweep,
     job: &Job,
     stop: &dyn Fn() -> bool,
 ) -> Result<Option<Trial>, TrainError> {
-    let splits = data.of(job)?;
+    let splits = data.splits_for(job)?;
     let training = &sweep.training;
     let examples = splits.train.len() as u64;
-    let config = Config {
-        optimizer: Optimizer::AdamW(AdamW { lr: job.lr, weight_decay: 0.0, ..AdamW::default() }),
-        schedule: Schedule::Constant(ConstantSchedule { warmup_steps: training.warmup }),
-        batch: training.batch as usize,
-        eval_batch: EVAL_BATCH.min(splits.test.len()),
-        ema: (training.ema > 0.0).then_some(training.ema),
-        seed: job.seed,
-        ..Config::default()
-    };
-    let (model, network) = model(job.key.network, &splits)?;
+    let (model, network) = build_model(job.key.network, &splits)?;
+    let config = config(sweep, job, splits.test.len());
     let plan = Plan::new(model, &splits, config, &device.info().limits)?;
     let parameters = plan.params.count() as u64;
-    let steps = match job.aim {
-        Aim::Steps(steps) => steps,
-        Aim::Flops(budget) => (budget / plan.step_flops()?.training()).round().max(1.0) as u64,
+    let steps = match job.length {
+        TrainingLength::Steps(steps) => steps,
+        TrainingLength::Flops(budget) => (budget / plan.step_flops()?.training()).round().max(1.0) as u64,
     };
     let mut trainer = Trainer::new(device, plan, splits, steps)?;
-    let mut course = Course::default();
-    for until in sweep.evaluations(job.role, steps) {
-        let begun = Instant::now();
-        while trainer.steps_done() < until {
-            if stop() {
-                return Ok(None);
-            }
-            trainer.step()?;
-        }
-        let records = trainer.records(true)?;
-        course.seconds += begun.elapsed().as_secs_f64();
-        let total: f64 = records.iter().map(|record| f64::from(record.loss)).sum();
-        let train_loss = total / records.len().max(1) as f64;
-        course.look(&mut trainer, train_loss)?;
-        // What is compared by its compute spends all of it.
-        let patience = if job.role == Role::Versus { u64::MAX } else { training.patience };
-        if course.diverged || course.since_best >= patience {
-            break;
-        }
-    }
-    let best = course.curve.get(course.best);
-    let of = |value: fn(&Curve) -> f64, otherwise: f64| match best {
-        Some(point) if !course.diverged => value(point),
-        _ => otherwise,
+    let Some(Progress { curve, best, diverged, seconds, .. }) =
+        train(&mut trainer, sweep, job.role, steps, stop)?
+    else {
+        return Ok(None);
+    };
+    let best = curve.get(best).copied();
+    let at_best = |value: fn(&CurvePoint) -> f64, if_diverged: f64| {
+        best.as_ref().filter(|_| !diverged).map_or(if_diverged, value)
     };
     Ok(Some(Trial {
         id: job.id.clone(),
@@ -173,31 +146,76 @@ pub fn train_job(
         seed: job.seed,
         flops: trainer.flops()?,
         best_step: best.map_or(0, |point| point.step),
-        test_loss: of(|point| point.test_loss, f64::INFINITY),
-        test_accuracy: of(|point| point.test_accuracy, 0.0),
+        test_loss: at_best(|point| point.test_loss, f64::INFINITY),
+        test_accuracy: at_best(|point| point.test_accuracy, 0.0),
         flops_to_best: best.map_or(0.0, |point| point.flops),
-        diverged: course.diverged,
-        seconds: course.seconds,
-        device: called.to_owned(),
-        curve: course.curve,
+        diverged,
+        seconds,
+        device: device_name.to_owned(),
+        curve,
     }))
 }
 
-/// How a training goes.
+fn config(sweep: &Sweep, job: &Job, test_examples: usize) -> Config {
+    let training = &sweep.training;
+    Config {
+        optimizer: Optimizer::AdamW(AdamW { lr: job.lr, weight_decay: 0.0, ..AdamW::default() }),
+        schedule: Schedule::Constant(ConstantSchedule { warmup_steps: training.warmup }),
+        batch: training.batch as usize,
+        eval_batch: EVAL_BATCH.min(test_examples),
+        ema: (training.ema > 0.0).then_some(training.ema),
+        seed: job.seed,
+        ..Config::default()
+    }
+}
+
+/// Trains until the last step, divergence or early stopping. Returns `None` if `stop` returned true.
+fn train(
+    trainer: &mut Trainer,
+    sweep: &Sweep,
+    role: Role,
+    steps: u64,
+    stop: &dyn Fn() -> bool,
+) -> Result<Option<Progress>, TrainError> {
+    // Trainings that are compared at equal compute spend all of it.
+    let patience = if role == Role::Comparison { u64::MAX } else { sweep.training.patience };
+    let mut progress = Progress::default();
+    for until in sweep.evaluation_steps(role, steps) {
+        let start = Instant::now();
+        while trainer.steps_done() < until {
+            if stop() {
+                return Ok(None);
+            }
+            trainer.step()?;
+        }
+        let records = trainer.records(true)?;
+        progress.seconds += start.elapsed().as_secs_f64();
+        let total: f64 = records.iter().map(|record| f64::from(record.loss)).sum();
+        let train_loss = total / records.len().max(1) as f64;
+        progress.evaluate(trainer, train_loss)?;
+        if progress.diverged || progress.since_best >= patience {
+            break;
+        }
+    }
+    Ok(Some(progress))
+}
+
+/// Curve of a training and its state of early stopping.
 #[derive(Default)]
-struct Course {
-    curve: Vec<Curve>,
-    /// Where on it the validation loss is lowest.
+struct Progress {
+    curve: Vec<CurvePoint>,
+    /// Index of the point with the lowest validation loss.
     best: usize,
+    /// Evaluations since the lowest validation loss.
     since_best: u64,
     diverged: bool,
-    /// Of steps, not of evaluations.
+    /// Seconds of the steps, without evaluations.
     seconds: f64,
 }
 
-impl Course {
-    /// Evaluates.
-    fn look(&mut self, trainer: &mut Trainer, train_loss: f64) -> Result<(), TrainError> {
+impl Progress {
+    /// Evaluates the validation and test examples and appends a point to the curve.
+    fn evaluate(&mut self, trainer: &mut Trainer, train_loss: f64) -> Result<(), TrainError> {
         self.diverged = !train_loss.is_finite();
         let (mut validation_loss, mut test_loss, mut test_accuracy) = (f64::NAN, f64::NAN, f64::NAN);
         if !self.diverged {
@@ -214,7 +232,7 @@ impl Course {
         }
         let (step, flops) = (trainer.steps_done(), trainer.flops()?);
         let flops = Flops::training(&flops);
-        self.curve.push(Curve { step, flops, train_loss, validation_loss, test_loss, test_accuracy });
+        self.curve.push(CurvePoint { step, flops, train_loss, validation_loss, test_loss, test_accuracy });
         Ok(())
     }
 }

@@ -11,8 +11,8 @@ use wgrad_program::Device;
 use wgrad_recipe::Recipe;
 use wgrad_stdx::stats::median;
 use wgrad_studies::scaling::Hardware;
-use wgrad_studies::scaling::hardware::Replicas;
-use wgrad_studies::scaling::history::Rate;
+use wgrad_studies::scaling::hardware::ReplicaMeasurement;
+use wgrad_studies::scaling::history::DeviceRate;
 use wgrad_train::{
     DeviceChoice, Plan, ProcessGroup, ProcessGroupOptions, RankConfig, Trainer, load_ceiling, open,
     open_for_replica, setup,
@@ -40,7 +40,7 @@ const WORK: &str = "resnet50";
 const WIDEST: u64 = 1024;
 
 /// Measures devices one after the other, then replicas, until `stop` is set. Also returns the training rate of each device.
-pub fn measure(quick: bool, workers: &[Worker], stop: &AtomicBool) -> Result<(Hardware, Vec<Rate>)> {
+pub fn measure(quick: bool, workers: &[Worker], stop: &AtomicBool) -> Result<(Hardware, Vec<DeviceRate>)> {
     let (start, before) = (Instant::now(), CpuTime::now());
     let opened = workers.iter().map(|worker| Ok((worker.name.clone(), open(worker.choice)?)));
     let opened = opened.collect::<Result<Vec<(String, Box<dyn Device>)>>>()?;
@@ -87,7 +87,7 @@ fn budget(quick: bool) -> Budget {
 }
 
 /// Measures 1, 2 and 4 replicas on the CPU, and on GPUs if there are any.
-fn measure_replicas(workers: &[Worker], stop: &AtomicBool) -> Result<Vec<Replicas>> {
+fn measure_replicas(workers: &[Worker], stop: &AtomicBool) -> Result<Vec<ReplicaMeasurement>> {
     let is_cpu = |worker: &&Worker| worker.choice == DeviceChoice::Cpu;
     let cpu = workers.iter().find(is_cpu).map(|worker| ("cpu", worker.choice));
     let gpu = workers.iter().find(|worker| !is_cpu(worker)).map(|worker| {
@@ -104,14 +104,14 @@ fn measure_replicas(workers: &[Worker], stop: &AtomicBool) -> Result<Vec<Replica
             let lead = |link: Link| steps(&recipe, choice, 0, link).map(Some);
             let follow = |local: usize, link: Link| steps(&recipe, choice, local, link).map(drop);
             let point = on_group(count, TIMEOUT, lead, follow)?;
-            all.extend(point.map(|point| Replicas { device: device.into(), ..point }));
+            all.extend(point.map(|point| ReplicaMeasurement { device: device.into(), ..point }));
         }
     }
     Ok(all)
 }
 
 /// Runs and times the steps of one replica.
-fn steps(recipe: &Recipe, choice: DeviceChoice, local: usize, link: Link) -> Result<Replicas> {
+fn steps(recipe: &Recipe, choice: DeviceChoice, local: usize, link: Link) -> Result<ReplicaMeasurement> {
     let (rank, ranks) = (link.rank(), link.size());
     let device = open_for_replica(choice, local)?;
     let parts = setup(recipe)?;
@@ -143,7 +143,7 @@ fn steps(recipe: &Recipe, choice: DeviceChoice, local: usize, link: Link) -> Res
     if let Some(link) = trainer.leave() {
         link.close();
     }
-    Ok(Replicas {
+    Ok(ReplicaMeasurement {
         device: String::new(),
         recipe: recipe.name.clone(),
         batch,

@@ -10,10 +10,10 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::Result;
 use wgrad_program::DeviceKind;
-use wgrad_studies::scaling::history::{self, Here, History, OwnRun};
+use wgrad_studies::scaling::history::{self, History, LocalMachine, LocalRun};
 use wgrad_studies::scaling::laws::Laws;
 use wgrad_studies::scaling::sweep::{builtin, read};
-use wgrad_studies::scaling::{FORMAT, RESAMPLES, SEED, Scale};
+use wgrad_studies::scaling::{FORMAT, RESAMPLES, SEED, ScalingStudy};
 use wgrad_train::{DeviceChoice, devices};
 
 use crate::cli::{self, ScalePart};
@@ -38,24 +38,24 @@ pub fn run(args: &cli::Scale) -> Result<ExitCode> {
     let workers = workers(&args.devices)?;
     let history = if wants(ScalePart::History) { Some(history(args)?) } else { None };
     let own = own::runs(&args.runs)?;
-    Scale::make_directory(&args.out)?;
+    ScalingStudy::make_directory(&args.out)?;
     let mut scale = empty_report(args.quick, history, own);
     if wants(ScalePart::Hardware) {
         let (hardware, rates) = hardware::measure(args.quick, &workers, &stop)?;
-        scale.here.devices = rates;
+        scale.machine.devices = rates;
         scale.hardware = Some(hardware);
     }
     if wants(ScalePart::Laws) && !stop.load(Ordering::SeqCst) {
         let SweepResults { trials, predictions, unpredicted, missing, interrupted, sweep } =
             sweep::run(&sweep, &workers, &args.out, &stop)?;
-        scale.laws = Some(Laws::of(&trials, &predictions, RESAMPLES, SEED));
+        scale.laws = Some(Laws::fit(&trials, &predictions, RESAMPLES, SEED));
         (scale.trials, scale.unpredicted, scale.missing) = (trials, unpredicted, missing);
         (scale.interrupted, scale.sweep) = (interrupted, Some(sweep));
     }
     if !args.only.is_empty() {
         keep_other_parts(&mut scale, args);
     }
-    scale.times = scale.history.as_ref().map_or_else(Vec::new, |history| scale.here.times(history));
+    scale.times = scale.history.as_ref().map_or_else(Vec::new, |history| scale.machine.times(history));
     scale.interrupted |= stop.load(Ordering::SeqCst);
     scale.seconds = start.elapsed().as_secs_f64();
     let page = scale.write(&args.out)?;
@@ -89,9 +89,9 @@ fn check(args: &cli::Scale) -> Result<(), Usage> {
 }
 
 /// Report without measurements.
-fn empty_report(quick: bool, history: Option<History>, own: Vec<OwnRun>) -> Scale {
+fn empty_report(quick: bool, history: Option<History>, runs: Vec<LocalRun>) -> ScalingStudy {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    Scale {
+    ScalingStudy {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").into(),
         command: format!("wgrad {}", words.join(" ")),
@@ -99,9 +99,9 @@ fn empty_report(quick: bool, history: Option<History>, own: Vec<OwnRun>) -> Scal
         seconds: 0.0,
         quick,
         interrupted: false,
-        kept: None,
+        carried_over_from: None,
         history,
-        here: Here { devices: Vec::new(), own },
+        machine: LocalMachine { devices: Vec::new(), runs },
         times: Vec::new(),
         hardware: None,
         sweep: None,
@@ -113,9 +113,9 @@ fn empty_report(quick: bool, history: Option<History>, own: Vec<OwnRun>) -> Scal
 }
 
 /// Keeps the parts of an existing report that were not requested now.
-fn keep_other_parts(scale: &mut Scale, args: &cli::Scale) {
-    match Scale::read(&args.out) {
-        Some(before) => scale.keep(before),
+fn keep_other_parts(scale: &mut ScalingStudy, args: &cli::Scale) {
+    match ScalingStudy::read(&args.out) {
+        Some(before) => scale.fill_missing_from(before),
         None if args.out.join("scale.json").exists() => {
             say("warning: the existing scale.json has another format version; its parts are not kept.");
         }
@@ -125,12 +125,14 @@ fn keep_other_parts(scale: &mut Scale, args: &cli::Scale) {
 
 /// Reads the systems of `--data` and prints its unusable rows; without it, returns the built-in systems.
 fn history(args: &cli::Scale) -> Result<History> {
-    let Some(path) = &args.data else { return Ok(History::of(&history::own()?, RESAMPLES, SEED)?) };
+    let Some(path) = &args.data else {
+        return Ok(History::new(&history::builtin_table()?, RESAMPLES, SEED)?);
+    };
     let bytes = std::fs::read(path)
         .map_err(|error| Usage(format!("--data: cannot read {}: {error}", path.display())))?;
     let name = path.file_name().map_or_else(|| path.display().to_string(), |name| name.display().to_string());
     let table = history::parse(&bytes, &name)?;
-    let history = History::of(&table, RESAMPLES, SEED)?;
+    let history = History::new(&table, RESAMPLES, SEED)?;
     for left in history.left_out.iter().take(LISTED) {
         say(&format!("{name}:{}: {}: {}", left.line, left.name, left.reason));
     }
@@ -142,7 +144,7 @@ fn history(args: &cli::Scale) -> Result<History> {
 }
 
 /// Conclusions of the report.
-fn sentences(scale: &Scale) -> Vec<String> {
+fn sentences(scale: &ScalingStudy) -> Vec<String> {
     let history = scale.history.iter().flat_map(History::sentences);
     let laws = scale.laws.iter().flat_map(|laws| std::iter::once(laws.headline()).chain(laws.sentences()));
     history.chain(laws).collect()

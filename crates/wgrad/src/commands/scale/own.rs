@@ -4,13 +4,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
-use wgrad_studies::scaling::history::{Date, OwnRun};
+use wgrad_studies::scaling::history::{Date, LocalRun};
 
 use crate::terminal::say;
 
 /// Returns the finished runs of a folder, sorted by name; none if the folder does not exist. Runs without a FLOP count are
 /// skipped with a message.
-pub fn runs(folder: &Path) -> Result<Vec<OwnRun>> {
+pub fn runs(folder: &Path) -> Result<Vec<LocalRun>> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -31,10 +31,10 @@ pub fn runs(folder: &Path) -> Result<Vec<OwnRun>> {
     Ok(runs)
 }
 
-fn run(text: &str) -> Option<OwnRun> {
+fn run(text: &str) -> Option<LocalRun> {
     let done: Value = serde_json::from_str(text).ok()?;
     let summary = &done["summary"];
-    Some(OwnRun {
+    Some(LocalRun {
         name: summary["recipe"].as_str()?.to_owned(),
         date: done["finished"].as_str()?.get(..10)?.parse::<Date>().ok()?,
         flops: summary["flops"].as_f64().filter(|flops| *flops > 0.0)?,

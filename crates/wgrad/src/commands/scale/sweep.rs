@@ -9,8 +9,8 @@ use std::time::{Instant, SystemTime};
 use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
 use wgrad_data::catalog::Entry;
-use wgrad_studies::scaling::laws::{Planned, Prediction};
-use wgrad_studies::scaling::sweep::{Job, Sweep, SweepData, Training, network_of, train_job};
+use wgrad_studies::scaling::laws::{PlannedTraining, Prediction};
+use wgrad_studies::scaling::sweep::{Job, Sweep, SweepData, Training, describe_network, train_job};
 use wgrad_studies::scaling::{RESAMPLES, Role, SEED, Trial};
 use wgrad_train::{DeviceChoice, open};
 
@@ -56,7 +56,7 @@ pub fn run(sweep: &Sweep, workers: &[Worker], out: &Path, stop: &AtomicBool) -> 
         Entry::named(name)?;
     }
     let whole = sweep;
-    let (sweep, missing) = sweep.on(is_here);
+    let (sweep, missing) = sweep.available(is_here);
     for name in &missing {
         say(&format!(
             "warning: {name} is not on this machine and is left out; `wgrad data get {name}` downloads it."
@@ -71,7 +71,7 @@ pub fn run(sweep: &Sweep, workers: &[Worker], out: &Path, stop: &AtomicBool) -> 
         data.insert(name.to_owned(), SweepData::load(name, &sweep)?);
     }
     check_sizes(&sweep, &data)?;
-    let folder = out.join("trials").join(sweep.way());
+    let folder = out.join("trials").join(sweep.settings_digest());
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let runner = Runner { sweep: &sweep, data: &data, workers, folder, stop, begun: Instant::now() };
     let mut results = SweepResults {
@@ -85,7 +85,7 @@ pub fn run(sweep: &Sweep, workers: &[Worker], out: &Path, stop: &AtomicBool) -> 
     let rate_jobs = sweep.rate_jobs(false);
     results.trials.extend(runner.stage("choosing learning rates", &rate_jobs)?);
     let mut rates = sweep.choose_rates(&rate_jobs, &results.trials);
-    let jobs: Vec<Job> = [sweep.law_jobs(&rates, false), sweep.versus_jobs(&rates)].concat();
+    let jobs: Vec<Job> = [sweep.law_jobs(&rates, false), sweep.comparison_jobs(&rates)].concat();
     results.trials.extend(runner.stage("sizes and data", &jobs)?);
     if !stop.load(Ordering::SeqCst) {
         runner.predict(&mut results)?;
@@ -284,9 +284,9 @@ impl Runner<'_> {
             }
             predicted.push(size);
             let Some(data) = self.data.get(&job.key.dataset) else { continue };
-            let (network, parameters) = network_of(data, &job)?;
+            let (network, parameters) = describe_network(data, &job)?;
             let id = job.id.rsplit_once("-s").map_or(job.id.as_str(), |(id, _)| id);
-            let planned = Planned {
+            let planned = PlannedTraining {
                 id,
                 dataset: &job.key.dataset,
                 family: job.key.network.family.name(),
@@ -296,7 +296,7 @@ impl Runner<'_> {
                 examples: job.examples,
             };
             let now = wgrad_stdx::date::timestamp(SystemTime::now());
-            let prediction = match Prediction::of(planned, &results.trials, &now, RESAMPLES, SEED) {
+            let prediction = match Prediction::new(planned, &results.trials, &now, RESAMPLES, SEED) {
                 Ok(prediction) => prediction,
                 Err(error) => {
                     say(&format!("{id} cannot be predicted: {error}"));
@@ -307,7 +307,7 @@ impl Runner<'_> {
             let path = self.folder.join(format!("prediction-{id}.json"));
             let before = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
             let is_same = |before: &Prediction| {
-                Prediction { made: prediction.made.clone(), ..before.clone() } == prediction
+                Prediction { predicted_at: prediction.predicted_at.clone(), ..before.clone() } == prediction
             };
             let prediction = match before.filter(is_same) {
                 Some(before) => before,

@@ -1,6 +1,6 @@
-//! Tests of the history.
+//! Tests of the history of training compute.
 
-mod own;
+mod builtin;
 mod pages;
 mod reading;
 mod trends;
@@ -8,7 +8,7 @@ mod trends;
 use super::*;
 use crate::scaling::SEED;
 
-/// A table of systems with these dates and training compute.
+/// Table of systems with these dates and training compute.
 fn table(rows: &[(&str, &str)]) -> Table {
     let mut text = String::from("Model,Publication date,Parameters,Training compute (FLOP)\n");
     for (index, (date, flops)) in rows.iter().enumerate() {
@@ -17,9 +17,9 @@ fn table(rows: &[(&str, &str)]) -> Table {
     parse(text.as_bytes(), "rows").unwrap()
 }
 
-/// The trend of a table's compute over all time.
+/// Fits a trend to the training compute of all years.
 fn trend(rows: &[(&str, &str)], selection: Selection) -> Result<Trend, TrendError> {
     let era = Era { name: "always".into(), from: None, until: None };
-    let asked = Asked { quantity: Quantity::Compute, era, selection };
-    Trend::of(&table(rows).systems, asked, RESAMPLES, 1)
+    let spec = TrendSpec { quantity: Quantity::Compute, era, selection };
+    Trend::fit(&table(rows).systems, spec, MIN_RESAMPLES, 1)
 }

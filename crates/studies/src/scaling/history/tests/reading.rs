@@ -1,11 +1,11 @@
-//! Reading tables: what is broken is listed by line and left out, whatever the bytes are.
+//! Reading of tables: invalid entries are listed by line and left out, for all inputs.
 
 use super::*;
 
 const HEADER: &str = "Model,Publication date,Parameters,Training compute (FLOP)";
 
-/// What is left out of rows below a header: line, name, part and reason.
-fn left_out(rows: &str) -> Vec<(u64, String, Part, String)> {
+/// Returns the left-out entries of rows: line, name, part and reason.
+fn left_out(rows: &str) -> Vec<(u64, String, LeftOutPart, String)> {
     let table = parse(format!("{HEADER}\n{rows}").as_bytes(), "t.csv").unwrap();
     table.left_out.into_iter().map(|out| (out.line, out.name, out.part, out.reason)).collect()
 }
@@ -15,7 +15,7 @@ fn names(text: &[u8]) -> Vec<String> {
 }
 
 #[test]
-fn broken_rows_are_listed_by_line_and_left_out() {
+fn invalid_rows_are_left_out_with_their_line_and_reason() {
     let rows = "good,2012-01-02,10,1e3\n\
         \"two\nlines\",2012-01-03,10,\n\
         undated,,10,1e3\n\
@@ -31,32 +31,37 @@ fn broken_rows_are_listed_by_line_and_left_out() {
         ,2012-01-02,10,1e3\n";
     let found = left_out(rows);
     let expected = [
-        (3, "two\nlines", Part::Compute, "training compute: none given"),
-        (5, "undated", Part::System, "no date"),
-        (6, "twice", Part::System, "two dates: 2012-01-02, 2013-01-02"),
-        (7, "february", Part::System, "2012-02-30 is no day of the calendar"),
-        (8, "year", Part::System, "2012 is only a year, not a day"),
-        (9, "month", Part::System, "2012-05 is only a year and a month, not a day"),
-        (10, "words", Part::Parameters, "parameters: \"many\" is no number"),
-        (11, "both", Part::System, "training compute: \"about a lot\" is no number; parameters: none given"),
-        (12, "short", Part::System, "3 fields, where the header has 4"),
-        (13, "long", Part::System, "5 fields, where the header has 4"),
-        (14, "good", Part::System, "the same name as on line 2, which is kept"),
-        (15, "", Part::System, "no name"),
+        (3, "two\nlines", LeftOutPart::Compute, "training compute: none given"),
+        (5, "undated", LeftOutPart::System, "no date"),
+        (6, "twice", LeftOutPart::System, "two dates: 2012-01-02, 2013-01-02"),
+        (7, "february", LeftOutPart::System, "2012-02-30 is not a day of the calendar"),
+        (8, "year", LeftOutPart::System, "2012 is only a year, not a day"),
+        (9, "month", LeftOutPart::System, "2012-05 is only a year and a month, not a day"),
+        (10, "words", LeftOutPart::Parameters, "parameters: \"many\" is not a number"),
+        (
+            11,
+            "both",
+            LeftOutPart::System,
+            "training compute: \"about a lot\" is not a number; parameters: none given",
+        ),
+        (12, "short", LeftOutPart::System, "3 fields instead of the 4 of the header"),
+        (13, "long", LeftOutPart::System, "5 fields instead of the 4 of the header"),
+        (14, "good", LeftOutPart::System, "the same name as on line 2, which is used"),
+        (15, "", LeftOutPart::System, "no name"),
     ];
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for (found, (line, name, part, reason)) in found.iter().zip(expected) {
         assert_eq!((found.0, found.1.as_str(), found.2, found.3.as_str()), (line, name, part, reason));
     }
     let table = parse(format!("{HEADER}\n{rows}").as_bytes(), "t.csv").unwrap();
-    let kept: Vec<(usize, u64, &str)> =
+    let used: Vec<(usize, u64, &str)> =
         table.systems.iter().map(|s| (s.id, s.line, s.name.as_str())).collect();
-    assert_eq!(kept, [(0, 2, "good"), (1, 3, "two\nlines"), (2, 10, "words")]);
+    assert_eq!(used, [(0, 2, "good"), (1, 3, "two\nlines"), (2, 10, "words")]);
     assert_eq!((table.systems[1].flops, table.systems[2].parameters), (None, None));
 }
 
 #[test]
-fn a_number_is_a_plain_one_above_zero() {
+fn numbers_must_be_plain_and_positive() {
     let reason = |text: &str| {
         let found = left_out(&format!("m,2012-01-02,10,\"{text}\"\n"));
         found.into_iter().next().map(|(.., reason)| reason.replacen("training compute: ", "", 1))
@@ -66,20 +71,20 @@ fn a_number_is_a_plain_one_above_zero() {
     }
     let cases = [
         ("", "none given"),
-        ("0", "0 is not above 0"),
-        ("-3", "-3 is not above 0"),
+        ("0", "0 is not positive"),
+        ("-3", "-3 is not positive"),
         ("NaN", "NaN is not finite"),
         ("inf", "inf is not finite"),
         ("1e999", "1e999 is not finite"),
-        ("1,000,000", "\"1,000,000\" has separators in it"),
-        ("1 000", "\"1 000\" has separators in it"),
+        ("1,000,000", "\"1,000,000\" contains thousands separators"),
+        ("1 000", "\"1 000\" contains thousands separators"),
         ("1e20-2e20", "\"1e20-2e20\" is a range"),
         ("1e-20-2e-20", "\"1e-20-2e-20\" is a range"),
         ("1e20 – 2e20", "\"1e20 – 2e20\" is a range"),
         ("3 to 5", "\"3 to 5\" is a range"),
-        ("1e20 FLOP", "\"1e20 FLOP\" is no number"),
-        ("~1e20", "\"~1e20\" is no number"),
-        ("0x10", "\"0x10\" is no number"),
+        ("1e20 FLOP", "\"1e20 FLOP\" is not a number"),
+        ("~1e20", "\"~1e20\" is not a number"),
+        ("0x10", "\"0x10\" is not a number"),
     ];
     for (text, expected) in cases {
         assert_eq!(reason(text).as_deref(), Some(expected), "{text}");
@@ -87,13 +92,13 @@ fn a_number_is_a_plain_one_above_zero() {
 }
 
 #[test]
-fn a_missing_column_is_named_with_the_nearest_and_all_that_are_there() {
+fn missing_column_error_lists_the_most_similar_and_all_columns() {
     let error = parse(b"Model,publication dates,Parameters,FLOP\n", "t.csv").unwrap_err();
-    let expected = "t.csv has no column \"Publication date\" (the nearest is \"publication dates\"); its columns (4): Model, \
-        publication dates, Parameters, FLOP";
+    let expected = "t.csv has no column \"Publication date\" (the most similar column is \"publication dates\"); its 4 \
+        columns are Model, publication dates, Parameters, FLOP";
     assert_eq!(error.to_string(), expected);
     let error = parse(b"x,y\n1,2\n", "t.csv").unwrap_err().to_string();
-    assert_eq!(error, "t.csv has no column \"Model\"; its columns (2): x, y");
+    assert_eq!(error, "t.csv has no column \"Model\"; its 2 columns are x, y");
     let twice = format!("{HEADER},Model\n");
     let error = parse(twice.as_bytes(), "t.csv").unwrap_err().to_string();
     assert_eq!(error, "t.csv has the column \"Model\" twice");
@@ -103,15 +108,15 @@ fn a_missing_column_is_named_with_the_nearest_and_all_that_are_there() {
 }
 
 #[test]
-fn another_separator_than_commas_is_asked_about() {
+fn other_separators_are_named_in_the_error() {
     let quoted = HEADER.split(',').map(|name| format!("{name:?}")).collect::<Vec<_>>().join(";");
     for (header, hint) in [
-        (HEADER.replace(',', ";"), "is it separated by `;`?"),
-        (quoted, "is it separated by `;`?"),
-        (HEADER.replace(',', "\t"), "is it separated by tabs?"),
-        (HEADER.replace(',', "|"), "is it separated by `|`?"),
+        (HEADER.replace(',', ";"), "separated by `;`"),
+        (quoted, "separated by `;`"),
+        (HEADER.replace(',', "\t"), "separated by tabs"),
+        (HEADER.replace(',', "|"), "separated by `|`"),
     ] {
-        // A decimal comma makes columns of its own.
+        // The decimal comma splits the row into two fields.
         let text = format!("{header};\"Cost, USD\"\na;2012-01-02;10;1e3;2,5\n");
         let error = parse(text.as_bytes(), "t.csv").unwrap_err().to_string();
         assert!(error.starts_with("t.csv has no column \"Model\"") && error.contains(hint), "{error}");
@@ -121,7 +126,7 @@ fn another_separator_than_commas_is_asked_about() {
 }
 
 #[test]
-fn what_a_message_quotes_is_cut() {
+fn quoted_text_in_messages_is_truncated() {
     let long = "x".repeat(5000);
     let names: Vec<String> = (0..400).map(|index| format!("c{index}")).collect();
     for header in [long.clone(), names.join(","), format!("\u{fffd}{long},b"), format!("Modell{long}")] {
@@ -145,15 +150,16 @@ fn what_a_message_quotes_is_cut() {
 }
 
 #[test]
-fn a_date_that_no_system_can_be_of_is_left_out() {
+fn implausible_dates_are_left_out() {
     let found = left_out(
         "a,9999-12-31,10,1e3\nb,1899-12-31,10,1e3\nc,2101-01-01,10,1e3\nd,1900-01-01,10,1e3\ne,2100-12-31,10,1e3\n",
     );
-    let reasons: Vec<(u64, Part, &str)> = found.iter().map(|out| (out.0, out.2, out.3.as_str())).collect();
+    let reasons: Vec<(u64, LeftOutPart, &str)> =
+        found.iter().map(|out| (out.0, out.2, out.3.as_str())).collect();
     let expected = [
-        (2, Part::System, "9999-12-31 is not of the years 1900 to 2100"),
-        (3, Part::System, "1899-12-31 is not of the years 1900 to 2100"),
-        (4, Part::System, "2101-01-01 is not of the years 1900 to 2100"),
+        (2, LeftOutPart::System, "9999-12-31 is not in the years 1900 to 2100"),
+        (3, LeftOutPart::System, "1899-12-31 is not in the years 1900 to 2100"),
+        (4, LeftOutPart::System, "2101-01-01 is not in the years 1900 to 2100"),
     ];
     assert_eq!(reasons, expected);
 }
@@ -163,13 +169,16 @@ fn parameters_are_optional() {
     let rows = "a,1990-01-02,1e3\nb,1995-01-02,\nc,2000-01-02,1e4\nd,2005-01-02,1e5\n";
     let text = format!("Model,Publication date,Training compute (FLOP)\n{rows}");
     let table = parse(text.as_bytes(), "t.csv").unwrap();
-    let kept: Vec<(&str, Option<f64>)> =
+    let used: Vec<(&str, Option<f64>)> =
         table.systems.iter().map(|system| (system.name.as_str(), system.parameters)).collect();
-    assert_eq!(kept, [("a", None), ("c", None), ("d", None)]);
-    // Not a complaint for each row that has no such column.
+    assert_eq!(used, [("a", None), ("c", None), ("d", None)]);
+    // A missing column is not reported for each row.
     let [out] = &table.left_out[..] else { panic!("{:?}", table.left_out) };
-    assert_eq!((out.line, out.part, out.reason.as_str()), (3, Part::System, "training compute: none given"));
-    let history = History::of(&table, RESAMPLES, SEED).unwrap();
+    assert_eq!(
+        (out.line, out.part, out.reason.as_str()),
+        (3, LeftOutPart::System, "training compute: none given")
+    );
+    let history = History::new(&table, MIN_RESAMPLES, SEED).unwrap();
     assert!(
         history.sentences().contains(&"No system of t.csv has parameters.".into()),
         "{:?}",
@@ -178,32 +187,32 @@ fn parameters_are_optional() {
 }
 
 #[test]
-fn files_that_are_no_table_are_errors() {
+fn empty_and_malformed_files_are_errors() {
     for text in [&b""[..], b"\xef\xbb\xbf", b"\r\n \n"] {
         assert_eq!(parse(text, "t.csv").unwrap_err().to_string(), "t.csv is empty");
     }
     let open = format!("{HEADER}\na,2012-01-02,1,1\n\"b,2012-01-02,1,1\nc,2012-01-02,1,1\n");
     let error = parse(open.as_bytes(), "t.csv").unwrap_err().to_string();
-    assert_eq!(error, "t.csv, line 3: a quote that begins here never ends");
+    assert_eq!(error, "t.csv, line 3: the quote that begins here is not closed");
     let error = parse(b"Model,\xff\n", "t.csv").unwrap_err().to_string();
     assert_eq!(error, "the header of t.csv is not UTF-8: \\xff");
-    // A quote within a field is text, and two within quotes are one.
+    // A quote within an unquoted field is text; a doubled quote within a quoted field is one quote.
     let quoted = format!("{HEADER}\na\"b,2012-01-02,1,1\n\"c\"\"d\",2012-01-02,1,1\n");
     assert_eq!(names(quoted.as_bytes()), ["a\"b", "c\"d"]);
 }
 
 #[test]
-fn bytes_that_are_not_utf8_cost_their_row() {
+fn rows_with_invalid_utf8_are_left_out() {
     let mut text = format!("{HEADER}\na,2012-01-02,1,1\nb").into_bytes();
     text.extend(b"\xff\xc3,2012-01-02,1,1\nc,2012-01-02,1,1\n");
     let table = parse(&text, "t.csv").unwrap();
     assert_eq!(table.systems.len(), 2);
     let out = &table.left_out[0];
-    assert_eq!((out.line, out.part, out.reason.as_str()), (3, Part::System, "not UTF-8: b\\xff\\xc3"));
+    assert_eq!((out.line, out.part, out.reason.as_str()), (3, LeftOutPart::System, "not UTF-8: b\\xff\\xc3"));
 }
 
 #[test]
-fn byte_order_marks_ends_of_lines_and_blank_lines_change_nothing() {
+fn byte_order_marks_line_ends_and_blank_lines_are_accepted() {
     let rows = "a,2012-01-02,1,1\n\n\"b\nb\",2012-01-02,1,1\nc,2012,1,1\n";
     for text in [format!("{HEADER}\n{rows}"), format!("\u{feff}{HEADER}\n{rows}")] {
         for text in [text.clone(), text.replace('\n', "\r\n"), text.replace('\n', "\r")] {
@@ -216,26 +225,26 @@ fn byte_order_marks_ends_of_lines_and_blank_lines_change_nothing() {
 }
 
 #[test]
-fn other_estimates_are_read_and_broken_ones_listed() {
+fn other_estimates_are_read_and_invalid_ones_listed() {
     let text =
         format!("{HEADER},Other estimates\nm,2012-01-02,1,4,\"8e0 (A, 2018: twice); half; 2 (B); x (C)\"\n");
     let table = parse(text.as_bytes(), "t.csv").unwrap();
     let others = &table.systems[0].others;
     assert_eq!(others.len(), 2);
     assert_eq!((others[0].flops, others[0].source.as_str()), (8.0, "A, 2018: twice"));
-    let reasons: Vec<(Part, &str)> =
+    let reasons: Vec<(LeftOutPart, &str)> =
         table.left_out.iter().map(|out| (out.part, out.reason.as_str())).collect();
     let (half, x) =
-        ("another estimate: \"half\" names no source in brackets", "another estimate: \"x\" is no number");
-    assert_eq!(reasons, [(Part::Estimate, half), (Part::Estimate, x)]);
-    let changed = &History::of(&table, RESAMPLES, 1).unwrap().changed;
-    assert_eq!([changed[0].ratio, changed[1].ratio], [2.0, 0.5]);
+        ("other estimate: \"half\" has no source in parentheses", "other estimate: \"x\" is not a number");
+    assert_eq!(reasons, [(LeftOutPart::Estimate, half), (LeftOutPart::Estimate, x)]);
+    let estimates = &History::new(&table, MIN_RESAMPLES, 1).unwrap().other_estimates;
+    assert_eq!([estimates[0].ratio, estimates[1].ratio], [2.0, 0.5]);
 }
 
-/// Every truncation of a small file, and every byte of it replaced by some others: an error or a table, and never a system
-/// whose numbers the text does not have.
+/// Every prefix of a small file, and the file with every byte replaced or inserted, gives an error or a table of valid
+/// systems.
 #[test]
-fn no_bytes_make_it_panic() {
+fn arbitrary_bytes_do_not_panic() {
     let mut text = format!("\u{feff}{HEADER},Other estimates\r\n").into_bytes();
     text.extend(
         "\"a \"\"b\"\"\",2012-01-02,1e3,2e4,3e4 (x); y\r\nü,2013-02,,5,\n\n\"c\nd\",2014-12-31,1,,\n".bytes(),
@@ -261,7 +270,7 @@ fn no_bytes_make_it_panic() {
             check(&changed);
         }
     }
-    // Random bytes of the kind that a table has.
+    // Random bytes from the characters of a table.
     let mut random = wgrad_stdx::random::SplitMix64(5);
     let kinds = b"\",\n\r-e19. \xff;()M";
     for _ in 0..2000 {

@@ -4,7 +4,7 @@ use crate::scaling::laws::testing::normal;
 const SINGLE: [Variable; 1] = [Variable::Parameters];
 const BOTH: [Variable; 2] = [Variable::Parameters, Variable::Examples];
 
-/// E + A·x^(−α) at these x, `seeds` times each, with log-normal noise; every tenth is off by a third.
+/// Samples of E + A·x^(−α) with log-normal noise, `seeds` samples per x. Every tenth sample is an outlier.
 fn single(
     [e, a, alpha]: [f64; 3],
     xs: &[f64],
@@ -16,6 +16,7 @@ fn single(
     noisy(xs.iter().map(|x| ([*x, 0.0], value(*x))), seeds, noise, random)
 }
 
+/// Samples of the law of N and D on a grid of sizes and amounts of data.
 fn both(theta: [f64; 5], seeds: usize, noise: f64, random: &mut SplitMix64) -> Vec<Sample> {
     let [e, a, alpha, b, beta] = theta;
     let cells = (0..5).flat_map(|i| (0..4).map(move |j| (1e3 * 4f64.powi(i), 500.0 * 4f64.powi(j))));
@@ -44,7 +45,7 @@ fn near(found: f64, planted: f64, relative: f64) {
 }
 
 #[test]
-fn without_noise_what_was_planted_is_found() {
+fn planted_laws_without_noise_are_found() {
     let mut random = SplitMix64(1);
     for theta in [[0.3, 8.0, 0.35], [1.69, 406.4, 0.34], [0.02, 2.0, 0.08], [0.5, 3e4, 1.4]] {
         let law = fit(&SINGLE, &single(theta, &sizes(6), 1, 0.0, &mut random), 0, 1).unwrap().law;
@@ -85,9 +86,9 @@ fn planted_exponents_are_found_in_noise_with_outliers() {
 }
 
 #[test]
-fn intervals_hold_what_was_planted() {
+fn intervals_contain_the_planted_parameters() {
     let (mut one, mut two) = ([0; 2], [0; 3]);
-    let holds = |estimate: &Estimate, planted: f64| {
+    let contains = |estimate: &Estimate, planted: f64| {
         let [low, high] = estimate.interval.unwrap();
         usize::from((low..=high).contains(&planted))
     };
@@ -95,59 +96,59 @@ fn intervals_hold_what_was_planted() {
         let mut random = SplitMix64(100 + draw);
         let law =
             fit(&SINGLE, &single([0.3, 30.0, 0.5], &sizes(5), 3, 0.03, &mut random), 200, draw).unwrap().law;
-        one[0] += holds(&law.floor, 0.3);
-        one[1] += holds(&law.terms[0].exponent, 0.5);
+        one[0] += contains(&law.floor, 0.3);
+        one[1] += contains(&law.terms[0].exponent, 0.5);
         let law =
             fit(&BOTH, &both([0.2, 60.0, 0.5, 40.0, 0.6], 2, 0.03, &mut random), 100, draw).unwrap().law;
-        two[0] += holds(&law.floor, 0.2);
-        two[1] += holds(&law.terms[0].exponent, 0.5);
-        two[2] += holds(&law.terms[1].exponent, 0.6);
+        two[0] += contains(&law.floor, 0.2);
+        two[1] += contains(&law.terms[0].exponent, 0.5);
+        two[2] += contains(&law.terms[1].exponent, 0.6);
     }
     assert!(one.iter().chain(&two).all(|count| *count >= 34), "of 40: {one:?}, {two:?}");
 }
 
 #[test]
-fn the_interval_of_one_more_training_holds_it() {
-    let mut held = 0;
+fn prediction_interval_contains_a_new_training() {
+    let mut inside = 0;
     let value = |n: f64, d: f64| 0.2 + 60.0 * n.powf(-0.5) + 40.0 * d.powf(-0.6);
     for draw in 0..40 {
         let mut random = SplitMix64(300 + draw);
         let fitted = fit(&BOTH, &both([0.2, 60.0, 0.5, 40.0, 0.6], 2, 0.03, &mut random), 100, draw).unwrap();
         let [low, high] = fitted.interval_at([1e6, 1e5], draw).unwrap();
         let measured = value(1e6, 1e5) * (0.03 * normal(&mut random)).exp();
-        held += usize::from((low..=high).contains(&measured));
-        // Where the law is well known, what is left is the scatter of a training.
+        inside += usize::from((low..=high).contains(&measured));
+        // In the middle of the points, the interval is at least as wide as the scatter of a training.
         let [low, high] = fitted.interval_at([16e3, 2e3], draw).unwrap();
         assert!(high / low > (2.0f64 * 1.5 * 0.03).exp(), "{low} to {high}");
     }
-    assert!(held >= 34, "{held} of 40");
+    assert!(inside >= 34, "{inside} of 40");
 }
 
 #[test]
-fn fewer_points_than_parameters_are_refused() {
+fn fewer_points_than_parameters_are_an_error() {
     let mut random = SplitMix64(1);
     let mut points = |xs: &[f64]| single([0.3, 8.0, 0.35], xs, 4, 0.01, &mut random);
-    let refused = |samples: &[Sample]| fit(&SINGLE, samples, 10, 1).unwrap_err();
+    let error = |samples: &[Sample]| fit(&SINGLE, samples, 10, 1).unwrap_err();
     let few = |values| LawError::TooFewValues { variable: Variable::Parameters, values };
-    assert_eq!(refused(&[]), few(0));
-    // Eight points, but two sizes.
-    assert_eq!(refused(&points(&[1e3, 1e4])), few(2));
+    assert_eq!(error(&[]), few(0));
+    // Eight samples of two sizes.
+    assert_eq!(error(&points(&[1e3, 1e4])), few(2));
     assert!(fit(&SINGLE, &points(&[1e3, 1e4, 1e5]), 10, 1).is_ok());
 
     let samples = both([0.2, 60.0, 0.5, 40.0, 0.6], 1, 0.0, &mut random);
     let one_d: Vec<Sample> = samples.iter().copied().filter(|s| s.x[1] < 3e3).collect();
     let error = fit(&BOTH, &one_d, 10, 1).unwrap_err();
     assert_eq!(error, LawError::TooFewValues { variable: Variable::Examples, values: 2 });
-    assert!(error.to_string().contains("3 different values of D, and there are 2"), "{error}");
+    assert!(error.to_string().contains("3 distinct values of D, but there are 2"), "{error}");
     let diagonal = [(1e3, 500.0), (4e3, 2e3), (1.6e4, 8e3), (1.6e4, 500.0)];
     let diagonal = diagonal.map(|(n, d)| Sample { x: [n, d], loss: 1.0 + 30.0 / n + 20.0 / d });
     let error = fit(&BOTH, &diagonal, 10, 1).unwrap_err();
     assert_eq!(error, LawError::TooFewPoints { points: 4, parameters: 5 });
-    assert_eq!(error.to_string(), "5 parameters take as many different points, and there are 4");
+    assert_eq!(error.to_string(), "5 parameters require as many distinct points, but there are 4");
 }
 
 #[test]
-fn what_has_no_logarithm_is_refused() {
+fn values_without_logarithm_are_an_error() {
     for bad in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         let mut samples = single([0.3, 8.0, 0.35], &sizes(5), 1, 0.0, &mut SplitMix64(1));
         samples[2].loss = bad;
@@ -159,27 +160,27 @@ fn what_has_no_logarithm_is_refused() {
 }
 
 #[test]
-fn what_lies_at_a_bound_is_said() {
+fn estimates_at_bounds_are_marked() {
     let mut random = SplitMix64(4);
     // No floor.
     let law = fit(&SINGLE, &single([0.0, 8.0, 0.35], &sizes(6), 3, 0.0, &mut random), 50, 1).unwrap().law;
     assert!(law.floor.value < 1e-4, "{law:?}");
     near(law.terms[0].exponent.value, 0.35, 1e-3);
-    // A sum that falls faster than any power with a floor above 0: E is held at 0.
+    // Falls faster than any power law with a positive floor: E is at its lower bound of 0.
     let falls = |x: &f64| Sample { x: [*x, 0.0], loss: 8.0 * x.powf(-0.3) - 0.05 };
     let law = fit(&SINGLE, &sizes(6).iter().map(falls).collect::<Vec<_>>(), 50, 1).unwrap().law;
-    assert_eq!((law.floor.value, law.floor.standing), (0.0, Standing::AtLowest), "{law:?}");
+    assert_eq!((law.floor.value, law.floor.status), (0.0, EstimateStatus::AtLowerBound), "{law:?}");
     assert!(law.floor.to_string().starts_with("0, its bound"));
-    // Steeper than what is searched.
+    // Steeper than the bound of the exponent.
     let steep = single([0.3, 1e12, 4.0], &sizes(5), 2, 0.0, &mut random);
     let law = fit(&SINGLE, &steep, 50, 1).unwrap().law;
-    assert_eq!(law.terms[0].exponent.standing, Standing::AtHighest, "{law:?}");
-    // It does not fall at all.
+    assert_eq!(law.terms[0].exponent.status, EstimateStatus::AtUpperBound, "{law:?}");
+    // The loss does not fall.
     let rises = |x: &f64| Sample { x: [*x, 0.0], loss: 0.5 + 1e-6 * x };
     let law = fit(&SINGLE, &sizes(5).iter().map(rises).collect::<Vec<_>>(), 50, 1).unwrap().law;
-    assert_eq!(law.terms[0].exponent.standing, Standing::Undetermined, "{law:?}");
+    assert_eq!(law.terms[0].exponent.status, EstimateStatus::Undetermined, "{law:?}");
     assert!(law.terms[0].exponent.to_string().starts_with("not determined"));
-    // Noise alone.
+    // Noise without a trend.
     let flat: Vec<Sample> =
         sizes(4).iter().map(|x| Sample { x: [*x, 0.0], loss: (0.05 * normal(&mut random)).exp() }).collect();
     let law = fit(&SINGLE, &flat, 200, 1).unwrap().law;
@@ -187,50 +188,51 @@ fn what_lies_at_a_bound_is_said() {
 }
 
 #[test]
-fn a_floor_is_no_higher_than_what_was_measured() {
-    // They seem to end at 0.47, but one goes far below.
+fn floor_is_at_most_the_lowest_loss() {
+    // The losses approach 0.47, except one that is far below.
     let losses = [1.0, 0.62, 0.52, 0.485, 0.475, 0.47, 0.35];
     let sample = |(x, loss): (f64, f64)| Sample { x: [x, 0.0], loss };
     let samples: Vec<Sample> = sizes(7).into_iter().zip(losses).map(sample).collect();
     let law = fit(&SINGLE, &samples, 100, 1).unwrap().law;
-    assert_eq!((law.floor.value, law.floor.standing), (0.35, Standing::AtMeasured), "{law:?}");
+    assert_eq!((law.floor.value, law.floor.status), (0.35, EstimateStatus::AtLowestLoss), "{law:?}");
     assert!(law.floor.interval.unwrap()[1] <= 0.35, "{law:?}");
     assert!(law.floor.to_string().starts_with("≤ 0.350, not determined ("), "{}", law.floor);
     assert!(!law.floor.is_determined());
 }
 
 #[test]
-fn what_rounding_left_of_zero_is_zero() {
-    let of = |low: f64| Estimate { value: 0.2, interval: Some([low, 0.483]), standing: Standing::Within };
-    assert_eq!(of(-3.46e-30).to_string(), "0.200 (0 to 0.483)");
-    assert_eq!(of(1e-9).to_string(), "0.200 (1.00e-9 to 0.483)");
+fn rounding_errors_of_zero_are_shown_as_zero() {
+    let estimate =
+        |low: f64| Estimate { value: 0.2, interval: Some([low, 0.483]), status: EstimateStatus::Within };
+    assert_eq!(estimate(-3.46e-30).to_string(), "0.200 (0 to 0.483)");
+    assert_eq!(estimate(1e-9).to_string(), "0.200 (1.00e-9 to 0.483)");
 }
 
 #[test]
-fn as_many_parameters_as_different_points_are_saturated() {
+fn law_with_as_many_parameters_as_distinct_points_is_saturated() {
     let law = |count, seeds| {
         let samples = single([0.3, 8.0, 0.35], &sizes(count), seeds, 0.01, &mut SplitMix64(1));
         fit(&SINGLE, &samples, 0, 1).unwrap().law
     };
-    // More seeds are no other points.
+    // Seeds of the same size are the same point.
     assert!(law(3, 1).is_saturated() && law(3, 4).is_saturated() && !law(4, 1).is_saturated());
 }
 
 #[test]
-fn an_interval_of_all_that_may_be_determines_nothing() {
-    let of = |value: f64, draws: &[f64]| Estimate::of(value, draws, EXPONENTS);
+fn interval_over_all_allowed_values_is_undetermined() {
+    let estimate = |value: f64, draws: &[f64]| Estimate::new(value, draws, EXPONENTS);
     let wide: Vec<f64> = (0..100).map(|i| if i % 2 == 0 { EXPONENTS[0] } else { EXPONENTS[1] }).collect();
-    assert_eq!(of(0.3, &wide).standing, Standing::Undetermined);
-    assert_eq!(of(0.3, &wide).to_string(), "not determined (0.0200 to 2.50)");
+    assert_eq!(estimate(0.3, &wide).status, EstimateStatus::Undetermined);
+    assert_eq!(estimate(0.3, &wide).to_string(), "not determined (0.0200 to 2.50)");
     let narrow: Vec<f64> = (0..=100).map(|i| 0.2 + f64::from(i) / 500.0).collect();
-    assert!(of(0.3, &narrow).is_determined());
-    assert_eq!(of(0.3, &narrow).to_string(), "0.300 (0.205 to 0.395)");
+    assert!(estimate(0.3, &narrow).is_determined());
+    assert_eq!(estimate(0.3, &narrow).to_string(), "0.300 (0.205 to 0.395)");
     let low: Vec<f64> = (0..100).map(|i| EXPONENTS[0] + f64::from(i) / 1e3).collect();
-    assert_eq!(of(EXPONENTS[0], &low).standing, Standing::AtLowest);
+    assert_eq!(estimate(EXPONENTS[0], &low).status, EstimateStatus::AtLowerBound);
 }
 
 #[test]
-fn as_many_points_as_parameters_have_no_interval() {
+fn law_with_as_many_points_as_parameters_has_no_interval() {
     let samples = single([0.3, 8.0, 0.35], &sizes(3), 1, 0.0, &mut SplitMix64(1));
     let fitted = fit(&SINGLE, &samples, 50, 1).unwrap();
     assert_eq!((fitted.law.floor.interval, fitted.law.resamples), (None, 0));
@@ -238,12 +240,12 @@ fn as_many_points_as_parameters_have_no_interval() {
 }
 
 #[test]
-fn the_same_points_give_the_same_law_in_any_unit() {
+fn law_is_reproducible_and_independent_of_units() {
     let samples = both([0.2, 60.0, 0.5, 40.0, 0.6], 2, 0.03, &mut SplitMix64(9));
     let fit = |samples: &[Sample], seed| fit(&BOTH, samples, 60, seed).unwrap().law;
     let law = fit(&samples, 5);
     assert_eq!(law, fit(&samples, 5));
-    assert_ne!(law.floor.interval, fit(&samples, 6).floor.interval, "another seed draws others");
+    assert_ne!(law.floor.interval, fit(&samples, 6).floor.interval, "another seed gives another interval");
     let millions = samples.iter().map(|s| Sample { x: [1e6 * s.x[0], s.x[1]], loss: s.loss });
     let scaled = fit(&millions.collect::<Vec<_>>(), 5);
     near(scaled.terms[0].exponent.value, law.terms[0].exponent.value, 1e-5);
@@ -256,14 +258,13 @@ fn the_same_points_give_the_same_law_in_any_unit() {
 }
 
 #[test]
-fn a_law_survives_json() {
+fn law_round_trips_through_json() {
     let samples = both([0.2, 60.0, 0.5, 40.0, 0.6], 2, 0.03, &mut SplitMix64(9));
     let law = fit(&BOTH, &samples, 20, 1).unwrap().law;
-    let kept: Result<Law, LawError> = Ok(law);
-    let read: Result<Law, LawError> = serde_json::from_str(&serde_json::to_string(&kept).unwrap()).unwrap();
-    assert_eq!(read, kept);
-    let refused: Result<Law, LawError> = Err(LawError::Loss(f64::INFINITY));
-    let read: Result<Law, LawError> =
-        serde_json::from_str(&serde_json::to_string(&refused).unwrap()).unwrap();
-    assert_eq!(read, refused);
+    let fitted: Result<Law, LawError> = Ok(law);
+    let read: Result<Law, LawError> = serde_json::from_str(&serde_json::to_string(&fitted).unwrap()).unwrap();
+    assert_eq!(read, fitted);
+    let error: Result<Law, LawError> = Err(LawError::Loss(f64::INFINITY));
+    let read: Result<Law, LawError> = serde_json::from_str(&serde_json::to_string(&error).unwrap()).unwrap();
+    assert_eq!(read, error);
 }
