@@ -16,6 +16,7 @@ pub const WORKLOADS: [&str; 3] = ["mlp", "mlp-big", "resnet"];
 /// SGD with momentum of `mlp` and `resnet`.
 const MOMENTUM: Optimizer =
     Optimizer::Sgd(Sgd { lr: 0.1, momentum: 0.9, nesterov: false, weight_decay: 0.0, clip_norm: None });
+/// Adam of `mlp-big`.
 const ADAM: Optimizer =
     Optimizer::Adam(Adam { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, clip_norm: None });
 

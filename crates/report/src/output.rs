@@ -22,7 +22,6 @@ pub struct OutputError {
 impl OutputError {
     /// Returns the kind of the error, always [`ErrorKind::Usage`]: the user chose the directory with `--out`.
     pub fn kind(&self) -> ErrorKind {
-        // The user chose the folder, with `--out`.
         ErrorKind::Usage
     }
 }
