@@ -42,12 +42,12 @@ fn what_tuning_finds_is_kept_used_ignored_when_damaged_and_forgotten_when_asked(
     assert!(path.starts_with(cache) && path.is_file(), "{}", path.display());
     assert_eq!(tuned(cache), 1);
     let said = stderr(&wgrad_in(cache, "summary digits --device gpu:0"));
-    assert!(said.contains("products in it: 1."), "{said}");
+    assert!(said.contains("Tuning table: 1 matrix product"), "{said}");
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, &text[..text.len() / 2]).unwrap();
     assert_eq!(tuned(cache), 0);
     let said = stderr(&wgrad_in(cache, "summary digits --device gpu:0"));
-    assert!(said.contains("warning: a table of tuned products is ignored"), "{said}");
+    assert!(said.contains("warning: the tuning table is ignored"), "{said}");
     wgrad_in(cache, "tune --clear --device gpu:0");
     assert!(!path.exists());
 }
