@@ -276,7 +276,11 @@ fn what_replicas_cannot_do_is_said() {
         assert!(!said.contains("panicked"), "{said}");
     };
     refused("train digits --replicas 0", 2, "1 to 256");
-    refused("train digits --device cpu --replicas 5 --set train.batch=4", 2, "5 replicas need at least 5 examples");
+    refused(
+        "train digits --device cpu --replicas 5 --set train.batch=4",
+        2,
+        "5 replicas need at least 5 examples",
+    );
     refused("train digits --replicas 2 --device gpu:99", 4, "gpu:99");
     refused("launch -n 2 -- train digits", 2, "--features mpi");
     let name = recipe(dir.path(), BATCH_NORMS, OPTIMIZERS[0]);
