@@ -1,7 +1,8 @@
-//! Archives of the catalogue (`.tar.gz`), unpacked to a temporary folder that is renamed when it is complete.
+//! Unpacks archives of the catalogue (`.tar.gz`) to a temporary folder, which is renamed when it is complete.
 //!
-//! Only files and folders below the single folder of the archive are written. An archive with an absolute path, a `..`, a
-//! link or a device is refused as a whole, although its hash was checked.
+//! An archive has one top-level folder, and only files and folders below that folder are written. An archive is
+//! rejected if the path of any entry is absolute or contains `..`, or if any entry is a link or a device, even if the
+//! hash of the archive is correct.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -16,17 +17,18 @@ use crate::open::open;
 /// Archive of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Archive {
-    /// Archive file.
+    /// Archive file, with its URLs and its pinned hash.
     pub file: RemoteFile<'static>,
-    /// Single folder that contains all entries.
+    /// Top-level folder of the archive, which contains all entries.
     pub folder: &'static str,
 }
 
-/// Unpacks the archive at `path` to `target`, whose name is that of the single folder of the archive.
+/// Unpacks the archive at `path` to `target`. The last component of `target` must be the top-level folder of the
+/// archive.
 ///
 /// # Errors
-/// Returns [`DataError::Archive`] with an entry that must not be unpacked, [`DataError::Busy`] if another process unpacks the
-/// archive, and [`DataError::Io`] if a file cannot be read or written.
+/// Returns [`DataError::Archive`] if an entry must not be unpacked, [`DataError::Busy`] if another process is
+/// unpacking the archive, and [`DataError::Io`] if a file cannot be read or written.
 pub(crate) fn unpack(path: &Path, target: &Path) -> Result<(), DataError> {
     let beside = |ending: &str| {
         let mut name = target.as_os_str().to_owned();
@@ -36,18 +38,18 @@ pub(crate) fn unpack(path: &Path, target: &Path) -> Result<(), DataError> {
     let (partial, lock_path) = (beside(".unpacking"), beside(".lock"));
     let lock = OpenOptions::new().write(true).create(true).truncate(false).open(&lock_path);
     let lock = lock.map_err(DataError::io("create", &lock_path))?;
-    // On a file system without locks concurrent processes are not detected.
+    // If the file system does not support locks, concurrent processes are not detected.
     if let Err(TryLockError::WouldBlock) = lock.try_lock() {
         return Err(DataError::Busy { path: partial });
     }
-    // Left by an interrupted run.
+    // Remove the folder that an interrupted run left.
     remove(&partial)?;
     let result = write_entries(path, target, &partial).and_then(|()| {
         remove(target)?;
         fs::rename(&partial, target).map_err(DataError::io("create", target))
     });
     if result.is_err() {
-        // The first error is returned; the next run removes the folder if this fails.
+        // If this fails, the next run removes the folder. The caller gets the first error.
         let _ = fs::remove_dir_all(&partial);
     }
     drop(lock);
@@ -74,7 +76,7 @@ fn write_entries(path: &Path, target: &Path, partial: &Path) -> Result<(), DataE
             DataError::Archive { path, entry, reason }
         };
         let place = match entry.header().entry_type() {
-            // Metadata of the program that wrote the archive.
+            // Metadata written by some archive programs, not a file.
             EntryType::XGlobalHeader => continue,
             EntryType::Regular | EntryType::Continuous | EntryType::Directory => {
                 let inner = below(&name, target.file_name().map(Path::new)).map_err(refuse)?;
@@ -95,18 +97,18 @@ fn write_entries(path: &Path, target: &Path, partial: &Path) -> Result<(), DataE
     Ok(())
 }
 
-/// Returns the path of an entry below the folder of the archive.
+/// Returns the path of an entry relative to the top-level folder of the archive.
 fn below(name: &Path, folder: Option<&Path>) -> Result<PathBuf, &'static str> {
     let mut inner = PathBuf::new();
     for component in name.components() {
         match component {
             Component::Normal(part) => inner.push(part),
             Component::CurDir => {}
-            _ => return Err("its path is outside of the folder of the archive"),
+            _ => return Err("its path is outside of the top-level folder of the archive"),
         }
     }
     let inner = folder.and_then(|folder| inner.strip_prefix(folder).ok());
-    inner.map(Path::to_path_buf).ok_or("its path is outside of the folder of the archive")
+    inner.map(Path::to_path_buf).ok_or("its path is outside of the top-level folder of the archive")
 }
 
 #[cfg(test)]
@@ -125,7 +127,8 @@ mod tests {
         header
     }
 
-    /// Creates an archive in a temporary folder; returns the folder, the archive and the target `set` beside it.
+    /// Creates an archive in a temporary folder. Returns the folder, the archive and the target `set` in the same
+    /// folder.
     fn archive(entries: &[(&str, EntryType, &str)]) -> (tempfile::TempDir, PathBuf, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let mut builder = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));

@@ -1,17 +1,17 @@
-//! Random changes of training images that keep their class.
+//! Random augmentation of training images. An augmented image keeps its class.
 //!
-//! The draws depend only on the seed, the epoch and the example, not on threads or earlier draws. A resumed run therefore
-//! sees the same bits.
+//! The random draws depend only on the seed, the epoch and the example, not on threads or earlier draws. A resumed run
+//! therefore gets bit-identical images.
 
 use serde::{Deserialize, Serialize};
 use wgrad_graph::philox::Stream;
 
 use crate::error::DataError;
 
-/// Separates these draws from those of shuffles and initial values, which use the same seed: `augment` in ASCII.
+/// XORed with the seed, so that these draws differ from the draws of shuffles and initial values: `augment` in ASCII.
 const AUGMENT: u64 = 0x0061_7567_6d65_6e74;
 
-/// Random changes of an image, applied in the order of the fields. The default is none.
+/// Random changes of an image, applied in the order of the fields. The default changes nothing.
 ///
 /// An image is `f32` `[channels, height, width]` in 0..1, before normalisation, and keeps its shape.
 ///
@@ -30,32 +30,32 @@ const AUGMENT: u64 = 0x0061_7567_6d65_6e74;
 #[serde(default, deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Augment {
-    /// Crops a random fraction of the area between these two values, and scales it to full size with bilinear
-    /// interpolation. Absent: not applied.
+    /// Smallest and largest fraction of the area that is cropped at random and scaled to full size with bilinear
+    /// interpolation. Absent: no scaling.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(
         feature = "schema",
         schemars(extend("items" = {"type": "number", "exclusiveMinimum": 0, "maximum": 1}))
     )]
     pub scale: Option<[f64; 2]>,
-    /// Pads each side with this number of zero pixels, and crops the original size at a random position; at most the side
-    /// of the image.
+    /// Number of zero pixels added on each side before a random crop to the original size; at most the side length of
+    /// the image.
     pub crop: usize,
-    /// Mirrors left and right, with probability 1/2.
+    /// Whether to swap left and right with probability 1/2.
     pub flip: bool,
-    /// Mirrors top and bottom, with probability 1/2.
+    /// Whether to swap top and bottom with probability 1/2.
     pub vertical_flip: bool,
-    /// Rotates by 0, 90, 180 or 270 degrees; for square images.
+    /// Whether to rotate by a random multiple of 90 degrees; requires square images.
     pub rotate90: bool,
-    /// Adds a random value between minus and plus this number to all pixels, then clamps them to 0..1.
+    /// Maximum absolute value of a random number that is added to all pixels. The result is clamped to 0..1.
     #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 1)))]
     pub brightness: f64,
-    /// Multiplies the distance from the mean of the image by a random factor between 1 minus and 1 plus this number, then
-    /// clamps to 0..1.
+    /// Maximum distance from 1 of a random factor that scales the contrast about the mean of the image. The result is
+    /// clamped to 0..1.
     #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 1)))]
     pub contrast: f64,
-    /// Sets a square of this side length to 0, its centre anywhere in the image (DeVries and Taylor, 2017); at most the side
-    /// of the image.
+    /// Side length in pixels of a square that is set to 0, with its centre at a random pixel (DeVries and Taylor,
+    /// 2017); at most the side length of the image.
     pub cutout: usize,
 }
 
@@ -77,12 +77,12 @@ impl Draw {
 }
 
 impl Augment {
-    /// Whether images are not changed.
+    /// Whether augmentation is disabled.
     pub fn is_off(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Checks every field against its range and images of `shape`, `[channels, height, width]`.
+    /// Checks the range of every field for images of `shape`, `[channels, height, width]`.
     ///
     /// # Errors
     /// Returns [`DataError::Spec`] with the field, its range and its value.
@@ -93,18 +93,18 @@ impl Augment {
         if let Some([low, high]) = self.scale
             && !(low > 0.0 && low <= high && high <= 1.0)
         {
-            let rule = "must be two fractions of the area, more than 0, at most 1 and the smaller first";
+            let rule = "must be two fractions of the area in ascending order, more than 0 and at most 1";
             return refuse("augment.scale", format!("{rule}, found [{low}, {high}]"));
         }
         if self.crop > least {
             let found = self.crop;
             return refuse(
                 "augment.crop",
-                format!("must be 0 to {least}, the side of the images, found {found}"),
+                format!("must be 0 to {least}, the side length of the images, found {found}"),
             );
         }
         if self.rotate90 && height != width {
-            return refuse("augment.rotate90", format!("needs square images, found {height}×{width}"));
+            return refuse("augment.rotate90", format!("requires square images, found {height}×{width}"));
         }
         for (field, value) in [("augment.brightness", self.brightness), ("augment.contrast", self.contrast)] {
             if !(0.0..=1.0).contains(&value) {
@@ -115,16 +115,16 @@ impl Augment {
             let found = self.cutout;
             return refuse(
                 "augment.cutout",
-                format!("must be 0 to {least}, the side of the images, found {found}"),
+                format!("must be 0 to {least}, the side length of the images, found {found}"),
             );
         }
         Ok(())
     }
 
-    /// Changes one image of `shape`, `[channels, height, width]`. The fields must pass [`Augment::check`].
+    /// Augments one image of `shape`, `[channels, height, width]`, in place. The fields must pass [`Augment::check`].
     ///
     /// # Panics
-    /// Panics if the length of the image is not that of the shape.
+    /// Panics if the length of the image is not the product of the shape.
     pub fn apply(&self, image: &mut [f32], shape: [usize; 3], draw: Draw) {
         if self.is_off() {
             return;
@@ -150,7 +150,7 @@ impl Augment {
                 canvas.rotate();
             }
         }
-        // The draws are those of f32 settings: a value that rounds to 0 draws nothing.
+        // The settings are rounded to f32 first: a value that rounds to 0 draws no random number.
         let (brightness, contrast) = (self.brightness as f32, self.contrast as f32);
         if brightness > 0.0 {
             let added = symmetric(&mut random, brightness);
@@ -174,7 +174,7 @@ fn symmetric(random: &mut Stream, most: f32) -> f32 {
     (2.0 * random.uniform() - 1.0) * most
 }
 
-/// An image being changed.
+/// Image that is augmented in place, `[channels, height, width]`.
 struct Canvas<'a> {
     image: &'a mut [f32],
     height: usize,
@@ -182,7 +182,7 @@ struct Canvas<'a> {
 }
 
 impl Canvas<'_> {
-    /// Sets each pixel to `source(plane, y, x)` of its original plane.
+    /// Replaces each pixel with `source(plane, y, x)`, where `plane` is the original plane of the channel.
     fn redraw(&mut self, source: impl Fn(&[f32], usize, usize) -> f32) {
         let (area, width) = (self.height * self.width, self.width);
         let mut before = vec![0.0; area];
@@ -202,7 +202,7 @@ impl Canvas<'_> {
         let top = (self.height as f32 - height) * random.uniform();
         let left = (self.width as f32 - width) * random.uniform();
         let (rows, columns) = (self.height, self.width);
-        // Pixel centres are at halves; pixels outside of the image repeat the edge.
+        // Pixel centres have half-integer coordinates; positions outside of the image are clamped to the edge.
         let place = |start: f32, i: usize, count: usize| {
             let at = (start + (i as f32 + 0.5) * step - 0.5).clamp(0.0, (count - 1) as f32);
             let low = at as usize;
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn moves_match_their_names() {
+    fn geometric_changes_match_their_names() {
         let moved = |f: fn(&mut Canvas<'_>)| canvas(&mut IMAGE.clone(), 2, f);
         assert_eq!(moved(|c| c.flip()), [0.2, 0.1, 0.4, 0.3, 0.6, 0.5, 0.8, 0.7]);
         assert_eq!(moved(|c| c.vertical_flip()), [0.3, 0.4, 0.1, 0.2, 0.7, 0.8, 0.5, 0.6]);
@@ -305,10 +305,11 @@ mod tests {
 
     #[test]
     fn zoom_is_bilinear() {
-        // A fraction of 1 returns the image bit for bit.
+        // A fraction of 1 does not change any bit of the image.
         let ramp = [0.0, 0.25, 0.5, 0.75];
         assert_eq!(canvas(&mut ramp.clone(), 1, |c| c.zoom([1.0; 2], &mut Stream::new(0, 0))), ramp);
-        // A quarter of the area has half the side: steps of half a pixel from the drawn position.
+        // A quarter of the area has half the side length, so samples are half a pixel apart, from the drawn position
+        // on.
         let mut random = Stream::new(5, 0);
         random.uniform();
         random.uniform();
@@ -319,7 +320,7 @@ mod tests {
         assert!(zoomed.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6), "{zoomed:?} {expected:?}");
     }
 
-    /// Distinct results of a setting applied to [`IMAGE`] with many draws.
+    /// Returns the distinct results of applying a setting to [`IMAGE`] with 200 draws.
     fn outcomes(augment: Augment) -> BTreeSet<Vec<u32>> {
         let outcome = |example| {
             let mut image = IMAGE;

@@ -10,15 +10,15 @@ use wgrad_graph::philox::Stream;
 
 use crate::error::DataError;
 
-/// Separates the random streams of shuffles from those of splits: `shuf` in ASCII.
+/// Upper half of the stream index of shuffles, distinct from the stream indices of splits: `shuf` in ASCII.
 const SHUFFLE: u64 = 0x7368_7566 << 32;
 
 /// Indices of a training batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// Indices into the training set, `u32` `[batch]`; with [`Batches::rows`] only those of its rows.
+    /// Indices into the training set, `u32` `[batch]`. After [`Batches::rows`], only the indices of the selected rows.
     pub indices: Vec<u32>,
-    /// Indices of all rows of the batch.
+    /// Indices of all rows of the batch, also after [`Batches::rows`].
     pub whole: Vec<u32>,
     /// Epoch, from 0.
     pub epoch: u32,
@@ -32,14 +32,14 @@ pub struct Batch {
 pub struct LoaderPosition {
     /// Epoch, from 0.
     pub epoch: u32,
-    /// Batch of the epoch, from 0.
+    /// Index of the batch in the epoch, from 0.
     pub batch: u32,
 }
 
-/// Endless sampler of training batches. Each epoch is a new shuffle, keyed by (seed, epoch).
+/// Endless sampler of training batches. Each epoch is a new shuffle that depends only on seed and epoch.
 ///
-/// Every batch has the same size. The last incomplete batch of an epoch is **dropped**; its examples can be part of the next
-/// epoch.
+/// Every batch has the same size. The last incomplete batch of an epoch is **dropped**; the next epoch shuffles all
+/// examples again.
 ///
 /// ```
 /// use wgrad_data::Batches;
@@ -58,7 +58,7 @@ pub struct LoaderPosition {
 #[derive(Debug, Clone)]
 pub struct Batches {
     batch: usize,
-    /// Rows of each batch that are returned.
+    /// Rows of each batch that this sampler returns.
     rows: Range<usize>,
     seed: u64,
     position: LoaderPosition,
@@ -71,7 +71,7 @@ impl Batches {
     /// Creates a sampler of `len` examples at the start of epoch 0.
     ///
     /// # Errors
-    /// Returns [`DataError::BatchSize`] if `batch` is 0 or larger than `len`.
+    /// Returns [`DataError::BatchSize`] if `batch` is 0 or larger than `len`, or if `len` does not fit in `u32`.
     pub fn new(len: usize, batch: usize, seed: u64) -> Result<Self, DataError> {
         if batch == 0 || batch > len || u32::try_from(len).is_err() {
             return Err(DataError::BatchSize { batch, len });
@@ -80,7 +80,7 @@ impl Batches {
         Ok(Self { batch, rows: 0..batch, seed, position: LoaderPosition::default(), order, shuffled: None })
     }
 
-    /// The same batches, restricted to these rows: the part of one of several replicas.
+    /// Restricts every batch to `rows`, the part that one of several replicas processes.
     ///
     /// # Errors
     /// Returns [`DataError::BatchSize`] if `rows` is empty or exceeds the batch.
@@ -110,7 +110,7 @@ impl Batches {
         Batch { indices, whole, epoch, index_in_epoch: batch }
     }
 
-    /// Complete batches in an epoch.
+    /// Number of complete batches in an epoch.
     pub fn per_epoch(&self) -> u32 {
         (self.order.len() / self.batch) as u32
     }
@@ -120,12 +120,12 @@ impl Batches {
         self.seed
     }
 
-    /// Examples in a batch.
+    /// Number of examples in a batch, before [`Batches::rows`].
     pub fn batch_size(&self) -> usize {
         self.batch
     }
 
-    /// Examples in the dropped incomplete batch of an epoch.
+    /// Number of examples in the incomplete batch that is dropped in each epoch.
     pub fn dropped_per_epoch(&self) -> usize {
         self.order.len() % self.batch
     }
@@ -138,7 +138,8 @@ impl Batches {
     /// Continues at a saved position.
     ///
     /// # Errors
-    /// Returns [`DataError::Position`] if the epoch does not have this batch, because the data or the batch size changed.
+    /// Returns [`DataError::Position`] if an epoch has too few batches for the position, because the data or the batch
+    /// size changed.
     pub fn restore(&mut self, position: LoaderPosition) -> Result<(), DataError> {
         let per_epoch = self.per_epoch();
         if position.batch >= per_epoch {
@@ -149,16 +150,16 @@ impl Batches {
     }
 }
 
-/// Indices of a batch of an evaluation.
+/// Indices of an evaluation batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EvalBatch {
-    /// Indices, `u32` `[batch]`; those from `valid` on are padding with index 0.
+    /// Indices, `u32` `[batch]`. The entries after the first `valid` ones are padding, with index 0.
     pub indices: Vec<u32>,
     /// Number of indices that are not padding.
     pub valid: usize,
 }
 
-/// Iterator over all examples in order, in batches of one size; the last batch is padded with index 0.
+/// Iterator over all examples in order, in batches of equal size. The last batch is padded with index 0.
 #[derive(Debug, Clone)]
 pub struct Sequential {
     len: u32,
@@ -167,10 +168,10 @@ pub struct Sequential {
 }
 
 impl Sequential {
-    /// Creates batches of `len` examples; `batch` can be larger than `len`.
+    /// Creates an iterator over `len` examples in batches of `batch`, which can be larger than `len`.
     ///
     /// # Errors
-    /// Returns [`DataError::BatchSize`] if `batch` or `len` is 0.
+    /// Returns [`DataError::BatchSize`] if `batch` or `len` is 0, or if `len` does not fit in `u32`.
     pub fn new(len: usize, batch: usize) -> Result<Self, DataError> {
         match u32::try_from(len) {
             Ok(len) if len > 0 && batch > 0 => Ok(Self { len, batch, next: 0 }),
@@ -248,7 +249,7 @@ mod tests {
         for drawn in 0..9 {
             let text = serde_json::to_string(&first.position()).unwrap();
             let mut resumed = Batches::new(23, 5, 42).unwrap();
-            // Earlier draws must not matter.
+            // Batches drawn before `restore` must not change the result.
             (0..drawn % 3).for_each(|_| drop(resumed.next_batch()));
             resumed.restore(serde_json::from_str(&text).unwrap()).unwrap();
             let mut ahead = first.clone();

@@ -1,7 +1,8 @@
 //! Catalogue of the data sets for `wgrad data list` and `wgrad data get`.
 //!
-//! Sizes and hashes were measured on good copies: Fashion-MNIST in Debian's package, tinyshakespeare on the file itself. For
-//! MNIST and CIFAR-10 only the sizes and MD5s stated by their publishers and torchvision are known.
+//! The sizes and hashes of Fashion-MNIST were measured on the files in Debian's package, those of tinyshakespeare on
+//! the original file. For the published files of MNIST and CIFAR-10, the sizes and MD5 hashes are those stated by the
+//! publishers and by torchvision.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -15,25 +16,25 @@ use crate::pin::{Digest, Pin, Pinned};
 /// Data set of the catalogue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
-    /// Name on the command line, and of its folder in the data folder.
+    /// Name on the command line, also the name of the subfolder in the data folder.
     pub name: &'static str,
-    /// Description in one line.
+    /// One-line description.
     pub description: &'static str,
     /// Licence, shown before a download.
     pub licence: &'static str,
-    /// Web page.
+    /// URL of the web page of the data set.
     pub homepage: &'static str,
-    /// Whether recipes can load it, as `data.kind = NAME`; otherwise it is only fetched.
+    /// Whether recipes can load the data set with `data.kind = NAME`. Other data sets can only be fetched.
     pub is_recipe_kind: bool,
-    /// Files; empty if it is built in or in an archive.
+    /// Files to fetch; empty if the data set is built in or in an archive.
     pub files: &'static [RemoteFile<'static>],
     /// Archives with the same content, the preferred one first.
     pub archives: &'static [Archive],
-    /// System package that also contains it.
+    /// System package that also contains the data set, if there is one.
     pub system: Option<SystemPackage>,
 }
 
-/// Package of a Linux distribution with a data set.
+/// Package of a Linux distribution that contains a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SystemPackage {
     /// Folder of the installed files.
@@ -195,7 +196,7 @@ impl Entry {
     /// Returns the data set with this name.
     ///
     /// # Errors
-    /// Returns [`DataError::Unknown`] with the known names if there is none.
+    /// Returns [`DataError::Unknown`] with the known names if no data set has this name.
     pub fn named(name: &str) -> Result<&'static Self, DataError> {
         CATALOG.iter().find(|entry| entry.name == name).ok_or_else(|| DataError::Unknown {
             name: name.to_owned(),
@@ -208,28 +209,30 @@ impl Entry {
         self.files.is_empty() && self.archives.is_empty()
     }
 
-    /// Bytes to download, if all sizes are known.
+    /// Size of the download in bytes, or `None` if a size is not known.
     pub fn download_size(&self) -> Option<u64> {
         let archive = self.archives.first().map(|archive| &archive.file);
         self.files.iter().chain(archive).map(|file| file.pin.file_size()).sum()
     }
 
-    /// Folders where the files are searched, in this order: that of the system package, then that in `data_dir`.
+    /// Returns the folders that are searched for the files, in this order: the folder of the system package, then
+    /// `data_dir/NAME`.
     pub fn folders(&self, data_dir: &Path) -> Vec<PathBuf> {
         let system = self.system.map(|package| PathBuf::from(package.folder));
         system.into_iter().chain([data_dir.join(self.name)]).collect()
     }
 
-    /// Returns the first of [`Entry::folders`] that contains every file, packed or unpacked, or the folder of its unpacked
-    /// archive. Only names are compared.
+    /// Returns the first of [`Entry::folders`] that contains every file, with or without `.gz`. For an archive,
+    /// returns the folder of the unpacked files. Only file names are checked, not contents.
     pub fn find(&self, data_dir: &Path) -> Option<PathBuf> {
         find_in(self, &self.folders(data_dir))
     }
 
-    /// Gets every missing file into `data_dir/NAME`; nothing for a built-in data set. An archive is unpacked and deleted.
+    /// Fetches every missing file to `data_dir/NAME`. Does nothing for a built-in data set. An archive is unpacked,
+    /// then deleted.
     ///
-    /// If the system package is installed and complete, its files are used and nothing is fetched. A mirror is searched for
-    /// the archives in their order.
+    /// If the system package is installed and complete, its files are used and nothing is fetched. Of several
+    /// archives, the first one that the mirror contains is used; without a mirror, the first one that has a URL.
     ///
     /// # Errors
     /// Returns the errors of [`fetch()`], [`DataError::MirrorOnly`] if the data is only on mirrors and none is set, and
@@ -270,7 +273,7 @@ impl Entry {
         };
         let archive = match (self.archives.iter().find(has), self.archives.first(), &options.mirror) {
             (Some(archive), ..) => archive,
-            // Fails with the file that the mirror does not contain.
+            // The fetch fails with an error that names this file.
             (None, Some(first), Some(_)) => first,
             (None, first, _) => {
                 let file = first.map_or(self.name, |archive| archive.file.name);
@@ -280,13 +283,13 @@ impl Entry {
         let fetched = fetch(&archive.file, folder, options, progress)?;
         let target = folder.join(archive.folder);
         unpack(&fetched.path, &target)?;
-        // The archive is no longer needed and does no harm if it remains.
+        // A failure is ignored, since the archive is no longer needed.
         let _ = std::fs::remove_file(&fetched.path);
         Ok(Fetched { path: target, origin: fetched.origin })
     }
 }
 
-/// Returns the first folder that contains every file, packed or unpacked, or an unpacked archive.
+/// Returns the first folder that contains every file, with or without `.gz`, or the folder of an unpacked archive.
 pub(crate) fn find_in(entry: &Entry, folders: &[PathBuf]) -> Option<PathBuf> {
     if entry.archives.is_empty() {
         let whole = |folder: &&PathBuf| entry.files.iter().all(|file| find_file(folder, file.name).is_some());
@@ -304,10 +307,10 @@ pub(crate) fn find_file(folder: &Path, name: &str) -> Option<PathBuf> {
     names.into_iter().flatten().map(|name| folder.join(name)).find(|path| path.is_file())
 }
 
-/// Returns the folder for fetched data: `WGRAD_DATA`, or else the cache folder of the platform.
+/// Returns the folder for fetched data: the value of `WGRAD_DATA`, or the platform's cache folder if it is not set.
 ///
-/// The cache folder is `%LOCALAPPDATA%\wgrad` on Windows, `$XDG_CACHE_HOME/wgrad` or `~/.cache/wgrad` elsewhere. It need not
-/// exist.
+/// The cache folder is `%LOCALAPPDATA%\wgrad` on Windows, `$XDG_CACHE_HOME/wgrad` or `~/.cache/wgrad` elsewhere. The
+/// returned folder need not exist.
 ///
 /// # Errors
 /// Returns [`DataError::NoDataDir`] if none of these variables is set.
@@ -316,13 +319,13 @@ pub fn data_dir() -> Result<PathBuf, DataError> {
 }
 
 fn data_dir_from(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf, DataError> {
-    // An empty variable counts as unset, as the XDG specification requires.
+    // An empty variable is treated as not set, as the XDG specification requires.
     let folder = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let platform = || {
         if cfg!(windows) {
             folder("LOCALAPPDATA")
         } else {
-            // The specification also requires to ignore a relative folder.
+            // The specification also requires that a relative path is ignored.
             folder("XDG_CACHE_HOME")
                 .filter(|path| path.is_absolute())
                 .or_else(|| folder("HOME").map(|home| home.join(".cache")))
@@ -331,7 +334,8 @@ fn data_dir_from(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf,
     folder(DATA_DIR_ENV).or_else(|| platform().map(|path| path.join("wgrad"))).ok_or(DataError::NoDataDir)
 }
 
-/// File of Fashion-MNIST. The unpacked content is pinned, since Debian and the publisher compress it differently.
+/// Describes a file of Fashion-MNIST. The pin applies to the unpacked content, since Debian and the publisher compress
+/// it differently.
 macro_rules! fashion_mnist {
     ($name:literal, $size:literal, $sha256:literal) => {
         RemoteFile {
@@ -350,7 +354,7 @@ macro_rules! fashion_mnist {
 }
 use fashion_mnist;
 
-/// File of MNIST.
+/// Describes a file of MNIST, whose pin applies to the compressed file.
 macro_rules! mnist {
     ($name:literal, $size:literal, $md5:literal) => {
         RemoteFile {

@@ -1,7 +1,8 @@
 //! Reader of CIFAR-10: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
 //!
-//! The binary files of the publisher have 10,000 records each: a byte for the label, then 3 × 32 × 32 bytes, the red, green
-//! and blue plane in rows. The same images as JPEG files in folders of classes are read too.
+//! The binary files of the publisher have 10,000 records each. A record is a label byte followed by 3 × 32 × 32 bytes:
+//! the red, green and blue planes, row by row. The same images can also be read from JPEG files in one folder per
+//! class.
 
 pub(crate) mod problem;
 
@@ -26,10 +27,10 @@ const NAMES: [&str; 10] =
 const SIDE: usize = 32;
 const PIXELS: usize = 3 * SIDE * SIDE;
 const RECORD: usize = 1 + PIXELS;
-/// Records of a file.
+/// Number of records in a binary file.
 const RECORDS: usize = 10_000;
 
-/// Reads 50,000 training and 10,000 test images of `[3, 32, 32]` from a folder with either form.
+/// Reads 50,000 training and 10,000 test images of `[3, 32, 32]` from a folder in either format.
 ///
 /// # Errors
 /// Returns [`DataError::Cifar`] if a binary file is malformed, [`DataError::Images`] if the image files cannot be used, and
@@ -67,7 +68,7 @@ fn read_records(
     let expected = records * RECORD;
     let mut bytes = Vec::with_capacity(expected + 1);
     let file = File::open(path).map_err(DataError::io("read", path))?;
-    // One byte more than expected shows whether the file is too long.
+    // Read one byte more than expected, to detect a file that is too long.
     file.take(expected as u64 + 1).read_to_end(&mut bytes).map_err(DataError::io("read", path))?;
     if bytes.len() != expected {
         return Err(problem(CifarProblem::Length { expected, found: bytes.len() }));
@@ -83,7 +84,7 @@ fn read_records(
     Ok(())
 }
 
-/// Class names of the file, or the published names if there is no file.
+/// Returns the class names in the file at `path`, or the published names if the file does not exist.
 fn names(path: &Path) -> Result<Vec<String>, DataError> {
     if !path.exists() {
         return Ok(NAMES.map(str::to_owned).to_vec());
@@ -102,7 +103,7 @@ fn names(path: &Path) -> Result<Vec<String>, DataError> {
 mod tests {
     use super::*;
 
-    /// Files of two records: the label depends on the file, and the planes have different values.
+    /// Creates all files with two records each. The label depends on the file, and the planes have different values.
     fn folder() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for (i, name) in TRAIN.iter().chain(&TEST).enumerate() {
@@ -122,7 +123,7 @@ mod tests {
             Err(DataError::Cifar { path, problem }) => {
                 (path.file_name().unwrap().to_str().unwrap().to_owned(), problem)
             }
-            other => panic!("expected a problem, got {other:?}"),
+            other => panic!("expected a CIFAR-10 problem, got {other:?}"),
         }
     }
 

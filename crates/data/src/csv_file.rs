@@ -14,10 +14,10 @@ use crate::open::open;
 
 pub use problem::CsvProblem;
 
-/// Value of [`CsvOptions::label`] for the last column.
+/// Value of [`CsvOptions::label`] that selects the last column.
 pub const LAST: &str = "last";
 
-/// Kind of label.
+/// Prediction task, which decides how the target column is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -34,17 +34,17 @@ pub enum Task {
 pub struct CsvOptions {
     /// Target column: a name in the header, or [`LAST`].
     pub label: String,
-    /// Kind of label in the target column.
+    /// Prediction task, which decides how the target column is read.
     pub task: Task,
-    /// Whether the first line is a header. `None`: it is a header if `label` is a name, or if none of its cells is a
-    /// number.
+    /// Whether the first line is a header. `None`: the first line is a header if `label` is a name, or if none of its
+    /// cells is a number.
     pub header: Option<bool>,
-    /// Byte between cells.
+    /// ASCII byte between two cells.
     pub delimiter: u8,
 }
 
 impl Default for CsvOptions {
-    /// Classification by the last column, separated by commas, with a detected header.
+    /// Classification with the last column as target, commas between cells and a detected header.
     fn default() -> Self {
         Self { label: LAST.to_owned(), task: Task::default(), header: None, delimiter: b',' }
     }
@@ -81,7 +81,7 @@ fn parse(mut reader: impl Read, options: &CsvOptions) -> Result<(Vec<f32>, usize
     let text = bytes.as_slice();
     let mut reader = ReaderBuilder::new()
         .has_headers(false)
-        // Lines of another length are refused below, with the line in the message.
+        // Lines with a wrong number of columns are rejected below, with the line number in the message.
         .flexible(true)
         .trim(Trim::All)
         .delimiter(options.delimiter)
@@ -120,7 +120,8 @@ fn parse(mut reader: impl Read, options: &CsvOptions) -> Result<(Vec<f32>, usize
     Ok((features, columns.count - 1, targets))
 }
 
-/// Line of a record. The position of the reader is before any blank lines that it skipped.
+/// Returns the line number of a record. The reader's position is before the blank lines that it skipped, so these are
+/// added.
 pub(crate) fn line_of(position: &csv::Position, text: &[u8]) -> u64 {
     let ahead = text.get(position.byte() as usize..).unwrap_or_default();
     let blank = ahead.iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
@@ -232,7 +233,7 @@ impl TargetColumn {
     }
 }
 
-/// Parses a class label. Spreadsheets write integers as `1.0`; those are integers too.
+/// Parses a class label. A number such as `1.0` is an integer too, since spreadsheets write integers in this form.
 fn class(text: &str, line: u64, column: impl Fn() -> String) -> Result<Class, CsvProblem> {
     if text.is_empty() {
         return Err(CsvProblem::EmptyLabel { line, column: column() });
@@ -329,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_another_length_are_refused() {
+    fn lines_with_a_wrong_number_of_columns_are_refused() {
         assert_eq!(
             read("1,2,0\n1,2\n", &CsvOptions::default()).unwrap_err(),
             CsvProblem::Width { line: 2, expected: 3, found: 2 }
@@ -351,7 +352,7 @@ mod tests {
             read("1,0\n2,\n", &CsvOptions::default()).unwrap_err(),
             CsvProblem::EmptyLabel { line, column: column.clone() }
         );
-        // A header of one number and one word.
+        // The header consists of a number and a word.
         let problem = read("0,y\n5,0\n", &CsvOptions::default()).unwrap_err();
         assert_eq!(problem, CsvProblem::MixedLabels { line: 1, column, text: "y".into() });
         let dataset = read("0,y\n5,0\n", &with(|o| o.header = Some(false))).unwrap();

@@ -10,18 +10,18 @@ use crate::pixels::{ChannelStats, Pixels};
 /// Targets of the examples.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Targets {
-    /// Classification.
+    /// Class labels, for classification.
     Classes {
         /// Class indices, `u32` `[n]`, each smaller than the number of names.
         labels: Vec<u32>,
         /// Names of the classes, in the order of their indices.
         names: Vec<String>,
     },
-    /// Regression.
+    /// Numeric values, for regression.
     Values {
         /// Target values, `f32` `[n, width]`.
         values: Vec<f32>,
-        /// Values per example.
+        /// Number of target values per example.
         width: usize,
     },
 }
@@ -35,7 +35,7 @@ impl Targets {
         }
     }
 
-    /// Outputs of a model per example: the number of classes, or the width of the values.
+    /// Number of model outputs per example: the number of classes, or the number of target values.
     pub fn outputs(&self) -> usize {
         match self {
             Self::Classes { names, .. } => names.len(),
@@ -83,10 +83,10 @@ impl Targets {
 
 /// Examples for supervised learning, in memory: features `[n, feature shape…]` and [`Targets`].
 ///
-/// Features are read as `f32`. Images are stored as [`Pixels`] of one byte each.
+/// Features are read as `f32`. Images are stored as [`Pixels`], one byte per feature.
 ///
-/// A data set is always valid: it has 1 to `u32::MAX` examples, the lengths agree, every value is finite and every label
-/// has a class.
+/// A data set is always valid: it has 1 to `u32::MAX` examples, a target for each example, only finite values, and
+/// only labels that are class indices.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
     name: String,
@@ -124,7 +124,7 @@ impl Dataset {
     /// ```
     ///
     /// # Errors
-    /// Returns [`DataError::Invalid`] with the broken rule and its place.
+    /// Returns [`DataError::Invalid`] if the features and targets do not form a valid data set.
     pub fn new(
         name: impl Into<String>,
         features: Vec<f32>,
@@ -134,8 +134,9 @@ impl Dataset {
         Self { name: name.into(), features: Features::Values(features), feature_shape, targets }.checked()
     }
 
-    /// Creates a data set of images as bytes, `[n, channels, height, width]` with `shape` as `[channels, height, width]`,
-    /// where `n` is the number of targets. The byte `largest` becomes the feature 1.
+    /// Creates a data set of images from bytes, `[n, channels, height, width]`, where `n` is the number of targets.
+    ///
+    /// `shape` is `[channels, height, width]`. The byte `largest` becomes the feature 1.
     ///
     /// ```
     /// use wgrad_data::{Dataset, Targets};
@@ -147,7 +148,7 @@ impl Dataset {
     /// ```
     ///
     /// # Errors
-    /// Returns [`DataError::Invalid`] with the broken rule and its place.
+    /// Returns [`DataError::Invalid`] if the features and targets do not form a valid data set.
     pub fn from_pixels(
         name: impl Into<String>,
         bytes: Vec<u8>,
@@ -167,12 +168,12 @@ impl Dataset {
         }
     }
 
-    /// Name, for messages and reports.
+    /// Name of the data set, for messages and reports.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Copy of all features, `[n, feature_shape…]`, row-major, four bytes per value.
+    /// Returns a copy of all features, `[n, feature_shape…]`, row-major.
     pub fn to_f32(&self) -> Vec<f32> {
         match &self.features {
             Features::Values(values) => values.clone(),
@@ -186,7 +187,7 @@ impl Dataset {
         }
     }
 
-    /// Images, if the data set stores bytes.
+    /// Images of the data set, or `None` if the features are not stored as bytes.
     pub fn pixels(&self) -> Option<&Pixels> {
         match &self.features {
             Features::Values(_) => None,
@@ -235,7 +236,7 @@ impl Dataset {
         self.features.len() == 0
     }
 
-    /// Copy of the features of one example; `None` past the end.
+    /// Returns a copy of the features of one example, or `None` if `index` is past the end.
     pub fn example(&self, index: usize) -> Option<Vec<f32>> {
         (index < self.len()).then(|| {
             let mut example = vec![0.0; self.feature_len()];
@@ -244,13 +245,14 @@ impl Dataset {
         })
     }
 
-    /// The same data with the features of an example in one dimension: `[1, 28, 28]` becomes `[784]`. Copies no data.
+    /// Returns the data set with the features of each example in one dimension: `[1, 28, 28]` becomes `[784]`. Copies
+    /// no data.
     pub fn flattened(mut self) -> Self {
         self.feature_shape = vec![self.feature_len()];
         self
     }
 
-    /// Copy of the examples at `indices`, in that order; an index may occur more than once.
+    /// Returns a copy of the examples at `indices`, in that order. An index may occur more than once.
     ///
     /// # Errors
     /// Returns [`DataError::Invalid`] if an index is past the end or `indices` is empty.
@@ -273,7 +275,8 @@ impl Dataset {
         })
     }
 
-    /// The same data with `f(feature, value)` instead of each value, stored as `f32`.
+    /// Replaces each value with `f(feature, value)`, where `feature` is its index in the example. The result is stored
+    /// as `f32`.
     pub(crate) fn map_features(self, f: impl Fn(usize, f32) -> f32) -> Result<Self, DataError> {
         let width = self.feature_len();
         let mut features = self.to_f32();
@@ -285,7 +288,7 @@ impl Dataset {
         Self::new(self.name, features, self.feature_shape, self.targets)
     }
 
-    /// The same images with channels normalised by `stats`; other data is not changed.
+    /// Sets the statistics that normalise the channels of images. Data that is not stored as bytes is not changed.
     pub(crate) fn with_channels(mut self, stats: &ChannelStats) -> Self {
         if let Features::Pixels(pixels) = &mut self.features {
             pixels.set_channels(stats.clone());
@@ -300,7 +303,7 @@ impl Dataset {
     fn check(&self) -> Result<(), InvalidDataset> {
         let examples = self.targets.len()?;
         let shape = &self.feature_shape;
-        // The product is checked, since the shape may come from a file's header.
+        // The product may overflow, since the shape may come from a damaged file header.
         let width = shape.iter().try_fold(1_usize, |product, &dim| product.checked_mul(dim));
         let width = match width {
             Some(width) if width > 0 => width,

@@ -1,7 +1,7 @@
 //! The UCI optical digits, built in: 1,797 images of handwritten digits, 8×8.
 //!
 //! E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998,
-//! CC BY 4.0 (`assets/digits.LICENSE.md`), in the version of scikit-learn.
+//! CC BY 4.0 (`assets/digits.LICENSE.md`), as distributed with scikit-learn.
 
 use std::path::Path;
 
@@ -14,13 +14,13 @@ use crate::splits::Splits;
 
 static DIGITS: &[u8] = include_bytes!("../assets/digits.csv.gz");
 
-/// Fixed, so that test accuracies of different runs and machines are comparable.
+/// Seed of the test split. It is fixed, so that test accuracies of different runs and machines are comparable.
 const SPLIT_SEED: u64 = 0;
 pub(crate) const LARGEST_PIXEL: u8 = 16;
 
 /// Loads the digits: features `[n, 1, 8, 8]` in 0..1, ten classes, 1,437 training and 360 test images.
 ///
-/// The split is always the same and stratified.
+/// The split is stratified by class and always the same.
 ///
 /// # Errors
 /// Never returns an error: the data is part of the program.
@@ -48,9 +48,10 @@ mod tests {
         assert_eq!(names.join(""), "0123456789");
         let counts: Vec<usize> =
             (0..10).map(|digit| labels.iter().filter(|&&label| label == digit).count()).collect();
-        // 360/1797 of 178, 182, 177, 183, 181, 182, 181, 179, 174, 180, rounded by the largest remainder.
+        // 360/1797 of the class sizes 178, 182, 177, 183, 181, 182, 181, 179, 174, 180, rounded with the largest
+        // remainder method.
         assert_eq!(counts, [36, 37, 35, 37, 36, 36, 36, 36, 35, 36]);
-        // First test labels in file order; another generator, seed or method draws others.
+        // The first test labels, in file order. They change if the random generator, the seed or the method changes.
         assert_eq!(labels[..12], FIRST_TEST_LABELS);
     }
 
@@ -64,7 +65,7 @@ mod tests {
             assert_eq!(largest, 1.0);
             assert!(part.to_f32().iter().all(|&x| (0.0..=1.0).contains(&x) && (x * 16.0).fract() == 0.0));
         }
-        // The first zero of the file is in one of the splits.
+        // The first image of the file, a digit 0, is in one of the splits.
         let all = [splits.train.to_f32(), splits.test.to_f32()].concat();
         let first = all.chunks(64);
         let zero = [0.0, 0.0, 5.0, 13.0, 9.0, 1.0, 0.0, 0.0].map(|x| x / 16.0);

@@ -1,7 +1,7 @@
 //! Error type of this crate.
 //!
-//! Each message names the file or data set, what was expected, what was found and what to do. The faults of a file format
-//! are in the file `problem.rs` beside its reader.
+//! Each message names the file or data set, what was expected, what was found and what to do. Errors that are specific
+//! to a file format are in `problem.rs` next to its reader.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::fetch::problem::FetchAttempt;
 use crate::idx::problem::IdxProblem;
 use crate::images::problem::ImagesProblem;
 
-/// Data that is wrong, missing or unreachable.
+/// Error in reading, checking or fetching data.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// Features and targets do not form a data set.
@@ -24,7 +24,7 @@ pub enum DataError {
     Invalid {
         /// Name of the data set.
         dataset: String,
-        /// Broken rule.
+        /// Rule that the data breaks.
         problem: InvalidDataset,
     },
     /// A file cannot be read or written.
@@ -32,66 +32,67 @@ pub enum DataError {
     Io {
         /// Attempted operation, as a verb: `read`, `create`.
         action: &'static str,
-        /// File or folder.
+        /// File or folder that the operation failed on.
         path: PathBuf,
-        /// Error of the operating system.
+        /// Underlying I/O error.
         error: std::io::Error,
     },
     /// An idx file cannot be used.
     #[error("{}: {problem}", path.display())]
     Idx {
-        /// Idx file.
+        /// Path of the idx file.
         path: PathBuf,
-        /// Fault of the file.
+        /// Problem in the file.
         problem: IdxProblem,
     },
     /// An image file and its label file have different lengths.
     #[error(
-        "{} has {image_count} images, but {} has {label_count} labels; the two files belong to different data sets",
+        "{} has {image_count} images, but {} has {label_count} labels; expected one label per image, \
+         so use two files of the same data set",
         images.display(), labels.display()
     )]
     IdxPair {
-        /// Image file.
+        /// Path of the image file.
         images: PathBuf,
-        /// Label file.
+        /// Path of the label file.
         labels: PathBuf,
-        /// Number of images.
+        /// Number of images in the image file.
         image_count: usize,
-        /// Number of labels.
+        /// Number of labels in the label file.
         label_count: usize,
     },
     /// A CSV file cannot be used.
     #[error("{}{problem}", path.display())]
     Csv {
-        /// CSV file.
+        /// Path of the CSV file.
         path: PathBuf,
-        /// Fault of the file, with its place.
+        /// Problem in the file, with line and column where they are known.
         problem: CsvProblem,
     },
     /// Images, or the folders or table with their classes, cannot be used.
     #[error("{}{problem}", path.display())]
     Images {
-        /// Folder, table or image.
+        /// Path of the folder, table or image.
         path: PathBuf,
-        /// Fault of the images.
+        /// Problem in the images.
         problem: ImagesProblem,
     },
     /// A file of CIFAR-10 cannot be used.
     #[error("{}: {problem}", path.display())]
     Cifar {
-        /// File.
+        /// Path of the file.
         path: PathBuf,
-        /// Fault of the file.
+        /// Problem in the file.
         problem: CifarProblem,
     },
     /// An archive has an entry that must not be unpacked.
-    #[error("{}: entry `{entry}` must not be unpacked: {reason}; no file of the archive was written", path.display())]
+    #[error("{}: entry `{entry}` must not be unpacked: {reason}; nothing was unpacked", path.display())]
     Archive {
-        /// Archive.
+        /// Path of the archive.
         path: PathBuf,
-        /// Path of the entry.
+        /// Path of the entry in the archive.
         entry: String,
-        /// Reason for the refusal.
+        /// Reason why the entry is refused.
         reason: &'static str,
     },
     /// A fraction leaves one part of a split empty.
@@ -104,7 +105,7 @@ pub enum DataError {
         dataset: String,
         /// Requested fraction.
         fraction: f64,
-        /// Examples in the data set.
+        /// Number of examples in the data set.
         len: usize,
     },
     /// The batch size does not fit the data set.
@@ -112,7 +113,7 @@ pub enum DataError {
     BatchSize {
         /// Requested batch size.
         batch: usize,
-        /// Examples in the data set.
+        /// Number of examples in the data set.
         len: usize,
     },
     /// A saved loader position is outside the epoch.
@@ -123,7 +124,7 @@ pub enum DataError {
     Position {
         /// Saved batch index.
         batch: u32,
-        /// Batches in an epoch.
+        /// Number of batches in an epoch.
         per_epoch: u32,
     },
     /// A data set of the catalogue is not on this machine.
@@ -134,9 +135,9 @@ pub enum DataError {
     NotFetched {
         /// Name of the data set.
         dataset: &'static str,
-        /// Searched folders.
+        /// Folders that were searched, in order.
         looked_in: Vec<PathBuf>,
-        /// Debian package that contains it.
+        /// Debian package that contains the data set, if there is one.
         package: Option<&'static str>,
     },
     /// A data set that can be copied from a mirror but not downloaded.
@@ -149,7 +150,7 @@ pub enum DataError {
     MirrorOnly {
         /// Name of the data set.
         dataset: &'static str,
-        /// File name.
+        /// Name of the file to copy from a mirror.
         file: &'static str,
         /// Page of the original images.
         homepage: &'static str,
@@ -162,17 +163,17 @@ pub enum DataError {
         /// Known names, separated by commas.
         known: String,
     },
-    /// A field of the data specification has a wrong value.
+    /// A field of the data specification has an invalid value.
     #[error("data.{field} {problem}")]
     Spec {
-        /// The field's name.
+        /// Name of the field, without `data.`.
         field: &'static str,
-        /// Rule that the value breaks, and the value.
+        /// Rule that the value breaks, and the value itself.
         problem: String,
     },
     /// No folder for fetched data is set.
     #[error(
-        "no folder for data: neither a home nor a cache folder is set; set `{0}` to a folder",
+        "no folder for fetched data: neither a home nor a cache folder is set; set `{0}` to a folder",
         DATA_DIR_ENV
     )]
     NoDataDir,
@@ -181,25 +182,26 @@ pub enum DataError {
     Fetch {
         /// File name in the catalogue.
         file: String,
-        /// All attempts, in order.
+        /// Failed attempts, in order.
         attempts: Vec<FetchAttempt>,
     },
     /// A loader thread failed.
     #[error("a batch cannot be loaded: {0}")]
     Worker(String),
-    /// A broken invariant of wgrad.
+    /// An internal error: a broken invariant of wgrad.
     #[error(transparent)]
     Internal(#[from] InternalError),
     /// Another process is downloading the same file.
     #[error("{} is being written by another process; wait until it has ended and try again", path.display())]
     Busy {
-        /// Partial file.
+        /// Path of the partial file.
         path: PathBuf,
     },
 }
 
 impl DataError {
-    /// Kind of the error: `Usage` for a wrong value of the specification, else `Data`.
+    /// Returns the kind of the error: `Usage` for an invalid specification, `Internal` for a broken invariant, and
+    /// `Data` otherwise.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Spec { .. } => ErrorKind::Usage,

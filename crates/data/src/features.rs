@@ -11,13 +11,14 @@ use crate::idx;
 use crate::images;
 use crate::open::open;
 
-/// Reads examples of `width` raw features each, flat.
+/// Reads examples of `width` raw features each into one flat list.
 ///
 /// The content decides the format: idx, JPEG, PNG, or else CSV, plain or gzipped. A JPEG or PNG file is one example, scaled
 /// to the square with `width` values.
 ///
-/// A CSV row has `width` cells, or one more for a label, which is left out: the column `label` of the header, or else the
-/// last. A first row without any number is a header.
+/// A CSV row has `width` cells, or `width + 1` cells if the file contains labels. The label column is skipped: the
+/// column with the name `label` in the header, or the last column if there is no such name. The first row is a header
+/// if none of its cells is a number.
 ///
 /// # Errors
 /// Returns [`DataError::Idx`], [`DataError::Csv`] or [`DataError::Images`] if the content cannot be used, and
@@ -70,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_and_labels_are_left_out() {
+    fn headers_and_labels_are_skipped() {
         let read = |text: &str, label| parse(text.as_bytes(), 2, b',', label).unwrap();
         assert_eq!(read("a,b,label\n1,2,7\n3,4,8\n", None), [1.0, 2.0, 3.0, 4.0]);
         assert_eq!(read("a,y,b\n1,7,2\n", Some("y")), [1.0, 2.0]);

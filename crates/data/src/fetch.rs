@@ -1,7 +1,7 @@
 //! Downloads a file of the catalogue, or copies it from a mirror folder.
 //!
-//! An interrupted download is continued. The data is in `NAME.part` until its size and hash are verified, so that a file
-//! under its final name is complete.
+//! An interrupted download is resumed. Received data is written to `NAME.part`, which is renamed to `NAME` after its
+//! size and hash are verified. A file with its final name is therefore always complete.
 
 pub(crate) mod problem;
 
@@ -22,18 +22,20 @@ pub use problem::{FetchAttempt, FetchProblem};
 /// File that can be downloaded or copied from a mirror.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RemoteFile<'a> {
-    /// Name in the folder of the data set.
+    /// File name in the folder of the data set.
     pub name: &'a str,
-    /// Path in a mirror folder, with `/`. A mirror can also contain it at the top level, by its name.
+    /// Path in a mirror folder, with `/` as separator. The file can also be at the top level of the mirror, under its
+    /// name.
     pub mirror: &'a str,
-    /// URLs of the file, tried in this order; empty if it is only on mirrors.
+    /// URLs of the file, tried in this order; empty if the file is only on mirrors.
     pub urls: &'a [&'a str],
-    /// Pinned size and hash.
+    /// Expected size and hash of the file.
     pub pin: Pin<'a>,
 }
 
 impl RemoteFile<'_> {
-    /// Path of the file in the mirror `folder`; its path there if it does not exist.
+    /// Returns the path of the file in the mirror `folder`: at the top level if it exists only there, otherwise
+    /// `mirror`.
     pub(crate) fn in_mirror(&self, folder: &Path) -> PathBuf {
         let (place, top) = (folder.join(self.mirror), folder.join(self.name));
         if !place.exists() && top.exists() { top } else { place }
@@ -43,22 +45,22 @@ impl RemoteFile<'_> {
 /// Options of [`fetch`].
 #[derive(Debug, Clone)]
 pub struct FetchOptions {
-    /// Folder with copies of the files. If it is set, nothing is downloaded.
+    /// Mirror folder from which files are copied. If set, nothing is downloaded.
     pub mirror: Option<PathBuf>,
-    /// Attempts per URL; each continues an interrupted download.
+    /// Maximum number of attempts per URL. Each attempt resumes an interrupted download.
     pub attempts: u32,
-    /// Wait before the second attempt; it grows with each further attempt.
+    /// Pause before the second attempt. The pause before attempt n is n − 1 times as long.
     pub pause: Duration,
-    /// Timeout of name resolution, connection and response headers, each.
+    /// Timeout for each of name resolution, connection and response headers.
     pub connect_timeout: Duration,
-    /// Timeout of a read during a download.
+    /// Timeout for each read during a download.
     pub stall_timeout: Duration,
-    /// Whether the proxy of the environment (`HTTPS_PROXY`, …) is used.
+    /// Whether to use the proxy set by environment variables such as `HTTPS_PROXY`.
     pub use_proxy: bool,
 }
 
 impl Default for FetchOptions {
-    /// No mirror, four attempts, a pause of one second, timeouts of 30 seconds, with the proxy of the environment.
+    /// No mirror, four attempts, a pause of one second, timeouts of 30 seconds, and the proxy set by the environment.
     fn default() -> Self {
         let limit = Duration::from_secs(30);
         Self {
@@ -72,47 +74,47 @@ impl Default for FetchOptions {
     }
 }
 
-/// Progress of a file.
+/// Progress of the transfer of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress<'a> {
     /// File name.
     pub file: &'a str,
     /// Bytes on disk, including those of earlier attempts.
     pub received: u64,
-    /// Bytes of the complete file, if they are known.
+    /// Size of the complete file in bytes, if known.
     pub total: Option<u64>,
 }
 
-/// File that was verified and is at its final path.
+/// Verified file at its final path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
     /// Path of the file.
     pub path: PathBuf,
-    /// Origin of the file.
+    /// Where the file came from.
     pub origin: Origin,
 }
 
-/// Origin of a file.
+/// Where a fetched file came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// It already existed and is valid.
+    /// The file already existed and is valid.
     AlreadyThere,
-    /// Copied from the mirror folder.
+    /// The file was copied from the mirror folder.
     Mirror,
-    /// Downloaded.
+    /// The file was downloaded.
     Download {
-        /// Byte at which the last attempt started; 0 if it was not continued.
+        /// Byte at which the last attempt started; 0 if the download was not resumed.
         resumed_at: u64,
     },
 }
 
-/// Gets `file` into `folder`, which is created if necessary, unless a valid copy exists.
+/// Fetches `file` to `folder` unless a valid copy exists there. Creates the folder if necessary.
 ///
 /// `progress` is called for every received block.
 ///
 /// # Errors
-/// Returns [`DataError::Fetch`] with all failed attempts, [`DataError::Busy`] if another process gets the same file, and
-/// [`DataError::Io`] if the folder cannot be written.
+/// Returns [`DataError::Fetch`] with all failed attempts if no source works, [`DataError::Busy`] if another process is
+/// fetching the same file, and [`DataError::Io`] if the folder cannot be written.
 pub fn fetch(
     file: &RemoteFile<'_>,
     folder: &Path,
@@ -142,7 +144,8 @@ pub(crate) fn matches_pin(path: &Path, pin: &Pin<'_>) -> bool {
     File::open(path).is_ok_and(|file| pin.check(&file).is_ok())
 }
 
-/// Failure of an attempt: `Local` ends the fetch, `Remote` is recorded and another source is tried.
+/// Failure of an attempt. A `Local` failure ends the fetch. A `Remote` failure is recorded, and another source is
+/// tried.
 enum Failure {
     Local(DataError),
     Remote(FetchProblem),
@@ -167,7 +170,7 @@ struct Transfer<'a> {
 }
 
 impl Transfer<'_> {
-    /// Copies from the mirror; `None` if that fails, with the reason in `attempts`.
+    /// Copies the file from the mirror. If that fails, returns `None` and adds the reason to `attempts`.
     fn try_mirror(
         &mut self,
         path: &Path,
@@ -193,7 +196,7 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    /// Downloads from the URLs; `None` if all fail, with the reasons in `attempts`.
+    /// Downloads the file from its URLs. If all fail, returns `None` and adds the reasons to `attempts`.
     fn try_urls(
         &mut self,
         options: &FetchOptions,
@@ -219,10 +222,10 @@ impl Transfer<'_> {
         Ok(None)
     }
 
-    /// Makes one request; returns the byte at which it started.
+    /// Sends one request and receives the file. Returns the byte at which the transfer started.
     fn download(&mut self, agent: &Agent, url: &str) -> Result<u64, Failure> {
         let have = self.part.len();
-        // With another encoding the received bytes would not be those that size and hash apply to.
+        // With any other encoding, the pinned size and hash would not apply to the received bytes.
         let mut request = agent.get(url).header(header::ACCEPT_ENCODING, "identity");
         if have > 0 {
             request = request.header(header::RANGE, format!("bytes={have}-"));
@@ -243,7 +246,7 @@ impl Transfer<'_> {
             }
             (status, _) => return Err(FetchProblem::Status(status.as_u16()).into()),
         };
-        // Without a length a closed connection would look like the end of the file.
+        // Without a known length, a closed connection would look like the end of the file.
         let total = total.or(self.file.pin.file_size());
         self.part.keep(start)?;
         let ended = self.receive(response.body_mut().as_reader(), total)?;
@@ -260,7 +263,10 @@ impl Transfer<'_> {
         }
     }
 
-    /// Appends all of `reader`. The inner result is that of the reader, the outer one that of the disk or the pin.
+    /// Appends all bytes of `reader` to the partial file.
+    ///
+    /// The inner result contains errors of the reader. The outer result contains errors of the disk, and the error for
+    /// a file that is longer than its pinned size.
     fn receive(&mut self, mut reader: impl Read, total: Option<u64>) -> Result<std::io::Result<()>, Failure> {
         let limit = self.file.pin.largest_file().unwrap_or(u64::MAX);
         let mut buffer = vec![0; 1 << 16];
@@ -281,7 +287,7 @@ impl Transfer<'_> {
         }
     }
 
-    /// Compares the file with the pin; a wrong file is deleted.
+    /// Compares the partial file with the pin. Deletes the content if it does not match.
     fn check(&mut self) -> Result<(), Failure> {
         match self.part.check(&self.file.pin) {
             Ok(()) => Ok(()),
@@ -294,7 +300,8 @@ impl Transfer<'_> {
     }
 }
 
-/// Whether another attempt can succeed: after a temporary failure, or if wrong content came from several attempts.
+/// Whether another attempt can succeed: after a temporary failure, or if wrong content was received in a resumed
+/// download.
 fn is_retryable(problem: &FetchProblem, resumed: bool) -> bool {
     match problem {
         FetchProblem::Transport(_) | FetchProblem::Cut { .. } | FetchProblem::Range(_) => true,
@@ -315,7 +322,7 @@ fn agent(options: &FetchOptions) -> Agent {
         .timeout_resolve(Some(options.connect_timeout))
         .timeout_connect(Some(options.connect_timeout))
         .timeout_recv_response(Some(options.connect_timeout))
-        // Not a timeout of the whole body, which can take long on a slow connection.
+        // A timeout for the complete body would fail on a slow connection, so the timeout applies to each read.
         .timeout_per_read(Some(options.stall_timeout))
         .build()
         .into()

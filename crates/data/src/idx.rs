@@ -40,7 +40,7 @@ pub fn read_pair(name: &str, images: &Path, labels: &Path, names: &[&str]) -> Re
     Dataset::from_pixels(name, pixels, [1, shape[1], shape[2]], LARGEST_PIXEL, targets)
 }
 
-/// Reads images of `width` pixels each, raw (0 to 255), flat.
+/// Reads images of `width` pixels each. Returns the raw values (0 to 255) in one flat list.
 ///
 /// # Errors
 /// Returns the errors of [`read_pair`], and [`IdxProblem::Width`] if the images have another size.
@@ -53,7 +53,7 @@ pub(crate) fn read_images(path: &Path, width: usize) -> Result<Vec<f32>, DataErr
     Ok(pixels.into_iter().map(f32::from).collect())
 }
 
-/// Reads the dimensions, `rank` of them, and the bytes.
+/// Reads the `rank` dimensions and the data bytes of an idx file.
 fn read(path: &Path, rank: usize) -> Result<(Vec<usize>, Vec<u8>), DataError> {
     let problem = |problem| DataError::Idx { path: path.to_path_buf(), problem };
     let mut reader = open(path)?;
@@ -77,7 +77,7 @@ fn read(path: &Path, rank: usize) -> Result<(Vec<usize>, Vec<u8>), DataError> {
     let Some(len) = len.filter(|&len| len < isize::MAX as usize / 4) else {
         return Err(problem(IdxProblem::TooLarge { shape }));
     };
-    // One byte more than expected shows whether the file is too long.
+    // Read one byte more than expected, to detect a file that is too long.
     let mut data = take(&mut reader, len + 1, path)?;
     let expected = (header_len + len) as u64;
     if data.len() < len {
@@ -107,7 +107,7 @@ mod tests {
 
     const NAMES: [&str; 3] = ["a", "b", "c"];
 
-    /// Two images of 2×3 and their labels.
+    /// Returns an idx file of two images of 2×3 pixels.
     fn images() -> Vec<u8> {
         let mut bytes = vec![0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 3];
         bytes.extend([0, 51, 102, 153, 204, 255, 255, 255, 255, 0, 0, 0]);

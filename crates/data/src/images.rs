@@ -1,4 +1,4 @@
-//! Reader of JPEG and PNG files: decoded on all cores, cropped to a square and scaled to one size.
+//! Reader of JPEG and PNG files. Images are decoded on all cores, cropped to a square and scaled to a common size.
 //!
 //! The classes of the files come from folders ([`read_folder`]) or from a table ([`read_table`]).
 
@@ -44,7 +44,7 @@ pub(crate) enum Split {
 impl Split {
     const ALL: [Self; 3] = [Self::Train, Self::Validation, Self::Test];
 
-    /// Names of the split for folders and cells.
+    /// Accepted names of the split, for folders and table cells.
     fn names(self) -> &'static [&'static str] {
         match self {
             Self::Train => &["train"],
@@ -53,7 +53,7 @@ impl Split {
         }
     }
 
-    /// Returns the split with this name, which more text can follow, as in `test_unverified`.
+    /// Returns the split with this name. Text after `_`, `-` or a space is ignored, as in `test_unverified`.
     fn named(name: &str) -> Option<Self> {
         let first = name.split(['_', '-', ' ']).next().unwrap_or_default();
         Self::ALL.into_iter().find(|split| split.names().contains(&first))
@@ -68,7 +68,7 @@ struct Files {
 }
 
 impl Files {
-    /// Decodes all files; `None` if there are none.
+    /// Decodes all files into a data set. Returns `None` if there are no files.
     fn read(self, root: &Path, classes: &[String], form: ImageForm) -> Result<Option<Dataset>, DataError> {
         if self.paths.is_empty() {
             return Ok(None);
@@ -80,7 +80,8 @@ impl Files {
     }
 }
 
-/// Decodes the planes of all files. All failures are collected, since a folder with one damaged file often has more.
+/// Decodes all files to planes of bytes. Collects all failures, since a folder with one damaged file often has
+/// several.
 fn decode_all(root: &Path, paths: &[PathBuf], form: ImageForm) -> Result<Vec<u8>, DataError> {
     let len = form.shape().iter().product();
     let mut bytes = vec![0; paths.len() * len];
@@ -120,7 +121,7 @@ fn read_splits(
     })
 }
 
-/// Returns the chosen classes in their order, or all `known` classes.
+/// Returns the `chosen` classes in the given order, or all `known` classes if `chosen` is `None`.
 fn choose(known: &[String], chosen: Option<&[String]>) -> Result<Vec<String>, ImagesProblem> {
     let Some(chosen) = chosen else { return Ok(known.to_vec()) };
     match chosen.iter().find(|class| !known.contains(class)) {
@@ -136,7 +137,7 @@ mod tests {
 
     pub(super) const FORM: ImageForm = ImageForm { size: 2, channels: Channels::Rgb };
 
-    /// A PNG of one colour.
+    /// Writes a PNG file of one colour.
     pub(super) fn png(path: &Path, color: [u8; 3]) {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         RgbImage::from_pixel(4, 4, Rgb(color)).save(path).unwrap();
@@ -184,7 +185,7 @@ mod tests {
         for (plane, expected) in planes.chunks(4).zip([200_u8, 100, 50]) {
             assert!(plane.iter().all(|x| x.abs_diff(expected) <= 3), "{planes:?}");
         }
-        // For prediction the number of values decides the size.
+        // For prediction, the number of values decides the size of the image.
         let read = |width| crate::read_features(&path, width, b',', None);
         assert_eq!(read(12).unwrap(), planes.iter().map(|&byte| f32::from(byte)).collect::<Vec<_>>());
         assert_eq!(read(9).unwrap().len(), 9);
@@ -202,7 +203,7 @@ mod tests {
 
     #[test]
     fn jpeg_orientation_is_applied() {
-        // Dark on the left.
+        // The image is dark on the left.
         let image = GrayImage::from_fn(16, 16, |x, _| Luma([if x < 8 { 10 } else { 240 }]));
         let (_folder, path) = file("a.jpg", |path| image.save(path).unwrap());
         let plain = std::fs::read(&path).unwrap();

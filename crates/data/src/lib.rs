@@ -1,10 +1,12 @@
 //! Data sets, splits and batch sampling for supervised learning.
 //!
-//! [`Data`], the `[data]` section of a recipe, specifies the data; [`load`] turns it into [`Splits`]: training, optional
-//! validation and test [`Dataset`]s, all in memory. [`Batches`] draws the training batches as indices, [`Sequential`] those of
-//! an evaluation. [`catalog`] lists the data sets of `wgrad data get`; [`mod@fetch`] downloads them.
+//! [`Data`], the `[data]` section of a recipe, specifies the data; [`load`] turns it into [`Splits`]: training,
+//! optional validation and test [`Dataset`]s, all in memory. [`Batches`] draws training batches and [`Sequential`]
+//! evaluation batches, both as lists of indices. [`catalog`] lists the data sets of `wgrad data get`; [`mod@fetch`]
+//! downloads them.
 //!
-//! This crate knows no device and no model. Its outputs are `f32` features, `u32` class indices and `f32` target values.
+//! This crate does not depend on devices or models. Its outputs are `f32` features, `u32` class indices and `f32`
+//! target values.
 //!
 //! ```
 //! use wgrad_data::{Batches, Data, PixelData, load};

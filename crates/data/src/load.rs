@@ -1,4 +1,4 @@
-//! Loading of data: find or read it, split, limit and normalise it.
+//! Loads data: finds and reads the files, then splits, limits and normalises the examples.
 
 use std::path::{Path, PathBuf};
 
@@ -31,11 +31,11 @@ const FASHION_NAMES: [&str; 10] = [
     "Ankle boot",
 ];
 
-/// Loads data and prepares it: split, then limited, then normalised or standardised.
+/// Loads data, then splits, limits, and normalises or standardises it, in this order.
 ///
-/// Features are `[n, channels, rows, columns]` for images, in 0..1 unless they are normalised, and `[n, columns]` for a CSV
-/// file; [`Splits::flattened`] converts images to rows. Training images are not augmented here: a
-/// [`Loader`](crate::Loader) does so with [`Splits::augment`].
+/// Features are `[n, channels, rows, columns]` for images, in 0..1 unless they are normalised, and `[n, columns]` for
+/// a CSV file; [`Splits::flattened`] converts images to rows. Training images are not augmented here: a
+/// [`Loader`](crate::Loader) augments them with [`Splits::augment`].
 ///
 /// # Errors
 /// Returns an error if a data set of the catalogue is not on this machine ([`DataError::NotFetched`]), if a value is out of
@@ -110,7 +110,7 @@ fn normalized(splits: Splits, stats: impl Fn(&Pixels) -> ChannelStats) -> Splits
     }
 }
 
-/// Returns the splits with a test set: that of the data, or a fraction of the training set.
+/// Returns splits with the test set of the data. If the data has none, splits a fraction off the training set.
 fn with_test(parts: ImageSplits, fraction: Option<f64>, seed: u64) -> Result<Splits, DataError> {
     let ImageSplits { train, validation, test } = parts;
     let (train, test) = match (test, fraction) {
@@ -221,7 +221,7 @@ mod tests {
     fn refused(data: &Data) -> &'static str {
         match load(data) {
             Err(DataError::Spec { field, .. }) => field,
-            other => panic!("{other:?}"),
+            other => panic!("expected a specification error, got {other:?}"),
         }
     }
 
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn csv_is_split_and_standardised_with_the_training_set() {
+    fn csv_is_split_and_standardised_with_training_statistics() {
         let folder = tempfile::tempdir().unwrap();
         let mut data = CsvData {
             label: Some("class".into()),
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn limit_keeps_the_classes_in_proportion_and_the_test_set_whole() {
+    fn limit_keeps_class_proportions_and_does_not_change_the_test_set() {
         let splits = load(&data("kind = 'digits'\nlimit = 50")).unwrap().flattened();
         assert_eq!((splits.train.len(), splits.test.len()), (50, 360));
         assert_eq!((splits.train.feature_shape(), splits.test.feature_shape()), (&[64][..], &[64][..]));
@@ -305,7 +305,7 @@ mod tests {
         assert_eq!(splits.train.feature_shape(), [1, 1, 2]);
     }
 
-    /// Needs the Debian package or a fetched copy; prints that it is skipped if there is neither.
+    /// Requires the Debian package or a fetched copy. Prints that the test is skipped if neither exists.
     #[test]
     fn fashion_mnist_is_complete() {
         match load(&data("kind = 'fashion-mnist'")) {
@@ -322,7 +322,7 @@ mod tests {
         }
     }
 
-    /// Folder of grey images with two classes per split; the brightness depends on split, class and image.
+    /// Creates a folder of grey images with two classes per split. The brightness depends on split, class and image.
     fn image_folder(parts: &[&str]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for (p, part) in parts.iter().enumerate() {
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn all_splits_are_normalised_with_the_training_set() {
+    fn all_splits_are_normalised_with_training_statistics() {
         let folder = image_folder(&["train", "test"]);
         let augment = Augment { flip: true, ..Augment::default() };
         let data =
@@ -383,7 +383,8 @@ mod tests {
         let mean = train.iter().sum::<f32>() / train.len() as f32;
         let square = train.iter().map(|x| x * x).sum::<f32>() / train.len() as f32;
         assert!(mean.abs() < 1e-4 && (square - 1.0).abs() < 1e-4, "{mean} {square}");
-        // 100 brighter than the training images, whose standard deviation is about 25.
+        // The test images are 100 levels brighter than the training images, whose standard deviation is about 25
+        // levels.
         let test = splits.test.to_f32();
         assert!(test.iter().sum::<f32>() / test.len() as f32 > 3.0);
         let stats = load(&data.with_normalize(Normalize::Imagenet))

@@ -20,7 +20,7 @@ use crate::error::DataError;
 /// Options of a [`Loader`]. Only `augment` changes the content of batches.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LoaderOptions {
-    /// Augmentation of every image.
+    /// Random augmentation applied to every image.
     pub augment: Augment,
     /// Number of background threads.
     pub workers: usize,
@@ -29,7 +29,7 @@ pub struct LoaderOptions {
 }
 
 impl Default for LoaderOptions {
-    /// No augmentation, four batches in advance, one thread fewer than there are cores but 1 to 8.
+    /// No augmentation, a prefetch of four batches, and one thread fewer than there are cores (at least 1, at most 8).
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self { augment: Augment::default(), workers: cores.saturating_sub(1).clamp(1, 8), prefetch: 4 }
@@ -49,7 +49,7 @@ pub struct PreparedBatch {
     pub values: Vec<f32>,
 }
 
-/// Endless source of the training batches that [`Batches`] draws, prepared on background threads.
+/// Endless stream of the batches drawn by [`Batches`], prepared on background threads.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -67,11 +67,11 @@ pub struct Loader {
     prefetch: usize,
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
-    /// Batch returned last; its buffers are reused for the next one.
+    /// Batch returned by the last call; its buffers are reused for a later batch.
     current: Option<PreparedBatch>,
-    /// Buffers for reuse.
+    /// Free buffers for later batches.
     spare: Vec<PreparedBatch>,
-    /// Positions after each batch that was requested and not yet returned.
+    /// Sampler position after each batch that was requested but not yet returned, in order.
     requested: VecDeque<LoaderPosition>,
     /// Sequence number of the next batch to return.
     next: u64,
@@ -96,7 +96,8 @@ impl Loader {
         Self::over(data, batches, options)
     }
 
-    /// Creates a loader of the batches, or rows of batches, that a sampler draws from `data`.
+    /// Creates a loader of the batches that the sampler `batches` draws from `data`. The sampler may be restricted to
+    /// some rows of each batch, see [`Batches::rows`].
     ///
     /// # Errors
     /// Returns [`DataError::Spec`] or [`DataError::Worker`] under the conditions of [`Loader::new`].
@@ -152,7 +153,8 @@ impl Loader {
     /// Returns the next batch. Blocks until it is ready.
     ///
     /// # Errors
-    /// Returns [`DataError::Worker`] if a thread failed. The position does not change; the next call retries the batch.
+    /// Returns [`DataError::Worker`] if a thread failed. In this case the position does not change, and the next call
+    /// retries the batch.
     pub fn next_batch(&mut self) -> Result<&PreparedBatch, DataError> {
         self.spare.extend(self.current.take());
         self.request();
@@ -169,17 +171,18 @@ impl Loader {
                 self.restore(self.position)?;
                 Err(DataError::Worker(message))
             }
-            // Every returned batch was requested.
+            // Unreachable: every returned batch was requested.
             (Ok(_), None) => Err(never!("the loader returned a batch that was not requested").into()),
         }
     }
 
-    /// Complete batches in an epoch.
+    /// Number of complete batches in an epoch.
     pub fn per_epoch(&self) -> u32 {
         self.batches.per_epoch()
     }
 
-    /// Position after the last returned batch; prefetched batches do not count.
+    /// Position after the last returned batch. Batches that are prefetched but not yet returned do not change the
+    /// position.
     pub fn position(&self) -> LoaderPosition {
         self.position
     }
@@ -187,7 +190,8 @@ impl Loader {
     /// Continues at a saved position and drops prefetched batches.
     ///
     /// # Errors
-    /// Returns [`DataError::Position`] if the epoch does not have this batch, because the data or the batch size changed.
+    /// Returns [`DataError::Position`] if an epoch has too few batches for the position, because the data or the batch
+    /// size changed.
     pub fn restore(&mut self, position: LoaderPosition) -> Result<(), DataError> {
         self.batches.restore(position)?;
         self.position = position;
@@ -228,7 +232,7 @@ impl Loader {
             };
             new.push((number, job));
         }
-        // More buffers than batches in progress are never needed.
+        // At most `prefetch` buffers are in use at the same time.
         self.spare.truncate(self.prefetch);
         if !new.is_empty() {
             self.shared.lock().jobs.extend(new);
@@ -261,20 +265,21 @@ impl Drop for Loader {
         drop(self.shared.lock());
         self.shared.work.notify_all();
         for worker in self.workers.drain(..) {
-            // Panics are caught and returned as errors.
+            // The worker catches panics and reports them as errors.
             let _ = worker.join();
         }
     }
 }
 
-/// Fills a batch whose indices are set; can return early if the flag is set.
+/// Function that fills in the features and targets of a batch with given indices. It may return early if the flag is
+/// set.
 type Prepare = dyn Fn(&mut PreparedBatch, &AtomicBool) + Send + Sync;
 
 struct Shared {
     queue: Mutex<Queue>,
-    /// Signalled for new jobs and for `stop`.
+    /// Notified when jobs are added or `stop` is set.
     work: Condvar,
-    /// Signalled for finished batches.
+    /// Notified when a batch is finished.
     done: Condvar,
     stop: AtomicBool,
     prepare: Box<Prepare>,
@@ -284,12 +289,12 @@ struct Shared {
 struct Queue {
     jobs: VecDeque<(u64, PreparedBatch)>,
     ready: BTreeMap<u64, Result<PreparedBatch, String>>,
-    /// Sequence number below which batches are dropped, after [`Loader::restore`].
+    /// Finished batches with a smaller sequence number are dropped. Set by [`Loader::restore`].
     first: u64,
 }
 
 impl Shared {
-    /// Locks the queue. Workers panic outside of the lock only, so a poisoned queue is consistent.
+    /// Locks the queue. Workers release the lock while they prepare a batch, so a panic leaves the queue consistent.
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -444,7 +449,7 @@ mod tests {
         started.recv().unwrap();
         let dropped = loader.shared.lock().ready.is_empty();
         release.send(()).unwrap();
-        assert!(dropped, "an old batch was returned as a new one");
+        assert!(dropped, "a batch requested before `restore` is still in the queue");
         let mut batches = Batches::new(100, 10, 0).unwrap();
         batches.restore(position).unwrap();
         for _ in 0..5 {
@@ -472,7 +477,7 @@ mod tests {
         assert_eq!((first.position(), take(&mut first, 1)), (position, expected[6..7].to_vec()));
     }
 
-    /// Creates a loader that calls `f` with the number of earlier calls.
+    /// Creates a loader that prepares a batch by calling `f` with the number of earlier calls.
     fn with_work(prefetch: usize, f: impl Fn(u64, &AtomicBool) + Send + Sync + 'static) -> Loader {
         let calls = AtomicU64::new(0);
         let prepare = move |_: &mut PreparedBatch, stop: &AtomicBool| {
@@ -504,14 +509,17 @@ mod tests {
             }
             sender.lock().unwrap().send(call).unwrap();
         });
-        // Three batches are prepared in advance, and no more.
+        // Exactly three batches are prepared in advance.
         let made = |n: usize| (0..n).map(|_| receiver.recv().unwrap()).collect::<Vec<_>>();
         assert_eq!(made(3), [0, 1, 2]);
         assert!(receiver.recv_timeout(Duration::from_millis(50)).is_err());
         take(&mut loader, 3);
         let ready = (loader.waits(), loader.waited());
         take(&mut loader, 1);
-        assert!(loader.waits() > ready.0 && loader.waited() > ready.1, "the slow batch was waited for");
+        assert!(
+            loader.waits() > ready.0 && loader.waited() > ready.1,
+            "waiting for the slow batch was not counted"
+        );
     }
 
     #[test]

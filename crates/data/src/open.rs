@@ -1,4 +1,4 @@
-//! Opens a file that can be compressed with gzip. The content decides, not the name.
+//! Opens files that may be compressed with gzip. Compression is detected from the content, not from the name.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};

@@ -1,4 +1,4 @@
-//! Partial file of a download, kept beside its final path until it is complete and checked.
+//! Partial file of a download, kept next to its final path until it is complete and verified.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::error::DataError;
 use crate::pin::{CheckError, Pin};
 
-/// Partial file `NAME.part`, locked while it is open. If it is empty it is removed on drop.
+/// Partial file `NAME.part`, locked while it is open. Removed on drop if it is empty.
 pub(crate) struct PartialFile {
     file: Option<File>,
     path: PathBuf,
@@ -24,19 +24,19 @@ impl PartialFile {
         let file = options.map_err(DataError::io("create", &path))?;
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => return Err(DataError::Busy { path }),
-            // On a file system without locks concurrent downloads are not detected.
+            // If the file system does not support locks, concurrent downloads are not detected.
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
         let len = file.metadata().map_err(DataError::io("read", &path))?.len();
         Ok(Self { file: Some(file), path, len })
     }
 
-    /// Bytes in the file.
+    /// Length of the file in bytes.
     pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
-    /// Truncates the file to `len` bytes and continues there.
+    /// Truncates the file to `len` bytes; later bytes are appended there.
     pub(crate) fn keep(&mut self, len: u64) -> Result<(), DataError> {
         self.len = len;
         self.with("write", |file| {
@@ -79,7 +79,7 @@ impl PartialFile {
 impl Drop for PartialFile {
     fn drop(&mut self) {
         if self.file.take().is_some() && self.len == 0 {
-            // An empty partial file does no harm if it remains.
+            // A failure is ignored, since the next run can reuse an empty partial file.
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -12,29 +12,29 @@ use crate::fetch::problem::FetchProblem;
 /// Pinned hash, in lower-case hexadecimal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Digest<'a> {
-    /// MD5, if the publisher states nothing better. It detects damage but not manipulation.
+    /// MD5 hash, used if the publisher states no stronger hash. MD5 detects damage but not manipulation.
     Md5(&'a str),
-    /// SHA-256.
+    /// SHA-256 hash.
     Sha256(&'a str),
 }
 
-/// Bytes that a pin applies to.
+/// Content that a pin applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pinned {
     /// The file itself.
     File,
-    /// The unpacked content of the gzip file: the same content can be compressed in several ways.
+    /// The unpacked content of a gzip file, since the same content can be compressed in several ways.
     Unpacked,
 }
 
 /// Pinned size and hash of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pin<'a> {
-    /// Bytes that size and hash apply to.
+    /// Content that size and hash apply to.
     pub of: Pinned,
     /// Size in bytes, if it is known.
     pub size: Option<u64>,
-    /// Hash.
+    /// Expected hash.
     pub digest: Digest<'a>,
 }
 
@@ -46,11 +46,11 @@ pub(crate) enum CheckError {
 }
 
 impl Pin<'_> {
-    /// Maximum size of the file itself, to end the download of another file early.
+    /// Maximum size of the file itself in bytes. The download of a wrong file stops at this size.
     pub(crate) fn largest_file(&self) -> Option<u64> {
         match self.of {
             Pinned::File => self.size,
-            // Deflate adds 5 bytes per block of up to 64 KiB to incompressible data; the rest is the header.
+            // Deflate adds at most 5 bytes per block of up to 64 KiB; the remaining bytes are for the gzip header.
             Pinned::Unpacked => self.size.map(|size| size + size / 1024 + 4096),
         }
     }
@@ -70,7 +70,7 @@ impl Pin<'_> {
     /// Reads `file` from its start and compares size and hash.
     pub(crate) fn check(&self, mut file: &File) -> Result<(), CheckError> {
         file.seek(SeekFrom::Start(0)).map_err(CheckError::Io)?;
-        // One byte more than expected shows that the file is too long.
+        // Read one byte more than expected, to detect a file that is too long.
         let limit = self.size.map_or(u64::MAX, |size| size.saturating_add(1));
         let buffered = BufReader::with_capacity(1 << 16, file);
         let hashed = match self.of {

@@ -1,4 +1,4 @@
-//! Images stored as bytes: a quarter of the memory of `f32`. They are normalised when an example is read.
+//! Images stored as bytes, in a quarter of the memory of `f32`. Values are normalised when an example is read.
 
 use std::sync::Arc;
 
@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// Images `u8` `[n, channels, height, width]` with their normalisation.
 ///
-/// A byte becomes the feature `(byte / largest − mean[channel]) / std[channel]`. Clones share the bytes.
+/// A byte becomes the feature `(byte / largest − mean[channel]) / std[channel]`, where `largest` is the largest
+/// possible byte, such as 255. Clones share the bytes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pixels {
     bytes: Arc<[u8]>,
@@ -26,17 +27,17 @@ pub struct ChannelStats {
 }
 
 impl ChannelStats {
-    /// Mean 0 and standard deviation 1, which do not change values.
+    /// Returns mean 0 and standard deviation 1, with which normalisation does not change values.
     pub fn identity(channels: usize) -> Self {
         Self { mean: vec![0.0; channels], std: vec![1.0; channels] }
     }
 
-    /// Statistics of the training set of ImageNet, in the order red, green, blue.
+    /// Returns the statistics of the training set of ImageNet, in the order red, green, blue.
     pub fn imagenet() -> Self {
         Self { mean: vec![0.485, 0.456, 0.406], std: vec![0.229, 0.224, 0.225] }
     }
 
-    /// Replaces each value x of images `[n, channels, area]` by `(x − mean) / std`.
+    /// Replaces each value x of images `[n, channels, area]` with `(x − mean) / std`.
     pub fn apply(&self, images: &mut [f32], area: usize) {
         for (i, plane) in images.chunks_exact_mut(area.max(1)).enumerate() {
             let channel = i % self.mean.len().max(1);
@@ -48,7 +49,8 @@ impl ChannelStats {
 
 impl Pixels {
     /// Creates images of `shape` `[channels, height, width]`; the byte `largest` becomes 1.
-    /// [`Dataset::from_pixels`](crate::Dataset::from_pixels) checks the length.
+    ///
+    /// Does not check the length of `bytes`; [`Dataset::from_pixels`](crate::Dataset::from_pixels) does.
     pub(crate) fn new(bytes: Vec<u8>, shape: [usize; 3], largest: u8) -> Self {
         Self { bytes: bytes.into(), shape, largest, channels: ChannelStats::identity(shape[0]) }
     }
@@ -63,7 +65,7 @@ impl Pixels {
         self.shape
     }
 
-    /// Statistics with which features are normalised.
+    /// Statistics used to normalise the features.
     pub fn channels(&self) -> &ChannelStats {
         &self.channels
     }
@@ -72,25 +74,25 @@ impl Pixels {
         self.channels = channels;
     }
 
-    /// Bytes of one image.
+    /// Number of bytes in one image.
     pub(crate) fn image_len(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// Writes one image in 0..1 to `out`, before normalisation.
+    /// Writes one image to `out`, scaled to 0..1 but not normalised.
     ///
     /// # Panics
-    /// Panics if the index is past the end or `out` has another length.
+    /// Panics if the index is past the end or the length of `out` is not that of an image.
     pub(crate) fn fill_raw(&self, index: usize, out: &mut [f32]) {
         let (len, largest) = (self.image_len(), f32::from(self.largest));
         let image = &self.bytes[index * len..(index + 1) * len];
-        assert_eq!(image.len(), out.len(), "length of an image");
+        assert_eq!(image.len(), out.len(), "`out` must have the length of one image");
         out.iter_mut().zip(image).for_each(|(out, &byte)| *out = f32::from(byte) / largest);
     }
 
-    /// Normalises an image in 0..1.
+    /// Normalises an image with values in 0..1, in place.
     pub(crate) fn normalize(&self, image: &mut [f32]) {
-        // Faster than without this branch, with the same bits.
+        // The identity would not change any bit; it is skipped to save time.
         if self.channels != ChannelStats::identity(self.shape[0]) {
             self.channels.apply(image, self.shape[1] * self.shape[2]);
         }
@@ -107,7 +109,7 @@ impl Pixels {
 
     /// Computes mean and standard deviation of each channel over all images in 0..1, from a histogram.
     ///
-    /// A constant channel gets standard deviation 1, since it cannot be divided by 0.
+    /// A constant channel gets standard deviation 1, to avoid a division by 0.
     pub fn measure(&self) -> ChannelStats {
         let area = (self.shape[1] * self.shape[2]).max(1);
         let mut histograms = vec![[0_u64; 256]; self.shape[0]];

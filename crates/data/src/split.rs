@@ -9,17 +9,18 @@ use crate::error::DataError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Purpose {
-    /// Test set.
+    /// Split off a test set.
     Test = 0x7465_7374,
-    /// Validation set.
+    /// Split off a validation set.
     Validation = 0x7661_6c69,
-    /// Smaller training set.
+    /// Limit the size of the training set.
     Limit = 0x6c69_6d74,
 }
 
-/// Splits off `fraction` of the examples, rounded up; returns (rest, split off), each in the order of the data.
+/// Splits off `fraction` of the examples, rounded up. Returns the remaining and the split-off examples, each in the
+/// original order.
 ///
-/// For classes the split is stratified: both parts have the same class proportions, to within one example.
+/// For classes the split is stratified: each class has the same proportion in both parts, to within one example.
 ///
 /// # Errors
 /// Returns [`DataError::Split`] if the fraction is not between 0 and 1 or one part would be empty.
@@ -30,7 +31,7 @@ pub fn split_off(
     purpose: Purpose,
 ) -> Result<(Dataset, Dataset), DataError> {
     let len = dataset.len();
-    // Without the small term 0.07 × 100 = 7.000000000000001 would be rounded up to 8.
+    // Without the term 1e-9, the product 0.07 × 100 = 7.000000000000001 would be rounded up to 8.
     let count = (fraction * len as f64 - 1e-9).ceil();
     if !(fraction > 0.0 && fraction < 1.0 && count >= 1.0 && count < len as f64) {
         return Err(DataError::Split { dataset: dataset.name().to_owned(), fraction, len });
@@ -39,7 +40,8 @@ pub fn split_off(
     Ok((dataset.subset(&rest)?, dataset.subset(&drawn)?))
 }
 
-/// Draws `count` examples, or all if there are fewer; returns the ascending indices of the rest and of the drawn examples.
+/// Draws `count` examples, or all if there are fewer. Returns the indices of the remaining and of the drawn examples,
+/// both in ascending order.
 pub fn draw(dataset: &Dataset, count: usize, seed: u64, purpose: Purpose) -> (Vec<u32>, Vec<u32>) {
     let all = 0..dataset.len() as u32;
     let groups = match dataset.targets() {

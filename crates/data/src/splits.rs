@@ -9,28 +9,29 @@ use crate::standardize::Standardizer;
 pub struct Splits {
     /// Training set.
     pub train: Dataset,
-    /// Validation set, for early stopping and the choice of settings, if there is one.
+    /// Validation set for early stopping and the choice of hyperparameters, if there is one.
     pub validation: Option<Dataset>,
     /// Test set.
     pub test: Dataset,
-    /// Statistics with which the features were standardised; predictions on new data need the same.
+    /// Statistics used to standardise the features, also needed to predict new data; `None` if there is no
+    /// standardisation.
     pub standardizer: Option<Standardizer>,
-    /// Divisor of the raw values: the largest value of a pixel, or 1.
+    /// Divisor of the raw values: the largest pixel value for images, 1 for a table.
     pub raw_scale: f32,
     /// Augmentation of training images, applied by a [`Loader`](crate::Loader).
     pub augment: Augment,
 }
 
 impl Splits {
-    /// Splits without validation set, standardisation and augmentation.
+    /// Creates splits without a validation set, standardisation or augmentation.
     pub fn new(train: Dataset, test: Dataset) -> Self {
         let augment = Augment::default();
         Self { train, validation: None, test, standardizer: None, raw_scale: 1.0, augment }
     }
 
-    /// Scales, normalises and standardises raw features of new examples like those of the splits.
+    /// Applies the scaling, normalisation and standardisation of the splits to raw features of new examples.
     ///
-    /// `raw` is flat, `[n, feature length]`, with the values of the file.
+    /// `raw` has shape `[n, feature length]` and contains the values as they are in the file.
     pub fn prepare(&self, raw: &mut [f32]) {
         raw.iter_mut().for_each(|x| *x /= self.raw_scale);
         if let Some(pixels) = self.train.pixels() {
@@ -43,7 +44,7 @@ impl Splits {
         }
     }
 
-    /// The same splits with the features of an example in one dimension, see [`Dataset::flattened`].
+    /// Returns the splits with the features of each example in one dimension, see [`Dataset::flattened`].
     pub fn flattened(self) -> Self {
         Self {
             train: self.train.flattened(),

@@ -13,7 +13,8 @@ use crate::error::DataError;
 pub struct Standardizer {
     /// Mean of each feature, `[features]`.
     pub mean: Vec<f32>,
-    /// Standard deviation of each feature (of the population, dividing by n), `[features]`; 1 for a constant one.
+    /// Population standard deviation of each feature (divided by n, not n − 1), `[features]`; 1 for a constant
+    /// feature.
     pub std: Vec<f32>,
 }
 
@@ -38,7 +39,8 @@ impl Standardizer {
         }
         let std = variance.iter().zip(&mean).map(|(variance, mean)| {
             let std = variance.sqrt();
-            // Rounding errors give a constant feature a small standard deviation, by which it must not be divided.
+            // Rounding errors give a constant feature a tiny standard deviation; dividing by it would amplify those
+            // errors.
             if std <= f64::from(f32::EPSILON) * mean.abs() || std == 0.0 { 1.0 } else { std as f32 }
         });
         Self { std: std.collect(), mean: mean.iter().map(|&mean| mean as f32).collect() }
@@ -47,7 +49,7 @@ impl Standardizer {
     /// Returns the standardised data set.
     ///
     /// # Errors
-    /// Returns [`DataError::Invalid`] if the number of features differs, or a value overflows.
+    /// Returns [`DataError::Invalid`] if the number of features differs from the statistics, or if a value overflows.
     pub fn apply(&self, dataset: Dataset) -> Result<Dataset, DataError> {
         let expected = self.mean.len().min(self.std.len());
         if dataset.feature_len() != expected {
@@ -86,7 +88,7 @@ mod tests {
     #[test]
     fn constant_feature_is_only_centred() {
         let train = dataset(&[0.1; 1000], 1);
-        // The sums round, so that the computed standard deviation is not zero.
+        // The sum is rounded, so the computed standard deviation is not exactly zero.
         let sum = train.to_f32().iter().fold(0.0, |sum, &x| sum + f64::from(x) / 1000.0);
         assert_ne!(sum, f64::from(0.1_f32));
         assert_eq!(Standardizer::fit(&train).std, [1.0]);

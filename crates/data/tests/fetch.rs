@@ -21,9 +21,9 @@ use wgrad_data::{
 /// Answer of the server to one request.
 #[derive(Debug, Clone)]
 enum Answer {
-    /// Sends the content from the requested byte on.
+    /// Sends the requested range of the content.
     Range,
-    /// Sends all of the content and ignores the range.
+    /// Sends the complete content, regardless of the requested range.
     IgnoreRange,
     /// Announces the requested range, sends it up to this byte of the content, then closes.
     CutAt(usize),
@@ -31,15 +31,15 @@ enum Answer {
     CloseAt(usize),
     /// Sends up to this byte, then stalls.
     StallAt(usize),
-    /// Announces another range than requested.
+    /// Announces a range that was not requested.
     WrongRange,
     /// Sends an error with this status line.
     Status(&'static str),
-    /// Sends this instead of the content.
+    /// Sends this text instead of the content.
     Other(&'static str),
 }
 
-/// Serves `content` on a loopback port, one answer of the list per request, and then refuses connections.
+/// Server of `content` on a loopback port. Gives one answer of the list per request, then refuses connections.
 struct Server {
     url: String,
     /// The `Range` header of each request.
@@ -191,7 +191,7 @@ fn download_is_verified_renamed_and_not_repeated() {
 }
 
 #[test]
-fn interrupted_download_is_continued() {
+fn interrupted_download_is_resumed() {
     let content = content();
     let case = Case::new(&content);
     let server =
@@ -214,7 +214,7 @@ fn closed_connection_without_a_length_is_not_the_end_of_the_file() {
 }
 
 #[test]
-fn partial_file_of_a_failed_run_is_continued() {
+fn partial_file_of_a_failed_run_is_resumed() {
     let content = content();
     let case = Case::new(&content);
     let once = FetchOptions { attempts: 1, ..options() };
@@ -272,7 +272,7 @@ fn complete_and_overlong_partial_files_are_handled() {
 }
 
 #[test]
-fn partial_file_of_another_file_is_dropped() {
+fn partial_file_with_wrong_content_is_discarded() {
     let content = content();
     let case = Case::new(&content);
     case.leave_part(&[7; 1000]);
@@ -458,7 +458,7 @@ fn catalogue_is_served_by_the_mirror_of_this_project() {
     assert_eq!(entry.find(folder.path()), Some(folder.path().join("tinyshakespeare")));
     let again = entry.get(folder.path(), &options, &mut |_| {}).unwrap();
     assert_eq!(again[0].origin, Origin::AlreadyThere);
-    // The built-in data is that of the mirror.
+    // The built-in data equals the file on the mirror.
     let digits = fs::read(mirror.join("digits/digits.csv.gz")).unwrap();
     assert!(digits == fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/digits.csv.gz")).unwrap());
     assert_eq!(Entry::named("digits").unwrap().get(folder.path(), &options, &mut |_| {}).unwrap(), []);

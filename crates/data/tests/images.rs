@@ -1,4 +1,4 @@
-//! CIFAR-10 and ISIC 2017 from the mirror folder: fetched, unpacked, loaded and drawn in batches.
+//! Fetches, unpacks and loads CIFAR-10 and ISIC 2017 from the mirror folder, and draws batches.
 
 mod common;
 
@@ -19,7 +19,7 @@ fn get(name: &str, mirror: &Path, data_dir: &Path) -> Entry {
     let fetched = entry.get(data_dir, &options, &mut |_| {}).unwrap();
     assert_eq!(fetched[0].origin, Origin::Mirror);
     assert_eq!(entry.find(data_dir).as_ref(), Some(&fetched[0].path));
-    // The archive is deleted, and a second call fetches nothing: that mirror does not exist.
+    // The archive is deleted. A second call fetches nothing, since its mirror folder does not exist.
     let left: Vec<_> = std::fs::read_dir(data_dir.join(name)).unwrap().collect();
     assert_eq!(left.len(), 1, "{left:?}");
     let nowhere = FetchOptions { mirror: Some(data_dir.join("nowhere")), ..options };
@@ -44,7 +44,7 @@ fn cifar_10_is_loaded_from_the_mirror() {
     assert_eq!(splits.train.feature_shape(), [3, 32, 32]);
     let Targets::Classes { names, .. } = splits.train.targets() else { panic!("no classes") };
     assert_eq!((names[0].as_str(), names[9].as_str()), ("airplane", "truck"));
-    // The published statistics of CIFAR-10, up to the changes by JPEG.
+    // The published statistics of CIFAR-10, up to the errors of JPEG compression.
     let stats = splits.train.pixels().unwrap().channels();
     for (found, known) in stats.mean.iter().zip([0.4914, 0.4822, 0.4465]) {
         assert!((found - known).abs() < 0.003, "{stats:?}");

@@ -1,31 +1,31 @@
-//! Faults of CSV files.
+//! Problems in CSV files.
 
-/// Fault of a CSV file. Lines and columns count from 1.
+/// Problem in a CSV file. Line and column numbers start at 1.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum CsvProblem {
-    /// No data lines.
-    #[error(": no data lines")]
+    /// No lines except for a header.
+    #[error(": no data lines; expected at least one")]
     Empty,
     /// Only one column.
     #[error(": only one column, expected features and a label; is `{delimiter}` the delimiter?")]
     OneColumn {
-        /// Delimiter.
+        /// Delimiter that was used.
         delimiter: char,
     },
-    /// A line with another number of columns than the first.
+    /// A line whose number of columns differs from the first line.
     #[error(":{line}: {found} columns, expected {expected} as in the first line")]
     Width {
-        /// Line.
+        /// Line number.
         line: u64,
-        /// Columns of the first line.
+        /// Number of columns in the first line.
         expected: usize,
-        /// Columns of this line.
+        /// Number of columns in this line.
         found: usize,
     },
     /// A cell that is not a finite number.
     #[error(":{line}: column {column}: `{text}` is not a finite number")]
     Number {
-        /// Line.
+        /// Line number.
         line: u64,
         /// Number of the column, and its name if there is a header.
         column: String,
@@ -35,17 +35,17 @@ pub enum CsvProblem {
     /// An empty class label.
     #[error(":{line}: column {column}: the label is empty")]
     EmptyLabel {
-        /// Line.
+        /// Line number.
         line: u64,
         /// Number of the column, and its name if there is a header.
         column: String,
     },
     /// A fractional number as a class label.
     #[error(
-        ":{line}: column {column}: `{text}` is a fraction, not a class; for numbers set `task = \"regression\"`"
+        ":{line}: column {column}: `{text}` is not an integer class; to predict numbers, set `task = \"regression\"`"
     )]
     FractionalLabel {
-        /// Line.
+        /// Line number.
         line: u64,
         /// Number of the column, and its name if there is a header.
         column: String,
@@ -58,25 +58,25 @@ pub enum CsvProblem {
          header, set `header = true`; if text labels are classes too, set `header = false`"
     )]
     MixedLabels {
-        /// Line.
+        /// Line number.
         line: u64,
         /// Number of the column, and its name if there is a header.
         column: String,
         /// Text of the cell.
         text: String,
     },
-    /// No column with the name of the label.
+    /// No column with the requested label name.
     #[error(": no column `{label}`, known: {columns}")]
     NoLabel {
-        /// Requested label.
+        /// Requested name of the label column.
         label: String,
         /// Column names, separated by commas.
         columns: String,
     },
-    /// A label name for a file without a header.
+    /// A label column requested by name in a file without a header.
     #[error(": the label column `{label}` needs a header, but `header = false`; use `label = \"last\"`")]
     NoHeader {
-        /// Requested label.
+        /// Requested name of the label column.
         label: String,
     },
     /// Invalid UTF-8, or a read error.

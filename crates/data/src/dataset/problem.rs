@@ -1,13 +1,13 @@
-//! Rules of a data set.
+//! Reasons why a data set is invalid.
 
-/// Broken rule of a [`Dataset`](crate::Dataset).
+/// Reason why a [`Dataset`](crate::Dataset) is invalid.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum InvalidDataset {
-    /// No examples.
+    /// A data set without examples.
     #[error("no examples")]
     Empty,
     /// More examples than `u32` indices can address.
-    #[error("{0} examples, more than a 32-bit index can address")]
+    #[error("{0} examples are more than a 32-bit index can address")]
     TooLarge(usize),
     /// A feature shape without elements.
     #[error("the feature shape {0:?} has no elements")]
@@ -15,9 +15,9 @@ pub enum InvalidDataset {
     /// A number of feature values other than examples × features.
     #[error("{found} feature values, expected {expected} ({examples} examples of shape {shape:?})")]
     FeatureCount {
-        /// Examples × elements of the shape.
+        /// Number of examples × elements of the shape.
         expected: usize,
-        /// Number of values.
+        /// Number of values that were given.
         found: usize,
         /// Number of examples, from the targets.
         examples: usize,
@@ -31,7 +31,7 @@ pub enum InvalidDataset {
         example: usize,
         /// Flat index of the feature in the example.
         feature: usize,
-        /// Value.
+        /// Value that is not finite.
         value: f32,
     },
     /// A label that is not the index of a class.
@@ -39,17 +39,17 @@ pub enum InvalidDataset {
     Label {
         /// Index of the example.
         example: usize,
-        /// Label.
+        /// Label of the example.
         label: u32,
         /// Number of classes.
         classes: usize,
     },
     /// A number of target values that is not a multiple of the width.
-    #[error("{found} target values cannot be divided into examples of width {width}")]
+    #[error("{found} target values, expected a multiple of the width {width}")]
     TargetCount {
-        /// Number of values.
+        /// Number of values that were given.
         found: usize,
-        /// Values per example.
+        /// Number of target values per example.
         width: usize,
     },
     /// A target value that is NaN or infinite.
@@ -57,23 +57,23 @@ pub enum InvalidDataset {
     Target {
         /// Flat index of the value.
         index: usize,
-        /// Value.
+        /// Value that is not finite.
         value: f32,
     },
-    /// An index past the end.
+    /// An example index past the end of the data set.
     #[error("example {index} does not exist; the data set has {len} examples")]
     Index {
-        /// Index.
+        /// Requested index.
         index: u32,
         /// Number of examples.
         len: usize,
     },
-    /// Standardisation statistics for another number of features.
-    #[error("{found} features per example, but the standardisation was fitted to {expected}")]
+    /// A number of features that differs from the standardisation statistics.
+    #[error("{found} features per example, expected {expected} as in the standardisation statistics")]
     Standardizer {
-        /// Features of the fitted data.
+        /// Number of features in the statistics.
         expected: usize,
-        /// Features of the data.
+        /// Number of features in the data set.
         found: usize,
     },
 }

@@ -1,6 +1,6 @@
-//! Failed attempts to get a file.
+//! Errors of failed attempts to fetch a file.
 
-/// Failed attempt to get a file from one source.
+/// Failed attempt to fetch a file from one source.
 #[derive(Debug)]
 pub struct FetchAttempt {
     /// URL, or path in the mirror.
@@ -9,46 +9,46 @@ pub struct FetchAttempt {
     pub problem: FetchProblem,
 }
 
-/// Reason why an attempt to get a file failed.
+/// Reason why an attempt to fetch a file failed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum FetchProblem {
-    /// An error status of the server.
+    /// The server answered with an error status.
     #[error("the server answered {}{}", .0, status_name(*.0))]
     Status(u16),
-    /// A failed connection, a timeout, or a broken answer.
+    /// The connection failed, a timeout expired, or the response was malformed.
     #[error("{0}")]
     Transport(String),
-    /// A connection that ended early. The received bytes are kept, so that the next run continues there.
-    #[error("the connection ended after {received} of {} bytes; run the command again to continue there",
+    /// The connection ended early. The received bytes are kept, so that the next run resumes the download.
+    #[error("the connection ended after {received} of {} bytes; run the command again to resume the download",
         .expected.map_or("an unknown number of".to_owned(), |n| n.to_string()))]
     Cut {
-        /// Bytes on disk.
+        /// Number of bytes on disk.
         received: u64,
-        /// Announced bytes.
+        /// Size of the file in bytes, if known.
         expected: Option<u64>,
     },
-    /// A server that did not continue at the requested byte; the partial file is deleted.
-    #[error("the server could not continue at byte {0}; the partial file was deleted")]
+    /// The server did not resume at the requested byte. The partial file was deleted.
+    #[error("the server could not resume at byte {0}; the partial file was deleted")]
     Range(u64),
-    /// Content of another size.
+    /// The content does not have its pinned size.
     #[error("{content} has {found} bytes, expected {expected}; the partial file was deleted")]
     Size {
         /// Measured content: the file or its unpacked content.
         content: &'static str,
-        /// Pinned size.
+        /// Pinned size in bytes.
         expected: u64,
-        /// Actual size.
+        /// Actual size in bytes.
         found: u64,
     },
-    /// Content that is longer than its pinned size.
+    /// The content is longer than its pinned size.
     #[error("{content} is longer than the expected {expected} bytes; the partial file was deleted")]
     TooLong {
         /// Measured content: the file or its unpacked content.
         content: &'static str,
-        /// Pinned size, or the maximum size of a compressed file of the pinned content.
+        /// Pinned size in bytes, or the maximum compressed size of the pinned content.
         expected: u64,
     },
-    /// Content with another hash.
+    /// The content does not have its pinned hash.
     #[error("the {algorithm} of {content} is {actual}, expected {expected}; the partial file was deleted")]
     Hash {
         /// `SHA-256` or `MD5`.
@@ -60,10 +60,10 @@ pub enum FetchProblem {
         /// Actual hash.
         actual: String,
     },
-    /// Content that is not a complete gzip file.
+    /// The content is not a complete gzip file.
     #[error("the content is not a complete gzip file ({0}); the partial file was deleted")]
     Gzip(String),
-    /// A mirror without the file.
+    /// The mirror does not contain the file.
     #[error("the mirror does not contain the file")]
     NotInMirror,
 }

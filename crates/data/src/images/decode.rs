@@ -1,4 +1,4 @@
-//! Decoder of one image file to planes of bytes of the requested size.
+//! Decodes one image file to planes of bytes of the requested size.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -14,21 +14,23 @@ use super::{Channels, ImageForm, ImagesProblem};
 use crate::error::DataError;
 
 const JPEG_MAGIC: [u8; 3] = [0xff, 0xd8, 0xff];
-/// Neither marker occurs in coded pixels, where 0 follows 0xff.
+/// Marker before coded pixels. In coded pixels every 0xff is followed by 0, so neither marker occurs in them.
 const START_OF_SCAN: [u8; 2] = [0xff, 0xda];
 const END_OF_IMAGE: [u8; 2] = [0xff, 0xd9];
 const PNG_MAGIC: [u8; 4] = *b"\x89PNG";
 
-/// Whether a file begins like a JPEG or PNG file.
+/// Whether `bytes` begin with the magic number of a JPEG or PNG file.
 pub(crate) fn is_encoded(bytes: &[u8]) -> bool {
     bytes.starts_with(&JPEG_MAGIC) || bytes.starts_with(&PNG_MAGIC)
 }
 
-/// Decodes one image for prediction and scales it to the square with `width` values, raw (0 to 255), flat. `path` is used in
-/// messages.
+/// Decodes one image for prediction and scales it to the square with `width` values.
+///
+/// Returns raw values (0 to 255) in one flat list. `path` is used in messages.
 ///
 /// # Errors
-/// Returns [`DataError::Images`] if it cannot be decoded, or if no square of one or three channels has `width` values.
+/// Returns [`DataError::Images`] if the image cannot be decoded, or if no square of one or three channels has `width`
+/// values.
 pub(crate) fn read_image(path: &Path, bytes: &[u8], width: usize) -> Result<Vec<f32>, DataError> {
     let wrong = |problem| DataError::Images { path: path.to_path_buf(), problem };
     // At most one form fits, since √3 is irrational.
@@ -45,12 +47,12 @@ pub(crate) fn read_image(path: &Path, bytes: &[u8], width: usize) -> Result<Vec<
     Ok(planes.into_iter().map(f32::from).collect())
 }
 
-/// Returns the planes `[channels, size, size]`, or the reason of the failure.
+/// Decodes a file to planes `[channels, size, size]`. The error is the reason of the failure.
 pub(super) fn decode(path: &Path, form: ImageForm) -> Result<Vec<u8>, String> {
     decode_bytes(&std::fs::read(path).map_err(|error| error.to_string())?, form)
 }
 
-/// Decodes by content, not by file name.
+/// Decodes an image. The format is detected from the content, not from the file name.
 fn decode_bytes(bytes: &[u8], form: ImageForm) -> Result<Vec<u8>, String> {
     let raster = if bytes.starts_with(&JPEG_MAGIC) {
         jpeg(bytes)?
@@ -62,12 +64,12 @@ fn decode_bytes(bytes: &[u8], form: ImageForm) -> Result<Vec<u8>, String> {
     Ok(raster.square(form))
 }
 
-/// Decodes a JPEG file strictly, to find damage although JPEG has no checksum. The decoder does not require the end marker,
-/// so a file that was truncated in its last rows is detected here.
+/// Decodes a JPEG file in strict mode, to detect damage although JPEG has no checksum. The decoder does not require
+/// the end marker, so this function checks for it, to detect a file that was truncated in its last rows.
 fn jpeg(bytes: &[u8]) -> Result<Raster, String> {
     let last = |marker: [u8; 2]| bytes.windows(2).rposition(|pair| pair == marker);
     if last(END_OF_IMAGE) < last(START_OF_SCAN) {
-        return Err("truncated JPEG file".to_owned());
+        return Err("the JPEG file is truncated".to_owned());
     }
     let options = DecoderOptions::default().set_strict_mode(true);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
@@ -79,8 +81,9 @@ fn jpeg(bytes: &[u8]) -> Result<Raster, String> {
     };
     decoder.set_options(options.jpeg_set_out_colorspace(color));
     let pixels = decoder.decode().map_err(text)?;
-    let (width, height) = decoder.dimensions().ok_or("no dimensions")?;
-    let raster = Raster::new(width, height, channels, pixels).ok_or("fewer pixels than the header states")?;
+    let (width, height) = decoder.dimensions().ok_or("the JPEG header has no dimensions")?;
+    let raster = Raster::new(width, height, channels, pixels)
+        .ok_or("the JPEG file has fewer pixels than its header states")?;
     // Cameras store their orientation and leave the rotation to the viewer.
     Ok(raster.oriented(decoder.exif().map_or(1, |exif| orientation(exif))))
 }

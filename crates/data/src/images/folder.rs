@@ -7,8 +7,8 @@ use crate::error::DataError;
 
 /// Reads `root/train/CLASS/*`, and `validation` (or `val`) and `test` if they exist.
 ///
-/// Classes are sorted by name, or are those of `classes` in that order; images are sorted by name. Files without one of the
-/// [`EXTENSIONS`](super::EXTENSIONS) and names that begin with a dot are ignored.
+/// The classes are `classes` in the given order, or all class folders sorted by name. Images are sorted by name. Files
+/// without one of the [`EXTENSIONS`](super::EXTENSIONS) and names that begin with a dot are ignored.
 ///
 /// # Errors
 /// Returns [`DataError::Images`] with the folder or file if there is no `train`, a class has no images, the splits have
@@ -52,12 +52,13 @@ fn split_folder(root: &Path, split: Split) -> Result<Option<PathBuf>, DataError>
     }
 }
 
-/// Returns the names of the wanted entries of a folder, sorted.
+/// Returns the sorted names of the entries of a folder for which `wanted` returns true, except names with a leading
+/// dot.
 fn names(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<String>, DataError> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(DataError::io("read", folder))? {
         let entry = entry.map_err(DataError::io("read", folder))?;
-        // A name that is not UTF-8 cannot be a class; an image with such a name fails to be read later.
+        // A name that is not UTF-8 cannot be a class. An image with such a name causes an error when it is read.
         let name = entry.file_name().to_string_lossy().into_owned();
         if !name.starts_with('.') && wanted(&entry.path()) {
             names.push(name);
@@ -67,7 +68,7 @@ fn names(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<String>, D
     Ok(names)
 }
 
-/// Returns the files of one split. If the classes were `picked`, other class folders are allowed.
+/// Returns the files of one split. Other class folders are an error unless the user selected the classes (`picked`).
 fn files(folder: &Path, classes: &[String], picked: bool) -> Result<Files, DataError> {
     let there = names(folder, Path::is_dir)?;
     let missing: Vec<String> = classes.iter().filter(|class| !there.contains(class)).cloned().collect();
@@ -110,7 +111,7 @@ mod tests {
         ("test/cat/t.png", [70, 0, 0]),
     ];
 
-    /// Red and green of the first pixel of each image, and the labels.
+    /// Returns the red and green values of the first pixel of each image, and the labels.
     fn seen(dataset: &Dataset) -> (Vec<(u8, u8)>, &[u32]) {
         let Targets::Classes { labels, .. } = dataset.targets() else { panic!("no classes") };
         let images = dataset.pixels().unwrap().bytes().chunks(12);
@@ -122,7 +123,7 @@ mod tests {
             Err(DataError::Images { path, problem }) => {
                 (path.strip_prefix(root).unwrap().to_path_buf(), problem)
             }
-            other => panic!("expected a problem, got {other:?}"),
+            other => panic!("expected an image problem, got {other:?}"),
         }
     }
 
@@ -165,7 +166,7 @@ mod tests {
         let (path, found) = problem(root, None);
         let (missing, extra) = (vec!["cat".to_owned()], vec!["bee".to_owned()]);
         assert_eq!((path, &found), ("test".into(), &ImagesProblem::Classes { missing, extra }));
-        assert!(found.to_string().contains("without cat; besides bee"), "{found}");
+        assert!(found.to_string().contains("missing cat; unexpected bee"), "{found}");
         std::fs::remove_dir_all(root.join("test")).unwrap();
         assert_eq!(read_folder(root, FORM, None).unwrap().test, None);
         std::fs::create_dir(root.join("validation")).unwrap();

@@ -1,6 +1,6 @@
-//! Form to which image files are converted.
+//! Size and channels to which image files are converted.
 
-/// Extensions of image files, in lower or upper case.
+/// Extensions of image files, in lower case. File names may also use upper case.
 pub const EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
 
 /// Size and channels to which every image is converted: the largest centred square, scaled to `size` × `size`.
@@ -8,7 +8,7 @@ pub const EXTENSIONS: [&str; 3] = ["jpg", "jpeg", "png"];
 pub struct ImageForm {
     /// Side length in pixels; at least 1.
     pub size: usize,
-    /// Channels of a pixel.
+    /// Channels of each pixel.
     pub channels: Channels,
 }
 
@@ -19,12 +19,12 @@ impl ImageForm {
     }
 }
 
-/// Channels of a pixel. Other images are converted.
+/// Channels of each pixel. Images with other channels are converted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Channels {
-    /// One value, the luminance.
+    /// One channel: the luminance.
     Grey,
-    /// Red, green and blue.
+    /// Three channels: red, green and blue.
     Rgb,
 }
 

@@ -1,20 +1,20 @@
-//! Faults of images, and of the folders and tables with their classes.
+//! Problems in images, and in the folders and tables that define their classes.
 
 use std::path::PathBuf;
 
 use super::form::EXTENSIONS;
 
-/// Fault of a folder of images, or of the table of their labels. Lines count from 1.
+/// Problem in a folder of images or in a table of labels. Line numbers start at 1.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ImagesProblem {
     /// Files that cannot be decoded.
     #[error(": {} cannot be read; replace or remove {}:{}", count(failures.len(), "image", "images"),
         if failures.len() == 1 { "it" } else { "them" }, listed(failures, |(path, reason)| format!("{}: {reason}", path.display())))]
     Corrupt {
-        /// Files and the reasons, in the order of the data.
+        /// Path of each file and the reason of the failure, in the order of the data.
         failures: Vec<(PathBuf, String)>,
     },
-    /// No folder for training.
+    /// No folder `train`.
     #[error(
         ": no folder `train`; expected train/CLASS/IMAGE, and optionally `validation` and `test` in the same form"
     )]
@@ -28,7 +28,7 @@ pub enum ImagesProblem {
     /// A class folder without images.
     #[error(": no images; add files that end in {}, or remove the folder", EXTENSIONS.join(", "))]
     EmptyClass,
-    /// Other classes than those of the training set.
+    /// A split whose classes differ from those of the training set.
     #[error(
         ": the classes differ from those of `train`: {}; every split needs the same folders",
         differences(missing, extra)
@@ -42,18 +42,18 @@ pub enum ImagesProblem {
     /// A chosen class that the data does not have.
     #[error(": no class `{class}`, known: {known}")]
     UnknownClass {
-        /// Class.
+        /// Chosen class.
         class: String,
         /// Classes of the data, separated by commas.
         known: String,
     },
     /// No training images.
-    #[error(": no training images")]
+    #[error(": no training images; expected at least one")]
     NoImages,
     /// A column that the table does not have.
     #[error(": no column `{column}` for the {role}, known: {known}")]
     NoColumn {
-        /// Use of the column.
+        /// Purpose of the column: `images`, `labels` or `splits`.
         role: &'static str,
         /// Requested name.
         column: String,
@@ -64,7 +64,7 @@ pub enum ImagesProblem {
     #[error(": {} missing, looked in {}:{}", count(missing.len(), "image is", "images are"), folder.display(),
         listed(missing, |(line, name)| format!("line {line}: {name}")))]
     Missing {
-        /// Searched folder.
+        /// Folder that was searched.
         folder: PathBuf,
         /// Line and name of each image.
         missing: Vec<(u64, String)>,
@@ -72,24 +72,24 @@ pub enum ImagesProblem {
     /// An image in two lines of the table.
     #[error(":{line}: `{name}` is already in line {first}; list each image once")]
     Twice {
-        /// Second line.
+        /// Line of the second occurrence.
         line: u64,
-        /// First line.
+        /// Line of the first occurrence.
         first: u64,
         /// Name of the image.
         name: String,
     },
-    /// An unknown name of a split.
+    /// An unknown split name in the table.
     #[error(":{line}: the split is `{found}`, expected train, validation, val or test")]
     UnknownSplit {
-        /// Line.
+        /// Line of the table.
         line: u64,
         /// Text of the cell.
         found: String,
     },
-    /// An image for a model whose input is not a square image.
+    /// An image for a model whose input is not a square image. The value is the number of inputs of the model.
     #[error(
-        ": an image, but the model expects {0} values, which is not a square image of one or three channels"
+        ": the file is an image, but the {0} inputs of the model are not a square image of one or three channels"
     )]
     Width(usize),
     /// A class without training images.
@@ -116,6 +116,6 @@ fn differences(missing: &[String], extra: &[String]) -> String {
     let part = |words: &str, classes: &[String]| {
         (!classes.is_empty()).then(|| format!("{words} {}", classes.join(", ")))
     };
-    let parts = [part("without", missing), part("besides", extra)];
+    let parts = [part("missing", missing), part("unexpected", extra)];
     parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }

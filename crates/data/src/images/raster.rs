@@ -1,10 +1,11 @@
-//! Decoded image: orientation, crop to a square, conversion to grey or colour, scaling.
+//! Decoded image, with rotation, cropping to a square, conversion to grey or colour, and scaling.
 //!
-//! The `image` crate would do the same with four more packages for colour management; the number of packages is limited.
+//! The `image` crate does the same, but needs four more packages for colour management. The number of packages is
+//! limited.
 
 use super::{Channels, ImageForm};
 
-/// Pixels `u8` `[height, width, channels]`, with one or three channels.
+/// Image of `u8` pixels `[height, width, channels]`, with one or three channels.
 pub(super) struct Raster {
     width: usize,
     height: usize,
@@ -19,7 +20,7 @@ impl Raster {
         (len == pixels.len() && len > 0).then_some(Self { width, height, channels, pixels })
     }
 
-    /// Rotates and mirrors the image by its EXIF orientation (1 to 8).
+    /// Rotates and mirrors the image according to its EXIF orientation (1 to 8).
     pub fn oriented(self, orientation: u16) -> Self {
         let (height, width, channels) = (self.height, self.width, self.channels);
         // Source position of the pixel at (y, x) of the result.
@@ -48,7 +49,7 @@ impl Raster {
         Self { width: new_width, height: new_height, channels, pixels }
     }
 
-    /// Returns the largest centred square, scaled, as planes `[channels, size, size]`.
+    /// Returns the largest centred square, scaled to `form.size`, as planes `[channels, size, size]`.
     pub fn square(&self, form: ImageForm) -> Vec<u8> {
         let side = self.width.min(self.height);
         let (left, top) = ((self.width - side) / 2, (self.height - side) / 2);
@@ -82,11 +83,14 @@ fn value(pixel: &[u8], channels: Channels, channel: usize) -> u8 {
     }
 }
 
-/// Weights of a resize along one axis: a triangle (bilinear) filter, which widens when the image gets smaller, so that it
-/// averages.
+/// Filter weights to resize along one axis.
+///
+/// The filter is a triangle, as in bilinear interpolation. When an image is scaled down, the triangle is wider, so
+/// that source pixels are averaged.
 struct Weights {
     from: usize,
-    /// First source pixel of each new pixel, and the weights from there on, whose sum is 1.
+    /// For each new pixel, the index of the first source pixel and the weights of the source pixels from there on. The
+    /// weights of a new pixel sum to 1.
     lines: Vec<(usize, Vec<f32>)>,
 }
 
@@ -105,7 +109,7 @@ impl Weights {
         Self { from, lines: (0..to).map(line).collect() }
     }
 
-    /// Returns a square plane scaled to the new size.
+    /// Scales a square plane to the new size.
     fn scale(&self, plane: &[u8]) -> Vec<u8> {
         let (from, to) = (self.from, self.lines.len());
         let mut wide = vec![0.0_f32; from * to];
@@ -127,7 +131,8 @@ impl Weights {
     }
 }
 
-/// Reads the tag `Orientation` of EXIF data, which is a TIFF file; 1 (upright) if it is absent or invalid.
+/// Returns the value of the tag `Orientation` in EXIF data, or 1 (upright) if the tag is absent or invalid. EXIF data
+/// is a TIFF file.
 pub(super) fn orientation(exif: &[u8]) -> u16 {
     const ORIENTATION: u16 = 0x0112;
     let little = exif.starts_with(b"II");
@@ -152,7 +157,7 @@ pub(super) fn orientation(exif: &[u8]) -> u16 {
 mod tests {
     use super::*;
 
-    /// 1 2 3 / 4 5 6.
+    /// Returns a grey image with the rows 1 2 3 and 4 5 6.
     fn raster() -> Raster {
         Raster::new(3, 2, 1, vec![1, 2, 3, 4, 5, 6]).unwrap()
     }

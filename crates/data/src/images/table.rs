@@ -14,18 +14,19 @@ use crate::open::open;
 /// Columns and classes of a table of labels with a header.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TableOptions {
-    /// Column of image names, with or without their extension; the first by default.
+    /// Name of the column of image names, which may lack the file extension. `None`: the first column.
     pub image_column: Option<String>,
-    /// Column of labels; the last by default.
+    /// Name of the column of labels. `None`: the last column.
     pub label_column: Option<String>,
-    /// Column that contains `train`, `validation` (or `val`) or `test`, alone or followed by `_` and more text. Without it all
-    /// images are for training.
+    /// Name of the column that contains `train`, `validation` (or `val`) or `test`, alone or followed by `_` and more
+    /// text. `None`: all images are for training.
     pub split_column: Option<String>,
-    /// Labels that become classes, in this order; lines with other labels are left out. All, sorted, by default.
+    /// Labels to use as classes, in this order; lines with other labels are skipped. `None`: all labels, sorted.
     pub classes: Option<Vec<String>>,
 }
 
-/// Reads the images that `table` lists. They are in `folder`, or in the folder of their split, such as `folder/train`.
+/// Reads the images listed in `table`. The files are in `folder` or in the folder of their split, such as
+/// `folder/train`.
 ///
 /// # Errors
 /// Returns [`DataError::Images`] with the line or file if a column is unknown, an image is missing or listed twice, a split
@@ -77,7 +78,7 @@ struct Row {
     image: String,
     label: String,
     split: Split,
-    /// Name of the split in the table, which can be the name of a folder.
+    /// Name of the split as written in the table, which can also be the name of a folder.
     split_name: String,
 }
 
@@ -126,7 +127,7 @@ fn rows(path: &Path, options: &TableOptions) -> Result<Vec<Row>, DataError> {
     if rows.is_empty() { Err(unreadable(CsvProblem::Empty)) } else { Ok(rows) }
 }
 
-/// Returns the file of a row: in `folder` or in the folder of its split, with or without an extension.
+/// Returns the image file of a row, with or without extension, from the folder of its split or from `folder`.
 fn find(folder: &Path, row: &Row) -> Option<PathBuf> {
     let names = || {
         let endings = EXTENSIONS.iter().flat_map(|ending| [(*ending).to_owned(), ending.to_uppercase()]);
@@ -160,7 +161,7 @@ mod tests {
                 assert!(path.ends_with("labels.csv"));
                 problem
             }
-            other => panic!("expected a problem, got {other:?}"),
+            other => panic!("expected an image problem, got {other:?}"),
         }
     }
 

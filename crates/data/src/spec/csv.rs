@@ -13,37 +13,38 @@ use crate::error::DataError;
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CsvData {
-    /// CSV file, plain or gzipped; a relative path starts at the working directory.
+    /// CSV file, plain or gzipped; a relative path is resolved from the working directory.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub path: PathBuf,
-    /// Column to predict, by its name in the header. Absent: the last one.
+    /// Name of the column to predict, as in the header. Absent: the last column.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// Kind of label.
+    /// Prediction task: classification or regression.
     #[serde(default)]
     pub task: Task,
     /// Whether the first line contains the column names. Absent: detected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub header: Option<bool>,
-    /// Character between two cells: ASCII, not part of a number.
+    /// ASCII character between two cells. Must not occur in numbers.
     #[serde(default = "comma")]
     #[cfg_attr(feature = "schema", schemars(extend("pattern" = "^[^A-Za-z0-9\"\\r\\n.+\\-\\u0080-\\uFFFF]$")))]
     pub delimiter: char,
-    /// Fraction of the rows used for testing, drawn by class if there are classes.
+    /// Fraction of the rows used for testing. For classification, the same fraction is drawn from each class.
     #[serde(default = "default_test_fraction")]
     #[cfg_attr(feature = "schema", schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1)))]
     pub test_fraction: f64,
-    /// Seed of the split, independent of `train.seed`: runs with other seeds use the same test rows.
+    /// Seed of the split, independent of `train.seed`, so that runs with different training seeds use the same test
+    /// rows.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 9_223_372_036_854_775_807_u64)))]
     pub split_seed: u64,
-    /// Whether each input column is scaled to mean 0 and standard deviation 1, measured on the training rows.
+    /// Whether each input column is scaled to mean 0 and standard deviation 1 on the training rows.
     #[serde(default = "yes")]
     pub standardize: bool,
 }
 
 impl CsvData {
-    /// The rows of a file, with default options.
+    /// Creates the specification of a CSV file with default options.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
@@ -66,7 +67,7 @@ impl CsvData {
         Ok(())
     }
 
-    /// Options of the reader.
+    /// Returns the options of the CSV reader.
     pub(crate) fn reader_options(&self) -> CsvOptions {
         CsvOptions {
             label: self.label.clone().unwrap_or_else(|| LAST.to_owned()),

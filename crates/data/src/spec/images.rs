@@ -1,4 +1,4 @@
-//! Options of data that consists of images.
+//! Options of image data sets.
 
 use std::path::PathBuf;
 
@@ -12,10 +12,10 @@ use crate::images::form::{Channels, ImageForm};
 /// Default side length of images, in pixels.
 pub const DEFAULT_SIZE: usize = 64;
 
-/// Largest side length of images, in pixels.
+/// Maximum side length of images, in pixels.
 pub const MAX_SIZE: usize = 4096;
 
-/// Normalisation of the channels of images, whose values are in 0..1.
+/// Normalisation of the channels of images. Values are in 0..1 before normalisation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -23,9 +23,9 @@ pub enum Normalize {
     /// No normalisation.
     #[default]
     None,
-    /// To mean 0 and standard deviation 1, both measured on the training set.
+    /// Each channel is scaled to mean 0 and standard deviation 1 on the training set.
     Dataset,
-    /// With the mean and standard deviation of ImageNet's training set; for colour images.
+    /// Each channel is scaled with the mean and standard deviation of ImageNet's training set; requires colour images.
     Imagenet,
 }
 
@@ -36,18 +36,18 @@ pub enum Normalize {
 pub struct PixelData {
     /// Normalisation of each channel.
     pub normalize: Normalize,
-    /// Fraction of the training set used for validation, drawn by class. Absent: no validation set.
+    /// Fraction of the training set used for validation, the same for each class. Absent: no validation set.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1)))]
     pub validation_fraction: Option<f64>,
-    /// Maximum number of training examples, drawn with the classes in proportion. Absent: all.
+    /// Maximum number of training examples, drawn from the classes in proportion to their size. Absent: all examples.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 4_294_967_295_u64)))]
     pub limit: Option<usize>,
     /// Seed of the validation split and of `limit`, independent of `train.seed`.
     #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 9_223_372_036_854_775_807_u64)))]
     pub split_seed: u64,
-    /// Random changes of training images.
+    /// Random augmentation of training images.
     pub augment: Augment,
 }
 
@@ -56,26 +56,26 @@ pub struct PixelData {
 #[serde(default, deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct IsicData {
-    /// Labels that become classes, in this order; images with other labels are left out. Absent: all three.
+    /// Labels to use as classes, in this order; images with other labels are skipped. Absent: all three labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(length(min = 2), extend("uniqueItems" = true)))]
     pub classes: Option<Vec<String>>,
-    /// Side length in pixels to which images are scaled; the largest centred square is used.
+    /// Side length in pixels. Each image is cropped to its largest centred square and scaled to this size.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_SIZE)))]
     pub size: usize,
-    /// 3 for colour, 1 for grey; other images are converted.
+    /// Number of channels: 3 for colour, 1 for grey. Images with other channels are converted.
     #[cfg_attr(feature = "schema", schemars(extend("enum" = [1, 3])))]
     pub channels: usize,
     /// Normalisation of each channel.
     pub normalize: Normalize,
-    /// Maximum number of training examples, drawn with the classes in proportion. Absent: all.
+    /// Maximum number of training examples, drawn from the classes in proportion to their size. Absent: all examples.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 4_294_967_295_u64)))]
     pub limit: Option<usize>,
     /// Seed of `limit`, independent of `train.seed`.
     #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 9_223_372_036_854_775_807_u64)))]
     pub split_seed: u64,
-    /// Random changes of training images.
+    /// Random augmentation of training images.
     pub augment: Augment,
 }
 
@@ -98,33 +98,34 @@ impl Default for IsicData {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ImageFolderData {
-    /// Folder that contains `train/CLASS/IMAGE`; a relative path starts at the working directory.
+    /// Folder that contains `train/CLASS/IMAGE`; a relative path is resolved from the working directory.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub path: PathBuf,
-    /// Folders that become classes, in this order; others are left out. Absent: all, sorted.
+    /// Folders to use as classes, in this order; other folders are skipped. Absent: all folders, sorted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(length(min = 2), extend("uniqueItems" = true)))]
     pub classes: Option<Vec<String>>,
-    /// Side length in pixels to which images are scaled; the largest centred square is used.
+    /// Side length in pixels. Each image is cropped to its largest centred square and scaled to this size.
     #[serde(default = "default_size")]
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_SIZE)))]
     pub size: usize,
-    /// 3 for colour, 1 for grey; other images are converted.
+    /// Number of channels: 3 for colour, 1 for grey. Images with other channels are converted.
     #[serde(default = "rgb")]
     #[cfg_attr(feature = "schema", schemars(extend("enum" = [1, 3])))]
     pub channels: usize,
     /// Normalisation of each channel.
     #[serde(default)]
     pub normalize: Normalize,
-    /// Fraction of the training set used for testing, if there is no folder `test`. Absent: a fifth.
+    /// Fraction of the training set used for testing, if there is no folder `test`. Absent: 0.2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1)))]
     pub test_fraction: Option<f64>,
-    /// Fraction of the training set used for validation, if there is no folder for it. Absent: no validation set.
+    /// Fraction of the training set used for validation, if there is no folder `validation`. Absent: no validation
+    /// set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1)))]
     pub validation_fraction: Option<f64>,
-    /// Maximum number of training examples, drawn with the classes in proportion. Absent: all.
+    /// Maximum number of training examples, drawn from the classes in proportion to their size. Absent: all examples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 4_294_967_295_u64)))]
     pub limit: Option<usize>,
@@ -132,13 +133,13 @@ pub struct ImageFolderData {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 9_223_372_036_854_775_807_u64)))]
     pub split_seed: u64,
-    /// Random changes of training images.
+    /// Random augmentation of training images.
     #[serde(default)]
     pub augment: Augment,
 }
 
 impl ImageFolderData {
-    /// The images of a folder, with default options.
+    /// Creates the specification of an image folder with default options.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
@@ -160,45 +161,46 @@ impl ImageFolderData {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ImageCsvData {
-    /// Folder of the images; a relative path starts at the working directory.
+    /// Folder of the images; a relative path is resolved from the working directory.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub path: PathBuf,
-    /// CSV file with the labels and a header; a relative path starts at the working directory.
+    /// CSV file with the labels and a header; a relative path is resolved from the working directory.
     #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub labels: PathBuf,
-    /// Column of file names, with or without their extension. Absent: the first.
+    /// Column of image file names, which may lack the extension. Absent: the first column.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_column: Option<String>,
-    /// Column of labels. Absent: the last.
+    /// Column of labels. Absent: the last column.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label_column: Option<String>,
     /// Column that contains `train`, `validation` or `test`. Absent: all images are for training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split_column: Option<String>,
-    /// Labels that become classes, in this order; images with other labels are left out. Absent: all, sorted.
+    /// Labels to use as classes, in this order; images with other labels are skipped. Absent: all labels, sorted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(length(min = 2), extend("uniqueItems" = true)))]
     pub classes: Option<Vec<String>>,
-    /// Side length in pixels to which images are scaled; the largest centred square is used.
+    /// Side length in pixels. Each image is cropped to its largest centred square and scaled to this size.
     #[serde(default = "default_size")]
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_SIZE)))]
     pub size: usize,
-    /// 3 for colour, 1 for grey; other images are converted.
+    /// Number of channels: 3 for colour, 1 for grey. Images with other channels are converted.
     #[serde(default = "rgb")]
     #[cfg_attr(feature = "schema", schemars(extend("enum" = [1, 3])))]
     pub channels: usize,
     /// Normalisation of each channel.
     #[serde(default)]
     pub normalize: Normalize,
-    /// Fraction of the training set used for testing, if no row is for testing. Absent: a fifth.
+    /// Fraction of the training set used for testing, if no row is in the test split. Absent: 0.2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1)))]
     pub test_fraction: Option<f64>,
-    /// Fraction of the training set used for validation, if no row is for validation. Absent: no validation set.
+    /// Fraction of the training set used for validation, if no row is in the validation split. Absent: no validation
+    /// set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1)))]
     pub validation_fraction: Option<f64>,
-    /// Maximum number of training examples, drawn with the classes in proportion. Absent: all.
+    /// Maximum number of training examples, drawn from the classes in proportion to their size. Absent: all examples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 4_294_967_295_u64)))]
     pub limit: Option<usize>,
@@ -206,13 +208,13 @@ pub struct ImageCsvData {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 9_223_372_036_854_775_807_u64)))]
     pub split_seed: u64,
-    /// Random changes of training images.
+    /// Random augmentation of training images.
     #[serde(default)]
     pub augment: Augment,
 }
 
 impl ImageCsvData {
-    /// The images of a folder with a CSV file of labels, with default options.
+    /// Creates the specification of an image folder with a CSV file of labels and default options.
     pub fn new(path: impl Into<PathBuf>, labels: impl Into<PathBuf>) -> Self {
         let folder = ImageFolderData::new(path);
         Self {
@@ -242,14 +244,14 @@ fn rgb() -> usize {
     3
 }
 
-/// Options that all kinds of images have; those that a kind lacks are `None`.
+/// Options common to all kinds of images. Options that a kind does not have are `None`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Images<'a> {
     /// Side length in pixels; all images are square.
     pub size: usize,
     /// 3 for colour, 1 for grey.
     pub channels: usize,
-    /// Labels that become classes.
+    /// Labels to use as classes, in order.
     pub classes: Option<&'a [String]>,
     /// Normalisation of each channel.
     pub normalize: Normalize,
@@ -261,11 +263,11 @@ pub struct Images<'a> {
     pub limit: Option<usize>,
     /// Seed of the splits and of `limit`.
     pub split_seed: u64,
-    /// Random changes of training images.
+    /// Random augmentation of training images.
     pub augment: &'a Augment,
 }
 
-/// Builds [`Images`] from the fields that have the same name in every kind, and from the given ones.
+/// Creates [`Images`] from the fields that all kinds have in common and the given fields.
 macro_rules! images {
     ($data:ident, $($field:ident: $value:expr),* $(,)?) => {
         Images {
@@ -351,7 +353,7 @@ impl Images<'_> {
         self.augment.check([channels, height, width])
     }
 
-    /// Form to which image files are converted.
+    /// Returns the size and channels to which image files are converted.
     pub(crate) fn form(&self) -> Result<ImageForm, DataError> {
         let size = self.size;
         if !(1..=MAX_SIZE).contains(&size) {

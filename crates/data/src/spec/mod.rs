@@ -1,6 +1,6 @@
-//! Specification of data: the `[data]` section of a recipe. [`load`](crate::load()) reads it.
+//! Specification of data: the `[data]` section of a recipe, and the input of [`load`](crate::load()).
 //!
-//! The options of images are in `spec/images.rs`, those of tables in `spec/csv.rs`.
+//! The options of images are in `spec/images.rs`, the options of CSV files in `spec/csv.rs`.
 
 mod csv;
 mod images;
@@ -21,7 +21,7 @@ use crate::idx;
 /// Default fraction of the examples used for testing, for data without a test set.
 pub const DEFAULT_TEST_FRACTION: f64 = 0.2;
 
-/// Data and how it is prepared.
+/// Source of the data, with the options of its preparation.
 ///
 /// ```
 /// use wgrad_data::{Data, PixelData, load};
@@ -51,12 +51,12 @@ pub enum Data {
     ImageFolder(ImageFolderData),
     /// Image files and a CSV file with their labels.
     ImageCsv(ImageCsvData),
-    /// Numbers in a CSV file.
+    /// Table of numbers in a CSV file.
     Csv(CsvData),
 }
 
 impl Data {
-    /// Name of the kind: the key `kind` of a recipe, and the name in the catalogue.
+    /// Name of the kind: the value of the key `kind` in a recipe and the name in the catalogue.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Digits(_) => "digits",
@@ -70,7 +70,7 @@ impl Data {
         }
     }
 
-    /// Options of the images; `None` for a table of numbers.
+    /// Returns the options of the images, or `None` for a table of numbers.
     pub fn images(&self) -> Option<Images<'_>> {
         Some(match self {
             Self::Digits(data) => data.images(8, 1),
@@ -83,7 +83,7 @@ impl Data {
         })
     }
 
-    /// The same data with another normalisation; a table of numbers is not changed.
+    /// Sets the normalisation of images. A table of numbers is not changed.
     pub fn with_normalize(mut self, normalize: Normalize) -> Self {
         match &mut self {
             Self::Digits(data) | Self::FashionMnist(data) | Self::Mnist(data) | Self::Cifar10(data) => {
@@ -97,7 +97,7 @@ impl Data {
         self
     }
 
-    /// The same data with at most `limit` training examples; a table of numbers is not changed.
+    /// Sets the maximum number of training images. A table of numbers is not changed.
     pub fn with_limit(mut self, limit: usize) -> Self {
         match &mut self {
             Self::Digits(data) | Self::FashionMnist(data) | Self::Mnist(data) | Self::Cifar10(data) => {
@@ -111,7 +111,7 @@ impl Data {
         self
     }
 
-    /// Divisor of the raw values of the files: the largest value of a pixel, or 1 for a table.
+    /// Divisor of the raw values in the files: the largest pixel value for images, 1 for a table.
     pub fn raw_scale(&self) -> f32 {
         match self {
             Self::Digits(_) => digits::LARGEST_PIXEL.into(),
@@ -120,9 +120,9 @@ impl Data {
         }
     }
 
-    /// Checks the values that types cannot restrict: sizes, class names, the delimiter, augmentation.
+    /// Checks the values whose range is narrower than their type: sizes, class names, the delimiter and augmentation.
     ///
-    /// [`load`](crate::load()) calls it.
+    /// [`load`](crate::load()) calls this function.
     ///
     /// # Errors
     /// Returns [`DataError::Spec`] with the field, its range and its value.

@@ -1,4 +1,4 @@
-//! Helpers of the integration tests: the mirror folder, and reports of skipped tests.
+//! Helpers for integration tests: the mirror folder and reports of skipped tests.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use wgrad_data::FetchOptions;
 
-/// Returns the mirror folder of this project; without one the test is reported as skipped.
+/// Returns the mirror folder of this project. Reports the test as skipped if the folder does not exist.
 pub fn mirror(test: &str) -> Option<PathBuf> {
     let mirror = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data"));
     if mirror.is_dir() {
         return Some(mirror);
     }
-    skip(test, "no ../shared/data");
+    skip(test, "the folder ../shared/data does not exist");
     None
 }
 
@@ -26,7 +26,7 @@ pub fn skip(test: &str, reason: &str) {
     }
 }
 
-/// Options without proxy and pauses.
+/// Fetch options without a proxy and without pauses.
 pub fn options() -> FetchOptions {
     FetchOptions { pause: Duration::ZERO, use_proxy: false, ..FetchOptions::default() }
 }
