@@ -1,4 +1,4 @@
-//! Built-in recipes, and loading of recipes by name or path.
+//! Built-in recipes. Loads recipes by name or path.
 
 use super::error::{Hint, RecipeError};
 use super::{Recipe, parse};
@@ -15,7 +15,7 @@ const BUILTIN: &[(&str, &str)] = &[
     ("skin-transfer", include_str!("../recipes/skin-transfer.toml")),
 ];
 
-/// Names of the built-in recipes.
+/// Returns the names of the built-in recipes.
 pub fn builtin_names() -> impl ExactSizeIterator<Item = &'static str> {
     BUILTIN.iter().map(|(name, _)| *name)
 }

@@ -1,4 +1,4 @@
-//! Check of a document against the JSON Schema: keys, types, choices and ranges.
+//! Checks a TOML document against the JSON Schema: keys, types, choices and ranges.
 
 use std::fmt::Display;
 
@@ -8,7 +8,7 @@ use toml::{Table, Value};
 use super::keys::{FORMAT_KEY, SECTIONS, TOP, keys};
 use super::schema::{default_kind, is_required, json_schema, kind_of, property, variants};
 
-/// Fault of a document.
+/// Problem in a TOML document, with the key that it concerns.
 #[derive(Debug)]
 pub(super) struct Problem {
     /// Path of the key, with an index for an element of a list: `optimizer.betas[1]`.
@@ -16,18 +16,18 @@ pub(super) struct Problem {
     pub fault: Fault,
 }
 
-/// Kind of fault.
+/// Kind of problem.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// A key that the section does not have with its kind; the section is `None` at the top level.
     UnknownKey { section: Option<String>, kind: String },
     /// A value that is not one of the choices.
     UnknownValue { found: String, choices: Vec<String> },
-    /// A value of another type.
+    /// A value of the wrong type. The text names the expected type and the value.
     WrongType(String),
     /// A required key that is absent.
     Missing,
-    /// A value out of range.
+    /// A value that breaks a rule. The text contains the rule and the value.
     Invalid(String),
 }
 
@@ -36,12 +36,12 @@ impl Problem {
         Self { path: path.into(), fault }
     }
 
-    /// A value that breaks a rule.
+    /// Creates a problem for the value `found`, which breaks `rule`.
     pub(super) fn invalid(path: impl Into<String>, rule: impl Display, found: impl Display) -> Self {
         Self::new(path, Fault::Invalid(format!("{rule}, found {found}")))
     }
 
-    /// A value that breaks a rule; `message` contains the value.
+    /// Creates a problem for a value that breaks a rule. `message` contains the rule and the value.
     pub(super) fn broken(path: impl Into<String>, message: String) -> Self {
         Self::new(path, Fault::Invalid(message))
     }
@@ -51,7 +51,7 @@ impl Problem {
     }
 }
 
-/// Returns the first fault of a document.
+/// Returns the first problem in a document as an error.
 pub(super) fn check(document: &Table) -> Result<(), Problem> {
     let root = json_schema();
     let known = |key: &str| TOP.contains(&key) || SECTIONS.contains(&key) || key == FORMAT_KEY;
@@ -93,7 +93,7 @@ fn check_value(value: &Value, schema: &Schema, path: &str) -> Result<(), Problem
     }
 }
 
-/// Checks a section whose `kind` decides the other keys.
+/// Checks a section whose `kind` determines the other keys.
 fn check_section(value: &Value, schema: &Schema, variants: &[Schema], path: &str) -> Result<(), Problem> {
     let table = as_table(value, path, "a section")?;
     let key = format!("{path}.kind");
@@ -115,7 +115,7 @@ fn check_table(value: &Value, schema: &Schema, path: &str) -> Result<(), Problem
     if schema.get("properties").is_some() {
         return check_keys(as_table(value, path, "a section")?, schema, path, "");
     }
-    // The values of a table with free keys; `rules` checks their range.
+    // The keys of this table are arbitrary, so only the types of the values are checked. `rules` checks their range.
     let values = &schema["additionalProperties"]["type"];
     for (key, value) in as_table(value, path, "a table")? {
         check_value(value, &serde_json::json!({ "type": values }), &format!("{path}.{key}"))?;
@@ -146,7 +146,7 @@ fn as_table<'v>(value: &'v Value, path: &str, expected: &str) -> Result<&'v Tabl
     value.as_table().ok_or_else(|| Problem::wrong_type(path, expected, describe(value)))
 }
 
-/// Returns the strings that a schema allows; empty if it does not list any.
+/// Returns the strings that a schema allows; empty if the schema does not list any.
 fn choices(schema: &Schema) -> Vec<String> {
     let constant = schema["const"].as_str().map(str::to_owned);
     let listed =
@@ -190,7 +190,7 @@ fn check_list(value: &Value, schema: &Schema, path: &str) -> Result<(), Problem>
     };
     let count = elements.len() as u64;
     if exact.is_some_and(|exact| exact != count) {
-        return Err(Problem::wrong_type(path, expected, format!("a list of {count}")));
+        return Err(Problem::wrong_type(path, expected, format!("a list of length {count}")));
     }
     for (i, element) in elements.iter().enumerate() {
         check_value(element, &schema["items"], &format!("{path}[{i}]"))?;
@@ -213,10 +213,10 @@ fn check_list(value: &Value, schema: &Schema, path: &str) -> Result<(), Problem>
 
 fn check_integer(value: &Value, schema: &Schema, path: &str) -> Result<(), Problem> {
     let Value::Integer(found) = *value else {
-        return Err(Problem::wrong_type(path, "a whole number, 0 or more", describe(value)));
+        return Err(Problem::wrong_type(path, "an integer, 0 or more", describe(value)));
     };
     if found < 0 {
-        return Err(Problem::wrong_type(path, "a whole number, 0 or more", describe(value)));
+        return Err(Problem::wrong_type(path, "an integer, 0 or more", describe(value)));
     }
     if let Some(allowed) = schema["enum"].as_array() {
         if allowed.iter().any(|number| number.as_i64() == Some(found)) {
@@ -254,12 +254,13 @@ fn check_number(value: &Value, schema: &Schema, path: &str) -> Result<(), Proble
     if good {
         return Ok(());
     }
-    let low = least.map(|least| format!("{least} or more")).or(above.map(|above| format!("over {above}")));
+    let low =
+        least.map(|least| format!("{least} or more")).or(above.map(|above| format!("greater than {above}")));
     let rule = match (low, least, above, most, below) {
         (_, Some(least), _, Some(most), _) => format!("must be {least} to {most}"),
         (_, Some(least), _, _, Some(below)) => format!("must be at least {least} and less than {below}"),
         (_, _, Some(above), Some(most), _) => format!("must be more than {above} and at most {most}"),
-        (_, _, Some(above), _, Some(below)) => format!("must lie between {above} and {below}"),
+        (_, _, Some(above), _, Some(below)) => format!("must be more than {above} and less than {below}"),
         (Some(low), Some(_), ..) => format!("must be a finite number, {low}"),
         (Some(low), ..) => format!("must be a finite number {low}"),
         _ => "must be a finite number".to_owned(),

@@ -1,4 +1,4 @@
-//! Errors of recipes, with the place, the key and the nearest known name.
+//! Recipe errors, with the place, the key and the most similar known name.
 
 use std::fmt;
 use std::io;
@@ -10,7 +10,7 @@ use wgrad_stdx::{ErrorKind, InternalError};
 /// Place of an error in a recipe or in a `--set` assignment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
-    /// File, built-in recipe or assignment.
+    /// Name of the file, built-in recipe or assignment.
     pub origin: String,
     /// Line and column in characters, both from 1; `None` for an assignment.
     pub position: Option<(u32, u32)>,
@@ -38,17 +38,17 @@ impl fmt::Display for Location {
     }
 }
 
-/// Known names, in an error about an unknown name.
+/// Suggestion in an error about an unknown name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hint {
-    /// The known name nearest to the unknown one.
+    /// Known name that is most similar to the unknown name.
     Nearest(String),
-    /// All known names, if none is near.
+    /// All known names, if none is similar.
     OneOf(Vec<String>),
 }
 
 impl Hint {
-    /// Returns the name in `known` nearest to `found`, or all names.
+    /// Returns the name in `known` that is most similar to `found`, or all names if none is similar.
     pub fn new<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
         let known: Vec<&str> = known.into_iter().collect();
         match nearest(found, &known) {
@@ -62,28 +62,29 @@ impl fmt::Display for Hint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nearest(name) => write!(f, "did you mean `{name}`?"),
-            Self::OneOf(known) if known.is_empty() => write!(f, "none is known"),
+            Self::OneOf(known) if known.is_empty() => write!(f, "no names are known"),
             Self::OneOf(known) => write!(f, "known: {}", known.join(", ")),
         }
     }
 }
 
-/// Returns the nearest of `known` by Jaro–Winkler similarity, if it is near enough to be a typing error.
+/// Returns the name in `known` that is most similar to `found`, or `None` if none is similar enough to be a typing
+/// error. The measure is the Jaro–Winkler similarity.
 pub(crate) fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
     let found = found.to_lowercase();
     let scored = known.iter().map(|name| (strsim::jaro_winkler(&found, name), *name));
     scored.filter(|(score, _)| *score > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
 }
 
-/// Error of a recipe.
+/// Error in loading, parsing or changing a recipe.
 #[derive(Debug, thiserror::Error)]
 pub enum RecipeError {
     /// The file cannot be read.
     #[error("cannot read the recipe {}: {source}", path.display())]
     Read {
-        /// File.
+        /// Path of the file.
         path: PathBuf,
-        /// Error of the operating system.
+        /// Underlying I/O error.
         source: io::Error,
     },
     /// No recipe has this name.
@@ -91,7 +92,7 @@ pub enum RecipeError {
     UnknownRecipe {
         /// Requested name.
         name: String,
-        /// Nearest built-in recipe, or all.
+        /// Most similar built-in recipe, or all built-in recipes.
         hint: Hint,
     },
     /// The text is not valid TOML.
@@ -102,24 +103,24 @@ pub enum RecipeError {
         /// Message of the TOML parser.
         message: String,
     },
-    /// A recipe of a newer format.
-    #[error("{at}: format {found} is newer than this wgrad reads (up to {known}); update wgrad")]
+    /// The recipe has a newer format than this crate reads.
+    #[error("{at}: this version of wgrad reads formats up to {known}, found format {found}; update wgrad")]
     NewerFormat {
         /// Place of the error.
         at: Location,
-        /// Format of the recipe.
+        /// Format version of the recipe.
         found: i64,
-        /// Newest known format.
+        /// Newest format version that this crate reads.
         known: u64,
     },
-    /// A key that the section does not have with its kind.
+    /// A key that does not exist in its section, or not for the kind of the section.
     #[error("{at}: unknown key `{key}`, {hint}")]
     UnknownKey {
         /// Place of the error.
         at: Location,
-        /// Key with its section.
+        /// Key with its section, such as `train.batch`.
         key: String,
-        /// Nearest key with its section, or all keys of the section.
+        /// Most similar key with its section, or all keys of the section.
         hint: Hint,
     },
     /// A value that is not one of the choices of its key, such as an unknown kind or activation.
@@ -127,11 +128,11 @@ pub enum RecipeError {
     UnknownValue {
         /// Place of the error.
         at: Location,
-        /// Key with its section.
+        /// Key with its section, such as `train.batch`.
         key: String,
         /// Unknown value.
         found: String,
-        /// Nearest choice, or all.
+        /// Most similar choice, or all choices.
         hint: Hint,
     },
     /// A value of the wrong type.
@@ -139,7 +140,7 @@ pub enum RecipeError {
     WrongType {
         /// Place of the error.
         at: Location,
-        /// Key with its section.
+        /// Key with its section, such as `train.batch`.
         key: String,
         /// Expected type and actual value.
         message: String,
@@ -147,9 +148,9 @@ pub enum RecipeError {
     /// A required key is absent.
     #[error("{at}: `{key}` is missing")]
     MissingKey {
-        /// Section without the key.
+        /// Place of the section that lacks the key.
         at: Location,
-        /// Key with its section.
+        /// Key with its section, such as `train.batch`.
         key: String,
     },
     /// A value out of range.
@@ -157,27 +158,27 @@ pub enum RecipeError {
     Invalid {
         /// Place of the error.
         at: Location,
-        /// Key with its section.
+        /// Key with its section, such as `train.batch`.
         key: String,
-        /// Range and value.
+        /// Allowed range and actual value.
         message: String,
     },
-    /// A `--set` without an assignment.
+    /// A `--set` argument that is not an assignment to a key.
     #[error("--set {text}: expected `section.key=value`, such as `train.batch=128`")]
     Assignment {
-        /// Text of the assignment.
+        /// Text of the argument.
         text: String,
     },
     /// A value that TOML cannot represent.
     #[error("the recipe cannot be written as TOML: {0}")]
     Encode(String),
-    /// A broken invariant of wgrad.
+    /// An internal error: a broken invariant of wgrad.
     #[error(transparent)]
     Internal(#[from] InternalError),
 }
 
 impl RecipeError {
-    /// Kind of the error: `Usage`, except for internal errors.
+    /// Returns the kind of the error: `Internal` for an internal error, `Usage` otherwise.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Internal(_) => ErrorKind::Internal,
@@ -185,7 +186,7 @@ impl RecipeError {
         }
     }
 
-    /// Returns the key and the place of an error about a key.
+    /// Returns the key and the place of an error about a key, or `None` for other errors.
     pub(super) fn key_and_location(&mut self) -> Option<(&str, &mut Location)> {
         match self {
             Self::UnknownKey { at, key, .. }

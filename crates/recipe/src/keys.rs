@@ -1,6 +1,7 @@
 //! Keys and kinds of the sections, in the order of their declaration.
 //!
-//! serde reports them in its errors for an unknown field or variant: that is the only place that keeps their order.
+//! They are read from serde's errors about an unknown field or variant, since no other place keeps the order of
+//! declaration.
 
 use std::fmt;
 
@@ -11,7 +12,7 @@ use super::{Augment, Data, Model, Optimizer, Schedule, Train, Transfer};
 
 /// Keys outside of the sections.
 pub(super) const TOP: &[&str] = &["name", "description"];
-/// The sections.
+/// Names of the sections.
 pub(super) const SECTIONS: &[&str] = &["data", "model", "optimizer", "schedule", "transfer", "train"];
 /// Tables within sections.
 pub(super) const NESTED: &[&str] = &["data.augment"];
@@ -43,7 +44,7 @@ pub(super) fn kinds(section: &str) -> &'static [&'static str] {
     }
 }
 
-/// An entry whose key is never known.
+/// Map entry with a key that no section has.
 const UNKNOWN: (&str, &str) = ("\0", "");
 
 fn kinds_of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
@@ -58,12 +59,12 @@ fn keys_of_kind<T: for<'de> Deserialize<'de>>(kind: &str) -> &'static [&'static 
     T::deserialize(MapDeserializer::new(entries.into_iter())).err().map_or(&[], |Expected(names)| names)
 }
 
-/// Returns the names that deserialising a map with unknown names reports as expected.
+/// Deserialises a map with an unknown name, and returns the names that the error reports as expected.
 fn expected<'de, T: Deserialize<'de>>(entries: &[(&'static str, &'static str)]) -> &'static [&'static str] {
     T::deserialize(MapDeserializer::new(entries.iter().copied())).err().map_or(&[], |Expected(names)| names)
 }
 
-/// Error that keeps the expected names of an unknown field or variant.
+/// Deserialisation error that keeps the names expected in place of an unknown field or variant.
 #[derive(Debug)]
 struct Expected(&'static [&'static str]);
 
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_are_those_of_the_types() {
+    fn kinds_match_the_types() {
         let of = |kinds: &'static [&'static str]| kinds.to_vec();
         assert_eq!(of(kinds("model")), ["mlp", "residual-mlp", "resnet"]);
         assert_eq!(

@@ -56,23 +56,23 @@ pub struct Recipe {
     /// Name of the run directory: 1 to 100 letters, digits, `-`, `_` or `.`, not beginning with `.`.
     #[schemars(extend("pattern" = "^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}$"))]
     pub name: String,
-    /// One line of text for people.
+    /// One-line description for readers of the recipe.
     #[serde(default)]
     pub description: String,
     /// Training, validation and test data.
     pub data: Data,
     /// Network. Its input and output widths come from the data.
     pub model: Model,
-    /// Optimizer. Absent: AdamW with its defaults.
+    /// Optimizer. Absent: AdamW with default settings.
     #[serde(default)]
     pub optimizer: Optimizer,
     /// Learning-rate schedule over the steps of the run, with `optimizer.lr` as its peak. Absent: constant.
     #[serde(default)]
     pub schedule: Schedule,
-    /// Initial weights, and which parameters are trained. Absent: random weights, and all parameters.
+    /// Initial weights and trainable parameters. Absent: random weights, and all parameters are trained.
     #[serde(default)]
     pub transfer: Transfer,
-    /// Duration, batches, evaluation and checkpoints.
+    /// Duration, batch sizes, evaluation and checkpoints.
     #[serde(default)]
     pub train: Train,
 }
@@ -87,7 +87,7 @@ impl Recipe {
         parse::parse(text, origin)
     }
 
-    /// Returns the recipe as TOML with its format version and all defaults. It parses back to an equal recipe.
+    /// Returns the recipe as TOML with its format version and all defaults. The text parses to an equal recipe.
     ///
     /// # Errors
     /// Returns [`RecipeError::Encode`] if a path is not UTF-8 or a number exceeds the integers of TOML.
@@ -106,19 +106,21 @@ impl Recipe {
 
     /// Changes several keys, as `--set` does. On an error the recipe is not changed.
     ///
-    /// A value is parsed as TOML (`128`, `1e-3`, `[64, 64]`, `true`); a value that is not valid TOML is a string. An empty
-    /// value restores the default of the key. If `kind` is changed, the other keys of the section that differ from their
-    /// defaults are kept if the new kind has them. Later assignments win.
+    /// A value is parsed as TOML (`128`, `1e-3`, `[64, 64]`, `true`); a value that is not valid TOML is a string. An
+    /// empty value restores the default of the key. If a key is assigned more than once, the last assignment is used.
+    ///
+    /// If `kind` is changed, the other keys of the section keep their values, unless the new kind does not have the
+    /// key or the value is the default of the old kind.
     ///
     /// # Errors
-    /// Returns [`RecipeError::Assignment`] for an assignment without `=`, and otherwise the errors of [`Recipe::parse`], with
-    /// the assignment instead of line and column.
+    /// Returns [`RecipeError::Assignment`] for text that is not an assignment to a key, and otherwise the errors of
+    /// [`Recipe::parse`], with the assignment instead of line and column.
     pub fn set_all(&mut self, assignments: &[impl AsRef<str>]) -> Result<(), RecipeError> {
         *self = set::set_all(self, assignments)?;
         Ok(())
     }
 
-    /// Checks the values of a recipe that was built or changed in code. [`Recipe::parse`] has done so already.
+    /// Checks the values of a recipe that was built or changed in code. [`Recipe::parse`] performs the same checks.
     ///
     /// # Errors
     /// Returns [`RecipeError::Invalid`] with the key, its range and its value.

@@ -4,10 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wgrad_nn::{ImageNorm, MlpConfig, ResidualMlpConfig, Shortcut, Stem};
 
-/// Largest number of channels of a convolution.
+/// Maximum number of channels of a convolution.
 const MAX_CHANNELS: u64 = 4096;
 
-/// Network between the inputs and the outputs of the data.
+/// Network that maps the inputs of the data to its outputs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Model {
@@ -31,7 +31,7 @@ impl Model {
     }
 }
 
-/// Keys of `kind = "resnet"`.
+/// Keys of a model with `kind = "resnet"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ResNetModel {
@@ -40,10 +40,11 @@ pub struct ResNetModel {
     /// Number of layers with weights: 6n + 2 in the family `cifar`; 18, 34 or 50 in the family `imagenet`.
     #[schemars(range(min = 8))]
     pub depth: usize,
-    /// Layers before the blocks. Absent: by family.
+    /// Layers before the first block. Absent: the standard layers of the family.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stem: Option<Stem>,
-    /// Channels of the first stage; each stage has twice as many as the one before. Absent: 16 or 64 by family.
+    /// Number of channels of the first stage, doubled in each further stage. Absent: 16 in the family `cifar`, 64 in
+    /// the family `imagenet`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = MAX_CHANNELS))]
     pub width: Option<usize>,
@@ -73,7 +74,7 @@ impl Default for ResNetModel {
     }
 }
 
-/// Family of residual networks.
+/// Family of residual networks of He et al. (2016).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Family {

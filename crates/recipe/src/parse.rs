@@ -1,7 +1,7 @@
-//! From TOML text to a recipe, with line and column of every fault.
+//! Parses TOML text to a recipe. Errors contain line and column.
 //!
-//! The text is parsed twice: once for the values, which are checked against the schema, and once for their spans, since
-//! serde loses the spans inside of enums tagged by `kind`.
+//! The text is parsed twice: once for the values, which are checked against the schema, and once for the spans of the
+//! values, since serde loses the spans inside of enums tagged by `kind`.
 
 use std::ops::Range;
 
@@ -46,7 +46,7 @@ fn add_default_kinds(document: &mut Table) {
     }
 }
 
-/// Spans of a key and of its value.
+/// Byte ranges of a key and of its value in the text.
 struct Spans {
     path: String,
     key: Range<usize>,
@@ -93,13 +93,13 @@ impl Source<'_> {
         self.spans.iter().find(|spans| spans.path == path)
     }
 
-    /// Returns the span of a key, or else of the innermost existing table of its path.
+    /// Returns the span of a key. If the key is absent, returns the span of the innermost existing table on its path.
     fn key_span(&self, path: &str) -> Option<Range<usize>> {
         let found = self.spans(path).map(|spans| spans.key.clone());
         found.or_else(|| path.rsplit_once('.').and_then(|(table, _)| self.key_span(table)))
     }
 
-    /// Refuses a format that is newer than [`FORMAT`].
+    /// Returns an error if the format is newer than [`FORMAT`].
     fn check_format(&self, document: &Table) -> Result<(), RecipeError> {
         match document.get(FORMAT_KEY) {
             Some(&Value::Integer(found)) if found > FORMAT as i64 => {
@@ -110,7 +110,7 @@ impl Source<'_> {
         }
     }
 
-    /// Adds line and column to a fault, and the nearest known name.
+    /// Adds line, column and the most similar known name to a problem.
     fn locate(&self, problem: Problem) -> RecipeError {
         let Problem { path, fault } = problem;
         let at_key = self.at(self.key_span(&path));
@@ -137,7 +137,8 @@ impl Source<'_> {
     }
 }
 
-/// Returns the nearest key of the same section, or else another section with this key, or else all keys of the section.
+/// Suggests a known key for an unknown key: the most similar key of the same section, else the same key in another
+/// section, else all keys of the section.
 pub(super) fn key_hint(section: Option<&str>, key: &str, kind: &str) -> Hint {
     let with_kind = |section: &str| if kinds(section).is_empty() { &[][..] } else { &["kind"][..] };
     let mut known: Vec<String> = Vec::new();

@@ -1,13 +1,13 @@
-//! Rules between several keys, which the JSON Schema does not express.
+//! Rules that the JSON Schema does not express, such as rules between several keys.
 
 use super::check::Problem;
 use super::{Family, Model, Optimizer, Recipe, ResNetModel, Schedule, Train, Transfer};
 use wgrad_data::DataError;
 
-/// Largest depth of a residual network.
+/// Maximum depth of a residual network, in layers with weights.
 const MAX_DEPTH: usize = 10_000;
 
-/// Returns the first rule that a recipe breaks.
+/// Returns an error for the first rule that a recipe breaks.
 pub(super) fn check(recipe: &Recipe) -> Result<(), Problem> {
     check_name(&recipe.name)?;
     match recipe.data.check() {
@@ -51,7 +51,7 @@ fn check_momentum(optimizer: &Optimizer) -> Result<(), Problem> {
     require(
         !sgd.nesterov || sgd.momentum > 0.0,
         "optimizer.nesterov",
-        "needs a momentum over 0",
+        "must be false if `optimizer.momentum` is 0",
         sgd.nesterov,
     )
 }
@@ -67,7 +67,8 @@ fn check_min_lr(schedule: &Schedule, lr: f64) -> Result<(), Problem> {
 }
 
 fn check_rates(transfer: &Transfer) -> Result<(), Problem> {
-    let rule = "must be finite numbers over 0; to keep a parameter unchanged, list it in transfer.freeze";
+    let rule =
+        "must be finite numbers greater than 0 (to keep a parameter unchanged, list it in transfer.freeze)";
     for (pattern, rate) in &transfer.rates {
         let good = rate.is_finite() && *rate > 0.0;
         require(good, "transfer.rates", rule, format!("{rate} for {pattern}"))?;

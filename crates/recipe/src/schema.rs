@@ -35,7 +35,7 @@ pub(super) fn kind_of(variant: &Value) -> Option<&str> {
     property(variant, "kind")["const"].as_str()
 }
 
-/// Returns the kind that a section has without the key `kind`.
+/// Returns the kind of a section in which the key `kind` is absent.
 pub(super) fn default_kind(schema: &Value) -> Option<&str> {
     schema["default"]["kind"].as_str()
 }
@@ -95,7 +95,7 @@ fn simplify(schema: &mut Value) {
     }
 }
 
-/// Adds the defaults of the keys of each kind, and makes `kind` optional where the section has a default kind.
+/// Adds the default of each key of each kind, and makes `kind` optional if the section has a default kind.
 fn complete_variants(section: &str, schema: &mut Value) {
     let default = default_kind(schema).map(str::to_owned);
     let Some(Value::Array(variants)) = schema.get_mut("oneOf") else { return };
@@ -118,7 +118,7 @@ fn complete_variants(section: &str, schema: &mut Value) {
     }
 }
 
-/// Returns the values of a section with nothing but a kind; empty if the kind has required keys.
+/// Returns the default values of the keys of a kind; empty if the kind has required keys.
 fn defaults(section: &str, kind: &str) -> Map<String, Value> {
     let mut minimal = json!({ "name": "defaults", "data": { "kind": "digits" }, "model": { "kind": "mlp" } });
     minimal[section] = json!({ "kind": kind });

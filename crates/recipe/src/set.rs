@@ -1,4 +1,4 @@
-//! Changes of a recipe by `--set section.key=value`, parsed and checked like a file.
+//! Changes a recipe by `--set section.key=value`. The result is parsed and checked like a file.
 
 use super::Recipe;
 use super::error::{Hint, Location, RecipeError};
@@ -7,7 +7,7 @@ use super::parse::{self, key_hint};
 use super::schema::{json_schema, kind_of, property, variants};
 use toml::{Table, Value};
 
-/// Changes the recipe as a TOML table, and parses the result.
+/// Applies the assignments to the recipe as a TOML table, and parses the result.
 pub(super) fn set_all(recipe: &Recipe, assignments: &[impl AsRef<str>]) -> Result<Recipe, RecipeError> {
     let encode = |error: toml::ser::Error| RecipeError::Encode(error.to_string());
     let mut table = Table::try_from(recipe).map_err(encode)?;
@@ -67,7 +67,7 @@ fn assign(table: &mut Table, key: &str, value: Option<Value>) {
     };
 }
 
-/// Removes the keys that the new kind does not have, and those with the default value of the old kind.
+/// Removes the keys that the new kind does not have, and the keys with the default value of the old kind.
 fn change_kind(section: &str, table: &mut Table, kind: &str) {
     let old = table.get("kind").and_then(Value::as_str).unwrap_or_default();
     let defaults = defaults(section, old);
@@ -86,19 +86,20 @@ fn defaults(section: &str, kind: &str) -> Table {
     values.collect()
 }
 
-/// Parses a value as TOML, or else as a string. Returns `None` for an empty value, which restores the default.
+/// Parses a value as TOML, or as a string if it is not valid TOML. Returns `None` for an empty value, which restores
+/// the default.
 fn parse_value(text: &str) -> Option<Value> {
     if text.is_empty() {
         return None;
     }
     let parsed = toml::from_str::<Table>(&format!("value = {text}")).ok();
     let value = parsed.filter(|table| table.len() == 1).and_then(|mut table| table.remove("value"));
-    // No key has a date, but a path or a name can look like one.
+    // No key accepts a date, but a path or a name can look like a date.
     let value = value.filter(|value| !value.is_datetime());
     Some(value.unwrap_or_else(|| Value::String(text.to_owned())))
 }
 
-/// Replaces line and column of an error by the assignment that caused it.
+/// Replaces line and column of an error with the assignment that caused the error.
 fn relocate(mut error: RecipeError, assignments: &[impl AsRef<str>]) -> RecipeError {
     if let Some((key, at)) = error.key_and_location() {
         let assigns = |text: &&str| text.split_once('=').is_some_and(|(assigned, _)| assigned.trim() == key);

@@ -6,25 +6,26 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Initial weights, and which parameters are trained.
+/// Initial weights and trainable parameters.
 ///
-/// A pattern is a parameter name in which `*` matches any text, such as `layer1.*`.
+/// A pattern is a parameter name in which `*` matches any text, for example `layer1.*`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Transfer {
     /// Initial weights: a safetensors or PyTorch file, or a run directory. Absent: random weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<PathBuf>,
-    /// Recipe to train first, whose weights are the initial ones; not used if `weights` is set.
+    /// Recipe that is trained first to obtain the initial weights; ignored if `weights` is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pretrain: Option<String>,
-    /// Changes of the recipe `pretrain`, as for `--set`.
+    /// Changes of the recipe `pretrain`, in the syntax of `--set`.
     pub pretrain_set: Vec<String>,
     /// Patterns of parameters that keep their random initial values, such as a new head.
     pub replace: Vec<String>,
     /// Patterns of parameters that are not trained.
     pub freeze: Vec<String>,
-    /// Factors of the learning rate by pattern; if several patterns match, the first in alphabetical order is used.
+    /// Factor of the learning rate for each pattern. If several patterns match, the first in alphabetical order is
+    /// used.
     #[schemars(extend("additionalProperties" = {"type": "number", "exclusiveMinimum": 0}))]
     pub rates: BTreeMap<String, f64>,
 }

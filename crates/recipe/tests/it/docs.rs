@@ -24,7 +24,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ("train", &[""]),
 ];
 
-/// Type, default and range of a key in the page; `None` if the table has no such column.
+/// Type, default and range of a key in the page. A field is `None` if the table does not have its column.
 #[derive(Debug, Clone)]
 struct Documented {
     kind_of_value: Option<String>,
@@ -37,7 +37,7 @@ fn page() -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
-/// Rows of the tables of the page, cell by cell; the first row of each table is its header.
+/// Returns the cells of each row of each table of the page. The first row of a table is its header.
 fn tables(page: &str) -> Vec<Vec<Vec<String>>> {
     let mut tables = vec![Vec::new()];
     for line in page.lines() {
@@ -59,7 +59,7 @@ fn tables(page: &str) -> Vec<Vec<Vec<String>>> {
 fn documented() -> BTreeMap<(String, String, String), Documented> {
     let tables = tables(&page());
     let tables: Vec<_> = tables.iter().filter(|table| table[0].iter().any(|cell| cell == "key")).collect();
-    assert_eq!(tables.len(), TABLES.len(), "tables with keys");
+    assert_eq!(tables.len(), TABLES.len(), "number of tables with a column `key`");
     let mut all = BTreeMap::new();
     for (table, (section, kinds)) in tables.into_iter().zip(TABLES) {
         let header = &table[0];
@@ -144,7 +144,7 @@ fn page_lists_every_kind_of_data() {
     assert_eq!(listed, known);
 }
 
-/// Whether a documented type is that of the schema.
+/// Whether a documented type matches the schema.
 fn is_type(documented: &str, schema: &Value, page: &str) -> bool {
     let is = |schema: &Value, name: &str| schema["type"] == name;
     let items = |name: &str| is(schema, "array") && is(&schema["items"], name);
@@ -175,7 +175,7 @@ fn is_type(documented: &str, schema: &Value, page: &str) -> bool {
     }
 }
 
-/// A default in code is a value; every other text stands for an absent key.
+/// Checks a documented default. Text in code style is the default value; any other text means that there is none.
 fn check_default(property: &Property, documented: &str) {
     let known = &property.schema["default"];
     let inner = documented.strip_prefix('`').and_then(|rest| rest.strip_suffix('`'));

@@ -1,4 +1,4 @@
-//! Errors of recipes: place, key and hint.
+//! Tests of recipe errors: place, key and hint.
 
 use wgrad_recipe::{Hint, Recipe, RecipeError, load};
 
@@ -19,7 +19,7 @@ fn set(assignment: &str) -> String {
 }
 
 #[test]
-fn unknown_keys() {
+fn unknown_keys_are_reported_with_place_and_hint() {
     for (text, expected) in [
         (
             "[train]\nepochs = 3\nbacth = 64",
@@ -55,9 +55,8 @@ fn unknown_keys() {
     }
 }
 
-/// A key of another kind is unknown.
 #[test]
-fn keys_of_another_kind() {
+fn keys_of_another_kind_are_unknown() {
     let message = refused("[optimizer]\nkind = 'sgd'\nbetas = [0.9, 0.9]");
     assert!(message.starts_with("mine.toml:6:1: unknown key `optimizer.betas`"), "{message}");
     let message =
@@ -66,7 +65,7 @@ fn keys_of_another_kind() {
 }
 
 #[test]
-fn unknown_kinds_and_choices() {
+fn unknown_kinds_and_choices_are_reported_with_a_hint() {
     assert_eq!(
         refused("[optimizer]\nkind = 'adamv'"),
         "mine.toml:5:1: `optimizer.kind` is `adamv`, did you mean `adam`?"
@@ -85,26 +84,29 @@ fn unknown_kinds_and_choices() {
 }
 
 #[test]
-fn wrong_types() {
+fn wrong_types_are_reported_with_the_expected_type() {
     for (text, expected) in [
         (
             "[train]\nbatch = 'many'",
-            "mine.toml:5:9: `train.batch`: expected a whole number, 0 or more, found string \"many\"",
+            "mine.toml:5:9: `train.batch`: expected an integer, 0 or more, found string \"many\"",
         ),
         (
             "[train]\nbatch = 1.5",
-            "mine.toml:5:9: `train.batch`: expected a whole number, 0 or more, found number 1.5",
+            "mine.toml:5:9: `train.batch`: expected an integer, 0 or more, found number 1.5",
         ),
         (
             "[train]\nbatch = -1",
-            "mine.toml:5:9: `train.batch`: expected a whole number, 0 or more, found integer -1",
+            "mine.toml:5:9: `train.batch`: expected an integer, 0 or more, found integer -1",
         ),
-        ("[train]\nepochs = []", "`train.epochs`: expected a whole number, 0 or more, found a list"),
+        ("[train]\nepochs = []", "`train.epochs`: expected an integer, 0 or more, found a list"),
         (
             "[optimizer]\nlr = 'fast'",
             "mine.toml:5:6: `optimizer.lr`: expected a number, found string \"fast\"",
         ),
-        ("[optimizer]\nbetas = [0.9]", "`optimizer.betas`: expected a list of 2 numbers, found a list of 1"),
+        (
+            "[optimizer]\nbetas = [0.9]",
+            "`optimizer.betas`: expected a list of 2 numbers, found a list of length 1",
+        ),
         (
             "[optimizer]\nbetas = [0.9, 'x']",
             "mine.toml:5:15: `optimizer.betas`: expected a number, found string \"x\"",
@@ -117,7 +119,7 @@ fn wrong_types() {
         ("data.augment = 3", "mine.toml:4:16: `data.augment`: expected a section, found integer 3"),
         (
             "data.augment.crop = 'far'",
-            "mine.toml:4:21: `data.augment.crop`: expected a whole number, 0 or more, found string \"far\"",
+            "mine.toml:4:21: `data.augment.crop`: expected an integer, 0 or more, found string \"far\"",
         ),
         ("train = 3", "mine.toml:4:9: `train`: expected a section, found integer 3"),
         ("description = 3", "mine.toml:4:15: `description`: expected a string, found integer 3"),
@@ -128,7 +130,7 @@ fn wrong_types() {
 }
 
 #[test]
-fn missing_keys() {
+fn missing_keys_are_reported_by_name() {
     let parse = |text: &str| Recipe::parse(text, "a.toml").unwrap_err().to_string();
     assert_eq!(parse("data.kind='digits'\nmodel.kind='mlp'"), "a.toml: `name` is missing");
     assert_eq!(parse("name='a'\nmodel.kind='mlp'"), "a.toml: `data.kind` is missing");
@@ -140,7 +142,7 @@ fn missing_keys() {
 }
 
 #[test]
-fn bad_toml() {
+fn invalid_toml_is_reported_with_its_place() {
     let message = refused("[train\nbatch = 3");
     assert!(message.starts_with("mine.toml:4:"), "{message}");
     assert!(refused("[train]\nbatch = 3\nbatch = 4").starts_with("mine.toml:6:1: duplicate key"));
@@ -149,7 +151,7 @@ fn bad_toml() {
 
 /// For every range, values outside are refused with key and value, and values inside are accepted.
 #[test]
-fn values_out_of_range() {
+fn values_out_of_range_are_refused() {
     let (isic, cifar) = ("data.kind=isic-2017 ", "data.kind=cifar-10 ");
     let folder = "data.kind=image-folder data.path=a ";
     let table = "data.kind=image-csv data.path=a data.labels=b ";
@@ -215,7 +217,7 @@ fn values_out_of_range() {
                 kind.split_whitespace().map(str::to_owned).chain([format!("{key}={value}")]).collect();
             let error = Recipe::parse(HEAD, "a").unwrap().set_all(&assignments).unwrap_err();
             let message = error.to_string();
-            // TOML cannot represent this integer, so the error is one of type.
+            // TOML cannot represent this integer, so the error is about the type of the value.
             let of_range = matches!(&error, RecipeError::Invalid { key: found, .. } if found == key);
             assert!(of_range || *value == "9223372036854775808", "{key}={value}: {message}");
             assert!(
@@ -251,7 +253,7 @@ fn validate_checks_a_recipe_built_in_code() {
     );
 }
 
-/// Paths need not be UTF-8, but TOML is.
+/// A path can contain bytes that are not UTF-8, but a TOML file cannot.
 #[cfg(unix)]
 #[test]
 fn path_that_is_not_utf8_cannot_be_encoded() {
@@ -266,7 +268,7 @@ fn path_that_is_not_utf8_cannot_be_encoded() {
 }
 
 #[test]
-fn assignments() {
+fn invalid_assignments_are_reported() {
     assert_eq!(
         set("train.bacth=1"),
         "--set train.bacth=1: unknown key `train.bacth`, did you mean `train.batch`?"
@@ -285,7 +287,7 @@ fn assignments() {
     }
     assert_eq!(
         set("train.batch=many"),
-        "--set train.batch=many: `train.batch`: expected a whole number, 0 or more, found string \"many\""
+        "--set train.batch=many: `train.batch`: expected an integer, 0 or more, found string \"many\""
     );
     assert_eq!(
         set("optimizer.kind=adamv"),
@@ -303,7 +305,7 @@ fn assignments() {
 }
 
 #[test]
-fn unknown_recipes() {
+fn unknown_recipes_are_reported_with_a_hint() {
     let error = load("digit").unwrap_err();
     assert!(
         matches!(&error, RecipeError::UnknownRecipe { hint: Hint::Nearest(near), .. } if near == "digits"),

@@ -30,7 +30,7 @@ fn newer_format_is_refused_with_both_versions() {
     let error = Recipe::parse(&text, "recipe.toml").unwrap_err();
     assert_eq!(
         error.to_string(),
-        "recipe.toml:1:1: format 3 is newer than this wgrad reads (up to 2); update wgrad"
+        "recipe.toml:1:1: this version of wgrad reads formats up to 2, found format 3; update wgrad"
     );
     assert!(matches!(error, RecipeError::NewerFormat { found: 3, known: FORMAT, .. }));
     assert_eq!(error.kind(), ErrorKind::Usage);
@@ -38,7 +38,7 @@ fn newer_format_is_refused_with_both_versions() {
 
 #[test]
 fn malformed_format_is_refused() {
-    for (value, message) in [("0", "must be 1 to 2, found 0"), ("'2'", "expected a whole number")] {
+    for (value, message) in [("0", "must be 1 to 2, found 0"), ("'2'", "expected an integer")] {
         let error = Recipe::parse(&format!("{TEXT}format = {value}"), "a.toml").unwrap_err().to_string();
         assert!(error.starts_with("a.toml:4:") && error.contains(message), "{error}");
     }

@@ -8,7 +8,7 @@ use wgrad_recipe::{Recipe, RecipeError, json_schema};
 pub struct Property {
     /// Section or table, such as `data.augment`; empty at the top level.
     pub section: &'static str,
-    /// Kind of the section; empty without kinds.
+    /// Kind of the section; empty for a section without kinds.
     pub kind: &'static str,
     pub key: &'static str,
     pub schema: &'static Value,
@@ -53,7 +53,7 @@ impl Property {
         }
     }
 
-    /// Parses a recipe in which this key has a value, given as TOML.
+    /// Parses a recipe in which this key has the value `value`, given as TOML.
     pub fn parse_with(&self, value: &str) -> Result<Recipe, RecipeError> {
         let mut keys = vec![
             ("name".to_owned(), "'x'".to_owned()),

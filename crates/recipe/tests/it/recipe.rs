@@ -10,7 +10,7 @@ fn minimal() -> Recipe {
 }
 
 #[test]
-fn absent_sections_and_keys_take_their_defaults() {
+fn absent_sections_and_keys_have_their_defaults() {
     let recipe = minimal();
     assert_eq!(recipe.optimizer, Optimizer::AdamW(AdamW::default()));
     assert_eq!(recipe.schedule, Schedule::Constant(ConstantSchedule::default()));
@@ -169,7 +169,7 @@ fn every_key_of_a_residual_network_is_read() {
         ("model.width=0", "1 to 4096"),
         ("model.shortcut=identity", "projection"),
         ("transfer.rates={\"fc.*\"=0.0}", "transfer.freeze"),
-        ("train.class_weights=[1.0,-1.0]", "over 0"),
+        ("train.class_weights=[1.0,-1.0]", "greater than 0"),
     ] {
         let error = recipe.clone().set(assignment).unwrap_err().to_string();
         assert!(error.contains(words), "{assignment}: {error}");
@@ -344,9 +344,8 @@ fn built_in_recipes_match_the_files_of_the_folder() {
     }
 }
 
-/// Properties that benches rely on.
 #[test]
-fn built_in_recipes_keep_their_shapes() {
+fn built_in_recipes_keep_the_shapes_that_benches_use() {
     let digits = load("digits").unwrap();
     assert!(matches!(digits.model, Model::ResidualMlp(_)) && matches!(digits.data, Data::Digits(_)));
     let plain = load("digits-mlp").unwrap();
@@ -394,7 +393,7 @@ fn empty_value_restores_the_default() {
 }
 
 #[test]
-fn later_assignments_win() {
+fn last_assignment_of_a_key_is_used() {
     let mut recipe = minimal();
     recipe.set_all(&["train.batch=1", "train.batch=2"]).unwrap();
     assert_eq!(recipe.train.batch, 2);
