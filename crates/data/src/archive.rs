@@ -14,7 +14,7 @@ use crate::error::DataError;
 use crate::fetch::RemoteFile;
 use crate::open::open;
 
-/// Archive of a data set.
+/// Archive file that contains a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Archive {
     /// Archive file, with its URLs and its pinned hash.
@@ -23,8 +23,7 @@ pub struct Archive {
     pub folder: &'static str,
 }
 
-/// Unpacks the archive at `path` to `target`. The last component of `target` must be the top-level folder of the
-/// archive.
+/// Unpacks the archive at `path` to `target`, whose last component must be the name of the archive's top-level folder.
 ///
 /// # Errors
 /// Returns [`DataError::Archive`] if an entry must not be unpacked, [`DataError::Busy`] if another process is
@@ -118,7 +117,7 @@ mod tests {
 
     fn header(name: &str, kind: EntryType, len: usize) -> tar::Header {
         let mut header = tar::Header::new_gnu();
-        // Written directly, since the setter refuses the paths of these tests.
+        // Write the name directly, since `set_path` rejects the paths of these tests.
         header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
         header.set_entry_type(kind);
         header.set_size(len as u64);

@@ -30,8 +30,8 @@ const AUGMENT: u64 = 0x0061_7567_6d65_6e74;
 #[serde(default, deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Augment {
-    /// Smallest and largest fraction of the area that is cropped at random and scaled to full size with bilinear
-    /// interpolation. Absent: no scaling.
+    /// Range of the fraction of the area that a random crop keeps. The crop is scaled to full size with bilinear
+    /// interpolation. Absent: no crop.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(
         feature = "schema",
@@ -62,7 +62,7 @@ pub struct Augment {
 /// Key of the random stream of one image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Draw {
-    /// Seed of the run.
+    /// Seed of the training run.
     pub seed: u64,
     /// Epoch, from 0.
     pub epoch: u32,
@@ -219,7 +219,7 @@ impl Canvas<'_> {
         });
     }
 
-    /// Moves the window over the padded image: the pixel at (y + down, x + right) moves to (y, x).
+    /// Shifts the image over a background of zeros: the pixel at (y + down, x + right) moves to (y, x).
     fn shift(&mut self, down: isize, right: isize) {
         let (height, width) = (self.height, self.width);
         self.redraw(|plane, y, x| {
@@ -271,7 +271,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    /// Two planes of 2×2: 1 2 / 3 4 and 5 6 / 7 8, in tenths.
+    /// Image of two 2×2 planes, with the rows 0.1 0.2 and 0.3 0.4, and 0.5 0.6 and 0.7 0.8.
     const IMAGE: [f32; 8] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8];
 
     fn canvas(image: &mut [f32], height: usize, f: impl Fn(&mut Canvas<'_>)) -> Vec<f32> {
@@ -339,7 +339,7 @@ mod tests {
         assert_eq!(outcomes(Augment { rotate90: true, ..none }).len(), 4);
         assert_eq!(outcomes(Augment { crop: 1, ..none }).len(), 9);
         assert_eq!(outcomes(Augment { cutout: 1, ..none }).len(), 4);
-        // Both flips and a rotation by 90 degrees generate the eight symmetries of a square.
+        // Both flips and rotations by 90 degrees generate the eight symmetries of a square.
         let square = Augment { flip: true, vertical_flip: true, rotate90: true, ..none };
         assert_eq!(outcomes(square).len(), 8);
         for augment in [

@@ -1,4 +1,4 @@
-//! Sampling of batches: shuffled for training, in order for evaluation.
+//! Samplers of batches: shuffled for training, in order for evaluation.
 //!
 //! A batch is a list of indices; the features can stay on the device. The order of an epoch is a function of the seed and the
 //! epoch, so a resumed run draws the same batches.
@@ -26,7 +26,7 @@ pub struct Batch {
     pub index_in_epoch: u32,
 }
 
-/// Position of the next batch. Saved in a checkpoint.
+/// Position of the next batch, saved in a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoaderPosition {
@@ -63,7 +63,7 @@ pub struct Batches {
     seed: u64,
     position: LoaderPosition,
     order: Vec<u32>,
-    /// Epoch whose order is in `order`.
+    /// Epoch that `order` is shuffled for; `None` before the first batch.
     shuffled: Option<u32>,
 }
 
@@ -95,7 +95,7 @@ impl Batches {
     pub fn next_batch(&mut self) -> Batch {
         let LoaderPosition { epoch, batch } = self.position;
         if self.shuffled != Some(epoch) {
-            // Shuffles start from the sorted order, so that an epoch does not depend on earlier ones.
+            // Each shuffle starts from the sorted order, so that an epoch does not depend on earlier epochs.
             self.order.sort_unstable();
             Stream::new(self.seed, SHUFFLE | u64::from(epoch)).shuffle(&mut self.order);
             self.shuffled = Some(epoch);
@@ -135,7 +135,7 @@ impl Batches {
         self.position
     }
 
-    /// Continues at a saved position.
+    /// Sets the position to a saved one, at which the next batch is drawn.
     ///
     /// # Errors
     /// Returns [`DataError::Position`] if an epoch has too few batches for the position, because the data or the batch

@@ -20,7 +20,7 @@ pub struct Entry {
     pub name: &'static str,
     /// One-line description.
     pub description: &'static str,
-    /// Licence, shown before a download.
+    /// Licence of the data, shown before a download.
     pub licence: &'static str,
     /// URL of the web page of the data set.
     pub homepage: &'static str,
@@ -37,7 +37,7 @@ pub struct Entry {
 /// Package of a Linux distribution that contains a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SystemPackage {
-    /// Folder of the installed files.
+    /// Folder that the package installs its files in.
     pub folder: &'static str,
     /// Name of the Debian package.
     pub debian: &'static str,
@@ -146,7 +146,7 @@ pub static CATALOG: &[Entry] = &[
                 },
                 folder: "cifar-10-batches-bin",
             },
-            // The same images as JPEG, with a ninth of the size and slightly different pixels.
+            // The same images as JPEG files: a ninth of the size, with slightly different pixels.
             Archive {
                 file: RemoteFile {
                     name: "cifar-10-images.tar.gz",
@@ -235,8 +235,8 @@ impl Entry {
     /// archives, the first one that the mirror contains is used; without a mirror, the first one that has a URL.
     ///
     /// # Errors
-    /// Returns the errors of [`fetch()`], [`DataError::MirrorOnly`] if the data is only on mirrors and none is set, and
-    /// [`DataError::Archive`] if an archive cannot be unpacked.
+    /// Returns the errors of [`fetch()`], [`DataError::MirrorOnly`] if the data is only on mirrors and no mirror is
+    /// set, and [`DataError::Archive`] if an archive cannot be unpacked.
     pub fn get(
         &self,
         data_dir: &Path,
@@ -301,7 +301,7 @@ pub(crate) fn find_in(entry: &Entry, folders: &[PathBuf]) -> Option<PathBuf> {
     folders.iter().find_map(unpacked)
 }
 
-/// Returns the path of `name` in `folder`, or of the same file without `.gz`.
+/// Returns the path of `name` in `folder`, or of the unpacked file without `.gz`, if one of them exists.
 pub(crate) fn find_file(folder: &Path, name: &str) -> Option<PathBuf> {
     let names = [Some(name), name.strip_suffix(".gz")];
     names.into_iter().flatten().map(|name| folder.join(name)).find(|path| path.is_file())

@@ -32,7 +32,7 @@ pub enum Task {
 /// Options of the CSV reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CsvOptions {
-    /// Target column: a name in the header, or [`LAST`].
+    /// Name of the target column in the header, or [`LAST`].
     pub label: String,
     /// Prediction task, which decides how the target column is read.
     pub task: Task,
@@ -120,8 +120,8 @@ fn parse(mut reader: impl Read, options: &CsvOptions) -> Result<(Vec<f32>, usize
     Ok((features, columns.count - 1, targets))
 }
 
-/// Returns the line number of a record. The reader's position is before the blank lines that it skipped, so these are
-/// added.
+/// Returns the line number of a record. The reader's position does not include skipped blank lines, so this function
+/// counts them.
 pub(crate) fn line_of(position: &csv::Position, text: &[u8]) -> u64 {
     let ahead = text.get(position.byte() as usize..).unwrap_or_default();
     let blank = ahead.iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
@@ -135,7 +135,7 @@ pub(crate) fn number(text: &str, line: u64, column: impl Fn() -> String) -> Resu
     }
 }
 
-/// Columns of the file, from its first line.
+/// Layout of the columns, determined from the first line of the file.
 struct Columns {
     count: usize,
     label: usize,
@@ -210,7 +210,7 @@ impl TargetColumn {
             Self::Values(values) => return Ok(Targets::Values { values, width: 1 }),
             Self::Classes { cells, mixed } => (cells, mixed),
         };
-        // An undetected header (`0,1,2,species`) would otherwise become an example with its own class.
+        // Otherwise, a header that was not detected (`0,1,2,species`) would become an example with its own class.
         let integers = cells.iter().any(|(class, _)| matches!(class, Class::Integer(_)));
         let text = cells.iter().find_map(|(class, line)| match class {
             Class::Text(text) => Some((text, *line)),
@@ -246,7 +246,7 @@ fn class(text: &str, line: u64, column: impl Fn() -> String) -> Result<Class, Cs
         Ok(value) if value.is_finite() => {
             Err(CsvProblem::FractionalLabel { line, column: column(), text: text.to_owned() })
         }
-        // `nan` and `inf` may be the names of classes.
+        // The texts `nan` and `inf` may be names of classes.
         _ => Ok(Class::Text(text.to_owned())),
     }
 }

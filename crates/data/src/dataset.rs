@@ -7,7 +7,7 @@ pub use problem::InvalidDataset;
 use crate::error::DataError;
 use crate::pixels::{ChannelStats, Pixels};
 
-/// Targets of the examples.
+/// Targets of the examples, one per example.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Targets {
     /// Class labels, for classification.
@@ -97,7 +97,7 @@ pub struct Dataset {
 
 #[derive(Debug, Clone, PartialEq)]
 enum Features {
-    /// `[n, feature_shape…]`, row-major.
+    /// Values `[n, feature_shape…]`, row-major.
     Values(Vec<f32>),
     Pixels(Pixels),
 }
@@ -221,7 +221,7 @@ impl Dataset {
         self.feature_shape.iter().product()
     }
 
-    /// Targets of the examples.
+    /// Targets of the examples, one per example.
     pub fn targets(&self) -> &Targets {
         &self.targets
     }
@@ -288,7 +288,7 @@ impl Dataset {
         Self::new(self.name, features, self.feature_shape, self.targets)
     }
 
-    /// Sets the statistics that normalise the channels of images. Data that is not stored as bytes is not changed.
+    /// Sets the statistics used to normalise the channels of images. Data that is not stored as bytes is not changed.
     pub(crate) fn with_channels(mut self, stats: &ChannelStats) -> Self {
         if let Features::Pixels(pixels) = &mut self.features {
             pixels.set_channels(stats.clone());

@@ -19,7 +19,7 @@ use crate::images::problem::ImagesProblem;
 /// Error in reading, checking or fetching data.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    /// Features and targets do not form a data set.
+    /// Features and targets do not form a valid data set.
     #[error("data set `{dataset}`: {problem}")]
     Invalid {
         /// Name of the data set.
@@ -30,14 +30,14 @@ pub enum DataError {
     /// A file cannot be read or written.
     #[error("cannot {action} {}: {error}", path.display())]
     Io {
-        /// Attempted operation, as a verb: `read`, `create`.
+        /// Operation that failed, as a verb: `read` or `create`.
         action: &'static str,
         /// File or folder that the operation failed on.
         path: PathBuf,
         /// Underlying I/O error.
         error: std::io::Error,
     },
-    /// An idx file cannot be used.
+    /// An idx file is malformed or does not fit the model.
     #[error("{}: {problem}", path.display())]
     Idx {
         /// Path of the idx file.
@@ -45,7 +45,7 @@ pub enum DataError {
         /// Problem in the file.
         problem: IdxProblem,
     },
-    /// An image file and its label file have different lengths.
+    /// An image file and its label file have different numbers of entries.
     #[error(
         "{} has {image_count} images, but {} has {label_count} labels; expected one label per image, \
          so use two files of the same data set",
@@ -61,7 +61,7 @@ pub enum DataError {
         /// Number of labels in the label file.
         label_count: usize,
     },
-    /// A CSV file cannot be used.
+    /// A CSV file is malformed or does not match the options.
     #[error("{}{problem}", path.display())]
     Csv {
         /// Path of the CSV file.
@@ -69,7 +69,7 @@ pub enum DataError {
         /// Problem in the file, with line and column where they are known.
         problem: CsvProblem,
     },
-    /// Images, or the folders or table with their classes, cannot be used.
+    /// Image files are invalid, or the folders or the table that define their classes.
     #[error("{}{problem}", path.display())]
     Images {
         /// Path of the folder, table or image.
@@ -77,7 +77,7 @@ pub enum DataError {
         /// Problem in the images.
         problem: ImagesProblem,
     },
-    /// A file of CIFAR-10 cannot be used.
+    /// A file of CIFAR-10 is malformed.
     #[error("{}: {problem}", path.display())]
     Cifar {
         /// Path of the file.
@@ -152,7 +152,7 @@ pub enum DataError {
         dataset: &'static str,
         /// Name of the file to copy from a mirror.
         file: &'static str,
-        /// Page of the original images.
+        /// URL of the page with the original images.
         homepage: &'static str,
     },
     /// No data set has this name.
@@ -177,7 +177,7 @@ pub enum DataError {
         DATA_DIR_ENV
     )]
     NoDataDir,
-    /// A file could not be obtained from any source.
+    /// A file could not be fetched from any source.
     #[error("cannot get {file}:{}", Attempts(attempts))]
     Fetch {
         /// File name in the catalogue.
@@ -185,13 +185,13 @@ pub enum DataError {
         /// Failed attempts, in order.
         attempts: Vec<FetchAttempt>,
     },
-    /// A loader thread failed.
+    /// A loader thread could not be started, or panicked.
     #[error("a batch cannot be loaded: {0}")]
     Worker(String),
     /// An internal error: a broken invariant of wgrad.
     #[error(transparent)]
     Internal(#[from] InternalError),
-    /// Another process is downloading the same file.
+    /// Another process is fetching the same file or unpacking the same archive.
     #[error("{} is being written by another process; wait until it has ended and try again", path.display())]
     Busy {
         /// Path of the partial file.

@@ -13,8 +13,8 @@ use crate::open::open;
 
 /// Reads examples of `width` raw features each into one flat list.
 ///
-/// The content decides the format: idx, JPEG, PNG, or else CSV, plain or gzipped. A JPEG or PNG file is one example, scaled
-/// to the square with `width` values.
+/// The format is detected from the content: idx, JPEG or PNG, otherwise CSV. Each format may be gzipped. A JPEG or PNG
+/// file is one example, scaled to the square with `width` values.
 ///
 /// A CSV row has `width` cells, or `width + 1` cells if the file contains labels. The label column is skipped: the
 /// column with the name `label` in the header, or the last column if there is no such name. The first row is a header

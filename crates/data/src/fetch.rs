@@ -1,7 +1,7 @@
 //! Downloads a file of the catalogue, or copies it from a mirror folder.
 //!
 //! An interrupted download is resumed. Received data is written to `NAME.part`, which is renamed to `NAME` after its
-//! size and hash are verified. A file with its final name is therefore always complete.
+//! size and hash are verified. A file with the final name is therefore always complete.
 
 pub(crate) mod problem;
 
@@ -34,8 +34,8 @@ pub struct RemoteFile<'a> {
 }
 
 impl RemoteFile<'_> {
-    /// Returns the path of the file in the mirror `folder`: at the top level if it exists only there, otherwise
-    /// `mirror`.
+    /// Returns the path of the file in the mirror `folder`: at the top level if the file exists only there, otherwise
+    /// the path given by `mirror`.
     pub(crate) fn in_mirror(&self, folder: &Path) -> PathBuf {
         let (place, top) = (folder.join(self.mirror), folder.join(self.name));
         if !place.exists() && top.exists() { top } else { place }
@@ -77,9 +77,9 @@ impl Default for FetchOptions {
 /// Progress of the transfer of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress<'a> {
-    /// File name.
+    /// Name of the file.
     pub file: &'a str,
-    /// Bytes on disk, including those of earlier attempts.
+    /// Number of bytes on disk, including bytes from earlier attempts.
     pub received: u64,
     /// Size of the complete file in bytes, if known.
     pub total: Option<u64>,
@@ -90,11 +90,11 @@ pub struct Progress<'a> {
 pub struct Fetched {
     /// Path of the file.
     pub path: PathBuf,
-    /// Where the file came from.
+    /// Source of the file.
     pub origin: Origin,
 }
 
-/// Where a fetched file came from.
+/// Source of a fetched file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// The file already existed and is valid.
@@ -236,7 +236,7 @@ impl Transfer<'_> {
             (StatusCode::PARTIAL_CONTENT, Some((Some(first), total))) if first == have && have > 0 => {
                 (have, total)
             }
-            // The file is complete, but the last run ended before it was verified.
+            // The partial file is complete, but the last run ended before the file was verified.
             (StatusCode::RANGE_NOT_SATISFIABLE, Some((_, Some(total)))) if total == have && have > 0 => {
                 return Ok(have);
             }

@@ -22,10 +22,10 @@ pub use table::{TableOptions, read_table};
 use crate::dataset::{Dataset, Targets};
 use crate::error::DataError;
 
-/// Splits of a set of image files, with the same shape and the same classes.
+/// Training, validation and test sets of image files. All sets have the same image shape and classes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImageSplits {
-    /// Training set.
+    /// Training set, with images of every class.
     pub train: Dataset,
     /// Validation set, if the data has one.
     pub validation: Option<Dataset>,

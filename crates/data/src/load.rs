@@ -52,7 +52,7 @@ pub fn load_from(data: &Data, data_dir: &Path) -> Result<Splits, DataError> {
     load_with(data, &|| Ok(data_dir.to_path_buf()))
 }
 
-/// Function that returns the folder for fetched data; called only if the folder is needed.
+/// Function that returns the folder for fetched data. Called only if the folder is needed.
 type DataDir<'a> = dyn Fn() -> Result<PathBuf, DataError> + 'a;
 
 fn load_with(data: &Data, data_dir: &DataDir<'_>) -> Result<Splits, DataError> {
@@ -177,7 +177,7 @@ fn load_idx(name: &str, data_dir: &DataDir<'_>, classes: &[&str]) -> Result<Spli
 
 fn search_folders(name: &str, data_dir: &DataDir<'_>) -> Result<(&'static Entry, Vec<PathBuf>), DataError> {
     let entry = Entry::named(name)?;
-    // The system package is found even without a home directory.
+    // The folder of the system package is searched even if there is no home directory.
     let folders = match data_dir() {
         Ok(data_dir) => entry.folders(&data_dir),
         Err(error) => vec![entry.system.map(|package| package.folder.into()).ok_or(error)?],

@@ -1,7 +1,7 @@
 //! Loader of training batches: augments and normalises on background threads, with prefetching.
 //!
-//! The content of a batch depends only on seed, epoch and index. It has the same bits for any number of threads and after
-//! [`Loader::restore`].
+//! The content of a batch depends only on the seed, the epoch and the index of the batch. The content is bit-identical
+//! for any number of threads and after [`Loader::restore`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -73,7 +73,7 @@ pub struct Loader {
     spare: Vec<PreparedBatch>,
     /// Sampler position after each batch that was requested but not yet returned, in order.
     requested: VecDeque<LoaderPosition>,
-    /// Sequence number of the next batch to return.
+    /// Sequence number of the next batch that is returned.
     next: u64,
     position: LoaderPosition,
     waited: Duration,
@@ -150,7 +150,7 @@ impl Loader {
         Ok(loader)
     }
 
-    /// Returns the next batch. Blocks until it is ready.
+    /// Returns the next batch. Blocks until the batch is ready.
     ///
     /// # Errors
     /// Returns [`DataError::Worker`] if a thread failed. In this case the position does not change, and the next call
@@ -212,7 +212,7 @@ impl Loader {
         self.waited
     }
 
-    /// Number of batches that were not ready when they were requested.
+    /// Number of calls of [`Loader::next_batch`] that had to wait.
     pub fn waits(&self) -> u64 {
         self.waits
     }
@@ -445,7 +445,7 @@ mod tests {
         let position = LoaderPosition { epoch: 0, batch: 5 };
         loader.restore(position).unwrap();
         release.send(()).unwrap();
-        // The next batch has begun, so the old one is finished.
+        // The next batch has begun, so the batch that was in progress is finished.
         started.recv().unwrap();
         let dropped = loader.shared.lock().ready.is_empty();
         release.send(()).unwrap();

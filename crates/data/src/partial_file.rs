@@ -61,7 +61,7 @@ impl PartialFile {
     /// Renames the file to `target` atomically.
     pub(crate) fn finish(mut self, target: &Path) -> Result<(), DataError> {
         self.with("write", |file| file.sync_all())?;
-        // Closed first, since not every platform renames an open file.
+        // The file is closed first, since some platforms cannot rename an open file.
         self.file = None;
         fs::rename(&self.path, target).map_err(DataError::io("create", target))
     }

@@ -21,7 +21,7 @@ pub enum Digest<'a> {
 /// Content that a pin applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pinned {
-    /// The file itself.
+    /// The file itself, which may be compressed.
     File,
     /// The unpacked content of a gzip file, since the same content can be compressed in several ways.
     Unpacked,
@@ -38,7 +38,7 @@ pub struct Pin<'a> {
     pub digest: Digest<'a>,
 }
 
-/// Failed check of a file.
+/// Reason why a file failed the check of its pin.
 #[derive(Debug)]
 pub(crate) enum CheckError {
     Io(io::Error),

@@ -1,4 +1,4 @@
-//! Seeded splits: stratified for classes, uniform for values.
+//! Random splits with a seed: stratified by class for classification, uniform for regression.
 
 use wgrad_graph::philox::Stream;
 
@@ -66,7 +66,7 @@ pub fn draw(dataset: &Dataset, count: usize, seed: u64, purpose: Purpose) -> (Ve
     (rest, drawn)
 }
 
-/// Divides `count` among the groups in proportion to their sizes, with the largest remainder method.
+/// Divides `count` among the groups in proportion to their sizes, using the largest remainder method.
 fn quotas(groups: &[Vec<u32>], count: usize, len: usize) -> Vec<usize> {
     let product = |group: &Vec<u32>| group.len() as u64 * count as u64;
     let mut quotas: Vec<usize> = groups.iter().map(|group| (product(group) / len as u64) as usize).collect();

@@ -7,11 +7,11 @@ use crate::standardize::Standardizer;
 /// Training, validation and test sets of the same feature shape and kind of targets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Splits {
-    /// Training set.
+    /// Training set, to which the parameters are fitted.
     pub train: Dataset,
     /// Validation set for early stopping and the choice of hyperparameters, if there is one.
     pub validation: Option<Dataset>,
-    /// Test set.
+    /// Test set, for the final evaluation.
     pub test: Dataset,
     /// Statistics used to standardise the features, also needed to predict new data; `None` if there is no
     /// standardisation.

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::dataset::{Dataset, InvalidDataset};
 use crate::error::DataError;
 
-/// Statistics of each feature of a training set, applied to every split and to new data: `(x − mean) / std`.
+/// Mean and standard deviation of each feature of a training set.
+///
+/// A feature x of any split or of new data becomes `(x − mean) / std`.
 ///
 /// A constant feature is only centred, since its standard deviation is 0.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,7 +21,7 @@ pub struct Standardizer {
 }
 
 impl Standardizer {
-    /// Computes the statistics of `train`, with sums in `f64`.
+    /// Computes the statistics of `train`. Sums are computed in `f64`.
     pub fn fit(train: &Dataset) -> Self {
         let (width, n) = (train.feature_len(), train.len() as f64);
         let mut mean = vec![0.0_f64; width];

@@ -25,11 +25,11 @@ enum Answer {
     Range,
     /// Sends the complete content, regardless of the requested range.
     IgnoreRange,
-    /// Announces the requested range, sends it up to this byte of the content, then closes.
+    /// Announces the requested range, sends the content up to this byte, then closes the connection.
     CutAt(usize),
-    /// Announces no length, sends up to this byte, then closes.
+    /// Announces no length, sends the content up to this byte, then closes the connection.
     CloseAt(usize),
-    /// Sends up to this byte, then stalls.
+    /// Sends the content up to this byte, then keeps the connection open without sending.
     StallAt(usize),
     /// Announces a range that was not requested.
     WrongRange,
@@ -185,7 +185,7 @@ fn download_is_verified_renamed_and_not_repeated() {
     assert!(!case.part().exists());
     assert!(received.is_sorted() && received.last() == Some(&(content.len() as u64)), "{received:?}");
     assert_eq!(server.ranges(), [None]);
-    // The server refuses further requests, so nothing is downloaded.
+    // The server would refuse another request, so success shows that nothing is downloaded.
     let (again, received) = case.fetch(&[&server.url], &options());
     assert_eq!((again.unwrap().origin, received), (Origin::AlreadyThere, vec![]));
 }

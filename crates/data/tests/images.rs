@@ -71,7 +71,7 @@ fn isic_2017_is_loaded_from_the_mirror() {
     assert_eq!(counts(splits.validation.as_ref().unwrap()), [78, 30]);
     assert_eq!(counts(&splits.test), [393, 117]);
     assert_eq!(splits.train.feature_shape(), [3, 32, 32]);
-    // Skin is more red than blue.
+    // The mean colour of skin has more red than green or blue.
     let mean = splits.train.pixels().unwrap().measure().mean;
     assert!(mean[0] > mean[1] + 0.05 && mean[0] > mean[2] + 0.05, "{mean:?}");
 

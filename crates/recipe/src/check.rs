@@ -8,7 +8,7 @@ use toml::{Table, Value};
 use super::keys::{FORMAT_KEY, SECTIONS, TOP, keys};
 use super::schema::{default_kind, is_required, json_schema, kind_of, property, variants};
 
-/// Problem in a TOML document, with the key that it concerns.
+/// Problem with a key of a TOML document.
 #[derive(Debug)]
 pub(super) struct Problem {
     /// Path of the key, with an index for an element of a list: `optimizer.betas[1]`.
@@ -19,7 +19,7 @@ pub(super) struct Problem {
 /// Kind of problem.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// A key that the section does not have with its kind; the section is `None` at the top level.
+    /// A key that the section does not have for its kind. The section is `None` at the top level.
     UnknownKey { section: Option<String>, kind: String },
     /// A value that is not one of the choices.
     UnknownValue { found: String, choices: Vec<String> },
@@ -123,7 +123,7 @@ fn check_table(value: &Value, schema: &Schema, path: &str) -> Result<(), Problem
     Ok(())
 }
 
-/// Checks the keys of a section or of a table within one.
+/// Checks the keys of a section or of a table within a section.
 fn check_keys(table: &Table, schema: &Schema, section: &str, kind: &str) -> Result<(), Problem> {
     let known = keys(section, kind);
     let is_kind = |key: &str| key == "kind" && !kind.is_empty();

@@ -90,7 +90,7 @@ pub enum RecipeError {
     /// No recipe has this name.
     #[error("unknown recipe `{name}`, {hint}; or give the path of a .toml file")]
     UnknownRecipe {
-        /// Requested name.
+        /// Name that was requested.
         name: String,
         /// Most similar built-in recipe, or all built-in recipes.
         hint: Hint,
@@ -113,7 +113,7 @@ pub enum RecipeError {
         /// Newest format version that this crate reads.
         known: u64,
     },
-    /// A key that does not exist in its section, or not for the kind of the section.
+    /// A key that does not exist in its section, or that the kind of the section does not have.
     #[error("{at}: unknown key `{key}`, {hint}")]
     UnknownKey {
         /// Place of the error.

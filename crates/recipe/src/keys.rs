@@ -1,7 +1,6 @@
 //! Keys and kinds of the sections, in the order of their declaration.
 //!
-//! They are read from serde's errors about an unknown field or variant, since no other place keeps the order of
-//! declaration.
+//! The names are read from serde's errors about an unknown field or variant, since no other place keeps their order.
 
 use std::fmt;
 
@@ -10,7 +9,7 @@ use serde::de::value::MapDeserializer;
 
 use super::{Augment, Data, Model, Optimizer, Schedule, Train, Transfer};
 
-/// Keys outside of the sections.
+/// Keys at the top level, except the sections.
 pub(super) const TOP: &[&str] = &["name", "description"];
 /// Names of the sections.
 pub(super) const SECTIONS: &[&str] = &["data", "model", "optimizer", "schedule", "transfer", "train"];
@@ -19,7 +18,7 @@ pub(super) const NESTED: &[&str] = &["data.augment"];
 /// Key of the format version.
 pub(super) const FORMAT_KEY: &str = "format";
 
-/// Returns the keys of a section with a kind, without `kind` itself; empty if the section or kind is unknown.
+/// Returns the keys of a section for a kind, except the key `kind`; empty if the section or kind is unknown.
 pub(super) fn keys(section: &str, kind: &str) -> &'static [&'static str] {
     match section {
         "data" => keys_of_kind::<Data>(kind),

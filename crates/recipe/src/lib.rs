@@ -1,8 +1,8 @@
 //! Recipes: a training run as one TOML file.
 //!
-//! The schema of a recipe is the struct [`Recipe`] with the types of its fields, some of which are the types of
-//! [`wgrad_nn`] and [`wgrad_data`] themselves. [`json_schema`] derives the JSON Schema from them, and the parser checks
-//! types, ranges and choices against it. A parsed [`Recipe`] has only known keys, correct types and values in range.
+//! The struct [`Recipe`] and the types of its fields define the schema of a recipe. Some of these types are defined in
+//! [`wgrad_nn`] and [`wgrad_data`]. [`json_schema`] derives the JSON Schema from the types, and the parser checks
+//! keys, types, ranges and choices against the JSON Schema.
 //!
 //! This crate does not build models or load data; `wgrad_train` does.
 
@@ -61,7 +61,7 @@ pub struct Recipe {
     pub description: String,
     /// Training, validation and test data.
     pub data: Data,
-    /// Network. Its input and output widths come from the data.
+    /// Network. The data determines the input and output widths.
     pub model: Model,
     /// Optimizer. Absent: AdamW with default settings.
     #[serde(default)]
@@ -78,7 +78,7 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// Parses a recipe from TOML. `origin` is its name in errors: a path, or "built-in recipe `digits`".
+    /// Parses a recipe from TOML. `origin` names the recipe in errors, such as a path or "built-in recipe `digits`".
     ///
     /// # Errors
     /// Returns an error with line and column for invalid TOML, a newer format, an unknown key or kind, a wrong type, a

@@ -1,4 +1,4 @@
-//! The section `[model]`.
+//! Section `[model]` of a recipe: the network.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ const MAX_CHANNELS: u64 = 4096;
 pub enum Model {
     /// Sequence of linear layers.
     Mlp(MlpConfig),
-    /// Residual blocks of linear layers of one width.
+    /// Residual blocks of linear layers, all with the same width.
     ResidualMlp(ResidualMlpConfig),
     /// Residual network of convolutions.
     #[serde(rename = "resnet")]
@@ -21,7 +21,7 @@ pub enum Model {
 }
 
 impl Model {
-    /// Value of the key `kind`.
+    /// Returns the value of the key `kind` for this model.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Mlp(_) => "mlp",
@@ -35,7 +35,7 @@ impl Model {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ResNetModel {
-    /// Family of networks of He et al. (2016) that the depth belongs to.
+    /// Family of residual networks of He et al. (2016), which determines the valid depths.
     pub family: Family,
     /// Number of layers with weights: 6n + 2 in the family `cifar`; 18, 34 or 50 in the family `imagenet`.
     #[schemars(range(min = 8))]
@@ -48,14 +48,14 @@ pub struct ResNetModel {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = MAX_CHANNELS))]
     pub width: Option<usize>,
-    /// Shortcut of a block. Absent: `pad` in the family `cifar`, `projection` in the family `imagenet`.
+    /// Shortcut of each block. Absent: `pad` in the family `cifar`, `projection` in the family `imagenet`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shortcut: Option<Shortcut>,
-    /// Whether norm and activation are before each convolution instead of after it.
+    /// Whether norm and activation come before each convolution instead of after the convolution.
     pub preactivation: bool,
     /// Whether the last norm of each block is initialised to zero, so that the block starts as its shortcut.
     pub zero_init: bool,
-    /// Norm after each convolution.
+    /// Type of the norm layers.
     pub norm: ImageNorm,
 }
 
@@ -78,7 +78,7 @@ impl Default for ResNetModel {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Family {
-    /// Three stages of 3×3 blocks, for images of 32×32.
+    /// Three stages of blocks with 3×3 convolutions, for images of 32×32.
     Cifar,
     /// Four stages, for images of 224×224.
     Imagenet,

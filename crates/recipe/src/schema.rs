@@ -10,7 +10,7 @@ use super::keys::{FORMAT_KEY, SECTIONS};
 
 /// Newest version of the recipe format that this crate reads, and the version that it writes.
 ///
-/// Version 1 has no key `format`. Version 2 adds it; all other keys are the same.
+/// Version 1 has no key `format`. Version 2 adds this key; all other keys are the same.
 pub const FORMAT: u64 = 2;
 
 /// Returns the JSON Schema (draft 2020-12) of recipes: keys, types, defaults, ranges, choices and descriptions.

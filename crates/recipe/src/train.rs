@@ -1,4 +1,4 @@
-//! The section `[train]`.
+//! Section `[train]` of a recipe: duration, batch sizes, evaluation and checkpoints.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,7 @@ pub struct Train {
     /// Number of examples in a forward pass of an evaluation.
     #[schemars(range(min = 1, max = MAX_BATCH))]
     pub eval_batch: usize,
-    /// Seed of initial values, shuffling and dropout.
+    /// Seed of the initial parameters, shuffling and dropout.
     #[schemars(range(min = 0, max = MAX_SEED))]
     pub seed: u64,
     /// Number of steps between two rows of training metrics.
@@ -98,7 +98,7 @@ impl Default for Train {
     }
 }
 
-/// Element type of computations.
+/// Element type of the network's computations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {

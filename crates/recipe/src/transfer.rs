@@ -1,4 +1,4 @@
-//! The section `[transfer]`.
+//! Section `[transfer]` of a recipe: initial weights and trainable parameters.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ pub struct Transfer {
     pub pretrain: Option<String>,
     /// Changes of the recipe `pretrain`, in the syntax of `--set`.
     pub pretrain_set: Vec<String>,
-    /// Patterns of parameters that keep their random initial values, such as a new head.
+    /// Patterns of parameters that keep their random initial values, such as the parameters of a new head.
     pub replace: Vec<String>,
     /// Patterns of parameters that are not trained.
     pub freeze: Vec<String>,

@@ -3,10 +3,10 @@
 /// Problem in a CSV file. Line and column numbers start at 1.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum CsvProblem {
-    /// No lines except for a header.
+    /// A file without data lines.
     #[error(": no data lines; expected at least one")]
     Empty,
-    /// Only one column.
+    /// A file with only one column.
     #[error(": only one column, expected features and a label; is `{delimiter}` the delimiter?")]
     OneColumn {
         /// Delimiter that was used.
@@ -52,7 +52,7 @@ pub enum CsvProblem {
         /// Text of the cell.
         text: String,
     },
-    /// Integers and text in the label column.
+    /// A label column that contains both integers and text.
     #[error(
         ":{line}: column {column}: the label `{text}` is text, but other labels are integers; if line {line} is a \
          header, set `header = true`; if text labels are classes too, set `header = false`"
@@ -79,7 +79,7 @@ pub enum CsvProblem {
         /// Requested name of the label column.
         label: String,
     },
-    /// Invalid UTF-8, or a read error.
+    /// A read error, or text that is not UTF-8.
     #[error(": {0}")]
     Read(String),
 }

@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum InvalidDataset {
     /// A data set without examples.
-    #[error("no examples")]
+    #[error("no examples; expected at least one")]
     Empty,
     /// More examples than `u32` indices can address.
     #[error("{0} examples are more than a 32-bit index can address")]
@@ -12,14 +12,14 @@ pub enum InvalidDataset {
     /// A feature shape without elements.
     #[error("the feature shape {0:?} has no elements")]
     FeatureShape(Vec<usize>),
-    /// A number of feature values other than examples × features.
+    /// A number of feature values that is not the number of examples × the elements of the shape.
     #[error("{found} feature values, expected {expected} ({examples} examples of shape {shape:?})")]
     FeatureCount {
         /// Number of examples × elements of the shape.
         expected: usize,
         /// Number of values that were given.
         found: usize,
-        /// Number of examples, from the targets.
+        /// Number of examples, as given by the targets.
         examples: usize,
         /// Shape of one example.
         shape: Vec<usize>,
@@ -53,9 +53,9 @@ pub enum InvalidDataset {
         width: usize,
     },
     /// A target value that is NaN or infinite.
-    #[error("target {index} is {value}; targets must be finite")]
+    #[error("target value {index} is {value}; targets must be finite")]
     Target {
-        /// Flat index of the value.
+        /// Index of the value among all target values.
         index: usize,
         /// Value that is not finite.
         value: f32,

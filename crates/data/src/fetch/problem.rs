@@ -3,9 +3,9 @@
 /// Failed attempt to fetch a file from one source.
 #[derive(Debug)]
 pub struct FetchAttempt {
-    /// URL, or path in the mirror.
+    /// URL of the file, or its path in the mirror.
     pub source: String,
-    /// Reason of the failure.
+    /// Reason for the failure.
     pub problem: FetchProblem,
 }
 
@@ -51,7 +51,7 @@ pub enum FetchProblem {
     /// The content does not have its pinned hash.
     #[error("the {algorithm} of {content} is {actual}, expected {expected}; the partial file was deleted")]
     Hash {
-        /// `SHA-256` or `MD5`.
+        /// Name of the hash algorithm: `SHA-256` or `MD5`.
         algorithm: &'static str,
         /// Hashed content: the file or its unpacked content.
         content: &'static str,

@@ -19,7 +19,7 @@ pub enum IdxProblem {
         /// First four bytes of the file.
         found: [u8; 4],
     },
-    /// Images where labels were expected, or the reverse.
+    /// An image file where a label file was expected, or the reverse.
     #[error("the idx file has rank {found}, expected rank {expected} ({})",
         if *expected == 3 { "images" } else { "labels" })]
     Rank {
@@ -28,17 +28,17 @@ pub enum IdxProblem {
         /// Rank in the header.
         found: usize,
     },
-    /// Fewer bytes than the header states.
+    /// A file with fewer bytes than its header states.
     #[error(
         "the file is truncated: expected {expected} bytes, found {found}; delete the file and get it again"
     )]
     Truncated {
         /// Expected bytes of header and data, uncompressed.
         expected: u64,
-        /// Bytes in the file.
+        /// Number of bytes in the file, uncompressed.
         found: u64,
     },
-    /// More bytes than the header states.
+    /// A file with more bytes than its header states.
     #[error(
         "expected {expected} bytes according to the header, found more; delete the file and get it again"
     )]

@@ -47,7 +47,7 @@ pub(crate) fn read_image(path: &Path, bytes: &[u8], width: usize) -> Result<Vec<
     Ok(planes.into_iter().map(f32::from).collect())
 }
 
-/// Decodes a file to planes `[channels, size, size]`. The error is the reason of the failure.
+/// Decodes a file to planes `[channels, size, size]`. The error is the reason for the failure.
 pub(super) fn decode(path: &Path, form: ImageForm) -> Result<Vec<u8>, String> {
     decode_bytes(&std::fs::read(path).map_err(|error| error.to_string())?, form)
 }

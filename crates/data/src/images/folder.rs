@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use super::{Files, ImageForm, ImageSplits, ImagesProblem, Split, choose, is_image, read_splits};
 use crate::error::DataError;
 
-/// Reads `root/train/CLASS/*`, and `validation` (or `val`) and `test` if they exist.
+/// Reads the images in `root/train/CLASS`, and in the folders `validation` (or `val`) and `test` if these folders
+/// exist.
 ///
 /// The classes are `classes` in the given order, or all class folders sorted by name. Images are sorted by name. Files
 /// without one of the [`EXTENSIONS`](super::EXTENSIONS) and names that begin with a dot are ignored.

@@ -13,7 +13,7 @@ pub struct ImageForm {
 }
 
 impl ImageForm {
-    /// Shape `[channels, size, size]`.
+    /// Returns the shape of a converted image, `[channels, size, size]`.
     pub fn shape(self) -> [usize; 3] {
         [self.channels.count(), self.size, self.size]
     }

@@ -11,18 +11,18 @@ pub enum ImagesProblem {
     #[error(": {} cannot be read; replace or remove {}:{}", count(failures.len(), "image", "images"),
         if failures.len() == 1 { "it" } else { "them" }, listed(failures, |(path, reason)| format!("{}: {reason}", path.display())))]
     Corrupt {
-        /// Path of each file and the reason of the failure, in the order of the data.
+        /// Path of each file and the reason for the failure, in the order of the data.
         failures: Vec<(PathBuf, String)>,
     },
-    /// No folder `train`.
+    /// A root folder without the folder `train`.
     #[error(
         ": no folder `train`; expected train/CLASS/IMAGE, and optionally `validation` and `test` in the same form"
     )]
     NoTrain,
-    /// Two folders for the same split.
+    /// Two folders with names of the same split.
     #[error(": both `{0}` and `{1}` exist; remove one")]
     TwoFolders(&'static str, &'static str),
-    /// No class folders.
+    /// A split folder without class folders.
     #[error(": no class folders; expected a folder of images for each class")]
     NoClasses,
     /// A class folder without images.
@@ -47,7 +47,7 @@ pub enum ImagesProblem {
         /// Classes of the data, separated by commas.
         known: String,
     },
-    /// No training images.
+    /// A data set without training images.
     #[error(": no training images; expected at least one")]
     NoImages,
     /// A column that the table does not have.
@@ -55,7 +55,7 @@ pub enum ImagesProblem {
     NoColumn {
         /// Purpose of the column: `images`, `labels` or `splits`.
         role: &'static str,
-        /// Requested name.
+        /// Requested column name.
         column: String,
         /// Names in the header, separated by commas.
         known: String,
@@ -84,7 +84,7 @@ pub enum ImagesProblem {
     UnknownSplit {
         /// Line of the table.
         line: u64,
-        /// Text of the cell.
+        /// Text in the split column.
         found: String,
     },
     /// An image for a model whose input is not a square image. The value is the number of inputs of the model.

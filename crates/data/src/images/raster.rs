@@ -204,7 +204,8 @@ mod tests {
         };
         // Twice the size: weights of 1/4 and 3/4 between neighbours, with repeated edges.
         assert_eq!(line(&[0, 100], 4), [0, 25, 75, 100]);
-        // Half the size: the pixels at 0.5 and 1.5 have three times the weight of the one at 2.5, (3·0 + 3·80 + 160) / 7.
+        // Half the size: the pixels at 0.5 and 1.5 have three times the weight of the pixel at 2.5, so the result is
+        // (3·0 + 3·80 + 160) / 7.
         assert_eq!(line(&[0, 80, 160, 240], 2), [57, 183]);
         assert_eq!(line(&[7, 7, 7, 7, 7], 3), [7, 7, 7]);
     }

@@ -1,4 +1,4 @@
-//! Options of a table of numbers in a CSV file.
+//! Options of CSV files.
 
 use std::path::PathBuf;
 
@@ -22,7 +22,7 @@ pub struct CsvData {
     /// Prediction task: classification or regression.
     #[serde(default)]
     pub task: Task,
-    /// Whether the first line contains the column names. Absent: detected.
+    /// Whether the first line contains the column names. Absent: detected from the first line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub header: Option<bool>,
     /// ASCII character between two cells. Must not occur in numbers.

@@ -20,7 +20,7 @@ pub const MAX_SIZE: usize = 4096;
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Normalize {
-    /// No normalisation.
+    /// Values stay in 0..1.
     #[default]
     None,
     /// Each channel is scaled to mean 0 and standard deviation 1 on the training set.
@@ -249,7 +249,7 @@ fn rgb() -> usize {
 pub struct Images<'a> {
     /// Side length in pixels; all images are square.
     pub size: usize,
-    /// 3 for colour, 1 for grey.
+    /// Number of channels: 3 for colour, 1 for grey.
     pub channels: usize,
     /// Labels to use as classes, in order.
     pub classes: Option<&'a [String]>,

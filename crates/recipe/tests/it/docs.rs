@@ -1,4 +1,4 @@
-//! The tables of docs/recipes.md match the JSON Schema: keys, types, defaults and ranges.
+//! Checks that the tables of docs/recipes.md match the JSON Schema: keys, types, defaults and ranges.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::properties::{Property, choices, properties};
 
-/// Section and kinds of each table with a column `key`, in the order of the page. The kinds of `optimizer` are columns, and
-/// those of `schedule` are cells.
+/// Section and kinds of each table with a column `key`, in the order of the page. The kinds of `optimizer` are
+/// columns, and the kinds of `schedule` are cells.
 const TABLES: &[(&str, &[&str])] = &[
     ("", &[""]),
     ("data", &["digits", "fashion-mnist", "mnist", "cifar-10", "isic-2017", "image-folder", "image-csv"]),
@@ -91,7 +91,8 @@ fn documented() -> BTreeMap<(String, String, String), Documented> {
     all
 }
 
-/// Whether the meaning of a key restricts it to other kinds: `"image-csv"` only, or not for `"isic-2017"`.
+/// Whether the text in the column `meaning` excludes a kind, such as "`"image-csv"` only: …" or "Not for
+/// `"isic-2017"`".
 fn excludes(meaning: &str, kind: &str) -> bool {
     let quoted = format!("`\"{kind}\"`");
     let only = meaning.split_once(" only: ").is_some_and(|(kinds, _)| !kinds.contains(&quoted));

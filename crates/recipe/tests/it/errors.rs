@@ -149,7 +149,7 @@ fn invalid_toml_is_reported_with_its_place() {
     assert!(matches!(Recipe::parse("\0", "a").unwrap_err(), RecipeError::Syntax { .. }));
 }
 
-/// For every range, values outside are refused with key and value, and values inside are accepted.
+/// Checks values outside and inside of every range.
 #[test]
 fn values_out_of_range_are_refused() {
     let (isic, cifar) = ("data.kind=isic-2017 ", "data.kind=cifar-10 ");

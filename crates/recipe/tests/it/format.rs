@@ -1,4 +1,4 @@
-//! The format version of a recipe.
+//! Tests of the format version of a recipe.
 
 use wgrad_recipe::{FORMAT, Recipe, RecipeError, builtin_names, load};
 use wgrad_stdx::ErrorKind;

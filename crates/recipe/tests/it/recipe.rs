@@ -1,4 +1,4 @@
-//! Valid recipes: defaults, round trips, built-in recipes and `--set`.
+//! Tests of valid recipes: defaults, round trips, built-in recipes and `--set`.
 
 use wgrad_recipe::Recipe;
 use wgrad_recipe::*;
@@ -19,7 +19,7 @@ fn absent_sections_and_keys_have_their_defaults() {
     assert_eq!(recipe.description, "");
 }
 
-/// Every key is read into its field.
+/// Checks a recipe with all keys of the sections other than images.
 #[test]
 fn every_key_is_read() {
     let recipe = Recipe::parse(
@@ -146,7 +146,7 @@ fn every_key_is_read() {
     assert_eq!(Recipe::parse(&recipe.to_toml().unwrap(), "again").unwrap(), recipe);
 }
 
-/// Every key of a residual network is read into its field.
+/// Checks a recipe with all keys of a residual network.
 #[test]
 fn every_key_of_a_residual_network_is_read() {
     let text = "name = 'net'\ndata.kind = 'cifar-10'\n[model]\nkind = 'resnet'\nfamily = 'imagenet'\ndepth = 34\n\
@@ -178,7 +178,7 @@ fn every_key_of_a_residual_network_is_read() {
     assert!(recipe.clone().set_all(&both).unwrap_err().to_string().contains("balance_classes"));
 }
 
-/// Every key of images is read into its field.
+/// Checks a recipe with all keys of images.
 #[test]
 fn every_key_of_images_is_read() {
     let recipe = Recipe::parse(
@@ -399,7 +399,7 @@ fn last_assignment_of_a_key_is_used() {
     assert_eq!(recipe.train.batch, 2);
 }
 
-/// The order of `kind` and the other keys does not matter.
+/// Checks that the order of `kind` and the other keys does not matter.
 #[test]
 fn kind_is_set_together_with_its_keys() {
     for order in [

@@ -1,4 +1,4 @@
-//! The parser enforces the JSON Schema: types, ranges and choices of every key.
+//! Checks that the parser enforces the JSON Schema: types, ranges and choices of every key.
 
 use serde_json::Value;
 use wgrad_recipe::{RecipeError, json_schema};
@@ -60,7 +60,7 @@ fn every_choice_is_accepted_and_others_are_refused() {
     for property in properties() {
         let choices = choices(property.schema);
         for choice in &choices {
-            // ImageNet's statistics are for colour images.
+            // ImageNet's statistics require colour images, and the recipe has grey images.
             if *choice != "imagenet" {
                 property.parse_with(&format!("'{choice}'")).unwrap();
             }
@@ -72,7 +72,7 @@ fn every_choice_is_accepted_and_others_are_refused() {
     }
 }
 
-/// Values at the bounds of a numeric schema: accepted ones and refused ones.
+/// Returns values at the bounds of a numeric schema: values that are accepted, and values that are refused.
 fn at_bounds(schema: &Value) -> (Vec<String>, Vec<String>) {
     let (mut good, mut bad) = (Vec::new(), Vec::new());
     if let Some(allowed) = schema["enum"].as_array() {
