@@ -48,7 +48,8 @@ pub struct ResNetModel {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = MAX_CHANNELS))]
     pub width: Option<usize>,
-    /// Shortcut of each block. Absent: `pad` in the family `cifar`, `projection` in the family `imagenet`.
+    /// Shortcut of blocks that change the size of their input; `none` removes all shortcuts. Absent: `pad` in the
+    /// family `cifar`, `projection` in the family `imagenet`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shortcut: Option<Shortcut>,
     /// Whether norm and activation come before each convolution instead of after the convolution.

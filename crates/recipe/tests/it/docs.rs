@@ -91,8 +91,8 @@ fn documented() -> BTreeMap<(String, String, String), Documented> {
     all
 }
 
-/// Whether the text in the column `meaning` excludes a kind, such as "`"image-csv"` only: …" or "Not for
-/// `"isic-2017"`".
+/// Whether the text in the column `meaning` excludes a kind, in the form `"image-csv" only: …` or `Not for
+/// "isic-2017"`.
 fn excludes(meaning: &str, kind: &str) -> bool {
     let quoted = format!("`\"{kind}\"`");
     let only = meaning.split_once(" only: ").is_some_and(|(kinds, _)| !kinds.contains(&quoted));
