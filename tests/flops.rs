@@ -94,7 +94,7 @@ fn cifar_resnet_flops_match_count_by_hand() {
     let network = ResNetConfig { width: 64, norm: ImageNorm::None, ..base };
     let model = Model::new(|b| ResNet::new(b, network, 3, 10));
     let plan = Plan::new(model, &zero_splits([3, 32, 32], 8), config(batch), &LIMITS).unwrap();
-    // One convolution, then three stages with one block of two convolutions each. Shortcuts have no weights: they are padded.
+    // One convolution, then three stages with one block of two convolutions each. Padded shortcuts have no weights.
     let first: Conv = [32, 32, 3, 64, 3];
     let blocks: [Conv; 6] = [
         [32, 32, 64, 64, 3],

@@ -1,7 +1,7 @@
 //! Integration tests of training runs, the command line and jobs of several processes.
 //!
-//! All files form one binary, because each test binary links the whole engine. Only `allocations.rs` is a separate binary,
-//! because it replaces the global allocator.
+//! All files form one binary, because each test binary links the whole engine. Only `allocations.rs` is a separate
+//! binary, because it replaces the global allocator.
 
 mod agreement;
 mod bad_input;

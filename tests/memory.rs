@@ -123,7 +123,9 @@ fn plan_and_recomputation(recipe: &Recipe) -> (Plan, wgrad::train::Recomputation
     (kept, recomputation.expect("train.recompute is set"))
 }
 
-/// Networks with convolutions need at most 50% or 80% of the memory. No network needs more extra FLOPs than a forward pass.
+/// Networks with convolutions need at most 50% of the memory (80% for small images).
+///
+/// No network needs more extra FLOPs than a forward pass.
 #[test]
 fn recomputation_saves_memory_for_at_most_one_more_forward_pass() {
     for recipe in every_recipe() {
@@ -149,7 +151,9 @@ fn recomputation_saves_memory_for_at_most_one_more_forward_pass() {
     }
 }
 
-/// Trains four steps and returns losses, test loss and parameters by name. The test loss depends on the running statistics.
+/// Trains four steps and returns losses, test loss and parameters by name.
+///
+/// The test loss depends on the running statistics.
 fn train(device: &dyn Device, text: &str, recompute: bool) -> Vec<(String, Vec<f32>)> {
     let mut recipe = Recipe::parse(text, "a small recipe").unwrap();
     recipe.train.recompute = recompute;

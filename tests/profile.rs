@@ -1,4 +1,4 @@
-//! Profiling: results keep their bits, and the timeline contains every dispatch of the profiled steps.
+//! Profiling: results are bit-identical, and the timeline contains every dispatch of the profiled steps.
 
 use crate::support::{adapters, last_json, stderr, wgrad};
 use serde_json::Value;

@@ -1,5 +1,5 @@
-//! Networks against PyTorch: the logits of a ResNet-18, and five steps of SGD on a network with every layer kind of a residual
-//! network. `tests/fixtures/README.md` describes how the values of PyTorch were computed.
+//! Comparison with PyTorch: the logits of a ResNet-18, and five steps of SGD on a network with every layer kind of a
+//! residual network. `tests/fixtures/README.md` describes how the values of PyTorch were computed.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -56,8 +56,9 @@ fn read_result(run: &Path) -> RunResult {
     RunResult { losses: losses.collect(), tensors: tensors.collect() }
 }
 
-/// Returns the largest relative difference of losses and model tensors. Differences of a tensor are relative to its largest
-/// element.
+/// Returns the largest relative difference of losses and model tensors.
+///
+/// Differences of a tensor are relative to its largest element.
 fn largest_difference(a: &RunResult, b: &RunResult) -> f64 {
     assert_eq!(a.losses.len(), b.losses.len());
     let losses = a.losses.iter().zip(&b.losses).map(|(a, b)| (a - b).abs() / b.abs());
@@ -146,7 +147,7 @@ fn combined_training_options_match_a_single_replica() {
     }
 }
 
-/// The bits are identical for the same number of replicas. For others the run differs by rounding, and a note is printed.
+/// With the same number of replicas the bits are identical. Otherwise the run differs by rounding, and prints a note.
 #[test]
 fn run_resumes_on_any_number_of_replicas() {
     let dir = tempfile::tempdir().unwrap();

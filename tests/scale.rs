@@ -80,8 +80,8 @@ fn sweep_is_trained_once_and_predicted_before_the_held_out_trial() {
     let first = scale(folder.path(), arguments);
     let trials = first["trials"].as_array().unwrap();
     let count = |role: &str| trials.iter().filter(|trial| trial["role"] == role).count();
-    // Rates are searched for three widths, the held-out width and the residual network. The perceptron of the comparison has
-    // one of the three widths.
+    // Rates are searched for three widths, the held-out width and the residual network. The perceptron of the
+    // comparison has one of the three widths.
     assert_eq!((count("rate"), count("fit"), count("versus"), count("held-out")), (5 * 2, 9 * 2, 4, 2));
     let ids: BTreeSet<&str> = trials.iter().map(|trial| trial["id"].as_str().unwrap()).collect();
     assert_eq!(ids.len(), trials.len());
@@ -134,7 +134,7 @@ fn sweep_is_trained_once_and_predicted_before_the_held_out_trial() {
     assert_eq!(modified("prediction-digits-mlp1-w16-d480.json"), predicted_at);
     fs::write(&sweep, SWEEP).unwrap();
     assert_eq!(scale(folder.path(), arguments)["trials"], first["trials"]);
-    // More trials change the prediction. Then the held-out trial is trained again, so that it always follows its prediction.
+    // More trials change the prediction. The held-out trial is then trained again, after its new prediction.
     let held_out = "digits-mlp1-w16-d480-s0.json";
     let before = modified(held_out);
     fs::write(&sweep, SWEEP.replacen("seeds = [0, 1]", "seeds = [0, 1, 2]", 1)).unwrap();
