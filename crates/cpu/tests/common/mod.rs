@@ -49,8 +49,8 @@ pub static TO_FLOAT: ScalarFn = ScalarFn {
     },
 };
 
-pub static TO_WORD: ScalarFn = ScalarFn {
-    name: "TO_WORD",
+pub static TO_U32: ScalarFn = ScalarFn {
+    name: "TO_U32",
     wgsl: "",
     prelude: "",
     flops: 1,
