@@ -88,7 +88,7 @@ fn invalid_arguments_are_refused() {
         ("bench --only mtamul-512", 2, ["mtamul-512", "did you mean `matmul-512`"]),
         ("bench --devices cpu,tpu", 2, ["tpu", "gpu:N"]),
         ("bench --devices auto", 2, ["--devices", "auto"]),
-        ("bench --devices gpu:99", 4, ["gpu:99", "no device"]),
+        ("bench --devices gpu:99", 4, ["gpu:99", "does not exist"]),
         ("bench --compare missing.json", 2, ["missing.json", "cannot read"]),
     ] {
         let output = wgrad(folder.path(), arguments);

@@ -282,7 +282,7 @@ fn unsupported_replica_options_are_refused() {
     assert_fails(
         "train digits --device cpu --replicas 5 --set train.batch=4",
         2,
-        "5 replicas need 5 examples",
+        "5 replicas need at least 5 examples",
     );
     assert_fails("train digits --replicas 2 --device gpu:99", 4, "gpu:99");
     assert_fails("launch -n 2 -- train digits", 2, "--features mpi");

@@ -212,7 +212,7 @@ fn interrupted_sweep_keeps_finished_trials_and_resumes() {
     let output = wgrad(folder.path(), &arguments.join(" "));
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let messages = stderr(&output);
-    assert!(messages.contains(&format!("{done} of them made before")), "{messages}");
+    assert!(messages.contains(&format!("{done} of them stored from before")), "{messages}");
     let report = fs::read_to_string(folder.path().join("scale/scale.json")).unwrap();
     let report: Value = serde_json::from_str(&report).unwrap();
     assert_eq!(report["interrupted"], false);
@@ -256,7 +256,7 @@ fn local_runs_are_points_of_the_history() {
     fs::create_dir_all(folder.path().join("runs/old")).unwrap();
     fs::write(folder.path().join("runs/old/done.json"), "{\"summary\": {\"recipe\": \"old\"}}").unwrap();
     let output = wgrad(folder.path(), "scale --only history --json");
-    assert!(stderr(&output).contains("says nothing of FLOPs"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("has no FLOP count"), "{}", stderr(&output));
     let own = &last_json(&output)["here"]["own"];
     assert_eq!(own.as_array().map(Vec::len), Some(1));
     assert_eq!((&own[0]["name"], &own[0]["flops"]), (&Value::from("digits-mlp"), &flops));
@@ -279,14 +279,14 @@ fn invalid_arguments_are_refused_before_training() {
     let cases = [
         ("--devices auto", 2, "not auto"),
         ("--only future", 2, "possible values: history, hardware, laws"),
-        ("--only laws --data mine.csv", 2, "--data is for the part history"),
+        ("--only laws --data mine.csv", 2, "--data needs the part history"),
         ("--data nowhere.csv", 2, "cannot read nowhere.csv"),
         ("--sweep nowhere.toml", 2, "cannot read the sweep in nowhere.toml"),
         ("--quick --sweep sweep.toml", 2, "cannot be used with"),
         ("--sweep broken.toml", 2, "unknown field `patiense`"),
-        ("--only laws --devices cpu --sweep sweep.toml", 2, "not 4800"),
+        ("--only laws --devices cpu --sweep sweep.toml", 2, "needs 4800"),
         ("--only laws --devices cpu --sweep unknown.toml", 3, "digitz"),
-        ("--only history --sweep right.toml", 2, "--sweep is for the part laws"),
+        ("--only history --sweep right.toml", 2, "--sweep needs the part laws"),
         ("--only history --data empty.csv", 3, "empty.csv"),
         ("--only history --data other.csv", 3, "no column \"Model\""),
         ("--only history --data no.csv", 3, "no.csv"),

@@ -42,12 +42,12 @@ fn tuning_table_is_written_used_ignored_if_damaged_and_cleared() {
     assert!(path.starts_with(cache) && path.is_file(), "{}", path.display());
     assert_eq!(tuned_products(cache), 1);
     let messages = stderr(&wgrad_in(cache, "summary digits --device gpu:0"));
-    assert!(messages.contains("products in it: 1."), "{messages}");
+    assert!(messages.contains("Tuning table: 1 matrix product"), "{messages}");
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, &text[..text.len() / 2]).unwrap();
     assert_eq!(tuned_products(cache), 0);
     let messages = stderr(&wgrad_in(cache, "summary digits --device gpu:0"));
-    assert!(messages.contains("warning: a table of tuned products is ignored"), "{messages}");
+    assert!(messages.contains("warning: the tuning table is ignored"), "{messages}");
     wgrad_in(cache, "tune --clear --device gpu:0");
     assert!(!path.exists());
 }

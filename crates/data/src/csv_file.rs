@@ -185,7 +185,7 @@ enum TargetColumn {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Class {
     Integer(i64),
-    Word(String),
+    Text(String),
 }
 
 impl TargetColumn {
@@ -211,11 +211,11 @@ impl TargetColumn {
         };
         // An undetected header (`0,1,2,species`) would otherwise become an example with its own class.
         let integers = cells.iter().any(|(class, _)| matches!(class, Class::Integer(_)));
-        let word = cells.iter().find_map(|(class, line)| match class {
-            Class::Word(text) => Some((text, *line)),
+        let text = cells.iter().find_map(|(class, line)| match class {
+            Class::Text(text) => Some((text, *line)),
             Class::Integer(_) => None,
         });
-        if let (true, false, Some((text, line))) = (integers, mixed, word) {
+        if let (true, false, Some((text, line))) = (integers, mixed, text) {
             return Err(CsvProblem::MixedLabels { line, column: column(), text: text.clone() });
         }
         let mut classes: Vec<&Class> = cells.iter().map(|(class, _)| class).collect();
@@ -226,7 +226,7 @@ impl TargetColumn {
         let labels = labels.collect();
         let names = classes.into_iter().map(|class| match class {
             Class::Integer(value) => value.to_string(),
-            Class::Word(text) => text.clone(),
+            Class::Text(text) => text.clone(),
         });
         Ok(Targets::Classes { labels, names: names.collect() })
     }
@@ -246,7 +246,7 @@ fn class(text: &str, line: u64, column: impl Fn() -> String) -> Result<Class, Cs
             Err(CsvProblem::FractionalLabel { line, column: column(), text: text.to_owned() })
         }
         // `nan` and `inf` may be the names of classes.
-        _ => Ok(Class::Word(text.to_owned())),
+        _ => Ok(Class::Text(text.to_owned())),
     }
 }
 

@@ -31,6 +31,11 @@ pub fn invocation() -> String {
     }
 }
 
+/// Returns the command line of this process, for pages and JSON files.
+pub fn command_line() -> String {
+    std::iter::once("wgrad".to_owned()).chain(std::env::args().skip(1)).collect::<Vec<_>>().join(" ")
+}
+
 /// Prints a line to stderr.
 pub fn say(line: &str) {
     // Errors are ignored: a closed pipe must not stop a training. One write keeps lines of several processes apart.

@@ -22,7 +22,7 @@ pub struct Conclusion {
     /// Trend of residual networks. `None` with fewer than two depths.
     pub residual: Option<Trend>,
     /// Whether the degradation of He et al. shows.
-    pub verdict: Verdict,
+    pub finding: DepthFinding,
 }
 
 /// Final training losses of a family: the deepest networks against the best shallower depth.
@@ -55,7 +55,7 @@ pub enum Direction {
 
 /// Whether the degradation of plain networks with depth (He et al.) shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum DepthFinding {
     /// Plain networks degrade, residual networks do not.
     Shown,
     /// Both degrade, residual networks by less than half as much.
@@ -103,44 +103,46 @@ impl Trend {
 impl Conclusion {
     pub(super) fn new(study: &DepthStudy) -> Self {
         let [plain, residual] = Family::ALL.map(|family| Trend::new(study, family));
-        let verdict = match (plain, residual) {
+        let finding = match (plain, residual) {
             (Some(plain), Some(residual)) => match (plain.direction, residual.direction) {
                 (Direction::Increases, Direction::Increases)
                     if residual.increase() < 0.5 * plain.increase() =>
                 {
-                    Verdict::Partial
+                    DepthFinding::Partial
                 }
-                (Direction::Increases, Direction::Increases) => Verdict::BothDegrade,
-                (Direction::Increases, _) => Verdict::Shown,
-                _ => Verdict::NotShown,
+                (Direction::Increases, Direction::Increases) => DepthFinding::BothDegrade,
+                (Direction::Increases, _) => DepthFinding::Shown,
+                _ => DepthFinding::NotShown,
             },
-            _ => Verdict::TooFewRuns,
+            _ => DepthFinding::TooFewRuns,
         };
-        Self { plain, residual, verdict }
+        Self { plain, residual, finding }
     }
 
-    /// Returns the verdict as a sentence.
+    /// Returns the finding as a sentence.
     pub fn headline(&self) -> &'static str {
-        match self.verdict {
-            Verdict::Shown => {
+        match self.finding {
+            DepthFinding::Shown => {
                 "The effect shows: deeper plain networks train worse, deeper residual networks do not."
             }
-            Verdict::Partial => {
+            DepthFinding::Partial => {
                 "The effect shows in part: deeper networks of both families train worse, residual networks by less than half \
                  as much."
             }
-            Verdict::BothDegrade => {
+            DepthFinding::BothDegrade => {
                 "The effect does not show: deeper networks of both families train worse, and residual connections make no \
                  large difference."
             }
-            Verdict::NotShown => {
+            DepthFinding::NotShown => {
                 "The effect does not show: with this budget, deeper plain networks do not clearly train worse."
             }
-            Verdict::TooFewRuns => "There is no conclusion: it requires both families at two or more depths.",
+            DepthFinding::TooFewRuns => {
+                "There is no conclusion: it requires both families at two or more depths."
+            }
         }
     }
 
-    /// Returns the numbers that the verdict is based on, as sentences.
+    /// Returns the numbers that the finding is based on, as sentences.
     pub fn sentences(&self, study: &DepthStudy) -> Vec<String> {
         let trends = [(Family::Plain, &self.plain), (Family::Residual, &self.residual)];
         let mut sentences: Vec<String> = trends
@@ -227,7 +229,7 @@ pub struct SigmoidConclusion {
     /// First layer against last layer of perceptrons with ReLU.
     pub relu: Option<LayerRatios>,
     /// Whether only the last layers learn with sigmoid units.
-    pub verdict: SigmoidVerdict,
+    pub finding: SigmoidFinding,
 }
 
 /// Ratios of the first layer to the last layer, over the seeds.
@@ -243,7 +245,7 @@ pub struct LayerRatios {
 
 /// Whether only the last layers learn with sigmoid units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SigmoidVerdict {
+pub enum SigmoidFinding {
     /// With sigmoid units the weights of the first layer change by less than a tenth of those of the last layer. With
     /// ReLU they do not, or ReLU was not trained.
     Shown,
@@ -288,32 +290,32 @@ impl LayerRatios {
 impl SigmoidConclusion {
     pub(super) fn new(study: &DepthStudy) -> Self {
         let [sigmoid, relu] = Activation::ALL.map(|activation| LayerRatios::new(study, activation));
-        let verdict = match (&sigmoid, &relu) {
-            (None, _) => SigmoidVerdict::NoRuns,
-            (Some(sigmoid), _) if !sigmoid.first_layer_hardly_learns() => SigmoidVerdict::NotShown,
-            (Some(_), Some(relu)) if relu.first_layer_hardly_learns() => SigmoidVerdict::BothActivations,
-            (Some(_), _) => SigmoidVerdict::Shown,
+        let finding = match (&sigmoid, &relu) {
+            (None, _) => SigmoidFinding::NoRuns,
+            (Some(sigmoid), _) if !sigmoid.first_layer_hardly_learns() => SigmoidFinding::NotShown,
+            (Some(_), Some(relu)) if relu.first_layer_hardly_learns() => SigmoidFinding::BothActivations,
+            (Some(_), _) => SigmoidFinding::Shown,
         };
-        Self { sigmoid, relu, verdict }
+        Self { sigmoid, relu, finding }
     }
 
-    /// Returns the verdict as a sentence.
+    /// Returns the finding as a sentence.
     pub fn headline(&self) -> &'static str {
-        match self.verdict {
-            SigmoidVerdict::Shown => "With sigmoid units, only the last layers learn.",
-            SigmoidVerdict::BothActivations => {
+        match self.finding {
+            SigmoidFinding::Shown => "With sigmoid units, only the last layers learn.",
+            SigmoidFinding::BothActivations => {
                 "The first layers hardly learn, neither with sigmoid units nor with ReLU."
             }
-            SigmoidVerdict::NotShown => {
+            SigmoidFinding::NotShown => {
                 "The effect does not show: with sigmoid units, the first layers learn as well."
             }
-            SigmoidVerdict::NoRuns => {
+            SigmoidFinding::NoRuns => {
                 "There is no conclusion: no perceptron with sigmoid units finished training."
             }
         }
     }
 
-    /// Returns the numbers that the verdict is based on, as sentences.
+    /// Returns the numbers that the finding is based on, as sentences.
     pub fn sentences(&self) -> Vec<String> {
         let each = [(Activation::Sigmoid, &self.sigmoid), (Activation::Relu, &self.relu)];
         each.into_iter()

@@ -8,7 +8,9 @@ mod conclusion;
 mod page;
 mod train;
 
-pub use conclusion::{Conclusion, Direction, LayerRatios, SigmoidConclusion, SigmoidVerdict, Trend, Verdict};
+pub use conclusion::{
+    Conclusion, DepthFinding, Direction, LayerRatios, SigmoidConclusion, SigmoidFinding, Trend,
+};
 pub use wgrad_report::Spread;
 
 pub use train::{DepthOptions, DepthResults, study_depth};

@@ -3,8 +3,8 @@
 use crate::page::{assert_self_contained, well_formed};
 use std::path::Path;
 use wgrad_studies::depth::{
-    Activation, Budget, CurvePoint, DepthRun, DepthStudy, Direction, Family, LayerValue, SigmoidRun,
-    SigmoidVerdict, Spread, StudyError, Verdict,
+    Activation, Budget, CurvePoint, DepthFinding, DepthRun, DepthStudy, Direction, Family, LayerValue,
+    SigmoidFinding, SigmoidRun, Spread, StudyError,
 };
 
 const DEPTHS: [u32; 6] = [8, 14, 20, 32, 44, 56];
@@ -188,17 +188,17 @@ fn page_has_every_run_and_chart() {
 }
 
 #[test]
-fn verdict_follows_the_data() {
-    for (slopes, verdict) in [
-        ([0.011, -0.002], Verdict::Shown),
-        ([-0.002, -0.002], Verdict::NotShown),
-        ([0.011, 0.010], Verdict::BothDegrade),
-        ([0.011, 0.003], Verdict::Partial),
-        ([-0.002, 0.011], Verdict::NotShown),
+fn finding_follows_the_data() {
+    for (slopes, finding) in [
+        ([0.011, -0.002], DepthFinding::Shown),
+        ([-0.002, -0.002], DepthFinding::NotShown),
+        ([0.011, 0.010], DepthFinding::BothDegrade),
+        ([0.011, 0.003], DepthFinding::Partial),
+        ([-0.002, 0.011], DepthFinding::NotShown),
     ] {
         let study = study(slopes, &[1, 2, 3]);
         let conclusion = study.conclusion();
-        assert_eq!(conclusion.verdict, verdict, "{slopes:?}: {conclusion:?}");
+        assert_eq!(conclusion.finding, finding, "{slopes:?}: {conclusion:?}");
         assert!(page(&study).0.contains(conclusion.headline()));
     }
 }
@@ -222,7 +222,7 @@ fn trend_compares_the_deepest_with_the_best_shallower_depth() {
         run.final_train_loss = 0.35 + 0.04 + 0.001 * seed as f64;
     }
     assert_eq!(study.conclusion().plain.unwrap().direction, Direction::Negligible);
-    assert_eq!(study.conclusion().verdict, Verdict::TooFewRuns, "no residual runs");
+    assert_eq!(study.conclusion().finding, DepthFinding::TooFewRuns, "no residual runs");
 }
 
 #[test]
@@ -259,7 +259,7 @@ fn diverged_runs_have_infinite_loss_and_a_cross() {
         run.gradient_norms_final.iter_mut().for_each(|layer| layer.value = f64::NAN);
     }
     let (text, html) = page(&study);
-    assert_eq!(study.conclusion().verdict, Verdict::Shown);
+    assert_eq!(study.conclusion().finding, DepthFinding::Shown);
     assert!(text.contains("at 56 layers most runs diverge") && text.contains("3 of 36 runs diverged"));
     let first = html.split("<svg").nth(1).unwrap().split("</svg>").next().unwrap();
     assert_eq!(first.matches("class=\"cross s1\"").count(), 3, "one cross per diverged run");
@@ -273,20 +273,20 @@ fn diverged_runs_have_infinite_loss_and_a_cross() {
 fn sigmoid_conclusion_follows_the_weight_changes() {
     let mut study = study_with_degradation();
     let conclusion = study.sigmoid_conclusion();
-    assert_eq!(conclusion.verdict, SigmoidVerdict::Shown);
+    assert_eq!(conclusion.finding, SigmoidFinding::Shown);
     let sigmoid = conclusion.sigmoid.unwrap();
     assert!(sigmoid.gradient.median < 1e-5 && sigmoid.movement.median < 1e-5, "{sigmoid:?}");
     assert!(page(&study).0.contains("With sigmoid units, only the last layers learn."));
     for run in &mut study.sigmoid {
         run.movement = layers(10, |_| 0.5);
     }
-    assert_eq!(study.sigmoid_conclusion().verdict, SigmoidVerdict::NotShown);
+    assert_eq!(study.sigmoid_conclusion().finding, SigmoidFinding::NotShown);
     for run in &mut study.sigmoid {
         run.movement = layers(10, |layer| 0.5 / f64::from(11 - layer).powi(3));
     }
-    assert_eq!(study.sigmoid_conclusion().verdict, SigmoidVerdict::BothActivations);
+    assert_eq!(study.sigmoid_conclusion().finding, SigmoidFinding::BothActivations);
     study.sigmoid.retain(|run| run.activation == Activation::Relu);
-    assert_eq!(study.sigmoid_conclusion().verdict, SigmoidVerdict::NoRuns);
+    assert_eq!(study.sigmoid_conclusion().finding, SigmoidFinding::NoRuns);
     page(&study);
 }
 

@@ -16,7 +16,7 @@ use crate::cli;
 use crate::commands::ceiling;
 use crate::commands::common::{announce_tuning, device_kind};
 use crate::failure::Usage;
-use crate::terminal::{self, say};
+use crate::terminal::{self, command_line, say};
 
 /// Environment variable with the time a cold start was launched, in nanoseconds since 1970.
 const STARTED: &str = "WGRAD_BENCH_STARTED_NS";
@@ -95,11 +95,10 @@ pub fn conclude(
     results: Vec<Measurement>,
 ) -> Bench {
     let foreign = CpuTime::now().zip(before).and_then(|(now, before)| now.foreign_fraction_since(&before));
-    let words: Vec<String> = std::env::args().skip(1).collect();
     let mut bench = Bench {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").into(),
-        command: format!("wgrad {}", words.join(" ")),
+        command: command_line(),
         date: wgrad_stdx::date::timestamp(SystemTime::now()),
         seconds: start.elapsed().as_secs_f64(),
         quick,

@@ -10,7 +10,7 @@ use wgrad_studies::depth::{Budget, DepthOptions, DepthResults, DepthStudy, study
 use crate::cli::{DepthArgs, Study, StudyCommand};
 use crate::commands::common::{describe, open_device};
 use crate::failure::Usage;
-use crate::terminal::{self, say};
+use crate::terminal::{self, command_line, say};
 
 /// Runs a study and writes its page.
 pub fn run(args: &Study) -> Result<ExitCode> {
@@ -62,10 +62,9 @@ fn depth(args: &DepthArgs) -> Result<ExitCode> {
 
 /// Combines results and settings to the data of the page.
 fn page_data(args: &DepthArgs, device: String, results: DepthResults, seconds: f64) -> DepthStudy {
-    let words: Vec<String> = std::env::args().skip(1).collect();
     DepthStudy {
         title: "Depth: plain and residual networks".into(),
-        command: format!("wgrad {}", words.join(" ")),
+        command: command_line(),
         device,
         dataset: args.data.clone(),
         classes: results.classes as u32,

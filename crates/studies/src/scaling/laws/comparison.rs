@@ -64,7 +64,7 @@ pub enum DataEquivalent {
 /// Which of data and architecture has the larger effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum LargerEffect {
     /// Every seed of the plain architecture with the most data is better than every seed of the better one with the
     /// least.
     Data,
@@ -90,8 +90,9 @@ pub struct ComputeBudget {
     /// Data equivalent of the better architecture. `None` without both architectures at the least amount of data.
     #[serde(rename = "worth")]
     pub data_equivalent: Option<DataEquivalent>,
-    /// Verdict. `None` without both architectures at two amounts of data.
-    pub verdict: Option<Verdict>,
+    /// Whether data or architecture has the larger effect. `None` without both architectures at two amounts of data.
+    #[serde(rename = "verdict")]
+    pub larger_effect: Option<LargerEffect>,
 }
 
 /// Comparison of data and architecture on one data set.
@@ -147,11 +148,11 @@ impl ComputeBudget {
             points: keys.into_iter().filter_map(point).collect(),
             crossings: Vec::new(),
             data_equivalent: None,
-            verdict: None,
+            larger_effect: None,
         };
         budget.crossings = budget.crossings();
         budget.data_equivalent = budget.data_equivalent();
-        budget.verdict = budget.verdict();
+        budget.larger_effect = budget.larger_effect();
         budget
     }
 
@@ -208,27 +209,27 @@ impl ComputeBudget {
         Some(DataEquivalent::Examples(examples))
     }
 
-    fn verdict(&self) -> Option<Verdict> {
+    fn larger_effect(&self) -> Option<LargerEffect> {
         let pairs = self.pairs();
         let [(plain_little, better_little), .., (plain_much, _)] = pairs[..] else { return None };
         let not_better = better_little.loss.median >= plain_little.loss.median
             || overlap(&better_little.loss, &plain_little.loss);
         Some(if not_better {
-            Verdict::NotBetter
+            LargerEffect::NotBetter
         } else if overlap(&plain_much.loss, &better_little.loss) {
-            Verdict::WithinSeeds
+            LargerEffect::WithinSeeds
         } else if plain_much.loss.median < better_little.loss.median {
-            Verdict::Data
+            LargerEffect::Data
         } else {
-            Verdict::Architecture
+            LargerEffect::Architecture
         })
     }
 
     /// Returns the results as sentences. The first continues "On some data set,".
     pub fn sentences(&self) -> Vec<String> {
         let pairs = self.pairs();
-        let ([(plain_little, better_little), .., (plain_much, better_much)], Some(verdict)) =
-            (&pairs[..], self.verdict)
+        let ([(plain_little, better_little), .., (plain_much, better_much)], Some(effect)) =
+            (&pairs[..], self.larger_effect)
         else {
             return vec![format!(
                 "with {} there is no comparison: it requires two amounts of data with both {PLAIN} and {BETTER}.",
@@ -240,19 +241,19 @@ impl ComputeBudget {
             "with {little} examples, {PLAIN} has a test loss of {} and {BETTER} of {}; with {much} examples, of {} and {}",
             plain_little.loss, better_little.loss, plain_much.loss, better_much.loss
         );
-        let result = match verdict {
-            Verdict::Data => format!(
+        let result = match effect {
+            LargerEffect::Data => format!(
                 "more data beats the better architecture: every seed of {PLAIN} with much data is better than every seed of \
                  {BETTER} with little"
             ),
-            Verdict::Architecture => format!(
+            LargerEffect::Architecture => format!(
                 "the better architecture beats more data: every seed of {BETTER} with little data is better than every seed of \
                  {PLAIN} with much"
             ),
-            Verdict::WithinSeeds => {
+            LargerEffect::WithinSeeds => {
                 format!("the seeds of {PLAIN} with much data and of {BETTER} with little data overlap")
             }
-            Verdict::NotBetter => format!(
+            LargerEffect::NotBetter => format!(
                 "the effect does not show at this size: {BETTER} is not clearly better than {PLAIN} with little data"
             ),
         };
@@ -363,7 +364,7 @@ mod tests {
     #[test]
     fn data_beats_architecture() {
         let budget = budget([1.0, 0.6, 0.36], [0.8, 0.6 * 0.9, 0.3], 0.01);
-        assert_eq!(budget.verdict, Some(Verdict::Data));
+        assert_eq!(budget.larger_effect, Some(LargerEffect::Data));
         assert!(budget.crossings.is_empty());
         let Some(DataEquivalent::Examples(examples)) = budget.data_equivalent else {
             panic!("{:?}", budget.data_equivalent)
@@ -387,7 +388,7 @@ mod tests {
         let (from, to) = ((0.62f64 / 0.6).ln(), (0.2f64 / 0.3).ln());
         assert!((crossing.examples - 1000.0 * 10f64.powf(from / (from - to))).abs() < 1e-6);
         assert_eq!(budget.data_equivalent, Some(DataEquivalent::Least));
-        assert_eq!(budget.verdict, Some(Verdict::NotBetter));
+        assert_eq!(budget.larger_effect, Some(LargerEffect::NotBetter));
         let text = budget.sentences().join(" ");
         assert!(text.contains("below, mlp is better, above, resnet."), "{text}");
     }
@@ -395,19 +396,19 @@ mod tests {
     #[test]
     fn overlapping_seeds_show_no_effect() {
         let same = budget([1.0, 0.6, 0.4], [0.99, 0.61, 0.39], 0.1);
-        assert_eq!(same.verdict, Some(Verdict::NotBetter));
+        assert_eq!(same.larger_effect, Some(LargerEffect::NotBetter));
         let text = same.sentences().join(" ");
         assert!(text.contains("does not show at this size") && text.contains("may be chance"), "{text}");
         let close = budget([1.0, 0.7, 0.5], [0.52, 0.4, 0.3], 0.05);
-        assert_eq!(close.verdict, Some(Verdict::WithinSeeds));
+        assert_eq!(close.larger_effect, Some(LargerEffect::WithinSeeds));
     }
 
     #[test]
     fn architecture_beats_data() {
         let budget = budget([1.0, 0.9, 0.8], [0.5, 0.45, 0.4], 0.01);
         assert_eq!(
-            (budget.verdict, budget.data_equivalent),
-            (Some(Verdict::Architecture), Some(DataEquivalent::MoreThan(10_000)))
+            (budget.larger_effect, budget.data_equivalent),
+            (Some(LargerEffect::Architecture), Some(DataEquivalent::MoreThan(10_000)))
         );
         assert!(budget.sentences().join(" ").contains("more than 100"), "{:?}", budget.sentences());
     }
@@ -430,12 +431,12 @@ mod tests {
         }
         let budget = Comparison::new(&trials, "fashion-mnist").budgets.into_iter().next().unwrap();
         assert_eq!(
-            (budget.verdict, budget.data_equivalent),
-            (Some(Verdict::Architecture), Some(DataEquivalent::MoreThan(30_000)))
+            (budget.larger_effect, budget.data_equivalent),
+            (Some(LargerEffect::Architecture), Some(DataEquivalent::MoreThan(30_000)))
         );
         trials.retain(|trial| trial.family == PLAIN);
         let budget = Comparison::new(&trials, "fashion-mnist").budgets.into_iter().next().unwrap();
-        assert_eq!((budget.verdict, budget.data_equivalent), (None, None));
+        assert_eq!((budget.larger_effect, budget.data_equivalent), (None, None));
         assert!(budget.sentences()[0].contains("no comparison"));
     }
 }

@@ -15,7 +15,7 @@ mod prediction;
 pub(super) mod testing;
 
 pub use self::csv::trials_csv;
-pub use comparison::{Comparison, ComparisonPoint, ComputeBudget, Crossing, DataEquivalent, Verdict};
+pub use comparison::{Comparison, ComparisonPoint, ComputeBudget, Crossing, DataEquivalent, LargerEffect};
 pub use fit::{Estimate, EstimateStatus, Law, LawError, Term, Variable};
 pub use frontier::{Frontier, FrontierPoint, Optimum};
 pub use prediction::{Measured, Outcome, PlannedTraining, Prediction};

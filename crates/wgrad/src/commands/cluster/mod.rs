@@ -17,7 +17,7 @@ use wgrad_recipe::builtin_names;
 
 use crate::cli::{self, ReduceBy};
 use crate::failure::Usage;
-use crate::terminal::{self, say};
+use crate::terminal::{self, command_line, say};
 
 /// Name of the machine on which a recipe is measured.
 const HERE: &str = "here";
@@ -154,11 +154,10 @@ fn predict(
         None => Algorithm::Fastest,
     };
     let options = Options { bucket_bytes: args.bucket_mb * 1e6, algorithm, devices: args.devices };
-    let words: Vec<String> = std::env::args().skip(1).collect();
     Ok(Cluster {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").into(),
-        command: format!("wgrad {}", words.join(" ")),
+        command: command_line(),
         date: wgrad_stdx::date::timestamp(SystemTime::now()),
         options,
         predictions: machines.iter().map(|machine| Prediction::of(&work, machine, &options)).collect(),

@@ -23,7 +23,7 @@ impl Job {
         let mut arguments = flags(args, is_root());
         arguments.extend([own.display().to_string(), "train".into()]);
         arguments.extend(train.iter().cloned());
-        if resume && !train.iter().any(|word| word == "--resume") {
+        if resume && !train.iter().any(|arg| arg == "--resume") {
             arguments.push("--resume".into());
         }
         Ok(Self { program: args.mpirun.clone(), arguments, out: out.to_owned() })

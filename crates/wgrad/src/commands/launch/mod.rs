@@ -56,11 +56,11 @@ pub fn run(args: &Launch) -> Result<ExitCode> {
 
 /// Returns the checked arguments of the training and its run directory.
 fn training_arguments(args: &Launch) -> Result<(Vec<String>, PathBuf)> {
-    let mut words = args.command.clone();
-    if words.first().is_some_and(|word| word == "train") {
-        words.remove(0);
+    let mut train_args = args.command.clone();
+    if train_args.first().is_some_and(|arg| arg == "train") {
+        train_args.remove(0);
     }
-    let all = ["wgrad", "train"].into_iter().chain(words.iter().map(String::as_str));
+    let all = ["wgrad", "train"].into_iter().chain(train_args.iter().map(String::as_str));
     let parsed = Cli::try_parse_from(all).unwrap_or_else(|error| error.exit());
     let Command::Train(train) = parsed.command else {
         return Err(Usage("launch expects a train command: wgrad launch -n 2 -- train digits".into()).into());
@@ -76,7 +76,7 @@ fn training_arguments(args: &Launch) -> Result<(Vec<String>, PathBuf)> {
         None => RunDir::path_for(Path::new(RUNS), &recipe.name),
     };
     if train.out.is_none() {
-        words.extend(["--out".into(), out.display().to_string()]);
+        train_args.extend(["--out".into(), out.display().to_string()]);
     }
-    Ok((words, out))
+    Ok((train_args, out))
 }

@@ -21,7 +21,7 @@ use crate::commands::bench;
 use crate::commands::common::{INTERRUPTED, interruption};
 use crate::commands::scale::sweep::{SweepResults, Worker};
 use crate::failure::Usage;
-use crate::terminal::{self, say};
+use crate::terminal::{self, command_line, say};
 
 /// Number of unusable rows that are printed.
 const LISTED: usize = 20;
@@ -90,11 +90,10 @@ fn check(args: &cli::Scale) -> Result<(), Usage> {
 
 /// Report without measurements.
 fn empty_report(quick: bool, history: Option<History>, runs: Vec<LocalRun>) -> ScalingStudy {
-    let words: Vec<String> = std::env::args().skip(1).collect();
     ScalingStudy {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").into(),
-        command: format!("wgrad {}", words.join(" ")),
+        command: command_line(),
         date: wgrad_stdx::date::timestamp(SystemTime::now()),
         seconds: 0.0,
         quick,
