@@ -313,7 +313,7 @@ fn programs_of_a_session_share_slabs() {
             session.write_group(group, Data::F32(&weights)).unwrap();
             session
         };
-        let alone: Vec<HostData> = programs
+        let expected: Vec<HostData> = programs
             .iter()
             .map(|program| {
                 let mut session = session();
@@ -332,8 +332,8 @@ fn programs_of_a_session_share_slabs() {
             for (id, program) in loaded.iter().zip(&programs).rev() {
                 session.run(*id, &[Data::F32(&input(program))]).unwrap();
             }
-            for (id, alone) in loaded.iter().zip(&alone) {
-                assert_eq!(session.output(*id, 0).unwrap(), *alone, "{}", device.info().name);
+            for (id, expected) in loaded.iter().zip(&expected) {
+                assert_eq!(session.output(*id, 0).unwrap(), *expected, "{}", device.info().name);
             }
         }
     };

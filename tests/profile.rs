@@ -91,16 +91,17 @@ fn check_timeline(name: &str, plan: &Plan, profiler: &Profiler, steps: std::ops:
     let host: Vec<_> = spans.iter().filter(|(track, ..)| *track == 1).collect();
     let mut last = 0.0;
     for step in steps {
-        let outer: Vec<_> = host
+        let step_spans: Vec<_> = host
             .iter()
             .filter(|(_, name, ..)| name.split(':').next() == Some(&format!("step {step}")))
             .collect();
-        assert_eq!(outer.len() as u64, plan.config.accumulate, "{name}: step {step}");
+        assert_eq!(step_spans.len() as u64, plan.config.accumulate, "{name}: step {step}");
         let programs = plan.step_programs().into_iter();
         let programs = programs.flat_map(|(program, repeats)| (0..repeats).map(move |_| program));
-        for (program, (.., start, end, _)) in programs.zip(outer) {
+        for (program, (.., start, end, _)) in programs.zip(step_spans) {
             for (number, dispatch) in program.dispatches.iter().enumerate() {
-                let (_, found, from, to, args) = kernels.next().expect("a span for each dispatch");
+                let (_, found, from, to, args) =
+                    kernels.next().expect("the timeline has a span per dispatch");
                 assert_eq!(found, &dispatch.name, "{name}");
                 assert_eq!((&args["step"], &args["dispatch"]), (&step.into(), &number.into()), "{name}");
                 assert_eq!(args["flops"], dispatch.cost.flops);
@@ -109,15 +110,15 @@ fn check_timeline(name: &str, plan: &Plan, profiler: &Profiler, steps: std::ops:
                 assert!(*start <= from + ROUNDING, "{name}: {found} from {from}, step from {start}");
                 last = *to;
             }
-            let parts = host.iter().filter(|(_, _, from, to, _)| from >= start && to <= end);
-            assert!(parts.count() >= 2, "{name}: a step says what the host did");
+            let host_spans = host.iter().filter(|(_, _, from, to, _)| from >= start && to <= end);
+            assert!(host_spans.count() >= 2, "{name}: a step contains at least two host spans");
         }
     }
-    assert!(kernels.next().is_none(), "{name}: no kernel of other steps");
+    assert!(kernels.next().is_none(), "{name}: the timeline has dispatches of other steps");
     let table = profiler.kernels(plan);
-    let of = |of: fn(&wgrad::train::KernelTime) -> f64| table.iter().map(of).sum::<f64>();
-    assert!((of(|kernel| kernel.fraction) - 1.0).abs() < 1e-9, "{name}");
-    assert!((of(|kernel| kernel.dispatches) - plan.dispatches_per_step() as f64).abs() < 1e-9, "{name}");
+    let sum = |value: fn(&wgrad::train::KernelTime) -> f64| table.iter().map(value).sum::<f64>();
+    assert!((sum(|kernel| kernel.fraction) - 1.0).abs() < 1e-9, "{name}");
+    assert!((sum(|kernel| kernel.dispatches) - plan.dispatches_per_step() as f64).abs() < 1e-9, "{name}");
 }
 
 /// Covers a perceptron, steps of several passes, and a residual network.
