@@ -305,7 +305,7 @@ mod tests {
         assert_eq!(splits.train.feature_shape(), [1, 1, 2]);
     }
 
-    /// Needs the Debian package or a fetched copy; prints that it is skipped if there is neither.
+    /// Needs the Debian package or a fetched copy. Without both, the test is reported as skipped.
     #[test]
     fn fashion_mnist_is_complete() {
         match load(&data("kind = 'fashion-mnist'")) {
@@ -322,7 +322,7 @@ mod tests {
         }
     }
 
-    /// Folder of grey images with two classes per split; the brightness depends on split, class and image.
+    /// Creates a folder of grey images with two classes per split. The brightness depends on split, class and image.
     fn image_folder(parts: &[&str]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for (p, part) in parts.iter().enumerate() {

@@ -144,7 +144,7 @@ fn page_lists_every_kind_of_data() {
     assert_eq!(listed, known);
 }
 
-/// Whether a documented type is that of the schema.
+/// Whether a documented type matches the schema.
 fn is_type(documented: &str, schema: &Value, page: &str) -> bool {
     let is = |schema: &Value, name: &str| schema["type"] == name;
     let items = |name: &str| is(schema, "array") && is(&schema["items"], name);

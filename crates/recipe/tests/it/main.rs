@@ -1,4 +1,4 @@
-//! Tests of `wgrad-recipe` from outside, as one binary.
+//! Integration tests of `wgrad-recipe` in one binary.
 
 mod docs;
 mod errors;

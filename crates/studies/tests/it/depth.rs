@@ -1,6 +1,6 @@
 //! Page of the depth study: well-formed for all numbers, complete, and with conclusions that follow the data.
 
-use crate::page::{needs_nothing_else, well_formed};
+use crate::page::{assert_self_contained, well_formed};
 use std::path::Path;
 use wgrad_studies::depth::{
     Activation, Budget, CurvePoint, DepthFinding, DepthRun, DepthStudy, Direction, Family, LayerValue,
@@ -124,14 +124,14 @@ fn study(slopes: [f64; 2], seeds: &[u64]) -> DepthStudy {
     }
 }
 
-fn effect_shows() -> DepthStudy {
+fn study_with_degradation() -> DepthStudy {
     study([0.011, -0.002], &[1, 2, 3])
 }
 
 /// Returns the text of the page and its HTML, after checking both.
 fn page(study: &DepthStudy) -> (String, String) {
     let html = study.html();
-    needs_nothing_else(&html);
+    assert_self_contained(&html);
     let drawn: String = html.split("<svg").skip(1).map(|svg| svg.split("</svg>").next().unwrap()).collect();
     for word in ["NaN", "inf ", "inf\""] {
         assert!(!drawn.contains(word), "the SVG contains {word}");
@@ -141,7 +141,7 @@ fn page(study: &DepthStudy) -> (String, String) {
 
 #[test]
 fn page_has_every_run_and_chart() {
-    let study = effect_shows();
+    let study = study_with_degradation();
     let (text, html) = page(&study);
     let rows: Vec<&str> = html.split("<h2>All runs</h2>").nth(1).unwrap().split("<tr>").collect();
     for run in &study.runs {
@@ -205,7 +205,7 @@ fn finding_follows_the_data() {
 
 #[test]
 fn trend_compares_the_deepest_with_the_best_shallower_depth() {
-    let mut study = effect_shows();
+    let mut study = study_with_degradation();
     study.runs.clear();
     for (depth, losses) in [(8, [0.5, 0.6, 0.7]), (20, [0.3, 0.35, 0.4]), (56, [0.41, 0.5, 0.9])] {
         study.runs.extend((0..3).map(|seed| run(Family::Plain, depth, seed, losses[seed as usize])));
@@ -227,7 +227,7 @@ fn trend_compares_the_deepest_with_the_best_shallower_depth() {
 
 #[test]
 fn conclusion_quotes_the_numbers_of_the_runs() {
-    let mut study = effect_shows();
+    let mut study = study_with_degradation();
     study.runs.clear();
     for (family, losses) in [(Family::Plain, [0.25, 0.75]), (Family::Residual, [0.25, 0.125])] {
         study.runs.extend([8, 56].into_iter().zip(losses).map(|(depth, loss)| run(family, depth, 1, loss)));
@@ -250,7 +250,7 @@ fn conclusion_quotes_the_numbers_of_the_runs() {
 
 #[test]
 fn diverged_runs_have_infinite_loss_and_a_cross() {
-    let mut study = effect_shows();
+    let mut study = study_with_degradation();
     for run in study.runs.iter_mut().filter(|run| run.family == Family::Plain && run.depth == 56) {
         run.diverged = true;
         run.final_train_loss = f64::NAN;
@@ -271,7 +271,7 @@ fn diverged_runs_have_infinite_loss_and_a_cross() {
 
 #[test]
 fn sigmoid_conclusion_follows_the_weight_changes() {
-    let mut study = effect_shows();
+    let mut study = study_with_degradation();
     let conclusion = study.sigmoid_conclusion();
     assert_eq!(conclusion.finding, SigmoidFinding::Shown);
     let sigmoid = conclusion.sigmoid.unwrap();
@@ -292,7 +292,7 @@ fn sigmoid_conclusion_follows_the_weight_changes() {
 
 #[test]
 fn page_of_empty_and_extreme_studies_is_well_formed() {
-    let full = effect_shows();
+    let full = study_with_degradation();
     let empty = DepthStudy { runs: Vec::new(), sigmoid: Vec::new(), ..full.clone() };
     assert!(page(&empty).0.contains("Nothing has been trained yet."));
     let only_sigmoid = DepthStudy { runs: Vec::new(), ..full.clone() };
@@ -319,7 +319,7 @@ fn page_of_empty_and_extreme_studies_is_well_formed() {
 #[test]
 fn study_round_trips_through_its_file() {
     let directory = tempfile::tempdir().unwrap();
-    let mut study = effect_shows();
+    let mut study = study_with_degradation();
     study.runs[0].final_train_loss = f64::INFINITY;
     study.runs[0].curve[3].test_accuracy = Some(f64::NEG_INFINITY);
     let html = study.write(&directory.path().join("new")).unwrap();
@@ -338,7 +338,7 @@ fn study_round_trips_through_its_file() {
 #[test]
 fn write_example_pages() {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let path = effect_shows().write(&directory.join("study")).unwrap();
+    let path = study_with_degradation().write(&directory.join("study")).unwrap();
     assert!(std::fs::metadata(path).unwrap().len() < 1_000_000);
     let mut study = study([0.011, 0.003], &[1]);
     for run in study.runs.iter_mut().filter(|run| run.family == Family::Plain && run.depth > 40) {

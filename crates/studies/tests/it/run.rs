@@ -1,6 +1,6 @@
 //! Report of a run: well-formed, escaped, with the numbers of the run.
 
-use crate::page::{needs_nothing_else, well_formed};
+use crate::page::{assert_self_contained, well_formed};
 use std::path::Path;
 use wgrad_run::{Predictions, Row, Run, RunDir, Scores};
 use wgrad_studies::run::{html, write_report};
@@ -39,7 +39,7 @@ fn rows() -> Vec<Row> {
 fn page_is_well_formed_and_self_contained() {
     let page = html(&recipe(), &rows(), None);
     well_formed(&page);
-    needs_nothing_else(&page);
+    assert_self_contained(&page);
     assert!(page.len() < 200_000, "{} bytes", page.len());
 }
 
@@ -136,7 +136,7 @@ fn binary_scores_have_a_confusion_matrix_and_a_roc_curve() {
     let scores = scores(2);
     let page = html(&recipe(), &rows(), Some(&scores));
     let text = well_formed(&page);
-    needs_nothing_else(&page);
+    assert_self_contained(&page);
     assert!(text.contains("Scores on 60 examples") && text.contains("ROC curve, positive: <class 1>"));
     let matrix = page.split("Confusion matrix").nth(1).unwrap().split("</figure>").next().unwrap();
     let cells: Vec<u64> = matrix

@@ -65,7 +65,7 @@ fn builtin_sweeps_are_valid_and_fit_their_data() {
             assert!(*comparison.examples.last().unwrap() <= size(&comparison.dataset), "{comparison:?}");
         }
     }
-    // There is something to train without downloaded data.
+    // The built-in sweep includes trainings that need no downloaded data.
     let (available, missing) = builtin(true).unwrap().available(|name| name == "digits");
     assert_eq!((available.datasets(), missing), (vec!["digits"], vec!["fashion-mnist".to_owned()]));
     let (available, missing) = builtin(true).unwrap().available(|_| true);
