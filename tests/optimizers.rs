@@ -215,7 +215,7 @@ fn dropout_differs_between_steps_and_repeats_with_the_seed() {
         let splits = digits();
         let device = CpuDevice::new();
         // With a learning rate of 0, the losses of one batch differ only by the dropped elements.
-        let config = Config { batch: 1437, seed, ..without_learning() };
+        let config = Config { batch: 1437, seed, ..zero_rate_config() };
         let plan = Plan::new(model, &splits, config, &device.info().limits).unwrap();
         let mut trainer = Trainer::new(&device, plan, splits, 10).unwrap();
         (0..4).for_each(|_| trainer.step().unwrap());
