@@ -44,8 +44,8 @@ fn write_figures(page: &mut String, scores: &Scores) -> fmt::Result {
     page::table(page, &columns, &scores.classes.iter().map(row).collect::<Vec<_>>())
 }
 
-/// Writes the confusion matrix as a heat map. Cells are shaded by their fraction of the true class, so that rare
-/// classes are as visible as common ones.
+/// Writes the confusion matrix as a heat map. Cells are shaded by their fraction of the examples of the true class, so
+/// that rare classes are as visible as common ones.
 fn write_confusion(page: &mut String, scores: &Scores) -> fmt::Result {
     page.push_str(
         "<figure>\n<figcaption>Confusion matrix, one row per true class</figcaption>\n\

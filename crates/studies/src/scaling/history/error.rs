@@ -97,7 +97,7 @@ pub enum HistoryError {
 }
 
 impl HistoryError {
-    /// Kind of the error, which decides the exit code of the command line.
+    /// Returns the kind of the error, from which the command line derives its exit code.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Data
     }
