@@ -22,7 +22,7 @@ pub struct Conclusion {
     pub plain: Option<Trend>,
     /// Trend of residual networks. `None` with fewer than two depths.
     pub residual: Option<Trend>,
-    /// Whether the degradation reported by He et al. is observed.
+    /// Finding on the degradation that He et al. reported.
     pub finding: DepthFinding,
 }
 
@@ -37,11 +37,11 @@ pub struct Trend {
     pub deepest_depth: u32,
     /// Spread of the losses over the seeds at `deepest_depth`.
     pub deepest: Spread,
-    /// Direction of the loss with depth.
+    /// Direction in which the loss changes with depth.
     pub direction: Direction,
 }
 
-/// Direction of the loss with depth.
+/// Direction in which the loss changes with depth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// The loss increases.
@@ -54,7 +54,7 @@ pub enum Direction {
     WithinSeeds,
 }
 
-/// Whether the degradation of plain networks with depth (He et al.) is observed.
+/// Finding on the degradation of plain networks with depth (He et al., 2016).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DepthFinding {
     /// Plain networks degrade, residual networks do not.
@@ -95,8 +95,8 @@ impl Trend {
         Some(trend)
     }
 
-    /// Returns the increase of the median loss. It is infinite if only the median at the greatest depth is infinite,
-    /// and 0 if the medians at both depths are.
+    /// Returns the increase of the median loss. The increase is infinite if only the median at the greatest depth is
+    /// infinite, and 0 if the medians at both depths are infinite.
     pub fn increase(&self) -> f64 {
         if self.deepest.median == self.best.median { 0.0 } else { self.deepest.median - self.best.median }
     }
@@ -230,7 +230,7 @@ pub struct SigmoidConclusion {
     pub sigmoid: Option<LayerRatios>,
     /// Ratios for perceptrons with ReLU. `None` if no run finished.
     pub relu: Option<LayerRatios>,
-    /// Whether only the last layers learn with sigmoid units.
+    /// Finding on the layers that learn in networks with sigmoid units.
     pub finding: SigmoidFinding,
 }
 
@@ -245,7 +245,7 @@ pub struct LayerRatios {
     pub movement: Spread,
 }
 
-/// Whether only the last layers learn with sigmoid units.
+/// Finding on the layers that learn in networks with sigmoid units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SigmoidFinding {
     /// With sigmoid units, the relative weight change of the first layer is less than a tenth of that of the last

@@ -16,8 +16,8 @@ const NOTE: &str = "Small batches and narrow layers leave most of a device idle.
     fast enough for the gradients.";
 
 const PREDICTED: &str = "Training of ResNet-50 with a constant batch size per device, predicted by the model of wgrad \
-    cluster. Efficiency is the speed-up over one device, divided by the number of devices. The sources of the machines' figures are in \
-    docs/cluster.md and on the page of that command.";
+    cluster. Efficiency is the speed-up over one device, divided by the number of devices. The sources of the \
+    machines' figures are in docs/cluster.md and on the page of that command.";
 
 /// Measurements of the hardware, and predictions for larger machines.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -59,8 +59,8 @@ fn write_settings(page: &mut String, scale: &ScalingStudy) -> fmt::Result {
     page.push_str("</tbody>\n</table>\n");
     write!(
         page,
-        "<p class=\"note\">All numbers are in scale.json. Trends refer to systems by id, and laws refer to training runs by id. \
-         trials.csv has one row per training run. To repeat the study:</p>\n<pre>{}</pre>\n",
+        "<p class=\"note\">All numbers are in scale.json. Trends refer to systems by id, and laws refer to training \
+         runs by id. trials.csv has one row per training run. To repeat the study:</p>\n<pre>{}</pre>\n",
         Escaped(&scale.command)
     )
 }

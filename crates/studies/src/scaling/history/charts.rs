@@ -36,7 +36,7 @@ pub(super) fn compute(page: &mut String, history: &History, machine: &LocalMachi
     figure(page, history, machine, &zoomed, |_| Ok(()))
 }
 
-/// Writes the chart of parameters, unless no system has a known number of parameters.
+/// Writes the chart of parameters, if any system has a known number of parameters.
 pub(super) fn parameters(page: &mut String, history: &History, machine: &LocalMachine) -> fmt::Result {
     if history.systems.iter().all(|system| system.parameters.is_none()) {
         return Ok(());

@@ -30,13 +30,13 @@ pub enum DateError {
     #[error("the date is missing")]
     Missing,
     /// The text contains more than one date.
-    #[error("`{0}` contains more than one date; expected one")]
+    #[error("{0:?} contains more than one date; expected one")]
     Two(String),
     /// The text contains only a year, or a year and a month, as `2012` or `2012-09`.
-    #[error("`{0}` is only a {1}; expected a date such as 2012-09-30")]
+    #[error("{0} is only a {1}; expected a date such as 2012-09-30")]
     Partial(String, &'static str),
     /// The date does not exist in the calendar, e.g. February 30.
-    #[error("`{0}` is not a valid date")]
+    #[error("{0} is not a valid date")]
     NotInCalendar(String),
     /// The year is outside the range that is plausible for a system.
     #[error("{0} is outside the years {start} to {end}", start = PLAUSIBLE_YEARS.start(), end = PLAUSIBLE_YEARS.end())]
@@ -140,8 +140,11 @@ mod tests {
     fn invalid_dates_are_rejected_with_the_reason() {
         let reason = |text: &str| text.parse::<Date>().unwrap_err().to_string();
         assert_eq!(reason(" "), "the date is missing");
-        assert_eq!(reason("2012"), "`2012` is only a year; expected a date such as 2012-09-30");
-        assert_eq!(reason("2012-09"), "`2012-09` is only a year and a month; expected a date such as 2012-09-30");
+        assert_eq!(reason("2012"), "2012 is only a year; expected a date such as 2012-09-30");
+        assert_eq!(
+            reason("2012-09"),
+            "2012-09 is only a year and a month; expected a date such as 2012-09-30"
+        );
         for text in
             ["2013-02-29", "2012-02-30", "1900-02-29", "2012-13-01", "2012-00-10", "2012-04-31", "0000-01-01"]
         {

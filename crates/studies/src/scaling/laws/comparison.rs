@@ -239,13 +239,15 @@ impl ComputeBudget {
             (&pairs[..], self.larger_effect)
         else {
             return vec![format!(
-                "with {}, no comparison is possible, because {PLAIN} and {BETTER} were not both trained with two amounts of data.",
+                "with {}, no comparison is possible, because {PLAIN} and {BETTER} were not both trained with two \
+                 amounts of data.",
                 self.compute()
             )];
         };
         let (little, much) = (thousands(plain_little.examples), thousands(plain_much.examples));
         let losses = format!(
-            "with {little} examples, the test loss is {} for {PLAIN} and {} for {BETTER}; with {much} examples, {} and {}",
+            "with {little} examples, the test loss is {} for {PLAIN} and {} for {BETTER}; with {much} \
+             examples, {} and {}",
             plain_little.loss, better_little.loss, plain_much.loss, better_much.loss
         );
         let result = match effect {
@@ -305,7 +307,8 @@ impl ComputeBudget {
         let (last, others) = amounts.split_last()?;
         let and = if others.is_empty() { "" } else { " and " };
         Some(format!(
-            "{family} was still improving at its last step with {}{and}{last} examples: its loss is limited by compute there, not by data.",
+            "{family} was still improving at its last step with {}{and}{last} examples: its loss is limited by compute \
+             there, not by data.",
             others.join(", ")
         ))
     }
@@ -321,10 +324,14 @@ impl Crossing {
     fn sentence(&self) -> String {
         let Self { between: [low, high], examples, plain_above, overlap } = self;
         let (below, above) = if *plain_above { (BETTER, PLAIN) } else { (PLAIN, BETTER) };
-        let chance =
-            if *overlap { ". The crossing may be due to chance, because the seeds overlap on both sides" } else { "" };
+        let chance = if *overlap {
+            ". The crossing may be due to chance, because the seeds overlap on both sides"
+        } else {
+            ""
+        };
         format!(
-            "The curves cross at about {} examples, between {} and {}: with less data, {below} is better; with more data, {above}{chance}.",
+            "The curves cross at about {} examples, between {} and {}: with less data, {below} is better; with more \
+             data, {above}{chance}.",
             thousands(examples.round() as u64),
             thousands(*low),
             thousands(*high)
@@ -406,7 +413,10 @@ mod tests {
         let same = budget([1.0, 0.6, 0.4], [0.99, 0.61, 0.39], 0.1);
         assert_eq!(same.larger_effect, Some(LargerEffect::NotBetter));
         let text = same.sentences().join(" ");
-        assert!(text.contains("no visible effect at this size") && text.contains("may be due to chance"), "{text}");
+        assert!(
+            text.contains("no visible effect at this size") && text.contains("may be due to chance"),
+            "{text}"
+        );
         let close = budget([1.0, 0.7, 0.5], [0.52, 0.4, 0.3], 0.05);
         assert_eq!(close.larger_effect, Some(LargerEffect::WithinSeeds));
     }

@@ -214,7 +214,9 @@ fn outcome_sentence(outcome: &Outcome) -> String {
                 (0, _) => String::new(),
                 (_, 1) => "; it was still improving at its last step".to_owned(),
                 (improving, total) => {
-                    format!("; {improving} of its {total} training runs were still improving at their last step")
+                    format!(
+                        "; {improving} of its {total} training runs were still improving at their last step"
+                    )
                 }
             };
             format!(

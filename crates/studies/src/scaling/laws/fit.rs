@@ -75,7 +75,10 @@ pub enum LawError {
         parameters: usize,
     },
     /// A variable has fewer than 3 distinct values.
-    #[error("an exponent and an irreducible loss require at least 3 distinct values of {}, found {values}", variable.letter())]
+    #[error(
+        "an exponent and an irreducible loss require at least 3 distinct values of {}, found {values}",
+        variable.letter()
+    )]
     TooFewValues {
         /// Variable with too few values.
         variable: Variable,

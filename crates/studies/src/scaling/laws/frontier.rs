@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn diverged_trainings_are_left_out() {
+    fn diverged_runs_are_left_out() {
         let mut trials = planted(&[4, 8, 16]);
         let without = frontier(&trials);
         let mut lost = testing::diverged(trials[0].clone());

@@ -62,7 +62,7 @@ pub fn write(page: &mut String, laws: &Laws, trials: &[Trial]) -> fmt::Result {
         page::folded_table(page, "Factors", &FACTOR_COLUMNS, &factor_rows(family))?;
     }
     if !laws.outcomes.is_empty() {
-        page::section(page, "Predictions of held-out trainings", PREDICTED)?;
+        page::section(page, "Predictions of held-out training runs", PREDICTED)?;
         wrapped_table(page, &OUTCOME_COLUMNS, laws.outcomes.iter().map(outcome_row).collect())?;
     }
     if !laws.families.is_empty() {

@@ -215,7 +215,11 @@ mod tests {
         let prediction = predict(&trials);
         let planted = loss(MLP, PLANNED.parameters, PLANNED.examples);
         assert!((prediction.loss / planted - 1.0).abs() < 0.05, "{prediction:?}");
-        assert_eq!(prediction.trials.len(), 60, "other families, other roles and diverged trials are excluded");
+        assert_eq!(
+            prediction.trials.len(),
+            60,
+            "other families, other roles and diverged trials are excluded"
+        );
         let [low, high] = prediction.interval.unwrap();
         assert!(low < planted && planted < high);
         let outcome = Outcome::new(prediction.clone(), &trials);
@@ -251,7 +255,11 @@ mod tests {
         let (mut trials, all) = (testing::sweep(), testing::sweep());
         trials.retain(|trial| trial.role == Role::Fit);
         assert_eq!(predict(&trials), predict(&all));
-        assert_eq!(Outcome::new(predict(&trials), &trials).measured, None, "the held-out run has not been trained yet");
+        assert_eq!(
+            Outcome::new(predict(&trials), &trials).measured,
+            None,
+            "the held-out run has not been trained yet"
+        );
     }
 
     #[test]

@@ -122,8 +122,8 @@ fn still_improving_runs_are_counted() {
     let html = html(&laws, &trials);
     let text = laws.sentences().join("\n");
     for words in [
-        "; 30 of 60 training runs were still improving at their last step, so steps limit their loss in addition to size and \
-         data.",
+        "; 30 of 60 training runs were still improving at their last step, so steps limit their loss in addition to \
+         size and data.",
         "; 1 of its 2 training runs were still improving at their last step.",
         "resnet was still improving at its last step with 7,500 (2 of 3 seeds) and 30,000 examples: its loss is limited \
          by compute there, not by data.",
@@ -156,9 +156,9 @@ fn saturated_laws_are_not_quoted() {
          its 5 distinct points, so the fit does not test it."
     );
     let html = html(&laws, &trials);
-    assert!(
-        html.contains("Law of N and D: it passes through all of its 5 distinct points, so the fit does not test it")
-    );
+    assert!(html.contains(
+        "Law of N and D: it passes through all of its 5 distinct points, so the fit does not test it"
+    ));
 
     let mut laws = self::laws(&testing::sweep());
     let frontier = &mut laws.families[0].frontier;
@@ -206,7 +206,11 @@ fn predictions_within_the_range_are_not_called_larger() {
     let text = one.sentences().join(" ");
     assert!(text.contains("; it is not larger than the training runs that its law was fitted to."), "{text}");
     let mixed = Laws::fit(&all, &[vec![prediction], predictions(&all)].concat(), 50, 1);
-    assert!(mixed.headline().starts_with("The predictions of 2 larger training runs"), "{}", mixed.headline());
+    assert!(
+        mixed.headline().starts_with("The predictions of 2 larger training runs"),
+        "{}",
+        mixed.headline()
+    );
 }
 
 #[test]
@@ -248,7 +252,11 @@ fn sentences_follow_the_numbers() {
     let mut trials = testing::sweep();
     let predictions = predictions(&trials);
     let within = Laws::fit(&trials, &predictions, 100, 1);
-    assert!(within.headline().starts_with("The predictions of 2 larger training runs"), "{}", within.headline());
+    assert!(
+        within.headline().starts_with("The predictions of 2 larger training runs"),
+        "{}",
+        within.headline()
+    );
     let text = within.sentences().join(" ");
     assert!(text.contains("mlp-large (204,800 parameters, 50,000 examples): predicted test loss"), "{text}");
     assert!(text.contains("within the interval") && !text.contains("outside"), "{text}");

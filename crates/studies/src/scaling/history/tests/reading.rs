@@ -33,10 +33,20 @@ fn invalid_rows_are_left_out_with_their_line_and_reason() {
     let expected = [
         (3, "two\nlines", LeftOutPart::Compute, "training compute: none given"),
         (5, "undated", LeftOutPart::System, "the date is missing"),
-        (6, "twice", LeftOutPart::System, "`2012-01-02, 2013-01-02` contains more than one date; expected one"),
-        (7, "february", LeftOutPart::System, "`2012-02-30` is not a valid date"),
-        (8, "year", LeftOutPart::System, "`2012` is only a year; expected a date such as 2012-09-30"),
-        (9, "month", LeftOutPart::System, "`2012-05` is only a year and a month; expected a date such as 2012-09-30"),
+        (
+            6,
+            "twice",
+            LeftOutPart::System,
+            "\"2012-01-02, 2013-01-02\" contains more than one date; expected one",
+        ),
+        (7, "february", LeftOutPart::System, "2012-02-30 is not a valid date"),
+        (8, "year", LeftOutPart::System, "2012 is only a year; expected a date such as 2012-09-30"),
+        (
+            9,
+            "month",
+            LeftOutPart::System,
+            "2012-05 is only a year and a month; expected a date such as 2012-09-30",
+        ),
         (10, "words", LeftOutPart::Parameters, "parameters: \"many\" is not a number"),
         (
             11,

@@ -110,7 +110,10 @@ fn era_includes_its_first_day_and_excludes_its_end() {
 fn history_requires_compute_and_resamples() {
     let empty = table(&[("2012-02-30", "1e3")]);
     let error = History::new(&empty, MIN_RESAMPLES, 1).unwrap_err().to_string();
-    assert!(error.contains("entries left out: 1, the first on line 2: `2012-02-30` is not a valid date"), "{error}");
+    assert!(
+        error.contains("entries left out: 1, the first on line 2: 2012-02-30 is not a valid date"),
+        "{error}"
+    );
     let error = History::new(&table(&[]), MIN_RESAMPLES, 1).unwrap_err().to_string();
     assert_eq!(error, "rows has a header but no rows");
     let error = History::new(&builtin_table().unwrap(), 100, 1).unwrap_err();
@@ -157,7 +160,8 @@ fn unfitted_trends_are_listed_with_the_reason() {
         ("2015-01-01", "1e5"),
     ];
     let frontier = sentences(&rows);
-    let expected = "No trend of training compute 2012 to mid-2018, the 3 largest at release of all eras: a trend requires at least 3";
+    let expected = "No trend of training compute 2012 to mid-2018, the 3 largest at release of all eras: a trend \
+        requires at least 3 systems, found 0.";
     assert!(frontier.contains(expected), "{frontier}");
 }
 

@@ -78,7 +78,11 @@ fn planted_exponents_are_found_in_noise_with_outliers() {
             let error = term.exponent.value - planted;
             assert!(error.abs() < within, "seed {seed}: {law:?}");
         }
-        assert!((0.6 * noise..1.8 * noise).contains(&law.scatter), "scatter {} for noise {noise}", law.scatter);
+        assert!(
+            (0.6 * noise..1.8 * noise).contains(&law.scatter),
+            "scatter {} for noise {noise}",
+            law.scatter
+        );
         assert_eq!((law.points, law.distinct), (60, 20));
         let law =
             fit(&SINGLE, &single([0.2, 60.0, 0.5], &sizes(7), 5, noise, &mut random), 0, 1).unwrap().law;
@@ -105,7 +109,10 @@ fn intervals_contain_the_planted_parameters() {
         two[1] += contains(&law.terms[0].exponent, 0.5);
         two[2] += contains(&law.terms[1].exponent, 0.6);
     }
-    assert!(one.iter().chain(&two).all(|count| *count >= 34), "intervals that contain the parameter, of 40: {one:?}, {two:?}");
+    assert!(
+        one.iter().chain(&two).all(|count| *count >= 34),
+        "intervals that contain the parameter, of 40: {one:?}, {two:?}"
+    );
 }
 
 #[test]
