@@ -65,7 +65,7 @@ pub struct DepthResults {
 /// Trains all networks of a study. A run whose loss becomes NaN or infinite is a result, not an error.
 ///
 /// # Errors
-/// Returns an error if the data is missing, a depth is not 6n + 2, or the device fails.
+/// Returns an error if the data is missing, a depth is not of the form 6n + 2, or the device fails.
 pub fn study_depth(
     device: &dyn Device,
     options: &DepthOptions,

@@ -6,7 +6,8 @@ use wgrad_report::page::{self, Escaped};
 use wgrad_run::score::{BinaryScores, ClassScores, OperatingPoint, Scores};
 use wgrad_stdx::format::percent;
 
-/// Height of the plot of the ROC curve in pixels: about its width, so that the diagonal has 45°.
+/// Height of the plot of the ROC curve in pixels: about the width of the plot, so that the diagonal has a slope of
+/// about 45°.
 const ROC_HEIGHT: f64 = 400.0;
 
 pub(super) fn write(page: &mut String, scores: &Scores) -> fmt::Result {

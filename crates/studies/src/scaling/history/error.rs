@@ -54,7 +54,7 @@ pub enum HistoryError {
         /// Name of the column with its invalid bytes escaped.
         name: String,
     },
-    /// A quote is not closed, so that the rest of the file would be one field.
+    /// A quoted field is not closed, so that it would extend to the end of the file.
     #[error("{source_name}, line {line}: the quoted field that begins on this line is not closed")]
     Quote {
         /// Name of the table.

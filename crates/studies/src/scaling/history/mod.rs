@@ -5,8 +5,8 @@
 //!
 //! - **Selection.** Up to 2012: the milestones in histories of neural networks, including chapter 1 of Bishop & Bishop
 //!   2024. From 2012 to mid-2018: every system in the chart of Amodei & Hernandez, "AI and compute" (2018), and the
-//!   systems of that chapter. Later: the most discussed systems. No system was left out, and no count was changed,
-//!   because of its effect on a trend.
+//!   systems named in that chapter. Later: the most discussed systems. No system was left out, and no count was
+//!   changed, because of its effect on a trend.
 //! - **Training compute.** The figure in the paper, if the paper states one. Otherwise the operations are counted: a
 //!   multiply-add is two operations, and the backward pass takes twice the operations of the forward pass, so each
 //!   weight (or multiply-add) takes 6 operations per example. If the paper gives only a training time, the figure is

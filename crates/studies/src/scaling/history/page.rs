@@ -165,8 +165,8 @@ fn write_conclusion(page: &mut String, history: &History, machine: &LocalMachine
 }
 
 impl LocalMachine {
-    /// Returns a sentence per device: the largest system that it could train within a day, and the time for the largest
-    /// system.
+    /// Returns a sentence per device: the largest system that the device could train within a day, and the training
+    /// time of the largest system in the table.
     pub fn sentences(&self, history: &History) -> Vec<String> {
         let times = self.times(history);
         let sentence = |(index, rate): (usize, &super::DeviceRate)| {
@@ -176,7 +176,7 @@ impl LocalMachine {
             let within = device_times().filter(|time| time.seconds <= DAY);
             let reached = within.max_by(|a, b| a.seconds.total_cmp(&b.seconds));
             let reached = reached.map_or_else(String::new, |time| {
-                format!("one day is enough for {} ({}); ", name(time.system), duration(time.seconds))
+                format!("one day is enough to train {} ({}); ", name(time.system), duration(time.seconds))
             });
             let (longest, time) = (name(longest.system), duration(longest.seconds));
             Some(format!("{}: {reached}{longest} would take {time}.", rate.device))

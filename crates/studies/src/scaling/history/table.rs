@@ -23,7 +23,7 @@ const OTHER_ESTIMATES: &str = "Other estimates";
 const SEPARATORS: [char; 3] = [';', '\t', '|'];
 /// Maximum number of characters of a text that is quoted in a message.
 const MAX_QUOTED: usize = 80;
-/// Column that only Epoch AI's file has, and that identifies the file.
+/// Column by which Epoch AI's file is recognized.
 const EPOCH_COLUMN: &str = "Notability criteria";
 
 /// Systems of a file, and the entries of the file that could not be used.
@@ -279,7 +279,7 @@ impl Header {
         });
     }
 
-    /// Returns the date of a record, or the reason why the entire record cannot be used.
+    /// Returns the date of a record, or the reason why no part of the record can be used.
     fn valid_date(
         &self,
         record: &ByteRecord,

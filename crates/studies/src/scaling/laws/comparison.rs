@@ -52,7 +52,7 @@ pub enum DataEquivalent {
         /// Number of examples, by linear interpolation of ln(loss) against ln D.
         f64,
     ),
-    /// The least amount of data: with it, the plain architecture is at least as good as the better one.
+    /// The plain architecture matches the better one even with the least amount of data.
     #[serde(rename = "nothing")]
     Least,
     /// More than the largest measured amount.
@@ -252,18 +252,18 @@ impl ComputeBudget {
         );
         let result = match effect {
             LargerEffect::Data => format!(
-                "more data beats the better architecture: every seed of {PLAIN} with much data is better than every seed of \
-                 {BETTER} with little"
+                "more data beats the better architecture: every seed of {PLAIN} with the most data is better than \
+                 every seed of {BETTER} with the least"
             ),
             LargerEffect::Architecture => format!(
-                "the better architecture beats more data: every seed of {BETTER} with little data is better than every seed of \
-                 {PLAIN} with much"
+                "the better architecture beats more data: every seed of {BETTER} with the least data is better \
+                 than every seed of {PLAIN} with the most"
             ),
             LargerEffect::WithinSeeds => {
-                format!("the seeds of {PLAIN} with much data and of {BETTER} with little data overlap")
+                format!("the seeds of {PLAIN} with the most data and of {BETTER} with the least data overlap")
             }
             LargerEffect::NotBetter => format!(
-                "there is no visible effect at this size: {BETTER} is not clearly better than {PLAIN} with little data"
+                "there is no visible effect at this size: {BETTER} is not clearly better than {PLAIN} with the least data"
             ),
         };
         let mut sentences = vec![format!("with {}, {result}; {losses}.", self.compute())];

@@ -220,7 +220,7 @@ fn three_digits(value: f64) -> String {
 /// Term A·x^(−α) of a law.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Term {
-    /// Variable x.
+    /// Variable x of the term.
     pub variable: Variable,
     /// Factor A, which is the value of the term at x = 1.
     pub scale: Estimate,
@@ -245,7 +245,7 @@ pub struct Law {
     pub scatter: f64,
     /// Threshold δ of the Huber loss that was used for the fit.
     pub delta: f64,
-    /// Number of bootstrap resamples of the intervals.
+    /// Number of bootstrap resamples from which the intervals are computed.
     pub resamples: usize,
 }
 
@@ -301,8 +301,8 @@ pub(super) struct Fitted {
 }
 
 impl Fitted {
-    /// Returns the 95% interval of the loss of one training run with the variables `x`. It is the interval of the
-    /// losses that the bootstrap laws predict, each multiplied by a random residual. Returns `None` if the law has no
+    /// Returns the 95% interval of the loss of one training run with the variables `x`. The interval covers the losses
+    /// that the bootstrap laws predict, each multiplied by a random residual. Returns `None` if the law has no
     /// intervals.
     pub fn interval_at(&self, x: [f64; 2], seed: u64) -> Option<[f64; 2]> {
         let mut random = SplitMix64(seed);

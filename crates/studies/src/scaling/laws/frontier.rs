@@ -12,7 +12,7 @@ use wgrad_stdx::random::SplitMix64;
 const BINS_PER_DECADE: f64 = 5.0;
 /// Minimum number of distinct network sizes for fitting a slope.
 const MIN_SIZES: usize = 3;
-/// Minimum number of points for a bootstrap interval. With fewer points, there are only few distinct resamples.
+/// Minimum number of points for a bootstrap interval. With fewer points, there are only a few distinct resamples.
 const MIN_RESAMPLED_POINTS: usize = 6;
 
 /// Training curve of one network with one number of examples, averaged over the seeds.
