@@ -205,7 +205,7 @@ impl Trend {
         Ok(Self { spec, systems, slope, mean_year: mean_x, mean_log10: mean_y, doubling })
     }
 
-    /// Returns the quantity that the line gives for a date, as a decimal year.
+    /// Returns the value of the line at `year`, a date given as a decimal year.
     pub fn at(&self, year: f64) -> f64 {
         10f64.powf(self.mean_log10 + self.slope * (year - self.mean_year))
     }
