@@ -64,7 +64,7 @@ fn bench_is_compared_with_an_earlier_result() {
     fs::write(&file, text.replace("\"format\":1", "\"format\":77")).unwrap();
     let output = bench("--out new --compare old/bench.json");
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("format 77"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("format version 77"), "{}", stderr(&output));
 }
 
 #[test]

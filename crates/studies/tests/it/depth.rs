@@ -1,4 +1,5 @@
-//! Page of the depth study: well-formed for all numbers, complete, and with conclusions that follow the data.
+//! Tests that the page of the depth study is complete and well-formed for all numbers, and that the conclusions follow
+//! from the data.
 
 use crate::page::{assert_self_contained, well_formed};
 use std::path::Path;
@@ -9,7 +10,7 @@ use wgrad_studies::depth::{
 
 const DEPTHS: [u32; 6] = [8, 14, 20, 32, 44, 56];
 
-/// Pseudorandom number from −1 to 1.
+/// Returns a pseudorandom number from −1 to 1 that depends only on the key.
 fn noise(key: [u64; 3]) -> f64 {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     for part in key {
@@ -29,7 +30,7 @@ fn layers(depth: u32, value: impl Fn(u32) -> f64) -> Vec<LayerValue> {
         .collect()
 }
 
-/// Run with the final training loss `last`.
+/// Returns a run with the final training loss `last`.
 fn run(family: Family, depth: u32, seed: u64, last: f64) -> DepthRun {
     let curve = (0..=40).map(|index| {
         let step = (index * 50).max(1);
@@ -86,7 +87,7 @@ fn perceptron(activation: Activation, depth: u32, seed: u64) -> SigmoidRun {
     }
 }
 
-/// Study in which the final loss of a family at depth d is about `0.35 + slope · d`.
+/// Returns a study in which the final loss of a family at depth d is about `0.35 + slope · d`.
 fn study(slopes: [f64; 2], seeds: &[u64]) -> DepthStudy {
     let losses = |family: Family, slope: f64| {
         let run_at = move |depth: u32, seed: u64| {
@@ -217,7 +218,7 @@ fn trend_compares_the_deepest_with_the_best_shallower_depth() {
     // The best seed of the deepest networks is now as good as the worst seed of the best shallower depth.
     study.runs[6].final_train_loss = 0.4;
     assert_eq!(study.conclusion().plain.unwrap().direction, Direction::WithinSeeds);
-    // 2% of ln 10 is 0.046.
+    // The increase is below the threshold of 0.046, which is 2% of ln 10.
     for (seed, run) in study.runs[6..].iter_mut().enumerate() {
         run.final_train_loss = 0.35 + 0.04 + 0.001 * seed as f64;
     }
@@ -334,7 +335,7 @@ fn study_round_trips_through_its_file() {
     assert!(matches!(missing, StudyError::Read { .. }));
 }
 
-/// Leaves `study/depth.html` and `diverged/depth.html` in the folder `tmp` of the build, for viewing.
+/// Writes `study/depth.html` and `diverged/depth.html` to the folder `tmp` of the build directory, for viewing.
 #[test]
 fn write_example_pages() {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
