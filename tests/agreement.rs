@@ -1,4 +1,4 @@
-//! One training, every device: the CPU in f32 against f64 and against every adapter, and each against itself.
+//! Agreement of devices on one training run: CPU f32 with CPU f64, every adapter with the CPU, and repeated runs.
 
 use crate::support::{adapters, largest_difference, losses};
 use wgrad::prelude::*;
@@ -12,7 +12,10 @@ fn cpu_f32_agrees_with_f64() {
             (losses(&CpuDevice::new(), recipe, STEPS), losses(&CpuDevice::f64(), recipe, STEPS));
         let difference = largest_difference(&single, &double);
         assert!(difference < 1e-3, "{recipe}: {difference}\n{single:?}\n{double:?}");
-        assert!(single[STEPS as usize - 1] < 0.8 * single[0], "{recipe} does not learn: {single:?}");
+        assert!(
+            single[STEPS as usize - 1] < 0.8 * single[0],
+            "{recipe}: the loss does not decrease: {single:?}"
+        );
     }
 }
 
@@ -33,20 +36,19 @@ fn every_adapter_agrees_with_the_cpu() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_bits_twice() {
+fn same_seed_gives_identical_bits() {
     let bits = |device: &dyn Device| {
         losses(device, "digits", STEPS).into_iter().map(f32::to_bits).collect::<Vec<_>>()
     };
     assert_eq!(bits(&CpuDevice::new()), bits(&CpuDevice::new()));
-    for (index, info) in adapters("the_same_seed_gives_the_same_bits_twice") {
+    for (index, info) in adapters("same_seed_gives_identical_bits") {
         let device = GpuDevice::open(index).unwrap_or_else(|error| panic!("{}: {error}", info.name));
         assert_eq!(bits(&device), bits(&device), "{} ({})", info.name, info.backend);
     }
 }
 
-/// What the plan foretold is what the device then holds.
 #[test]
-fn memory_is_as_planned_to_the_byte() {
+fn allocated_bytes_equal_the_plan() {
     let check = |device: &dyn Device| {
         let recipe = wgrad::recipe::load("digits").unwrap();
         let parts = wgrad::train::setup(&recipe).unwrap();
@@ -56,7 +58,7 @@ fn memory_is_as_planned_to_the_byte() {
         assert_eq!(trainer.allocated_bytes(), planned, "{}", device.info().name);
     };
     check(&CpuDevice::new());
-    for (index, _) in adapters("memory_is_as_planned_to_the_byte") {
+    for (index, _) in adapters("allocated_bytes_equal_the_plan") {
         check(&GpuDevice::open(index).unwrap());
     }
 }

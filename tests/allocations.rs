@@ -1,7 +1,7 @@
-//! A step that was made before allocates nothing on the CPU: counted, with an allocator of this file's own.
+//! Steps on the CPU after warm-up allocate no memory. A global allocator in this file counts the allocations.
 //!
-//! What the crates under the backend allocate for themselves is not counted: `gemm` asks for the memory it packs blocks
-//! into at each product, and rayon's queue for a block now and then. Whose an allocation is, its call stack says.
+//! Allocations of the crates below the backend do not count: `gemm` allocates memory to pack blocks in each product, and
+//! rayon's queue occasionally allocates a block. The call stack shows which crate made an allocation.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::backtrace::Backtrace;
@@ -11,113 +11,116 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use wgrad::prelude::*;
 
-/// The system's allocator, which keeps the call stack of what any thread asks for while it is [`WATCHING`].
-struct Watched;
+/// System allocator that records the call stack of every allocation on any thread while [`RECORDING`] is set.
+struct RecordingAllocator;
 
-static WATCHING: AtomicBool = AtomicBool::new(false);
+static RECORDING: AtomicBool = AtomicBool::new(false);
 static STACKS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 thread_local! {
-    /// Whether this thread is writing down a call stack, which allocates as well.
-    static WRITING: Cell<bool> = const { Cell::new(false) };
+    /// Whether this thread is capturing a call stack. Capturing allocates as well.
+    static CAPTURING: Cell<bool> = const { Cell::new(false) };
 }
 
-fn note() {
-    if WATCHING.load(Ordering::Relaxed) && !WRITING.replace(true) {
+fn record() {
+    if RECORDING.load(Ordering::Relaxed) && !CAPTURING.replace(true) {
         STACKS.lock().expect("not poisoned").push(Backtrace::force_capture().to_string());
-        WRITING.set(false);
+        CAPTURING.set(false);
     }
 }
 
-// SAFETY: all is passed on to the system's allocator.
-unsafe impl GlobalAlloc for Watched {
+// SAFETY: every call is forwarded unchanged to the system allocator, which upholds the contract of `GlobalAlloc`.
+unsafe impl GlobalAlloc for RecordingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note();
-        // SAFETY: passed on.
+        record();
+        // SAFETY: the caller upholds the contract of `alloc` for `layout`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        note();
-        // SAFETY: passed on.
+        record();
+        // SAFETY: the caller upholds the contract of `alloc_zeroed` for `layout`.
         unsafe { System.alloc_zeroed(layout) }
     }
 
-    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        note();
-        // SAFETY: passed on.
-        unsafe { System.realloc(at, layout, size) }
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        record();
+        // SAFETY: `pointer` was allocated by `System` with `layout`, since all allocations are forwarded to `System`.
+        unsafe { System.realloc(pointer, layout, size) }
     }
 
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: passed on.
-        unsafe { System.dealloc(at, layout) }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: `pointer` was allocated by `System` with `layout`, since all allocations are forwarded to `System`.
+        unsafe { System.dealloc(pointer, layout) }
     }
 }
 
 #[global_allocator]
-static ALLOCATOR: Watched = Watched;
+static ALLOCATOR: RecordingAllocator = RecordingAllocator;
 
-/// Crates that may allocate for themselves.
-const OTHERS: [&str; 4] = ["gemm_common::", "gemm_f32::", "crossbeam", "rayon_core::"];
+/// Crates below the backend whose allocations do not count.
+const EXEMPT_CRATES: [&str; 4] = ["gemm_common::", "gemm_f32::", "crossbeam", "rayon_core::"];
 
-/// The innermost function of the backend in a call stack, unless one of another crate was called by it.
-fn ours(stack: &str) -> Option<&str> {
-    let known = |line: &&str| line.contains("wgrad_") || OTHERS.iter().any(|name| line.contains(name));
+/// Returns the innermost wgrad function in a call stack, or `None` if an exempt crate made the allocation.
+fn engine_frame(stack: &str) -> Option<&str> {
+    let known = |line: &&str| line.contains("wgrad_") || EXEMPT_CRATES.iter().any(|name| line.contains(name));
     let line = stack.lines().find(known).unwrap_or(stack);
     line.contains("wgrad_").then_some(line.trim())
 }
 
-/// Groups of runs that are watched, until one allocates nothing of ours. What every step allocates is seen in each of them;
-/// what a thread's scratch memory still grows by, the first time that it gets a share of a kernel, is not.
-const GROUPS: usize = 40;
+/// Maximum groups of recorded runs. Recording ends with the first group without allocations of wgrad.
+///
+/// An allocation of every step occurs in every group. The scratch memory of a thread grows only when the thread first
+/// runs a part of a kernel, so some groups are without this growth.
+const MAX_GROUPS: usize = 40;
 
-/// What three runs of a recipe's training step on the CPU allocate, in groups, after some to warm up.
-fn allocations(recipe: &str, settings: &[&str]) -> Vec<Vec<String>> {
+/// Returns the call stacks of the allocations of a recipe's training step on the CPU, after warm-up, in groups of three
+/// runs.
+fn allocation_stacks(recipe: &str, settings: &[&str]) -> Vec<Vec<String>> {
     let mut recipe = wgrad::recipe::load(recipe).expect("a built-in recipe");
     let settings: Vec<String> = settings.iter().map(|&setting| setting.into()).collect();
     recipe.set_all(&settings).expect("known keys");
     let parts = wgrad::train::setup(&recipe).expect("embedded data");
     let device = CpuDevice::new();
     let plan =
-        Plan::new(parts.model, &parts.splits, parts.config, &device.info().limits).expect("a right model");
+        Plan::new(parts.model, &parts.splits, parts.config, &device.info().limits).expect("a valid plan");
     let (_, program) = &plan.passes[0];
     let mut session = device.session(&program.states).expect("a session");
-    let id = session.load(program).expect("it loads");
+    let id = session.load(program).expect("the program loads");
     let input = |ty: &TensorType| match ty.dtype {
         DType::U32 => HostData::U32((0..ty.shape.numel() as u32).collect()),
         _ => HostData::F32((0..ty.shape.numel()).map(|i| 0.001 * (i % 7) as f32).collect()),
     };
     let values: Vec<HostData> = program.inputs.iter().map(|slot| input(&slot.ty)).collect();
     let inputs: Vec<Data<'_>> = values.iter().map(HostData::as_data).collect();
-    (0..20).for_each(|_| session.run(id, &inputs).expect("it runs"));
+    (0..20).for_each(|_| session.run(id, &inputs).expect("the program runs"));
     let mut groups: Vec<Vec<String>> = Vec::new();
-    for _ in 0..GROUPS {
-        // A report of more runs than before is no steady state: the numbers are kept until they are asked for.
+    for _ in 0..MAX_GROUPS {
+        // Records accumulate until they are read. Reading them here keeps their number the same in every group.
         session.records(id, true).expect("records");
-        WATCHING.store(true, Ordering::SeqCst);
-        (0..3).for_each(|_| session.run(id, &inputs).expect("it runs"));
-        WATCHING.store(false, Ordering::SeqCst);
+        RECORDING.store(true, Ordering::SeqCst);
+        (0..3).for_each(|_| session.run(id, &inputs).expect("the program runs"));
+        RECORDING.store(false, Ordering::SeqCst);
         groups.push(std::mem::take(&mut *STACKS.lock().expect("not poisoned")));
-        if groups.last().is_some_and(|stacks| stacks.iter().all(|stack| ours(stack).is_none())) {
+        if groups.last().is_some_and(|stacks| stacks.iter().all(|stack| engine_frame(stack).is_none())) {
             break;
         }
     }
     groups
 }
 
-/// One test, so that no other one allocates beside it.
+/// The only test of this binary: a concurrent test would be recorded as well.
 #[test]
-fn steps_on_the_cpu_allocate_nothing() {
+fn steady_cpu_steps_do_not_allocate() {
     let resnet = ["model.kind=resnet", "model.depth=8", "model.width=16", "train.batch=16"];
     let recipes: [(&str, &[&str]); 3] =
         [("digits-mlp", &["train.batch=256"]), ("digits", &[]), ("digits-mlp", &resnet)];
     for (recipe, settings) in recipes {
-        let groups = allocations(recipe, settings);
+        let groups = allocation_stacks(recipe, settings);
         let stacks = groups.last().expect("at least one group");
-        let ours: Vec<&str> = stacks.iter().filter_map(|stack| ours(stack)).collect();
-        assert!(ours.is_empty(), "{recipe}: {} allocations in each group: {ours:#?}", ours.len());
-        // The stacks can be read: the products were seen.
+        let frames: Vec<&str> = stacks.iter().filter_map(|stack| engine_frame(stack)).collect();
+        assert!(frames.is_empty(), "{recipe}: {} allocations in each group: {frames:#?}", frames.len());
+        // Stacks contain function names: the products of `gemm` are found.
         assert!(stacks.iter().any(|stack| stack.contains("gemm_f32::")), "{recipe}: {stacks:?}");
     }
 }

@@ -1,49 +1,53 @@
-//! `wgrad bench` from outside: what it covers, what it refuses, and that it can be compared with.
+//! Tests of the command `wgrad bench`: covered devices and cases, comparison with an earlier result, and errors.
 
 use std::fs;
 
 use crate::support::{adapters, last_json, stderr, wgrad};
 use serde_json::Value;
 
-fn names(value: &Value, of: &str) -> Vec<String> {
-    let all = value[of].as_array().cloned().unwrap_or_default();
-    all.iter().map(|one| one["device"].as_str().unwrap_or_default().to_owned()).collect()
+/// Returns the device names in the list `key` of a benchmark.
+fn device_names(value: &Value, key: &str) -> Vec<String> {
+    let entries = value[key].as_array().cloned().unwrap_or_default();
+    entries.iter().map(|entry| entry["device"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
 #[test]
-fn the_short_bench_covers_the_cpu_and_every_adapter() {
+fn quick_bench_covers_the_cpu_and_every_adapter() {
     let folder = tempfile::tempdir().unwrap();
     let output = wgrad(folder.path(), "bench --quick --only relu --json --out here");
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let bench = last_json(&output);
-    let adapters = adapters("the_short_bench_covers_the_cpu_and_every_adapter");
+    let adapters = adapters("quick_bench_covers_the_cpu_and_every_adapter");
     let expected: Vec<String> =
         std::iter::once("cpu".into()).chain(adapters.iter().map(|(i, _)| format!("gpu:{i}"))).collect();
-    assert_eq!(names(&bench, "devices"), expected);
+    assert_eq!(device_names(&bench, "devices"), expected);
     for device in &expected {
         let results = bench["results"].as_array().unwrap();
-        let of_device: Vec<&Value> = results.iter().filter(|r| r["device"] == device.as_str()).collect();
-        let relu = of_device.iter().find(|result| result["case"] == "relu-1M").unwrap();
+        let device_results: Vec<&Value> = results.iter().filter(|r| r["device"] == device.as_str()).collect();
+        let relu = device_results.iter().find(|result| result["case"] == "relu-1M").unwrap();
         assert_eq!(relu["status"], "timed", "{relu}");
         assert!(relu["time"]["ms"].as_f64().unwrap() > 0.0);
         assert!(relu["time"]["roofline_share"].as_f64().unwrap() > 0.0);
         assert_eq!(relu["time"]["host_us"].is_null(), device == "cpu");
-        // A million numbers of four bytes, read and written.
+        // 2^20 f32 elements, read and written.
         assert_eq!(relu["work"]["bytes"], 8 << 20);
         assert_eq!(relu["work"]["flops"], 1 << 20);
         assert_eq!(relu["check"]["by"], "reference");
         for case in ["copy-16MiB", "fma-64x1M", "launch-100", "upload-16MiB", "readback-16MiB"] {
-            assert!(of_device.iter().any(|result| result["case"] == case), "{case} on {device}");
+            assert!(device_results.iter().any(|result| result["case"] == case), "{case} on {device}");
         }
-        assert!(!of_device.iter().any(|result| result["case"] == "exp-1M"), "only what was asked for");
+        assert!(
+            !device_results.iter().any(|result| result["case"] == "exp-1M"),
+            "--only relu excludes exp-1M"
+        );
     }
-    let read = fs::read_to_string(folder.path().join("here/bench.json")).unwrap();
-    assert_eq!(serde_json::from_str::<Value>(&read).unwrap(), bench);
+    let written = fs::read_to_string(folder.path().join("here/bench.json")).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&written).unwrap(), bench);
     assert!(fs::read_to_string(folder.path().join("here/bench.html")).unwrap().contains("relu-1M"));
 }
 
 #[test]
-fn a_bench_is_compared_with_one_of_before() {
+fn bench_is_compared_with_an_earlier_result() {
     let folder = tempfile::tempdir().unwrap();
     let bench = |more: &str| {
         wgrad(folder.path(), &format!("bench --quick --only sum-all --devices cpu --json {more}"))
@@ -60,11 +64,11 @@ fn a_bench_is_compared_with_one_of_before() {
     fs::write(&file, text.replace("\"format\":1", "\"format\":77")).unwrap();
     let output = bench("--out new --compare old/bench.json");
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("format 77"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("format version 77"), "{}", stderr(&output));
 }
 
 #[test]
-fn a_first_step_in_a_fresh_process_adds_up() {
+fn cold_start_phases_sum_to_the_total() {
     let folder = tempfile::tempdir().unwrap();
     let output = wgrad(folder.path(), "bench --devices cpu --cold-start mlp");
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
@@ -76,7 +80,7 @@ fn a_first_step_in_a_fresh_process_adds_up() {
 }
 
 #[test]
-fn wrong_use_is_refused() {
+fn invalid_arguments_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("taken"), "").unwrap();
     for (arguments, code, parts) in [
@@ -88,11 +92,11 @@ fn wrong_use_is_refused() {
         ("bench --compare missing.json", 2, ["missing.json", "cannot read"]),
     ] {
         let output = wgrad(folder.path(), arguments);
-        let said = stderr(&output);
-        assert_eq!(output.status.code(), Some(code), "{arguments}: {said}");
+        let messages = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{arguments}: {messages}");
         for part in parts {
-            assert!(said.contains(part), "{arguments}: {part:?} is missing in {said}");
+            assert!(messages.contains(part), "{arguments}: {part:?} is missing in {messages}");
         }
     }
-    assert!(!folder.path().join("bench-results").exists(), "nothing was begun");
+    assert!(!folder.path().join("bench-results").exists(), "no result directory is created");
 }

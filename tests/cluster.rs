@@ -1,11 +1,11 @@
-//! `wgrad cluster` from outside: what it predicts of built-in works, of a recipe measured here, and what it refuses.
+//! Tests of the command `wgrad cluster`: predictions for built-in workloads and for a measured recipe, and errors.
 
 use std::fs;
 
 use crate::support::{last_json, stderr, wgrad};
 use serde_json::Value;
 
-/// The points of a curve.
+/// Returns the points of the curve with the given scaling and scheme.
 fn points<'v>(prediction: &'v Value, scaling: &str, scheme: &str) -> &'v Vec<Value> {
     let curves = prediction["curves"].as_array().unwrap();
     let curve = curves.iter().find(|curve| curve["scaling"] == scaling && curve["scheme"] == scheme);
@@ -13,11 +13,11 @@ fn points<'v>(prediction: &'v Value, scaling: &str, scheme: &str) -> &'v Vec<Val
 }
 
 fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+    value.as_f64().unwrap_or_else(|| panic!("{value} is not a number"))
 }
 
 #[test]
-fn a_built_in_work_is_predicted_on_every_machine() {
+fn built_in_workload_is_predicted_on_every_machine() {
     let folder = tempfile::tempdir().unwrap();
     let output = wgrad(folder.path(), "cluster vgg16 --devices 64 --json");
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
@@ -40,14 +40,14 @@ fn a_built_in_work_is_predicted_on_every_machine() {
     for point in cluster["published"].as_array().unwrap() {
         assert!(number(&point["error"]).abs() < 0.08, "{point}");
     }
-    let read = fs::read_to_string(folder.path().join("cluster/cluster.json")).unwrap();
-    assert_eq!(serde_json::from_str::<Value>(&read).unwrap(), cluster);
+    let written = fs::read_to_string(folder.path().join("cluster/cluster.json")).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&written).unwrap(), cluster);
     let page = fs::read_to_string(folder.path().join("cluster/cluster.html")).unwrap();
     assert!(page.contains("consumer-1gbe") && page.contains("<svg"));
 }
 
 #[test]
-fn a_recipe_is_measured_and_so_is_the_link() {
+fn recipe_and_link_are_measured() {
     let folder = tempfile::tempdir().unwrap();
     let arguments = "cluster digits-mlp --device cpu --measure-link 2 --devices 8 --out there --json";
     let output = wgrad(folder.path(), arguments);
@@ -62,14 +62,14 @@ fn a_recipe_is_measured_and_so_is_the_link() {
     let machine = &cluster["machines"][0];
     assert_eq!((&machine["name"], &machine["between"]), (&Value::from("here"), &link["link"]));
     assert_eq!(cluster["options"]["algorithm"], "ring");
-    // The model has 64 · 128 + 128, 128 · 64 + 64 … parameters of four bytes; padding comes on top.
+    // Parameters take four bytes each. Padding adds a little.
     let layers = cluster["work"]["layers"].as_array().unwrap();
     let bytes: f64 = layers.iter().map(|layer| number(&layer["bytes"])).sum();
     let parameters = number(&cluster["work"]["parameters"]);
     assert!(bytes >= 4.0 * parameters && bytes < 4.5 * parameters + 4096.0, "{bytes} for {parameters}");
-    let shares: f64 = layers.iter().map(|layer| number(&layer["share"])).sum();
-    assert!((shares - 1.0).abs() < 1e-9, "{shares}");
-    // What is done first belongs to the end of the model.
+    let fractions: f64 = layers.iter().map(|layer| number(&layer["share"])).sum();
+    assert!((fractions - 1.0).abs() < 1e-9, "{fractions}");
+    // Layers are in the order of the backward pass: the last layers of the model come first.
     let first = layers[0]["name"].as_str().unwrap();
     let last = layers[layers.len() - 2]["name"].as_str().unwrap();
     assert!(first > last, "{first} before {last}");
@@ -77,7 +77,7 @@ fn a_recipe_is_measured_and_so_is_the_link() {
 }
 
 #[test]
-fn machines_come_from_toml_and_a_link_from_the_command_line() {
+fn machines_are_read_from_toml_and_link_overrides_them() {
     let folder = tempfile::tempdir().unwrap();
     let text = "[lab]\ndevices = 4\nflops = 5e12\nwithin = {latency = 1e-6, bytes_per_second = 1e11}\n\
         between = {latency = 1e-5, bytes_per_second = 1e8}\n";
@@ -92,16 +92,16 @@ fn machines_come_from_toml_and_a_link_from_the_command_line() {
     };
     let (slow, fast) = (efficiency(""), efficiency("--link 1e-5,1e11"));
     assert!(slow < 0.5 && fast > 0.95, "{slow} and {fast}");
-    assert!(efficiency("--batch 1024") > slow, "more samples a device hide more");
+    assert!(efficiency("--batch 1024") > slow, "a larger batch per device hides more communication");
     fs::write(folder.path().join("bad.toml"), text.replace("flops", "flosp")).unwrap();
     let output = wgrad(folder.path(), "cluster resnet50 --machines bad.toml");
-    let said = stderr(&output);
+    let messages = stderr(&output);
     assert_eq!(output.status.code(), Some(2));
-    assert!(said.contains("bad.toml:3:1") && said.contains("did you mean `flops`"), "{said}");
+    assert!(messages.contains("bad.toml:3:1") && messages.contains("did you mean `flops`"), "{messages}");
 }
 
 #[test]
-fn wrong_use_is_refused() {
+fn invalid_arguments_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("taken"), "").unwrap();
     for (arguments, parts) in [
@@ -115,11 +115,11 @@ fn wrong_use_is_refused() {
         ("cluster resnet50 --out taken", ["cannot create", "taken"]),
     ] {
         let output = wgrad(folder.path(), arguments);
-        let said = stderr(&output);
-        assert_eq!(output.status.code(), Some(2), "{arguments}: {said}");
+        let messages = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{arguments}: {messages}");
         for part in parts {
-            assert!(said.contains(part), "{arguments}: {part:?} is missing in {said}");
+            assert!(messages.contains(part), "{arguments}: {part:?} is missing in {messages}");
         }
     }
-    assert!(!folder.path().join("cluster").exists(), "nothing was written");
+    assert!(!folder.path().join("cluster").exists(), "no result directory is created");
 }

@@ -1,5 +1,5 @@
-//! Ranks on several hosts, which are network namespaces (see `tests/hosts.sh`): training across a network, and failures of
-//! the network. Needs root and iproute2.
+//! Training on several hosts across a network, and failures of the network. The hosts are network namespaces (see
+//! `tests/hosts.sh`). Needs root and iproute2.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::{mpi_binary, skip, stderr, wait_until, wgrad};
 
-/// Network namespaces that stand for hosts. Dropping it removes them.
+/// Network namespaces that simulate hosts. They are removed on drop.
 struct Hosts {
     name: String,
     script: PathBuf,
@@ -22,12 +22,12 @@ impl Hosts {
         let binary = mpi_binary(test)?;
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/hosts.sh");
         let folder = tempfile::tempdir().unwrap();
-        // Names are short, and different for the tests of a process and for processes that run at the same time.
+        // Names must be short, and differ between the tests of a process and between concurrent processes.
         static SETS: AtomicUsize = AtomicUsize::new(0);
         let set = SETS.fetch_add(1, Ordering::Relaxed);
         let name = format!("w{:04}{}", std::process::id() % 10_000, ["a", "b", "c", "d"][set % 4]);
         let hosts = Self { name, script, binary, folder };
-        // A test that was killed may have left hosts with this name.
+        // A killed test may have left hosts with this name.
         hosts.command(&["down"]).output().unwrap();
         let created = hosts.command(&["up", &count.to_string(), "1gbit"]).output().unwrap();
         if !created.status.success() {
@@ -72,7 +72,7 @@ impl Hosts {
         command
     }
 
-    /// Process numbers on a host, separated by line breaks.
+    /// Returns the process ids on a host, one per line.
     fn processes(&self, host: usize) -> String {
         let pids =
             Command::new("ip").args(["netns", "pids", &format!("{}-h{host}", self.name)]).output().unwrap();
@@ -94,7 +94,7 @@ fn parameters(run: &Path, step: u64) -> Vec<u8> {
     fs::read(run.join(format!("checkpoints/step-{step:06}/model.safetensors"))).unwrap()
 }
 
-/// Losses of the step lines in `metrics.jsonl`.
+/// Returns the losses of all rows in `metrics.jsonl`.
 fn losses(run: &Path) -> Vec<f32> {
     let rows = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let loss = |row: &str| serde_json::from_str::<serde_json::Value>(row).unwrap()["loss"].as_f64().unwrap();
@@ -104,7 +104,7 @@ fn losses(run: &Path) -> Vec<f32> {
 #[test]
 fn ranks_on_three_hosts_train_like_threads() {
     let Some(hosts) = Hosts::new("ranks_on_three_hosts_train_like_threads", 3) else { return };
-    // Nothing fails on purpose here: on a busy machine a step may take longer than the ranks wait by default.
+    // No failure is injected, but on a busy machine a step may exceed the default timeout.
     let train = "train digits --device cpu --set train.epochs=1 --set train.log_every=1 --comm-timeout 300";
     assert_success(&hosts.launch(3, &format!("{train} --out hosts-run")).output().unwrap());
     assert_success(&wgrad(hosts.folder.path(), &format!("{train} --out threads-run --replicas 3")));
@@ -114,8 +114,8 @@ fn ranks_on_three_hosts_train_like_threads() {
 }
 
 #[test]
-fn a_cut_link_ends_the_job_and_a_resumed_run_has_the_same_bits() {
-    let test = "a_cut_link_ends_the_job_and_a_resumed_run_has_the_same_bits";
+fn cut_link_ends_the_job_and_resumed_run_has_the_same_bits() {
+    let test = "cut_link_ends_the_job_and_resumed_run_has_the_same_bits";
     let Some(hosts) = Hosts::new(test, 2) else { return };
     let train = "train digits-mlp --device cpu --set train.epochs=20 --set schedule.kind=constant";
     let child = hosts.launch(2, &format!("{train} --out run")).spawn().unwrap();
@@ -123,21 +123,24 @@ fn a_cut_link_ends_the_job_and_a_resumed_run_has_the_same_bits() {
     let latest = || wgrad::run::checkpoint::latest(&run).ok().flatten();
     wait_until(|| latest().is_some(), || "no checkpoint was written".into());
     assert_success(&hosts.command(&["cut", "1"]).output().unwrap());
-    // Without the link the job cannot finish: it returns only because the failure is detected.
+    // Without the link the job cannot finish. It ends only because the failure is detected.
     let output = child.wait_with_output().unwrap();
     let messages = stderr(&output);
     assert_eq!(output.status.code(), Some(7), "{messages}");
     assert!(messages.contains("cannot be reached"), "{messages}");
-    // The host that was cut off detects it as well.
-    let left =
+    // The disconnected host must detect the failure as well.
+    let remaining =
         || (0..2).map(|host| hosts.processes(host)).filter(|pids| !pids.is_empty()).collect::<Vec<_>>();
-    wait_until(|| left().is_empty(), || format!("processes {:?} are left", left()));
+    wait_until(|| remaining().is_empty(), || format!("processes {:?} are still running", remaining()));
     drop(hosts.command(&["down"]).output().unwrap());
     assert_success(&hosts.command(&["up", "2", "1gbit"]).output().unwrap());
     assert_success(&hosts.launch(2, &format!("{train} --out run --resume")).output().unwrap());
-    assert_success(&hosts.launch(2, &format!("{train} --out whole")).output().unwrap());
+    assert_success(&hosts.launch(2, &format!("{train} --out uninterrupted")).output().unwrap());
     let last = wgrad::run::checkpoint::latest(&run).unwrap().unwrap();
     let step = last.file_name().unwrap().to_str().unwrap().trim_start_matches("step-").parse().unwrap();
-    let whole = hosts.folder.path().join("whole");
-    assert!(parameters(&run, step) == parameters(&whole, step), "the bits differ after {step} steps");
+    let uninterrupted = hosts.folder.path().join("uninterrupted");
+    assert!(
+        parameters(&run, step) == parameters(&uninterrupted, step),
+        "parameters differ after {step} steps"
+    );
 }

@@ -1,14 +1,14 @@
-//! Whole trainings, the command line and jobs of several processes, tested from outside.
+//! Integration tests of training runs, the command line and jobs of several processes.
 //!
-//! One binary for all files: each test binary links the whole engine. Only `allocations.rs` is a binary of its own, because
-//! it has an allocator of its own.
+//! All files form one binary, because each test binary links the whole engine. Only `allocations.rs` is a separate
+//! binary, because it replaces the global allocator.
 
 mod agreement;
 mod bad_input;
 mod bench;
 mod cluster;
+mod flops;
 mod hosts;
-mod ledger;
 mod memory;
 mod optimizers;
 mod profile;

@@ -1,5 +1,6 @@
-//! Memory as it is planned: intermediates take little more than those of them that are alive at once. Plans need the shape
-//! of the data, not the data, so every recipe is planned here on examples that are all zero.
+//! Planned memory: slabs are little larger than the largest set of live intermediates, also with recomputation.
+//!
+//! Plans depend only on the shape of the data, so every recipe is planned on examples of zeros.
 
 use crate::support::{adapters, last_json, wgrad};
 use wgrad::data::DataError;
@@ -10,10 +11,10 @@ use wgrad::recipe;
 use wgrad::recipe::Recipe;
 use wgrad::train::setup_on;
 
-/// What memory may be, as a share of the largest live set.
-const MOST: f64 = 1.15;
+/// Maximum ratio of the bytes of all slabs to the bytes of the largest live set.
+const MAX_RATIO: f64 = 1.15;
 
-/// The workloads of the benches that are no built-in recipes.
+/// Workloads of the benchmarks that are not built-in recipes.
 const WORKLOADS: [&str; 3] = [
     "name = 'mlp'
      data.kind = 'fashion-mnist'
@@ -32,14 +33,14 @@ const WORKLOADS: [&str; 3] = [
      train = { batch = 64 }",
 ];
 
-/// Limits under which the data lies on the device, and some under which it is uploaded.
+/// Limits with which the data set is kept on the device, and limits with which batches are uploaded.
 const LIMITS: [Limits; 2] = [
     Limits { buffer_bytes: 1 << 40, operand_bytes: 1 << 40, operands: 8, f16: false },
     Limits { buffer_bytes: 1 << 40, operand_bytes: 1 << 20, operands: 8, f16: false },
 ];
 
-/// Examples of the shape that a recipe's data has, all zero.
-fn examples(recipe: &Recipe) -> Result<Splits, DataError> {
+/// Returns examples of zeros with the shape of a recipe's data.
+fn zero_splits(recipe: &Recipe) -> Result<Splits, DataError> {
     let count = recipe.train.batch.max(recipe.train.eval_batch);
     let part = |classes: usize, shape: [usize; 3]| {
         let names = (0..classes).map(|class| class.to_string()).collect();
@@ -59,13 +60,13 @@ fn examples(recipe: &Recipe) -> Result<Splits, DataError> {
             let targets = Targets::Values { values: vec![0.0; count * 1024], width: 1024 };
             Dataset::new("zero", vec![0.0; count * 1024], vec![1024], targets)
         }
-        other => panic!("no example data for kind {}", other.kind()),
+        other => panic!("zero_splits does not support data of kind {}", other.kind()),
     };
     Ok(Splits::new(part()?, part()?))
 }
 
 fn plan(recipe: &Recipe, limits: &Limits) -> Plan {
-    let parts = setup_on(recipe, examples(recipe).unwrap()).unwrap();
+    let parts = setup_on(recipe, zero_splits(recipe).unwrap()).unwrap();
     Plan::new(parts.model, &parts.splits, parts.config, limits).unwrap()
 }
 
@@ -74,81 +75,86 @@ fn every_recipe() -> Vec<Recipe> {
     builtin.chain(WORKLOADS.map(|text| Recipe::parse(text, "a workload").unwrap())).collect()
 }
 
-/// Slabs as multiples of the largest live set: those that training and evaluation share, and those of a program that is
-/// planned by itself, with which predictions are made.
-fn ratios(recipe: &Recipe, limits: &Limits) -> Vec<(String, f64)> {
+/// Returns the ratio of slab bytes to the largest live set: for the slabs shared by training and evaluation, and for the
+/// separately planned prediction program.
+fn slab_ratios(recipe: &Recipe, limits: &Limits) -> Vec<(String, f64)> {
     let plan = plan(recipe, limits);
-    let of = |what: &str, slabs: usize, live: usize| {
-        assert!(slabs >= live && live > 0, "{} {what}: {slabs} bytes cannot hold {live}", recipe.name);
+    let ratio = |program: &str, slabs: usize, live: usize| {
+        assert!(slabs >= live && live > 0, "{} {program}: {slabs} bytes cannot hold {live}", recipe.name);
         let ratio = slabs as f64 / live as f64;
-        eprintln!("{} {what}: {slabs} bytes for {live}, {ratio:.3}", recipe.name);
-        (format!("{} {what}", recipe.name), ratio)
+        eprintln!("{} {program}: {slabs} bytes for {live}, {ratio:.3}", recipe.name);
+        (format!("{} {program}", recipe.name), ratio)
     };
     let prediction = plan.prediction(recipe.train.eval_batch).unwrap();
     vec![
-        of("run", plan.scratch().slab_bytes, plan.scratch().live_bytes),
-        of("prediction", prediction.slab_bytes(), prediction.live_bytes),
+        ratio("run", plan.scratch().slab_bytes, plan.scratch().live_bytes),
+        ratio("prediction", prediction.slab_bytes(), prediction.live_bytes),
     ]
 }
 
 #[test]
-fn slabs_are_little_more_than_the_largest_live_set() {
-    let all = every_recipe().into_iter().flat_map(|recipe| LIMITS.map(|limits| ratios(&recipe, &limits)));
-    let over: Vec<_> = all.flatten().filter(|(_, ratio)| *ratio > MOST).collect();
+fn slabs_are_at_most_15_percent_larger_than_the_live_set() {
+    let all =
+        every_recipe().into_iter().flat_map(|recipe| LIMITS.map(|limits| slab_ratios(&recipe, &limits)));
+    let over: Vec<_> = all.flatten().filter(|(_, ratio)| *ratio > MAX_RATIO).collect();
     assert!(over.is_empty(), "{over:#?}");
 }
 
-/// The networks that recomputation is for.
+/// Checks residual networks only, for which recomputation is intended.
 #[test]
-fn slabs_are_little_more_than_the_largest_live_set_with_recomputation() {
+fn slabs_with_recomputation_are_at_most_15_percent_larger_than_the_live_set() {
     let mut over = Vec::new();
     for mut recipe in every_recipe() {
         recipe.train.recompute = true;
         if matches!(recipe.model, recipe::Model::ResNet(_)) {
-            over.extend(LIMITS.iter().flat_map(|limits| ratios(&recipe, limits)));
+            over.extend(LIMITS.iter().flat_map(|limits| slab_ratios(&recipe, limits)));
         }
     }
-    over.retain(|(_, ratio)| *ratio > MOST);
+    over.retain(|(_, ratio)| *ratio > MAX_RATIO);
     assert!(over.is_empty(), "{over:#?}");
 }
 
-/// A recipe planned as it is and with recomputation.
-fn with_and_without(recipe: &Recipe) -> (Plan, wgrad::train::Recomputation) {
+/// Returns the plan of a recipe, and the recomputation of the same recipe with `train.recompute`.
+fn plan_and_recomputation(recipe: &Recipe) -> (Plan, wgrad::train::Recomputation) {
     let mut recipe = recipe.clone();
     let kept = plan(&recipe, &LIMITS[0]);
     recipe.train.recompute = true;
     let recomputation = plan(&recipe, &LIMITS[0]).recomputation().unwrap();
-    (kept, recomputation.expect("it was asked for"))
+    (kept, recomputation.expect("train.recompute is set"))
 }
 
-/// A network with convolutions needs less than half of the memory, and no network more work than another forward pass.
+/// Networks with convolutions need at most 50% of the memory (80% for small images).
+///
+/// No network needs more extra FLOPs than a forward pass.
 #[test]
-fn recomputation_takes_less_memory_and_at_most_a_forward_pass() {
+fn recomputation_saves_memory_for_at_most_one_more_forward_pass() {
     for recipe in every_recipe() {
-        let (kept, recomputed) = with_and_without(&recipe);
+        let (kept, recomputed) = plan_and_recomputation(&recipe);
         let memory = recomputed.with.slab_bytes as f64 / recomputed.without.slab_bytes as f64;
         let name = &recipe.name;
         eprintln!("{name}: {recomputed:?}, {memory:.3}");
-        let most = match name.as_str() {
+        let max_memory = match name.as_str() {
             "cifar-resnet20" | "skin-scratch" | "skin-transfer" | "resnet" => 0.5,
             "fashion-resnet" | "digits" => 0.8,
             _ => 1.0,
         };
-        assert!(memory <= most, "{name}: {memory:.3}");
-        assert_eq!(recomputed.is_noop(), most == 1.0, "{name}: {recomputed:?}");
+        assert!(memory <= max_memory, "{name}: {memory:.3}");
+        assert_eq!(recomputed.is_noop(), max_memory == 1.0, "{name}: {recomputed:?}");
         assert_eq!(recomputed.without.live_bytes, kept.passes[0].1.live_bytes, "{name}");
         let ratio = recomputed.without.ratio();
-        assert!(ratio <= MOST, "{name}: the training program alone takes {ratio:.3}");
+        assert!(ratio <= MAX_RATIO, "{name}: ratio of the training program is {ratio:.3}");
         let (_, evaluation) = &kept.evaluations[0];
-        let share = recipe.train.batch as f64 / recipe.train.eval_batch as f64;
-        let forward = evaluation.cost().flops as f64 * share;
-        let more = (recomputed.flops_with - recomputed.flops_without) as f64;
-        assert!(more <= forward, "{name}: {more} more FLOPs, and a forward pass takes {forward}");
+        let batch_ratio = recipe.train.batch as f64 / recipe.train.eval_batch as f64;
+        let forward = evaluation.cost().flops as f64 * batch_ratio;
+        let extra = (recomputed.flops_with - recomputed.flops_without) as f64;
+        assert!(extra <= forward, "{name}: {extra} extra FLOPs, but a forward pass has {forward}");
     }
 }
 
-/// Losses, an evaluation and the parameters after some steps: the evaluation tells of running statistics.
-fn trained(device: &dyn Device, text: &str, recompute: bool) -> Vec<(String, Vec<f32>)> {
+/// Trains four steps and returns losses, test loss and parameters by name.
+///
+/// The test loss depends on the running statistics.
+fn train(device: &dyn Device, text: &str, recompute: bool) -> Vec<(String, Vec<f32>)> {
     let mut recipe = Recipe::parse(text, "a small recipe").unwrap();
     recipe.train.recompute = recompute;
     let parts = wgrad::train::setup(&recipe).unwrap();
@@ -167,41 +173,45 @@ fn trained(device: &dyn Device, text: &str, recompute: bool) -> Vec<(String, Vec
     measured.into_iter().chain(parameters.into_iter().map(|tensor| (tensor.name, tensor.values))).collect()
 }
 
+/// A perceptron with dropout.
 const PERCEPTRON: &str = "name = 'perceptron'
     data.kind = 'digits'
     model = { kind = 'mlp', hidden = [48, 32, 48, 32], dropout = 0.25 }
     optimizer = { kind = 'adamw' }
     train = { batch = 64 }";
 
-/// With two passes a step.
+/// A residual network with two passes per step.
 const RESNET: &str = "name = 'resnet'
     data.kind = 'digits'
     model = { kind = 'resnet', depth = 8, width = 4 }
     optimizer = { kind = 'sgd' }
     train = { batch = 16, accumulate = 2 }";
 
-/// Dropout drops the same elements, and running statistics are updated once.
+/// Recomputed dropout must drop the same elements, and running statistics must be updated only once.
 #[test]
 fn recomputation_gives_the_same_parameters() {
     let check = |device: &dyn Device, text: &str, tolerance: f32| {
         let name = &device.info().name;
-        let (kept, recomputed) = (trained(device, text, false), trained(device, text, true));
+        let (kept, recomputed) = (train(device, text, false), train(device, text, true));
         assert_eq!(kept.len(), recomputed.len());
-        for ((what, kept), (_, recomputed)) in kept.iter().zip(&recomputed) {
-            let scale = kept.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+        for ((tensor, kept), (_, recomputed)) in kept.iter().zip(&recomputed) {
+            let scale = kept.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
             let worst = kept.iter().zip(recomputed).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            assert!(worst <= tolerance * scale, "{name}: {what} differs by {worst} of {scale}");
+            assert!(
+                worst <= tolerance * scale,
+                "{name}: {tensor} differs by {worst}, largest element {scale}"
+            );
         }
     };
     check(&CpuDevice::new(), PERCEPTRON, 0.0);
-    // In which order a kernel of this backend adds up rows depends on what else it computes; see docs/numerics.md.
+    // On the CPU the order in which a kernel sums rows depends on its other outputs; see docs/numerics.md.
     check(&CpuDevice::new(), RESNET, 1e-5);
     for (index, _) in adapters("recomputation_gives_the_same_parameters") {
         check(&GpuDevice::open(index).unwrap(), PERCEPTRON, 0.0);
     }
 }
 
-/// A convolution, a batch norm and a ReLU beside a shortcut.
+/// A convolution, a batch norm and a ReLU, with a shortcut if the shapes match.
 struct Block(Conv2d, BatchNorm2d);
 
 impl Block {
@@ -212,7 +222,7 @@ impl Block {
     }
 }
 
-/// Three segments of which two are computed again, on images of 8×8.
+/// Three segments on 8×8 images, of which two are recomputed, and a linear head.
 struct Blocks(Vec<Block>, Linear);
 
 impl Module for Blocks {
@@ -226,7 +236,7 @@ impl Module for Blocks {
     }
 }
 
-/// Loss and gradients of the blocks, and their running statistics after two steps, to the bit on every adapter.
+/// Compares loss and gradients of [`Blocks`], and the running statistics after two steps, bit by bit on every adapter.
 #[test]
 fn recomputation_of_convolutions_gives_the_same_bits_on_gpus() {
     let program = |recompute: bool, limits: &Limits| {
@@ -267,7 +277,7 @@ fn recomputation_of_convolutions_gives_the_same_bits_on_gpus() {
     for (index, info) in adapters("recomputation_of_convolutions_gives_the_same_bits_on_gpus") {
         let device = GpuDevice::open(index).unwrap();
         let (kept, recomputed) = (run(&device, false), run(&device, true));
-        assert!(recomputed.1 < kept.1 && recomputed.2 > kept.2, "nothing was computed again");
+        assert!(recomputed.1 < kept.1 && recomputed.2 > kept.2, "recomputation has no effect");
         let bits = |values: &[Vec<f32>; 3]| {
             values.iter().map(|v| v.iter().map(|x| x.to_bits()).collect()).collect::<Vec<Vec<u32>>>()
         };
@@ -276,7 +286,7 @@ fn recomputation_of_convolutions_gives_the_same_bits_on_gpus() {
     }
 }
 
-/// A chain of products over so many rows.
+/// Compiles a chain of four matrix products of `rows` rows.
 fn chain(states: &States, rows: usize) -> Program {
     let graph = graph(states.clone());
     let x = graph.input("x", TensorType::f32([rows, 32]));
@@ -286,7 +296,7 @@ fn chain(states: &States, rows: usize) -> Program {
     compile(&graph, Options::default()).unwrap()
 }
 
-/// A program that needs larger slabs is loaded when others have run, which then run on in the new ones.
+/// Loads a program that needs larger slabs after other programs have run. All of them then run in the new slabs.
 #[test]
 fn programs_of_a_session_share_slabs() {
     let mut states = States::new();
@@ -303,7 +313,7 @@ fn programs_of_a_session_share_slabs() {
             session.write_group(group, Data::F32(&weights)).unwrap();
             session
         };
-        let alone: Vec<HostData> = programs
+        let expected: Vec<HostData> = programs
             .iter()
             .map(|program| {
                 let mut session = session();
@@ -318,12 +328,12 @@ fn programs_of_a_session_share_slabs() {
             loaded.push(session.load(program).unwrap());
             let bytes = wgrad::program::session_bytes(&states, &programs[..=i]);
             assert_eq!(session.allocated_bytes(), bytes, "{}", device.info().name);
-            // Each of those that are loaded, the last one first, and nothing is waited for in between.
+            // Run all loaded programs, the last one first, without waiting in between.
             for (id, program) in loaded.iter().zip(&programs).rev() {
                 session.run(*id, &[Data::F32(&input(program))]).unwrap();
             }
-            for (id, alone) in loaded.iter().zip(&alone) {
-                assert_eq!(session.output(*id, 0).unwrap(), *alone, "{}", device.info().name);
+            for (id, expected) in loaded.iter().zip(&expected) {
+                assert_eq!(session.output(*id, 0).unwrap(), *expected, "{}", device.info().name);
             }
         }
     };
@@ -335,23 +345,23 @@ fn programs_of_a_session_share_slabs() {
     }
 }
 
-/// `wgrad summary` says what intermediates take and what recomputation does, also where that is nothing.
+/// `wgrad summary` prints the memory of intermediates and the effect of recomputation, also if it has none.
 #[test]
-fn a_summary_tells_of_intermediates_and_recomputation() {
+fn summary_reports_intermediates_and_recomputation() {
     let dir = tempfile::tempdir().unwrap();
     let summary = |arguments: &str| wgrad(dir.path(), &format!("summary {arguments} --device cpu"));
     let json = last_json(&summary("digits --json"));
     let number = |value: &serde_json::Value| value.as_f64().unwrap();
     assert!(number(&json["slab_bytes"]) >= number(&json["live_bytes"]) && number(&json["live_bytes"]) > 0.0);
-    assert!((1.0..=MOST).contains(&number(&json["slab_ratio"])), "{json}");
+    assert!((1.0..=MAX_RATIO).contains(&number(&json["slab_ratio"])), "{json}");
     assert!(json["recompute"].is_null());
     let json = last_json(&summary("digits --json --set train.recompute=true"));
     let effect = &json["recompute"];
     assert!(number(&effect["slab_bytes"]) < number(&effect["slab_bytes_without"]), "{effect}");
     assert!(number(&effect["flops_per_step"]) > number(&effect["flops_per_step_without"]), "{effect}");
     let text = |arguments: &str| String::from_utf8(summary(arguments).stdout).unwrap();
-    let none = "train.recompute has no effect";
-    assert!(text("digits-mlp --set train.recompute=true").contains(none));
-    assert!(!text("digits --set train.recompute=true").contains(none));
-    assert!(!text("digits-mlp").contains(none));
+    let no_effect = "train.recompute has no effect";
+    assert!(text("digits-mlp --set train.recompute=true").contains(no_effect));
+    assert!(!text("digits --set train.recompute=true").contains(no_effect));
+    assert!(!text("digits-mlp").contains(no_effect));
 }

@@ -1,11 +1,13 @@
-//! Optimizers, clipping, accumulation, moving average and early stopping against plain loops.
+//! Optimizers, clipping, accumulation, moving average, early stopping and dropout. Updates are compared with plain loops.
 
 use crate::support::largest_difference;
 use wgrad::prelude::*;
 use wgrad::train::{Finished, NamedTensor, Stop};
 
-/// θ after some steps of minimising Σ cᵢ·θᵢ² / 2, computed on the CPU device. The first parameter decays, the second not.
-fn descend(optimizer: Optimizer, clip: Option<f64>, rate: f64, steps: u64) -> Vec<f32> {
+/// Minimises Σ cᵢ·θᵢ² / 2 on the CPU device and returns θ after `steps` steps.
+///
+/// Weight decay applies to the first parameter (three elements), but not to the second (two elements).
+fn minimize(optimizer: Optimizer, clip: Option<f64>, rate: f64, steps: u64) -> Vec<f32> {
     let mut states = States::new();
     let mut builder = Builder::new();
     builder.param("weight", [3], Init::Constant(1.0), true);
@@ -45,8 +47,10 @@ fn descend(optimizer: Optimizer, clip: Option<f64>, rate: f64, steps: u64) -> Ve
     group.entries.iter().flat_map(|e| flat[e.offset..e.offset + e.shape.numel()].to_vec()).collect()
 }
 
-/// The same by plain loops in f64; `rule` takes (θ, g, decays, state, t) and gives the new θ.
-fn by_hand(
+/// Does the same as [`minimize`] with plain loops in f64.
+///
+/// `rule` gets θ, gradient, whether weight decay applies, the moments and the step, and returns the new θ.
+fn minimize_reference(
     clip: Option<f64>,
     steps: u64,
     rule: impl Fn(f64, f64, bool, &mut [f64; 2], u64) -> f64,
@@ -69,15 +73,15 @@ fn by_hand(
 }
 
 #[test]
-fn sgd_is_pytorchs() {
+fn sgd_follows_the_rule_of_pytorch() {
     for (momentum, nesterov, weight_decay) in [(0.0, false, 0.0), (0.9, false, 0.1), (0.9, true, 0.1)] {
         let optimizer = Optimizer::Sgd(Sgd { momentum, nesterov, weight_decay, ..Sgd::default() });
-        let expected = by_hand(None, 20, |x, g, decays, state, _| {
+        let expected = minimize_reference(None, 20, |x, g, decays, state, _| {
             let g = g + if decays { weight_decay * x } else { 0.0 };
             state[0] = momentum * state[0] + g;
             x - 0.05 * if nesterov { g + momentum * state[0] } else { state[0] }
         });
-        let found = descend(optimizer, None, 0.05, 20);
+        let found = minimize(optimizer, None, 0.05, 20);
         assert!(
             largest_difference(&found, &expected) < 1e-5,
             "{optimizer:?}: {found:?} instead of {expected:?}"
@@ -86,14 +90,14 @@ fn sgd_is_pytorchs() {
 }
 
 #[test]
-fn adam_and_adamw_are_those_of_the_papers() {
+fn adam_and_adamw_follow_their_papers() {
     for (weight_decay, decoupled) in [(0.0, false), (0.1, false), (0.1, true)] {
         let betas = [0.9, 0.99];
         let optimizer = match decoupled {
             true => Optimizer::AdamW(AdamW { betas, weight_decay, ..AdamW::default() }),
             false => Optimizer::Adam(Adam { betas, weight_decay, ..Adam::default() }),
         };
-        let expected = by_hand(None, 20, |x, g, decays, state, t| {
+        let expected = minimize_reference(None, 20, |x, g, decays, state, t| {
             let decay = if decays { weight_decay } else { 0.0 };
             let g = if decoupled { g } else { g + decay * x };
             state[0] = 0.9 * state[0] + 0.1 * g;
@@ -102,7 +106,7 @@ fn adam_and_adamw_are_those_of_the_papers() {
             let x = if decoupled { x - 0.05 * decay * x } else { x };
             x - 0.05 * corrected(state[0], 0.9) / (corrected(state[1], 0.99).sqrt() + 1e-8)
         });
-        let found = descend(optimizer, None, 0.05, 20);
+        let found = minimize(optimizer, None, 0.05, 20);
         assert!(
             largest_difference(&found, &expected) < 1e-4,
             "{optimizer:?}: {found:?} instead of {expected:?}"
@@ -111,11 +115,11 @@ fn adam_and_adamw_are_those_of_the_papers() {
 }
 
 #[test]
-fn clipping_bounds_the_norm_of_all_gradients_together() {
+fn clipping_bounds_the_global_gradient_norm() {
     let optimizer = Optimizer::Sgd(Sgd { momentum: 0.0, ..Sgd::default() });
     for max in [0.5, 100.0] {
-        let expected = by_hand(Some(max), 10, |x, g, _, _, _| x - 0.1 * g);
-        let found = descend(optimizer, Some(max), 0.1, 10);
+        let expected = minimize_reference(Some(max), 10, |x, g, _, _, _| x - 0.1 * g);
+        let found = minimize(optimizer, Some(max), 0.1, 10);
         assert!(largest_difference(&found, &expected) < 1e-5, "{max}: {found:?} instead of {expected:?}");
     }
 }
@@ -132,7 +136,8 @@ fn trainer(config: Config) -> Trainer {
     Trainer::new(&device, plan, splits, 100).unwrap()
 }
 
-fn stepped(config: Config, steps: u64) -> (Vec<f32>, Vec<f32>) {
+/// Returns losses and parameters after `steps` steps.
+fn train(config: Config, steps: u64) -> (Vec<f32>, Vec<f32>) {
     let mut trainer = trainer(config);
     (0..steps).for_each(|_| trainer.step().unwrap());
     let losses = trainer.records(true).unwrap().into_iter().map(|r| r.loss).collect();
@@ -140,50 +145,51 @@ fn stepped(config: Config, steps: u64) -> (Vec<f32>, Vec<f32>) {
 }
 
 #[test]
-fn accumulated_batches_are_one_large_batch() {
+fn accumulation_matches_one_large_batch() {
     let config = |batch, accumulate| Config { batch, accumulate, ..Config::default() };
-    let (losses, whole) = stepped(config(96, 1), 10);
+    let (losses, parameters) = train(config(96, 1), 10);
     for accumulate in [2, 3, 4] {
-        let (parts_losses, parts) = stepped(config(96 / accumulate as usize, accumulate), 10);
+        let (accumulated_losses, accumulated) = train(config(96 / accumulate as usize, accumulate), 10);
         assert!(
-            largest_difference(&parts_losses, &losses) < 1e-4,
-            "{accumulate}: {parts_losses:?} {losses:?}"
+            largest_difference(&accumulated_losses, &losses) < 1e-4,
+            "{accumulate} passes: {accumulated_losses:?} instead of {losses:?}"
         );
-        let apart = parts.iter().zip(&whole).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(apart < 1e-4, "{accumulate} passes: parameters differ by {apart}");
+        let difference = accumulated.iter().zip(&parameters).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(difference < 1e-4, "{accumulate} passes: parameters differ by {difference}");
     }
 }
 
 #[test]
-fn the_moving_average_is_one() {
+fn moving_average_matches_its_definition() {
     let decay = 0.75;
-    let mut with = trainer(Config { ema: Some(decay), ..Config::default() });
+    let mut trainer = trainer(Config { ema: Some(decay), ..Config::default() });
     let mut expected: Vec<f64> = Vec::new();
     for step in 0..6 {
         let flat = |parameters: Vec<NamedTensor>| -> Vec<f32> {
             parameters.into_iter().flat_map(|tensor| tensor.values).collect()
         };
-        let now = flat(with.parameters(false).unwrap());
+        let now = flat(trainer.parameters(false).unwrap());
         if step == 0 {
             expected = now.iter().map(|&x| f64::from(x)).collect();
         } else {
             expected.iter_mut().zip(&now).for_each(|(e, &x)| *e = decay * *e + (1.0 - decay) * f64::from(x));
         }
-        let average = flat(with.parameters(true).unwrap());
-        let apart = average.iter().zip(&expected).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
-        assert!(apart < 1e-6, "after {step} steps: {apart}");
-        with.step().unwrap();
+        let average = flat(trainer.parameters(true).unwrap());
+        let difference =
+            average.iter().zip(&expected).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+        assert!(difference < 1e-6, "after {step} steps: {difference}");
+        trainer.step().unwrap();
     }
 }
 
-/// AdamW with a learning rate of 0.
-fn without_learning() -> Config {
+/// Returns a configuration with AdamW and a learning rate of 0.
+fn zero_rate_config() -> Config {
     Config { optimizer: Optimizer::AdamW(AdamW { lr: 0.0, ..AdamW::default() }), ..Config::default() }
 }
 
 #[test]
-fn early_stopping_ends_a_run_that_no_longer_gets_better() {
-    let mut trainer = trainer(without_learning());
+fn early_stopping_ends_a_run_without_improvement() {
+    let mut trainer = trainer(zero_rate_config());
     let options = FitOptions {
         steps: 10_000,
         log_every: 1,
@@ -194,7 +200,11 @@ fn early_stopping_ends_a_run_that_no_longer_gets_better() {
     };
     let Finished { stop, steps, .. } = fit(&mut trainer, &options, None, &mut ()).unwrap();
     assert_eq!(stop, Stop::Patience);
-    assert_eq!(steps, 3 * trainer.steps_per_epoch(), "one evaluation is the best, two are no better");
+    assert_eq!(
+        steps,
+        3 * trainer.steps_per_epoch(),
+        "the first evaluation is the best, two more do not improve"
+    );
 }
 
 #[test]
@@ -204,8 +214,8 @@ fn dropout_differs_between_steps_and_repeats_with_the_seed() {
         let model = Model::new(|b| Mlp::new(b, &mlp, 64, 10));
         let splits = digits();
         let device = CpuDevice::new();
-        // Without learning, the losses of one batch differ by what was dropped alone.
-        let config = Config { batch: 1437, seed, ..without_learning() };
+        // With a learning rate of 0, the losses of one batch differ only by the dropped elements.
+        let config = Config { batch: 1437, seed, ..zero_rate_config() };
         let plan = Plan::new(model, &splits, config, &device.info().limits).unwrap();
         let mut trainer = Trainer::new(&device, plan, splits, 10).unwrap();
         (0..4).for_each(|_| trainer.step().unwrap());
@@ -214,5 +224,5 @@ fn dropout_differs_between_steps_and_repeats_with_the_seed() {
     let losses = run(1);
     assert_eq!(losses, run(1));
     assert_ne!(losses, run(2));
-    assert!(losses.windows(2).all(|pair| pair[0] != pair[1]), "the same values were dropped twice");
+    assert!(losses.windows(2).all(|pair| pair[0] != pair[1]), "two steps dropped the same elements");
 }

@@ -1,4 +1,4 @@
-//! `--profile`: it changes no bit of a training, and its timeline has every kernel of the profiled steps.
+//! Profiling: results are bit-identical, and the timeline contains every dispatch of the profiled steps.
 
 use crate::support::{adapters, last_json, stderr, wgrad};
 use serde_json::Value;
@@ -11,11 +11,11 @@ fn trainer(device: &dyn Device, recipe: &str, settings: &[&str]) -> Trainer {
     recipe.set_all(&settings).expect("known keys");
     let parts = wgrad::train::setup(&recipe).expect("embedded data");
     let plan =
-        Plan::new(parts.model, &parts.splits, parts.config, &device.info().limits).expect("a right model");
+        Plan::new(parts.model, &parts.splits, parts.config, &device.info().limits).expect("a valid plan");
     Trainer::new(device, plan, parts.splits, parts.fit.steps).expect("a working device")
 }
 
-/// Every device, by name.
+/// Returns the CPU and every adapter with their names.
 fn devices(test: &str) -> Vec<(String, Box<dyn Device>)> {
     let cpu: (String, Box<dyn Device>) = ("cpu".into(), Box::new(CpuDevice::new()));
     let gpus = adapters(test).into_iter().map(|(index, info)| {
@@ -25,8 +25,8 @@ fn devices(test: &str) -> Vec<(String, Box<dyn Device>)> {
     std::iter::once(cpu).chain(gpus).collect()
 }
 
-/// Bits of the losses of 1,000 steps, of what the network has become and of its optimizer's state.
-fn thousand_steps(device: &dyn Device, options: Option<ProfileOptions>) -> (Vec<u32>, Vec<u32>) {
+/// Trains 1,000 steps and returns the bits of the losses and of the final parameters with their moving averages.
+fn train_thousand_steps(device: &dyn Device, options: Option<ProfileOptions>) -> (Vec<u32>, Vec<u32>) {
     let settings =
         ["model.hidden=[16]", "model.dropout=0.1", "train.batch=16", "train.ema=0.9", "train.eval_batch=20"];
     let mut trainer = trainer(device, "digits-mlp", &settings);
@@ -42,7 +42,7 @@ fn thousand_steps(device: &dyn Device, options: Option<ProfileOptions>) -> (Vec<
     }
     losses.extend(trainer.records(true).expect("a working device"));
     if let Some(options) = options {
-        let profiler = trainer.take_profile().expect("it was profiled");
+        let profiler = trainer.take_profile().expect("profiling is enabled");
         assert_eq!(profiler.profiled_steps() as u64, options.steps);
     }
     assert_eq!(losses.len(), 1000);
@@ -53,15 +53,15 @@ fn thousand_steps(device: &dyn Device, options: Option<ProfileOptions>) -> (Vec<
 }
 
 #[test]
-fn a_thousand_steps_have_the_same_bits_again_and_profiled() {
-    for (name, device) in devices("bits of a profiled run") {
-        let first = thousand_steps(&*device, None);
-        let some = Some(ProfileOptions { warmup: 400, steps: 100 });
-        assert!(first == thousand_steps(&*device, some), "{name}: the bits differ");
+fn profiled_training_has_identical_bits() {
+    for (name, device) in devices("profiled_training_has_identical_bits") {
+        let first = train_thousand_steps(&*device, None);
+        let options = Some(ProfileOptions { warmup: 400, steps: 100 });
+        assert!(first == train_thousand_steps(&*device, options), "{name}: losses or parameters differ");
     }
 }
 
-/// The spans of a timeline: track, name, start and end in microseconds, arguments.
+/// Returns the spans of a timeline: track, name, start and end in microseconds, and arguments.
 fn spans(trace: &Value) -> Vec<(u64, String, f64, f64, &Value)> {
     let events = trace["traceEvents"].as_array().expect("a list of events");
     let complete = events.iter().filter(|event| event["ph"] == "X");
@@ -80,26 +80,28 @@ fn spans(trace: &Value) -> Vec<(u64, String, f64, f64, &Value)> {
         .collect()
 }
 
-/// Microseconds by which rounding in JSON may be off.
+/// Tolerance in microseconds for the rounding of times in JSON.
 const ROUNDING: f64 = 0.01;
 
-fn check(name: &str, plan: &Plan, profiler: &Profiler, steps: std::ops::Range<u64>) {
+/// Checks that the timeline has one span per dispatch of `steps`, in order, with its FLOPs and bytes.
+fn check_timeline(name: &str, plan: &Plan, profiler: &Profiler, steps: std::ops::Range<u64>) {
     let trace = profiler.trace(plan, name).to_json();
     let spans = spans(&trace);
     let mut kernels = spans.iter().filter(|(track, ..)| *track == 2);
     let host: Vec<_> = spans.iter().filter(|(track, ..)| *track == 1).collect();
     let mut last = 0.0;
     for step in steps {
-        let outer: Vec<_> = host
+        let step_spans: Vec<_> = host
             .iter()
             .filter(|(_, name, ..)| name.split(':').next() == Some(&format!("step {step}")))
             .collect();
-        assert_eq!(outer.len() as u64, plan.config.accumulate, "{name}: step {step}");
+        assert_eq!(step_spans.len() as u64, plan.config.accumulate, "{name}: step {step}");
         let programs = plan.step_programs().into_iter();
-        let programs = programs.flat_map(|(program, often)| (0..often).map(move |_| program));
-        for (program, (.., start, end, _)) in programs.zip(outer) {
+        let programs = programs.flat_map(|(program, repeats)| (0..repeats).map(move |_| program));
+        for (program, (.., start, end, _)) in programs.zip(step_spans) {
             for (number, dispatch) in program.dispatches.iter().enumerate() {
-                let (_, found, from, to, args) = kernels.next().expect("a span for each dispatch");
+                let (_, found, from, to, args) =
+                    kernels.next().expect("the timeline has a span per dispatch");
                 assert_eq!(found, &dispatch.name, "{name}");
                 assert_eq!((&args["step"], &args["dispatch"]), (&step.into(), &number.into()), "{name}");
                 assert_eq!(args["flops"], dispatch.cost.flops);
@@ -108,41 +110,41 @@ fn check(name: &str, plan: &Plan, profiler: &Profiler, steps: std::ops::Range<u6
                 assert!(*start <= from + ROUNDING, "{name}: {found} from {from}, step from {start}");
                 last = *to;
             }
-            let parts = host.iter().filter(|(_, _, from, to, _)| from >= start && to <= end);
-            assert!(parts.count() >= 2, "{name}: a step says what the host did");
+            let host_spans = host.iter().filter(|(_, _, from, to, _)| from >= start && to <= end);
+            assert!(host_spans.count() >= 2, "{name}: a step contains at least two host spans");
         }
     }
-    assert!(kernels.next().is_none(), "{name}: no kernel of other steps");
+    assert!(kernels.next().is_none(), "{name}: the timeline has dispatches of other steps");
     let table = profiler.kernels(plan);
-    let of = |of: fn(&wgrad::train::KernelTime) -> f64| table.iter().map(of).sum::<f64>();
-    assert!((of(|kernel| kernel.fraction) - 1.0).abs() < 1e-9, "{name}");
-    assert!((of(|kernel| kernel.dispatches) - plan.dispatches_per_step() as f64).abs() < 1e-9, "{name}");
+    let sum = |value: fn(&wgrad::train::KernelTime) -> f64| table.iter().map(value).sum::<f64>();
+    assert!((sum(|kernel| kernel.fraction) - 1.0).abs() < 1e-9, "{name}");
+    assert!((sum(|kernel| kernel.dispatches) - plan.dispatches_per_step() as f64).abs() < 1e-9, "{name}");
 }
 
-/// Plain steps, steps of several passes, and a residual network.
+/// Covers a perceptron, steps of several passes, and a residual network.
 #[test]
-fn the_timeline_has_every_dispatch_of_the_profiled_steps() {
+fn timeline_has_every_dispatch_of_the_profiled_steps() {
     let resnet =
         ["model.kind=resnet", "model.depth=8", "model.width=4", "train.batch=4", "train.eval_batch=4"];
     let recipes: [(&str, &[&str]); 3] =
         [("digits-mlp", &[]), ("digits", &["train.accumulate=3", "train.batch=16"]), ("digits-mlp", &resnet)];
-    for (name, device) in devices("timeline") {
-        // The kernels of a residual network take software adapters long to compile, and are no other kind of dispatch.
-        let some = if name == "cpu" { recipes.len() } else { recipes.len() - 1 };
-        for &(recipe, settings) in &recipes[..some] {
+    for (name, device) in devices("timeline_has_every_dispatch_of_the_profiled_steps") {
+        // Software adapters take long to compile the kernels of a residual network, so only the CPU runs it.
+        let count = if name == "cpu" { recipes.len() } else { recipes.len() - 1 };
+        for &(recipe, settings) in &recipes[..count] {
             let mut trainer = trainer(&*device, recipe, settings);
             trainer.profile(ProfileOptions { warmup: 2, steps: 3 }, 7).unwrap();
             for _ in 0..7 {
                 trainer.step().expect("a working device");
             }
-            let profiler = trainer.take_profile().expect("it was profiled");
-            check(&format!("{name}: {recipe}"), trainer.plan(), &profiler, 3..6);
+            let profiler = trainer.take_profile().expect("profiling is enabled");
+            check_timeline(&format!("{name}: {recipe}"), trainer.plan(), &profiler, 3..6);
         }
     }
 }
 
 #[test]
-fn train_writes_the_timeline_where_it_was_told_to() {
+fn train_writes_the_timeline_to_the_given_path() {
     let folder = tempfile::tempdir().unwrap();
     let run = |arguments: &str| {
         let output = wgrad(folder.path(), &format!("train digits --device cpu {arguments}"));
@@ -158,11 +160,11 @@ fn train_writes_the_timeline_where_it_was_told_to() {
     assert!(result["first_step_seconds"].as_f64().unwrap() > 0.0);
     assert!(text.contains("mean of 10 profiled steps") && text.contains("GFLOP/s"), "{text}");
     let found = names(&read("run/profile.json"));
-    for wanted in ["step 11", "step 20", "prepare batch", "upload", "run", "evaluation", "checkpoint"] {
-        assert!(found.iter().any(|name| name == wanted), "{wanted}: {found:?}");
+    for expected in ["step 11", "step 20", "prepare batch", "upload", "run", "evaluation", "checkpoint"] {
+        assert!(found.iter().any(|name| name == expected), "{expected}: {found:?}");
     }
     assert!(!found.iter().any(|name| name == "step 10" || name == "step 21"), "{found:?}");
-    // Two steps are left, fewer than are left out before the first profiled one.
+    // Only two steps remain, fewer than the default warm-up before the first profiled step.
     let (result, _) =
         run("--resume --out run --json --set train.steps=32 --profile here.json --profile-steps 2");
     assert_eq!(result["profile"], "here.json");

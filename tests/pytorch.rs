@@ -1,5 +1,5 @@
-//! Networks against PyTorch: the logits of a ResNet-18, and five steps of SGD on a network with every layer that training a
-//! residual network needs. `tests/fixtures/README.md` says how PyTorch's numbers were made.
+//! Comparison with PyTorch: the logits of a ResNet-18, and five steps of SGD on a network with every layer kind of a
+//! residual network. `tests/fixtures/README.md` describes how the values of PyTorch were computed.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use wgrad::nn::{Block, Params};
 use wgrad::prelude::*;
 use wgrad::weights::Weights;
 
-/// Largest difference that is allowed, relative to the largest magnitude of a tensor, or to 1.
+/// Maximum difference of elements, relative to the largest magnitude of the tensor (at least 1).
 const TOLERANCE: f32 = 1e-4;
 
 fn fixture(name: &str) -> Weights {
@@ -19,7 +19,7 @@ fn fixture(name: &str) -> Weights {
 }
 
 fn values<'w>(weights: &'w Weights, name: &str) -> &'w [f32] {
-    weights.get(name).unwrap_or_else(|| panic!("the fixture has no {name}")).values()
+    weights.get(name).unwrap_or_else(|| panic!("tensor {name} is missing in the fixture")).values()
 }
 
 fn labels(weights: &Weights) -> Vec<u32> {
@@ -28,16 +28,16 @@ fn labels(weights: &Weights) -> Vec<u32> {
 }
 
 #[track_caller]
-fn assert_close(what: &str, found: &[f32], wanted: &[f32]) {
-    assert_eq!(found.len(), wanted.len(), "{what}");
-    let scale = wanted.iter().fold(1.0f32, |most, x| most.max(x.abs()));
-    for (i, (found, wanted)) in found.iter().zip(wanted).enumerate() {
-        let close = (found - wanted).abs() <= TOLERANCE * scale;
-        assert!(close, "{what}: element {i} is {found}, not {wanted}");
+fn assert_close(name: &str, found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len(), "{name}");
+    let scale = expected.iter().fold(1.0f32, |largest, x| largest.max(x.abs()));
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let close = (found - expected).abs() <= TOLERANCE * scale;
+        assert!(close, "{name}: element {i} is {found}, expected {expected}");
     }
 }
 
-/// A check on the CPU, in f32 and f64, and on every adapter.
+/// Runs a check on the CPU in f32 and f64, and on every adapter.
 fn on_every_device(test: &str, check: impl Fn(&dyn Device, &str)) {
     check(&CpuDevice::new(), "cpu");
     check(&CpuDevice::f64(), "cpu, f64");
@@ -47,25 +47,26 @@ fn on_every_device(test: &str, check: impl Fn(&dyn Device, &str)) {
     }
 }
 
-/// Writes the tensors of a model's groups by name, each from where `of` finds it.
+/// Writes all tensors of a model. `lookup` returns the values of a tensor by name.
 fn write_model<'w>(
     session: &mut dyn Session,
     states: &States,
     params: &Params,
-    of: impl Fn(&str) -> &'w [f32],
+    lookup: impl Fn(&str) -> &'w [f32],
 ) {
     let groups = [Some(params.group()), params.frozen(), params.buffer_group()];
     for id in groups.into_iter().flatten() {
         let group = states.get(id);
         let mut flat = vec![0.0; group.len()];
         for entry in &group.entries {
-            let from = of(&entry.name);
-            flat[entry.offset..entry.offset + from.len()].copy_from_slice(from);
+            let values = lookup(&entry.name);
+            flat[entry.offset..entry.offset + values.len()].copy_from_slice(values);
         }
         session.write_group(id, Data::F32(&flat)).expect("a group of the session");
     }
 }
 
+/// Returns the tensors of groups by name.
 fn read_model(session: &mut dyn Session, states: &States, groups: &[GroupId]) -> BTreeMap<String, Vec<f32>> {
     let mut all = BTreeMap::new();
     for &id in groups {
@@ -78,12 +79,12 @@ fn read_model(session: &mut dyn Session, states: &States, groups: &[GroupId]) ->
 }
 
 #[test]
-fn a_resnet18_has_the_logits_of_pytorch() {
+fn resnet18_logits_match_pytorch() {
     let (weights, pth) = (fixture("resnet18-w4.safetensors"), fixture("resnet18-w4.pth"));
     let expected = fixture("resnet18-w4-expected.safetensors");
-    on_every_device("a_resnet18_has_the_logits_of_pytorch", |device, name| {
-        let known = ResNetConfig::imagenet(18).expect("a network of depth 18");
-        let config = ResNetConfig { stem: Stem::Small, width: 4, ..known };
+    on_every_device("resnet18_logits_match_pytorch", |device, name| {
+        let base = ResNetConfig::imagenet(18).expect("depth 18 is supported");
+        let config = ResNetConfig { stem: Stem::Small, width: 4, ..base };
         let mut builder = Builder::new();
         let model = ResNet::new(&mut builder, config, 3, 10);
         let mut states = States::new();
@@ -92,7 +93,7 @@ fn a_resnet18_has_the_logits_of_pytorch() {
         let x = graph.input("images", TensorType::f32([4, 3, 32, 32]));
         graph.output("logits", model.forward(&Context::new(&graph, &params), x));
         let program = compile(&graph, Options::within(&device.info().limits));
-        let program = program.expect("a right model");
+        let program = program.expect("a valid graph");
         let mut session = device.session(graph.states()).expect("a working device");
         let id = session.load(&program).expect("a working device");
         for file in [&weights, &pth] {
@@ -104,24 +105,24 @@ fn a_resnet18_has_the_logits_of_pytorch() {
     });
 }
 
-/// Every name of the network is one of torchvision's, and the other way round.
+/// Names and shapes must match in both directions.
 #[test]
-fn a_resnet18_has_the_names_of_torchvision() {
-    let known = ResNetConfig::imagenet(18).expect("a network of depth 18");
-    let config = ResNetConfig { stem: Stem::Small, width: 4, ..known };
+fn resnet18_tensor_names_match_torchvision() {
+    let base = ResNetConfig::imagenet(18).expect("depth 18 is supported");
+    let config = ResNetConfig { stem: Stem::Small, width: 4, ..base };
     assert_eq!(config.block, Block::Basic);
     let mut builder = Builder::new();
     ResNet::new(&mut builder, config, 3, 10);
     let params = builder.specs().iter().map(|spec| (spec.name.clone(), spec.shape.to_vec()));
     let buffers = builder.buffers().iter().map(|spec| (spec.name.clone(), spec.shape.to_vec()));
-    let wanted: Vec<(String, Vec<usize>)> = params.chain(buffers).collect();
+    let tensors: Vec<(String, Vec<usize>)> = params.chain(buffers).collect();
     let weights = fixture("resnet18-w4.pth");
-    let assignment = weights.assign(&wanted, &Default::default()).unwrap_or_else(|error| panic!("{error}"));
+    let assignment = weights.assign(&tensors, &Default::default()).unwrap_or_else(|error| panic!("{error}"));
     assignment.complete().unwrap_or_else(|error| panic!("{error}"));
     assert!(assignment.unused.is_empty(), "{:?}", assignment.unused);
 }
 
-/// `StepsNet` of `make_resnet.py`, layer by layer.
+/// The network `StepsNet` of `make_resnet.py`.
 struct StepsNet {
     conv1: Conv2d,
     bn1: BatchNorm2d,
@@ -166,10 +167,10 @@ impl Module for StepsNet {
 }
 
 #[test]
-fn five_steps_of_sgd_are_those_of_pytorch() {
+fn five_sgd_steps_match_pytorch() {
     let expected = fixture("resnet-steps.safetensors");
     let (images, labels) = (values(&expected, "images"), labels(&expected));
-    on_every_device("five_steps_of_sgd_are_those_of_pytorch", |device, name| {
+    on_every_device("five_sgd_steps_match_pytorch", |device, name| {
         let optimizer = Optimizer::Sgd(Sgd::default());
         let mut builder = Builder::new();
         let model = StepsNet::new(&mut builder);
@@ -213,14 +214,14 @@ fn five_steps_of_sgd_are_those_of_pytorch() {
             let flat = session.output(id, 1).expect("gradients").to_f32();
             for entry in &graph.states().get(params.group()).entries {
                 let found = &flat[entry.offset..entry.offset + entry.shape.numel()];
-                let wanted = values(&expected, &format!("step{step}.grad.{}", entry.name));
-                assert_close(&format!("{name}: step {step}, gradient of {}", entry.name), found, wanted);
+                let gradient = values(&expected, &format!("step{step}.grad.{}", entry.name));
+                assert_close(&format!("{name}: step {step}, gradient of {}", entry.name), found, gradient);
             }
         }
         let groups = [params.group(), params.buffer_group().expect("running statistics")];
         for (tensor, found) in read_model(&mut *session, graph.states(), &groups) {
             assert_close(
-                &format!("{name}: {tensor} in the end"),
+                &format!("{name}: {tensor} after five steps"),
                 &found,
                 values(&expected, &format!("final.{tensor}")),
             );

@@ -1,4 +1,4 @@
-//! `wgrad scale` from outside: what it trains, predicts, keeps and refuses.
+//! Tests of the command `wgrad scale`: training, prediction, resuming, reports and errors.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::support::{adapters, binary, last_json, stderr, wgrad};
 use serde_json::Value;
 
-/// A sweep that takes seconds.
+/// A small sweep that takes seconds.
 const SWEEP: &str = "
 [training]
 batch = 20
@@ -42,51 +42,53 @@ seeds = [0]
 networks = [{ family = 'mlp', depth = 1, width = 8 }, { family = 'resnet', depth = 8, width = 2 }]
 ";
 
+/// Runs `wgrad scale --json` and returns its JSON.
 fn scale(folder: &Path, arguments: &str) -> Value {
     let output = wgrad(folder, &format!("scale --json {arguments}"));
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     last_json(&output)
 }
 
-/// The folders of trainings, one for each way to train.
-fn ways(out: &Path) -> Vec<PathBuf> {
+/// Returns the folders of trials, one per set of training settings.
+fn trial_folders(out: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(out.join("trials")).into_iter().flatten();
     entries.map(|entry| entry.unwrap().path()).collect()
 }
 
-/// Every string under a key `trials` that is a list.
-fn named<'v>(value: &'v Value, found: &mut BTreeSet<&'v str>) {
+/// Collects all strings in lists under the key `trials`.
+fn collect_trial_ids<'v>(value: &'v Value, found: &mut BTreeSet<&'v str>) {
     match value {
         Value::Object(object) => {
             for (key, value) in object {
                 if let (true, Some(list)) = (key == "trials", value.as_array()) {
                     found.extend(list.iter().filter_map(Value::as_str));
                 }
-                named(value, found);
+                collect_trial_ids(value, found);
             }
         }
-        Value::Array(list) => list.iter().for_each(|value| named(value, found)),
+        Value::Array(list) => list.iter().for_each(|value| collect_trial_ids(value, found)),
         _ => {}
     }
 }
 
 #[test]
-fn a_sweep_is_predicted_trained_traced_and_not_trained_again() {
+fn sweep_is_trained_once_and_predicted_before_the_held_out_trial() {
     let folder = tempfile::tempdir().unwrap();
     let sweep = folder.path().join("sweep.toml");
     fs::write(&sweep, SWEEP).unwrap();
     let arguments = "--sweep sweep.toml --only laws --devices cpu --out there";
     let first = scale(folder.path(), arguments);
     let trials = first["trials"].as_array().unwrap();
-    let of = |role: &str| trials.iter().filter(|trial| trial["role"] == role).count();
-    // Rates of three widths, of the residual network, and of the larger one; the comparison's perceptron is among the first.
-    assert_eq!((of("rate"), of("fit"), of("versus"), of("held-out")), (5 * 2, 9 * 2, 4, 2));
+    let count = |role: &str| trials.iter().filter(|trial| trial["role"] == role).count();
+    // Rates are searched for three widths, the held-out width and the residual network. The perceptron of the
+    // comparison has one of the three widths.
+    assert_eq!((count("rate"), count("fit"), count("versus"), count("held-out")), (5 * 2, 9 * 2, 4, 2));
     let ids: BTreeSet<&str> = trials.iter().map(|trial| trial["id"].as_str().unwrap()).collect();
     assert_eq!(ids.len(), trials.len());
     let mut used = BTreeSet::new();
-    named(&first["laws"], &mut used);
+    collect_trial_ids(&first["laws"], &mut used);
     assert!(used.is_subset(&ids), "{:?}", used.difference(&ids));
-    // All but those for rates.
+    // All trials but those of the rate search.
     assert_eq!(used.len(), 9 * 2 + 4 + 2, "{used:?}");
     let rows = fs::read_to_string(folder.path().join("there/trials.csv")).unwrap();
     assert_eq!(rows.lines().count(), 1 + trials.len());
@@ -96,85 +98,85 @@ fn a_sweep_is_predicted_trained_traced_and_not_trained_again() {
         let last = trial["curve"].as_array().unwrap().last().unwrap();
         assert_eq!(last["flops"].as_f64(), Some(training), "{trial}");
         if trial["role"] == "versus" {
-            // As many steps as come nearest.
+            // The number of steps is the one with the nearest FLOPs.
             let step = training / trial["steps"].as_f64().unwrap();
             assert!((training - 2e7).abs() <= 0.5 * step, "{training:e}");
         }
     }
     let outcome = &first["laws"]["outcomes"][0];
-    let (said, measured) = (&outcome["prediction"]["loss"], &outcome["measured"]["loss"]);
-    assert!(said.as_f64().unwrap() > 0.0 && measured.as_f64().unwrap() > 0.0, "{outcome}");
-    let found = ways(&folder.path().join("there"));
-    let [way] = &found[..] else { panic!("{found:?}") };
-    let written = |name: &str| {
-        let path = way.join(name);
+    let (predicted, measured) = (&outcome["prediction"]["loss"], &outcome["measured"]["loss"]);
+    assert!(predicted.as_f64().unwrap() > 0.0 && measured.as_f64().unwrap() > 0.0, "{outcome}");
+    let folders = trial_folders(&folder.path().join("there"));
+    let [trial_folder] = &folders[..] else { panic!("expected one folder of trials: {folders:?}") };
+    let modified = |name: &str| {
+        let path = trial_folder.join(name);
         fs::metadata(&path).unwrap_or_else(|_| panic!("{}", path.display())).modified().unwrap()
     };
-    let said = written("prediction-digits-mlp1-w16-d480.json");
-    assert!(said <= written("digits-mlp1-w16-d480-s0.json"));
-    assert!(said >= written("digits-mlp1-w8-d240-s1.json"));
+    let predicted_at = modified("prediction-digits-mlp1-w16-d480.json");
+    assert!(predicted_at <= modified("digits-mlp1-w16-d480-s0.json"));
+    assert!(predicted_at >= modified("digits-mlp1-w8-d240-s1.json"));
     let page = fs::read_to_string(folder.path().join("there/report.html")).unwrap();
     assert!(page.contains("<svg") && ids.iter().all(|id| page.contains(id)));
 
-    // Again: nothing is trained, and all is the same.
+    // A second run trains nothing and returns the same results.
     let again = scale(folder.path(), arguments);
     assert_eq!((&again["trials"], &again["laws"]), (&first["trials"], &first["laws"]));
-    assert_eq!(written("prediction-digits-mlp1-w16-d480.json"), said);
-    // In another way: everything is.
+    assert_eq!(modified("prediction-digits-mlp1-w16-d480.json"), predicted_at);
+    // With other settings everything is trained again.
     fs::write(&sweep, SWEEP.replace("ema = 0.9", "ema = 0.5")).unwrap();
     let other = scale(folder.path(), arguments);
     let losses = |scale: &Value| -> Vec<f64> {
         scale["trials"].as_array().unwrap().iter().map(|t| t["test_loss"].as_f64().unwrap()).collect()
     };
     assert!(losses(&first).iter().zip(losses(&other)).all(|(a, b)| *a != b));
-    // And what was trained in the first way is still there.
-    assert_eq!(ways(&folder.path().join("there")).len(), 2);
-    assert_eq!(written("prediction-digits-mlp1-w16-d480.json"), said);
+    // The trials of the first settings are kept.
+    assert_eq!(trial_folders(&folder.path().join("there")).len(), 2);
+    assert_eq!(modified("prediction-digits-mlp1-w16-d480.json"), predicted_at);
     fs::write(&sweep, SWEEP).unwrap();
     assert_eq!(scale(folder.path(), arguments)["trials"], first["trials"]);
-    // By more trainings something else is said of the larger one, which is then trained again: nothing that was seen before is
-    // predicted.
-    let (larger, before) = ("digits-mlp1-w16-d480-s0.json", written("digits-mlp1-w16-d480-s0.json"));
+    // More trials change the prediction. The held-out trial is then trained again, after its new prediction.
+    let held_out = "digits-mlp1-w16-d480-s0.json";
+    let before = modified(held_out);
     fs::write(&sweep, SWEEP.replacen("seeds = [0, 1]", "seeds = [0, 1, 2]", 1)).unwrap();
     scale(folder.path(), arguments);
-    let said = written("prediction-digits-mlp1-w16-d480.json");
-    assert!(before < said && said <= written(larger));
+    let predicted_at = modified("prediction-digits-mlp1-w16-d480.json");
+    assert!(before < predicted_at && predicted_at <= modified(held_out));
     fs::write(&sweep, SWEEP).unwrap();
     let first = scale(folder.path(), arguments);
-    // What is not asked for stays as it was.
+    // `--only history` keeps the laws of the earlier study.
     let history = scale(folder.path(), "--only history --out there");
     assert_eq!((&history["trials"], history["kept"].is_string()), (&first["trials"], true));
 }
 
 #[test]
-fn several_devices_train_side_by_side() {
-    let Some((index, _)) = adapters("several_devices_train_side_by_side").first().cloned() else { return };
+fn several_devices_train_in_parallel() {
+    let Some((index, _)) = adapters("several_devices_train_in_parallel").first().cloned() else { return };
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("sweep.toml"), SWEEP).unwrap();
-    let alone = scale(folder.path(), "--sweep sweep.toml --only laws --devices cpu --out alone");
+    let single = scale(folder.path(), "--sweep sweep.toml --only laws --devices cpu --out single");
     let both =
         scale(folder.path(), &format!("--sweep sweep.toml --only laws --devices cpu,gpu:{index} --out both"));
     let trials = |scale: &Value| scale["trials"].as_array().unwrap().clone();
-    assert_eq!(trials(&alone).len(), trials(&both).len());
+    assert_eq!(trials(&single).len(), trials(&both).len());
     let devices: BTreeSet<String> = trials(&both).iter().map(|trial| trial["device"].to_string()).collect();
     assert_eq!(devices.len(), 2, "{devices:?}");
-    for (a, b) in trials(&alone).iter().zip(trials(&both)) {
+    for (a, b) in trials(&single).iter().zip(trials(&both)) {
         assert_eq!(a["id"], b["id"]);
         let loss = |trial: &Value| trial["curve"][0]["test_loss"].as_f64().unwrap();
         assert!((loss(a) / loss(&b) - 1.0).abs() < 1e-3, "{a}\n{b}");
     }
 }
 
-/// Sends the signal of Ctrl-C.
+/// Sends SIGINT, as Ctrl-C does.
 fn interrupt(id: u32) {
     let sent = Command::new("kill").args(["-INT", &id.to_string()]).status();
     assert!(sent.is_ok_and(|status| status.success()));
 }
 
 #[test]
-fn an_interrupted_sweep_keeps_what_is_done_and_goes_on() {
+fn interrupted_sweep_keeps_finished_trials_and_resumes() {
     let folder = tempfile::tempdir().unwrap();
-    // Long enough that there is something left when the first ones are done.
+    // Long enough that trials remain when the first ones are finished.
     let sweep =
         SWEEP.replace("steps = [30, 80]", "steps = [4000, 4000]").replace("patience = 3", "patience = 9");
     fs::write(folder.path().join("sweep.toml"), sweep).unwrap();
@@ -186,21 +188,21 @@ fn an_interrupted_sweep_keeps_what_is_done_and_goes_on() {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    let kept = || {
-        let ways = ways(&folder.path().join("scale"));
-        let files = ways.iter().flat_map(|way| fs::read_dir(way).into_iter().flatten());
+    let finished = || {
+        let folders = trial_folders(&folder.path().join("scale"));
+        let files = folders.iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten());
         let names = files.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         names.filter(|name| name.ends_with(".json") && !name.starts_with("rate-")).count()
     };
-    let begun = Instant::now();
-    while kept() < 2 {
-        assert!(begun.elapsed() < Duration::from_secs(120), "nothing was trained");
+    let start = Instant::now();
+    while finished() < 2 {
+        assert!(start.elapsed() < Duration::from_secs(120), "fewer than two trials finished within 120 s");
         std::thread::sleep(Duration::from_millis(20));
     }
     interrupt(child.id());
     assert_eq!(child.wait().unwrap().code(), Some(130));
-    let done = kept();
-    assert!(done < 18 + 4, "all was done already");
+    let done = finished();
+    assert!(done < 18 + 4, "all trials finished before the interrupt");
     let report = fs::read_to_string(folder.path().join("scale/scale.json")).unwrap();
     let report: Value = serde_json::from_str(&report).unwrap();
     assert_eq!(report["interrupted"], true);
@@ -209,15 +211,15 @@ fn an_interrupted_sweep_keeps_what_is_done_and_goes_on() {
     assert!(page.contains("Interrupted"));
     let output = wgrad(folder.path(), &arguments.join(" "));
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    let said = stderr(&output);
-    assert!(said.contains(&format!("{done} of them stored from before")), "{said}");
+    let messages = stderr(&output);
+    assert!(messages.contains(&format!("{done} of them stored from before")), "{messages}");
     let report = fs::read_to_string(folder.path().join("scale/scale.json")).unwrap();
     let report: Value = serde_json::from_str(&report).unwrap();
     assert_eq!(report["interrupted"], false);
 }
 
 #[test]
-fn broken_rows_are_listed_by_line_and_left_out() {
+fn invalid_rows_are_listed_by_line_and_left_out() {
     let folder = tempfile::tempdir().unwrap();
     let table = "Model,Publication date,Training compute (FLOP),Parameters\n\
         Small,2010-03-01,1e12,1000\n\
@@ -231,9 +233,9 @@ fn broken_rows_are_listed_by_line_and_left_out() {
     fs::write(folder.path().join("mine.csv"), table).unwrap();
     let output = wgrad(folder.path(), "scale --only history --data mine.csv --json");
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    let said = stderr(&output);
+    let messages = stderr(&output);
     for line in ["mine.csv:3: Nothing", "mine.csv:4: Twice", "mine.csv:5: Words", "mine.csv:7: Over"] {
-        assert!(said.contains(line), "{line} is missing in\n{said}");
+        assert!(messages.contains(line), "{line} is missing in\n{messages}");
     }
     let history = &last_json(&output)["history"];
     let with_compute =
@@ -242,12 +244,12 @@ fn broken_rows_are_listed_by_line_and_left_out() {
     assert_eq!(names, ["Small", "Middle", "Large", "Larger"]);
     let page = fs::read_to_string(folder.path().join("scale/report.html")).unwrap();
     for name in ["Nothing", "Twice", "Words", "Over"] {
-        assert!(page.contains(name), "the page lists {name}, which was left out");
+        assert!(page.contains(name), "the page does not list {name}, which is left out");
     }
 }
 
 #[test]
-fn own_runs_are_points_of_the_history() {
+fn local_runs_are_points_of_the_history() {
     let folder = tempfile::tempdir().unwrap();
     let trained = wgrad(folder.path(), "train digits-mlp --device cpu --set train.epochs=1 --json");
     let flops = last_json(&trained)["flops"].clone();
@@ -261,7 +263,7 @@ fn own_runs_are_points_of_the_history() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_before_anything_is_measured() {
+fn invalid_arguments_are_refused_before_training() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("sweep.toml"), SWEEP.replace("480", "4800")).unwrap();
     fs::write(folder.path().join("right.toml"), SWEEP).unwrap();
@@ -292,9 +294,9 @@ fn what_makes_no_sense_is_refused_before_anything_is_measured() {
     ];
     for (arguments, code, message) in cases {
         let output = wgrad(folder.path(), &format!("scale {arguments}"));
-        let said = stderr(&output);
-        assert_eq!(output.status.code(), Some(code), "{arguments}: {said}");
-        assert!(said.contains(message), "{arguments}: {message} is missing in\n{said}");
+        let messages = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{arguments}: {messages}");
+        assert!(messages.contains(message), "{arguments}: {message} is missing in\n{messages}");
         assert!(!folder.path().join("scale/scale.json").exists(), "{arguments}");
     }
 }

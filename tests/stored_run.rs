@@ -1,5 +1,5 @@
-//! A run that an earlier version of wgrad wrote can be evaluated, resumed and exported; newer formats are refused.
-//! `fixtures/README.md` says how the run was made.
+//! A run of an earlier version of wgrad can be evaluated, resumed and exported. Newer formats are refused.
+//! `fixtures/README.md` describes how the run was made.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::support::{last_json, stderr, wgrad};
 use serde_json::Value;
 
+/// Returns the path of a file or folder in `tests/fixtures`.
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name)
 }
@@ -14,29 +15,32 @@ fn fixture(name: &str) -> PathBuf {
 /// Copies the stored run into a temporary folder, as `run`.
 fn stored_run() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    copy(&fixture("run-format-1"), &folder.path().join("run"));
+    copy_folder(&fixture("run-format-1"), &folder.path().join("run"));
     folder
 }
 
-fn copy(from: &Path, to: &Path) {
+/// Copies a folder with its content.
+fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
         let target = to.join(entry.file_name());
         match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &target),
+            true => copy_folder(&entry.path(), &target),
             false => drop(fs::copy(entry.path(), target).unwrap()),
         }
     }
 }
 
+/// Returns the values that the earlier version printed.
 fn expected() -> Value {
     serde_json::from_slice(&fs::read(fixture("run-format-1-expected.json")).unwrap()).unwrap()
 }
 
-/// Compares with a value from another machine, whose CPU kernels may round differently.
-fn assert_close(found: &Value, expected: &Value, what: &str) {
+/// Compares with a value from another machine, where CPU kernels may round differently.
+#[track_caller]
+fn assert_close(found: &Value, expected: &Value, name: &str) {
     let (found, expected) = (found.as_f64().unwrap(), expected.as_f64().unwrap());
-    assert!((found - expected).abs() <= 1e-5 * expected.abs(), "{what}: {found}, expected {expected}");
+    assert!((found - expected).abs() <= 1e-5 * expected.abs(), "{name}: {found}, expected {expected}");
 }
 
 #[test]
@@ -76,15 +80,18 @@ fn stored_run_exports_the_same_weights() {
     let output = wgrad(folder.path(), "export run --to weights.safetensors");
     assert!(output.status.success(), "{}", stderr(&output));
     let exported = fs::read(folder.path().join("weights.safetensors")).unwrap();
-    assert!(exported == fs::read(fixture("run-format-1-weights.safetensors")).unwrap(), "weights differ");
+    assert!(
+        exported == fs::read(fixture("run-format-1-weights.safetensors")).unwrap(),
+        "exported weights differ"
+    );
 }
 
-/// Replaces text in a file of the run, evaluates it, and returns exit code and message.
-fn eval_with(file: &str, from: &str, to: &str) -> (Option<i32>, String) {
+/// Replaces text in a file of the run, evaluates the run, and returns the exit code and stderr.
+fn eval_modified_run(file: &str, from: &str, to: &str) -> (Option<i32>, String) {
     let folder = stored_run();
     let path = folder.path().join("run").join(file);
     let text = fs::read_to_string(&path).unwrap();
-    assert!(text.contains(from), "{file} has no {from}");
+    assert!(text.contains(from), "{file} does not contain {from}");
     fs::write(&path, text.replacen(from, to, 1)).unwrap();
     let output = wgrad(folder.path(), "eval run --device cpu");
     (output.status.code(), stderr(&output))
@@ -92,7 +99,7 @@ fn eval_with(file: &str, from: &str, to: &str) -> (Option<i32>, String) {
 
 #[test]
 fn newer_formats_are_refused_with_both_versions() {
-    let (code, message) = eval_with("recipe.toml", "name =", "format = 99\nname =");
+    let (code, message) = eval_modified_run("recipe.toml", "name =", "format = 99\nname =");
     assert_eq!(code, Some(2), "{message}");
     assert!(
         message.contains("format 99") && message.contains(&wgrad::recipe::FORMAT.to_string()),
@@ -100,7 +107,7 @@ fn newer_formats_are_refused_with_both_versions() {
     );
 
     let state = "checkpoints/step-000044/state.json";
-    let (code, message) = eval_with(state, "\"version\": 1", "\"version\": 99");
+    let (code, message) = eval_modified_run(state, "\"version\": 1", "\"version\": 99");
     let current = wgrad::run::checkpoint::FORMAT_VERSION.to_string();
     assert_eq!(code, Some(6), "{message}");
     assert!(message.contains("99") && message.contains(&current), "{message}");

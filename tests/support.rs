@@ -1,4 +1,4 @@
-//! Helpers of the tests: the built binary, and the devices of this machine.
+//! Helpers shared by the tests: running the `wgrad` binary, listing adapters and comparing losses.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use wgrad::prelude::*;
 use wgrad::program::DeviceInfo;
 
-/// The `wgrad` binary, which cargo builds for these tests.
+/// Returns the path of the `wgrad` binary, which cargo builds for these tests.
 pub fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_wgrad"))
 }
@@ -20,20 +20,21 @@ pub fn wgrad(folder: &Path, arguments: &str) -> Output {
     command.output().expect("the binary starts")
 }
 
-/// The JSON object on the last line of stdout.
+/// Parses the JSON object on the last line of stdout.
 pub fn last_json(output: &Output) -> serde_json::Value {
     let text = String::from_utf8_lossy(&output.stdout);
     let last = text.lines().last().unwrap_or_default();
     serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {last:?}\n{}", stderr(output)))
 }
 
-/// The messages of a run.
+/// Returns the stderr of a command as text.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// The binary with the feature `mpi`, which `cargo xtask test` builds where MPI is installed. Without it the test is logged as
-/// skipped, or fails if `WGRAD_REQUIRE_MPI` is 1.
+/// Returns the path of the binary with the feature `mpi`, which `cargo xtask test` builds where MPI is installed.
+///
+/// Without it the test is logged as skipped, or fails if `WGRAD_REQUIRE_MPI` is 1.
 pub fn mpi_binary(test: &str) -> Option<PathBuf> {
     let path = binary().with_file_name("wgrad-mpi");
     let runs = Command::new("mpirun").arg("--version").output().is_ok_and(|output| output.status.success());
@@ -43,13 +44,13 @@ pub fn mpi_binary(test: &str) -> Option<PathBuf> {
     assert_ne!(
         std::env::var("WGRAD_REQUIRE_MPI").as_deref(),
         Ok("1"),
-        "{test}: no mpirun, or no binary with the feature mpi"
+        "{test}: mpirun or the binary with the feature mpi is missing, and WGRAD_REQUIRE_MPI=1 requires both"
     );
-    skip(test, "no mpirun, or no binary with the feature mpi");
+    skip(test, "mpirun or the binary with the feature mpi is missing");
     None
 }
 
-/// Runs ranks of the binary with MPI under plain `mpirun`.
+/// Runs the binary with MPI on `ranks` ranks under plain `mpirun`.
 pub fn mpirun(binary: &Path, folder: &Path, ranks: usize, arguments: &str) -> Output {
     let mut command = Command::new("mpirun");
     command.args(["--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-n", &ranks.to_string()]);
@@ -58,8 +59,9 @@ pub fn mpirun(binary: &Path, folder: &Path, ranks: usize, arguments: &str) -> Ou
     command.output().expect("mpirun starts")
 }
 
-/// The adapters of this machine with their indices. Without an adapter the test is logged as skipped, or fails if
-/// `WGRAD_REQUIRE_GPU` is 1.
+/// Returns the adapters of this machine with their indices.
+///
+/// Without an adapter the test is logged as skipped, or fails if `WGRAD_REQUIRE_GPU` is 1.
 pub fn adapters(test: &str) -> Vec<(usize, DeviceInfo)> {
     let found = wgrad::gpu::adapters();
     if found.is_empty() {
@@ -68,19 +70,24 @@ pub fn adapters(test: &str) -> Vec<(usize, DeviceInfo)> {
             Ok("1"),
             "{test}: no adapter was found, and WGRAD_REQUIRE_GPU=1 requires one"
         );
-        skip(test, "no adapter");
+        skip(test, "no adapter was found");
     }
     found.iter().map(|adapter| (adapter.index, adapter.info.clone())).collect()
 }
 
-/// Longest wait of [`wait_until`]. It only ends a test that hangs: no busy machine comes near it.
-const HANG: Duration = Duration::from_secs(300);
+/// Timeout of [`wait_until`]. It only ends tests that hang; a wait on a busy machine is far shorter.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Waits until a condition holds. Fails with the text of `state` if it never does.
+/// Waits until a condition holds. Panics with the text of `state` after [`WAIT_TIMEOUT`].
 pub fn wait_until(mut condition: impl FnMut() -> bool, state: impl Fn() -> String) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < HANG, "still waiting after {} s: {}", HANG.as_secs(), state());
+        assert!(
+            start.elapsed() < WAIT_TIMEOUT,
+            "still waiting after {} s: {}",
+            WAIT_TIMEOUT.as_secs(),
+            state()
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -92,16 +99,16 @@ pub fn skip(test: &str, reason: &str) {
     eprintln!("{line}");
     if let Some(path) = std::env::var_os("WGRAD_SKIP_LOG") {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(path);
-        log.and_then(|mut log| writeln!(log, "{line}")).expect("writable log of skipped tests");
+        log.and_then(|mut log| writeln!(log, "{line}")).expect("the log of skipped tests is writable");
     }
 }
 
-/// Losses of the first `steps` steps of a recipe on a device.
+/// Returns the losses of the first `steps` steps of a recipe on a device.
 pub fn losses(device: &dyn Device, recipe: &str, steps: u64) -> Vec<f32> {
     let recipe = wgrad::recipe::load(recipe).expect("a built-in recipe");
     let parts = wgrad::train::setup(&recipe).expect("embedded data");
     let plan =
-        Plan::new(parts.model, &parts.splits, parts.config, &device.info().limits).expect("a right model");
+        Plan::new(parts.model, &parts.splits, parts.config, &device.info().limits).expect("a valid plan");
     let mut trainer = Trainer::new(device, plan, parts.splits, parts.fit.steps).expect("a working device");
     for _ in 0..steps {
         trainer.step().expect("a working device");
@@ -109,7 +116,7 @@ pub fn losses(device: &dyn Device, recipe: &str, steps: u64) -> Vec<f32> {
     trainer.records(true).expect("finite losses").into_iter().map(|record| record.loss).collect()
 }
 
-/// Largest difference of two series, relative to the values.
+/// Returns the largest relative difference of two series, relative to the values of `b`.
 pub fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     a.iter().zip(b).map(|(a, b)| (a - b).abs() / b.abs().max(1e-6)).fold(0.0, f32::max)

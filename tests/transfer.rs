@@ -1,4 +1,4 @@
-//! Convolutional trainings through the binary: what they start from, which parts are trained, and what a study leaves.
+//! Training of convolutional networks with the binary: initial weights, frozen layers, scores and the depth study.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::support::{last_json, stderr, wgrad};
 use wgrad::weights::Weights;
 
-/// A residual network on the embedded digits that trains in a second.
+/// Recipe of a residual network on the embedded digits that trains in a second.
 const SMALL: &str = "\
 name = \"small\"
 data = { kind = \"digits\", limit = 400, augment = { crop = 1, brightness = 0.1 } }
@@ -21,6 +21,7 @@ fn folder() -> tempfile::TempDir {
     dir
 }
 
+/// Runs a command that must succeed, and returns its stderr.
 #[track_caller]
 fn run(dir: &Path, arguments: &str) -> String {
     let output = wgrad(dir, arguments);
@@ -28,98 +29,101 @@ fn run(dir: &Path, arguments: &str) -> String {
     stderr(&output)
 }
 
-fn weights(dir: &Path, run: &str) -> Weights {
+/// Exports the weights of a run and reads them.
+fn export_weights(dir: &Path, run: &str) -> Weights {
     let output = wgrad(dir, &format!("export {run}"));
     assert!(output.status.success(), "{}", stderr(&output));
     Weights::read(&dir.join(run).join("weights.safetensors")).unwrap()
 }
 
 fn tensor<'w>(weights: &'w Weights, name: &str) -> &'w [f32] {
-    weights.get(name).unwrap_or_else(|| panic!("no {name}")).values()
+    weights.get(name).unwrap_or_else(|| panic!("tensor {name} is missing")).values()
 }
 
-/// Augmented batches, batch norms and their running statistics are taken up where they were.
+/// Resume must restore augmentation and the running statistics of batch norms.
 #[test]
-fn a_convolutional_run_goes_on_with_the_same_bits() {
+fn resumed_convolutional_run_has_identical_bits() {
     let dir = folder();
-    run(dir.path(), "train small.toml --device cpu --out whole");
-    run(dir.path(), "train small.toml --device cpu --out parts --set train.steps=4");
-    run(dir.path(), "train small.toml --device cpu --resume --out parts --set train.steps=9");
+    run(dir.path(), "train small.toml --device cpu --out uninterrupted");
+    run(dir.path(), "train small.toml --device cpu --out resumed --set train.steps=4");
+    run(dir.path(), "train small.toml --device cpu --resume --out resumed --set train.steps=9");
     let model =
         |run: &str| fs::read(dir.path().join(run).join("checkpoints/step-000009/model.safetensors")).unwrap();
-    assert!(model("whole") == model("parts"), "the bits differ");
-    let all = weights(dir.path(), "whole");
-    let moved = tensor(&all, "bn1.running_mean").iter().any(|&mean| mean != 0.0);
-    assert!(moved, "the running statistics do not run");
+    assert!(model("uninterrupted") == model("resumed"), "models differ");
+    let weights = export_weights(dir.path(), "uninterrupted");
+    let updated = tensor(&weights, "bn1.running_mean").iter().any(|&mean| mean != 0.0);
+    assert!(updated, "the running statistics were not updated");
 }
 
-/// A network goes on from what another has learned; a new head, frozen layers and rates are found by name.
+/// A replaced head, frozen layers and learning rates are selected by name.
 #[test]
-fn a_network_starts_from_the_weights_of_another() {
+fn init_loads_weights_of_another_run() {
     let dir = folder();
     run(dir.path(), "train small.toml --device cpu --out first");
-    let first = weights(dir.path(), "first");
-    let said = run(
+    let first = export_weights(dir.path(), "first");
+    let messages = run(
         dir.path(),
         "train small.toml --device cpu --out second --init first/weights.safetensors --set train.seed=7 \
          --set transfer.replace=[\"fc.*\"] --set transfer.freeze=[\"conv1.*\",\"bn1.*\",\"layer1.*\"] \
          --set transfer.rates={\"fc.*\"=2.0}",
     );
-    assert!(said.contains("of them trained"), "{said}");
-    let second = weights(dir.path(), "second");
+    assert!(messages.contains("of them trained"), "{messages}");
+    let second = export_weights(dir.path(), "second");
     for name in ["conv1.weight", "bn1.running_var", "layer1.0.conv2.weight", "layer1.0.bn1.running_mean"] {
         assert_eq!(tensor(&first, name), tensor(&second, name), "{name} is frozen");
     }
     for name in ["layer2.0.conv1.weight", "layer3.0.bn2.running_mean", "fc.weight"] {
         assert_ne!(tensor(&first, name), tensor(&second, name), "{name} is trained");
     }
-    // What is frozen takes neither gradient nor moments.
+    // Frozen parameters have no moments.
     let checkpoint = dir.path().join("second/checkpoints/step-000009/model.safetensors");
-    let kept = Weights::read(&checkpoint).unwrap();
-    let names: Vec<&str> = kept.iter().map(|(name, _)| name).collect();
+    let saved = Weights::read(&checkpoint).unwrap();
+    let names: Vec<&str> = saved.iter().map(|(name, _)| name).collect();
     assert!(names.contains(&"momentum/fc.weight"), "{names:?}");
     assert!(!names.iter().any(|name| name.starts_with("momentum/layer1")), "{names:?}");
 }
 
-/// A run directory does as well as a file, and without steps to speak of the network is still the one it came from.
+/// The learning rate is negligible, so the weights must stay those of the first run.
 #[test]
-fn a_run_is_as_good_as_a_file_of_weights() {
+fn init_accepts_a_run_directory() {
     let dir = folder();
     run(dir.path(), "train small.toml --device cpu --out first");
     let options = "--device cpu --set train.steps=1 --set optimizer.lr=1e-30 --set optimizer.momentum=0";
     run(dir.path(), &format!("train small.toml {options} --out again --init first"));
-    let (first, again) = (weights(dir.path(), "first"), weights(dir.path(), "again"));
+    let (first, again) = (export_weights(dir.path(), "first"), export_weights(dir.path(), "again"));
     for name in ["conv1.weight", "layer3.0.conv1.weight", "fc.bias"] {
         assert_eq!(tensor(&first, name), tensor(&again, name), "{name}");
     }
 }
 
 #[test]
-fn weights_that_do_not_fit_are_refused_by_name() {
+fn mismatched_weights_and_settings_are_refused_by_name() {
     let dir = folder();
     run(dir.path(), "train small.toml --device cpu --out first --set train.steps=1");
-    weights(dir.path(), "first");
-    let refused = |arguments: &str, code: i32, words: &[&str]| {
+    export_weights(dir.path(), "first");
+    let assert_fails = |arguments: &str, code: i32, parts: &[&str]| {
         let output = wgrad(dir.path(), &format!("train small.toml --device cpu {arguments}"));
-        let said = stderr(&output);
-        assert_eq!(output.status.code(), Some(code), "{arguments}: {said}");
-        words.iter().for_each(|word| assert!(said.contains(word), "{arguments}: no {word:?} in {said}"));
+        let messages = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{arguments}: {messages}");
+        for part in parts {
+            assert!(messages.contains(part), "{arguments}: {part:?} is missing in {messages}");
+        }
     };
     let file = "first/weights.safetensors";
-    refused(
+    assert_fails(
         &format!("--init {file} --set model.width=6"),
         6,
         &[file, "conv1.weight", "[4, 1, 3, 3]", "[6, 1, 3, 3]"],
     );
-    refused(&format!("--init {file} --set model.depth=14"), 6, &["layer1.1"]);
-    refused("--init missing.pth", 6, &["missing.pth"]);
+    assert_fails(&format!("--init {file} --set model.depth=14"), 6, &["layer1.1"]);
+    assert_fails("--init missing.pth", 6, &["missing.pth"]);
     fs::write(dir.path().join("noise.pth"), b"nothing that PyTorch wrote").unwrap();
-    refused("--init noise.pth", 6, &["noise.pth"]);
-    refused("--set transfer.freeze=[\"layer9.*\"]", 6, &["layer9.*"]);
-    refused("--set transfer.frieze=[\"fc.*\"]", 2, &["transfer.freeze"]);
-    refused("--set model.depth=21", 2, &["6n + 2"]);
-    refused("--set train.class_weights=[1.0,2.0]", 2, &["10 classes"]);
-    refused("--set data.augment.crop=9", 2, &["data.augment.crop"]);
+    assert_fails("--init noise.pth", 6, &["noise.pth"]);
+    assert_fails("--set transfer.freeze=[\"layer9.*\"]", 6, &["layer9.*"]);
+    assert_fails("--set transfer.frieze=[\"fc.*\"]", 2, &["transfer.freeze"]);
+    assert_fails("--set model.depth=21", 2, &["6n + 2"]);
+    assert_fails("--set train.class_weights=[1.0,2.0]", 2, &["10 classes"]);
+    assert_fails("--set data.augment.crop=9", 2, &["data.augment.crop"]);
 }
 
 #[test]
@@ -137,27 +141,26 @@ fn published_networks_have_their_published_sizes() {
         assert!(output.status.success(), "{}", stderr(&output));
         let summary = last_json(&output);
         assert_eq!(summary["parameters"].as_u64(), Some(parameters), "{name}");
-        if let Some(wanted) = multiply_adds {
+        if let Some(expected) = multiply_adds {
             let found = summary["multiply_adds"].as_f64().unwrap();
-            assert!((found / wanted - 1.0f64).abs() < 0.01, "{name}: {found}, not {wanted}");
+            assert!((found / expected - 1.0f64).abs() < 0.01, "{name}: {found}, expected {expected}");
         }
     }
 }
 
-/// A confusion matrix and per-class figures come with every classifier, and the report shows them.
 #[test]
-fn a_classifier_is_scored() {
+fn classifier_has_a_confusion_matrix_in_report_and_scores() {
     let dir = folder();
     run(dir.path(), "train small.toml --device cpu --out run --set train.balance_classes=true");
     let report = fs::read_to_string(dir.path().join("run/report.html")).unwrap();
-    assert!(report.contains("Confusion"), "no confusion matrix in the report");
+    assert!(report.contains("Confusion"), "the report has no confusion matrix");
     let scores = last_json(&wgrad(dir.path(), "eval run --device cpu --json"))["scores"].clone();
     let counts = scores["confusion"].as_array().unwrap().iter().flat_map(|row| row.as_array().unwrap());
     assert_eq!(counts.map(|count| count.as_u64().unwrap()).sum::<u64>(), 360);
 }
 
 #[test]
-fn a_study_leaves_a_page_and_its_numbers() {
+fn depth_study_writes_page_and_json() {
     let dir = folder();
     let options = "--data digits --depths 8,14 --seeds 3 --steps 12 --batch 32 --width 2 --examples 200 --device cpu --out d";
     let output = wgrad(dir.path(), &format!("study depth {options} --json"));

@@ -1,4 +1,4 @@
-//! `wgrad tune` from outside: what it finds is kept, used, and no trouble when it is damaged.
+//! Tests of the command `wgrad tune`: its table is written, used, ignored if damaged, and removed by `--clear`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use crate::support::{adapters, binary, last_json, stderr};
 
-/// Runs the binary with a cache folder of its own.
+/// Runs the binary with `cache` as its data folder. The command must succeed.
 fn wgrad_in(cache: &Path, arguments: &str) -> Output {
     let mut command = Command::new(binary());
     command
@@ -19,20 +19,20 @@ fn wgrad_in(cache: &Path, arguments: &str) -> Output {
     output
 }
 
-/// Tuned products of the first adapter, as `wgrad devices` counts them.
-fn tuned(cache: &Path) -> u64 {
+/// Returns the number of tuned products of the first adapter according to `wgrad devices`.
+fn tuned_products(cache: &Path) -> u64 {
     let devices = last_json(&wgrad_in(cache, "devices --json"));
     devices[1]["tuned"].as_u64().expect("a number of products")
 }
 
 #[test]
-fn what_tuning_finds_is_kept_used_ignored_when_damaged_and_forgotten_when_asked() {
-    if adapters("tuning from outside").is_empty() {
+fn tuning_table_is_written_used_ignored_if_damaged_and_cleared() {
+    if adapters("tuning_table_is_written_used_ignored_if_damaged_and_cleared").is_empty() {
         return;
     }
     let cache = tempfile::tempdir().unwrap();
     let cache = cache.path();
-    assert_eq!(tuned(cache), 0);
+    assert_eq!(tuned_products(cache), 0);
     let found = last_json(&wgrad_in(cache, "tune --shapes 17,9,5 --device gpu:0 --json"));
     let product = &found["products"][0];
     let variants = product["variants"].as_array().unwrap();
@@ -40,14 +40,14 @@ fn what_tuning_finds_is_kept_used_ignored_when_damaged_and_forgotten_when_asked(
     assert!(variants.iter().any(|variant| variant["variant"] == product["winner"]), "{found}");
     let path = PathBuf::from(found["table"].as_str().unwrap());
     assert!(path.starts_with(cache) && path.is_file(), "{}", path.display());
-    assert_eq!(tuned(cache), 1);
-    let said = stderr(&wgrad_in(cache, "summary digits --device gpu:0"));
-    assert!(said.contains("Tuning table: 1 matrix product"), "{said}");
+    assert_eq!(tuned_products(cache), 1);
+    let messages = stderr(&wgrad_in(cache, "summary digits --device gpu:0"));
+    assert!(messages.contains("Tuning table: 1 matrix product"), "{messages}");
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, &text[..text.len() / 2]).unwrap();
-    assert_eq!(tuned(cache), 0);
-    let said = stderr(&wgrad_in(cache, "summary digits --device gpu:0"));
-    assert!(said.contains("warning: the tuning table is ignored"), "{said}");
+    assert_eq!(tuned_products(cache), 0);
+    let messages = stderr(&wgrad_in(cache, "summary digits --device gpu:0"));
+    assert!(messages.contains("warning: the tuning table is ignored"), "{messages}");
     wgrad_in(cache, "tune --clear --device gpu:0");
     assert!(!path.exists());
 }

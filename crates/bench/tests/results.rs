@@ -3,7 +3,7 @@
 #[path = "../../report/tests/it/page.rs"]
 mod page;
 
-use page::{needs_nothing_else, well_formed};
+use page::{assert_self_contained, well_formed};
 use std::fs;
 use wgrad_bench::results::{
     Bench, BenchComparison, BenchFileError, Ceilings, Check, ColdStart, CompareError, DeviceReport, FORMAT,
@@ -116,13 +116,13 @@ fn roofline_fraction(bench: &Bench, case: &str) -> Option<f64> {
 #[test]
 fn roofline_fractions_match_hand_computation() {
     let mut all = results("cpu");
-    // 50 MB at the 10 GB/s of memory: least 5 ms, measured 20 ms.
+    // 50 MB at the 10 GB/s of memory: minimum 5 ms, measured 20 ms.
     all.push(case("cpu", Group::Pointwise, "large", 20.0, 1_000, 50_000_000));
-    // 1 MB at the 100 GB/s of the cache: least 0.01 ms, measured 0.02 ms.
+    // 1 MB at the 100 GB/s of the cache: minimum 0.01 ms, measured 0.02 ms.
     all.push(case("cpu", Group::Pointwise, "small", 0.02, 1_000, 1_000_000));
-    // 1 GFLOP at 200 GFLOP/s: least 5 ms, measured 8 ms; its 10 MB would take 1 ms.
+    // 1 GFLOP at 200 GFLOP/s: minimum 5 ms, measured 8 ms; its 10 MB would take 1 ms.
     all.push(case("cpu", Group::Conv, "conv", 8.0, 1_000_000_000, 10_000_000));
-    // Larger than all copies: 2 GB at the 10 GB/s of memory: least 200 ms.
+    // Larger than all copies: 2 GB at the 10 GB/s of memory: minimum 200 ms.
     all.push(case("cpu", Group::Reduction, "huge", 400.0, 1_000, 2_000_000_000));
     let bench = bench(all);
     for (case, expected) in
@@ -268,7 +268,7 @@ fn page_is_well_formed_for_all_outcomes() {
     let comparison = BenchComparison::new(&full, &full).unwrap();
     let page = full.html(Some(&comparison));
     let text = well_formed(&page);
-    needs_nothing_else(&page);
+    assert_self_contained(&page);
     for part in [
         "1 results were wrong and not timed",
         "softmax <&> on gpu:0: wrong, y[0] is 1 < 2",
@@ -281,7 +281,7 @@ fn page_is_well_formed_for_all_outcomes() {
     }
     let mut nothing = bench(Vec::new());
     nothing.devices.clear();
-    needs_nothing_else(&nothing.html(None));
+    assert_self_contained(&nothing.html(None));
     well_formed(&nothing.html(None));
     assert!(!nothing.passed(), "a benchmark without a timed case does not pass");
 }

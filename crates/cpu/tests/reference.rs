@@ -51,7 +51,7 @@ fn try_evaluate(lowered: Lowered, out: TensorType, ins: &[Array]) -> Result<Arra
 }
 
 fn evaluate_lowered(lowered: Lowered, out: TensorType, ins: &[Array]) -> Vec<f64> {
-    try_evaluate(lowered, out, ins).expect("the form fits").to_f64()
+    try_evaluate(lowered, out, ins).expect("the lowering fits its inputs").to_f64()
 }
 
 fn floats(shape: &[usize], values: &[f64]) -> Array {
@@ -184,7 +184,7 @@ fn steps_read_the_old_state() {
     let wrong = [floats(&[3], &[1.0, 2.0, 3.0])];
     let error = step(&graph, &wrong, &mut state).expect_err("a wrong input").to_string();
     assert_eq!(error, "input `x` must be f32[2]; f32[3] with 3 values was given");
-    assert_eq!(state.groups[0].to_f64(), flat, "a failed step leaves the state alone");
+    assert_eq!(state.groups[0].to_f64(), flat, "a failed step does not change the state");
 }
 
 #[test]

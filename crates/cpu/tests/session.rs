@@ -85,7 +85,7 @@ fn out_of_range_gathers_give_nan_or_zero() {
         let (found, _) = case.run(precision);
         let nan = f64::NAN;
         assert_close(&found[0], &[3.0, 4.0, nan, nan, 1.0, 2.0, nan, nan], 0.0, "floats");
-        assert_close(&found[1], &[9.0, 10.0, 0.0, 0.0, 7.0, 8.0, 0.0, 0.0], 0.0, "words");
+        assert_close(&found[1], &[9.0, 10.0, 0.0, 0.0, 7.0, 8.0, 0.0, 0.0], 0.0, "u32 elements");
     }
 }
 
@@ -116,7 +116,10 @@ fn long_sums_are_accurate_in_both_directions() {
             let found = case.run(Precision::F32).0[0].to_f32();
             for (&x, &y) in found.iter().zip(&expected) {
                 let error = (f64::from(x) - y).abs() / y;
-                assert!(error < 2e-7, "{rows} rows, down {down}: {x} for {y}, off by {error:e}");
+                assert!(
+                    error < 2e-7,
+                    "{rows} rows, down {down}: {x}, expected {y}, relative error {error:e}"
+                );
             }
         }
     }
@@ -380,10 +383,10 @@ fn unsound_kernels_are_rejected() {
     fn body(dispatch: &mut Dispatch) -> &mut Loop {
         match &mut dispatch.kernel {
             Kernel::Loop(kernel) => kernel,
-            Kernel::Gemm(_) => unreachable!("these are loops"),
+            Kernel::Gemm(_) => unreachable!("all kernels are loops"),
         }
     }
-    assert!(!is_rejected(&|_| {}), "as it is, it is sound");
+    assert!(!is_rejected(&|_| {}), "the unchanged kernel is accepted");
     let layout = |offset, strides: [isize; 2]| Layout { offset, ..strided(&[3, 4], &strides) };
     assert!(
         is_rejected(&|d| body(d).body[0] = Instr::Load { operand: 0, layout: layout(1, [4, 1]) }),
@@ -399,23 +402,23 @@ fn unsound_kernels_are_rejected() {
     );
     assert!(
         is_rejected(&|d| body(d).body[0] = Instr::Load { operand: 2, layout: layout(0, [4, 1]) }),
-        "no such operand"
+        "operand does not exist"
     );
-    assert!(is_rejected(&|d| body(d).stores[0].layout = layout(0, [3, 1])), "writes an element twice");
-    assert!(is_rejected(&|d| body(d).stores[0].operand = 0), "writes what it only reads");
-    assert!(is_rejected(&|d| body(d).stores[0].value = 5), "no such value");
-    assert!(is_rejected(&|d| body(d).body[0] = Instr::U32(1)), "a word into floats");
+    assert!(is_rejected(&|d| body(d).stores[0].layout = layout(0, [3, 1])), "store writes an element twice");
+    assert!(is_rejected(&|d| body(d).stores[0].operand = 0), "store to a read-only operand");
+    assert!(is_rejected(&|d| body(d).stores[0].value = 5), "value index out of range");
+    assert!(is_rejected(&|d| body(d).body[0] = Instr::U32(1)), "u32 value stored to an f32 tensor");
     assert!(
         is_rejected(&|d| body(d).body[0] = Instr::Call(&ADD, vec![0, 0])),
-        "an argument that comes later"
+        "argument defined after its use"
     );
-    assert!(is_rejected(&|d| body(d).body[0] = Instr::Product), "a product in a loop");
+    assert!(is_rejected(&|d| body(d).body[0] = Instr::Product), "product instruction in a loop");
     assert!(
         is_rejected(&|d| d.operands[0].tensor = TensorRef { elements: 12, ..d.operands[1].tensor.clone() }),
-        "overlap"
+        "operands overlap"
     );
-    assert!(is_rejected(&|d| d.operands[0].tensor.offset = 4096), "outside the buffer");
-    assert!(is_rejected(&|d| d.operands[0].tensor.buffer = Buffer::Slab(0)), "no such buffer");
+    assert!(is_rejected(&|d| d.operands[0].tensor.offset = 4096), "operand outside its buffer");
+    assert!(is_rejected(&|d| d.operands[0].tensor.buffer = Buffer::Slab(0)), "buffer does not exist");
 }
 
 #[test]

@@ -140,7 +140,7 @@ mod tests {
         (folder, path, target)
     }
 
-    fn left_in(folder: &Path) -> Vec<String> {
+    fn file_names(folder: &Path) -> Vec<String> {
         let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
         let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
         names.sort();
@@ -161,8 +161,8 @@ mod tests {
         fs::create_dir_all(target.join("old")).unwrap();
         unpack(&path, &target).unwrap();
         assert_eq!(fs::read_to_string(target.join("a/b.txt")).unwrap(), "content");
-        assert_eq!(left_in(&target), ["a", "c.txt"]);
-        assert_eq!(left_in(folder.path()), ["set", "set.tar.gz"]);
+        assert_eq!(file_names(&target), ["a", "c.txt"]);
+        assert_eq!(file_names(folder.path()), ["set", "set.tar.gz"]);
     }
 
     #[test]
@@ -181,7 +181,7 @@ mod tests {
             let error = unpack(&path, &target).unwrap_err();
             assert!(matches!(&error, DataError::Archive { entry, .. } if entry == name), "{name}: {error}");
             assert!(error.to_string().contains("set.tar.gz"), "{error}");
-            assert_eq!(left_in(folder.path()), ["set.tar.gz"], "{name}");
+            assert_eq!(file_names(folder.path()), ["set.tar.gz"], "{name}");
         }
     }
 
@@ -192,7 +192,7 @@ mod tests {
         fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
         let error = unpack(&path, &target).unwrap_err();
         assert!(matches!(&error, DataError::Io { action: "unpack", .. }), "{error}");
-        assert_eq!(left_in(folder.path()), ["set.tar.gz"]);
+        assert_eq!(file_names(folder.path()), ["set.tar.gz"]);
         let other = File::create(folder.path().join("set.lock")).unwrap();
         other.lock().unwrap();
         assert!(matches!(unpack(&path, &target), Err(DataError::Busy { .. })));

@@ -159,7 +159,7 @@ impl Case {
         self.folder.path().join("set/file.bin.part")
     }
 
-    fn leave_part(&self, bytes: &[u8]) {
+    fn write_partial_file(&self, bytes: &[u8]) {
         fs::create_dir_all(self.part().parent().unwrap()).unwrap();
         fs::write(self.part(), bytes).unwrap();
     }
@@ -234,7 +234,7 @@ fn partial_file_of_a_failed_run_is_resumed() {
 fn server_without_ranges_restarts_the_download() {
     let content = content();
     let case = Case::new(&content);
-    case.leave_part(&content[..1000]);
+    case.write_partial_file(&content[..1000]);
     let server = Server::start(content.clone(), vec![Answer::IgnoreRange]);
     let (result, _) = case.fetch(&[&server.url], &options());
     assert_eq!(result.unwrap().origin, Origin::Download { resumed_at: 0 });
@@ -246,7 +246,7 @@ fn server_without_ranges_restarts_the_download() {
 fn wrong_range_is_not_appended() {
     let content = content();
     let case = Case::new(&content);
-    case.leave_part(&content[..1000]);
+    case.write_partial_file(&content[..1000]);
     let server = Server::start(content.clone(), vec![Answer::WrongRange, Answer::Range]);
     let (result, _) = case.fetch(&[&server.url], &FetchOptions { attempts: 1, ..options() });
     assert_eq!(problems(result), [FetchProblem::Range(1000)]);
@@ -259,13 +259,13 @@ fn wrong_range_is_not_appended() {
 fn complete_and_overlong_partial_files_are_handled() {
     let content = content();
     let case = Case::new(&content);
-    case.leave_part(&content);
+    case.write_partial_file(&content);
     let server = Server::start(content.clone(), vec![Answer::Range]);
     case.fetch(&[&server.url], &options()).0.unwrap();
     assert_eq!(fs::read(case.target()).unwrap(), content);
 
     let case = Case::new(&content);
-    case.leave_part(&[&content[..], b"more"].concat());
+    case.write_partial_file(&[&content[..], b"more"].concat());
     let server = Server::start(content.clone(), vec![Answer::Range, Answer::Range]);
     case.fetch(&[&server.url], &options()).0.unwrap();
     assert_eq!(fs::read(case.target()).unwrap(), content);
@@ -275,7 +275,7 @@ fn complete_and_overlong_partial_files_are_handled() {
 fn partial_file_with_wrong_content_is_discarded() {
     let content = content();
     let case = Case::new(&content);
-    case.leave_part(&[7; 1000]);
+    case.write_partial_file(&[7; 1000]);
     let server = Server::start(content.clone(), vec![Answer::Range, Answer::Range]);
     let (result, _) = case.fetch(&[&server.url], &options());
     assert_eq!(result.unwrap().origin, Origin::Download { resumed_at: 0 });
@@ -399,7 +399,7 @@ fn refused_connection_is_reported() {
 #[test]
 fn concurrent_downloads_of_one_file_are_refused() {
     let case = Case::new(b"x");
-    case.leave_part(b"");
+    case.write_partial_file(b"");
     let other = fs::File::open(case.part()).unwrap();
     other.lock().unwrap();
     let (result, _) = case.fetch(&["http://127.0.0.1:1/"], &options());
@@ -439,7 +439,7 @@ fn mirror_is_copied_and_verified_without_downloads() {
 fn damaged_file_is_fetched_again() {
     let content = content();
     let case = Case::new(&content);
-    case.leave_part(b"");
+    case.write_partial_file(b"");
     fs::write(case.target(), "damaged").unwrap();
     let server = Server::start(content.clone(), vec![Answer::Range]);
     case.fetch(&[&server.url], &options()).0.unwrap();

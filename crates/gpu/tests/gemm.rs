@@ -9,7 +9,7 @@ use wgrad_gpu::{GemmVariant, Options};
 use wgrad_graph::{Affine, DType, Layout, View};
 use wgrad_program::{Access, Device, Gemm, HostData, Instr, Kernel, Program};
 
-/// Sizes around those of the tiles, and odd ones.
+/// Sizes close to tile sizes, and odd sizes.
 const SIZES: [(usize, usize, usize); 4] = [(1, 1, 1), (3, 5, 7), (65, 63, 17), (130, 129, 10)];
 
 struct Case {
@@ -128,7 +128,7 @@ fn batches_that_broadcast() {
 }
 
 /// Returns the layout and element count of a tensor viewed through coordinates `offset + Σ step · index[dimension]`.
-fn seen(of: &[usize], shape: &[usize], coordinates: &[(isize, &[(usize, isize)])]) -> (Layout, usize) {
+fn viewed(of: &[usize], shape: &[usize], coordinates: &[(isize, &[(usize, isize)])]) -> (Layout, usize) {
     let affine = |&(offset, terms): &(isize, &[(usize, isize)])| Affine { offset, terms: terms.to_vec() };
     let coordinates = coordinates.iter().map(affine).collect();
     let layout = contiguous(of).apply(&View::Affine { shape: shape.to_vec(), coordinates });
@@ -143,7 +143,7 @@ fn windows(first: &[usize]) -> (Layout, usize) {
     let at = first.len();
     let rows = [(at + 1, 1), (at + 3, 1)];
     let columns = [(at + 2, 2), (at + 4, 3)];
-    seen(&[2, 9, 18, 3], &shape, &[(0, &[(at, 1)]), (-1, &rows), (-2, &columns), (0, &[(at + 5, 1)])])
+    viewed(&[2, 9, 18, 3], &shape, &[(0, &[(at, 1)]), (-1, &rows), (-2, &columns), (0, &[(at + 5, 1)])])
 }
 
 /// A convolution, the gradient of its weight (windows as B), and a transposed convolution of stride 2.
@@ -163,13 +163,13 @@ fn windows_over_images() {
         b: (image, count),
     };
     // [remainder, remainder, n, quotient, quotient, tap, tap, output]
-    let backwards = seen(
+    let backwards = viewed(
         &[2, 4, 5, 3],
         &[2, 2, 2, 5, 6, 2, 2, 3],
         &[(0, &[(2, 1)]), (0, &[(3, 1), (5, -1)]), (1, &[(4, 1), (6, -1)]), (0, &[(7, 1)])],
     );
     // [remainder, remainder, tap, tap, output, channel] of a kernel of 3×4.
-    let kernel = seen(
+    let kernel = viewed(
         &[3, 7, 3, 4],
         &[2, 2, 2, 2, 3, 7],
         &[(0, &[(4, 1)]), (0, &[(5, 1)]), (0, &[(0, 1), (2, 2)]), (0, &[(1, 1), (3, 2)])],
@@ -180,12 +180,12 @@ fn windows_over_images() {
     check_every_variant("windows", &cases);
 }
 
-/// Bounds on rows alone, on depth alone, on batch and rows, on all three, and one that never holds.
+/// Bounds on rows only, on depth only, on batch and rows, on all three, and a bound that never holds.
 #[test]
 fn bounds_of_any_kind() {
     let b = || (contiguous(&[3, 6, 8]), 144);
     let case = |of: &[usize], coordinates: &[(isize, &[(usize, isize)])]| {
-        let a = seen(of, &[3, 10, 6], coordinates);
+        let a = viewed(of, &[3, 10, 6], coordinates);
         let case = Case { batch: vec![3], size: [vec![10], vec![8], vec![6]], a, b: b() };
         case.program(DType::F32, &[], product)
     };

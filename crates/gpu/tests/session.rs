@@ -125,11 +125,11 @@ fn readbacks_return_parts_of_groups_during_a_run() {
             assert!(matches!(&error, DeviceError::Usage(text) if text.contains(fragment)), "{error}");
         }
         assert!(matches!(session.write_group_range(group, 120, &[0.0; 9]), Err(DeviceError::Usage(_))));
-        assert_eq!(session.records(id, true).unwrap().len(), 0, "a rejected run has run");
+        assert_eq!(session.records(id, true).unwrap().len(), 0, "a rejected run must not execute");
     });
 }
 
-/// A reply of the host is visible to the next dispatch, whatever was read back before.
+/// A reply of the host is visible to the next dispatch, regardless of earlier readbacks.
 #[test]
 fn a_run_uses_the_reply_of_the_host() {
     let program = accumulate();

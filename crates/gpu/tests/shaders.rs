@@ -196,7 +196,7 @@ fn products_of_windows_are_valid_in_every_language() {
     }
 }
 
-/// Loads divide nothing inside the loop over k; all rows share the division of the depth.
+/// Loads do not divide inside the loop over k. The depth is divided once for all rows.
 #[test]
 fn loads_of_windows_do_not_divide() {
     for gemm in GemmVariant::ALL {
@@ -228,7 +228,7 @@ fn variants_are_chosen_by_shape_and_kind_of_adapter() {
     let software = |subgroup, size| chosen(Class::Software, subgroup, size);
     assert_eq!(software(Some(8), [256, 256, 256]), "subgroup 8×2");
     assert_eq!(software(Some(8), [256, 8, 256]), "subgroup 8×1");
-    // Subgroups of four lanes share too few loads.
+    // With subgroups of four lanes, too few lanes share a load.
     assert_eq!(software(Some(4), [256, 256, 256]), "direct 8×8");
     assert_eq!(software(None, [8, 8, 8]), "direct 4×4");
     // The subgroup kernel is unrolled over the lanes, which is too long for the 32 lanes of a GPU.

@@ -28,7 +28,7 @@ fn a_tuned_variant_applies_only_to_its_gemm() {
     assert_ne!(untuned.choice, "direct 4×4");
 }
 
-/// As after a driver update, or with a table written by hand.
+/// Such tables occur after driver updates, or if a table is edited by hand.
 #[test]
 fn a_tuned_variant_that_does_not_fit_is_not_used() {
     let subgroup = GemmVariant::Subgroup { rows: 8, columns: 2 };

@@ -1,5 +1,5 @@
-//! Compares operations on images with PyTorch: outputs and gradients in `tests/fixtures/convs.safetensors`, computed by
-//! the f64 reference.
+//! Compares operations on images with PyTorch. The f64 reference computes outputs and gradients; the expected values are
+//! in `tests/fixtures/convs.safetensors`.
 //!
 //! Conformance compares gradients and backends with the forward computation of the table. This test checks that the
 //! forward computation itself agrees with PyTorch.
@@ -151,7 +151,7 @@ fn outputs_and_gradients_equal_pytorch() {
     assert_eq!(cases, 20, "number of cases in the file");
 }
 
-/// A batch-norm layer updates its running statistics with these.
+/// Batch-norm layers use these statistics to update their running statistics.
 #[test]
 fn batch_statistics_equal_pytorch() {
     let weights = fixtures();

@@ -229,7 +229,7 @@ fn host_replies_are_read_after_their_requests() {
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(recorded.len(), 2 * (1 + 6 + 2), "forward and backward, of each norm");
+    assert_eq!(recorded.len(), 2 * (1 + 6 + 2), "each norm has a forward and a backward callback");
     for options in [Options::default(), Options { fuse: false, ..Options::default() }] {
         let program = compile(&graph, options).unwrap();
         let touches = |entry: EntryId, access: Access| {

@@ -162,14 +162,14 @@ mod tests {
 
     const AREA: Area = Area { left: 0.0, right: 400.0, top: 0.0, bottom: 200.0 };
 
-    fn cloud() -> Vec<(f64, f64)> {
+    fn random_points() -> Vec<(f64, f64)> {
         let mut random = wgrad_stdx::random::SplitMix64(3);
         (0..60).map(|_| (random.below(400) as f64, random.below(200) as f64)).collect()
     }
 
     #[test]
     fn labels_stay_inside_and_do_not_overlap() {
-        let points = cloud();
+        let points = random_points();
         let callouts: Vec<Callout<'_>> = points
             .iter()
             .map(|&at| Callout { at, text: "AlexNet", color: Color::Faint, along: false })

@@ -1,8 +1,9 @@
-//! Studies of training: each trains or reads results, and writes a page of charts with the numbers behind it as JSON.
+//! Studies of training. Each study trains networks or reads stored results, and writes a page of charts. The numbers on
+//! the page are also written as JSON.
 //!
-//! - [`run`]: report of one run.
+//! - [`run`]: report of one training run.
 //! - [`depth`]: plain and residual networks of increasing depth.
-//! - [`scaling`]: history of training compute, and scaling laws fitted to trainings on this machine.
+//! - [`scaling`]: history of training compute, and scaling laws fitted to training runs on this machine.
 //!
 //! Only the command line depends on this crate.
 

@@ -86,7 +86,7 @@ deb http://mirror.example/debian bookworm-updates main
 deb [arch=amd64 signed-by=/k.gpg] http://mirror.example/debian bookworm main contrib # a reason
 ";
 
-    /// The apt source that `setup.sh` derives for `suite` in a file of this name and text, as words.
+    /// Returns the fields of the apt source that `setup.sh` derives for `suite` from a file with this name and text.
     fn derived_source(file_name: &str, text: &str, suite: &str) -> Vec<String> {
         let folder = std::env::temp_dir().join(format!("xtask-{}-{suite}-{file_name}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();

@@ -49,25 +49,6 @@ pub static TO_FLOAT: ScalarFn = ScalarFn {
     },
 };
 
-pub static TO_WORD: ScalarFn = ScalarFn {
-    name: "TO_WORD",
-    wgsl: "",
-    prelude: "",
-    flops: 1,
-    f32: {
-        fn body(x: &[f32], to: &mut [u32]) {
-            to.iter_mut().zip(x).for_each(|(to, &x)| *to = x as u32);
-        }
-        Call::ToU32(body)
-    },
-    f64: {
-        fn body(x: &[f64], to: &mut [u32]) {
-            to.iter_mut().zip(x).for_each(|(to, &x)| *to = x as u32);
-        }
-        Call::ToU32(body)
-    },
-};
-
 pub static LESS: ScalarFn = ScalarFn {
     name: "LESS",
     wgsl: "",

@@ -153,15 +153,15 @@ fn run_loop(kernel: &Loop, operands: &[Operand], product: &[f64], memory: &mut M
 }
 
 fn call(f: &wgrad_graph::ScalarFn, x: &[f64]) -> f64 {
-    let words: Vec<[u32; 1]> = x.iter().map(|&x| [x as u32]).collect();
+    let u32s: Vec<[u32; 1]> = x.iter().map(|&x| [x as u32]).collect();
     let (mut to, mut word) = ([0.0], [0]);
     match f.f64 {
         Call::Unary(f) => f(&x[..1], &mut to),
         Call::Binary(f) => f(&x[..1], &x[1..2], &mut to),
         Call::Ternary(f) => f(&x[..1], &x[1..2], &x[2..3], &mut to),
-        Call::FromU32(f) => f(&words[0], &mut to),
-        Call::CompareU32(f) => f(&words[0], &words[1], &mut to),
-        Call::Random(f) => f([&words[0], &words[1], &words[2], &words[3], &words[4]], &mut to),
+        Call::FromU32(f) => f(&u32s[0], &mut to),
+        Call::CompareU32(f) => f(&u32s[0], &u32s[1], &mut to),
+        Call::Random(f) => f([&u32s[0], &u32s[1], &u32s[2], &u32s[3], &u32s[4]], &mut to),
         Call::ToU32(f) => {
             f(&x[..1], &mut word);
             return f64::from(word[0]);

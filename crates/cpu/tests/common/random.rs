@@ -29,7 +29,7 @@ impl Generator {
         HostData::F32((0..n).map(|_| self.random.uniform() * 2.0 - 1.0).collect())
     }
 
-    pub fn words(&mut self, n: usize, below: usize) -> HostData {
+    pub fn u32s(&mut self, n: usize, below: usize) -> HostData {
         HostData::U32((0..n).map(|_| self.below(below) as u32).collect())
     }
 
@@ -100,25 +100,25 @@ impl Generator {
         let mut case = Case::default();
         let mut operands = Vec::new();
         let mut body = Vec::new();
-        let (mut floats, mut words) = (Vec::new(), Vec::new());
+        let (mut floats, mut u32s) = (Vec::new(), Vec::new());
         for _ in 0..1 + self.below(3) {
             let (layout, n) = self.layout(&domain, true, true);
             let dtype = self.pick(&[DType::F32, DType::F32, DType::F16, DType::U32]);
-            let values = if dtype == DType::U32 { self.words(n, 40) } else { self.floats(n) };
+            let values = if dtype == DType::U32 { self.u32s(n, 40) } else { self.floats(n) };
             operands.push((case.input(dtype, values), Access::Read));
             if dtype == DType::U32 {
-                words.push(body.len())
+                u32s.push(body.len())
             } else {
                 floats.push(body.len())
             }
             body.push(Instr::Load { operand: operands.len() - 1, layout });
         }
         let (iota, _) = self.layout(&domain, true, false);
-        words.push(body.len());
+        u32s.push(body.len());
         body.push(Instr::Iota(iota));
         floats.push(body.len());
         body.push(Instr::Float(0.75));
-        words.push(body.len());
+        u32s.push(body.len());
         body.push(Instr::U32(5));
         if self.below(2) == 0 {
             let (layout, n) = self.layout(&domain, true, false);
@@ -126,7 +126,7 @@ impl Generator {
             let values = self.floats(n + stride * (bound - 1));
             operands.push((case.input(DType::F32, values), Access::Read));
             floats.push(body.len());
-            let index = self.pick(&words);
+            let index = self.pick(&u32s);
             body.push(Instr::Gather { operand: operands.len() - 1, layout, index, stride, bound });
         }
         // A tensor updated in place, for every element or once per row.
@@ -145,13 +145,13 @@ impl Generator {
         }
         let loaded = floats.clone();
         for _ in 0..self.below(3) {
-            self.calls(&mut body, &mut floats, &words);
+            self.calls(&mut body, &mut floats, &u32s);
             if inner_rank > 0 {
                 let combine = self.pick(&[Combine::Sum, Combine::Max, Combine::Min, Combine::ArgMax]);
                 let arg = if combine == Combine::ArgMax { self.pick(&loaded) } else { self.pick(&floats) };
                 body.push(Instr::Reduce(combine, arg));
                 match combine {
-                    Combine::ArgMax => words.push(body.len() - 1),
+                    Combine::ArgMax => u32s.push(body.len() - 1),
                     Combine::Sum => {
                         body.push(Instr::Float(1.0 / columns as f64));
                         body.push(Instr::Call(&MUL, vec![body.len() - 2, body.len() - 1]));
@@ -161,7 +161,7 @@ impl Generator {
                 }
             }
         }
-        self.calls(&mut body, &mut floats, &words);
+        self.calls(&mut body, &mut floats, &u32s);
         let kernel = Loop { outer: outer.to_vec(), inner: inner.to_vec(), body, stores: Vec::new() };
         let varies = kernel.varies();
         let mut stores = Vec::new();
@@ -173,7 +173,7 @@ impl Generator {
         for _ in 0..1 + self.below(3) {
             let word = self.below(5) == 0;
             let value = if word {
-                self.pick(&words)
+                self.pick(&u32s)
             } else {
                 floats[floats.len() - 1 - self.below(floats.len().min(5))]
             };
@@ -201,11 +201,11 @@ impl Generator {
         case
     }
 
-    fn calls(&mut self, body: &mut Vec<Instr>, floats: &mut Vec<usize>, words: &[usize]) {
+    fn calls(&mut self, body: &mut Vec<Instr>, floats: &mut Vec<usize>, u32s: &[usize]) {
         for _ in 0..self.below(5) {
             let functions: [&'static ScalarFn; 8] = [&RELU, &EXP, &MUL, &MID, &MIX, &TO_FLOAT, &LESS, &HASH];
             let f = self.pick(&functions);
-            let from = if f.f32.takes_u32() { words.to_vec() } else { floats.clone() };
+            let from = if f.f32.takes_u32() { u32s.to_vec() } else { floats.clone() };
             let args = (0..f.f32.arity()).map(|_| self.pick(&from)).collect();
             floats.push(body.len());
             body.push(Instr::Call(f, args));

@@ -113,7 +113,7 @@ mod tests {
     ];
 
     /// Returns the red and green values of the first pixel of each image, and the labels.
-    fn seen(dataset: &Dataset) -> (Vec<(u8, u8)>, &[u32]) {
+    fn pixels_and_labels(dataset: &Dataset) -> (Vec<(u8, u8)>, &[u32]) {
         let Targets::Classes { labels, .. } = dataset.targets() else { panic!("no classes") };
         let images = dataset.pixels().unwrap().bytes().chunks(12);
         (images.map(|image| (image[0], image[4])).collect(), labels)
@@ -136,9 +136,9 @@ mod tests {
         std::fs::create_dir(folder.path().join("train/.cache")).unwrap();
         let parts = read_folder(folder.path(), FORM, None).unwrap();
         assert_eq!(parts.train.feature_shape(), [3, 2, 2]);
-        assert_eq!(seen(&parts.train), (vec![(0, 30), (10, 0), (20, 0)], &[0, 1, 1][..]));
-        assert_eq!(seen(&parts.validation.unwrap()), (vec![(0, 40), (50, 0)], &[0, 1][..]));
-        assert_eq!(seen(&parts.test.unwrap()), (vec![(0, 60), (70, 0)], &[0, 1][..]));
+        assert_eq!(pixels_and_labels(&parts.train), (vec![(0, 30), (10, 0), (20, 0)], &[0, 1, 1][..]));
+        assert_eq!(pixels_and_labels(&parts.validation.unwrap()), (vec![(0, 40), (50, 0)], &[0, 1][..]));
+        assert_eq!(pixels_and_labels(&parts.test.unwrap()), (vec![(0, 60), (70, 0)], &[0, 1][..]));
         let Targets::Classes { names, .. } = parts.train.targets() else { panic!("no classes") };
         assert_eq!(names, &["ant", "cat"]);
     }
@@ -149,7 +149,7 @@ mod tests {
         png(&folder.path().join("train/bee/a.png"), [1, 1, 1]);
         let chosen = ["cat".to_owned(), "ant".to_owned()];
         let parts = read_folder(folder.path(), FORM, Some(&chosen)).unwrap();
-        assert_eq!(seen(&parts.train), (vec![(10, 0), (20, 0), (0, 30)], &[0, 0, 1][..]));
+        assert_eq!(pixels_and_labels(&parts.train), (vec![(10, 0), (20, 0), (0, 30)], &[0, 0, 1][..]));
         let (path, problem) = problem(folder.path(), Some(&["dog".to_owned()]));
         let known = "ant, bee, cat".to_owned();
         assert_eq!(

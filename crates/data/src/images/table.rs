@@ -169,7 +169,7 @@ mod tests {
         TableOptions { split_column: Some("split".into()), ..TableOptions::default() }
     }
 
-    fn seen(dataset: &Dataset) -> (Vec<u8>, &[u32], Vec<&str>) {
+    fn pixels_labels_and_classes(dataset: &Dataset) -> (Vec<u8>, &[u32], Vec<&str>) {
         let Targets::Classes { labels, names } = dataset.targets() else { panic!("no classes") };
         let images = dataset.pixels().unwrap().bytes().chunks(12);
         (images.map(|image| image[0]).collect(), labels, names.iter().map(String::as_str).collect())
@@ -180,9 +180,9 @@ mod tests {
         let table = "id,split,kind\nb,train,wolf\na.png,train,ant\nc,test_new,ant\nd,val,wolf\n";
         let images = ["train/b.png", "a.png", "test/c.PNG", "val/d.png"];
         let parts = read(table, &images, &with_split()).unwrap();
-        assert_eq!(seen(&parts.train), (vec![0, 10], &[1, 0][..], vec!["ant", "wolf"]));
-        assert_eq!(seen(&parts.test.unwrap()).0, [20]);
-        assert_eq!(seen(&parts.validation.unwrap()).0, [30]);
+        assert_eq!(pixels_labels_and_classes(&parts.train), (vec![0, 10], &[1, 0][..], vec!["ant", "wolf"]));
+        assert_eq!(pixels_labels_and_classes(&parts.test.unwrap()).0, [20]);
+        assert_eq!(pixels_labels_and_classes(&parts.validation.unwrap()).0, [30]);
         // Without a column for the split, all images are for training.
         let parts = read(
             "kind,id\nwolf,b\nant,a\n",
@@ -203,7 +203,7 @@ mod tests {
         let classes = Some(vec!["wolf".to_owned(), "ant".to_owned()]);
         let options = TableOptions { classes, ..TableOptions::default() };
         let parts = read(table, &["a.png", "b.png"], &options).unwrap();
-        assert_eq!(seen(&parts.train), (vec![0, 10], &[1, 0][..], vec!["wolf", "ant"]));
+        assert_eq!(pixels_labels_and_classes(&parts.train), (vec![0, 10], &[1, 0][..], vec!["wolf", "ant"]));
         let options = TableOptions { classes: Some(vec!["cat".to_owned()]), ..options };
         let (class, known) = ("cat".to_owned(), "ant, bee, wolf".to_owned());
         assert_eq!(problem(table, &[], &options), ImagesProblem::UnknownClass { class, known });

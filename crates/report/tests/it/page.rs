@@ -8,7 +8,7 @@ pub fn well_formed(page: &str) -> String {
 }
 
 /// Checks that a page loads nothing, runs no scripts and has a dark mode.
-pub fn needs_nothing_else(page: &str) {
+pub fn assert_self_contained(page: &str) {
     for outside in ["http:", "https:", "<script", "<link", "src=", "@import", "url("] {
         assert!(!page.contains(outside), "{outside}");
     }

@@ -80,7 +80,7 @@ fn curve_has_one_point_per_distinct_score() {
             (Some(0.0), 1.0, 0.0),
         ]
     );
-    // 3 pairs won by 0.9; of 0.5 twice: 2 won and a tie each; the zero ties once and loses twice.
+    // 0.9 wins 3 pairs. Each 0.5 wins 2 pairs and ties one. The zero ties one pair and loses two.
     assert!(close(roc.area(), (3.0 + 2.0 * 2.5 + 0.5) / 12.0), "{}", roc.area());
 }
 

@@ -8,15 +8,15 @@ use wgrad_report::chart::{self, Chart, Color, Dimension, Series};
 use wgrad_report::page::{self, number};
 use wgrad_stdx::format::thousands;
 
-/// Most steps of a training curve in its table.
+/// Maximum number of steps in the table of a training curve.
 const TABLE_STEPS: usize = 12;
 /// Ratio of the largest to the smallest value above which a chart is logarithmic.
 const LOG_SCALE_RATIO: f64 = 10.0;
 
-/// Value of a run or of a point of its curve, if it has one.
+/// Function that returns a value of a run or of a point of a curve, or `None` if there is no value.
 type Value<T> = fn(&T) -> Option<f64>;
 
-/// Line of a chart: its name, style and points.
+/// Line of a chart: name, style, points and crosses.
 struct Line<'a> {
     name: Cow<'a, str>,
     color: Color,
@@ -164,7 +164,8 @@ pub(super) fn sigmoid(page: &mut String, study: &DepthStudy) -> fmt::Result {
     Ok(())
 }
 
-/// Writes a chart against layers. It is logarithmic because gradients shrink by a factor per layer.
+/// Writes a chart of values against layers. The vertical axis is logarithmic, because gradients shrink by a factor per
+/// layer.
 fn layers<'a>(
     page: &mut String,
     caption: &str,
@@ -185,13 +186,13 @@ fn layers<'a>(
     })
 }
 
-/// Chart of some lines with a caption.
+/// Chart of several lines, with a caption.
 struct Figure<'a> {
     caption: &'a str,
     title: &'a str,
     x: Dimension<'a>,
     scale: Scale,
-    /// Values that the vertical axis includes besides the lines.
+    /// Values that the vertical axis must include, in addition to the lines.
     holds: Vec<f64>,
     lines: &'a [Line<'a>],
 }
@@ -236,7 +237,7 @@ fn xs(lines: &[Line<'_>]) -> Vec<u64> {
     xs
 }
 
-/// Returns at most `count` of `xs`, evenly spaced, including the first and the last.
+/// Returns at most `count` elements of `xs`, evenly spaced, including the first and the last.
 fn evenly_spaced(xs: &[u64], count: usize) -> Vec<u64> {
     if xs.len() <= count {
         return xs.to_vec();

@@ -2,16 +2,17 @@
 //!
 //! A family degrades with depth if two conditions hold. The median final training loss of its deepest networks exceeds
 //! the median of the best shallower depth by at least 2% of the loss of a uniform guess. And every seed of the deepest
-//! networks is worse than every seed of that depth; with three seeds on both sides this happens by chance once in 20
-//! times.
+//! networks is worse than every seed of the best shallower depth. With three seeds at each depth, the second condition
+//! holds by chance once in 20 times.
 
 use super::{Activation, DepthStudy, Family, SigmoidRun, Spread};
 use wgrad_report::page::number;
 use wgrad_stdx::format::percent;
 
-/// Smallest increase of the loss that counts, as a fraction of the loss of a uniform guess, ln(classes).
+/// Minimum increase of the loss for a degradation, as a fraction of the loss of a uniform guess, ln(classes).
 const MIN_INCREASE: f64 = 0.02;
-/// Ratio of the weight change of the first layer to that of the last, below which the first layer hardly learns.
+/// Threshold of the ratio of the first layer's weight change to the last layer's. Below it, the first layer hardly
+/// learns.
 const MIN_MOVEMENT_RATIO: f64 = 0.1;
 
 /// Conclusion about plain and residual networks.
@@ -21,46 +22,46 @@ pub struct Conclusion {
     pub plain: Option<Trend>,
     /// Trend of residual networks. `None` with fewer than two depths.
     pub residual: Option<Trend>,
-    /// Whether the degradation of He et al. shows.
+    /// Finding on the degradation that He et al. reported.
     pub finding: DepthFinding,
 }
 
-/// Final training losses of a family: the deepest networks against the best shallower depth.
+/// Final training losses of a family: the deepest networks compared with the best shallower depth.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Trend {
-    /// Depth with the lowest median loss, except the greatest depth.
+    /// Depth with the lowest median loss, of all depths except the greatest.
     pub best_depth: u32,
-    /// Losses at `best_depth`.
+    /// Spread of the losses over the seeds at `best_depth`.
     pub best: Spread,
     /// Greatest depth.
     pub deepest_depth: u32,
-    /// Losses at `deepest_depth`.
+    /// Spread of the losses over the seeds at `deepest_depth`.
     pub deepest: Spread,
-    /// Direction of the loss with depth.
+    /// Direction in which the loss changes with depth.
     pub direction: Direction,
 }
 
-/// Direction of the loss with depth.
+/// Direction in which the loss changes with depth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// The loss increases.
     Increases,
     /// The loss does not increase.
     NoIncrease,
-    /// The loss increases by less than the smallest increase that counts.
+    /// The loss increases by less than 2% of the loss of a uniform guess.
     Negligible,
-    /// The loss increases, but the seeds of the two depths overlap.
+    /// The loss increases, but the losses of the seeds at the two depths overlap.
     WithinSeeds,
 }
 
-/// Whether the degradation of plain networks with depth (He et al.) shows.
+/// Finding on the degradation of plain networks with depth (He et al., 2016).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DepthFinding {
     /// Plain networks degrade, residual networks do not.
     Shown,
-    /// Both degrade, residual networks by less than half as much.
+    /// Both families degrade, residual networks by less than half as much as plain networks.
     Partial,
-    /// Both degrade, residual networks by at least half as much.
+    /// Both families degrade, residual networks by at least half as much as plain networks.
     BothDegrade,
     /// Plain networks do not degrade.
     NotShown,
@@ -94,7 +95,8 @@ impl Trend {
         Some(trend)
     }
 
-    /// Returns the increase of the median loss: infinite if the deepest networks diverge, 0 if all networks do.
+    /// Returns the increase of the median loss. The increase is infinite if only the median at the greatest depth is
+    /// infinite, and 0 if the medians at both depths are infinite.
     pub fn increase(&self) -> f64 {
         if self.deepest.median == self.best.median { 0.0 } else { self.deepest.median - self.best.median }
     }
@@ -123,21 +125,21 @@ impl Conclusion {
     pub fn headline(&self) -> &'static str {
         match self.finding {
             DepthFinding::Shown => {
-                "The effect shows: deeper plain networks train worse, deeper residual networks do not."
+                "The effect is observed: deeper plain networks train worse, deeper residual networks do not."
             }
             DepthFinding::Partial => {
-                "The effect shows in part: deeper networks of both families train worse, residual networks by less than half \
-                 as much."
+                "The effect is partly observed: deeper networks of both families train worse, residual networks by less than \
+                 half as much."
             }
             DepthFinding::BothDegrade => {
-                "The effect does not show: deeper networks of both families train worse, and residual connections make no \
+                "The effect is not observed: deeper networks of both families train worse, and residual connections make no \
                  large difference."
             }
             DepthFinding::NotShown => {
-                "The effect does not show: with this budget, deeper plain networks do not clearly train worse."
+                "The effect is not observed: with this budget, deeper plain networks do not clearly train worse."
             }
             DepthFinding::TooFewRuns => {
-                "There is no conclusion: it requires both families at two or more depths."
+                "There is no conclusion, because both families must be trained at two or more depths."
             }
         }
     }
@@ -164,7 +166,7 @@ impl Conclusion {
         if diverged > 0 {
             let total = study.runs.len();
             sentences.push(format!(
-                "{diverged} of {total} runs diverged. Their final loss counts as infinite, and they have no test error."
+                "{diverged} of {total} runs diverged. Their final loss is treated as infinite, and they have no test error."
             ));
         }
         if study.seeds.len() < 2 && !study.runs.is_empty() {
@@ -200,8 +202,8 @@ impl Trend {
             Direction::Increases => format!("{from}; {to}, higher by {increase}."),
             Direction::NoIncrease => format!("{from}; {to}, not higher."),
             Direction::Negligible => format!(
-                "{from}; {to}, higher by {increase}, which is below the smallest increase that counts ({}, 2% of the loss of a \
-                 uniform guess).",
+                "{from}; {to}, higher by {increase}, which is below the threshold of {} (2% of the loss of a uniform \
+                 guess).",
                 number(min_increase)
             ),
             Direction::WithinSeeds => {
@@ -211,7 +213,7 @@ impl Trend {
     }
 }
 
-/// Smallest increase of the loss that counts.
+/// Returns the minimum increase of the loss for a degradation, in nats per example.
 fn min_increase(study: &DepthStudy) -> f64 {
     MIN_INCREASE * f64::from(study.classes.max(2)).ln()
 }
@@ -221,18 +223,18 @@ fn capitalized(word: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// Conclusion about sigmoid units, at the greatest depth.
+/// Conclusion about perceptrons with sigmoid units, at the greatest depth.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SigmoidConclusion {
-    /// First layer against last layer of perceptrons with sigmoid units.
+    /// Ratios for perceptrons with sigmoid units. `None` if no run finished.
     pub sigmoid: Option<LayerRatios>,
-    /// First layer against last layer of perceptrons with ReLU.
+    /// Ratios for perceptrons with ReLU. `None` if no run finished.
     pub relu: Option<LayerRatios>,
-    /// Whether only the last layers learn with sigmoid units.
+    /// Finding on the layers that learn in networks with sigmoid units.
     pub finding: SigmoidFinding,
 }
 
-/// Ratios of the first layer to the last layer, over the seeds.
+/// Ratios of the first layer's values to the last layer's, as spreads over the seeds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LayerRatios {
     /// Number of layers.
@@ -243,11 +245,11 @@ pub struct LayerRatios {
     pub movement: Spread,
 }
 
-/// Whether only the last layers learn with sigmoid units.
+/// Finding on the layers that learn in networks with sigmoid units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SigmoidFinding {
-    /// With sigmoid units the weights of the first layer change by less than a tenth of those of the last layer. With
-    /// ReLU they do not, or ReLU was not trained.
+    /// With sigmoid units, the relative weight change of the first layer is less than a tenth of that of the last
+    /// layer. With ReLU it is at least a tenth, or no run with ReLU finished.
     Shown,
     /// The first layer hardly learns with either activation.
     BothActivations,
@@ -307,10 +309,10 @@ impl SigmoidConclusion {
                 "The first layers hardly learn, neither with sigmoid units nor with ReLU."
             }
             SigmoidFinding::NotShown => {
-                "The effect does not show: with sigmoid units, the first layers learn as well."
+                "The effect is not observed: with sigmoid units, the first layers learn as well."
             }
             SigmoidFinding::NoRuns => {
-                "There is no conclusion: no perceptron with sigmoid units finished training."
+                "There is no conclusion, because no perceptron with sigmoid units finished training."
             }
         }
     }

@@ -1,7 +1,6 @@
 //! Study of depth: plain and residual networks of increasing depth, trained with the same budget.
 //!
-//! [`study_depth`] trains the networks. A [`DepthStudy`] holds the results, and every number on its page comes from
-//! there.
+//! [`study_depth`] trains the networks. A [`DepthStudy`] holds the results; every number on the page comes from it.
 
 mod charts;
 mod conclusion;
@@ -23,7 +22,7 @@ use wgrad_report::OutputError;
 use wgrad_report::output;
 use wgrad_stdx::ErrorKind;
 
-/// Why a `depth.json` cannot be read.
+/// Reason why a `depth.json` cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum StudyError {
     /// The file cannot be read.
@@ -34,8 +33,8 @@ pub enum StudyError {
         /// Error of the operating system.
         source: io::Error,
     },
-    /// The file is not a study in JSON.
-    #[error("{} is not a study: {source}", path.display())]
+    /// The file is not a depth study in JSON.
+    #[error("{} is not a depth study: {source}", path.display())]
     Json {
         /// Path of the file.
         path: PathBuf,
@@ -45,14 +44,14 @@ pub enum StudyError {
 }
 
 impl StudyError {
-    /// Kind of the error, which decides the exit code of the command line.
+    /// Returns the kind of the error, from which the command line derives its exit code.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Usage
     }
 }
 
-/// Settings and results of a study: `depth.json`. Floats that are not finite are the strings `"NaN"`, `"inf"` and
-/// `"-inf"` there.
+/// Settings and results of a study, stored as `depth.json`. In the file, floats that are not finite are the strings
+/// `"NaN"`, `"inf"` and `"-inf"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DepthStudy {
     /// Heading of the page.
@@ -63,16 +62,16 @@ pub struct DepthStudy {
     pub device: String,
     /// Name of the data set.
     pub dataset: String,
-    /// Number of classes. A uniform guess has a loss of ln(classes).
+    /// Number of classes of the data set. A uniform guess has a loss of ln(classes).
     pub classes: u32,
     /// Time of the study in UTC, as 2026-01-02T03:04:05Z.
     pub date: String,
-    /// Seconds of all runs together.
+    /// Total duration of all runs in seconds.
     #[serde(with = "wgrad_stdx::float")]
     pub seconds: f64,
-    /// Budget of each of `runs`.
+    /// Training budget of each run in [`Self::runs`].
     pub budget: Budget,
-    /// Seeds. Each is used for every family and depth.
+    /// Seeds of the runs. Each seed is used for every family and depth.
     pub seeds: Vec<u64>,
     /// Plain and residual networks, in any order.
     pub runs: Vec<DepthRun>,
@@ -83,9 +82,9 @@ pub struct DepthStudy {
 /// Training budget and settings that all networks share.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Budget {
-    /// Optimizer steps.
+    /// Number of optimizer steps per run.
     pub steps: u64,
-    /// Examples of a step.
+    /// Number of examples per step.
     pub batch: u64,
     /// Peak learning rate.
     #[serde(with = "wgrad_stdx::float")]
@@ -142,11 +141,11 @@ pub struct DepthRun {
     pub flops_per_step: u64,
     /// Points of the training curve, in the order of their steps.
     pub curve: Vec<CurvePoint>,
-    /// ‖∂loss/∂W‖ of each layer on the first batch before the first step, from the input to the output.
+    /// Gradient norm ‖∂loss/∂W‖ of each layer on the first batch before the first step, from the input to the output.
     pub gradient_norms_init: Vec<LayerValue>,
-    /// ‖∂loss/∂W‖ of each layer on the first batch after the last step.
+    /// Gradient norm ‖∂loss/∂W‖ of each layer on the first batch after the last step.
     pub gradient_norms_final: Vec<LayerValue>,
-    /// Mean training loss of the steps between the last two points of the curve. The conclusion compares this loss.
+    /// Mean training loss of the steps between the last two points of the curve. The conclusion is based on this loss.
     #[serde(with = "wgrad_stdx::float")]
     pub final_train_loss: f64,
     /// Mean loss on the test examples after the last step.
@@ -155,7 +154,7 @@ pub struct DepthRun {
     /// Fraction of the test examples classified correctly after the last step.
     #[serde(with = "wgrad_stdx::float")]
     pub final_test_accuracy: f64,
-    /// Whether training ended with a loss that is not finite. The final loss then counts as infinite.
+    /// Whether training ended with a loss that is not finite. The final loss is then treated as infinite.
     pub diverged: bool,
 }
 
@@ -167,15 +166,15 @@ pub struct CurvePoint {
     /// Mean training loss of the steps since the previous point.
     #[serde(with = "wgrad_stdx::float")]
     pub train_loss: f64,
-    /// Mean loss on the test examples, if evaluated at this step.
+    /// Mean loss on the test examples, or `None` if they were not evaluated at this step.
     #[serde(with = "wgrad_stdx::float::option", default)]
     pub test_loss: Option<f64>,
-    /// Fraction of the test examples classified correctly, if evaluated at this step.
+    /// Fraction of the test examples classified correctly, or `None` if they were not evaluated at this step.
     #[serde(with = "wgrad_stdx::float::option", default)]
     pub test_accuracy: Option<f64>,
 }
 
-/// Value measured at a layer.
+/// Value measured at one layer, such as a gradient norm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LayerValue {
     /// Number of the layer, from 1 at the input.
@@ -191,9 +190,9 @@ pub struct LayerValue {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Activation {
-    /// 1 / (1 + e⁻ˣ).
+    /// Logistic function 1 / (1 + e⁻ˣ).
     Sigmoid,
-    /// max(x, 0).
+    /// Rectifier max(x, 0).
     Relu,
 }
 
@@ -219,11 +218,11 @@ pub struct SigmoidRun {
     pub depth: u32,
     /// Seed of the initial values and the batches.
     pub seed: u64,
-    /// ‖∂loss/∂W‖ of each layer on the first batch before the first step, from the input to the output.
+    /// Gradient norm ‖∂loss/∂W‖ of each layer on the first batch before the first step, from the input to the output.
     pub gradient_norms_init: Vec<LayerValue>,
-    /// ‖∂loss/∂W‖ of each layer on the first batch after the last step.
+    /// Gradient norm ‖∂loss/∂W‖ of each layer on the first batch after the last step.
     pub gradient_norms_final: Vec<LayerValue>,
-    /// Relative change of the weights of each layer, ‖W − W₀‖ / ‖W₀‖.
+    /// Relative change ‖W − W₀‖ / ‖W₀‖ of the weights W of each layer, where W₀ are the initial weights.
     pub movement: Vec<LayerValue>,
     /// Mean training loss of the steps between the last two points of the curve.
     #[serde(with = "wgrad_stdx::float")]
@@ -242,7 +241,7 @@ impl DepthStudy {
     /// Reads a `depth.json`.
     ///
     /// # Errors
-    /// Returns an error if the file cannot be read or is not a study in JSON.
+    /// Returns an error if the file cannot be read or is not a depth study in JSON.
     pub fn read(path: &Path) -> Result<Self, StudyError> {
         let bytes = fs::read(path).map_err(|source| StudyError::Read { path: path.to_owned(), source })?;
         serde_json::from_slice(&bytes).map_err(|source| StudyError::Json { path: path.to_owned(), source })
@@ -259,7 +258,7 @@ impl DepthStudy {
         output::text(&self.html(), directory, "depth.html")
     }
 
-    /// Returns the page: conclusion, charts with their numbers, table of all runs.
+    /// Returns the HTML page with the conclusion, the charts with their numbers, and the table of all runs.
     pub fn html(&self) -> String {
         let mut html = String::new();
         // Writing to a string cannot fail.
@@ -277,12 +276,12 @@ impl DepthStudy {
         SigmoidConclusion::new(self)
     }
 
-    /// Returns the runs of a family at a depth, one per seed.
+    /// Returns the runs of a family with the given depth, one per seed.
     fn runs_of(&self, family: Family, depth: u32) -> impl Iterator<Item = &DepthRun> {
         self.runs.iter().filter(move |run| run.family == family && run.depth == depth)
     }
 
-    /// Returns all depths in ascending order.
+    /// Returns the distinct depths of the runs in ascending order.
     fn depths(&self) -> Vec<u32> {
         let mut depths: Vec<u32> = self.runs.iter().map(|run| run.depth).collect();
         depths.sort_unstable();

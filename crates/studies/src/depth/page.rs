@@ -7,15 +7,15 @@ use wgrad_stdx::format::{elapsed, thousands};
 
 const DEPTH: &str = "He, Zhang, Ren and Sun (Deep Residual Learning for Image Recognition, 2016) trained plain \
     convolutional networks on CIFAR-10. The network with 56 layers has a higher error than the network with 20 \
-    layers, also on the training examples (figure 1). So the cause is not overfitting: the deeper network is harder \
+    layers, even on the training examples (figure 1). So the cause is not overfitting: the deeper network is harder \
     to train. If every block adds its output to its input, the error falls with depth instead (figure 6).";
 
 const GRADIENTS: &str = "Norm of the gradient of the loss with respect to the weight of each layer, on the first \
     batch. He et al. (section 4.1) argue that vanishing gradients are not the problem of their plain networks, because \
     batch normalisation keeps the signals from vanishing. These charts show whether that holds here.";
 
-const SIGMOID: &str = "An older reason why deep networks did not train: the derivative of a sigmoid is at most 1/4, so \
-    a gradient shrinks at every layer on its way back to the input (Hochreiter, 1991; Bengio, Simard and Frasconi, \
+const SIGMOID: &str = "An earlier reason why deep networks did not train: the derivative of a sigmoid is at most 1/4, so \
+    the gradient shrinks at every layer from the output to the input (Hochreiter, 1991; Bengio, Simard and Frasconi, \
     1994; Glorot and Bengio, 2010). The weights of the layers near the input then hardly change.";
 
 pub(super) fn write(page: &mut String, study: &DepthStudy) -> fmt::Result {

@@ -1,9 +1,9 @@
-//! Training of the depth study: plain and residual networks of increasing depth with the same budget, and deep
+//! Training runs of the depth study: plain and residual networks of increasing depth with the same budget, and deep
 //! perceptrons.
 //!
-//! He et al. (2016) observed that a plain network with more layers trains worse, although its capacity is larger, and
-//! that a network with shortcuts does not. An earlier observation: with sigmoid units the gradient shrinks towards the
-//! input, and only the last layers learn.
+//! He et al. (2016) observed that a plain network with more layers has a higher training loss, although its capacity is
+//! larger, and that a network with shortcuts does not. Earlier work observed that, with sigmoid units, the gradient
+//! shrinks towards the input and only the last layers learn.
 
 use crate::depth::{self, CurvePoint, DepthRun, Family, LayerValue, SigmoidRun};
 use wgrad_data::{Data, Normalize, Splits};
@@ -15,38 +15,39 @@ use wgrad_train::{Config, Model, NamedTensor, Plan, SplitName, TrainError, Train
 
 /// Width and number of the hidden layers of the perceptrons.
 const PERCEPTRON: (usize, usize) = (64, 7);
-/// Points of a training curve.
+/// Number of points of a training curve.
 const POINTS: u64 = 12;
-/// Points of a training curve at which the test examples are evaluated.
+/// Number of points of a training curve at which the test examples are evaluated.
 const EVALUATIONS: u64 = 4;
 
 /// Networks to train and their budget.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DepthOptions {
-    /// Data set.
+    /// Data set to train on.
     pub data: Data,
-    /// Depths of the networks, each 6n + 2.
+    /// Depths of the networks, each of the form 6n + 2.
     pub depths: Vec<usize>,
-    /// Seeds. Each network is trained once per seed.
+    /// Seeds of the runs. Each network is trained once per seed.
     pub seeds: Vec<u64>,
-    /// Optimizer steps of each network.
+    /// Number of optimizer steps per network.
     pub steps: u64,
-    /// Examples of a step.
+    /// Number of examples per step.
     pub batch: usize,
-    /// Channels of the first stage.
+    /// Number of channels of the first stage.
     pub width: usize,
     /// Peak learning rate.
     pub lr: f64,
     /// Number of training examples, drawn by class.
     pub examples: usize,
-    /// Whether to train the perceptrons as well.
+    /// Whether to train the perceptrons in addition to the convolutional networks.
     pub perceptrons: bool,
 }
 
-/// Called before each training with its description, the number of finished trainings and the number of all trainings.
+/// Callback that is called before each training run. Arguments: description of the run, number of finished runs, total
+/// number of runs.
 pub type Progress<'p> = &'p mut dyn FnMut(&str, usize, usize);
 
-/// Results of a study. The caller adds the command, the date and the time.
+/// Results of a study. The caller adds the command, the date and the duration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DepthResults {
     /// Runs of the convolutional networks.
@@ -61,10 +62,10 @@ pub struct DepthResults {
     pub perceptrons: String,
 }
 
-/// Trains all networks of a study. A run whose loss stops being finite is a result, not an error.
+/// Trains all networks of a study. A run whose loss becomes NaN or infinite is a result, not an error.
 ///
 /// # Errors
-/// Returns an error if the data is missing, a depth is not 6n + 2, or the device fails.
+/// Returns an error if the data is missing, a depth is not of the form 6n + 2, or the device fails.
 pub fn study_depth(
     device: &dyn Device,
     options: &DepthOptions,
@@ -209,13 +210,13 @@ fn movement(before: &[NamedTensor], after: &[NamedTensor]) -> Vec<LayerValue> {
     changes.collect()
 }
 
-/// Network in training whose gradient norms and losses are recorded.
+/// Trainer of one network that also records gradient norms and losses.
 struct Probe {
     trainer: Trainer,
     steps: u64,
 }
 
-/// Curve and final losses of a training.
+/// Curve and final losses of a training run.
 struct Outcome {
     curve: Vec<CurvePoint>,
     train_loss: f64,

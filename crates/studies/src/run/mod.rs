@@ -15,14 +15,14 @@ use wgrad_run::score::Scores;
 use wgrad_run::{Run, RunDirError};
 use wgrad_stdx::ErrorKind;
 
-/// Why the report of a run cannot be written.
+/// Reason why the report of a run cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     /// The run directory cannot be read.
     #[error(transparent)]
     Run(#[from] RunDirError),
-    /// The run's recipe is not TOML.
-    #[error("{} is not TOML: {source}", path.display())]
+    /// The run's recipe is not valid TOML.
+    #[error("{} is not valid TOML: {source}", path.display())]
     Recipe {
         /// Path of the recipe.
         path: PathBuf,
@@ -35,7 +35,7 @@ pub enum ReportError {
 }
 
 impl ReportError {
-    /// Kind of the error, which decides the exit code of the command line.
+    /// Returns the kind of the error, from which the command line derives its exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Run(_) | Self::Recipe { .. } => ErrorKind::Storage,
@@ -44,10 +44,11 @@ impl ReportError {
     }
 }
 
-/// Writes `report.html` of a run from its recipe, metrics and scores, if any. Returns the path.
+/// Writes `report.html` of a run from its recipe, its metrics and, if present, its scores. Returns the path of the
+/// page.
 ///
 /// # Errors
-/// Returns an error if a file of the run cannot be read, its recipe is not TOML, or the page cannot be written.
+/// Returns an error if a file of the run cannot be read, its recipe is not valid TOML, or the page cannot be written.
 pub fn write_report(run: &Run) -> Result<PathBuf, ReportError> {
     let path = run.recipe_path();
     let recipe = run.recipe_text()?.parse().map_err(|source| ReportError::Recipe { path, source })?;
@@ -96,12 +97,12 @@ fn metrics(rows: &[Row]) -> Vec<String> {
     let recorded: BTreeSet<&str> =
         rows.iter().flat_map(|row| row.metrics.keys().map(String::as_str)).collect();
     let accuracy = recorded.get("accuracy").copied();
-    // FLOPs are not drawn: they grow by the same amount with every step.
+    // FLOPs have no chart, because they grow by the same amount with every step.
     let others = recorded.iter().copied().filter(|name| !["accuracy", "flops"].contains(name));
     ["loss"].into_iter().chain(accuracy).chain(others).chain(["lr"]).map(str::to_owned).collect()
 }
 
-/// Returns the splits, `train` and `test` first.
+/// Returns the names of the splits, `train` and `test` first.
 fn splits(rows: &[Row]) -> Vec<&str> {
     let mut splits: Vec<&str> = rows.iter().map(|row| row.split.as_str()).collect();
     splits.sort_by_key(|split| (*split != "train", *split != "test", *split));

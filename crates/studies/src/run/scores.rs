@@ -6,7 +6,8 @@ use wgrad_report::page::{self, Escaped};
 use wgrad_run::score::{BinaryScores, ClassScores, OperatingPoint, Scores};
 use wgrad_stdx::format::percent;
 
-/// Height of the plot of the ROC curve in pixels: about its width, so that the diagonal has 45°.
+/// Height of the plot of the ROC curve in pixels: about the width of the plot, so that the diagonal has a slope of
+/// about 45°.
 const ROC_HEIGHT: f64 = 400.0;
 
 pub(super) fn write(page: &mut String, scores: &Scores) -> fmt::Result {
@@ -44,8 +45,8 @@ fn write_figures(page: &mut String, scores: &Scores) -> fmt::Result {
     page::table(page, &columns, &scores.classes.iter().map(row).collect::<Vec<_>>())
 }
 
-/// Writes the confusion matrix as a heat map. Cells are shaded by their fraction of the true class, so that rare
-/// classes are as visible as common ones.
+/// Writes the confusion matrix as a heat map. Cells are shaded by their fraction of the examples of the true class, so
+/// that rare classes are as visible as common ones.
 fn write_confusion(page: &mut String, scores: &Scores) -> fmt::Result {
     page.push_str(
         "<figure>\n<figcaption>Confusion matrix, one row per true class</figcaption>\n\

@@ -12,52 +12,52 @@ use wgrad_report::page::{self, Escaped, number};
 use wgrad_stdx::format::percent;
 
 const NOTE: &str = "Small batches and narrow layers leave most of a device idle. Replicas that share one device do not \
-    make it faster. Replicas with one device each do, as long as the link between them is fast enough for their \
-    gradients.";
+    increase its throughput. Replicas with one device each increase the total throughput if the link between them is \
+    fast enough for the gradients.";
 
-const PREDICTED: &str = "Training of ResNet-50 with a constant batch per device, predicted by the model of wgrad \
-    cluster: speed-up over one device, divided by the number of devices. The sources of the machines' figures are in \
-    docs/cluster.md and on the page of that command.";
+const PREDICTED: &str = "Training of ResNet-50 with a constant batch size per device, predicted by the model of wgrad \
+    cluster. Efficiency is the speed-up over one device, divided by the number of devices. The sources of the \
+    machines' figures are in docs/cluster.md and on the page of that command.";
 
 /// Measurements of the hardware, and predictions for larger machines.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Hardware {
-    /// Ceilings, and training steps by batch and width, as `wgrad bench` measures them.
+    /// Results of `wgrad bench`: rate ceilings of the devices, and training steps by batch size and layer width.
     pub bench: Bench,
-    /// Training steps by number of replicas.
+    /// Measured training steps, by device and number of replicas.
     pub replicas: Vec<ReplicaMeasurement>,
     /// Predictions, one per machine in [`Self::machines`].
     pub predictions: Vec<Prediction>,
     /// Machines of the predictions.
     pub machines: Vec<Machine>,
-    /// Workload of the predictions.
+    /// Workload whose training time is predicted.
     pub work: Workload,
 }
 
 /// Measured training steps of several replicas on this machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReplicaMeasurement {
-    /// `cpu` or `gpu`.
+    /// Kind of device: `cpu` or `gpu`.
     pub device: String,
     /// Name of the recipe that the replicas train.
     pub recipe: String,
-    /// Examples of a step, over all replicas.
+    /// Number of examples per step, summed over all replicas.
     pub batch: u64,
     /// Number of replicas.
     pub replicas: u64,
-    /// Median seconds of a step.
+    /// Median duration of a step in seconds.
     pub step_seconds: f64,
-    /// Mean seconds of a step in which a replica waits for gradients without computing.
+    /// Mean time per step during which a replica waits for gradients without computing, in seconds.
     pub exposed_seconds: f64,
-    /// Examples per second.
+    /// Examples per second, summed over all replicas.
     pub samples_per_second: f64,
-    /// Floating-point operations per second, over all replicas.
+    /// Floating-point operations per second, summed over all replicas.
     pub flops_per_second: f64,
 }
 
 impl Hardware {
-    /// Returns the rate of each device with a measured training step, from its fastest step. `known_ceiling` returns
-    /// the highest rate ever measured on a device, in floating-point operations per second.
+    /// Returns the rate of each device with a measured training step. The rate is that of the fastest step.
+    /// `known_ceiling` returns the highest rate ever measured on a device, in floating-point operations per second.
     pub fn rates(&self, known_ceiling: impl Fn(&str) -> Option<f64>) -> Vec<DeviceRate> {
         let rate = |report: &wgrad_bench::results::DeviceReport| {
             let steps = self.bench.results.iter().filter(|result| result.device == report.device);
@@ -65,7 +65,8 @@ impl Hardware {
             let gflops = |result: &Measurement| result.time.as_ref().map_or(0.0, |time| time.gflops);
             let best = steps.max_by(|a, b| gflops(a).total_cmp(&gflops(b)))?;
             let time = best.time.as_ref()?;
-            // On a shared machine, matrix products may be slower in this run than the steps, or than in an earlier run.
+            // On a shared machine, matrix products may be slower than the training steps or than in an earlier run. The
+            // ceiling is therefore the maximum of all three rates.
             let measured = 1e9 * report.ceilings.compute_gflops.unwrap_or_default().max(time.gflops);
             let ceiling = known_ceiling(&report.device).map_or(measured, |known| known.max(measured));
             Some(DeviceRate {

@@ -1,7 +1,7 @@
 //! Study of compute scaling: the history of training compute, training times on this machine, and scaling laws.
 //!
 //! `scale.json` holds a [`ScalingStudy`], and the page is generated from it. [`sweep`] trains the networks of a sweep;
-//! the other modules only evaluate [`Trial`]s and rates.
+//! the other modules evaluate [`Trial`]s and the rates of devices.
 
 pub mod hardware;
 pub mod history;
@@ -22,25 +22,26 @@ use wgrad_report::output::{self, OutputError};
 
 /// Version of `scale.json`.
 pub const FORMAT: u32 = 1;
-/// Number of bootstrap resamples of each interval.
+/// Number of bootstrap resamples per confidence interval.
 pub const RESAMPLES: usize = 2000;
 /// Seed of the bootstrap resamples.
 pub const SEED: u64 = 2024;
 
-/// Results of one call of `wgrad scale`: `scale.json`.
+/// Results of one invocation of `wgrad scale`, stored as `scale.json`.
 ///
-/// The page contains no other numbers. Trends refer to systems, and laws to trainings, by their `id`.
+/// Every number on the page comes from this struct. Trends refer to systems by `id`, and laws refer to training runs by
+/// `id`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ScalingStudy {
-    /// Version of the format, [`FORMAT`].
+    /// Version of the file format; see [`FORMAT`].
     pub format: u32,
-    /// Version of wgrad.
+    /// Version of wgrad that wrote the study.
     pub version: String,
     /// Command line that repeats the study.
     pub command: String,
     /// Time of the study in UTC, as 2026-01-02T03:04:05Z.
     pub date: String,
-    /// Seconds that the study took.
+    /// Duration of the study in seconds.
     pub seconds: f64,
     /// Whether this is the short study (`--quick`).
     pub quick: bool,
@@ -51,22 +52,22 @@ pub struct ScalingStudy {
     pub carried_over_from: Option<String>,
     /// Systems and the growth of their training compute.
     pub history: Option<History>,
-    /// Rates of the devices of this machine, and its runs.
+    /// Training rates of this machine's devices, and the runs trained on this machine.
     #[serde(rename = "here")]
     pub machine: LocalMachine,
     /// Time that each device would take to train each system.
     pub times: Vec<TrainingTime>,
     /// Measured throughput, and predictions for larger machines.
     pub hardware: Option<Hardware>,
-    /// Sweep that was trained.
+    /// Definition of the sweep that was trained.
     pub sweep: Option<Sweep>,
-    /// Data sets of the sweep that are not on this machine.
+    /// Names of the data sets of the sweep that are missing on this machine.
     pub missing: Vec<String>,
-    /// Held-out trainings that could not be predicted, each with the reason.
+    /// Held-out training runs whose loss could not be predicted, each with the reason.
     pub unpredicted: Vec<String>,
-    /// All trainings.
+    /// All training runs of the sweep.
     pub trials: Vec<Trial>,
-    /// Laws fitted to the trainings.
+    /// Laws fitted to the training runs.
     pub laws: Option<Laws>,
 }
 
@@ -89,7 +90,7 @@ impl ScalingStudy {
         serde_json::from_slice(&bytes).ok().filter(|scale: &Self| scale.format == FORMAT)
     }
 
-    /// Fills in the parts that this study lacks from an earlier one.
+    /// Copies the parts that this study lacks from an earlier study.
     pub fn fill_missing_from(&mut self, earlier: Self) {
         let missing = [
             self.history.is_none() && earlier.history.is_some(),
@@ -112,7 +113,8 @@ impl ScalingStudy {
         }
     }
 
-    /// Creates the directory that [`ScalingStudy::write`] writes to, so that an error shows before anything is trained.
+    /// Creates the directory that [`ScalingStudy::write`] writes to, so that an error is reported before training
+    /// starts.
     ///
     /// # Errors
     /// Returns an error if the directory cannot be created.
@@ -120,7 +122,7 @@ impl ScalingStudy {
         output::make_directory(directory)
     }
 
-    /// Returns the page: history, this machine, laws, hardware, and settings.
+    /// Returns the HTML page with the sections history, this machine, laws, hardware and settings.
     pub fn html(&self) -> String {
         let mut html = String::new();
         // Writing to a string cannot fail.

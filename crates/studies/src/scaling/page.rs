@@ -24,7 +24,7 @@ pub(super) fn write(page: &mut String, scale: &ScalingStudy) -> fmt::Result {
         history::page::write(page, history, &scale.machine)?;
     }
     if let Some(laws) = &scale.laws {
-        page::section(page, "Scaling laws of this machine's trainings", "")?;
+        page::section(page, "Scaling laws of the training runs on this machine", "")?;
         laws::page::write(page, laws, &scale.trials)?;
     }
     if let Some(hardware) = &scale.hardware {
@@ -59,8 +59,8 @@ fn write_settings(page: &mut String, scale: &ScalingStudy) -> fmt::Result {
     page.push_str("</tbody>\n</table>\n");
     write!(
         page,
-        "<p class=\"note\">All numbers are in scale.json. Trends refer to systems, and laws to trainings, by their id, and \
-         trials.csv has one row per training. To repeat the study:</p>\n<pre>{}</pre>\n",
+        "<p class=\"note\">All numbers are in scale.json. Trends refer to systems by id, and laws refer to training \
+         runs by id. trials.csv has one row per training run. To repeat the study:</p>\n<pre>{}</pre>\n",
         Escaped(&scale.command)
     )
 }
@@ -108,15 +108,15 @@ fn sweep_rows(scale: &ScalingStudy, training: &Training) -> [(&'static str, Stri
     ]
 }
 
-/// Returns a sentence about how many networks chose the lowest or the highest rate of the list: a better rate may lie
-/// beyond.
+/// Returns a sentence that counts the networks that use the lowest or the highest learning rate of the list. For these
+/// networks, a better rate may lie outside the list.
 fn rates_at_the_ends(scale: &ScalingStudy, rates: &[f64]) -> String {
     let trained = scale.trials.iter().filter(|trial| trial.role != Role::Rate);
     let networks: BTreeMap<(&str, &str), f64> =
         trained.map(|trial| ((trial.dataset.as_str(), trial.network.as_str()), trial.lr)).collect();
     let count = |rate: Option<&f64>| networks.values().filter(|lr| Some(*lr) == rate).count();
     format!(
-        "Of {} networks, {} use the lowest and {} the highest of these rates; better rates may lie beyond.",
+        "Of {} networks, {} use the lowest and {} the highest of these rates; better rates may lie outside the list.",
         networks.len(),
         count(rates.first()),
         count(rates.last())

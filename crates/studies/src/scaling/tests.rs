@@ -1,4 +1,4 @@
-//! The page and `scale.json` agree.
+//! Tests that every number on the page is in `scale.json`, and that studies are read, written and merged correctly.
 
 use super::*;
 use crate::scaling::history::{DeviceRate, LocalRun};
@@ -43,7 +43,7 @@ fn scale() -> ScalingStudy {
     }
 }
 
-/// Collects every number of a JSON value.
+/// Appends every number in a JSON value to `all`.
 fn numbers(value: &Value, all: &mut Vec<f64>) {
     match value {
         Value::Number(number) => all.extend(number.as_f64()),
@@ -53,8 +53,8 @@ fn numbers(value: &Value, all: &mut Vec<f64>) {
     }
 }
 
-/// Parses a printed number and returns it with half of its last digit. Returns `None` for text and for numbers with
-/// fewer than three digits.
+/// Parses a printed number. Returns the number and its rounding error, half a unit of the last digit. Returns `None`
+/// for text and for numbers with fewer than three digits.
 fn parse_printed(token: &str) -> Option<(f64, f64)> {
     let token = token.trim_matches(|c: char| "()[]×%,;+".contains(c)).replace(',', "");
     let value: f64 = token.parse().ok()?;
@@ -65,12 +65,13 @@ fn parse_printed(token: &str) -> Option<(f64, f64)> {
     (digits >= 3).then(|| (value, 0.5001 * 10f64.powi(exponent - places)))
 }
 
-/// Returns the numbers in tables that do not occur in the JSON in any unit of the page, and the count of numbers
-/// checked.
+/// Returns the table cells with numbers that are not in the JSON, in any unit that the page uses, and the count of
+/// numbers checked.
 fn unknown(html: &str, json: &Value) -> (Vec<String>, usize) {
     let mut all = Vec::new();
     numbers(json, &mut all);
-    // Two derived numbers: the yearly growth factor, 10 to the power of the slope, and the compute of all trainings.
+    // Two numbers on the page are derived from the JSON: the yearly growth factor, 10 to the power of the slope, and
+    // the compute of all training runs.
     let trends = json["history"]["trends"].as_array().unwrap();
     all.extend(trends.iter().map(|trend| 10f64.powf(trend["slope"].as_f64().unwrap())));
     let parts = ["forward", "backward", "update"];
@@ -85,7 +86,7 @@ fn unknown(html: &str, json: &Value) -> (Vec<String>, usize) {
     for table in document.descendants().filter(|node| node.has_tag_name("table")) {
         let head: Vec<&str> =
             table.descendants().filter(|n| n.has_tag_name("th")).filter_map(|n| n.text()).collect();
-        // Skips published laws, and tables of charts with values of the fitted laws.
+        // Skips the table of published laws, and the tables of charts, because these contain values of the fitted laws.
         if head.first() == Some(&"source") || table.ancestors().any(|node| node.has_tag_name("figure")) {
             continue;
         }
@@ -111,7 +112,7 @@ fn numbers_in_tables_are_in_the_json() {
     assert!(seen > 800, "{seen}");
     // A changed number is detected.
     let cell = format!("<td>{}</td>", wgrad_report::page::number(scale.trials[3].test_loss));
-    // The last occurrence: the tables of charts come before and are not checked.
+    // Replaces the last occurrence, because the tables of charts come first and are not checked.
     let at = html.rfind(&cell).unwrap();
     let other = format!("{}<td>0.98765</td>{}", &html[..at], &html[at + cell.len()..]);
     assert_eq!(unknown(&other, &json).0, ["0.98765"]);
@@ -124,7 +125,7 @@ fn study_round_trips_through_json() {
     let page = scale.write(&folder.path().join("there")).unwrap();
     assert_eq!(page, folder.path().join("there/report.html"));
     let text = std::fs::read_to_string(folder.path().join("there/scale.json")).unwrap();
-    // Compared as JSON, since diverged trainings have NaN losses.
+    // Compares JSON values, because diverged training runs have NaN losses, which are not equal to themselves.
     let read: ScalingStudy = serde_json::from_str(&text).unwrap();
     assert_eq!(serde_json::to_value(&read).unwrap(), serde_json::to_value(&scale).unwrap());
     let error = scale.write(&folder.path().join("there/report.html")).unwrap_err().to_string();
@@ -147,13 +148,13 @@ fn missing_parts_are_filled_in_from_an_earlier_study() {
         date: "2026-02-03T04:05:06Z".into(),
         ..scale()
     };
-    // Only the history is new.
+    // The current study has only a history, so the laws are copied.
     let mut current = ScalingStudy { history: earlier.history.clone(), ..empty() };
     current.fill_missing_from(read());
     assert_eq!((current.trials.len(), current.laws.is_some()), (earlier.trials.len(), true));
     assert_eq!(current.carried_over_from.as_deref(), Some("2026-01-02T03:04:05Z"));
     assert!(current.html().contains("2026-01-02T03:04:05Z"));
-    // All parts are new.
+    // The current study has all parts, so nothing is copied.
     let mut current = scale();
     current.fill_missing_from(read());
     assert_eq!((current.carried_over_from.as_ref(), &current.trials[..2]), (None, &earlier.trials[..2]));
@@ -167,7 +168,7 @@ fn page_omits_missing_parts() {
     let parts = [
         "A history of training compute",
         "This machine",
-        "Scaling laws of this machine&#39;s trainings",
+        "Scaling laws of the training runs on this machine",
         "<h2>Hardware",
     ];
     let present = |scale: &ScalingStudy| -> Vec<bool> {

@@ -1,45 +1,45 @@
-//! Training of a sweep: network, data, settings and results.
+//! Training run of a sweep: network, data, settings and results.
 
 use serde::{Deserialize, Serialize};
 use wgrad_run::Flops;
 
-/// Purpose of a training in a sweep.
+/// Purpose of a training run in a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
-    /// Short training whose validation loss decides the learning rate of a network.
+    /// Short training run whose validation loss determines the learning rate of a network.
     Rate,
-    /// Training that laws are fitted to.
+    /// Training run that laws are fitted to.
     Fit,
-    /// Larger training whose loss is predicted before it begins.
+    /// Larger training run whose loss is predicted before the run starts.
     HeldOut,
-    /// Training with a given compute, for the comparison of data and architecture.
+    /// Training run with a given compute, for the comparison of data and architecture.
     #[serde(rename = "versus")]
     Comparison,
 }
 
-/// Training of a sweep.
+/// Training run of a sweep.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
-    /// Unique name, which is also the name of its file, e.g. `fashion-mnist-mlp2-w32-d4000-s1`.
+    /// Unique name, also used as the name of the file that stores the run, e.g. `fashion-mnist-mlp2-w32-d4000-s1`.
     pub id: String,
-    /// Purpose of the training.
+    /// Purpose of the training run.
     pub role: Role,
     /// Name of the data set.
     pub dataset: String,
     /// Architecture, `mlp` or `resnet`. Each architecture has its own laws.
     pub family: String,
-    /// Hidden layers of a perceptron, or layers of a residual network. Each depth has its own laws.
+    /// Number of hidden layers of a perceptron, or of layers of a residual network. Each depth has its own laws.
     pub depth: u64,
     /// Description of the network, e.g. `784-32-32-10`.
     pub network: String,
-    /// Units of a hidden layer, or channels of the first stage.
+    /// Number of units of each hidden layer, or of channels of the first stage.
     pub width: u64,
     /// Number of trainable parameters.
     pub parameters: u64,
     /// Number of distinct training examples.
     pub examples: u64,
-    /// Examples of a step.
+    /// Number of examples per step.
     pub batch: u64,
     /// Number of steps done.
     pub steps: u64,
@@ -53,7 +53,7 @@ pub struct Trial {
     pub curve: Vec<CurvePoint>,
     /// Step of the curve with the lowest validation loss (early stopping).
     pub best_step: u64,
-    /// Mean test loss at `best_step` in nats per example, which laws are fitted to. Infinite if the training diverged.
+    /// Mean test loss at `best_step` in nats per example. Laws are fitted to this loss. Infinite if the run diverged.
     #[serde(with = "wgrad_stdx::float")]
     pub test_loss: f64,
     /// Fraction of the test examples classified correctly at `best_step`.
@@ -61,9 +61,9 @@ pub struct Trial {
     pub test_accuracy: f64,
     /// Training FLOPs until `best_step`.
     pub flops_to_best: f64,
-    /// Whether a loss stopped being finite.
+    /// Whether a loss became NaN or infinite.
     pub diverged: bool,
-    /// Seconds of the steps, without evaluations.
+    /// Total duration of the steps in seconds, without evaluations.
     pub seconds: f64,
     /// Name of the device that trained the network.
     pub device: String,

@@ -1,5 +1,5 @@
-//! History of training compute from Epoch AI's published file, which is not part of the repository. The doubling times
-//! agree with those published with the file, within their intervals, for the same selections.
+//! Tests of the history of training compute with Epoch AI's published file, which is not part of the repository. For
+//! the same selections of systems, the doubling times must agree with those published with the file.
 
 use crate::page::well_formed;
 use std::io::Write;
@@ -37,7 +37,7 @@ fn doubling_times_of_epochs_file_agree_with_the_published_ones() {
         let mut compute = history.trends_of(Quantity::Compute);
         compute.find(|trend| trend.spec.era.name == era && trend.spec.selection == selection).unwrap()
     };
-    // From shared/data/README.md. Figures without an interval are compared to their last digit.
+    // From shared/data/README.md. Figures without an interval must agree to their last digit.
     let cases = [
         ("before 2012", Selection::All, 19.9, Some((16.5, 23.8))),
         ("2012 to mid-2018", Selection::Largest(3), 3.1, Some((2.8, 3.6))),
@@ -127,14 +127,14 @@ fn check_column(history: &History, column: usize) {
         let has_name = |trend: &&Trend| format!("{}, {}", trend.spec.era.name, trend.spec.selection) == name;
         let trend = history.trends_of(quantity).find(has_name).unwrap_or_else(|| panic!("no trend {name}"));
         let expected = format!("{}, of {}", trend.doubling.unwrap(), trend.systems.len());
-        // Of two selections with the same systems, the second row is "the same".
+        // Of two selections with the same systems, the second row contains "the same".
         let same = row[column] == "the same"
             && previous_row.is_some_and(|previous: &Trend| {
                 previous.systems == trend.systems && previous.spec.quantity == quantity
             });
         previous_row = Some(trend);
         if !same && row[column].replace(" [", " months [") != expected {
-            wrong.push(format!("{}: {:?} instead of {expected:?}", row[0], row[column]));
+            wrong.push(format!("{}: found {:?}, expected {expected:?}", row[0], row[column]));
         }
         let published = history.published.iter().find(|published| history.trends[published.trend] == *trend);
         assert_eq!(

@@ -1,11 +1,11 @@
-//! Report of a run: well-formed, escaped, with the numbers of the run.
+//! Tests that the report of a run is well-formed and escaped, and contains the numbers of the run.
 
-use crate::page::{needs_nothing_else, well_formed};
+use crate::page::{assert_self_contained, well_formed};
 use std::path::Path;
 use wgrad_run::{Predictions, Row, Run, RunDir, Scores};
 use wgrad_studies::run::{html, write_report};
 
-/// Recipe with all values, as in a run directory.
+/// Returns a recipe with all values, as stored in a run directory.
 fn recipe() -> toml::Table {
     let text = "
         name = 'mine'
@@ -39,7 +39,7 @@ fn rows() -> Vec<Row> {
 fn page_is_well_formed_and_self_contained() {
     let page = html(&recipe(), &rows(), None);
     well_formed(&page);
-    needs_nothing_else(&page);
+    assert_self_contained(&page);
     assert!(page.len() < 200_000, "{} bytes", page.len());
 }
 
@@ -136,7 +136,7 @@ fn binary_scores_have_a_confusion_matrix_and_a_roc_curve() {
     let scores = scores(2);
     let page = html(&recipe(), &rows(), Some(&scores));
     let text = well_formed(&page);
-    needs_nothing_else(&page);
+    assert_self_contained(&page);
     assert!(text.contains("Scores on 60 examples") && text.contains("ROC curve, positive: <class 1>"));
     let matrix = page.split("Confusion matrix").nth(1).unwrap().split("</figure>").next().unwrap();
     let cells: Vec<u64> = matrix
@@ -168,7 +168,7 @@ fn write_report_includes_the_scores_of_the_run() {
     assert_eq!(run.scores().unwrap(), Some(scores));
     let page = std::fs::read_to_string(write_report(&run).unwrap()).unwrap();
     assert!(page.contains("ROC curve"));
-    // Left in the folder `tmp` of the build for viewing.
+    // Saves the page in the folder `tmp` of the build directory, for viewing.
     std::fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join("report.html"), &page).unwrap();
     std::fs::write(run.scores_path(), "{}").unwrap();
     let error = write_report(&run).unwrap_err().to_string();

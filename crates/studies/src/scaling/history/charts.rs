@@ -10,11 +10,11 @@ use wgrad_report::chart::{Chart, Color, Dimension, Series};
 use wgrad_report::page;
 use wgrad_stdx::format::{DAY, YEAR};
 
-/// Most systems with a callout in a chart.
+/// Maximum number of systems with a callout in a chart.
 const MAX_CALLOUTS: usize = 60;
-/// Most runs with a callout in a chart.
+/// Maximum number of runs with a callout in a chart.
 const MAX_RUN_CALLOUTS: usize = 5;
-/// Points of a trend line: enough that the chart draws no dots on it.
+/// Number of points of a trend line. A line with this many points is drawn without dots.
 const POINTS: usize = 25;
 
 /// Writes the charts of training compute: all years, and the years from 2010.
@@ -36,7 +36,7 @@ pub(super) fn compute(page: &mut String, history: &History, machine: &LocalMachi
     figure(page, history, machine, &zoomed, |_| Ok(()))
 }
 
-/// Writes the chart of parameters, if any system has them.
+/// Writes the chart of parameters, if any system has a known number of parameters.
 pub(super) fn parameters(page: &mut String, history: &History, machine: &LocalMachine) -> fmt::Result {
     if history.systems.iter().all(|system| system.parameters.is_none()) {
         return Ok(());
@@ -46,7 +46,7 @@ pub(super) fn parameters(page: &mut String, history: &History, machine: &LocalMa
     figure(page, history, machine, &options, |_| Ok(()))
 }
 
-/// Caption, quantity and range of a chart.
+/// Caption, quantity, range and height of a chart.
 struct Figure<'a> {
     caption: &'a str,
     quantity: Quantity,
@@ -101,7 +101,7 @@ fn figure(
     page::wide_figure(page, caption, &chart, below)
 }
 
-/// Returns the dots of all systems, faint for systems without a trend, and the lines of the trends.
+/// Returns the dots of all systems and the lines of the trends. Dots are faint for systems without a trend.
 fn systems_series<'a>(
     history: &'a History,
     figure: &Figure<'_>,
@@ -150,8 +150,8 @@ fn color(index: usize) -> Color {
     Color::Category([0, 1, 3][index % 3])
 }
 
-/// Returns the trends that a chart draws: the first trend of each era, without eras that overlap an earlier one of the
-/// list.
+/// Returns the trends that a chart draws: the first trend of each era. Eras that overlap an earlier era of the list are
+/// left out.
 pub(super) fn drawn_trends(history: &History, quantity: Quantity) -> Vec<&Trend> {
     let mut drawn: Vec<&Trend> = Vec::new();
     for trend in history.trends_of(quantity) {
@@ -190,7 +190,7 @@ fn callout_ids(history: &History, trends: &[&Trend], quantity: Quantity) -> Vec<
     ranked.into_iter().map(|(.., id)| id).take(MAX_CALLOUTS).collect()
 }
 
-/// Returns the systems that were the largest of all at release, by date.
+/// Returns the systems that were larger than all earlier systems at release, in order of date.
 pub(super) fn record_systems(history: &History, quantity: Quantity) -> Vec<&System> {
     let mut by_date: Vec<(&System, f64)> =
         history.systems.iter().filter_map(|system| Some((system, quantity.value(system)?))).collect();
@@ -234,7 +234,7 @@ fn line<'a>(history: &History, trend: &Trend, from: Option<f64>, color: Color) -
     })
 }
 
-/// Returns horizontal lines of the operations that a device does in a day and in a year.
+/// Returns horizontal lines at the number of operations that a device does in a day and in a year.
 fn device_lines<'a>(device: &DeviceRate, (first, last): (f64, f64)) -> impl Iterator<Item = Series<'a>> {
     let device = device.clone();
     [("one day", DAY), ("one year", YEAR)].into_iter().map(move |(time, seconds)| {
@@ -249,8 +249,8 @@ fn device_lines<'a>(device: &DeviceRate, (first, last): (f64, f64)) -> impl Iter
     })
 }
 
-/// Returns the runs of this machine. A chart of some years shows none: they are much smaller than its systems and would
-/// leave half of the chart empty.
+/// Returns the dots of the runs on this machine. A chart that begins in a given year shows no runs, because runs are
+/// much smaller than the systems and would leave half of the chart empty.
 fn runs_series<'a>(machine: &'a LocalMachine, figure: &Figure<'_>) -> Series<'a> {
     let value = |run: &LocalRun| match figure.quantity {
         Quantity::Compute => run.usable_flops(),

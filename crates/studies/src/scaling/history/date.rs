@@ -1,4 +1,4 @@
-//! Calendar days of a table of systems: `2012-09-30`.
+//! Publication dates of systems, in the form `2012-09-30`.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
@@ -7,14 +7,15 @@ use std::str::FromStr;
 use wgrad_stdx::ErrorKind;
 use wgrad_stdx::date::{days_from_civil, days_in_month};
 
-/// Mean days of a year, and so a mean month of 30.4375 days.
+/// Mean number of days in a year. A mean month has 30.4375 days.
 pub const DAYS_PER_YEAR: f64 = 365.25;
 
-/// Plausible years of a system. A date outside is a typing error, which would stretch the axis of every chart. The last
-/// year is constant, so that reading a table does not depend on the clock.
+/// Plausible publication years of a system. A date outside this range is treated as a typing error, because it would
+/// stretch the time axis of every chart. The last year is a constant, so that reading a table does not depend on the
+/// clock.
 pub(super) const PLAUSIBLE_YEARS: RangeInclusive<u16> = 1900..=2100;
 
-/// Day of the Gregorian calendar between the years 1 and 9999. In JSON it is a string: `"2012-09-30"`.
+/// Date in the Gregorian calendar, in the years 1 to 9999. In JSON, a date is a string: `"2012-09-30"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Date {
     year: u16,
@@ -22,44 +23,44 @@ pub struct Date {
     day: u8,
 }
 
-/// Why a text is not a plausible day.
+/// Reason why a text is not a plausible date.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DateError {
     /// The text is empty.
-    #[error("no date")]
+    #[error("the date is missing")]
     Missing,
     /// The text contains more than one date.
-    #[error("two dates: {0}")]
+    #[error("{0:?} contains more than one date; expected one")]
     Two(String),
-    /// The text is only a year or a month, as `2012` or `2012-09`.
-    #[error("{0} is only a {1}, not a day")]
+    /// The text contains only a year, or a year and a month, as `2012` or `2012-09`.
+    #[error("{0} is only a {1}; expected a date such as 2012-09-30")]
     Partial(String, &'static str),
-    /// The day does not exist in the calendar, as February 30.
-    #[error("{0} is not a day of the calendar")]
+    /// The date does not exist in the calendar, e.g. February 30.
+    #[error("{0} is not a valid date")]
     NotInCalendar(String),
-    /// The year is implausible for a system.
-    #[error("{0} is not in the years {start} to {end}", start = PLAUSIBLE_YEARS.start(), end = PLAUSIBLE_YEARS.end())]
+    /// The year is outside the range that is plausible for a system.
+    #[error("{0} is outside the years {start} to {end}", start = PLAUSIBLE_YEARS.start(), end = PLAUSIBLE_YEARS.end())]
     Implausible(Date),
-    /// The text is not of the form of a date.
+    /// The text does not have the form of a date.
     #[error("{0:?} is not a date of the form 2012-09-30")]
     Text(String),
 }
 
 impl DateError {
-    /// Kind of the error, which decides the exit code of the command line.
+    /// Returns the kind of the error, from which the command line derives its exit code.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Data
     }
 }
 
 impl Date {
-    /// Creates a day, or returns `None` if the calendar does not have it.
+    /// Creates a date, or returns `None` if the date does not exist in the calendar.
     pub fn new(year: u16, month: u8, day: u8) -> Option<Self> {
         let exists = (1..=9999).contains(&year) && (1..=days_in_month(year, month)?).contains(&day);
         exists.then_some(Self { year, month, day })
     }
 
-    /// Returns the day if its year is plausible for a system: from 1900 to 2100.
+    /// Returns the date if its year is plausible for a system: from 1900 to 2100.
     ///
     /// # Errors
     /// Returns [`DateError::Implausible`] if the year is outside that range.
@@ -80,7 +81,7 @@ impl fmt::Display for Date {
     }
 }
 
-/// Returns the numbers of a text of the form `2012-09-30`, `2012-09` or `2012`.
+/// Parses the year, month and day of a text of the form `2012-09-30`, `2012-09` or `2012`.
 fn numbers(text: &str) -> Option<Vec<u16>> {
     let parts: Vec<&str> = text.split('-').collect();
     let digits = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
@@ -138,13 +139,16 @@ mod tests {
     #[test]
     fn invalid_dates_are_rejected_with_the_reason() {
         let reason = |text: &str| text.parse::<Date>().unwrap_err().to_string();
-        assert_eq!(reason(" "), "no date");
-        assert_eq!(reason("2012"), "2012 is only a year, not a day");
-        assert_eq!(reason("2012-09"), "2012-09 is only a year and a month, not a day");
+        assert_eq!(reason(" "), "the date is missing");
+        assert_eq!(reason("2012"), "2012 is only a year; expected a date such as 2012-09-30");
+        assert_eq!(
+            reason("2012-09"),
+            "2012-09 is only a year and a month; expected a date such as 2012-09-30"
+        );
         for text in
             ["2013-02-29", "2012-02-30", "1900-02-29", "2012-13-01", "2012-00-10", "2012-04-31", "0000-01-01"]
         {
-            assert!(reason(text).ends_with("not a day of the calendar"), "{text}: {}", reason(text));
+            assert!(reason(text).ends_with("is not a valid date"), "{text}: {}", reason(text));
         }
         for text in [
             "2012-01-02, 2013-01-02",
@@ -155,7 +159,7 @@ mod tests {
         ] {
             let reason = reason(text);
             assert!(
-                reason.starts_with("two dates") || text == "2012-2013" && reason.contains("not a date"),
+                reason.contains("more than one date") || text == "2012-2013" && reason.contains("not a date"),
                 "{text}: {reason}"
             );
         }

@@ -4,7 +4,7 @@ use super::table::truncated;
 use std::fmt;
 use wgrad_stdx::ErrorKind;
 
-/// Why a table cannot be read or evaluated.
+/// Reason why a table cannot be read or evaluated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HistoryError {
     /// The file is empty.
@@ -14,7 +14,7 @@ pub enum HistoryError {
         source_name: String,
     },
     /// The file has a header and no rows.
-    #[error("{source_name} has a header and no rows")]
+    #[error("{source_name} has a header but no rows")]
     NoRows {
         /// Name of the table.
         source_name: String,
@@ -39,11 +39,11 @@ pub enum HistoryError {
         found: Vec<String>,
     },
     /// A column occurs more than once.
-    #[error("{source_name} has the column {column:?} twice")]
+    #[error("{source_name} has the column {column:?} more than once")]
     Twice {
         /// Name of the table.
         source_name: String,
-        /// Name of the column.
+        /// Name of the column that occurs more than once.
         column: String,
     },
     /// The name of a column is not UTF-8.
@@ -54,20 +54,20 @@ pub enum HistoryError {
         /// Name of the column with its invalid bytes escaped.
         name: String,
     },
-    /// A quote is not closed, so that the rest of the file would be one field.
-    #[error("{source_name}, line {line}: the quote that begins here is not closed")]
+    /// A quoted field is not closed, so that it would extend to the end of the file.
+    #[error("{source_name}, line {line}: the quoted field that begins on this line is not closed")]
     Quote {
         /// Name of the table.
         source_name: String,
-        /// Line number, from 1.
+        /// Line number in the file, from 1.
         line: u64,
     },
-    /// The CSV reader fails.
+    /// The CSV reader reports an error.
     #[error("{source_name}, line {line}: {reason}")]
     Read {
         /// Name of the table.
         source_name: String,
-        /// Line number, from 1.
+        /// Line number in the file, from 1.
         line: u64,
         /// Error of the CSV reader.
         reason: String,
@@ -81,23 +81,23 @@ pub enum HistoryError {
         source_name: String,
         /// Number of entries that were left out.
         left_out: usize,
-        /// Line number of the first of these.
+        /// Line number of the first entry that was left out.
         line: u64,
-        /// Reason for leaving out the first of these.
+        /// Reason why the first entry was left out.
         reason: String,
     },
     /// There are too few resamples for an interval.
     #[error("{resamples} resamples are too few for an interval; at least {least} are required")]
     Resamples {
-        /// Requested number of resamples.
+        /// Requested number of bootstrap resamples.
         resamples: usize,
-        /// Required number of resamples.
+        /// Minimum number of bootstrap resamples.
         least: usize,
     },
 }
 
 impl HistoryError {
-    /// Kind of the error, which decides the exit code of the command line.
+    /// Returns the kind of the error, from which the command line derives its exit code.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Data
     }
@@ -110,10 +110,10 @@ impl fmt::Display for Hint<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self(_, Some('\t')) => {
-                f.write_str(" (the file seems to be separated by tabs; commas are required)")
+                f.write_str(" (the columns seem to be separated by tabs; commas are required)")
             }
             Self(_, Some(separator)) => {
-                write!(f, " (the file seems to be separated by `{separator}`; commas are required)")
+                write!(f, " (the columns seem to be separated by `{separator}`; commas are required)")
             }
             Self(Some(name), None) => write!(f, " (the most similar column is {:?})", truncated(name)),
             Self(None, None) => Ok(()),

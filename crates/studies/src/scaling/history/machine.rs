@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 /// Rates of the devices of this machine, and runs that were trained on it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LocalMachine {
-    /// Devices with their rates.
+    /// Devices with their training rates.
     pub devices: Vec<DeviceRate>,
-    /// Finished runs.
+    /// Finished training runs.
     #[serde(rename = "own")]
     pub runs: Vec<LocalRun>,
 }
@@ -19,24 +19,24 @@ pub struct LocalMachine {
 pub struct DeviceRate {
     /// Name of the device.
     pub device: String,
-    /// Name of the training step that was measured.
+    /// Name of the benchmark in which a training step was measured.
     pub measured_on: String,
-    /// Floating-point operations per second in that step.
+    /// Floating-point operations per second during that step.
     #[serde(with = "wgrad_stdx::float")]
     pub sustained_flops: f64,
-    /// Highest measured floating-point operations per second of the device.
+    /// Highest floating-point operations per second ever measured on the device.
     #[serde(with = "wgrad_stdx::float")]
     pub ceiling_flops: f64,
 }
 
-/// Run that was trained on this machine.
+/// Training run that was done on this machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LocalRun {
     /// Name of the recipe.
     pub name: String,
     /// Day on which the run finished.
     pub date: Date,
-    /// Floating-point operations of the training.
+    /// Total floating-point operations of the run.
     #[serde(with = "wgrad_stdx::float")]
     pub flops: f64,
     /// Number of trainable parameters.
@@ -44,7 +44,8 @@ pub struct LocalRun {
 }
 
 impl LocalRun {
-    /// Returns the operations if they are finite and positive. A run from a file may contain any number.
+    /// Returns the operations if their number is finite and positive, otherwise `None`. A run that is read from a file
+    /// may contain any number.
     pub fn usable_flops(&self) -> Option<f64> {
         (self.flops.is_finite() && self.flops > 0.0).then_some(self.flops)
     }
@@ -57,13 +58,13 @@ pub struct TrainingTime {
     pub system: usize,
     /// Index of the device in [`LocalMachine::devices`].
     pub device: usize,
-    /// Seconds at the sustained rate.
+    /// Training time in seconds at the sustained rate of the device.
     pub seconds: f64,
 }
 
 impl LocalMachine {
-    /// Returns the time of every system with training compute on every device with a positive rate, ordered by system
-    /// and then by device. It assumes that the device has enough memory and sustains its measured rate.
+    /// Returns the training time of every system with training compute on every device with a positive rate, ordered by
+    /// system and then by device. The time assumes that the device has enough memory and sustains its measured rate.
     pub fn times(&self, history: &History) -> Vec<TrainingTime> {
         let usable = |rate: &f64| rate.is_finite() && *rate > 0.0;
         let time = |system: usize, flops: f64| {

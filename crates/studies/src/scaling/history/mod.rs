@@ -1,16 +1,17 @@
 //! History of training compute: a table of systems, trends of its eras with doubling times, and training times on this
 //! machine.
 //!
-//! The built-in table, `systems.csv`, was typed in from the papers that it names.
+//! The built-in table, `systems.csv`, was compiled from the papers that it cites.
 //!
 //! - **Selection.** Up to 2012: the milestones in histories of neural networks, including chapter 1 of Bishop & Bishop
 //!   2024. From 2012 to mid-2018: every system in the chart of Amodei & Hernandez, "AI and compute" (2018), and the
-//!   systems of that chapter. Later: the most discussed systems. No system was left out, and no count was changed,
-//!   because of its effect on a trend.
-//! - **Training compute.** If the paper states it, that figure. Else a count of operations: a multiply-add counts as
-//!   two and the backward pass as twice the forward pass, so 6 per weight (or multiply-add) and example. Else, if the
-//!   paper gives only a time, 33% of the hardware's peak rate for that time, as in Amodei & Hernandez. The notes of
-//!   each row contain the product, and a test multiplies all of them.
+//!   systems named in that chapter. Later: the most discussed systems. No system was left out, and no count was
+//!   changed, because of its effect on a trend.
+//! - **Training compute.** The figure in the paper, if the paper states one. Otherwise the operations are counted: a
+//!   multiply-add is two operations, and the backward pass takes twice the operations of the forward pass, so each
+//!   weight (or multiply-add) takes 6 operations per example. If the paper gives only a training time, the figure is
+//!   33% of the hardware's peak rate times that time, as in Amodei & Hernandez. The notes of each row contain the
+//!   factors, and a test checks every product.
 //! - **Date.** Day of the first public version: a preprint or a web page, or else the conference or journal.
 
 mod charts;
@@ -46,22 +47,22 @@ pub fn builtin_table() -> Result<Table, HistoryError> {
     Ok(Table { credit: BUILTIN_CREDIT.into(), ..table })
 }
 
-/// Systems of a table with their trends: the part `history` of `scale.json`.
+/// Systems of a table with their trends. Stored as `history` in `scale.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct History {
     /// Name of the table.
     pub source: String,
-    /// Origin and terms of the data.
+    /// Origin and terms of use of the data.
     pub credit: String,
     /// Usable systems. Trends refer to a system by its index in this list.
     pub systems: Vec<System>,
     /// Entries that could not be used, in the order of the table.
     pub left_out: Vec<LeftOut>,
-    /// Number of resamples of each interval.
+    /// Number of bootstrap resamples per confidence interval.
     pub resamples: usize,
-    /// Seed of the resamples.
+    /// Seed of the bootstrap resamples.
     pub seed: u64,
-    /// Trends, those of compute first.
+    /// Fitted trends: first of compute, then of parameters.
     pub trends: Vec<Trend>,
     /// Trends that cannot be fitted to the table.
     #[serde(rename = "refused")]
@@ -77,17 +78,17 @@ pub struct History {
 /// Trend that cannot be fitted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnfittedTrend {
-    /// Specification of the trend.
+    /// Specification of the trend that cannot be fitted.
     #[serde(rename = "asked")]
     pub spec: TrendSpec,
-    /// Reason.
+    /// Reason why the trend cannot be fitted.
     pub error: TrendError,
 }
 
 /// Published doubling time and the corresponding trend.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PublishedDoubling {
-    /// Publication.
+    /// Citation of the publication.
     pub source: String,
     /// Published doubling time in months.
     pub months: f64,
@@ -102,9 +103,9 @@ pub struct PublishedDoubling {
 pub struct OtherEstimate {
     /// Id of the system, [`System::id`].
     pub system: usize,
-    /// Other estimate.
+    /// Other estimate, with its source.
     pub other: Estimate,
-    /// Other estimate divided by the table's.
+    /// Ratio of the other estimate to the table's figure.
     pub ratio: f64,
 }
 
@@ -177,11 +178,13 @@ fn other_estimates(system: &System) -> impl Iterator<Item = OtherEstimate> {
     })
 }
 
-/// Returns the trends to fit, each with the doubling time in months that the book gives, if any.
+/// Returns the specifications of the trends to fit. Each has the doubling time in months that Bishop & Bishop 2024
+/// give, if any.
 ///
-/// The book's second era ends with the chart of its source in mid-2018. For the era from 2012, it makes little
-/// difference whether systems of earlier eras count as larger; for the era from mid-2018 it makes a large one: without
-/// them, small systems of its first months would count as the frontier. So that trend counts systems of all eras.
+/// The second era of Bishop & Bishop ends in mid-2018, at the end of the chart in their source. A frontier can be
+/// computed with or without the systems of earlier eras. For the era from 2012, the difference is small. For the era
+/// from mid-2018 it is large: without earlier systems, small systems of the first months would belong to the frontier.
+/// The trend of that era therefore uses the systems of all eras.
 fn standard_trends() -> Vec<(TrendSpec, Option<f64>)> {
     let era = |name: &str, from: Option<(u16, u8, u8)>, until: Option<(u16, u8, u8)>| {
         let date = |(year, month, day)| Date::new(year, month, day);

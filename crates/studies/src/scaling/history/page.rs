@@ -7,21 +7,22 @@ use std::fmt::{self, Write};
 use wgrad_report::page::{self, Escaped};
 use wgrad_stdx::format::{DAY, duration, percent, thousands};
 
-const HISTORY: &str = "Lines are least-squares fits of the logarithm against the date, each for the systems of the \
+const HISTORY: &str = "Each line is a least-squares fit of the logarithm against the date for the systems of the \
     same colour. No line is fitted to faint dots. A system is one of the k largest at release if fewer than k \
-    systems of its era published up to that day are larger; of all eras, if fewer than k of all systems are larger. \
-    The selection of systems determines the result: the 3.4 months of the book are those of the frontier.";
+    systems of its era published up to that day are larger. It is one of the k largest of all eras if fewer than k \
+    systems of any era published up to that day are larger. The selection of systems determines the result: the \
+    doubling time of 3.4 months in the book (Bishop & Bishop 2024) is that of the largest systems.";
 
 const TIMES: &str = "Training compute divided by the rate that a device sustained in a training step. This assumes \
-    that the device has enough memory and keeps that rate. The first table has the systems that were the largest of \
-    all at release, the folded table has all systems.";
+    that the device has enough memory and keeps that rate. The first table lists the systems that were larger \
+    than all earlier systems at release. The folded table lists all systems.";
 
-const OTHER_ESTIMATES: &str = "Training compute is rarely measured; most figures are counted from papers, and the ways \
-    to count differ. The table compares the figures used here with other estimates where they differ.";
+const OTHER_ESTIMATES: &str = "Training compute is rarely measured; most figures are derived from papers, and the \
+    methods of counting differ. The table compares the figures used here with other estimates where they differ.";
 
-/// Largest ratio of two estimates that agree.
+/// Maximum ratio of two estimates that are considered to agree.
 const MAX_AGREEING_RATIO: f64 = 1.1;
-/// Most runs in an unfolded table.
+/// Maximum number of runs in a table that is not folded.
 const MAX_UNFOLDED_RUNS: usize = 12;
 
 /// Formats a number of operations or parameters as `4.7e17`.
@@ -57,8 +58,8 @@ pub fn write(page: &mut String, history: &History, machine: &LocalMachine) -> fm
 }
 
 impl History {
-    /// Returns the conclusion: a sentence per published doubling time, one per other trend of the charts, and the
-    /// trends that cannot be fitted.
+    /// Returns the conclusion as sentences: one per published doubling time, one per other trend in the charts, and
+    /// sentences about the trends that cannot be fitted.
     pub fn sentences(&self) -> Vec<String> {
         let mut sentences: Vec<String> = self
             .published
@@ -103,8 +104,8 @@ impl History {
         sentences
     }
 
-    /// Returns the trends of a quantity that cannot be fitted: one sentence for all eras without systems, one per other
-    /// era without any trend, and one per missing trend of an era with other trends.
+    /// Returns sentences about the trends of a quantity that cannot be fitted: one sentence for all eras without
+    /// systems, one per other era without any trend, and one per missing trend of an era with other trends.
     fn unfitted_sentences(&self, quantity: Quantity) -> Vec<String> {
         let systems: Vec<&System> =
             self.systems.iter().filter(|system| quantity.value(system).is_some()).collect();
@@ -133,7 +134,7 @@ impl History {
         sentences
     }
 
-    /// Returns the error of the selection with the most systems of the same era and quantity.
+    /// Returns the error of the selection that has the most systems, among the trends with the same era and quantity.
     fn error_of_broadest_selection(&self, spec: &TrendSpec, error: TrendError) -> TrendError {
         let same = |unfitted: &&UnfittedTrend| {
             unfitted.spec.quantity == spec.quantity && unfitted.spec.era == spec.era
@@ -146,7 +147,7 @@ impl History {
     }
 }
 
-/// Returns `doubled every 3.4 months [2.7, 4.7]`, or that the quantity does not grow.
+/// Returns `doubled every 3.4 months [2.7, 4.7]`, or a statement that the quantity does not grow.
 fn growth(trend: &Trend) -> String {
     trend.doubling.map_or_else(|| trend.doubling_text(), |doubling| format!("doubled every {doubling}"))
 }
@@ -164,8 +165,8 @@ fn write_conclusion(page: &mut String, history: &History, machine: &LocalMachine
 }
 
 impl LocalMachine {
-    /// Returns a sentence per device: the largest system that it could train within a day, and the time for the largest
-    /// system.
+    /// Returns a sentence per device: the largest system that the device could train within a day, and the training
+    /// time of the largest system in the table.
     pub fn sentences(&self, history: &History) -> Vec<String> {
         let times = self.times(history);
         let sentence = |(index, rate): (usize, &super::DeviceRate)| {
@@ -175,7 +176,7 @@ impl LocalMachine {
             let within = device_times().filter(|time| time.seconds <= DAY);
             let reached = within.max_by(|a, b| a.seconds.total_cmp(&b.seconds));
             let reached = reached.map_or_else(String::new, |time| {
-                format!("one day is enough for {} ({}); ", name(time.system), duration(time.seconds))
+                format!("one day is enough to train {} ({}); ", name(time.system), duration(time.seconds))
             });
             let (longest, time) = (name(longest.system), duration(longest.seconds));
             Some(format!("{}: {reached}{longest} would take {time}.", rate.device))
@@ -184,7 +185,7 @@ impl LocalMachine {
     }
 }
 
-/// Writes the table of trends. Trends of an era with the same systems share a row.
+/// Writes the table of trends. Trends of one era that are fitted to the same systems share a row.
 fn write_trends(page: &mut String, history: &History) -> fmt::Result {
     let same = |a: &Trend, b: &Trend| {
         a.spec.quantity == b.spec.quantity && a.spec.era == b.spec.era && a.systems == b.systems
@@ -301,8 +302,8 @@ fn write_runs(page: &mut String, machine: &LocalMachine) -> fmt::Result {
     page::table(page, &columns, &rows)
 }
 
-/// Writes the table of times of the systems that were the largest at release, and the folded table of all systems. Each
-/// device has a column.
+/// Writes the table of training times of the systems that were the largest at release, and the folded table of all
+/// systems. Each device has a column.
 fn write_times(page: &mut String, history: &History, machine: &LocalMachine) -> fmt::Result {
     if machine.devices.is_empty() {
         return Ok(());

@@ -1,7 +1,7 @@
-//! Reading of a table of systems: comma-separated values with the column names of Epoch AI's published file, which the
-//! built-in table uses too.
+//! Reader for tables of systems: comma-separated values with the column names of Epoch AI's published file. The
+//! built-in table uses the same column names.
 //!
-//! Entries that cannot be used are left out and listed with their line. Nothing is guessed.
+//! Entries that cannot be used are left out and listed with their line number. Missing values are never guessed.
 
 use super::date::Date;
 use super::error::HistoryError;
@@ -15,23 +15,23 @@ const MODEL: &str = "Model";
 const DATE: &str = "Publication date";
 const PARAMETERS: &str = "Parameters";
 const COMPUTE: &str = "Training compute (FLOP)";
-/// Required columns.
+/// Columns that every table must have.
 const REQUIRED: [&str; 3] = [MODEL, DATE, COMPUTE];
-/// Column of the built-in table, e.g. `5.0e17 (source); 4.7e17 (another source)`.
+/// Column of other estimates in the built-in table, e.g. `5.0e17 (source); 4.7e17 (another source)`.
 const OTHER_ESTIMATES: &str = "Other estimates";
 /// Separators other than commas, for the hint in an error.
 const SEPARATORS: [char; 3] = [';', '\t', '|'];
-/// Most characters of a text that is quoted in a message.
+/// Maximum number of characters of a text that is quoted in a message.
 const MAX_QUOTED: usize = 80;
-/// Column that identifies Epoch AI's file.
+/// Column by which Epoch AI's file is recognized.
 const EPOCH_COLUMN: &str = "Notability criteria";
 
 /// Systems of a file, and the entries of the file that could not be used.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Table {
-    /// Name of the table, e.g. of its file.
+    /// Name of the table, e.g. its file name.
     pub source: String,
-    /// Origin and terms of the data.
+    /// Origin and terms of use of the data.
     pub credit: String,
     /// Systems, in the order of the file. Each has a date, and training compute, parameters or both.
     pub systems: Vec<System>,
@@ -39,14 +39,14 @@ pub struct Table {
     pub left_out: Vec<LeftOut>,
 }
 
-/// System of a table.
+/// Trained system of a table, e.g. AlexNet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct System {
-    /// Index among the systems. Trends refer to a system by it.
+    /// Index in [`Table::systems`]. Trends refer to a system by this index.
     pub id: usize,
     /// Line of the file on which the record begins, from 1.
     pub line: u64,
-    /// Name.
+    /// Name of the system, unique in the table.
     pub name: String,
     /// Domain, e.g. `Vision`.
     pub domain: String,
@@ -54,11 +54,11 @@ pub struct System {
     pub organization: String,
     /// Day of publication.
     pub date: Date,
-    /// Floating-point operations of the training.
+    /// Floating-point operations of training, if known.
     pub flops: Option<f64>,
-    /// Number of trainable parameters.
+    /// Number of trainable parameters, if known.
     pub parameters: Option<f64>,
-    /// Publication.
+    /// Citation of the publication.
     pub reference: String,
     /// Link to the publication.
     pub link: String,
@@ -71,7 +71,7 @@ pub struct System {
 /// Other estimate of the training compute of a system.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
-    /// Floating-point operations.
+    /// Floating-point operations of training.
     pub flops: f64,
     /// Source of the estimate.
     pub source: String,
@@ -81,11 +81,11 @@ pub struct Estimate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LeftOutPart {
-    /// The whole record.
+    /// The entire record.
     System,
-    /// The training compute. The system has parameters.
+    /// The training compute. The system is kept, because its number of parameters is usable.
     Compute,
-    /// The parameters. The system has training compute.
+    /// The number of parameters. The system is kept, because its training compute is usable.
     Parameters,
     /// One of the other estimates.
     Estimate,
@@ -96,20 +96,20 @@ pub enum LeftOutPart {
 pub struct LeftOut {
     /// Line on which the record begins, from 1.
     pub line: u64,
-    /// Name of the system, or empty.
+    /// Name of the system, or an empty string if the name is missing.
     pub name: String,
     /// Part that is left out.
     pub part: LeftOutPart,
-    /// Reason.
+    /// Reason why the part cannot be used.
     pub reason: String,
 }
 
-/// Reads a table. `source` names it in errors and on the page.
+/// Reads a table. `source` is the name of the table in errors and on the page.
 ///
 /// A record requires a name and a date in the years 1900 to 2100. Of records with the same name, the first is used.
-/// Numbers consist of digits, a decimal point and an exponent, and are positive. Ranges, thousands separators and text
-/// are left out with their line, and so are records with another number of fields than the header. The column of
-/// parameters is optional.
+/// Numbers are positive and consist of digits, a decimal point and an exponent. Ranges, numbers with thousands
+/// separators and other text are left out and listed with their line. So are records whose number of fields differs
+/// from the header's. The column of parameters is optional.
 ///
 /// # Errors
 /// Returns an error if the file is empty, a required column is missing or occurs twice, the header is not UTF-8, or a
@@ -154,7 +154,7 @@ pub fn parse(text: &[u8], source: &str) -> Result<Table, HistoryError> {
     }
 }
 
-/// Columns of a file.
+/// Header of a file: the position of each column.
 struct Header {
     /// Index of each column by its name.
     columns: HashMap<String, usize>,
@@ -217,8 +217,8 @@ impl Header {
         String::from_utf8_lossy(self.field(record, column)).trim().to_owned()
     }
 
-    /// Adds a record to the systems of the table, or to the entries that are left out. `lines` has the line of each
-    /// name so far.
+    /// Adds a record to the systems of the table, or to the entries that are left out. `lines` maps the names of
+    /// earlier systems to their line numbers.
     fn add_record(
         &self,
         record: &ByteRecord,
@@ -279,7 +279,7 @@ impl Header {
         });
     }
 
-    /// Returns the date of a record, or the reason why the whole record cannot be used.
+    /// Returns the date of a record, or the reason why no part of the record can be used.
     fn valid_date(
         &self,
         record: &ByteRecord,
@@ -287,23 +287,23 @@ impl Header {
         lines: &HashMap<String, u64>,
     ) -> Result<Date, String> {
         if record.len() != self.count {
-            return Err(format!("{} fields instead of the {} of the header", record.len(), self.count));
+            return Err(format!("the record has {} fields, but the header has {}", record.len(), self.count));
         }
         if let Some(field) = record.iter().find(|field| str::from_utf8(field).is_err()) {
             return Err(format!("not UTF-8: {}", truncated(&field.escape_ascii().to_string())));
         }
         if name.is_empty() {
-            return Err("no name".into());
+            return Err("the name is missing".into());
         }
         if let Some(first) = lines.get(name) {
-            return Err(format!("the same name as on line {first}, which is used"));
+            return Err(format!("the name is already used on line {first}"));
         }
         let date = truncated(&self.text(record, DATE)).parse::<Date>().and_then(Date::plausible);
         date.map_err(|error| error.to_string())
     }
 }
 
-/// Returns the beginning of a text from a file, for a message.
+/// Returns at most the first [`MAX_QUOTED`] characters of a text, for a message.
 pub(super) fn truncated(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(MAX_QUOTED) {
         Some((end, _)) => format!("{}…", &text[..end]).into(),
@@ -311,7 +311,8 @@ pub(super) fn truncated(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Returns the separator of a header that is not separated by commas: the first that separates a required column.
+/// Returns the first of [`SEPARATORS`] that separates a required column from the others in the header, if any. `found`
+/// contains the columns between commas, with their indices.
 fn separator(found: &[(usize, &str)]) -> Option<char> {
     let separates = |separator: &char| {
         let mut parts = found.iter().filter(|(_, name)| name.contains(*separator)).flat_map(|(_, name)| {
@@ -322,7 +323,7 @@ fn separator(found: &[(usize, &str)]) -> Option<char> {
     SEPARATORS.into_iter().find(separates)
 }
 
-/// Parses a positive number, or returns the reason why the text is not one.
+/// Parses a finite, positive number. The error is the reason why the text is not a valid number.
 fn parse_positive(text: &str) -> Result<f64, String> {
     if text.is_empty() {
         return Err("none given".into());
@@ -337,7 +338,7 @@ fn parse_positive(text: &str) -> Result<f64, String> {
     let shown = truncated(text);
     let is_number = |part: &str| part.trim().parse::<f64>().is_ok();
     let are_numbers = |(low, high): (&str, &str)| is_number(low) && is_number(high);
-    // The minus of an exponent is not a range: 1e-3 has been parsed above.
+    // A minus sign in an exponent is not a range: numbers such as 1e-3 were parsed above.
     let range = ["–", "—", " to ", "..", "-"].iter().any(|mark| {
         text.match_indices(mark).any(|(at, found)| are_numbers((&text[..at], &text[at + found.len()..])))
     });
@@ -359,7 +360,8 @@ fn parse_estimate(text: &str) -> Result<Estimate, String> {
     Ok(Estimate { flops: parse_positive(value.trim())?, source: source.trim().to_owned() })
 }
 
-/// Returns the index of a quote that is not closed, so that the rest of the file would be one field.
+/// Returns the byte index of a quote that is not closed, if any. Such a quote would make the rest of the file one
+/// field.
 fn open_quote(text: &[u8]) -> Option<usize> {
     enum State {
         FieldStart,
@@ -394,8 +396,8 @@ impl<'a> LineCounter<'a> {
         Self { text, at: 0, line: 1 }
     }
 
-    /// Returns the line, from 1, of a record that begins at `at` or after the line ends there. Calls must have
-    /// ascending `at`.
+    /// Returns the line number, from 1, of the record that begins at byte `at` or after the line breaks at `at`.
+    /// Successive calls must pass ascending values of `at`.
     fn line_at(&mut self, at: usize) -> u64 {
         let blank = self.text.get(at..).unwrap_or_default();
         let at = at + blank.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();

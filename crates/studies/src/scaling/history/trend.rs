@@ -1,4 +1,4 @@
-//! Trends: a straight line through the logarithm of a quantity over time, and its doubling time.
+//! Trends of a quantity: a straight line through its logarithm over time, and the doubling time.
 
 use super::date::{DAYS_PER_YEAR, Date};
 use super::table::System;
@@ -8,26 +8,26 @@ use wgrad_stdx::ErrorKind;
 use wgrad_stdx::random::SplitMix64;
 use wgrad_stdx::stats::quantile;
 
-/// Fewest resamples of an interval.
+/// Minimum number of bootstrap resamples for an interval.
 pub const MIN_RESAMPLES: usize = 2000;
 
-/// Fewest systems of a trend.
+/// Minimum number of systems for a trend.
 const MIN_SYSTEMS: usize = 3;
 
 const MONTHS_PER_YEAR: f64 = 12.0;
 
-/// Quantity that grows.
+/// Quantity whose growth is described by a trend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Quantity {
-    /// Floating-point operations of the training.
+    /// Floating-point operations of training.
     Compute,
     /// Number of trainable parameters.
     Parameters,
 }
 
 impl Quantity {
-    /// Returns the quantity of a system, if the table has it.
+    /// Returns the value of the quantity for a system, if the table contains it.
     pub fn value(self, system: &System) -> Option<f64> {
         match self {
             Self::Compute => system.flops,
@@ -45,7 +45,7 @@ impl fmt::Display for Quantity {
     }
 }
 
-/// Period of the history.
+/// Period of time, from a first day to an end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Era {
     /// Name, e.g. `before 2012`.
@@ -57,7 +57,7 @@ pub struct Era {
 }
 
 impl Era {
-    /// Whether a day is in the era.
+    /// Whether a date is in the era.
     pub fn contains(&self, date: Date) -> bool {
         self.from.is_none_or(|from| from <= date) && self.until.is_none_or(|until| date < until)
     }
@@ -67,11 +67,11 @@ impl Era {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Selection {
-    /// All systems with the quantity.
+    /// All systems for which the quantity is known.
     All,
     /// Frontier of the era: systems that were among the k largest at release. A system is selected if fewer than k
-    /// systems of the era published up to that day are larger. Systems of earlier eras are not counted, so the first
-    /// systems of an era may be smaller than those before it.
+    /// systems of the era published up to that day are larger. Systems of earlier eras are ignored, so the first
+    /// systems of an era may be smaller than systems of earlier eras.
     Largest(usize),
     /// Frontier of all eras: a system is selected if fewer than k of all systems published up to that day are larger.
     LargestOfAll(usize),
@@ -91,11 +91,11 @@ impl fmt::Display for Selection {
 /// Specification of a trend.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrendSpec {
-    /// Quantity that grows.
+    /// Quantity whose growth the trend describes.
     pub quantity: Quantity,
-    /// Era of the systems.
+    /// Era in which the systems were published.
     pub era: Era,
-    /// Selection of the systems.
+    /// Selection of the systems within the era.
     pub selection: Selection,
 }
 
@@ -105,13 +105,13 @@ pub struct Trend {
     /// Specification of the trend.
     #[serde(rename = "asked")]
     pub spec: TrendSpec,
-    /// Ids of the systems that the trend is fitted to, by date.
+    /// Ids of the systems that the trend is fitted to, in order of date.
     pub systems: Vec<usize>,
     /// Slope of the line in powers of ten per year.
     pub slope: f64,
-    /// Mean date of the systems in years.
+    /// Mean date of the systems as a decimal year.
     pub mean_year: f64,
-    /// Mean decimal logarithm of the quantity. The line passes through it at the mean date.
+    /// Mean decimal logarithm of the quantity. The line passes through this value at the mean date.
     pub mean_log10: f64,
     /// Doubling time, or `None` if the quantity does not grow.
     pub doubling: Option<Doubling>,
@@ -124,7 +124,8 @@ pub struct Doubling {
     pub months: f64,
     /// Lower end of the interval: 2.5% of the resamples double faster.
     pub low: f64,
-    /// Upper end of the interval: 2.5% of the resamples double more slowly. `None` if more than that do not grow.
+    /// Upper end of the interval: 2.5% of the resamples double more slowly. `None` if more than 2.5% of the resamples
+    /// do not grow.
     pub high: Option<f64>,
 }
 
@@ -146,33 +147,34 @@ impl fmt::Display for Doubling {
     }
 }
 
-/// Why a trend cannot be fitted.
+/// Reason why a trend cannot be fitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "kebab-case")]
 pub enum TrendError {
-    /// The era has too few systems.
-    #[error("it has {count} of the {MIN_SYSTEMS} systems that a trend requires")]
+    /// The selection has too few systems.
+    #[error("a trend requires at least {MIN_SYSTEMS} systems, found {count}")]
     #[serde(rename = "few")]
     TooFewSystems {
-        /// Number of systems.
+        /// Number of selected systems.
         count: usize,
     },
     /// All systems have the same date.
-    #[error("all its systems have the same date")]
+    #[error("all systems have the same date")]
     #[serde(rename = "one-date")]
     SingleDate,
 }
 
 impl TrendError {
-    /// Kind of the error, which decides the exit code of the command line.
+    /// Returns the kind of the error, from which the command line derives its exit code.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Numeric
     }
 }
 
 impl Trend {
-    /// Fits a trend to the systems of a specification. The interval is from `resamples` bootstrap resamples of the
-    /// systems with random numbers from `seed`. A resample of systems with the same date is drawn again.
+    /// Fits a trend to the systems of a specification. The interval is computed from `resamples` bootstrap resamples of
+    /// the systems, drawn with random numbers from `seed`. A resample in which all systems have the same date is drawn
+    /// again.
     ///
     /// # Errors
     /// Returns an error if there are fewer than 3 systems, or all have the same date.
@@ -203,12 +205,12 @@ impl Trend {
         Ok(Self { spec, systems, slope, mean_year: mean_x, mean_log10: mean_y, doubling })
     }
 
-    /// Returns the value of the line at a date in years.
+    /// Returns the value of the line at `year`, a date given as a decimal year.
     pub fn at(&self, year: f64) -> f64 {
         10f64.powf(self.mean_log10 + self.slope * (year - self.mean_year))
     }
 
-    /// Returns the doubling time as text, or that the quantity does not grow.
+    /// Returns the doubling time as text, or a statement that the quantity does not grow.
     pub fn doubling_text(&self) -> String {
         self.doubling.map_or_else(
             || "does not grow, so it has no doubling time".into(),
@@ -223,7 +225,7 @@ fn months(slope: f64) -> f64 {
     MONTHS_PER_YEAR * 2f64.log10() / slope
 }
 
-/// Returns the selected systems with their quantity, by date and then by their index in the table.
+/// Returns the selected systems with the value of the quantity, in order of date and then of their index in the table.
 fn select<'a>(systems: &'a [System], spec: &TrendSpec) -> Vec<(&'a System, f64)> {
     let TrendSpec { quantity, era, selection } = spec;
     let mut all: Vec<(&System, f64)> =
@@ -242,7 +244,7 @@ fn select<'a>(systems: &'a [System], spec: &TrendSpec) -> Vec<(&'a System, f64)>
     within.iter().copied().filter(|(system, value)| larger(system.date, *value) < most).collect()
 }
 
-/// Least-squares line: its slope and the means that it passes through.
+/// Least-squares line: the slope and the mean point, which lies on the line.
 struct Line {
     slope: f64,
     mean_x: f64,
@@ -260,7 +262,8 @@ impl Line {
             variance += (x - mean_x).powi(2);
             covariance += (x - mean_x) * (y - mean_y);
         }
-        // Equal dates give a variance of rounding errors only; dates one day apart give 7e-6 years squared.
+        // If all dates are equal, the variance is only a rounding error. Two dates one day apart give 7e-6 years
+        // squared.
         (variance > 1e-9).then(|| Self { slope: covariance / variance, mean_x, mean_y })
     }
 }

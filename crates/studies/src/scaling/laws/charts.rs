@@ -14,7 +14,7 @@ use wgrad_report::chart::{self, Chart, Color, Dimension, Series};
 use wgrad_report::page::{self, number};
 use wgrad_stdx::format::thousands;
 
-/// Number of intervals of the line of a law.
+/// Number of straight segments that a law is drawn with.
 const LINE_INTERVALS: usize = 40;
 
 /// Colour of the frontier, distinct from the colours of sizes, which range from blue to orange.
@@ -22,7 +22,8 @@ const FRONTIER_COLOR: Color = Color::Category(2);
 
 /// Chart with a folded table of its numbers.
 struct Figure<'a> {
-    /// Subject of the chart. It is part of the accessible title only, because the heading above the charts names it.
+    /// Subject of the chart. The subject is part of the accessible title but not of the caption, because the heading
+    /// above the charts contains it.
     subject: String,
     caption: String,
     x: &'a str,
@@ -62,7 +63,7 @@ fn distinct(values: impl Iterator<Item = u64>) -> Vec<u64> {
     values
 }
 
-/// Returns values evenly spaced on a logarithmic scale.
+/// Returns values from `low` to `high`, evenly spaced on a logarithmic scale.
 fn log_spaced([low, high]: [f64; 2]) -> impl Iterator<Item = f64> {
     (0..=LINE_INTERVALS).map(move |index| low * (high / low).powf(index as f64 / LINE_INTERVALS as f64))
 }
@@ -71,7 +72,7 @@ fn dashed<'a>(name: String, color: Color, points: Vec<(f64, f64)>) -> Series<'a>
     Series { name: name.into(), color, dashed: true, points, ..Series::default() }
 }
 
-/// Returns the line of a law of one variable.
+/// Returns the line of a law of one variable, over the range of the points that the law is fitted to.
 fn law_line<'a>(law: &Law, name: String, color: Color) -> Option<Series<'a>> {
     let range = law.terms.first()?.range;
     Some(dashed(name, color, log_spaced(range).map(|x| (x, law.at(&[x]))).collect()))
@@ -170,7 +171,7 @@ struct LossChart<'a> {
     value: fn(&Trial) -> u64,
     other_value: fn(&Trial) -> u64,
     other_values: &'a [u64],
-    /// Law of this variable alone.
+    /// Law with `variable` as its only variable.
     single: &'a LawFit,
 }
 
@@ -252,7 +253,7 @@ fn write_best_size(page: &mut String, family: &FamilyLaws) -> fmt::Result {
     Figure { subject, caption, x: "training FLOPs C", series, columns, rows }.write(page, LOGARITHMIC)
 }
 
-/// Writes the chart of measured losses against losses by the joint law, for fitted and for predicted trainings.
+/// Writes the chart of measured losses against losses by the law of N and D, for fitted and for held-out training runs.
 fn write_predictions(page: &mut String, laws: &Laws, family: &FamilyLaws, trials: &[&Trial]) -> fmt::Result {
     let Ok(law) = &family.joint.law else { return Ok(()) };
     let value = |trial: &Trial| law.at(&[trial.parameters as f64, trial.examples as f64]);
@@ -266,7 +267,7 @@ fn write_predictions(page: &mut String, laws: &Laws, family: &FamilyLaws, trials
     let mut series = vec![
         dashed("equality".to_owned(), Color::Faint, log_spaced([low, high]).map(|x| (x, x)).collect()),
         Series {
-            name: "fitted trainings".into(),
+            name: "fitted runs".into(),
             labels: trials.iter().map(|trial| trial.id.as_str().into()).collect(),
             points: fitted,
             ..Series::default()
@@ -341,7 +342,7 @@ pub(super) fn write_comparison(page: &mut String, dataset: &str, budget: &Comput
     Ok(())
 }
 
-/// Converts fractions to percentages.
+/// Converts a spread of fractions to percentages.
 fn percents(fraction: Spread) -> Spread {
     let Spread { low, median, high, count } = fraction;
     Spread { low: 100.0 * low, median: 100.0 * median, high: 100.0 * high, count }

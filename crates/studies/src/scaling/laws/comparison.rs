@@ -1,5 +1,5 @@
-//! Comparison of data and architecture: equal compute for a plain and a better architecture, with little and with much
-//! data.
+//! Comparison of the effects of data and architecture: a plain and a better architecture are trained with equal compute
+//! on several amounts of data.
 
 use super::{BETTER, PLAIN, prediction};
 use crate::scaling::{Role, Trial};
@@ -8,50 +8,51 @@ use wgrad_report::Spread;
 use wgrad_report::page::number;
 use wgrad_stdx::format::thousands;
 
-/// Largest ratio of the compute of trainings with the same budget. Architectures cannot have exactly equal compute,
-/// because steps are whole.
+/// Maximum ratio of the compute of two training runs with the same budget. Architectures cannot have exactly equal
+/// compute, because the number of steps is an integer.
 const MAX_BUDGET_RATIO: f64 = 1.25;
 
-/// Results of one architecture with one amount of data.
+/// Results of one architecture with one amount of data and one compute budget.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ComparisonPoint {
-    /// Architecture.
+    /// Name of the architecture, `mlp` or `resnet`.
     pub family: String,
     /// Number of distinct training examples.
     pub examples: u64,
-    /// Test loss over the seeds, infinite for diverged seeds.
+    /// Spread of the test loss over the seeds. The loss of a diverged run is infinite.
     pub loss: Spread,
-    /// Fraction of the test examples classified correctly, over the seeds.
+    /// Spread over the seeds of the fraction of the test examples classified correctly.
     pub accuracy: Spread,
-    /// Ids of the trainings, one per seed.
+    /// Ids of the training runs, one per seed.
     pub trials: Vec<String>,
-    /// Ids of the trainings that were still improving at their last step, so that compute limits them, not data.
+    /// Ids of the training runs that were still improving at their last step. The loss of these runs is limited by
+    /// compute, not by data.
     pub improving: Vec<String>,
 }
 
 /// Crossing of the loss curves of the two architectures.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Crossing {
-    /// Amounts of data on both sides of the crossing.
+    /// Measured numbers of examples directly below and above the crossing.
     pub between: [u64; 2],
-    /// Amount of data at the crossing, by linear interpolation of ln loss against ln D.
+    /// Number of examples at the crossing, by linear interpolation of ln(loss) against ln D.
     pub examples: f64,
-    /// Whether the plain architecture is better above the crossing.
+    /// Whether the plain architecture is the better one if there is more data than at the crossing.
     pub plain_above: bool,
-    /// Whether the seeds of the architectures overlap on both sides, so that the crossing may be chance.
+    /// Whether the losses of the seeds overlap on both sides, so that the crossing may be due to chance.
     pub overlap: bool,
 }
 
-/// Amount of data with which the plain architecture equals the better one with the least data.
+/// Amount of data that the plain architecture requires to match the better architecture with the least data.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DataEquivalent {
     /// Number of examples, between two measured amounts.
     Examples(
-        /// Number of examples by linear interpolation of ln loss against ln D.
+        /// Number of examples, by linear interpolation of ln(loss) against ln D.
         f64,
     ),
-    /// The plain architecture is as good with the least data.
+    /// The plain architecture matches the better one even with the least amount of data.
     #[serde(rename = "nothing")]
     Least,
     /// More than the largest measured amount.
@@ -61,36 +62,40 @@ pub enum DataEquivalent {
     ),
 }
 
-/// Which of data and architecture has the larger effect.
+/// Result of comparing the effect of more data with the effect of a better architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LargerEffect {
-    /// Every seed of the plain architecture with the most data is better than every seed of the better one with the
-    /// least.
+    /// Every seed of the plain architecture with the most data is better than every seed of the better architecture
+    /// with the least data.
     Data,
-    /// Every seed of the better architecture with the least data is better than every seed of the plain one with the
-    /// most.
+    /// Every seed of the better architecture with the least data is better than every seed of the plain architecture
+    /// with the most data.
     Architecture,
-    /// The seeds of these two overlap.
+    /// The losses of the plain architecture with the most data and of the better architecture with the least data
+    /// overlap.
     WithinSeeds,
-    /// The better architecture is not clearly better with the least data, so there is nothing to compare.
+    /// With the least data, the better architecture is not clearly better, so there is no effect of architecture to
+    /// compare.
     #[serde(rename = "no-better")]
     NotBetter,
 }
 
-/// Results of trainings with about equal compute.
+/// Results of training runs with about equal compute.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ComputeBudget {
-    /// Smallest and largest training FLOPs of the trainings.
+    /// Smallest and largest training FLOPs of the runs.
     pub flops: [f64; 2],
-    /// Results by architecture and ascending number of examples.
+    /// Results in order of architecture and ascending number of examples.
     pub points: Vec<ComparisonPoint>,
-    /// Crossings by ascending number of examples.
+    /// Crossings of the loss curves, in ascending order of the number of examples.
     pub crossings: Vec<Crossing>,
-    /// Data equivalent of the better architecture. `None` without both architectures at the least amount of data.
+    /// Amount of data that the better architecture is equivalent to. `None` unless both architectures were trained with
+    /// the least amount of data.
     #[serde(rename = "worth")]
     pub data_equivalent: Option<DataEquivalent>,
-    /// Whether data or architecture has the larger effect. `None` without both architectures at two amounts of data.
+    /// Whether data or architecture has the larger effect. `None` unless both architectures were trained with two
+    /// amounts of data.
     #[serde(rename = "verdict")]
     pub larger_effect: Option<LargerEffect>,
 }
@@ -100,12 +105,12 @@ pub struct ComputeBudget {
 pub struct Comparison {
     /// Name of the data set.
     pub dataset: String,
-    /// Results by ascending compute.
+    /// Results of each budget, in order of ascending compute.
     pub budgets: Vec<ComputeBudget>,
 }
 
 impl Comparison {
-    /// Compares the trials of the role [`Role::Comparison`] on a data set.
+    /// Compares the trials with the role [`Role::Comparison`] on a data set.
     pub(super) fn new(trials: &[Trial], dataset: &str) -> Self {
         let mut trials: Vec<&Trial> = trials
             .iter()
@@ -156,12 +161,13 @@ impl ComputeBudget {
         budget
     }
 
-    /// Returns the points of an architecture by ascending number of examples.
+    /// Returns the points of an architecture in ascending order of the number of examples.
     pub fn points_of(&self, family: &str) -> impl DoubleEndedIterator<Item = &ComparisonPoint> {
         self.points.iter().filter(move |point| point.family == family)
     }
 
-    /// Returns the points of both architectures with the same amount of data, by ascending number of examples.
+    /// Returns the points of both architectures with the same amount of data, in ascending order of the number of
+    /// examples.
     fn pairs(&self) -> Vec<(&ComparisonPoint, &ComparisonPoint)> {
         let other =
             |plain: &ComparisonPoint| self.points_of(BETTER).find(|better| better.examples == plain.examples);
@@ -225,36 +231,39 @@ impl ComputeBudget {
         })
     }
 
-    /// Returns the results as sentences. The first continues "On some data set,".
+    /// Returns the results as sentences. The first sentence begins in lower case, because the caller puts the name of
+    /// the data set in front.
     pub fn sentences(&self) -> Vec<String> {
         let pairs = self.pairs();
         let ([(plain_little, better_little), .., (plain_much, better_much)], Some(effect)) =
             (&pairs[..], self.larger_effect)
         else {
             return vec![format!(
-                "with {} there is no comparison: it requires two amounts of data with both {PLAIN} and {BETTER}.",
+                "with {}, no comparison is possible, because {PLAIN} and {BETTER} were not both trained with two \
+                 amounts of data.",
                 self.compute()
             )];
         };
         let (little, much) = (thousands(plain_little.examples), thousands(plain_much.examples));
         let losses = format!(
-            "with {little} examples, {PLAIN} has a test loss of {} and {BETTER} of {}; with {much} examples, of {} and {}",
+            "with {little} examples, the test loss is {} for {PLAIN} and {} for {BETTER}; with {much} \
+             examples, {} and {}",
             plain_little.loss, better_little.loss, plain_much.loss, better_much.loss
         );
         let result = match effect {
             LargerEffect::Data => format!(
-                "more data beats the better architecture: every seed of {PLAIN} with much data is better than every seed of \
-                 {BETTER} with little"
+                "more data beats the better architecture: every seed of {PLAIN} with the most data is better than \
+                 every seed of {BETTER} with the least"
             ),
             LargerEffect::Architecture => format!(
-                "the better architecture beats more data: every seed of {BETTER} with little data is better than every seed of \
-                 {PLAIN} with much"
+                "the better architecture beats more data: every seed of {BETTER} with the least data is better \
+                 than every seed of {PLAIN} with the most"
             ),
             LargerEffect::WithinSeeds => {
-                format!("the seeds of {PLAIN} with much data and of {BETTER} with little data overlap")
+                format!("the seeds of {PLAIN} with the most data and of {BETTER} with the least data overlap")
             }
             LargerEffect::NotBetter => format!(
-                "the effect does not show at this size: {BETTER} is not clearly better than {PLAIN} with little data"
+                "there is no visible effect at this size: {BETTER} is not clearly better than {PLAIN} with the least data"
             ),
         };
         let mut sentences = vec![format!("with {}, {result}; {losses}.", self.compute())];
@@ -268,12 +277,12 @@ impl ComputeBudget {
         let least = thousands(plain_little.examples);
         match self.data_equivalent {
             Some(DataEquivalent::Examples(examples)) => sentences.push(format!(
-                "{PLAIN} requires about {} examples to equal {BETTER} with {least}: the architecture is worth {} times the data.",
+                "{PLAIN} requires about {} examples to match {BETTER} with {least}: the architecture is worth {} times the data.",
                 thousands(examples.round() as u64),
                 number(examples / plain_little.examples as f64)
             )),
             Some(DataEquivalent::MoreThan(most)) => sentences.push(format!(
-                "Even with {} examples, {PLAIN} does not equal {BETTER} with {least}: the architecture is worth more than {} \
+                "Even with {} examples, {PLAIN} does not match {BETTER} with {least}: the architecture is worth more than {} \
                  times the data.",
                 thousands(most),
                 number(most as f64 / plain_little.examples as f64)
@@ -298,12 +307,13 @@ impl ComputeBudget {
         let (last, others) = amounts.split_last()?;
         let and = if others.is_empty() { "" } else { " and " };
         Some(format!(
-            "{family} was still improving at its last step with {}{and}{last} examples: there, compute limits it, not data.",
+            "{family} was still improving at its last step with {}{and}{last} examples: its loss is limited by compute \
+             there, not by data.",
             others.join(", ")
         ))
     }
 
-    /// Returns the compute, e.g. `about 3.20e12 FLOPs`.
+    /// Returns the compute as text, e.g. `about 3.20e12 FLOPs`.
     pub(super) fn compute(&self) -> String {
         let [low, high] = self.flops;
         format!("about {} FLOPs", number((low * high).sqrt()))
@@ -314,10 +324,14 @@ impl Crossing {
     fn sentence(&self) -> String {
         let Self { between: [low, high], examples, plain_above, overlap } = self;
         let (below, above) = if *plain_above { (BETTER, PLAIN) } else { (PLAIN, BETTER) };
-        let chance =
-            if *overlap { ", which may be chance, because the seeds overlap on both sides" } else { "" };
+        let chance = if *overlap {
+            ". The crossing may be due to chance, because the seeds overlap on both sides"
+        } else {
+            ""
+        };
         format!(
-            "The curves cross at about {} examples, between {} and {}: below, {below} is better, above, {above}{chance}.",
+            "The curves cross at about {} examples, between {} and {}: with less data, {below} is better; with more \
+             data, {above}{chance}.",
             thousands(examples.round() as u64),
             thousands(*low),
             thousands(*high)
@@ -330,7 +344,7 @@ fn overlap(a: &Spread, b: &Spread) -> bool {
     a.low <= b.high && b.low <= a.high
 }
 
-/// Interpolates on a logarithmic scale.
+/// Interpolates on a logarithmic scale: `fraction` 0 gives `low`, and 1 gives `high`.
 fn interpolate([low, high]: [u64; 2], fraction: f64) -> f64 {
     low as f64 * (high as f64 / low as f64).powf(fraction)
 }
@@ -340,7 +354,8 @@ mod tests {
     use super::*;
     use crate::scaling::laws::testing;
 
-    /// Budget with the losses of both architectures for 100, 1000 and 10 000 examples. Two seeds differ by `distance`.
+    /// Returns a budget with the losses of both architectures for 100, 1000 and 10 000 examples. The losses of the two
+    /// seeds differ by `distance`.
     fn budget(plain: [f64; 3], better: [f64; 3], distance: f64) -> ComputeBudget {
         let trials_of = |family: &'static str, losses: [f64; 3]| {
             losses.into_iter().zip([100, 1000, 10_000]).flat_map(move |(loss, examples)| {
@@ -348,7 +363,7 @@ mod tests {
                     let mut trial =
                         testing::trial(family, Role::Comparison, 8, examples, u64::from(side > 0.0), 0.0);
                     trial.test_loss = loss + side * distance;
-                    // The better architecture costs a tenth more.
+                    // The better architecture uses 10% more compute.
                     trial.flops.forward +=
                         f64::from(u8::from(family == BETTER)) * trial.flops.training() / 10.0;
                     trial
@@ -357,7 +372,7 @@ mod tests {
         };
         let trials: Vec<Trial> = trials_of(PLAIN, plain).chain(trials_of(BETTER, better)).collect();
         let comparison = Comparison::new(&trials, "fashion-mnist");
-        assert_eq!(comparison.budgets.len(), 1, "a tenth more is the same budget");
+        assert_eq!(comparison.budgets.len(), 1, "10% more compute belongs to the same budget");
         comparison.budgets.into_iter().next().unwrap()
     }
 
@@ -369,9 +384,9 @@ mod tests {
         let Some(DataEquivalent::Examples(examples)) = budget.data_equivalent else {
             panic!("{:?}", budget.data_equivalent)
         };
-        // ln loss falls by ln(1/0.6) a decade.
+        // ln(loss) falls by ln(1/0.6) per decade of data.
         let planted = 100.0 * 10f64.powf((1.0f64 / 0.8).ln() / (1.0f64 / 0.6).ln());
-        assert!((examples / planted - 1.0).abs() < 1e-9, "{examples} for {planted}");
+        assert!((examples / planted - 1.0).abs() < 1e-9, "found {examples}, expected {planted}");
         let text = budget.sentences().join(" ");
         assert!(text.contains("more data beats the better architecture"), "{text}");
         assert!(text.contains("mlp requires about 273 examples") && text.contains("worth 2.73"), "{text}");
@@ -390,7 +405,7 @@ mod tests {
         assert_eq!(budget.data_equivalent, Some(DataEquivalent::Least));
         assert_eq!(budget.larger_effect, Some(LargerEffect::NotBetter));
         let text = budget.sentences().join(" ");
-        assert!(text.contains("below, mlp is better, above, resnet."), "{text}");
+        assert!(text.contains("with less data, mlp is better; with more data, resnet."), "{text}");
     }
 
     #[test]
@@ -398,7 +413,10 @@ mod tests {
         let same = budget([1.0, 0.6, 0.4], [0.99, 0.61, 0.39], 0.1);
         assert_eq!(same.larger_effect, Some(LargerEffect::NotBetter));
         let text = same.sentences().join(" ");
-        assert!(text.contains("does not show at this size") && text.contains("may be chance"), "{text}");
+        assert!(
+            text.contains("no visible effect at this size") && text.contains("may be due to chance"),
+            "{text}"
+        );
         let close = budget([1.0, 0.7, 0.5], [0.52, 0.4, 0.3], 0.05);
         assert_eq!(close.larger_effect, Some(LargerEffect::WithinSeeds));
     }

@@ -16,31 +16,31 @@ pub(super) fn headline(laws: &Laws) -> String {
     let (larger, others) = (errors(true), errors(false));
     match (larger.len(), others.len(), fitted) {
         (0, 0, 0) if joint_laws().next().is_none() => {
-            "No law of parameters and data could be fitted to these trainings.".to_owned()
+            "No law of parameters and data could be fitted to these training runs.".to_owned()
         }
         (0, 0, 0) => {
-            "The laws of parameters and data have as many parameters as points, so the fit tests nothing."
+            "The laws of parameters and data have as many parameters as points, so the fit does not test them."
                 .to_owned()
         }
         (0, 0, _) => format!(
-            "Loss falls with parameters and data by these laws ({fitted} of {} could be fitted). No larger training has tested \
-             them yet.",
+            "Loss falls with parameters and data by these laws ({fitted} of {} could be fitted). No larger training run has \
+             tested the laws yet.",
             laws.families.len()
         ),
         (0, 1, _) => format!(
-            "The prediction of one training was off by {}. The training is not larger than those that its law was fitted to.",
+            "The prediction of one training run was off by {}. The run is not larger than those that its law was fitted to.",
             worst(&others)
         ),
         (0, tested, _) => format!(
-            "The predictions of {tested} trainings were off by at most {}. The trainings are not larger than those that their \
+            "The predictions of {tested} training runs were off by at most {}. The runs are not larger than those that their \
              laws were fitted to.",
             worst(&others)
         ),
         (1, ..) => {
-            format!("The prediction of one larger training was off by {}.", worst(&larger))
+            format!("The prediction of one larger training run was off by {}.", worst(&larger))
         }
         (tested, ..) => {
-            format!("The predictions of {tested} larger trainings were off by at most {}.", worst(&larger))
+            format!("The predictions of {tested} larger training runs were off by at most {}.", worst(&larger))
         }
     }
 }
@@ -56,7 +56,7 @@ pub(super) fn sentences(laws: &Laws) -> Vec<String> {
     }
     if !laws.diverged.is_empty() {
         sentences.push(format!(
-            "{} trainings diverged and are left out of the laws: {}.",
+            "{} training runs diverged and are left out of the laws: {}.",
             laws.diverged.len(),
             laws.diverged.join(", ")
         ));
@@ -114,7 +114,7 @@ fn exponents_text(law: &Law) -> String {
     let exponents: Vec<String> =
         law.terms.iter().map(|term| format!("{} of {}", term.exponent, term.variable.letter())).collect();
     format!(
-        "loss falls with the exponents {} towards E = {}, fitted to {} trainings with a scatter of {}",
+        "loss falls with the exponents {} towards E = {}, fitted to {} training runs with a scatter of {}",
         exponents.join(" and "),
         law.floor,
         law.points,
@@ -122,7 +122,7 @@ fn exponents_text(law: &Law) -> String {
     )
 }
 
-/// Returns the numbers of a law that are not reliable.
+/// Returns a phrase for each unreliable parameter of a law.
 pub(super) fn caveats(law: &Law) -> Vec<String> {
     let mut caveats = Vec::new();
     if law.is_saturated() {
@@ -151,10 +151,11 @@ pub(super) fn caveats(law: &Law) -> Vec<String> {
 
 fn saturated(law: &Law) -> String {
     let distinct = if law.distinct < law.points { " distinct" } else { "" };
-    format!("it passes through all of its {}{distinct} points, which tests nothing", law.distinct)
+    format!("it passes through all of its {}{distinct} points, so the fit does not test it", law.distinct)
 }
 
-/// Returns a sentence part about the trainings of a law that were still improving at their last step, if any.
+/// Returns a phrase about the training runs of a law that were still improving at their last step, or `None` if there
+/// are none.
 pub(super) fn unfinished_caveat(fit: &LawFit) -> Option<String> {
     let (total, improving) = (fit.trials.len(), fit.improving.len());
     let law = fit.law.as_ref().ok()?;
@@ -163,10 +164,11 @@ pub(super) fn unfinished_caveat(fit: &LawFit) -> Option<String> {
     match improving {
         0 => None,
         1 => Some(format!(
-            "1 of {total} trainings was still improving at its last step, so steps limit it as well as {limits}"
+            "1 of {total} training runs was still improving at its last step, so steps limit its loss in addition to {limits}"
         )),
         _ => Some(format!(
-            "{improving} of {total} trainings were still improving at their last step, so steps limit them as well as {limits}"
+            "{improving} of {total} training runs were still improving at their last step, so steps limit their loss \
+             in addition to {limits}"
         )),
     }
 }
@@ -186,7 +188,7 @@ fn outcome_sentence(outcome: &Outcome) -> String {
     let smaller = if prediction.is_larger() {
         ""
     } else {
-        "; it is not larger than the trainings that its law was fitted to"
+        "; it is not larger than the training runs that its law was fitted to"
     };
     match measured {
         None => format!("{predicted}; it has not been trained{smaller}."),
@@ -212,7 +214,9 @@ fn outcome_sentence(outcome: &Outcome) -> String {
                 (0, _) => String::new(),
                 (_, 1) => "; it was still improving at its last step".to_owned(),
                 (improving, total) => {
-                    format!("; {improving} of its {total} trainings were still improving at their last step")
+                    format!(
+                        "; {improving} of its {total} training runs were still improving at their last step"
+                    )
                 }
             };
             format!(

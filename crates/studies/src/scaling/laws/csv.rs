@@ -1,4 +1,4 @@
-//! Table of the trainings of a sweep as CSV.
+//! Table of the training runs of a sweep as CSV.
 
 use crate::scaling::{Role, Trial};
 
@@ -30,11 +30,11 @@ const COLUMNS: [&str; 25] = [
     "device",
 ];
 
-/// Returns a CSV table with a header and a row per training. Loss and accuracy are those at the step with the lowest
-/// validation loss. Losses that are not finite are `inf` or `NaN`.
+/// Returns a CSV table with a header and one row per training run. Loss and accuracy are measured at the step with the
+/// lowest validation loss. Losses that are not finite are written as `inf` or `NaN`.
 pub fn trials_csv(trials: &[Trial]) -> String {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    // Errors cannot occur: rows have as many fields as the header, and the writer writes to memory.
+    // Writing cannot fail: rows have as many fields as the header, and the writer writes to memory.
     let _ = writer.write_record(COLUMNS);
     for trial in trials {
         let _ = writer.write_record(row(trial));

@@ -1,16 +1,18 @@
 //! Power laws with an irreducible term: L(x) = E + A·x^(−α), and L(N, D) = E + A·N^(−α) + B·D^(−β) (Hoffmann et al.,
 //! "Training Compute-Optimal Large Language Models", 2022, equations 2 and 10), fitted to the logarithms of losses.
 //!
-//! - **Robustness.** Huber loss of ln L̂ − ln L. Its δ is 1.345 times the scale of the residuals, at which it is 95% as
-//!   efficient as least squares for normal noise (Huber, 1981), but at least 10⁻³, the δ of Hoffmann et al. The scale
-//!   is 1.4826 times the median of the n − p + 1 largest absolute residuals of a first fit with δ = 10⁻³. The others
-//!   are excluded because the p parameters make about as many residuals vanish (Street, Carroll and Ruppert, 1988).
-//! - **Intervals.** 95% percentile intervals of a residual bootstrap: every point gets the law's value times the
-//!   residual of a point drawn with replacement from all points, scaled by √(n/(n − p)), and the law is fitted again.
-//!   Drawing within the two or three seeds of a cell would halve the variance, and drawing whole cells would leave
-//!   fewer distinct cells than parameters.
-//! - **Bounds.** E is from 0 to the lowest loss of the points, since the irreducible loss cannot exceed it. A, B ≥ 0. Exponents
-//!   are from 0.02 to 2.5.
+//! - **Robustness.** The fit minimizes the Huber loss of the residuals ln L̂ − ln L, where L is the measured loss and
+//!   L̂ the loss by the law. The threshold δ is 1.345 times the scale of the residuals, which makes the fit 95% as
+//!   efficient as least squares for normal noise (Huber, 1981). δ is at least 10⁻³, the value of Hoffmann et al. For n
+//!   points and p parameters, the scale is 1.4826 times the median of the n − p + 1 largest absolute residuals of a
+//!   first fit with δ = 10⁻³. The smallest residuals are excluded because a fit of p parameters makes about p residuals
+//!   vanish (Street, Carroll and Ruppert, 1988).
+//! - **Intervals.** 95% percentile intervals of a residual bootstrap: in each resample, the loss of every point is the
+//!   law's value times the residual of a point drawn with replacement from all points, scaled by √(n/(n − p)), and the
+//!   law is fitted again. Drawing only from the two or three seeds with the same N and D would halve the variance.
+//!   Drawing all seeds with the same N and D together would leave fewer distinct points than parameters.
+//! - **Bounds.** E lies between 0 and the lowest measured loss, because the irreducible loss cannot exceed a measured
+//!   loss. A and B are at least 0. Exponents lie between 0.02 and 2.5.
 
 use super::optimize::{EXPONENTS, Parameters, Points};
 use serde::{Deserialize, Serialize};
@@ -19,13 +21,13 @@ use wgrad_stdx::ErrorKind;
 use wgrad_stdx::random::SplitMix64;
 use wgrad_stdx::stats::quantile;
 
-/// Smallest δ of the Huber loss.
+/// Minimum δ of the Huber loss.
 const MIN_DELTA: f64 = 1e-3;
 /// Ratio of δ to the scale of the residuals.
 const DELTA_OVER_SCALE: f64 = 1.345;
 /// Ratio of the standard deviation to the median absolute deviation for normal noise.
 const STD_OVER_MAD: f64 = 1.4826;
-/// Fewest distinct values of a variable: one more than for a straight line, since E is fitted as well.
+/// Minimum number of distinct values of a variable: two for a straight line, and one more because E is fitted as well.
 const MIN_VALUES: usize = 3;
 
 /// Variable of a law.
@@ -50,7 +52,7 @@ impl Variable {
         }
     }
 
-    /// Returns the limit that the variable sets for a training: `size`, `data` or `compute`.
+    /// Returns the name of the limit that the variable sets for a training run: `size`, `data` or `compute`.
     pub(super) fn limit(self) -> &'static str {
         match self {
             Self::Parameters => "size",
@@ -60,12 +62,12 @@ impl Variable {
     }
 }
 
-/// Why a law cannot be fitted.
+/// Reason why a law cannot be fitted.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LawError {
-    /// There are fewer distinct points than parameters. Seeds of the same size are the same point.
-    #[error("{parameters} parameters require as many distinct points, but there are {points}")]
+    /// There are fewer distinct points than parameters. Points that differ only in the seed are the same point.
+    #[error("{parameters} parameters require at least {parameters} distinct points, found {points}")]
     TooFewPoints {
         /// Number of distinct points.
         points: usize,
@@ -73,45 +75,48 @@ pub enum LawError {
         parameters: usize,
     },
     /// A variable has fewer than 3 distinct values.
-    #[error("an exponent and a floor require 3 distinct values of {}, but there are {values}", variable.letter())]
+    #[error(
+        "an exponent and an irreducible loss require at least 3 distinct values of {}, found {values}",
+        variable.letter()
+    )]
     TooFewValues {
-        /// Variable.
+        /// Variable with too few values.
         variable: Variable,
         /// Number of distinct values.
         values: usize,
     },
     /// The frontier has fewer than 3 distinct sizes.
-    #[error("the growth of the best size requires 3 distinct sizes on the frontier, but there are {sizes}")]
+    #[error("the growth of the best size requires at least 3 distinct sizes on the frontier, found {sizes}")]
     TooFewSizes {
         /// Number of distinct sizes.
         sizes: usize,
     },
-    /// A loss is not finite and positive.
-    #[error("a loss of {0} has no logarithm")]
+    /// A loss is not finite and positive, so that it has no logarithm.
+    #[error("a loss is {0}; expected a finite, positive loss")]
     Loss(
-        /// Loss.
+        /// Invalid loss in nats per example.
         #[serde(with = "wgrad_stdx::float")]
         f64,
     ),
     /// A value of a variable is not finite and positive.
-    #[error("{} of {value} has no logarithm", variable.letter())]
+    #[error("{} is {value}; expected a finite, positive value", variable.letter())]
     Value {
-        /// Variable.
+        /// Variable with the invalid value.
         variable: Variable,
-        /// Value.
+        /// Invalid value of the variable.
         #[serde(with = "wgrad_stdx::float")]
         value: f64,
     },
 }
 
 impl LawError {
-    /// Kind of the error, which decides the exit code of the command line.
+    /// Returns the kind of the error, from which the command line derives its exit code.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Numeric
     }
 }
 
-/// How well the points determine a parameter.
+/// Status of an estimate: how well the points determine the parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EstimateStatus {
@@ -123,7 +128,8 @@ pub enum EstimateStatus {
     /// The value lies at its upper bound.
     #[serde(rename = "at-highest")]
     AtUpperBound,
-    /// The irreducible loss equals the lowest measured loss, so the points do not determine how far below it lies.
+    /// The estimated irreducible loss equals the lowest measured loss. The points do not determine how much lower the
+    /// true value is.
     #[serde(rename = "at-measured")]
     AtLowestLoss,
     /// The interval spans all allowed values, or the term of the parameter is 0.
@@ -133,7 +139,7 @@ pub enum EstimateStatus {
 /// Estimate of a parameter of a law.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
-    /// Best value.
+    /// Value that minimizes the Huber loss.
     pub value: f64,
     /// 95% bootstrap interval. `None` if there are no more points than parameters.
     pub interval: Option<[f64; 2]>,
@@ -146,7 +152,7 @@ impl Estimate {
     fn new(value: f64, draws: &[f64], bounds: [f64; 2]) -> Self {
         let interval = interval(draws);
         let [low, high] = bounds;
-        // Interval ends within 1% of a bound count as at the bound.
+        // An end of the interval that is within 1% of a bound is treated as equal to the bound.
         let margin = 0.01 * (high - low);
         let spans_all = |[from, to]: [f64; 2]| from <= low + margin && to >= high - margin;
         let status = if interval.is_some_and(spans_all) {
@@ -161,7 +167,7 @@ impl Estimate {
         Self { value, interval, status }
     }
 
-    /// Creates the estimate of an irreducible loss, which is at most the lowest measured loss.
+    /// Creates the estimate of an irreducible loss. `lowest` is the lowest measured loss, which is the upper bound.
     fn floor(value: f64, draws: &[f64], lowest: f64) -> Self {
         let estimate = Self::new(value, draws, [0.0, lowest]);
         match estimate.status {
@@ -198,7 +204,7 @@ impl fmt::Display for Estimate {
     }
 }
 
-/// Formats a value with three significant digits, enough for the width of the intervals.
+/// Formats a value with three significant digits. The intervals are too wide for more digits to be meaningful.
 fn three_digits(value: f64) -> String {
     let size = value.abs();
     if size == 0.0 {
@@ -214,9 +220,9 @@ fn three_digits(value: f64) -> String {
 /// Term A·x^(−α) of a law.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Term {
-    /// Variable x.
+    /// Variable x of the term.
     pub variable: Variable,
-    /// Factor A, the loss of the term at x = 1.
+    /// Factor A, which is the value of the term at x = 1.
     pub scale: Estimate,
     /// Exponent α.
     pub exponent: Estimate,
@@ -224,22 +230,22 @@ pub struct Term {
     pub range: [f64; 2],
 }
 
-/// Fitted law.
+/// Fitted law L = E + Σ A·x^(−α), a sum over one or two terms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Law {
     /// Irreducible loss E in nats per example.
     pub floor: Estimate,
-    /// Terms, one or two.
+    /// Terms A·x^(−α): one or two.
     pub terms: Vec<Term>,
-    /// Number of points.
+    /// Number of points that the law is fitted to.
     pub points: usize,
-    /// Number of points with distinct variables.
+    /// Number of points with distinct values of the variables.
     pub distinct: usize,
     /// Standard deviation of ln L around the law, from the median of the residuals.
     pub scatter: f64,
-    /// δ of the Huber loss.
+    /// Threshold δ of the Huber loss that was used for the fit.
     pub delta: f64,
-    /// Number of bootstrap resamples of the intervals.
+    /// Number of bootstrap resamples from which the intervals are computed.
     pub resamples: usize,
 }
 
@@ -250,7 +256,7 @@ impl Law {
         self.floor.value + terms.map(|(t, x)| t.scale.value * x.powf(-t.exponent.value)).sum::<f64>()
     }
 
-    /// Whether the law has at least as many parameters as distinct points, so that it fits any points.
+    /// Whether the law has at least as many parameters as distinct points, so that it fits any losses exactly.
     pub fn is_saturated(&self) -> bool {
         self.distinct <= parameter_count(self.terms.len())
     }
@@ -281,22 +287,23 @@ pub(super) struct Sample {
     pub loss: f64,
 }
 
-/// Law with its bootstrap laws and residuals, for intervals of predictions.
+/// Fitted law with the bootstrap parameters and residuals that intervals of predictions require.
 #[derive(Debug)]
 pub(super) struct Fitted {
     pub law: Law,
     points: Points,
     /// Logarithm of the geometric mean of each variable.
     centre: [f64; 2],
-    /// Parameters of the bootstrap laws.
+    /// Parameters of the laws fitted to the bootstrap resamples.
     draws: Vec<Parameters>,
-    /// ln L − ln L̂ of each point, scaled as in the bootstrap.
+    /// Residual ln L − ln L̂ of each point, multiplied by √(n/(n − p)) for n points and p parameters.
     residuals: Vec<f64>,
 }
 
 impl Fitted {
-    /// Returns the 95% interval of the loss of one training with these variables: the bootstrap laws, each with a
-    /// random residual. Returns `None` if the law has no intervals.
+    /// Returns the 95% interval of the loss of one training run with the variables `x`. The interval covers the losses
+    /// that the bootstrap laws predict, each multiplied by a random residual. Returns `None` if the law has no
+    /// intervals.
     pub fn interval_at(&self, x: [f64; 2], seed: u64) -> Option<[f64; 2]> {
         let mut random = SplitMix64(seed);
         let logs = std::array::from_fn(|j| x[j].ln() - self.centre[j]);
@@ -311,7 +318,7 @@ impl Fitted {
 /// Fits a law of one or two variables, with intervals from `resamples` bootstrap resamples.
 ///
 /// # Errors
-/// Returns an error if there are too few distinct points or values, or a loss or value has no logarithm.
+/// Returns an error if there are too few distinct points or values, or if a loss or value is not finite and positive.
 pub(super) fn fit(
     variables: &[Variable],
     samples: &[Sample],
@@ -374,7 +381,7 @@ fn bootstrap(
         .collect()
 }
 
-/// Returns term `j` of a law with its estimates. `centre` is the logarithm of the geometric mean of its variable.
+/// Returns term `j` of a law with its estimates. `centre` is the logarithm of the geometric mean of the variable.
 fn term(
     j: usize,
     variable: Variable,
@@ -390,7 +397,7 @@ fn term(
     let mut exponent = Estimate::new(best[alpha], &exponents, EXPONENTS);
     let mut scale = Estimate::new(factor(best), &factors, [0.0, f64::MAX]);
     scale.status = if factor(best) > 0.0 { EstimateStatus::Within } else { EstimateStatus::AtLowerBound };
-    // The exponent of a term that vanishes is undetermined, and so is the factor if the exponent is.
+    // If the term vanishes, its exponent is undetermined. If the exponent is undetermined, so is the factor.
     let lowest = samples.iter().map(|sample| sample.loss).fold(f64::INFINITY, f64::min);
     if best[a] <= 1e-6 * lowest {
         exponent.status = EstimateStatus::Undetermined;
@@ -402,7 +409,8 @@ fn term(
     Term { variable, scale, exponent, range }
 }
 
-/// Returns the number of distinct points, after checking that they suffice and have logarithms.
+/// Returns the number of distinct points, or an error if there are too few or if a loss or variable is not finite and
+/// positive.
 fn check(variables: &[Variable], samples: &[Sample], parameters: usize) -> Result<usize, LawError> {
     let positive = |value: f64| value.is_finite() && value > 0.0;
     for sample in samples {
@@ -432,7 +440,8 @@ fn check(variables: &[Variable], samples: &[Sample], parameters: usize) -> Resul
     if points < parameters { Err(LawError::TooFewPoints { points, parameters }) } else { Ok(points) }
 }
 
-/// Returns the standard deviation of residuals, from the median of the n − p + 1 largest.
+/// Returns a robust estimate of the standard deviation of n residuals, from the median of the n − p + 1 largest
+/// absolute residuals. `parameters` is p.
 fn scale_of(residuals: &[f64], parameters: usize) -> f64 {
     let mut sizes: Vec<f64> = residuals.iter().map(|error| error.abs()).collect();
     sizes.sort_unstable_by(f64::total_cmp);
@@ -440,7 +449,7 @@ fn scale_of(residuals: &[f64], parameters: usize) -> f64 {
     STD_OVER_MAD * quantile(largest, 0.5)
 }
 
-/// Returns the 95% interval of some values, or `None` for fewer than two values.
+/// Returns the 2.5% and 97.5% quantiles of the values, or `None` for fewer than two values.
 pub(super) fn interval(values: &[f64]) -> Option<[f64; 2]> {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);

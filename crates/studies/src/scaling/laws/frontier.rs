@@ -1,5 +1,5 @@
-//! Compute-optimal frontier: the lowest test loss that any training of a family reached for its compute, and the size
-//! of that network.
+//! Compute-optimal frontier: the lowest test loss that any training run of a family reached for its compute, and the
+//! size of the network that reached this loss.
 
 use super::fit::{self, Estimate, EstimateStatus, Law, LawError, Sample, Variable};
 use crate::scaling::Trial;
@@ -7,26 +7,26 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use wgrad_stdx::random::SplitMix64;
 
-/// Bins per decade of compute. Only the best point of each bin counts: otherwise small networks, whose curves have
-/// their points at little compute, would outweigh the others.
+/// Number of bins per decade of compute. Only the point with the lowest loss in each bin is used. Otherwise small
+/// networks, whose points all have little compute, would outweigh the others.
 const BINS_PER_DECADE: f64 = 5.0;
-/// Fewest distinct sizes of a slope.
+/// Minimum number of distinct network sizes for fitting a slope.
 const MIN_SIZES: usize = 3;
-/// Fewest points of a bootstrap. From fewer points, nearly all resamples are equal.
+/// Minimum number of points for a bootstrap interval. With fewer points, there are only a few distinct resamples.
 const MIN_RESAMPLED_POINTS: usize = 6;
 
-/// Mean curve over the seeds of one network on one number of examples.
+/// Training curve of one network with one number of examples, averaged over the seeds.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct MeanCurve {
     pub parameters: u64,
     pub examples: u64,
-    /// Step, and mean training FLOPs and test loss over the seeds, at the steps that all seeds reached.
+    /// Step, mean training FLOPs and mean test loss at each step that all seeds reached.
     pub points: Vec<(u64, f64, f64)>,
     pub trials: Vec<String>,
 }
 
-/// Returns the mean curves over seeds. The mean avoids that the best of several seeds represents a size. Diverged
-/// trainings are left out.
+/// Returns the curves averaged over the seeds. Averaging prevents the best of several seeds from representing a size.
+/// Diverged training runs are left out.
 pub(super) fn mean_curves(trials: &[&Trial]) -> Vec<MeanCurve> {
     let mut cells: BTreeMap<(u64, u64, u64, u64), Vec<&Trial>> = BTreeMap::new();
     for trial in trials.iter().filter(|trial| !trial.diverged) {
@@ -43,7 +43,7 @@ pub(super) fn mean_curves(trials: &[&Trial]) -> Vec<MeanCurve> {
             let (flops, loss) = points.iter().fold((0.0, 0.0), |sum, p| (sum.0 + p.0, sum.1 + p.1));
             (step, flops / count, loss / count)
         });
-        // Points without compute have no logarithm.
+        // Points with zero compute are dropped, because the logarithm of zero is undefined.
         let points = points.filter(|(_, flops, loss)| *flops > 0.0 && loss.is_finite()).collect();
         MeanCurve {
             parameters,
@@ -55,7 +55,7 @@ pub(super) fn mean_curves(trials: &[&Trial]) -> Vec<MeanCurve> {
     cells.into_iter().map(mean).collect()
 }
 
-/// Point of the frontier: no training has a lower loss with at most its compute.
+/// Point of the frontier: no training run has a lower loss with the same or less compute.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FrontierPoint {
     /// Mean training FLOPs over seeds.
@@ -66,32 +66,32 @@ pub struct FrontierPoint {
     pub parameters: u64,
     /// Number of distinct training examples.
     pub examples: u64,
-    /// Number of steps.
+    /// Number of steps done at the point.
     pub step: u64,
-    /// Ids of the trainings, one per seed.
+    /// Ids of the training runs, one per seed.
     pub trials: Vec<String>,
-    /// Whether the laws of compute are fitted to the point. Points of the smallest network are not, except the last
-    /// one: there, a smaller network might be better.
+    /// Whether the laws of compute are fitted to the point. Points of the smallest network are excluded, except the
+    /// last one, because an even smaller network might be better there.
     pub fitted: bool,
 }
 
 /// Growth of the best size with compute: N ∝ C^a.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Optimum {
-    /// Exponent a. Its interval is a bootstrap over points and somewhat too narrow, since the points of one training
-    /// are not independent. It is `None` with fewer than 6 points.
+    /// Exponent a. The interval is from a bootstrap over points. It is somewhat too narrow, because the points of one
+    /// training run are not independent. With fewer than 6 points, the interval is `None`.
     pub exponent: Estimate,
-    /// ln N at C = 1. The line is ln N = intercept + a · ln C.
+    /// Intercept of the line ln N = intercept + a · ln C, i.e. ln N at C = 1.
     pub intercept: f64,
     /// Number of distinct sizes that the line is fitted to.
     pub sizes: usize,
     /// Number of points that the line is fitted to: the fitted points up to the first point of the largest network.
-    /// Beyond, a larger network might be better.
+    /// Beyond that point, a larger network might be better.
     pub points: usize,
 }
 
 impl Optimum {
-    /// Returns the best number of parameters for a compute.
+    /// Returns the best number of parameters for a compute budget in FLOPs.
     pub fn at(&self, flops: f64) -> f64 {
         (self.intercept + self.exponent.value * flops.ln()).exp()
     }
@@ -100,16 +100,16 @@ impl Optimum {
 /// Compute-optimal frontier of a family.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Frontier {
-    /// Points, by ascending compute and descending loss.
+    /// Points in order of ascending compute and descending loss.
     pub points: Vec<FrontierPoint>,
     /// Law of loss against compute along the frontier.
     pub law: Result<Law, LawError>,
-    /// Best size against compute along the frontier.
+    /// Growth of the best network size with compute along the frontier.
     pub optimum: Result<Optimum, LawError>,
 }
 
 impl Frontier {
-    /// Fits the frontier of the trainings of one family on one data set.
+    /// Fits the frontier of the training runs of one family on one data set.
     pub(super) fn fit(trials: &[&Trial], resamples: usize, seed: u64) -> Self {
         let curves = mean_curves(trials);
         let mut points = envelope(&curves);
@@ -127,7 +127,8 @@ impl Frontier {
     }
 }
 
-/// Returns the best point of each bin of compute, without points that are no better than one with less compute.
+/// Returns the point with the lowest loss in each bin of compute. A point is left out if another point has less compute
+/// and an equal or lower loss.
 fn envelope(curves: &[MeanCurve]) -> Vec<FrontierPoint> {
     let mut best: BTreeMap<i64, FrontierPoint> = BTreeMap::new();
     for curve in curves {
@@ -163,7 +164,7 @@ fn optimum(points: &[FrontierPoint], resamples: usize, seed: u64) -> Result<Opti
     }
     let logs: Vec<(f64, f64)> =
         points.iter().map(|point| (point.flops.ln(), (point.parameters as f64).ln())).collect();
-    // Points of the envelope have distinct compute, so there is always a line.
+    // The points have distinct compute, so a line always exists.
     let (intercept, value) = line(&logs).ok_or(LawError::TooFewSizes { sizes })?;
     let mut random = SplitMix64(seed);
     let resamples = if logs.len() < MIN_RESAMPLED_POINTS { 0 } else { resamples };
@@ -192,7 +193,8 @@ mod tests {
     use crate::scaling::laws::testing;
     use crate::scaling::{CurvePoint, Role};
 
-    /// Trials whose curves touch loss = 0.2 + 50·C^(−0.2), each at the compute for which its size C^0.5 is the best.
+    /// Returns trials whose curves touch the frontier loss = 0.2 + 50·C^(−0.2). A network with N parameters touches the
+    /// frontier at C = N².
     fn planted(widths: &[u64]) -> Vec<Trial> {
         let trial = |(width, seed): (u64, u64)| {
             let mut trial = testing::trial("mlp", Role::Fit, width, 1000, seed, 0.0);
@@ -227,7 +229,7 @@ mod tests {
         assert!(frontier.points.is_sorted_by(|a, b| a.flops < b.flops && a.loss > b.loss), "{frontier:#?}");
         let curves = mean_curves(&trials.iter().collect::<Vec<_>>());
         for point in &frontier.points {
-            assert_eq!(point.trials.len(), 2, "means over seeds");
+            assert_eq!(point.trials.len(), 2, "each point is a mean over both seeds");
             let better =
                 curves.iter().flat_map(|c| &c.points).find(|p| p.1 <= point.flops && p.2 < point.loss);
             assert_eq!(better, None, "{point:?}");
@@ -311,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn diverged_trainings_are_left_out() {
+    fn diverged_runs_are_left_out() {
         let mut trials = planted(&[4, 8, 16]);
         let without = frontier(&trials);
         let mut lost = testing::diverged(trials[0].clone());

@@ -1,5 +1,6 @@
-//! Scaling laws of the trainings of a sweep: loss against parameters, data and compute, the compute-optimal frontier,
-//! predictions of held-out trainings, and comparisons of data and architecture. Each result lists its trainings.
+//! Scaling laws fitted to the training runs of a sweep: loss against parameters, data and compute, the compute-optimal
+//! frontier, predictions of held-out training runs, and comparisons of data and architecture. Each result lists the ids
+//! of the runs it is based on.
 
 mod charts;
 mod comparison;
@@ -26,26 +27,26 @@ use prediction::FamilyKey;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// Plain architecture of the comparisons.
+/// Name of the plain architecture in the comparisons: a multilayer perceptron.
 pub const PLAIN: &str = "mlp";
-/// Better architecture of the comparisons.
+/// Name of the better architecture in the comparisons: a residual network.
 pub const BETTER: &str = "resnet";
 
-/// Laws, predictions and comparisons from the trainings of a sweep.
+/// Laws, predictions and comparisons from the training runs of a sweep.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Laws {
-    /// Number of bootstrap resamples of each interval.
+    /// Number of bootstrap resamples per confidence interval.
     pub resamples: usize,
     /// Seed of the bootstrap resamples.
     pub seed: u64,
-    /// Laws by data set, architecture and depth.
+    /// Laws of each family, in order of data set, architecture and depth.
     pub families: Vec<FamilyLaws>,
-    /// Comparisons of data and architecture, by data set.
+    /// Comparisons of data and architecture, one per data set.
     #[serde(rename = "versus")]
     pub comparisons: Vec<Comparison>,
-    /// Predictions of held-out trainings with their measurements.
+    /// Predictions of held-out training runs, with the measurements.
     pub outcomes: Vec<Outcome>,
-    /// Ids of the trainings that diverged. No law is fitted to them.
+    /// Ids of the training runs that diverged. Laws are fitted to the other runs only.
     pub diverged: Vec<String>,
 }
 
@@ -54,38 +55,38 @@ pub struct Laws {
 pub struct FamilyLaws {
     /// Name of the data set.
     pub dataset: String,
-    /// Architecture.
+    /// Name of the architecture, `mlp` or `resnet`.
     pub family: String,
-    /// Number of layers, as in a [`Trial`].
+    /// Number of layers, counted as in [`Trial::depth`].
     pub depth: u64,
-    /// Loss against N, for the largest number of examples.
+    /// Law of the loss against the number of parameters N, for the largest number of examples.
     pub by_parameters: LawFit,
-    /// Loss against D, for the largest number of parameters.
+    /// Law of the loss against the number of examples D, for the largest number of parameters.
     pub by_examples: LawFit,
-    /// Loss against N and D.
+    /// Law of the loss against N and D.
     pub joint: LawFit,
     /// Compute-optimal frontier: loss and size against compute.
     pub frontier: Frontier,
 }
 
-/// Fitted law, or the reason why it cannot be fitted, and its trainings.
+/// Result of fitting a law, with the ids of the training runs that were used.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LawFit {
-    /// Value of the variable that is constant: D for a law of N, N for a law of D, `None` for the joint law.
+    /// Value of the variable that is held constant: D for a law of N, N for a law of D, `None` for the joint law.
     #[serde(rename = "held")]
     pub fixed: Option<u64>,
-    /// Ids of the trainings.
+    /// Ids of the training runs that the law is fitted to.
     pub trials: Vec<String>,
-    /// Ids of the trainings that were still improving at their last step, so that steps limit them in addition to N and
-    /// D.
+    /// Ids of the training runs that were still improving at their last step. The loss of these runs is limited by the
+    /// number of steps, in addition to N and D.
     pub improving: Vec<String>,
-    /// Law, or the reason why it cannot be fitted.
+    /// Fitted law, or the reason why no law can be fitted.
     pub law: Result<Law, LawError>,
 }
 
 impl Laws {
-    /// Fits the laws to the trainings of a sweep and evaluates the predictions. Intervals are from `resamples`
-    /// bootstrap resamples with random numbers from `seed`.
+    /// Fits the laws to the training runs of a sweep and evaluates the predictions. Intervals are computed from
+    /// `resamples` bootstrap resamples, drawn with random numbers from `seed`.
     pub fn fit(trials: &[Trial], predictions: &[Prediction], resamples: usize, seed: u64) -> Self {
         let keys = |role: Role| {
             trials

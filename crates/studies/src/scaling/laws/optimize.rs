@@ -1,30 +1,32 @@
-//! Optimizer of [`fit`](super::fit): finds the parameters of E + Σ Aⱼ·xⱼ^(−αⱼ) with the lowest Huber loss of log
-//! errors. It is deterministic, so the same points give the same law.
+//! Optimizer of [`fit`](super::fit): finds the parameters of the law L̂ = E + Σ Aⱼ·xⱼ^(−αⱼ) that minimize the Huber
+//! loss of ln L̂ − ln L, where L is the measured loss. The optimizer is deterministic, so the same points give the same
+//! law.
 //!
-//! For given exponents the law is linear in E and Aⱼ. So the search begins with a grid of exponents, each with the best
-//! E and Aⱼ ≥ 0, and refines the best grid points by the Levenberg–Marquardt method with bounds.
+//! For given exponents, the law is linear in E and Aⱼ. The search therefore begins with a grid of exponents and
+//! computes the best E and Aⱼ ≥ 0 for each grid point. It then refines the best grid points by the Levenberg–Marquardt
+//! method with bounds.
 
-/// Most terms of a law.
+/// Maximum number of terms of a law.
 const TERMS: usize = 2;
-/// Most parameters of a law: E, then Aⱼ and αⱼ of each term.
+/// Maximum number of parameters of a law: E, then Aⱼ and αⱼ of each term.
 const MAX_PARAMETERS: usize = 1 + 2 * TERMS;
-/// Bounds of the exponents.
+/// Lower and upper bound of the exponents.
 pub(super) const EXPONENTS: [f64; 2] = [0.02, 2.5];
-/// Number of exponents of the grid, evenly spaced on a logarithmic scale.
+/// Number of exponents of the grid per term, evenly spaced on a logarithmic scale.
 const GRID: usize = 12;
 /// Number of grid points that are refined.
 const STARTS: usize = 4;
-/// Most steps of a refinement.
+/// Maximum number of steps of a refinement.
 const MAX_STEPS: usize = 200;
 
-/// Parameters E, A₁, α₁, A₂, α₂. The last two are 0 with one term.
+/// Parameters E, A₁, α₁, A₂, α₂. A₂ and α₂ are 0 if the law has one term.
 pub(super) type Parameters = [f64; MAX_PARAMETERS];
 
 /// Points that a law is fitted to.
 #[derive(Debug)]
 pub(super) struct Points {
-    /// ln(x / g) of each point, where g is the geometric mean of the variable. So A is the loss of the term in the
-    /// middle of the points.
+    /// Centred logarithms ln(x / g) of each point, where g is the geometric mean of the variable. In these units, A is
+    /// the value of the term at the middle of the points.
     pub logs: Vec<[f64; TERMS]>,
     /// Number of terms, 1 or 2.
     pub terms: usize,
@@ -33,7 +35,7 @@ pub(super) struct Points {
 }
 
 impl Points {
-    /// Returns the number of parameters.
+    /// Returns the number of parameters of the law.
     pub fn parameters(&self) -> usize {
         1 + 2 * self.terms
     }
@@ -44,12 +46,13 @@ impl Points {
         theta[0] + (0..self.terms).map(term).sum::<f64>()
     }
 
-    /// Returns ln L̂ − ln L of each point. `targets` are the logarithms of the losses.
+    /// Returns the residual ln L̂ − ln L of each point, where L̂ is the loss by the law. `targets` are the logarithms
+    /// of the measured losses L.
     pub fn residuals(&self, theta: &Parameters, targets: &[f64]) -> Vec<f64> {
         self.logs.iter().zip(targets).map(|(logs, target)| self.value(theta, logs).ln() - target).collect()
     }
 
-    /// Returns the Huber loss of the parameters.
+    /// Returns the sum of the Huber losses of the residuals, or infinity instead of NaN.
     fn cost(&self, theta: &Parameters, targets: &[f64], delta: f64) -> f64 {
         let errors =
             self.logs.iter().zip(targets).map(|(logs, target)| self.value(theta, logs).ln() - target);
@@ -58,7 +61,8 @@ impl Points {
     }
 
     /// Returns the parameters with the lowest Huber loss. The best grid points are refined with each of `deltas` in
-    /// turn, and the last is the δ of the result. A small δ alone would have the many local minima of absolute errors.
+    /// turn; the last one is the δ of the result. With a small δ from the start, the search could end in one of the
+    /// many local minima of the sum of absolute errors.
     pub fn search(&self, targets: &[f64], deltas: &[f64]) -> Parameters {
         let last = deltas.last().copied().unwrap_or(f64::INFINITY);
         let first = deltas.first().copied().unwrap_or(f64::INFINITY);
@@ -76,15 +80,15 @@ impl Points {
         ends.min_by(|a, b| a.0.total_cmp(&b.0)).map_or([0.0; MAX_PARAMETERS], |end| end.1)
     }
 
-    /// Returns the parameters with the lowest Huber loss for points that are similar to those of a known law. Starts
-    /// from that law and from a small and a large exponent.
+    /// Returns the parameters with the lowest Huber loss for losses that are similar to those of a known law. The
+    /// search starts from the known law `from`, from the exponent 0.1 and from the exponent 1.
     pub fn refine(&self, from: &Parameters, targets: &[f64], delta: f64) -> Parameters {
         let others = [0.1, 1.0].into_iter().filter_map(|exponent| self.linear(targets, [exponent; TERMS]));
         let ends = std::iter::once(*from).chain(others).map(|start| self.descend(start, targets, delta));
         ends.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(*from, |end| end.1)
     }
 
-    /// Returns the exponents of the grid.
+    /// Returns the exponents at each point of the grid.
     fn grid(&self) -> Vec<[f64; TERMS]> {
         let [low, high] = EXPONENTS;
         let exponent = |index: usize| low * (high / low).powf(index as f64 / (GRID - 1) as f64);
@@ -92,8 +96,9 @@ impl Points {
         (0..GRID * second).map(|index| [exponent(index % GRID), exponent(index / GRID)]).collect()
     }
 
-    /// Returns the E and Aⱼ ≥ 0 with the least squared relative errors for given exponents. Tries all subsets of
-    /// parameters that are 0, and returns the best solution without negative values.
+    /// Returns the E and Aⱼ ≥ 0 with the smallest sum of squared relative errors for given exponents. For every subset
+    /// of E and Aⱼ, solves the equations with the other parameters set to 0, and returns the best solution without
+    /// negative values.
     fn linear(&self, targets: &[f64], exponents: [f64; TERMS]) -> Option<Parameters> {
         let unknowns = 1 + self.terms;
         let (mut matrix, mut right) = ([[0.0; MAX_PARAMETERS]; MAX_PARAMETERS], [0.0; MAX_PARAMETERS]);
@@ -137,7 +142,8 @@ impl Points {
         Some(theta)
     }
 
-    /// Minimizes the Huber loss by the Levenberg–Marquardt method. Returns the loss and the parameters.
+    /// Minimizes the Huber loss from the start `theta` by the Levenberg–Marquardt method. Returns the loss and the
+    /// parameters.
     fn descend(&self, mut theta: Parameters, targets: &[f64], delta: f64) -> (f64, Parameters) {
         let mut cost = self.cost(&theta, targets, delta);
         let (mut damping, mut small) = (1e-3, 0);
@@ -190,7 +196,8 @@ impl Points {
         }
     }
 
-    /// Returns the weighted matrix JᵀJ and the gradient of the Huber loss.
+    /// Returns the matrix JᵀWJ and the gradient of the Huber loss, where J is the Jacobian of the residuals and the
+    /// diagonal matrix W contains the Huber weights.
     fn normal_equations(
         &self,
         theta: &Parameters,
@@ -221,14 +228,14 @@ impl Points {
     }
 }
 
-/// Returns the Huber loss of an error.
+/// Returns the Huber loss of a residual: quadratic up to `delta`, then linear.
 fn huber(error: f64, delta: f64) -> f64 {
     let size = error.abs();
     if size <= delta { 0.5 * size * size } else { delta * (size - 0.5 * delta) }
 }
 
-/// Solves the free rows and columns of symmetric equations by elimination with pivoting; the other unknowns are 0.
-/// Returns `None` if the equations are singular.
+/// Solves a symmetric system of linear equations for the free unknowns by Gaussian elimination with pivoting. The other
+/// unknowns are 0. Returns `None` if no unknown is free or the system is singular.
 fn solve(
     matrix: &[[f64; MAX_PARAMETERS]; MAX_PARAMETERS],
     right: &[f64; MAX_PARAMETERS],
@@ -239,7 +246,8 @@ fn solve(
         return None;
     }
     let size = index.len();
-    // Rows and columns are divided by the roots of the diagonal, so that one threshold detects a singular matrix.
+    // Rows and columns are divided by the square roots of the diagonal elements, so that one threshold detects a
+    // singular matrix.
     let root = |i: usize| matrix[index[i]][index[i]].sqrt();
     let mut rows = [[0.0; MAX_PARAMETERS + 1]; MAX_PARAMETERS];
     for i in 0..size {

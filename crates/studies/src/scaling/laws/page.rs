@@ -8,39 +8,40 @@ use std::fmt::{self, Write};
 use wgrad_report::page::{self, Escaped, number};
 use wgrad_stdx::format::{percent, thousands};
 
-const FAMILY: &str = "The first chart has the test loss of each training against the FLOPs so far, as the mean over \
-    seeds. Its dots are the frontier: the lowest loss that any training reached for its compute, one dot per fifth \
-    of a decade. The charts against N and D have the loss at the step with the lowest validation loss. Bands extend \
-    from the lowest to the highest seed, and dashed lines of the same colour are the law of N and D. The best N for \
-    C is the size of the frontier's points. Its line and the law of C begin at the last point of the smallest \
-    network, and the line ends at the first point of the largest network. Beyond these points, networks outside the \
-    sweep might be better.";
+const FAMILY: &str = "The first chart shows the test loss against the training FLOPs so far, as the mean over seeds. \
+    Its dots are the frontier: the lowest loss that any training run reached for its compute, at most one dot per \
+    fifth of a decade. The charts against N and D show the loss at the step with the lowest validation loss. Bands \
+    extend from the lowest to the highest seed, and dashed lines of the same colour are the law of N and D. The best N \
+    for C is the size of the network at each point of the frontier. The line through these sizes and the law of C \
+    begin at the last point of the smallest network, and the line ends at the first point of the largest network. \
+    Beyond these points, networks outside the sweep might be better.";
 
 const FITTED: &str = "Test loss L = E + A·x^(−α), and L = E + A·N^(−α) + B·D^(−β) (Hoffmann et al. 2022, equation 10), \
-    in nats per example. The laws are fitted to ln L by the Huber loss with δ = 1.345 times the scale of the \
-    residuals, at least 0.001. E is from 0 to the lowest measured loss, A, B ≥ 0, and exponents are between 0.02 and \
-    2.5. Values in parentheses are 95% bootstrap intervals: each training gets the law's value and the residual of a \
-    random training, scaled by √(n/(n − p)). They account for the scatter between trainings, not for a law of \
-    another form. Scatter is the standard deviation of ln L around the law. The number of points is followed by the \
-    number of distinct sizes.";
+    in nats per example. The laws are fitted to ln L by minimizing the Huber loss with δ = 1.345 times the scale of \
+    the residuals, but at least 0.001. E lies between 0 and the lowest measured loss, A and B are at least 0, and \
+    exponents lie between 0.02 and 2.5. Values in parentheses are 95% bootstrap intervals: in each resample, the loss \
+    of a training run is the law's value times the residual of a random training run, scaled by √(n/(n − p)) for n \
+    runs and p parameters. The intervals account for the scatter between training runs, but not for a law of a \
+    different form. Scatter is the standard deviation of ln L around the law. The number of points is followed by the \
+    number of distinct points in parentheses.";
 
 const PREDICTED: &str = "The law of N and D predicted the loss before these networks were trained. The interval is for \
-    one seed: the bootstrap laws, each with a random residual. It assumes that the law holds beyond the range of its \
-    points.";
+    one seed and is computed from the bootstrap laws and random residuals. It assumes that the law holds beyond the \
+    range of its points.";
 
-const PUBLISHED: &str = "For orientation only: these laws are for large language models on text, with losses in nats \
-    per token; the laws above are for small networks on small images. Kaplan et al. (Scaling Laws for Neural \
-    Language Models) fitted a law without a floor to each variable alone. Hoffmann et al. (Training Compute-Optimal \
-    Large Language Models) fitted the law of N and D. Besiroglu et al. (Chinchilla Scaling: A replication attempt) \
-    found that this fit had not converged, and fitted it again.";
+const PUBLISHED: &str = "For comparison only: these laws are for large language models on text, with losses in nats \
+    per token; the laws above are for small networks on small images. Kaplan et al. (Scaling Laws for Neural Language \
+    Models) fitted a law without an irreducible loss to each variable separately. Hoffmann et al. (Training \
+    Compute-Optimal Large Language Models) fitted the law of N and D. Besiroglu et al. (Chinchilla Scaling: A \
+    replication attempt) found that this fit had not converged, and repeated the fit.";
 
-const COMPARISON: &str = "Equal training FLOPs for a plain and a better architecture, with little and with much data. \
-    Lines are medians over seeds, and bands extend from the lowest to the highest seed. Trainings whose FLOPs differ \
-    by at most a quarter have the same budget. Data beats architecture if every seed of the plain architecture with \
-    the most data is better than every seed of the better one with the least data.";
+const COMPARISON: &str = "A plain and a better architecture trained with equal FLOPs on several amounts of data. Lines \
+    are medians over seeds, and bands extend from the lowest to the highest seed. Training runs whose FLOPs differ by \
+    at most a quarter have the same budget. Data beats architecture if every seed of the plain architecture with the \
+    most data is better than every seed of the better architecture with the least data.";
 
 /// Writes the laws section: conclusion, charts and tables of each architecture, predictions, published laws,
-/// comparisons of data and architecture, and all trainings.
+/// comparisons of data and architecture, and all training runs.
 ///
 /// # Errors
 /// Returns the error of the writer. Writing to a string does not fail.
@@ -61,7 +62,7 @@ pub fn write(page: &mut String, laws: &Laws, trials: &[Trial]) -> fmt::Result {
         page::folded_table(page, "Factors", &FACTOR_COLUMNS, &factor_rows(family))?;
     }
     if !laws.outcomes.is_empty() {
-        page::section(page, "Predictions of held-out trainings", PREDICTED)?;
+        page::section(page, "Predictions of held-out training runs", PREDICTED)?;
         wrapped_table(page, &OUTCOME_COLUMNS, laws.outcomes.iter().map(outcome_row).collect())?;
     }
     if !laws.families.is_empty() {
@@ -76,11 +77,11 @@ pub fn write(page: &mut String, laws: &Laws, trials: &[Trial]) -> fmt::Result {
             budgets().try_for_each(|(dataset, budget)| charts::write_comparison(page, dataset, budget))
         })?;
     }
-    page::section(page, "All trainings", "")?;
+    page::section(page, "All training runs", "")?;
     let rows: Vec<Vec<String>> = trials.iter().map(training_row).collect();
     page::folded_table(
         page,
-        &format!("{} trainings", thousands(trials.len() as u64)),
+        &format!("{} training runs", thousands(trials.len() as u64)),
         &TRAINING_COLUMNS,
         &rows,
     )
@@ -103,7 +104,7 @@ fn named_laws(family: &FamilyLaws) -> [(String, &Result<Law, LawError>); 4] {
     ]
 }
 
-/// Writes a table whose cells wrap if it is wider than the page, but not within an interval.
+/// Writes a table whose cells wrap if the table is wider than the page. Intervals are kept on one line.
 fn wrapped_table(page: &mut String, columns: &[&str], mut rows: Vec<Vec<String>>) -> fmt::Result {
     for cell in rows.iter_mut().flatten() {
         *cell = cell.replace(" to ", "\u{a0}to\u{a0}");
@@ -114,7 +115,7 @@ fn wrapped_table(page: &mut String, columns: &[&str], mut rows: Vec<Vec<String>>
     Ok(())
 }
 
-/// Writes the reasons for missing laws, and the numbers of the laws that are not reliable.
+/// Writes a note for each law that cannot be fitted, with the reason, and for each law with unreliable parameters.
 fn write_caveats(page: &mut String, family: &FamilyLaws) -> fmt::Result {
     let fits = [Some(&family.by_parameters), Some(&family.by_examples), Some(&family.joint), None];
     for ((name, law), fit) in named_laws(family).into_iter().zip(fits) {
@@ -134,7 +135,8 @@ fn write_caveats(page: &mut String, family: &FamilyLaws) -> fmt::Result {
     Ok(())
 }
 
-/// Formats the term of D, or the other term.
+/// Formats the term of D if `of_examples` is true, otherwise the term of N or C. Returns a dash if the law has no such
+/// term.
 fn format_term(law: &Law, of_examples: bool, format: fn(&Term) -> String) -> String {
     let is_selected = |term: &&Term| (term.variable == Variable::Examples) == of_examples;
     law.terms.iter().find(is_selected).map_or_else(|| "–".to_owned(), format)
@@ -157,7 +159,8 @@ fn exponent_rows(family: &FamilyLaws) -> Vec<Vec<String>> {
     named_laws(family).into_iter().map(row).collect()
 }
 
-/// Returns the rows of the factors. They are in a folded table, because their units depend on the exponents.
+/// Returns the rows of the table of factors A and B. The table is folded, because the units of the factors depend on
+/// the exponents.
 fn factor_rows(family: &FamilyLaws) -> Vec<Vec<String>> {
     let row = |(name, law): (String, &Result<Law, LawError>)| {
         let law = law.as_ref().ok()?;
@@ -189,7 +192,7 @@ fn outcome_row(outcome: &Outcome) -> Vec<String> {
         }
         None => row.extend(["–", "not trained"].map(str::to_owned)),
     }
-    // The day without the time.
+    // The date of the prediction, without the time of day.
     row.push(prediction.predicted_at.split('T').next().unwrap_or_default().to_owned());
     row
 }

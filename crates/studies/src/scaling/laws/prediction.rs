@@ -1,53 +1,53 @@
-//! Prediction of a held-out training before it is trained, and its comparison with the measurement.
+//! Predictions of held-out training runs, made before the runs start, and their comparison with the measurements.
 
 use super::fit::{self, Law, LawError, Sample, Variable};
 use crate::scaling::{Role, Trial};
 use serde::{Deserialize, Serialize};
 use wgrad_report::Spread;
 
-/// Prediction of the test loss of a training by a law of smaller trainings.
+/// Prediction of the test loss of a training run by a law fitted to smaller runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
-    /// Name of the training.
+    /// Name of the training run, unique in the sweep.
     pub id: String,
     /// Name of the data set.
     pub dataset: String,
-    /// Architecture.
+    /// Name of the architecture, `mlp` or `resnet`.
     pub family: String,
-    /// Number of layers, as in a [`Trial`].
+    /// Number of layers, counted as in [`Trial::depth`].
     pub depth: u64,
-    /// Description of the network.
+    /// Description of the network, e.g. `784-32-32-10`.
     pub network: String,
     /// Number of trainable parameters, N.
     pub parameters: u64,
     /// Number of distinct training examples, D.
     pub examples: u64,
-    /// Predicted test loss.
+    /// Predicted test loss in nats per example.
     pub loss: f64,
-    /// 95% interval of the test loss of one seed: the bootstrap laws, each with a random residual. It assumes that the
-    /// law holds beyond the range of its points. `None` if the law has no intervals.
+    /// 95% interval of the test loss of a run with one seed, from the bootstrap laws and random residuals. The interval
+    /// assumes that the law holds beyond the range of its points. `None` if the law has no intervals.
     pub interval: Option<[f64; 2]>,
     /// Time of the prediction in UTC, as 2026-01-02T03:04:05Z.
     #[serde(rename = "made")]
     pub predicted_at: String,
-    /// Law of N and D.
+    /// Law of N and D that the prediction is computed from.
     pub law: Law,
-    /// Ids of the trainings that the law was fitted to.
+    /// Ids of the training runs that the law was fitted to.
     pub trials: Vec<String>,
 }
 
-/// Training to predict.
+/// Training run whose test loss is to be predicted.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PlannedTraining<'a> {
-    /// Name of the training.
+    /// Name of the training run, unique in the sweep.
     pub id: &'a str,
     /// Name of the data set.
     pub dataset: &'a str,
-    /// Architecture.
+    /// Name of the architecture, `mlp` or `resnet`.
     pub family: &'a str,
-    /// Number of layers, as in a [`Trial`].
+    /// Number of layers, counted as in [`Trial::depth`].
     pub depth: u64,
-    /// Description of the network.
+    /// Description of the network, e.g. `784-32-32-10`.
     pub network: &'a str,
     /// Number of trainable parameters, N.
     pub parameters: u64,
@@ -56,8 +56,8 @@ pub struct PlannedTraining<'a> {
 }
 
 impl Prediction {
-    /// Predicts the test loss of a training by the law of N and D of the trials with the same data set, architecture
-    /// and depth and the role [`Role::Fit`]. `now` is the current time, as 2026-01-02T03:04:05Z.
+    /// Predicts the test loss of a training run. The law of N and D is fitted to the trials with the role [`Role::Fit`]
+    /// and the same data set, architecture and depth. `now` is the current time in UTC, as 2026-01-02T03:04:05Z.
     ///
     /// # Errors
     /// Returns an error if the law cannot be fitted.
@@ -89,7 +89,7 @@ impl Prediction {
         })
     }
 
-    /// Whether the training has more parameters or more examples than all trainings that the law was fitted to.
+    /// Whether the training run has more parameters or more examples than all runs that the law was fitted to.
     pub fn is_larger(&self) -> bool {
         self.law.terms.iter().any(|term| {
             let value = match term.variable {
@@ -102,7 +102,7 @@ impl Prediction {
     }
 }
 
-/// Data set, architecture and depth that the trainings of a law share.
+/// Data set, architecture and depth shared by the training runs that a law is fitted to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct FamilyKey<'a> {
     pub dataset: &'a str,
@@ -120,33 +120,33 @@ impl<'a> FamilyKey<'a> {
     }
 }
 
-/// Returns the trainings that the laws of a family are fitted to.
+/// Returns the training runs that the laws of a family are fitted to.
 pub(super) fn fit_trials<'a>(trials: &'a [Trial], key: FamilyKey<'a>) -> impl Iterator<Item = &'a Trial> {
     trials
         .iter()
         .filter(move |trial| trial.role == Role::Fit && !trial.diverged && FamilyKey::of_trial(trial) == key)
 }
 
-/// Returns the ids of the trainings that were still improving at their last step.
+/// Returns the ids of the training runs that were still improving at their last step.
 pub(super) fn improving<'a>(trials: impl Iterator<Item = &'a Trial>) -> Vec<String> {
     trials.filter(|trial| trial.is_still_improving()).map(|trial| trial.id.clone()).collect()
 }
 
-/// Returns the N, D and loss of a training.
+/// Returns N, D and the test loss of a training run.
 pub(super) fn sample(trial: &Trial) -> Sample {
     Sample { x: [trial.parameters as f64, trial.examples as f64], loss: trial.test_loss }
 }
 
-/// Prediction and measurement of a held-out training.
+/// Prediction and measurement of a held-out training run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// Prediction made before the training.
+    /// Prediction made before the run started.
     pub prediction: Prediction,
-    /// Measurement. `None` if the training has not run yet, or diverged with every seed.
+    /// Measurement, or `None` if the run has not been trained yet or diverged with every seed.
     pub measured: Option<Measured>,
 }
 
-/// Measured test loss of a predicted training.
+/// Measured test loss of a training run that was predicted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
     /// Mean test loss over the seeds.
@@ -155,17 +155,17 @@ pub struct Measured {
     pub spread: Spread,
     /// Relative error of the prediction: (predicted − measured) / measured.
     pub error: f64,
-    /// Whether the mean lies in the interval of the prediction, if it has one.
+    /// Whether the mean lies in the interval of the prediction. `None` if the prediction has no interval.
     pub within: Option<bool>,
-    /// Ids of the trainings, one per seed.
+    /// Ids of the training runs, one per seed.
     pub trials: Vec<String>,
-    /// Ids of the trainings that were still improving at their last step.
+    /// Ids of the training runs that were still improving at their last step.
     pub improving: Vec<String>,
 }
 
 impl Outcome {
-    /// Compares a prediction with the trials of the role [`Role::HeldOut`] and the same data set, architecture, depth
-    /// and sizes. Diverged trials are left out.
+    /// Compares a prediction with the trials that have the role [`Role::HeldOut`] and the same data set, architecture,
+    /// depth and sizes. Diverged trials are left out.
     pub fn new(prediction: Prediction, trials: &[Trial]) -> Self {
         let is_predicted = |trial: &&Trial| {
             trial.role == Role::HeldOut
@@ -210,12 +210,16 @@ mod tests {
     }
 
     #[test]
-    fn training_that_follows_the_law_is_predicted() {
+    fn run_that_follows_the_law_is_predicted() {
         let trials = testing::sweep();
         let prediction = predict(&trials);
         let planted = loss(MLP, PLANNED.parameters, PLANNED.examples);
         assert!((prediction.loss / planted - 1.0).abs() < 0.05, "{prediction:?}");
-        assert_eq!(prediction.trials.len(), 60, "without other families, other roles and diverged trials");
+        assert_eq!(
+            prediction.trials.len(),
+            60,
+            "other families, other roles and diverged trials are excluded"
+        );
         let [low, high] = prediction.interval.unwrap();
         assert!(low < planted && planted < high);
         let outcome = Outcome::new(prediction.clone(), &trials);
@@ -236,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn larger_means_beyond_the_range_of_the_law() {
+    fn is_larger_compares_with_the_range_of_the_law() {
         let trials = testing::sweep();
         let larger = |parameters, examples| {
             let planned = PlannedTraining { parameters, examples, ..PLANNED };
@@ -251,11 +255,15 @@ mod tests {
         let (mut trials, all) = (testing::sweep(), testing::sweep());
         trials.retain(|trial| trial.role == Role::Fit);
         assert_eq!(predict(&trials), predict(&all));
-        assert_eq!(Outcome::new(predict(&trials), &trials).measured, None, "not trained yet");
+        assert_eq!(
+            Outcome::new(predict(&trials), &trials).measured,
+            None,
+            "the held-out run has not been trained yet"
+        );
     }
 
     #[test]
-    fn training_that_breaks_the_law_is_outside_the_interval() {
+    fn run_that_deviates_from_the_law_is_outside_the_interval() {
         let mut trials = testing::sweep();
         let prediction = predict(&trials);
         for trial in trials.iter_mut().filter(|trial| trial.role == Role::HeldOut) {

@@ -4,24 +4,24 @@ use crate::scaling::{CurvePoint, Role, Trial};
 use wgrad_run::Flops;
 use wgrad_stdx::random::SplitMix64;
 
-/// Draws from the standard normal distribution (Box and Muller).
+/// Draws a sample from the standard normal distribution by the Box–Muller transform.
 pub fn normal(random: &mut SplitMix64) -> f64 {
     let mut unit = || ((random.next_u64() >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
     let (radius, angle) = (unit(), unit());
     (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
 }
 
-/// Parameters E, A, α, B, β of the law of perceptrons.
+/// Parameters E, A, α, B, β of the law that synthetic perceptrons follow.
 pub const MLP: [f64; 5] = [0.25, 12.0, 0.5, 12.0, 0.4];
-/// Parameters of the law of residual networks.
+/// Parameters E, A, α, B, β of the law that synthetic residual networks follow.
 pub const RESNET: [f64; 5] = [0.2, 6.0, 0.45, 30.0, 0.5];
 
-/// Returns the loss of a law for N and D.
+/// Returns the loss of a law for N parameters and D examples.
 pub fn loss([e, a, alpha, b, beta]: [f64; 5], parameters: u64, examples: u64) -> f64 {
     e + a * (parameters as f64).powf(-alpha) + b * (examples as f64).powf(-beta)
 }
 
-/// Returns a trial whose loss is that of its law times exp(noise).
+/// Returns a trial whose test loss is the loss by the law of the family, times exp(`noise`).
 pub fn trial(family: &str, role: Role, width: u64, examples: u64, seed: u64, noise: f64) -> Trial {
     let theta = if family == "mlp" { MLP } else { RESNET };
     let parameters = 800 * width;
@@ -31,7 +31,7 @@ pub fn trial(family: &str, role: Role, width: u64, examples: u64, seed: u64, noi
     let curve: Vec<CurvePoint> = (1..=10u64)
         .map(|index| {
             let step = steps * index / 10;
-            // Falls with 1 / step until the eighth point, then rises slightly.
+            // The loss falls with 1 / step until the eighth point, then rises slightly.
             let current = end
                 * (1.0 + 0.8 * (8.0 / index.min(8) as f64 - 1.0))
                 * (1.0 + 0.02 * index.saturating_sub(8) as f64);
@@ -79,15 +79,15 @@ pub fn trial(family: &str, role: Role, width: u64, examples: u64, seed: u64, noi
     }
 }
 
-/// Returns the trial as if it had diverged.
+/// Marks a trial as diverged and returns it.
 pub fn diverged(mut trial: Trial) -> Trial {
     (trial.diverged, trial.test_loss, trial.test_accuracy) = (true, f64::INFINITY, 0.0);
     trial.id += "-lost";
     trial
 }
 
-/// Returns the trials of a sweep of both families: five widths, four amounts of data and three seeds, one diverged
-/// trial, two held-out trials, and a comparison at two budgets.
+/// Returns the trials of a sweep. Each of the two families has a grid of five widths, four amounts of data and three
+/// seeds, one diverged trial, two held-out trials, and trials of a comparison at two compute budgets.
 pub fn sweep() -> Vec<Trial> {
     let mut random = SplitMix64(7);
     let mut trials = Vec::new();

@@ -45,7 +45,7 @@ fn planted_laws_of_a_sweep_are_found() {
 }
 
 #[test]
-fn laws_list_existing_trainings() {
+fn laws_list_existing_training_runs() {
     let trials = testing::sweep();
     let laws = laws(&trials);
     let exists = |id: &String| trials.iter().any(|trial| trial.id == *id && !trial.diverged);
@@ -95,7 +95,7 @@ fn each_depth_has_its_own_laws() {
 }
 
 #[test]
-fn still_improving_trainings_are_counted() {
+fn still_improving_runs_are_counted() {
     let mut trials = testing::sweep();
     let text = laws(&trials).sentences().join(" ");
     assert!(!text.contains("still improving"), "{text}");
@@ -116,22 +116,23 @@ fn still_improving_trainings_are_counted() {
     let [plain, better] = &laws.families[..] else { panic!() };
     assert!(plain.joint.improving.is_empty());
     let counts = [&better.by_parameters, &better.by_examples, &better.joint].map(|fit| fit.improving.len());
-    assert_eq!(counts, [15, 6, 30], "diverged trainings are not counted");
+    assert_eq!(counts, [15, 6, 30], "diverged runs are not counted");
     let trial = |id: &String| trials.iter().find(|trial| trial.id == *id).unwrap();
     assert!(better.joint.improving.iter().all(|id| trial(id).best_step == trial(id).steps));
     let html = html(&laws, &trials);
     let text = laws.sentences().join("\n");
     for words in [
-        "; 30 of 60 trainings were still improving at their last step, so steps limit them as well as size and data.",
-        "; 1 of its 2 trainings were still improving at their last step.",
-        "resnet was still improving at its last step with 7,500 (2 of 3 seeds) and 30,000 examples: there, compute limits \
-         it, not data.",
+        "; 30 of 60 training runs were still improving at their last step, so steps limit their loss in addition to \
+         size and data.",
+        "; 1 of its 2 training runs were still improving at their last step.",
+        "resnet was still improving at its last step with 7,500 (2 of 3 seeds) and 30,000 examples: its loss is limited \
+         by compute there, not by data.",
     ] {
         assert!(text.contains(words), "{words}: {text}");
         assert!(html.contains(words), "{words}");
     }
     assert!(!text.contains("mlp was still improving"), "{text}");
-    assert!(html.contains("Law of D, N = 51,200: 6 of 12 trainings were still improving"));
+    assert!(html.contains("Law of D, N = 51,200: 6 of 12 training runs were still improving"));
     let read: Laws = serde_json::from_str(&serde_json::to_string(&laws).unwrap()).unwrap();
     assert_eq!(read, laws);
 }
@@ -139,7 +140,7 @@ fn still_improving_trainings_are_counted() {
 #[test]
 fn saturated_laws_are_not_quoted() {
     let mut trials = testing::sweep();
-    // Five distinct points for the five parameters of the law of N and D.
+    // The law of N and D has five parameters, and five distinct points remain.
     let keep = |trial: &Trial| match (trial.width, trial.examples) {
         (4, 500 | 2000 | 8000) | (16 | 64, 500) => trial.role == Role::Fit && trial.family == PLAIN,
         _ => false,
@@ -152,12 +153,12 @@ fn saturated_laws_are_not_quoted() {
     assert_eq!(
         sentences[0],
         "mlp of 2 hidden layers on fashion-mnist: no law of N and D is quoted, because it passes through all of \
-         its 5 distinct points, which tests nothing."
+         its 5 distinct points, so the fit does not test it."
     );
     let html = html(&laws, &trials);
-    assert!(
-        html.contains("Law of N and D: it passes through all of its 5 distinct points, which tests nothing")
-    );
+    assert!(html.contains(
+        "Law of N and D: it passes through all of its 5 distinct points, so the fit does not test it"
+    ));
 
     let mut laws = self::laws(&testing::sweep());
     let frontier = &mut laws.families[0].frontier;
@@ -168,7 +169,7 @@ fn saturated_laws_are_not_quoted() {
     assert_eq!(
         laws.sentences()[1],
         "mlp of 2 hidden layers on fashion-mnist: no law of compute is quoted, because it passes through all of \
-         its 3 points, which tests nothing; the growth of the best size cannot be determined from 3 points."
+         its 3 points, so the fit does not test it; the growth of the best size cannot be determined from 3 points."
     );
 }
 
@@ -201,11 +202,15 @@ fn predictions_within_the_range_are_not_called_larger() {
     let held_out = testing::trial(PLAIN, Role::HeldOut, 64, 32_000, 9, 0.0);
     let all: Vec<Trial> = trials.iter().cloned().chain([held_out]).collect();
     let one = Laws::fit(&all, std::slice::from_ref(&prediction), 50, 1);
-    assert!(one.headline().starts_with("The prediction of one training"), "{}", one.headline());
+    assert!(one.headline().starts_with("The prediction of one training run"), "{}", one.headline());
     let text = one.sentences().join(" ");
-    assert!(text.contains("; it is not larger than the trainings that its law was fitted to."), "{text}");
+    assert!(text.contains("; it is not larger than the training runs that its law was fitted to."), "{text}");
     let mixed = Laws::fit(&all, &[vec![prediction], predictions(&all)].concat(), 50, 1);
-    assert!(mixed.headline().starts_with("The predictions of 2 larger trainings"), "{}", mixed.headline());
+    assert!(
+        mixed.headline().starts_with("The predictions of 2 larger training runs"),
+        "{}",
+        mixed.headline()
+    );
 }
 
 #[test]
@@ -216,7 +221,7 @@ fn laws_round_trip_through_json() {
     }
     let laws = laws(&trials);
     let text = serde_json::to_string(&laws).unwrap();
-    assert!(text.contains("\"inf\""), "the loss of a diverged training is infinite");
+    assert!(text.contains("\"inf\""), "the loss of a diverged run is infinite");
     assert_eq!(serde_json::from_str::<Laws>(&text).unwrap(), laws);
 }
 
@@ -233,7 +238,7 @@ fn unfitted_laws_have_a_reason() {
     assert!(laws.headline().starts_with("No law"));
     let text = laws.sentences().join(" ");
     assert!(
-        text.contains("no law of N and D, because an exponent and a floor require 3 distinct values of N"),
+        text.contains("no law of N and D, because an exponent and an irreducible loss require at least 3"),
         "{text}"
     );
     assert!(laws.outcomes.is_empty() && laws.comparisons.is_empty());
@@ -247,11 +252,15 @@ fn sentences_follow_the_numbers() {
     let mut trials = testing::sweep();
     let predictions = predictions(&trials);
     let within = Laws::fit(&trials, &predictions, 100, 1);
-    assert!(within.headline().starts_with("The predictions of 2 larger trainings"), "{}", within.headline());
+    assert!(
+        within.headline().starts_with("The predictions of 2 larger training runs"),
+        "{}",
+        within.headline()
+    );
     let text = within.sentences().join(" ");
     assert!(text.contains("mlp-large (204,800 parameters, 50,000 examples): predicted test loss"), "{text}");
     assert!(text.contains("within the interval") && !text.contains("outside"), "{text}");
-    assert!(text.contains("2 trainings diverged") && text.contains("d8000-s4-lost"), "{text}");
+    assert!(text.contains("2 training runs diverged") && text.contains("d8000-s4-lost"), "{text}");
     for trial in trials.iter_mut().filter(|trial| trial.role == Role::HeldOut) {
         trial.test_loss *= 2.0;
     }
@@ -260,12 +269,12 @@ fn sentences_follow_the_numbers() {
     assert!(text.contains("outside the interval") && text.contains("% too low, outside"), "{text}");
     trials.retain(|trial| trial.role != Role::HeldOut);
     let untested = Laws::fit(&trials, &predictions, 100, 1);
-    assert!(untested.headline().contains("No larger training has tested them yet"));
+    assert!(untested.headline().contains("No larger training run has tested the laws yet"));
     assert!(untested.sentences().join(" ").contains("it has not been trained"));
 }
 
 #[test]
-fn page_has_all_charts_and_trainings() {
+fn page_has_all_charts_and_training_runs() {
     let trials = testing::sweep();
     let laws = laws(&trials);
     let html = html(&laws, &trials);
@@ -301,7 +310,7 @@ fn page_of_unfitted_laws_has_the_reasons() {
     let html = html(&laws, &trials);
     roxmltree::Document::parse(html.split_once('\n').unwrap().1).unwrap();
     assert!(html.contains(
-        "No law of N, D = 32,000: an exponent and a floor require 3 distinct values of N, but there are 2."
+        "No law of N, D = 32,000: an exponent and an irreducible loss require at least 3 distinct values of N, found 2."
     ));
     let laws = Laws::fit(&[], &[], 50, 1);
     let html = self::html(&laws, &[]);

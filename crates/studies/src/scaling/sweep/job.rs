@@ -1,4 +1,4 @@
-//! Jobs of a sweep: the trainings to run.
+//! Jobs of a sweep: the training runs to perform.
 
 use super::{Comparison, Family, LawGrid, Sweep};
 use crate::scaling::{Role, Trial};
@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Network {
-    /// Architecture.
+    /// Architecture of the network.
     pub family: Family,
-    /// Hidden layers of a perceptron, or layers (6n + 2) of a residual network.
+    /// Number of hidden layers of a perceptron, or of layers (6n + 2) of a residual network.
     pub depth: u64,
-    /// Units of a hidden layer, or channels of the first stage.
+    /// Number of units of each hidden layer, or of channels of the first stage.
     pub width: u64,
 }
 
@@ -22,7 +22,7 @@ pub struct Network {
 pub struct RateKey {
     /// Name of the data set.
     pub dataset: String,
-    /// Network.
+    /// Architecture and size of the network.
     pub network: Network,
 }
 
@@ -34,24 +34,24 @@ impl RateKey {
     }
 }
 
-/// Length of a training.
+/// Length of a training run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TrainingLength {
     /// Number of steps.
     Steps(u64),
-    /// Training FLOPs, rounded to whole steps and at least one step.
+    /// Training FLOPs, rounded to an integer number of steps, at least one.
     Flops(f64),
 }
 
-/// Training to run.
+/// Training run to perform.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Job {
-    /// Name, unique in a sweep.
+    /// Name of the training run, unique in a sweep.
     pub id: String,
-    /// Purpose of the training.
+    /// Purpose of the training run.
     pub role: Role,
-    /// Data set and network.
+    /// Data set and network of the run.
     pub key: RateKey,
     /// Number of distinct training examples.
     pub examples: u64,
@@ -59,7 +59,7 @@ pub struct Job {
     pub seed: u64,
     /// Peak learning rate.
     pub lr: f64,
-    /// Length of the training.
+    /// Length of the training run.
     #[serde(rename = "aim")]
     pub length: TrainingLength,
 }
@@ -68,8 +68,8 @@ pub struct Job {
 pub type LearningRates = BTreeMap<RateKey, f64>;
 
 impl Sweep {
-    /// Returns the short trainings that choose learning rates: for the networks of the laws and comparisons, or with
-    /// `held_out` for the held-out networks.
+    /// Returns the short training runs that determine learning rates. They are for the held-out networks if `held_out`
+    /// is true, otherwise for the networks of the laws and comparisons.
     pub fn rate_jobs(&self, held_out: bool) -> Vec<Job> {
         let mut keys: Vec<RateKey> = Vec::new();
         let mut add = |dataset: &str, network: Network| {
@@ -101,7 +101,7 @@ impl Sweep {
         keys.into_iter().flat_map(jobs).collect()
     }
 
-    /// Returns all trainings except those that choose learning rates. The learning rates of these jobs are
+    /// Returns all training runs except those that determine learning rates. The learning rates of these jobs are
     /// placeholders.
     pub fn all_jobs(&self) -> Vec<Job> {
         let rate_jobs = [self.rate_jobs(false), self.rate_jobs(true)].concat();
@@ -115,7 +115,7 @@ impl Sweep {
     }
 
     /// Chooses the learning rate of each network: the rate with the lowest validation loss at any evaluation, or the
-    /// lower rate of two with equal loss. A network whose trainings all diverged gets the lowest rate.
+    /// lower rate of two with equal loss. A network whose runs all diverged gets the lowest rate.
     pub fn choose_rates(&self, jobs: &[Job], trials: &[Trial]) -> LearningRates {
         let mut best: BTreeMap<RateKey, (f64, f64)> = BTreeMap::new();
         for job in jobs.iter().filter(|job| job.role == Role::Rate) {
@@ -131,8 +131,8 @@ impl Sweep {
         best.into_iter().map(|(key, (_, lr))| (key, lr)).collect()
     }
 
-    /// Returns the trainings that laws are fitted to, or with `held_out` the held-out trainings. Networks without a
-    /// learning rate are left out.
+    /// Returns the held-out training runs if `held_out` is true, otherwise the runs that laws are fitted to. Networks
+    /// without a learning rate are left out.
     pub fn law_jobs(&self, rates: &LearningRates, held_out: bool) -> Vec<Job> {
         let mut jobs = Vec::new();
         for grid in &self.laws {
@@ -154,7 +154,7 @@ impl Sweep {
         jobs
     }
 
-    /// Returns the trainings of the comparisons. Networks without a learning rate are left out.
+    /// Returns the training runs of the comparisons. Networks without a learning rate are left out.
     pub fn comparison_jobs(&self, rates: &LearningRates) -> Vec<Job> {
         let mut jobs = Vec::new();
         for Comparison { dataset, flops, examples, seeds, networks, .. } in &self.comparisons {
@@ -171,7 +171,7 @@ impl Sweep {
         jobs
     }
 
-    /// Returns the steps of a training on `examples` examples.
+    /// Returns the number of steps of a training run on `examples` examples.
     fn steps(&self, grid: &LawGrid, examples: u64) -> u64 {
         let [least, most] = grid.steps;
         grid.epochs.saturating_mul(examples).div_ceil(self.training.batch).clamp(least, most)

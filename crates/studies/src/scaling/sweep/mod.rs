@@ -17,11 +17,11 @@ use sha2::{Digest, Sha256};
 /// Step of the first evaluation.
 const FIRST_EVALUATION: u64 = 10;
 
-/// Sweep: training settings, grids that laws are fitted to, and comparisons of data and architecture.
+/// Definition of a sweep: training settings, grids that laws are fitted to, and comparisons of data and architecture.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sweep {
-    /// Settings of every training.
+    /// Settings that all training runs share.
     pub training: Training,
     /// Grids of sizes and amounts of data. Laws are fitted to each grid.
     #[serde(default, rename = "law")]
@@ -31,33 +31,34 @@ pub struct Sweep {
     pub comparisons: Vec<Comparison>,
 }
 
-/// Settings of every training of a sweep.
+/// Settings that all training runs of a sweep share.
 ///
-/// The optimizer is AdamW without weight decay, with a constant learning rate after a warm-up. The moving average of
-/// the parameters is evaluated, so that a training could end at any point of its curve.
+/// The optimizer is AdamW without weight decay, with a constant learning rate after a warm-up. Evaluations use the
+/// moving average of the parameters, so that every point of a curve is a valid final result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Training {
-    /// Examples of a step.
+    /// Number of examples per step.
     pub batch: u64,
     /// Number of warm-up steps.
     pub warmup: u64,
     /// Decay of the moving average of the parameters.
     pub ema: f64,
-    /// Learning rates to choose from, in ascending order. Each network uses the rate with the lowest validation loss
-    /// after a short training.
+    /// Learning rates to choose from, in ascending order. Each network uses the rate with the lowest validation loss in
+    /// short training runs.
     pub rates: Vec<f64>,
-    /// Steps of the short training.
+    /// Number of steps of the short training runs for learning rates.
     pub rate_steps: u64,
-    /// Most examples of the short training.
+    /// Maximum number of training examples of the short training runs.
     pub rate_examples: u64,
-    /// Most validation examples for early stopping. They are at most a fifth of the training data.
+    /// Maximum number of validation examples for early stopping. At most a fifth of the training data is used for
+    /// validation.
     pub validation: u64,
-    /// Most test examples.
+    /// Maximum number of test examples.
     pub test: u64,
-    /// Number of evaluations of a training, at steps that grow by a constant factor.
+    /// Number of evaluations of a training run, at steps that grow by a constant factor.
     pub evaluations: u64,
-    /// Number of evaluations without a lower validation loss after which a training ends.
+    /// Number of evaluations without a lower validation loss after which a training run ends.
     pub patience: u64,
 }
 
@@ -70,30 +71,30 @@ pub struct LawGrid {
     /// Data set whose presence on the machine disables this entry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub without: Option<String>,
-    /// Architecture.
+    /// Architecture of the networks.
     pub family: Family,
-    /// Hidden layers of a perceptron, or layers (6n + 2) of a residual network.
+    /// Number of hidden layers of a perceptron, or of layers (6n + 2) of a residual network.
     pub depth: u64,
-    /// Units of a hidden layer, or channels of the first stage.
+    /// Widths of the networks: units of each hidden layer, or channels of the first stage.
     pub widths: Vec<u64>,
-    /// Numbers of distinct training examples.
+    /// Amounts of data: numbers of distinct training examples.
     pub examples: Vec<u64>,
-    /// Seeds. Every network is trained once per seed.
+    /// Seeds of the training runs. Every network is trained once per seed.
     pub seeds: Vec<u64>,
-    /// Most epochs.
+    /// Maximum number of epochs.
     pub epochs: u64,
-    /// Fewest and most steps, which take precedence over `epochs`.
+    /// Minimum and maximum number of steps. These limits take precedence over `epochs`.
     pub steps: [u64; 2],
-    /// Larger networks on more data, whose loss is predicted before they are trained.
+    /// Networks and amounts of data beyond the grid. Their loss is predicted before they are trained.
     #[serde(default)]
     pub held_out: Vec<HeldOut>,
 }
 
-/// Network and amount of data that are larger than the grid.
+/// Network width and amount of data beyond the grid.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeldOut {
-    /// Width of the network.
+    /// Width of the network, as in [`LawGrid::widths`].
     pub width: u64,
     /// Number of distinct training examples.
     pub examples: u64,
@@ -108,11 +109,11 @@ pub struct Comparison {
     /// Data set whose presence on the machine disables this entry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub without: Option<String>,
-    /// Training FLOPs of each network.
+    /// Compute budgets in training FLOPs. Every network is trained once per budget.
     pub flops: Vec<f64>,
-    /// Numbers of distinct training examples.
+    /// Amounts of data: numbers of distinct training examples.
     pub examples: Vec<u64>,
-    /// Seeds. Every network is trained once per seed.
+    /// Seeds of the training runs. Every network is trained once per seed.
     pub seeds: Vec<u64>,
     /// Networks to compare, the plain architecture first.
     pub networks: [Network; 2],
@@ -151,8 +152,8 @@ impl Sweep {
         names
     }
 
-    /// Returns a short digest of the training settings. Trainings with different settings are stored under different
-    /// digests.
+    /// Returns a short digest of the training settings. Training runs with different settings are stored under
+    /// different digests.
     pub fn settings_digest(&self) -> String {
         // Serialization cannot fail: the settings contain only numbers.
         let text = serde_json::to_string(&self.training).unwrap_or_default();
@@ -176,13 +177,14 @@ impl Sweep {
         (Self { training: self.training.clone(), laws, comparisons }, missing)
     }
 
-    /// Returns the number of training examples that remain of `total` without the validation examples.
+    /// Returns the number of examples that remain for training if the validation examples are taken from `total`
+    /// examples.
     pub fn training_examples(&self, total: u64) -> u64 {
         total - self.training.validation.min(total / 5)
     }
 
-    /// Returns the steps at which a training of `steps` steps is evaluated. They grow by a constant factor and end with
-    /// the last step. A training for a learning rate is evaluated at its last step only.
+    /// Returns the steps at which a training run of `steps` steps is evaluated. The steps grow by a constant factor,
+    /// and the last one is `steps`. A run for a learning rate is evaluated at its last step only.
     pub fn evaluation_steps(&self, role: Role, steps: u64) -> Vec<u64> {
         let count = if role == Role::Rate { 1 } else { self.training.evaluations.max(1) };
         let first = steps.min(FIRST_EVALUATION) as f64;

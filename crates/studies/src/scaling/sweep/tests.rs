@@ -65,7 +65,7 @@ fn builtin_sweeps_are_valid_and_fit_their_data() {
             assert!(*comparison.examples.last().unwrap() <= size(&comparison.dataset), "{comparison:?}");
         }
     }
-    // There is something to train without downloaded data.
+    // Without downloaded data, the sweep uses the built-in digits.
     let (available, missing) = builtin(true).unwrap().available(|name| name == "digits");
     assert_eq!((available.datasets(), missing), (vec!["digits"], vec!["fashion-mnist".to_owned()]));
     let (available, missing) = builtin(true).unwrap().available(|_| true);
@@ -76,7 +76,8 @@ fn builtin_sweeps_are_valid_and_fit_their_data() {
 fn jobs_cover_all_sizes_amounts_and_seeds_with_unique_names() {
     let sweep = small();
     let rate_jobs = sweep.rate_jobs(false);
-    // Widths 2 and 4 of the law, and the residual network of the comparison, whose perceptron is also one of the law.
+    // Widths 2 and 4 of the law, and the residual network of the comparison, whose perceptron is also a network of the
+    // law.
     assert_eq!(rate_jobs.len(), 3 * 2);
     let trials: Vec<Trial> = rate_jobs.iter().map(|job| trial(job, job.lr)).collect();
     let rates = sweep.choose_rates(&rate_jobs, &trials);
@@ -106,7 +107,7 @@ fn jobs_cover_all_sizes_amounts_and_seeds_with_unique_names() {
     assert!(jobs.iter().all(|job| job.role == Role::HeldOut && job.examples == 200));
 }
 
-/// Trial of a job with a given validation loss.
+/// Returns the trial of a job with the given validation loss.
 fn trial(job: &Job, validation_loss: f64) -> Trial {
     let point = CurvePoint {
         step: 1,
@@ -197,9 +198,9 @@ fn errors_name_the_key_and_the_problem() {
         ("rates = [1e-3, 1e-2]", "rates = []", "`training.rates` must be a list"),
         ("widths = [2, 4]", "widths = [4, 4]", "`law[0].widths` must be a list"),
         ("examples = [50, 100]", "examples = [5, 100]", "must be at least training.batch, which is 10"),
-        ("steps = [25, 30]", "steps = [31, 30]", "`law[0].steps` must be the fewest and the most steps"),
+        ("steps = [25, 30]", "steps = [31, 30]", "`law[0].steps` must be the minimum and the maximum"),
         ("seeds = [3]", "seeds = []", "`versus[0].seeds` must not be empty"),
-        ("seeds = [0, 1]", "seeds = [1, 1]", "`law[0].seeds` must not contain a seed twice"),
+        ("seeds = [0, 1]", "seeds = [1, 1]", "`law[0].seeds` must not contain a seed more than once"),
         (
             "width = 8, examples = 200",
             "width = 4, examples = 100",
@@ -242,11 +243,11 @@ fn errors_about_the_whole_sweep_and_its_file() {
     assert!(error.starts_with("small.toml: TOML parse error at line 3"), "{error}");
     let (training, laws) = SMALL.split_once("[[law]]").unwrap();
     let error = parse(training, "small.toml").unwrap_err().to_string();
-    assert!(error.contains("there is nothing to train"), "{error}");
+    assert!(error.contains("`law` and `versus` are both missing"), "{error}");
     let law = laws.split_once("[[versus]]").unwrap().0;
     let twice = format!("{SMALL}\n[[law]]{law}");
     let error = parse(&twice, "small.toml").unwrap_err().to_string();
-    assert!(error.contains("`law` defines the training digits-mlp1-w2-d50-s0 twice"), "{error}");
+    assert!(error.contains("`law` defines the training run digits-mlp1-w2-d50-s0 more than once"), "{error}");
     let error = read(std::path::Path::new("nowhere.toml")).unwrap_err().to_string();
     assert!(error.starts_with("cannot read the sweep in nowhere.toml"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! Reading of sweeps from TOML. Errors name the key of the mistake.
+//! Reader for sweeps in TOML. Errors name the invalid key.
 
 use super::{Comparison, Family, HeldOut, LawGrid, Sweep, Training};
 use crate::scaling::laws::{BETTER, PLAIN};
@@ -10,7 +10,7 @@ use wgrad_stdx::ErrorKind;
 const QUICK: &str = include_str!("quick.toml");
 const FULL: &str = include_str!("full.toml");
 
-/// Why a sweep cannot be read.
+/// Reason why a sweep cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SweepError {
     /// The file cannot be read.
@@ -21,7 +21,7 @@ pub enum SweepError {
         /// Error of the operating system.
         source: io::Error,
     },
-    /// The text is not TOML, a key is missing or unknown, or a value has the wrong type.
+    /// The text is not valid TOML, a key is missing or unknown, or a value has the wrong type.
     #[error("{origin}: {source}")]
     Syntax {
         /// Name of the file.
@@ -34,21 +34,22 @@ pub enum SweepError {
     Invalid {
         /// Name of the file.
         origin: String,
-        /// Section and key.
+        /// Section and name of the key, e.g. `law[0].widths`.
         key: String,
-        /// Description of the problem.
+        /// Description of the problem, as the rest of a sentence that begins with the key.
         problem: String,
     },
 }
 
 impl SweepError {
-    /// Kind of the error, which decides the exit code of the command line.
+    /// Returns the kind of the error, from which the command line derives its exit code.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Usage
     }
 }
 
-/// Returns a sweep that is built in: the quick one, which takes minutes on two cores, or the full one.
+/// Returns a built-in sweep: if `quick` is true the short one, which takes minutes on two cores, otherwise the full
+/// one.
 ///
 /// # Errors
 /// Returns an error if the built-in text is invalid, which a test rules out.
@@ -69,8 +70,8 @@ pub fn read(path: &Path) -> Result<Sweep, SweepError> {
 /// Parses a sweep from TOML. `origin` names the text in errors.
 ///
 /// # Errors
-/// Returns an error if the text is not TOML, a key is missing or unknown, a value has the wrong type or is out of
-/// range, or two trainings have the same name.
+/// Returns an error if the text is not valid TOML, a key is missing or unknown, a value has the wrong type or is out of
+/// range, or two training runs have the same name.
 pub fn parse(text: &str, origin: &str) -> Result<Sweep, SweepError> {
     let sweep: Sweep = toml::from_str(text)
         .map_err(|source| SweepError::Syntax { origin: origin.to_owned(), source: Box::new(source) })?;
@@ -82,9 +83,9 @@ pub fn parse(text: &str, origin: &str) -> Result<Sweep, SweepError> {
     Ok(sweep)
 }
 
-/// Most evaluations of a training.
+/// Maximum number of evaluations of a training run.
 const MAX_EVALUATIONS: u64 = 1000;
-/// Largest width of a layer.
+/// Maximum width of a layer.
 const MAX_WIDTH: u64 = 1 << 16;
 
 /// Key and description of an invalid value.
@@ -95,7 +96,7 @@ fn check(sweep: &Sweep) -> Result<(), Problem> {
     require(
         !sweep.laws.is_empty() || !sweep.comparisons.is_empty(),
         || "law".into(),
-        "is missing, and `versus` too: there is nothing to train",
+        "and `versus` are both missing; define at least one of them",
     )?;
     for (i, grid) in sweep.laws.iter().enumerate() {
         check_grid(i, grid, sweep.training.batch)?;
@@ -106,7 +107,9 @@ fn check(sweep: &Sweep) -> Result<(), Problem> {
     let jobs = sweep.all_jobs();
     let mut seen = BTreeSet::new();
     match jobs.iter().find(|job| !seen.insert(&job.id)) {
-        Some(duplicate) => Err(("law".into(), format!("defines the training {} twice", duplicate.id))),
+        Some(duplicate) => {
+            Err(("law".into(), format!("defines the training run {} more than once", duplicate.id)))
+        }
         None => Ok(()),
     }
 }
@@ -145,12 +148,13 @@ fn check_grid(i: usize, grid: &LawGrid, batch: u64) -> Result<(), Problem> {
         let size = (Some(held_out.width), Some(held_out.examples));
         size.0 >= width && size.1 >= examples && size != (width, examples)
     };
-    let problem = "must be larger than all widths and examples of the law: there is nothing to predict";
+    let problem =
+        "must be larger than all widths and examples of the law, because only such runs are predicted";
     require(grid.held_out.iter().all(is_larger), || key("held_out"), problem)?;
     check_distinct(&key("seeds"), &grid.seeds)?;
     require(grid.epochs > 0, || key("epochs"), "must be at least 1, not 0")?;
     let [least, most] = grid.steps;
-    let problem = "must be the fewest and the most steps, in this order and at least 1";
+    let problem = "must be the minimum and the maximum number of steps, in this order and at least 1";
     require(least > 0 && least <= most, || key("steps"), problem)?;
     check_depth(&key("depth"), grid.family, grid.depth)
 }
@@ -161,7 +165,7 @@ fn check_comparison(i: usize, comparison: &Comparison, batch: u64) -> Result<(),
     check_examples(&key("examples"), &comparison.examples, batch)?;
     check_distinct(&key("seeds"), &comparison.seeds)?;
     let families = comparison.networks.map(|network| network.family.name());
-    let problem = "must be a plain network, mlp, and a better one, resnet";
+    let problem = "must be an mlp and a resnet, in this order";
     require(families == [PLAIN, BETTER], || key("networks"), problem)?;
     for network in &comparison.networks {
         let valid = (1..=MAX_WIDTH).contains(&network.width);
@@ -174,7 +178,7 @@ fn check_comparison(i: usize, comparison: &Comparison, batch: u64) -> Result<(),
 fn check_distinct(key: &str, seeds: &[u64]) -> Result<(), Problem> {
     require(!seeds.is_empty(), || key.to_owned(), "must not be empty")?;
     let distinct: BTreeSet<&u64> = seeds.iter().collect();
-    require(distinct.len() == seeds.len(), || key.to_owned(), "must not contain a seed twice")
+    require(distinct.len() == seeds.len(), || key.to_owned(), "must not contain a seed more than once")
 }
 
 fn require(valid: bool, key: impl Fn() -> String, problem: &str) -> Result<(), Problem> {

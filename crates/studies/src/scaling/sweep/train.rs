@@ -1,4 +1,4 @@
-//! Training of one job of a sweep, with evaluations on the way and early stopping.
+//! Training of one job of a sweep, with evaluations during training and early stopping.
 
 use crate::scaling::sweep::{Family, Job, Network, Sweep, TrainingLength};
 use crate::scaling::{CurvePoint, Role, Trial};
@@ -12,9 +12,9 @@ use wgrad_program::Device;
 use wgrad_run::Flops;
 use wgrad_train::{Config, Model, Plan, SplitName, TrainError, Trainer};
 
-/// Seed of the draw of validation and test examples, which all trainings share.
+/// Seed for drawing the validation and test examples. All training runs share these examples.
 const SEED: u64 = 0;
-/// Largest batch of an evaluation.
+/// Maximum batch size of an evaluation.
 const EVAL_BATCH: usize = 500;
 
 /// Data set of a sweep, split into training, validation and test examples.
@@ -46,8 +46,8 @@ impl SweepData {
         self.splits.train.len() as u64
     }
 
-    /// Returns the splits of a job: `examples` training examples, drawn by class with the job's seed, and flattened for
-    /// a perceptron.
+    /// Returns the splits of a job. The training examples are drawn by class with the job's seed. The examples are
+    /// flattened for a perceptron.
     fn splits_for(&self, job: &Job) -> Result<Splits, TrainError> {
         let Splits { train, validation, test, .. } = &self.splits;
         let drawn = draw(train, job.examples as usize, job.seed, Purpose::Limit).1;
@@ -87,7 +87,8 @@ fn build_model(network: Network, splits: &Splits) -> Result<(Model, String), Tra
             })?;
             let &[channels, _, _] = splits.train.feature_shape() else {
                 return Err(TrainError::Config(
-                    "a residual network requires images, and the data set has none".into(),
+                    "a residual network requires images, but the examples of the data set are not images"
+                        .into(),
                 ));
             };
             let network = ResNetConfig { width, norm: ImageNorm::Group, ..base };
@@ -97,8 +98,8 @@ fn build_model(network: Network, splits: &Splits) -> Result<(Model, String), Tra
     }
 }
 
-/// Runs one training of a sweep on a device, which `device_name` names on the command line. Returns `None` if `stop`
-/// returned true. A loss that stops being finite ends the training and is a result, not an error.
+/// Trains one job of a sweep on a device. `device_name` is the name of the device on the command line. Returns `None`
+/// if `stop` returned true. A loss that becomes NaN or infinite ends the training run and is a result, not an error.
 ///
 /// # Errors
 /// Returns an error if the network does not fit the data, or the device fails.
@@ -177,7 +178,7 @@ fn train(
     steps: u64,
     stop: &dyn Fn() -> bool,
 ) -> Result<Option<Progress>, TrainError> {
-    // Trainings that are compared at equal compute spend all of it.
+    // Training runs that are compared at equal compute must use the entire budget, so they do not stop early.
     let patience = if role == Role::Comparison { u64::MAX } else { sweep.training.patience };
     let mut progress = Progress::default();
     for until in sweep.evaluation_steps(role, steps) {
@@ -200,16 +201,16 @@ fn train(
     Ok(Some(progress))
 }
 
-/// Curve of a training and its state of early stopping.
+/// Training curve and state of early stopping.
 #[derive(Default)]
 struct Progress {
     curve: Vec<CurvePoint>,
     /// Index of the point with the lowest validation loss.
     best: usize,
-    /// Evaluations since the lowest validation loss.
+    /// Number of evaluations since the lowest validation loss.
     since_best: u64,
     diverged: bool,
-    /// Seconds of the steps, without evaluations.
+    /// Total duration of the steps in seconds, without evaluations.
     seconds: f64,
 }
 

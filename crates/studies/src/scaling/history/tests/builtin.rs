@@ -1,4 +1,4 @@
-//! Built-in table: every row is complete, its arithmetic is correct, and the trends of both eras.
+//! Tests of the built-in table: complete rows, correct products in the notes, and the trends of both eras.
 
 use super::*;
 
@@ -26,7 +26,7 @@ fn rows_of_the_builtin_table_are_complete() {
         assert!(system.parameters.is_some() || !cell("Parameters notes").is_empty(), "{}", system.name);
         assert!(system.notes.ends_with('.'), "{}: {}", system.name, system.notes);
     }
-    assert!(table.systems.is_sorted_by_key(|system| system.date), "by date");
+    assert!(table.systems.is_sorted_by_key(|system| system.date), "systems are in order of date");
 }
 
 /// Parses the number at the beginning of a factor. A percentage becomes a fraction.
@@ -48,7 +48,7 @@ fn products_in_the_notes_give_the_training_compute() {
             sum.split(" + ").map(|product| product.split('·').map(leading_number).product::<f64>()).sum();
         let stated = rest.split(' ').next().unwrap_or(rest).trim_end_matches('.');
         let stated: f64 = stated.parse().unwrap_or_else(|_| panic!("{}: {stated}", system.name));
-        // Half a unit of the second digit.
+        // Half a unit of the second significant digit.
         let tolerance = 0.051 * 10f64.powf(value.log10().floor());
         for (source, other) in [("stated", stated), ("column", system.flops.unwrap_or(f64::NAN))] {
             assert!(
@@ -69,7 +69,7 @@ fn doubling_time_of_the_frontier_from_2012_agrees_with_the_book() {
     assert_eq!((before.months, after.months), (24.0, 3.4));
     assert_eq!(trend_of(after).spec.selection, Selection::Largest(3));
     assert!(after.within, "{}", trend_of(after).doubling_text());
-    // Systems before 2012 double faster than the book's 24 months.
+    // Before 2012, training compute doubled faster than every 24 months, the book's figure.
     assert!(
         !before.within && trend_of(before).doubling.unwrap().months < 20.0,
         "{}",

@@ -1,4 +1,4 @@
-//! Page of the history.
+//! Tests of the history section of the page.
 
 use super::*;
 use wgrad_report::page;
@@ -81,7 +81,7 @@ fn page_shows_selections_systems_and_callouts() {
     ] {
         assert!(html.contains(part), "{part}");
     }
-    // Callouts of most systems of a small table.
+    // In a table of this size, most systems have a callout.
     let callouts = html.matches("class=\"callout\"").count();
     assert!(callouts > 80, "{callouts}");
 }
@@ -93,7 +93,9 @@ fn page_without_devices_and_trends_is_well_formed() {
     let history = History::new(&parse(text.as_bytes(), "my.csv").unwrap(), MIN_RESAMPLES, 1).unwrap();
     let html = html(&history, &LocalMachine::default());
     well_formed(&html);
-    assert!(html.contains("No trend of training compute 2012 to mid-2018: it has 1 of the 3 systems"));
+    assert!(html.contains(
+        "No trend of training compute 2012 to mid-2018: a trend requires at least 3 systems, found 1"
+    ));
     assert!(
         html.contains("No systems with parameters: before 2012.")
             && html.contains("Parameters of each system")
@@ -123,7 +125,7 @@ fn runs_are_in_the_chart_of_all_years_only() {
     assert!(all.contains("this machine:") && parameters.contains("this machine:"));
     assert!(!late.contains("this machine:") && !late.contains("runs of this machine"), "{late}");
     assert!(lowest_tick(late) >= 1e14, "{}", lowest_tick(late));
-    // Both charts have the lines of a device. A tiny rate has no line.
+    // Both charts have the lines of each device. A device with a tiny rate has no line.
     for chart in [all, late] {
         assert!(chart.contains("one day of CPU, 2 threads</text>"), "{chart}");
     }
@@ -146,7 +148,7 @@ fn runs_with_invalid_compute_are_not_drawn() {
     }
     let (good, bad) = (html(&history, &good), html(&history, &bad));
     well_formed(&bad);
-    // The charts are identical: neither a point nor a longer axis.
+    // The charts are identical: invalid runs add no point and do not extend an axis.
     assert_eq!(charts(&good), charts(&bad));
     assert_eq!(bad.matches(">unknown<").count(), 4);
     let rates = [f64::NAN, -1.0, f64::INFINITY];

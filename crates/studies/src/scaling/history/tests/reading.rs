@@ -1,4 +1,4 @@
-//! Reading of tables: invalid entries are listed by line and left out, for all inputs.
+//! Tests of reading tables: invalid entries are left out and listed with their line, and no input causes a panic.
 
 use super::*;
 
@@ -32,11 +32,21 @@ fn invalid_rows_are_left_out_with_their_line_and_reason() {
     let found = left_out(rows);
     let expected = [
         (3, "two\nlines", LeftOutPart::Compute, "training compute: none given"),
-        (5, "undated", LeftOutPart::System, "no date"),
-        (6, "twice", LeftOutPart::System, "two dates: 2012-01-02, 2013-01-02"),
-        (7, "february", LeftOutPart::System, "2012-02-30 is not a day of the calendar"),
-        (8, "year", LeftOutPart::System, "2012 is only a year, not a day"),
-        (9, "month", LeftOutPart::System, "2012-05 is only a year and a month, not a day"),
+        (5, "undated", LeftOutPart::System, "the date is missing"),
+        (
+            6,
+            "twice",
+            LeftOutPart::System,
+            "\"2012-01-02, 2013-01-02\" contains more than one date; expected one",
+        ),
+        (7, "february", LeftOutPart::System, "2012-02-30 is not a valid date"),
+        (8, "year", LeftOutPart::System, "2012 is only a year; expected a date such as 2012-09-30"),
+        (
+            9,
+            "month",
+            LeftOutPart::System,
+            "2012-05 is only a year and a month; expected a date such as 2012-09-30",
+        ),
         (10, "words", LeftOutPart::Parameters, "parameters: \"many\" is not a number"),
         (
             11,
@@ -44,10 +54,10 @@ fn invalid_rows_are_left_out_with_their_line_and_reason() {
             LeftOutPart::System,
             "training compute: \"about a lot\" is not a number; parameters: none given",
         ),
-        (12, "short", LeftOutPart::System, "3 fields instead of the 4 of the header"),
-        (13, "long", LeftOutPart::System, "5 fields instead of the 4 of the header"),
-        (14, "good", LeftOutPart::System, "the same name as on line 2, which is used"),
-        (15, "", LeftOutPart::System, "no name"),
+        (12, "short", LeftOutPart::System, "the record has 3 fields, but the header has 4"),
+        (13, "long", LeftOutPart::System, "the record has 5 fields, but the header has 4"),
+        (14, "good", LeftOutPart::System, "the name is already used on line 2"),
+        (15, "", LeftOutPart::System, "the name is missing"),
     ];
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for (found, (line, name, part, reason)) in found.iter().zip(expected) {
@@ -101,10 +111,10 @@ fn missing_column_error_lists_the_most_similar_and_all_columns() {
     assert_eq!(error, "t.csv has no column \"Model\"; its 2 columns are x, y");
     let twice = format!("{HEADER},Model\n");
     let error = parse(twice.as_bytes(), "t.csv").unwrap_err().to_string();
-    assert_eq!(error, "t.csv has the column \"Model\" twice");
+    assert_eq!(error, "t.csv has the column \"Model\" more than once");
     let twice = format!("{HEADER},Parameters\n");
     let error = parse(twice.as_bytes(), "t.csv").unwrap_err().to_string();
-    assert_eq!(error, "t.csv has the column \"Parameters\" twice");
+    assert_eq!(error, "t.csv has the column \"Parameters\" more than once");
 }
 
 #[test]
@@ -157,9 +167,9 @@ fn implausible_dates_are_left_out() {
     let reasons: Vec<(u64, LeftOutPart, &str)> =
         found.iter().map(|out| (out.0, out.2, out.3.as_str())).collect();
     let expected = [
-        (2, LeftOutPart::System, "9999-12-31 is not in the years 1900 to 2100"),
-        (3, LeftOutPart::System, "1899-12-31 is not in the years 1900 to 2100"),
-        (4, LeftOutPart::System, "2101-01-01 is not in the years 1900 to 2100"),
+        (2, LeftOutPart::System, "9999-12-31 is outside the years 1900 to 2100"),
+        (3, LeftOutPart::System, "1899-12-31 is outside the years 1900 to 2100"),
+        (4, LeftOutPart::System, "2101-01-01 is outside the years 1900 to 2100"),
     ];
     assert_eq!(reasons, expected);
 }
@@ -193,7 +203,7 @@ fn empty_and_malformed_files_are_errors() {
     }
     let open = format!("{HEADER}\na,2012-01-02,1,1\n\"b,2012-01-02,1,1\nc,2012-01-02,1,1\n");
     let error = parse(open.as_bytes(), "t.csv").unwrap_err().to_string();
-    assert_eq!(error, "t.csv, line 3: the quote that begins here is not closed");
+    assert_eq!(error, "t.csv, line 3: the quoted field that begins on this line is not closed");
     let error = parse(b"Model,\xff\n", "t.csv").unwrap_err().to_string();
     assert_eq!(error, "the header of t.csv is not UTF-8: \\xff");
     // A quote within an unquoted field is text; a doubled quote within a quoted field is one quote.
@@ -270,7 +280,7 @@ fn arbitrary_bytes_do_not_panic() {
             check(&changed);
         }
     }
-    // Random bytes from the characters of a table.
+    // Random sequences of characters that occur in tables.
     let mut random = wgrad_stdx::random::SplitMix64(5);
     let kinds = b"\",\n\r-e19. \xff;()M";
     for _ in 0..2000 {

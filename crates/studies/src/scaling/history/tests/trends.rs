@@ -1,8 +1,8 @@
-//! Trends: planted doubling times are found, unfittable trends are errors, and selections of systems.
+//! Tests of trends: planted doubling times, trends that cannot be fitted, and selections of systems.
 
 use super::*;
 
-/// Systems every half year whose compute doubles every `months`.
+/// Returns rows of systems, one per half year, whose compute doubles every `months` months.
 fn doubling(months: f64) -> Vec<(String, String)> {
     (0..40)
         .map(|index| {
@@ -92,12 +92,12 @@ fn era_includes_its_first_day_and_excludes_its_end() {
     assert!(years.contains(day("2012-01-01")) && years.contains(day("2018-06-30")));
     assert!(!years.contains(day("2011-12-31")) && !years.contains(day("2018-07-01")));
     assert!(era("", "").contains(day("0001-01-01")));
-    // Larger systems before the era are not counted.
+    // `Largest` ignores larger systems before the era.
     let rows =
         table(&[("2011-01-01", "1e9"), ("2012-01-01", "1e3"), ("2013-01-01", "1e4"), ("2014-01-01", "1e5")]);
     let spec = TrendSpec { quantity: Quantity::Compute, era: years, selection: Selection::Largest(1) };
     assert_eq!(Trend::fit(&rows.systems, spec.clone(), MIN_RESAMPLES, 1).unwrap().systems, [1, 2, 3]);
-    // LargestOfAll counts them.
+    // `LargestOfAll` includes larger systems before the era.
     let of_all_eras = |most| {
         let spec = TrendSpec { selection: Selection::LargestOfAll(most), ..spec.clone() };
         Trend::fit(&rows.systems, spec, MIN_RESAMPLES, 1)
@@ -110,9 +110,12 @@ fn era_includes_its_first_day_and_excludes_its_end() {
 fn history_requires_compute_and_resamples() {
     let empty = table(&[("2012-02-30", "1e3")]);
     let error = History::new(&empty, MIN_RESAMPLES, 1).unwrap_err().to_string();
-    assert!(error.contains("entries left out: 1, the first on line 2: 2012-02-30 is not a day"), "{error}");
+    assert!(
+        error.contains("entries left out: 1, the first on line 2: 2012-02-30 is not a valid date"),
+        "{error}"
+    );
     let error = History::new(&table(&[]), MIN_RESAMPLES, 1).unwrap_err().to_string();
-    assert_eq!(error, "rows has a header and no rows");
+    assert_eq!(error, "rows has a header but no rows");
     let error = History::new(&builtin_table().unwrap(), 100, 1).unwrap_err();
     assert_eq!(error, HistoryError::Resamples { resamples: 100, least: 2000 });
     // A table of one era has the trend of that era only.
@@ -136,7 +139,7 @@ fn unfitted_trends_are_listed_with_the_reason() {
     let few = sentences(&[("2013-01-01", "1e3"), ("2014-01-01", "1e4")]);
     assert!(
         few.contains(
-            "No trend of training compute 2012 to mid-2018: it has 2 of the 3 systems that a trend requires."
+            "No trend of training compute 2012 to mid-2018: a trend requires at least 3 systems, found 2."
         ),
         "{few}"
     );
@@ -144,7 +147,7 @@ fn unfitted_trends_are_listed_with_the_reason() {
     assert!(few.contains("No systems with training compute: before 2012, since mid-2018."), "{few}");
     let day = sentences(&[("2013-01-01", "1e3"), ("2013-01-01", "1e4"), ("2013-01-01", "1e5")]);
     assert!(
-        day.contains("No trend of training compute 2012 to mid-2018: all its systems have the same date."),
+        day.contains("No trend of training compute 2012 to mid-2018: all systems have the same date."),
         "{day}"
     );
     // A missing trend of an era with other trends has its own sentence.
@@ -157,7 +160,8 @@ fn unfitted_trends_are_listed_with_the_reason() {
         ("2015-01-01", "1e5"),
     ];
     let frontier = sentences(&rows);
-    let expected = "No trend of training compute 2012 to mid-2018, the 3 largest at release of all eras: it has 0 of the 3";
+    let expected = "No trend of training compute 2012 to mid-2018, the 3 largest at release of all eras: a trend \
+        requires at least 3 systems, found 0.";
     assert!(frontier.contains(expected), "{frontier}");
 }
 

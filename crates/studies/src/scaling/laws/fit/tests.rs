@@ -4,7 +4,8 @@ use crate::scaling::laws::testing::normal;
 const SINGLE: [Variable; 1] = [Variable::Parameters];
 const BOTH: [Variable; 2] = [Variable::Parameters, Variable::Examples];
 
-/// Samples of E + A·x^(−α) with log-normal noise, `seeds` samples per x. Every tenth sample is an outlier.
+/// Returns samples of E + A·x^(−α) with log-normal noise, `seeds` samples per x. With noise, every tenth sample is an
+/// outlier.
 fn single(
     [e, a, alpha]: [f64; 3],
     xs: &[f64],
@@ -16,7 +17,7 @@ fn single(
     noisy(xs.iter().map(|x| ([*x, 0.0], value(*x))), seeds, noise, random)
 }
 
-/// Samples of the law of N and D on a grid of sizes and amounts of data.
+/// Returns samples of the law of N and D on a grid of sizes and amounts of data.
 fn both(theta: [f64; 5], seeds: usize, noise: f64, random: &mut SplitMix64) -> Vec<Sample> {
     let [e, a, alpha, b, beta] = theta;
     let cells = (0..5).flat_map(|i| (0..4).map(move |j| (1e3 * 4f64.powi(i), 500.0 * 4f64.powi(j))));
@@ -41,7 +42,7 @@ fn sizes(count: i32) -> Vec<f64> {
 }
 
 fn near(found: f64, planted: f64, relative: f64) {
-    assert!((found / planted - 1.0).abs() < relative, "{found}, planted {planted}");
+    assert!((found / planted - 1.0).abs() < relative, "found {found}, expected {planted}");
 }
 
 #[test]
@@ -77,7 +78,11 @@ fn planted_exponents_are_found_in_noise_with_outliers() {
             let error = term.exponent.value - planted;
             assert!(error.abs() < within, "seed {seed}: {law:?}");
         }
-        assert!((0.6 * noise..1.8 * noise).contains(&law.scatter), "{} for {noise}", law.scatter);
+        assert!(
+            (0.6 * noise..1.8 * noise).contains(&law.scatter),
+            "scatter {} for noise {noise}",
+            law.scatter
+        );
         assert_eq!((law.points, law.distinct), (60, 20));
         let law =
             fit(&SINGLE, &single([0.2, 60.0, 0.5], &sizes(7), 5, noise, &mut random), 0, 1).unwrap().law;
@@ -104,7 +109,10 @@ fn intervals_contain_the_planted_parameters() {
         two[1] += contains(&law.terms[0].exponent, 0.5);
         two[2] += contains(&law.terms[1].exponent, 0.6);
     }
-    assert!(one.iter().chain(&two).all(|count| *count >= 34), "of 40: {one:?}, {two:?}");
+    assert!(
+        one.iter().chain(&two).all(|count| *count >= 34),
+        "intervals that contain the parameter, of 40: {one:?}, {two:?}"
+    );
 }
 
 #[test]
@@ -117,11 +125,11 @@ fn prediction_interval_contains_a_new_training() {
         let [low, high] = fitted.interval_at([1e6, 1e5], draw).unwrap();
         let measured = value(1e6, 1e5) * (0.03 * normal(&mut random)).exp();
         inside += usize::from((low..=high).contains(&measured));
-        // In the middle of the points, the interval is at least as wide as the scatter of a training.
+        // In the middle of the points, the interval is at least as wide as the scatter of a single training run.
         let [low, high] = fitted.interval_at([16e3, 2e3], draw).unwrap();
         assert!(high / low > (2.0f64 * 1.5 * 0.03).exp(), "{low} to {high}");
     }
-    assert!(inside >= 34, "{inside} of 40");
+    assert!(inside >= 34, "{inside} of 40 intervals contain the loss");
 }
 
 #[test]
@@ -131,7 +139,7 @@ fn fewer_points_than_parameters_are_an_error() {
     let error = |samples: &[Sample]| fit(&SINGLE, samples, 10, 1).unwrap_err();
     let few = |values| LawError::TooFewValues { variable: Variable::Parameters, values };
     assert_eq!(error(&[]), few(0));
-    // Eight samples of two sizes.
+    // Eight samples have only two distinct sizes.
     assert_eq!(error(&points(&[1e3, 1e4])), few(2));
     assert!(fit(&SINGLE, &points(&[1e3, 1e4, 1e5]), 10, 1).is_ok());
 
@@ -139,12 +147,12 @@ fn fewer_points_than_parameters_are_an_error() {
     let one_d: Vec<Sample> = samples.iter().copied().filter(|s| s.x[1] < 3e3).collect();
     let error = fit(&BOTH, &one_d, 10, 1).unwrap_err();
     assert_eq!(error, LawError::TooFewValues { variable: Variable::Examples, values: 2 });
-    assert!(error.to_string().contains("3 distinct values of D, but there are 2"), "{error}");
+    assert!(error.to_string().contains("at least 3 distinct values of D, found 2"), "{error}");
     let diagonal = [(1e3, 500.0), (4e3, 2e3), (1.6e4, 8e3), (1.6e4, 500.0)];
     let diagonal = diagonal.map(|(n, d)| Sample { x: [n, d], loss: 1.0 + 30.0 / n + 20.0 / d });
     let error = fit(&BOTH, &diagonal, 10, 1).unwrap_err();
     assert_eq!(error, LawError::TooFewPoints { points: 4, parameters: 5 });
-    assert_eq!(error.to_string(), "5 parameters require as many distinct points, but there are 4");
+    assert_eq!(error.to_string(), "5 parameters require at least 5 distinct points, found 4");
 }
 
 #[test]
@@ -162,16 +170,16 @@ fn values_without_logarithm_are_an_error() {
 #[test]
 fn estimates_at_bounds_are_marked() {
     let mut random = SplitMix64(4);
-    // No floor.
+    // The law has no irreducible loss.
     let law = fit(&SINGLE, &single([0.0, 8.0, 0.35], &sizes(6), 3, 0.0, &mut random), 50, 1).unwrap().law;
     assert!(law.floor.value < 1e-4, "{law:?}");
     near(law.terms[0].exponent.value, 0.35, 1e-3);
-    // Falls faster than any power law with a positive floor: E is at its lower bound of 0.
+    // The loss falls faster than any power law with a positive E, so E is at its lower bound of 0.
     let falls = |x: &f64| Sample { x: [*x, 0.0], loss: 8.0 * x.powf(-0.3) - 0.05 };
     let law = fit(&SINGLE, &sizes(6).iter().map(falls).collect::<Vec<_>>(), 50, 1).unwrap().law;
     assert_eq!((law.floor.value, law.floor.status), (0.0, EstimateStatus::AtLowerBound), "{law:?}");
     assert!(law.floor.to_string().starts_with("0, its bound"));
-    // Steeper than the bound of the exponent.
+    // The true exponent exceeds the upper bound.
     let steep = single([0.3, 1e12, 4.0], &sizes(5), 2, 0.0, &mut random);
     let law = fit(&SINGLE, &steep, 50, 1).unwrap().law;
     assert_eq!(law.terms[0].exponent.status, EstimateStatus::AtUpperBound, "{law:?}");
@@ -180,7 +188,7 @@ fn estimates_at_bounds_are_marked() {
     let law = fit(&SINGLE, &sizes(5).iter().map(rises).collect::<Vec<_>>(), 50, 1).unwrap().law;
     assert_eq!(law.terms[0].exponent.status, EstimateStatus::Undetermined, "{law:?}");
     assert!(law.terms[0].exponent.to_string().starts_with("not determined"));
-    // Noise without a trend.
+    // The loss is noise without a trend.
     let flat: Vec<Sample> =
         sizes(4).iter().map(|x| Sample { x: [*x, 0.0], loss: (0.05 * normal(&mut random)).exp() }).collect();
     let law = fit(&SINGLE, &flat, 200, 1).unwrap().law;
@@ -214,7 +222,7 @@ fn law_with_as_many_parameters_as_distinct_points_is_saturated() {
         let samples = single([0.3, 8.0, 0.35], &sizes(count), seeds, 0.01, &mut SplitMix64(1));
         fit(&SINGLE, &samples, 0, 1).unwrap().law
     };
-    // Seeds of the same size are the same point.
+    // Samples that differ only in the seed are the same point.
     assert!(law(3, 1).is_saturated() && law(3, 4).is_saturated() && !law(4, 1).is_saturated());
 }
 
