@@ -50,7 +50,7 @@ pub struct Progress<'a> {
 
 /// Minimum number of runs of a case: the check, the warm-up and the repeats.
 const MIN_RUNS: f64 = 8.0;
-/// Number of runs timed by the device's clock.
+/// Number of runs that are timed with the clock of the device.
 const PROFILED_RUNS: usize = 3;
 
 /// Measures each case on each device.

@@ -76,7 +76,7 @@ impl NonSmoothTolerance {
 pub struct Update {
     /// Optimizer that updates the parameters.
     pub optimizer: Optimizer,
-    /// Learning rate.
+    /// Learning rate of every step.
     pub rate: f64,
     /// Whether the first input of the graph is the random key, u32 `[3]`. The last input is always `hyper`, the
     /// hyperparameters of the step.

@@ -40,13 +40,13 @@ pub const FORMAT: u32 = 1;
 /// Times are in seconds, sizes in bytes, rates in bytes or operations per second.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cluster {
-    /// Format version, [`FORMAT`].
+    /// Version of the file format, equal to [`FORMAT`].
     pub format: u32,
-    /// Version of wgrad.
+    /// Version of wgrad that made the predictions.
     pub version: String,
     /// Command line of the prediction.
     pub command: String,
-    /// Date and time, e.g. `2026-01-02T03:04:05Z`.
+    /// Date and time of the predictions, e.g. `2026-01-02T03:04:05Z`.
     pub date: String,
     /// Bucket size, all-reduce algorithm and largest number of devices.
     pub options: Options,
@@ -68,7 +68,7 @@ pub struct Cluster {
 /// Training steps of a recipe, measured on a device of the local machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
-    /// Name of the device.
+    /// Name of the device that was measured.
     pub device: String,
     /// Median step time for each batch size.
     pub steps: Vec<MeasuredStep>,

@@ -19,7 +19,7 @@ pub struct Link {
 pub struct Machine {
     /// Name passed to `--machine`.
     pub name: String,
-    /// Description in one line.
+    /// One-line description of nodes and network.
     pub description: String,
     /// Number of devices per node.
     pub devices: u64,
@@ -35,7 +35,7 @@ pub struct Machine {
     pub memory: Option<f64>,
     /// Memory bandwidth of a device in bytes per second. If unknown, the optimizer update is predicted to take no time.
     pub memory_bytes_per_second: Option<f64>,
-    /// Sources of the values.
+    /// Publications and data sheets from which the values are taken.
     pub source: String,
 }
 
@@ -139,7 +139,7 @@ pub fn builtin() -> Vec<Machine> {
     ]
 }
 
-/// Returns a machine with nodes of eight A100.
+/// Returns a machine with nodes of eight A100 GPUs.
 fn a100(name: &str, description: &str, between: Link, network: &str) -> Machine {
     Machine {
         name: name.into(),

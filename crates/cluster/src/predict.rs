@@ -30,9 +30,9 @@ pub enum Scheme {
 /// Options of a prediction.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Options {
-    /// Bucket size in bytes.
+    /// Size of a gradient bucket in bytes.
     pub bucket_bytes: f64,
-    /// All-reduce algorithm.
+    /// Algorithm that reduces each gradient bucket.
     pub algorithm: Algorithm,
     /// Largest number of devices to predict.
     pub devices: u64,
@@ -73,7 +73,7 @@ pub struct Point {
 /// Predicted training steps for a growing number of devices.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Curve {
-    /// Kind of scaling.
+    /// Quantity that is constant along the curve.
     pub scaling: Scaling,
     /// Parallelization scheme.
     pub scheme: Scheme,
@@ -361,7 +361,7 @@ mod tests {
             for curve in Prediction::of(&workload, &machine(), &Options::default()).curves {
                 close(curve.points[0].efficiency, 1.0);
                 assert_eq!(curve.points[0].exposed, 0.0);
-                // With a long update, sharding it can make two devices more than twice as fast as one.
+                // If the update takes long, sharding the update can make two devices more than twice as fast as one.
                 let at_most = if curve.scheme == Scheme::Data { 1.0 + 1e-9 } else { 2.0 };
                 assert!(curve.points.iter().all(|point| point.efficiency <= at_most), "{name}");
             }

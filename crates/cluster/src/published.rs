@@ -12,20 +12,20 @@ use serde::{Deserialize, Serialize};
 pub struct Published {
     /// Publication that reports the efficiency.
     pub source: String,
-    /// Name of the workload.
+    /// Name of the workload, e.g. `resnet50`.
     #[serde(rename = "work")]
     pub workload: String,
-    /// Name of the machine.
+    /// Name of the machine, e.g. `pascal-25gbe`.
     pub machine: String,
-    /// Number of devices.
+    /// Number of devices in the published measurement.
     pub devices: u64,
     /// Number of devices of the baseline run to which the efficiency is relative.
     pub base: u64,
-    /// Number of samples per device.
+    /// Number of samples per device and step.
     pub batch: u64,
-    /// All-reduce algorithm.
+    /// All-reduce algorithm that the prediction assumes.
     pub algorithm: Algorithm,
-    /// Bucket size in bytes.
+    /// Size of a gradient bucket in bytes that the prediction assumes.
     pub bucket_bytes: f64,
     /// Published efficiency, from 0 to 1.
     pub efficiency: f64,
@@ -50,7 +50,7 @@ struct PublishedPoint {
     efficiency: f64,
 }
 
-/// Published measurements.
+/// Published measurements with which predictions are compared.
 ///
 /// Horovod uses a ring through all devices (2018); Caffe2 reduces within nodes first (Goyal et al. 2017, section 4).
 /// The batch size of 64 is taken from the command line of Horovod's benchmark. Inception V3 is omitted, because it is

@@ -1,4 +1,4 @@
-//! Reads machines from TOML. Errors in the text include the line and column.
+//! Reads machines from TOML. Errors in the TOML text include the line and column.
 
 use super::machine::{Link, Machine};
 use serde::Deserialize;
@@ -51,7 +51,7 @@ pub enum MachineError {
         /// Value in the file.
         found: f64,
     },
-    /// No machine has the name.
+    /// No machine has the given name.
     #[error("unknown machine `{name}`, {hint}")]
     Unknown {
         /// Name that was looked up.
@@ -179,7 +179,7 @@ impl Source<'_> {
             name,
             description: section.description,
             devices,
-            // A node with one device has no links within it.
+            // `within` is optional, because a node with one device does not use it.
             within: within.unwrap_or(between),
             between,
             flops: positive("flops", &section.flops)?,

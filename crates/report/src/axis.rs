@@ -3,10 +3,10 @@
 /// Scale of an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Scale {
-    /// Equal differences have equal distances.
+    /// Linear scale: values with equal differences are equally far apart.
     #[default]
     Linear,
-    /// Equal ratios have equal distances. Only values above 0 can be drawn.
+    /// Logarithmic scale: values with equal ratios are equally far apart. Only values above 0 can be drawn.
     Log,
 }
 
@@ -37,9 +37,9 @@ pub struct Axis {
     tick: f64,
     /// Ticks in each decade as factors of a power of ten. Used only on a logarithmic axis of few decades.
     factors: &'static [f64],
-    /// Pixel of `low`.
+    /// Pixel position of `low`.
     from: f64,
-    /// Pixel of `high`.
+    /// Pixel position of `high`.
     to: f64,
 }
 

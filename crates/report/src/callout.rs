@@ -107,7 +107,7 @@ fn places(callouts: &[Callout<'_>], dots: &[Area], area: &Area) -> Vec<Option<(A
         let free = |place: &Area| {
             place.within(area) && !dots.iter().chain(&taken).any(|other| place.overlaps(other))
         };
-        // A place is clear if no labelled line crosses it.
+        // A place is clear if no labeled line crosses it.
         let lines = || callouts.iter().filter(|other| other.along).map(|other| other.at.1);
         let clear = |place: &Area| !lines().any(|y| place.top - 1.0 < y && y < place.bottom + 1.0);
         let found = if callout.along {

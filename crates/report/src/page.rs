@@ -97,7 +97,7 @@ pub fn folded_table(page: &mut String, summary: &str, columns: &[&str], rows: &[
     Ok(())
 }
 
-/// Formats a value with four significant digits: `0.01234`, `2.301`, `1.20e-7`.
+/// Formats a value with three or four significant digits: `0.01234`, `2.301`, `1.20e-7`.
 pub fn number(value: f64) -> String {
     let size = value.abs();
     match size {
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_have_four_significant_digits() {
+    fn numbers_have_three_or_four_significant_digits() {
         let texts = [0.0, 2.30126, 0.012345, 12_345.6, 123_456.0, -0.5, 1.2e-7, f64::NAN].map(number);
         assert_eq!(texts, ["0", "2.301", "0.01235", "12346", "1.23e5", "-0.5000", "1.20e-7", "not finite"]);
     }

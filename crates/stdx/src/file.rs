@@ -8,7 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// Writes a new file and waits until it is on the disk.
+/// Writes a new file and waits until its contents are stored on the disk.
 ///
 /// # Errors
 /// Returns the underlying I/O error if the file cannot be created, written or synced.
@@ -61,8 +61,9 @@ pub fn is_temporary_of(of: &str, name: &OsStr) -> bool {
     name.to_string_lossy().starts_with(&format!(".{of}.tmp-"))
 }
 
-/// Syncs a directory, so that new and renamed files in the directory survive a crash. Has no effect on other systems
-/// than Unix.
+/// Syncs a directory, so that new and renamed files in the directory survive a crash.
+///
+/// Has an effect only on Unix.
 ///
 /// # Errors
 /// Returns the underlying I/O error if the directory cannot be opened or synced.
@@ -126,7 +127,7 @@ impl Appender {
         }
     }
 
-    /// Waits until all records are on the disk.
+    /// Waits until all records are stored on the disk.
     ///
     /// # Errors
     /// Returns the underlying I/O error if syncing fails.

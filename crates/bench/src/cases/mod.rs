@@ -36,11 +36,11 @@ type Build = Box<dyn Fn() -> Result<Workload, GraphError>>;
 
 /// Operation that a case times.
 pub(crate) enum CaseKind {
-    /// Runs of a workload.
+    /// Runs of the workload that the function returns.
     Workload(Build),
-    /// Upload of this many bytes from host to device.
+    /// Upload of the given number of bytes from host to device.
     Upload(usize),
-    /// Readback of this many bytes from device to host.
+    /// Readback of the given number of bytes from device to host.
     Readback(usize),
 }
 

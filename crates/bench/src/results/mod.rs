@@ -62,15 +62,15 @@ impl BenchFileError {
 /// Results of one benchmark: the contents of `bench.json`. Unknown values are `null`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Bench {
-    /// Format version, [`FORMAT`].
+    /// Version of the file format, equal to [`FORMAT`].
     pub format: u32,
-    /// Version of wgrad.
+    /// Version of wgrad that ran the benchmark.
     pub version: String,
     /// Command line of the benchmark.
     pub command: String,
-    /// Date and time, e.g. `2026-01-02T03:04:05Z`.
+    /// Date and time of the benchmark, e.g. `2026-01-02T03:04:05Z`.
     pub date: String,
-    /// Duration in seconds.
+    /// Duration of the benchmark in seconds.
     pub seconds: f64,
     /// Whether the quick benchmark was run instead of the full benchmark.
     pub quick: bool,
@@ -173,7 +173,7 @@ pub struct ColdStart {
     pub load_ms: f64,
     /// Time of the first step, including the readback of the loss.
     pub first_step_ms: f64,
-    /// Total duration.
+    /// Total time from the start of the process to the end of the first step.
     pub total_ms: f64,
     /// Peak resident memory of the process, if known.
     pub peak_rss_bytes: Option<u64>,

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub struct Workload {
     /// Name, e.g. `resnet50`.
     pub name: String,
-    /// Description in one line.
+    /// One-line description of the model, the data and the optimizer.
     pub description: String,
     /// Floating-point operations per sample in the forward and backward passes. A multiply-add is two operations.
     pub flops: f64,

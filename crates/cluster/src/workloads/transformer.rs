@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 pub struct Transformer {
     /// Number of transformer blocks, each with attention and an MLP.
     pub layers: u64,
-    /// Hidden width.
+    /// Number of elements in the activation vector of a token.
     pub hidden: u64,
     /// Number of attention heads.
     pub heads: u64,
     /// Number of tokens per sample.
     pub tokens: u64,
-    /// Size of the vocabulary.
+    /// Number of tokens in the vocabulary.
     pub vocabulary: u64,
 }
 

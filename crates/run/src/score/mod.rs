@@ -39,7 +39,7 @@ pub enum ScoreError {
     #[error("cannot compute scores without examples: expected at least 1, found 0")]
     Empty,
     /// There are fewer than two classes.
-    #[error("expected at least 2 classes, found {0}")]
+    #[error("a classifier must have at least 2 classes, found {0}")]
     Classes(usize),
     /// The shape of the probabilities is not `[n, classes]` for labels `[n]`.
     #[error("{labels} labels and {classes} classes need {} probabilities, found {probabilities}", labels.saturating_mul(*classes))]

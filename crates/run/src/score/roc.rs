@@ -16,12 +16,12 @@ pub struct Roc {
     pub positives: u64,
     /// Number of negative examples, at least 1.
     pub negatives: u64,
-    /// Points in order of decreasing threshold. The false and true positive rates never decrease, from (0, 0) to (1,
-    /// 1).
+    /// Points in order of decreasing threshold. The first point has false and true positive rates of 0, the last point
+    /// has rates of 1, and neither rate decreases from point to point.
     pub points: Vec<RocPoint>,
 }
 
-/// Point of a ROC curve.
+/// Threshold on a ROC curve with its sensitivity and specificity.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct RocPoint {
     /// Smallest score that is predicted positive. `None` means that the threshold is above every score.
@@ -71,7 +71,7 @@ impl OperatingPoint {
     }
 }
 
-/// Numbers of positive and negative examples with the same score.
+/// Numbers of positive and negative examples that have the same score.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Tie {
     positives: u64,
@@ -203,10 +203,11 @@ fn area(ties: &[Tie]) -> f64 {
 
 /// Returns the standard error of the area according to Hanley and McNeil (1982).
 ///
-/// For an area A, p positive examples and n negative examples, the standard error is √((A (1 − A) + (p − 1)(Q₁ − A²)
-/// + (n − 1)(Q₂ − A²)) / (p n)). Q₁ is the probability that two positive examples have higher scores than one
-/// negative example. Q₂ is the probability that one positive example has a higher score than two negative examples.
-/// All orders of equal scores are treated as equally probable.
+/// For an area A, p positive examples and n negative examples, the standard error is
+/// √((A (1 − A) + (p − 1)(Q₁ − A²) + (n − 1)(Q₂ − A²)) / (p n)).
+///
+/// Q₁ is the probability that two positive examples have higher scores than one negative example. Q₂ is the probability
+/// that one positive example has a higher score than two negative examples. All orders of equal scores are treated as equally probable.
 fn standard_error(ties: &[Tie]) -> f64 {
     let p = ties.iter().map(|tie| tie.positives).sum::<u64>() as f64;
     let n = ties.iter().map(|tie| tie.negatives).sum::<u64>() as f64;

@@ -51,7 +51,8 @@ impl Drop for SmallDisk {
     }
 }
 
-/// Mounts a small disk. If this fails, prints that the test is skipped and appends this to the file `WGRAD_SKIP_LOG`.
+/// Mounts a small disk. If this fails, prints that the test is skipped and appends the message to the file named by
+/// `WGRAD_SKIP_LOG`.
 fn disk(test: &str) -> Option<SmallDisk> {
     match SmallDisk::mount() {
         Ok(disk) => Some(disk),
