@@ -1,4 +1,4 @@
-//! Timing of steps: warm-up, synchronized steps, pipelined steps, CPU time and peak memory.
+//! Timing of training steps: warm-up, synchronized steps, pipelined steps, CPU time and peak memory.
 
 use std::time::{Duration, Instant};
 
@@ -9,24 +9,27 @@ use wgrad_bench::{now_ns, peak_rss_bytes, quantile};
 /// Time budget of a measurement.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
-    /// Seconds of measured, synchronized steps.
+    /// Duration of the measured, synchronized steps in seconds.
     pub seconds: f64,
-    /// Seconds of warm-up.
+    /// Duration of the warm-up in seconds.
     pub warmup: f64,
-    /// Most steps of the warm-up and of the measurement.
+    /// Maximum number of steps in the warm-up and in the measurement, each.
     pub max_steps: usize,
-    /// Whether to time only the first step, from the start of the process.
+    /// Whether to measure only the time from the start of the process to the end of the first step.
     pub cold: bool,
 }
 
-/// Returns the start time in nanoseconds since 1970: `BENCH_T0_NS` if a parent process has set it, else the current time.
+/// Returns the start time of the process in nanoseconds since 1970.
+///
+/// This is `BENCH_T0_NS` if a parent process has set it, otherwise the current time.
 pub fn start_ns() -> u128 {
     std::env::var("BENCH_T0_NS").ok().and_then(|text| text.parse().ok()).unwrap_or_else(now_ns)
 }
 
-/// Times `step` and returns the results as JSON.
+/// Times calls of `step` and returns the results as JSON.
 ///
-/// With the argument `true`, `step` must wait for the device and return the loss.
+/// `t0` is the start of the process in nanoseconds since 1970, and `flops` is the number of floating-point operations
+/// of a step. If its argument is `true`, `step` must wait for the device and return the loss.
 ///
 /// # Errors
 /// Returns the first error of `step`.
@@ -110,7 +113,7 @@ fn peak_rss_mb() -> f64 {
     peak_rss_bytes().unwrap_or(0) as f64 / f64::from(1 << 20)
 }
 
-/// Returns the CPU time of this process in seconds, in ticks of 10 ms; 0 if unknown.
+/// Returns the CPU time of this process in seconds, with a resolution of 10 ms; 0 if unknown.
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();

@@ -1,6 +1,7 @@
 //! Times the convolution layers of ResNet-20 and ResNet-50: forward, input gradient and weight gradient.
 //!
-//! Compares each with the rate of a square matrix product in the same run. Prints a table, then one JSON line.
+//! Compares the rate of each pass with the rate of a square matrix product in the same process. Prints a table, then
+//! one line of JSON.
 //!
 //!     convs cpu|gpu|gpu:N [--secs S] [--only resnet20|resnet50] [--gemm N]
 
@@ -24,7 +25,7 @@ fn main() -> Result<()> {
             [option, value] if option == "--secs" => seconds = value.parse().context("--secs")?,
             [option, value] if option == "--only" => only = Some(value.as_str()),
             [option, value] if option == "--gemm" => side = value.parse().context("--gemm")?,
-            _ => bail!("unknown option {}", pair[0]),
+            _ => bail!("unknown option or missing value: {}", pair[0]),
         }
     }
     let device = open(device.parse().map_err(anyhow::Error::msg)?)?;
@@ -54,7 +55,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Returns milliseconds and GFLOP/s of one pass of a layer. Each pass counts the FLOPs of the forward convolution.
+/// Returns the milliseconds and GFLOP/s of one pass of a layer. Every pass has the FLOPs of the forward convolution.
 fn time_pass(device: &dyn Device, layer: Layer, pass: ConvPass, seconds: f64) -> Result<(f64, f64)> {
     time_workload(device, &layer.workload(pass)?, layer.flops(), seconds)
 }
@@ -65,7 +66,7 @@ fn matmul_rate(device: &dyn Device, side: usize, seconds: f64) -> Result<f64> {
     Ok(time_workload(device, &workload, 2.0 * (side as f64).powi(3), seconds)?.1)
 }
 
-/// Returns the median milliseconds of a run and the GFLOP/s at this time.
+/// Returns the median time of a run in milliseconds, and the GFLOP/s at this time.
 fn time_workload(device: &dyn Device, workload: &Workload, flops: f64, seconds: f64) -> Result<(f64, f64)> {
     let mut loaded = LoadedWorkload::new(device, workload)?;
     let mut run = || -> Result<f64> {

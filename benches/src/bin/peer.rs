@@ -1,4 +1,4 @@
-//! Times one workload on one device and prints one JSON line, for scripts that compare engines.
+//! Times one workload on one device and prints one line of JSON, for scripts that compare engines.
 //!
 //!     peer cpu|gpu WORKLOAD [--secs S] [--warm S] [--max-steps N] [--cold]
 

@@ -1,4 +1,4 @@
-//! Peak compute rate of a device, measured quickly with square matrix products.
+//! Quick measurement of the peak compute rate of a device with square matrix products.
 
 use std::time::{Duration, Instant};
 
@@ -9,30 +9,31 @@ use crate::cases::{Case, cases};
 use crate::error::BenchError;
 use crate::measure::{Budget, NamedDevice, measure};
 
-/// Time for which a product is timed.
+/// Time budget for the repeats of one product.
 const TIME: Duration = Duration::from_millis(100);
-/// Most time for a product, including its check.
+/// Maximum time for one product, including its check.
 const MAX_CASE_TIME: Duration = Duration::from_millis(1500);
-/// Time after which no further product is started.
+/// Total time after which no further product is started.
 const MAX_TIME: Duration = Duration::from_secs(4);
-/// Least speed-up over the best rate so far for which a larger product is tried.
+/// Minimum speed-up over the best rate so far that justifies measuring a larger product.
 const MIN_SPEEDUP: f64 = 1.05;
 
-/// Peak compute rate and the case that reached it.
+/// Peak compute rate of a device, and the case that reached it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ceiling {
-    /// Floating-point operations per second.
+    /// Peak rate in floating-point operations per second.
     pub flops_per_second: f64,
-    /// Name of the case.
+    /// Name of the case that reached the rate, e.g. `matmul-1024`.
     pub by: String,
 }
 
-/// Measures the best rate of square f32 products on a device, which takes about a second.
+/// Measures the peak rate of square f32 matrix products on a device. This takes about a second.
 ///
-/// Starts with 512 rows and continues as long as larger products are faster. Returns `None` if no product was timed.
+/// Starts with 512×512 matrices and continues as long as larger matrices are faster. Returns `None` if no product was
+/// timed.
 ///
 /// # Errors
-/// Returns [`BenchError::Untimed`] if the device fails or a product is wrong, and [`BenchError::Graph`] or
+/// Returns [`BenchError::Untimed`] if the device fails or a result is wrong, and [`BenchError::Graph`] or
 /// [`BenchError::Reference`] if a case is invalid or the reference cannot evaluate it.
 pub fn ceiling(device: &dyn Device) -> Result<Option<Ceiling>, BenchError> {
     let product_size = |case: &Case| {
@@ -54,7 +55,8 @@ pub fn ceiling(device: &dyn Device) -> Result<Option<Ceiling>, BenchError> {
             return Err(BenchError::Untimed { case: case.name, reason: result.reason.unwrap_or_default() });
         }
         let Some(time) = result.time else { break };
-        // Other load on the machine must not lower the ceiling: use the 10th percentile of the time, not the median.
+        // Use the 10th percentile of the time instead of the median, so that other load on the machine does not lower
+        // the ceiling.
         let rate = time.gflops * 1e9 * time.ms / time.p10_ms;
         let before = best.as_ref().map_or(0.0, |best| best.flops_per_second);
         if rate > before {

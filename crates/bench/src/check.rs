@@ -1,9 +1,9 @@
 //! Expected results of a workload, and their comparison with the results of a device.
 //!
-//! The expected results come from the f64 reference interpreter, which evaluates the graph in plain loops. If that would
-//! take too long, they come from the CPU backend in f64. That backend shares the planner and the structure of its kernels
-//! with the CPU backend in f32, but no arithmetic, and shares only the planner with a GPU. `wgrad verify` compares the same
-//! kernels with the interpreter at smaller sizes. Every element of every result is compared, not a sample.
+//! The expected results are computed by the f64 reference interpreter, which evaluates the graph in plain loops. If
+//! that would take too long, the CPU backend in f64 computes them. The f64 backend shares the planner and the kernel
+//! structure with the f32 backend, but no arithmetic; it shares only the planner with a GPU. `wgrad verify` compares
+//! the same kernels with the interpreter at smaller sizes. Every element of every result is compared, not a sample.
 
 use wgrad_cpu::CpuDevice;
 use wgrad_cpu::reference::{self as interpreter, Array, State, Values};
@@ -14,20 +14,20 @@ use crate::error::BenchError;
 use crate::loaded::{LoadedWorkload, plan};
 use crate::workload::{NonSmoothTolerance, Workload};
 
-/// Most floating-point operations of a workload that the interpreter evaluates.
+/// Maximum number of floating-point operations for which the interpreter computes the expected results.
 const MAX_INTERPRETER_FLOPS: u64 = 12_000_000;
 
 /// Reference implementation that computes expected results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reference {
-    /// Interpreter in f64.
+    /// Reference interpreter in f64, which evaluates the graph without the planner.
     Interpreter,
-    /// CPU backend in f64.
+    /// CPU backend in f64, which is faster but shares the planner with all devices.
     CpuF64,
 }
 
 impl Reference {
-    /// Returns the name in reports and in `bench.json`.
+    /// Returns the name used in reports and in `bench.json`.
     pub fn name(self) -> &'static str {
         match self {
             Reference::Interpreter => "reference",
@@ -44,32 +44,33 @@ pub struct Expected {
     groups: Vec<(GroupId, Vec<f64>)>,
 }
 
-/// Result of a comparison: the element with the largest error.
+/// Largest error found by a comparison, with its location.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Comparison {
-    /// Error divided by tolerance; above 1 is wrong, NaN if the result is not finite.
+    /// Largest error divided by its tolerance. The result is wrong if this is above 1; NaN if the result is not finite.
     pub worst: f64,
-    /// Location, e.g. `product[17]`; the name of a tensor if the norm of its error is too large.
+    /// Element with the largest error, e.g. `product[17]`, or the name of a tensor if the norm of its error is the
+    /// largest.
     pub location: String,
-    /// Value found.
+    /// Value that the device computed.
     pub found: f64,
-    /// Value expected.
+    /// Value that the reference computed.
     pub expected: f64,
 }
 
 impl Comparison {
-    /// Whether all elements are within their tolerances.
+    /// Returns whether all errors are within their tolerances.
     pub fn passed(&self) -> bool {
         self.worst <= 1.0
     }
 }
 
 impl Expected {
-    /// Computes the expected results with the reference that suits the size of the workload.
+    /// Computes the expected results with the interpreter, or with the CPU backend in f64 if the workload is large.
     ///
     /// # Errors
-    /// Returns [`BenchError::Graph`] if the graph is invalid, and [`BenchError::Reference`] or [`BenchError::Device`] if the
-    /// reference cannot evaluate it.
+    /// Returns [`BenchError::Graph`] if the graph is invalid, and [`BenchError::Reference`] or [`BenchError::Device`]
+    /// if the reference cannot evaluate it.
     pub fn compute(workload: &Workload) -> Result<Self, BenchError> {
         let cost = plan(&CpuDevice::f64(), workload)?.cost();
         let interpretable = cost.flops <= MAX_INTERPRETER_FLOPS;
@@ -93,7 +94,7 @@ impl Expected {
         }
     }
 
-    /// Runs a loaded workload once and compares its outputs and the state it changed.
+    /// Runs a loaded workload once and compares its outputs and modified state with the expected results.
     ///
     /// # Errors
     /// Returns [`BenchError::Device`] if the device fails.
@@ -168,18 +169,18 @@ fn floats(data: &HostData) -> Vec<f64> {
     }
 }
 
-/// Tolerance of a tensor.
+/// Kind and value of the tolerance of a tensor.
 #[derive(Clone, Copy)]
 enum Tolerance {
-    /// Of each element, relative to its absolute value or to the root mean square of its tensor.
+    /// Tolerance of each element, relative to its absolute value or to the root mean square of its tensor.
     Element(f64),
-    /// Of each element, absolute.
+    /// Absolute tolerance of each element.
     Absolute(f64),
-    /// Of each element and of the norm of the tensor.
+    /// Tolerances of each element and of the norm of the error.
     NonSmooth(NonSmoothTolerance),
 }
 
-/// Worst element so far.
+/// Largest error found so far.
 #[derive(Default)]
 struct Worst(Option<Comparison>);
 
@@ -194,7 +195,7 @@ impl Worst {
         }
         let rms = size / (expected.len().max(1) as f64).sqrt();
         for (i, (&found, &expected)) in found.iter().zip(expected).enumerate() {
-            // If the expected tensor is zero, only zeros are within the tolerance.
+            // If all expected elements are zero, only zeros are within the tolerance.
             let scale = expected.abs().max(rms).max(f64::MIN_POSITIVE);
             let allowed = match tolerance {
                 Tolerance::Element(relative)

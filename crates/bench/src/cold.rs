@@ -15,8 +15,8 @@ use crate::workloads::workload;
 /// `started_ns` is the time at which the parent started this process, in nanoseconds since 1970.
 ///
 /// # Errors
-/// Returns [`BenchError::NoWorkload`] if the workload does not exist, and [`BenchError::Device`] if the device cannot be
-/// opened or fails.
+/// Returns [`BenchError::NoWorkload`] if the workload does not exist, and [`BenchError::Device`] if the device cannot
+/// be opened or fails.
 pub fn cold_start(
     name: &str,
     started_ns: u128,

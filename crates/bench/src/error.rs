@@ -1,11 +1,11 @@
-//! Errors of measuring.
+//! Errors that occur while measuring.
 
 use wgrad_cpu::reference::ReferenceError;
 use wgrad_graph::GraphError;
 use wgrad_program::DeviceError;
 use wgrad_stdx::ErrorKind;
 
-/// Error of measuring cases.
+/// Error while selecting or measuring benchmark cases.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
     /// The graph of a case is invalid.
@@ -17,26 +17,26 @@ pub enum BenchError {
     /// The reference cannot evaluate a case.
     #[error("the reference cannot evaluate the case: {0}")]
     Reference(#[from] ReferenceError),
-    /// A case that is needed for a ceiling was not timed, because its result is wrong or the device failed.
-    #[error("{case} was not timed: {reason}")]
+    /// A case required for a ceiling was not timed, because its result is wrong or the device failed.
+    #[error("case `{case}` was not timed: {reason}")]
     Untimed {
         /// Name of the case.
         case: String,
-        /// Reason.
+        /// Reason why the case was not timed.
         reason: String,
     },
-    /// No case matches a name.
+    /// No case matches the given name.
     #[error("no case has a name that contains `{only}`{}", hint(.near))]
     NoCase {
-        /// Name given.
+        /// Part of a name that was given with `--only`.
         only: String,
         /// Similar names, best first.
         near: Vec<String>,
     },
-    /// No workload has a name.
+    /// No workload has the given name.
     #[error("unknown workload `{name}`; available: {}, matmul-N", crate::WORKLOADS.join(", "))]
     NoWorkload {
-        /// Name given.
+        /// Name that was looked up.
         name: String,
     },
 }

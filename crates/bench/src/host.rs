@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// Returns the time in nanoseconds since 1970.
+/// Returns the current time in nanoseconds since 1970.
 pub fn now_ns() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos())
 }
@@ -20,14 +20,14 @@ pub fn peak_rss_bytes() -> Option<u64> {
 pub struct CpuTime {
     /// Ticks used by all processes.
     busy: u64,
-    /// Ticks used by this process and the children it has waited for.
+    /// Ticks used by this process and by child processes that it has waited for.
     own: u64,
-    /// Ticks of all processors, busy or idle.
+    /// Ticks elapsed on all processors, busy or idle.
     total: u64,
 }
 
 impl CpuTime {
-    /// Reads the current CPU time.
+    /// Reads the CPU time used so far. Returns `None` if it is unknown.
     pub fn now() -> Option<Self> {
         let all = std::fs::read_to_string("/proc/stat").ok()?;
         let own = std::fs::read_to_string("/proc/self/stat").ok()?;
@@ -40,13 +40,13 @@ impl CpuTime {
             all.lines().next()?.split_whitespace().skip(1).take(8).map_while(|n| n.parse().ok()).collect();
         let total: u64 = ticks.iter().sum();
         let idle = ticks.get(3)? + ticks.get(4).unwrap_or(&0);
-        // After the name, which may contain spaces: utime, stime, cutime and cstime.
+        // The process name may contain spaces, so fields are counted after it: utime, stime, cutime and cstime.
         let fields: Vec<&str> = own.rsplit(')').next()?.split_whitespace().collect();
         let own = fields.get(11..15)?.iter().map_while(|field| field.parse::<u64>().ok()).sum();
         Some(Self { busy: total - idle, own, total })
     }
 
-    /// Returns the fraction of the CPU time of all processors that other processes used since `before`.
+    /// Returns the fraction of the CPU time of all processors that other processes have used since `before`.
     pub fn foreign_fraction_since(&self, before: &Self) -> Option<f64> {
         let total = self.total.checked_sub(before.total).filter(|total| *total > 0)?;
         let busy = self.busy.saturating_sub(before.busy);
@@ -61,20 +61,21 @@ pub(crate) struct PowerMeter {
 }
 
 enum PowerSource {
-    /// Energy counters of the processor packages in microjoules, each with the value at which it wraps.
+    /// Energy counters of the processor packages in microjoules, each with the maximum after which the counter wraps
+    /// to 0.
     Energy(Vec<(PathBuf, Option<u64>)>),
     /// Sensor of the current power in microwatts.
     Watts(PathBuf),
 }
 
-/// Start of a power measurement.
+/// Time and energy counters at the start of a power measurement.
 pub(crate) struct PowerSample {
     at: Instant,
     energy: Vec<u64>,
 }
 
 impl PowerMeter {
-    /// Returns the meter of the processor packages (RAPL), if it is readable.
+    /// Returns the meter of the processor packages (RAPL), if the energy counters are readable.
     pub fn for_cpu() -> Option<Self> {
         let zones = std::fs::read_dir("/sys/class/powercap").ok()?;
         let packages: Vec<(PathBuf, Option<u64>)> = zones
@@ -85,7 +86,9 @@ impl PowerMeter {
         (!packages.is_empty()).then_some(Self { source: PowerSource::Energy(packages) })
     }
 
-    /// Returns the meter of the graphics card if exactly one card has a meter. With several, the adapter cannot be matched.
+    /// Returns the meter of the graphics card if exactly one card has a meter.
+    ///
+    /// With several cards, it is not known which of them is the adapter of the device.
     pub fn for_single_gpu() -> Option<Self> {
         let cards = std::fs::read_dir("/sys/class/drm").ok()?;
         let sensors = cards.filter_map(|card| std::fs::read_dir(card.ok()?.path().join("device/hwmon")).ok());
@@ -103,7 +106,7 @@ impl PowerMeter {
         }
     }
 
-    /// Starts a measurement.
+    /// Starts a power measurement.
     pub fn start(&self) -> PowerSample {
         let energy = match &self.source {
             PowerSource::Energy(packages) => {
@@ -114,7 +117,9 @@ impl PowerMeter {
         PowerSample { at: Instant::now(), energy }
     }
 
-    /// Returns the mean power in watts since `start`. For a card, returns the current value, which the driver averages.
+    /// Returns the mean power in watts since `start`.
+    ///
+    /// For a graphics card, returns the current sensor value, which the driver averages over a short time.
     pub fn watts_since(&self, start: &PowerSample) -> Option<f64> {
         match &self.source {
             PowerSource::Watts(path) => Some(read_integer(path)? as f64 / 1e6),
@@ -132,8 +137,9 @@ impl PowerMeter {
     }
 }
 
-/// Whether a RAPL zone is a package, such as `intel-rapl:0`, and not a part, such as `intel-rapl:0:0`. AMD processors use
-/// the same names.
+/// Returns whether a RAPL zone is a package, such as `intel-rapl:0`, and not a part of one, such as `intel-rapl:0:0`.
+///
+/// AMD processors use the same names.
 fn is_package(zone: &Path) -> bool {
     let name = zone.file_name().unwrap_or_default().to_string_lossy();
     name.strip_prefix("intel-rapl:").is_some_and(|rest| !rest.contains(':'))
@@ -153,7 +159,7 @@ mod tests {
         let before = CpuTime::parse("cpu 100 0 50 800 50 0 0 0 0 0\ncpu0 1", &own(10)).unwrap();
         let after = CpuTime::parse("cpu 180 0 70 890 60 0 0 0 0 0\ncpu0 1", &own(60)).unwrap();
         assert_eq!(after.foreign_fraction_since(&before), Some((100.0 - 50.0) / 200.0));
-        assert_eq!(before.foreign_fraction_since(&before), None, "no time has passed");
+        assert_eq!(before.foreign_fraction_since(&before), None, "expected None, because no time has passed");
     }
 
     #[test]

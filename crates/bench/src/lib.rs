@@ -1,11 +1,12 @@
-//! Benchmarks of `wgrad bench`: kernels and whole training steps on any [`Device`](wgrad_program::Device). Each result is
-//! checked before it is timed.
+//! Benchmarks of `wgrad bench`: kernels and training steps on any [`Device`](wgrad_program::Device). The result of each
+//! case is checked before the case is timed.
 //!
-//! A [`Workload`] is a graph with random inputs, a [`LoadedWorkload`] is a workload on a device, ready to run, and
-//! [`Expected`] holds its expected results. [`measure`](fn@measure) measures the cases of [`cases`](fn@cases) on all devices
-//! and returns the measurements of a [`Bench`](crate::results::Bench).
+//! A [`Workload`] is a graph with random inputs. A [`LoadedWorkload`] is a workload on a device, ready to run.
+//! [`Expected`] holds the expected results of a workload. [`measure`](fn@measure) measures cases, such as those of
+//! [`cases`](fn@cases), on all devices and returns the measurements of a [`Bench`](crate::results::Bench).
 //!
-//! This crate neither prints nor opens devices. Only [`Bench::write`](crate::results::Bench::write) writes files.
+//! This crate does not print and does not open devices. Only [`Bench::write`](crate::results::Bench::write) writes
+//! files.
 
 pub mod cases;
 mod ceiling;

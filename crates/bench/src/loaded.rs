@@ -1,4 +1,4 @@
-//! Workloads loaded on a device.
+//! Workloads that are loaded on a device and ready to run.
 
 use std::time::{Duration, Instant};
 
@@ -18,19 +18,21 @@ pub struct LoadedWorkload<'w> {
     id: ProgramId,
     updated: Vec<GroupId>,
     steps: u64,
-    /// FLOPs and memory traffic of a run, as planned.
+    /// Planned FLOPs and memory traffic of a run.
     pub cost: Cost,
-    /// Number of kernels of a run.
+    /// Number of kernels that a run dispatches.
     pub dispatches: usize,
-    /// Bytes of all buffers, as planned.
+    /// Planned bytes of all buffers.
     pub footprint: usize,
     /// Duration of planning.
     pub plan_time: Duration,
-    /// Duration of compiling kernels, allocating, uploading and the first run. Some drivers compile in the first run.
+    /// Duration of kernel compilation, allocation, upload and the first run.
+    ///
+    /// The first run is included because some drivers compile kernels during the first run.
     pub load_time: Duration,
 }
 
-/// Plans a workload for a device.
+/// Compiles a workload to a program for a device.
 ///
 /// # Errors
 /// Returns [`BenchError::Graph`] if the graph is invalid.
@@ -40,11 +42,11 @@ pub(crate) fn plan(device: &dyn Device, workload: &Workload) -> Result<Program, 
 }
 
 impl<'w> LoadedWorkload<'w> {
-    /// Plans a workload for a device, loads its program and initializes its state.
+    /// Compiles a workload for a device, loads the program and initializes the state.
     ///
     /// # Errors
-    /// Returns [`BenchError::Graph`] if the graph is invalid, and [`BenchError::Device`] if the program does not fit or the
-    /// device fails.
+    /// Returns [`BenchError::Graph`] if the graph is invalid, and [`BenchError::Device`] if the program does not fit
+    /// or the device fails.
     pub fn new(device: &dyn Device, workload: &'w Workload) -> Result<Self, BenchError> {
         let start = Instant::now();
         let program = plan(device, workload)?;
@@ -70,7 +72,7 @@ impl<'w> LoadedWorkload<'w> {
         })
     }
 
-    /// Queues a run.
+    /// Queues a run without waiting for it.
     ///
     /// # Errors
     /// Returns [`BenchError::Device`] if the device fails.
@@ -78,7 +80,7 @@ impl<'w> LoadedWorkload<'w> {
         self.run_with(|session, id, inputs| session.run(id, inputs))
     }
 
-    /// Runs once and waits; the duration counts as loading.
+    /// Runs once, waits, and adds the duration to `load_time`.
     pub(crate) fn first_run(&mut self) -> Result<(), BenchError> {
         let begin = Instant::now();
         self.step(true)?;
@@ -86,7 +88,9 @@ impl<'w> LoadedWorkload<'w> {
         Ok(())
     }
 
-    /// Runs once and returns the total time of its kernels by the device's clock; `None` if the device has no clock.
+    /// Runs once and returns the total time of the kernels, measured by the clock of the device.
+    ///
+    /// Returns `None` if the device has no clock.
     ///
     /// # Errors
     /// Returns [`BenchError::Device`] if the device fails.
@@ -117,7 +121,7 @@ impl<'w> LoadedWorkload<'w> {
         Ok(run(&mut *self.session, self.id, inputs)?)
     }
 
-    /// Waits until all queued runs are done. Returns the scalar output of the last run, if there is one.
+    /// Waits until all queued runs are done. Returns the first scalar output of the last run, if there is one.
     ///
     /// # Errors
     /// Returns [`BenchError::Device`] if the device fails.
@@ -127,7 +131,7 @@ impl<'w> LoadedWorkload<'w> {
         Ok(records.last().and_then(|record| record.values.first().copied()))
     }
 
-    /// Runs a step. With `sync`, waits for the device and returns the loss, if there is one.
+    /// Queues a step. If `sync` is true, waits for the device and returns the loss, if there is one.
     ///
     /// # Errors
     /// Returns [`BenchError::Device`] if the device fails.
@@ -136,10 +140,10 @@ impl<'w> LoadedWorkload<'w> {
         if sync { self.wait() } else { Ok(None) }
     }
 
-    /// Resets the state that runs change to its initial contents.
+    /// Resets the state that runs modify to its initial contents.
     ///
-    /// Without resets, a network overfits its one batch, and its gradients become subnormal numbers, which are slow on some
-    /// processors.
+    /// Without resets, a network overfits its only batch and its gradients become subnormal numbers. Subnormal
+    /// arithmetic is slow on some processors.
     ///
     /// # Errors
     /// Returns [`BenchError::Device`] if the device fails.
@@ -166,7 +170,7 @@ impl<'w> LoadedWorkload<'w> {
         (0..count).map(|i| Ok(self.session.output(self.id, i)?)).collect()
     }
 
-    /// Returns the current contents of the groups that runs change.
+    /// Returns the current contents of the groups that runs modify.
     ///
     /// # Errors
     /// Returns [`BenchError::Device`] if the device fails.
@@ -179,7 +183,7 @@ impl<'w> LoadedWorkload<'w> {
         self.session.allocated_bytes()
     }
 
-    /// Returns the session, for transfers of data.
+    /// Returns the session, e.g. to upload and read back groups.
     pub(crate) fn session(&mut self) -> &mut dyn Session {
         &mut *self.session
     }

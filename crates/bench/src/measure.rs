@@ -1,4 +1,4 @@
-//! Measures all cases on all devices: checks each result, then times it.
+//! Measures cases on devices: checks the result of each case, then times the case.
 
 use std::time::{Duration, Instant};
 
@@ -14,53 +14,54 @@ use crate::loaded::LoadedWorkload;
 use crate::time::{time_repeats, time_runs};
 use crate::workload::{Recorder, Workload};
 
-/// Device to measure, with its name.
+/// Device to measure, with its name in reports.
 pub struct NamedDevice<'d> {
-    /// Name as in `--devices`.
+    /// Name as passed to `--devices`, e.g. `gpu:0`.
     pub name: String,
-    /// Device.
+    /// Opened device.
     pub device: &'d dyn Device,
 }
 
 /// Time budget of a benchmark.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
-    /// Approximate time for the repeats of a kernel.
+    /// Approximate time for all repeats of a case that is not a training step.
     pub kernel: Duration,
-    /// Approximate time for the repeats of a training step.
+    /// Approximate time for all repeats of a training step.
     pub step: Duration,
-    /// Most time for a case on a device, estimated from the rates measured so far. Slower cases are skipped.
+    /// Maximum estimated time for a case on a device. Cases estimated to take longer are skipped.
     pub max_case: Duration,
     /// Time after which all remaining cases are skipped.
     pub deadline: Option<Instant>,
 }
 
-/// Progress of a benchmark.
+/// Progress of a benchmark, reported before each measurement.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress<'a> {
-    /// Name of the next case.
+    /// Name of the case about to be measured.
     pub case: &'a str,
-    /// Name of the device.
+    /// Name of the device about to be measured.
     pub device: &'a str,
-    /// Number of cases done.
+    /// Number of cases already measured on all devices.
     pub done: usize,
-    /// Number of all cases.
+    /// Total number of cases.
     pub total: usize,
 }
 
-/// Least number of runs of a case: for the check, the warm-up and the repeats.
+/// Minimum number of runs of a case: the check, the warm-up and the repeats.
 const MIN_RUNS: f64 = 8.0;
-/// Number of runs timed by the device's clock.
+/// Number of runs that are timed with the clock of the device.
 const PROFILED_RUNS: usize = 3;
 
 /// Measures each case on each device.
 ///
-/// Each case is measured on all devices in turn, so that the compared times are from about the same moment. A wrong result
-/// is not timed. `progress` is called before each measurement and returns whether to continue.
+/// Each case is measured on all devices before the next case, so that times being compared are measured at about the
+/// same moment. Cases with a wrong result are not timed. `progress` is called before each measurement and returns
+/// whether to continue.
 ///
 /// # Errors
-/// Returns [`BenchError::Graph`] if a case is invalid, and [`BenchError::Reference`] if the reference cannot evaluate it.
-/// Errors of a device are recorded in the measurement instead.
+/// Returns [`BenchError::Graph`] if a case is invalid, and [`BenchError::Reference`] if the reference cannot evaluate
+/// it. Errors of a device are recorded in the measurement instead.
 pub fn measure(
     cases: &[Case],
     devices: &[NamedDevice<'_>],
@@ -100,7 +101,7 @@ pub fn measure(
     Ok(all)
 }
 
-/// Returns why a workload would take too long on a device, estimated from the best rates measured so far.
+/// Returns a reason if a workload would take longer than `max_case`, estimated from the best rates measured so far.
 fn reason_to_skip(
     so_far: &[Measurement],
     named: &NamedDevice<'_>,
@@ -119,14 +120,16 @@ fn reason_to_skip(
     let total = MIN_RUNS * one;
     Ok((total > max_case.as_secs_f64()).then(|| {
         format!(
-            "a run would take about {one:.1} s ({:.1} GFLOP at {gflops:.1} GFLOP/s), and {MIN_RUNS:.0} runs more than {:.0} s",
+            "a run would take about {one:.1} s ({:.1} GFLOP at {gflops:.1} GFLOP/s); {MIN_RUNS:.0} runs would take more than {:.0} s",
             cost.flops as f64 / 1e9,
             max_case.as_secs_f64()
         )
     }))
 }
 
-/// Records an error of a device in the measurement: skipped if the case does not fit, else failed. Returns other errors.
+/// Records a device error in the measurement and returns all other errors.
+///
+/// The case is recorded as skipped if it does not fit the device, otherwise as failed.
 fn device_error(error: BenchError, result: &mut Measurement) -> Result<(), BenchError> {
     match error {
         BenchError::Device(error @ (DeviceError::DoesNotFit { .. } | DeviceError::OutOfMemory { .. })) => {
@@ -142,7 +145,7 @@ fn device_error(error: BenchError, result: &mut Measurement) -> Result<(), Bench
     }
 }
 
-/// Checks and times a workload; computes the expected results on first use.
+/// Checks and times a workload. Computes the expected results if `expected` is `None`.
 fn measure_workload(
     case: &Case,
     named: &NamedDevice<'_>,
@@ -195,7 +198,7 @@ fn check_and_time(
     let mut timing = timing(result, &times.sorted);
     timing.device_ms = device_ms(&mut loaded)?;
     timing.runs_per_repeat = u64::from(times.runs);
-    // The CPU backend runs in the call, without a queue.
+    // The CPU backend executes a run within the call and has no queue.
     timing.host_us = (named.device.info().kind == DeviceKind::Gpu).then_some(1e6 * times.queue);
     timing.load_ms = loaded.load_time.as_secs_f64() * 1e3;
     timing.allocated_bytes = loaded.allocated_bytes() as u64;
@@ -211,21 +214,21 @@ fn check_and_time(
     Ok(())
 }
 
-/// Records that a result is wrong, with the element of the largest error.
+/// Records that a result is wrong, and the element with the largest error.
 fn mark_wrong(result: &mut Measurement, comparison: &Comparison, expected: &Expected, when: &str) {
     let Comparison { location, found, expected: right, worst } = comparison;
     result.status = Status::Wrong;
     result.reason = Some(format!(
-        "{location} is {found:e}{when}, but {right:e} in {}: the error is {worst:.3e} times the tolerance",
+        "{location} is {found:e}{when}; expected {right:e} according to {}; the error is {worst:.3e} times the tolerance",
         expected.reference.name()
     ));
 }
 
-/// Returns the median milliseconds of a few runs by the device's clock.
+/// Returns the median time of a few runs in milliseconds, measured by the clock of the device.
 fn device_ms(loaded: &mut LoadedWorkload<'_>) -> Result<Option<f64>, BenchError> {
     let mut times = Vec::new();
     for _ in 0..PROFILED_RUNS {
-        // The CPU backend uses the host's clock, which has timed it already.
+        // The CPU backend has no clock of its own; the host clock has already timed the runs.
         let Some(time) = loaded.device_time()? else { return Ok(None) };
         times.push(1e3 * time.as_secs_f64());
     }
@@ -233,7 +236,7 @@ fn device_ms(loaded: &mut LoadedWorkload<'_>) -> Result<Option<f64>, BenchError>
     Ok(Some(quantile(&times, 0.5)))
 }
 
-/// Computes the percentiles in milliseconds and the rates from sorted seconds.
+/// Computes percentiles in milliseconds and rates from the sorted seconds of all repeats.
 fn timing(result: &Measurement, sorted: &[f64]) -> Timing {
     let seconds = quantile(sorted, 0.5);
     let (flops, bytes) = result.cost.map_or((0, 0), |cost| (cost.flops, cost.bytes));
@@ -255,7 +258,9 @@ fn timing(result: &Measurement, sorted: &[f64]) -> Timing {
     }
 }
 
-/// Times the upload of a group or its readback, after comparing the data read back with the data uploaded.
+/// Times the upload or the readback of a group.
+///
+/// Before timing, checks that the data read back are equal to the data uploaded.
 fn measure_transfer(
     named: &NamedDevice<'_>,
     bytes: usize,
@@ -267,7 +272,7 @@ fn measure_transfer(
     let entry = recorder.floats("data", [bytes / 4]);
     let workload = recorder.record(|graph| {
         use wgrad_ops::TensorOps;
-        // A run submits the upload: written data reaches the device with the next submission.
+        // Written data reaches the device with the next submission, so a run submits the upload.
         graph.output("first", -graph.entry(entry).slice(0, 0..64));
         Ok(())
     })?;
@@ -315,7 +320,7 @@ fn bits(data: &HostData) -> impl Iterator<Item = u32> + '_ {
     floats.iter().map(|x| x.to_bits()).chain(integers.iter().copied())
 }
 
-/// Marking a measurement as skipped.
+/// Marks a measurement as skipped, with a reason.
 trait Skip {
     fn skip(&mut self, reason: String);
 }

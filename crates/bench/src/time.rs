@@ -1,4 +1,4 @@
-//! Timing of workloads: warm-up, then repeats of a few queued runs each.
+//! Timing of workloads: a warm-up, then repeats of a few queued runs each.
 
 use std::time::{Duration, Instant};
 
@@ -7,13 +7,13 @@ use wgrad_stdx::stats::quantile;
 use crate::error::BenchError;
 use crate::loaded::LoadedWorkload;
 
-/// Least number of repeats, also if they exceed the time.
+/// Minimum number of repeats, even if they exceed the time budget.
 const MIN_REPEATS: usize = 5;
-/// Most repeats.
+/// Maximum number of repeats.
 const MAX_REPEATS: usize = 400;
-/// Least duration of a repeat, so that the clock and the round trip to the device are negligible.
+/// Minimum duration of a repeat, so that clock resolution and the round trip to the device are negligible.
 const MIN_REPEAT_TIME: Duration = Duration::from_millis(2);
-/// Most runs in a repeat. Devices keep the scalar outputs of at least this many runs.
+/// Maximum number of runs per repeat. Every device keeps the scalar outputs of at least this many runs.
 const MAX_RUNS: u32 = 64;
 /// Number of runs after which the state is reset.
 const RUNS_BEFORE_RESET: u32 = 256;
@@ -22,7 +22,7 @@ const RUNS_BEFORE_RESET: u32 = 256;
 pub(crate) struct Times {
     /// Seconds per run of each repeat, sorted.
     pub sorted: Vec<f64>,
-    /// Number of runs in a repeat.
+    /// Number of runs per repeat.
     pub runs: u32,
     /// Median seconds that the host took to queue a run.
     pub queue: f64,
@@ -67,7 +67,7 @@ pub(crate) fn time_runs(
     Ok(Times { sorted, runs, queue: quantile(&queue, 0.5) })
 }
 
-/// Calls `repeat`, which returns seconds, for about `budget`. Returns the seconds, sorted.
+/// Calls `repeat` for about `budget` and returns the seconds that it reports, sorted.
 pub(crate) fn time_repeats(
     budget: Duration,
     mut repeat: impl FnMut() -> Result<f64, BenchError>,
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slow_repeats_are_still_repeated() {
+    fn minimum_number_of_repeats_ignores_the_budget() {
         let mut count = 0;
         let times = time_repeats(Duration::ZERO, || {
             count += 1;

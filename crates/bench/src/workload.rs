@@ -1,4 +1,4 @@
-//! Workloads: graphs with random inputs, and the tolerances of their results.
+//! Workloads: graphs with random inputs, and tolerances for their results.
 
 use wgrad_graph::philox::Stream;
 use wgrad_graph::{DType, EntryId, Graph, GraphError, GroupId, Leaf, Shape, States};
@@ -6,32 +6,38 @@ use wgrad_nn::Optimizer;
 use wgrad_ops::graph;
 use wgrad_program::HostData;
 
-/// Default tolerance of an element, relative to its absolute value or to the root mean square of its tensor, whichever is
-/// larger. Sums of random terms cancel, so an element can be much smaller than the rounding errors of its terms.
+/// Default relative tolerance of an element.
+///
+/// The tolerance is relative to the absolute value of the element or to the root mean square of its tensor, whichever
+/// is larger. Sums of random terms cancel, so an element can be much smaller than the rounding errors of its terms.
 const TOLERANCE: f64 = 1e-4;
 
-/// Graph with the initial contents of its state.
+/// Graph of a benchmark, with the initial contents of its state and tolerances for its results.
 pub struct Workload {
-    /// Graph of a run.
+    /// Graph that each run evaluates.
     pub graph: Graph,
     /// Initial contents of groups; all other groups are zero.
     pub data: Vec<(GroupId, HostData)>,
-    /// Source of the inputs of a run, if the graph has inputs.
+    /// Optimizer that determines the inputs of each run, if the graph has inputs.
     pub update: Option<Update>,
     /// Whether operations may be fused into one kernel.
     pub fuse: bool,
-    /// Relative tolerance of an element of a result.
+    /// Relative tolerance of each element of a result.
     pub tolerance: f64,
-    /// Whether the graph has a non-smooth function such as ReLU. For a few of a million values near 0, rounding then decides
-    /// whether a term of a gradient exists. State groups are compared with [`NonSmoothTolerance`] in this case.
+    /// Whether the graph contains a non-smooth function such as ReLU.
+    ///
+    /// For the few inputs closest to 0, rounding then decides whether a term of a gradient is present, so state
+    /// groups are compared with [`NonSmoothTolerance`].
     pub non_smooth: bool,
-    /// Absolute tolerances of groups. If an optimizer divides a gradient by its own size, the last bit of the gradient can
-    /// change the update by a whole step.
+    /// Absolute tolerances of state groups, which replace the relative tolerance.
+    ///
+    /// Required for optimizers such as Adam that divide a gradient by its magnitude: a rounding error in the gradient
+    /// can then change the update by as much as the learning rate.
     pub absolute: Vec<(GroupId, f64)>,
 }
 
 impl Workload {
-    /// Returns the groups that a run changes, in order.
+    /// Returns the groups that a run modifies, sorted by identifier.
     pub fn updated(&self) -> Vec<GroupId> {
         let updates = self.graph.updates().into_iter();
         let mut groups: Vec<GroupId> = updates
@@ -47,7 +53,7 @@ impl Workload {
     }
 }
 
-/// Tolerance of a state tensor behind a non-smooth function.
+/// Tolerance of a state tensor whose gradient passes through a non-smooth function.
 #[derive(Debug, Clone, Copy)]
 pub struct NonSmoothTolerance {
     /// Tolerance of each element, relative to its absolute value or to the root mean square of its tensor.
@@ -57,25 +63,27 @@ pub struct NonSmoothTolerance {
 }
 
 impl NonSmoothTolerance {
-    /// Default tolerance.
+    /// Default tolerance of workloads with non-smooth functions.
     ///
-    /// A term that appears or disappears can be the only term of an element, but affects few elements of a tensor. The
-    /// norm detects a missing tile of 8×8 in a matrix of 512×512.
+    /// A gradient term that appears or disappears can be the only term of an element, so the tolerance of an element
+    /// is large. Only few elements are affected, so the tolerance of the norm is small: it detects a missing 8×8 tile
+    /// in a 512×512 matrix.
     pub const DEFAULT: Self = Self { element: 3.0, norm: 1e-2 };
 }
 
-/// Inputs of an optimizer, which depend on the number of the step.
+/// Optimizer of a workload. Its hyperparameters for each step are inputs of the graph.
 #[derive(Debug, Clone, Copy)]
 pub struct Update {
-    /// Optimizer.
+    /// Optimizer that updates the parameters.
     pub optimizer: Optimizer,
-    /// Learning rate.
+    /// Learning rate of every step.
     pub rate: f64,
-    /// Whether the first input of the graph is the random key, u32 `[3]`. The last input is `hyper`.
+    /// Whether the first input of the graph is the random key, u32 `[3]`. The last input is always `hyper`, the
+    /// hyperparameters of the step.
     pub has_rng: bool,
 }
 
-/// Recorder of a [`Workload`]: declares tensors, then records the graph.
+/// Builder of a [`Workload`]: declares tensors, then records the graph.
 ///
 /// All tensors are filled from one random stream, in order of declaration.
 pub struct Recorder {
@@ -101,7 +109,7 @@ impl Recorder {
         Self { states, data: Vec::new(), random: Stream::new(1, 0) }
     }
 
-    /// Declares a tensor of random values from −1 to 1 in its own group.
+    /// Declares an f32 tensor of random values from −1 to 1, in a group of its own.
     pub fn floats(&mut self, name: &str, shape: impl Into<Shape>) -> EntryId {
         let group = self.states.group(name, DType::F32);
         let entry = self.states.entry(group, name, shape);
@@ -112,7 +120,7 @@ impl Recorder {
         entry
     }
 
-    /// Declares `count` random class indices below `classes` in their own group.
+    /// Declares a u32 tensor of `count` random class indices below `classes`, in a group of its own.
     pub fn classes(&mut self, name: &str, count: usize, classes: usize) -> EntryId {
         let group = self.states.group(name, DType::U32);
         let entry = self.states.entry(group, name, [count]);
@@ -122,7 +130,7 @@ impl Recorder {
         entry
     }
 
-    /// Returns the state declared so far, to declare more.
+    /// Returns the states declared so far. More groups and entries can be added.
     pub fn states(&mut self) -> &mut States {
         &mut self.states
     }

@@ -1,5 +1,6 @@
-//! Named workloads: training steps on one fixed random batch in device memory. Other engines are measured with the same
-//! steps.
+//! Named workloads: training steps on one fixed random batch in device memory.
+//!
+//! Comparisons with other engines run the same training steps.
 
 use wgrad_graph::{GraphError, States, TensorType, Var, grad};
 use wgrad_nn::{
@@ -10,13 +11,13 @@ use wgrad_ops::{TensorOps, pack};
 use crate::error::BenchError;
 use crate::workload::{Recorder, Update, Workload};
 
-/// Names of the workloads, except `matmul-N`.
+/// Names of the workloads that [`workload`] accepts, in addition to `matmul-N`.
 pub const WORKLOADS: [&str; 3] = ["mlp", "mlp-big", "resnet"];
 
-/// SGD with momentum of `mlp` and `resnet`.
+/// Optimizer of `mlp` and `resnet`: SGD with momentum.
 const MOMENTUM: Optimizer =
     Optimizer::Sgd(Sgd { lr: 0.1, momentum: 0.9, nesterov: false, weight_decay: 0.0, clip_norm: None });
-/// Adam of `mlp-big`.
+/// Optimizer of `mlp-big`.
 const ADAM: Optimizer =
     Optimizer::Adam(Adam { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, clip_norm: None });
 
@@ -35,7 +36,7 @@ pub fn workload(name: &str) -> Result<Workload, BenchError> {
     }
 }
 
-/// MLP 784-width-width-10 with cross-entropy, SGD with momentum.
+/// Training step of an MLP 784-`width`-`width`-10 with cross-entropy loss and SGD with momentum.
 pub(crate) fn mlp(width: usize, batch: usize) -> Result<Workload, GraphError> {
     let mut builder = Builder::new();
     let config = MlpConfig { hidden: vec![width; 2], ..MlpConfig::default() };
@@ -43,7 +44,7 @@ pub(crate) fn mlp(width: usize, batch: usize) -> Result<Workload, GraphError> {
     training(builder, &model, (MOMENTUM, 0.01), &[batch, 784], 10, true)
 }
 
-/// MLP 1024-2048-2048-1024 with squared error, Adam, batch 512.
+/// Training step of an MLP 1024-2048-2048-1024 with squared error and Adam, at a batch size of 512.
 pub(crate) fn mlp_big() -> Result<Workload, GraphError> {
     let mut builder = Builder::new();
     let config = MlpConfig { hidden: vec![2048; 2], ..MlpConfig::default() };
@@ -51,9 +52,9 @@ pub(crate) fn mlp_big() -> Result<Workload, GraphError> {
     training(builder, &model, (ADAM, 1e-3), &[512, 1024], 1024, false)
 }
 
-/// ResNet-20 with projection shortcuts, SGD with momentum, 64 images of 3×32×32.
+/// Training step of ResNet-20 with projection shortcuts and SGD with momentum, on 64 images of 3×32×32.
 ///
-/// Returns `None` if there is no network of that depth.
+/// Returns `None` if `wgrad_nn` does not support ResNets of depth 20.
 pub(crate) fn resnet20() -> Option<Result<Workload, GraphError>> {
     let config = ResNetConfig { shortcut: Shortcut::Projection, ..ResNetConfig::cifar(20)? };
     let mut builder = Builder::new();
@@ -61,7 +62,7 @@ pub(crate) fn resnet20() -> Option<Result<Workload, GraphError>> {
     Some(training(builder, &model, (MOMENTUM, 0.01), &[64, 3, 32, 32], 10, true))
 }
 
-/// Creates the training step of a model on one batch of the given shape.
+/// Creates the workload of a training step of a model on one batch of the given shape.
 fn training(
     builder: Builder,
     model: &dyn Module,
@@ -98,7 +99,8 @@ fn training(
         optimizer.update(graph, &moments, &params, grads, hyper);
         Ok(())
     })?;
-    // The moments are the gradient times a factor. Adam's first update is the sign of the gradient times the rate.
+    // Adam's first update is the learning rate times the sign of the gradient. Two results can differ by twice the
+    // rate if the sign of a gradient near 0 differs.
     let absolute = match optimizer {
         Optimizer::Adam(_) | Optimizer::AdamW(_) => vec![(params.group(), 2.01 * rate)],
         Optimizer::Sgd(_) => Vec::new(),

@@ -1,4 +1,4 @@
-//! Tests that wrong results are detected and not timed, with faults injected into the results of a device.
+//! Tests that wrong results are detected and not timed. The wrong results come from a device with injected faults.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use wgrad_program::{
     Record, Session,
 };
 
-/// Fault: changes results before they are returned.
+/// Function that corrupts results before the device returns them.
 type Fault = fn(&mut [f32]);
 
 /// CPU backend that injects faults into its results.
@@ -115,7 +115,7 @@ const BUDGET: Budget = Budget {
     deadline: None,
 };
 
-/// Returns the case with exactly this name.
+/// Returns the only case whose name is exactly `name`.
 fn case_named(name: &str) -> Vec<Case> {
     let cases = selected(false, Some(name)).unwrap();
     cases.into_iter().filter(|case| case.name == name).collect()
@@ -135,7 +135,7 @@ fn scale_largest(values: &mut [f32]) {
 }
 
 fn zero_last_tile(values: &mut [f32]) {
-    // As left by a kernel that does not process the last tile.
+    // Simulates a kernel that does not process the last tile.
     let start = values.len().saturating_sub(8);
     values[start..].fill(0.0);
 }
@@ -160,7 +160,7 @@ fn correct_result_is_timed() {
     }
 }
 
-/// Leaves the first result unchanged and changes all later ones.
+/// Leaves the first result unchanged and corrupts all later results.
 fn scale_largest_except_first(values: &mut [f32]) {
     static READ: AtomicUsize = AtomicUsize::new(0);
     if READ.fetch_add(1, Ordering::Relaxed) > 0 {
@@ -193,12 +193,12 @@ fn wrong_result_has_no_time_and_names_the_element() {
 
 #[test]
 fn wrong_state_is_detected() {
-    // The optimizer has no output: its results are the parameters and the momentum.
+    // The optimizer case has no output; its results are the parameters and the momentum.
     for fault in [scale_largest as Fault, zero_last_tile] {
         assert_eq!(measure_case("sgd-momentum-1M", &faulty(no_fault, fault)).status, Status::Wrong);
         assert_eq!(measure_case("upload-16MiB", &faulty(no_fault, fault)).status, Status::Wrong);
     }
-    // A whole step: its loss is correct, but its momentum is wrong in one tile, or slightly wrong everywhere.
+    // A training step with a correct loss, but with momentum that is wrong in one tile or slightly wrong everywhere.
     for fault in [zero_inner_tile as Fault, |values| values.iter_mut().for_each(|x| *x *= 1.02)] {
         assert_eq!(measure_case("mlp-batch-16", &faulty(no_fault, fault)).status, Status::Wrong);
     }
@@ -236,7 +236,7 @@ fn cases_that_take_too_long_are_skipped_with_the_reason() {
     let devices = || [NamedDevice { name: "cpu".into(), device: &device }];
     let budget = Budget { max_case: Duration::from_nanos(1), ..BUDGET };
     let results = measure(&cases, &devices(), budget, &mut |_| true).unwrap();
-    // No rate of the device is known before the first case.
+    // Before the first case, no rate of the device is known, so the case is not skipped.
     assert_eq!(results[0].status, Status::Timed);
     assert_eq!((results[1].case.as_str(), results[1].status), ("large", Status::Skipped));
     let reason = results[1].reason.clone().unwrap();
@@ -256,7 +256,7 @@ fn reset_restores_the_first_loss() {
     loaded.reset().unwrap();
     assert_ne!(first, second);
     assert_eq!(loaded.step(true).unwrap(), first);
-    assert_eq!(loaded.step(true).unwrap(), second, "the momentum was reset to zero");
+    assert_eq!(loaded.step(true).unwrap(), second, "the momentum was not reset to zero");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Tests of the results of a benchmark: derived values against hand computation, the page, and comparisons.
+//! Tests of benchmark results: derived values (checked against hand computation), the page, and comparisons.
 
 #[path = "../../report/tests/it/page.rs"]
 mod page;
@@ -80,7 +80,8 @@ fn report(device: &str, kind: &str) -> DeviceReport {
 
 const MIB: u64 = 1 << 20;
 
-/// Ceilings of a device that copies 1 MiB at 100 GB/s and 100 MiB at 10 GB/s, and multiplies matrices at 200 GFLOP/s.
+/// Returns ceiling measurements of a device that copies 1 MiB at 100 GB/s and 100 MiB at 10 GB/s, and multiplies
+/// matrices at 200 GFLOP/s.
 fn results(device: &str) -> Vec<Measurement> {
     let at = |bytes: u64, rate: f64| bytes as f64 / rate / 1e6;
     vec![
@@ -120,23 +121,23 @@ fn roofline_fractions_match_hand_computation() {
     all.push(case("cpu", Group::Pointwise, "large", 20.0, 1_000, 50_000_000));
     // 1 MB at the 100 GB/s of the cache: minimum 0.01 ms, measured 0.02 ms.
     all.push(case("cpu", Group::Pointwise, "small", 0.02, 1_000, 1_000_000));
-    // 1 GFLOP at 200 GFLOP/s: minimum 5 ms, measured 8 ms; its 10 MB would take 1 ms.
+    // 1 GFLOP at 200 GFLOP/s: minimum 5 ms, measured 8 ms. The memory traffic of 10 MB takes only 1 ms.
     all.push(case("cpu", Group::Conv, "conv", 8.0, 1_000_000_000, 10_000_000));
-    // Larger than all copies: 2 GB at the 10 GB/s of memory: minimum 200 ms.
+    // 2 GB, more than the largest copy, at the 10 GB/s of memory: minimum 200 ms, measured 400 ms.
     all.push(case("cpu", Group::Reduction, "huge", 400.0, 1_000, 2_000_000_000));
     let bench = bench(all);
     for (case, expected) in
         [("large", 0.25), ("small", 0.5), ("conv", 0.625), ("huge", 0.5), ("matmul-512", 1.0)]
     {
         let found = roofline_fraction(&bench, case).unwrap();
-        assert!((found - expected).abs() < 1e-9, "{case}: {found}, {expected} by hand");
+        assert!((found - expected).abs() < 1e-9, "{case}: expected {expected}, found {found}");
     }
     let ceilings = &bench.devices[0].ceilings;
     assert!((ceilings.compute_gflops.unwrap() - 200.0).abs() < 1e-9);
     assert_eq!(ceilings.compute_by.as_deref(), Some("matmul-512"));
     assert!((ceilings.fma_gflops.unwrap() - 50.0).abs() < 1e-9);
     assert!((ceilings.bandwidth_gbytes_per_s.unwrap() - 10.0).abs() < 1e-9);
-    assert_eq!(roofline_fraction(&bench, "copy-1MiB"), None, "a ceiling has no roofline fraction");
+    assert_eq!(roofline_fraction(&bench, "copy-1MiB"), None, "a ceiling must not have a roofline fraction");
     // The other device has no measurements.
     assert_eq!(bench.devices[1].ceilings, Ceilings::default());
 }
@@ -152,8 +153,8 @@ fn launch_time_is_per_dispatch() {
 }
 
 #[test]
-fn crossover_is_where_a_device_stays_faster() {
-    // Batch, milliseconds of the CPU, milliseconds of the GPU.
+fn crossover_is_the_value_from_which_a_device_is_always_faster() {
+    // Each tuple has the batch size, the CPU time and the GPU time, in milliseconds.
     let crossovers = |times: &[(u64, f64, f64)]| {
         let both =
             |&(batch, cpu, gpu): &(u64, f64, f64)| [step("cpu", batch, cpu), step("gpu:0", batch, gpu)];
@@ -161,7 +162,7 @@ fn crossover_is_where_a_device_stays_faster() {
         bench.crossovers.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     let one = |text: &str| vec![text.to_owned()];
-    // Faster at 4 by chance, slower at 16, faster from 64 on.
+    // The GPU is faster at 4, slower again at 16, and faster from 64 on.
     assert_eq!(
         crossovers(&[(1, 1.0, 2.0), (4, 2.0, 1.9), (16, 3.0, 4.0), (64, 9.0, 5.0), (256, 30.0, 6.0)]),
         one("gpu:0 is faster than cpu from batch 64 on (measured 1 to 256).")
@@ -174,11 +175,11 @@ fn crossover_is_where_a_device_stays_faster() {
         crossovers(&[(1, 2.0, 1.0), (64, 4.0, 3.0)]),
         one("gpu:0 is faster than cpu at every batch from 1 to 64.")
     );
-    assert!(crossovers(&[(1, 2.0, 1.0)]).is_empty(), "one value is not a sweep");
+    assert!(crossovers(&[(1, 2.0, 1.0)]).is_empty(), "a sweep with one value must not have a crossover");
 }
 
 #[test]
-fn noise_gives_a_warning() {
+fn high_noise_produces_a_warning() {
     let mut quiet = bench(results("cpu"));
     assert_eq!(quiet.noise.warning, None);
     quiet.noise.foreign_cpu_share = Some(0.31);
@@ -190,11 +191,11 @@ fn noise_gives_a_warning() {
 }
 
 #[test]
-fn change_counts_if_it_exceeds_the_spread_of_both() {
+fn change_is_marked_if_it_exceeds_the_spread_of_both() {
     let timed = |ms: f64| bench(vec![case("cpu", Group::Gemm, "matmul-512", ms, 1_000_000, 1_000)]);
     let change =
         |old: f64, new: f64| BenchComparison::new(&timed(old), &timed(new)).unwrap().changes.remove(0);
-    // 0.95 to 1.05 each way: 10 ms is 9.5 to 10.5, 10.8 ms is 10.26 to 11.34.
+    // The percentiles are 0.95 and 1.05 times the median: 9.5 to 10.5 ms for 10 ms, and 10.26 to 11.34 ms for 10.8 ms.
     let same = change(10.0, 10.8);
     assert_eq!((same.beyond_spread, same.label()), (false, ""));
     assert!((same.ratio - 1.08).abs() < 1e-9);
@@ -232,7 +233,7 @@ fn comparison_lists_cases_of_only_one_benchmark() {
 }
 
 #[test]
-fn file_of_another_format_version_is_an_error() {
+fn file_with_an_unsupported_format_version_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let bench = bench(results("cpu"));
     let page = bench.write(folder.path(), None).unwrap();
@@ -277,11 +278,11 @@ fn page_is_well_formed_for_all_outcomes() {
         "Comparison",
         "matmul-512: 200.0 GFLOP/s, 100% of its roofline",
     ] {
-        assert!(text.contains(part), "{part} is missing");
+        assert!(text.contains(part), "`{part}` is missing");
     }
     let mut nothing = bench(Vec::new());
     nothing.devices.clear();
     assert_self_contained(&nothing.html(None));
     well_formed(&nothing.html(None));
-    assert!(!nothing.passed(), "a benchmark without a timed case does not pass");
+    assert!(!nothing.passed(), "a benchmark without a timed case must not pass");
 }

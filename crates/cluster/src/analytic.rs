@@ -10,45 +10,45 @@ use serde::{Deserialize, Serialize};
 pub struct AnalyticEstimate {
     /// Number of samples per step.
     pub batch: u64,
-    /// Pipeline parallelism (GPipe, Huang et al. 2019).
+    /// Estimates of pipeline parallelism for each number of stages and micro-batches (GPipe, Huang et al. 2019).
     pub pipeline: Vec<Pipeline>,
-    /// Tensor parallelism (Megatron-LM, Shoeybi et al. 2019).
+    /// Estimates of tensor parallelism for each number of devices (Megatron-LM, Shoeybi et al. 2019).
     pub tensor: Vec<Tensor>,
 }
 
-/// Pipeline with one device per stage.
+/// Estimate for a pipeline with one device per stage.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Pipeline {
     /// Number of stages, p.
     pub stages: u64,
     /// Number of micro-batches per step, m.
     pub micro_batches: u64,
-    /// Fraction of the time in which a stage is idle: (p−1)/(m+p−1).
+    /// Fraction of the step during which a stage is idle: (p−1)/(m+p−1).
     pub bubble: f64,
-    /// Seconds of a step.
+    /// Duration of a step in seconds.
     pub step: f64,
     /// Speed-up over one device, divided by the number of stages.
     pub efficiency: f64,
-    /// Memory of a device in bytes.
+    /// Memory required on each device, in bytes.
     pub memory: f64,
 }
 
-/// Tensor parallelism, in which each device computes a part of each matrix product.
+/// Estimate for tensor parallelism: each device computes a part of each matrix product.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Tensor {
     /// Number of devices, t.
     pub devices: u64,
-    /// Seconds of a step.
+    /// Duration of a step in seconds.
     pub step: f64,
-    /// Seconds of the all-reduces of activations, which cannot be overlapped.
+    /// Seconds of the all-reduces of activations, which do not overlap with computation.
     pub communication: f64,
     /// Speed-up over one device, divided by the number of devices.
     pub efficiency: f64,
-    /// Memory of a device in bytes.
+    /// Memory required on each device, in bytes.
     pub memory: f64,
 }
 
-/// Bytes of an activation between blocks, which is f16.
+/// Bytes per activation element sent between blocks, in f16.
 const ACTIVATION_BYTES: f64 = 2.0;
 
 /// Estimates pipeline and tensor parallelism of a transformer on a machine.
@@ -60,7 +60,7 @@ pub(super) fn estimate(workload: &Workload, shape: Transformer, machine: &Machin
     let batch = workload.batch as f64;
     let one_device = compute.fixed + batch * compute.sample + compute.update;
     let stages = [1, 2, 4, 8].into_iter().flat_map(|p| [1, 2, 4, 8].map(|per_stage| (p, p * per_stage)));
-    // A micro-batch has at least one sample, so more micro-batches than samples make the step larger.
+    // A micro-batch has at least one sample, so a step has at least as many samples as micro-batches.
     let pipeline = stages.map(|(p, m): (u64, u64)| {
         let samples = workload.batch.max(m) as f64;
         let (stages, micro) = (p as f64, samples / m as f64);
@@ -93,10 +93,10 @@ pub(super) fn estimate(workload: &Workload, shape: Transformer, machine: &Machin
     AnalyticEstimate { batch: workload.batch, pipeline: pipeline.collect(), tensor: tensor.to_vec() }
 }
 
-/// Returns the bytes of activations of a sample on each of `t` devices.
+/// Returns the bytes of activations per sample on each of `t` tensor-parallel devices.
 ///
-/// Of the 34 bytes that a block stores per activation, 10 are between the matrix products and are replicated on every device
-/// (Korthikanti et al. 2022, equation 2).
+/// A block stores 34 bytes per element of its input. Of these, 10 belong to the layer norms and dropouts between the
+/// sharded matrix products and are replicated on every device (Korthikanti et al. 2022, equation 2).
 fn sharded_activation_bytes(workload: &Workload, shape: Transformer, t: f64) -> f64 {
     let replicated = 10.0 * (shape.tokens * shape.hidden * shape.layers) as f64;
     replicated + (workload.activation_bytes - replicated) / t
@@ -123,7 +123,8 @@ mod tests {
         assert!((pipeline(4, 8).step - expected).abs() < 1e-12, "{:?}", pipeline(4, 8));
         assert!((pipeline(1, 1).efficiency - 1.0).abs() < 1e-12);
         assert!(pipeline(4, 32).efficiency > pipeline(4, 4).efficiency);
-        // Four devices of a node: 96 all-reduces of 67.1 MB, each 6 hops of 1 µs and 2 · 3/4 of the bytes at 10 GB/s.
+        // Four devices of a node: 96 all-reduces of 67.1 MB. Each has 6 hops of 1 µs and moves 2 · 3/4 of the bytes
+        // at 10 GB/s.
         let four = estimate.tensor.iter().find(|tensor| tensor.devices == 4).unwrap();
         let reduce = 6e-6 + 1.5 * 8.0 * 2048.0 * 2048.0 * 2.0 / 10e9;
         assert!((four.communication - 96.0 * reduce).abs() < 1e-9, "{four:?}");

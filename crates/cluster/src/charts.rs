@@ -1,4 +1,4 @@
-//! Charts of a prediction, each with a table of its values.
+//! Charts of `cluster.html`, most with a table of the plotted values.
 
 use super::predict::{Curve, Point, Prediction, Scaling, Schedule, Scheme};
 use super::{AnalyticEstimate, Cluster};
@@ -19,11 +19,10 @@ pub(super) fn giga(value: f64) -> String {
     number(value / 1e9)
 }
 
-/// Line of a chart.
 struct Line<'a> {
     name: Cow<'a, str>,
     points: Vec<(f64, f64)>,
-    /// Whether it is a reference line, which is faint and not in the table.
+    /// Whether the line is a reference line, drawn faint and omitted from the table.
     faint: bool,
 }
 
@@ -33,21 +32,21 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Line chart with a table.
+/// Line chart with a table of its values.
 struct LineChart<'a> {
     caption: &'a str,
     x: &'a str,
     y: Scale,
-    /// Values that the vertical axis always includes.
+    /// Values in displayed units that the vertical axis always includes.
     holds: Vec<f64>,
     lines: Vec<Line<'a>>,
     /// Formats a value for the table.
     show: fn(f64) -> String,
-    /// Factor of the values in the chart.
+    /// Factor that converts a value to the unit of the vertical axis.
     unit: f64,
 }
 
-/// Writes a chart with a logarithmic x axis, such as the number of devices, and a table of its values below.
+/// Writes a chart with a logarithmic x axis and a table of its values.
 fn line_chart(page: &mut String, chart: &LineChart<'_>) -> fmt::Result {
     let LineChart { caption, x, y, holds, lines, show, unit } = chart;
     let mut xs: Vec<f64> =
@@ -85,7 +84,7 @@ fn line_chart(page: &mut String, chart: &LineChart<'_>) -> fmt::Result {
     page::figure(page, caption, &chart, |page| page::folded_table(page, "Values", &columns, &rows))
 }
 
-/// Returns a line for each machine: a value by the number of devices.
+/// Returns a line for each machine, with `value` of each point over the number of devices.
 fn lines_by_machine(
     cluster: &Cluster,
     (scaling, scheme): (Scaling, Scheme),
@@ -101,7 +100,7 @@ fn lines_by_machine(
     cluster.predictions.iter().map(|p| Line::new(p.machine.as_str(), points(p))).collect()
 }
 
-/// Writes charts of efficiency, throughput, step time and memory by the number of devices.
+/// Writes charts of efficiency, throughput, step time and memory over the number of devices.
 pub(super) fn scaling(page: &mut String, cluster: &Cluster) -> fmt::Result {
     let efficiency = |page: &mut String, caption, which| {
         let lines = lines_by_machine(cluster, which, |point| point.efficiency);
@@ -134,7 +133,9 @@ pub(super) fn scaling(page: &mut String, cluster: &Cluster) -> fmt::Result {
     memory(page, cluster)
 }
 
-/// Writes the chart of the memory of a device. The demand is the same on all machines; their memory is drawn for comparison.
+/// Writes the chart of the memory required on each device.
+///
+/// The requirement is the same on all machines. The device memory of each machine is drawn for comparison.
 fn memory(page: &mut String, cluster: &Cluster) -> fmt::Result {
     let Some(prediction) = cluster.predictions.first() else { return Ok(()) };
     let memory_of = |scheme| {
@@ -169,7 +170,7 @@ fn memory(page: &mut String, cluster: &Cluster) -> fmt::Result {
     line_chart(page, &chart)
 }
 
-/// Writes a chart of the all-reduce of all gradients for each machine, all on the same scale.
+/// Writes a chart of all-reduce times of all gradients for each machine. All charts include the same range of times.
 pub(super) fn reductions(page: &mut String, cluster: &Cluster) -> fmt::Result {
     let all = cluster.predictions.iter().flat_map(|p| &p.reductions);
     let holds: Vec<f64> =
@@ -191,7 +192,7 @@ pub(super) fn reductions(page: &mut String, cluster: &Cluster) -> fmt::Result {
     Ok(())
 }
 
-/// Writes a chart of the buckets of a step for each machine.
+/// Writes a chart of the bucket reductions of a step for each machine.
 pub(super) fn schedules(page: &mut String, cluster: &Cluster) -> fmt::Result {
     cluster.predictions.iter().try_for_each(|prediction| schedule(page, prediction))
 }
@@ -210,7 +211,7 @@ fn schedule(page: &mut String, prediction: &Prediction) -> fmt::Result {
     };
     let mut series = vec![faint("begin and end of the backward pass", *begin), faint("", *computed)];
     for (row, bucket) in rows() {
-        // Only the first bucket is in the legend.
+        // Only the first bucket adds its series to the legend.
         let name = |name: &'static str| if row == 1.0 { name } else { "" };
         series.push(Series {
             name: name("waiting").into(),

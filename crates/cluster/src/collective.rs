@@ -1,4 +1,4 @@
-//! Time of collectives: a latency per hop and a time per byte (Thakur, Rabenseifner & Gropp 2005).
+//! Predicted time of collectives from a latency per hop and a time per byte (Thakur, Rabenseifner & Gropp 2005).
 
 use super::machine::Machine;
 use serde::{Deserialize, Serialize};
@@ -9,16 +9,17 @@ use serde::{Deserialize, Serialize};
 pub enum Algorithm {
     /// Ring through all devices (Patarasuk & Yuan 2009).
     Ring,
-    /// Two trees over nodes, each for half of the bytes, with chains within nodes (Sanders et al. 2009; NCCL 2.4).
+    /// Two trees over the nodes, each for half of the bytes, with a chain of devices within each node (Sanders et al.
+    /// 2009; NCCL 2.4).
     Tree,
     /// Reduce-scatter within nodes, all-reduce between nodes, all-gather within nodes.
     Hierarchical,
-    /// Fastest of the other algorithms for each bucket.
+    /// The fastest of the other algorithms, chosen for each message.
     Fastest,
 }
 
 impl Algorithm {
-    /// Returns the name in lower case, as in the JSON.
+    /// Returns the name in lower case, as in `cluster.json`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ring => "ring",
@@ -32,21 +33,22 @@ impl Algorithm {
 /// Devices of a machine that take part in a collective.
 #[derive(Debug, Clone, Copy)]
 pub struct Group<'a> {
-    /// Machine.
+    /// Machine that contains the devices.
     pub machine: &'a Machine,
-    /// Number of devices.
+    /// Number of devices in the group.
     pub devices: u64,
 }
 
 impl Group<'_> {
     /// Returns the seconds of an all-reduce of `bytes` bytes; 0 for one device.
     ///
-    /// With n devices in b nodes of d devices, latencies α and bandwidths B within and between nodes:
-    /// - ring: 2((n−b)α_within + (b−1)α_between) + 2(n−1)/n · bytes / min(B);
-    /// - tree: 2((d−1)α_within + ⌈log₂ b⌉α_between) + 2 · bytes / min(B);
+    /// Let n be the number of devices, b the number of nodes, d the number of devices per node, α_within and
+    /// α_between the latencies, B_within and B_between the bandwidths, and B = min(B_within, B_between):
+    /// - ring: 2((n−b)α_within + (b−1)α_between) + 2(n−1)/n · bytes / B;
+    /// - tree: 2((d−1)α_within + ⌈log₂ b⌉α_between) + 2 · bytes / B;
     /// - hierarchical: 2((d−1)α_within + (d−1)/d · bytes / B_within) + 2((b−1)α_between + (b−1)/b · bytes / B_between).
     ///
-    /// Within a single node only the link within the node counts.
+    /// With a single node, B is B_within; with one device per node, B is B_between.
     pub fn all_reduce(self, algorithm: Algorithm, bytes: f64) -> f64 {
         match algorithm {
             Algorithm::Ring | Algorithm::Hierarchical => 2.0 * self.half(algorithm, bytes),
@@ -60,7 +62,8 @@ impl Group<'_> {
         }
     }
 
-    /// Returns the seconds of a reduce-scatter or an all-gather, each half of an all-reduce. `Tree` uses the ring.
+    /// Returns the seconds of a reduce-scatter or an all-gather: half the time of an all-reduce. [`Algorithm::Tree`]
+    /// uses the ring.
     pub fn scatter_or_gather(self, algorithm: Algorithm, bytes: f64) -> f64 {
         match algorithm {
             Algorithm::Ring | Algorithm::Tree => self.half(Algorithm::Ring, bytes),
@@ -83,7 +86,7 @@ impl Group<'_> {
         (nodes as f64, per_node as f64, rate)
     }
 
-    /// Returns half of the time of an all-reduce by the ring or the hierarchical algorithm.
+    /// Returns half of the time of an all-reduce with the ring or the hierarchical algorithm.
     fn half(self, algorithm: Algorithm, bytes: f64) -> f64 {
         if self.devices < 2 {
             return 0.0;
@@ -115,7 +118,7 @@ pub(super) mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    /// Nodes of four devices: 1 µs and 10 GB/s within a node, 10 µs and 1 GB/s between nodes.
+    /// Returns a machine with four devices per node: 1 µs and 10 GB/s within a node, 10 µs and 1 GB/s between nodes.
     pub fn machine() -> Machine {
         Machine {
             name: "synthetic".into(),
@@ -132,7 +135,7 @@ pub(super) mod tests {
     }
 
     fn close(found: f64, expected: f64) {
-        assert!((found - expected).abs() < 1e-12, "{found} for {expected}");
+        assert!((found - expected).abs() < 1e-12, "expected {expected}, found {found}");
     }
 
     #[test]
@@ -147,10 +150,10 @@ pub(super) mod tests {
         close(group(8).all_reduce(Algorithm::Ring, 10e6), 2.0 * (6e-6 + 10e-6) + 17.5e-3);
         // Tree: twice 3 hops within nodes and one level, and twice 10 MB at 1 GB/s.
         close(group(8).all_reduce(Algorithm::Tree, 10e6), 2.0 * (3e-6 + 10e-6) + 20e-3);
-        // Hierarchical: the time of four devices, and two nodes that exchange 2 · 1/2 · 10 MB at 1 GB/s.
+        // Hierarchical: the time of four devices, plus two nodes that exchange 2 · 1/2 · 10 MB at 1 GB/s.
         close(group(8).all_reduce(Algorithm::Hierarchical, 10e6), 6e-6 + 1.5e-3 + 20e-6 + 10e-3);
         close(group(8).all_reduce(Algorithm::Fastest, 10e6), 6e-6 + 1.5e-3 + 20e-6 + 10e-3);
-        // A small message on many devices: few levels are faster than many hops.
+        // For a small message on many devices, the tree is fastest, because it has the fewest hops.
         let small = group(1024).all_reduce(Algorithm::Fastest, 4.0);
         close(small, group(1024).all_reduce(Algorithm::Tree, 4.0));
         close(group(8).scatter_or_gather(Algorithm::Ring, 10e6), 16e-6 + 8.75e-3);

@@ -1,9 +1,9 @@
-//! Fits latency and bandwidth of a link to measured all-reduces.
+//! Fits the latency and bandwidth of a link to measured all-reduces.
 
 use super::machine::Link;
 use serde::{Deserialize, Serialize};
 
-/// Measured all-reduce.
+/// Size and duration of a measured all-reduce.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// Number of bytes on each device.
@@ -12,24 +12,25 @@ pub struct Sample {
     pub seconds: f64,
 }
 
-/// Link fitted to measured times.
+/// Link fitted to measured all-reduces.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fit {
-    /// Number of devices.
+    /// Number of devices in the all-reduce.
     pub devices: u64,
-    /// Measured all-reduces.
+    /// Measured all-reduces with positive size and duration.
     pub samples: Vec<Sample>,
-    /// Fitted link.
+    /// Fitted latency and bandwidth.
     pub link: Link,
-    /// Root mean square of (fitted − measured) / measured.
+    /// Root mean square of the relative errors (fitted − measured) / measured of the durations.
     pub residual: f64,
 }
 
 /// Fits latency α and bandwidth B of the ring formula 2(n−1)α + 2(n−1)/n · bytes / B to all-reduces of n `devices`.
 ///
-/// Weighted least squares, with each squared error divided by the time. Absolute errors would weight only the largest
-/// messages, relative errors the many small ones, whose times depend on buffers. Returns `None` for fewer than two devices
-/// or two sizes, and if longer messages did not take longer.
+/// Uses weighted least squares: each squared error is divided by the measured time. Absolute errors would be
+/// dominated by the largest messages. Relative errors would be dominated by the small messages, whose times depend on
+/// buffering. Returns `None` for fewer than two devices or two distinct sizes, and if longer messages did not take
+/// longer.
 pub fn fit(devices: u64, samples: &[Sample]) -> Option<Fit> {
     let n = devices as f64;
     let (hops, moved) = (2.0 * (n - 1.0), 2.0 * (n - 1.0) / n);
@@ -38,7 +39,7 @@ pub fn fit(devices: u64, samples: &[Sample]) -> Option<Fit> {
     if devices < 2 || samples.len() < 2 {
         return None;
     }
-    // seconds ≈ α·hops + moved·bytes/B, each row divided by the square root of its seconds: normal equations of two unknowns.
+    // Normal equations for α and 1/B of seconds ≈ α·hops + moved·bytes/B, with each row divided by √seconds.
     let (mut aa, mut ab, mut bb, mut a1, mut b1) = (0.0, 0.0, 0.0, 0.0, 0.0);
     for Sample { bytes, seconds } in &samples {
         let root = seconds.sqrt();
@@ -51,7 +52,7 @@ pub fn fit(devices: u64, samples: &[Sample]) -> Option<Fit> {
     }
     let (mut latency, mut per_byte) = ((a1 * bb - b1 * ab) / determinant, (b1 * aa - a1 * ab) / determinant);
     if latency < 0.0 {
-        // The latency is not measurable: fit only the bandwidth.
+        // The latency is too small to measure: fit only the bandwidth.
         (latency, per_byte) = (0.0, b1 / bb);
     }
     if per_byte <= 0.0 {
@@ -92,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_that_fit_no_link_give_none() {
+    fn fit_returns_none_for_unusable_samples() {
         let samples = synthetic(2, 1e-5, 1e9, &[1.0]);
         assert_eq!(fit(1, &samples), None);
         assert_eq!(fit(2, &samples[..1]), None);

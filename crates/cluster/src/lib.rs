@@ -1,6 +1,7 @@
 //! Predicts data-parallel training on a cluster with a model of latency and bandwidth, for `wgrad cluster`.
 //!
-//! This crate does not measure. A [`Cluster`] is written as `cluster.json` and as a page.
+//! This crate does not measure: callers pass it measured steps and links. A [`Cluster`] is written as `cluster.json`
+//! and as an HTML page.
 
 mod analytic;
 mod charts;
@@ -39,24 +40,24 @@ pub const FORMAT: u32 = 1;
 /// Times are in seconds, sizes in bytes, rates in bytes or operations per second.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cluster {
-    /// Format version, [`FORMAT`].
+    /// Version of the file format, equal to [`FORMAT`].
     pub format: u32,
-    /// Version of wgrad.
+    /// Version of wgrad that made the predictions.
     pub version: String,
     /// Command line of the prediction.
     pub command: String,
-    /// Date and time, e.g. `2026-01-02T03:04:05Z`.
+    /// Date and time of the predictions, e.g. `2026-01-02T03:04:05Z`.
     pub date: String,
-    /// Options of the training.
+    /// Bucket size, all-reduce algorithm and largest number of devices.
     pub options: Options,
-    /// Workload.
+    /// Model whose training is predicted.
     #[serde(rename = "work")]
     pub workload: Workload,
-    /// Steps measured on this machine, if the workload is a recipe.
+    /// Training steps measured on the local machine, if the workload is a recipe.
     pub measured: Option<Measured>,
-    /// Link measured on this machine, if requested.
+    /// Link measured on the local machine, if requested.
     pub link: Option<Fit>,
-    /// Machines.
+    /// Machines for which training is predicted.
     pub machines: Vec<Machine>,
     /// Prediction for each machine.
     pub predictions: Vec<Prediction>,
@@ -64,37 +65,37 @@ pub struct Cluster {
     pub published: Vec<Published>,
 }
 
-/// Training steps of a recipe, measured on a device of this machine.
+/// Training steps of a recipe, measured on a device of the local machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
-    /// Name of the device.
+    /// Name of the device that was measured.
     pub device: String,
-    /// Median step of each batch size.
+    /// Median step time for each batch size.
     pub steps: Vec<MeasuredStep>,
 }
 
-/// Median step of a batch size.
+/// Median time of a training step at one batch size.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct MeasuredStep {
     /// Batch size in samples.
     pub batch: u64,
-    /// Seconds of the forward and backward pass, including the readback of gradients.
+    /// Seconds of the forward and backward passes, including the readback of gradients.
     pub passes: f64,
-    /// Seconds of the update, including the upload of gradients.
+    /// Seconds of the optimizer update, including the upload of gradients.
     pub update: f64,
 }
 
 impl Measured {
-    /// Fits a straight line to the measured steps: fixed seconds, and seconds per sample.
+    /// Fits a line to the measured steps: a fixed time per step plus a time per sample.
     ///
-    /// The fraction of the forward pass is 0, because the layers of a measured workload count from the beginning of the
-    /// step. Returns `None` if no step was measured.
+    /// Sets [`Compute::forward`] to 0, because the layer times of a measured workload start at the beginning of the
+    /// step, not at the beginning of the backward pass. Returns `None` if no step was measured.
     pub fn compute(&self) -> Option<Compute> {
         let largest = self.steps.iter().max_by_key(|step| step.batch)?;
         let smallest = self.steps.iter().min_by_key(|step| step.batch)?;
         let samples = largest.batch.saturating_sub(smallest.batch) as f64;
         let slope = if samples > 0.0 { (largest.passes - smallest.passes).max(0.0) / samples } else { 0.0 };
-        // With a single batch size, all time counts as time per sample. The cap keeps the fixed time non-negative.
+        // With a single batch size, all time is attributed to the samples. The cap keeps the fixed time non-negative.
         let mean = largest.passes / largest.batch.max(1) as f64;
         let sample = if samples > 0.0 { slope.min(mean) } else { mean };
         let fixed = (largest.passes - sample * largest.batch as f64).max(0.0);
@@ -103,7 +104,8 @@ impl Measured {
 }
 
 impl Cluster {
-    /// Writes `cluster.json` and `cluster.html` into a directory, which is created if missing. Returns the path of the page.
+    /// Writes `cluster.json` and `cluster.html` into a directory, which is created if missing. Returns the path of
+    /// the page.
     ///
     /// # Errors
     /// Returns [`OutputError`] if the directory cannot be created or a file cannot be written.
@@ -121,7 +123,7 @@ impl Cluster {
         output::make_directory(directory)
     }
 
-    /// Returns the page: charts with tables, published measurements, machines and their sources.
+    /// Returns the HTML page: charts with tables, published measurements, machines and their sources.
     pub fn html(&self) -> String {
         let mut html = String::new();
         // Formatting into a string does not fail.

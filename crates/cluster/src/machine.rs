@@ -14,63 +14,64 @@ pub struct Link {
     pub bytes_per_second: f64,
 }
 
-/// Nodes with devices, and the network between them.
+/// Cluster of identical nodes: devices per node, links, and device rates.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
-    /// Name, as in `--machine`.
+    /// Name passed to `--machine`.
     pub name: String,
-    /// Description in one line.
+    /// One-line description of nodes and network.
     pub description: String,
     /// Number of devices per node.
     pub devices: u64,
     /// Link between two devices of a node, with the bandwidth of one device.
     pub within: Link,
-    /// Link between two nodes, with the bandwidth of a whole node.
+    /// Link between two nodes, with the total bandwidth of a node.
     pub between: Link,
-    /// FLOP/s of a device in training, measured over whole steps; not the value of the data sheet.
+    /// FLOP/s that a device reaches in training, measured over entire steps; not the peak of the data sheet.
     pub flops: f64,
-    /// FLOP/s of a device by name of the workload, for workloads with another rate than `flops`.
+    /// FLOP/s of a device by workload name, for workloads whose rate differs from `flops`.
     pub flops_of: BTreeMap<String, f64>,
     /// Memory of a device in bytes, if known.
     pub memory: Option<f64>,
-    /// Memory bandwidth of a device in bytes per second. If unknown, an update takes no time.
+    /// Memory bandwidth of a device in bytes per second. If unknown, the optimizer update is predicted to take no time.
     pub memory_bytes_per_second: Option<f64>,
-    /// Sources of the values.
+    /// Publications and data sheets from which the values are taken.
     pub source: String,
 }
 
-/// Fraction of the bandwidth of an Ethernet link that is payload.
+/// Fraction of the bandwidth of an Ethernet link available to the payload.
 ///
-/// A TCP segment of 1460 bytes takes 1538 bytes with headers, checksum, preamble and gap (IEEE 802.3, RFC 9293). Applied to
-/// every Ethernet link.
+/// A TCP segment of 1460 bytes takes 1538 bytes with headers, checksum, preamble and gap (IEEE 802.3, RFC 9293). The
+/// factor applies to every built-in Ethernet link.
 pub const ETHERNET_PAYLOAD: f64 = 1460.0 / 1538.0;
 
 /// Latency of a hop of NCCL's ring over NVLink, in seconds.
 ///
-/// This and the next two constants are those of NCCL's own model for the protocol `Simple` (`src/graph/tuning.cc`, `hwLat`,
-/// 2019 and later).
+/// The latencies of NVLink, PCI Express and network hops come from NCCL's own performance model, protocol `Simple`
+/// (`src/graph/tuning.cc`, `hwLat`, 2019 and later).
 const NVLINK_HOP: f64 = 3.4e-6;
 /// Latency of a hop over PCI Express, in seconds.
 const PCI_HOP: f64 = 5.7e-6;
 /// Latency of a hop over a network, in seconds.
 const NETWORK_HOP: f64 = 14.0e-6;
 
-/// Latency of a message over the operating system's TCP, in seconds.
+/// Latency of a message over the TCP stack of the operating system, in seconds.
 ///
-/// Two passes of the stack of 15 µs each, two of a network card of 2.5 µs each and one switch of 10 µs (Rumble et al., "It's
-/// Time for Low Latency", HotOS 2011, table 1, lower ends).
+/// Sum of two passes through the stack (15 µs each), two through a network card (2.5 µs each) and one switch (10 µs).
+/// Values are the lower ends of the ranges in Rumble et al., "It's Time for Low Latency", HotOS 2011, table 1.
 const TCP_HOP: f64 = 2.0 * 15e-6 + 2.0 * 2.5e-6 + 10e-6;
 
+/// Returns an Ethernet link of `gbits` Gbit/s.
 fn ethernet(gbits: f64, latency: f64) -> Link {
     Link { latency, bytes_per_second: ETHERNET_PAYLOAD * gbits * 1e9 / 8.0 }
 }
 
-/// PCI Express 3.0 with 16 lanes of 8 GT/s; 128 of 130 bits are payload.
+/// Returns a PCI Express 3.0 link with 16 lanes of 8 GT/s, where 128 of 130 bits are payload.
 fn pci() -> Link {
     Link { latency: PCI_HOP, bytes_per_second: 16.0 * 8e9 / 8.0 * 128.0 / 130.0 }
 }
 
-/// Converts rates in images per second to FLOP/s, by name of the workload.
+/// Converts pairs of workload name and images per second to FLOP/s by workload name.
 fn image_rates(rates: &[(&str, f64)]) -> BTreeMap<String, f64> {
     let rate = |&(name, rate): &(&str, f64)| {
         let workload = super::workloads::builtin(name)?;
@@ -79,7 +80,7 @@ fn image_rates(rates: &[(&str, f64)]) -> BTreeMap<String, f64> {
     rates.iter().filter_map(rate).collect()
 }
 
-/// Returns the FLOP/s of a device from the images per second at which it trains ResNet-50.
+/// Returns the FLOP/s of a device that trains ResNet-50 at the given images per second.
 fn resnet50_rate(images_per_second: f64) -> f64 {
     image_rates(&[("resnet50", images_per_second)]).values().sum()
 }
@@ -138,7 +139,7 @@ pub fn builtin() -> Vec<Machine> {
     ]
 }
 
-/// Returns a machine with nodes of eight A100.
+/// Returns a machine with nodes of eight A100 GPUs.
 fn a100(name: &str, description: &str, between: Link, network: &str) -> Machine {
     Machine {
         name: name.into(),
@@ -147,7 +148,8 @@ fn a100(name: &str, description: &str, between: Link, network: &str) -> Machine 
         within: Link { latency: NVLINK_HOP, bytes_per_second: 300e9 },
         between,
         flops: resnet50_rate(938.0),
-        // The published 137 TFLOP/s count the recomputed forward pass: 96 instead of 72 FLOPs.
+        // The published 137 TFLOP/s include a recomputed forward pass: 96 FLOPs where training without recomputation
+        // has 72.
         flops_of: BTreeMap::from([("transformer-1.3b".to_owned(), 137e12 * 72.0 / 96.0)]),
         memory: Some(80e9),
         memory_bytes_per_second: Some(2039e9),
@@ -180,13 +182,14 @@ fn consumer(name: &str, description: &str, gbits: f64) -> Machine {
     }
 }
 
-/// Returns the FLOP/s of one P100 with a batch of 64, by name of the workload.
+/// Returns the FLOP/s of one P100 at a batch size of 64, by workload name.
 ///
-/// There is no published value for ResNet-101. It is interpolated between ResNet-50 and ResNet-152 by the logarithm of the
-/// FLOPs per image.
+/// No value is published for ResNet-101. Its rate is interpolated between ResNet-50 and ResNet-152, linearly in the
+/// logarithm of the FLOPs per image.
 fn p100_rates() -> BTreeMap<String, f64> {
     let mut rates = image_rates(&[("resnet50", 219.0), ("vgg16", 154.0)]);
-    // 11.51 billion multiply-adds in the forward pass (He et al. 2016, with the stride in the 3×3 convolutions).
+    // ResNet-152 has 11.51 billion multiply-adds in the forward pass (He et al. 2016, with the stride in the 3×3
+    // convolutions).
     let (deep_flops, middle) = (6.0 * 11.51e9, super::workloads::builtin("resnet101"));
     if let (Some(&shallow), Some(middle), Some(first)) =
         (rates.get("resnet50"), middle, super::workloads::builtin("resnet50"))

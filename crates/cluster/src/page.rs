@@ -1,4 +1,4 @@
-//! Page of a prediction: its sections and texts.
+//! Sections, tables and texts of `cluster.html`.
 
 use super::charts::{self, giga, ms};
 use super::predict::{Point, Prediction, Scaling, Scheme};
@@ -88,7 +88,7 @@ pub(super) fn sentence(prediction: &Prediction, machine: Option<&Machine>) -> Op
     ))
 }
 
-/// Returns a sentence if a device has less memory than needed, else `None`.
+/// Returns a warning if the workload needs more memory than a device has, else `None`.
 fn memory_warning(prediction: &Prediction, memory: f64) -> Option<String> {
     let needed = prediction.curve(Scaling::Weak, Scheme::Data)?.points.first()?.memory;
     if needed <= memory {
@@ -128,7 +128,7 @@ fn overview(page: &mut String, cluster: &Cluster) -> fmt::Result {
     page::summary(page, &headline, &lines)
 }
 
-/// Writes the table of the parts of a step in weak scaling.
+/// Writes a table of the step time and its parts in weak scaling.
 fn step_table(page: &mut String, cluster: &Cluster) -> fmt::Result {
     let row = |prediction: &Prediction, point: &Point| {
         vec![

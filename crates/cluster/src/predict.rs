@@ -7,13 +7,13 @@ use super::timeline::{self, Timeline, Transfer};
 use super::workloads::Workload;
 use serde::{Deserialize, Serialize};
 
-/// Quantity that is constant while the number of devices grows.
+/// Quantity held constant while the number of devices grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scaling {
-    /// Number of samples per device.
+    /// The number of samples per device is constant.
     Weak,
-    /// Number of samples per step.
+    /// The number of samples per step is constant.
     Strong,
 }
 
@@ -30,11 +30,11 @@ pub enum Scheme {
 /// Options of a prediction.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Options {
-    /// Bucket size in bytes.
+    /// Size of a gradient bucket in bytes.
     pub bucket_bytes: f64,
-    /// All-reduce algorithm.
+    /// Algorithm that reduces each gradient bucket.
     pub algorithm: Algorithm,
-    /// Largest number of devices.
+    /// Largest number of devices to predict.
     pub devices: u64,
 }
 
@@ -45,12 +45,12 @@ impl Default for Options {
     }
 }
 
-/// Predicted step on a number of devices.
+/// Predicted training step on a given number of devices.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Point {
     /// Number of devices.
     pub devices: u64,
-    /// Number of samples of the device with the most samples.
+    /// Largest number of samples that any device processes per step.
     pub batch: u64,
     /// Duration of a step in seconds.
     pub step: f64,
@@ -58,7 +58,7 @@ pub struct Point {
     pub passes: f64,
     /// Seconds of the optimizer update.
     pub update: f64,
-    /// Seconds of communication of gradients and parameters.
+    /// Seconds spent communicating gradients and parameters.
     pub communication: f64,
     /// Seconds of communication that are not overlapped with computation.
     pub exposed: f64,
@@ -66,14 +66,14 @@ pub struct Point {
     pub efficiency: f64,
     /// Samples per second.
     pub samples_per_second: f64,
-    /// Memory of a device in bytes.
+    /// Memory required on each device, in bytes.
     pub memory: f64,
 }
 
-/// Predicted steps by the number of devices.
+/// Predicted training steps for a growing number of devices.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Curve {
-    /// Kind of scaling.
+    /// Quantity that is constant along the curve.
     pub scaling: Scaling,
     /// Parallelization scheme.
     pub scheme: Scheme,
@@ -81,11 +81,11 @@ pub struct Curve {
     pub points: Vec<Point>,
     /// Smallest number of devices with an efficiency below 90%.
     pub below_90: Option<u64>,
-    /// Smallest number of devices that wait for each other longer than they compute.
+    /// Smallest number of devices for which exposed communication takes longer than computation.
     pub dominated_from: Option<u64>,
 }
 
-/// Times to all-reduce all gradients at once.
+/// Predicted time of an all-reduce of all gradients at once, with each algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Reduction {
     /// Number of devices.
@@ -103,11 +103,11 @@ pub struct Reduction {
 pub struct Schedule {
     /// Number of devices.
     pub devices: u64,
-    /// Begin of the backward pass in seconds.
+    /// Start of the backward pass, in seconds since the beginning of the step.
     pub begin: f64,
-    /// End of the backward pass in seconds.
+    /// End of the backward pass, in seconds since the beginning of the step.
     pub computed: f64,
-    /// Transfers of the buckets.
+    /// Reductions of the buckets, in order.
     pub buckets: Vec<Transfer>,
 }
 
@@ -119,18 +119,18 @@ pub struct Prediction {
     pub workload: String,
     /// Name of the machine.
     pub machine: String,
-    /// Curve of each scaling with each scheme.
+    /// One curve for each combination of scaling and scheme.
     pub curves: Vec<Curve>,
     /// Times to all-reduce all gradients, by the number of devices.
     pub reductions: Vec<Reduction>,
-    /// Timeline of the buckets in weak scaling.
+    /// Timeline of the buckets in weak scaling with data parallelism.
     pub schedule: Schedule,
     /// Analytic estimate of pipeline and tensor parallelism, for a transformer.
     #[serde(rename = "on_paper")]
     pub analytic: Option<AnalyticEstimate>,
 }
 
-/// Most devices of the timeline of buckets.
+/// Largest number of devices for which the timeline of buckets is shown.
 const TIMELINE_DEVICES: u64 = 64;
 
 impl Prediction {
@@ -172,7 +172,7 @@ impl Prediction {
         }
     }
 
-    /// Returns the curve of a scaling and a scheme.
+    /// Returns the curve for the given scaling and scheme, if present.
     pub fn curve(&self, scaling: Scaling, scheme: Scheme) -> Option<&Curve> {
         self.curves.iter().find(|curve| (curve.scaling, curve.scheme) == (scaling, scheme))
     }
@@ -183,7 +183,7 @@ fn powers_of_two(most: u64) -> Vec<u64> {
     std::iter::successors(Some(1u64), |n| n.checked_mul(2)).take_while(|&n| n <= most.max(1)).collect()
 }
 
-/// Predicts steps for each number of devices.
+/// Predicts a training step for each number of devices in `counts`.
 fn curve(
     workload: &Workload,
     machine: &Machine,
@@ -229,9 +229,9 @@ fn curve(
     }
 }
 
-/// Parts of a step.
+/// Predicted parts of a step, in seconds.
 pub(super) struct Step {
-    /// Begin of the last backward pass.
+    /// Start of the last backward pass.
     begin: f64,
     line: Timeline,
     update: f64,
@@ -245,9 +245,10 @@ impl Step {
     }
 }
 
-/// Predicts a step of `devices` devices, of which the slowest has `batch` samples.
+/// Predicts a step on `devices` devices, where the device with the most samples processes `batch`.
 ///
-/// Samples that do not fit at once are processed in micro-batches; gradients are sent during the last backward pass.
+/// A device processes at most `workload.batch` samples at once; more samples are split into micro-batches. Gradients
+/// are sent during the last backward pass.
 pub(super) fn step(
     workload: &Workload,
     machine: &Machine,
@@ -291,7 +292,8 @@ mod tests {
     use super::super::workloads::{Compute, Layer, ParameterBytes, builtin};
     use super::*;
 
-    /// Workload of two layers; a sample takes 10 ms, 4 of them forward; the update takes 1 ms.
+    /// Returns a workload of two layers. A sample takes 10 ms, of which the forward pass takes 4 ms; the update takes
+    /// 1 ms.
     fn workload() -> Workload {
         let layer = |bytes: f64| Layer { name: String::new(), share: 0.5, bytes };
         Workload {
@@ -314,15 +316,19 @@ mod tests {
     }
 
     fn close(found: f64, expected: f64) {
-        assert!((found - expected).abs() < 1e-9 * expected.abs().max(1e-3), "{found} for {expected}");
+        assert!(
+            (found - expected).abs() < 1e-9 * expected.abs().max(1e-3),
+            "expected {expected}, found {found}"
+        );
     }
 
     #[test]
     fn step_matches_hand_computation() {
         let prediction = Prediction::of(&workload(), &machine(), &options());
         let weak = prediction.curve(Scaling::Weak, Scheme::Data).unwrap();
-        // Eight devices in two nodes: 8 MB take 32 µs and 14 ms, 4 MB 32 µs and 7 ms. The backward pass lasts from 8 to 20 ms;
-        // the first bucket is full at 14 and reduced at 28.032, the second is reduced at 35.064.
+        // Eight devices in two nodes: 8 MB take 32 µs + 14 ms, and 4 MB take 32 µs + 7 ms. The backward pass lasts
+        // from 8 to 20 ms. The first bucket is full at 14 ms and reduced at 28.032 ms; the second is reduced at
+        // 35.064 ms.
         let point = weak.points[3];
         assert_eq!((point.devices, point.batch), (8, 2));
         close(point.passes, 20e-3);
@@ -332,7 +338,8 @@ mod tests {
         close(point.efficiency, 21.0 / 36.064);
         close(point.samples_per_second, 16.0 / 36.064e-3);
         close(point.memory, 3e6 * 16.0 + 2e6);
-        // ZeRO-1: half of the time to scatter, an eighth of the update, then 12 MB of weights: 16 µs and 10.5 ms.
+        // ZeRO-1: the reduce-scatter takes half the time of the all-reduce, and the update an eighth. The all-gather
+        // of 12 MB of weights then takes 16 µs + 10.5 ms.
         let zero = prediction.curve(Scaling::Weak, Scheme::Zero1).unwrap().points[3];
         close(zero.step, 20e-3 + (3.516e-3 + 0.0f64).max(24.532e-3 - 20e-3 + 0.0) + 0.125e-3 + 10.516e-3);
         close(zero.memory, 3e6 * (8.0 + 1.0) + 2e6);
@@ -354,7 +361,7 @@ mod tests {
             for curve in Prediction::of(&workload, &machine(), &Options::default()).curves {
                 close(curve.points[0].efficiency, 1.0);
                 assert_eq!(curve.points[0].exposed, 0.0);
-                // With a long update, sharding it can make two devices more than twice as fast as one.
+                // If the update takes long, sharding the update can make two devices more than twice as fast as one.
                 let at_most = if curve.scheme == Scheme::Data { 1.0 + 1e-9 } else { 2.0 };
                 assert!(curve.points.iter().all(|point| point.efficiency <= at_most), "{name}");
             }
@@ -384,12 +391,12 @@ mod tests {
     }
 
     #[test]
-    fn curve_reports_where_communication_dominates() {
+    fn curve_reports_the_device_count_where_communication_dominates() {
         let mut slow = machine();
         slow.between.bytes_per_second = 1e8;
         let prediction = Prediction::of(&workload(), &slow, &options());
         let weak = prediction.curve(Scaling::Weak, Scheme::Data).unwrap();
-        // Within a node 12 MB take 1.8 ms, between nodes 210 ms.
+        // An all-reduce of 12 MB takes 1.8 ms within a node and 210 ms between nodes.
         assert_eq!((weak.below_90, weak.dominated_from), (Some(8), Some(8)));
         let fast = Prediction::of(&workload(), &machine(), &Options { devices: 4, ..options() });
         assert_eq!(fast.curve(Scaling::Weak, Scheme::Data).unwrap().dominated_from, None);

@@ -7,38 +7,38 @@ use super::toml::MachineError;
 use super::workloads;
 use serde::{Deserialize, Serialize};
 
-/// Published efficiency and its prediction.
+/// Published scaling efficiency next to the prediction of the model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Published {
-    /// Publication.
+    /// Publication that reports the efficiency.
     pub source: String,
-    /// Name of the workload.
+    /// Name of the workload, e.g. `resnet50`.
     #[serde(rename = "work")]
     pub workload: String,
-    /// Name of the machine.
+    /// Name of the machine, e.g. `pascal-25gbe`.
     pub machine: String,
-    /// Number of devices.
+    /// Number of devices in the published measurement.
     pub devices: u64,
-    /// Number of devices of the baseline.
+    /// Number of devices of the baseline run to which the efficiency is relative.
     pub base: u64,
-    /// Number of samples per device.
+    /// Number of samples per device and step.
     pub batch: u64,
-    /// All-reduce algorithm.
+    /// All-reduce algorithm that the prediction assumes.
     pub algorithm: Algorithm,
-    /// Bucket size in bytes.
+    /// Size of a gradient bucket in bytes that the prediction assumes.
     pub bucket_bytes: f64,
-    /// Published efficiency.
+    /// Published efficiency, from 0 to 1.
     pub efficiency: f64,
-    /// Predicted efficiency.
+    /// Predicted efficiency, from 0 to 1.
     pub predicted: f64,
     /// Predicted minus published efficiency.
     pub error: f64,
 }
 
-/// Largest error of a prediction, as stated in the documentation.
+/// Upper bound of [`Published::error`] in absolute value, as stated in the documentation.
 pub const STATED_ERROR: f64 = 0.08;
 
-/// Published measurement.
+/// Published measurement, without a prediction.
 struct PublishedPoint {
     source: &'static str,
     workload: &'static str,
@@ -50,11 +50,11 @@ struct PublishedPoint {
     efficiency: f64,
 }
 
-/// Published measurements.
+/// Published measurements with which predictions are compared.
 ///
-/// Horovod reduces around a ring through all devices (2018), Caffe2 first within nodes (Goyal et al. 2017, section 4). The
-/// batch of 64 is that of Horovod's command line for the benchmark. Inception V3 is omitted, because it is not among the
-/// workloads.
+/// Horovod uses a ring through all devices (2018); Caffe2 reduces within nodes first (Goyal et al. 2017, section 4).
+/// The batch size of 64 is taken from the command line of Horovod's benchmark. Inception V3 is omitted, because it is
+/// not a built-in workload.
 const POINTS: [PublishedPoint; 4] = [
     PublishedPoint {
         source: "Horovod 2018 (arXiv:1802.05799 and its benchmarks), 128 servers of 4 GPUs",
@@ -98,10 +98,11 @@ const POINTS: [PublishedPoint; 4] = [
     },
 ];
 
-/// Predicts every published point, with buckets of `bucket_bytes`.
+/// Predicts the efficiency of every published measurement, with buckets of `bucket_bytes` bytes.
 ///
 /// # Errors
-/// Returns [`MachineError::Unknown`] if a point names a machine that is not built in, which the tests exclude.
+/// Returns [`MachineError::Unknown`] if a measurement names a machine that is not built in. A test checks that this
+/// does not happen.
 pub fn published(bucket_bytes: f64) -> Result<Vec<Published>, MachineError> {
     let compare = |point: &PublishedPoint| -> Result<Option<Published>, MachineError> {
         let machine = Machine::named(point.machine, &[])?;
@@ -139,7 +140,7 @@ mod tests {
         assert_eq!(all.len(), POINTS.len());
         let worst = all.iter().map(|point| point.error.abs()).fold(0.0, f64::max);
         assert!(worst < STATED_ERROR, "{worst}: {all:#?}");
-        // The order of the workloads by efficiency is predicted correctly.
+        // The model ranks the first three points by efficiency in the published order.
         assert!(all[1].predicted < all[2].predicted && all[2].predicted < all[0].predicted);
     }
 }

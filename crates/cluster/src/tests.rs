@@ -1,4 +1,4 @@
-//! Tests that the page and the JSON agree, of the files, and of measured steps.
+//! Tests of `cluster.html` and `cluster.json`: their agreement, their creation, and the fit of measured steps.
 
 use super::*;
 use serde_json::Value;
@@ -32,7 +32,7 @@ fn cluster(workload: &str) -> Cluster {
     }
 }
 
-/// Adds every number of a JSON value to `all`, in each format of the page.
+/// Adds every number of a JSON value to `all`, in each number format that the page uses.
 fn collect_numbers(value: &Value, all: &mut BTreeSet<String>) {
     match value {
         Value::Number(n) => {
@@ -65,7 +65,7 @@ fn every_number_in_the_tables_of_the_page_is_in_the_json() {
         .unwrap();
         let tables = document.descendants().filter(|node| node.has_tag_name("table"));
         let tables: Vec<_> = tables.filter(|table| table.attribute("class") != Some("facts")).collect();
-        assert!(tables.len() > 12, "{} tables", tables.len());
+        assert!(tables.len() > 12, "expected more than 12 tables, found {}", tables.len());
         let mut numbers = 0;
         for cell in tables.iter().flat_map(|table| table.descendants()).filter(|n| n.has_tag_name("td")) {
             let text = cell.text().unwrap_or_default();
@@ -74,16 +74,16 @@ fn every_number_in_the_tables_of_the_page_is_in_the_json() {
                 numbers += 1;
             }
         }
-        assert!(numbers > 500, "{numbers}");
+        assert!(numbers > 500, "expected more than 500 numbers, found {numbers}");
         // Each figure has a table.
         let figures = document.descendants().filter(|node| node.has_tag_name("figure")).count();
         assert!(tables.len() >= figures, "{figures} figures, {} tables", tables.len());
-        assert_eq!(serde_json::from_value::<Cluster>(json).unwrap(), cluster, "the JSON round-trips");
+        assert_eq!(serde_json::from_value::<Cluster>(json).unwrap(), cluster, "the JSON does not round-trip");
     }
 }
 
 #[test]
-fn page_shows_the_parts_of_a_prediction() {
+fn page_contains_all_sections_and_summary_sentences() {
     let html = cluster("transformer-1.3b").html();
     for part in [
         "Pipeline: bubble",
@@ -93,7 +93,7 @@ fn page_shows_the_parts_of_a_prediction() {
         "pascal-25gbe",
         "prefers-color-scheme",
     ] {
-        assert!(html.contains(part), "{part}");
+        assert!(html.contains(part), "`{part}` is missing");
     }
     let html = cluster("resnet50").html();
     assert!(!html.contains("Pipeline"));
@@ -103,14 +103,14 @@ fn page_shows_the_parts_of_a_prediction() {
     assert_eq!(cluster("resnet50").sentences().len(), 3);
     assert!(!html.contains("does not fit"));
     let transformer = cluster("transformer-1.3b").sentences();
-    // 1.3157 billion parameters of 16 bytes and 8 samples of 3.42 GB.
+    // 1.3157 billion parameters of 16 bytes each, and activations of 3.42 GB for each of 8 samples.
     let expected = "a device has 16.00 GB of memory and needs 48.43 GB; it does not fit with ZeRO-1 either";
     assert!(transformer[2].contains(expected), "{}", transformer[2]);
     assert!(!transformer[0].contains("does not fit"), "{}", transformer[0]);
 }
 
 #[test]
-fn files_are_written_and_an_invalid_directory_is_named() {
+fn write_creates_both_files_and_directory_errors_include_the_path() {
     let folder = tempfile::tempdir().unwrap();
     let page = cluster("resnet50").write(&folder.path().join("there")).unwrap();
     assert!(page.ends_with("there/cluster.html") && page.is_file());
@@ -123,7 +123,7 @@ fn files_are_written_and_an_invalid_directory_is_named() {
 }
 
 #[test]
-fn measured_steps_are_fitted_by_a_line_over_the_batch() {
+fn measured_steps_are_fitted_with_a_line_over_batch_size() {
     let steps = |steps: &[(u64, f64)]| Measured {
         device: String::new(),
         steps: steps.iter().map(|&(batch, passes)| MeasuredStep { batch, passes, update: 0.5 }).collect(),
@@ -134,7 +134,7 @@ fn measured_steps_are_fitted_by_a_line_over_the_batch() {
     assert_eq!((one.fixed, one.sample), (0.0, 0.25));
     let flat = steps(&[(16, 5.0), (64, 4.0)]).compute().unwrap();
     assert_eq!((flat.fixed, flat.sample), (4.0, 0.0));
-    // Steeper than proportional: the fixed time is not negative.
+    // The time grows faster than the batch size; the fixed time is clamped to 0.
     let steep = steps(&[(16, 1.0), (64, 16.0)]).compute().unwrap();
     assert_eq!((steep.fixed, steep.sample), (0.0, 0.25));
     assert_eq!(steps(&[]).compute(), None);

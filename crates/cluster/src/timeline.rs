@@ -1,43 +1,43 @@
-//! Timeline of a step: buckets of gradients become full during the backward pass and are reduced one after the other.
+//! Timeline of a step: buckets of gradients fill during the backward pass and are reduced one after another.
 
 use super::workloads::Layer;
 use serde::{Deserialize, Serialize};
 
-/// Bucket of gradients.
+/// Bucket of gradients that are reduced together.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bucket {
     /// Size in bytes.
     pub bytes: f64,
-    /// Fraction of the backward pass after which the bucket is full.
+    /// Fraction of the backward pass, from 0 to 1, after which the bucket is full.
     pub ready: f64,
 }
 
-/// Transfer of a bucket. Times are in seconds since the beginning of the step.
+/// Reduction of a bucket. Times are in seconds since the beginning of the step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Transfer {
     /// Size in bytes.
     pub bytes: f64,
     /// Time at which the bucket is full.
     pub ready: f64,
-    /// Start of its reduction.
+    /// Start of the reduction of the bucket.
     pub start: f64,
-    /// End of its reduction.
+    /// End of the reduction of the bucket.
     pub end: f64,
 }
 
-/// Passes and communication of a step.
+/// Computation and communication of a step. Times are in seconds since the beginning of the step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Timeline {
-    /// Transfers of the buckets, in order.
+    /// Reductions of the buckets, in order.
     pub buckets: Vec<Transfer>,
     /// End of the backward pass.
     pub backward_end: f64,
-    /// End of the last reduction or of the backward pass, whichever is later. The optimizer starts then.
+    /// Time at which the optimizer starts: the end of the backward pass or of the last reduction, whichever is later.
     pub end: f64,
 }
 
 impl Timeline {
-    /// Returns the total seconds of transfers.
+    /// Returns the total seconds of all reductions.
     pub fn busy(&self) -> f64 {
         self.buckets.iter().map(|bucket| bucket.end - bucket.start).sum()
     }
@@ -48,12 +48,12 @@ impl Timeline {
     }
 }
 
-/// Groups layers into buckets of at least `bytes`, except the last, as wgrad does.
+/// Groups layers into buckets of at least `bytes` bytes, as training does. The last bucket may be smaller.
 ///
 /// Layers are in the order in which the backward pass finishes them. A layer is never split.
 pub fn buckets(layers: &[Layer], bytes: f64) -> Vec<Bucket> {
     let (mut all, mut filled, mut done) = (Vec::new(), 0.0, 0.0);
-    // Layers without parameters after the last one with parameters delay no bucket.
+    // Layers without parameters at the end of the backward pass do not delay the last bucket.
     let mut ready = 0.0;
     for layer in layers {
         done += layer.share;
@@ -74,8 +74,8 @@ pub fn buckets(layers: &[Layer], bytes: f64) -> Vec<Bucket> {
 
 /// Returns the timeline of a step.
 ///
-/// The last backward pass begins at `begin` and takes `backward` seconds; `transfer_time` returns the seconds to reduce a
-/// number of bytes.
+/// The last backward pass begins at `begin` and takes `backward` seconds; `transfer_time` returns the seconds to
+/// reduce a number of bytes.
 pub fn timeline(
     buckets: &[Bucket],
     begin: f64,
@@ -122,13 +122,14 @@ mod tests {
             Bucket { bytes: 1.0, ready: 0.5 },
             Bucket { bytes: 2.0, ready: 1.0 },
         ];
-        // Forward 2 s, backward 4 s, one second per byte: full at 3, 4 and 6; the second bucket waits for the first.
+        // Forward 2 s, backward 4 s, one second per byte: the buckets are full at 3, 4 and 6 s; the second waits for
+        // the first.
         let line = timeline(&all, 2.0, 4.0, |bytes| bytes);
         let spans: Vec<_> =
             line.buckets.iter().map(|bucket| (bucket.ready, bucket.start, bucket.end)).collect();
         assert_eq!(spans, [(3.0, 3.0, 7.0), (4.0, 7.0, 8.0), (6.0, 8.0, 10.0)]);
         assert_eq!((line.backward_end, line.end, line.busy(), line.exposed()), (6.0, 10.0, 7.0, 4.0));
-        // So fast that only the last transfer is exposed.
+        // With a fast link, only the last transfer is exposed.
         let line = timeline(&all, 2.0, 4.0, |bytes| bytes / 100.0);
         assert!((line.exposed() - 0.02).abs() < 1e-12);
         assert_eq!(timeline(&all, 2.0, 4.0, |_| 0.0).exposed(), 0.0);

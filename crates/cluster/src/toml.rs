@@ -1,4 +1,4 @@
-//! Reads machines from TOML. Errors name line and column.
+//! Reads machines from TOML. Errors in the TOML text include the line and column.
 
 use super::machine::{Link, Machine};
 use serde::Deserialize;
@@ -10,7 +10,7 @@ use toml::Spanned;
 use wgrad_recipe::{Hint, Location};
 use wgrad_stdx::ErrorKind;
 
-/// Error of reading or finding a machine.
+/// Error while reading machines from a file or looking one up by name.
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
     /// The file cannot be read.
@@ -18,10 +18,10 @@ pub enum MachineError {
     Read {
         /// Path of the file.
         path: PathBuf,
-        /// Error of the system.
+        /// Underlying I/O error.
         source: io::Error,
     },
-    /// The text is not TOML, or a value has the wrong type.
+    /// The text is not valid TOML, a key is missing, or a value has the wrong type.
     #[error("{at}: {message}")]
     Syntax {
         /// Position in the file.
@@ -34,7 +34,7 @@ pub enum MachineError {
     UnknownKey {
         /// Position in the file.
         at: Location,
-        /// Key.
+        /// The unknown key.
         key: String,
         /// Nearest key, or all keys.
         hint: Hint,
@@ -44,17 +44,17 @@ pub enum MachineError {
     Invalid {
         /// Position in the file.
         at: Location,
-        /// Key.
+        /// Key of the value, e.g. `between.latency`.
         key: String,
-        /// Valid range.
+        /// Valid range, e.g. `greater than 0`.
         expected: &'static str,
-        /// Value found.
+        /// Value in the file.
         found: f64,
     },
-    /// No machine has the name.
+    /// No machine has the given name.
     #[error("unknown machine `{name}`, {hint}")]
     Unknown {
-        /// Name given.
+        /// Name that was looked up.
         name: String,
         /// Nearest name, or all names.
         hint: Hint,
@@ -68,7 +68,7 @@ impl MachineError {
     }
 }
 
-/// Section of the file: the keys of [`Machine`] with their positions.
+/// Section of the file that describes one [`Machine`], with the positions of its values.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Section {
@@ -106,8 +106,9 @@ pub fn read(path: &Path) -> Result<Vec<Machine>, MachineError> {
 /// Parses machines from TOML, with one section for each machine. `origin` names the text in errors.
 ///
 /// # Errors
-/// Returns [`MachineError::Syntax`] if the text is not TOML or a key is missing, [`MachineError::UnknownKey`] for an unknown
-/// key, and [`MachineError::Invalid`] for a value out of range. Each has line and column.
+/// Returns [`MachineError::Syntax`] if the text is not valid TOML, a key is missing, or a value has the wrong type;
+/// [`MachineError::UnknownKey`] for an unknown key; and [`MachineError::Invalid`] for a value out of range. Each error
+/// includes the line and column.
 ///
 /// ```
 /// use wgrad_cluster::parse_machines;
@@ -178,7 +179,7 @@ impl Source<'_> {
             name,
             description: section.description,
             devices,
-            // A node with one device has no links within it.
+            // `within` is optional, because a node with one device does not use it.
             within: within.unwrap_or(between),
             between,
             flops: positive("flops", &section.flops)?,
@@ -189,7 +190,7 @@ impl Source<'_> {
         })
     }
 
-    /// Converts an error of the parser. It parses the message, whose wording the tests check.
+    /// Converts an error of the `toml` crate by parsing its message. Tests check the wording of the message.
     fn to_machine_error(&self, error: &toml::de::Error) -> MachineError {
         let (at, message) = (self.at(error.span()), error.message());
         let mut quoted = message.split('`').skip(1).step_by(2);

@@ -1,19 +1,19 @@
-//! Axes of charts: map values to pixels on a linear or logarithmic scale, with ticks at round values.
+//! Axes of charts, which map values to pixels on a linear or logarithmic scale. Ticks are at round values.
 
 /// Scale of an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Scale {
-    /// Equal differences have equal distances.
+    /// Linear scale: values with equal differences are equally far apart.
     #[default]
     Linear,
-    /// Equal ratios have equal distances. Only values above 0 can be drawn.
+    /// Logarithmic scale: values with equal ratios are equally far apart. Only values above 0 can be drawn.
     Log,
 }
 
 impl Scale {
-    /// Whether a value can be drawn on an axis of this scale.
+    /// Returns whether a value can be drawn on an axis of this scale.
     pub fn holds(self, value: f64) -> bool {
-        // The difference of two larger values could overflow.
+        // The difference of two values beyond 1e300 could overflow.
         value.abs() < 1e300 && (self == Self::Linear || value > 0.0)
     }
 
@@ -25,21 +25,21 @@ impl Scale {
     }
 }
 
-/// Axis over a range of values.
+/// Axis of a chart over a range of values.
 #[derive(Debug, Clone, Copy)]
 pub struct Axis {
     scale: Scale,
-    /// Lower end: a value, or its decimal logarithm on a logarithmic axis.
+    /// Lower end of the axis: a value, or its decimal logarithm on a logarithmic axis.
     low: f64,
-    /// Upper end, as `low`.
+    /// Upper end of the axis, in the same unit as `low`.
     high: f64,
-    /// Distance of two ticks, except on a logarithmic axis of few decades.
+    /// Distance between ticks, in the same unit as `low`. Not used on a logarithmic axis of few decades.
     tick: f64,
-    /// Ticks of each decade, as factors of a power of ten, on a logarithmic axis of few decades.
+    /// Ticks in each decade as factors of a power of ten. Used only on a logarithmic axis of few decades.
     factors: &'static [f64],
-    /// Pixel of `low`.
+    /// Pixel position of `low`.
     from: f64,
-    /// Pixel of `high`.
+    /// Pixel position of `high`.
     to: f64,
 }
 
@@ -51,13 +51,14 @@ const FACTORS: [&[f64]; 5] = [
     &[1.0, 2.0, 3.0, 5.0],
     &[1.0, 2.0, 5.0],
 ];
-/// A logarithmic axis of fewer decades has ticks between the powers of ten.
+/// Number of decades below which a logarithmic axis has ticks between the powers of ten.
 const FEW_DECADES: f64 = 2.4;
-/// Most ticks of a logarithmic axis of few decades.
+/// Maximum number of ticks on a logarithmic axis of few decades.
 const MAX_TICKS: usize = 8;
 
 impl Axis {
-    /// Creates an axis for values that the scale can draw. The axis runs from pixel `from` to pixel `to`.
+    /// Creates an axis from pixel `from` to pixel `to` that covers all values. The scale must be able to draw every
+    /// value.
     pub fn over(scale: Scale, values: impl Iterator<Item = f64>, from: f64, to: f64) -> Self {
         let range = values.map(|value| scale.apply(value)).fold(None, |range: Option<(f64, f64)>, value| {
             Some(range.map_or((value, value), |(low, high)| (low.min(value), high.max(value))))
@@ -79,7 +80,7 @@ impl Axis {
         axis.with_densest_ticks(|axis| axis)
     }
 
-    /// Returns `adjust` of the axis with the densest factors that give at most [`MAX_TICKS`] ticks.
+    /// Applies `adjust` to the axis with the densest [`FACTORS`] that result in at most [`MAX_TICKS`] ticks.
     fn with_densest_ticks(self, adjust: impl Fn(Self) -> Self) -> Self {
         if self.scale == Scale::Linear || self.high - self.low >= FEW_DECADES {
             return adjust(self);
@@ -89,9 +90,9 @@ impl Axis {
         axes().find(fits).or_else(|| axes().next_back()).unwrap_or(self)
     }
 
-    /// Extends the axis so that it ends with ticks.
+    /// Extends the axis so that there is a tick at each end.
     ///
-    /// A logarithmic axis ends at 1, 2 or 5 times a power of ten, or at a nearer tick if it has few decades.
+    /// A logarithmic axis ends at 1, 2 or 5 times a power of ten, or at the nearest tick if the axis has few decades.
     pub fn ending_with_ticks(self) -> Self {
         let Self { scale, low, high, tick, .. } = self;
         match scale {
@@ -107,7 +108,7 @@ impl Axis {
         }
     }
 
-    /// Returns the pixel of a value that the scale can draw.
+    /// Returns the pixel position of a value. The scale must be able to draw the value.
     pub fn place(&self, value: f64) -> f64 {
         self.place_scaled(self.scale.apply(value))
     }
@@ -116,15 +117,15 @@ impl Axis {
         self.from + (scaled - self.low) / (self.high - self.low) * (self.to - self.from)
     }
 
-    /// Returns two to eight round values on the axis.
+    /// Returns the values of the ticks: two to eight round values.
     pub fn ticks(&self) -> Vec<f64> {
         let Self { scale, low, high, tick, .. } = *self;
         if scale == Scale::Linear {
-            // The tolerance corrects rounding of the quotient: 3 · 0.1 / 0.1 is not 3.
+            // The tolerance compensates for rounding errors: in floating point, 3 · 0.1 / 0.1 is not 3.
             let (first, last) = ((low / tick - 1e-9).ceil(), (high / tick + 1e-9).floor());
             return (0..=(last - first) as usize).map(|index| (first + index as f64) * tick).collect();
         }
-        // Rounded, so that powers of ten are exact when printed.
+        // Round to seven digits, so that powers of ten are printed exactly.
         let value = |log: f64| format!("{:.6e}", 10f64.powf(log)).parse().unwrap_or(f64::NAN);
         let on_axis = |log: &f64| (low - 1e-9..=high + 1e-9).contains(log);
         let decades = || {
@@ -139,7 +140,7 @@ impl Axis {
         ticks.into_iter().map(value).collect()
     }
 
-    /// Formats a tick with as many digits as distinguish it from its neighbours: `0.25`, `20k`, `2e-5`.
+    /// Formats a tick with enough digits to distinguish it from its neighbors: `0.25`, `20k`, `2e-5`.
     pub fn label(&self, tick: f64) -> String {
         if tick == 0.0 {
             return "0".to_owned();
@@ -160,12 +161,12 @@ impl Axis {
     }
 }
 
-/// Formats a value with an exponent and at most one decimal: `2e-5`.
+/// Formats a value in scientific notation with at most one decimal: `2e-5`.
 fn exponent(value: f64) -> String {
     format!("{value:.1e}").replace(".0e", "e")
 }
 
-/// Returns the decimal logarithms of the factors times each power of ten from `first` to `last`.
+/// Returns the decimal logarithms of all ticks in the decades 10^`first` to 10^`last`, with a tick at each factor.
 fn decade_ticks(factors: &'static [f64], first: f64, last: f64) -> impl DoubleEndedIterator<Item = f64> {
     (first as i64..=last as i64)
         .flat_map(move |power| factors.iter().map(move |factor| power as f64 + factor.log10()))
@@ -241,7 +242,7 @@ mod tests {
         assert_eq!(labels(&log(0.41, 0.53)), ["0.4", "0.45", "0.5", "0.55"]);
         assert_eq!(labels(&log(0.41, 1.02)), ["0.4", "0.5", "0.6", "0.8", "1", "1.2"]);
         assert_eq!(labels(&log(0.385, 2.37)), ["0.3", "0.5", "1", "2", "3"]);
-        // An axis that is not extended has ticks too.
+        // An axis that is not extended also has ticks.
         let axis = Axis::over(Scale::Log, [0.347, 0.999].into_iter(), 0.0, 100.0);
         assert_eq!(labels(&axis), ["0.4", "0.5", "0.6", "0.8"]);
     }

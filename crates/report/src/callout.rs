@@ -1,24 +1,25 @@
-//! Labels beside the points of a chart, placed so that they overlap neither each other nor dots.
+//! Labels next to the points of a chart, placed so that labels do not overlap each other or dots.
 //!
-//! A label without free space is omitted: its dot still has a tooltip, and the tables of the page name all points.
+//! If there is no free space, a label is omitted. The dot of the label still has a tooltip, and the tables of the
+//! page name all points.
 
 use crate::chart::Color;
 use crate::page::Escaped;
 use std::fmt::{self, Write};
 
-/// Label of a point, or of a horizontal line.
+/// Label of a point or of a horizontal line in a chart.
 pub struct Callout<'a> {
-    /// Position of the point in pixels.
+    /// Position of the point or of the start of the line, in pixels.
     pub at: (f64, f64),
     /// Text of the label.
     pub text: &'a str,
-    /// Colour of the point; the label of a faint point is faint.
+    /// Color of the point or line. The label of a faint point is faint.
     pub color: Color,
-    /// Whether the label belongs to a horizontal line that begins at `at`.
+    /// Whether the label belongs to a horizontal line that starts at `at`.
     pub along: bool,
 }
 
-/// Rectangle in pixels; y increases downwards.
+/// Rectangle in pixels, where y increases downwards.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Area {
     pub left: f64,
@@ -40,7 +41,7 @@ impl Area {
         across && other.top <= self.top && self.bottom <= other.bottom
     }
 
-    /// Returns the square around a dot that labels must not overlap.
+    /// Returns the square around a dot that no label may overlap.
     fn around((x, y): (f64, f64)) -> Self {
         Self { left: x - DOT, right: x + DOT, top: y - DOT, bottom: y + DOT }
     }
@@ -50,12 +51,16 @@ impl Area {
 const DOT: f64 = 4.0;
 /// Height of a label in pixels.
 const LINE: f64 = 12.0;
-/// Distances of a label from its point in pixels, tried in order; labels at the later ones get a leader line.
+/// Distances of a label from its point in pixels, tried in order.
+///
+/// A label at any distance but the first is connected to its point by a leader line.
 const DISTANCES: [f64; 3] = [6.0, 13.0, 21.0];
-/// Step between the positions tried for a label along its line, in pixels.
+/// Step between the candidate positions of a label along its line, in pixels.
 const ALONG: f64 = 24.0;
 
-/// Returns an upper estimate of the width of a text of 11 pixels: the browser chooses the font, so it cannot be measured.
+/// Returns an upper estimate of the width in pixels of a text with a font size of 11 pixels.
+///
+/// The browser chooses the font, so the width cannot be measured.
 fn width(text: &str) -> f64 {
     let letter = |c: char| match c {
         'i' | 'j' | 'l' | 't' | 'f' | 'r' | 'I' | '.' | ',' | '\'' | '-' | ' ' | '(' | ')' => 4.6,
@@ -66,7 +71,7 @@ fn width(text: &str) -> f64 {
     text.chars().map(letter).sum()
 }
 
-/// Writes the labels that have free space; earlier callouts are placed first.
+/// Writes all labels for which there is free space. Earlier callouts are placed first.
 pub fn write(svg: &mut String, callouts: &[Callout<'_>], dots: &[(f64, f64)], area: &Area) -> fmt::Result {
     let dots: Vec<Area> = dots.iter().copied().map(Area::around).collect();
     for (callout, placement) in callouts.iter().zip(places(callouts, &dots, area)) {
@@ -79,7 +84,8 @@ pub fn write(svg: &mut String, callouts: &[Callout<'_>], dots: &[(f64, f64)], ar
                 "<line class=\"leader\" x1=\"{x:.1}\" y1=\"{y:.1}\" x2=\"{to_x:.1}\" y2=\"{to_y:.1}\"/>"
             )?;
         }
-        // Anchored at the end nearer to the point, so that a font of another width does not move the label onto the dot.
+        // Anchor the text at the end closer to the point, so that a font of a different width does not move the label
+        // onto the dot.
         let (at, anchor) = match place {
             place if place.right <= x => (place.right, " text-anchor=\"end\""),
             place if place.left >= x => (place.left, ""),
@@ -92,7 +98,7 @@ pub fn write(svg: &mut String, callouts: &[Callout<'_>], dots: &[(f64, f64)], ar
     Ok(())
 }
 
-/// Returns the place of each label and whether it needs a leader line; `None` without free space.
+/// Returns the place of each label and whether the label needs a leader line; `None` if there is no free space.
 fn places(callouts: &[Callout<'_>], dots: &[Area], area: &Area) -> Vec<Option<(Area, bool)>> {
     let mut taken: Vec<Area> = Vec::new();
     let mut places = Vec::with_capacity(callouts.len());
@@ -101,7 +107,7 @@ fn places(callouts: &[Callout<'_>], dots: &[Area], area: &Area) -> Vec<Option<(A
         let free = |place: &Area| {
             place.within(area) && !dots.iter().chain(&taken).any(|other| place.overlaps(other))
         };
-        // Whether no labelled line crosses the place.
+        // A place is clear if no labeled line crosses it.
         let lines = || callouts.iter().filter(|other| other.along).map(|other| other.at.1);
         let clear = |place: &Area| !lines().any(|y| place.top - 1.0 < y && y < place.bottom + 1.0);
         let found = if callout.along {
@@ -112,7 +118,7 @@ fn places(callouts: &[Callout<'_>], dots: &[Area], area: &Area) -> Vec<Option<(A
                 let spots = DISTANCES.iter().map(|&distance| (distance, around(callout.at, distance, width)));
                 spots.flat_map(|(distance, places)| places.map(|place| (place, distance > DISTANCES[0])))
             };
-            // A place on a line is better than none.
+            // If every free place is crossed by a line, use one of them.
             let found = spots().find(|(place, _)| clear(place) && free(place));
             found.or_else(|| spots().find(|(place, _)| free(place)))
         };
@@ -122,7 +128,7 @@ fn places(callouts: &[Callout<'_>], dots: &[Area], area: &Area) -> Vec<Option<(A
     places
 }
 
-/// Returns candidate places of the label of a line: above the line, then below it, each from left to right.
+/// Returns candidate places for the label of a line: first above the line, then below, each from left to right.
 fn on_line((x, y): (f64, f64), width: f64, area: &Area) -> impl Iterator<Item = Area> {
     let steps = ((area.right - x - width) / ALONG).max(0.0) as usize;
     [y - LINE - 2.0, y + 2.0].into_iter().flat_map(move |top| {
@@ -133,7 +139,7 @@ fn on_line((x, y): (f64, f64), width: f64, area: &Area) -> impl Iterator<Item = 
     })
 }
 
-/// Returns candidate places of the label of a point at one distance, the preferred ones first.
+/// Returns candidate places for the label of a point at one distance, in order of preference.
 fn around((x, y): (f64, f64), distance: f64, width: f64) -> [Area; 8] {
     let place = |left: f64, middle: f64| Area {
         left,
@@ -142,7 +148,7 @@ fn around((x, y): (f64, f64), distance: f64, width: f64) -> [Area; 8] {
         bottom: middle + LINE / 2.0,
     };
     let (left, right, middle) = (x - distance - width, x + distance, x - width / 2.0);
-    // Diagonal places are nearer, so that their distance to the point is about the same.
+    // The offsets of diagonal places are smaller, so that all places have about the same distance to the point.
     let (above, below, corner) = (y - distance - LINE / 2.0, y + distance + LINE / 2.0, 0.7 * distance);
     [
         place(left, y),
@@ -179,7 +185,7 @@ mod tests {
             places(&callouts, &dots, &AREA).into_iter().flatten().map(|(place, _)| place).collect();
         assert!(
             (15..60).contains(&placed.len()),
-            "{} of 60 labels are placed, expected some but not all",
+            "expected 15 to 59 of 60 labels to be placed, found {}",
             placed.len()
         );
         for (index, place) in placed.iter().enumerate() {
@@ -204,13 +210,13 @@ mod tests {
 
     #[test]
     fn label_of_a_line_is_not_crossed_by_any_line() {
-        // Two lines close together, and one with a dot above it.
+        // Two lines are close together, and the third line has a dot above it.
         let ends = [(0.0, 100.0), (0.0, 106.0), (0.0, 40.0)];
         let callouts =
             ends.map(|at| Callout { at, text: "a day of the cpu", color: Color::Faint, along: true });
         let dots = [Area::around((30.0, 30.0))];
         let mut callouts: Vec<Callout<'_>> = callouts.into();
-        // A point just below a line, whose nearest place is on the line.
+        // The preferred place of a point just below a line is crossed by the line.
         callouts.push(Callout {
             at: (300.0, 41.0),
             text: "AlexNet",

@@ -1,5 +1,6 @@
-//! Line and scatter charts as inline SVG: axes with round ticks, a legend, and long series reduced to the resolution of the
-//! picture.
+//! Line and scatter charts as inline SVG, with ticks at round values and a legend.
+//!
+//! Long series are downsampled to the resolution of the chart.
 
 use crate::axis::{Axis, Scale};
 use crate::callout::{self, Callout};
@@ -8,21 +9,21 @@ use std::borrow::Cow;
 use std::fmt::{self, Write};
 
 const WIDTH: f64 = 520.0;
-/// Width of a chart as wide as the page.
+/// Width in pixels of a chart that is as wide as the page.
 const WIDE: f64 = 1080.0;
 const LEFT: f64 = 52.0;
-/// Right margin, for half the label of the last tick.
+/// Right margin, with space for half of the label of the last tick.
 const RIGHT: f64 = 20.0;
-/// Top margin, without the rows of the legend.
+/// Top margin above the legend.
 const TOP: f64 = 10.0;
 const LEGEND_ROW: f64 = 18.0;
 const BOTTOM: f64 = 40.0;
-/// Most points of a line that is drawn with dots.
+/// Maximum number of points of a line that is drawn with dots.
 const MAX_DOTS: usize = 24;
-/// Minimum distance of the ticks of the x axis in pixels, so that their labels do not overlap.
+/// Minimum distance between ticks on the x axis in pixels, so that the tick labels do not overlap.
 const MIN_LABEL_DISTANCE: f64 = 26.0;
 
-/// Chart: axes and series.
+/// Chart with two axes and any number of series.
 pub struct Chart<'a> {
     /// Description for screen readers.
     pub title: &'a str,
@@ -30,60 +31,62 @@ pub struct Chart<'a> {
     pub x: Dimension<'a>,
     /// Vertical axis.
     pub y: Dimension<'a>,
-    /// Height of the plot in pixels. Its width is 448, or 1008 in a wide chart.
+    /// Height of the plot area in pixels. The plot area is 448 pixels wide, or 1008 in a wide chart.
     pub height: f64,
-    /// Series, later ones drawn on top.
+    /// Series in drawing order. Later series are drawn on top of earlier series.
     pub series: Vec<Series<'a>>,
 }
 
-/// Requested properties of an axis.
+/// Scale, label and ticks of an axis.
 #[derive(Default)]
 pub struct Dimension<'a> {
-    /// Label at the end of the horizontal axis. Not drawn for the vertical axis, which the caption describes.
+    /// Label at the end of the horizontal axis. Not drawn on the vertical axis, whose quantity is named in the caption.
     pub label: &'a str,
     /// Scale of the axis.
     pub scale: Scale,
-    /// Values that the axis always includes, so that charts side by side are comparable.
+    /// Values that the axis always includes, e.g. to make several charts comparable.
     pub holds: Vec<f64>,
-    /// Positions of the ticks; round values if empty.
+    /// Values of the ticks. If empty, ticks are at round values.
     pub ticks: Vec<f64>,
-    /// Whether only integers have ticks.
+    /// Whether ticks are limited to integers.
     pub whole: bool,
 }
 
-/// Series of a chart.
+/// Series of points in a chart, drawn as a line or as dots.
 #[derive(Default)]
 pub struct Series<'a> {
-    /// Name in the legend; a series without a name is not listed.
+    /// Name in the legend. If empty, the series is not listed.
     pub name: Cow<'a, str>,
-    /// Points (x, y) by increasing x. Values that the axis cannot draw leave a gap.
+    /// Points (x, y) in order of increasing x. A value that the axis cannot draw leaves a gap in the line.
     pub points: Vec<(f64, f64)>,
-    /// Shaded band behind the line: x, lowest and highest y.
+    /// Shaded band behind the line, as (x, lowest y, highest y).
     pub band: Vec<(f64, f64, f64)>,
-    /// x of points beyond the scale, drawn as crosses at the upper edge.
+    /// x values of points above the vertical axis, drawn as crosses at the upper edge.
     pub crosses: Vec<f64>,
-    /// Colour of the series.
+    /// Color of the line, band and dots.
     pub color: Color,
     /// Whether the line is dashed.
     pub dashed: bool,
-    /// Whether the line is thin and without dots, for charts of many lines.
+    /// Whether the line is thin and has no dots, for charts of many lines.
     pub thin: bool,
-    /// Names of the points, shown as tooltips. If not empty, the points are dots without a line.
+    /// Names of the points, shown as tooltips. If not empty, the points are drawn as dots without a line.
     pub labels: Vec<Cow<'a, str>>,
-    /// Label along the line, for a horizontal line.
+    /// Label placed along the line, if the line is horizontal.
     pub along: Option<Cow<'a, str>>,
-    /// Labels beside points, each with the index of its point. Earlier ones are placed first; those without space are omitted.
+    /// Labels next to points, each with the index of its point.
+    ///
+    /// Earlier labels are placed first. A label without free space is omitted.
     pub callouts: Vec<(usize, Cow<'a, str>)>,
 }
 
-/// Colour of the style sheet. Both palettes are distinguishable with colour vision deficiency.
+/// Color from the style sheet. The colors of each palette can be distinguished with color vision deficiency.
 #[derive(Clone, Copy)]
 pub enum Color {
-    /// One of four unordered colours.
+    /// One of four unordered colors. The index is taken modulo 4.
     Category(usize),
-    /// Position from 0 to 1 on a colour ramp.
+    /// Position from 0 to 1 on a color ramp.
     Ordered(f64),
-    /// Colour of reference lines and points.
+    /// Faint color of reference lines and points.
     Faint,
 }
 
@@ -103,10 +106,10 @@ impl fmt::Display for Color {
     }
 }
 
-/// Default height of the plot in pixels.
+/// Default height of the plot area in pixels.
 pub const HEIGHT: f64 = 212.0;
 
-/// Writes a chart of half the width of a page.
+/// Writes a chart that is half as wide as the page.
 ///
 /// # Errors
 /// Returns an error if formatting a value fails.
@@ -114,7 +117,7 @@ pub fn write(svg: &mut String, chart: &Chart<'_>) -> fmt::Result {
     write_with_width(svg, chart, WIDTH)
 }
 
-/// Writes a chart as wide as the page.
+/// Writes a chart that is as wide as the page.
 ///
 /// # Errors
 /// Returns an error if formatting a value fails.
@@ -182,7 +185,7 @@ fn write_callouts(
     place: impl Fn((f64, f64)) -> Option<(f64, f64)>,
     area: &callout::Area,
 ) -> fmt::Result {
-    // Lines first: points have a tooltip as well, lines do not.
+    // Labels of lines are placed first, because lines have no tooltip.
     let lines = series.iter().filter_map(|series| {
         let (text, at) = (series.along.as_deref()?, place(*series.points.first()?)?);
         Some(Callout { at, text, color: series.color, along: true })
@@ -228,11 +231,11 @@ fn write_axes(
     writeln!(svg, "<text x=\"{right}\" y=\"{}\" text-anchor=\"end\">{label}</text>", bottom + 36.0)
 }
 
-/// Series in pixels.
+/// Series of a chart in pixel coordinates.
 struct PixelSeries {
     lines: Vec<Vec<(f64, f64)>>,
     band: Vec<(f64, f64, f64)>,
-    /// Dots without a line, each with its name.
+    /// Dots without a line, as (x, y, name).
     dots: Vec<(f64, f64, String)>,
 }
 
@@ -240,7 +243,7 @@ impl PixelSeries {
     fn new(series: &Series<'_>, (across, up): (Scale, Scale), x: &Axis, y: &Axis) -> Self {
         let holds = |at: f64, value: f64| across.holds(at) && up.holds(value);
         if !series.labels.is_empty() {
-            // The label of a point that cannot be drawn is dropped with it.
+            // A point that cannot be drawn is omitted with its label.
             let named = series.points.iter().zip(&series.labels).filter(|(point, _)| holds(point.0, point.1));
             let dots = named.map(|(point, label)| (x.place(point.0), y.place(point.1), label.to_string()));
             return Self { lines: Vec::new(), band: Vec::new(), dots: dots.collect() };
@@ -285,7 +288,7 @@ impl PixelSeries {
             for (index, (x, y)) in line.iter().enumerate() {
                 write!(svg, "{}{x:.1} {y:.1}", if index == 0 { 'M' } else { 'L' })?;
             }
-            // A path of a single point is not drawn; with a segment of length 0 it is drawn as a dot.
+            // Browsers do not draw a path with a single point. A segment of length 0 makes the point visible as a dot.
             if line.len() == 1 {
                 svg.push_str("h0");
             }
@@ -300,9 +303,9 @@ impl PixelSeries {
     }
 }
 
-/// Legend: the names of the series with their line styles, in one or more rows.
+/// Legend with the names and line styles of the series, in one or more rows.
 struct Legend<'a> {
-    /// x and y of the key, the series, and a note after its name.
+    /// x and y of the line sample, the series, and a note after the name of the series.
     entries: Vec<(f64, f64, &'a Series<'a>, String)>,
     rows: usize,
 }
@@ -313,7 +316,8 @@ impl<'a> Legend<'a> {
         let mut x = LEFT;
         for series in series.iter().filter(|series| !series.name.is_empty()) {
             let note = omitted_note(series, scale);
-            // Upper estimate of seven pixels per character: the browser chooses the font, so text cannot be measured.
+            // Seven pixels per character is an upper estimate: the browser chooses the font, so text cannot be
+            // measured.
             let width = 40.0 + 7.0 * (series.name.chars().count() + note.len()) as f64;
             if x > LEFT && x + width > right + 8.0 {
                 (x, legend.rows) = (LEFT, legend.rows + 1);
@@ -344,7 +348,7 @@ impl<'a> Legend<'a> {
     }
 }
 
-/// Returns the note of the legend about points that are not drawn.
+/// Returns the note in the legend about points that cannot be drawn; empty if there are none.
 fn omitted_note(series: &Series<'_>, scale: Scale) -> String {
     let values = || series.points.iter().map(|point| point.1).filter(|value| !scale.holds(*value));
     let finite = values().filter(|value| Scale::Linear.holds(*value)).count();
@@ -359,7 +363,7 @@ fn omitted_note(series: &Series<'_>, scale: Scale) -> String {
 
 /// Joins points into lines that break where a value is missing.
 ///
-/// Of the points in one column of pixels only the lowest and the highest are kept, so that peaks stay visible.
+/// Only the lowest and the highest point in each column of pixels are kept, so that peaks stay visible.
 fn downsample(points: impl Iterator<Item = (f64, Option<f64>)>) -> Vec<Vec<(f64, f64)>> {
     let mut lines = vec![Vec::new()];
     let mut column: Vec<(f64, f64)> = Vec::new();
@@ -404,10 +408,14 @@ mod tests {
         spiked[12_345].1 = Some(-1e6);
         let lines = downsample(spiked.into_iter());
         assert_eq!(lines.len(), 1);
-        assert!((500..=1000).contains(&lines[0].len()), "{} points", lines[0].len());
+        assert!(
+            (500..=1000).contains(&lines[0].len()),
+            "expected 500 to 1000 points, found {}",
+            lines[0].len()
+        );
         assert!(lines[0].iter().any(|point| point.1 == 1e6) && lines[0].iter().any(|point| point.1 == -1e6));
-        assert!(lines[0].is_sorted_by_key(|point| point.0), "the points stay sorted by x");
-        assert_eq!(downsample(points(97))[0].len(), 97, "a short series keeps all points");
+        assert!(lines[0].is_sorted_by_key(|point| point.0), "the points are not sorted by x");
+        assert_eq!(downsample(points(97))[0].len(), 97, "a short series must keep all points");
     }
 
     #[test]

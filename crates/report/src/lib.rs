@@ -1,7 +1,7 @@
-//! HTML pages with SVG charts and tables, and the data files beside them.
+//! HTML pages with SVG charts and tables, and data files in the same directory.
 //!
-//! A page is one file. It loads nothing, has no scripts, follows the light or dark setting of the browser, and is
-//! well-formed XML as well as HTML. This crate is independent of the contents of the pages.
+//! A page is a single file. It loads no external resources, has no scripts, follows the light or dark setting of the
+//! browser, and is well-formed XML as well as HTML. This crate does not define the contents of any page.
 
 pub mod axis;
 mod callout;

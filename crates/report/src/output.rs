@@ -1,4 +1,4 @@
-//! Output files of a command: pages and data files in a directory.
+//! Writing of output files: pages and data files in a directory.
 
 use serde::Serialize;
 use std::fs;
@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use wgrad_stdx::ErrorKind;
 use wgrad_stdx::file;
 
-/// Error of writing an output file.
+/// Error while writing an output file.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {}: {source}", path.display())]
 pub struct OutputError {
-    /// Operation that failed.
+    /// Operation that failed: `create` or `write`.
     action: &'static str,
     /// Path of the file or directory.
     path: PathBuf,
-    /// Error of the system.
+    /// Underlying I/O error.
     source: io::Error,
 }
 
@@ -29,7 +29,7 @@ impl OutputError {
 /// Creates a directory and its parents if they do not exist.
 ///
 /// # Errors
-/// Returns [`OutputError`] if the directory cannot be created, e.g. because a file has its name.
+/// Returns [`OutputError`] if the directory cannot be created, e.g. because a file of that name exists.
 pub fn make_directory(directory: &Path) -> Result<(), OutputError> {
     fs::create_dir_all(directory).map_err(failed("create", directory))
 }

@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Write};
 
 const STYLE: &str = include_str!("style.css");
 
-/// Writes the start of a page, up to and including its heading.
+/// Writes the start of a page, up to and including the page heading.
 ///
 /// # Errors
 /// Returns an error if formatting a value fails.
@@ -24,7 +24,7 @@ pub fn end(page: &mut String) {
     page.push_str("</main>\n</body>\n</html>\n");
 }
 
-/// Writes the heading of a section, and a note if it is not empty.
+/// Writes the heading of a section, followed by `note` unless the note is empty.
 ///
 /// # Errors
 /// Returns an error if formatting a value fails.
@@ -36,7 +36,7 @@ pub fn section(page: &mut String, heading: &str, note: &str) -> fmt::Result {
     Ok(())
 }
 
-/// Writes a grid of figures, which `write` fills.
+/// Writes a grid of figures. `write` writes the figures.
 ///
 /// # Errors
 /// Returns the error of `write`.
@@ -56,7 +56,7 @@ pub fn summary(page: &mut String, headline: &str, sentences: &[String]) -> fmt::
     for sentence in sentences {
         writeln!(page, "<li>{}</li>", Escaped(sentence))?;
     }
-    // An empty list would be invisible.
+    // Write a placeholder, because an empty list would not be visible.
     if sentences.is_empty() {
         page.push_str("<li>No figures.</li>\n");
     }
@@ -64,7 +64,7 @@ pub fn summary(page: &mut String, headline: &str, sentences: &[String]) -> fmt::
     Ok(())
 }
 
-/// Writes a table: a header, then rows whose first cell is a row header.
+/// Writes a table with a header row. The first cell of each other row is a row header.
 ///
 /// # Errors
 /// Returns an error if formatting a value fails.
@@ -97,7 +97,7 @@ pub fn folded_table(page: &mut String, summary: &str, columns: &[&str], rows: &[
     Ok(())
 }
 
-/// Formats a value with four significant digits: `0.01234`, `2.301`, `1.20e-7`.
+/// Formats a value with three or four significant digits: `0.01234`, `2.301`, `1.20e-7`.
 pub fn number(value: f64) -> String {
     let size = value.abs();
     match size {
@@ -111,7 +111,7 @@ pub fn number(value: f64) -> String {
     }
 }
 
-/// Writes a figure: caption, chart, and the output of `below` under the chart.
+/// Writes a figure with a caption and a chart. `below` writes the contents under the chart.
 ///
 /// # Errors
 /// Returns the error of `below`, or an error if formatting a value fails.
@@ -128,7 +128,7 @@ pub fn figure(
     Ok(())
 }
 
-/// Writes a figure as wide as the page.
+/// Writes a figure that is as wide as the page. `below` writes the contents under the chart.
 ///
 /// # Errors
 /// Returns the error of `below`, or an error if formatting a value fails.
@@ -145,7 +145,7 @@ pub fn wide_figure(
     Ok(())
 }
 
-/// Text escaped for HTML and SVG, in elements and in quoted attributes.
+/// Wrapper that escapes text for HTML and SVG elements and quoted attributes when formatted.
 pub struct Escaped<'a>(pub &'a str);
 
 impl Display for Escaped<'_> {
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_have_four_significant_digits() {
+    fn numbers_have_three_or_four_significant_digits() {
         let texts = [0.0, 2.30126, 0.012345, 12_345.6, 123_456.0, -0.5, 1.2e-7, f64::NAN].map(number);
         assert_eq!(texts, ["0", "2.301", "0.01235", "12346", "1.23e5", "-0.5000", "1.20e-7", "not finite"]);
     }

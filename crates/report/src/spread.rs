@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Median and range of a set of values.
+/// Median, minimum and maximum of a set of values.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
     /// Lowest value.
@@ -22,7 +22,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Computes the spread of values; NaN counts as infinite. Returns `None` if there are no values.
+    /// Computes the spread of values, or returns `None` if there are no values. NaN is treated as infinity.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let nan_as_infinite = |value: f64| if value.is_nan() { f64::INFINITY } else { value };
         let mut values: Vec<f64> = values.into_iter().map(nan_as_infinite).collect();
@@ -30,12 +30,12 @@ impl Spread {
         let (low, high) = (*values.first()?, *values.last()?);
         let count = values.len();
         let (below, above) = (values[(count - 1) / 2], values[count / 2]);
-        // Not half of the sum: the sum of two large values would overflow.
+        // Halve before adding, because the sum of two large values could overflow.
         let median = if below == above { below } else { 0.5 * below + 0.5 * above };
         Some(Self { low, median, high, count })
     }
 
-    /// Computes the spread of the values of each key, in increasing order of the keys.
+    /// Groups values by key and computes the spread of each group. Keys are in increasing order.
     pub fn by_key(pairs: impl Iterator<Item = (u64, f64)>) -> Vec<(u64, Self)> {
         let mut groups: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
         for (key, value) in pairs {
@@ -45,7 +45,7 @@ impl Spread {
     }
 }
 
-/// Formats as `0.4120 (0.4000 to 0.4300)`, without the parentheses if there is one value.
+/// Formats the spread as `0.4120 (0.4000 to 0.4300)`, or as `0.4120` if there is only one value.
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&number(self.median))?;

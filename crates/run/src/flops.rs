@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 use std::ops::{Add, Mul};
 
-/// Floating-point operations by phase. A multiply-add counts as two.
+/// Number of floating-point operations (FLOPs) in each phase. A multiply-add is two operations.
 ///
-/// Counts are integers stored as `f64`: exact up to 2⁵³ ≈ 9·10¹⁵, with about 16 significant digits above.
+/// Counts are integers stored as `f64`. They are exact up to 2⁵³ ≈ 9·10¹⁵ and have about 16 significant digits above.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Flops {
     /// FLOPs of the forward pass, from the batch to the loss.
@@ -14,7 +14,7 @@ pub struct Flops {
     pub backward: f64,
     /// FLOPs of the optimizer updates.
     pub update: f64,
-    /// FLOPs of evaluations, which do not count as training.
+    /// FLOPs of evaluations, which are not included in [`Flops::training`].
     pub evaluation: f64,
 }
 
@@ -24,17 +24,17 @@ impl Flops {
         self.forward + self.backward + self.update
     }
 
-    /// Returns the training FLOPs in petaflop/s-days: 10¹⁵ FLOP/s for one day, 8.64·10¹⁹ FLOPs.
+    /// Returns the training FLOPs in petaflop/s-days. One petaflop/s-day is 8.64·10¹⁹ FLOPs: 10¹⁵ FLOP/s for one day.
     pub fn petaflop_s_days(&self) -> f64 {
         self.training() / (1e15 * 86_400.0)
     }
 
-    /// Returns the counts in the order of the fields.
+    /// Returns the counts as an array, in the order of the fields.
     pub fn to_array(self) -> [f64; 4] {
         [self.forward, self.backward, self.update, self.evaluation]
     }
 
-    /// Creates counts from values in the order of the fields.
+    /// Creates counts from an array, in the order of the fields.
     pub fn from_array([forward, backward, update, evaluation]: [f64; 4]) -> Self {
         Self { forward, backward, update, evaluation }
     }

@@ -1,9 +1,9 @@
 //! Files of a training run: run directory, metrics, event files, checkpoints, scores and traces.
 //!
-//! This crate does not train and does not depend on graphs or devices: tensors are named slices of values. All of it can
-//! be tested without a model.
+//! This crate does not train and does not depend on graphs or devices. Tensors are named slices of values, so
+//! everything can be tested without a model.
 //!
-//! A run directory:
+//! A run directory contains:
 //!
 //! ```text
 //! runs/digits-20260102-030405/

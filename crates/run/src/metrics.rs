@@ -1,12 +1,12 @@
-//! `metrics.jsonl`: one JSON object per line, for scripts and for the report.
+//! Reading and writing of `metrics.jsonl`, which has one JSON object per line.
 //!
 //! ```text
 //! {"step":1,"epoch":1,"split":"train","loss":2.31,"lr":0.001,"accuracy":0.11}
 //! ```
 //!
-//! Values that are not finite are the strings `"NaN"`, `"inf"` and `"-inf"`, because JSON cannot represent them. A line is
-//! complete once its newline is written: a process killed while writing leaves an incomplete last line, which readers
-//! ignore.
+//! Values that are not finite are written as the strings `"NaN"`, `"inf"` and `"-inf"`, because JSON cannot represent
+//! them. A line is complete once its newline is written. If a process is killed while writing, the last line is
+//! incomplete, and readers ignore it.
 
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -22,45 +22,45 @@ const RESERVED: [&str; 5] = ["step", "epoch", "split", "loss", "lr"];
 /// Metrics of one step on one split.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// Number of optimizer steps done, from 1.
+    /// Number of completed optimizer steps, from 1.
     pub step: u64,
     /// Epoch of the step, from 0.
     pub epoch: u64,
     /// Name of the split, such as `train` or `test`.
     pub split: String,
-    /// Mean loss of the batch, or of the whole split for an evaluation.
+    /// Mean loss over the batch, or over the entire split for an evaluation.
     pub loss: f64,
-    /// Learning rate of the step.
+    /// Learning rate used in the step.
     pub lr: f64,
-    /// Further metrics by name, such as `accuracy`.
+    /// Values of additional metrics by name, e.g. `accuracy`.
     pub metrics: BTreeMap<String, f64>,
 }
 
-/// Error of writing or reading metrics.
+/// Error while writing or reading metrics.
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {
     /// The file cannot be opened, read or written.
     #[error("cannot {action} {}: {source}", path.display())]
     File {
-        /// Operation that failed.
+        /// Operation that failed, e.g. `read` or `write`.
         action: &'static str,
         /// Path of the file.
         path: PathBuf,
-        /// Error of the system.
+        /// Underlying I/O error.
         source: io::Error,
     },
-    /// A complete line is not a row.
+    /// A complete line is not a valid row.
     #[error("{}:{line}: {message}", path.display())]
     Line {
         /// Path of the file.
         path: PathBuf,
-        /// Number of the line, from 1.
+        /// Line number, from 1.
         line: usize,
         /// Description of the problem.
         message: String,
     },
     /// A metric has the name of a field of [`Row`].
-    #[error("metric name `{0}` is reserved for a field of the row; use another name")]
+    #[error("metric name `{0}` is reserved for a standard field of a row; use another name")]
     Reserved(String),
 }
 
@@ -79,7 +79,7 @@ pub struct MetricsWriter {
 }
 
 impl MetricsWriter {
-    /// Creates a new file.
+    /// Creates a new, empty metrics file.
     ///
     /// # Errors
     /// Returns [`MetricsError::File`] if the file exists or cannot be created.
@@ -88,13 +88,13 @@ impl MetricsWriter {
         Ok(Self { path: path.to_owned(), file })
     }
 
-    /// Opens a file to append rows after `step`. Later rows and an incomplete last line are removed.
+    /// Opens a metrics file to append rows after `step`, or creates the file if it does not exist.
     ///
-    /// Creates the file if it does not exist.
+    /// Removes rows of later steps and an incomplete last line.
     ///
     /// # Errors
-    /// Returns [`MetricsError::File`] if the file cannot be read or written, and [`MetricsError::Line`] if a line is not a row;
-    /// the file is then unchanged.
+    /// Returns [`MetricsError::File`] if the file cannot be read or written, and [`MetricsError::Line`] if a line is
+    /// not a valid row. The file is then unchanged.
     pub fn resume(path: &Path, step: u64) -> Result<Self, MetricsError> {
         let bytes = match fs::read(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -114,17 +114,18 @@ impl MetricsWriter {
         Ok(Self { path: path.to_owned(), file })
     }
 
-    /// Appends a row with one write, so that a killed process does not lose it. After an error the file ends with the previous
-    /// row.
+    /// Appends a row with one write, so that the row is not lost if the process is killed afterwards.
+    ///
+    /// After an error, the file ends with the previous row.
     ///
     /// # Errors
-    /// Returns [`MetricsError::File`] if the file cannot be written, e.g. on a full disk, and [`MetricsError::Reserved`] if a
-    /// metric has the name of a field.
+    /// Returns [`MetricsError::File`] if the file cannot be written, e.g. on a full disk, and
+    /// [`MetricsError::Reserved`] if a metric has the name of a field.
     pub fn write(&mut self, row: &Row) -> Result<(), MetricsError> {
         self.file.append(row.to_line()?.as_bytes()).map_err(failed("write", &self.path))
     }
 
-    /// Waits until all rows are on the disk.
+    /// Waits until all rows are stored on the disk.
     ///
     /// # Errors
     /// Returns [`MetricsError::File`] if syncing fails.
@@ -133,17 +134,20 @@ impl MetricsWriter {
     }
 }
 
-/// Reads the rows of a file. An incomplete last line is ignored.
+/// Reads all rows of a metrics file. An incomplete last line is ignored.
 ///
 /// # Errors
-/// Returns [`MetricsError::File`] if the file cannot be read, and [`MetricsError::Line`] if a complete line is not a row.
+/// Returns [`MetricsError::File`] if the file cannot be read, and [`MetricsError::Line`] if a complete line is not a
+/// valid row.
 pub fn read(path: &Path) -> Result<Vec<Row>, MetricsError> {
     let bytes = fs::read(path).map_err(failed("read", path))?;
     complete_lines(&bytes).enumerate().map(|(index, line)| parse_line(path, index, line)).collect()
 }
 
 impl Row {
-    /// Formats the row as a line of JSON with its newline. Written by hand, because a JSON map would sort the keys.
+    /// Formats the row as a line of JSON, including the newline.
+    ///
+    /// The object is formatted by hand, because `serde_json::Map` would sort the keys.
     fn to_line(&self) -> Result<String, MetricsError> {
         if let Some(name) = self.metrics.keys().find(|name| RESERVED.contains(&name.as_str())) {
             return Err(MetricsError::Reserved(name.clone()));
@@ -186,7 +190,7 @@ fn parse_number(key: &str, value: &Value) -> Result<f64, String> {
     float::from_json(value).ok_or_else(|| format!("`{key}` is {value}, expected a number"))
 }
 
-/// Returns the lines that end with a newline, without the newline.
+/// Returns all lines that end with a newline. The newlines are not included.
 fn complete_lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     bytes.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"))
 }

@@ -1,4 +1,4 @@
-//! Run directories: created once, written by one process at a time, read by any number of processes.
+//! Run directories. One process at a time writes to a run directory; any number of processes can read it.
 //!
 //! The other modules define the contents of the files.
 
@@ -19,20 +19,20 @@ use wgrad_stdx::{ErrorKind, file};
 const RECIPE: &str = "recipe.toml";
 const LOCK: &str = ".lock";
 
-/// Error of creating, opening or writing a run directory.
+/// Error while creating, opening, reading or writing a run directory.
 #[derive(Debug, thiserror::Error)]
 pub enum RunDirError {
     /// A file operation failed.
     #[error("cannot {action} {}: {source}", path.display())]
     File {
-        /// Operation that failed.
+        /// Operation that failed, e.g. `read` or `lock`.
         action: &'static str,
         /// Path of the file or directory.
         path: PathBuf,
-        /// Error of the system.
+        /// Underlying I/O error.
         source: io::Error,
     },
-    /// The directory contains other files than those of a run.
+    /// The directory contains files but is not a run directory.
     #[error("{} is not empty and is not a run directory; choose another directory", path.display())]
     NotEmpty {
         /// Path of the directory.
@@ -43,7 +43,7 @@ pub enum RunDirError {
     Exists {
         /// Path of the directory.
         path: PathBuf,
-        /// Whether that run has finished.
+        /// Whether the existing run has finished.
         done: bool,
     },
     /// The directory does not contain a run.
@@ -52,21 +52,21 @@ pub enum RunDirError {
         /// Path of the directory.
         path: PathBuf,
     },
-    /// Another process is writing in the directory.
+    /// Another process has locked the directory for writing.
     #[error("{} is being written by {holder}", path.display())]
     Busy {
         /// Path of the directory.
         path: PathBuf,
-        /// Name of the other process, with its id if known.
+        /// Description of the other process, with the process ID if known.
         holder: String,
     },
-    /// Error of the metrics file.
+    /// Error while reading or writing the metrics file.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
-    /// Error of the event file.
+    /// Error while writing the event file.
     #[error(transparent)]
     Events(#[from] EventError),
-    /// Error of a checkpoint.
+    /// Error while reading or writing a checkpoint.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
 }
@@ -78,14 +78,14 @@ impl RunDirError {
     }
 }
 
-/// Run directory opened for reading, also while another process trains in it.
+/// Run directory opened for reading. Another process can train in the directory at the same time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
     path: PathBuf,
 }
 
 impl Run {
-    /// Opens the run in a directory.
+    /// Opens the run directory at `path` for reading.
     ///
     /// # Errors
     /// Returns [`RunDirError::NoRun`] if `recipe.toml` is missing.
@@ -94,7 +94,7 @@ impl Run {
         if run.recipe_path().is_file() { Ok(run) } else { Err(RunDirError::NoRun { path: run.path }) }
     }
 
-    /// Returns the path of the directory.
+    /// Returns the path of the run directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -119,7 +119,7 @@ impl Run {
         self.path.join("done.json")
     }
 
-    /// Returns the text of `recipe.toml`: the recipe that the run was started with, fully resolved.
+    /// Returns the text of `recipe.toml`: the fully resolved recipe of the run.
     ///
     /// # Errors
     /// Returns [`RunDirError::File`] if the file cannot be read.
@@ -128,10 +128,10 @@ impl Run {
         fs::read_to_string(&path).map_err(failed("read", &path))
     }
 
-    /// Returns the metrics written so far; empty if there is no `metrics.jsonl`.
+    /// Returns the metrics written so far; empty if `metrics.jsonl` does not exist.
     ///
     /// # Errors
-    /// Returns [`RunDirError::Metrics`] if the file cannot be read or a line is not a row.
+    /// Returns [`RunDirError::Metrics`] if the file cannot be read or a line is not a valid row.
     pub fn rows(&self) -> Result<Vec<Row>, RunDirError> {
         let path = self.metrics_path();
         if path.exists() { Ok(metrics::read(&path)?) } else { Ok(Vec::new()) }
@@ -156,7 +156,9 @@ impl Run {
         scores.map(Some).map_err(failed("read", &path))
     }
 
-    /// Writes `scores.json`, which the next report shows. Takes no lock: a finished run can be evaluated again.
+    /// Writes `scores.json`, which is shown in the next report.
+    ///
+    /// Does not require a lock, so that a run can be evaluated while another process has it open.
     ///
     /// # Errors
     /// Returns [`RunDirError::File`] if the file cannot be written.
@@ -166,25 +168,25 @@ impl Run {
         file::replace(&path, format!("{json}\n").as_bytes()).map_err(failed("write", &path))
     }
 
-    /// Returns the newest complete checkpoint, if there is one.
+    /// Returns the directory of the newest complete checkpoint, if there is one.
     ///
     /// # Errors
-    /// Returns [`RunDirError::Checkpoint`] if the directory of checkpoints cannot be read.
+    /// Returns [`RunDirError::Checkpoint`] if the directory with the checkpoints cannot be read.
     pub fn latest_checkpoint(&self) -> Result<Option<PathBuf>, RunDirError> {
         Ok(checkpoint::latest(&self.path)?)
     }
 
-    /// Whether the run has finished.
+    /// Returns whether the run has finished.
     pub fn is_done(&self) -> bool {
         self.done_path().is_file()
     }
 }
 
-/// Run directory locked for writing by this process, until the value is dropped or the process ends.
+/// Run directory that this process has locked for writing, until the value is dropped or the process ends.
 #[derive(Debug)]
 pub struct RunDir {
     run: Run,
-    /// Locked file. The system holds the lock while the file is open.
+    /// Lock file. The operating system holds the lock while the file is open.
     _lock: File,
 }
 
@@ -197,12 +199,15 @@ impl Deref for RunDir {
 }
 
 impl RunDir {
-    /// Creates the directory of a new run and writes its recipe: `out` if given, else
-    /// `runs/<name>-<UTC yyyymmdd-hhmmss>`, with `-2`, `-3` … where that is taken.
+    /// Creates the directory of a new run and writes the recipe.
+    ///
+    /// The directory is `out` if given, otherwise `runs/<name>-<UTC yyyymmdd-hhmmss>`, followed by `-2`, `-3` … if that
+    /// directory exists.
     ///
     /// # Errors
-    /// Returns [`RunDirError::Exists`] or [`RunDirError::NotEmpty`] if `out` holds files, [`RunDirError::Busy`] if another
-    /// process writes in it, and [`RunDirError::File`] if the system refuses to create or write it.
+    /// Returns [`RunDirError::Exists`] or [`RunDirError::NotEmpty`] if `out` contains files, [`RunDirError::Busy`] if
+    /// another process has locked `out`, and [`RunDirError::File`] if the directory or a file cannot be created or
+    /// written.
     pub fn create(runs: &Path, out: Option<&Path>, name: &str, recipe: &str) -> Result<Self, RunDirError> {
         let path = match out {
             Some(out) => {
@@ -216,23 +221,23 @@ impl RunDir {
             }
         };
         let dir = Self { _lock: lock(&path)?, run: Run { path } };
-        // Check again under the lock: no other process can begin a run here now.
+        // Check again while holding the lock, when no other process can start a run here.
         check_unused(&dir.path)?;
         let path = dir.recipe_path();
         file::replace(&path, recipe.as_bytes()).map_err(failed("write", &path))?;
         Ok(dir)
     }
 
-    /// Returns the path that [`RunDir::create`] would choose at this moment for a run of the recipe `name`.
+    /// Returns the path that [`RunDir::create`] would use now for a recipe named `name` if `out` is not given.
     pub fn path_for(runs: &Path, name: &str) -> PathBuf {
         runs.join(timestamped(name))
     }
 
-    /// Opens a run to resume it, finished or not. The run counts as unfinished from then on.
+    /// Opens a run directory to resume the run, which may have finished. The run is then marked as unfinished.
     ///
     /// # Errors
-    /// Returns [`RunDirError::NoRun`] if `path` is not a run directory, [`RunDirError::Busy`] if another process writes in it,
-    /// and [`RunDirError::File`] if the lock cannot be taken or `done.json` cannot be removed.
+    /// Returns [`RunDirError::NoRun`] if `path` is not a run directory, [`RunDirError::Busy`] if another process has
+    /// locked it, and [`RunDirError::File`] if the lock cannot be taken or `done.json` cannot be removed.
     pub fn resume(path: &Path) -> Result<Self, RunDirError> {
         let run = Run::open(path)?;
         let dir = Self { _lock: lock(path)?, run };
@@ -243,7 +248,7 @@ impl RunDir {
         Ok(dir)
     }
 
-    /// Replaces the recipe, for a run that is resumed with more epochs.
+    /// Replaces the recipe, e.g. to resume a run with more epochs.
     ///
     /// # Errors
     /// Returns [`RunDirError::File`] if the file cannot be written.
@@ -252,10 +257,13 @@ impl RunDir {
         file::replace(&path, recipe.as_bytes()).map_err(failed("write", &path))
     }
 
-    /// Creates the metrics file, or opens it for a run resumed `after` a step and removes later rows.
+    /// Creates the metrics file, or opens an existing file to resume a run.
+    ///
+    /// If `after` is given, the run resumes after that step, and rows of later steps are removed.
     ///
     /// # Errors
-    /// Returns [`RunDirError::Metrics`] if the file cannot be created, read or written, or if a line is not a row.
+    /// Returns [`RunDirError::Metrics`] if the file cannot be created, read or written, or if a line is not a valid
+    /// row.
     pub fn metrics(&self, after: Option<u64>) -> Result<MetricsWriter, RunDirError> {
         let path = self.metrics_path();
         let writer =
@@ -263,7 +271,9 @@ impl RunDir {
         Ok(writer?)
     }
 
-    /// Creates an event file. For a run resumed `after` a step, TensorBoard discards values of later steps.
+    /// Creates an event file.
+    ///
+    /// If `after` is given, the run resumes after that step, and TensorBoard discards earlier values of later steps.
     ///
     /// # Errors
     /// Returns [`RunDirError::Events`] if the file cannot be created.
@@ -273,7 +283,7 @@ impl RunDir {
         Ok(writer?)
     }
 
-    /// Marks the run as finished: writes `done.json` with the time and a summary.
+    /// Marks the run as finished by writing `done.json` with the current time and a summary.
     ///
     /// # Errors
     /// Returns [`RunDirError::File`] if the summary cannot be encoded as JSON or the file cannot be written.
@@ -287,12 +297,12 @@ impl RunDir {
     }
 }
 
-/// Returns the name of a recipe with the current time, e.g. `digits-20260102-030405`.
+/// Returns a recipe name with the current UTC time appended, e.g. `digits-20260102-030405`.
 fn timestamped(name: &str) -> String {
     format!("{name}-{}", Utc::at(SystemTime::now()).compact())
 }
 
-/// Creates a directory of this name, with the first free number appended if the name is taken.
+/// Creates a directory with the given name. If the directory exists, appends the first unused number from 2 on.
 fn create_unique(parent: &Path, name: &str) -> Result<PathBuf, RunDirError> {
     let mut path = parent.join(name);
     for number in 2.. {
@@ -314,11 +324,12 @@ fn check_unused(path: &Path) -> Result<(), RunDirError> {
     let mut has_other_files = false;
     for entry in fs::read_dir(path).map_err(failed("read", path))? {
         let name = entry.map_err(failed("read", path))?.file_name();
-        // A lock or a temporary recipe without a recipe belongs to a run that is just being created, or to a process that
-        // died while it created one.
+        // A lock or a temporary recipe without a recipe belongs to a process that is creating a run now, or that was
+        // killed while creating a run.
         has_other_files |= name != LOCK && !file::is_temporary_of(RECIPE, &name);
     }
-    // Checked last: otherwise a recipe that another process has just written would count as another file.
+    // Check for a run last. Otherwise, a recipe that another process has just written would be treated as an unrelated
+    // file.
     match Run::open(path) {
         Ok(run) => Err(RunDirError::Exists { done: run.is_done(), path: run.path }),
         Err(_) if has_other_files => Err(RunDirError::NotEmpty { path: path.to_owned() }),
@@ -326,7 +337,7 @@ fn check_unused(path: &Path) -> Result<(), RunDirError> {
     }
 }
 
-/// Takes the lock of a directory. The system releases it when the process ends, also after a crash.
+/// Locks a directory for writing. The operating system releases the lock when the process ends, even after a crash.
 fn lock(directory: &Path) -> Result<File, RunDirError> {
     let path = directory.join(LOCK);
     let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);

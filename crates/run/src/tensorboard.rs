@@ -1,4 +1,4 @@
-//! TensorBoard event files with scalars over steps. Images, histograms and graphs are not supported.
+//! TensorBoard event files with scalars of each step. Images, histograms and graphs are not supported.
 //!
 //! A file is a sequence of records in TensorFlow's `TFRecord` framing; all integers are little-endian:
 //!
@@ -22,13 +22,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use wgrad_stdx::ErrorKind;
 use wgrad_stdx::file::Appender;
 
-/// Error of writing an event file.
+/// Error while writing an event file.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write the event file {}: {source}", path.display())]
 pub struct EventError {
     /// Path of the event file.
     pub path: PathBuf,
-    /// Error of the system.
+    /// Underlying I/O error.
     pub source: io::Error,
 }
 
@@ -80,7 +80,7 @@ impl EventWriter {
 
     /// Creates a new event file for a run that resumes after `step`.
     ///
-    /// TensorBoard then discards the values that earlier files have for later steps.
+    /// TensorBoard then discards values of later steps in earlier event files.
     ///
     /// # Errors
     /// Returns [`EventError`] if the file cannot be created or written.
@@ -92,7 +92,7 @@ impl EventWriter {
         Ok(writer)
     }
 
-    /// Appends the values of one step by tag. TensorBoard groups tags by their prefix before `/`.
+    /// Appends the values of one step, each with a tag. TensorBoard groups tags by the prefix before `/`.
     ///
     /// # Errors
     /// Returns [`EventError`] if the file cannot be written; the file then ends with the previous record.
@@ -118,7 +118,7 @@ impl EventWriter {
         &self.path
     }
 
-    /// Waits until all records are on the disk.
+    /// Waits until all records are stored on the disk.
     ///
     /// # Errors
     /// Returns [`EventError`] if syncing fails.
@@ -142,12 +142,14 @@ fn record(data: &[u8]) -> Vec<u8> {
     [&length[..], &checks[0], data, &checks[1]].concat()
 }
 
-/// Returns the masked CRC-32C: rotated, plus a constant. Without the mask, the CRC of data that contains CRCs is weak.
+/// Returns the masked CRC-32C of data: the CRC, rotated and added to a constant.
+///
+/// Without the mask, a CRC of data that contains CRCs would be weak.
 fn masked_crc(data: &[u8]) -> u32 {
     crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-/// Encodes an `Event` with its time, its step and one encoded field.
+/// Encodes an `Event` with a wall time, a step and one field that is already encoded.
 fn event(wall_time: f64, step: u64, field: &[u8]) -> Vec<u8> {
     const DOUBLE: u8 = 1;
     let mut event = vec![1 << 3 | DOUBLE];
@@ -184,7 +186,7 @@ fn bytes_field(field: u8, data: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Appends a varint: seven bits per byte, least significant first; the top bit is set if more bytes follow.
+/// Appends a varint: seven bits per byte, least significant bits first. The top bit is set if more bytes follow.
 fn varint(mut value: u64, bytes: &mut Vec<u8>) {
     while value >= 0x80 {
         bytes.push(value as u8 | 0x80);

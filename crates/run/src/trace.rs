@@ -1,4 +1,4 @@
-//! Traces in the JSON format of chrome://tracing and ui.perfetto.dev: named spans on named tracks.
+//! Traces of named spans on named tracks, in the JSON format of chrome://tracing and ui.perfetto.dev.
 //!
 //! The format is Chrome's "Trace Event Format": complete events (`"ph": "X"`) with start and duration in microseconds,
 //! and metadata events (`"ph": "M"`) that name the process and its tracks.
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use wgrad_stdx::file;
 
-/// Identifier of a track of a [`Trace`].
+/// Identifier of a track in a [`Trace`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Track(usize);
 
@@ -29,7 +29,7 @@ impl Trace {
         Self { process: process.into(), tracks: Vec::new(), events: Vec::new(), metadata: Map::new() }
     }
 
-    /// Adds a track below the existing ones.
+    /// Adds a track below the existing tracks.
     pub fn track(&mut self, name: &str) -> Track {
         self.tracks.push(name.into());
         Track(self.tracks.len())
@@ -51,7 +51,7 @@ impl Trace {
         }));
     }
 
-    /// Adds metadata of the whole trace, such as the name of the device.
+    /// Adds metadata about the entire trace, such as the name of the device.
     pub fn add_metadata(&mut self, key: &str, value: impl Into<Value>) {
         self.metadata.insert(key.into(), value.into());
     }
@@ -71,7 +71,7 @@ impl Trace {
     /// Writes the trace to `path` as JSON, replacing an existing file.
     ///
     /// # Errors
-    /// Returns the system's error if the file cannot be written.
+    /// Returns the underlying I/O error if the file cannot be written.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         file::replace(path, format!("{}\n", self.to_json()).as_bytes())
     }
@@ -88,13 +88,13 @@ mod tests {
         trace.span(host, "step 1", 1_500, 4_000, Map::new());
         trace.span(device, "matmul", 2_000, 2_250, Map::from_iter([("flops".into(), 8.into())]));
         trace.add_metadata("device", "cpu");
-        let directory = tempfile::tempdir().expect("a temporary directory");
+        let directory = tempfile::tempdir().expect("cannot create a temporary directory");
         let path = directory.path().join("profile.json");
-        trace.write(&path).expect("the trace is written");
-        let text = std::fs::read_to_string(&path).expect("the trace is read");
-        let parsed: Value = serde_json::from_str(&text).expect("the trace is JSON");
+        trace.write(&path).expect("cannot write the trace");
+        let text = std::fs::read_to_string(&path).expect("cannot read the trace");
+        let parsed: Value = serde_json::from_str(&text).expect("the trace is not valid JSON");
         assert_eq!(parsed["otherData"]["device"], "cpu");
-        let events = parsed["traceEvents"].as_array().expect("`traceEvents` is an array");
+        let events = parsed["traceEvents"].as_array().expect("`traceEvents` is not an array");
         let names_of = |kind: &str| {
             let matching = events.iter().filter(|event| event["name"] == kind);
             matching.map(|event| (event["tid"].clone(), event["args"]["name"].clone())).collect::<Vec<_>>()
@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(names_of("process_name"), [(json!(0), json!("train"))]);
         assert_eq!(names_of("thread_name"), [(json!(1), json!("host")), (json!(2), json!("device"))]);
         let spans: Vec<&Value> = events.iter().filter(|event| event["ph"] == "X").collect();
-        let [step, matmul] = spans.as_slice() else { panic!("{spans:?}") };
+        let [step, matmul] = spans.as_slice() else { panic!("expected two spans, found {spans:?}") };
         assert_eq!((&step["ts"], &step["dur"], &step["tid"]), (&json!(1.5), &json!(2.5), &json!(1)));
         assert_eq!(
             (&matmul["ts"], &matmul["dur"], &matmul["args"]["flops"]),

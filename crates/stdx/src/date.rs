@@ -1,8 +1,8 @@
-//! Calendar date and time in UTC. No time zones, no leap seconds, no parsing.
+//! Calendar dates and times in UTC. Time zones, leap seconds and parsing are not supported.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Date and time in UTC, by the Gregorian calendar.
+/// Date and time in UTC, in the Gregorian calendar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Utc {
     /// Year, e.g. 2026.
@@ -33,23 +33,24 @@ impl Utc {
         Self { year, month, day, hour: second / 3600, minute: second / 60 % 60, second: second % 60 }
     }
 
-    /// Formats as `20260102-030405`, for names of directories.
+    /// Formats the time as `20260102-030405`, e.g. for directory names.
     pub fn compact(self) -> String {
         let Self { year, month, day, hour, minute, second } = self;
         format!("{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}")
     }
 
-    /// Formats as `2026-01-02T03:04:05Z` (RFC 3339).
+    /// Formats the time as `2026-01-02T03:04:05Z` (RFC 3339).
     pub fn rfc3339(self) -> String {
         let Self { year, month, day, hour, minute, second } = self;
         format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
     }
 }
 
-/// Returns year, month and day of the day that is `days` after 1970-01-01.
+/// Returns the year, month and day of the date `days` days after 1970-01-01.
 ///
-/// Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`, for days not before 1970: years
-/// begin in March, so that the leap day comes last, and an era is the 400 years after which the calendar repeats.
+/// Implements `civil_from_days` of Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", for dates from 1970
+/// on. In this algorithm, years begin in March, so that the leap day is the last day of the year. An era is the 400
+/// years after which the calendar repeats.
 pub fn civil_from_days(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
@@ -61,12 +62,12 @@ pub fn civil_from_days(days: u64) -> (u64, u64, u64) {
     (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
-/// Returns the days from 1970-01-01 to a day of the Gregorian calendar, negative before it.
+/// Returns the number of days from 1970-01-01 to a date in the Gregorian calendar; negative for dates before 1970.
 ///
-/// Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `days_from_civil`.
+/// Implements `days_from_civil` of Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
 pub fn days_from_civil(year: i64, month: u8, day: u8) -> i64 {
     let (month, day) = (i64::from(month), i64::from(day));
-    // Years begin in March, so that the leap day comes last.
+    // Years begin in March, so that the leap day is the last day of the year.
     let year = year - i64::from(month <= 2);
     let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
     let march_month = (month + 9) % 12;
@@ -74,7 +75,7 @@ pub fn days_from_civil(year: i64, month: u8, day: u8) -> i64 {
     era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
 }
 
-/// Returns the number of days of a month of the Gregorian calendar, or `None` if `month` is not from 1 to 12.
+/// Returns the number of days in a month of the Gregorian calendar, or `None` if `month` is not from 1 to 12.
 pub fn days_in_month(year: u16, month: u8) -> Option<u8> {
     let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     match month {
@@ -94,7 +95,7 @@ mod tests {
         Utc::at(UNIX_EPOCH + Duration::from_secs(seconds)).rfc3339()
     }
 
-    /// Expected values from `date -u -d @SECONDS`.
+    /// The expected values are the output of `date -u -d @SECONDS`.
     #[test]
     fn known_dates_match_gnu_date() {
         assert_eq!(text(0), "1970-01-01T00:00:00Z");
@@ -107,7 +108,7 @@ mod tests {
         assert_eq!(Utc::at(UNIX_EPOCH + Duration::from_secs(1_767_322_999)).compact(), "20260102-030319");
     }
 
-    /// Compares 400 years with a calendar that is counted day by day.
+    /// Compares each day of 400 years with a calendar that is advanced day by day.
     #[test]
     fn every_day_of_400_years_follows_the_previous_one() {
         let mut expected = (1970, 1, 1);

@@ -1,28 +1,28 @@
-//! Kinds of errors, and the error for states that cannot occur.
+//! Kinds of errors, and the error that reports a broken invariant.
 
-/// Area that an error belongs to; the command line maps each kind to an exit code.
+/// Category of an error. The command line maps each kind to an exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// Wrong arguments, a bad recipe, shapes that do not match.
+    /// Invalid arguments, an invalid recipe, or shapes that do not match.
     Usage,
-    /// Data that is missing or malformed.
+    /// Missing or malformed data.
     Data,
-    /// A device that is missing, fails, or runs out of memory.
+    /// A device is missing, has failed, or is out of memory.
     Device,
-    /// A result that is not finite or cannot be computed.
+    /// A result is not finite or cannot be computed.
     Numeric,
-    /// A run directory, a checkpoint or another file that cannot be read or written.
+    /// A run directory, a checkpoint or another file cannot be read or written.
     Storage,
-    /// Another replica that failed, left or disagrees.
+    /// Another replica has failed, has disconnected, or has different results.
     Replica,
-    /// A broken invariant of wgrad itself.
+    /// An invariant of wgrad is broken, which is a bug in wgrad.
     Internal,
 }
 
-/// A broken invariant: a fault in wgrad, not in what the user did. Made by [`never!`](crate::never).
+/// Broken invariant: a bug in wgrad, not a mistake of the user. Created by [`never!`](crate::never).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "internal error: {invariant} ({file}:{line}). This is a fault in wgrad; please report it with the command you ran"
+    "internal error: {invariant} ({file}:{line}). This is a bug in wgrad; please report it with the command you ran"
 )]
 pub struct InternalError {
     invariant: String,
@@ -31,13 +31,15 @@ pub struct InternalError {
 }
 
 impl InternalError {
-    /// An internal error at a line of the source. Use [`never!`](crate::never), which fills in the place.
+    /// Creates an internal error for a line of a source file.
+    ///
+    /// Use [`never!`](crate::never) instead, which fills in the file and line of the call.
     pub fn new(invariant: String, file: &'static str, line: u32) -> Self {
         Self { invariant, file, line }
     }
 }
 
-/// Makes an [`InternalError`] that names a broken invariant, formatted as by `format!`.
+/// Creates an [`InternalError`] that describes a broken invariant. Takes the arguments of `format!`.
 ///
 /// ```
 /// use wgrad_stdx::{InternalError, never};

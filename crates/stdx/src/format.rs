@@ -1,20 +1,20 @@
-//! Numbers as people read them: bytes, counts, durations, percentages.
+//! Formatting of bytes, counts, durations and percentages for people.
 
-/// Seconds of a minute.
+/// Seconds in a minute.
 pub const MINUTE: f64 = 60.0;
-/// Seconds of an hour.
+/// Seconds in an hour.
 pub const HOUR: f64 = 60.0 * MINUTE;
-/// Seconds of a day.
+/// Seconds in a day.
 pub const DAY: f64 = 24.0 * HOUR;
-/// Seconds of a year of 365.25 days.
+/// Seconds in a year of 365.25 days.
 pub const YEAR: f64 = 365.25 * DAY;
 
-/// Bytes in binary units with three digits, e.g. `1.50 MiB`.
+/// Formats a number of bytes in binary units with three digits, e.g. `1.50 MiB`.
 pub fn bytes(n: u64) -> String {
     scaled(n as f64, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB"])
 }
 
-/// A count in decimal units with three digits, e.g. `1.50 M`.
+/// Formats a count in decimal units with three digits, e.g. `1.50 M`.
 pub fn count(n: f64) -> String {
     scaled(n, 1000.0, &["", "k", "M", "G", "T", "P"])
 }
@@ -29,7 +29,7 @@ fn scaled(mut n: f64, step: f64, units: &[&str]) -> String {
     format!("{n:.digits$} {}", units[unit]).trim_end().to_owned()
 }
 
-/// A whole number with its digits in groups of three.
+/// Formats an integer with a comma between groups of three digits.
 ///
 /// ```
 /// assert_eq!(wgrad_stdx::format::thousands(1_234_567), "1,234,567");
@@ -46,7 +46,7 @@ pub fn thousands(n: u64) -> String {
     grouped
 }
 
-/// A fraction in percent with so many decimals.
+/// Formats a fraction as a percentage with the given number of decimals.
 ///
 /// ```
 /// assert_eq!(wgrad_stdx::format::percent(0.1234, 0), "12%");
@@ -56,7 +56,7 @@ pub fn percent(fraction: f64, decimals: usize) -> String {
     format!("{:.decimals$}%", 100.0 * fraction)
 }
 
-/// Seconds of a run in its two largest units: `2 h 5 min`, `3 min 20 s`, `12.3 s`.
+/// Formats elapsed seconds in the two largest units: `2 h 5 min`, `3 min 20 s`, `12.3 s`.
 ///
 /// ```
 /// assert_eq!([7500.0, 200.0, 12.34].map(wgrad_stdx::format::elapsed), ["2 h 5 min", "3 min 20 s", "12.3 s"]);
@@ -70,8 +70,9 @@ pub fn elapsed(seconds: f64) -> String {
     }
 }
 
-/// A duration from nanoseconds to trillions of years, with two or three digits and one unit: `3.1 µs`, `2.4 h`, `11 days`,
-/// `14 thousand years`.
+/// Formats a duration in seconds with two or three digits and one unit, from nanoseconds to trillions of years.
+///
+/// Returns `unknown` if the duration is negative or not finite.
 ///
 /// ```
 /// use wgrad_stdx::format::duration;
@@ -100,7 +101,7 @@ pub fn duration(seconds: f64) -> String {
     if seconds == 0.0 {
         return "0 s".into();
     }
-    // A value that rounds to 1 of a unit is shown in that unit: 59.98 s are 1.0 min.
+    // A value that rounds to 1 of a larger unit is shown in the larger unit: 59.98 s is shown as 1.0 min.
     let fits = |(size, ..): &&(f64, &str, &str)| seconds >= size * 0.9995;
     let (size, one, many) = UNITS.iter().rev().find(fits).unwrap_or(&UNITS[0]);
     let value = seconds / size;

@@ -1,7 +1,7 @@
-//! Additions to the standard library that several crates of wgrad share: atomic files, JSON floats, quantiles, formats of
-//! bytes, counts, durations and dates, kinds of errors, and internal errors.
+//! Utilities shared by several wgrad crates: atomic file operations, JSON floats, quantiles, random numbers,
+//! formatting of numbers and dates, error kinds, and internal errors.
 //!
-//! Knows nothing of the engine. Whatever only one crate needs stays in that crate.
+//! This crate does not depend on the engine. A utility that only one crate uses belongs in that crate.
 
 pub mod date;
 mod error;

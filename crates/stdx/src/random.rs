@@ -1,10 +1,12 @@
-//! Random numbers for bootstraps: equal on every machine for equal seeds.
+//! Random numbers for bootstrap resampling. The same seed gives the same numbers on every machine.
 
-/// SplitMix64 generator of Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators" (2014). Holds its state.
+/// SplitMix64 random number generator. The field is the state, initially the seed.
+///
+/// Source: Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators" (2014).
 pub struct SplitMix64(pub u64);
 
 impl SplitMix64 {
-    /// Returns 64 random bits.
+    /// Returns the next 64 random bits.
     pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -12,7 +14,7 @@ impl SplitMix64 {
         z ^ (z >> 31)
     }
 
-    /// Returns an integer from 0 to `count` − 1. The bias is below 2⁻³² for counts up to 2³².
+    /// Returns a random integer from 0 to `count` − 1. The bias is below 2⁻³² if `count` is at most 2³².
     pub fn below(&mut self, count: usize) -> usize {
         ((u128::from(self.next_u64()) * count as u128) >> 64) as usize
     }

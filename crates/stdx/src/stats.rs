@@ -1,17 +1,22 @@
-//! Order statistics of a few values.
+//! Quantiles and medians of values in memory.
 
-/// Quantile `p` of sorted values, interpolated linearly between the two nearest (type 7 of Hyndman and Fan, 1996, as in
-/// NumPy and R). NaN if there are none; `p` is limited to [0, 1].
+/// Returns the quantile `p` of sorted values; NaN if there are no values.
+///
+/// Interpolates linearly between the two nearest values (type 7 of Hyndman and Fan, 1996, the default of NumPy and R).
+/// `p` is clamped to the range 0 to 1.
 pub fn quantile(sorted: &[f64], p: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
     let position = p.clamp(0.0, 1.0) * last as f64;
     let (below, above) = (sorted[position.floor() as usize], sorted[position.ceil() as usize]);
-    // Equal neighbours may be infinite, and their difference would be NaN. Weights, since a difference may overflow.
+    // Equal neighbors may be infinite, and their weighted sum could be NaN. Weights are used instead of a difference,
+    // because a difference could overflow.
     let weight = position.fract();
     if below == above { below } else { (1.0 - weight) * below + weight * above }
 }
 
-/// Median of values in any order: the middle one, or the mean of the two in the middle. NaN if there are none.
+/// Returns the median of values in any order: the middle value, or the mean of the two middle values.
+///
+/// Returns NaN if there are no values.
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut sorted: Vec<f64> = values.into_iter().collect();
     sorted.sort_unstable_by(f64::total_cmp);
@@ -31,7 +36,7 @@ mod tests {
     }
 
     #[test]
-    fn median_ignores_order_and_survives_large_and_infinite_values() {
+    fn median_ignores_order_and_accepts_large_and_infinite_values() {
         assert_eq!(median([4.0, 1.0, 2.0]), 2.0);
         assert_eq!(median([f64::MAX, f64::MAX]), f64::MAX);
         assert_eq!(median([f64::INFINITY, f64::INFINITY]), f64::INFINITY);

@@ -1,4 +1,4 @@
-//! Ceilings of a device: copying, reading, multiply-adds, launches and transfers.
+//! Cases that measure the ceilings of a device: copying, reading, multiply-adds, launches and transfers.
 
 use crate::results::Group;
 use wgrad_graph::GraphError;
@@ -7,13 +7,14 @@ use wgrad_ops::TensorOps;
 use crate::cases::{Case, CaseKind};
 use crate::workload::{Recorder, Workload};
 
-/// Number of dependent multiply-adds per element of the chain.
+/// Number of dependent multiply-adds per element in the multiply-add case.
 const CHAIN: usize = 64;
-/// Number of dependent dispatches of the launch case.
+/// Number of dependent dispatches in the launch case.
 const LAUNCHES: usize = 100;
 
-/// Working sets in KiB, each with whether the quick benchmark has it: from the size of the first-level cache to one that
-/// exceeds all caches.
+/// Working sets in KiB, and whether the quick benchmark includes them.
+///
+/// The smallest is about the size of a first-level cache; the largest exceeds all caches.
 const WORKING_SETS: [(usize, bool); 6] =
     [(64, false), (512, true), (4096, true), (16_384, true), (32_768, false), (131_072, true)];
 
@@ -35,7 +36,7 @@ pub(crate) fn cases() -> Vec<Case> {
     all
 }
 
-/// Reads half of `bytes` and writes the other half. Negates the values, so that no planner can remove the copy.
+/// Reads half of `bytes` and writes the other half. Negates the values, so that the planner cannot remove the copy.
 fn copy(bytes: usize) -> Result<Workload, GraphError> {
     let mut recorder = Recorder::new();
     let x = recorder.floats("x", [bytes / 8]);
@@ -55,7 +56,9 @@ fn read(bytes: usize) -> Result<Workload, GraphError> {
     })
 }
 
-/// Chain of `v ← v·x + z` with x and z per element, so that nothing can be computed in advance. |x| < 1 keeps v bounded.
+/// Chain of multiply-adds `v ← v·x + z` for each element.
+///
+/// Each element has its own x and z, so that nothing can be computed in advance. |x| < 1 keeps v bounded.
 fn chain(elements: usize) -> Result<Workload, GraphError> {
     let mut recorder = Recorder::new();
     let (x, z) = (recorder.floats("x", [elements]), recorder.floats("z", [elements]));
@@ -66,7 +69,7 @@ fn chain(elements: usize) -> Result<Workload, GraphError> {
     })
 }
 
-/// Small kernels that each depend on the previous one.
+/// Sequence of small kernels, each of which depends on the previous kernel.
 fn launches() -> Result<Workload, GraphError> {
     let mut recorder = Recorder::new();
     let x = recorder.floats("x", [64]);

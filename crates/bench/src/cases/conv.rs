@@ -1,4 +1,4 @@
-//! Convolution layers of residual networks, and their gradients.
+//! Cases for the convolution layers of residual networks and their gradients.
 
 use crate::results::Group;
 use wgrad_graph::{EntryId, Graph, GraphError, grad_with};
@@ -7,10 +7,10 @@ use wgrad_ops::{Conv, ImageOps, TensorOps};
 use crate::cases::Case;
 use crate::workload::{Recorder, Workload};
 
-/// Convolution layer.
+/// Sizes of a convolution layer.
 #[derive(Debug, Clone, Copy)]
 pub struct Layer {
-    /// Network of the layer.
+    /// Network that contains the layer, e.g. `resnet20`.
     pub network: &'static str,
     /// Number of images in a batch.
     pub images: usize,
@@ -18,11 +18,11 @@ pub struct Layer {
     pub inputs: usize,
     /// Number of output channels.
     pub outputs: usize,
-    /// Side of an image in pixels.
+    /// Height and width of an image in pixels.
     pub side: usize,
-    /// Side of the kernel in pixels.
+    /// Height and width of the kernel in pixels.
     pub kernel: usize,
-    /// Stride.
+    /// Stride in both dimensions, in pixels.
     pub stride: usize,
 }
 
@@ -31,7 +31,8 @@ const fn layer(network: &'static str, sizes: [usize; 6]) -> Layer {
     Layer { network, images, inputs, outputs, side, kernel, stride }
 }
 
-/// Layers measured: one of each kind of ResNet-20 with 64 images of 32×32, and of ResNet-50 with 8 images of 224×224.
+/// Layers to measure: one of each kind in ResNet-20, with 64 images of 32×32, and in ResNet-50, with 8 images of
+/// 224×224.
 pub const LAYERS: [Layer; 14] = [
     layer("resnet20", [64, 3, 16, 32, 3, 1]),
     layer("resnet20", [64, 16, 16, 32, 3, 1]),
@@ -87,19 +88,19 @@ impl Layer {
         Conv::default().stride(self.stride).padding(self.kernel / 2)
     }
 
-    /// Returns the side of the output; 0 if the kernel does not fit.
+    /// Returns the height and width of the output in pixels; 0 if the kernel does not fit.
     pub fn output_side(&self) -> usize {
         let side = self.conv().output([self.side; 2], [self.kernel; 2]);
         side.map_or(0, |[side, _]| side)
     }
 
-    /// Returns the floating-point operations of the forward convolution.
+    /// Returns the number of floating-point operations of the forward convolution.
     pub fn flops(&self) -> f64 {
         let positions = self.images * self.output_side().pow(2);
         2.0 * (positions * self.outputs * self.inputs * self.kernel.pow(2)) as f64
     }
 
-    /// Creates the workload of a pass. Tensors are stored with their channels last, as in a network.
+    /// Creates the workload of a pass. Images are stored in channels-last layout, as in a network.
     ///
     /// # Errors
     /// Returns an error if the kernel does not fit the image.

@@ -1,4 +1,4 @@
-//! Matrix products.
+//! Cases for matrix products.
 
 use crate::results::Group;
 use wgrad_graph::GraphError;
@@ -10,7 +10,7 @@ use crate::workload::{Recorder, Workload};
 pub(crate) fn cases() -> Vec<Case> {
     let squares = |n: usize| {
         let case = Case::new(Group::Gemm, format!("matmul-{n}"), move || square(n)).quick_if(n <= 512);
-        // Large products reach the highest compute rate.
+        // Large products determine the peak compute rate.
         Case { sets_ceiling: matches!(n, 512 | 1024), ..case }
     };
     let mut all: Vec<Case> = [128, 256, 512, 1024].into_iter().map(squares).collect();
@@ -30,12 +30,12 @@ pub(crate) fn cases() -> Vec<Case> {
     all
 }
 
-/// Product `[n, n] · [n, n]`.
+/// Matrix product `[n, n] · [n, n]`.
 pub(crate) fn square(n: usize) -> Result<Workload, GraphError> {
     product(&[], [n; 3], [false; 2])
 }
 
-/// Product `[batch…, m, k] · [batch…, k, n]`; each factor can be stored transposed.
+/// Matrix product `[batch…, m, k] · [batch…, k, n]`. Each factor can be stored transposed.
 fn product(
     batch: &[usize],
     [m, n, k]: [usize; 3],

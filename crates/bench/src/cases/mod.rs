@@ -1,4 +1,4 @@
-//! Cases of the benchmark, one file per kind.
+//! Cases of the benchmark, with one module per kind of case.
 
 pub(crate) mod ceilings;
 pub mod conv;
@@ -13,21 +13,21 @@ use wgrad_graph::GraphError;
 use crate::error::BenchError;
 use crate::workload::Workload;
 
-/// Case of the benchmark, the same on every device.
+/// Case of the benchmark. Every device measures the same cases.
 pub struct Case {
-    /// Unique name.
+    /// Unique name, e.g. `matmul-512`.
     pub name: String,
-    /// Kind of case.
+    /// Group of the case in reports.
     pub group: Group,
-    /// Whether the quick benchmark has the case.
+    /// Whether the quick benchmark includes the case.
     pub quick: bool,
-    /// Whether the case sets a ceiling. Such cases are always measured.
+    /// Whether the case determines a ceiling of the device. If so, the case is always measured.
     pub sets_ceiling: bool,
-    /// Number of examples in a run, for training steps.
+    /// Number of samples that a run trains on, for training steps.
     pub samples: Option<u64>,
-    /// Sweeps that the case is a point of.
+    /// Sweeps to which the case contributes a point.
     pub sweeps: Vec<SweepPoint>,
-    /// Whether each run is waited for, instead of several queued runs.
+    /// Whether to wait after each run instead of after several queued runs.
     pub synchronous: bool,
     pub(crate) kind: CaseKind,
 }
@@ -36,16 +36,16 @@ type Build = Box<dyn Fn() -> Result<Workload, GraphError>>;
 
 /// Operation that a case times.
 pub(crate) enum CaseKind {
-    /// Runs of a workload.
+    /// Runs of the workload that the function returns.
     Workload(Build),
-    /// Upload of this many bytes from host to device.
+    /// Upload of the given number of bytes from host to device.
     Upload(usize),
-    /// Readback of this many bytes from device to host.
+    /// Readback of the given number of bytes from device to host.
     Readback(usize),
 }
 
 impl Case {
-    /// Creates a case of the full benchmark.
+    /// Creates a case of the full benchmark that times the workload returned by `build`.
     pub fn new(
         group: Group,
         name: impl Into<String>,
@@ -70,7 +70,7 @@ impl Case {
         Self { quick, ..self }
     }
 
-    /// Returns a skipped measurement of the case on a device, to be filled in.
+    /// Returns a measurement of the case on a device with status [`Status::Skipped`] and no times.
     pub(crate) fn measurement(&self, device: &str) -> Measurement {
         Measurement {
             case: self.name.clone(),
@@ -87,7 +87,7 @@ impl Case {
     }
 }
 
-/// Returns all cases: ceilings first, small before large.
+/// Returns all cases, starting with those that determine ceilings. Within a group, small cases come before large cases.
 pub fn cases() -> Vec<Case> {
     let mut all = ceilings::cases();
     all.extend(gemm::cases());
@@ -98,10 +98,10 @@ pub fn cases() -> Vec<Case> {
     all
 }
 
-/// Returns the cases of the full or the quick benchmark whose name contains `only` or whose kind is `only`.
+/// Returns the cases of the full or the quick benchmark whose name contains `only` or whose group is `only`.
 ///
-/// Cases that set a ceiling are always included, because every roofline fraction refers to them. If only cases of the full
-/// benchmark match `only`, they are included in the quick one.
+/// Cases that determine a ceiling are always included, because roofline fractions are relative to the ceilings. If no
+/// case of the quick benchmark matches `only`, matching cases of the full benchmark are returned.
 ///
 /// # Errors
 /// Returns [`BenchError::NoCase`] with similar names if no case matches `only`.
@@ -118,14 +118,14 @@ pub fn selected(quick: bool, only: Option<&str>) -> Result<Vec<Case>, BenchError
         false => matches_name(case) && (case.quick || !only_quick),
     };
     let mut kept: Vec<Case> = all.into_iter().filter(keep).collect();
-    // The quick benchmark may run out of time: the most important cases come first.
+    // The quick benchmark may run out of time, so the most important cases come first.
     if quick {
         kept.sort_by_key(|case| (!case.sets_ceiling, case.group != Group::Step));
     }
     Ok(kept)
 }
 
-/// Returns up to three similar names, best first.
+/// Returns the names of up to three cases that are similar to `name`, best first.
 fn nearest(name: &str, cases: &[Case]) -> Vec<String> {
     let scored = cases.iter().map(|case| (strsim::jaro_winkler(name, &case.name), &case.name));
     let mut scored: Vec<(f64, &String)> = scored.filter(|(score, _)| *score > 0.7).collect();
@@ -139,7 +139,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn names_are_unique_and_the_quick_benchmark_has_every_kind() {
+    fn names_are_unique_and_the_quick_benchmark_includes_every_group() {
         let all = cases();
         let names: BTreeSet<&str> = all.iter().map(|case| case.name.as_str()).collect();
         assert_eq!(names.len(), all.len());
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn part_of_a_name_selects_cases_and_the_ceilings() {
+    fn selection_by_part_of_a_name_includes_the_ceilings() {
         let names = |quick, only| -> Vec<String> {
             let cases = selected(quick, Some(only)).unwrap();
             cases.into_iter().filter(|case| !case.sets_ceiling).map(|case| case.name).collect()
@@ -158,14 +158,14 @@ mod tests {
         assert_eq!(
             names(true, "mlp-width-64"),
             ["mlp-width-64"],
-            "a case of the full benchmark is selected by its name"
+            "a case of the full benchmark was not selected by its name"
         );
     }
 
     #[test]
     fn unknown_name_is_an_error_with_similar_names() {
         let Err(BenchError::NoCase { near, .. }) = selected(false, Some("mtamul-512")) else {
-            panic!("`mtamul-512` is not a case")
+            panic!("expected an error, because `mtamul-512` is not a case")
         };
         assert_eq!(near[0], "matmul-512");
     }

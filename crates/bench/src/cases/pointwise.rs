@@ -1,4 +1,4 @@
-//! Elementwise operations, sums, and optimizer updates.
+//! Cases for elementwise operations, sums and optimizer updates.
 
 use crate::results::Group;
 use wgrad_graph::{Graph, GraphError, TensorType, Var};

@@ -1,4 +1,4 @@
-//! Training steps, and sweeps over batch and width.
+//! Cases for training steps, including sweeps over batch size and network width.
 
 use crate::results::{Group, SweepPoint};
 use wgrad_graph::GraphError;
@@ -9,9 +9,9 @@ use crate::workloads::{mlp, mlp_big, resnet20};
 
 const BATCHES: [usize; 6] = [1, 4, 16, 64, 256, 1024];
 const WIDTHS: [usize; 6] = [64, 128, 256, 512, 1024, 2048];
-/// Batch of the workload `mlp`.
+/// Batch size of the workload `mlp`.
 const BATCH: usize = 256;
-/// Width of the workload `mlp`.
+/// Width of the hidden layers of the workload `mlp`.
 const WIDTH: usize = 512;
 
 pub(super) fn cases() -> Vec<Case> {

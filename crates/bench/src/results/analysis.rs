@@ -3,13 +3,13 @@
 use super::{Bench, Ceilings, Crossover, Group, Measurement, MemoryRate, RunCost, Timing};
 use wgrad_stdx::stats::median;
 
-/// Fraction of the CPU time used by other processes above which there is a warning.
+/// Fraction of CPU time used by other processes above which a warning is reported.
 const MAX_FOREIGN_CPU: f64 = 0.05;
-/// Median spread of the cases above which there is a warning.
+/// Median spread of the cases, relative to their median times, above which a warning is reported.
 const MAX_SPREAD: f64 = 0.25;
 
 impl Bench {
-    /// Computes everything that follows from the times: ceilings, roofline fractions, crossovers and the noise warning.
+    /// Computes all values derived from the times: ceilings, roofline fractions, crossovers and the noise warning.
     pub fn analyze(&mut self) {
         for report in &mut self.devices {
             let name = report.device.as_str();
@@ -51,8 +51,8 @@ fn spread(time: &Timing) -> f64 {
 }
 
 impl Ceilings {
-    /// Returns the values in the order of the tables: compute rate, multiply-adds, memory bandwidth, bandwidth of the smallest
-    /// working set, launch time, round-trip time, upload rate, readback rate.
+    /// Returns the values in the order of the tables: compute rate, multiply-adds, memory bandwidth, bandwidth of the
+    /// smallest working set, launch time, round-trip time, upload rate, readback rate.
     pub fn to_array(&self) -> [Option<f64>; 8] {
         [
             self.compute_gflops,
@@ -66,7 +66,7 @@ impl Ceilings {
         ]
     }
 
-    /// Determines the ceilings from the measurements of one device.
+    /// Computes the ceilings from the measurements of one device.
     pub fn from_results<'m>(results: impl Iterator<Item = &'m Measurement> + Clone) -> Self {
         let timed = || results.clone().filter_map(|result| Some((result, result.time.as_ref()?)));
         let with_prefix = |name: &'static str| {
@@ -109,15 +109,16 @@ impl Ceilings {
 
     /// Returns the bandwidth in GB/s for a working set of `footprint` bytes.
     ///
-    /// This is the best rate of copying or reading a working set of at least that size, so that data that fit a cache are
-    /// compared with the rate of that cache. For larger working sets it is the rate of the largest one measured.
+    /// This is the highest rate of copying or reading a working set of at least that size. Data that fit into a cache
+    /// are therefore compared with the rate of that cache. If no measured working set is large enough, returns the
+    /// memory bandwidth.
     pub fn bandwidth_at(&self, footprint: u64) -> Option<f64> {
         let all = self.copy.iter().chain(&self.read);
         let large_enough = all.filter(|rate| rate.bytes >= footprint).map(|rate| rate.gbytes_per_s);
         large_enough.max_by(f64::total_cmp).or(self.bandwidth_gbytes_per_s)
     }
 
-    /// Returns the least time of a run by the roofline model, in milliseconds.
+    /// Returns the minimum time of a run according to the roofline model, in milliseconds.
     ///
     /// This is the larger of the time of the FLOPs at the peak compute rate and the time of the memory traffic at the
     /// bandwidth. Returns `None` if a required ceiling is unknown.
@@ -151,7 +152,7 @@ fn crossovers(bench: &Bench) -> Vec<Crossover> {
     pairs.filter_map(|(axis, gpu, cpu)| crossover(bench, axis, &gpu.device, &cpu.device)).collect()
 }
 
-/// Returns pairs of a value of a sweep and the examples per second at it, sorted by value.
+/// Returns the samples per second at each value of a sweep, as (value, rate) pairs sorted by value.
 pub(super) fn throughput(bench: &Bench, axis: &str, device: &str) -> Vec<(u64, f64)> {
     let at = |result: &Measurement| {
         let point = result.sweeps.iter().find(|point| point.axis == axis)?;
@@ -162,7 +163,9 @@ pub(super) fn throughput(bench: &Bench, axis: &str, device: &str) -> Vec<(u64, f
     points
 }
 
-/// Finds the value of a sweep from which a device is faster than another. Needs two values at which both were timed.
+/// Finds the value of a sweep from which a device is faster than another.
+///
+/// Returns `None` if both devices were timed at fewer than two values.
 fn crossover(bench: &Bench, axis: &str, device: &str, other: &str) -> Option<Crossover> {
     let other_rates = throughput(bench, axis, other);
     let rate = |at: u64| other_rates.iter().find(|point| point.0 == at).map(|point| point.1);

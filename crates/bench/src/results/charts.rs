@@ -1,4 +1,4 @@
-//! Charts of a benchmark.
+//! Charts of `bench.html`.
 
 use super::analysis::throughput;
 use super::{Bench, Ceilings, DeviceReport, Group, Measurement, MemoryRate};
@@ -13,7 +13,7 @@ pub(super) fn known(value: Option<f64>, show: impl Fn(f64) -> String) -> String 
     value.map_or_else(|| "–".to_owned(), show)
 }
 
-/// Series of a roofline chart: name and groups of cases. The index is the colour.
+/// Names and groups of the series in a roofline chart. The index of a series selects its color.
 const SERIES: [(&str, &[Group]); 4] = [
     ("matrix products", &[Group::Gemm]),
     ("convolutions", &[Group::Conv]),
@@ -76,7 +76,8 @@ pub(super) fn rooflines(page: &mut String, bench: &Bench) -> fmt::Result {
     Ok(())
 }
 
-/// Returns arithmetic intensity in FLOP per byte and GFLOP/s; `None` for cases that are not in the chart.
+/// Returns the arithmetic intensity in FLOP per byte and the rate in GFLOP/s; `None` for cases that are not in the
+/// chart.
 fn point(result: &Measurement) -> Option<(f64, f64)> {
     let (cost, time) = (result.cost?, result.time.as_ref()?);
     let shown = SERIES.iter().any(|(_, groups)| groups.contains(&result.group));
@@ -101,7 +102,7 @@ fn roof(ceilings: &Ceilings, xs: &[f64]) -> Vec<(f64, f64)> {
     vec![(low, low * bandwidth), (ridge, compute), (high, compute)]
 }
 
-/// Writes charts of throughput by batch and width, and of the rates of products, copies and reads by size.
+/// Writes charts of throughput over batch size and width, and of the rates of products, copies and reads over size.
 ///
 /// # Errors
 /// Returns an error if formatting a value fails.
@@ -134,13 +135,13 @@ pub fn curves(page: &mut String, bench: &Bench) -> fmt::Result {
     Ok(())
 }
 
-/// Returns the size of a working set in MiB, rounded, so that small outputs beside the data do not count.
+/// Returns the size of a working set in MiB, rounded so that small outputs in addition to the data are ignored.
 fn mebibytes(bytes: u64) -> f64 {
     let size = bytes as f64 / f64::from(1 << 20);
     if size > 2.0 { size.round() } else { (100.0 * size).round() / 100.0 }
 }
 
-/// Writes a chart with logarithmic axes and a table below, if any device has at least two points.
+/// Writes a chart with logarithmic axes and a table of its values, if any device has at least two points.
 fn line_chart(
     page: &mut String,
     bench: &Bench,

@@ -1,10 +1,10 @@
-//! Comparison of two benchmarks: cases that became faster or slower beyond the spread of both.
+//! Comparison of two benchmarks: finds cases whose times changed by more than the spread of both measurements.
 
 use super::{Bench, Measurement, Timing};
 use serde::Serialize;
 use wgrad_stdx::ErrorKind;
 
-/// Error of comparing two benchmarks.
+/// Error while comparing two benchmarks.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CompareError {
     /// No case was timed on the same device in both benchmarks.
@@ -12,9 +12,9 @@ pub enum CompareError {
     NothingInCommon {
         /// Description of the old benchmark.
         old: String,
-        /// Cases of the old benchmark.
+        /// First few cases timed in the old benchmark.
         old_cases: String,
-        /// Cases of the new benchmark.
+        /// First few cases timed in the new benchmark.
         new_cases: String,
     },
 }
@@ -33,13 +33,13 @@ pub struct BenchComparison {
     pub old_date: String,
     /// Version of wgrad in the old benchmark.
     pub old_version: String,
-    /// Cases timed in both benchmarks, in the order of the new one.
+    /// Cases timed in both benchmarks, in the order of the new benchmark.
     pub changes: Vec<Change>,
     /// Cases timed only in the old benchmark, as `case on device`.
     pub only_old: Vec<String>,
     /// Cases timed only in the new benchmark, as `case on device`.
     pub only_new: Vec<String>,
-    /// Notes on limited comparability, such as another driver.
+    /// Notes on differences that limit comparability, such as a changed driver.
     pub notes: Vec<String>,
 }
 
@@ -50,13 +50,13 @@ pub struct Change {
     pub case: String,
     /// Name of the device.
     pub device: String,
-    /// Median in the old benchmark, in milliseconds.
+    /// Median time in the old benchmark, in milliseconds.
     pub old_ms: f64,
-    /// Median in the new benchmark, in milliseconds.
+    /// Median time in the new benchmark, in milliseconds.
     pub new_ms: f64,
-    /// New median divided by old median; below 1 is faster.
+    /// New median divided by old median; below 1 if the case became faster.
     pub ratio: f64,
-    /// Whether the ranges from the 10th to the 90th percentile are disjoint.
+    /// Whether the ranges from the 10th to the 90th percentile do not overlap.
     pub beyond_spread: bool,
 }
 
@@ -111,7 +111,7 @@ impl Change {
         }
     }
 
-    /// Returns `faster` or `slower`, or an empty text if the change is within the spread.
+    /// Returns `faster` or `slower`, or an empty string if the change is within the spread.
     pub fn label(&self) -> &'static str {
         match (self.beyond_spread, self.ratio < 1.0) {
             (true, true) => "faster",
@@ -125,7 +125,7 @@ fn label(result: &Measurement) -> String {
     format!("{} on {}", result.case, result.device)
 }
 
-/// Formats the first few items of a list and the number of the others.
+/// Formats up to three items of a list, followed by the number of omitted items.
 pub fn first_few(all: &[String]) -> String {
     const SHOWN: usize = 3;
     match all {
@@ -135,7 +135,7 @@ pub fn first_few(all: &[String]) -> String {
     }
 }
 
-/// Returns notes on differences that limit the comparability.
+/// Returns notes on differences that limit comparability.
 fn notes(old: &Bench, new: &Bench) -> Vec<String> {
     let mut notes = Vec::new();
     for report in &new.devices {
@@ -143,7 +143,7 @@ fn notes(old: &Bench, new: &Bench) -> Vec<String> {
             None => notes.push(format!("{} is only in the new benchmark", report.device)),
             Some(other) if (&other.name, &other.driver) != (&report.name, &report.driver) => {
                 notes.push(format!(
-                    "{} was {} ({}), now it is {} ({})",
+                    "{} was {} ({}) and is now {} ({})",
                     report.device, other.name, other.driver, report.name, report.driver
                 ));
             }
@@ -152,7 +152,7 @@ fn notes(old: &Bench, new: &Bench) -> Vec<String> {
         let tuned = old.devices.iter().find(|other| other.device == report.device).map(|other| other.tuned);
         if let Some(before) = tuned.filter(|&before| before != report.tuned) {
             let (name, now) = (&report.device, report.tuned);
-            notes.push(format!("{name} had {before} tuned matrix products, now it has {now}"));
+            notes.push(format!("{name} had {before} tuned matrix products and now has {now}"));
         }
     }
     for report in &old.devices {

@@ -1,7 +1,7 @@
-//! Results of `wgrad bench`: the ceilings of every device, and each case on each device.
+//! Results of `wgrad bench`: the ceilings of every device, and the measurement of each case on each device.
 //!
-//! This module does not measure. The caller fills in the measurements, and [`Bench::analyze`] computes the derived values.
-//! `bench.json` and `bench.html` are written from them, and [`BenchComparison`] compares two benchmarks.
+//! This module does not measure. The caller fills in the measurements, and [`Bench::analyze`] computes the derived
+//! values. [`Bench::write`] writes `bench.json` and `bench.html`, and [`BenchComparison`] compares two benchmarks.
 
 mod analysis;
 mod charts;
@@ -21,28 +21,28 @@ use wgrad_stdx::file;
 /// Format version of `bench.json`. Files of another version cannot be compared.
 pub const FORMAT: u32 = 1;
 
-/// Error of reading or writing the files of a benchmark.
+/// Error while reading or writing the files of a benchmark.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchFileError {
     /// A file operation failed.
     #[error("cannot {action} {}: {source}", path.display())]
     File {
-        /// Operation that failed.
+        /// Operation that failed: `read`, `write` or `create`.
         action: &'static str,
         /// Path of the file or directory.
         path: PathBuf,
-        /// Error of the system.
+        /// Underlying I/O error.
         source: io::Error,
     },
-    /// The file is not a `bench.json`.
-    #[error("{} is not a bench.json: {source}", path.display())]
+    /// The file does not have the structure of a `bench.json`.
+    #[error("{} is not a valid bench.json: {source}", path.display())]
     Json {
         /// Path of the file.
         path: PathBuf,
-        /// Error of the parser, with line and column.
+        /// Parser error, with line and column.
         source: serde_json::Error,
     },
-    /// The file has another format version.
+    /// The file has an unsupported format version.
     #[error("{} has format version {found}; this wgrad reads version {FORMAT}; measure again with this version", path.display())]
     Format {
         /// Path of the file.
@@ -62,32 +62,32 @@ impl BenchFileError {
 /// Results of one benchmark: the contents of `bench.json`. Unknown values are `null`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Bench {
-    /// Format version, [`FORMAT`].
+    /// Version of the file format, equal to [`FORMAT`].
     pub format: u32,
-    /// Version of wgrad.
+    /// Version of wgrad that ran the benchmark.
     pub version: String,
     /// Command line of the benchmark.
     pub command: String,
-    /// Date and time, e.g. `2026-01-02T03:04:05Z`.
+    /// Date and time of the benchmark, e.g. `2026-01-02T03:04:05Z`.
     pub date: String,
-    /// Duration in seconds.
+    /// Duration of the benchmark in seconds.
     pub seconds: f64,
-    /// Whether it was the quick benchmark.
+    /// Whether the quick benchmark was run instead of the full benchmark.
     pub quick: bool,
-    /// Machine.
+    /// Machine on which the benchmark ran.
     pub host: Host,
     /// Devices in the order of measurement.
     pub devices: Vec<DeviceReport>,
-    /// Measurement of each case on each device.
+    /// Measurements of each case on each device.
     pub results: Vec<Measurement>,
-    /// Crossovers between devices in the sweeps.
+    /// Crossovers between GPUs and the CPU in the sweeps.
     #[serde(rename = "overtakes")]
     pub crossovers: Vec<Crossover>,
-    /// Disturbance by other processes, and spread of the times.
+    /// Load from other processes, and spread of the times.
     pub noise: Noise,
 }
 
-/// Machine of a benchmark.
+/// Machine on which a benchmark ran.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {
     /// Operating system, e.g. `linux`.
@@ -98,10 +98,10 @@ pub struct Host {
     pub processors: u64,
 }
 
-/// Device and its ceilings.
+/// Device of a benchmark, with its ceilings and cold start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeviceReport {
-    /// Name as in `--devices`, e.g. `gpu:0`.
+    /// Name as passed to `--devices`, e.g. `gpu:0`.
     pub device: String,
     /// Kind of device: `cpu` or `gpu`.
     pub kind: String,
@@ -113,33 +113,33 @@ pub struct DeviceReport {
     pub backend: String,
     /// Name and version of the driver.
     pub driver: String,
-    /// Number of matrix products with kernels from a tuning table of `wgrad tune`.
+    /// Number of matrix products whose kernel comes from a tuning table of `wgrad tune`.
     #[serde(default)]
     pub tuned: u64,
-    /// Best measured rates.
+    /// Best rates measured on the device.
     pub ceilings: Ceilings,
-    /// Duration of a first step in a new process.
+    /// Duration of the first training step in a new process, if measured.
     pub cold_start: Option<ColdStart>,
 }
 
 /// Best rates measured on a device. GB are 10⁹ bytes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ceilings {
-    /// Rates of copying by working set, smallest first.
+    /// Rates of copying for each working set, smallest first.
     pub copy: Vec<MemoryRate>,
-    /// Rates of reading by working set, smallest first.
+    /// Rates of reading for each working set, smallest first.
     pub read: Vec<MemoryRate>,
-    /// Bandwidth of memory: the better of copying and reading the largest working set.
+    /// Memory bandwidth: the higher rate of copying and reading the largest working set.
     pub bandwidth_gbytes_per_s: Option<f64>,
-    /// Rate of a chain of dependent multiply-adds over many elements.
+    /// Compute rate of a chain of dependent multiply-adds over many elements.
     pub fma_gflops: Option<f64>,
-    /// Best compute rate of all matrix products, convolutions and multiply-add chains.
+    /// Highest compute rate of all matrix products, convolutions and multiply-add chains.
     pub compute_gflops: Option<f64>,
-    /// Case with the best compute rate.
+    /// Name of the case with the highest compute rate.
     pub compute_by: Option<String>,
-    /// Time per dispatch of many dependent dispatches.
+    /// Time per dispatch in a sequence of dependent dispatches, in microseconds.
     pub launch_us: Option<f64>,
-    /// Time of a run of one small dispatch, including waiting.
+    /// Time to run one small dispatch and wait for it, in microseconds.
     pub round_trip_us: Option<f64>,
     /// Rate of uploads from host to device memory.
     pub upload_gbytes_per_s: Option<f64>,
@@ -150,30 +150,32 @@ pub struct Ceilings {
 /// Memory bandwidth for a working set.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct MemoryRate {
-    /// Bytes of the working set, source and destination together.
+    /// Total bytes of source and destination.
     pub bytes: u64,
-    /// Rate of the bytes read and written.
+    /// Rate of all bytes read and written.
     pub gbytes_per_s: f64,
 }
 
-/// Duration of a cold start, from the start of a process to the end of its first training step. The phases sum to the total.
+/// Duration of a cold start, from the start of a process to the end of its first training step.
+///
+/// The phases sum to the total. Times are in milliseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ColdStart {
     /// Name of the workload.
     pub workload: String,
-    /// From the start of the process to the start of the program.
+    /// Time from the start of the process to the start of the program.
     pub process_ms: f64,
-    /// Enumerating and opening the device.
+    /// Time to enumerate and open the device.
     pub device_ms: f64,
-    /// Recording and planning the graph.
+    /// Time to record and plan the graph.
     pub plan_ms: f64,
-    /// Compiling kernels, allocating and uploading.
+    /// Time to compile kernels, allocate buffers and upload the state.
     pub load_ms: f64,
-    /// First step, including the readback of the loss.
+    /// Time of the first step, including the readback of the loss.
     pub first_step_ms: f64,
-    /// Total duration.
+    /// Total time from the start of the process to the end of the first step.
     pub total_ms: f64,
-    /// Peak resident memory of the process.
+    /// Peak resident memory of the process, if known.
     pub peak_rss_bytes: Option<u64>,
 }
 
@@ -184,17 +186,17 @@ impl ColdStart {
     }
 }
 
-/// Group of cases.
+/// Group of benchmark cases in reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Group {
-    /// Ceilings of the device.
+    /// Memory bandwidth, compute rate, launch time and transfer rates of the device.
     Ceiling,
     /// Matrix products.
     Gemm,
     /// Elementwise operations.
     Pointwise,
-    /// Sums.
+    /// Sums of all elements, rows or columns.
     Reduction,
     /// Softmax cross-entropy and normalizations, with gradients.
     Rows,
@@ -202,12 +204,12 @@ pub enum Group {
     Optimizer,
     /// Convolutions and their gradients.
     Conv,
-    /// Whole training steps.
+    /// Complete training steps.
     Step,
 }
 
 impl Group {
-    /// All groups, in the order of a report.
+    /// All groups, in the order of reports.
     pub const ALL: [Self; 8] = [
         Self::Ceiling,
         Self::Gemm,
@@ -219,7 +221,7 @@ impl Group {
         Self::Step,
     ];
 
-    /// Returns the name in lower case, as in the JSON.
+    /// Returns the name in lower case, as in `bench.json`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ceiling => "ceiling",
@@ -243,20 +245,20 @@ pub struct Measurement {
     pub group: Group,
     /// Name of the device, as in [`DeviceReport::device`].
     pub device: String,
-    /// Outcome.
+    /// Whether the case was timed, and if not, what happened instead.
     pub status: Status,
-    /// Reason if it was skipped, wrong or failed.
+    /// Reason if the case was skipped, wrong or failed.
     pub reason: Option<String>,
-    /// Check of the result.
+    /// Comparison of the result with a reference, if the case was run.
     pub check: Option<Check>,
-    /// Cost of a run.
+    /// Planned cost of a run, if the case was planned.
     #[serde(rename = "work")]
     pub cost: Option<RunCost>,
-    /// Number of examples in a run, for training steps.
+    /// Number of samples that a run trains on, for training steps.
     pub samples: Option<u64>,
-    /// Sweeps that the case is a point of.
+    /// Sweeps to which the case contributes a point.
     pub sweeps: Vec<SweepPoint>,
-    /// Times, if the result is correct.
+    /// Times and rates, if the result is correct.
     pub time: Option<Timing>,
 }
 
@@ -266,16 +268,16 @@ pub struct Measurement {
 pub enum Status {
     /// The result is correct and was timed.
     Timed,
-    /// The result is wrong, so it was not timed.
+    /// The result is wrong, so the case was not timed.
     Wrong,
-    /// The case was skipped.
+    /// The case was not run, e.g. because it would take too long or does not fit the device.
     Skipped,
     /// The device returned an error.
     Failed,
 }
 
 impl Status {
-    /// Returns the name in lower case, as in the JSON.
+    /// Returns the name in lower case, as in `bench.json`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Timed => "timed",
@@ -286,13 +288,14 @@ impl Status {
     }
 }
 
-/// Check of a result against a reference.
+/// Comparison of a result with a reference.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Check {
-    /// Reference: `reference` for the interpreter in f64; `cpu-f64` for the CPU backend in f64, if the interpreter takes too
-    /// long; `bits` if the data read back must equal the data uploaded.
+    /// Name of the reference: `reference` for the interpreter in f64, `cpu-f64` for the CPU backend in f64, or `bits`
+    /// for a bitwise comparison of the data read back with the data uploaded.
     pub by: String,
-    /// Largest error divided by its tolerance; above 1 is wrong, `null` is not finite.
+    /// Largest error divided by its tolerance. The result is wrong if this is above 1; `None` if the error is not
+    /// finite.
     pub worst: Option<f64>,
     /// Element with the largest error.
     pub at: String,
@@ -301,68 +304,68 @@ pub struct Check {
 /// Planned cost of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunCost {
-    /// Floating-point operations; a multiply-add counts as two.
+    /// Number of floating-point operations; a multiply-add is two operations.
     pub flops: u64,
-    /// Bytes that kernels read and write; each operand of each kernel counts once.
+    /// Bytes that kernels read and write. Each operand is counted once per kernel.
     pub bytes: u64,
-    /// Number of kernels.
+    /// Number of kernels that a run dispatches.
     pub dispatches: u64,
-    /// Bytes of all buffers.
+    /// Total bytes of all buffers.
     pub footprint: u64,
 }
 
-/// Point of a sweep.
+/// Position of a case in a sweep.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SweepPoint {
     /// Quantity that is varied: `batch` or `width`.
     pub axis: String,
-    /// Value of the quantity.
+    /// Value of the quantity for the case.
     pub at: u64,
 }
 
-/// Times of a run, and derived rates.
+/// Times of a run, and the rates derived from them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Timing {
-    /// Median time.
+    /// Median time of a run in milliseconds.
     pub ms: f64,
-    /// 10th percentile of the time.
+    /// 10th percentile of the time in milliseconds.
     pub p10_ms: f64,
-    /// 90th percentile of the time.
+    /// 90th percentile of the time in milliseconds.
     pub p90_ms: f64,
     /// Number of repeats.
     pub repeats: u64,
-    /// Number of runs in a repeat, queued before waiting.
+    /// Number of runs queued in each repeat before waiting.
     pub runs_per_repeat: u64,
-    /// Time on the device by the device's clock.
+    /// Time of all kernels measured by the clock of the device, in milliseconds, if it has one.
     pub device_ms: Option<f64>,
-    /// Time that the host takes to queue a run; unknown for the CPU backend, which has no queue.
+    /// Time that the host takes to queue a run, in microseconds; `None` for the CPU backend, which has no queue.
     pub host_us: Option<f64>,
-    /// Time of compiling kernels, allocating, uploading and the first run.
+    /// Time to compile kernels, allocate, upload and complete the first run, in milliseconds.
     pub load_ms: f64,
-    /// Compute rate.
+    /// Compute rate at the median time.
     pub gflops: f64,
-    /// Rate of memory traffic.
+    /// Rate of memory traffic at the median time. GB are 10⁹ bytes.
     pub gbytes_per_s: f64,
-    /// Examples per second.
+    /// Samples per second, for training steps.
     pub samples_per_s: Option<f64>,
-    /// Fraction of the roofline: the least time by the ceilings divided by the measured time.
+    /// Fraction of the roofline: minimum time according to the ceilings, divided by the measured time.
     pub roofline_share: Option<f64>,
-    /// Bytes allocated by the session on the device.
+    /// Bytes that the session has allocated on the device.
     pub allocated_bytes: u64,
-    /// Mean power of the processor or the graphics card during the runs, if the system reports it.
+    /// Mean power in watts of the processor or graphics card during the runs, if the system reports it.
     pub watts: Option<f64>,
 }
 
-/// Crossover of two devices in a sweep.
+/// Point of a sweep from which one device is faster than another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Crossover {
-    /// Quantity that is varied.
+    /// Quantity that is varied: `batch` or `width`.
     pub axis: String,
-    /// Device compared.
+    /// Device that may become faster.
     pub device: String,
-    /// Device it is compared with.
+    /// Device with which `device` is compared.
     pub other: String,
-    /// Smallest value from which `device` is faster; `None` if it never is.
+    /// Smallest value from which on `device` is always faster; `None` if there is no such value.
     pub at: Option<u64>,
     /// Smallest and largest value at which both devices were timed.
     pub range: (u64, u64),
@@ -385,14 +388,14 @@ impl std::fmt::Display for Crossover {
     }
 }
 
-/// Disturbance of the measurement.
+/// Indicators of how reliable the times are.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Noise {
-    /// Fraction of the CPU time that other processes used.
+    /// Fraction of the CPU time of all processors that other processes used.
     pub foreign_cpu_share: Option<f64>,
     /// Median of (p90 − p10) / median over all cases.
     pub spread: Option<f64>,
-    /// Warning, if the values are unreliable.
+    /// Warning, if the times are unreliable.
     pub warning: Option<String>,
 }
 
@@ -400,8 +403,8 @@ impl Bench {
     /// Reads `bench.json`.
     ///
     /// # Errors
-    /// Returns [`BenchFileError::File`] if the file cannot be read, [`BenchFileError::Json`] if it is not a `bench.json`, and
-    /// [`BenchFileError::Format`] if it has another format version.
+    /// Returns [`BenchFileError::File`] if the file cannot be read, [`BenchFileError::Json`] if it is not a valid
+    /// `bench.json`, and [`BenchFileError::Format`] if it has an unsupported format version.
     pub fn read(path: &Path) -> Result<Self, BenchFileError> {
         let json = |source| BenchFileError::Json { path: path.to_owned(), source };
         let bytes = fs::read(path).map_err(failed("read", path))?;
@@ -414,7 +417,8 @@ impl Bench {
         }
     }
 
-    /// Writes `bench.json` and `bench.html` into a directory, which is created if missing. Returns the path of the page.
+    /// Writes `bench.json` and `bench.html` into a directory, which is created if missing. Returns the path of the
+    /// page.
     ///
     /// # Errors
     /// Returns [`BenchFileError::File`] if the directory cannot be created or a file cannot be written.
@@ -439,7 +443,7 @@ impl Bench {
         fs::create_dir_all(directory).map_err(failed("create", directory))
     }
 
-    /// Returns the page: ceilings, rooflines, curves and all results.
+    /// Returns the HTML page with ceilings, rooflines, curves and all results.
     pub fn html(&self, comparison: Option<&BenchComparison>) -> String {
         let mut html = String::new();
         // Formatting into a string does not fail.
@@ -447,7 +451,7 @@ impl Bench {
         html
     }
 
-    /// Whether at least one case was timed, every result was correct and no device failed.
+    /// Returns whether at least one case was timed, every result was correct and no device failed.
     pub fn passed(&self) -> bool {
         let has = |status: Status| self.results.iter().any(|result| result.status == status);
         has(Status::Timed) && !has(Status::Wrong) && !has(Status::Failed)

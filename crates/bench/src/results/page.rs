@@ -1,4 +1,4 @@
-//! Page of a benchmark: its sections and texts.
+//! Sections, tables and texts of `bench.html`.
 
 use super::charts::{self, known};
 use super::{Bench, BenchComparison, DeviceReport, Group, Measurement, Status};

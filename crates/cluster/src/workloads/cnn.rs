@@ -1,8 +1,8 @@
-//! Convolutional networks for images of 224×224, counted layer by layer.
+//! Convolutional networks for images of 224×224, with FLOPs and parameters counted layer by layer.
 
 use super::{ParameterBytes, Workload, backward_layers};
 
-/// Bytes per parameter in f32 with SGD and momentum.
+/// Bytes per parameter for SGD with momentum in f32.
 const BYTES: ParameterBytes = ParameterBytes { weight: 4.0, gradient: 4.0, state: 4.0 };
 
 /// Counts multiply-adds, parameters and activations of layers.
@@ -14,9 +14,10 @@ struct Counter {
 }
 
 impl Counter {
-    /// Adds a convolution with a kernel of side `k` and an output of side `side`.
+    /// Adds a convolution with a `k`×`k` kernel and an output of `side`×`side` pixels.
     ///
-    /// `extra` is the number of further parameters per output channel: 1 for a bias, 2 for the scale and shift of a batch norm.
+    /// `extra` is the number of additional parameters per output channel: 1 for a bias, 2 for the scale and shift of
+    /// a batch norm.
     fn conv(&mut self, name: String, (from, to): (u64, u64), k: u64, side: u64, extra: u64) {
         let weights = from * to * k * k;
         self.layers.push((name, (weights * side * side) as f64, weights + extra * to));
@@ -29,7 +30,8 @@ impl Counter {
         self.outputs += to as f64;
     }
 
-    /// Returns the workload. `stored` is the number of elements stored for the backward pass per element of a layer output.
+    /// Returns the workload. `stored` is the number of elements stored for the backward pass per element of the layer
+    /// outputs.
     fn workload(self, name: &str, description: &str, stored: f64) -> Workload {
         let macs: f64 = self.layers.iter().map(|(_, macs, _)| macs).sum();
         Workload {
@@ -51,8 +53,8 @@ impl Counter {
 
 /// Residual network with bottleneck blocks (He et al. 2016), with the stride in the 3×3 convolutions as in torchvision.
 ///
-/// Computed by hand for [3, 4, 6, 3]: 25.56 million parameters and 4.089 billion multiply-adds, 118 million of them in the
-/// first convolution (49 · 3 · 64 · 112²).
+/// Computed by hand for [3, 4, 6, 3]: 25.56 million parameters and 4.089 billion multiply-adds, 118 million of them
+/// in the first convolution (49 · 3 · 64 · 112²).
 pub(super) fn resnet(name: &str, blocks: [u64; 4]) -> Workload {
     let mut count = Counter { layers: Vec::new(), outputs: 0.0 };
     count.conv("conv1".into(), (3, 64), 7, 112, 2);
@@ -81,8 +83,8 @@ pub(super) fn resnet(name: &str, blocks: [u64; 4]) -> Workload {
 
 /// VGG-16 (Simonyan & Zisserman 2015, configuration D).
 ///
-/// It has 138.4 million parameters, 123.6 million of them in the fully connected layers, and 15.47 billion multiply-adds,
-/// 0.124 billion of them in the fully connected layers.
+/// The model has 138.4 million parameters and 15.47 billion multiply-adds. The fully connected layers have 123.6
+/// million of the parameters and 0.124 billion of the multiply-adds.
 pub(super) fn vgg16() -> Workload {
     let mut count = Counter { layers: Vec::new(), outputs: 0.0 };
     let (mut from, mut side) = (3, 224);

@@ -8,69 +8,72 @@ pub use transformer::Transformer;
 use super::machine::Machine;
 use serde::{Deserialize, Serialize};
 
-/// Model in training.
+/// Model whose training is predicted: compute, memory and gradient sizes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Workload {
-    /// Name.
+    /// Name, e.g. `resnet50`.
     pub name: String,
-    /// Description in one line.
+    /// One-line description of the model, the data and the optimizer.
     pub description: String,
-    /// Floating-point operations per sample, forward and backward; a multiply-add counts as two.
+    /// Floating-point operations per sample in the forward and backward passes. A multiply-add is two operations.
     pub flops: f64,
     /// Number of parameters.
     pub parameters: u64,
-    /// Bytes per parameter.
+    /// Bytes of weight, gradient and optimizer state per parameter.
     pub bytes: ParameterBytes,
-    /// Bytes of activations per sample that are stored for the backward pass; an approximation.
+    /// Approximate bytes of activations stored per sample for the backward pass.
     pub activation_bytes: f64,
-    /// Number of samples per device: fixed in weak scaling, the maximum at once in strong scaling.
+    /// Number of samples that a device processes at once: the batch size in weak scaling, the maximum in strong
+    /// scaling.
     pub batch: u64,
-    /// Number of samples per step on all devices, in strong scaling.
+    /// Number of samples per step over all devices in strong scaling.
     pub global_batch: u64,
     /// Layers in the order in which the backward pass finishes them.
     pub layers: Vec<Layer>,
-    /// Shape of a transformer, for the analytic estimate.
+    /// Shape of the model if it is a transformer, for the analytic estimate.
     pub transformer: Option<Transformer>,
-    /// Compute time, if measured instead of derived from FLOPs.
+    /// Measured compute time. If `None`, the compute time is derived from `flops`.
     pub measured: Option<Compute>,
 }
 
-/// Bytes per parameter.
+/// Bytes of each parameter-sized tensor, per parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ParameterBytes {
-    /// Weight, as used by the passes.
+    /// Bytes of the weight that the forward and backward passes read.
     pub weight: f64,
-    /// Gradient, as communicated.
+    /// Bytes of the gradient that is communicated.
     pub gradient: f64,
-    /// Optimizer state: moments, and the full-precision copy of the weight if there is one.
+    /// Bytes of the optimizer state: moments and, in mixed precision, the f32 copy of the weight.
     pub state: f64,
 }
 
-/// Layer of a backward pass.
+/// Layer with its fraction of the backward pass and the size of its gradients.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Layer {
-    /// Name.
+    /// Name, e.g. `layer1.0.conv1`.
     pub name: String,
     /// Fraction of the time of the backward pass.
     pub share: f64,
-    /// Bytes of the gradients.
+    /// Bytes of the gradients of the layer; 0 for a layer without parameters.
     pub bytes: f64,
 }
 
 /// Compute time of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Compute {
-    /// Seconds of the passes that do not depend on the batch size.
+    /// Seconds of the forward and backward passes that do not depend on the batch size.
     pub fixed: f64,
-    /// Seconds of the passes per sample.
+    /// Additional seconds of the forward and backward passes for each sample.
     pub sample: f64,
-    /// Fraction of the forward pass in both.
+    /// Fraction of the combined time of both passes that the forward pass takes.
     pub forward: f64,
     /// Seconds of the optimizer update.
     pub update: f64,
 }
 
-/// Fraction of the forward pass: the backward pass computes two matrix products for each one of the forward pass.
+/// Fraction of the compute time that the forward pass takes.
+///
+/// The backward pass computes two matrix products for each matrix product of the forward pass.
 const FORWARD: f64 = 1.0 / 3.0;
 
 impl Workload {
@@ -79,8 +82,10 @@ impl Workload {
         self.layers.iter().map(|layer| layer.bytes).sum()
     }
 
-    /// Returns the compute time on a device of a machine: as measured, or derived from FLOPs and, for the update, from memory
-    /// traffic.
+    /// Returns the compute time on a device of a machine.
+    ///
+    /// Returns the measured time if there is one. Otherwise, the time of the passes is derived from FLOPs, and the
+    /// time of the update from memory traffic.
     pub fn compute(&self, machine: &Machine) -> Compute {
         if let Some(measured) = self.measured {
             return measured;
@@ -100,7 +105,7 @@ impl Workload {
 /// Names of the built-in workloads.
 pub const NAMES: [&str; 4] = ["resnet50", "resnet101", "vgg16", "transformer-1.3b"];
 
-/// Returns the built-in workload with the given name.
+/// Returns the built-in workload with the given name, or `None` if the name is not in [`NAMES`].
 pub fn builtin(name: &str) -> Option<Workload> {
     match name {
         "resnet50" => Some(cnn::resnet("resnet50", [3, 4, 6, 3])),
@@ -127,7 +132,7 @@ mod tests {
     use super::*;
 
     fn close(found: f64, expected: f64) {
-        assert!((found / expected - 1.0).abs() < 0.01, "{found} for {expected}");
+        assert!((found / expected - 1.0).abs() < 0.01, "expected {expected}, found {found}");
     }
 
     #[test]
@@ -157,7 +162,7 @@ mod tests {
         let dense = &workload.layers[..3];
         assert!(dense.iter().all(|layer| layer.name.starts_with("fc")));
         let bytes: f64 = dense.iter().map(|layer| layer.bytes).sum();
-        // 102.8, 16.8 and 4.1 of 138.4 million.
+        // The fully connected layers have 102.8, 16.8 and 4.1 of 138.4 million parameters.
         close(bytes / workload.gradient_bytes(), 123.64 / 138.36);
         assert!(dense.iter().map(|layer| layer.share).sum::<f64>() < 0.01);
     }
@@ -167,7 +172,7 @@ mod tests {
         let machine = Machine::named("pascal-25gbe", &[]).unwrap();
         let compute = builtin("resnet50").unwrap().compute(&machine);
         close(compute.sample, 1.0 / 219.0);
-        // 25.56 million parameters of 20 bytes at 732 GB/s.
+        // The update moves 20 bytes for each of 25.56 million parameters at 732 GB/s.
         close(compute.update, 25.557e6 * 20.0 / 732e9);
     }
 }

@@ -6,42 +6,45 @@ use serde::{Deserialize, Serialize};
 /// Shape of a decoder-only transformer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transformer {
-    /// Number of blocks of attention and MLP.
+    /// Number of transformer blocks, each with attention and an MLP.
     pub layers: u64,
-    /// Hidden width.
+    /// Number of elements in the activation vector of a token.
     pub hidden: u64,
     /// Number of attention heads.
     pub heads: u64,
     /// Number of tokens per sample.
     pub tokens: u64,
-    /// Size of the vocabulary.
+    /// Number of tokens in the vocabulary.
     pub vocabulary: u64,
 }
 
-/// Bytes per parameter in mixed precision: f16 weights and gradients; Adam stores a copy of the weights and two moments in f32.
+/// Bytes per parameter for Adam in mixed precision.
 ///
-/// Micikevicius et al. 2018; the 16 bytes of Rajbhandari et al. 2020.
+/// Weights and gradients are f16; Adam stores a copy of the weights and two moments in f32 (Micikevicius et al.
+/// 2018). The sum of 16 bytes agrees with Rajbhandari et al. 2020.
 const BYTES: ParameterBytes = ParameterBytes { weight: 2.0, gradient: 2.0, state: 12.0 };
 
 /// GPT-3 XL (Brown et al. 2020, table 2.1): 24 blocks of width 2048, 2048 tokens, a batch of 1 million tokens.
 ///
-/// The paper gives 24 heads of 128, which does not match the width of 2048; 16 heads do.
+/// The paper states 24 heads of width 128, which is inconsistent with the model width of 2048. 16 heads are used
+/// instead.
 ///
-/// Computed by hand, with h = 2048, s = 2048, L = 24, V = 50257:
+/// Computed by hand for width h = 2048, s = 2048 tokens, L = 24 blocks and a vocabulary of V = 50257 tokens:
 /// - parameters L·(12h² + 13h) + 2h + V·h + s·h = 24 · 50.358 M + 102.926 M + 4.194 M = 1.3157 billion;
-/// - FLOPs per sample, forward and backward, 72·s·L·h²·(1 + s/6h + V/12hL) (Narayanan et al. 2021, without recomputation) =
-///   1.4843e13 · (1 + 0.16667 + 0.08521) = 1.8582e13;
+/// - FLOPs per sample, forward and backward, 72·s·L·h²·(1 + s/6h + V/12hL) (Narayanan et al. 2021, without
+///   recomputation) = 1.4843e13 · (1 + 0.16667 + 0.08521) = 1.8582e13;
 /// - activations s·h·L·(34 + 5·heads·s/h) bytes (Korthikanti et al. 2022) minus the recomputed part of the attention:
 ///   s·h·L·34 = 3.42 GB.
 pub(super) fn gpt3_xl() -> Workload {
     let shape = Transformer { layers: 24, hidden: 2048, heads: 16, tokens: 2048, vocabulary: 50257 };
     let Transformer { layers, hidden: h, tokens: s, vocabulary: v, .. } = shape;
-    // Its gradient is finished last, because the logits use the same matrix.
+    // The gradient of the embedding is finished last, because the logits use the same matrix.
     let mut forward = vec![("embedding".to_owned(), 0.0, v * h + s * h)];
     let square = (s * h * h) as f64;
     for block in 0..layers {
         let name = |part: &str| format!("block{block}.{part}");
-        // Queries, keys and values. The scores and the sums over values have no parameters and count to the projection.
+        // Queries, keys and values. The attention scores and the weighted sums of values have no parameters; their
+        // multiply-adds are included in the output projection.
         forward.push((name("qkv"), 3.0 * square, 3 * h * h + 5 * h));
         forward.push((name("out"), square + 2.0 * (s * s * h) as f64, h * h + h));
         forward.push((name("up"), 4.0 * square, 4 * h * h + 6 * h));

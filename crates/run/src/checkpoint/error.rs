@@ -1,31 +1,31 @@
-//! Errors of writing and reading checkpoints. Every message names the file.
+//! Errors that occur while writing or reading checkpoints. Messages about a file include the path of the file.
 
 use std::io;
 use std::path::PathBuf;
 
 use wgrad_stdx::ErrorKind;
 
-/// Error of writing or reading a checkpoint.
+/// Error while writing or reading a checkpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// The disk is full. Earlier checkpoints are unchanged.
-    #[error("no space left for the checkpoint {} of {bytes} bytes; earlier checkpoints are kept", path.display())]
+    #[error("no space left for the checkpoint {} ({bytes} bytes); earlier checkpoints are unchanged", path.display())]
     Full {
         /// Directory of the checkpoint.
         path: PathBuf,
-        /// Bytes that its files need.
+        /// Total bytes of the files of the checkpoint.
         bytes: u64,
-        /// Error of the system.
+        /// Underlying I/O error.
         source: io::Error,
     },
-    /// A file operation failed for another reason than a full disk.
+    /// A file operation failed for a reason other than a full disk.
     #[error("cannot {action} {}: {source}", path.display())]
     File {
-        /// Operation that failed.
+        /// Operation that failed, e.g. `read` or `write the checkpoint`.
         action: &'static str,
         /// Path of the file or directory.
         path: PathBuf,
-        /// Error of the system.
+        /// Underlying I/O error.
         source: io::Error,
     },
     /// A file is truncated, changed or missing.
@@ -33,17 +33,17 @@ pub enum CheckpointError {
     Corrupt {
         /// Path of the file.
         path: PathBuf,
-        /// Description of the damage.
+        /// Description of the problem.
         message: String,
     },
-    /// The checkpoint has a format version that this wgrad cannot read.
+    /// The checkpoint has a format version that this version of wgrad cannot read.
     #[error("{} has format version {found}; this wgrad reads version {known}", path.display())]
     Version {
         /// Path of the file.
         path: PathBuf,
         /// Version found in the file.
         found: String,
-        /// Version that this wgrad reads.
+        /// Version that this version of wgrad reads.
         known: u32,
     },
     /// A tensor has a dtype that checkpoints do not support.
@@ -57,7 +57,7 @@ pub enum CheckpointError {
         dtype: String,
     },
     /// The number of values does not match the shape.
-    #[error("tensor of shape {shape:?} has {found} values")]
+    #[error("a tensor of shape {shape:?} cannot have {found} values")]
     Shape {
         /// Shape of the tensor.
         shape: Vec<usize>,

@@ -1,4 +1,4 @@
-//! Checkpoints: directories with everything that a run needs to resume bit for bit.
+//! Checkpoints: directories with all data required to resume a run with bit-identical results.
 //!
 //! ```text
 //! checkpoints/step-000123/
@@ -6,9 +6,9 @@
 //!   state.json          step, loader position, generator, schedule, kernels; size and SHA-256 of model.safetensors
 //! ```
 //!
-//! A checkpoint is written under a temporary name, synced and renamed. Older checkpoints are removed after that, so the
-//! last complete checkpoint exists at every moment, also after a crash or on a full disk. The trainer defines the meaning
-//! of the tensors and the state.
+//! A checkpoint is written under a temporary name, synced and renamed. Older checkpoints are removed only afterwards,
+//! so a complete checkpoint exists at every moment, even after a crash or on a full disk. The trainer defines the
+//! meaning of the tensors and the state.
 
 mod error;
 mod tensor;
@@ -26,7 +26,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use wgrad_stdx::file;
 
-/// Version of the format that this wgrad writes and reads.
+/// Version of the checkpoint format that this version of wgrad writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
 
 /// Key of the format version in the metadata of the model file.
@@ -35,38 +35,38 @@ const FORMAT_KEY: &str = "wgrad_format";
 const MODEL: &str = "model.safetensors";
 const STATE: &str = "state.json";
 const PREFIX: &str = "step-";
-/// Suffix of a checkpoint that is being replaced by another of the same step.
+/// Suffix of a checkpoint that is being replaced by a new checkpoint of the same step.
 const REPLACED: &str = ".replaced";
 const TEMPORARY: &str = ".tmp-";
 
 /// State of a run at a checkpoint, without the tensors.
 ///
-/// Each map is written and read by the part of the trainer it is named after. Floats in the maps round-trip exactly, but
-/// must be finite.
+/// The part of the trainer that a map is named after defines the contents of the map. Floats in the maps must be
+/// finite and round-trip exactly.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointState {
-    /// Number of optimizer steps done.
+    /// Number of completed optimizer steps.
     pub step: u64,
-    /// Position in the data at which the next step begins.
+    /// Position in the training data at which the next step starts.
     pub loader: LoaderPosition,
-    /// Random generator: seed and streams.
+    /// Seed and streams of the random number generator.
     pub generator: Map<String, Value>,
     /// State of the learning rate schedule and of early stopping.
     pub schedule: Map<String, Value>,
-    /// Chosen kernels; other tile sizes round differently.
+    /// Kernels selected for the run. They are stored because kernels with other tile sizes round differently.
     pub kernels: Map<String, Value>,
-    /// Further entries, such as versions.
+    /// Additional entries, such as versions.
     pub extra: Map<String, Value>,
 }
 
-/// Position between two batches.
+/// Position of the data loader between two batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoaderPosition {
-    /// Number of complete epochs.
+    /// Number of completed epochs.
     pub epoch: u64,
-    /// Number of batches taken from the current epoch.
+    /// Number of batches already used in the current epoch.
     pub batch: u64,
 }
 
@@ -86,26 +86,27 @@ struct ModelFile {
     sha256: String,
 }
 
-/// Checkpoint that was loaded.
+/// Checkpoint that was loaded from a directory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
-    /// Tensors by name.
+    /// Tensors of the model and the optimizer, by name.
     pub tensors: BTreeMap<String, Tensor<'static>>,
-    /// State of the run.
+    /// State of the run without the tensors.
     pub state: CheckpointState,
 }
 
 impl Checkpoint {
-    /// Writes a checkpoint into `run/checkpoints`, then removes all but the last `keep` (at least one).
+    /// Writes a checkpoint into `run/checkpoints`, then removes all but the newest `keep` checkpoints.
     ///
-    /// Returns the directory of the checkpoint. An existing checkpoint of the same step is replaced.
+    /// At least one checkpoint is kept, even if `keep` is 0. An existing checkpoint of the same step is replaced.
+    /// Returns the directory of the checkpoint.
     ///
-    /// The same tensors and state give the same bytes.
+    /// The same tensors and state produce the same bytes.
     ///
     /// # Errors
-    /// Returns [`CheckpointError::Full`] if the disk is full and [`CheckpointError::File`] if another file operation fails;
-    /// earlier checkpoints are unchanged. Returns [`CheckpointError::Name`] if the name of a tensor is empty or reserved, and
-    /// [`CheckpointError::Encode`] if the model or the state cannot be encoded.
+    /// Returns [`CheckpointError::Full`] if the disk is full and [`CheckpointError::File`] if another file operation
+    /// fails; earlier checkpoints are unchanged. Returns [`CheckpointError::Name`] if the name of a tensor is empty
+    /// or reserved, and [`CheckpointError::Encode`] if the model or the state cannot be encoded.
     pub fn save(
         run: &Path,
         tensors: &BTreeMap<String, Tensor<'_>>,
@@ -126,7 +127,7 @@ impl Checkpoint {
             .and_then(|()| file::sync_directory(&temporary))
             .and_then(|()| move_into_place(&temporary, &path));
         if let Err(source) = written {
-            // Report the first error; the next save removes the rest of the temporary directory.
+            // Report the first error. If removal fails here, the next save removes the temporary directory.
             let _ = fs::remove_dir_all(&temporary);
             return Err(match file::is_full(&source) {
                 true => CheckpointError::Full { path, bytes: (model.len() + state.len()) as u64, source },
@@ -139,12 +140,12 @@ impl Checkpoint {
         Ok(path)
     }
 
-    /// Reads a checkpoint and checks size, hash, header, shapes and dtypes of the model file.
+    /// Reads a checkpoint and checks the size, hash, header, shapes and dtypes of the model file.
     ///
     /// # Errors
-    /// Returns [`CheckpointError::Corrupt`] if a file is missing, truncated or changed, [`CheckpointError::Version`] if it has
-    /// another format version, [`CheckpointError::DType`] if a tensor is neither F32 nor U32, and [`CheckpointError::File`] if
-    /// a file cannot be read.
+    /// Returns [`CheckpointError::Corrupt`] if a file is missing, truncated or changed, [`CheckpointError::Version`]
+    /// if a file has an unsupported format version, [`CheckpointError::DType`] if a tensor is neither F32 nor U32,
+    /// and [`CheckpointError::File`] if a file cannot be read.
     pub fn load(checkpoint: &Path) -> Result<Self, CheckpointError> {
         let state_path = checkpoint.join(STATE);
         let StateFile { model, state, .. } = decode_state(&state_path, &read(&state_path)?)?;
@@ -171,7 +172,9 @@ pub fn directory(run: &Path) -> PathBuf {
     run.join("checkpoints")
 }
 
-/// Returns the newest complete checkpoint of a run, if there is one. Incomplete checkpoints are ignored.
+/// Returns the directory of the newest complete checkpoint of a run, if there is one.
+///
+/// Incomplete checkpoints are ignored.
 ///
 /// # Errors
 /// Returns [`CheckpointError::File`] if the directory cannot be read.
@@ -182,7 +185,8 @@ pub fn latest(run: &Path) -> Result<Option<PathBuf>, CheckpointError> {
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct SavedCheckpoint {
     step: u64,
-    /// False for a checkpoint that is being replaced. False sorts before true, so the replaced one counts as older.
+    /// Whether the checkpoint is not being replaced. A replaced checkpoint sorts as older than its replacement,
+    /// because false sorts before true.
     current: bool,
     path: PathBuf,
 }
@@ -224,7 +228,8 @@ fn entries(parent: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
 
 /// Renames a complete temporary directory to its final name.
 ///
-/// An existing directory of that name is renamed first and removed last, so that one of the two exists at every moment.
+/// An existing directory of that name is renamed first and removed last, so that a complete checkpoint exists at every
+/// moment.
 fn move_into_place(temporary: &Path, path: &Path) -> io::Result<()> {
     let parent = path.parent().unwrap_or(Path::new("."));
     if !path.exists() {
@@ -252,7 +257,8 @@ fn encode_model(tensors: &BTreeMap<String, Tensor<'_>>) -> Result<Vec<u8>, Check
     let metadata = metadata.map(|(key, value)| (key.to_owned(), value)).into();
     let mut bytes = safetensors::serialize(tensors, Some(metadata))
         .map_err(|error| CheckpointError::Encode(error.to_string()))?;
-    // The order of the entries differs from run to run, because safetensors keeps them in a hash map.
+    // The `safetensors` crate stores the metadata in a hash map, so the order of the entries varies. Write
+    // them in sorted order.
     let sorted = format!(r#"{{"__metadata__":{{"format":"pt","{FORMAT_KEY}":"{FORMAT_VERSION}"}}"#);
     match bytes.get_mut(8..8 + sorted.len()) {
         Some(entries) if entries.starts_with(br#"{"__metadata__":{"#) && entries.ends_with(b"}") => {
@@ -260,12 +266,14 @@ fn encode_model(tensors: &BTreeMap<String, Tensor<'_>>) -> Result<Vec<u8>, Check
             Ok(bytes)
         }
         _ => Err(CheckpointError::Encode(
-            "the header of the model does not begin with its metadata".to_owned(),
+            "the header of model.safetensors does not begin with `__metadata__`".to_owned(),
         )),
     }
 }
 
-/// Returns an error if the model file has another format version. Files of the first builds have none and are accepted.
+/// Returns an error if the model file has an unsupported format version.
+///
+/// Files from early versions of wgrad have no format version and are accepted.
 fn check_model_version(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
     let header = SafeTensors::read_metadata(bytes);
     let (_, header) = header
@@ -288,7 +296,7 @@ fn encode_state(model: &[u8], state: &CheckpointState) -> Result<Vec<u8>, Checkp
     Ok(bytes)
 }
 
-/// Parses `state.json`. The version is checked first, because another version may have other fields.
+/// Parses `state.json`. The version is checked first, because other versions may have other fields.
 fn decode_state(path: &Path, bytes: &[u8]) -> Result<StateFile, CheckpointError> {
     let corrupt = |message: String| CheckpointError::Corrupt { path: path.to_owned(), message };
     let json: Value = serde_json::from_slice(bytes).map_err(|error| corrupt(error.to_string()))?;

@@ -1,11 +1,11 @@
-//! Tensors of a safetensors file: a shape and values, without operations. Not the tensors of a graph.
+//! Tensors of a safetensors file: a shape and values. These are not the tensors of a computation graph.
 
 use super::CheckpointError;
 use safetensors::tensor::{Dtype, TensorView, View};
 use std::borrow::Cow;
 use std::path::Path;
 
-/// Values with a shape, borrowed to be saved or owned after loading.
+/// Tensor in a checkpoint. The values are borrowed for saving and owned after loading.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor<'a> {
     shape: Vec<usize>,
@@ -15,9 +15,9 @@ pub struct Tensor<'a> {
 /// Elements of a [`Tensor`] in row-major order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Values<'a> {
-    /// 32-bit floats, such as parameters and moments.
+    /// 32-bit floats, e.g. parameters and optimizer moments.
     F32(Cow<'a, [f32]>),
-    /// Unsigned 32-bit integers, such as counters and indices.
+    /// Unsigned 32-bit integers, e.g. counters and indices.
     U32(Cow<'a, [u32]>),
 }
 
@@ -56,7 +56,7 @@ impl<'a> Tensor<'a> {
         &self.values
     }
 
-    /// Returns the elements if they are floats.
+    /// Returns the elements if the tensor contains floats.
     pub fn as_f32(&self) -> Option<&[f32]> {
         match &self.values {
             Values::F32(values) => Some(values),
@@ -64,7 +64,7 @@ impl<'a> Tensor<'a> {
         }
     }
 
-    /// Returns the elements if they are integers.
+    /// Returns the elements if the tensor contains integers.
     pub fn as_u32(&self) -> Option<&[u32]> {
         match &self.values {
             Values::U32(values) => Some(values),
@@ -72,7 +72,7 @@ impl<'a> Tensor<'a> {
         }
     }
 
-    /// Converts a tensor of a file; safetensors has checked its size.
+    /// Converts a tensor of a safetensors file, whose size the `safetensors` crate has checked.
     pub(super) fn from_view(
         path: &Path,
         name: &str,
@@ -106,13 +106,13 @@ impl Values<'_> {
         }
     }
 
-    /// Whether there are no elements.
+    /// Returns whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// View for safetensors: little-endian on every machine.
+/// Serialization to safetensors, which is little-endian on every machine.
 impl View for &Tensor<'_> {
     fn dtype(&self) -> Dtype {
         match self.values {

@@ -1,7 +1,8 @@
-//! Scores of a classifier: confusion matrix, recall, precision and F1 per class, ROC curve and AUC, and sensitivity at a
-//! fixed specificity. Pure functions of class probabilities; this module does not run a model.
+//! Scores of a classifier, computed from class probabilities and labels. This module does not run a model.
 //!
-//! A score that is undefined for the data, such as the recall of a class without examples, is `None`, never NaN.
+//! Scores include the confusion matrix, recall, precision and F1 of each class, the ROC curve, the area under the
+//! curve (AUC), and the sensitivity at a fixed specificity. A score that is undefined for the data, such as the
+//! recall of a class without examples, is `None`, never NaN.
 //!
 //! ```
 //! use wgrad_run::{Predictions, Scores};
@@ -25,19 +26,20 @@ use wgrad_stdx::ErrorKind;
 
 /// Minimum specificities and sensitivities of the operating points in [`BinaryScores`].
 const TARGETS: [f64; 2] = [0.95, 0.9];
-/// Most classes for which the whole confusion matrix is printed; it then fits a terminal of 120 columns.
+/// Maximum number of classes for which the entire confusion matrix is printed, so that it fits a terminal of 120
+/// columns.
 const MATRIX_CLASSES: usize = 16;
-/// Seed of the bootstrap in [`Scores::of`], fixed so that the same predictions give the same interval.
+/// Seed of the bootstrap in [`Scores::of`]. The seed is fixed so that the same predictions give the same interval.
 const SEED: u64 = 1;
 
-/// Error of scoring predictions.
+/// Error while computing scores of predictions.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ScoreError {
     /// There are no predictions.
-    #[error("predictions are empty: scores need at least one example")]
+    #[error("cannot compute scores without examples: expected at least 1, found 0")]
     Empty,
     /// There are fewer than two classes.
-    #[error("a classifier needs at least two classes, found {0}")]
+    #[error("a classifier must have at least 2 classes, found {0}")]
     Classes(usize),
     /// The shape of the probabilities is not `[n, classes]` for labels `[n]`.
     #[error("{labels} labels and {classes} classes need {} probabilities, found {probabilities}", labels.saturating_mul(*classes))]
@@ -56,9 +58,9 @@ pub enum ScoreError {
     Probability {
         /// Index of the example, from 0.
         row: usize,
-        /// Index of the class.
+        /// Index of the class, from 0.
         class: usize,
-        /// Value found.
+        /// Value of the probability.
         value: f32,
     },
     /// A label is not the index of a class.
@@ -66,21 +68,23 @@ pub enum ScoreError {
     Label {
         /// Index of the example, from 0.
         row: usize,
-        /// Label found.
+        /// Invalid label.
         label: u32,
         /// Number of classes.
         classes: usize,
     },
-    /// The number of names differs from the number of classes.
+    /// The number of class names differs from the number of classes.
     #[error("{classes} classes need {classes} names, found {names}")]
     Names {
-        /// Number of names.
+        /// Number of class names.
         names: usize,
         /// Number of classes.
         classes: usize,
     },
-    /// A positive class is given for more than two classes, or is not one of the two.
-    #[error("positive class {positive} is invalid for {classes} classes; it must be 0 or 1 of two classes")]
+    /// A positive class is given although there are more than two classes, or it is not 0 or 1.
+    #[error(
+        "positive class {positive} is invalid for {classes} classes; expected 0 or 1 and exactly two classes"
+    )]
     Positive {
         /// Index given as the positive class.
         positive: usize,
@@ -89,13 +93,13 @@ pub enum ScoreError {
     },
 }
 
-/// Predictions of a classifier with their labels.
+/// Predicted class probabilities and labels of a set of examples.
 ///
-/// Checked on construction: n > 0 examples, at least two classes, finite probabilities, labels below the number of
-/// classes.
+/// [`Predictions::new`] checks that there is at least one example and at least two classes, that all probabilities are
+/// finite, and that all labels are below the number of classes.
 #[derive(Debug, Clone, Copy)]
 pub struct Predictions<'a> {
-    /// Class probabilities `[n, classes]`, row-major.
+    /// Class probabilities `[n, classes]` of n examples, row-major.
     probabilities: &'a [f32],
     classes: usize,
     labels: &'a [u32],
@@ -109,14 +113,14 @@ impl ScoreError {
 }
 
 impl<'a> Predictions<'a> {
-    /// Creates predictions from class probabilities `[n, classes]`, row-major, and labels `[n]`, each the index of a class.
+    /// Creates predictions from class probabilities `[n, classes]`, row-major, and class indices `[n]` as labels.
     ///
-    /// Finite scores of another kind, such as logits, are accepted too; thresholds are then in their unit.
+    /// Other finite scores, such as logits, are also accepted. Thresholds then refer to these scores.
     ///
     /// # Errors
-    /// Returns [`ScoreError::Empty`] if there are no examples, [`ScoreError::Classes`] if there are fewer than two classes,
-    /// [`ScoreError::Length`] if the lengths do not match, [`ScoreError::Label`] if a label is not the index of a class, and
-    /// [`ScoreError::Probability`] if a value is not finite.
+    /// Returns [`ScoreError::Empty`] if there are no examples, [`ScoreError::Classes`] if there are fewer than two
+    /// classes, [`ScoreError::Length`] if the lengths do not match, [`ScoreError::Label`] if a label is not the index
+    /// of a class, and [`ScoreError::Probability`] if a value is not finite.
     pub fn new(probabilities: &'a [f32], classes: usize, labels: &'a [u32]) -> Result<Self, ScoreError> {
         if classes < 2 {
             return Err(ScoreError::Classes(classes));
@@ -138,7 +142,8 @@ impl<'a> Predictions<'a> {
         Ok(Self { probabilities, classes, labels })
     }
 
-    /// Returns the most probable class of each example; the first of several with equal probability.
+    /// Returns the most probable class of each example. If several classes have the same probability, returns the
+    /// first.
     pub fn predicted(&self) -> impl Iterator<Item = usize> {
         self.probabilities.chunks_exact(self.classes).map(|row| {
             let better = |best, class| if row[class] > row[best] { class } else { best };
@@ -168,22 +173,22 @@ impl<'a> Predictions<'a> {
 
 /// All scores of a classifier.
 ///
-/// Serializes as one JSON object; [`Run::write_scores`](crate::Run::write_scores) writes it into the run directory.
+/// [`Run::write_scores`](crate::Run::write_scores) writes the scores as JSON into the run directory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
     /// Number of examples.
     pub examples: u64,
-    /// Fraction of examples whose most probable class is their label.
+    /// Fraction of examples for which the most probable class is the label.
     pub accuracy: f64,
-    /// Mean recall over the classes. `None` if a class has no example.
+    /// Mean recall over all classes. `None` if a class has no example.
     pub balanced_accuracy: Option<f64>,
-    /// Unweighted mean over the classes of the one-versus-rest AUC. `None` if a class has no example.
+    /// Unweighted mean of the one-versus-rest AUC over all classes. `None` if a class has no example.
     pub macro_auc: Option<f64>,
     /// Number of examples at `[true class][predicted class]`.
     pub confusion: Vec<Vec<u64>>,
-    /// Scores of each class, by index.
+    /// Scores of each class, in the order of class indices.
     pub classes: Vec<ClassScores>,
-    /// Scores defined for two classes only. `None` for more classes, or if one of the two has no example.
+    /// Scores that are defined only for two classes. `None` for more classes, or if a class has no example.
     pub binary: Option<BinaryScores>,
 }
 
@@ -225,12 +230,12 @@ pub struct BinaryScores {
 impl Scores {
     /// Computes the scores of predictions.
     ///
-    /// `names` has one name for each class. `positive` is the index of the positive class of two; `None` means class 1. It
-    /// must be `None` for more than two classes.
+    /// `names` has one name for each class. With two classes, `positive` is the index of the positive class, by
+    /// default 1. With more than two classes, `positive` must be `None`.
     ///
     /// # Errors
-    /// Returns [`ScoreError::Names`] if the number of names differs from the number of classes, and [`ScoreError::Positive`]
-    /// if `positive` is given for more than two classes or is not one of the two.
+    /// Returns [`ScoreError::Names`] if the number of names differs from the number of classes, and
+    /// [`ScoreError::Positive`] if `positive` is given for more than two classes or is not 0 or 1.
     pub fn of(
         predictions: &Predictions<'_>,
         names: &[String],
@@ -275,7 +280,7 @@ impl Scores {
         lines
     }
 
-    /// Formats the scores over all classes.
+    /// Formats the scores that refer to all classes together.
     fn overall_lines(&self) -> Vec<String> {
         let mut lines = vec![
             format!("examples           {}", self.examples),
@@ -300,7 +305,7 @@ impl Scores {
         lines
     }
 
-    /// Formats a header and a row for each class.
+    /// Formats a table with a header and a row for each class.
     fn class_table(&self) -> Vec<String> {
         let width = self.name_width();
         let mut lines = vec![format!("{:width$}  examples  recall  precision      F1     AUC", "class")];
@@ -312,7 +317,7 @@ impl Scores {
         lines
     }
 
-    /// Formats the confusion matrix: one row per true class, one column per predicted class, both numbered by class.
+    /// Formats the confusion matrix with a row for each true class and a column for each predicted class.
     ///
     /// With more than [`MATRIX_CLASSES`] classes, formats the most frequent confusions instead.
     fn confusion_table(&self) -> Vec<String> {
@@ -352,7 +357,7 @@ impl Scores {
     }
 }
 
-/// Formats a score with four digits, or a dash if it is not defined.
+/// Formats a score with four decimals, or as a dash if the score is undefined.
 fn or_dash(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"))
 }
@@ -387,7 +392,7 @@ impl BinaryScores {
     }
 }
 
-/// Returns the mean, or `None` if a value is missing.
+/// Returns the mean of all values, or `None` if any value is `None`.
 fn mean(values: impl ExactSizeIterator<Item = Option<f64>>) -> Option<f64> {
     let count = values.len() as f64;
     values.sum::<Option<f64>>().map(|sum| sum / count)

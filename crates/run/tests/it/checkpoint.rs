@@ -1,4 +1,4 @@
-//! Tests of checkpoints: round trips, damaged files, and the files on disk at each moment.
+//! Tests of checkpoints: round trips, damaged files, and replacement of existing checkpoints.
 
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -70,7 +70,7 @@ fn save_and_load_round_trip_bit_exactly() {
 }
 
 #[test]
-fn equal_states_give_equal_bytes() {
+fn equal_states_produce_equal_bytes() {
     let runs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let read = |run: &Path, file: &str| fs::read(save(run, 5, 3).join(file)).unwrap();
     for file in ["model.safetensors", "state.json"] {
@@ -78,7 +78,7 @@ fn equal_states_give_equal_bytes() {
     }
 }
 
-/// Expected bytes from the description of the format: length, JSON, little-endian data.
+/// Checks the bytes against the safetensors specification: header length, JSON header, little-endian data.
 #[test]
 fn model_is_a_plain_safetensors_file() {
     let run = tempfile::tempdir().unwrap();
@@ -107,7 +107,7 @@ fn save_keeps_the_last_checkpoints() {
     assert_eq!(
         names(run.path()),
         ["step-10000000"],
-        "at least one checkpoint is kept, and steps are compared as numbers"
+        "expected one checkpoint, and steps compared as numbers"
     );
 }
 
@@ -122,7 +122,8 @@ fn checkpoint_of_the_same_step_is_replaced() {
     assert_eq!(names(run.path()), ["step-000001", "step-000002"]);
 }
 
-/// A crash between renaming the old checkpoint and renaming the new one leaves the old one under its temporary name.
+/// If a process crashes after renaming the old checkpoint and before renaming the new checkpoint, the old checkpoint
+/// has the suffix `.replaced`.
 #[test]
 fn crash_during_replacement_keeps_the_old_checkpoint() {
     let run = tempfile::tempdir().unwrap();
@@ -136,7 +137,7 @@ fn crash_during_replacement_keeps_the_old_checkpoint() {
     assert_eq!(
         latest(run.path()).unwrap().unwrap(),
         path,
-        "the new checkpoint counts as newer than the replaced one"
+        "the new checkpoint must be newer than the replaced checkpoint"
     );
 }
 
@@ -154,11 +155,11 @@ fn incomplete_checkpoints_are_ignored() {
     fs::write(parent.join("step-000010"), "a file").unwrap();
     assert_eq!(latest(run.path()).unwrap().unwrap(), good);
     save(run.path(), 11, 1);
-    assert!(!parent.join(".tmp-step-1").exists(), "temporary directories of a crash are removed");
-    assert!(!good.exists() && parent.join("notes").exists(), "only checkpoints are removed");
+    assert!(!parent.join(".tmp-step-1").exists(), "the temporary directory of a crash was not removed");
+    assert!(!good.exists() && parent.join("notes").exists(), "expected only checkpoints to be removed");
 }
 
-/// Changes each byte of the model and truncates it: loading returns an error that names the file.
+/// Changes each byte of the model file, and truncates the file. Loading must return an error that contains the path.
 #[test]
 fn damaged_model_is_an_error() {
     let run = tempfile::tempdir().unwrap();
@@ -184,7 +185,7 @@ fn damaged_model_is_an_error() {
     Checkpoint::load(&path).unwrap();
 }
 
-/// Replaces the model file and its hash, and loads the checkpoint.
+/// Replaces the model file and its stored hash, then loads the checkpoint.
 fn load_replaced(bytes: &[u8]) -> Result<Checkpoint, CheckpointError> {
     let run = tempfile::tempdir().unwrap();
     let path = save(run.path(), 1, 1);
@@ -233,7 +234,7 @@ fn model_that_is_not_a_safetensors_file_is_an_error() {
 }
 
 #[test]
-fn a_model_of_a_newer_format_is_refused_and_one_without_a_version_is_read() {
+fn newer_model_format_is_an_error_and_missing_format_version_is_accepted() {
     let error = load_forged(&safetensors(r#"{"__metadata__":{"wgrad_format":"2"}}"#, &[]));
     assert!(matches!(&error, CheckpointError::Version { found, known: 1, .. } if found == "2"), "{error}");
     let message = error.to_string();
@@ -244,7 +245,7 @@ fn a_model_of_a_newer_format_is_refused_and_one_without_a_version_is_read() {
 }
 
 #[test]
-fn a_tensor_of_another_type_is_refused() {
+fn tensor_with_an_unsupported_dtype_is_an_error() {
     let error =
         load_forged(&safetensors(r#"{"w":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}}"#, &[0; 4]));
     assert!(
@@ -278,7 +279,7 @@ fn damaged_state_is_an_error() {
 }
 
 #[test]
-fn missing_file_is_named_in_the_error() {
+fn missing_file_error_includes_the_path() {
     for file in ["model.safetensors", "state.json"] {
         let run = tempfile::tempdir().unwrap();
         let path = save(run.path(), 1, 1);
@@ -292,7 +293,10 @@ fn missing_file_is_named_in_the_error() {
 fn tensor_with_wrong_number_of_values_or_reserved_name_is_an_error() {
     assert!(matches!(Tensor::f32(&[2, 3], vec![0.0; 5]), Err(CheckpointError::Shape { found: 5, .. })));
     assert!(matches!(Tensor::u32(&[], vec![]), Err(CheckpointError::Shape { found: 0, .. })));
-    assert!(Tensor::f32(&[usize::MAX, 2], vec![]).is_err(), "the number of elements overflows");
+    assert!(
+        Tensor::f32(&[usize::MAX, 2], vec![]).is_err(),
+        "expected an error, because the number of elements overflows"
+    );
     let run = tempfile::tempdir().unwrap();
     for name in ["", "__metadata__"] {
         let bad = [(name.to_owned(), Tensor::f32(&[1], vec![0.0]).unwrap())].into();
@@ -302,7 +306,7 @@ fn tensor_with_wrong_number_of_values_or_reserved_name_is_an_error() {
 }
 
 #[test]
-fn unwritable_directory_is_named_in_the_error() {
+fn unwritable_directory_error_includes_the_path() {
     let run = tempfile::tempdir().unwrap();
     fs::write(run.path().join("checkpoints"), "a file").unwrap();
     let error = Checkpoint::save(run.path(), &tensors(), &state(1), 1).unwrap_err();

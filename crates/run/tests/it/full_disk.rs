@@ -1,5 +1,7 @@
-//! Tests of writing on a full disk. They mount a small file system, which needs root on Linux; elsewhere they are counted
-//! as skipped.
+//! Tests of writing to a full disk.
+//!
+//! The tests mount a small file system, which requires root privileges on Linux. If mounting fails, a test is
+//! recorded as skipped.
 
 use std::fs;
 use std::io::Write;
@@ -9,7 +11,7 @@ use wgrad_run::checkpoint::{Checkpoint, CheckpointError, CheckpointState, Tensor
 use wgrad_run::metrics::{self, MetricsWriter, Row};
 use wgrad_run::{EventWriter, RunDir, RunDirError};
 
-/// File system in memory, unmounted when dropped.
+/// Small in-memory file system. It is unmounted when dropped.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
@@ -33,7 +35,7 @@ impl SmallDisk {
         self.0.path()
     }
 
-    /// Fills the disk except for `free` bytes, in pages of 4 KiB.
+    /// Fills the disk and leaves `free` bytes, which must be a multiple of the page size of 4 KiB.
     fn fill_up_to(&self, free: usize) {
         let filler = self.path().join("filler");
         let mut file = fs::File::create(&filler).unwrap();
@@ -49,7 +51,8 @@ impl Drop for SmallDisk {
     }
 }
 
-/// Mounts a small disk, or logs the test as skipped in the file named by `WGRAD_SKIP_LOG`.
+/// Mounts a small disk. If this fails, prints that the test is skipped and appends the message to the file named by
+/// `WGRAD_SKIP_LOG`.
 fn disk(test: &str) -> Option<SmallDisk> {
     match SmallDisk::mount() {
         Ok(disk) => Some(disk),
@@ -85,7 +88,7 @@ fn checkpoint_that_does_not_fit_keeps_the_last_one() {
     assert_eq!(latest(disk.path()).unwrap().unwrap(), first);
     assert_eq!(Checkpoint::load(&first).unwrap(), before);
     let left: Vec<_> = fs::read_dir(disk.path().join("checkpoints")).unwrap().collect();
-    assert_eq!(left.len(), 1, "no incomplete checkpoint remains: {left:?}");
+    assert_eq!(left.len(), 1, "an incomplete checkpoint remains: {left:?}");
     save(disk.path(), 3, 1000).unwrap();
 }
 
@@ -105,14 +108,14 @@ fn metrics_on_a_full_disk_end_with_a_complete_row() {
         metrics: [("x".repeat(700), 1.0)].into(),
     };
     let written = (1..1000).take_while(|step| writer.write(&row(*step)).is_ok()).count();
-    assert!((1..900).contains(&written), "{written} rows");
+    assert!((1..900).contains(&written), "expected 1 to 899 rows, found {written}");
     let message = writer.write(&row(5000)).unwrap_err().to_string();
     assert!(message.contains("metrics.jsonl") && message.contains("No space"), "{message}");
-    assert!(fs::read(&path).unwrap().ends_with(b"\n"), "the row that did not fit is removed");
+    assert!(fs::read(&path).unwrap().ends_with(b"\n"), "the row that did not fit was not removed");
     let scalars = (0..100_000).try_for_each(|step| events.scalars(step, &[("a", 0.0)]));
     assert!(scalars.unwrap_err().to_string().contains("events.out.tfevents"));
 
-    // Once there is space again, the next row begins a new line.
+    // When space is available again, the next row starts on a new line.
     fs::remove_file(disk.path().join("filler")).unwrap();
     writer.write(&row(6000)).unwrap();
     let rows = metrics::read(&path).unwrap();

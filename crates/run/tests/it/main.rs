@@ -1,4 +1,4 @@
-//! Integration tests of `wgrad-run` in one binary, with one module for each module of the crate.
+//! Integration tests of `wgrad-run`, in a single binary.
 
 mod checkpoint;
 mod full_disk;

@@ -34,7 +34,7 @@ fn row_is_one_object_with_keys_in_order() {
 fn rows_round_trip_bit_exactly() {
     let (_folder, path) = file();
     let mut writer = MetricsWriter::create(&path).unwrap();
-    // Many doubles whose shortest decimal form an inexact parser gets wrong in the last bit.
+    // Includes many doubles whose shortest decimal form an inexact parser reads with a wrong last bit.
     let rows: Vec<Row> =
         (1..500).map(|i| row(i, "tr\"a\nin", f64::from_bits(0x3FB9_9999_9999_999A ^ i << 40 ^ i))).collect();
     for row in &rows {
@@ -59,7 +59,7 @@ fn values_that_are_not_finite_are_strings() {
     assert_eq!((rows[1].loss, rows[2].loss), (f64::INFINITY, f64::NEG_INFINITY));
 }
 
-/// Truncates the file at every byte, as a killed process could: the complete lines are read.
+/// Truncates the file at every byte, as a killed process could. All complete lines must be read.
 #[test]
 fn incomplete_last_line_is_ignored() {
     let (_folder, path) = file();
@@ -95,7 +95,7 @@ fn invalid_line_in_the_middle_is_an_error() {
         let message = read(&path).unwrap_err().to_string();
         assert!(message.contains(expected), "{message}");
         assert!(matches!(MetricsWriter::resume(&path, 1).unwrap_err(), MetricsError::Line { line: 2, .. }));
-        assert_eq!(fs::read_to_string(&path).unwrap(), text, "the invalid file is unchanged");
+        assert_eq!(fs::read_to_string(&path).unwrap(), text, "the invalid file was changed");
     }
 }
 
@@ -117,11 +117,11 @@ fn resume_removes_later_rows_and_the_incomplete_line() {
     writer.sync().unwrap();
     let losses: Vec<(u64, f64)> = read(&path).unwrap().iter().map(|row| (row.step, row.loss)).collect();
     assert_eq!(losses, [(1, 1.0), (1, 1.0), (2, 2.0), (2, 2.0), (3, 30.0)]);
-    assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no temporary file remains");
+    assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "a temporary file remains");
 }
 
 #[test]
-fn resume_creates_a_missing_file_and_create_refuses_an_existing_one() {
+fn resume_creates_a_missing_file_and_create_rejects_an_existing_file() {
     let (_folder, path) = file();
     MetricsWriter::resume(&path, 0).unwrap().write(&row(1, "train", 1.0)).unwrap();
     assert_eq!(read(&path).unwrap().len(), 1);

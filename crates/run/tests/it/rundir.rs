@@ -1,4 +1,4 @@
-//! Tests of run directories: creating, refusing, locking, resuming and finishing.
+//! Tests of run directories: creating, rejecting, locking, resuming and finishing.
 
 use std::fs;
 use std::path::Path;
@@ -25,7 +25,7 @@ fn new_run_is_named_after_recipe_and_time() {
     let created: Vec<RunDir> =
         (0..12).map(|_| RunDir::create(&runs, None, "mine", RECIPE).unwrap()).collect();
     let names: std::collections::BTreeSet<_> = created.iter().map(|run| run.path().to_owned()).collect();
-    assert_eq!(names.len(), 12, "runs of the same second have different directories");
+    assert_eq!(names.len(), 12, "runs created in the same second must have different directories");
     let name = created[0].path().file_name().unwrap().to_str().unwrap();
     let pattern: String = name.chars().map(|c| if c.is_ascii_digit() { '9' } else { c }).collect();
     assert_eq!(pattern, "mine-99999999-999999");
@@ -50,7 +50,7 @@ fn run_is_created_in_a_given_directory() {
 }
 
 #[test]
-fn directory_with_other_files_is_refused_and_unchanged() {
+fn directory_with_other_files_is_rejected_and_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("thesis.tex"), "x").unwrap();
     let error = RunDir::create(Path::new("/nowhere"), Some(folder.path()), "mine", RECIPE).unwrap_err();
@@ -90,7 +90,8 @@ fn only_one_process_at_a_time_can_write() {
     RunDir::resume(folder.path()).unwrap();
 }
 
-/// Of several threads that create a run in one directory at the same time, exactly one succeeds, even if it finishes at once.
+/// When several threads create a run in the same directory at the same time, exactly one thread succeeds, even if it
+/// drops its run immediately.
 #[test]
 fn only_one_of_many_threads_creates_the_run() {
     for _ in 0..200 {
@@ -107,7 +108,7 @@ fn only_one_of_many_threads_creates_the_run() {
     }
 }
 
-/// A directory stays usable if a process died between taking the lock and writing its recipe.
+/// A directory can still be used after a process was killed between taking the lock and writing the recipe.
 #[test]
 fn directory_with_only_a_stale_lock_is_accepted() {
     let folder = tempfile::tempdir().unwrap();
@@ -147,7 +148,7 @@ fn resumed_run_appends_to_its_files() {
     let run = RunDir::resume(folder.path()).unwrap();
     assert!(
         matches!(run.metrics(None).unwrap_err(), RunDirError::Metrics(_)),
-        "an existing file is not overwritten"
+        "expected an error, because the file exists"
     );
     let mut metrics = run.metrics(Some(2)).unwrap();
     run.events(Some(2)).unwrap();

@@ -1,4 +1,4 @@
-//! Tests of the scores of a classifier: values computed by hand, direct definitions, and undefined scores.
+//! Tests of classifier scores: comparison with hand computation and with direct definitions, and undefined scores.
 
 use wgrad_run::score::Roc;
 use wgrad_run::{Predictions, ScoreError, Scores};
@@ -7,7 +7,7 @@ fn names(count: usize) -> Vec<String> {
     (0..count).map(|class| format!("class {class}")).collect()
 }
 
-/// Returns probabilities `[n, 2]` in which class 1 has the given scores.
+/// Returns probabilities `[n, 2]` where `scores` are the probabilities of class 1.
 fn binary(scores: &[f32]) -> Vec<f32> {
     scores.iter().flat_map(|score| [1.0 - score, *score]).collect()
 }
@@ -20,7 +20,7 @@ fn close(a: f64, b: f64) -> bool {
     (a - b).abs() < 1e-12
 }
 
-/// Returns a generator of integers in `0..below` by a linear congruential generator.
+/// Returns a linear congruential generator of integers in `0..below`, where `below` is its argument.
 fn random(seed: u64) -> impl FnMut(u64) -> u64 {
     let mut state = seed;
     move |below| {
@@ -31,7 +31,7 @@ fn random(seed: u64) -> impl FnMut(u64) -> u64 {
 
 #[test]
 fn scores_of_three_classes_match_hand_computation() {
-    // Predicted: 0, 1, 1, 1, 0, 2, 2. The last row is a tie, for which the first class is predicted.
+    // The predicted classes are 0, 1, 1, 1, 0, 2, 2, 0. The last row is a tie, for which the first class is predicted.
     let probabilities = [
         [0.8, 0.1, 0.1],
         [0.2, 0.7, 0.1],
@@ -55,8 +55,10 @@ fn scores_of_three_classes_match_hand_computation() {
     assert_eq!(scores_of(1), (3, 2.0 / 3.0, 2.0 / 3.0, 2.0 / 3.0));
     assert_eq!(scores_of(2), (3, 2.0 / 3.0, 1.0, 4.0 / 5.0));
     assert!(close(scores.balanced_accuracy.unwrap(), (0.5 + 2.0 / 3.0 + 2.0 / 3.0) / 3.0));
-    // Class 0: 0.8 and 0.2 against 0.1, 0.3, 0.4, 0.1, 0.1, 0.5 win 6 + 3 of 12 pairs. Class 1: 0.6, 0.4 and 0.3 against
-    // 0.1, 0.7, 0.2, 0.3, 0.0 win 4, 4 and 3½ of 15. Class 2: 0.7, 0.6 and 0.5 win all.
+    // AUC is the fraction of pairs in which the positive example has the higher score; a tie is one half.
+    // Class 0: positive scores 0.8 and 0.2 against 0.1, 0.3, 0.4, 0.1, 0.1 and 0.5 are higher in 6 and 3 of 12 pairs.
+    // Class 1: 0.6, 0.4 and 0.3 against 0.1, 0.7, 0.2, 0.3 and 0.0 are higher in 4, 4 and 3½ of 15 pairs.
+    // Class 2: 0.7, 0.6 and 0.5 are higher in all pairs.
     let expected = [9.0 / 12.0, 11.5 / 15.0, 1.0];
     for (class, expected) in scores.classes.iter().zip(expected) {
         assert!(close(class.auc.unwrap(), expected), "{class:?}");
@@ -80,11 +82,13 @@ fn curve_has_one_point_per_distinct_score() {
             (Some(0.0), 1.0, 0.0),
         ]
     );
-    // 0.9 wins 3 pairs. Each 0.5 wins 2 pairs and ties one. The zero ties one pair and loses two.
+    // The positive example with score 0.9 is higher in 3 pairs. Both positive examples with score 0.5 are higher in 2
+    // pairs and tie in one. The positive example with score 0 ties in one pair and is lower in 2.
     assert!(close(roc.area(), (3.0 + 2.0 * 2.5 + 0.5) / 12.0), "{}", roc.area());
 }
 
-/// Ratings of 109 tomograms in table I of Hanley and McNeil (1982): W = 0.893 with a standard error of 0.032.
+/// Uses the ratings of 109 tomograms in table I of Hanley and McNeil (1982), who report an area of 0.893 with a
+/// standard error of 0.032.
 #[test]
 fn auc_matches_the_example_of_hanley_and_mcneil() {
     let (normal, abnormal) = ([33, 6, 6, 11, 2], [3, 2, 2, 11, 33]);
@@ -101,7 +105,7 @@ fn auc_matches_the_example_of_hanley_and_mcneil() {
     assert_eq!(format!("{:.3} {:.3}", auc.value, auc.standard_error), "0.893 0.032");
     let [low, high] = auc.interval;
     assert!((low - (0.893 - 1.96 * 0.032)).abs() < 0.02 && (high - (0.893 + 1.96 * 0.032)).abs() < 0.02);
-    assert_eq!(roc.auc(7), auc, "the same seed gives the same interval");
+    assert_eq!(roc.auc(7), auc, "the same seed must give the same interval");
     assert_ne!(roc.auc(8).interval, auc.interval);
 }
 
@@ -110,7 +114,7 @@ fn area_and_curve_match_their_definitions() {
     let mut random = random(3);
     for case in 0..60 {
         let n = 2 + random(60) as usize;
-        // Few distinct scores, so that most scores are tied.
+        // Use few distinct scores, so that most scores are tied.
         let levels = 1 + random(12);
         let scores: Vec<f32> = (0..n).map(|_| random(levels) as f32 / 8.0).collect();
         let labels: Vec<u32> = (0..n).map(|_| random(2) as u32).collect();
@@ -158,7 +162,7 @@ fn scores_do_not_depend_on_the_order_of_examples() {
 
 #[test]
 fn swapping_the_positive_class_mirrors_the_curve() {
-    // Powers of two, so that 1 − p is exact and ties stay ties.
+    // The probabilities are multiples of 1/8, so that 1 − p is exact and ties are preserved.
     let probabilities = binary(&[0.875, 0.75, 0.75, 0.5, 0.25, 0.125]);
     let predictions = Predictions::new(&probabilities, 2, &[1, 1, 0, 1, 0, 0]).unwrap();
     let binary_scores =
@@ -173,7 +177,7 @@ fn swapping_the_positive_class_mirrors_the_curve() {
 
 #[test]
 fn operating_points_maximize_one_rate_at_a_minimum_of_the_other() {
-    // 20 negatives at 0.01 … 0.20; positives at 0.05, 0.195, 0.5 and 0.6.
+    // 20 negative examples have the scores 0.01 to 0.20, and four positive examples have 0.05, 0.195, 0.5 and 0.6.
     let negatives = (1..=20).map(|step| (step as f32 / 100.0, 0));
     let positives = [0.05, 0.195, 0.5, 0.6].map(|score| (score, 1));
     let (scores, labels): (Vec<f32>, Vec<u32>) = negatives.chain(positives).unzip();
@@ -182,7 +186,7 @@ fn operating_points_maximize_one_rate_at_a_minimum_of_the_other() {
     assert_eq!(
         (at.point.threshold, at.point.sensitivity, at.point.specificity),
         (Some(0.195), 0.75, 0.95),
-        "19 of 20 is enough for 0.95"
+        "expected 19 of 20 to satisfy a specificity of 0.95"
     );
     let at = roc.at_specificity(1.0);
     assert_eq!((at.point.threshold, at.point.sensitivity, at.point.specificity), (Some(0.5), 0.5, 1.0));
@@ -198,7 +202,7 @@ fn operating_points_maximize_one_rate_at_a_minimum_of_the_other() {
 
 #[test]
 fn undefined_scores_are_none() {
-    // Class 2 has no example and is predicted once; class 3 has no example and is never predicted.
+    // Class 2 has no examples and is predicted once. Class 3 has no examples and is never predicted.
     let probabilities = [[0.9, 0.0, 0.1, 0.0], [0.1, 0.8, 0.1, 0.0], [0.1, 0.2, 0.7, 0.0]].concat();
     let scores =
         Scores::of(&Predictions::new(&probabilities, 4, &[0, 1, 1]).unwrap(), &names(4), None).unwrap();
@@ -251,7 +255,7 @@ fn lines_align_scores_classes_and_confusion_matrix() {
 
 #[test]
 fn lines_list_frequent_confusions_of_many_classes() {
-    // Class 0 is predicted as class 5 twice, class 1 as class 2 once.
+    // Class 0 is predicted as class 5 twice, and class 1 is predicted as class 2 once.
     let labels = [0, 0, 1, 3];
     let mut probabilities = vec![0.0; 4 * 20];
     for (row, predicted) in [5, 5, 2, 3].into_iter().enumerate() {
