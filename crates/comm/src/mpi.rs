@@ -14,17 +14,17 @@ use mpi::ffi;
 use crate::collective::{AbortHandle, Collective, check_root, check_shards};
 use crate::error::{CommError, PANICKED};
 
-/// Largest number of elements of one call, since MPI counts are C integers.
+/// Largest number of elements in one MPI call, because MPI takes counts as C integers.
 const MAX_ELEMENTS: usize = 1 << 28;
-/// Time for `MPI_Abort` to end the job before this process exits by itself.
+/// Time that `MPI_Abort` has to end the job. After that, this process exits without it.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Rank of this process; set once MPI is initialized, from when on it can abort the job.
+/// Rank of this process. Set once MPI is initialized, which means that the job can be aborted.
 static RANK: OnceLock<c_int> = OnceLock::new();
 /// Whether MPI has been finalized.
 static FINALIZED: AtomicBool = AtomicBool::new(false);
 
-/// One of the processes that mpirun started. All calls must come from the thread that opened it.
+/// Collective of the processes that mpirun started. All calls must be made on the thread that called [`Mpi::open`].
 pub struct Mpi {
     rank: usize,
     size: usize,
@@ -33,12 +33,12 @@ pub struct Mpi {
 }
 
 impl Mpi {
-    /// Initializes MPI, once in a process. From then on a panic of any thread aborts the whole job: unwinding would
+    /// Initializes MPI; at most once per process. After that, a panic on any thread aborts the job: unwinding would
     /// finalize MPI here and leave the other processes waiting.
     ///
     /// # Errors
     /// Returns [`CommError::Usage`] if MPI was initialized before, or if the library does not support calls from
-    /// several threads, which aborting a job needs; and [`CommError::Mpi`] if a call fails.
+    /// several threads, which aborting a job requires. Returns [`CommError::Mpi`] if an MPI call fails.
     pub fn open() -> Result<Self, CommError> {
         if RANK.get().is_some() {
             return Err(CommError::Usage(
@@ -132,12 +132,12 @@ fn abort(code: u8, message: &str) {
     static ABORTING: AtomicBool = AtomicBool::new(false);
     let Some(rank) = RANK.get().filter(|_| !FINALIZED.load(Ordering::SeqCst)) else { return };
     if ABORTING.swap(true, Ordering::SeqCst) {
-        // Another thread aborts already and has printed its reason; this process is about to end.
+        // Another thread is already aborting the job and has printed its reason; this process is about to end.
         loop {
             std::thread::park();
         }
     }
-    // On one line, which the launcher parses.
+    // The launcher parses this line, so the message must not contain line breaks.
     let line = format!("wgrad: rank {rank}: {} (exit code {code})\n", message.replace('\n', "; "));
     let _ = std::io::stderr().write_all(line.as_bytes());
     // MPI_Abort may hang if the connection to mpirun is cut.
@@ -175,7 +175,7 @@ impl Collective for Mpi {
     fn reduce_scatter(&mut self, values: &mut [f32], shards: &[Range<usize>]) -> Result<(), CommError> {
         check_shards(shards, self.size, values.len())?;
         if values.is_empty() {
-            // The length is the same on all ranks, so none of them makes the call.
+            // The length is the same on all ranks, so no rank makes the call.
             return Ok(());
         }
         let (counts, _) = Self::counts(shards)?;
@@ -299,7 +299,7 @@ impl Drop for Mpi {
         if std::thread::panicking() || FINALIZED.swap(true, Ordering::SeqCst) {
             return;
         }
-        // Waits for the other processes.
+        // MPI_Finalize waits for the other processes.
         // SAFETY: MPI is initialized, and `FINALIZED` keeps this process from calling it afterwards.
         unsafe { ffi::MPI_Finalize() };
     }
