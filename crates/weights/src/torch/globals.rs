@@ -1,4 +1,5 @@
-//! Python names that a pickle of tensors needs. All others are rejected: a pickle that can call anything is a program.
+//! Python names that a pickle of tensors needs. All other names are rejected, because a pickle that may call any
+//! function can run arbitrary code.
 
 use crate::element::Element;
 
@@ -13,7 +14,7 @@ pub(super) enum Global {
     RebuildParameter,
     /// `torch.FloatStorage` and similar: the type of a storage.
     Storage(Element),
-    /// `torch.Size`, a tuple.
+    /// `torch.Size`, a tuple of integers, which is ignored.
     Size,
     /// `torch.device`, which is ignored.
     Device,
@@ -21,7 +22,7 @@ pub(super) enum Global {
     DType,
 }
 
-/// Returns the supported name, or `None`.
+/// Returns the supported name, or `None` if the name is not supported.
 pub(super) fn find(module: &str, name: &str) -> Option<Global> {
     Some(match (module, name) {
         ("collections", "OrderedDict") => Global::OrderedDict,
