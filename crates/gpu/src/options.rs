@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use crate::codegen::{GemmVariant, Lanes, TuningTable};
 
-/// Options of a device. The defaults are right for training; most other values are for tests.
+/// Options of a device. The defaults are suitable for training; most other values are for tests.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Whether to fill intermediates and outputs with NaN before each run, which exposes elements that no kernel
     /// writes.
     pub poison: bool,
-    /// Variant of every GEMM that it fits, instead of the variant chosen by shape.
+    /// Variant for all GEMMs, instead of the variant chosen by shape. Ignored if the device cannot run it.
     pub gemm: Option<GemmVariant>,
-    /// Tuning table of this adapter. Takes precedence over the choice by shape.
+    /// Tuning table of this adapter, which takes precedence over the choice by shape.
     pub tuned: Option<Arc<TuningTable>>,
-    /// Workgroup of every reduction, instead of the one chosen by shape.
+    /// Workgroup size for all reductions, instead of the size chosen by shape.
     pub lanes: Option<Lanes>,
     /// Time to wait for the device before it is reported as hung.
     pub timeout: Duration,
