@@ -27,7 +27,7 @@ pub trait Collective: Send {
     /// Sums `values` over all replicas; each replica gets its shard of the sum, in place.
     ///
     /// The other elements of `values` are unspecified afterwards. `shards` has one range for each replica, in order and
-    /// without gaps, together covering `values`; ranges may be empty.
+    /// without gaps. Together the ranges cover `values`; ranges may be empty.
     ///
     /// # Errors
     /// Returns [`CommError::Usage`] if `shards` does not cover `values` as described, and an error if another replica

@@ -56,7 +56,7 @@ pub enum CommError {
     WorldSize {
         /// Number of processes that were started.
         expected: usize,
-        /// Number of processes found.
+        /// Number of processes that MPI reports.
         found: usize,
     },
     /// The communication thread could not be started.

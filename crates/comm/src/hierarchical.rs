@@ -17,7 +17,7 @@ use crate::local::Local;
 /// collective between nodes.
 pub struct Hierarchical {
     local: Local,
-    /// Collective between the leaders; `None` on the other ranks, or if there is one node.
+    /// Collective between the leaders; `None` on ranks that are not leaders, or if there is only one node.
     leaders: Option<Box<dyn Collective>>,
     node: usize,
     nodes: usize,
@@ -29,7 +29,8 @@ impl Hierarchical {
     ///
     /// # Errors
     /// Returns [`CommError::Usage`] if a rank that is not a leader passes `leaders`, [`CommError::Mismatch`] if the
-    /// nodes have different numbers of replicas, and the error of `leaders` if it fails.
+    /// nodes have different numbers of replicas, and the error of `leaders` if a call of
+    /// `leaders` fails.
     pub fn new(mut local: Local, mut leaders: Option<Box<dyn Collective>>) -> Result<Self, CommError> {
         // Every rank checks this, so that all ranks return the error instead of waiting for each other.
         let passed = local.all_gather_bytes(&[u8::from(leaders.is_some())])?;
@@ -194,8 +195,8 @@ fn join_leaders(local: &Local, leaders: &mut dyn Collective) -> Result<(usize, u
     Ok((leaders.rank(), leaders.size()))
 }
 
-/// Broadcasts the leader's node index and number of nodes within the node. If no leader passes them, there is one
-/// node.
+/// Broadcasts the node index and the number of nodes from the leader to its node. Without `place` on the leader, there
+/// is only one node.
 fn broadcast_place(local: &mut Local, place: Option<(usize, usize)>) -> Result<(usize, usize), CommError> {
     let (node, nodes) = place.unwrap_or((0, 1));
     let bytes = [(node as u64).to_le_bytes(), (nodes as u64).to_le_bytes()].concat();

@@ -56,7 +56,7 @@ impl Local {
         (0..n).map(|rank| Self { rank, group: Arc::clone(&group) }).collect()
     }
 
-    /// Joins an enclosing group, in which rank 0 of this group has rank `first`: an abort of this group also
+    /// Joins an enclosing group, in which rank 0 of this group has rank `first`. An abort of this group also
     /// aborts the enclosing group.
     pub(crate) fn set_parent(&self, parent: AbortHandle, first: usize) {
         self.group.barrier.set_parent(parent, first);

@@ -1,6 +1,6 @@
 //! Collective of processes, on one or many machines, through MPI.
 //!
-//! This calls the C functions directly, because the safe interface of the `mpi` crate discards their error codes.
+//! This calls the C functions directly, because the safe interface of the `mpi` crate discards the error codes.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::io::Write;
@@ -16,10 +16,10 @@ use crate::error::{CommError, PANICKED};
 
 /// Largest number of elements in one MPI call, because MPI takes counts as C integers.
 const MAX_ELEMENTS: usize = 1 << 28;
-/// Time that `MPI_Abort` has to end the job. After that, this process exits without it.
+/// Time that `MPI_Abort` has to end the job. After this time, the process exits even if `MPI_Abort` has not returned.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Rank of this process. Set once MPI is initialized, which means that the job can be aborted.
+/// Rank of this process. Set when MPI is initialized; from then on, the job can be aborted.
 static RANK: OnceLock<c_int> = OnceLock::new();
 /// Whether MPI has been finalized.
 static FINALIZED: AtomicBool = AtomicBool::new(false);
@@ -111,7 +111,7 @@ impl Mpi {
 }
 
 fn world() -> ffi::MPI_Comm {
-    // SAFETY: reads a constant of the library, which nothing writes.
+    // SAFETY: reads a constant of the MPI library that is never written.
     unsafe { ffi::RSMPI_COMM_WORLD }
 }
 
@@ -145,7 +145,7 @@ fn abort(code: u8, message: &str) {
         std::thread::sleep(ABORT_TIMEOUT);
         exit_now(code);
     });
-    // SAFETY: MPI was initialized with MPI_THREAD_MULTIPLE, so any thread may call it, and it has not been finalized.
+    // SAFETY: MPI was initialized with MPI_THREAD_MULTIPLE, so any thread may call it, and MPI has not been finalized.
     unsafe { ffi::MPI_Abort(world(), c_int::from(code)) };
     exit_now(code);
 }
@@ -239,7 +239,7 @@ impl Collective for Mpi {
     fn all_gather_bytes(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CommError> {
         let mut lengths = vec![0u64; self.size];
         let own = [bytes.len() as u64];
-        // SAFETY: the send buffer holds one u64, and the receive buffer one for each rank.
+        // SAFETY: the send buffer holds one u64, and the receive buffer holds one u64 for each rank.
         let code = unsafe {
             ffi::MPI_Allgather(
                 own.as_ptr().cast(),
@@ -262,7 +262,7 @@ impl Collective for Mpi {
         if end == 0 {
             return Ok(vec![Vec::new(); self.size]);
         }
-        // An empty slice may have the address 1, which is MPI_IN_PLACE in Open MPI.
+        // The pointer of an empty slice may have the address 1, which Open MPI interprets as MPI_IN_PLACE.
         let bytes = if bytes.is_empty() { &[0][..] } else { bytes };
         let (counts, displacements) = Self::counts(&ranges)?;
         let mut all = vec![0u8; end];
@@ -300,7 +300,8 @@ impl Drop for Mpi {
             return;
         }
         // MPI_Finalize waits for the other processes.
-        // SAFETY: MPI is initialized, and `FINALIZED` keeps this process from calling it afterwards.
+        // SAFETY: MPI is initialized, and `FINALIZED` keeps this process from calling MPI
+        // afterwards.
         unsafe { ffi::MPI_Finalize() };
     }
 }

@@ -1,4 +1,4 @@
-//! Communication thread of a replica: opens a collective, makes all its calls, and enforces their timeouts.
+//! Communication thread of a replica: opens a collective, makes all its calls, and enforces timeouts.
 
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -10,7 +10,7 @@ use crate::error::{CommError, LOST};
 /// Minimum timeout for opening a collective, which waits until all processes have started. Shorter in tests.
 const MIN_SETUP_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 60 });
 
-/// Collective call for the communication thread, with its arguments.
+/// A call of a [`Collective`] method, with its arguments, for the communication thread to make.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs)]
 pub enum Job {
@@ -35,7 +35,7 @@ impl Job {
     }
 }
 
-/// Result of a completed job.
+/// Values or messages returned by a completed job, with the times of the call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Completion {
     /// Values of the job after the call; empty for jobs without values.
@@ -128,7 +128,7 @@ impl Worker {
         self.size
     }
 
-    /// Sets the timeout of jobs and returns the previous one.
+    /// Sets the timeout of jobs and returns the previous timeout.
     pub fn set_timeout(&mut self, timeout: Duration) -> Duration {
         std::mem::replace(&mut self.timeout, timeout)
     }

@@ -143,7 +143,7 @@ fn a_missing_rank_is_a_timeout_and_aborts_the_others() {
         matches!(&error, CommError::Timeout { operation, .. } if operation.contains("barrier")),
         "{error}"
     );
-    // The rank with the longer timeout is aborted by the other one.
+    // The rank with the shorter timeout aborts the rank with the longer timeout.
     let aborted = waiting.join().unwrap().unwrap_err();
     assert!(matches!(&aborted, CommError::Aborted { rank: 1, code: 7, .. }), "{aborted}");
     drop((fast, missing));

@@ -12,7 +12,8 @@ use crate::harness::{Harness, LoadedProgram, Tolerance, compare};
 use crate::report::{Comparison, Failure};
 use crate::trial::{ReferenceRun, Trial, With, evaluate};
 
-/// Factor of the tolerance for gradients, which combine several operations with a rounding error each.
+/// Factor by which the tolerance is larger for gradients. Gradients combine several operations, each with a rounding
+/// error.
 const GRADIENT_SLACK: f64 = 8.0;
 /// Factor by which inputs are scaled in [`magnitude`].
 const MAGNIFIED: f64 = 32.0;
@@ -118,8 +119,8 @@ pub fn not_a_number(harness: &Harness<'_>, trial: &Trial) -> Comparison {
         }
     }
     let trial = trial.with_values(values);
-    // Use the graph with gradients, because its kernels are already compiled. The gradients are not compared: at a
-    // kink, any value is valid.
+    // Use the graph with gradients, because the kernels of this graph are already compiled. The gradients are not
+    // compared: at a kink, any value is valid.
     let mut expected = trial.run_reference(With::Gradient)?;
     let found = harness.load(&expected.graph, true)?.run(&expected.inputs)?;
     expected.outputs.truncate(1);

@@ -64,7 +64,7 @@ pub(crate) fn to_host_data(array: &Array) -> HostData {
     }
 }
 
-/// Tolerance of a comparison.
+/// Tolerance for comparing the outputs of a device with the reference.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tolerance {
     /// Relative part of `|found − expected| ≤ relative · max(1, largest expected magnitude) + absolute`.

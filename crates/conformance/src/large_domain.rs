@@ -11,7 +11,7 @@ use wgrad_program::{DeviceKind, HostData};
 use crate::harness::Harness;
 use crate::report::{Comparison, Failure};
 
-/// Number of rows, each of which may get its own workgroup.
+/// Number of rows. With one workgroup per row, the number of workgroups exceeds 65,535.
 const ROWS: usize = 65_536 + 4_465;
 /// Number of rows of 1,009 elements. Together they have more elements than 65,535 workgroups of 256 invocations.
 const LONG_ROWS: usize = 16_645;

@@ -7,7 +7,7 @@ use wgrad_graph::GraphError;
 use wgrad_program::DeviceError;
 use wgrad_stdx::ErrorKind;
 
-/// A kind of check.
+/// Kind of check. Each kind tests one property of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Check {
     /// Names, documentation and tolerances in the operation table are valid.
@@ -16,7 +16,7 @@ pub enum Check {
     Shape,
     /// Invalid inputs are rejected with the operation, the shapes and the rule.
     Refusal,
-    /// The reference agrees with a definition in plain loops, for operations that have one.
+    /// The reference agrees with a definition in plain loops, for operations that have a definition.
     Definition,
     /// Gradients agree with central differences in f64.
     Gradient,

@@ -60,7 +60,7 @@ fn check_refusal(case: &ErrorInput) -> Comparison {
             "the use was rejected, but not with a shape error: {message}"
         )));
     };
-    // An operation that is composed of others is rejected by one of these, which has its own entry in the table.
+    // A composite operation is rejected by one of its parts, whose name is also in the table.
     let named = wgrad_ops::ops().any(|entry| entry.name == op) || message.starts_with(&format!("{op}("));
     let shown = case.inputs.is_empty() || case.inputs.iter().any(|ty| inputs.contains(&ty.to_string()));
     let missing = [

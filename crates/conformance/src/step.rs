@@ -21,7 +21,8 @@ use crate::trial::{evaluate, random_direction};
 const BATCH: usize = 7;
 const CLASSES: usize = 5;
 const STEPS: u64 = 4;
-/// Tolerance for a training step. It is larger than for one operation because errors grow from step to step.
+/// Tolerance for a training step. The tolerance is larger than for one operation, because errors grow from step to
+/// step.
 const TOLERANCE: f64 = 2e-4;
 
 /// Graph of a training step, with the layout of its parameters.

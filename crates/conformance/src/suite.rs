@@ -30,7 +30,7 @@ impl Default for Options {
     }
 }
 
-/// Progress of a suite.
+/// Progress of a suite, reported before each operation.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress<'a> {
     /// Name of the next operation.

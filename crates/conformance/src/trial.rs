@@ -108,13 +108,13 @@ impl Trial {
         Ok((graph, values))
     }
 
-    /// Returns a random cotangent of both signs. With a cotangent of ones, three of four planted faults were not
-    /// detected.
+    /// Returns a random cotangent with elements of both signs. With a cotangent of ones, three of four planted faults
+    /// were not detected.
     pub(crate) fn cotangent(&self, ty: &TensorType) -> Array {
         random_direction(&mut self.random(1), ty)
     }
 
-    /// Evaluates the graph with the reference.
+    /// Builds the graph of the trial and evaluates it with the reference.
     pub(crate) fn run_reference(&self, with: With) -> Result<ReferenceRun, Failure> {
         let (graph, inputs) = self.graph(with)?;
         let outputs = evaluate(&graph, &inputs)?;

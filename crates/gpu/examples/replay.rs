@@ -15,7 +15,7 @@ use wgrad_program::{Access, Data, Device, Program};
 
 use plan::{Body, Plan};
 
-/// Number of timed runs. It is below the number of queued runs at which the next run waits.
+/// Number of timed runs. This is below the number of queued runs at which the next run waits.
 const RUNS: usize = 100;
 
 /// Builds a program in which each dispatch reads the input and the result of the previous dispatch.

@@ -105,7 +105,7 @@ pub(crate) fn grow_slabs(
 pub(crate) struct ProgramBuffers {
     pub inputs: Option<wgpu::Buffer>,
     pub outputs: Option<wgpu::Buffer>,
-    /// Slabs of the session, shared by all its programs.
+    /// Slabs of the session, shared by all programs of the session.
     pub slabs: Vec<Option<wgpu::Buffer>>,
     pub packs: Vec<Option<wgpu::Buffer>>,
 }

@@ -1,7 +1,7 @@
-//! On-disk cache of compiled kernels, for drivers that expose them (Vulkan).
+//! On-disk cache of compiled kernels, for drivers that expose compiled kernels (Vulkan).
 //!
-//! With the cache, other processes do not compile the same kernels again. The driver checks whether cached data is
-//! valid for it.
+//! With the cache, other processes do not compile the same kernels again. The driver checks whether it can use
+//! cached data.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};

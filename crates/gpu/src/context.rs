@@ -1,4 +1,4 @@
-//! State shared by a device and its sessions.
+//! Device context: the wgpu device and everything that its sessions share.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

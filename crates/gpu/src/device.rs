@@ -15,7 +15,7 @@ use crate::errors::ErrorSink;
 use crate::options::Options;
 use crate::session::GpuSession;
 
-/// A GPU, or a software implementation of one. Clones share the device and its compiled kernels.
+/// An open GPU device, or a software implementation of a GPU. Clones share the device and its compiled kernels.
 #[derive(Debug, Clone)]
 pub struct GpuDevice {
     context: Arc<DeviceContext>,

@@ -81,7 +81,7 @@ fn to_device_error(name: &str, what: &str, needed: u64, error: wgpu::Error) -> D
     }
 }
 
-/// Waits for one submission, or for all of them if `submission` is `None`.
+/// Waits for one submission, or for all submissions if `submission` is `None`.
 pub(crate) fn wait(
     device: &wgpu::Device,
     name: &str,

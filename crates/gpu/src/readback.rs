@@ -1,6 +1,6 @@
 //! Readbacks of parts of state groups during a run.
 //!
-//! Each part is copied to its own staging buffer after the last dispatch that writes it. The commands up to
+//! Each part is copied to its own staging buffer after the last dispatch that writes to the part. The commands up to
 //! each readback are submitted separately.
 
 use wgpu::BufferUsages;

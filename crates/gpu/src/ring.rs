@@ -1,8 +1,8 @@
 //! Scalar outputs of recent runs, read back without waiting.
 //!
 //! Each run copies its scalars into the next slot of a staging buffer. A full buffer is mapped for reading while the
-//! next one is filled. Values that have arrived are kept until they are taken. Buffers are reused, so runs at a steady
-//! pace allocate nothing.
+//! next buffer is filled. Values that have arrived are kept until [`Ring::take`] returns them. Buffers are reused, so
+//! runs at a steady pace allocate nothing.
 
 use std::collections::VecDeque;
 
@@ -115,7 +115,8 @@ impl Ring {
         }
     }
 
-    /// Requests the mapping of the buffer being filled, which completes when the device no longer uses it.
+    /// Requests the mapping of the buffer being filled, which completes when the device no longer uses the
+    /// buffer.
     fn map_current(&mut self) {
         let Some(batch) = self.current.take() else { return };
         let mapping = Mapping::default();

@@ -1,4 +1,4 @@
-//! Autotuning: finds the fastest GEMM variant on a device by running all of them.
+//! Autotuning: finds the fastest GEMM variant on a device by running all variants.
 //!
 //! [`Tuner`] times one GEMM. The winning variants are stored in a
 //! [`TuningTable`](crate::TuningTable) for [`Options::tuned`]. This
@@ -23,7 +23,8 @@ use crate::options::Options;
 pub struct VariantTiming {
     /// Variant that was timed.
     pub variant: GemmVariant,
-    /// Seconds per run, or the reason why the variant is excluded: it does not run, or its result is wrong.
+    /// Seconds per run, or the reason why the variant is excluded: the variant does not run, or its
+    /// result is wrong.
     pub seconds: Result<f64, String>,
 }
 
@@ -49,7 +50,8 @@ impl TuningResult {
     }
 }
 
-/// Tuner of GEMMs on one adapter, which is opened once for each variant that it can run.
+/// Tuner of GEMMs on one adapter, which is opened once for each variant that the adapter can
+/// run.
 #[derive(Debug)]
 pub struct Tuner {
     default_device: GpuDevice,
@@ -220,7 +222,7 @@ impl SingleDispatch {
     }
 }
 
-/// Returns the seconds per run of a variant, or the reason why it is excluded.
+/// Returns the seconds per run of a variant, or the reason why the variant is excluded.
 fn time_variant(
     device: &GpuDevice,
     dispatch: &Dispatch,

@@ -1,9 +1,9 @@
 //! Uploads the inputs of runs through staging buffers.
 //!
 //! The host writes the inputs into a mapped staging buffer, and the commands of the run start with a copy to the input
-//! buffer. While the device reads the staging buffers of earlier runs, the next one is filled. A buffer is reused when
-//! the run that reads it is done, so runs at a steady pace allocate nothing. `Queue::write_buffer` would allocate in
-//! each run.
+//! buffer. While the device reads the staging buffers of earlier runs, the next buffer is filled. A buffer is reused
+//! when the run that reads it is done, so runs at a steady pace allocate nothing. `Queue::write_buffer` would allocate
+//! in each run.
 
 use std::collections::VecDeque;
 
@@ -15,9 +15,10 @@ use crate::context::DeviceContext;
 use crate::errors::{scoped, wait};
 use crate::mapping::Mapping;
 
-/// Bytes in flight above which a run waits for the oldest upload, if more than [`MIN_BUFFERS`] are in flight.
+/// Bytes in flight above which a run waits for the oldest upload, if more than [`MIN_BUFFERS`] buffers are in
+/// flight.
 const MAX_BYTES_IN_FLIGHT: usize = 16 << 20;
-/// Number of buffers that are always allowed: one that the device reads, one that is queued, one that is filled.
+/// Number of buffers that are always allowed: one is read by the device, one is queued, and one is filled.
 const MIN_BUFFERS: usize = 3;
 
 /// Staging buffers for the inputs of one program.

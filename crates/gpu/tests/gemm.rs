@@ -67,8 +67,8 @@ impl Case {
 
 /// Checks every variant and the default choice against the interpreter.
 ///
-/// The first adapter checks all cases. Others check one case per variant, since some drivers take seconds to compile a
-/// kernel.
+/// The first adapter checks all cases. Other adapters check one case per variant, because some drivers take seconds to
+/// compile a kernel.
 fn check_every_variant(name: &str, cases: &[(Program, Vec<HostData>)]) {
     each_adapter(name, |index| {
         let target = open(index, poisoned()).target().clone();
@@ -148,7 +148,8 @@ fn windows(first: &[usize]) -> (Layout, usize) {
 
 /// Tests a convolution, the gradient of its weight (windows as B), and a transposed convolution of stride 2.
 ///
-/// The transposed convolution is a batch over remainders, with taps in reverse.
+/// The transposed convolution is a batched GEMM over the remainders of output positions divided by the stride, with
+/// taps in reverse order.
 #[test]
 fn windows_over_images() {
     let (rows, taps) = (vec![2, 9, 9], vec![3, 2, 3]);
@@ -180,7 +181,8 @@ fn windows_over_images() {
     check_every_variant("windows", &cases);
 }
 
-/// Tests bounds on rows alone, on depth alone, on batch and rows, on all three, and one that never holds.
+/// Tests bounds on rows alone, on depth alone, on batch and rows, on all three, and a bound that never
+/// holds.
 #[test]
 fn bounds_of_any_kind() {
     let b = || (contiguous(&[3, 6, 8]), 144);

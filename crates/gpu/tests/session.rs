@@ -297,7 +297,7 @@ fn a_row_value_is_read_before_it_is_updated() {
     });
 }
 
-/// The same inputs give bit-identical results.
+/// Repeated runs with the same inputs give bit-identical results.
 #[test]
 fn repeated_runs_are_bit_identical() {
     let n = 50_000;

@@ -231,7 +231,7 @@ fn variants_are_chosen_by_shape_and_kind_of_adapter() {
     // Subgroups of four lanes share too few loads.
     assert_eq!(software(Some(4), [256, 256, 256]), "direct 8×8");
     assert_eq!(software(None, [8, 8, 8]), "direct 4×4");
-    // The subgroup kernel is unrolled over the lanes, which is too long for the 32 lanes of a GPU.
+    // The subgroup kernel is unrolled over the lanes and would be too long for the 32 lanes of a GPU.
     let card = |size| chosen(Class::Discrete, Some(32), size);
     assert_eq!(card([2048, 2048, 2048]), "tiled 128×128×8 by 8×8");
     assert_eq!(card([16, 144, 65_536]), "split 16×16 in 16");

@@ -39,7 +39,7 @@ impl Weights {
     /// Missing tensors are not an error here; see [`Assignment::complete`].
     ///
     /// # Errors
-    /// Returns [`WeightsError::Mismatch`] if a tensor has a different shape, and [`WeightsError::DType`] if it
+    /// Returns [`WeightsError::Mismatch`] if a tensor has a different shape, and [`WeightsError::DType`] if a tensor
     /// holds integers, unless a pattern of `options.replace` matches its name. Returns [`WeightsError::Unmatched`] if a
     /// pattern of `options.replace` matches no tensor of the model.
     pub fn assign(

@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-/// A supported element type.
+/// Element type of a tensor in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Element {
     F64,

@@ -14,7 +14,7 @@ pub enum WeightsError {
         action: &'static str,
         /// Path of the file.
         path: PathBuf,
-        /// Error of the file system.
+        /// Underlying I/O error.
         source: io::Error,
     },
     /// The file has an unknown format.
@@ -80,7 +80,7 @@ pub enum WeightsError {
         path: PathBuf,
         /// Name of the tensor.
         tensor: String,
-        /// Dtype in the file.
+        /// Dtype of the tensor in the file.
         dtype: String,
         /// Statement of the supported or required dtypes.
         expected: &'static str,
@@ -129,7 +129,7 @@ pub enum WeightsError {
     Shape {
         /// Shape of the tensor.
         shape: Vec<usize>,
-        /// Number of values.
+        /// Number of given values.
         found: usize,
     },
     /// The name is empty or reserved by safetensors.

@@ -28,8 +28,8 @@
 //!   interpreter that supports only the few names that tensors need, and rejects all others by name.
 //!
 //! Floats of 16, 32 and 64 bits become f32; an f64 that is too large for f32 becomes infinite. Integers and booleans,
-//! such as the `num_batches_tracked` of a batch norm, are stored separately as i64 ([`Weights::integers`]), because no
-//! parameter is an integer.
+//! such as the `num_batches_tracked` of a batch norm, are stored separately as i64 ([`Weights::integers`]), because
+//! parameters are never integers.
 //!
 //! Files may come from untrusted sources. An invalid file causes an error that states the problem, never a panic, and
 //! memory is allocated only in proportion to the size of the file.

@@ -66,7 +66,8 @@ impl Weights {
     /// bytes.
     ///
     /// # Errors
-    /// Returns [`WeightsError::File`] if the file cannot be written. An existing file is then unchanged.
+    /// Returns [`WeightsError::File`] if the file cannot be written. In this case, an existing file is
+    /// unchanged.
     pub fn write_safetensors(&self, path: &Path) -> Result<(), WeightsError> {
         safetensors::write(self, path).map_err(|source| WeightsError::File {
             action: "write the weights",
@@ -75,7 +76,7 @@ impl Weights {
         })
     }
 
-    /// Inserts a tensor, or replaces the tensor of the same name.
+    /// Inserts a float tensor, or replaces the tensor of the same name.
     ///
     /// # Errors
     /// Returns [`WeightsError::Name`] if the name is empty or `__metadata__`, which a file cannot store.
@@ -175,7 +176,7 @@ impl Weights {
     }
 }
 
-/// Returns the name if it is valid.
+/// Returns the name, or an error if the name is not valid.
 fn checked_name(name: String) -> Result<String, WeightsError> {
     if is_valid_name(&name) { Ok(name) } else { Err(WeightsError::Name(name)) }
 }

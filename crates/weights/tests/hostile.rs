@@ -35,7 +35,7 @@ fn a_flipped_bit_of_a_pytorch_file_is_an_error_or_has_no_effect() {
     assert!(rejected > 2000, "only {rejected} flipped bits were detected, expected more than 2000");
 }
 
-/// The checksum of the zip archive detects changes of the pickle, but an attacker can recompute it.
+/// The checksum of the zip archive detects changes of the pickle, but an attacker can recompute the checksum.
 #[test]
 fn a_flipped_bit_of_a_pickle_does_not_panic() {
     let root = dict(&[

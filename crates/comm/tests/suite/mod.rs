@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use wgrad_comm::Collective;
 
-/// Runs the whole suite on one rank; all ranks run it concurrently. Panics at the first failed check.
+/// Runs the suite on one rank; all ranks must run the suite concurrently. Panics at the first failed check.
 pub fn run(collective: &mut dyn Collective) {
     check_all_reduce(collective);
     check_reduce_scatter_and_all_gather(collective);
@@ -67,7 +67,7 @@ fn check_all_reduce(collective: &mut dyn Collective) {
     }
 }
 
-/// Splits `len` elements into uneven shards; the first one is empty if there are several.
+/// Splits `len` elements into uneven shards; the first shard is empty if there are several.
 fn uneven_shards(len: usize, size: usize) -> Vec<Range<usize>> {
     let end = |rank: usize| if rank == 0 { 0 } else { len * rank * rank / (size * size) };
     (0..size).map(|rank| end(rank)..if rank + 1 == size { len } else { end(rank + 1) }).collect()

@@ -34,8 +34,8 @@ fn steps(conv: &Conv) -> [[usize; 2]; 3] {
     [conv.stride, conv.dilation, conv.padding]
 }
 
-/// Draws a convolution with independent strides, dilations and padding per direction, its kernel, and channels per
-/// group.
+/// Draws a convolution with independent strides, dilations and padding per direction. Also returns the kernel size and
+/// the numbers of input and output channels per group.
 fn draw_conv(random: &mut Stream) -> (Conv, [usize; 2], [usize; 2]) {
     let conv = Conv {
         stride: pick_two(random, &[1, 2, 3]),
@@ -145,8 +145,8 @@ fn windows(x: &Tensor4, pool: &Pool) -> Vec<Vec<usize>> {
     all
 }
 
-/// Creates a case of max pooling with many ties in the input. The first maximum in row-major order gets the whole
-/// gradient.
+/// Creates a case of max pooling with many ties in the input. The first maximum in row-major order gets the
+/// gradient of its window.
 pub(crate) fn max_pool_case(
     pool: Pool,
     shape: [usize; 4],

@@ -50,7 +50,7 @@ impl DefinitionCase {
     }
 }
 
-/// An operation with a definition.
+/// An operation whose expected results can be computed from a definition.
 pub(crate) struct Definition {
     /// Name in the operation table.
     pub name: &'static str,
@@ -58,7 +58,7 @@ pub(crate) struct Definition {
     pub draw: fn(&mut Stream) -> DefinitionCase,
 }
 
-/// Returns the definition of an operation, if it has one.
+/// Returns the definition of an operation, or `None` if there is no definition.
 pub(crate) fn find(name: &str) -> Option<&'static Definition> {
     images::DEFINITIONS.iter().chain(norms::DEFINITIONS).find(|definition| definition.name == name)
 }

@@ -45,7 +45,7 @@ impl Op for ModifiedLowering {
     }
 }
 
-/// Records the operation that produced `out` again, with a modified lowering.
+/// Records a copy of the operation that produced `out`, with a modified lowering.
 fn with_lowering<'g>(out: Var<'g>, edit: fn(&mut Contract)) -> Var<'g> {
     let graph = out.graph();
     let node = graph.nodes()[out.id().0].clone();
@@ -76,7 +76,7 @@ fn swap_strides(contract: &mut Contract) {
     }
 }
 
-/// Max pooling over adjacent windows that takes the first of equal elements in column-major order.
+/// Max pooling over adjacent windows. Among equal elements, the first in column-major order gets the gradient.
 fn first_by_columns(x: Var<'_>, pool: Pool) -> Var<'_> {
     let (graph, shape, [u, v]) = (x.graph(), x.shape(), pool.kernel);
     let (h, w) = (shape[2] / u, shape[3] / v);

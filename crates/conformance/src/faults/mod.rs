@@ -1,8 +1,8 @@
-//! Planted faults: known bugs that a given check must detect. They test the checks themselves.
+//! Planted faults: known bugs that a given check must detect. Planted faults test the checks.
 //!
-//! A fault is either an operation with a bug, checked as if it were in the table (`operations`, `images`), or a bug
-//! planted in a correct program before it is loaded on a device (`programs`). The same checks must pass without the
-//! fault.
+//! A fault is either an operation with a bug, checked as if it were in the operation table (`operations`, `images`), or
+//! a bug planted in a correct program before it is loaded on a device (`programs`). The same checks must pass without
+//! the fault.
 
 mod edit;
 mod images;
@@ -17,7 +17,7 @@ use crate::report::{Check, Comparison, Failure};
 /// A check that runs with or without the fault.
 type Run = Box<dyn Fn(&dyn Device, bool) -> Comparison>;
 
-/// A known bug.
+/// A known bug, with the check that must detect it.
 pub struct Fault {
     /// Description of the bug.
     pub name: &'static str,

@@ -207,7 +207,7 @@ fn narrower(layout: &mut Layout) -> bool {
     bound.map(|bound| bound.size -= 1).is_some()
 }
 
-/// Removes a bound if all accesses are still inside the tensor without it.
+/// Removes a bound if all accesses stay inside the tensor without the bound.
 fn unbounded(layout: &mut Layout, elements: usize) -> bool {
     let without = |number: usize| {
         let mut other = layout.clone();
@@ -328,7 +328,7 @@ fn accumulate(program: &mut Program) -> bool {
     true
 }
 
-/// Adds a small value to the last element that the last kernel writes to the state, which is padding.
+/// Adds a small value to the last element that the last kernel writes to the state. This element is padding.
 fn write_padding(program: &mut Program) -> bool {
     let (Some(add), Some(mul), Some(equal)) = (function("add"), function("mul"), function("eq_words")) else {
         return false;

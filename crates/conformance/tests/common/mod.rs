@@ -1,4 +1,4 @@
-//! Test helpers that report all failures and count skipped tests.
+//! Test helpers that report all failures and log skipped tests.
 
 #![allow(dead_code)]
 

@@ -146,7 +146,7 @@ impl<'k> Body<'k> {
 }
 
 impl Blocks<'_> {
-    /// Returns the column block if the value varies along a row and there is one, else the row block.
+    /// Returns the column block if the value varies along a row and a column block exists, else the row block.
     fn select(&mut self, varies: bool) -> &mut Code {
         match &mut self.column {
             Some(column) if varies => column,
@@ -165,7 +165,8 @@ pub(crate) fn arguments(instr: &Instr) -> &[ValueId] {
     }
 }
 
-/// Marks the values that `roots` depend on. The arguments of values for which `stops` is true are not followed.
+/// Returns, for each value of the body, whether one of `roots` depends on it. The arguments of values for which `stops`
+/// is true are not followed.
 pub(super) fn needed(
     kernel: &Loop,
     roots: impl IntoIterator<Item = ValueId>,

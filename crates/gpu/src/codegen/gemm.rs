@@ -36,8 +36,8 @@ pub(super) fn generate(gemm: &Gemm, operands: &[Operand], target: &Target) -> Ge
     Generated { text, workgroups, invocations, choice: variant.to_string() }
 }
 
-/// Returns the requested variant, else the tuned one, else the one chosen by shape. Variants that do not fit are
-/// skipped.
+/// Returns the requested variant, else the tuned variant, else the variant chosen by shape. Variants that the device
+/// cannot run are skipped.
 fn choose_variant(gemm: &Gemm, operands: &[Operand], target: &Target) -> GemmVariant {
     let tuned = || target.tuned.as_ref()?.get(key(gemm, operands));
     let fitting = |variant: &GemmVariant| variant.fits(target);
@@ -305,9 +305,9 @@ const LANES: [char; 4] = ['x', 'y', 'z', 'w'];
 /// Accumulators of an invocation: registers `c{row}_{part}`, each a vec4 of neighbouring columns or a single column.
 struct Block {
     rows: u32,
-    /// Registers per row.
+    /// Number of registers per row.
     parts: u32,
-    /// Columns per register: 4 or 1.
+    /// Number of columns per register: 4 or 1.
     width: u32,
 }
 

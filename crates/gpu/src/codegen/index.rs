@@ -97,7 +97,7 @@ impl Address {
         self.terms.iter().any(|term| axes.contains(&term.axis))
     }
 
-    /// Returns the part of the offset that depends on these axes; `None` if it is zero.
+    /// Returns the part of the offset that depends on these axes, or `None` if this part is zero.
     pub fn sum(
         &self,
         axes: &Range<usize>,
@@ -240,7 +240,7 @@ fn as_u32(x: isize) -> u32 {
     x as u32
 }
 
-/// Statements of one block, and the names that are declared in it.
+/// Statements of one block, and the names that the block can use.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Code {
     pub text: String,
@@ -258,7 +258,7 @@ impl Code {
         Code { text: String::new(), known: self.known.clone(), indent: self.indent + deeper }
     }
 
-    /// Adds a line with indentation.
+    /// Adds a line with the indentation of the block.
     pub fn line(&mut self, line: impl AsRef<str>) {
         let _ = writeln!(self.text, "{:1$}{2}", "", self.indent * 4, line.as_ref());
     }

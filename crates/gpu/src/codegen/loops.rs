@@ -99,7 +99,7 @@ impl LoopWriter<'_> {
         all.collect()
     }
 
-    /// Declares the workgroup memory: for each reduction of a stage an array of f32, plus one of u32 for an argmax.
+    /// Declares the workgroup memory: one f32 array for each reduction of a stage, and one u32 array for each argmax.
     ///
     /// All stages use the same arrays.
     fn workgroup_memory(&self) -> String {

@@ -25,7 +25,7 @@ pub(crate) use body::arguments;
 /// A compute shader. Its entry point is `main`, and operand `i` is bound to `@group(0) @binding(i)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shader {
-    /// WGSL source.
+    /// WGSL source text.
     pub text: String,
     /// Number of workgroups to dispatch in each dimension.
     pub workgroups: [u32; 3],

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A way to compute a GEMM. All variants give the same values up to rounding.
+/// Kernel variant that computes a GEMM. The results of all variants are equal up to rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum GemmVariant {
     /// One element per invocation. The reference for the other variants.
@@ -35,7 +35,7 @@ pub struct Tile {
     pub m: u32,
     /// Columns of the tile.
     pub n: u32,
-    /// Depth of a slice along k.
+    /// Number of steps along k in a slice.
     pub k: u32,
     /// Rows per invocation: a multiple of 4.
     pub rows: u32,
@@ -90,7 +90,7 @@ impl SplitK {
 /// Workgroup size of a reduction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Lanes {
-    /// Rows per workgroup.
+    /// Number of rows per workgroup.
     pub rows: u32,
     /// Number of invocations that share a row: a power of two.
     pub lanes: u32,

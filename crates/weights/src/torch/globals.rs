@@ -14,11 +14,11 @@ pub(super) enum Global {
     RebuildParameter,
     /// `torch.FloatStorage` and similar: the type of a storage.
     Storage(Element),
-    /// `torch.Size`, a tuple of integers, which is ignored.
+    /// `torch.Size`, a tuple of integers whose value is ignored.
     Size,
-    /// `torch.device`, which is ignored.
+    /// `torch.device`, a value that is ignored.
     Device,
-    /// `torch.float32` and similar as values, which are ignored.
+    /// `torch.float32` and similar dtypes, values that are ignored.
     DType,
 }
 

@@ -1,8 +1,8 @@
 //! Interpreter of the pickles that `torch.save` writes: protocol 2, limited to the opcodes that dicts of tensors need.
 //!
-//! It executes no code. The pickle becomes a list of nodes that refer to each other by index. Parsing is
-//! not recursive, so deep nesting cannot overflow the stack. A node may contain itself. Each byte of the pickle creates
-//! at most one node.
+//! The interpreter executes no code from the file. The pickle becomes a list of nodes that refer to each other by
+//! index. Parsing is not recursive, so deep nesting cannot overflow the stack. A node may contain itself. Each byte of
+//! the pickle creates at most one node.
 
 use super::globals::{self, Global};
 use super::view::{Storage, View};
@@ -327,7 +327,7 @@ impl<'a> Interpreter<'a, '_> {
 
     fn pop_to_mark(&mut self) -> Result<Vec<Id>, WeightsError> {
         let mark = self.marks.pop().ok_or_else(|| self.damaged("no mark"))?;
-        // Not `split_off`, which may keep the capacity of the whole stack in each of many empty tuples.
+        // `split_off` is not used, because it may keep the capacity of the whole stack in each of many empty tuples.
         Ok(self.stack.drain(mark..).collect())
     }
 

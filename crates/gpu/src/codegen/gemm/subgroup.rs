@@ -39,7 +39,7 @@ impl GemmCodegen<'_> {
         let step = unrolled_steps(&block, lanes as usize, "p0 + lane");
         let rest = match rest {
             0 => String::new(),
-            // Lanes past the end load the last element again. Their values are not broadcast.
+            // Lanes past the end load the last element. The values of these lanes are not broadcast.
             rest => format!("let p0 = WHOLE_K;\n{}", unrolled_steps(&block, rest, "min(p0 + lane, K - 1u)")),
         };
         let store = self.store_block(&block, rows, wide, &|r| format!("i0 + {r}"), &column);

@@ -82,9 +82,9 @@ impl GemmCodegen<'_> {
     }
 }
 
-/// Whether neighbours along k are contiguous and neighbours across k are not.
+/// Whether neighbours along k are contiguous and neighbours along m or n are not.
 ///
-/// `depth` and `across` are the first dimensions of the layout along k and across it.
+/// `depth` is the first dimension of the layout along k, and `across` is the first dimension along m or n.
 pub(super) fn lies_along_k(layout: &Layout, [depth, across]: [usize; 2]) -> bool {
     let end = |first: usize, other: usize| if first < other { other } else { layout.shape.len() };
     let stride = |first: usize, other: usize| {
@@ -109,7 +109,7 @@ struct Slice {
 }
 
 impl Slice {
-    /// Creates a slice; `dims` are the first dimensions of the layout along k and across it.
+    /// Creates a slice. `dims` holds the first dimension of the layout along k and the first along m or n.
     fn new(name: char, layout: &Layout, dims: [usize; 2], side: u32, slice: u32) -> Self {
         let along_k = lies_along_k(layout, dims);
         let quads = side / 4;
