@@ -24,8 +24,7 @@ struct State {
     parent: Option<(AbortHandle, usize)>,
 }
 
-/// Rank that aborted the group, with its exit code and message. The rank is relative to the enclosing group, if
-/// any.
+/// Rank that aborted the group, with its exit code and message. The rank is relative to the enclosing group, if any.
 #[derive(Clone)]
 struct AbortReason {
     rank: usize,

@@ -34,8 +34,8 @@ pub trait Collective: Send {
     /// aborts, exits or makes a different call, or if MPI fails.
     fn reduce_scatter(&mut self, values: &mut [f32], shards: &[Range<usize>]) -> Result<(), CommError>;
 
-    /// Gathers the shards of all replicas into `values`, in place. `shards` has the same form as
-    /// in [`Collective::reduce_scatter`].
+    /// Gathers the shards of all replicas into `values`, in place. `shards` has the same form as in
+    /// [`Collective::reduce_scatter`].
     ///
     /// # Errors
     /// Returns the same errors as [`Collective::reduce_scatter`].

@@ -24,13 +24,12 @@ pub struct Hierarchical {
 }
 
 impl Hierarchical {
-    /// Joins the nodes. Every rank calls this; leaders pass their end of the collective between nodes as `leaders`.
-    /// If there is only one node, all ranks may pass `None`.
+    /// Joins the nodes. Every rank calls this; leaders pass their end of the collective between nodes as `leaders`. If
+    /// there is only one node, all ranks may pass `None`.
     ///
     /// # Errors
     /// Returns [`CommError::Usage`] if a rank that is not a leader passes `leaders`, [`CommError::Mismatch`] if the
-    /// nodes have different numbers of replicas, and the error of `leaders` if a call of
-    /// `leaders` fails.
+    /// nodes have different numbers of replicas, and the error of `leaders` if a call of `leaders` fails.
     pub fn new(mut local: Local, mut leaders: Option<Box<dyn Collective>>) -> Result<Self, CommError> {
         // Every rank checks this, so that all ranks return the error instead of waiting for each other.
         let passed = local.all_gather_bytes(&[u8::from(leaders.is_some())])?;

@@ -23,8 +23,8 @@ struct Group {
     mailboxes: Vec<Mailbox>,
 }
 
-/// Data that a rank publishes to the others. The data is written only before a barrier and read only after the
-/// barrier, so no lock is ever contended. The locks exist because safe Rust cannot express that protocol.
+/// Data that a rank publishes to the others. The data is written only before a barrier and read only after the barrier,
+/// so no lock is ever contended. The locks exist because safe Rust cannot express that protocol.
 #[derive(Default)]
 struct Mailbox {
     call: Mutex<Call>,
@@ -56,8 +56,8 @@ impl Local {
         (0..n).map(|rank| Self { rank, group: Arc::clone(&group) }).collect()
     }
 
-    /// Joins an enclosing group, in which rank 0 of this group has rank `first`. An abort of this group also
-    /// aborts the enclosing group.
+    /// Joins an enclosing group, in which rank 0 of this group has rank `first`. An abort of this group also aborts the
+    /// enclosing group.
     pub(crate) fn set_parent(&self, parent: AbortHandle, first: usize) {
         self.group.barrier.set_parent(parent, first);
     }

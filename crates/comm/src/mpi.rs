@@ -300,8 +300,7 @@ impl Drop for Mpi {
             return;
         }
         // MPI_Finalize waits for the other processes.
-        // SAFETY: MPI is initialized, and `FINALIZED` keeps this process from calling MPI
-        // afterwards.
+        // SAFETY: MPI is initialized, and `FINALIZED` keeps this process from calling MPI afterwards.
         unsafe { ffi::MPI_Finalize() };
     }
 }

@@ -2,8 +2,7 @@
 //!
 //! For a function y of the inputs x, a direction v and a cotangent c, `⟨grad(y·c), v⟩` must equal the slope of `y·c`
 //! along v. The slope is computed with the five-point rule, whose error is far below the tolerance because samples
-//! avoid kinks. With a cotangent of ones in place of a random c, errors that cancel in the sum would not be
-//! detected.
+//! avoid kinks. With a cotangent of ones in place of a random c, errors that cancel in the sum would not be detected.
 
 use wgrad_cpu::reference::Array;
 use wgrad_graph::{DType, Graph, States, Var, grad, grad_with};

@@ -131,8 +131,7 @@ fn limits(limits: &wgpu::Limits, features: Features) -> Limits {
     }
 }
 
-/// Classifies an adapter. Some software drivers, mainly GL ones, do not report themselves as
-/// software.
+/// Classifies an adapter. Some software drivers, mainly GL ones, do not report themselves as software.
 fn classify(kind: DeviceType, name: &str) -> Class {
     let name = name.to_lowercase();
     if ["llvmpipe", "softpipe", "swiftshader", "basic render"].iter().any(|known| name.contains(known)) {

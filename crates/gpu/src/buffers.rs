@@ -52,8 +52,7 @@ fn largest_tensors(program: &Program) -> String {
     program.largest_tensors.iter().take(10).map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// Allocates a buffer, or returns `None` for zero bytes. wgpu zero-initializes the buffer before its first
-/// use.
+/// Allocates a buffer, or returns `None` for zero bytes. wgpu zero-initializes the buffer before its first use.
 pub(crate) fn allocate(
     context: &DeviceContext,
     bytes: usize,
@@ -83,8 +82,8 @@ pub(crate) fn allocate_state(
     states.groups().iter().map(|group| allocate(context, group.bytes(), &group.name, STORED)).collect()
 }
 
-/// Returns slabs that are large enough for a program. Keeps slabs that are already large enough and
-/// allocates the others.
+/// Returns slabs that are large enough for a program. Keeps slabs that are already large enough and allocates the
+/// others.
 pub(crate) fn grow_slabs(
     context: &DeviceContext,
     slabs: &[Option<wgpu::Buffer>],

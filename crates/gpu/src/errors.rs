@@ -41,8 +41,7 @@ impl ErrorSink {
         }
     }
 
-    /// Returns the stored error, if any. The error is kept, because a device is not used again after a
-    /// failure.
+    /// Returns the stored error, if any. The error is kept, because a device is not used again after a failure.
     pub fn check(&self) -> Result<(), DeviceError> {
         let first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
         first.clone().map_or(Ok(()), Err)

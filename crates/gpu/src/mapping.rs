@@ -31,8 +31,8 @@ impl Mapping {
     /// Whether the buffer is mapped.
     ///
     /// # Errors
-    /// Returns an error if the mapping failed: the error of the device if an error is stored, otherwise the
-    /// result of `on_failure`.
+    /// Returns an error if the mapping failed: the error of the device if an error is stored, otherwise the result of
+    /// `on_failure`.
     pub fn is_mapped(
         &self,
         context: &DeviceContext,

@@ -12,8 +12,7 @@ pub struct Options {
     /// Whether to fill intermediates and outputs with NaN before each run, which exposes elements that no kernel
     /// writes.
     pub poison: bool,
-    /// Variant for all GEMMs, instead of the variant chosen by shape. Ignored if the device cannot run this
-    /// variant.
+    /// Variant for all GEMMs, instead of the variant chosen by shape. Ignored if the device cannot run this variant.
     pub gemm: Option<GemmVariant>,
     /// Tuning table of this adapter, which takes precedence over the choice by shape.
     pub tuned: Option<Arc<TuningTable>>,
@@ -21,8 +20,8 @@ pub struct Options {
     pub lanes: Option<Lanes>,
     /// Time to wait for the device before it is reported as hung.
     pub timeout: Duration,
-    /// Folder of the on-disk cache of compiled kernels, used only if the driver supports a cache. `None`
-    /// disables the cache.
+    /// Folder of the on-disk cache of compiled kernels, used only if the driver supports a cache. `None` disables the
+    /// cache.
     pub cache: Option<PathBuf>,
 }
 

@@ -115,8 +115,7 @@ impl Ring {
         }
     }
 
-    /// Requests the mapping of the buffer being filled, which completes when the device no longer uses the
-    /// buffer.
+    /// Requests the mapping of the buffer being filled, which completes when the device no longer uses the buffer.
     fn map_current(&mut self) {
         let Some(batch) = self.current.take() else { return };
         let mapping = Mapping::default();

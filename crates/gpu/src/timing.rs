@@ -67,8 +67,7 @@ impl Timers {
         encoder.copy_buffer_to_buffer(&self.resolved, 0, &self.staging, 0, self.staging.size());
     }
 
-    /// Waits for the run and returns the span of each dispatch, in nanoseconds since the first dispatch
-    /// started.
+    /// Waits for the run and returns the span of each dispatch, in nanoseconds since the first dispatch started.
     pub fn read(&self, context: &DeviceContext) -> Result<Vec<Span>, DeviceError> {
         self.staging.map_async(wgpu::MapMode::Read, .., |_| {});
         wait(&context.device, context.name(), None, context.options.timeout)?;

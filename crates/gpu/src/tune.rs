@@ -1,8 +1,7 @@
 //! Autotuning: finds the fastest GEMM variant on a device by running all variants.
 //!
-//! [`Tuner`] times one GEMM. The winning variants are stored in a
-//! [`TuningTable`](crate::TuningTable) for [`Options::tuned`]. This
-//! crate does not store the table between processes.
+//! [`Tuner`] times one GEMM. The winning variants are stored in a [`TuningTable`](crate::TuningTable) for
+//! [`Options::tuned`]. This crate does not store the table between processes.
 
 use std::time::Instant;
 
@@ -23,8 +22,7 @@ use crate::options::Options;
 pub struct VariantTiming {
     /// Variant that was timed.
     pub variant: GemmVariant,
-    /// Seconds per run, or the reason why the variant is excluded: the variant does not run, or its
-    /// result is wrong.
+    /// Seconds per run, or the reason why the variant is excluded: the variant does not run, or its result is wrong.
     pub seconds: Result<f64, String>,
 }
 
@@ -50,8 +48,7 @@ impl TuningResult {
     }
 }
 
-/// Tuner of GEMMs on one adapter, which is opened once for each variant that the adapter can
-/// run.
+/// Tuner of GEMMs on one adapter, which is opened once for each variant that the adapter can run.
 #[derive(Debug)]
 pub struct Tuner {
     default_device: GpuDevice,

@@ -15,8 +15,7 @@ use crate::context::DeviceContext;
 use crate::errors::{scoped, wait};
 use crate::mapping::Mapping;
 
-/// Bytes in flight above which a run waits for the oldest upload, if more than [`MIN_BUFFERS`] buffers are in
-/// flight.
+/// Bytes in flight above which a run waits for the oldest upload, if more than [`MIN_BUFFERS`] buffers are in flight.
 const MAX_BYTES_IN_FLIGHT: usize = 16 << 20;
 /// Number of buffers that are always allowed: one is read by the device, one is queued, and one is filled.
 const MIN_BUFFERS: usize = 3;

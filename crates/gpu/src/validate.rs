@@ -1,5 +1,4 @@
-//! Validates WGSL without a device. naga parses and validates the shader and translates it to every
-//! backend language.
+//! Validates WGSL without a device. naga parses and validates the shader and translates it to every backend language.
 
 use naga::back::{glsl, hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};

@@ -181,8 +181,7 @@ fn windows_over_images() {
     check_every_variant("windows", &cases);
 }
 
-/// Tests bounds on rows alone, on depth alone, on batch and rows, on all three, and a bound that never
-/// holds.
+/// Tests bounds on rows alone, on depth alone, on batch and rows, on all three, and a bound that never holds.
 #[test]
 fn bounds_of_any_kind() {
     let b = || (contiguous(&[3, 6, 8]), 144);

@@ -26,8 +26,8 @@ pub struct Assignment<'a> {
     pub replaced: Vec<String>,
     /// Names in the model that the file lacks.
     pub missing: Vec<String>,
-    /// Names of float tensors in the file that the model lacks. Integer tensors are not listed, because every
-    /// PyTorch batch norm has a counter.
+    /// Names of float tensors in the file that the model lacks. Integer tensors are not listed, because every PyTorch
+    /// batch norm has a counter.
     pub unused: Vec<&'a str>,
     source: PathBuf,
     hint: &'static str,

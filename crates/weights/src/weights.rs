@@ -61,13 +61,11 @@ impl Weights {
 
     /// Writes a safetensors file atomically.
     ///
-    /// Floats are written as F32 and integers as I64, in the order of these weights, integers first. The
-    /// metadata is also written, with `format = pt`, which PyTorch's loaders require. Equal weights give equal
-    /// bytes.
+    /// Floats are written as F32 and integers as I64, in the order of these weights, integers first. The metadata is
+    /// also written, with `format = pt`, which PyTorch's loaders require. Equal weights give equal bytes.
     ///
     /// # Errors
-    /// Returns [`WeightsError::File`] if the file cannot be written. In this case, an existing file is
-    /// unchanged.
+    /// Returns [`WeightsError::File`] if the file cannot be written. In this case, an existing file is unchanged.
     pub fn write_safetensors(&self, path: &Path) -> Result<(), WeightsError> {
         safetensors::write(self, path).map_err(|source| WeightsError::File {
             action: "write the weights",
@@ -144,8 +142,8 @@ impl Weights {
 
     /// Removes `prefix` from the names if every name begins with it. Returns whether names were changed.
     ///
-    /// Models saved from PyTorch's `DataParallel` have the prefix `module.`. Either all names are changed or
-    /// none, so that no two names can become equal.
+    /// Models saved from PyTorch's `DataParallel` have the prefix `module.`. Either all names are changed or none, so
+    /// that no two names can become equal.
     pub fn strip_prefix(&mut self, prefix: &str) -> bool {
         if !self.all_start_with(prefix) {
             return false;

@@ -1,7 +1,7 @@
 //! Small edits of programs, from which the faults of [`super::programs`] are built.
 //!
-//! Each edit returns whether it changed the program. All edits stay inside the tensors, so that no backend rejects them
-//! and only wrong values reveal them.
+//! Each edit returns whether it changed the program. Edited programs still access only their own tensors, so that no
+//! backend rejects the program and only wrong values reveal the bug.
 
 use wgrad_graph::{Combine, Layout, ScalarFn};
 use wgrad_ops::scalar_functions;

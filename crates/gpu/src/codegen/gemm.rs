@@ -150,10 +150,9 @@ impl GemmCodegen<'_> {
 
     /// Returns the functions that load elements of A or B.
     ///
-    /// `side_a(batch, i)` and `depth_a(p)` each compute a part of an address, and `load_a` reads the element that
-    /// both parts address.
-    /// The result is zero where a bound excludes the element. A block reads each row of A at many depths and many rows
-    /// at each depth, so the divisions and bounds of an image's window are computed once per part.
+    /// `side_a(batch, i)` and `depth_a(p)` each compute a part of an address, and `load_a` reads the element that both
+    /// parts address. The result is zero where a bound excludes the element. A block reads each row of A at many depths
+    /// and many rows at each depth, so the divisions and bounds of an image's window are computed once per part.
     ///
     /// `sizes` are the sizes along m (or n) and along k, as in the layout.
     fn load_functions(&self, name: char, operand: usize, layout: &Layout, sizes: [&[usize]; 2]) -> String {

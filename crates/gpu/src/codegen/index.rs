@@ -1,7 +1,7 @@
 //! Generates WGSL expressions for the offsets and bounds of a layout over the index variables of a kernel.
 //!
-//! All arithmetic is in u32 and may wrap: an offset with negative parts is correct modulo 2³² wherever the
-//! element has storage. Sizes and strides are literals, so that compilers turn divisions into multiplications.
+//! All arithmetic is in u32 and may wrap: an offset with negative parts is correct modulo 2³² wherever the element has
+//! storage. Sizes and strides are literals, so that compilers turn divisions into multiplications.
 
 use std::collections::HashSet;
 use std::fmt::Write;

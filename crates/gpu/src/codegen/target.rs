@@ -19,8 +19,7 @@ pub struct Target {
     pub max_workgroups: u32,
     /// Subgroup size. `None` if the device has no subgroups or their size varies.
     pub subgroup_size: Option<u32>,
-    /// Variant for all GEMMs, instead of the variant chosen by shape. Ignored if the device cannot run this
-    /// variant.
+    /// Variant for all GEMMs, instead of the variant chosen by shape. Ignored if the device cannot run this variant.
     pub gemm: Option<GemmVariant>,
     /// Tuning table of this device, which takes precedence over the choice by shape.
     pub tuned: Option<Arc<TuningTable>>,

@@ -100,8 +100,7 @@ const fn tile(m: u32, n: u32, k: u32, rows: u32, columns: u32) -> Tile {
     Tile { m, n, k, rows, columns }
 }
 
-/// Tiles from large to small. A GEMM gets the first tile that gives enough workgroups to keep the adapter
-/// busy.
+/// Tiles from large to small. A GEMM gets the first tile that gives enough workgroups to keep the adapter busy.
 pub(super) const TILES: [Tile; 5] = [
     tile(128, 128, 8, 8, 8),
     tile(64, 64, 16, 4, 4),

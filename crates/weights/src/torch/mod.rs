@@ -100,8 +100,7 @@ fn tensors<'p, 'b>(
     Ok(tensors)
 }
 
-/// Returns the dict that `entries` has under `key`. As in Python, the last of several equal keys
-/// is used.
+/// Returns the dict that `entries` has under `key`. As in Python, the last of several equal keys is used.
 fn dict_at<'p, 'b>(pickle: &'p Pickle<'b>, entries: &[(Id, Id)], key: &str) -> Option<&'p Vec<(Id, Id)>> {
     let is_key = |id: Id| matches!(pickle.node(id), Node::Text(text) if *text == key);
     let (_, value) = entries.iter().rev().find(|(name, _)| is_key(*name))?;

@@ -40,8 +40,8 @@ pub(super) struct Pickle<'a> {
     pub root: Id,
 }
 
-/// Maximum number of dimensions, as in PyTorch. Without a limit, many tensors could each copy one very
-/// long tuple of sizes.
+/// Maximum number of dimensions, as in PyTorch. Without a limit, many tensors could each copy one very long tuple of
+/// sizes.
 const MAX_DIMENSIONS: usize = 64;
 /// Maximum number of nodes. Checkpoints of large models have about ten thousand. The limit stops files that are made to
 /// exhaust memory.

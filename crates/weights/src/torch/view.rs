@@ -1,5 +1,4 @@
-//! A tensor of a pickle: a strided view of a storage. All fields come from the file and are
-//! checked here.
+//! A tensor of a pickle: a strided view of a storage. All fields come from the file and are checked here.
 
 use crate::element::Element;
 use crate::tensor::element_count;

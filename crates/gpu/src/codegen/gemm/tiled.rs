@@ -62,8 +62,8 @@ impl GemmCodegen<'_> {
         (text, grid, threads)
     }
 
-    /// Returns the function that loads four neighbours of A along m, or of B along n. The function
-    /// returns zero past the end of k.
+    /// Returns the function that loads four neighbours of A along m, or of B along n. The function returns zero past
+    /// the end of k.
     fn quad_function(&self, name: char, depth: u32) -> String {
         let end = if self.gemm.depth().is_multiple_of(depth as usize) {
             ""
@@ -100,8 +100,8 @@ struct Slice {
     /// Number of vec4s along m or n.
     quads: u32,
     depth: u32,
-    /// Whether neighbouring invocations read neighbours along k, rather than along m or n. The choice depends
-    /// on the operand's layout.
+    /// Whether neighbouring invocations read neighbours along k, rather than along m or n. The choice depends on the
+    /// operand's layout.
     along_k: bool,
     /// Distance in vec4s from one step along k to the next. Padded by one if writes along k would otherwise hit a
     /// single memory bank.
