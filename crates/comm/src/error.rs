@@ -50,13 +50,13 @@ pub enum CommError {
     Usage(String),
     /// The number of processes differs from the number that were started.
     #[error(
-        "expected a group of {expected} processes, but MPI reports {found}; check that mpirun and this program use the \
-         same MPI library"
+        "expected a group of {expected} processes, but the launcher's environment variables give {found}; start the \
+         processes with an mpirun of Open MPI, MPICH or MVAPICH"
     )]
     WorldSize {
         /// Number of processes that were started.
         expected: usize,
-        /// Number of processes that MPI reports.
+        /// Number of processes in the launcher's environment variables; 1 without a launcher.
         found: usize,
     },
     /// The communication thread could not be started.
