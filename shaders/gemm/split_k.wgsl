@@ -1,10 +1,10 @@
 // C = A·B, one tile of TILE_M × TILE_N elements per workgroup, whose invocations split the steps along k. For matrices
-// with few rows and columns and a long k, where one tile per workgroup alone would not keep a device busy.
+// with few rows and columns and a long k, where one invocation per block would not keep a device busy.
 //
-// There are PARTS times BLOCKS invocations. Each part sums every PARTS-th step along k for the whole tile, and each of
-// its invocations a block of 4 × 4 elements in registers, loaded directly from the operands. The upper half of the
-// parts then passes its sums to the lower half through workgroup memory, as [part][block] with four vec4, until one
-// part has the total: a tree of fixed order.
+// There are PARTS times BLOCKS invocations. Each part sums every PARTS-th step along k for the whole tile, and each
+// invocation of the part computes a block of 4 × 4 elements in registers, loaded directly from the operands. The upper
+// half of the parts then passes its sums to the lower half through workgroup memory, as [part][block] with four vec4,
+// until one part has the total: a tree of fixed order.
 //
 // Prepended by the generator: M, N, K, BATCH, THREADS, GROUPS_X, GROUPS_Y, TILE_M, TILE_N, TILES_M, TILES_N, PARTS,
 // BLOCKS, BLOCKS_N (blocks along n); side_a(batch, i), depth_a(p), load_a(side, depth), the same for b with j;

@@ -2,7 +2,7 @@
 // workgroup is one subgroup of LANES invocations.
 //
 // Each lane has all rows of the tile and every LANES-th column. For LANES steps along k, each lane loads one element of
-// every row of A, the one of its own step, and broadcasts it when that step comes. This suits devices where loads cost
+// every row of A, the element of its own step, and broadcasts it at that step. This suits devices where loads cost
 // far more than arithmetic, such as software devices, which load lane by lane.
 //
 // Prepended by the generator: M, N, K, BATCH, GROUPS_X, GROUPS_Y, LANES, TILE_M, TILE_N, TILES_M, TILES_N, WHOLE_K (K

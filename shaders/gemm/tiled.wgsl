@@ -1,7 +1,7 @@
 // C = A·B by tiles: each workgroup computes TILE_M × TILE_N elements of C, in steps of TILE_K along k.
 //
 // Workgroup memory holds a slice of A and a slice of B, each as [TILE_K][pitch] of vec4. A vec4 holds four neighbours
-// along m or n, so the inner loop reads whole vectors, and neighbouring invocations read neighbouring ones. Each
+// along m or n, so the inner loop reads whole vectors, and neighbouring invocations read neighbouring vectors. Each
 // invocation keeps a block of C in registers: quads of rows times quads of columns. Its quads are THREADS_M (THREADS_N)
 // quads apart, which keeps the reads of a subgroup contiguous. Past the end of m and n the last index is repeated and
 // not stored; past the end of k the slices hold zero.

@@ -5,9 +5,9 @@
 //! that the head of a template lists, and replaces lines that begin with `//@` with generated statements.
 //!
 //! The texts of `gemm/naive.wgsl`, `scalar/` and `random/`, comments included, are hashed into the keys of the GEMM
-//! tuning table (`wgrad_gpu::gemm_key`). Any edit of them invalidates stored tuning tables.
+//! tuning table (`wgrad_gpu::gemm_key`). Any edit of these files invalidates stored tuning tables.
 
-/// Combination of two elements in a reduction.
+/// Functions that combine two elements in a reduction.
 pub const REDUCE: &str = include_str!("../lib/reduce.wgsl");
 
 /// GEMM with one element per invocation: the reference for the other variants.
@@ -19,13 +19,13 @@ pub const GEMM_DIRECT: &str = include_str!("../gemm/direct.wgsl");
 /// GEMM whose workgroups split the sum along k.
 pub const GEMM_SPLIT_K: &str = include_str!("../gemm/split_k.wgsl");
 
-/// GEMM with one tile per subgroup, whose lanes broadcast elements of A.
+/// GEMM with one tile per subgroup. The lanes broadcast elements of A.
 pub const GEMM_SUBGROUP: &str = include_str!("../gemm/subgroup.wgsl");
 
-/// GEMM by tiles in workgroup memory.
+/// GEMM with one tile per workgroup, through workgroup memory.
 pub const GEMM_TILED: &str = include_str!("../gemm/tiled.wgsl");
 
-/// Error function.
+/// Error function erf(x).
 pub const ERF: &str = include_str!("../scalar/erf.wgsl");
 
 /// Exponential that overflows to infinity on every driver.

@@ -1,11 +1,11 @@
-//! Barrier of the threads of one process. Waits return an error once the group is aborted or a member has exited.
+//! Barrier for the threads of one process. Waits return an error once the group is aborted or a member has exited.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::collective::AbortHandle;
 use crate::error::{CommError, LOST};
 
-/// Reusable barrier of `size` threads.
+/// Reusable barrier for `size` threads.
 pub(crate) struct Barrier {
     size: usize,
     state: Mutex<State>,
@@ -15,17 +15,16 @@ pub(crate) struct Barrier {
 struct State {
     /// Number of members that wait in the current generation.
     arrived: usize,
-    /// Number of completed waits.
+    /// Number of times that all members have arrived.
     generation: u64,
     aborted: Option<AbortReason>,
-    /// First member that has exited; the others may still wait for it.
+    /// Member that exited first; other members may still be waiting for it.
     exited: Option<usize>,
-    /// Abort handle of the enclosing group, and the rank there of this group's member 0.
+    /// Abort handle of the enclosing group, and the rank of this group's member 0 in the enclosing group.
     parent: Option<(AbortHandle, usize)>,
 }
 
-/// Rank that aborted the group, with its exit code and message. The rank counts within the enclosing group if there is
-/// one.
+/// Rank that aborted the group, with its exit code and message. The rank is relative to the enclosing group, if any.
 #[derive(Clone)]
 struct AbortReason {
     rank: usize,
@@ -55,7 +54,7 @@ impl Barrier {
         let generation = state.generation;
         loop {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-            // A completed generation counts, even if a member exits right after it.
+            // A completed generation is a success even if a member exits right after it.
             if state.generation != generation {
                 return Ok(());
             }
@@ -74,21 +73,23 @@ impl Barrier {
         let parent = state.parent.clone();
         drop(state);
         let rank = member + parent.as_ref().map_or(0, |(_, first)| *first);
-        // The enclosing group first: a leader that learns of the abort exits, and the other leaders need the reason
-        // before that. Not under the lock: the parent may end the process and for that wait for other threads.
+        // Abort the enclosing group first: a leader that learns of the abort exits, and the other leaders need the
+        // reason before it exits. The lock is released, because aborting the parent may end the process, which may wait
+        // for other threads.
         if let Some((parent, _)) = parent {
             parent.abort(code, &self.message_for_parent(rank, message));
         }
         self.abort_from_parent(rank, code, message);
     }
 
-    /// Aborts this group only, because its enclosing group was aborted by `rank` (counted there).
+    /// Aborts this group only, because `rank` of the enclosing group aborted the enclosing group.
     pub fn abort_from_parent(&self, rank: usize, code: u8, message: &str) {
         self.lock().aborted.get_or_insert_with(|| AbortReason { rank, code, message: message.to_owned() });
         self.changed.notify_all();
     }
 
-    /// Prefixes the message with the replica, since the enclosing group only knows whole groups.
+    /// Prefixes the message with the rank of the replica, because a rank of the enclosing group may be a group of
+    /// replicas.
     fn message_for_parent(&self, rank: usize, message: &str) -> String {
         if self.size == 1 { message.to_owned() } else { format!("replica {rank}: {message}") }
     }
@@ -99,7 +100,8 @@ impl Barrier {
         self.changed.notify_all();
     }
 
-    /// Joins an enclosing group, in which this group's member 0 has rank `first`. An earlier abort is forwarded to it.
+    /// Joins an enclosing group, in which this group's member 0 has rank `first`. An earlier abort is forwarded to the
+    /// enclosing group.
     pub fn set_parent(&self, parent: AbortHandle, first: usize) {
         let mut state = self.lock();
         state.parent = Some((parent.clone(), first));
@@ -119,7 +121,7 @@ impl Barrier {
 }
 
 impl State {
-    /// Returns the error of all waits once the group is aborted or a member has exited.
+    /// Returns the error that every wait returns once the group is aborted or a member has exited.
     fn failure(&self, operation: &impl Fn() -> String) -> Option<CommError> {
         if let Some(AbortReason { rank, code, message }) = self.aborted.clone() {
             return Some(CommError::Aborted { rank, code, message });

@@ -18,7 +18,7 @@ pub trait Collective: Send {
     /// Number of replicas.
     fn size(&self) -> usize;
 
-    /// Sums `values` over all replicas, in place. All replicas get the same bits.
+    /// Sums `values` over all replicas, in place. The results of all replicas are bit-identical.
     ///
     /// # Errors
     /// Returns an error if another replica aborts, exits or makes a different call, or if MPI fails.
@@ -27,14 +27,15 @@ pub trait Collective: Send {
     /// Sums `values` over all replicas; each replica gets its shard of the sum, in place.
     ///
     /// The other elements of `values` are unspecified afterwards. `shards` has one range for each replica, in order and
-    /// without gaps, together covering `values`; ranges may be empty.
+    /// without gaps. Together the ranges cover `values`; ranges may be empty.
     ///
     /// # Errors
     /// Returns [`CommError::Usage`] if `shards` does not cover `values` as described, and an error if another replica
     /// aborts, exits or makes a different call, or if MPI fails.
     fn reduce_scatter(&mut self, values: &mut [f32], shards: &[Range<usize>]) -> Result<(), CommError>;
 
-    /// Gathers the shards of all replicas into `values`, in place. `shards` as in [`Collective::reduce_scatter`].
+    /// Gathers the shards of all replicas into `values`, in place. `shards` has the same form as in
+    /// [`Collective::reduce_scatter`].
     ///
     /// # Errors
     /// Returns the same errors as [`Collective::reduce_scatter`].
@@ -47,7 +48,7 @@ pub trait Collective: Send {
     /// or makes a different call, or if MPI fails.
     fn broadcast(&mut self, values: &mut [f32], root: usize) -> Result<(), CommError>;
 
-    /// Gathers a message of any length from each replica. Returns all messages by rank.
+    /// Gathers a message of any length from each replica. Returns the messages in order of rank.
     ///
     /// # Errors
     /// Returns an error if another replica aborts, exits or makes a different call, or if MPI fails.
@@ -63,7 +64,7 @@ pub trait Collective: Send {
     fn abort_handle(&self) -> AbortHandle;
 }
 
-/// Handle that aborts a job: the other replicas stop waiting and get the code and the message.
+/// Handle that aborts a job: the other replicas stop waiting and receive the exit code and the message.
 #[derive(Clone)]
 pub struct AbortHandle(Arc<AbortFn>);
 
@@ -75,7 +76,7 @@ impl AbortHandle {
         Self(Arc::new(abort))
     }
 
-    /// Aborts the job with an exit code and a message. With MPI this process ends too.
+    /// Aborts the job with an exit code and a message. With MPI, this process also exits.
     pub fn abort(&self, code: u8, message: &str) {
         (self.0)(code, message);
     }
@@ -103,7 +104,7 @@ pub(crate) fn check_shards(shards: &[Range<usize>], size: usize, len: usize) -> 
     )))
 }
 
-/// Collective of one replica: every call returns at once.
+/// Collective of one replica. Every call returns immediately.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Single;
 
@@ -150,5 +151,7 @@ pub(crate) fn check_root(root: usize, size: usize) -> Result<(), CommError> {
     if root < size {
         return Ok(());
     }
-    Err(CommError::Usage(format!("root {root} is not a rank of a group of {size} replicas")))
+    Err(CommError::Usage(format!(
+        "root {root} is not a rank of a group of {size} replicas; ranks start at 0"
+    )))
 }

@@ -7,18 +7,18 @@ pub struct LaunchInfo {
     pub rank: Option<usize>,
     /// Number of processes.
     pub size: usize,
-    /// Name of the launcher.
+    /// Launcher and MPI implementation, such as `mpirun (Open MPI)`.
     pub launcher: &'static str,
 }
 
-/// Names of the size and rank variables of each launcher.
+/// Variables that hold the number of processes and the rank, and the name of the launcher that sets them.
 const LAUNCHERS: [(&str, &str, &str); 3] = [
     ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "mpirun (Open MPI)"),
     ("PMI_SIZE", "PMI_RANK", "mpirun (MPICH)"),
     ("MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK", "mpirun (MVAPICH)"),
 ];
 
-/// Returns how mpirun started this process, even if it started only one; `None` without mpirun.
+/// Returns the launch information of this process; `None` if mpirun did not start it. The number of processes may be 1.
 pub fn launch_info() -> Option<LaunchInfo> {
     parse(|name| std::env::var(name).ok())
 }

@@ -4,9 +4,9 @@ use wgrad_stdx::{ErrorKind, InternalError};
 
 /// Exit code of a job that ends because a replica was lost or did not answer.
 pub const LOST: u8 = 7;
-/// Exit code of a replica that panicked; the same as Rust's own.
+/// Exit code of a replica that panicked; Rust programs exit with the same code after a panic.
 pub const PANICKED: u8 = 101;
-/// Exit code of a job that was set up wrongly.
+/// Exit code of a job with invalid arguments or an unsupported setup.
 const MISUSED: u8 = 2;
 
 /// Error of a collective or of the communication thread.
@@ -15,11 +15,11 @@ pub enum CommError {
     /// Another replica aborted the run.
     #[error("replica {rank} aborted the run: {message}")]
     Aborted {
-        /// Rank of that replica, from 0.
+        /// Rank of the replica that aborted, from 0.
         rank: usize,
-        /// Exit code of that replica's error.
+        /// Exit code for the error of that replica.
         code: u8,
-        /// Message of that replica's error.
+        /// Error message of that replica.
         message: String,
     },
     /// The other replicas did not join a call in time.
@@ -27,19 +27,19 @@ pub enum CommError {
         "{operation}: no answer from the other replicas within {seconds} s; a replica has stopped or cannot be reached"
     )]
     Timeout {
-        /// Call that timed out.
+        /// Description of the call that timed out, such as `all-reduce of 5 elements`.
         operation: String,
-        /// Seconds waited.
+        /// Timeout in seconds.
         seconds: u64,
     },
-    /// A call of MPI failed.
+    /// An MPI function returned an error.
     #[error("{call} failed with MPI error {code}: {text}")]
     Mpi {
-        /// MPI function.
+        /// Name of the MPI function.
         call: &'static str,
-        /// Error code that it returned.
+        /// Error code that the function returned.
         code: i32,
-        /// MPI's description of the code.
+        /// MPI's description of the error code.
         text: String,
     },
     /// The replicas made different calls, or their groups have different sizes.
@@ -50,13 +50,13 @@ pub enum CommError {
     Usage(String),
     /// The number of processes differs from the number that were started.
     #[error(
-        "this process is one of {expected} processes that should train together, but it finds {found} and would \
-         train alone"
+        "expected a group of {expected} processes, but the launcher's environment variables give {found}; start the \
+         processes with an mpirun of Open MPI, MPICH or MVAPICH"
     )]
     WorldSize {
         /// Number of processes that were started.
         expected: usize,
-        /// Number of processes found.
+        /// Number of processes in the launcher's environment variables; 1 without a launcher.
         found: usize,
     },
     /// The communication thread could not be started.
@@ -65,13 +65,13 @@ pub enum CommError {
     /// The communication thread has exited.
     #[error("the communication thread has exited")]
     Closed,
-    /// A broken invariant of this crate.
+    /// An invariant of this crate is broken.
     #[error(transparent)]
     Internal(#[from] InternalError),
 }
 
 impl CommError {
-    /// Kind of the error.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Usage(_) | Self::WorldSize { .. } => ErrorKind::Usage,

@@ -1,4 +1,4 @@
-//! Collective of nodes that each have several replicas: first within a node, then between the nodes.
+//! Collective for nodes with several replicas each: communicates first within each node, then between the nodes.
 
 use std::fmt;
 use std::ops::Range;
@@ -9,32 +9,34 @@ use crate::collective::{AbortHandle, Collective, check_root, check_shards};
 use crate::error::CommError;
 use crate::local::Local;
 
-/// One rank of a group of nodes with equally many replicas. Tensors are reduced within each node first; then only the
-/// leader of each node, its local rank 0, communicates with the other leaders.
+/// One rank of a group of nodes with the same number of replicas each. Tensors are reduced within each node first; then
+/// only the leader of each node, its local rank 0, communicates with the other leaders.
 ///
-/// Ranks count node by node: local rank r of node k has rank k · n + r, with n replicas on every node. A sum is
-/// therefore computed in the order of the ranks within a node, and in the order of the leaders' collective between
-/// nodes.
+/// Ranks are numbered node by node: local rank r of node k has rank k · n + r, where n is the number of replicas per
+/// node. A sum is therefore computed in the order of the ranks within a node, and in the order of the leaders'
+/// collective between nodes.
 pub struct Hierarchical {
     local: Local,
-    /// Collective between the leaders; `None` on the other ranks, or if there is one node.
+    /// Collective between the leaders; `None` on ranks that are not leaders, or if there is only one node.
     leaders: Option<Box<dyn Collective>>,
     node: usize,
     nodes: usize,
 }
 
 impl Hierarchical {
-    /// Joins the nodes. Every rank calls this; leaders pass their rank of the collective between nodes as `leaders`. If
+    /// Joins the nodes. Every rank calls this; leaders pass their end of the collective between nodes as `leaders`. If
     /// there is only one node, all ranks may pass `None`.
     ///
     /// # Errors
     /// Returns [`CommError::Usage`] if a rank that is not a leader passes `leaders`, [`CommError::Mismatch`] if the
-    /// nodes have different numbers of replicas, and the error of `leaders` if it fails.
+    /// nodes have different numbers of replicas, and the error of `leaders` if a call of `leaders` fails.
     pub fn new(mut local: Local, mut leaders: Option<Box<dyn Collective>>) -> Result<Self, CommError> {
-        // All ranks check this before they rely on one another.
+        // Every rank checks this, so that all ranks return the error instead of waiting for each other.
         let passed = local.all_gather_bytes(&[u8::from(leaders.is_some())])?;
         if let Some(rank) = (1..local.size()).find(|&rank| passed[rank] != [0]) {
-            let message = format!("replica {rank} passes a collective between nodes; only replica 0 may");
+            let message = format!(
+                "replica {rank} passes a collective between nodes; only replica 0 of a node may pass one"
+            );
             return Err(CommError::Usage(message));
         }
         let joined = leaders.as_deref_mut().map(|leaders| join_leaders(&local, leaders));
@@ -43,7 +45,7 @@ impl Hierarchical {
         }
         let (node, nodes) = match joined {
             Some(Err(error)) => {
-                // The other ranks of the node get the leader's error as the reason why their next call fails.
+                // The next call of the node's other ranks fails with the leader's error as the reason.
                 let leader = local.rank();
                 local.abort_from_parent(leader, error.abort_code(), &error.to_string());
                 return Err(error);
@@ -54,7 +56,7 @@ impl Hierarchical {
         Ok(Self { local, leaders, node, nodes })
     }
 
-    /// Makes a call between nodes if this rank is a leader. If it fails, the other ranks of the node are aborted.
+    /// Makes a call between nodes if this rank is a leader. If the call fails, the other ranks of the node are aborted.
     fn call_leaders(
         &mut self,
         call: impl FnOnce(&mut dyn Collective) -> Result<(), CommError>,
@@ -62,7 +64,7 @@ impl Hierarchical {
         let Some(leaders) = self.leaders.as_deref_mut() else { return Ok(()) };
         let error = match call(leaders) {
             Ok(()) => return Ok(()),
-            // A leader's rank stands for its node; the message names the replica.
+            // The rank of a leader is the index of its node. The message names the replica.
             Err(CommError::Aborted { rank, code, message }) => {
                 CommError::Aborted { rank: rank * self.local.size(), code, message }
             }
@@ -80,7 +82,7 @@ impl Hierarchical {
         Err(error)
     }
 
-    /// Merges the shards of each node, which are contiguous because ranks count node by node.
+    /// Merges the shards of each node, which are contiguous because ranks are numbered node by node.
     fn node_shards(&self, shards: &[Range<usize>]) -> Vec<Range<usize>> {
         let nodes = shards.chunks(self.local.size());
         nodes.map(|node| node[0].start..node[node.len() - 1].end).collect()
@@ -124,7 +126,7 @@ impl Collective for Hierarchical {
         let node_shards = self.node_shards(shards);
         let node_shard = node_shards[self.node].clone();
         let replicas = self.local.size();
-        // Shards of this node's replicas, counted from the start of the node's shard.
+        // Shards of this node's replicas, relative to the start of the node's shard.
         let local_shards: Vec<_> = shards[self.node * replicas..][..replicas]
             .iter()
             .map(|shard| shard.start - node_shard.start..shard.end - node_shard.start)
@@ -181,18 +183,19 @@ impl fmt::Debug for Hierarchical {
     }
 }
 
-/// Checks that all nodes have equally many replicas. Returns the index of this node and the number of nodes.
+/// Checks that all nodes have the same number of replicas. Returns the index of this node and the number of nodes.
 fn join_leaders(local: &Local, leaders: &mut dyn Collective) -> Result<(usize, usize), CommError> {
     let sizes = leaders.all_gather_bytes(&(local.size() as u64).to_le_bytes())?;
     let sizes: Vec<u64> = sizes.iter().map(|bytes| decode_u64(bytes)).collect::<Result<_, _>>()?;
     if sizes.iter().any(|&size| size != local.size() as u64) {
-        let message = format!("the nodes have {sizes:?} replicas; all nodes must have equally many");
+        let message = format!("the nodes have {sizes:?} replicas; all nodes must have the same number");
         return Err(CommError::Mismatch(message));
     }
     Ok((leaders.rank(), leaders.size()))
 }
 
-/// Broadcasts the leader's node index and number of nodes within the node. Without a leader there is one node.
+/// Broadcasts the node index and the number of nodes from the leader to its node. Without `place` on the leader, there
+/// is only one node.
 fn broadcast_place(local: &mut Local, place: Option<(usize, usize)>) -> Result<(usize, usize), CommError> {
     let (node, nodes) = place.unwrap_or((0, 1));
     let bytes = [(node as u64).to_le_bytes(), (nodes as u64).to_le_bytes()].concat();
@@ -201,7 +204,7 @@ fn broadcast_place(local: &mut Local, place: Option<(usize, usize)>) -> Result<(
     Ok((decode_u64(node)? as usize, decode_u64(nodes)? as usize))
 }
 
-/// Concatenates messages, each after its length.
+/// Concatenates messages, each preceded by its length in bytes as a little-endian u64.
 fn pack(messages: &[Vec<u8>]) -> Vec<u8> {
     let with_length =
         |message: &Vec<u8>| [&(message.len() as u64).to_le_bytes(), message.as_slice()].concat();

@@ -1,9 +1,9 @@
-//! Collectives between the replicas of a data-parallel training.
+//! Collectives between the replicas of a data-parallel training run.
 //!
 //! [`Collective`] is the interface. [`Single`] (one replica), [`Local`] (threads of a process), [`Hierarchical`]
 //! (threads within processes) and, with the feature `mpi`, `Mpi` (processes) implement it. [`Worker`] calls a
-//! collective on a thread of its own, so that communication overlaps computation, and aborts the job if a call exceeds
-//! its timeout.
+//! collective on a separate thread, so that communication overlaps computation, and aborts the job if a call exceeds
+//! the timeout.
 
 mod barrier;
 mod collective;

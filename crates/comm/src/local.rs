@@ -11,7 +11,8 @@ use crate::error::{CommError, PANICKED};
 /// One rank of a group of threads. Sums are computed in the order of the ranks, element by element, so their bits do
 /// not depend on which thread arrives first.
 ///
-/// Dropping a rank makes the waits of the others return an error; dropping it in a panic aborts the group.
+/// After a rank is dropped, the waits of the other ranks return an error. Dropping a rank during a panic aborts the
+/// group.
 pub struct Local {
     rank: usize,
     group: Arc<Group>,
@@ -22,12 +23,12 @@ struct Group {
     mailboxes: Vec<Mailbox>,
 }
 
-/// Data that a rank publishes to the others. It is written only before a barrier and read only after it, so no lock is
-/// ever contended; the locks are there because safe Rust cannot express that protocol.
+/// Data that a rank publishes to the others. The data is written only before a barrier and read only after the barrier,
+/// so no lock is ever contended. The locks exist because safe Rust cannot express that protocol.
 #[derive(Default)]
 struct Mailbox {
     call: Mutex<Call>,
-    /// Input of the call.
+    /// Elements that this rank contributes to the call.
     input: RwLock<Vec<f32>>,
     /// Slice of the result that this rank computes.
     result: RwLock<Vec<f32>>,
@@ -55,18 +56,18 @@ impl Local {
         (0..n).map(|rank| Self { rank, group: Arc::clone(&group) }).collect()
     }
 
-    /// Joins an enclosing group, in which rank 0 of this group has rank `first`: an abort of this group aborts that
-    /// one.
+    /// Joins an enclosing group, in which rank 0 of this group has rank `first`. An abort of this group also aborts the
+    /// enclosing group.
     pub(crate) fn set_parent(&self, parent: AbortHandle, first: usize) {
         self.group.barrier.set_parent(parent, first);
     }
 
-    /// Aborts this group because its enclosing group was aborted by `rank` (counted there).
+    /// Aborts this group because `rank` of the enclosing group aborted the enclosing group.
     pub(crate) fn abort_from_parent(&self, rank: usize, code: u8, message: &str) {
         self.group.barrier.abort_from_parent(rank, code, message);
     }
 
-    /// Waits for the other ranks and checks that all make this call.
+    /// Waits for the other ranks and checks that all ranks make the same call.
     fn begin(&self, call: &Call) -> Result<(), CommError> {
         lock(&self.group.mailboxes[self.rank].call).clone_from(call);
         self.wait(call)?;

@@ -1,6 +1,6 @@
 //! Collective of processes, on one or many machines, through MPI.
 //!
-//! This calls the C functions directly, because the safe interface of the `mpi` crate discards their error codes.
+//! This calls the C functions directly, because the safe interface of the `mpi` crate discards the error codes.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::io::Write;
@@ -14,17 +14,17 @@ use mpi::ffi;
 use crate::collective::{AbortHandle, Collective, check_root, check_shards};
 use crate::error::{CommError, PANICKED};
 
-/// Largest number of elements of one call, since MPI counts are C integers.
+/// Largest number of elements in one MPI call, because MPI takes counts as C integers.
 const MAX_ELEMENTS: usize = 1 << 28;
-/// Time for `MPI_Abort` to end the job before this process exits by itself.
+/// Time that `MPI_Abort` has to end the job. After this time, the process exits even if `MPI_Abort` has not returned.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Rank of this process; set once MPI is initialized, from when on it can abort the job.
+/// Rank of this process. Set when MPI is initialized; from then on, the job can be aborted.
 static RANK: OnceLock<c_int> = OnceLock::new();
 /// Whether MPI has been finalized.
 static FINALIZED: AtomicBool = AtomicBool::new(false);
 
-/// One of the processes that mpirun started. All calls must come from the thread that opened it.
+/// Collective of the processes that mpirun started. All calls must be made on the thread that called [`Mpi::open`].
 pub struct Mpi {
     rank: usize,
     size: usize,
@@ -33,12 +33,12 @@ pub struct Mpi {
 }
 
 impl Mpi {
-    /// Initializes MPI, once in a process. From then on a panic of any thread aborts the whole job: unwinding would
+    /// Initializes MPI; at most once per process. After that, a panic on any thread aborts the job: unwinding would
     /// finalize MPI here and leave the other processes waiting.
     ///
     /// # Errors
     /// Returns [`CommError::Usage`] if MPI was initialized before, or if the library does not support calls from
-    /// several threads, which aborting a job needs; and [`CommError::Mpi`] if a call fails.
+    /// several threads, which aborting a job requires. Returns [`CommError::Mpi`] if an MPI call fails.
     pub fn open() -> Result<Self, CommError> {
         if RANK.get().is_some() {
             return Err(CommError::Usage(
@@ -111,7 +111,7 @@ impl Mpi {
 }
 
 fn world() -> ffi::MPI_Comm {
-    // SAFETY: reads a constant of the library, which nothing writes.
+    // SAFETY: reads a constant of the MPI library that is never written.
     unsafe { ffi::RSMPI_COMM_WORLD }
 }
 
@@ -132,12 +132,12 @@ fn abort(code: u8, message: &str) {
     static ABORTING: AtomicBool = AtomicBool::new(false);
     let Some(rank) = RANK.get().filter(|_| !FINALIZED.load(Ordering::SeqCst)) else { return };
     if ABORTING.swap(true, Ordering::SeqCst) {
-        // Another thread aborts already and has printed its reason; this process is about to end.
+        // Another thread is already aborting the job and has printed its reason; this process is about to end.
         loop {
             std::thread::park();
         }
     }
-    // On one line, which the launcher parses.
+    // The launcher parses this line, so the message must not contain line breaks.
     let line = format!("wgrad: rank {rank}: {} (exit code {code})\n", message.replace('\n', "; "));
     let _ = std::io::stderr().write_all(line.as_bytes());
     // MPI_Abort may hang if the connection to mpirun is cut.
@@ -145,7 +145,7 @@ fn abort(code: u8, message: &str) {
         std::thread::sleep(ABORT_TIMEOUT);
         exit_now(code);
     });
-    // SAFETY: MPI was initialized with MPI_THREAD_MULTIPLE, so any thread may call it, and it has not been finalized.
+    // SAFETY: MPI was initialized with MPI_THREAD_MULTIPLE, so any thread may call it, and MPI has not been finalized.
     unsafe { ffi::MPI_Abort(world(), c_int::from(code)) };
     exit_now(code);
 }
@@ -175,7 +175,7 @@ impl Collective for Mpi {
     fn reduce_scatter(&mut self, values: &mut [f32], shards: &[Range<usize>]) -> Result<(), CommError> {
         check_shards(shards, self.size, values.len())?;
         if values.is_empty() {
-            // The length is the same on all ranks, so none of them makes the call.
+            // The length is the same on all ranks, so no rank makes the call.
             return Ok(());
         }
         let (counts, _) = Self::counts(shards)?;
@@ -239,7 +239,7 @@ impl Collective for Mpi {
     fn all_gather_bytes(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CommError> {
         let mut lengths = vec![0u64; self.size];
         let own = [bytes.len() as u64];
-        // SAFETY: the send buffer holds one u64, and the receive buffer one for each rank.
+        // SAFETY: the send buffer holds one u64, and the receive buffer holds one u64 for each rank.
         let code = unsafe {
             ffi::MPI_Allgather(
                 own.as_ptr().cast(),
@@ -262,7 +262,7 @@ impl Collective for Mpi {
         if end == 0 {
             return Ok(vec![Vec::new(); self.size]);
         }
-        // An empty slice may have the address 1, which is MPI_IN_PLACE in Open MPI.
+        // The pointer of an empty slice may have the address 1, which Open MPI interprets as MPI_IN_PLACE.
         let bytes = if bytes.is_empty() { &[0][..] } else { bytes };
         let (counts, displacements) = Self::counts(&ranges)?;
         let mut all = vec![0u8; end];
@@ -299,8 +299,8 @@ impl Drop for Mpi {
         if std::thread::panicking() || FINALIZED.swap(true, Ordering::SeqCst) {
             return;
         }
-        // Waits for the other processes.
-        // SAFETY: MPI is initialized, and `FINALIZED` keeps this process from calling it afterwards.
+        // MPI_Finalize waits for the other processes.
+        // SAFETY: MPI is initialized, and `FINALIZED` keeps this process from calling MPI afterwards.
         unsafe { ffi::MPI_Finalize() };
     }
 }

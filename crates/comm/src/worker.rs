@@ -1,4 +1,4 @@
-//! Communication thread of a replica: opens a collective, makes all its calls, and enforces their timeouts.
+//! Communication thread of a replica: opens a collective, makes all its calls, and enforces timeouts.
 
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use crate::collective::{AbortHandle, Collective};
 use crate::error::{CommError, LOST};
 
-/// Least setup timeout: opening a collective waits until all processes have been started. Shorter in tests.
+/// Minimum timeout for opening a collective, which waits until all processes have started. Shorter in tests.
 const MIN_SETUP_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 60 });
 
-/// Collective call for the communication thread, with its arguments.
+/// A call of a [`Collective`] method, with its arguments, for the communication thread to make.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs)]
 pub enum Job {
@@ -35,20 +35,20 @@ impl Job {
     }
 }
 
-/// Result of a completed job.
+/// Values or messages returned by a completed job, with the times of the call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Completion {
-    /// Values of the job after the call.
+    /// Values of the job after the call; empty for jobs without values.
     pub values: Vec<f32>,
-    /// Messages of an all-gather of bytes, by rank.
+    /// Messages of [`Job::AllGatherBytes`], in order of rank; empty for other jobs.
     pub messages: Vec<Vec<u8>>,
-    /// Start of the call; it includes the wait for replicas that arrive later.
+    /// Time at which the call started. The call includes the wait for replicas that arrive later.
     pub started: Instant,
-    /// End of the call.
+    /// Time at which the call ended.
     pub ended: Instant,
 }
 
-/// Handle to a submitted job. Tickets are waited for in the order of submission.
+/// Handle to a submitted job. Tickets must be passed to [`Worker::wait`] in order of submission.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Ticket {
     index: u64,
@@ -73,11 +73,12 @@ enum Message {
 }
 
 impl Worker {
-    /// Starts the thread and opens the collective on it. A job that takes longer than `timeout` aborts the run.
+    /// Starts the thread and opens the collective on that thread. A job that takes longer than `timeout` aborts the
+    /// run.
     ///
     /// # Errors
-    /// Returns the error of `open`, [`CommError::Timeout`] if it takes longer than a minute (or `timeout`, if that is
-    /// longer), [`CommError::Closed`] if it panics, and [`CommError::Spawn`] if the thread cannot be started.
+    /// Returns the error of `open`, [`CommError::Timeout`] if `open` takes longer than a minute (or `timeout`, if that
+    /// is longer), [`CommError::Closed`] if `open` panics, and [`CommError::Spawn`] if the thread cannot be started.
     pub fn start(
         open: impl FnOnce() -> Result<Box<dyn Collective>, CommError> + Send + 'static,
         timeout: Duration,
@@ -101,13 +102,13 @@ impl Worker {
                     break;
                 }
             }
-            // A replica that exits without closing has failed: dropping the collective would wait for the others.
+            // The replica failed before it called `close`. Dropping the collective would wait for the other replicas.
             std::mem::forget(collective);
         };
         let thread = std::thread::Builder::new().name("wgrad-comm".into()).spawn(run);
         thread.map_err(|error| CommError::Spawn(error.to_string()))?;
         let limit = timeout.max(MIN_SETUP_TIMEOUT);
-        // A thread that hangs in `open` is left behind; it ends with the process.
+        // A thread that hangs in `open` is not joined; the thread ends with the process.
         let (rank, size, abort) = opening.recv_timeout(limit).map_err(|error| match error {
             RecvTimeoutError::Disconnected => CommError::Closed,
             RecvTimeoutError::Timeout => {
@@ -117,27 +118,27 @@ impl Worker {
         Ok(Self { rank, size, abort, timeout, jobs, completions, submitted: 0, waited: 0 })
     }
 
-    /// Rank of this replica.
+    /// Returns the rank of this replica, from 0.
     pub fn rank(&self) -> usize {
         self.rank
     }
 
-    /// Number of replicas.
+    /// Returns the number of replicas.
     pub fn size(&self) -> usize {
         self.size
     }
 
-    /// Sets the timeout of jobs and returns the previous one.
+    /// Sets the timeout of jobs and returns the previous timeout.
     pub fn set_timeout(&mut self, timeout: Duration) -> Duration {
         std::mem::replace(&mut self.timeout, timeout)
     }
 
-    /// Timeout of jobs.
+    /// Returns the timeout of jobs.
     pub fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// Calls `f` with another timeout of jobs, then restores the previous one.
+    /// Calls `f` with `timeout` as the timeout of jobs, then restores the previous timeout.
     pub fn with_timeout<T>(&mut self, timeout: Duration, f: impl FnOnce(&mut Self) -> T) -> T {
         let previous = self.set_timeout(timeout);
         let result = f(self);
@@ -164,8 +165,9 @@ impl Worker {
     pub fn wait(&mut self, ticket: Ticket) -> Result<Completion, CommError> {
         if ticket.index != self.waited {
             let (found, expected) = (ticket.index, self.waited);
-            let message =
-                format!("jobs are waited for in order of submission: job {found} instead of job {expected}");
+            let message = format!(
+                "tickets must be waited for in order of submission: expected job {expected}, found job {found}"
+            );
             return Err(CommError::Usage(message));
         }
         match self.completions.recv_timeout(self.timeout) {
@@ -196,7 +198,8 @@ impl Worker {
         Ok(self.call(Job::AllReduce(values))?.values)
     }
 
-    /// Gathers the shards of all replicas into `values`. `shards` as in [`Collective::all_gather`].
+    /// Gathers the shards of all replicas into `values`. `shards` has the same form as in
+    /// [`Collective::reduce_scatter`].
     ///
     /// # Errors
     /// Returns the errors of [`Worker::submit`] and [`Worker::wait`].
@@ -204,7 +207,7 @@ impl Worker {
         Ok(self.call(Job::AllGather(values, shards))?.values)
     }
 
-    /// Returns the values of replica `root`; `values` has their length.
+    /// Returns the values of replica `root`. `values` must have the same length on all replicas.
     ///
     /// # Errors
     /// Returns the errors of [`Worker::submit`] and [`Worker::wait`].
@@ -212,7 +215,7 @@ impl Worker {
         Ok(self.call(Job::Broadcast(values, root))?.values)
     }
 
-    /// Gathers a message from each replica. Returns all messages by rank.
+    /// Gathers a message from each replica. Returns the messages in order of rank.
     ///
     /// # Errors
     /// Returns the errors of [`Worker::submit`] and [`Worker::wait`].
@@ -228,7 +231,7 @@ impl Worker {
         self.call(Job::Barrier).map(drop)
     }
 
-    /// Closes the collective; with MPI this waits for the other processes, at most for the timeout. A worker that is
+    /// Closes the collective; with MPI, this waits for the other processes for at most the timeout. A worker that is
     /// dropped without `close` leaves the collective open.
     pub fn close(self) {
         if self.jobs.send(Message::Close).is_ok() {
@@ -238,13 +241,13 @@ impl Worker {
         }
     }
 
-    /// Handle that aborts the run, independent of this worker.
+    /// Returns a handle that aborts the run and stays valid after this worker is dropped.
     pub fn abort_handle(&self) -> AbortHandle {
         self.abort.clone()
     }
 }
 
-/// Makes the call of a job and measures it.
+/// Makes the collective call of a job and records when it started and ended.
 fn execute(collective: &mut dyn Collective, job: Job) -> Result<Completion, CommError> {
     let started = Instant::now();
     let mut messages = Vec::new();

@@ -1,4 +1,4 @@
-//! Collectives within one process: the suite, failures of single ranks, and the communication thread.
+//! Tests of collectives within one process: the suite, failures of single ranks, and the communication thread.
 
 mod suite;
 
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use wgrad_comm::{Collective, CommError, Hierarchical, Job, Local, Single, Worker};
 
-/// Runs a function on every rank of a group. Returns the results by rank.
+/// Runs a function on every rank of a group. Returns the results in order of rank.
 fn on_all<T: Send>(group: Vec<Local>, run: impl Fn(Local) -> T + Sync) -> Vec<T> {
     std::thread::scope(|scope| {
         let threads: Vec<_> = group.into_iter().map(|local| scope.spawn(|| run(local))).collect();
@@ -115,7 +115,10 @@ fn jobs_run_in_order_of_submission() {
             assert!(first.started <= first.ended && first.ended <= second.started);
             let third = worker.submit(Job::Barrier).unwrap();
             let fourth = worker.submit(Job::Barrier).unwrap();
-            assert!(matches!(worker.wait(fourth), Err(CommError::Usage(_))), "waited out of order");
+            assert!(
+                matches!(worker.wait(fourth), Err(CommError::Usage(_))),
+                "waiting out of order should be an error"
+            );
             worker.wait(third).unwrap();
             [first.values, second.values].concat()
         };
@@ -140,7 +143,7 @@ fn a_missing_rank_is_a_timeout_and_aborts_the_others() {
         matches!(&error, CommError::Timeout { operation, .. } if operation.contains("barrier")),
         "{error}"
     );
-    // The rank with the longer timeout is aborted by the other one.
+    // The rank with the shorter timeout aborts the rank with the longer timeout.
     let aborted = waiting.join().unwrap().unwrap_err();
     assert!(matches!(&aborted, CommError::Aborted { rank: 1, code: 7, .. }), "{aborted}");
     drop((fast, missing));
@@ -154,7 +157,7 @@ fn start_returns_the_error_of_open() {
     assert_eq!(error, Some(CommError::Usage("no network".into())));
 }
 
-/// Runs a function on every replica of every node. Returns the results, or the panics, by rank.
+/// Runs a function on every replica of every node. Returns the results or panics in order of rank.
 fn on_nodes<T: Send>(
     nodes: usize,
     replicas: usize,
@@ -179,7 +182,7 @@ fn an_abort_reaches_other_nodes_with_code_and_replica() {
     let outcomes = on_nodes(2, 2, |mut collective| {
         collective.barrier().unwrap();
         if collective.rank() == 3 {
-            // Not a leader; the leaders wait for each other.
+            // This rank is not a leader; meanwhile, the leaders wait for each other.
             collective.abort_handle().abort(5, "test abort");
         }
         collective.all_reduce(&mut [1.0; 10]).unwrap_err()

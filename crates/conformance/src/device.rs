@@ -1,4 +1,4 @@
-//! Devices against the f64 reference: values and gradients, for ordinary inputs, large inputs and NaN.
+//! Compares devices with the f64 reference: values and gradients, for ordinary inputs, large inputs and NaN.
 //!
 //! Devices run with poisoned memory (see `Options::poison` of both backends): elements that a kernel does not write are
 //! NaN and fail every comparison.
@@ -12,7 +12,8 @@ use crate::harness::{Harness, LoadedProgram, Tolerance, compare};
 use crate::report::{Comparison, Failure};
 use crate::trial::{ReferenceRun, Trial, With, evaluate};
 
-/// Factor of the tolerance for gradients, which combine several operations with a rounding error each.
+/// Factor by which the tolerance is larger for gradients. Gradients combine several operations, each with a rounding
+/// error.
 const GRADIENT_SLACK: f64 = 8.0;
 /// Factor by which inputs are scaled in [`magnitude`].
 const MAGNIFIED: f64 = 32.0;
@@ -23,10 +24,11 @@ const CEILING: f64 = 1e30;
 pub fn unsupported(harness: &Harness<'_>, trial: &Trial) -> Result<Option<&'static str>, Failure> {
     let (graph, _) = trial.graph(With::Gradient)?;
     let stores_f16 = graph.nodes().iter().any(|node| node.ty.dtype == DType::F16);
-    Ok((stores_f16 && !harness.device.info().limits.f16).then_some("the device does not store f16"))
+    Ok((stores_f16 && !harness.device.info().limits.f16)
+        .then_some("the device does not support storage of f16"))
 }
 
-/// Checks result and gradients, with operations fused as in training.
+/// Checks the result and the gradients of a trial, with operations fused as in training.
 ///
 /// The rule is `|found − expected| ≤ tolerance · max(1, largest expected magnitude)`, with 8 times the tolerance for
 /// gradients.
@@ -36,7 +38,7 @@ pub fn value(harness: &Harness<'_>, trial: &Trial) -> Comparison {
     compare_outputs(&expected, &found, |name| tolerance(trial, name))
 }
 
-/// Checks one kernel per operation against fused kernels on the same device.
+/// Checks that fused kernels agree with one kernel per operation on the same device.
 pub fn unfused(harness: &Harness<'_>, trial: &Trial) -> Comparison {
     let (graph, inputs) = trial.graph(With::Gradient)?;
     let fused = harness.load(&graph, true)?.run(&inputs)?;
@@ -49,7 +51,7 @@ pub fn unfused(harness: &Harness<'_>, trial: &Trial) -> Comparison {
     Ok(worst)
 }
 
-/// Checks that equal inputs give bit-identical results, whatever ran in between.
+/// Checks that equal inputs give bit-identical results, regardless of runs in between.
 pub fn replay(harness: &Harness<'_>, trial: &Trial) -> Comparison {
     let (graph, inputs) = trial.graph(With::Gradient)?;
     let mut loaded = harness.load(&graph, true)?;
@@ -59,7 +61,7 @@ pub fn replay(harness: &Harness<'_>, trial: &Trial) -> Comparison {
     if first == second {
         Ok(0.0)
     } else {
-        Err(Failure::Violation("a second run is not bit-identical".into()))
+        Err(Failure::Violation("a second run with equal inputs is not bit-identical".into()))
     }
 }
 
@@ -71,10 +73,10 @@ fn run_bits(loaded: &mut LoadedProgram, inputs: &[Array]) -> Result<Vec<Vec<u32>
     Ok(loaded.run(inputs)?.into_iter().map(bits).collect())
 }
 
-/// Checks inputs scaled by 32. Where the reference is moderate, the device must not overflow or return NaN.
+/// Checks inputs scaled by 32. Where the reference is at most 1e30, the device must not overflow or return NaN.
 ///
-/// Results must agree as far as inputs rounded to f32 allow. That limit is measured by perturbing the reference's
-/// inputs by one rounding error.
+/// The tolerance includes the effect of inputs rounded to f32, which is measured by perturbing the reference's inputs
+/// by one rounding error.
 pub fn magnitude(harness: &Harness<'_>, trial: &Trial) -> Comparison {
     let is_scalable = |input: &wgrad_ops::Input| match input.distribution {
         Distribution::Uniform(low, high) => high - low > 1.5,
@@ -102,7 +104,8 @@ pub fn magnitude(harness: &Harness<'_>, trial: &Trial) -> Comparison {
 
 /// Checks inputs with a NaN, a zero and a flipped sign in each float input.
 ///
-/// The device must return NaN and infinity exactly where the reference does, so that a diverging run is noticed.
+/// The device must return NaN and infinity exactly where the reference does, so that a diverging training run is
+/// detected.
 pub fn not_a_number(harness: &Harness<'_>, trial: &Trial) -> Comparison {
     let mut random = trial.random(5);
     let mut values = trial.values().to_vec();
@@ -116,7 +119,8 @@ pub fn not_a_number(harness: &Harness<'_>, trial: &Trial) -> Comparison {
         }
     }
     let trial = trial.with_values(values);
-    // With gradients, though they are not compared (at a kink any value is valid): these kernels are already compiled.
+    // Use the graph with gradients, because the kernels of this graph are already compiled. The gradients are not
+    // compared: at a kink, any value is valid.
     let mut expected = trial.run_reference(With::Gradient)?;
     let found = harness.load(&expected.graph, true)?.run(&expected.inputs)?;
     expected.outputs.truncate(1);

@@ -1,17 +1,18 @@
 //! Known driver bugs that cannot be worked around at a reasonable cost.
 //!
-//! They are data with a reason and are counted and printed, so that no check needs to know a driver's name.
+//! Each bug is a table entry with a reason, so that no check contains code for a specific driver. Expected failures are
+//! counted and printed.
 
 use crate::report::Check;
 
-/// A known failure.
+/// A known failure of a check, caused by a driver bug.
 #[derive(Debug, Clone, Copy)]
 pub struct Expectation {
     /// Name of the operation.
     pub subject: &'static str,
-    /// The check that fails.
+    /// Check that fails.
     pub check: Check,
-    /// Part of the device's name.
+    /// Part of the name of the affected devices.
     pub device: &'static str,
     /// Cause of the failure, and why it is harmless.
     pub reason: &'static str,
@@ -22,7 +23,7 @@ pub static EXPECTATIONS: &[Expectation] = &[Expectation {
     subject: "variance",
     check: Check::NotANumber,
     device: "llvmpipe",
-    reason: "Mesa folds x − x to 0 even for NaN, and the variance of a single element is that; a NaN among several comes out",
+    reason: "Mesa folds x − x to 0 even for NaN, which hides a NaN in the variance of a single element, but not of several",
 }];
 
 /// Returns the expectation that covers a failure.

@@ -1,8 +1,8 @@
-//! Gradients against central differences in f64, along a random direction and with a random cotangent.
+//! Compares gradients with central differences in f64, along a random direction and with a random cotangent.
 //!
 //! For a function y of the inputs x, a direction v and a cotangent c, `⟨grad(y·c), v⟩` must equal the slope of `y·c`
 //! along v. The slope is computed with the five-point rule, whose error is far below the tolerance because samples
-//! avoid kinks. With a `sum()` in place of a random c, a missing term would go unnoticed where terms cancel.
+//! avoid kinks. With a cotangent of ones in place of a random c, errors that cancel in the sum would not be detected.
 
 use wgrad_cpu::reference::Array;
 use wgrad_graph::{DType, Graph, States, Var, grad, grad_with};
@@ -11,15 +11,15 @@ use wgrad_ops::{GradientOrder, TensorOps};
 use crate::report::{Comparison, Failure};
 use crate::trial::{Trial, With, evaluate, random_direction};
 
-/// Step of the differences. The error of the five-point rule is about its fourth power.
+/// Step size of the differences. The error of the five-point rule is proportional to its fourth power.
 const STEP: f64 = 1e-3;
-/// Largest difference of the two slopes, relative to the sum of the magnitudes of the gradient's terms.
+/// Maximum difference between the two slopes, relative to the sum of the magnitudes of the gradient's terms.
 const TOLERANCE: f64 = 1e-6;
 
-/// Checks the gradients of all float inputs together and of each input alone. Alone, no other input can compensate an
-/// error.
+/// Checks the gradients of all float inputs together and of each input alone. In the checks of single inputs, an error
+/// cannot be compensated by another input.
 ///
-/// If the operation has no gradient by definition, checks that it is zero.
+/// If the gradient of the operation is zero by definition, checks that all elements are zero.
 pub fn gradient(trial: &Trial) -> Comparison {
     let all = trial.differentiable();
     if trial.entry.gradient_order == GradientOrder::Zero {
@@ -32,7 +32,7 @@ pub fn gradient(trial: &Trial) -> Comparison {
     Ok(worst)
 }
 
-/// Checks second gradients, of all inputs together and of each alone, including the cotangent.
+/// Checks the second gradients of all inputs together and of each input alone. The cotangent is an additional input.
 pub fn second_gradient(trial: &Trial) -> Comparison {
     let all = trial.differentiable();
     if trial.entry.gradient_order != GradientOrder::Any {
@@ -91,7 +91,8 @@ fn check_first_order(trial: &Trial, wrt: &[usize]) -> Comparison {
     let mut rounding = 0.0;
     let mut step = STEP;
     if plain.nodes().iter().any(|node| node.ty.dtype == DType::F16) {
-        // Rounding to f16 makes a staircase: use longer steps, and allow for rounding at both ends.
+        // Rounding to f16 makes the function piecewise constant, so use longer steps and allow for rounding at both
+        // ends.
         step = 0.125;
         rounding =
             y_terms(trial.values())?.iter().map(|x| x.abs()).sum::<f64>() * trial.entry.tolerance / step;
@@ -114,7 +115,7 @@ fn check_second_order(trial: &Trial, wrt: &[usize]) -> Comparison {
         graph.output("gradient", gradient);
     }
     let values = [trial.values(), std::slice::from_ref(&c), &v].concat();
-    // The cotangent is the input after those of the sample.
+    // The cotangent is the input that follows the inputs of the sample.
     let at = [wrt, &[ins.len()]].concat();
     let mut u = random_directions(trial, wrt, 3);
     u.push(random_direction(&mut trial.random(4), &ty));
@@ -162,7 +163,7 @@ fn perturbed(values: &[Array], wrt: &[usize], v: &[Array], step: f64) -> Vec<Arr
     values
 }
 
-/// Computes the slope at 0 with the five-point rule.
+/// Computes the slope of `f` at 0 with the five-point rule.
 fn slope(step: f64, f: impl Fn(f64) -> Comparison) -> Comparison {
     let near = f(step)? - f(-step)?;
     let far = f(2.0 * step)? - f(-2.0 * step)?;
@@ -174,7 +175,7 @@ fn elementwise_products(a: &[Array], b: &[Array]) -> Result<Vec<f64>, Failure> {
     let mut all = Vec::new();
     for (a, b) in a.iter().zip(b) {
         if a.ty.shape != b.ty.shape {
-            return Err(Failure::Violation(format!("a tensor is {} instead of {}", a.ty, b.ty)));
+            return Err(Failure::Violation(format!("a tensor has type {}, expected {}", a.ty, b.ty)));
         }
         all.extend(a.to_f64().iter().zip(b.to_f64()).map(|(a, b)| a * b));
     }

@@ -12,9 +12,9 @@ pub type Planner<'d> = &'d dyn Fn(&Graph, Options) -> Result<Program, GraphError
 /// A device and a planner. A custom planner can plant a fault in a program.
 #[derive(Clone, Copy)]
 pub struct Harness<'d> {
-    /// The device.
+    /// Device under test.
     pub device: &'d dyn Device,
-    /// The planner.
+    /// Function that compiles the graphs of the checks.
     pub plan: Planner<'d>,
 }
 
@@ -56,7 +56,7 @@ impl LoadedProgram {
     }
 }
 
-/// Converts values of the reference to the values that a device accepts.
+/// Converts values of the reference to f32 and u32 values for a device.
 pub(crate) fn to_host_data(array: &Array) -> HostData {
     match &array.values {
         Values::Float(values) => HostData::F32(values.iter().map(|&x| x as f32).collect()),
@@ -64,19 +64,20 @@ pub(crate) fn to_host_data(array: &Array) -> HostData {
     }
 }
 
-/// Tolerance of a comparison.
+/// Tolerance for comparing the outputs of a device with the reference.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tolerance {
     /// Relative part of `|found − expected| ≤ relative · max(1, largest expected magnitude) + absolute`.
     pub relative: f64,
-    /// Absolute part of the same rule.
+    /// Absolute part of the same formula.
     pub absolute: f64,
-    /// Magnitude above which expected values, and NaN, are not compared.
+    /// Largest magnitude of an expected value that is compared. If finite, elements with expected NaN are not compared
+    /// either.
     pub ceiling: f64,
 }
 
 impl Tolerance {
-    /// Creates a relative tolerance of at least one rounding of f32. Everything is compared.
+    /// Creates a relative tolerance of at least the machine epsilon of f32, with which all elements are compared.
     pub fn relative(relative: f64) -> Self {
         Self { relative: relative.max(f64::from(f32::EPSILON)), absolute: 0.0, ceiling: f64::INFINITY }
     }
@@ -88,14 +89,17 @@ pub(crate) fn compare(name: &str, found: &HostData, expected: &Array, tolerance:
     match (found, &expected.values) {
         (HostData::U32(found), Values::U32(expected)) if found.len() == expected.len() => {
             match (0..found.len()).find(|&i| found[i] != expected[i]) {
-                Some(i) => violation(format!("element {i} is {} instead of {}", found[i], expected[i])),
+                Some(i) => violation(format!("element {i} is {}, expected {}", found[i], expected[i])),
                 None => Ok(0.0),
             }
         }
         (HostData::F32(found), Values::Float(expected)) if found.len() == expected.len() => {
             compare_floats(name, found, expected, tolerance)
         }
-        _ => violation(format!("the device returned another type than {}", expected.ty)),
+        _ => violation(format!(
+            "the device returned values of another type or number, expected {}",
+            expected.ty
+        )),
     }
 }
 

@@ -1,7 +1,7 @@
-//! Domains that need more than 65,535 workgroups, the limit of a dispatch in each dimension.
+//! Checks of domains that need more than 65,535 workgroups, the limit of a dispatch in each dimension.
 //!
-//! A backend that does not split them leaves the end unwritten. All values are small integers, so every result is
-//! exact.
+//! A backend that does not split such a domain leaves its end unwritten. All values are small integers, so every result
+//! is exact.
 
 use wgrad_cpu::reference::Array;
 use wgrad_graph::{DType, Graph, States, TensorType, Var};
@@ -11,9 +11,9 @@ use wgrad_program::{DeviceKind, HostData};
 use crate::harness::Harness;
 use crate::report::{Comparison, Failure};
 
-/// Number of rows, each of which may get its own workgroup.
+/// Number of rows. With one workgroup per row, the number of workgroups exceeds 65,535.
 const ROWS: usize = 65_536 + 4_465;
-/// Number of rows of 1,009 elements: more elements than 65,535 workgroups of 256 invocations.
+/// Number of rows of 1,009 elements. Together they have more elements than 65,535 workgroups of 256 invocations.
 const LONG_ROWS: usize = 16_645;
 
 /// A computation over a large domain, and its expected result at each index.
@@ -32,7 +32,7 @@ fn input(i: usize) -> f32 {
     (i % PERIOD) as f32
 }
 
-/// All computations over large domains.
+/// Computations that [`large_domain`] checks.
 pub static LARGE: &[LargeDomain] = &[
     LargeDomain {
         name: "elements",
@@ -85,7 +85,7 @@ pub fn large_domain(harness: &Harness<'_>, large: &LargeDomain) -> Comparison {
     let values = (0..n).map(|i| f64::from(input(i))).collect();
     let found = harness.load(&graph, true)?.run(&[Array::float(x.ty(), values)])?;
     let Some(HostData::F32(found)) = found.first() else {
-        return Err(Failure::Violation("the device returned u32 values instead of floats".into()));
+        return Err(Failure::Violation("the device returned u32 values, expected f32".into()));
     };
     match (0..found.len()).find(|&i| found[i] != (large.expected)(i)) {
         Some(i) => {

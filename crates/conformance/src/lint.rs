@@ -1,15 +1,15 @@
-//! Rules for the operation table itself.
+//! Checks of the entries of the operation table.
 
 use wgrad_graph::philox::Stream;
 use wgrad_ops::{OpInfo, ops, scalar_functions};
 
 use crate::report::{Comparison, Failure};
 
-/// Checks name, documentation and tolerance of an operation, and that its samples depend only on the seed.
+/// Checks the name, documentation and tolerance of an operation, and that its samples depend only on the seed.
 pub fn lint(entry: &OpInfo) -> Comparison {
     let violation = |what: &str| Err(Failure::Violation(what.to_owned()));
     if ops().filter(|other| other.name == entry.name).count() > 1 {
-        return violation("two entries have this name");
+        return violation("the operation table has another entry with this name");
     }
     let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     if entry.name.is_empty() || !entry.name.chars().all(letters) {
@@ -33,7 +33,10 @@ pub fn scalar_names() -> Comparison {
     let functions = scalar_functions();
     for (i, f) in functions.iter().enumerate() {
         if let Some(other) = functions[i + 1..].iter().find(|g| g.name == f.name && g.wgsl != f.wgsl) {
-            return Err(Failure::Violation(format!("two scalar functions are named {}", other.name)));
+            return Err(Failure::Violation(format!(
+                "two different scalar functions have the name `{}`",
+                other.name
+            )));
         }
     }
     Ok(0.0)

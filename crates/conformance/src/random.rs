@@ -1,4 +1,4 @@
-//! Random values: equal keys give equal values, and no two random nodes of a graph draw the same values.
+//! Checks of random values: equal keys give equal values, and no two random nodes of a graph draw the same values.
 
 use wgrad_cpu::reference::{self, Array, State, Values};
 use wgrad_graph::{Call, Expr, Graph, Lowered, NodeId, TensorType};
@@ -6,7 +6,7 @@ use wgrad_graph::{Call, Expr, Graph, Lowered, NodeId, TensorType};
 use crate::report::{Comparison, Failure};
 use crate::trial::{Trial, With};
 
-/// Shorter draws may be equal by chance, so they are not compared.
+/// Minimum number of values for a comparison of two draws. Shorter draws may be equal by chance.
 const MIN_LENGTH: usize = 8;
 
 /// Checks that a trial's random values depend on seed and step, and that no two of its nodes draw the same values.
@@ -76,7 +76,7 @@ fn evaluate_nodes(graph: &Graph, inputs: &[Array], draws: &[NodeId]) -> Result<V
     Ok(values.iter().map(Array::to_f64).collect())
 }
 
-/// Increments one element, `word`, of the seed and step of every generator.
+/// Increments one element of every input `[seed low, seed high, step]` of a random generator.
 fn with_incremented_seed(inputs: &[Array], element: usize) -> Vec<Array> {
     let mut inputs = inputs.to_vec();
     for input in inputs.iter_mut().filter(|input| input.ty == TensorType::u32([3])) {

@@ -7,22 +7,22 @@ use wgrad_graph::GraphError;
 use wgrad_program::DeviceError;
 use wgrad_stdx::ErrorKind;
 
-/// A kind of check.
+/// Kind of check. Each kind tests one property of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Check {
-    /// The operation table: names, documentation, tolerances.
+    /// Names, documentation and tolerances in the operation table are valid.
     Lint,
     /// Results have the type that `infer` returned.
     Shape,
     /// Invalid inputs are rejected with the operation, the shapes and the rule.
     Refusal,
-    /// The reference agrees with a definition in plain loops, for operations that have one.
+    /// The reference agrees with a definition in plain loops, for operations that have a definition.
     Definition,
     /// Gradients agree with central differences in f64.
     Gradient,
     /// Second gradients agree with central differences in f64.
     SecondGradient,
-    /// Random values of different streams and steps are independent; values of equal keys are equal.
+    /// Random values of different streams and steps differ, and equal keys give equal values.
     Random,
     /// The WGSL of every kernel is valid and can be translated to every backend language.
     Shader,
@@ -32,13 +32,13 @@ pub enum Check {
     Magnitude,
     /// A device returns NaN exactly where the reference does.
     NotANumber,
-    /// Domains of more than 65,535 workgroups.
+    /// Results over domains of more than 65,535 workgroups are exact.
     Groups,
     /// One kernel per operation agrees with fused kernels.
     Unfused,
-    /// Equal inputs give bit-identical results, whatever ran in between.
+    /// Equal inputs give bit-identical results, regardless of runs in between.
     Replay,
-    /// A whole training step agrees with the reference, and padding stays zero.
+    /// A complete training step agrees with the reference, and padding stays zero.
     Step,
 }
 
@@ -62,7 +62,7 @@ impl Check {
         Check::Step,
     ];
 
-    /// Returns a short name.
+    /// Returns the name of the check in lower case, for reports.
     pub fn name(self) -> &'static str {
         match self {
             Check::Lint => "lint",
@@ -100,10 +100,10 @@ pub enum Failure {
     #[error("{0}")]
     Device(#[from] DeviceError),
     /// The reference cannot evaluate the graph.
-    #[error("the reference fails: {0}")]
+    #[error("the reference cannot evaluate the graph: {0}")]
     Reference(#[from] ReferenceError),
-    /// A value is wrong.
-    #[error("{what}: {found} instead of {expected}, {error_ratio:.1} times the tolerance")]
+    /// The difference between a value and its expected value exceeds the tolerance.
+    #[error("{what} is {found}, expected {expected}; the error is {error_ratio:.1} times the tolerance")]
     Differs {
         /// Name of the value.
         what: String,
@@ -114,7 +114,7 @@ pub enum Failure {
         /// Error divided by the tolerance.
         error_ratio: f64,
     },
-    /// Another rule is violated.
+    /// A rule other than a numeric tolerance is violated.
     #[error("{0}")]
     Violation(String),
 }
@@ -130,19 +130,19 @@ impl Failure {
     }
 }
 
-/// Largest error divided by the tolerance, at most 1, or the failure. 0 if nothing was measured.
+/// Largest error divided by the tolerance, from 0 to 1, or the failure. Checks without a tolerance return 0.
 pub type Comparison = Result<f64, Failure>;
 
 /// Result of one check of one operation on one device.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// Name of the operation, or of the whole program that is checked.
+    /// Name of the operation or of the complete program that is checked.
     pub subject: String,
     /// Name of the device, or `reference` for checks without a device.
     pub device: String,
     /// Kind of check.
     pub check: Check,
-    /// Seed of the sample. `wgrad verify --only SUBJECT --seed SEED` reproduces it.
+    /// Seed of the sample. `wgrad verify --only SUBJECT --seed SEED` repeats the check.
     pub seed: u64,
     /// Largest error divided by the tolerance, or the failure.
     pub result: Comparison,
@@ -163,13 +163,13 @@ impl fmt::Display for Outcome {
 pub struct Report {
     /// Outcomes in the order in which the checks ran.
     pub outcomes: Vec<Outcome>,
-    /// Known failures of drivers and the reasons why they are tolerated. They are not among the outcomes.
+    /// Failures caused by known driver bugs, with the reasons why they are tolerated. Not included in `outcomes`.
     pub expected: Vec<(Outcome, &'static str)>,
     /// Descriptions of skipped checks, with reasons.
     pub skipped: Vec<String>,
 }
 
-/// Totals of one device.
+/// Totals of all checks on one device.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeviceSummary {
     /// Name of the device, or `reference`.
@@ -180,7 +180,7 @@ pub struct DeviceSummary {
     pub failed: Vec<String>,
     /// Number of checks run.
     pub checks: usize,
-    /// Largest error divided by its tolerance among the passed checks, and the check it belongs to.
+    /// Largest error divided by its tolerance among the passed checks, and the operation and check with this error.
     pub worst: (f64, String),
 }
 

@@ -1,7 +1,7 @@
 //! Checks of every kernel's WGSL without a GPU.
 //!
-//! naga parses and validates it and translates it to every backend language. Its bindings, workgroup memory and
-//! workgroups must match the dispatch and the limits of the target.
+//! naga parses and validates each shader and translates it to every backend language. The bindings, workgroup memory
+//! and workgroups of the shader must match the dispatch and the limits of the target.
 
 use std::collections::HashSet;
 
@@ -14,7 +14,8 @@ use crate::report::{Comparison, Failure};
 use crate::step::Training;
 use crate::trial::{Trial, With};
 
-/// Workgroups of reductions that are tested besides the default: one lane per row, all lanes on one row, and a mix.
+/// Workgroup sizes of reductions that are tested in addition to the default: one lane per row, all lanes on one row,
+/// and several rows with several lanes each.
 pub const LANES: [Lanes; 3] =
     [Lanes { rows: 32, lanes: 1 }, Lanes { rows: 1, lanes: 64 }, Lanes { rows: 4, lanes: 8 }];
 
@@ -48,7 +49,7 @@ fn check_every_kernel(graph: &Graph) -> Comparison {
     Ok(0.0)
 }
 
-/// Returns the targets that give all variants of a dispatch.
+/// Returns targets for which code generation produces all variants of a dispatch.
 fn targets(dispatch: &Dispatch) -> Vec<Target> {
     let portable = || Target::portable(Class::Discrete);
     let subgroups = || Target { subgroup_size: Some(8), ..portable() };
@@ -79,7 +80,7 @@ fn check(shader: &Shader, dispatch: &Dispatch, target: &Target) -> Result<(), St
     let rules = [
         (
             bound == dispatch.operands.len(),
-            format!("{bound} bindings for {} operands", dispatch.operands.len()),
+            format!("the shader has {bound} bindings for {} operands", dispatch.operands.len()),
         ),
         (
             shader.read_only.len() == bound,
@@ -87,7 +88,7 @@ fn check(shader: &Shader, dispatch: &Dispatch, target: &Target) -> Result<(), St
         ),
         (
             invocations == shader.invocations,
-            format!("{invocations} invocations instead of {}", shader.invocations),
+            format!("a workgroup has {invocations} invocations, expected {}", shader.invocations),
         ),
         (
             invocations <= target.max_invocations,

@@ -1,4 +1,4 @@
-//! Shape rules: results have the inferred types, and invalid uses are rejected with helpful messages.
+//! Checks of shape rules: results have the inferred types, and invalid uses are rejected with helpful messages.
 
 use wgrad_cpu::reference::Values;
 use wgrad_graph::{DType, GraphError, States};
@@ -49,14 +49,18 @@ fn check_refusal(case: &ErrorInput) -> Comparison {
     let ins: Vec<_> = case.inputs.iter().enumerate().map(input).collect();
     let out = (case.build)(&graph, &ins);
     let error = match graph.finish() {
-        Ok(()) => return Err(Failure::Violation(format!("accepted with type {}", out.ty()))),
+        Ok(()) => {
+            return Err(Failure::Violation(format!("the use was accepted with result type {}", out.ty())));
+        }
         Err(error) => error,
     };
     let message = error.to_string();
     let GraphError::Shape { op, inputs, location, .. } = error else {
-        return Err(Failure::Violation(format!("rejected, but not with a shape error: {message}")));
+        return Err(Failure::Violation(format!(
+            "the use was rejected, but not with a shape error: {message}"
+        )));
     };
-    // A composition is rejected by one of its operations, which is in the table under its own name.
+    // A composite operation is rejected by one of its parts, whose name is also in the table.
     let named = wgrad_ops::ops().any(|entry| entry.name == op) || message.starts_with(&format!("{op}("));
     let shown = case.inputs.is_empty() || case.inputs.iter().any(|ty| inputs.contains(&ty.to_string()));
     let missing = [

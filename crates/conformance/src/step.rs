@@ -1,7 +1,7 @@
-//! Whole training steps against the reference: forward, loss, gradient, clipping and AdamW.
+//! Compares training steps with the reference: forward pass, loss, gradient, clipping and AdamW.
 //!
 //! Two small residual networks, one of dense layers and one of convolutions, are trained for several steps from the
-//! same initial state. A single linear layer is checked as well, for kernel variants.
+//! same initial state. A single linear layer is also checked, with each kernel variant.
 
 use wgrad_cpu::reference::{self, Array, State};
 use wgrad_graph::philox::Stream;
@@ -21,7 +21,8 @@ use crate::trial::{evaluate, random_direction};
 const BATCH: usize = 7;
 const CLASSES: usize = 5;
 const STEPS: u64 = 4;
-/// Tolerance for a training step. It is larger than for one operation because errors grow from step to step.
+/// Tolerance for a training step. The tolerance is larger than for one operation, because errors grow from step to
+/// step.
 const TOLERANCE: f64 = 2e-4;
 
 /// Graph of a training step, with the layout of its parameters.
@@ -50,7 +51,7 @@ impl Training {
     }
 
     /// Builds a residual network with max pooling, strides, and batch norms with running statistics, for images of odd
-    /// sizes.
+    /// height and width.
     pub fn images() -> Result<Training, GraphError> {
         let mut builder = Builder::new();
         let config = ResNetConfig {
@@ -69,7 +70,7 @@ impl Training {
 
     /// Builds the training step of a model with AdamW and cross-entropy.
     ///
-    /// ε is large, so that rounding errors of nearly zero gradients are not amplified to whole steps.
+    /// ε is large, so that rounding errors of gradients near zero do not cause full-size updates.
     fn new(model: &dyn Module, builder: Builder, batch: Shape) -> Result<Training, GraphError> {
         let mut states = States::new();
         let params = builder.finish(&mut states);
@@ -133,7 +134,7 @@ pub fn images(harness: &Harness<'_>, fuse: bool) -> Comparison {
     step(&Training::images()?, harness, fuse)
 }
 
-/// Checks loss, gradient norm and the whole state after several steps, and that the padding is still zero.
+/// Checks the loss and gradient norm of several steps and the final state, and that the padding is still zero.
 fn step(training: &Training, harness: &Harness<'_>, fuse: bool) -> Comparison {
     let mut state = training.initial_state();
     let mut loaded = harness.load(&training.graph, fuse)?;
@@ -194,7 +195,7 @@ pub fn layer(harness: &Harness<'_>) -> Comparison {
     Ok(worst)
 }
 
-/// Checks that no two dropouts of the network use the same random values.
+/// Checks that no two dropout layers of the network use the same random values.
 pub fn distinct_streams() -> Comparison {
     let training = Training::dense()?;
     distinct(&training.graph, &training.inputs(1))
@@ -206,7 +207,7 @@ fn padding_is_zero(group: &wgrad_graph::Group, found: &HostData) -> Comparison {
     let values = found.to_f32();
     for (end, start) in ends.zip(starts) {
         if let Some(i) = (end..start).find(|&i| values.get(i) != Some(&0.0)) {
-            let message = format!("padding element {i} of {} is not zero: {:?}", group.name, values.get(i));
+            let message = format!("padding element {i} of {} is {:?}, expected 0", group.name, values.get(i));
             return Err(Failure::Violation(message));
         }
     }

@@ -1,4 +1,4 @@
-//! The suite: all checks of all operations on all devices, with progress.
+//! Runs all checks of all operations on all devices, and reports progress.
 
 use wgrad_ops::{FAMILIES, OpInfo, ops};
 
@@ -16,9 +16,9 @@ pub struct Options {
     pub only: Option<String>,
     /// Restricts the suite to the operations of this family.
     pub family: Option<String>,
-    /// Random samples per operation.
+    /// Number of random samples per operation.
     pub samples: u64,
-    /// Seed of the first sample. The others have consecutive seeds.
+    /// Seed of the first sample. Further samples have consecutive seeds.
     pub seed: u64,
     /// Checks to run.
     pub checks: Vec<Check>,
@@ -30,20 +30,21 @@ impl Default for Options {
     }
 }
 
-/// Progress of a suite.
+/// Progress of a suite, reported before each operation.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress<'a> {
     /// Name of the next operation.
     pub entry: &'a str,
-    /// Name of the device it will run on, or `reference`.
+    /// Name of the device that the operation runs on, or `reference`.
     pub device: &'a str,
-    /// Number of operations done.
+    /// Number of completed operations.
     pub done: usize,
     /// Total number of operations.
     pub total: usize,
 }
 
-/// Samples whose shaders are checked. Translating a shader to four languages takes longer than all other checks.
+/// Maximum number of samples per operation whose shaders are checked. Translating a shader to four languages takes
+/// longer than all other checks.
 const SHADER_SAMPLES: u64 = 6;
 
 /// Device name of checks that need no device.
@@ -128,7 +129,7 @@ impl Options {
         ops().filter(|entry| named(entry) && in_family(entry)).collect()
     }
 
-    /// Whether all operations are selected. Whole programs are then checked too.
+    /// Whether all operations are selected. Complete programs are checked only in this case.
     fn is_whole(&self) -> bool {
         self.only.is_none() && self.family.is_none()
     }
@@ -145,7 +146,7 @@ struct Suite<'a> {
 }
 
 impl Suite<'_> {
-    /// Checks a trial on a device. Returns false if the device cannot run it.
+    /// Checks a trial on a device. Returns false if the device cannot run the trial.
     fn trial(&mut self, harness: &Harness<'_>, scope: Scope, trial: &Trial) -> bool {
         let (name, seed) = (trial.entry.name, trial.seed);
         if let Ok(Some(reason)) = device::unsupported(harness, trial) {
@@ -156,7 +157,7 @@ impl Suite<'_> {
         if scope == Scope::All {
             self.run(name, Check::Magnitude, seed, || device::magnitude(harness, trial));
             self.run(name, Check::NotANumber, seed, || device::not_a_number(harness, trial));
-            // One sample is enough: these checks find bugs of the planner and the backend, not of an operation.
+            // One sample is enough, because these checks find bugs of the planner and the backend, not of an operation.
             if seed == self.options.seed {
                 self.run(name, Check::Unfused, seed, || device::unfused(harness, trial));
                 self.run(name, Check::Replay, seed, || device::replay(harness, trial));

@@ -11,9 +11,9 @@ use crate::trial::{Trial, With};
 pub struct TestDevice {
     /// Name in reports.
     pub name: String,
-    /// The device. Its memory is poisoned before each run.
+    /// Opened device, whose memory is poisoned before each run.
     pub device: Box<dyn Device>,
-    /// Checks that run on it.
+    /// Checks that run on the device.
     pub scope: Scope,
 }
 
@@ -24,7 +24,7 @@ pub enum Scope {
     All,
     /// Values of operations that are GEMMs themselves, for a device with a GEMM variant.
     ///
-    /// Operations composed of GEMMs run the same kernels, and drivers take long to compile each of them again.
+    /// Operations composed of GEMMs run the same kernels, and drivers take long to compile each kernel again.
     Gemms,
     /// Values of programs with reductions, for a device with a reduction variant.
     Reductions,
@@ -50,7 +50,7 @@ impl Scope {
 }
 
 impl TestDevice {
-    /// Returns the CPU backend.
+    /// Creates a CPU device with the given precision.
     pub fn cpu(precision: Precision) -> TestDevice {
         let device = CpuDevice::with_options(wgrad_cpu::Options { precision, poison: true });
         let name = match precision {

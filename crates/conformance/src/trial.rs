@@ -1,4 +1,4 @@
-//! A trial: one random use of an operation with input values, and its evaluation by the reference.
+//! Trials: random uses of operations with input values, and their evaluation by the reference.
 
 use wgrad_cpu::reference::{self, Array, State};
 use wgrad_graph::philox::Stream;
@@ -9,7 +9,7 @@ use crate::report::Failure;
 
 /// One random use of an operation, with values for its inputs.
 pub struct Trial {
-    /// The operation.
+    /// Entry of the operation in the operation table.
     pub entry: &'static OpInfo,
     /// Seed of all random choices.
     pub seed: u64,
@@ -35,7 +35,7 @@ impl Trial {
         Trial { entry, seed, sample, values }
     }
 
-    /// Returns a random stream of this trial. Different purposes give different streams.
+    /// Returns a random stream of this trial. Each `purpose` gives a different stream.
     pub(crate) fn random(&self, purpose: u64) -> Stream {
         random_stream(self.entry.name, self.seed ^ (purpose << 48))
     }
@@ -65,7 +65,7 @@ impl Trial {
         inputs.filter(|(_, input)| input.is_differentiable()).map(|(i, _)| i).collect()
     }
 
-    /// Whether the operation itself lowers to a GEMM, rather than being composed of others that do.
+    /// Whether the operation itself lowers to a GEMM, rather than being composed of operations that do.
     pub(crate) fn is_gemm(&self) -> bool {
         let graph = wgrad_ops::graph(States::new());
         self.sample.record(&graph);
@@ -82,14 +82,15 @@ impl Trial {
         graph.finish().is_ok().then(|| out.ty())
     }
 
-    /// Records the inputs and the result.
+    /// Records the inputs and the result of the trial in a graph.
     pub(crate) fn record<'g>(&self, graph: &'g Graph) -> Result<(Vec<Var<'g>>, Var<'g>), Failure> {
         let recorded = self.sample.record(graph);
         graph.finish()?;
         Ok(recorded)
     }
 
-    /// Builds the graph and its input values. The outputs are `y` and, with gradients, `d0`, `d1` … by input.
+    /// Builds the graph and its input values. The outputs are `y` and, with gradients, `d0`, `d1`, …, one per
+    /// differentiable input.
     pub(crate) fn graph(&self, with: With) -> Result<(Graph, Vec<Array>), Failure> {
         let graph = wgrad_ops::graph(States::new());
         let (ins, out) = self.record(&graph)?;
@@ -107,13 +108,13 @@ impl Trial {
         Ok((graph, values))
     }
 
-    /// Returns a random cotangent of both signs. With a cotangent of ones, three of four planted faults were not
-    /// detected.
+    /// Returns a random cotangent with elements of both signs. With a cotangent of ones, three of four planted faults
+    /// were not detected.
     pub(crate) fn cotangent(&self, ty: &TensorType) -> Array {
         random_direction(&mut self.random(1), ty)
     }
 
-    /// Evaluates the graph with the reference.
+    /// Builds the graph of the trial and evaluates it with the reference.
     pub(crate) fn run_reference(&self, with: With) -> Result<ReferenceRun, Failure> {
         let (graph, inputs) = self.graph(with)?;
         let outputs = evaluate(&graph, &inputs)?;
@@ -121,7 +122,7 @@ impl Trial {
     }
 }
 
-/// A graph, its inputs, and its outputs by the reference.
+/// A graph, its input values, and the output values that the reference computed.
 pub(crate) struct ReferenceRun {
     pub graph: Graph,
     pub inputs: Vec<Array>,
@@ -150,7 +151,8 @@ fn to_array(ty: &TensorType, drawn: SampleData) -> Array {
     }
 }
 
-/// Returns a stream that depends on the name, so that new operations in the table do not change the samples of others.
+/// Returns a stream that depends on the name, so that new operations in the table do not change the samples of other
+/// operations.
 fn random_stream(name: &str, seed: u64) -> Stream {
     Stream::new(seed, fnv1a(name.as_bytes()))
 }

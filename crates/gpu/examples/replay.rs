@@ -1,7 +1,7 @@
 //! Measures the host time per dispatch: `cargo run --release -p wgrad-gpu --example replay -- [ADAPTER] [DISPATCHES]`.
 //!
-//! Each kernel computes one element, so that almost only the host's work is measured. As in a training step, a few
-//! kernel texts alternate.
+//! Each kernel computes one element, so that the work of the host dominates the measured time. The dispatches alternate
+//! between a few distinct kernels, as in a training step.
 
 #[allow(dead_code)]
 #[path = "../tests/common/plan.rs"]
@@ -15,7 +15,7 @@ use wgrad_program::{Access, Data, Device, Program};
 
 use plan::{Body, Plan};
 
-/// Number of timed runs. Fewer than may be queued before a run waits.
+/// Number of timed runs. This is below the number of queued runs at which the next run waits.
 const RUNS: usize = 100;
 
 /// Builds a program in which each dispatch reads the input and the result of the previous dispatch.
@@ -51,7 +51,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut session = GpuDevice::open(index)?.session(&States::new())?;
     let id = session.load(&program)?;
     let x = vec![1.0; 64];
-    // Waiting for each run keeps the threads of a software adapter off the host's cores. Queued runs are as in
+    // Waiting for each run keeps the threads of a software adapter off the host's cores. Queued runs correspond to
     // training.
     for waits in [true, false, true, false] {
         session.wait()?;

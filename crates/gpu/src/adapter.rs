@@ -1,11 +1,11 @@
-//! Adapters of this machine.
+//! Enumeration of the GPU adapters of this machine.
 
 use std::sync::OnceLock;
 
 use wgpu::{Backends, DeviceType, Features, InstanceDescriptor, InstanceFlags};
 use wgrad_program::{DeviceInfo, DeviceKind, Limits};
 
-/// Kind of adapter, fastest first. Selects kernel variants.
+/// Kind of adapter, which selects kernel variants. The kinds are ordered from fast to slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
     /// A GPU with its own memory.
@@ -57,7 +57,7 @@ impl Adapter {
 /// otherwise the order of the drivers is kept.
 ///
 /// `WGPU_BACKEND` (e.g. `vulkan,gl`) restricts the backends. `WGPU_ADAPTER_NAME` keeps only adapters whose name
-/// contains it.
+/// contains the value of the variable.
 pub fn adapters() -> &'static [Adapter] {
     static ADAPTERS: OnceLock<Vec<Adapter>> = OnceLock::new();
     ADAPTERS.get_or_init(enumerate)
@@ -73,7 +73,7 @@ fn enumerate() -> Vec<Adapter> {
         ..InstanceDescriptor::new_without_display_handle()
     });
     let wanted = std::env::var("WGPU_ADAPTER_NAME").unwrap_or_default().to_lowercase();
-    // On native targets this future is ready at once.
+    // On native targets, this future is ready immediately.
     let found = pollster::block_on(instance.enumerate_adapters(Backends::all()));
     let computes = |adapter: &wgpu::Adapter| {
         let flags = adapter.get_downlevel_capabilities().flags;
@@ -115,7 +115,7 @@ fn describe(index: usize, handle: wgpu::Adapter) -> Adapter {
     Adapter { index, info, class, handle }
 }
 
-/// Returns the optional features to request, limited to those the adapter has.
+/// Returns the optional features to request, limited to the features of the adapter.
 pub(crate) fn used_features(adapter: &wgpu::Adapter) -> Features {
     adapter.features()
         & (Features::SHADER_F16 | Features::SUBGROUP | Features::TIMESTAMP_QUERY | Features::PIPELINE_CACHE)
@@ -131,7 +131,7 @@ fn limits(limits: &wgpu::Limits, features: Features) -> Limits {
     }
 }
 
-/// Classifies an adapter. Some software drivers, mainly GL ones, do not report that they are software.
+/// Classifies an adapter. Some software drivers, mainly GL ones, do not report themselves as software.
 fn classify(kind: DeviceType, name: &str) -> Class {
     let name = name.to_lowercase();
     if ["llvmpipe", "softpipe", "swiftshader", "basic render"].iter().any(|known| name.contains(known)) {

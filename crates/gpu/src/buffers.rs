@@ -22,7 +22,7 @@ pub(crate) fn ensure_fits(context: &DeviceContext, program: &Program) -> Result<
     for (what, bytes) in single.into_iter().chain(slabs).chain(packs).chain(state) {
         if bytes as u64 > limits.buffer_bytes {
             let (needed, limit) = (format::bytes(bytes as u64), format::bytes(limits.buffer_bytes));
-            return refuse(format!("{what} need a buffer of {needed}, but the limit is {limit}"));
+            return refuse(format!("the buffer for {what} needs {needed}, but the limit is {limit}"));
         }
     }
     for dispatch in &program.dispatches {
@@ -52,7 +52,7 @@ fn largest_tensors(program: &Program) -> String {
     program.largest_tensors.iter().take(10).map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// Allocates a buffer, or returns `None` for zero bytes. wgpu zero-initializes it before its first use.
+/// Allocates a buffer, or returns `None` for zero bytes. wgpu zero-initializes the buffer before its first use.
 pub(crate) fn allocate(
     context: &DeviceContext,
     bytes: usize,
@@ -82,7 +82,8 @@ pub(crate) fn allocate_state(
     states.groups().iter().map(|group| allocate(context, group.bytes(), &group.name, STORED)).collect()
 }
 
-/// Returns slabs that are large enough for a program. Keeps the slabs that already are and allocates the others.
+/// Returns slabs that are large enough for a program. Keeps slabs that are already large enough and allocates the
+/// others.
 pub(crate) fn grow_slabs(
     context: &DeviceContext,
     slabs: &[Option<wgpu::Buffer>],
@@ -98,12 +99,12 @@ pub(crate) fn grow_slabs(
     Ok(slabs)
 }
 
-/// Buffers of one program, without the state.
+/// Buffers of one program, except the state of the session.
 #[derive(Debug)]
 pub(crate) struct ProgramBuffers {
     pub inputs: Option<wgpu::Buffer>,
     pub outputs: Option<wgpu::Buffer>,
-    /// Slabs of the session, shared by all its programs.
+    /// Slabs of the session, shared by all programs of the session.
     pub slabs: Vec<Option<wgpu::Buffer>>,
     pub packs: Vec<Option<wgpu::Buffer>>,
 }

@@ -1,6 +1,7 @@
-//! On-disk cache of compiled kernels, for drivers that expose them (Vulkan).
+//! On-disk cache of compiled kernels, for drivers that expose compiled kernels (Vulkan).
 //!
-//! Another process then does not compile the same kernels again. The driver decides whether an entry is valid for it.
+//! With the cache, other processes do not compile the same kernels again. The driver checks whether it can use cached
+//! data.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -51,7 +52,8 @@ impl Cache {
         &self.handle
     }
 
-    /// Writes the cache to disk if it has changed. A failed write is logged; it costs time, not correctness.
+    /// Writes the cache to disk if it has changed. A failed write is only logged, because it affects compile times but
+    /// not results.
     pub fn save(&self) {
         let Some(mut data) = self.handle.get_data() else { return };
         let sum = fnv1a(&data);
@@ -76,7 +78,7 @@ fn create(device: &wgpu::Device, data: Option<&[u8]>) -> Option<PipelineCache> {
         .map(|f| device.push_error_scope(f));
     // SAFETY: `create_pipeline_cache` needs data returned by `PipelineCache::get_data` of the same adapter and driver.
     // `data` is read only from the file that `save` writes, under a name that `pipeline_cache_key` derives from the
-    // adapter, and its checksum has been verified. wgpu and the driver reject a header that is not theirs.
+    // adapter, and its checksum has been verified. wgpu and the driver reject data with the header of another driver.
     let handle = unsafe { device.create_pipeline_cache(&descriptor) };
     let errors = scopes.into_iter().rev().filter_map(|scope| pollster::block_on(scope.pop())).count();
     (errors == 0).then_some(handle)

@@ -1,14 +1,15 @@
 //! Bounds checks of a dispatch before its shader is generated.
 //!
 //! Every access must lie inside its tensor, every index must fit in a u32, and the device must support the element
-//! types. Programs are plain data: a bug in the planner must be an error here, not a wrong result on the device.
+//! types. A bug in the planner must cause an error here, not a wrong result on the device.
 
 use wgrad_graph::{DType, Layout};
 use wgrad_program::{Access, DeviceError, Dispatch, Instr, Kernel, Loop, Operand, Program};
 
 use crate::context::DeviceContext;
 
-/// Largest number of rows, columns or steps. An index plus the size of a workgroup then still fits in a u32.
+/// Largest number of rows, columns or steps along k. Up to this limit, an index plus the size of a workgroup fits in a
+/// u32.
 const MAX_SIZE: usize = (1 << 31) - 1;
 
 pub(crate) fn check(context: &DeviceContext, program: &Program) -> Result<(), DeviceError> {
@@ -30,7 +31,7 @@ fn ensure(holds: bool, why: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(why()) }
 }
 
-/// Checks that a dispatch stays inside its tensors, and that these lie inside their buffers.
+/// Checks that a dispatch accesses only its tensors, and that the tensors lie inside their buffers.
 fn check_dispatch(dispatch: &Dispatch, program: &Program) -> Result<(), String> {
     for Operand { tensor, .. } in &dispatch.operands {
         let known = match tensor.buffer {

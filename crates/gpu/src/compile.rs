@@ -32,7 +32,7 @@ impl Pipelines {
         self.by_text.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Returns the pipelines of the shaders, in order. `names` are the names of their dispatches, for errors.
+    /// Returns the pipelines of the shaders, in order. `names` are the names of the dispatches, for errors.
     pub fn get(
         &self,
         context: &DeviceContext,
@@ -97,12 +97,12 @@ fn create(context: &DeviceContext, shader: &Shader, name: &str) -> Result<Pipeli
     scoped(device, context.name(), name, 0, || {
         let source = wgpu::ShaderSource::Wgsl(shader.text.as_str().into());
         let descriptor = wgpu::ShaderModuleDescriptor { label: Some(name), source };
-        // The divisors in scalar functions are not known, so integer division stays checked.
+        // The divisors in scalar functions are not known at compile time, so integer division stays checked.
         let checks =
             wgpu::ShaderRuntimeChecks { int_div_checks: true, ..wgpu::ShaderRuntimeChecks::unchecked() };
-        // SAFETY: without runtime checks, accesses must stay in bounds and loops must end. `crate::check` has verified
-        // that every access of the dispatch lies inside its tensors. Generated kernels index workgroup arrays with
-        // indices below the array sizes, and all their loops have literal bounds. Integer division stays checked.
+        // SAFETY: without runtime checks, accesses must stay in bounds and loops must terminate. `crate::check` has
+        // verified that every access of the dispatch lies inside its tensors. Generated kernels index workgroup arrays
+        // with indices below the array sizes, and all their loops have literal bounds. Integer division stays checked.
         // wgpu's checks keep drivers from unrolling loops: without them kernels run up to 20 % faster and compile
         // faster.
         let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };

@@ -1,4 +1,4 @@
-//! State shared by a device and its sessions.
+//! Device context: the wgpu device and everything that its sessions share.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -28,7 +28,7 @@ impl DeviceContext {
         &self.info.name
     }
 
-    /// Counts an object created on the device. Must be called for every one.
+    /// Counts an object created on the device. Must be called for every created object.
     pub fn count_created(&self) {
         self.created.fetch_add(1, Ordering::Relaxed);
     }

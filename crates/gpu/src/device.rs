@@ -1,4 +1,4 @@
-//! An open GPU device.
+//! GPU devices.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use crate::errors::ErrorSink;
 use crate::options::Options;
 use crate::session::GpuSession;
 
-/// A GPU, or a software implementation of one. Clones share the device and its compiled kernels.
+/// An open GPU device, or a software implementation of a GPU. Clones share the device and its compiled kernels.
 #[derive(Debug, Clone)]
 pub struct GpuDevice {
     context: Arc<DeviceContext>,
@@ -80,7 +80,7 @@ impl GpuDevice {
 
     /// Returns the number of buffers, bind groups, pipelines and query sets created so far.
     ///
-    /// It stays constant while programs run at a steady pace.
+    /// The number stays constant while programs run at a steady pace.
     pub fn objects_created(&self) -> usize {
         self.context.created.load(Ordering::Relaxed)
     }
@@ -99,7 +99,7 @@ impl GpuDevice {
         let errors = ErrorSink::attach(&device, &name);
         let target = Target {
             class: adapter.class,
-            // Kernels number invocations along x, so the limit of that dimension applies too.
+            // Kernels number invocations along x, so the limit of this dimension also applies.
             max_invocations: limits
                 .max_compute_invocations_per_workgroup
                 .min(limits.max_compute_workgroup_size_x),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use wgpu::{ErrorFilter, PollError, PollType};
 use wgrad_program::DeviceError;
 
-/// Stores the first device error that no call could return.
+/// Stores the first device error that arrived by callback.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ErrorSink {
     first: Arc<Mutex<Option<DeviceError>>>,
@@ -41,14 +41,14 @@ impl ErrorSink {
         }
     }
 
-    /// Returns the stored error, if any. The error stays: a device that failed once is not used again.
+    /// Returns the stored error, if any. The error is kept, because a device is not used again after a failure.
     pub fn check(&self) -> Result<(), DeviceError> {
         let first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
         first.clone().map_or(Ok(()), Err)
     }
 }
 
-/// Runs `work` and returns the errors that it raises on this thread, such as out of memory or an invalid kernel.
+/// Runs `work` and returns the first device error that it causes, such as out of memory or an invalid kernel.
 pub(crate) fn scoped<T>(
     device: &wgpu::Device,
     name: &str,
@@ -80,7 +80,7 @@ fn to_device_error(name: &str, what: &str, needed: u64, error: wgpu::Error) -> D
     }
 }
 
-/// Waits for one submission, or for all of them if `submission` is `None`.
+/// Waits for one submission, or for all submissions if `submission` is `None`.
 pub(crate) fn wait(
     device: &wgpu::Device,
     name: &str,

@@ -4,7 +4,7 @@
 //! plans, generates a shader for each dispatch ([`wgsl`]) and compiles each distinct shader once. Every run then
 //! replays the same commands: one upload of the inputs, all dispatches in one pass, one submission.
 //!
-//! Invariant: this crate does not know any operation by name.
+//! Invariant: this crate does not refer to any operation by name.
 
 mod adapter;
 mod buffers;

@@ -31,7 +31,7 @@ impl Mapping {
     /// Whether the buffer is mapped.
     ///
     /// # Errors
-    /// Returns an error if the mapping failed: the error of the device if it has one, otherwise the result of
+    /// Returns an error if the mapping failed: the error of the device if an error is stored, otherwise the result of
     /// `on_failure`.
     pub fn is_mapped(
         &self,

@@ -1,4 +1,4 @@
-//! Options of a device.
+//! Options for opening a device.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,21 +6,22 @@ use std::time::Duration;
 
 use crate::codegen::{GemmVariant, Lanes, TuningTable};
 
-/// Options of a device. The defaults are right for training; most other values are for tests.
+/// Options of a device. The defaults are suitable for training; most other values are for tests.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Whether to fill intermediates and outputs with NaN before each run, which exposes elements that no kernel
     /// writes.
     pub poison: bool,
-    /// Variant of every GEMM that it fits, instead of the variant chosen by shape.
+    /// Variant for all GEMMs, instead of the variant chosen by shape. Ignored if the device cannot run this variant.
     pub gemm: Option<GemmVariant>,
-    /// Tuning table of this adapter. Takes precedence over the choice by shape.
+    /// Tuning table of this adapter, which takes precedence over the choice by shape.
     pub tuned: Option<Arc<TuningTable>>,
-    /// Workgroup of every reduction, instead of the one chosen by shape.
+    /// Workgroup size for all reductions, instead of the size chosen by shape.
     pub lanes: Option<Lanes>,
     /// Time to wait for the device before it is reported as hung.
     pub timeout: Duration,
-    /// Folder of the on-disk cache of compiled kernels, if the driver supports one. `None` disables the cache.
+    /// Folder of the on-disk cache of compiled kernels, used only if the driver supports a cache. `None` disables the
+    /// cache.
     pub cache: Option<PathBuf>,
 }
 

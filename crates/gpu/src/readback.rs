@@ -1,7 +1,7 @@
-//! Readbacks of parts of groups during a run.
+//! Readbacks of parts of state groups during a run.
 //!
-//! Each part is copied to its own staging buffer after the last dispatch that writes it. The run is submitted in one
-//! piece per readback.
+//! Each part is copied to its own staging buffer after the last dispatch that writes to the part. The commands up to
+//! each readback are submitted separately.
 
 use wgpu::BufferUsages;
 use wgrad_program::{DeviceError, Readback, ReadbackHandler};
@@ -18,7 +18,7 @@ pub(crate) struct Readbacks {
 }
 
 impl Readbacks {
-    /// Allocates staging buffers that match the sizes of the readbacks, unless they already do.
+    /// Allocates staging buffers of the sizes of the readbacks, unless the current buffers have these sizes.
     pub fn resize(&mut self, context: &DeviceContext, readbacks: &[Readback]) -> Result<(), DeviceError> {
         let bytes = |readback: &Readback| readback.range.len() * 4;
         let have = |buffer: &Option<wgpu::Buffer>| buffer.as_ref().map_or(0, |buffer| buffer.size() as usize);
@@ -54,12 +54,12 @@ impl Readbacks {
     /// Requests the mapping of a readback whose copy was submitted.
     pub fn request(&self, number: usize) {
         if let Some(Some(buffer)) = self.buffers.get(number) {
-            // An error is returned when the mapped range is read.
+            // A failed mapping is reported when the mapped range is read.
             buffer.map_async(wgpu::MapMode::Read, .., |_| {});
         }
     }
 
-    /// Waits for a readback, passes its values to `each`, and returns the reply.
+    /// Waits for a readback, passes its values to `each`, and returns the reply of `each`.
     pub fn wait_for(
         &self,
         context: &DeviceContext,

@@ -1,4 +1,4 @@
-//! Commands of one run, recorded again for each run from prepared dispatches.
+//! Records the commands of each run from prepared dispatches.
 
 use wgpu::{BindGroupEntry, BindingResource, BufferBinding};
 use wgrad_program::{Buffer, DeviceError, Program, TensorRef};
@@ -16,7 +16,7 @@ pub(crate) struct BoundDispatch {
     pipeline: wgpu::ComputePipeline,
     bindings: wgpu::BindGroup,
     workgroups: [u32; 3],
-    /// Name, layout and tensors that `bindings` was made from.
+    /// Name, layout and tensors from which `bindings` was created.
     name: String,
     layout: wgpu::BindGroupLayout,
     tensors: Vec<TensorRef>,
@@ -90,7 +90,8 @@ fn bind(
         let buffer = buffers.get(tensor.buffer, state).ok_or_else(|| {
             DeviceError::from(never!("`{name}` uses buffer {:?}, which does not exist", tensor.buffer))
         })?;
-        // Bindings are multiples of 4 bytes. An odd number of f16 elements ends in padding that belongs to its tensor.
+        // Binding sizes are multiples of 4 bytes. An odd number of f16 elements ends in padding that belongs to its
+        // tensor.
         let size = wgpu::BufferSize::new(tensor.bytes().next_multiple_of(4) as u64);
         let resource = BindingResource::Buffer(BufferBinding { buffer, offset: tensor.offset as u64, size });
         entries.push(BindGroupEntry { binding, resource });

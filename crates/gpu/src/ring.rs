@@ -1,8 +1,8 @@
 //! Scalar outputs of recent runs, read back without waiting.
 //!
 //! Each run copies its scalars into the next slot of a staging buffer. A full buffer is mapped for reading while the
-//! next one is filled. Values that have arrived are kept until they are taken. Buffers are reused, so runs at a steady
-//! pace allocate nothing.
+//! next buffer is filled. Values that have arrived are kept until [`Ring::take`] returns them. Buffers are reused, so
+//! runs at a steady pace allocate nothing.
 
 use std::collections::VecDeque;
 
@@ -16,15 +16,15 @@ use crate::context::DeviceContext;
 use crate::mapping::Mapping;
 use crate::transfer::decode;
 
-/// Runs per staging buffer.
+/// Number of runs per staging buffer.
 const RUNS_PER_BUFFER: u64 = 64;
-/// Buffers in flight from which on a partly filled buffer is not flushed, because more results arrive anyway.
+/// Number of buffers in flight at which a partly filled buffer is not flushed, because other results arrive soon.
 const FLUSH_LIMIT: usize = 4;
 
 /// Ring of staging buffers of one program.
 #[derive(Debug)]
 pub(crate) struct Ring {
-    /// Offset in the outputs in bytes, and dtype, of each scalar.
+    /// Offset in the output buffer, in bytes, and dtype of each scalar.
     scalars: Vec<(u64, DType)>,
     current: Option<Batch>,
     in_flight: VecDeque<MappingBatch>,
@@ -115,7 +115,7 @@ impl Ring {
         }
     }
 
-    /// Requests the mapping of the buffer being filled, which completes when the device no longer uses it.
+    /// Requests the mapping of the buffer being filled, which completes when the device no longer uses the buffer.
     fn map_current(&mut self) {
         let Some(batch) = self.current.take() else { return };
         let mapping = Mapping::default();
@@ -155,7 +155,7 @@ impl Ring {
         Ok(())
     }
 
-    /// Takes the records that have arrived, in order of runs.
+    /// Removes and returns the records that have arrived, in order of runs.
     pub fn take(&mut self) -> Vec<Record> {
         std::mem::take(&mut self.done)
     }

@@ -23,7 +23,7 @@ use crate::timing::Timers;
 use crate::transfer::{decode, encode, read_buffer};
 use crate::upload::Uploads;
 
-/// Runs that may be queued before the next run waits for the oldest. Drivers keep resources for each queued run.
+/// Number of queued runs at which the next run waits for older runs. Drivers keep resources for each queued run.
 const MAX_QUEUED_RUNS: usize = 128;
 
 /// Bits of a NaN in f32, and of two NaNs in f16.
@@ -37,7 +37,7 @@ pub(crate) struct GpuSession {
     /// Intermediates, shared by all programs. Each slab is as large as the largest program needs.
     slabs: Vec<Option<wgpu::Buffer>>,
     programs: Vec<LoadedProgram>,
-    /// Latest submissions, oldest first.
+    /// Submissions that may still be running, oldest first.
     queued: VecDeque<wgpu::SubmissionIndex>,
 }
 
@@ -66,7 +66,7 @@ impl GpuSession {
         Ok(Self { context, pipelines, states: states.clone(), state, slabs, programs, queued })
     }
 
-    /// Checks the inputs of a run and starts its commands with the upload.
+    /// Checks the inputs of a run and records the upload as its first command.
     fn begin_run(
         &mut self,
         program: ProgramId,
@@ -129,7 +129,7 @@ fn unknown_program(id: ProgramId) -> DeviceError {
 impl Session for GpuSession {
     fn load(&mut self, program: &Program) -> Result<ProgramId, DeviceError> {
         if program.states != self.states {
-            let reason = "the program needs another state than the session has";
+            let reason = "the state of the program differs from the state of the session";
             return Err(DeviceError::Usage(reason.into()));
         }
         let context = &self.context;
@@ -199,7 +199,7 @@ impl Session for GpuSession {
             let piece = std::mem::replace(&mut encoder, next);
             submissions.push_back((i, readback, context.queue.submit([piece.finish()])));
             loaded.readbacks.request(i);
-            // Later submissions depend on the reply, so it is written before they are made.
+            // Later submissions depend on the reply, so the reply is written before the next submission.
             while readback.reply.is_some()
                 && let Some((i, readback, submission)) = submissions.pop_front()
             {

@@ -8,13 +8,13 @@ use crate::context::DeviceContext;
 use crate::errors::{scoped, wait};
 use crate::replay::BoundDispatch;
 
-/// Dispatches per query set, with two timestamps each.
+/// Number of dispatches per query set. Each dispatch has two timestamps.
 const DISPATCHES_PER_SET: usize = QUERY_SET_MAX_QUERIES as usize / 2;
 const _: () = assert!(
     (DISPATCHES_PER_SET * 2 * QUERY_SIZE as usize).is_multiple_of(QUERY_RESOLVE_BUFFER_ALIGNMENT as usize)
 );
 
-/// Timestamp queries of one program, created when it is first profiled.
+/// Timestamp queries of one program, created by its first profiled run.
 #[derive(Debug)]
 pub(crate) struct Timers {
     sets: Vec<wgpu::QuerySet>,
@@ -67,7 +67,7 @@ impl Timers {
         encoder.copy_buffer_to_buffer(&self.resolved, 0, &self.staging, 0, self.staging.size());
     }
 
-    /// Waits for the run and returns the span of each dispatch, in nanoseconds since the first one started.
+    /// Waits for the run and returns the span of each dispatch, in nanoseconds since the first dispatch started.
     pub fn read(&self, context: &DeviceContext) -> Result<Vec<Span>, DeviceError> {
         self.staging.map_async(wgpu::MapMode::Read, .., |_| {});
         wait(&context.device, context.name(), None, context.options.timeout)?;

@@ -9,10 +9,10 @@ use crate::buffers::allocate;
 use crate::context::DeviceContext;
 use crate::errors::wait;
 
-/// Bytes per copy of a blocking read.
+/// Maximum number of bytes per copy of a blocking read.
 const CHUNK: usize = 64 << 20;
 
-/// Writes values in the device's format. `to` must have exactly their size in bytes.
+/// Writes values in the device's format. `to` must have exactly the size of the encoded values.
 pub(crate) fn encode(data: Data<'_>, dtype: DType, to: &mut [u8]) {
     match (data, dtype) {
         (Data::F32(values), DType::F16) => {

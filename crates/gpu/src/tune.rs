@@ -1,7 +1,7 @@
-//! Autotuning: finds the fastest GEMM variant on a device by running all of them.
+//! Autotuning: finds the fastest GEMM variant on a device by running all variants.
 //!
-//! [`Tuner`] times one GEMM. Its winners go into a [`TuningTable`](crate::TuningTable) for [`Options::tuned`]. This
-//! crate does not store the table between processes.
+//! [`Tuner`] times one GEMM. The winning variants are stored in a [`TuningTable`](crate::TuningTable) for
+//! [`Options::tuned`]. This crate does not store the table between processes.
 
 use std::time::Instant;
 
@@ -22,7 +22,7 @@ use crate::options::Options;
 pub struct VariantTiming {
     /// Variant that was timed.
     pub variant: GemmVariant,
-    /// Seconds per run, or the reason why the variant is excluded: it does not run, or its result is wrong.
+    /// Seconds per run, or the reason why the variant is excluded: the variant does not run, or its result is wrong.
     pub seconds: Result<f64, String>,
 }
 
@@ -48,7 +48,7 @@ impl TuningResult {
     }
 }
 
-/// An adapter, opened once for each variant that fits it.
+/// Tuner of GEMMs on one adapter, which is opened once for each variant that the adapter can run.
 #[derive(Debug)]
 pub struct Tuner {
     default_device: GpuDevice,
@@ -106,7 +106,7 @@ impl Tuner {
     }
 }
 
-/// Creates an f32 GEMM of contiguous matrices: `[m, k]` times `[k, n]`.
+/// Creates the dispatch of an f32 GEMM of contiguous matrices: `[m, k]` times `[k, n]`.
 pub fn plain_gemm(m: usize, n: usize, k: usize) -> Dispatch {
     let operand = |elements: usize, access: Access| {
         let tensor = TensorRef { buffer: Buffer::Slab(0), offset: 0, elements, dtype: DType::F32 };
@@ -203,7 +203,7 @@ impl SingleDispatch {
 
     /// Returns the seconds per run: the best of five measurements of about 20 ms.
     ///
-    /// Measures a single run if that is already far slower than `best`.
+    /// Returns the time of a single run if that is already far above `best`.
     fn seconds(&mut self, best: f64) -> Result<f64, DeviceError> {
         const SECONDS: f64 = 20e-3;
         let first = self.run(1)?;
@@ -219,7 +219,7 @@ impl SingleDispatch {
     }
 }
 
-/// Returns the seconds per run of a variant, or the reason why it is excluded.
+/// Returns the seconds per run of a variant, or the reason why the variant is excluded.
 fn time_variant(
     device: &GpuDevice,
     dispatch: &Dispatch,
@@ -245,11 +245,11 @@ fn check_agreement(found: &[HostData], reference: &[HostData]) -> Result<(), Str
         let differs = |(x, y): (&f32, &f32)| {
             let same = x == y || (x.is_nan() && y.is_nan());
             let near = (x - y).abs() <= TOLERANCE * scale;
-            // Not `> tolerance`: a difference that is NaN or infinite must count as different.
+            // Not `> tolerance`: a difference that is NaN or infinite must not pass.
             !(same || near)
         };
         if let Some(at) = found.iter().zip(&expected).position(differs) {
-            return Err(format!("element {at} is {} instead of {}", found[at], expected[at]));
+            return Err(format!("element {at} is {}, expected {}", found[at], expected[at]));
         }
     }
     Ok(())
@@ -274,7 +274,7 @@ mod tests {
     const DIRECT: GemmVariant = GemmVariant::Direct { rows: 8, columns: 8 };
     const SMALL: GemmVariant = GemmVariant::Direct { rows: 4, columns: 4 };
 
-    /// A fast variant with a wrong result, as if it skipped part of the sum.
+    /// Tests a fast variant with a wrong result, as from a kernel that skips part of the sum.
     #[test]
     fn a_variant_with_a_wrong_result_never_wins() {
         let right = [HostData::F32(vec![1.0, -2.0, f32::NAN])];

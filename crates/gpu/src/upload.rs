@@ -1,8 +1,9 @@
-//! Uploads of the inputs of runs.
+//! Uploads the inputs of runs through staging buffers.
 //!
 //! The host writes the inputs into a mapped staging buffer, and the commands of the run start with a copy to the input
-//! buffer. While the device reads the staging buffers of earlier runs, the next one is filled. A buffer is reused when
-//! its run is done, so runs at a steady pace allocate nothing. `Queue::write_buffer` would allocate in each run.
+//! buffer. While the device reads the staging buffers of earlier runs, the next buffer is filled. A buffer is reused
+//! when the run that reads it is done, so runs at a steady pace allocate nothing. `Queue::write_buffer` would allocate
+//! in each run.
 
 use std::collections::VecDeque;
 
@@ -14,9 +15,9 @@ use crate::context::DeviceContext;
 use crate::errors::{scoped, wait};
 use crate::mapping::Mapping;
 
-/// Bytes in flight above which a run waits for the oldest upload, if more than [`MIN_BUFFERS`] are in flight.
+/// Bytes in flight above which a run waits for the oldest upload, if more than [`MIN_BUFFERS`] buffers are in flight.
 const MAX_BYTES_IN_FLIGHT: usize = 16 << 20;
-/// Buffers that are always allowed: one that the device reads, one that waits, one that is filled.
+/// Number of buffers that are always allowed: one is read by the device, one is queued, and one is filled.
 const MIN_BUFFERS: usize = 3;
 
 /// Staging buffers for the inputs of one program.
@@ -26,7 +27,7 @@ pub(crate) struct Uploads {
     pub bytes: Vec<u8>,
     max_in_flight: usize,
     free: Vec<Slot>,
-    /// Slot that is written and used by the commands being recorded.
+    /// Slot with the inputs of the run that is being recorded.
     filled: Option<Slot>,
     in_flight: VecDeque<(Slot, SubmissionIndex)>,
 }

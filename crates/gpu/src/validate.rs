@@ -1,15 +1,15 @@
-//! Validates WGSL without a device: naga parses it, validates it and translates it to every backend language.
+//! Validates WGSL without a device. naga parses and validates the shader and translates it to every backend language.
 
 use naga::back::{glsl, hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 
 /// Parses and validates a shader and translates it to SPIR-V, MSL and HLSL.
 ///
-/// It is also translated to GLSL unless it uses f16 or subgroups.
+/// Also translates the shader to GLSL, unless it uses f16 or subgroups.
 ///
 /// # Errors
-/// Returns naga's message if the text is not valid WGSL or cannot be translated, with the place in the text or the name
-/// of the language.
+/// Returns naga's message if the text is not valid WGSL or cannot be translated, with the position in the text or the
+/// name of the language.
 pub fn validate(text: &str) -> Result<(), String> {
     let module = naga::front::wgsl::parse_str(text).map_err(|error| error.emit_to_string(text))?;
     let info = Validator::new(ValidationFlags::all(), Capabilities::all())

@@ -1,4 +1,4 @@
-//! Every GEMM variant against the interpreter, on every adapter, with sizes that are not multiples of any tile.
+//! Compares every GEMM variant with the interpreter, on every adapter, with sizes that are not multiples of any tile.
 
 mod common;
 
@@ -9,7 +9,7 @@ use wgrad_gpu::{GemmVariant, Options};
 use wgrad_graph::{Affine, DType, Layout, View};
 use wgrad_program::{Access, Device, Gemm, HostData, Instr, Kernel, Program};
 
-/// Sizes close to tile sizes, and odd sizes.
+/// Sizes m, n and k: small sizes, and sizes just above or below those of the tiles.
 const SIZES: [(usize, usize, usize); 4] = [(1, 1, 1), (3, 5, 7), (65, 63, 17), (130, 129, 10)];
 
 struct Case {
@@ -67,8 +67,8 @@ impl Case {
 
 /// Checks every variant and the default choice against the interpreter.
 ///
-/// The first adapter checks all cases. Others check one case per variant, since some drivers take seconds to compile a
-/// kernel.
+/// The first adapter checks all cases. Other adapters check one case per variant, because some drivers take seconds to
+/// compile a kernel.
 fn check_every_variant(name: &str, cases: &[(Program, Vec<HostData>)]) {
     each_adapter(name, |index| {
         let target = open(index, poisoned()).target().clone();
@@ -89,11 +89,11 @@ fn product(body: &mut Body) -> usize {
 }
 
 #[test]
-fn gemms_of_odd_sizes() {
+fn gemms_of_sizes_that_are_not_multiples_of_tiles() {
     check_every_variant("products", &SIZES.map(|size| Case::plain(size).program(DType::F32, &[], product)));
 }
 
-/// Aᵀ and Bᵀ as stored, and A as a block of columns of a wider matrix.
+/// Tests transposed A and B, A as a block of columns of a wider matrix, and A as a broadcast row.
 #[test]
 fn transposed_and_strided_factors() {
     let (m, n, k) = (37, 21, 18);
@@ -113,7 +113,7 @@ fn transposed_and_strided_factors() {
     check_every_variant("strided factors", &cases);
 }
 
-/// Two batch dimensions. A is broadcast along one of them and B along the other.
+/// Tests two batch dimensions. A is broadcast along one of them and B along the other.
 #[test]
 fn batches_that_broadcast() {
     let (m, n, k) = (9, 20, 5);
@@ -135,9 +135,9 @@ fn viewed(of: &[usize], shape: &[usize], coordinates: &[(isize, &[(usize, isize)
     (layout.expect("the view should fit in a layout"), of.iter().product())
 }
 
-/// Windows over channels-last images `[n, h, w, c]`, as `[n, i, j, u, v, c]`.
+/// Returns a layout of windows over channels-last images `[n, h, w, c]`, as `[n, i, j, u, v, c]`.
 ///
-/// They have more rows than any tile, padding, and in one direction a stride and a dilation.
+/// The windows have more rows than any tile, padding, and a stride and a dilation in one direction.
 fn windows(first: &[usize]) -> (Layout, usize) {
     let shape = [first, &[2, 9, 9, 3, 2, 3]].concat();
     let at = first.len();
@@ -146,9 +146,10 @@ fn windows(first: &[usize]) -> (Layout, usize) {
     viewed(&[2, 9, 18, 3], &shape, &[(0, &[(at, 1)]), (-1, &rows), (-2, &columns), (0, &[(at + 5, 1)])])
 }
 
-/// A convolution, the gradient of its weight (windows as B), and a transposed convolution of stride 2.
+/// Tests a convolution, the gradient of its weight (windows as B), and a transposed convolution of stride 2.
 ///
-/// The transposed convolution is a batch over remainders, with taps in reverse.
+/// The transposed convolution is a batched GEMM over the remainders of output positions divided by the stride, with
+/// taps in reverse order.
 #[test]
 fn windows_over_images() {
     let (rows, taps) = (vec![2, 9, 9], vec![3, 2, 3]);
@@ -180,7 +181,7 @@ fn windows_over_images() {
     check_every_variant("windows", &cases);
 }
 
-/// Bounds on rows only, on depth only, on batch and rows, on all three, and a bound that never holds.
+/// Tests bounds on rows alone, on depth alone, on batch and rows, on all three, and a bound that never holds.
 #[test]
 fn bounds_of_any_kind() {
     let b = || (contiguous(&[3, 6, 8]), 144);
@@ -198,7 +199,7 @@ fn bounds_of_any_kind() {
     check_every_variant("bounds", &cases);
 }
 
-/// relu(C + bias) · residual: short enough to be unrolled.
+/// Tests relu(C + bias) · residual, an epilogue that is short enough to be unrolled.
 #[test]
 fn bias_and_relu_in_the_epilogue() {
     let cases = [(3, 5, 7), (64, 128, 16), (33, 65, 9)].map(|(m, n, k)| {
@@ -214,9 +215,9 @@ fn bias_and_relu_in_the_epilogue() {
     check_every_variant("bias and relu", &cases);
 }
 
-/// An epilogue with its own function, which runs in a loop, and with padding.
+/// Tests an epilogue that calls its own function, so that it runs in a loop, and that loads a padded operand.
 #[test]
-fn heavy_epilogues() {
+fn epilogues_with_functions_and_padding() {
     let (m, n, k) = (33, 18, 12);
     let padded =
         Layout::strided(&[m, n], vec![n as isize - 2, 1], -1).with_valid_ranges(&[(0, m), (1, n - 1)]);

@@ -1,4 +1,4 @@
-//! Loop kernels against the interpreter, on every adapter, with workgroups of every kind and poisoned outputs.
+//! Compares loop kernels with the interpreter, on every adapter, with several workgroup sizes and poisoned outputs.
 
 mod common;
 
@@ -8,7 +8,7 @@ use common::{assert_agrees, each_adapter, open, poisoned, random_f32, random_u32
 use wgrad_graph::{Combine, DType, Layout};
 use wgrad_program::{Access, Buffer, Device, HostData, Instr, Program, TensorRef};
 
-/// Compares a program with the interpreter on every adapter, with workgroups of every kind.
+/// Compares a program with the interpreter on every adapter, with several workgroup sizes.
 fn check_everywhere(name: &str, program: &Program, inputs: &[HostData], tolerance: f64) {
     each_adapter(name, |index| {
         for options in workgroup_options() {
@@ -18,7 +18,7 @@ fn check_everywhere(name: &str, program: &Program, inputs: &[HostData], toleranc
     });
 }
 
-/// `x[3, 4, 5]` plus a broadcast vector and a padded slice, stored transposed.
+/// Tests `x[3, 4, 5]` combined with a broadcast vector and a padded slice, stored transposed.
 #[test]
 fn pointwise_with_broadcast_strides_and_padding() {
     let shape = [3, 4, 5];
@@ -44,7 +44,7 @@ fn pointwise_with_broadcast_strides_and_padding() {
     check_everywhere("pointwise", &plan.program, &inputs, 1e-6);
 }
 
-/// Softmax along the last dimension, which also outputs the sum of each row.
+/// Builds a softmax along the last dimension that also outputs the sum of each row.
 fn softmax(rows: usize, columns: usize) -> (Program, [HostData; 1]) {
     let shape = [rows, columns];
     let mut plan = Plan::default();
@@ -76,7 +76,7 @@ fn softmax_stores_elements_and_rows() {
     }
 }
 
-/// Sums, maxima and minima along the columns of a matrix, and a long sum.
+/// Tests sums, maxima and minima along the columns of a matrix, and long sums.
 #[test]
 fn reductions_along_any_dimension() {
     for (rows, columns) in [(5, 70), (97, 3), (1, 40_000)] {
@@ -96,7 +96,7 @@ fn reductions_along_any_dimension() {
     }
 }
 
-/// NaN and infinities among the elements: NaN wins, otherwise the first of equal elements.
+/// Tests elements with NaN and infinities: the first NaN wins, otherwise the first of equal maxima.
 #[test]
 fn argmax_returns_the_first_maximum_and_nan_wins() {
     let (nan, inf) = (f32::NAN, f32::INFINITY);
@@ -162,7 +162,7 @@ fn gather_out_of_range_returns_nan_or_zero() {
     check_everywhere("gather", &plan.program, &[random_f32(12, 6), random_u32(4, 100, 7), index], 0.0);
 }
 
-/// A reduction over gathered elements, as in the cross-entropy of a label.
+/// Tests a reduction over gathered elements, as in the cross-entropy of a label.
 #[test]
 fn gather_inside_a_reduction() {
     let mut plan = Plan::default();
@@ -189,7 +189,7 @@ fn gather_inside_a_reduction() {
     check_everywhere("gathered sums", &plan.program, &[random_f32(150, 8), random_u32(360, 50, 9)], 1e-5);
 }
 
-/// Floats, u32 values, positions, calls with u32 arguments, and non-finite constants.
+/// Tests floats, u32 values, positions, calls with u32 arguments, and non-finite constants.
 #[test]
 fn constants_iotas_and_u32_values() {
     let shape = [4, 6];
@@ -208,7 +208,7 @@ fn constants_iotas_and_u32_values() {
     for (i, x) in floats.into_iter().enumerate() {
         let constant = body.push(Instr::Float(x));
         let float = body.call(&TO_FLOAT, &[iota]);
-        // A value known only at run time, so that the constant is not folded away.
+        // This value is known only at run time, so that the constant is not folded away.
         let zero = body.call(&SUB, &[float, float]);
         let sum = body.call(&ADD, &[constant, zero]);
         body.store(sum, i + 2, contiguous(&shape));
@@ -222,9 +222,9 @@ fn constants_iotas_and_u32_values() {
     check_everywhere("constants", &plan.program, &inputs, 1e-6);
 }
 
-/// A domain of more than 65,535 workgroups.
+/// Tests a domain of more than 65,535 workgroups.
 #[test]
-fn a_domain_of_many_groups() {
+fn a_domain_of_more_than_65535_workgroups() {
     let n = 65_535 * 64 + 77;
     let mut plan = Plan::default();
     let y = plan.output("y", DType::U32, &[n]);
@@ -237,14 +237,16 @@ fn a_domain_of_many_groups() {
         let mut session = open(index, poisoned()).session(&program.states).unwrap();
         let id = session.load(&program).unwrap();
         session.run(id, &[]).unwrap();
-        let HostData::U32(found) = session.output(id, 0).unwrap() else { panic!("a u32 tensor") };
+        let HostData::U32(found) = session.output(id, 0).unwrap() else {
+            panic!("the output should be a u32 tensor")
+        };
         assert!(found.iter().enumerate().all(|(i, &x)| x == i as u32));
     });
 }
 
-/// More rows than 65,535, each with several lanes: the bounds check of a split grid with barriers.
+/// Tests more than 65,535 rows with several lanes each, which needs a bounds check in a split grid with barriers.
 #[test]
-fn many_groups_with_lanes() {
+fn more_than_65535_workgroups_with_lanes() {
     let rows = 65_536;
     let mut plan = Plan::default();
     let x = plan.input("x", DType::F32, &[16]);
@@ -264,9 +266,9 @@ fn many_groups_with_lanes() {
     });
 }
 
-/// Loads and stores of f16 with odd lengths, in one kernel with f32.
+/// Tests loads and stores of f16 tensors with an odd number of elements, in one kernel with f32.
 #[test]
-fn f16_is_stored() {
+fn f16_tensors_are_loaded_and_stored() {
     let n = 37;
     let mut plan = Plan::default();
     let x = plan.input("x", DType::F16, &[n]);
@@ -290,7 +292,7 @@ fn f16_is_stored() {
     });
 }
 
-/// Two tensors in one buffer, one read and one written. Both must be bound read-write.
+/// Tests two tensors in one buffer, of which one is read and one is written. Both must be bound read-write.
 #[test]
 fn a_buffer_read_and_written_in_one_dispatch() {
     let n = 64;

@@ -11,7 +11,7 @@ use wgrad_program::{Access, Clock, Device, Instr, Program};
 
 const N: usize = 1024;
 
-/// Adds the input to a group `times` times, one dispatch each, and outputs the sum.
+/// Builds a program that adds the input to a group `times` times, one dispatch each, and outputs the sum.
 fn additions(times: usize) -> Program {
     let mut states = States::new();
     let group = states.group("parameters", DType::F32);
@@ -83,11 +83,11 @@ fn steady_runs_create_no_objects_on_the_device() {
             runs(200);
             device.objects_created() == before
         };
-        assert!((0..10).any(creates_none), "objects are created in every 200 runs");
+        assert!((0..10).any(creates_none), "objects were created on the device in each batch of 200 runs");
     });
 }
 
-/// More dispatches than one query set has timestamps for. Each has a span, and spans are in order.
+/// Profiles more dispatches than one query set has timestamps for. Each dispatch has a span, and spans are in order.
 #[test]
 fn every_dispatch_is_timed_in_order() {
     let (program, input) = (additions(2100), random_f32(N, 41));

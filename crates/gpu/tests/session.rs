@@ -1,4 +1,4 @@
-//! Sessions: state, inputs, outputs, records, memory, and errors.
+//! Tests of sessions: state, inputs, outputs, records, memory, and errors.
 
 mod common;
 
@@ -80,11 +80,11 @@ fn allocated_bytes_match_the_plan() {
         let compiled = device.pipeline_count();
         session.load(&program).unwrap();
         assert_eq!(session.allocated_bytes(), session_bytes(&program.states, [&program, &program]));
-        assert_eq!(device.pipeline_count(), compiled, "the same text is compiled once");
+        assert_eq!(device.pipeline_count(), compiled, "equal shaders should be compiled once");
     });
 }
 
-/// Readbacks see a group as it is between the dispatches, and do not change the run.
+/// Readbacks return the contents of a group between dispatches, and do not change the results of the run.
 #[test]
 fn readbacks_return_parts_of_groups_during_a_run() {
     let program = accumulate();
@@ -112,7 +112,9 @@ fn readbacks_return_parts_of_groups_during_a_run() {
         let records = session.records(id, true).unwrap();
         assert_eq!(records.iter().map(|r| r.values[0]).collect::<Vec<_>>(), [128.0, 256.0, 384.0]);
         session.write_group_range(group, 100, &[7.0; 28]).unwrap();
-        let HostData::F32(values) = session.read_group(group).unwrap() else { panic!("a u32 tensor") };
+        let HostData::F32(values) = session.read_group(group).unwrap() else {
+            panic!("the group should hold f32")
+        };
         assert_eq!((values[99], values[100], values[127]), (3.0, 7.0, 7.0));
         for (readbacks, fragment) in [
             (vec![readback(0..129, 0)], "0..129"),
@@ -125,7 +127,7 @@ fn readbacks_return_parts_of_groups_during_a_run() {
             assert!(matches!(&error, DeviceError::Usage(text) if text.contains(fragment)), "{error}");
         }
         assert!(matches!(session.write_group_range(group, 120, &[0.0; 9]), Err(DeviceError::Usage(_))));
-        assert_eq!(session.records(id, true).unwrap().len(), 0, "a rejected run must not execute");
+        assert_eq!(session.records(id, true).unwrap().len(), 0, "a rejected run should not be executed");
     });
 }
 
@@ -215,7 +217,7 @@ fn misuse_returns_usage_errors() {
         usage(session.write_group(wgrad_graph::GroupId(0), Data::F32(&[1.0])), &["`parameters`", "128"]);
         usage(session.read_group(wgrad_graph::GroupId(3)).map(drop), &["no group 3"]);
         let mut other = device.session(&States::new()).unwrap();
-        usage(other.load(&program).map(drop), &["another state"]);
+        usage(other.load(&program).map(drop), &["differs from the state of the session"]);
     });
     let error = GpuDevice::open(9999).unwrap_err();
     assert!(matches!(&error, DeviceError::NotFound { wanted, .. } if wanted == "gpu:9999"), "{error}");
@@ -255,7 +257,7 @@ fn a_program_with_out_of_bounds_accesses_is_rejected() {
     });
 }
 
-/// All lanes of a row read a value that one of them updates. None may read the new value.
+/// All lanes of a row read a value that one lane updates. No lane may read the new value.
 #[test]
 fn a_row_value_is_read_before_it_is_updated() {
     let (rows, columns) = (19, 300);
@@ -295,7 +297,7 @@ fn a_row_value_is_read_before_it_is_updated() {
     });
 }
 
-/// The same inputs give bit-identical results.
+/// Repeated runs with the same inputs give bit-identical results.
 #[test]
 fn repeated_runs_are_bit_identical() {
     let n = 50_000;

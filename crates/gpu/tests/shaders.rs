@@ -1,4 +1,4 @@
-//! The texts of kernels, validated by naga for every backend language. Needs no device.
+//! Validates the WGSL of kernels with naga for every backend language. Needs no device.
 
 mod common;
 
@@ -8,7 +8,7 @@ use wgrad_gpu::{Class, GemmVariant, Lanes, Target, plain_gemm, validate, wgsl};
 use wgrad_graph::{Affine, Combine, DType, Layout, View};
 use wgrad_program::{Access, Dispatch, Gemm, Instr, Kernel};
 
-/// A loop with every kind of instruction.
+/// Builds a loop with every kind of instruction.
 fn everything(dtype: DType) -> Dispatch {
     let (rows, columns) = (vec![3, 50], vec![7, 9]);
     let shape = [rows.as_slice(), &columns].concat();
@@ -107,12 +107,12 @@ fn product(dtype: DType, (m, n, k): (usize, usize, usize), heavy: bool) -> Dispa
 fn check(dispatch: &Dispatch, target: &Target) {
     let shader = wgsl(dispatch, target);
     validate(&shader.text).unwrap_or_else(|error| panic!("{error}\n{}", shader.text));
-    assert_eq!(shader, wgsl(dispatch, target), "the same kernel gives the same text");
+    assert_eq!(shader, wgsl(dispatch, target), "the same kernel should give the same text");
     assert!(shader.workgroups.iter().all(|&n| (1..=target.max_workgroups).contains(&n)));
     assert!(shader.invocations <= target.max_invocations);
 }
 
-/// A target that all GEMM variants fit.
+/// Returns a target that supports all GEMM variants.
 fn capable_target(class: Class, gemm: Option<GemmVariant>) -> Target {
     Target { gemm, subgroup_size: Some(8), ..Target::portable(class) }
 }
@@ -148,7 +148,7 @@ fn products_are_valid_in_every_language() {
     }
 }
 
-/// Windows over an image as either operand: rows `[2, 5, 4]`, depth `[3, 2, 3]`.
+/// Builds a GEMM with windows over an image as A, or as B if `swapped`: rows `[2, 5, 4]`, depth `[3, 2, 3]`.
 fn windows(swapped: bool, heavy: bool) -> Dispatch {
     let (mut m, mut n, k) = (vec![2, 5, 4], vec![33], vec![3, 2, 3]);
     let pixel = |offset, terms: &[(usize, isize)]| Affine { offset, terms: terms.to_vec() };
@@ -196,7 +196,7 @@ fn products_of_windows_are_valid_in_every_language() {
     }
 }
 
-/// Loads do not divide inside the loop over k. The depth is divided once for all rows.
+/// Loads contain no divisions inside the loop over k, because all rows share the divisions of the depth.
 #[test]
 fn loads_of_windows_do_not_divide() {
     for gemm in GemmVariant::ALL {
@@ -207,7 +207,7 @@ fn loads_of_windows_do_not_divide() {
     }
 }
 
-/// The requested variant is generated, so tests of a variant really test it.
+/// Each requested variant is generated, so tests of a variant do not run another variant.
 #[test]
 fn the_requested_variant_is_generated() {
     let texts: std::collections::HashSet<String> = (GemmVariant::ALL.into_iter())
@@ -231,7 +231,7 @@ fn variants_are_chosen_by_shape_and_kind_of_adapter() {
     // With subgroups of four lanes, too few lanes share a load.
     assert_eq!(software(Some(4), [256, 256, 256]), "direct 8×8");
     assert_eq!(software(None, [8, 8, 8]), "direct 4×4");
-    // The subgroup kernel is unrolled over the lanes, which is too long for the 32 lanes of a GPU.
+    // The subgroup kernel is unrolled over the lanes and would be too long for the 32 lanes of a GPU.
     let card = |size| chosen(Class::Discrete, Some(32), size);
     assert_eq!(card([2048, 2048, 2048]), "tiled 128×128×8 by 8×8");
     assert_eq!(card([16, 144, 65_536]), "split 16×16 in 16");

@@ -1,4 +1,4 @@
-//! The tuning table and the search for the fastest variant.
+//! Tests of the tuning table and of the search for the fastest variant.
 
 mod common;
 
@@ -28,7 +28,7 @@ fn a_tuned_variant_applies_only_to_its_gemm() {
     assert_ne!(untuned.choice, "direct 4×4");
 }
 
-/// Such tables occur after driver updates, or if a table is edited by hand.
+/// A table can contain such a variant after a driver update, or if it was written by hand.
 #[test]
 fn a_tuned_variant_that_does_not_fit_is_not_used() {
     let subgroup = GemmVariant::Subgroup { rows: 8, columns: 2 };
@@ -46,7 +46,7 @@ fn gemm_keys_depend_on_the_computation_but_not_on_name_or_offset() {
     moved.operands[0].tensor.offset = 256;
     assert_eq!(key(product()), key(moved));
     let mut transposed = product();
-    let Kernel::Gemm(gemm) = &mut transposed.kernel else { unreachable!("a product") };
+    let Kernel::Gemm(gemm) = &mut transposed.kernel else { unreachable!("`plain_gemm` returns a GEMM") };
     gemm.a_layout.strides = vec![1, 8];
     let mut halves = product();
     halves.operands[1].tensor.dtype = wgrad_graph::DType::F16;

@@ -10,38 +10,38 @@ use std::path::{Path, PathBuf};
 pub struct AssignOptions {
     /// Tensors of the model that keep their own values, such as a head for other classes.
     ///
-    /// They keep them even if the file has a tensor of the same name and shape. The result then does not depend on
-    /// whether two data sets have the same number of classes.
+    /// These tensors keep their values even if the file has a tensor of the same name and shape, so that the result
+    /// does not depend on whether two data sets have the same number of classes.
     pub replace: Vec<Pattern>,
 }
 
-/// Result of matching a model's tensors with those of a file.
+/// Result of matching a model's tensors with the tensors of a file.
 ///
 /// Names are in the model's order, except that `unused` is in the file's order.
 #[derive(Debug, Clone)]
 pub struct Assignment<'a> {
-    /// Tensors of the file that have the shapes of the model's.
+    /// Tensors of the file, by name, that match a tensor of the model in name and shape.
     pub found: Vec<(&'a str, &'a Tensor)>,
     /// Names in the model that match a pattern of [`AssignOptions::replace`].
     pub replaced: Vec<String>,
     /// Names in the model that the file lacks.
     pub missing: Vec<String>,
-    /// Names of float tensors in the file that the model lacks. Integers are left out: every PyTorch batch norm has a
-    /// counter.
+    /// Names of float tensors in the file that the model lacks. Integer tensors are not listed, because every PyTorch
+    /// batch norm has a counter.
     pub unused: Vec<&'a str>,
     source: PathBuf,
     hint: &'static str,
 }
 
 impl Weights {
-    /// Matches the model's tensors, given by name and shape in `model_tensors`, with those of the file.
+    /// Matches the model's tensors, given by name and shape in `model_tensors`, with the tensors of the file.
     ///
     /// Missing tensors are not an error here; see [`Assignment::complete`].
     ///
     /// # Errors
-    /// Returns [`WeightsError::Mismatch`] if a tensor has another shape, and [`WeightsError::DType`] if it holds
-    /// integers, unless a pattern of `options.replace` matches its name. Returns [`WeightsError::Unmatched`] if such a
-    /// pattern matches no tensor of the model.
+    /// Returns [`WeightsError::Mismatch`] if a tensor has a different shape, and [`WeightsError::DType`] if a tensor
+    /// holds integers, unless a pattern of `options.replace` matches its name. Returns [`WeightsError::Unmatched`] if a
+    /// pattern of `options.replace` matches no tensor of the model.
     pub fn assign(
         &self,
         model_tensors: &[(String, Vec<usize>)],

@@ -1,8 +1,8 @@
-//! Element types of files, and the conversion of their little-endian bytes to f32 or i64.
+//! Element types of weights files, and the conversion of their little-endian bytes to f32 or i64.
 
 use half::{bf16, f16};
 
-/// A supported element type.
+/// Element type of a tensor in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Element {
     F64,
@@ -20,7 +20,7 @@ pub(crate) enum Element {
     Bool,
 }
 
-/// Values converted to f32 or i64.
+/// Elements of a tensor, converted to f32 or i64.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Values {
     F32(Vec<f32>),
@@ -28,7 +28,7 @@ pub(crate) enum Values {
 }
 
 impl Element {
-    /// Returns the bytes per element.
+    /// Returns the number of bytes per element.
     pub fn size(self) -> usize {
         match self {
             Self::F64 | Self::I64 | Self::U64 => 8,

@@ -1,20 +1,20 @@
-//! Errors of reading, matching and writing weights. Every message about a file names it.
+//! Errors of reading, matching and writing weights. Every message about a file contains its path.
 
 use std::io;
 use std::path::PathBuf;
 use wgrad_stdx::{ErrorKind, InternalError};
 
-/// An error while weights are read, matched or written.
+/// Error of reading, matching or writing weights.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     /// The file system returned an error.
     #[error("cannot {action} {}: {source}", path.display())]
     File {
-        /// Attempted action.
+        /// Attempted action, such as `read the weights`.
         action: &'static str,
         /// Path of the file.
         path: PathBuf,
-        /// Error of the file system.
+        /// Underlying I/O error.
         source: io::Error,
     },
     /// The file has an unknown format.
@@ -37,7 +37,7 @@ pub enum WeightsError {
         /// Path of the file.
         path: PathBuf,
     },
-    /// The file is truncated, corrupted, or crafted.
+    /// The file is truncated, corrupted or deliberately malformed.
     #[error("{} is damaged: {message}", path.display())]
     Damaged {
         /// Path of the file.
@@ -58,7 +58,7 @@ pub enum WeightsError {
     Global {
         /// Path of the file.
         path: PathBuf,
-        /// Module and name.
+        /// Module and name, separated by a dot.
         global: String,
         /// Reason for the rejection and how to fix the file.
         reason: &'static str,
@@ -70,7 +70,7 @@ pub enum WeightsError {
         path: PathBuf,
         /// Name of the tensor.
         tensor: String,
-        /// Description of the problem.
+        /// End of the message, such as `has 2 sizes and 1 strides`.
         message: String,
     },
     /// A tensor has an unsupported dtype, or holds integers where floats are needed.
@@ -80,12 +80,12 @@ pub enum WeightsError {
         path: PathBuf,
         /// Name of the tensor.
         tensor: String,
-        /// Dtype in the file.
+        /// Dtype of the tensor in the file.
         dtype: String,
-        /// Supported or needed dtypes.
+        /// Statement of the supported or required dtypes.
         expected: &'static str,
     },
-    /// A tensor has another shape than in the model.
+    /// A tensor has different shapes in the file and in the model.
     #[error(
         "{}: tensor `{tensor}` has shape {found:?}, but the model needs {expected:?}; to keep the model's own values, \
          add the name or a pattern such as `fc.*` to the tensors to replace",
@@ -108,7 +108,7 @@ pub enum WeightsError {
         path: PathBuf,
         /// Names of the missing tensors.
         missing: Vec<String>,
-        /// Names of the file that are unused.
+        /// End of the message: unused names in the file and a hint about a common prefix. May be empty.
         hint: String,
     },
     /// A pattern matches no name, probably because of a typing mistake.
@@ -116,7 +116,7 @@ pub enum WeightsError {
     Unmatched {
         /// Text of the pattern.
         pattern: String,
-        /// Names of the model.
+        /// Names of the model's tensors.
         names: Vec<String>,
     },
     /// The text is not a valid pattern.
@@ -125,15 +125,15 @@ pub enum WeightsError {
     )]
     Pattern(String),
     /// The number of values does not match the shape of a tensor.
-    #[error("a tensor of shape {shape:?} cannot have {found} values")]
+    #[error("{found} values do not match the shape {shape:?} of a tensor")]
     Shape {
         /// Shape of the tensor.
         shape: Vec<usize>,
-        /// Number of values.
+        /// Number of given values.
         found: usize,
     },
     /// The name is empty or reserved by safetensors.
-    #[error("a tensor cannot be named `{0}`")]
+    #[error("a tensor cannot be named `{0}`: the name is empty or reserved by safetensors")]
     Name(String),
     /// An invariant of this crate is broken.
     #[error(transparent)]

@@ -1,6 +1,6 @@
 //! Named weights: reads safetensors and PyTorch files, writes safetensors, and matches tensors with a model by name.
 //!
-//! Invariant: this crate knows neither graphs nor devices.
+//! Invariant: this crate depends neither on graphs nor on devices.
 //!
 //! ```
 //! use wgrad_weights::{AssignOptions, Pattern, Tensor, Weights};
@@ -9,7 +9,7 @@
 //! weights.insert("conv1.weight", Tensor::new(vec![4, 3, 3, 3], vec![0.5; 108])?)?;
 //! weights.insert("fc.weight", Tensor::new(vec![1000, 4], vec![0.0; 4000])?)?;
 //!
-//! // Ten classes instead of a thousand: the head keeps its initial values.
+//! // The model has 10 classes instead of 1000, so its head keeps its initial values.
 //! let model_tensors = [("conv1.weight".to_owned(), vec![4, 3, 3, 3]), ("fc.weight".to_owned(), vec![10, 4])];
 //! let options = AssignOptions { replace: vec![Pattern::new("fc.*")?] };
 //! let assignment = weights.assign(&model_tensors, &options)?;
@@ -24,14 +24,14 @@
 //!
 //! - **safetensors**, with any metadata.
 //! - **PyTorch**, the zip files of PyTorch 1.6 and later: a state dict, or a checkpoint with a state dict under
-//!   `state_dict`, `model_state_dict` or `model`. Nothing in the file is executed. The pickle is parsed by an interpreter
-//!   that supports only the few names that tensors need, and rejects all others by name.
+//!   `state_dict`, `model_state_dict` or `model`. Nothing in the file is executed. The pickle is parsed by an
+//!   interpreter that supports only the few names that tensors need, and rejects all others by name.
 //!
 //! Floats of 16, 32 and 64 bits become f32; an f64 that is too large for f32 becomes infinite. Integers and booleans,
-//! such as the `num_batches_tracked` of a batch norm, are stored separately as i64 ([`Weights::integers`]), because no
-//! parameter is an integer.
+//! such as the `num_batches_tracked` of a batch norm, are stored separately as i64 ([`Weights::integers`]), because
+//! parameters are never integers.
 //!
-//! Files may come from untrusted sources. A bad file gives an error that states what is wrong, never a panic, and
+//! Files may come from untrusted sources. An invalid file causes an error that states the problem, never a panic, and
 //! memory is allocated only in proportion to the size of the file.
 
 mod assign;

@@ -4,7 +4,7 @@ use crate::WeightsError;
 use std::fmt;
 use std::str::FromStr;
 
-/// A pattern of tensor names, in which `*` matches any characters, including dots and none.
+/// A pattern of tensor names, in which `*` matches any sequence of characters, including dots and the empty sequence.
 ///
 /// `fc.*` matches `fc.weight`, `layer1.*` matches `layer1.0.bn1.bias`, and `*.bias` matches every bias. A pattern
 /// without `*` matches exactly one name.
@@ -15,7 +15,7 @@ impl Pattern {
     /// Parses a pattern.
     ///
     /// # Errors
-    /// Returns [`WeightsError::Pattern`] if the text is empty or contains white space, which no name does.
+    /// Returns [`WeightsError::Pattern`] if the text is empty or contains white space.
     pub fn new(text: &str) -> Result<Self, WeightsError> {
         match text.is_empty() || text.contains(char::is_whitespace) {
             true => Err(WeightsError::Pattern(text.to_owned())),

@@ -13,12 +13,12 @@ use std::io;
 use std::path::Path;
 use wgrad_stdx::{file, never};
 
-/// Alignment of the data section in bytes, and of tensors whose predecessors have sizes that are multiples of it.
+/// Alignment of the data section in bytes.
 const ALIGNMENT: usize = 8;
 
 /// Whether a file begins like a safetensors file: with a length and a JSON object.
 pub(crate) fn is_safetensors(bytes: &[u8]) -> bool {
-    // The crate reads headers up to 100 MB. A larger length means another format, such as text.
+    // The crate accepts headers up to 100 MB. A larger length indicates another format, such as text.
     const LARGEST: u64 = 100_000_000;
     let length = bytes.first_chunk().map(|length| u64::from_le_bytes(*length));
     length.is_some_and(|length| length <= LARGEST) && bytes.get(8) == Some(&b'{')
@@ -27,8 +27,9 @@ pub(crate) fn is_safetensors(bytes: &[u8]) -> bool {
 pub(crate) fn read(path: &Path, bytes: &[u8]) -> Result<Weights, WeightsError> {
     let damaged = |message: String| WeightsError::Damaged { path: path.to_owned(), message };
     let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| damaged(error.to_string()))?;
-    let data =
-        bytes.get(size_of::<u64>() + header..).ok_or_else(|| never!("the checked header has an end"))?;
+    let data = bytes
+        .get(size_of::<u64>() + header..)
+        .ok_or_else(|| never!("the checked header ends beyond the file"))?;
     let mut weights = Weights::new();
     if let Some(entries) = metadata.metadata() {
         weights.metadata_mut().extend(entries.clone());
@@ -44,7 +45,7 @@ pub(crate) fn read(path: &Path, bytes: &[u8]) -> Result<Weights, WeightsError> {
             path: path.to_owned(),
             tensor: name.clone(),
             dtype: info.dtype.to_string(),
-            expected: "supported are floats of 16, 32 and 64 bits and integers",
+            expected: "expected floats of 16, 32 or 64 bits, integers or booleans",
         })?;
         let inserted = match element.decode(bytes) {
             Some(Values::F32(values)) => {
@@ -61,7 +62,7 @@ pub(crate) fn read(path: &Path, bytes: &[u8]) -> Result<Weights, WeightsError> {
 
 pub(crate) fn write(weights: &Weights, path: &Path) -> io::Result<()> {
     let header = header(weights)?;
-    // One tensor at a time: a copy of all of them would double the memory.
+    // Convert one tensor at a time: a copy of all tensors would double the memory.
     let integers =
         weights.integers().map(|(_, tensor)| to_bytes(tensor.values(), |value| value.to_le_bytes()));
     let floats = weights.iter().map(|(_, tensor)| to_bytes(tensor.values(), |value| value.to_le_bytes()));
@@ -81,10 +82,10 @@ fn to_bytes<T: Copy, const N: usize>(values: &[T], bytes: impl Fn(T) -> [u8; N])
     values.iter().flat_map(|value| bytes(*value)).collect()
 }
 
-/// Serializes the header, with the tensors in the order of their data.
+/// JSON header of the file, with the tensors in the order of their data.
 ///
-/// Integers come first because they are wider. Every tensor is then aligned to its element size, as loaders that map
-/// the file expect.
+/// Integer tensors come first because their elements are wider. Every tensor is then aligned to its element size, as
+/// required by loaders that map the file into memory.
 struct Header<'a>(&'a Weights);
 
 impl Serialize for Header<'_> {

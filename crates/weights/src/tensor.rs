@@ -2,7 +2,8 @@
 
 use crate::WeightsError;
 
-/// Values in row-major order with a shape: f32, or i64 for [`Weights::integers`](crate::Weights::integers).
+/// Shape, and values in row-major order. The values are f32, or i64 for
+/// [`Weights::integers`](crate::Weights::integers).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor<T = f32> {
     shape: Vec<usize>,
@@ -10,7 +11,7 @@ pub struct Tensor<T = f32> {
 }
 
 impl<T> Tensor<T> {
-    /// Creates a tensor.
+    /// Creates a tensor from its shape and its values in row-major order.
     ///
     /// # Errors
     /// Returns [`WeightsError::Shape`] if the number of values does not match the shape.
@@ -31,13 +32,13 @@ impl<T> Tensor<T> {
         &self.values
     }
 
-    /// Returns the values in row-major order, without a copy.
+    /// Converts the tensor to its values in row-major order, without copying them.
     pub fn into_values(self) -> Vec<T> {
         self.values
     }
 }
 
-/// Returns the number of elements of a shape; `None` on overflow.
+/// Returns the number of elements of a shape, or `None` on overflow.
 pub(crate) fn element_count(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1usize, |product, size| product.checked_mul(*size))
 }

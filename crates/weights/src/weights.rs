@@ -1,4 +1,4 @@
-//! Named tensors, and reading and writing them.
+//! Named tensors, and functions that read and write them.
 
 use crate::{Tensor, WeightsError, safetensors, torch};
 use indexmap::IndexMap;
@@ -41,7 +41,7 @@ impl Weights {
         Self::parse(path, &fs::read(path).map_err(failed)?)
     }
 
-    /// Parses the bytes of a safetensors or PyTorch file. `source` is the path in errors.
+    /// Parses the bytes of a safetensors or PyTorch file. `source` is the path named in errors.
     ///
     /// # Errors
     /// Returns the errors of [`read`](Self::read), except [`WeightsError::File`].
@@ -61,11 +61,11 @@ impl Weights {
 
     /// Writes a safetensors file atomically.
     ///
-    /// Floats are written as F32 and integers as I64, in their order here, integers first. The metadata is written too,
-    /// with `format = pt`, which PyTorch's loaders require. The same weights give the same bytes.
+    /// Floats are written as F32 and integers as I64, in the order of these weights, integers first. The metadata is
+    /// also written, with `format = pt`, which PyTorch's loaders require. Equal weights give equal bytes.
     ///
     /// # Errors
-    /// Returns [`WeightsError::File`] if the file cannot be written. An existing file is then unchanged.
+    /// Returns [`WeightsError::File`] if the file cannot be written. In this case, an existing file is unchanged.
     pub fn write_safetensors(&self, path: &Path) -> Result<(), WeightsError> {
         safetensors::write(self, path).map_err(|source| WeightsError::File {
             action: "write the weights",
@@ -74,7 +74,7 @@ impl Weights {
         })
     }
 
-    /// Inserts a tensor, or replaces the tensor of the same name.
+    /// Inserts a float tensor, or replaces the tensor of the same name.
     ///
     /// # Errors
     /// Returns [`WeightsError::Name`] if the name is empty or `__metadata__`, which a file cannot store.
@@ -100,7 +100,7 @@ impl Weights {
         Ok(())
     }
 
-    /// Returns the float tensor of this name.
+    /// Returns the float tensor with this name.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
         self.tensors.get(name)
     }
@@ -130,7 +130,7 @@ impl Weights {
         &self.metadata
     }
 
-    /// Returns the metadata for editing before a write.
+    /// Returns a mutable reference to the metadata, which is written to safetensors files.
     pub fn metadata_mut(&mut self) -> &mut BTreeMap<String, String> {
         &mut self.metadata
     }
@@ -140,10 +140,10 @@ impl Weights {
         self.source.as_deref()
     }
 
-    /// Removes `prefix` from the names if every name begins with it. Returns whether it did.
+    /// Removes `prefix` from the names if every name begins with it. Returns whether names were changed.
     ///
-    /// Models saved from PyTorch's `DataParallel` have the prefix `module.`. Names are changed all or none, so that no
-    /// two names can become equal.
+    /// Models saved from PyTorch's `DataParallel` have the prefix `module.`. Either all names are changed or none, so
+    /// that no two names can become equal.
     pub fn strip_prefix(&mut self, prefix: &str) -> bool {
         if !self.all_start_with(prefix) {
             return false;
@@ -166,7 +166,7 @@ impl Weights {
         self.integers.contains_key(name)
     }
 
-    /// Whether there are names, and removing `prefix` from each of them leaves a valid name.
+    /// Whether there is at least one name, and removing `prefix` from each of them leaves a valid name.
     pub(crate) fn all_start_with(&self, prefix: &str) -> bool {
         let mut names = self.tensors.keys().chain(self.integers.keys());
         let stripped = |name: &String| name.strip_prefix(prefix).is_some_and(is_valid_name);
@@ -174,7 +174,7 @@ impl Weights {
     }
 }
 
-/// Returns the name if it is valid.
+/// Returns the name, or an error if the name is not valid.
 fn checked_name(name: String) -> Result<String, WeightsError> {
     if is_valid_name(&name) { Ok(name) } else { Err(WeightsError::Name(name)) }
 }

@@ -5,7 +5,7 @@ mod support;
 use support::fixture;
 use wgrad_weights::{AssignOptions, Assignment, Pattern, Tensor, Weights, WeightsError};
 
-/// Returns the names and shapes of the file's own tensors.
+/// Returns the names and shapes of the tensors in the file.
 fn wanted(weights: &Weights) -> Vec<(String, Vec<usize>)> {
     weights.iter().map(|(name, tensor)| (name.to_owned(), tensor.shape().to_vec())).collect()
 }

@@ -1,4 +1,4 @@
-//! Files written by PyTorch are read exactly. `tests/fixtures/README.md` describes how they were made.
+//! Files written by PyTorch are read exactly. `tests/fixtures/README.md` describes how the files were made.
 
 mod support;
 
@@ -91,7 +91,7 @@ fn the_prefix_of_data_parallel_can_be_stripped() {
     assert!(parallel.strip_prefix("module."));
     let names = |weights: &Weights| bits(weights).into_iter().map(|(name, ..)| name).collect::<Vec<_>>();
     assert_eq!(names(&parallel), names(&checkpoint));
-    assert!(!parallel.strip_prefix("module."), "the prefix should be gone");
+    assert!(!parallel.strip_prefix("module."), "the prefix should have been removed");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Written files read back equal and in order, and writes are atomic.
+//! Written files are read back with equal values in the same order, and writes are atomic.
 
 mod support;
 
@@ -22,8 +22,8 @@ fn a_round_trip_keeps_values_names_shapes_and_order() {
         );
         let first = fs::read(&path).unwrap();
         read.write_safetensors(&path).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), first, "{name}: the same weights give the same bytes");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "a temporary file is left");
+        assert_eq!(fs::read(&path).unwrap(), first, "{name}: equal weights should give equal bytes");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "a temporary file should not remain");
     }
 }
 
@@ -49,13 +49,13 @@ fn a_failed_write_leaves_the_old_file() {
     let folder = tempfile::tempdir().unwrap();
     let error = Weights::new().write_safetensors(&folder.path().join("missing/w.safetensors")).unwrap_err();
     assert!(matches!(error, WeightsError::File { action: "write the weights", .. }), "{error}");
-    // A directory at the path: the rename fails after everything is written.
+    // A directory at the path makes the rename fail after all data is written.
     let path = folder.path().join("taken");
     fs::create_dir(&path).unwrap();
     fs::write(path.join("file"), b"kept").unwrap();
     Weights::new().write_safetensors(&path).unwrap_err();
     assert_eq!(fs::read(path.join("file")).unwrap(), b"kept");
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "a temporary file is left");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "a temporary file should not remain");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Runs the test suite of collectives under mpirun; started by `tests/processes.rs`.
-//! The argument is the number of replicas of each process.
+//! Runs the test suite of collectives under mpirun; started by `tests/processes.rs`. The argument is the number of
+//! replicas in each process.
 #![allow(clippy::print_stdout)]
 
 #[path = "../../tests/suite/mod.rs"]

@@ -1,10 +1,10 @@
-//! Test suite of the [`Collective`] interface. Run by threads, by nodes of threads and by processes.
+//! Test suite of the [`Collective`] interface. Runs on threads, on nodes of threads and on processes.
 
 use std::ops::Range;
 
 use wgrad_comm::Collective;
 
-/// Runs the whole suite on one rank; all ranks run it concurrently. Panics at the first failed check.
+/// Runs the suite on one rank; all ranks must run the suite concurrently. Panics at the first failed check.
 pub fn run(collective: &mut dyn Collective) {
     check_all_reduce(collective);
     check_reduce_scatter_and_all_gather(collective);
@@ -15,7 +15,7 @@ pub fn run(collective: &mut dyn Collective) {
     collective.barrier().unwrap();
 }
 
-/// Pseudorandom values of very different magnitude, so that the order of a sum changes its bits.
+/// Returns pseudorandom values of very different magnitudes, so that the order of a sum changes its bits.
 fn random_values(seed: u32, len: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12_345);
     let mut next = || {
@@ -25,7 +25,7 @@ fn random_values(seed: u32, len: usize) -> Vec<f32> {
     (0..len).map(|_| (next() as f32 / 8_388_608.0 - 1.0) * 2f32.powi((next() % 20) as i32 - 10)).collect()
 }
 
-/// Sum of the values of all ranks, in f64.
+/// Returns the sum of the values of all ranks, in f64.
 fn expected_sum(seed: u32, ranks: usize, len: usize) -> Vec<f64> {
     let mut sum = vec![0.0; len];
     for rank in 0..ranks {
@@ -39,7 +39,7 @@ fn expected_sum(seed: u32, ranks: usize, len: usize) -> Vec<f64> {
 fn assert_sum(found: &[f32], expected: &[f64], operation: &str) {
     assert_eq!(found.len(), expected.len(), "{operation}");
     for (i, (&a, &b)) in found.iter().zip(expected).enumerate() {
-        assert!((f64::from(a) - b).abs() <= 5e-4, "{operation}: element {i} is {a} instead of {b}");
+        assert!((f64::from(a) - b).abs() <= 5e-4, "{operation}: element {i} is {a}, expected {b}");
     }
 }
 
@@ -67,7 +67,7 @@ fn check_all_reduce(collective: &mut dyn Collective) {
     }
 }
 
-/// Splits `len` elements into uneven shards; the first one is empty if there are several.
+/// Splits `len` elements into uneven shards; the first shard is empty if there are several.
 fn uneven_shards(len: usize, size: usize) -> Vec<Range<usize>> {
     let end = |rank: usize| if rank == 0 { 0 } else { len * rank * rank / (size * size) };
     (0..size).map(|rank| end(rank)..if rank + 1 == size { len } else { end(rank + 1) }).collect()
@@ -122,7 +122,7 @@ fn check_all_gather_bytes(collective: &mut dyn Collective) {
     assert_eq!(collective.all_gather_bytes(&[]).unwrap(), vec![Vec::<u8>::new(); size]);
 }
 
-/// Invalid arguments return an error before any communication, so the ranks stay in step.
+/// Invalid arguments return an error before any communication, so the ranks stay synchronized.
 fn check_invalid_arguments(collective: &mut dyn Collective) {
     let size = collective.size();
     let mut values = [0.0; 4];

@@ -1,4 +1,4 @@
-//! Convolutions, pooling and resizing by definition.
+//! Definitions of convolutions, pooling and resizing.
 
 use wgrad_cpu::reference::Array;
 use wgrad_graph::Var;
@@ -25,7 +25,7 @@ pub(super) static DEFINITIONS: &[Definition] = &[
 
 const ANY: Distribution = Distribution::Uniform(-2.0, 2.0);
 
-/// Returns the pixel that tap `tap` of window `window` reads.
+/// Returns the coordinate along `axis` of the pixel that tap `tap` of window `window` reads.
 fn pixel(window: usize, tap: usize, axis: usize, [stride, dilation, padding]: [[usize; 2]; 3]) -> isize {
     (stride[axis] * window + dilation[axis] * tap) as isize - padding[axis] as isize
 }
@@ -34,8 +34,8 @@ fn steps(conv: &Conv) -> [[usize; 2]; 3] {
     [conv.stride, conv.dilation, conv.padding]
 }
 
-/// Draws a convolution with independent strides, dilations and padding per direction, its kernel, and channels per
-/// group.
+/// Draws a convolution with independent strides, dilations and padding per direction. Also returns the kernel size and
+/// the numbers of input and output channels per group.
 fn draw_conv(random: &mut Stream) -> (Conv, [usize; 2], [usize; 2]) {
     let conv = Conv {
         stride: pick_two(random, &[1, 2, 3]),
@@ -46,8 +46,8 @@ fn draw_conv(random: &mut Stream) -> (Conv, [usize; 2], [usize; 2]) {
     (conv, pick_two(random, &[1, 2, 3, 4]), pick_two(random, &[1, 2, 3]))
 }
 
-/// out[n, o, i, j] = Σ c, u, v weight[o, c, u, v] · x[n, c, s·i + d·u − p, s·j + d·v − p], c over the channels of o's
-/// group.
+/// Convolution with stride s, dilation d and padding p: out[n, o, i, j] is the sum over c, u and v of
+/// weight[o, c, u, v] · x[n, c, s·i + d·u − p, s·j + d·v − p], where c ranges over the channels of the group of o.
 fn convolution(random: &mut Stream) -> DefinitionCase {
     let (conv, kernel, [inputs, outputs]) = draw_conv(random);
     let window = move |axis: usize| conv.dilation[axis] * (kernel[axis] - 1) + 1;
@@ -77,7 +77,8 @@ fn convolution(random: &mut Stream) -> DefinitionCase {
     DefinitionCase::new(inputs, move |_, ins| ins[0].conv2d(ins[1], conv), value)
 }
 
-/// Each pixel (n, i, y, x) adds x · weight[i, o, u, v] to (n, o, s·y + d·u − p, s·x + d·v − p).
+/// Transposed convolution with stride s, dilation d and padding p: each element x[n, i, y, z] adds
+/// x[n, i, y, z] · weight[i, o, u, v] to out[n, o, s·y + d·u − p, s·z + d·v − p].
 fn transposed(random: &mut Stream) -> DefinitionCase {
     let (mut conv, kernel, [inputs, outputs]) = draw_conv(random);
     let image = pick_two(random, &[1, 2, 4, 5]);
@@ -112,7 +113,7 @@ fn transposed(random: &mut Stream) -> DefinitionCase {
     DefinitionCase::new(inputs, move |_, ins| ins[0].conv_transpose2d(ins[1], conv, extra), value)
 }
 
-/// Draws a pooling operation and the shape of an image that its windows fit into.
+/// Draws a pooling operation and the shape of an image that is large enough for the pooling windows.
 fn draw_pool(random: &mut Stream) -> (Pool, [usize; 4]) {
     let kernel = pick_two(random, &[1, 2, 3]);
     let pool = Pool {
@@ -125,7 +126,8 @@ fn draw_pool(random: &mut Stream) -> (Pool, [usize; 4]) {
     (pool, [pick(random, &[1, 2]), pick(random, &[1, 3]), pick(random, &[5, 7]), pick(random, &[5, 8])])
 }
 
-/// Returns the indices of the image's elements in each window, in row-major order, without those outside the image.
+/// Returns the indices of the image's elements in each window, in row-major order. Taps outside the image are left
+/// out.
 fn windows(x: &Tensor4, pool: &Pool) -> Vec<Vec<usize>> {
     let [n, c, h, w] = x.shape;
     let along = |axis: usize, size: usize| {
@@ -143,7 +145,8 @@ fn windows(x: &Tensor4, pool: &Pool) -> Vec<Vec<usize>> {
     all
 }
 
-/// Max pooling at inputs with many ties. The first maximum in row-major order gets the whole gradient.
+/// Creates a case of max pooling with many ties in the input. The first maximum in row-major order gets the
+/// gradient of its window.
 pub(crate) fn max_pool_case(
     pool: Pool,
     shape: [usize; 4],
@@ -172,7 +175,7 @@ pub(crate) fn max_pool_case(
     DefinitionCase { gradient: Some(Box::new(gradient)), ..case }
 }
 
-/// Mean of each window, over all taps or over those inside the image.
+/// Average pooling: the mean of each window, over all taps or over the taps inside the image.
 fn mean(random: &mut Stream) -> DefinitionCase {
     let (pool, shape) = draw_pool(random);
     let value = move |ins: &[Array]| {
@@ -203,7 +206,8 @@ fn draw_sizes(random: &mut Stream) -> ([usize; 4], [usize; 2]) {
     )
 }
 
-/// Pixel i of the result is pixel ⌊i · h / h′⌋.
+/// Nearest-neighbour resizing from height h to h′: row i of the result is row ⌊i · h / h′⌋ of the image. The same
+/// applies to columns.
 fn nearest(random: &mut Stream) -> DefinitionCase {
     let (shape, size) = draw_sizes(random);
     let value = move |ins: &[Array]| {
@@ -215,12 +219,13 @@ fn nearest(random: &mut Stream) -> DefinitionCase {
     DefinitionCase::new(vec![Input::f32(shape, ANY)], move |_, ins| ins[0].resize_nearest(size), value)
 }
 
-/// Interpolates between the pixels around (i + ½) · h / h′ − ½. Border pixels are repeated beyond the border.
+/// Bilinear resizing from height h to h′: row i of the result interpolates between the rows around
+/// (i + ½) · h / h′ − ½. The same applies to columns. Border pixels are repeated beyond the border.
 fn bilinear(random: &mut Stream) -> DefinitionCase {
     let (shape, size) = draw_sizes(random);
     let value = move |ins: &[Array]| {
         let x = Tensor4::of(&ins[0]);
-        // The pixels before and after the position, and its distance to the first.
+        // Returns the pixels before and after the position, and the distance of the position from the first.
         let around = |i: usize, axis: usize| {
             let (from, to) = (shape[2 + axis] as f64, size[axis] as f64);
             let at = ((i as f64 + 0.5) * from / to - 0.5).clamp(0.0, from - 1.0);

@@ -1,9 +1,10 @@
-//! Image operations against their definitions: loops written from the formula, independent of how an operation is
+//! Compares image operations with their definitions: loops written from the formula, independent of how an operation is
 //! lowered.
 //!
 //! The reference evaluates what an operation lowers to. If the lowering itself is wrong, e.g. a window is shifted by a
-//! pixel, the reference is wrong together with every device, and so are the differences that gradients are compared
-//! with. Elementwise operations have a body in Rust for this purpose; operations on windows have the loops here.
+//! pixel, the reference and every device are wrong in the same way, and so are the finite differences that gradients
+//! are compared with. Elementwise operations have a body in Rust for this purpose; operations on windows have the loops
+//! here.
 
 mod images;
 mod norms;
@@ -19,19 +20,19 @@ use crate::trial::{evaluate, random_direction};
 pub(crate) use images::max_pool_case;
 pub use norms::EPSILON;
 
-/// Largest difference from the definition, relative to max(1, largest magnitude).
+/// Maximum difference from the definition, relative to max(1, largest magnitude).
 ///
-/// Both compute in f64, but constants of a graph may have been rounded to f32.
+/// The reference and the definition compute in f64, but constants of a graph may have been rounded to f32.
 const TOLERANCE: f64 = 1e-6;
 
-/// A random use of an operation, with its result by definition.
+/// A random use of an operation, with functions that compute the expected results from the definition.
 pub(crate) struct DefinitionCase {
     pub inputs: Vec<Input>,
     pub build: BuildFn,
     /// Computes the result from the inputs.
     pub value: Value,
-    /// Computes the gradient of the first input from the inputs and the cotangent. For ties, where differences do not
-    /// work.
+    /// Computes the gradient of the first input from the inputs and the cotangent. Used for inputs with ties, where
+    /// finite differences are not valid.
     pub gradient: Option<Gradient>,
 }
 
@@ -49,7 +50,7 @@ impl DefinitionCase {
     }
 }
 
-/// An operation with a definition.
+/// An operation whose expected results can be computed from a definition.
 pub(crate) struct Definition {
     /// Name in the operation table.
     pub name: &'static str,
@@ -57,7 +58,7 @@ pub(crate) struct Definition {
     pub draw: fn(&mut Stream) -> DefinitionCase,
 }
 
-/// Returns the definition of an operation, if it has one.
+/// Returns the definition of an operation, or `None` if there is no definition.
 pub(crate) fn find(name: &str) -> Option<&'static Definition> {
     images::DEFINITIONS.iter().chain(norms::DEFINITIONS).find(|definition| definition.name == name)
 }
@@ -97,7 +98,7 @@ pub(crate) fn check_case(case: &DefinitionCase, random: &mut Stream) -> Comparis
 
 fn compare(what: &str, found: &[f64], expected: &[f64]) -> Comparison {
     if found.len() != expected.len() {
-        let message = format!("{what} has {} elements instead of {}", found.len(), expected.len());
+        let message = format!("{what} has {} elements, expected {}", found.len(), expected.len());
         return Err(Failure::Violation(message));
     }
     let limit = TOLERANCE * expected.iter().fold(1.0f64, |max, x| max.max(x.abs()));
@@ -120,7 +121,7 @@ fn to_array(ty: &TensorType, drawn: SampleData) -> Array {
     Array { ty: ty.clone(), values }
 }
 
-/// Returns a random element.
+/// Returns a random element of `values`.
 fn pick<T: Copy>(random: &mut Stream, values: &[T]) -> T {
     values[random.below(values.len() as u32) as usize]
 }
@@ -129,7 +130,7 @@ fn pick_two(random: &mut Stream, values: &[usize]) -> [usize; 2] {
     [pick(random, values), pick(random, values)]
 }
 
-/// A tensor of four dimensions; zero outside its bounds.
+/// A tensor of four dimensions, which reads as zero outside its bounds.
 struct Tensor4 {
     shape: [usize; 4],
     values: Vec<f64>,
@@ -157,7 +158,7 @@ impl Tensor4 {
         self.index(n, c, y, x).map_or(0.0, |index| self.values[index])
     }
 
-    /// Computes the elements of a tensor of this shape in order of their indices.
+    /// Computes the elements of a tensor of this shape, in row-major order.
     fn from_fn(shape: [usize; 4], mut element: impl FnMut([usize; 4]) -> f64) -> Vec<f64> {
         let mut values = Vec::with_capacity(shape.iter().product());
         for n in 0..shape[0] {

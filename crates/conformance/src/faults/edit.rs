@@ -1,7 +1,7 @@
 //! Small edits of programs, from which the faults of [`super::programs`] are built.
 //!
-//! Each returns whether it changed something. All edits stay inside the tensors, so that no backend rejects them and
-//! only wrong values reveal them.
+//! Each edit returns whether it changed the program. Edited programs still access only their own tensors, so that no
+//! backend rejects the program and only wrong values reveal the bug.
 
 use wgrad_graph::{Combine, Layout, ScalarFn};
 use wgrad_ops::scalar_functions;
@@ -12,7 +12,7 @@ pub(super) fn loops(program: &mut Program, mut edit: impl FnMut(&mut Loop) -> bo
     apply_all(program.dispatches.iter_mut().map(|dispatch| edit(body(dispatch))))
 }
 
-/// Returns the loop of a dispatch, or its epilogue.
+/// Returns the loop of a dispatch, or the epilogue of its GEMM.
 pub(super) fn body(dispatch: &mut Dispatch) -> &mut Loop {
     match &mut dispatch.kernel {
         Kernel::Loop(kernel) => kernel,
@@ -96,7 +96,7 @@ pub(super) fn reductions(program: &mut Program, mut edit: impl FnMut(&mut Combin
     })
 }
 
-/// Removes the last index of the first outer dimension that is larger than 1.
+/// Removes the last index of the first outer dimension whose size is larger than 1.
 pub(super) fn without_last(kernel: &mut Loop) -> bool {
     let Some(axis) = kernel.outer.iter().position(|&n| n > 1) else { return false };
     kernel.outer[axis] -= 1;
@@ -114,7 +114,7 @@ pub(super) fn shorten(layout: &mut Layout, axis: usize) {
     layout.shape[axis] -= 1;
 }
 
-/// Returns a scalar function of the table.
+/// Returns the scalar function with this name, or `None` if the operation table has none.
 pub(super) fn function(name: &str) -> Option<&'static ScalarFn> {
     scalar_functions().into_iter().find(|f| f.name == name)
 }

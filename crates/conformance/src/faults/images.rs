@@ -1,5 +1,5 @@
-//! Bugs in image operations. The reference shares most of them with every device, because it evaluates what an
-//! operation lowers to. Only an independent definition detects them.
+//! Bugs in image operations. Most of them affect the reference and every device alike, because the reference evaluates
+//! what an operation lowers to. Only an independent definition detects such bugs.
 
 use std::rc::Rc;
 
@@ -13,7 +13,7 @@ use crate::definition::{self, DefinitionCase, EPSILON, check_case, max_pool_case
 use crate::gradient;
 use crate::report::{Check, Comparison, Failure};
 
-/// Uses per operation. A fault need not show in each of them.
+/// Number of uses per operation. A fault may have no effect in some of the uses.
 const CASES: u64 = 8;
 
 /// An operation with a modified lowering.
@@ -45,7 +45,7 @@ impl Op for ModifiedLowering {
     }
 }
 
-/// Records the operation that produced `out` again, with a modified lowering.
+/// Records a copy of the operation that produced `out`, with a modified lowering.
 fn with_lowering<'g>(out: Var<'g>, edit: fn(&mut Contract)) -> Var<'g> {
     let graph = out.graph();
     let node = graph.nodes()[out.id().0].clone();
@@ -76,7 +76,7 @@ fn swap_strides(contract: &mut Contract) {
     }
 }
 
-/// Max pooling over adjacent windows that takes the first of equal elements in column-major order.
+/// Max pooling over adjacent windows. Among equal elements, the first in column-major order gets the gradient.
 fn first_by_columns(x: Var<'_>, pool: Pool) -> Var<'_> {
     let (graph, shape, [u, v]) = (x.graph(), x.shape(), pool.kernel);
     let (h, w) = (shape[2] / u, shape[3] / v);
@@ -107,7 +107,7 @@ static CONSTANT_STATISTICS: OpInfo = OpInfo {
     })
 };
 
-/// A batch norm with the initial running statistics.
+/// Builds a batch norm with the initial running statistics.
 fn with_running<'g>(graph: &'g Graph, ins: &[Var<'g>]) -> Var<'g> {
     let channels = [ins[1].shape().numel()];
     let (mean, variance) = (full(graph, channels, 0.0), full(graph, channels, 1.0));
@@ -158,7 +158,7 @@ fn definition_fault(
     })
 }
 
-/// Replaces the result of a use.
+/// Applies `other` to the result of a use.
 fn with_result(case: DefinitionCase, other: for<'g> fn(Var<'g>) -> Var<'g>) -> DefinitionCase {
     let DefinitionCase { inputs, build, value, gradient } = case;
     DefinitionCase { inputs, build: Box::new(move |graph, ins| other(build(graph, ins))), value, gradient }

@@ -1,7 +1,8 @@
-//! Planted faults: known bugs that a given check must detect. They test the checks themselves.
+//! Planted faults: known bugs that a given check must detect. Planted faults test the checks.
 //!
-//! A fault is either an operation with a bug, checked as if it were in the table (`operations`, `images`), or a bug
-//! planted in a correct program on its way to a device (`programs`). The same checks must pass without the fault.
+//! A fault is either an operation with a bug, checked as if it were in the operation table (`operations`, `images`), or
+//! a bug planted in a correct program before it is loaded on a device (`programs`). The same checks must pass without
+//! the fault.
 
 mod edit;
 mod images;
@@ -16,33 +17,33 @@ use crate::report::{Check, Comparison, Failure};
 /// A check that runs with or without the fault.
 type Run = Box<dyn Fn(&dyn Device, bool) -> Comparison>;
 
-/// A known bug.
+/// A known bug, with the check that must detect it.
 pub struct Fault {
     /// Description of the bug.
     pub name: &'static str,
-    /// The check that must detect it.
+    /// Check that must detect the bug.
     pub check: Check,
     /// Runs the check with or without the bug.
     run: Run,
 }
 
-/// An error that shows that a check is useless.
+/// Error of a check that does not detect a planted fault, or fails without the fault.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum UndetectedFault {
     /// The check passes although the fault is planted.
-    #[error("{check} does not detect: {name}")]
+    #[error("the check `{check}` does not detect the planted fault `{name}`")]
     Missed {
         /// Name of the fault.
         name: &'static str,
-        /// The check.
+        /// Check that passed.
         check: Check,
     },
-    /// The check fails although nothing is planted.
-    #[error("{check} fails without the fault: {name}: {failure}")]
+    /// The check fails although no fault is planted.
+    #[error("the check `{check}` fails without the planted fault `{name}`: {failure}")]
     Baseline {
         /// Name of the fault.
         name: &'static str,
-        /// The check.
+        /// Check that failed.
         check: Check,
         /// Failure of the check.
         failure: Box<Failure>,

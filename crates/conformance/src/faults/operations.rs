@@ -1,4 +1,4 @@
-//! Operations with a bug, as an entry of the table would contain it.
+//! Operations with a bug, in the form of entries of the operation table.
 
 use wgrad_graph::philox::Stream;
 use wgrad_graph::{Combine, Expr, Graph, Lowered, Op, Rule, ScalarFn, TensorType, Var, Vjp};
@@ -12,7 +12,7 @@ use crate::report::{Check, Comparison};
 use crate::trial::Trial;
 use crate::{device, gradient, lint, random, shader, shape};
 
-/// Samples per operation. A fault need not show in each of them.
+/// Number of samples per operation. A fault may have no effect in some of the samples.
 const SAMPLES: u64 = 8;
 
 type Grads = for<'g> fn(&[Var<'g>], Var<'g>) -> Vec<Option<Var<'g>>>;
@@ -64,7 +64,7 @@ impl Op for Mistyped {
     }
 }
 
-/// Calls a scalar function of the table on the first inputs.
+/// Returns a call of the scalar function `name` of the operation table on the first `arity` inputs.
 fn call(name: &str, arity: usize) -> Expr {
     let function = scalar_functions().into_iter().find(|f| f.name == name);
     let function = function.unwrap_or_else(|| panic!("the table should have the scalar function `{name}`"));
@@ -215,7 +215,8 @@ pub(super) fn faults() -> Vec<Fault> {
     ]
 }
 
-/// Creates a fault that a check of trials must detect, from a planted entry and the correct entry.
+/// Creates a fault that a check of single trials must detect. `fault` is the table entry with the bug, and `correct` is
+/// the name of the correct entry.
 fn trial_fault(
     name: &'static str,
     check: Check,
@@ -226,7 +227,7 @@ fn trial_fault(
     Fault::new(name, check, move |_, planted| check_trials(select(correct, fault, planted), run))
 }
 
-/// Creates a fault that a check of entries must detect.
+/// Creates a fault that a check of whole table entries must detect, from the same arguments as [`trial_fault`].
 fn entry_fault(
     name: &'static str,
     check: Check,
@@ -241,12 +242,12 @@ pub(super) fn select(correct: &'static str, fault: &'static OpInfo, planted: boo
     if planted { fault } else { table_entry(correct).unwrap_or(fault) }
 }
 
-/// Returns the entry of the table with this name.
+/// Returns the entry of the operation table with this name.
 pub(super) fn table_entry(name: &str) -> Option<&'static OpInfo> {
     ops().find(|entry| entry.name == name)
 }
 
-/// Checks several samples of an entry and stops at the first failure.
+/// Checks several samples of a table entry and stops at the first failure.
 pub(super) fn check_trials(entry: &'static OpInfo, check: impl Fn(&Trial) -> Comparison) -> Comparison {
     (0..SAMPLES).try_fold(0.0f64, |worst, seed| Ok(worst.max(check(&Trial::draw(entry, seed))?)))
 }

@@ -1,4 +1,4 @@
-//! Bugs planted in correct programs, as a planner, code generator or kernel could have them.
+//! Bugs planted in correct programs, similar to bugs of a planner, code generator or kernel.
 
 use std::cell::Cell;
 
@@ -17,7 +17,7 @@ use crate::harness::Harness;
 use crate::report::{Check, Comparison, Failure};
 use crate::{device, step};
 
-/// Plants a bug in a program. Returns whether the program had a place for it.
+/// Plants a bug in a program. Returns whether the program had a place for the bug.
 type Edit = fn(&mut Program) -> bool;
 
 /// Returns the faults of programs.
@@ -69,7 +69,8 @@ pub(super) fn faults() -> Vec<Fault> {
             })
         }),
         Fault::new("a result that depends on the run before", Check::Replay, |_, planted| {
-            // Without poison, which would turn leftover values into NaN; the comparison of values detects that already.
+            // The device is not poisoned. Poison would turn leftover values into NaN, which the value check already
+            // detects.
             edited(&CpuDevice::new(), planted, accumulate, |harness| {
                 each_trial("mul", |trial| device::replay(harness, trial))
             })
@@ -84,14 +85,14 @@ pub(super) fn faults() -> Vec<Fault> {
     ]
 }
 
-/// Creates a fault in the program of an operation that the comparison with the reference must detect.
+/// Creates a fault in the programs of an operation. The comparison with the reference must detect the fault.
 fn value_fault(name: &'static str, entry: &'static str, edit: Edit) -> Fault {
     Fault::new(name, Check::Value, move |device, planted| {
         edited(device, planted, edit, |harness| each_trial(entry, |trial| device::value(harness, trial)))
     })
 }
 
-/// Creates a fault in the program of a training step.
+/// Creates a fault in the program of a training step. The check of training steps must detect the fault.
 fn step_fault(name: &'static str, edit: Edit) -> Fault {
     Fault::new(name, Check::Step, move |device, planted| {
         edited(device, planted, edit, |harness| step::dense(harness, true))
@@ -105,7 +106,7 @@ fn each_trial(entry: &str, check: impl Fn(&crate::Trial) -> Comparison) -> Compa
     }
 }
 
-/// Runs a check with every program edited. A fault that applies to no program counts as undetected.
+/// Runs a check with every program edited. A fault that applies to no program is reported as undetected.
 fn edited(
     device: &dyn Device,
     planted: bool,
@@ -179,7 +180,7 @@ fn short_sum(gemm: &mut wgrad_program::Gemm) -> bool {
     true
 }
 
-/// Stores the result with its two innermost dimensions larger than 1 swapped.
+/// Swaps the two innermost dimensions with more than one element in the stores of the result.
 fn wrong_order(program: &mut Program) -> bool {
     gemms(program, |gemm| {
         let stores = gemm.epilogue.stores.iter_mut().map(|store| {
@@ -206,7 +207,7 @@ fn narrower(layout: &mut Layout) -> bool {
     bound.map(|bound| bound.size -= 1).is_some()
 }
 
-/// Removes a bound if the tensor then still contains all accesses.
+/// Removes a bound if all accesses stay inside the tensor without the bound.
 fn unbounded(layout: &mut Layout, elements: usize) -> bool {
     let without = |number: usize| {
         let mut other = layout.clone();
@@ -223,7 +224,8 @@ fn unbounded(layout: &mut Layout, elements: usize) -> bool {
     }
 }
 
-/// A convolution of the middle of an image, where its zero padding has nonzero neighbours.
+/// A convolution of the middle part of an image. Without its bounds, it reads the pixels around this part instead of
+/// zeros.
 static INSET: OpInfo = OpInfo {
     tolerance: 2e-5,
     ..entry("conv2d_of_the_middle", |_| {
@@ -250,7 +252,7 @@ fn shifted_by_one(layout: &mut Layout, elements: usize) -> bool {
     fits
 }
 
-/// Removes the bounds of a padded load, so that it reads elements of the tensor instead of zeros.
+/// Removes the bounds of a padded load, so that the load reads elements of the tensor instead of zeros.
 fn unpadded(layout: &mut Layout, elements: usize) -> bool {
     if layout.is_unpadded() {
         return false;
@@ -309,7 +311,7 @@ fn reversed(program: &mut Program) -> bool {
     program.dispatches.len() > 1
 }
 
-/// Adds the input to the output of the previous run.
+/// Makes the first kernel add its result to the output of the previous run.
 fn accumulate(program: &mut Program) -> bool {
     let Some(add) = function("add") else { return false };
     let Some(dispatch) = program.dispatches.first_mut() else { return false };
@@ -326,7 +328,7 @@ fn accumulate(program: &mut Program) -> bool {
     true
 }
 
-/// Adds a small value to the last element that the last kernel writes to the state, which is padding.
+/// Adds a small value to the last element that the last kernel writes to the state. This element is padding.
 fn write_padding(program: &mut Program) -> bool {
     let (Some(add), Some(mul), Some(equal)) = (function("add"), function("mul"), function("eq_words")) else {
         return false;
@@ -364,7 +366,7 @@ fn keep_buffers(program: &mut Program) -> bool {
     found.filter(|changed| *changed).count() > 0
 }
 
-/// Replaces every product under a square root by its first factor.
+/// Replaces every product under a square root with the first factor of the product.
 fn forget_correction(program: &mut Program) -> bool {
     loops(program, |kernel| {
         let roots: Vec<usize> = kernel.body.iter().filter_map(root).collect();

@@ -1,4 +1,4 @@
-//! Test helpers that report all failures and count skipped tests.
+//! Test helpers that report all failures and log skipped tests.
 
 #![allow(dead_code)]
 
@@ -6,7 +6,7 @@ use std::io::Write;
 
 use wgrad_conformance::Report;
 
-/// Fails with a list of all failures.
+/// Panics with a list of all failures if the report contains any.
 pub fn expect_clean(report: &Report) {
     for row in report.summaries() {
         let (worst, check) = row.worst;

@@ -1,4 +1,4 @@
-//! Instructions and stores as WGSL statements.
+//! Generates WGSL statements for instructions and stores.
 //!
 //! Values that are constant along a row go to the row block; all others go to the column block, inside a loop over
 //! columns. A kernel without reductions has only a row block, and so does the epilogue of a GEMM.
@@ -10,7 +10,7 @@ use wgrad_program::{Instr, Loop, Operand, Store, ValueId};
 
 use super::index::{Address, Axis, Code};
 
-/// Body of a loop over index variables, of which the first `row_axes` number the rows.
+/// Body of a loop over index variables. The first `row_axes` variables enumerate the rows.
 pub(super) struct Body<'k> {
     pub kernel: &'k Loop,
     pub dtypes: Vec<DType>,
@@ -75,7 +75,7 @@ impl<'k> Body<'k> {
 
     /// Returns the expression of a load or gather.
     ///
-    /// It is zero in the padding. A gather past the last row of a table gives NaN, or zero for u32.
+    /// The value is zero in the padding. A gather past the last row of a table gives NaN, or zero for u32.
     fn load(
         &self,
         operand: usize,
@@ -113,9 +113,9 @@ impl<'k> Body<'k> {
         format!("select({otherwise}, {inside}, in{i})")
     }
 
-    /// Returns offset and bounds condition as expressions in the innermost block.
+    /// Returns the offset and the bounds condition as expressions for the innermost block.
     ///
-    /// The part that is constant along a row is declared once in the row block, under the name `key`.
+    /// The part of the offset that is constant along a row is declared once in the row block, under the name `key`.
     fn offset(&self, address: &Address, key: &str, blocks: &mut Blocks<'_>) -> (String, Option<String>) {
         let (rows, columns) = (0..self.row_axes, self.row_axes..self.axes.len());
         let row = address.sum(&rows, true, &self.axes, blocks.row);
@@ -146,7 +146,7 @@ impl<'k> Body<'k> {
 }
 
 impl Blocks<'_> {
-    /// Returns the column block if the value varies along a row and there is one, else the row block.
+    /// Returns the column block if the value varies along a row and a column block exists, else the row block.
     fn select(&mut self, varies: bool) -> &mut Code {
         match &mut self.column {
             Some(column) if varies => column,
@@ -165,7 +165,8 @@ pub(crate) fn arguments(instr: &Instr) -> &[ValueId] {
     }
 }
 
-/// Marks the values that `roots` depend on. The arguments of values for which `stops` is true are not followed.
+/// Returns, for each value of the body, whether one of `roots` depends on it. The arguments of values for which `stops`
+/// is true are not followed.
 pub(super) fn needed(
     kernel: &Loop,
     roots: impl IntoIterator<Item = ValueId>,
@@ -181,7 +182,7 @@ pub(super) fn needed(
     needed
 }
 
-/// Returns the WGSL functions that the calls of a body need, each text once.
+/// Returns the WGSL functions that the calls of a body need, without duplicates.
 pub(super) fn preludes(kernel: &Loop) -> String {
     let mut seen = HashSet::new();
     let calls = kernel.body.iter().filter_map(|instr| match instr {
@@ -202,13 +203,14 @@ fn call(f: &ScalarFn, args: &[ValueId]) -> String {
 /// Returns a float as an expression of type f32.
 ///
 /// WGSL has no literals for non-finite values, and drivers may flush a subnormal literal to zero. Both are built from
-/// their bits. These are declared as `bits` first, because WGSL rejects such a bitcast of a constant expression.
+/// their bits. The bits are first declared as a variable named `bits`, because WGSL rejects such a bitcast of a
+/// constant expression.
 pub(super) fn float(x: f64, bits: &str, code: &mut Code) -> String {
     let x = x as f32;
     if x.is_normal() || x == 0.0 {
         return format!("{x:?}f");
     }
-    // Every NaN gets the same bits, whatever its payload.
+    // All NaNs get the same bits, regardless of payload.
     let bits_of_x = if x.is_nan() { 0x7fc0_0000 } else { x.to_bits() };
     code.declare(bits, format!("{bits_of_x:#x}u"));
     format!("bitcast<f32>({bits})")

@@ -3,9 +3,9 @@
 //! Measured on llvmpipe (Mesa 25.0.7, Vulkan, two cores), f32, in GFLOP/s at 512³, with the seconds of the first run,
 //! which compiles: naive 2.7 (0.1 s); direct 4×4 9.4 (0.1 s); direct 4×8 11.9 (0.25 s); direct 8×8 12.6 (0.5 s);
 //! subgroup 8×1 19.0 (0.2 s); subgroup 8×2 22.5 (0.3 s); tiled 128×128×8 11.1 (0.6 s); tiled 64×64×16 7.2 (0.7 s); the
-//! smaller tiles 5.1 to 6.4 (0.8 to 1 s); split 5.6 to 6.5 (0.45 s). Software adapters therefore use subgroups if these
-//! have 8 to 16 lanes, and direct kernels otherwise. The choice for GPUs follows from their architecture and has not
-//! been measured: `wgrad tune` does that.
+//! smaller tiles 5.1 to 6.4 (0.8 to 1 s); split 5.6 to 6.5 (0.45 s). Software adapters therefore use subgroups if the
+//! subgroups have 8 to 16 lanes, and direct kernels otherwise. The choice for GPUs follows from their architecture and
+//! has not been measured; `wgrad tune` measures the variants.
 
 use wgrad_program::Gemm;
 
@@ -13,10 +13,10 @@ use super::target::Target;
 use super::variant::{GemmVariant, SPLIT_TILES, TILES, Tile};
 use crate::adapter::Class;
 
-/// Depth from which on splitting k outweighs the cost of summing the parts.
+/// Minimum size along k at which the gain of splitting k outweighs the cost of summing the parts.
 const MIN_SPLIT_DEPTH: usize = 256;
 
-/// Workgroups that keep a GPU busy.
+/// Number of workgroups that keep a GPU busy.
 const BUSY_WORKGROUPS: usize = 128;
 
 impl GemmVariant {
@@ -51,7 +51,7 @@ impl GemmVariant {
     pub fn fits(&self, target: &Target) -> bool {
         match self {
             GemmVariant::Naive | GemmVariant::Direct { .. } => true,
-            // The code is unrolled over the lanes, which would be long for the subgroups of GPUs.
+            // The code is unrolled over the lanes, and would be too long for the subgroups of GPUs.
             GemmVariant::Subgroup { .. } => {
                 target.subgroup_size.is_some_and(|lanes| (4..=16).contains(&lanes))
             }
@@ -69,12 +69,12 @@ impl GemmVariant {
 
 /// Chooses the variant on a software adapter.
 ///
-/// Subgroups if they are wide enough to pay off, with narrower tiles for few columns. Otherwise a direct kernel, with
-/// smaller blocks for small matrices so that all cores have work.
+/// Uses subgroups if they are wide enough to be faster, with narrower tiles for few columns. Otherwise uses a direct
+/// kernel, with smaller blocks for small matrices so that all cores have work.
 fn by_shape_on_software(batch: usize, m: usize, n: usize, subgroup_size: Option<u32>) -> GemmVariant {
     if let Some(lanes @ 8..=16) = subgroup_size {
         let padded = |columns: u32| n.next_multiple_of((columns * lanes) as usize);
-        // Two columns per lane take 80 % of the time of one, by the measurements above.
+        // By the measurements above, two columns per lane take 80 % of the time of one column per lane.
         let columns = if padded(2) * 4 <= padded(1) * 5 { 2 } else { 1 };
         return GemmVariant::Subgroup { rows: 8, columns };
     }

@@ -1,6 +1,6 @@
-//! GEMM kernels as WGSL: a template of `wgrad-shaders` with constants and functions in front.
+//! Generates GEMM kernels in WGSL: a template of `wgrad-shaders`, preceded by constants and functions.
 //!
-//! The register block is unrolled, because WGSL has no function-local arrays in registers whose size is a constant.
+//! The register block is unrolled, because WGSL does not guarantee that function-local arrays are kept in registers.
 
 mod split_k;
 mod subgroup;
@@ -19,8 +19,8 @@ use super::target::Target;
 use super::variant::GemmVariant;
 use crate::adapter::Class;
 
-/// Largest number of epilogue instructions that are unrolled over a block; above it they run in a loop. Drivers take
-/// long to compile unrolled code.
+/// Largest number of epilogue instructions that are unrolled over a block. Longer epilogues run in a loop, because
+/// drivers take long to compile unrolled code.
 const MAX_UNROLLED: usize = 128;
 
 pub(super) fn generate(gemm: &Gemm, operands: &[Operand], target: &Target) -> Generated {
@@ -36,8 +36,8 @@ pub(super) fn generate(gemm: &Gemm, operands: &[Operand], target: &Target) -> Ge
     Generated { text, workgroups, invocations, choice: variant.to_string() }
 }
 
-/// Returns the requested variant, else the tuned one, else the one chosen by shape. Variants that do not fit are
-/// skipped.
+/// Returns the requested variant, else the tuned variant, else the variant chosen by shape. Variants that the device
+/// cannot run are skipped.
 fn choose_variant(gemm: &Gemm, operands: &[Operand], target: &Target) -> GemmVariant {
     let tuned = || target.tuned.as_ref()?.get(key(gemm, operands));
     let fitting = |variant: &GemmVariant| variant.fits(target);
@@ -52,7 +52,7 @@ pub(super) fn key(gemm: &Gemm, operands: &[Operand]) -> u64 {
     fnv1a(text.as_bytes())
 }
 
-/// Text, workgroups, and invocations per workgroup of a kernel.
+/// WGSL text, workgroups in each dimension, and invocations per workgroup of a kernel.
 type KernelText = (String, [u32; 3], u32);
 
 struct GemmCodegen<'k> {
@@ -80,7 +80,7 @@ impl GemmCodegen<'_> {
         let (m, n) = (self.gemm.rows(), self.gemm.columns());
         let blocks = (m.div_ceil(rows as usize), n.div_ceil(columns as usize));
         let all = self.batch() * blocks.0 * blocks.1;
-        // At least the width of a vector, and enough workgroups for all cores.
+        // Use at least as many threads as a vector has elements, but keep enough workgroups for all cores.
         let threads = (all / 16).next_power_of_two().clamp(8, 32).min(target.max_invocations as usize);
         let grid = workgroup_grid(all.div_ceil(threads), target.max_workgroups);
         let constants = [
@@ -135,7 +135,7 @@ impl GemmCodegen<'_> {
         let Gemm { a, a_layout, b, b_layout, .. } = self.gemm;
         let Gemm { batch, m: rows, n: columns, k: depth, .. } = self.gemm;
         text += &self.load_functions('a', *a, a_layout, [rows, depth]);
-        // In the order of A: batch ++ n ++ k.
+        // Permute the dimensions of B to the order of A: batch, n, k.
         let (first, last) = (batch.len(), b_layout.shape.len());
         let across = first + depth.len();
         let axes: Vec<usize> = (0..first).chain(across..last).chain(first..across).collect();
@@ -150,9 +150,9 @@ impl GemmCodegen<'_> {
 
     /// Returns the functions that load elements of A or B.
     ///
-    /// `side_a(batch, i)` and `depth_a(p)` each compute a part of an address, and `load_a` reads the element at both.
-    /// The result is zero where a bound excludes the element. A block reads each row of A at many depths and many rows
-    /// at each depth, so the divisions and bounds of an image's window are computed once per part.
+    /// `side_a(batch, i)` and `depth_a(p)` each compute a part of an address, and `load_a` reads the element that both
+    /// parts address. The result is zero where a bound excludes the element. A block reads each row of A at many depths
+    /// and many rows at each depth, so the divisions and bounds of an image's window are computed once per part.
     ///
     /// `sizes` are the sizes along m (or n) and along k, as in the layout.
     fn load_functions(&self, name: char, operand: usize, layout: &Layout, sizes: [&[usize]; 2]) -> String {
@@ -277,7 +277,8 @@ impl GemmCodegen<'_> {
             }
             return text;
         }
-        // One call in a loop over the elements: drivers take seconds to compile a function that is inlined for each.
+        // Call the epilogue in a loop over the elements: drivers take seconds to compile a function that is inlined for
+        // each element.
         let (row, part) = (format!("s / {}u", width * parts), format!("s / {width}u % {parts}u"));
         let all: Vec<String> = block.registers().map(|(r, q)| format!("c{r}_{q}")).collect();
         let mut conditions = Vec::new();
@@ -303,9 +304,9 @@ const LANES: [char; 4] = ['x', 'y', 'z', 'w'];
 /// Accumulators of an invocation: registers `c{row}_{part}`, each a vec4 of neighbouring columns or a single column.
 struct Block {
     rows: u32,
-    /// Registers per row.
+    /// Number of registers per row.
     parts: u32,
-    /// Columns per register: 4 or 1.
+    /// Number of columns per register: 4 or 1.
     width: u32,
 }
 
@@ -356,17 +357,17 @@ fn index_name(name: char) -> &'static str {
     if name == 'a' { "i" } else { "j" }
 }
 
-/// Returns the part of an address that depends on an index along m or n.
+/// Returns the expression for the part of an address that depends on an index along m or n.
 fn side(name: char, index: &str, size: usize, by: u32) -> String {
     format!("side_{name}(batch, {})", clamped(index, size, by))
 }
 
-/// Clamps an index below `size`, if blocks of `by` elements may exceed it.
+/// Clamps an index below `size`, if blocks of `by` elements may exceed `size`.
 fn clamped(index: &str, size: usize, by: u32) -> String {
     if size.is_multiple_of(by as usize) { index.into() } else { format!("min({index}, {}u)", size - 1) }
 }
 
-/// Replaces the `//@` lines of a template.
+/// Replaces each `//@ NAME` line of a template with the generated part of that name.
 fn fill_template(template: &str, parts: &[(&str, &String)]) -> String {
     let mut text = String::with_capacity(template.len() * 4);
     for line in template.lines() {

@@ -1,6 +1,6 @@
-//! Offsets and bounds of a layout as WGSL expressions over the index variables of a kernel.
+//! Generates WGSL expressions for the offsets and bounds of a layout over the index variables of a kernel.
 //!
-//! All arithmetic is in u32 and may wrap: an offset with negative parts is correct modulo 2³² wherever there is
+//! All arithmetic is in u32 and may wrap: an offset with negative parts is correct modulo 2³² wherever the element has
 //! storage. Sizes and strides are literals, so that compilers turn divisions into multiplications.
 
 use std::collections::HashSet;
@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use wgrad_graph::Layout;
 
-/// An index variable, and the sizes of the dimensions that it numbers in row-major order.
+/// An index variable, and the sizes of the dimensions that it enumerates in row-major order.
 #[derive(Debug, Clone)]
 pub(crate) struct Axis {
     pub name: &'static str,
@@ -26,7 +26,7 @@ struct Term {
     modulo: Option<usize>,
     size: usize,
     stride: isize,
-    /// Stride in the coordinate of each bound.
+    /// Stride of this term in the coordinate of each bound.
     bounds: Vec<isize>,
 }
 
@@ -44,19 +44,19 @@ impl Term {
     }
 }
 
-/// A layout, decomposed into terms over axes.
+/// A layout that is decomposed into terms over axes.
 #[derive(Debug)]
 pub(crate) struct Address {
     constant: isize,
     terms: Vec<Term>,
     /// Offset and size of the coordinate of each bound.
     bounds: Vec<(isize, usize)>,
-    /// Whether no index has storage.
+    /// Whether all indices are padding, so that no element is read.
     pub is_void: bool,
 }
 
 impl Address {
-    /// Decomposes a layout, which covers the sizes of all `axes` in order, or only of the first ones.
+    /// Decomposes a layout whose shape consists of the sizes of all `axes` in order, or of the first axes only.
     pub fn new(layout: &Layout, axes: &[Axis]) -> Address {
         let bounds = layout.bounds.iter().map(|bound| (bound.offset, bound.size)).collect();
         let mut address =
@@ -97,7 +97,7 @@ impl Address {
         self.terms.iter().any(|term| axes.contains(&term.axis))
     }
 
-    /// Returns the part of the offset that depends on these axes; `None` if it is zero.
+    /// Returns the part of the offset that depends on these axes, or `None` if this part is zero.
     pub fn sum(
         &self,
         axes: &Range<usize>,
@@ -116,7 +116,7 @@ impl Address {
 
     /// Returns the condition of the bounds that depend only on `axes` and on at least one axis in `new`.
     ///
-    /// `None` if there are no such bounds.
+    /// Returns `None` if no bound depends on these axes in this way.
     pub fn condition(
         &self,
         axes: &Range<usize>,
@@ -148,13 +148,14 @@ impl Address {
     }
 }
 
-/// Part of an address that some axes determine.
+/// One of two parts of an address, determined by some of the axes.
 ///
-/// The offset and the shared coordinates of the whole address are the sums of those of its two parts.
+/// The offset of the address is the sum of the offsets of both parts. Each shared coordinate of the address is the sum
+/// of the shared coordinates of both parts.
 #[derive(Debug, PartialEq)]
 pub(crate) struct AddressPart {
     pub offset: String,
-    /// Condition that depends on these axes alone.
+    /// Bounds condition that depends only on the axes of this part.
     pub inside: Option<String>,
     /// Part of the coordinate of each bound that depends on axes of both parts.
     pub shared: Vec<String>,
@@ -239,7 +240,7 @@ fn as_u32(x: isize) -> u32 {
     x as u32
 }
 
-/// Statements of one block, and the names that are declared in it.
+/// Statements of one block, and the names that the block can use.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Code {
     pub text: String,
@@ -252,12 +253,12 @@ impl Code {
         Self { indent, ..Self::default() }
     }
 
-    /// Creates a nested block, which can use the names of this one.
+    /// Creates a nested block, which can use the names that are declared in this block.
     pub fn inner(&self, deeper: usize) -> Code {
         Code { text: String::new(), known: self.known.clone(), indent: self.indent + deeper }
     }
 
-    /// Adds a line with indentation.
+    /// Adds a line with the indentation of the block.
     pub fn line(&mut self, line: impl AsRef<str>) {
         let _ = writeln!(self.text, "{:1$}{2}", "", self.indent * 4, line.as_ref());
     }
@@ -321,7 +322,7 @@ mod tests {
         assert_eq!(condition.as_deref(), Some("row_m6 - 1u < 4u"));
     }
 
-    /// Rows `[2, 4]`, depth `[3]`: a window over an image of width 4 with one pixel of padding.
+    /// Tests a window over an image of width 4 with one pixel of padding: rows `[2, 4]`, depth `[3]`.
     #[test]
     fn parts_split_the_coordinate_of_a_shared_bound() {
         let axes = [Axis { name: "i", sizes: vec![2, 4] }, Axis { name: "p", sizes: vec![3] }];

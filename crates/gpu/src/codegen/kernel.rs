@@ -1,6 +1,6 @@
 //! A generated kernel, and the grid of workgroups that runs it.
 
-/// A kernel without the declarations of its operands.
+/// WGSL of a kernel without the declarations of its operands, with its dispatch size.
 pub(super) struct Generated {
     pub text: String,
     pub workgroups: [u32; 3],

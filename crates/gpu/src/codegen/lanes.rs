@@ -1,4 +1,4 @@
-//! Workgroup of a reduction: its number of rows, and how many lanes share a row.
+//! Choice of the workgroup of a reduction: the number of rows, and the number of lanes that share a row.
 //!
 //! | adapter  | rows             | neighbouring invocations take | lanes per row                   |
 //! |----------|------------------|-------------------------------|---------------------------------|
@@ -13,10 +13,10 @@ use super::target::Target;
 use super::variant::Lanes;
 use crate::adapter::Class;
 
-/// Invocations that keep a GPU busy.
+/// Number of invocations that keep a GPU busy.
 const BUSY_INVOCATIONS: usize = 16 << 10;
 
-/// Returns the workgroup, and whether neighbouring invocations take neighbouring columns (rather than rows).
+/// Returns the workgroup, and whether neighbouring invocations process neighbouring columns (rather than rows).
 pub(super) fn choose(kernel: &Loop, target: &Target) -> (Lanes, bool) {
     let along_columns = along_columns(kernel);
     if kernel.inner.is_empty() {
@@ -33,7 +33,7 @@ fn by_shape(rows: usize, columns: usize, along_columns: bool, target: &Target) -
     if target.class == Class::Software {
         return match rows {
             0..64 if columns >= 1024 => pair(1, 32),
-            // Enough workgroups for all cores, and enough rows for the lanes of a vector.
+            // Keep enough workgroups for all cores, and enough rows per workgroup for the lanes of a vector.
             _ => pair((rows / 16).next_power_of_two().clamp(8, 64), 1),
         };
     }

@@ -1,10 +1,10 @@
-//! A loop kernel as WGSL.
+//! Generates loop kernels in WGSL.
 //!
-//! A workgroup takes some rows, and some lanes share each row ([`super::lanes`]). Values that are constant along a row
-//! are computed once, before the columns. Each *stage* is a pass over the columns. It recomputes the values that its
-//! reductions or stores need and keeps nothing else, because the operands are still in the caches. Lanes step through
-//! the columns together and their results are combined in workgroup memory, in a tree of fixed order, so results are
-//! bit-identical.
+//! A workgroup processes several rows, and one or more lanes share each row ([`super::lanes`]). Values that are
+//! constant along a row are computed once, before the columns. Each *stage* is a pass over the columns. A stage
+//! recomputes the values that its reductions or stores need instead of keeping them, because the operands are still in
+//! the caches. The results of the lanes are combined in workgroup memory, in a tree of fixed order, so that repeated
+//! runs are bit-identical.
 
 use wgrad_graph::Combine;
 use wgrad_program::{Access, Instr, Loop, Operand, Store, ValueId};
@@ -16,7 +16,7 @@ use super::lanes::choose;
 use super::target::Target;
 use super::variant::Lanes;
 
-/// Elements per partial sum of a lane. Long sums lose fewer digits this way.
+/// Number of elements per partial sum of a lane. Partial sums reduce the rounding error of long sums.
 const PARTIAL_SUM: usize = 256;
 
 pub(super) fn generate(kernel: &Loop, operands: &[Operand], target: &Target) -> Generated {
@@ -53,7 +53,7 @@ struct Stages {
     level: Vec<usize>,
     needed: Vec<bool>,
     last: usize,
-    /// Pass of each store.
+    /// Index of the pass that executes each store.
     stores: Vec<usize>,
 }
 
@@ -99,7 +99,7 @@ impl LoopWriter<'_> {
         all.collect()
     }
 
-    /// Declares the workgroup memory: for each reduction of a stage an array of f32, plus one of u32 for an argmax.
+    /// Declares the workgroup memory: one f32 array for each reduction of a stage, and one u32 array for each argmax.
     ///
     /// All stages use the same arrays.
     fn workgroup_memory(&self) -> String {
@@ -140,7 +140,7 @@ impl LoopWriter<'_> {
                 code.line("    return;");
                 code.line("}");
             }
-            // All invocations must reach the barriers: those past the end repeat the last row and store nothing.
+            // All invocations must reach the barriers: invocations past the end repeat the last row and store nothing.
             Some(_) => {
                 code.line(format!("let live = {row} < {total}u;"));
                 code.line(format!("let row = min({row}, {}u);", total - 1));
@@ -320,7 +320,7 @@ impl LoopWriter<'_> {
                 .for_each(|(n, store)| self.body.store(store, *n, &mut Blocks { row: code, column: None }));
             return;
         }
-        // A row value updated in place: all lanes must have read it before one of them writes it.
+        // A row value is updated in place, so all lanes must have read it before one lane writes it.
         if stores.iter().any(|(_, store)| self.operands[store.operand].access == Access::ReadWrite) {
             code.line("storageBarrier();");
         }

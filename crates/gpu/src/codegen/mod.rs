@@ -1,4 +1,4 @@
-//! WGSL generation from kernels. It needs no device, so every shader of a program can be checked without one.
+//! Generates WGSL from kernels. This needs no device, so the shaders of a program can be checked without a device.
 //!
 //! Sizes, strides and loop bounds of a kernel are literals in its text. Dispatches with the same text share a pipeline.
 
@@ -25,11 +25,11 @@ pub(crate) use body::arguments;
 /// A compute shader. Its entry point is `main`, and operand `i` is bound to `@group(0) @binding(i)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shader {
-    /// WGSL source.
+    /// WGSL source text.
     pub text: String,
-    /// Workgroups to dispatch in each dimension.
+    /// Number of workgroups to dispatch in each dimension.
     pub workgroups: [u32; 3],
-    /// Invocations per workgroup.
+    /// Number of invocations per workgroup.
     pub invocations: u32,
     /// Whether each operand is bound read-only.
     pub read_only: Vec<bool>,
@@ -63,10 +63,10 @@ pub fn wgsl(dispatch: &Dispatch, target: &Target) -> Shader {
     }
 }
 
-/// Identifies a GEMM in the tuning table. `None` for a loop.
+/// Returns the key of a GEMM in the tuning table, or `None` for a loop.
 ///
 /// The key is a hash of the naive kernel and the dtypes of the operands, so it depends on sizes, layouts, dtypes and
-/// the epilogue. A version of wgrad that generates another naive kernel gives other keys.
+/// the epilogue. A version of wgrad that generates a different naive kernel has different keys.
 pub fn gemm_key(dispatch: &Dispatch) -> Option<u64> {
     match &dispatch.kernel {
         Kernel::Gemm(gemm) => Some(gemm::key(gemm, &dispatch.operands)),

@@ -1,4 +1,4 @@
-//! Properties of a device that code generation depends on.
+//! Target of code generation.
 
 use std::sync::Arc;
 
@@ -11,19 +11,19 @@ use crate::adapter::Class;
 pub struct Target {
     /// Kind of adapter. Variants that are fast on one kind are slow on another.
     pub class: Class,
-    /// Maximum invocations per workgroup.
+    /// Maximum number of invocations per workgroup.
     pub max_invocations: u32,
-    /// Maximum bytes of workgroup memory.
+    /// Maximum size of workgroup memory in bytes.
     pub max_workgroup_bytes: u32,
-    /// Maximum workgroups of a dispatch in each dimension.
+    /// Maximum number of workgroups of a dispatch in each dimension.
     pub max_workgroups: u32,
     /// Subgroup size. `None` if the device has no subgroups or their size varies.
     pub subgroup_size: Option<u32>,
-    /// Variant of every GEMM that it fits, instead of the variant chosen by shape.
+    /// Variant for all GEMMs, instead of the variant chosen by shape. Ignored if the device cannot run this variant.
     pub gemm: Option<GemmVariant>,
-    /// Tuning table of this device. Takes precedence over the choice by shape.
+    /// Tuning table of this device, which takes precedence over the choice by shape.
     pub tuned: Option<Arc<TuningTable>>,
-    /// Workgroup of every reduction, instead of the one chosen by shape.
+    /// Workgroup size for all reductions, instead of the size chosen by shape.
     pub lanes: Option<Lanes>,
 }
 

@@ -21,12 +21,12 @@ impl TuningTable {
         self.variants.insert(key, variant);
     }
 
-    /// Iterates over key and variant of every GEMM, in order of the keys.
+    /// Iterates over the key and variant of each GEMM, in order of keys.
     pub fn iter(&self) -> impl Iterator<Item = (u64, GemmVariant)> {
         self.variants.iter().map(|(&key, &variant)| (key, variant))
     }
 
-    /// Returns the number of GEMMs.
+    /// Returns the number of GEMMs in the table.
     pub fn len(&self) -> usize {
         self.variants.len()
     }

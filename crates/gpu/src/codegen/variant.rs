@@ -1,9 +1,9 @@
-//! GEMM variants and reduction workgroups.
+//! GEMM variants and workgroup sizes of reductions.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A way to compute a GEMM. All variants give the same values up to rounding.
+/// Kernel variant that computes a GEMM. The results of all variants are equal up to rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum GemmVariant {
     /// One element per invocation. The reference for the other variants.
@@ -19,7 +19,7 @@ pub enum GemmVariant {
     Subgroup {
         /// Rows of the tile.
         rows: u32,
-        /// Columns per invocation. The tile has `columns` times the subgroup size.
+        /// Columns per invocation. The tile has `columns` × subgroup size columns.
         columns: u32,
     },
     /// One tile per workgroup, through workgroup memory.
@@ -35,7 +35,7 @@ pub struct Tile {
     pub m: u32,
     /// Columns of the tile.
     pub n: u32,
-    /// Depth of a slice along k.
+    /// Number of steps along k in a slice.
     pub k: u32,
     /// Rows per invocation: a multiple of 4.
     pub rows: u32,
@@ -44,7 +44,7 @@ pub struct Tile {
 }
 
 impl Tile {
-    /// Returns the invocations along m and n.
+    /// Returns the number of invocations along m and n.
     pub(super) fn threads(&self) -> (u32, u32) {
         (self.m / self.rows, self.n / self.columns)
     }
@@ -67,12 +67,12 @@ pub struct SplitK {
     pub m: u32,
     /// Columns of the tile: a multiple of 4.
     pub n: u32,
-    /// Parts that the sum along k is split into: a power of two.
+    /// Number of parts that the sum along k is split into: a power of two.
     pub parts: u32,
 }
 
 impl SplitK {
-    /// Returns the invocations per part of the sum.
+    /// Returns the number of invocations per part of the sum.
     pub(super) fn blocks(&self) -> u32 {
         self.m / 4 * (self.n / 4)
     }
@@ -87,12 +87,12 @@ impl SplitK {
     }
 }
 
-/// Workgroup of a reduction.
+/// Workgroup size of a reduction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Lanes {
-    /// Rows per workgroup.
+    /// Number of rows per workgroup.
     pub rows: u32,
-    /// Invocations that share a row: a power of two.
+    /// Number of invocations that share a row: a power of two.
     pub lanes: u32,
 }
 
@@ -100,7 +100,7 @@ const fn tile(m: u32, n: u32, k: u32, rows: u32, columns: u32) -> Tile {
     Tile { m, n, k, rows, columns }
 }
 
-/// Tiles from large to small. A GEMM gets the first one with enough workgroups to keep the adapter busy.
+/// Tiles from large to small. A GEMM gets the first tile that gives enough workgroups to keep the adapter busy.
 pub(super) const TILES: [Tile; 5] = [
     tile(128, 128, 8, 8, 8),
     tile(64, 64, 16, 4, 4),
@@ -109,12 +109,12 @@ pub(super) const TILES: [Tile; 5] = [
     tile(64, 16, 16, 4, 4),
 ];
 
-/// One tile for few rows and columns, and one for at most 4 rows.
+/// Split-K tiles: one for few rows and columns, and one for at most 4 rows.
 pub(super) const SPLIT_TILES: [SplitK; 2] =
     [SplitK { m: 16, n: 16, parts: 16 }, SplitK { m: 4, n: 64, parts: 16 }];
 
 impl GemmVariant {
-    /// Every variant that can be chosen, and the naive one. Tests cover all of them.
+    /// All variants: the variants that can be chosen by shape, and the naive variant. Tests cover each of them.
     pub const ALL: [GemmVariant; 13] = [
         GemmVariant::Naive,
         GemmVariant::Direct { rows: 4, columns: 4 },
@@ -154,6 +154,8 @@ impl FromStr for GemmVariant {
 
     fn from_str(name: &str) -> Result<Self, String> {
         let known = GemmVariant::ALL.into_iter().find(|variant| variant.to_string() == name);
-        known.ok_or_else(|| format!("`{name}` is not a GEMM variant"))
+        known.ok_or_else(|| {
+            format!("`{name}` is not a GEMM variant; expected a name such as `naive` or `direct 8×8`")
+        })
     }
 }

@@ -1,4 +1,4 @@
-//! Scalar functions for tests, as a table of operations would define them.
+//! Scalar functions for tests, in the form in which a table of operations defines them.
 
 use wgrad_graph::{Call, ScalarFn};
 

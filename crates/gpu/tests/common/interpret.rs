@@ -6,10 +6,11 @@ use half::f16;
 use wgrad_graph::{Call, Combine, DType, Layout, ScalarFn};
 use wgrad_program::{Buffer, Dispatch, Gemm, HostData, Instr, Kernel, Loop, Program, TensorRef};
 
-/// Elements of each tensor; u32 values are stored as floats. Tensors of a test program do not overlap.
+/// Elements of each tensor, by buffer and offset. u32 values are stored as floats. Tensors of a test program do not
+/// overlap.
 type Memory = HashMap<(Buffer, usize), Vec<f64>>;
 
-/// Runs a program and returns its outputs. `groups` are the contents of the state, read and updated.
+/// Runs a program and returns its outputs. `groups` holds the contents of the state, which the program updates.
 pub fn interpret(program: &Program, inputs: &[HostData], groups: &mut [Vec<f64>]) -> Vec<Vec<f64>> {
     let mut memory = Memory::new();
     for (input, data) in program.inputs.iter().zip(inputs) {
@@ -83,7 +84,7 @@ fn product(gemm: &Gemm, view: &mut View<'_>) {
     }
 }
 
-/// Computes the values of a row instruction by instruction, then the stores.
+/// Computes the values of a row instruction by instruction, then executes the stores.
 fn row(kernel: &Loop, row: &[usize], product: Option<f64>, view: &mut View<'_>) {
     let columns: Vec<Vec<usize>> =
         indices(&kernel.inner).into_iter().map(|column| [row, column.as_slice()].concat()).collect();

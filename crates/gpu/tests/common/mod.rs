@@ -1,4 +1,4 @@
-//! Helpers of the tests: adapters with counted skips, hand-made programs, and an interpreter of programs.
+//! Test helpers: iteration over adapters with counted skips, hand-made programs, and an interpreter of programs.
 
 #![allow(dead_code)]
 
@@ -42,7 +42,7 @@ pub fn poisoned() -> Options {
     Options { poison: true, ..Options::default() }
 }
 
-/// Returns options for workgroups of every kind: one lane, neighbours in rows or columns, more lanes than columns.
+/// Returns options for several workgroup sizes: one lane, several lanes, and more lanes than columns.
 pub fn workgroup_options() -> Vec<Options> {
     let lanes = [None, Some((64, 1)), (Some((3, 4))), Some((1, 64)), Some((16, 8)), Some((2, 128))];
     let options =

@@ -101,7 +101,7 @@ impl Body {
     }
 }
 
-/// Creates a layout from its parts.
+/// Creates a layout from its shape, strides and offset.
 pub fn strided(shape: &[usize], strides: &[isize], offset: isize) -> Layout {
     Layout::strided(shape, strides.to_vec(), offset)
 }

@@ -1,7 +1,7 @@
 //! The zip archive around a pickle.
 //!
-//! Entries are slices of the file. `torch.save` stores them uncompressed, so nothing can grow beyond the size of the
-//! file.
+//! Entries are slices of the file. `torch.save` stores them uncompressed, so reading them allocates no memory beyond
+//! the size of the file.
 
 use crate::WeightsError;
 use std::collections::HashMap;
@@ -13,14 +13,15 @@ pub(super) struct Archive<'a> {
     path: &'a Path,
     bytes: &'a [u8],
     zip: ZipArchive<Cursor<&'a [u8]>>,
-    /// Folder of all entries, with a trailing slash. PyTorch names it after the file, or `archive`.
+    /// Folder of all entries, with a trailing slash. PyTorch names the folder after the file, or `archive`.
     folder: String,
     /// Entries whose checksums have been verified. A shared storage is verified once.
     verified: HashMap<String, &'a [u8]>,
 }
 
 impl<'a> Archive<'a> {
-    /// Opens an archive and checks that its entries are as PyTorch writes them: stored, disjoint, and little-endian.
+    /// Opens an archive and checks that its entries are uncompressed, disjoint and little-endian, as PyTorch writes
+    /// them.
     pub fn open(path: &'a Path, bytes: &'a [u8]) -> Result<Self, WeightsError> {
         let damaged = |message: String| WeightsError::Damaged { path: path.to_owned(), message };
         let unsupported = |message: String| WeightsError::Unsupported { path: path.to_owned(), message };
@@ -34,7 +35,7 @@ impl<'a> Archive<'a> {
         };
         let mut archive = Self { path, bytes, zip, folder, verified: HashMap::new() };
         archive.check_entries()?;
-        // Files written before PyTorch 2.1 have no such entry. They are nearly always from little-endian machines.
+        // Files written before PyTorch 2.1 lack `byteorder`. Nearly all of them were written on little-endian machines.
         if archive.has("byteorder") && archive.entry("byteorder")? != b"little" {
             let message = "it was written on a big-endian machine; save it again on a little-endian one";
             return Err(unsupported(message.to_owned()));
@@ -42,7 +43,7 @@ impl<'a> Archive<'a> {
         Ok(archive)
     }
 
-    /// Returns the bytes of the entry `name` of the folder, after verifying their checksum.
+    /// Returns the bytes of the entry `name` in the archive's folder, after verifying their checksum.
     pub fn entry(&mut self, name: &str) -> Result<&'a [u8], WeightsError> {
         if let Some(bytes) = self.verified.get(name) {
             return Ok(bytes);
@@ -59,7 +60,7 @@ impl<'a> Archive<'a> {
         let bytes = range.and_then(|range| self.bytes.get(range));
         let bytes =
             bytes.ok_or_else(|| damaged(format!("the entry `{name}` reaches beyond the end of the file")))?;
-        // The zip reader compares the checksum at the end of the entry.
+        // The zip reader verifies the checksum at the end of the entry.
         let length = io::copy(&mut file, &mut io::sink()).map_err(|error| unreadable(&error))?;
         if length != bytes.len() as u64 {
             return Err(damaged(format!(
@@ -106,7 +107,7 @@ impl<'a> Archive<'a> {
     }
 }
 
-/// Returns `archive/` for `archive/data.pkl`.
+/// Returns the folder of a pickle at the top level of the archive: `archive/` for `archive/data.pkl`.
 fn pickle_folder(name: &str) -> Option<String> {
     let folder = name.strip_suffix("data.pkl")?;
     let archive = folder.strip_suffix('/')?;

@@ -1,4 +1,5 @@
-//! Python names that a pickle of tensors needs. All others are rejected: a pickle that can call anything is a program.
+//! Python names that a pickle of tensors needs. All other names are rejected, because a pickle that may call any
+//! function can run arbitrary code.
 
 use crate::element::Element;
 
@@ -13,15 +14,15 @@ pub(super) enum Global {
     RebuildParameter,
     /// `torch.FloatStorage` and similar: the type of a storage.
     Storage(Element),
-    /// `torch.Size`, a tuple.
+    /// `torch.Size`, a tuple of integers whose value is ignored.
     Size,
-    /// `torch.device`, which is ignored.
+    /// `torch.device`, a value that is ignored.
     Device,
-    /// `torch.float32` and similar as values, which are ignored.
+    /// `torch.float32` and similar dtypes, values that are ignored.
     DType,
 }
 
-/// Returns the supported name, or `None`.
+/// Returns the supported name, or `None` if the name is not supported.
 pub(super) fn find(module: &str, name: &str) -> Option<Global> {
     Some(match (module, name) {
         ("collections", "OrderedDict") => Global::OrderedDict,

@@ -24,7 +24,8 @@ use view::View;
 
 /// Keys under which checkpoints usually store their state dict.
 const STATE_DICT: [&str; 3] = ["state_dict", "model_state_dict", "model"];
-/// Maximum number of nested keys, such as `model` and then `state_dict`. A dict may contain itself.
+/// Maximum number of nested keys, such as `model` and then `state_dict`. The limit is needed because a dict may contain
+/// itself.
 const MAX_NESTING: usize = 4;
 /// Maximum number of elements read per byte of the file.
 ///
@@ -90,16 +91,16 @@ fn tensors<'p, 'b>(
         }
     }
     if tensors.is_empty() {
-        let keys = if keys.is_empty() { "empty".to_owned() } else { format_names(&keys) };
+        let keys = if keys.is_empty() { "none".to_owned() } else { format_names(&keys) };
         return Err(unsupported(format!(
-            "it has no tensors at the top level or in a dict named `{}`; its keys are {keys}",
+            "it has no tensors at the top level or in a dict named `{}`; its keys: {keys}",
             STATE_DICT.join("`, `")
         )));
     }
     Ok(tensors)
 }
 
-/// Returns the dict that `entries` has under `key`. As in Python, the last of equal keys counts.
+/// Returns the dict that `entries` has under `key`. As in Python, the last of several equal keys is used.
 fn dict_at<'p, 'b>(pickle: &'p Pickle<'b>, entries: &[(Id, Id)], key: &str) -> Option<&'p Vec<(Id, Id)>> {
     let is_key = |id: Id| matches!(pickle.node(id), Node::Text(text) if *text == key);
     let (_, value) = entries.iter().rev().find(|(name, _)| is_key(*name))?;

@@ -1,7 +1,8 @@
 //! Interpreter of the pickles that `torch.save` writes: protocol 2, limited to the opcodes that dicts of tensors need.
 //!
-//! It executes no code. The pickle becomes a list of nodes that refer to each other by index. There is no recursion,
-//! whatever the depth, a node may contain itself, and each byte of the pickle creates at most one node.
+//! The interpreter executes no code from the file. The pickle becomes a list of nodes that refer to each other by
+//! index. Parsing is not recursive, so deep nesting cannot overflow the stack. A node may contain itself. Each byte of
+//! the pickle creates at most one node.
 
 use super::globals::{self, Global};
 use super::view::{Storage, View};
@@ -9,11 +10,11 @@ use crate::WeightsError;
 use std::collections::HashMap;
 use std::path::Path;
 
-/// Index of a node in the list.
+/// Index of a node in [`Pickle`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Id(u32);
 
-/// A value. Containers hold the indices of their items.
+/// A value in a pickle. Containers hold the indices of their items.
 #[derive(Debug)]
 pub(super) enum Node<'a> {
     None,
@@ -35,13 +36,15 @@ pub(super) enum Node<'a> {
 #[derive(Debug)]
 pub(super) struct Pickle<'a> {
     nodes: Vec<Node<'a>>,
-    /// Saved object.
+    /// Node of the saved object.
     pub root: Id,
 }
 
-/// Maximum number of dimensions, as in PyTorch. Otherwise many tensors could each copy one very long tuple of sizes.
+/// Maximum number of dimensions, as in PyTorch. Without a limit, many tensors could each copy one very long tuple of
+/// sizes.
 const MAX_DIMENSIONS: usize = 64;
-/// Maximum number of nodes. Checkpoints of large models have about ten thousand; more are an attempt to exhaust memory.
+/// Maximum number of nodes. Checkpoints of large models have about ten thousand. The limit stops files that are made to
+/// exhaust memory.
 const MAX_NODES: usize = 1 << 22;
 
 impl<'a> Pickle<'a> {
@@ -83,7 +86,7 @@ struct Interpreter<'a, 'p> {
 }
 
 impl<'a> Interpreter<'a, '_> {
-    /// Executes one opcode. Returns the saved object at the end.
+    /// Executes one opcode. Returns the saved object after the last opcode, STOP.
     fn execute_next(&mut self) -> Result<Option<Id>, WeightsError> {
         self.opcode_at = self.position;
         let [opcode] = self.read_array()?;
@@ -136,7 +139,7 @@ impl<'a> Interpreter<'a, '_> {
                 self.call(function, arguments)?;
             }
             b'b' => {
-                // A state dict stores versions of its layers this way, which do not affect tensors.
+                // A state dict stores the versions of its layers this way. The versions do not affect tensors.
                 self.pop()?;
                 self.top_dict()?;
             }
@@ -182,7 +185,7 @@ impl<'a> Interpreter<'a, '_> {
         })
     }
 
-    /// Builds a tuple, list or dict from the stack, or adds to one.
+    /// Builds a tuple, list or dict from the stack, or adds items to a list or dict.
     fn build_container(&mut self, opcode: u8) -> Result<(), WeightsError> {
         match opcode {
             // EMPTY_TUPLE, TUPLE, TUPLE1, TUPLE2, TUPLE3
@@ -266,7 +269,7 @@ impl<'a> Interpreter<'a, '_> {
         }
     }
 
-    /// Parses `("storage", type, key, device, count)`.
+    /// Parses a reference to a storage: the tuple `("storage", type, key, device, number of elements)`.
     fn storage(&self, id: Id) -> Option<Storage<'a>> {
         let Node::Tuple(items) = self.node(id) else { return None };
         let [kind, element, key, _device, len] = items[..] else { return None };
@@ -278,7 +281,7 @@ impl<'a> Interpreter<'a, '_> {
         }
     }
 
-    /// Parses the arguments of `_rebuild_tensor_v2`. Those after the strides do not affect the elements.
+    /// Parses the arguments of `_rebuild_tensor_v2`. Arguments after the strides do not affect the elements.
     fn view(&self, storage: Id, offset: Id, shape: Id, strides: Id) -> Option<View<'a>> {
         let Node::Storage(storage) = *self.node(storage) else { return None };
         let (shape, strides) = (self.sizes(shape)?, self.sizes(strides)?);
@@ -293,7 +296,7 @@ impl<'a> Interpreter<'a, '_> {
         sizes.iter().map(|size| self.size(*size)).collect()
     }
 
-    /// Returns a non-negative integer.
+    /// Returns the value of an integer node, or `None` if the node is not a non-negative integer.
     fn size(&self, id: Id) -> Option<usize> {
         match self.node(id) {
             Node::Int(value) => usize::try_from(*value).ok(),
@@ -324,7 +327,7 @@ impl<'a> Interpreter<'a, '_> {
 
     fn pop_to_mark(&mut self) -> Result<Vec<Id>, WeightsError> {
         let mark = self.marks.pop().ok_or_else(|| self.damaged("no mark"))?;
-        // Not `split_off`, which may keep the capacity of the whole stack in each of many empty tuples.
+        // `split_off` is not used, because it may keep the capacity of the whole stack in each of many empty tuples.
         Ok(self.stack.drain(mark..).collect())
     }
 
@@ -378,7 +381,7 @@ impl<'a> Interpreter<'a, '_> {
         bytes.try_into().map_err(|_| self.damaged("an unexpected end"))
     }
 
-    /// Reads a u32 count and as many bytes.
+    /// Reads a u32 count, followed by that number of bytes.
     fn read_counted(&mut self) -> Result<&'a [u8], WeightsError> {
         let count = u32::from_le_bytes(self.read_array()?);
         self.read(usize::try_from(count).unwrap_or(usize::MAX))

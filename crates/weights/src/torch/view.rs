@@ -1,14 +1,14 @@
-//! A tensor of a pickle: a strided view of a storage. Everything in it comes from the file and is checked here.
+//! A tensor of a pickle: a strided view of a storage. All fields come from the file and are checked here.
 
 use crate::element::Element;
 use crate::tensor::element_count;
 use std::borrow::Cow;
 
-/// An archive entry of elements that tensors may share.
+/// An archive entry that holds the elements of one or more tensors.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Storage<'a> {
     pub element: Element,
-    /// Name of its entry `data/KEY`.
+    /// Last part of the name of the archive entry, `data/KEY`.
     pub key: &'a str,
     /// Number of elements.
     pub len: usize,
@@ -24,9 +24,9 @@ pub(super) struct View<'a> {
 }
 
 impl View<'_> {
-    /// Returns the bytes of the tensor in row-major order, given those of its storage.
+    /// Returns the bytes of the tensor in row-major order, given the bytes of its storage.
     ///
-    /// Subtracts the number of elements from `budget`, the number that may still be read.
+    /// Subtracts the number of elements from `budget`, the number of elements that may still be read.
     ///
     /// # Errors
     /// Returns the end of a message that begins with the name of the tensor, if sizes, strides or bounds are invalid.
@@ -51,7 +51,7 @@ impl View<'_> {
         }
         *budget = budget.checked_sub(len).ok_or_else(|| {
             format!(
-                "has {len} elements; with those of the previous tensors this is more than the file can hold"
+                "has {len} elements; together with the previous tensors, this is more than the file can hold"
             )
         })?;
         let last = shape

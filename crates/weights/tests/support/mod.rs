@@ -1,4 +1,4 @@
-//! Test helpers: fixtures, and a writer of PyTorch files that PyTorch itself would not write.
+//! Test helpers: fixtures, and functions that write invalid PyTorch files.
 
 // Each test binary uses only some of the helpers.
 #![allow(dead_code)]
@@ -22,7 +22,7 @@ pub fn parse(bytes: &[u8]) -> Result<Weights, WeightsError> {
 /// Parses a file that must be rejected, and returns the error message.
 pub fn rejection(bytes: &[u8]) -> String {
     let error = parse(bytes).expect_err("these weights should be rejected").to_string();
-    assert!(error.contains("bad.pth"), "the file is not named: {error}");
+    assert!(error.contains("bad.pth"), "the error does not name the file: {error}");
     error
 }
 
@@ -56,7 +56,7 @@ pub fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
     zip.finish().unwrap().into_inner()
 }
 
-/// Builds a PyTorch file that holds `root` and one storage, `0`, of four f32: 0, 1, 2, 3.
+/// Builds a PyTorch file that holds `root` and one storage, `0`, of four f32 values: 0, 1, 2, 3.
 pub fn file(root: &[u8]) -> Vec<u8> {
     let elements: Vec<u8> = [0f32, 1.0, 2.0, 3.0].iter().flat_map(|value| value.to_le_bytes()).collect();
     archive(&[("data.pkl", &pickle(root)), ("byteorder", b"little"), ("data/0", &elements)])

@@ -6,7 +6,7 @@ use crate::codegen::kernel::workgroup_grid;
 use crate::codegen::target::Target;
 use crate::codegen::variant::SplitK;
 
-/// Rows and columns per invocation.
+/// Number of rows and of columns per invocation.
 const SIDE: u32 = 4;
 
 impl GemmCodegen<'_> {

@@ -7,9 +7,12 @@ use crate::codegen::target::Target;
 impl GemmCodegen<'_> {
     /// Generates the kernel for `rows`×`columns` elements per invocation.
     ///
-    /// [`fits`](crate::GemmVariant::fits) has verified that subgroups have a fixed size.
+    /// Subgroups must have a fixed size, which [`fits`](crate::GemmVariant::fits) checks.
     pub(super) fn subgroup(&self, rows: u32, columns: u32, target: &Target) -> KernelText {
-        debug_assert!(target.subgroup_size.is_some(), "the variant needs subgroups of a fixed size");
+        debug_assert!(
+            target.subgroup_size.is_some(),
+            "subgroup GEMM on a target without a fixed subgroup size"
+        );
         let lanes = target.subgroup_size.unwrap_or(1);
         let (m, n, k) = (self.gemm.rows(), self.gemm.columns(), self.gemm.depth());
         let wide = columns * lanes;
@@ -36,7 +39,7 @@ impl GemmCodegen<'_> {
         let step = unrolled_steps(&block, lanes as usize, "p0 + lane");
         let rest = match rest {
             0 => String::new(),
-            // Lanes past the end load the last element again. Their values are not broadcast.
+            // Lanes past the end load the last element. The values of these lanes are not broadcast.
             rest => format!("let p0 = WHOLE_K;\n{}", unrolled_steps(&block, rest, "min(p0 + lane, K - 1u)")),
         };
         let store = self.store_block(&block, rows, wide, &|r| format!("i0 + {r}"), &column);

@@ -1,4 +1,4 @@
-//! GEMM by tiles in workgroup memory: the slices of A and B that fill the template.
+//! Generates the tiled GEMM, which keeps slices of A and B in workgroup memory.
 
 use std::fmt::Write;
 
@@ -62,7 +62,8 @@ impl GemmCodegen<'_> {
         (text, grid, threads)
     }
 
-    /// Returns the function that loads four neighbours of A along m, or of B along n; zero past the end of k.
+    /// Returns the function that loads four neighbours of A along m, or of B along n. The function returns zero past
+    /// the end of k.
     fn quad_function(&self, name: char, depth: u32) -> String {
         let end = if self.gemm.depth().is_multiple_of(depth as usize) {
             ""
@@ -81,9 +82,9 @@ impl GemmCodegen<'_> {
     }
 }
 
-/// Whether neighbours along k are contiguous and neighbours across k are not.
+/// Whether neighbours along k are contiguous and neighbours along m or n are not.
 ///
-/// `depth` and `across` are the first dimensions of the layout along k and across it.
+/// `depth` is the first dimension of the layout along k, and `across` is the first dimension along m or n.
 pub(super) fn lies_along_k(layout: &Layout, [depth, across]: [usize; 2]) -> bool {
     let end = |first: usize, other: usize| if first < other { other } else { layout.shape.len() };
     let stride = |first: usize, other: usize| {
@@ -96,25 +97,27 @@ pub(super) fn lies_along_k(layout: &Layout, [depth, across]: [usize; 2]) -> bool
 /// A slice of A or B in workgroup memory: `[depth, pitch]` of vec4.
 struct Slice {
     name: char,
-    /// Vec4s along m or n.
+    /// Number of vec4s along m or n.
     quads: u32,
     depth: u32,
-    /// Whether neighbouring invocations read neighbours along k, rather than along m or n. Follows the operand's
-    /// layout.
+    /// Whether neighbouring invocations read neighbours along k, rather than along m or n. The choice depends on the
+    /// operand's layout.
     along_k: bool,
-    /// Vec4s from one step of k to the next. Padded by one if writes along k would otherwise hit a single memory bank.
+    /// Distance in vec4s from one step along k to the next. Padded by one if writes along k would otherwise hit a
+    /// single memory bank.
     pitch: u32,
 }
 
 impl Slice {
-    /// Creates a slice; `dims` are the first dimensions of the layout along k and across it.
+    /// Creates a slice. `dims` holds the first dimension of the layout along k and the first along m or n.
     fn new(name: char, layout: &Layout, dims: [usize; 2], side: u32, slice: u32) -> Self {
         let along_k = lies_along_k(layout, dims);
         let quads = side / 4;
         Self { name, quads, depth: slice, along_k, pitch: quads + u32::from(along_k) }
     }
 
-    /// Iterates over the reads of an invocation: index of the first element, and expressions of its vec4 and depth.
+    /// Iterates over the reads of an invocation: the first vec4 index of the workgroup, and the expressions for vec4
+    /// and depth.
     fn reads(&self, threads: u32) -> impl Iterator<Item = (u32, String, String)> {
         let Self { quads, depth, along_k, .. } = *self;
         (0..quads * depth).step_by(threads as usize).map(move |start| {
@@ -126,10 +129,11 @@ impl Slice {
         })
     }
 
-    /// Whether every read has the same vec4 along m or n, so that its sides are computed once for all slices.
+    /// Whether all reads of an invocation have the same vec4 along m or n, so that the sides are computed once for all
+    /// slices.
     ///
-    /// If they differ, it is cheaper to compute them again than to keep all of them: they would take registers, and
-    /// software devices spill values that live across a barrier.
+    /// If the vec4s differ, it is cheaper to recompute the sides than to keep all of them: the sides would occupy
+    /// registers, and software devices spill values that live across a barrier.
     fn has_constant_sides(&self, threads: u32) -> bool {
         self.quads * self.depth <= threads || (!self.along_k && threads.is_multiple_of(self.quads))
     }
