@@ -88,7 +88,7 @@ pub enum RecipeError {
         source: io::Error,
     },
     /// No recipe has this name.
-    #[error("unknown recipe `{name}`, {hint}; or give the path of a .toml file")]
+    #[error("unknown recipe `{name}`, {hint} (the path of a recipe file ends in .toml)")]
     UnknownRecipe {
         /// Name that was requested.
         name: String,
@@ -194,6 +194,7 @@ impl RecipeError {
             | Self::WrongType { at, key, .. }
             | Self::MissingKey { at, key }
             | Self::Invalid { at, key, .. } => Some((key, at)),
+            Self::NewerFormat { at, .. } => Some((super::keys::FORMAT_KEY, at)),
             _ => None,
         }
     }

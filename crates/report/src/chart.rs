@@ -11,7 +11,7 @@ use std::fmt::{self, Write};
 const WIDTH: f64 = 520.0;
 /// Width in pixels of a chart that is as wide as the page.
 const WIDE: f64 = 1080.0;
-const LEFT: f64 = 52.0;
+const LEFT: f64 = 58.0;
 /// Right margin, with space for half of the label of the last tick.
 const RIGHT: f64 = 20.0;
 /// Top margin above the legend.

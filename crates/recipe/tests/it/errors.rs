@@ -277,6 +277,7 @@ fn invalid_assignments_are_reported() {
         set("trian.batch=1"),
         "--set trian.batch=1: unknown key `trian.batch`, did you mean `train.batch`?"
     );
+    assert!(set("format=9").starts_with("--set format=9: this version of wgrad reads formats up to"));
     assert_eq!(set("batch=1"), "--set batch=1: unknown key `batch`, did you mean `train.batch`?");
     assert_eq!(
         set("zzz.batch=1"),
@@ -313,7 +314,7 @@ fn unknown_recipes_are_reported_with_a_hint() {
     );
     assert_eq!(
         load("zzz").unwrap_err().to_string(),
-        "unknown recipe `zzz`, known: digits, digits-mlp, fashion-mlp, fashion-resnet, cifar-resnet20, skin-scratch, skin-transfer; or give the path of a .toml file"
+        "unknown recipe `zzz`, known: digits, digits-mlp, fashion-mlp, fashion-resnet, cifar-resnet20, skin-scratch, skin-transfer (the path of a recipe file ends in .toml)"
     );
     let error = load("/nowhere/at-all.toml").unwrap_err();
     assert!(matches!(error, RecipeError::Read { .. }));
