@@ -162,7 +162,7 @@ fn a_run_uses_the_reply_of_the_host() {
         for (readbacks, fragment) in [
             (
                 vec![readback(0..4, 1, Some(group))],
-                "the reply to readback 0 must have 4 values; 1 were given",
+                "the reply to readback 0 must have 4 values; found 1",
             ),
             (vec![readback(0..4, 1, Some(wgrad_graph::GroupId(7)))], "readback 0 replies to group 7"),
         ] {
