@@ -66,9 +66,9 @@ pub enum Lowered {
         /// Position in the output of the first element of each input.
         offsets: Vec<usize>,
     },
-    /// A reply from the host while the program runs: the input is written to `sent`, and the host then fills
-    /// `received`, which is the output. Several callbacks are sent in the order in which they were recorded. Without a
-    /// host callback, the output equals the input.
+    /// A value that the host computes while the program runs. The input is written to `sent`; the host then writes its
+    /// reply to `received`, which is the output. Several callbacks are sent in the order in which they were recorded.
+    /// In the f64 reference, which has no host, the output equals the input.
     HostCallback {
         /// State tensor that receives the input. No other operation may read or write this tensor.
         sent: EntryId,

@@ -78,13 +78,13 @@ impl ElementwiseOp {
         if self.function.f32.takes_u32() { DType::U32 } else { DType::F32 }
     }
 
-    /// Draws a use of the operation, with broadcast and strided arguments.
+    /// Draws a sample of the operation, with broadcast and strided arguments.
     pub fn sample(&'static self, random: &mut Stream) -> Sample {
         let shape = sample::shape(random);
         let mut inputs = Vec::new();
         let mut views = Vec::new();
         for (i, &distribution) in self.args.iter().enumerate() {
-            // The first argument keeps the whole shape, so that the result has it.
+            // The first argument has the whole shape, so that the result has this shape.
             let arg_shape = if i == 0 { shape.clone() } else { sample::broadcastable(random, &shape) };
             let (ty, view) = StridedView::draw(random, TensorType::new(self.input_dtype(), arg_shape));
             inputs.push(sample::Input::new(ty, distribution));
