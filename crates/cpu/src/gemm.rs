@@ -30,7 +30,7 @@ use crate::pack::PackedFactor;
 
 /// Products with fewer floating-point operations run on one thread.
 const SINGLE_THREAD_FLOPS: usize = 2 * 96 * 96 * 96;
-/// Factors that are not matrices are copied as a whole up to this number of elements.
+/// A factor that is not a matrix is copied completely if it has at most this number of elements.
 const COPY_ELEMENTS: usize = 1 << 17;
 /// Bytes of a packed block, which should stay in a second-level cache.
 const BLOCK_BYTES: usize = 256 << 10;

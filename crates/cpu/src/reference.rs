@@ -40,7 +40,7 @@ impl Values {
 pub struct Array {
     /// Element type and shape.
     pub ty: TensorType,
-    /// The elements.
+    /// Elements in row-major order.
     pub values: Values,
 }
 

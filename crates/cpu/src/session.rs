@@ -342,7 +342,7 @@ impl<T: Float> CpuSession<T> {
     /// Returns the address of a tensor.
     ///
     /// # Errors
-    /// Returns a message if the buffer does not exist or the tensor does not lie inside it.
+    /// Returns a message if the buffer does not exist, or if the tensor is misaligned or exceeds the buffer.
     fn tensor(
         &self,
         tensor: &TensorRef,

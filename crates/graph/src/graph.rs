@@ -38,7 +38,7 @@ pub struct Arithmetic {
 /// One recorded operation.
 #[derive(Clone)]
 pub struct Node {
-    /// The operation.
+    /// Operation that the node computes.
     pub op: Rc<dyn Op>,
     /// Inputs of the operation.
     pub ins: Vec<NodeId>,

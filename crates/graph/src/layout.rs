@@ -155,7 +155,7 @@ impl Layout {
         self.simplify_bounds()
     }
 
-    /// Number of elements, including broadcast and padded ones.
+    /// Number of elements, including broadcast and padded elements.
     pub fn numel(&self) -> usize {
         self.shape.iter().product()
     }

@@ -112,7 +112,7 @@ impl fmt::Debug for Shape {
 /// Element type and shape of a tensor.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TensorType {
-    /// Element type.
+    /// Type of each element.
     pub dtype: DType,
     /// Sizes of the dimensions.
     pub shape: Shape,

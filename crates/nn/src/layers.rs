@@ -119,7 +119,7 @@ impl Module for Dropout {
     }
 }
 
-/// Activation function.
+/// Activation function of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(
     feature = "schema",

@@ -107,7 +107,7 @@ pub struct ParamSpec {
     pub name: String,
     /// Shape of the parameter.
     pub shape: Shape,
-    /// Initial values.
+    /// Initialization of the elements.
     pub init: Init,
     /// Whether weight decay applies. By convention, weight decay applies to matrices but not to biases and norms.
     pub decay: bool,
@@ -295,7 +295,7 @@ impl Params {
         &self.entries
     }
 
-    /// Number of elements of all parameters, including frozen ones.
+    /// Number of elements of all parameters, including frozen parameters.
     pub fn count(&self) -> usize {
         self.specs.iter().map(|spec| spec.shape.numel()).sum()
     }

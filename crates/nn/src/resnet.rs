@@ -68,7 +68,7 @@ pub enum Shortcut {
     serde(rename_all = "kebab-case")
 )]
 pub enum ImageNorm {
-    /// Batch norm.
+    /// Batch norm over the examples and pixels of the batch.
     Batch,
     /// Group norm over groups of 16 channels of an image, or over all channels if there are fewer.
     Group,

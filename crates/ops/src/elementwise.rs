@@ -13,7 +13,7 @@ use crate::view::broadcast_to;
 pub(crate) struct ElementwiseOp {
     /// Function of one element.
     pub function: ScalarFn,
-    /// Gradient rule.
+    /// Gradient rule of the operation.
     pub gradient: Gradient,
     /// Distribution of each tensor argument in samples.
     pub args: &'static [Distribution],
@@ -31,13 +31,13 @@ pub(crate) enum Gradient {
 
 /// Inputs of a gradient rule.
 pub(crate) struct VjpContext<'a, 'g> {
-    /// Tensor arguments.
+    /// Tensor arguments of the operation.
     pub ins: &'a [Var<'g>],
-    /// Result.
+    /// Result of the operation.
     pub out: Var<'g>,
     /// Gradient of the loss with respect to the result.
     pub cotangent: Var<'g>,
-    /// Constant arguments.
+    /// Constant arguments of the operation.
     pub params: &'a [f64],
 }
 

@@ -244,8 +244,8 @@ pub trait Session {
     fn run(&mut self, program: ProgramId, inputs: &[Data<'_>]) -> Result<(), DeviceError>;
 
     /// Queues one run with bit-identical results to [`Session::run`], and calls `handler` with the number and values of
-    /// each readback, in order, as soon as the run has computed them. Dispatches after a readback run concurrently with
-    /// its handler, unless the readback has a reply, which they wait for.
+    /// each readback, in order, as soon as the run has computed the values. Dispatches after a readback without a reply
+    /// run concurrently with its handler. Dispatches after a readback with a reply wait for the reply.
     ///
     /// # Errors
     /// Returns the errors of [`Session::run`], and [`DeviceError::Usage`] if the readbacks fail [`Readback::check`] or

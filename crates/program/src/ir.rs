@@ -36,7 +36,7 @@ pub struct TensorRef {
     pub offset: usize,
     /// Number of elements.
     pub elements: usize,
-    /// Element type.
+    /// Type of each element.
     pub dtype: DType,
 }
 
@@ -121,25 +121,25 @@ pub struct Loop {
     pub outer: Vec<usize>,
     /// Sizes of the reduced dimensions; empty without reductions.
     pub inner: Vec<usize>,
-    /// Instructions in order. An instruction refers to earlier ones by position.
+    /// Instructions in order. An instruction refers to earlier instructions by position.
     pub body: Vec<Instr>,
     /// Values written to operands.
     pub stores: Vec<Store>,
 }
 
-/// One instruction. Floats are computed in f32 (f64 in the reference), whatever type the operands store.
+/// One instruction. Floats are computed in f32 (f64 in the reference), regardless of the element types of the operands.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Instr {
     /// An element of an operand. The layout is over `outer ++ inner`; padded elements are zero.
     Load {
-        /// Operand number.
+        /// Index in [`Dispatch::operands`].
         operand: usize,
         /// Layout of the elements.
         layout: Layout,
     },
     /// The element at `layout + index · stride` of an operand; NaN (0 for u32) if `index >= bound`.
     Gather {
-        /// Operand number.
+        /// Index in [`Dispatch::operands`].
         operand: usize,
         /// Layout of the elements of row 0, without padding.
         layout: Layout,
@@ -189,7 +189,7 @@ impl std::hash::Hash for Instr {
 pub struct Store {
     /// Value to write.
     pub value: ValueId,
-    /// Operand number.
+    /// Index in [`Dispatch::operands`].
     pub operand: usize,
     /// Layout over `outer ++ inner` for a store of every element, or over `outer` for one value per row. The layout has
     /// no padding, and no two indices have the same offset.

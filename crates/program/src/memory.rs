@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn live_tensors_do_not_overlap_and_dead_ones_share_memory() {
+    fn live_tensors_do_not_overlap_and_dead_tensors_share_memory() {
         let intervals = [
             interval(0, 1000, 0, 1),
             interval(1, 1000, 1, 2),

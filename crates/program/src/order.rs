@@ -19,7 +19,7 @@ impl Values {
     /// broadcast, the value is computed only once.
     pub(crate) fn map(&mut self, expr: Expr, args: Vec<Source>, mut value: Value) -> Source {
         let repeated = repeated_axes(&expr, &args, &value.ty.shape);
-        // Values computed from scalars alone are inlined anyway.
+        // Values computed only from scalars are inlined anyway.
         let has_tensor_arg = args.iter().any(|arg| self.all[arg.value].ty.shape.numel() > 1);
         if has_tensor_arg && !repeated.is_empty() {
             let shape = value.ty.shape.to_vec();

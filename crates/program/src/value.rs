@@ -100,7 +100,7 @@ pub(crate) struct Values {
 }
 
 impl Value {
-    /// The inputs of the value, with the views through which it reads them.
+    /// Returns the inputs of the value, each with the views through which it is read.
     pub fn args(&self) -> Vec<&Source> {
         match &self.kind {
             ValueKind::Leaf(_) | ValueKind::Pack { .. } => Vec::new(),
@@ -232,7 +232,8 @@ impl Values {
         })
     }
 
-    /// Views both inputs of a gather with the shape of its output: the index dimensions first, then those of a row.
+    /// Gives both inputs of a gather the shape of its output. The dimensions of the index come first, followed by the
+    /// dimensions of a row.
     fn gather(&mut self, table: Source, index: Source, out: &TensorType) -> ValueKind {
         // A kernel adds a multiple of one non-negative stride to select a row.
         let plain = table.layout.is_unpadded() && table.layout.strides[0] >= 0;

@@ -157,7 +157,7 @@ fn graph_error_names_operation_shapes_rule_and_location() {
 }
 
 /// The training step of a residual network of depth 8 on 16 images of 3×16×16, with all parameters trained or with
-/// those of the stem and the first stage frozen.
+/// the parameters of the stem and the first stage frozen.
 fn resnet_step(frozen: bool) -> Program {
     let config = ResNetConfig::cifar(8).unwrap();
     let config = ResNetConfig { shortcut: Shortcut::Projection, ..config };
@@ -280,7 +280,7 @@ impl Op for HostCallback {
 fn host_callbacks_keep_their_order() {
     let mut states = States::new();
     let sent = states.group("sent", DType::F32);
-    // Two sizes, so that they do not become one kernel.
+    // The sizes differ, so that the two values are not computed by one kernel.
     let entries = [64, 48].map(|size| states.entry(sent, size.to_string(), [size]));
     let received = states.group_like("received", sent);
     let graph = graph(states);
@@ -299,7 +299,7 @@ fn host_callbacks_keep_their_order() {
     assert!(0 < one && one < two && two < program.dispatches.len(), "{}", names(&program));
 }
 
-/// Channels are the last dimension in memory: every convolution of the forward pass writes them contiguously.
+/// Channels are the last dimension in memory: every convolution of the forward pass writes the channels contiguously.
 #[test]
 fn images_are_stored_channels_last() {
     let program = resnet_step(false);
@@ -325,7 +325,7 @@ fn frozen_layers_have_no_gradients_or_moments() {
         |d: &wgrad_program::Dispatch| d.name.contains("conv2d_weight") && d.name.contains("layer1");
     assert!(whole.dispatches.iter().any(gradient) && !part.dispatches.iter().any(gradient));
     // Three weight gradients, and the input gradients of the last two frozen convolutions and the first two trained
-    // ones.
+    // convolutions.
     assert_eq!(products(&whole) - products(&part), 3 + 2 + 2, "{}", names(&part));
     let bytes = |program: &Program, name: &str| {
         program.states.find(name).map_or(0, |id| program.states.get(id).bytes())
