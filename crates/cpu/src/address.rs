@@ -14,12 +14,13 @@ pub(crate) const MAX_BOUNDS: usize = Layout::MAX_BOUNDS;
 struct Dim {
     size: usize,
     stride: isize,
-    /// Strides of the bounded coordinates.
+    /// Stride of each bounded coordinate along this dimension.
     bounds: Vec<isize>,
 }
 
 impl Dim {
-    /// Whether one step of this dimension equals a whole pass over `inner`, so that the two can be merged.
+    /// Whether one step of this dimension equals `inner.size` steps of `inner`, so that the two dimensions can be
+    /// merged.
     fn contains_contiguously(&self, inner: &Dim) -> bool {
         let size = inner.size as isize;
         self.stride == inner.stride * size
@@ -89,7 +90,7 @@ pub(crate) struct Axis {
 }
 
 impl Axis {
-    /// Merges some dimensions of a layout into an axis.
+    /// Creates an axis from a range of dimensions of a layout. `pitch` multiplies the strides.
     pub fn new(layout: &Layout, dims: Range<usize>, pitch: usize) -> Axis {
         let mut merged: Vec<Dim> = Vec::new();
         for i in dims.filter(|&i| layout.shape[i] != 1) {
@@ -113,7 +114,7 @@ impl Axis {
         Axis { dims: merged, stride }
     }
 
-    /// Whether every index has the same offset.
+    /// Whether all indices have the same offset.
     pub fn is_constant(&self) -> bool {
         self.dims.is_empty()
     }
@@ -123,7 +124,7 @@ impl Axis {
         self.stride
     }
 
-    /// Number of indices after which offsets and bounds repeat, if they do.
+    /// Returns the number of indices after which offsets and bounds repeat, or `None` if they do not repeat.
     pub fn period(&self) -> Option<usize> {
         let (outer, inner) = self.dims.split_first()?;
         let repeats = outer.stride == 0 && outer.bounds.iter().all(|&stride| stride == 0);
@@ -135,7 +136,7 @@ impl Axis {
         self.dims.last().map_or(usize::MAX, |dim| dim.size)
     }
 
-    /// Moves a position by an index.
+    /// Moves a position from index 0 to `index`.
     #[inline]
     pub fn advance(&self, position: &mut Position, index: usize) {
         if let Some(stride) = self.stride {
@@ -239,12 +240,14 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    /// Splits a layout over `outer ++ inner`, or over `outer` alone, at dimension `outer`. `None` if it is all padding.
+    /// Splits a layout over `outer ++ inner`, or over `outer` alone, at dimension `outer`. Returns `None` if the layout
+    /// is all padding.
     pub fn new(operand: usize, layout: &Layout, outer: usize, pitch: usize) -> Option<Address> {
         Self::split(operand, layout, 0..outer, outer..layout.shape.len(), pitch)
     }
 
-    /// Uses these dimensions of a layout as rows and columns; all others stay at index 0.
+    /// Uses these dimensions of a layout as rows and columns; all other dimensions stay at index 0. Returns `None` if
+    /// the layout is all padding.
     pub fn split(
         operand: usize,
         layout: &Layout,

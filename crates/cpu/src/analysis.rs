@@ -13,16 +13,18 @@ use crate::plan::{Mode, Tiling};
 const MAX_PERIOD: usize = 512;
 /// Approximate nanoseconds to start a vector operation.
 const OP_NS: f64 = 8.0;
-/// Approximate nanoseconds per lane of a call, a contiguous load and a strided load.
+/// Approximate nanoseconds per lane of a call.
 const CALL_NS: f64 = 0.3;
+/// Approximate nanoseconds per lane of a contiguous load.
 const LOAD_NS: f64 = 0.1;
+/// Approximate nanoseconds per lane of a strided load.
 const STRIDED_LOAD_NS: f64 = 1.0;
 
 /// The part of the domain over which a value varies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
     Uniform,
-    /// Repeats along the rows. A block is a whole number of periods, so the value is the same in every block.
+    /// Repeats along the rows. A block consists of complete periods, so the values are the same in every block.
     Periodic,
     Row,
     Element,
@@ -63,7 +65,7 @@ pub(crate) struct Value {
 pub(crate) struct StoreInfo {
     pub value: ValueId,
     pub address: usize,
-    /// The store writes every element rather than one value per row.
+    /// Whether the store writes every element; otherwise it writes one value per row.
     pub per_element: bool,
 }
 
@@ -75,7 +77,7 @@ pub(crate) struct Analysis<'a> {
     pub reductions: Vec<(Combine, ValueId)>,
     pub stores: Vec<StoreInfo>,
     pub access: &'a [Access],
-    /// For each operand, whether its elements are stored contiguously in the type of computation.
+    /// For each operand, whether its elements are stored contiguously in the type of the computation.
     stored_as_computed: Vec<bool>,
     pitches: Vec<usize>,
     outer: usize,
@@ -119,7 +121,7 @@ impl<'a> Analysis<'a> {
         Ok(analysis)
     }
 
-    /// Adds an address and returns its number, or `None` if it is all padding.
+    /// Adds an address and returns its number, or `None` if the layout is all padding.
     fn address(&mut self, operand: Option<usize>, layout: &Layout) -> Option<usize> {
         let pitch = operand.map_or(1, |operand| self.pitches[operand]);
         self.addresses.push(Address::new(operand.unwrap_or(0), layout, self.outer, pitch)?);
@@ -162,8 +164,8 @@ impl<'a> Analysis<'a> {
         })
     }
 
-    /// Returns the level of an address. Periods are sizes of the innermost dimensions, so each is a multiple of the
-    /// shorter ones.
+    /// Returns the level of an address. A periodic level requires that the period and the longest period so far are
+    /// multiples of each other.
     fn level(&mut self, address: usize) -> Level {
         let Address { rows, columns, .. } = &self.addresses[address];
         if !columns.is_constant() {
@@ -184,7 +186,7 @@ impl<'a> Analysis<'a> {
         }
     }
 
-    /// The axis along which the lanes run.
+    /// Returns the axis along which the lanes run.
     pub fn lanes(&self, address: usize, mode: Mode) -> &Axis {
         match mode {
             Mode::Rows => &self.addresses[address].rows,
@@ -192,8 +194,8 @@ impl<'a> Analysis<'a> {
         }
     }
 
-    /// Whether lanes can access the operand directly, without a register: contiguous, unpadded, and stored in the type
-    /// of computation.
+    /// Whether lanes can access the operand directly, without a register. The elements must be contiguous, unpadded,
+    /// and stored in the type of the computation.
     pub fn is_direct(&self, address: usize, mode: Mode) -> bool {
         let at = &self.addresses[address];
         self.stored_as_computed[at.operand]

@@ -1,6 +1,6 @@
-//! Validation of a dispatch before it accesses memory through raw pointers. It proves that every access stays inside
-//! its tensor, that written elements do not overlap what another lane or thread uses, and that calls get arguments of
-//! the right types. A dispatch for which this cannot be proved is rejected.
+//! Validation of a dispatch before the dispatch accesses memory through raw pointers. The validation proves that every
+//! access stays inside its tensor, that written elements do not overlap elements that another lane or thread uses, and
+//! that calls get arguments of the right types. A dispatch for which this cannot be proved is rejected.
 
 use wgrad_graph::{DType, Layout};
 use wgrad_program::{Access, Dispatch, Gemm, Instr, Kernel, Loop, Operand, Store};
@@ -87,7 +87,7 @@ fn check_loop(kernel: &Loop, operands: &[Operand], has_product: bool) -> Result<
         })?;
         let each = store.layout.shape.len() > kernel.outer.len();
         let fits = each || !varies[store.value];
-        ensure(fits, || format!("value {} varies within a row and is stored once a row", store.value))?;
+        ensure(fits, || format!("value {} varies within a row but is stored once per row", store.value))?;
     }
     check_written(kernel, operands)
 }
@@ -103,8 +103,9 @@ fn check_instr(
     operands: &[Operand],
     has_product: bool,
 ) -> Result<(), Violation> {
-    let earlier =
-        |args: &[usize]| ensure(args.iter().all(|&arg| arg < number), || "it refers to a later value".into());
+    let earlier = |args: &[usize]| {
+        ensure(args.iter().all(|&arg| arg < number), || "an argument refers to a later value".into())
+    };
     let over_domain = |layout: &Layout| {
         ensure(layout.shape == domain, || "the layout must have the shape of the domain".into())?;
         well_formed(layout)
@@ -129,9 +130,9 @@ fn check_instr(
             ensure(args.len() == f.f32.arity(), || format!("{} takes {} arguments", f.name, f.f32.arity()))
         }
         Instr::Reduce(_, value) => earlier(&[*value]),
-        Instr::Product => {
-            ensure(has_product, || "only the epilogue of a matrix product has a product".into())
-        }
+        Instr::Product => ensure(has_product, || {
+            "a product instruction is valid only in the epilogue of a matrix product".into()
+        }),
         Instr::Float(_) | Instr::U32(_) => Ok(()),
     }
 }
@@ -145,15 +146,20 @@ fn check_store(
     let to = operand(operands, store.operand)?;
     let whole = store.layout.shape == domain || store.layout.shape == kernel.outer;
     let fits = whole && store.layout.is_unpadded() && to.access != Access::Read;
-    ensure(fits, || format!("the store of value {} does not fit operand {}", store.value, store.operand))?;
+    ensure(fits, || {
+        format!(
+            "value {} cannot be stored to operand {}: wrong shape, padding, or read-only operand",
+            store.value, store.operand
+        )
+    })?;
     inside(&store.layout, 0, to)?;
     ensure(is_injective(&store.layout), || {
         format!("two indices of the store of value {} share an offset", store.value)
     })
 }
 
-/// Checks that a written operand is read only where the same lane writes it, and that two stores to one operand do not
-/// overlap.
+/// Checks that a lane reads only those elements of a written operand that the same lane writes, and that two stores to
+/// one operand do not overlap.
 fn check_written(kernel: &Loop, operands: &[Operand]) -> Result<(), Violation> {
     for (i, store) in kernel.stores.iter().enumerate() {
         for other in kernel.stores[i + 1..].iter().filter(|other| other.operand == store.operand) {
@@ -174,14 +180,15 @@ fn check_written(kernel: &Loop, operands: &[Operand]) -> Result<(), Violation> {
             let is_aligned =
                 matches!(instr, Instr::Load { layout, .. } if canonical(layout) == canonical(&store.layout));
             ensure(is_aligned, || {
-                format!("value {number} loads operand {at} at other positions than the store")
+                format!("value {number} loads operand {at}, which is stored at other positions")
             })?;
         }
     }
     Ok(())
 }
 
-/// Canonical form of a layout, without dimensions of size 1 or stride 0, to compare the addressing of two layouts.
+/// Returns the canonical form of a layout, without dimensions of size 1 or stride 0, to compare the addressing of two
+/// layouts.
 fn canonical(layout: &Layout) -> (isize, Vec<(usize, usize, isize)>, bool) {
     let dims = layout.shape.iter().zip(&layout.strides).enumerate();
     let moving = dims.filter(|(_, (size, stride))| **size != 1 && **stride != 0);
@@ -206,7 +213,8 @@ fn inside(layout: &Layout, reach: usize, operand: &Operand) -> Result<(), Violat
     })
 }
 
-/// Whether each stride exceeds the span of all smaller ones, which is sufficient for all offsets to differ.
+/// Whether each stride exceeds the span of all dimensions with smaller strides. This is sufficient for all offsets to
+/// differ.
 fn is_injective(layout: &Layout) -> bool {
     if layout.numel() == 0 {
         return true;

@@ -10,11 +10,11 @@ use crate::emit::{Code, emit};
 use crate::float::Float;
 use crate::plan::{Mode, Plan, Registers, Tiling};
 
-/// Bytes of registers that stay in a first-level cache.
+/// Maximum bytes of registers, so that the registers stay in a first-level cache.
 const L1_BYTES: usize = 32 << 10;
-/// Bytes of kept values that stay in a second-level cache.
+/// Maximum bytes of kept values, so that the values stay in a second-level cache.
 const L2_KEPT_BYTES: usize = 192 << 10;
-/// Minimum number of elements of a block or chunk that is a task of its own.
+/// Minimum number of elements of a block or chunk that becomes a separate task.
 const TASK_ELEMENTS: usize = 1 << 14;
 /// Minimum number of blocks of a large kernel, so that threads can share the work.
 const MIN_BLOCKS: usize = 8;
@@ -49,7 +49,7 @@ pub(crate) fn compile<T: Float>(
 }
 
 /// Splits the domain into blocks whose registers fit into a first-level cache and whose kept values fit into a
-/// second-level one. A block is a multiple of the period, or all rows.
+/// second-level cache. The number of rows of a block is a multiple of the period, unless one block contains all rows.
 fn tiling<T: Float>(rows: usize, columns: usize, mode: Mode, code: &Code<T>, period: usize) -> Tiling {
     let tiling = tile_blocks(rows, columns, mode, code);
     if tiling.block >= rows || tiling.block.is_multiple_of(period) {

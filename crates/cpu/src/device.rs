@@ -12,7 +12,7 @@ pub enum Precision {
     /// f32, for training.
     #[default]
     F32,
-    /// f64, for checking. Needs twice the planned memory.
+    /// f64, to check results. Needs twice the planned memory.
     F64,
 }
 
@@ -21,8 +21,8 @@ pub enum Precision {
 pub struct Options {
     /// Floating-point type of computation and storage.
     pub precision: Precision,
-    /// Fill intermediates and outputs with NaN before every run, to detect kernels that do not write all of their
-    /// results.
+    /// Whether intermediates and outputs are filled with NaN before every run, to detect kernels that do not write all
+    /// of their results.
     pub poison: bool,
 }
 

@@ -20,8 +20,8 @@ pub(crate) struct Code<T> {
     pub registers: Registers,
 }
 
-/// Emits every stage. At most `max_kept` values are kept from one stage for a later one instead of being computed
-/// again.
+/// Emits every stage. Values that a later stage needs again are kept instead of computed again, if there are at most
+/// `max_kept` of them.
 pub(crate) fn emit<T: Float>(
     analysis: &Analysis<'_>,
     mode: Mode,
@@ -41,7 +41,7 @@ pub(crate) fn emit<T: Float>(
 /// The reductions and stores of a stage.
 #[derive(Debug, Default)]
 struct StageOutputs {
-    /// Numbers of the reductions.
+    /// Numbers of the reductions that the stage computes.
     reduction_inputs: Vec<usize>,
     /// Numbers of the stores of one value per row.
     row_stores: Vec<usize>,
@@ -118,8 +118,9 @@ impl<'a, T: Float> Emitter<'a, T> {
         &self.analysis.values[id]
     }
 
-    /// Returns one stage for each level of reductions that a store depends on, then the element stores, then the row
-    /// stores. Row stores come last so that no row value is written before all elements have been computed.
+    /// Returns one stage for each level of reductions that a store depends on, then a stage with the element stores,
+    /// then a stage with the row stores. Row stores come last so that no row value is written before all elements have
+    /// been computed.
     fn outputs(&self) -> Vec<StageOutputs> {
         let mut needed = BTreeSet::new();
         let mut stack: Vec<ValueId> = self.analysis.stores.iter().map(|store| store.value).collect();
@@ -179,8 +180,8 @@ impl<'a, T: Float> Emitter<'a, T> {
         values
     }
 
-    /// Selects calls that one stage computes and a later one would compute again. Keeps none if there are more than
-    /// `max_kept`.
+    /// Selects the calls that one stage computes and a later stage would compute again. Selects no call if there are
+    /// more than `max_kept`.
     fn choose_kept(&mut self, outputs: &[StageOutputs], max_kept: usize) {
         let mut computed: BTreeSet<ValueId> = BTreeSet::new();
         let mut kept: BTreeSet<ValueId> = BTreeSet::new();
@@ -300,7 +301,8 @@ impl<'a, T: Float> Emitter<'a, T> {
     }
 
     /// Emits straight-line code for `ids`. Registers are reused after the last use of their value, except for values in
-    /// `live_out` and stored ones. A store into which its value is computed directly is removed from `stores`.
+    /// `live_out` and stored values. If a value is computed directly into the operand of its store, the store is
+    /// removed from `stores`.
     fn emit_code(
         &mut self,
         pool: &mut Pool,
@@ -344,8 +346,9 @@ impl<'a, T: Float> Emitter<'a, T> {
         Ok(ops)
     }
 
-    /// Whether a load needs no register because its elements can be used in the operand. If the loaded value is also
-    /// stored, another store could overwrite the operand first.
+    /// Whether a load needs no register because operations can read the operand directly. If the loaded value is also
+    /// stored and the operand is written, a register is needed, because another store could overwrite the operand
+    /// first.
     fn reads_in_place(&self, id: ValueId, address: usize, mode: Mode) -> bool {
         let operand = self.analysis.addresses[address].operand;
         let is_stored = self.analysis.stores.iter().any(|store| store.value == id);
@@ -353,8 +356,8 @@ impl<'a, T: Float> Emitter<'a, T> {
             && !(is_stored && self.analysis.access[operand] != Access::Read)
     }
 
-    /// Returns the store into which a value can be computed directly: its only store, to an operand that is only
-    /// written.
+    /// Returns the store whose operand a value can be computed into directly. The value must have no other store, and
+    /// the operand must be write-only.
     fn find_direct_store(&self, id: ValueId, mode: Mode, stores: &[(ValueId, usize)]) -> Option<usize> {
         let mut stores_of_value = stores.iter().enumerate().filter(|(_, (value, _))| *value == id);
         let (i, &(_, address)) = stores_of_value.next()?;

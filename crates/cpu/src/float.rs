@@ -4,10 +4,10 @@ use std::ops::AddAssign;
 
 use wgrad_graph::FloatType;
 
-/// Type of computation: f32 for training, f64 for checking.
+/// Floating-point type of the computation: f32 for training, f64 to check results.
 pub(crate) trait Float: FloatType + AddAssign {
-    /// Bytes that the executor allocates per byte of the plan. All offsets of the plan are multiplied by it, so ranges
-    /// that are disjoint in the plan stay disjoint.
+    /// Bytes that the executor allocates per byte of the plan. All offsets of the plan are multiplied by this factor,
+    /// so ranges that are disjoint in the plan stay disjoint.
     const SCALE: usize;
 
     fn is_nan(self) -> bool;

@@ -1,16 +1,16 @@
 //! Matrix products: the `gemm` crate for the product, and an in-place loop kernel for the epilogue.
 //!
-//! The product is written to the first plain f32 tensor that the epilogue stores it to, whatever its strides, so that
-//! an epilogue without other work costs nothing. If there is no such tensor (the residual is updated in place, or the
-//! result is f16), it is written to scratch memory, as are f32 copies of f16 factors and of small factors that are not
-//! matrices.
+//! The product is written to the first write-only f32 tensor that the epilogue stores, regardless of its strides, so
+//! that an epilogue without other work costs nothing. If no tensor qualifies (e.g. because the residual is updated in
+//! place or the result is f16), the product is written to scratch memory. Scratch memory also contains f32 copies of
+//! f16 factors and copies of small factors that are not matrices.
 //!
 //! A large factor that is not a matrix, such as the windows of a convolution, is packed block by block
 //! ([`crate::pack`]): by rows if it is A, and by depth if it is B, in which case the products of the blocks are summed.
 //! A product of two matrices that is small but deep is also divided by depth, because threads could not share it
 //! otherwise.
 //!
-//! The result does not depend on the number of threads: the division depends on the shape alone, and partial sums are
+//! The result does not depend on the number of threads: the division depends only on the shape, and partial sums are
 //! added in order.
 
 use std::ops::Range;
@@ -30,7 +30,7 @@ use crate::pack::PackedFactor;
 
 /// Products with fewer floating-point operations run on one thread.
 const SINGLE_THREAD_FLOPS: usize = 2 * 96 * 96 * 96;
-/// Factors that are not matrices are copied as a whole up to this number of elements.
+/// A factor that is not a matrix is copied completely if it has at most this number of elements.
 const COPY_ELEMENTS: usize = 1 << 17;
 /// Bytes of a packed block, which should stay in a second-level cache.
 const BLOCK_BYTES: usize = 256 << 10;
@@ -47,13 +47,13 @@ struct Matrix {
     column: isize,
 }
 
-/// A or B.
+/// A factor of a product, A or B.
 enum Factor {
     Matrix(Matrix),
     Packed(Box<PackedFactor>),
 }
 
-/// Factors of a product, and how it is divided into tasks.
+/// Factors of a product, and the division of the product into tasks.
 enum Division {
     /// `gemm` divides the product of two matrices itself.
     Whole { a: Matrix, b: Matrix },
@@ -174,7 +174,7 @@ impl<T: Float> GemmKernel<T> {
     }
 
     /// Merges batch dimensions into the rows, if B is the same for the whole batch and the rows of A and C are
-    /// contiguous across it.
+    /// contiguous across the batch.
     fn merge_batch_into_rows(&mut self) {
         let Division::Whole { a, b } = &mut self.division else { return };
         while let Some(&size) = self.batch.last() {
@@ -193,7 +193,8 @@ impl<T: Float> GemmKernel<T> {
     ///
     /// # Safety
     /// The operands have been checked against the dispatch, `scratch` points to [`GemmKernel::scratch_bytes`] bytes
-    /// aligned to 64, and nothing else uses either. `tensors` ends with one slot for each scratch tensor.
+    /// aligned to 64, and nothing else uses the operands or the scratch memory. `tensors` ends with one slot for each
+    /// scratch tensor.
     pub unsafe fn run(&mut self, tensors: &mut [Tensor], scratch: *mut u8) {
         let first_scratch = tensors.len() - self.scratch.len();
         let mut at = 0;
@@ -268,7 +269,8 @@ impl<T: Float> GemmKernel<T> {
         });
     }
 
-    /// Computes one partial sum per part of the depth, in consecutive scratch memory, and then adds them in order.
+    /// Computes one partial sum per part of the depth, in consecutive scratch memory, and then adds the partial sums in
+    /// order.
     unsafe fn run_by_depth(
         &self,
         tensors: &[Tensor],
@@ -297,7 +299,7 @@ impl<T: Float> GemmKernel<T> {
         }
     }
 
-    /// Computes C from some blocks of the depth.
+    /// Computes the partial sum C over a range of blocks of the depth.
     unsafe fn sum_part(
         &self,
         tensors: &[Tensor],
@@ -352,12 +354,12 @@ struct MatrixRef<T> {
 }
 
 impl<T> MatrixRef<T> {
-    /// The matrix from this row on.
+    /// Returns the submatrix that starts at this row.
     fn row(self, row: usize) -> Self {
         Self { start: self.start.wrapping_offset(row as isize * self.row), ..self }
     }
 
-    /// The matrix from this column on.
+    /// Returns the submatrix that starts at this column.
     fn column(self, column: usize) -> Self {
         Self { start: self.start.wrapping_offset(column as isize * self.column), ..self }
     }
@@ -386,7 +388,7 @@ unsafe fn multiply<T: Float>(
     }
 }
 
-/// Number of rows of a packed block with rows of this length, at most `most`.
+/// Returns the number of rows of a packed block whose rows have `columns` elements; at most `most`.
 fn block_rows<T>(columns: usize, most: usize) -> usize {
     (BLOCK_BYTES / (columns * size_of::<T>()).max(1) / 16 * 16).clamp(16, 512).min(most.max(1))
 }
@@ -399,7 +401,7 @@ impl Division {
 
 impl Matrix {
     /// Interprets a layout over batch, rows and columns as a matrix; `batch` and `rows` are numbers of dimensions.
-    /// `None` if its rows or columns have no constant stride, or it has bounds.
+    /// Returns `None` if the rows or columns have no constant stride, or if the layout has bounds.
     fn new(operand: usize, layout: &Layout, batch: usize, rows: usize) -> Option<Matrix> {
         if !layout.is_unpadded() {
             return None;
@@ -428,7 +430,8 @@ impl Matrix {
     }
 }
 
-/// Creates A or B: a matrix if the layout is one or if `copied` requires a copy, and a packed factor otherwise.
+/// Creates A or B. An f32 layout that is a matrix is used in place. Other layouts are packed if they are large and
+/// `copied` is false, and copied to scratch memory otherwise.
 fn factor<T: Float>(
     operand: usize,
     layout: &Layout,
@@ -441,7 +444,7 @@ fn factor<T: Float>(
     if let Some(matrix) = Matrix::new(operand, layout, batch, rows).filter(|_| plain) {
         return Ok(Factor::Matrix(matrix));
     }
-    // Dimensions that are broadcast along the batch are copied once.
+    // Batch dimensions along which the factor is broadcast are copied once.
     let moves = |i: usize| layout.strides[i] != 0 || layout.bounds.iter().any(|bound| bound.strides[i] != 0);
     let size = |(i, &size): (usize, &usize)| if i < batch && !moves(i) { 1 } else { size };
     let outer: Vec<usize> = layout.shape.iter().enumerate().map(size).collect();
@@ -484,7 +487,7 @@ fn destination<T: Float>(kernel: &Gemm, parts: Option<usize>, operands: &mut Ope
     }
 }
 
-/// Returns the epilogue with the product replaced by a load of its destination, or `None` if nothing is left to do.
+/// Returns the epilogue with the product replaced by a load of its destination, or `None` if no store remains.
 fn epilogue(epilogue: &Loop, to: usize, layout: &Layout) -> Option<Loop> {
     let load = Instr::Load { operand: to, layout: layout.clone() };
     let mut body = epilogue.clone();

@@ -1,18 +1,19 @@
-//! Memory and CPU model of the host, and the device errors that name it.
+//! Memory and CPU model of the host, and device errors that contain the name of the host.
 
 use wgrad_graph::TensorType;
 use wgrad_program::DeviceError;
 
 use crate::memory::Memory;
 
-/// Host data of a session.
+/// Name of the CPU, used in errors, and the option [`poison`](crate::Options::poison) of the device.
 pub(crate) struct Host {
     pub name: String,
     pub poison: bool,
 }
 
 impl Host {
-    /// Returns an error if an allocation exceeds the memory available now, where the system reports it.
+    /// Returns an error if an allocation exceeds the available memory. Returns `Ok` if the system does not report the
+    /// available memory.
     pub fn ensure_fits(
         &self,
         bytes: usize,
@@ -25,7 +26,7 @@ impl Host {
                     |(name, ty, bytes): &(String, TensorType, usize)| format!("{bytes:>14}  {name}: {ty}");
                 Err(DeviceError::DoesNotFit {
                     name: self.name.clone(),
-                    reason: format!("{what} needs {bytes} bytes, {available} are available"),
+                    reason: format!("{what} needs {bytes} bytes, but only {available} bytes are available"),
                     table: largest.iter().map(line).collect::<Vec<_>>().join("\n"),
                 })
             }
@@ -41,13 +42,13 @@ impl Host {
         DeviceError::OutOfMemory { name: self.name.clone(), what: what.to_owned(), needed: bytes as u64 }
     }
 
-    /// Returns the error for a kernel that breaks the rules of a program.
+    /// Returns the error for a kernel that violates the rules for programs.
     pub fn invalid_kernel(&self, kernel: &str, reason: String) -> DeviceError {
         DeviceError::Internal { name: self.name.clone(), reason: format!("{kernel}: {reason}") }
     }
 }
 
-/// Returns the value after `key` and a colon in a file of `/proc`.
+/// Returns the text after `key` and a colon in a file of `/proc`.
 fn read_proc_field(file: &str, key: &str) -> Option<String> {
     let text = std::fs::read_to_string(file).ok()?;
     let line = text.lines().find(|line| line.starts_with(key))?;
@@ -62,7 +63,8 @@ fn available_bytes() -> Option<u64> {
     meminfo("MemAvailable")
 }
 
-/// Total memory of the machine; the size of the address space if the system does not report it.
+/// Returns the total memory of the machine in bytes, or the size of the address space if the system does not report the
+/// memory.
 pub(crate) fn memory_bytes() -> u64 {
     meminfo("MemTotal").unwrap_or(isize::MAX as u64)
 }

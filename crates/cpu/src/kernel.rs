@@ -1,8 +1,8 @@
 //! Execution of a plan: blocks of rows, stages, threads.
 //!
 //! Blocks are independent, so the number of blocks per task may depend on the number of threads. Chunks of columns are
-//! not: if a kernel has few and very long rows, each chunk is reduced separately and the results are merged in order,
-//! so the length of a chunk depends on the kernel alone.
+//! not independent: if a kernel has few and very long rows, each chunk is reduced separately and the results are merged
+//! in order. The length of a chunk therefore depends only on the kernel.
 
 use std::ops::Range;
 
@@ -15,9 +15,9 @@ use crate::pass::{Frame, Pass};
 use crate::plan::{Location, Mode, Plan, Stage};
 use crate::reduce::Accumulator;
 
-/// Approximate nanoseconds of work below which waking other threads costs more than they save.
+/// Approximate nanoseconds of work below which waking other threads costs more time than it saves.
 const MIN_PARALLEL_NS: f64 = 40_000.0;
-/// Tasks per thread, to balance the load.
+/// Maximum number of tasks per thread. Several tasks per thread balance the load.
 const TASKS_PER_THREAD: usize = 4;
 
 /// Error in the compilation of a kernel.
@@ -33,7 +33,7 @@ impl From<InternalError> for KernelError {
     }
 }
 
-/// A plan with the memory that it keeps between runs.
+/// A plan with the memory for its accumulators.
 pub(crate) struct LoopKernel<T> {
     plan: Plan<T>,
     /// Accumulators of each (block, chunk), if there is more than one chunk.
@@ -123,13 +123,13 @@ impl<T: Float> Run<'_, T> {
         first..self.plan.columns.min(first + self.plan.tiling.chunk)
     }
 
-    /// Memory of the accumulator of a reduction for one block and one chunk.
+    /// Returns the address of the accumulator of a reduction for one block and one chunk.
     fn partial(&self, reduction: usize, block: usize, chunk: usize) -> *mut u8 {
         let number = (block * self.plan.chunks() + chunk) * self.plan.reductions.len() + reduction;
         self.partials.start.wrapping_add(number * Accumulator::<T>::bytes(self.plan.tiling.block))
     }
 
-    /// The accumulator of a reduction for one block and one chunk.
+    /// Returns the accumulator of a reduction for one block and one chunk.
     ///
     /// # Safety
     /// No other accumulator for the same reduction, block and chunk is alive.
@@ -140,7 +140,7 @@ impl<T: Float> Run<'_, T> {
         unsafe { Accumulator::at(at, self.rows(block).len(), self.plan.reductions[reduction]) }
     }
 
-    /// Merges the accumulators of all chunks of a stage into that of the first chunk.
+    /// Merges the accumulators of all chunks of a stage into the accumulator of the first chunk.
     fn merge_chunks(&self, stage: usize, block: usize) {
         for input in &self.plan.stages[stage].reduction_inputs {
             // SAFETY: no task is running, and the chunks differ.
@@ -154,7 +154,7 @@ impl<T: Float> Run<'_, T> {
     }
 }
 
-/// The work of one thread: some blocks, with its own registers.
+/// A unit of work of one thread: a range of blocks or chunks, with its own registers.
 struct Task<'a, T> {
     run: &'a Run<'a, T>,
     frame: Frame,
@@ -217,7 +217,7 @@ impl<T: Float> Task<'_, T> {
         }
     }
 
-    /// The accumulator of a reduction, in the task's registers or in the kernel's memory.
+    /// Returns the accumulator of a reduction, which is in the task's registers or in the kernel's memory.
     ///
     /// # Safety
     /// No other accumulator for the same reduction, block and chunk is in use.

@@ -1,9 +1,10 @@
 //! Execution of graphs and programs on the CPU.
 //!
 //! Contains two independent implementations: [`reference`](mod@reference), which evaluates a graph node by node in f64
-//! with plain loops, and [`CpuDevice`], which replays programs fast in f32 (where there is no GPU) or in f64.
+//! with plain loops, and [`CpuDevice`], which replays programs in f32 (on machines without a GPU) or in f64 (to check
+//! results).
 //!
-//! Nothing here knows an operation by name.
+//! The crate contains no code for individual operations.
 
 mod address;
 mod analysis;

@@ -1,13 +1,13 @@
-//! Buffers, and tensors as addresses in them.
+//! Buffers, and tensors as addresses in buffers.
 //!
 //! Kernels access memory through raw pointers, because the tensors of a dispatch share a few buffers and the program
 //! decides which parts are read and written. [`crate::check`] proves, before a program runs, that every access of a
 //! dispatch stays inside its tensor and that no written range overlaps another operand.
 //!
-//! An element that takes `b` bytes in the plan takes `b · SCALE` bytes here (see [`crate::float::Float::SCALE`]). In
-//! f64 a float fills its cell, and a u32 or f16 lies at the start of a cell of twice its size. Their strides are
-//! doubled ([`pitch`]), so that a tensor and the flat group or pack that contains it agree on the position of each
-//! element.
+//! An element of `b` bytes in the plan has a cell of `b · SCALE` bytes in memory (see [`crate::float::Float::SCALE`]).
+//! If the computation uses f64, a float fills its cell, and a u32 or f16 element is at the start of a cell of twice its
+//! size. The strides of u32 and f16 tensors are then doubled ([`pitch`]). An element thus has the same address in a
+//! tensor and in the flat group or pack that contains the tensor.
 
 use std::alloc::{self, Layout};
 use std::cell::RefCell;
@@ -17,7 +17,7 @@ use wgrad_graph::DType;
 
 use crate::float::Float;
 
-/// Alignment of buffers and registers in bytes: a cache line, and the widest vector.
+/// Alignment of buffers and registers in bytes: the size of a cache line and of the widest vector.
 pub(crate) const LINE: usize = 64;
 
 /// An owned block of bytes at a fixed address.
@@ -33,7 +33,7 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    /// Allocates zeroed bytes; `None` if the system is out of memory.
+    /// Allocates zeroed bytes. Returns `None` if the system is out of memory.
     pub fn zeroed(bytes: usize) -> Option<Memory> {
         if bytes == 0 {
             return Some(Memory { start: NonNull::dangling(), bytes });
@@ -52,7 +52,7 @@ impl Memory {
         self.start.as_ptr()
     }
 
-    /// Sets every byte. 0xFF gives NaN in every float type.
+    /// Sets every byte to `byte`. 0xFF results in NaN in every float type.
     pub fn fill(&mut self, byte: u8) {
         // SAFETY: the bytes are owned, and `&mut` excludes a running kernel.
         unsafe { self.start.as_ptr().write_bytes(byte, self.bytes) }

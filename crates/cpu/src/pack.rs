@@ -13,7 +13,7 @@ use crate::address::{Address, Axis, Position};
 use crate::float::Float;
 use crate::memory::Tensor;
 
-/// Shorter runs are copied element by element.
+/// Runs with fewer elements are copied element by element.
 const SHORT_RUN: usize = 8;
 
 /// A factor that is packed by rows: `[batch…, rows…, columns…]`.
@@ -30,7 +30,7 @@ pub(crate) struct PackedFactor {
 
 impl PackedFactor {
     /// Creates a packed factor from its layout over batch, rows and columns; `batch` and `rows` are numbers of
-    /// dimensions. `None` if the layout is all padding.
+    /// dimensions. Returns `None` if the layout is all padding.
     pub fn new(
         operand: usize,
         layout: &Layout,

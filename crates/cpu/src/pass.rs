@@ -1,5 +1,5 @@
-//! Execution of vector operations over the lanes of a register: the inner part of the interpreter. Independent of
-//! blocks, stages and threads.
+//! Execution of vector operations over the lanes of registers, the inner part of the interpreter. This code does not
+//! depend on blocks, stages and threads.
 
 use std::slice;
 
@@ -71,7 +71,8 @@ impl Frame {
         }
     }
 
-    /// Address of the register of a location; for kept values, of the first element of the block.
+    /// Returns the address of the register of a location. For kept values, this is the address of the first element of
+    /// the block.
     pub fn register(&self, location: Location) -> *mut u8 {
         let at = match location {
             Location::Uniform(i) => i * self.uniform_bytes,
@@ -85,7 +86,7 @@ impl Frame {
         self.base.wrapping_add(at)
     }
 
-    /// Memory of accumulator number `i`.
+    /// Returns the address of accumulator number `i`.
     pub fn accumulator(&self, i: usize) -> *mut u8 {
         self.base.wrapping_add(self.accumulator_at + i * self.accumulator_bytes)
     }
@@ -109,11 +110,11 @@ pub(crate) struct Pass<'a> {
     pub kept: usize,
 }
 
-/// The safety of all methods rests on three facts. `check` has proved that the addresses of a plan stay inside their
-/// tensors for every row and column, that written ranges overlap no other access, and that calls get arguments of their
-/// types. `emit` gives each register enough lanes, and never the same register to an argument and a result. Each task
-/// has its own frame and its own rows or chunk of columns. So every slice below is inside its allocation, and no
-/// mutable slice is shared.
+/// The safety of all methods is based on three facts. `check` has proved that the addresses of a plan stay inside their
+/// tensors for every row and column, that written ranges overlap no other access, and that calls get arguments of the
+/// types that they take. `emit` gives each register enough lanes, and never assigns the same register to an argument
+/// and a result. Each task has its own frame and its own rows or chunk of columns. Therefore every slice below is
+/// inside its allocation, and no mutable slice is shared.
 impl Pass<'_> {
     /// Returns the axis along which the lanes run, and the position of lane 0 of the kernel at the fixed row or column.
     #[inline]

@@ -19,10 +19,10 @@ pub(crate) enum Mode {
     Columns,
 }
 
-/// Location of a value.
+/// Location of a value during the execution of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Location {
-    /// Constant over the whole domain, repeated over a register. Computed once per task.
+    /// A value that is constant over the whole domain, repeated in all lanes of a register. Computed once per task.
     Uniform(usize),
     /// One value per row of a block, equal in every block. Computed once per task.
     Periodic(usize),
@@ -34,7 +34,7 @@ pub(crate) enum Location {
     Element(usize),
     /// One value per element of the block, kept for a later stage.
     Kept(usize),
-    /// In the operand itself, at the address with this number, which has stride 1 along the lanes.
+    /// In the operand itself. The number identifies an address, which has stride 1 along the lanes.
     Direct(usize),
 }
 
@@ -74,7 +74,7 @@ pub(crate) struct Write {
     pub address: usize,
 }
 
-/// A row value to be copied to all lanes of an element register, once per row. Only in [`Mode::Columns`].
+/// A row value to be copied to all lanes of an element register, once per row. Used only in [`Mode::Columns`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Splat {
     pub from: Location,
@@ -89,7 +89,7 @@ pub(crate) struct ReductionInput {
     pub from: Location,
 }
 
-/// One pass over the columns.
+/// Code of one pass over the columns.
 #[derive(Clone)]
 pub(crate) struct Stage<T> {
     pub row: Vec<VectorOp<T>>,
@@ -101,7 +101,7 @@ pub(crate) struct Stage<T> {
 }
 
 impl<T> Stage<T> {
-    /// Whether the stage does anything for each element.
+    /// Whether the stage has code, reductions or writes for each element.
     pub fn has_elements(&self) -> bool {
         !self.reduction_inputs.is_empty() || !self.element_writes.is_empty() || !self.element.is_empty()
     }
@@ -117,7 +117,8 @@ pub(crate) struct Registers {
     pub kept: usize,
 }
 
-/// Division of the domain. It depends on the kernel alone, so the results do not depend on the number of threads.
+/// Division of the domain into blocks and chunks. It depends only on the kernel, so the results do not depend on the
+/// number of threads.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tiling {
     pub mode: Mode,
@@ -125,7 +126,7 @@ pub(crate) struct Tiling {
     pub block: usize,
     /// Lanes of an element register.
     pub lanes: usize,
-    /// Columns per chunk; all columns unless rows are few and very long.
+    /// Columns per chunk; all columns unless the kernel has few and very long rows.
     pub chunk: usize,
 }
 

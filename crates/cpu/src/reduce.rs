@@ -1,4 +1,5 @@
-//! Accumulators of reductions. The order of accumulation depends on the shape of a kernel alone, never on threads.
+//! Accumulators of reductions. The order of accumulation depends only on the shape of a kernel, not on the number of
+//! threads.
 //!
 //! f32 sums are accumulated in f32 in short runs over several lanes, and then in f64. A sum of a million elements is
 //! accurate to the last bits of f32.
@@ -18,7 +19,7 @@ const LANES: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Accumulator<'a, T> {
     combine: Combine,
-    /// Sums.
+    /// f64 sum of each row.
     total: &'a mut [f64],
     /// Sum of the last few columns (rows mode), or the extreme value so far.
     value: &'a mut [T],
@@ -27,7 +28,7 @@ pub(crate) struct Accumulator<'a, T> {
 }
 
 impl<'a, T: Float> Accumulator<'a, T> {
-    /// Bytes for `rows` rows; a multiple of 64.
+    /// Bytes of an accumulator for `rows` rows; a multiple of 64.
     pub fn bytes(rows: usize) -> usize {
         rows.next_multiple_of(LANES) * (8 + size_of::<T>() + 4)
     }
@@ -103,7 +104,7 @@ impl<'a, T: Float> Accumulator<'a, T> {
         }
     }
 
-    /// Columns mode: accumulates the columns from `column` on of one row.
+    /// Columns mode: accumulates consecutive elements of one row, starting at column `column`.
     pub fn add_row(&mut self, row: usize, values: &[T], column: usize) {
         match self.combine {
             Combine::Sum => self.total[row] += sum(values),
@@ -147,8 +148,8 @@ impl<'a, T: Float> Accumulator<'a, T> {
     /// Copies the results of the accumulator at `at` to a register: u32 for [`Combine::ArgMax`], else floats.
     ///
     /// # Safety
-    /// `at` is valid as in [`Accumulator::at`], but may be read concurrently; `to` points to a register with as many
-    /// rows that nothing else uses.
+    /// `at` is valid as in [`Accumulator::at`], but may be read concurrently; `to` points to a register for `rows` rows
+    /// that nothing else uses.
     pub unsafe fn read(at: *const u8, rows: usize, combine: Combine, to: *mut u8) {
         let room = rows.next_multiple_of(LANES);
         // SAFETY: the caller guarantees valid pointers; the offsets of the parts are those of `at`.
@@ -169,7 +170,7 @@ impl<'a, T: Float> Accumulator<'a, T> {
     }
 }
 
-/// NaN wins over any number; of equal values, the first stays.
+/// Whether `x` replaces the maximum `best` so far. NaN replaces any value; of equal values, the first is kept.
 fn max_replaces<T: Float>(x: T, best: T) -> bool {
     (x > best) | x.is_nan()
 }
@@ -178,12 +179,12 @@ fn min_replaces<T: Float>(x: T, best: T) -> bool {
     (x < best) | x.is_nan()
 }
 
-/// The first NaN counts as the maximum.
+/// Whether `x` replaces the maximum `best` of an argmax. The first NaN counts as the maximum.
 fn argmax_replaces<T: Float>(x: T, best: T) -> bool {
     (x > best) | (x.is_nan() & !best.is_nan())
 }
 
-/// Sums a slice in [`LANES`] accumulators of `T`, and adds those in f64.
+/// Sums a slice in [`LANES`] accumulators of type `T`, and adds the accumulators in f64.
 fn sum<T: Float>(values: &[T]) -> f64 {
     let mut lanes = [T::default(); LANES];
     let (chunks, rest) = values.as_chunks::<LANES>();

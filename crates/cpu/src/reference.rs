@@ -1,7 +1,7 @@
 //! The f64 reference: evaluates a graph node by node with plain loops.
 //!
-//! It shares no code with the executor or the planner, not even layouts, so that it can detect errors in both. It is
-//! slow on purpose.
+//! The reference shares no code with the executor or the planner, not even layouts, so that it can detect errors in
+//! both. It is deliberately simple and slow.
 
 mod lowered;
 
@@ -40,7 +40,7 @@ impl Values {
 pub struct Array {
     /// Element type and shape.
     pub ty: TensorType,
-    /// The elements.
+    /// Elements in row-major order.
     pub values: Values,
 }
 
@@ -71,7 +71,7 @@ impl Array {
         }
     }
 
-    /// Converts f64 to f16 through f32, as a device does.
+    /// Creates a tensor. If the type is f16, rounds the values through f32 to f16, as a device does.
     fn rounded(ty: TensorType, mut values: Values) -> Self {
         if let (DType::F16, Values::Float(values)) = (ty.dtype, &mut values) {
             values.iter_mut().for_each(|x| *x = f64::from(f16::from_f32(*x as f32).to_f32()));
@@ -86,10 +86,10 @@ impl Array {
     }
 }
 
-/// The persistent state: each group as one flat tensor, padding included, in order of group.
+/// The persistent state of a graph.
 #[derive(Debug, Clone, PartialEq)]
 pub struct State {
-    /// The groups.
+    /// Each group as one flat tensor, padding included, in order of group id.
     pub groups: Vec<Array>,
 }
 
@@ -131,11 +131,11 @@ fn group_and_offset(states: &States, leaf: Leaf) -> Option<(usize, usize)> {
     }
 }
 
-/// An error of the reference.
+/// Error of an evaluation by the reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
     /// An input is missing or has another type than in the graph.
-    #[error("input `{name}` must be {expected}; {found} was given")]
+    #[error("input `{name}` must be {expected}; found {found}")]
     Input {
         /// Name of the input.
         name: String,
@@ -163,7 +163,7 @@ pub enum ReferenceError {
 }
 
 impl ReferenceError {
-    /// Area that the error belongs to.
+    /// Returns the category of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             ReferenceError::Input { .. } | ReferenceError::State(_) | ReferenceError::Node(_) => {
@@ -241,7 +241,7 @@ impl Evaluator<'_> {
             };
             let array = Array::rounded(node.ty.clone(), values);
             if !array.is_well_formed() {
-                let reason = format!("the result has {} values, expected {}", array.values.len(), array.ty);
+                let reason = format!("the result has {} values; expected {}", array.values.len(), array.ty);
                 return Err(ReferenceError::Lowering { op: node.op.name(), node: i, reason });
             }
             self.computed.insert(i, array);

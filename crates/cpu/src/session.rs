@@ -18,7 +18,7 @@ use crate::host::Host;
 use crate::kernel::{KernelError, LoopKernel};
 use crate::memory::{Memory, Tensor, pitch};
 
-/// State and programs. Runs are synchronous: no work is ever in progress between calls.
+/// State and programs of a model on the CPU. Runs are synchronous: no work is in progress between calls.
 pub(crate) struct CpuSession<T> {
     host: Host,
     states: States,
@@ -38,7 +38,7 @@ enum CompiledKernel<T> {
 struct LoadedKernel<T> {
     kernel: CompiledKernel<T>,
     tensors: Vec<Tensor>,
-    /// Operands that lie in slabs.
+    /// Operands that are stored in slabs.
     scratch: Vec<SlabOperand>,
 }
 
@@ -46,12 +46,12 @@ struct LoadedKernel<T> {
 struct SlabOperand {
     operand: usize,
     slab: usize,
-    /// Offset in bytes of the session's memory.
+    /// Offset in the allocated slab, in bytes.
     offset: usize,
 }
 
 impl<T: Float> LoadedKernel<T> {
-    /// Updates the addresses of the operands that lie in slabs.
+    /// Updates the addresses of the operands that are stored in slabs.
     fn bind(&mut self, slabs: &[Memory]) {
         for &SlabOperand { operand, slab, offset } in &self.scratch {
             self.tensors[operand].start = slabs[slab].start().wrapping_add(offset);
@@ -94,9 +94,9 @@ struct LoadedProgram<T> {
     input_memory: Memory,
     output_memory: Memory,
     packs: Vec<Memory>,
-    /// Outputs that are single floats.
+    /// Numbers of the outputs that are single floats.
     scalars: Vec<usize>,
-    /// Values of `scalars` in the runs since records were last read, consecutively.
+    /// Values of the outputs in `scalars` for each run since the last call of [`Session::records`], consecutively.
     recorded_values: Vec<f32>,
     runs: u64,
     records_read: u64,
@@ -153,7 +153,7 @@ impl<T: Float> CpuSession<T> {
             } else if bytes > self.slabs[slab].bytes() {
                 self.slabs[slab] = self.host.allocate(bytes, "the intermediates")?;
             }
-            // After each allocation, so that no program keeps an address of freed memory.
+            // Rebinds after each allocation, so that no program keeps an address of freed memory.
             let kernels = self.programs.iter_mut().flat_map(|program| &mut program.kernels);
             kernels.for_each(|kernel| kernel.bind(&self.slabs));
         }
@@ -171,7 +171,9 @@ impl<T: Float> CpuSession<T> {
 impl<T: Float> Session for CpuSession<T> {
     fn load(&mut self, program: &Program) -> Result<ProgramId, DeviceError> {
         if program.states != self.states {
-            return Err(DeviceError::Usage("the program belongs to another state than the session".into()));
+            return Err(DeviceError::Usage(
+                "the states of the program differ from the states of the session".into(),
+            ));
         }
         self.grow(program)?;
         let mut loaded = LoadedProgram::new(program, &self.host)?;
@@ -340,7 +342,7 @@ impl<T: Float> CpuSession<T> {
     /// Returns the address of a tensor.
     ///
     /// # Errors
-    /// Returns a message if the buffer does not exist or the tensor does not lie inside it.
+    /// Returns a message if the buffer does not exist, or if the tensor is misaligned or exceeds the buffer.
     fn tensor(
         &self,
         tensor: &TensorRef,
@@ -360,7 +362,7 @@ impl<T: Float> CpuSession<T> {
             || !tensor.offset.is_multiple_of(4)
         {
             return Err(format!(
-                "a tensor of {} bytes at offset {} must be aligned and lie inside {bytes} bytes",
+                "a tensor of {} bytes at offset {} must be aligned to 4 bytes and inside a buffer of {bytes} bytes",
                 tensor.bytes(),
                 tensor.offset
             ));
@@ -442,7 +444,7 @@ impl<T: Float> LoadedProgram<T> {
         Ok(())
     }
 
-    /// Runs a range of the kernels, in the thread pool if one of them is large enough.
+    /// Runs a range of the kernels, in the thread pool if at least one kernel is large enough.
     fn run_kernels(
         &mut self,
         range: Range<usize>,
@@ -451,9 +453,10 @@ impl<T: Float> LoadedProgram<T> {
     ) -> Result<(), InternalError> {
         let count = self.kernels.len();
         let kernels = self.kernels.get_mut(range.clone());
-        let kernels = kernels.ok_or_else(|| never!("dispatches {range:?} of a program with {count}"))?;
+        let kernels = kernels
+            .ok_or_else(|| never!("dispatches {range:?} are out of range; the program has {count}"))?;
         if rayon::current_num_threads() > 1 && kernels.iter().any(LoadedKernel::is_shared) {
-            // The pool is entered once, because every kernel that enters it by itself costs two context switches.
+            // The pool is entered once, because each kernel that enters the pool separately costs two context switches.
             rayon::scope(move |_| run_dispatches(kernels, scratch, timer));
         } else {
             run_dispatches(kernels, scratch, timer);
@@ -469,7 +472,7 @@ impl<T: Float> LoadedProgram<T> {
                 match tensor.dtype {
                     DType::F32 => self.recorded_values.push((*tensor.start.cast::<T>()).to_f64() as f32),
                     DType::F16 => self.recorded_values.push((*tensor.start.cast::<f16>()).to_f32()),
-                    DType::U32 => return Err(never!("output {i} is u32 and was chosen for the records")),
+                    DType::U32 => return Err(never!("output {i} is u32 but was chosen for the records")),
                 }
             }
         }
@@ -503,7 +506,7 @@ fn run_dispatches<T: Float>(
 /// Writes values to a tensor, converted to the stored type.
 ///
 /// # Safety
-/// The tensor has as many elements as there are values, of the same type (f16 tensors take f32 values).
+/// The tensor has room for all values and the same element type (f16 tensors accept f32 values).
 unsafe fn write<T: Float>(to: Tensor, data: Data<'_>) {
     let pitch = pitch::<T>(to.dtype);
     // SAFETY: the caller guarantees the number and type of the elements.

@@ -38,7 +38,8 @@ fn large_random_kernels_agree_with_plain_loops() {
     agree(10_000..10_060, 40_000);
 }
 
-/// Few rows and very many columns, or the reverse: chunks of columns, whose results are merged.
+/// Kernels with few rows and very many columns, or the reverse. The columns are divided into chunks, whose results are
+/// merged.
 #[test]
 fn huge_random_kernels_agree_with_plain_loops() {
     agree(20_000..20_030, 200_000);

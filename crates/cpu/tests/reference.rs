@@ -12,13 +12,13 @@ struct LoweredOp(Lowered, TensorType);
 
 impl Op for LoweredOp {
     fn name(&self) -> &'static str {
-        "form"
+        "lowered"
     }
     fn infer(&self, _: &[TensorType]) -> Result<TensorType, Rule> {
         Ok(self.1.clone())
     }
     fn vjp<'g>(&self, _: &[Var<'g>], _: Var<'g>, _: Var<'g>) -> Vjp<'g> {
-        Vjp::Undefined("a test needs none")
+        Vjp::Undefined("this test computes no gradients")
     }
     fn lower(&self, _: &[TensorType], _: &TensorType) -> Lowered {
         self.0.clone()
@@ -51,7 +51,7 @@ fn try_evaluate(lowered: Lowered, out: TensorType, ins: &[Array]) -> Result<Arra
 }
 
 fn evaluate_lowered(lowered: Lowered, out: TensorType, ins: &[Array]) -> Vec<f64> {
-    try_evaluate(lowered, out, ins).expect("the lowering fits its inputs").to_f64()
+    try_evaluate(lowered, out, ins).expect("the lowering matches its inputs").to_f64()
 }
 
 fn floats(shape: &[usize], values: &[f64]) -> Array {
@@ -171,7 +171,7 @@ fn steps_read_the_old_state() {
     graph.update_entry(a, old_a + x);
     graph.update_entry(b, old_a + old_b);
     graph.output("a", old_a);
-    graph.finish().expect("a sound graph");
+    graph.finish().expect("a valid graph");
     let mut state = State::zeros(&states);
     if let Values::Float(values) = &mut state.groups[0].values {
         values[128] = 9.0;
@@ -183,8 +183,8 @@ fn steps_read_the_old_state() {
     assert_eq!((&flat[..2], &flat[64..66], flat[128]), ([2.0, 4.0].as_slice(), [1.0, 2.0].as_slice(), 9.0));
     let wrong = [floats(&[3], &[1.0, 2.0, 3.0])];
     let error = step(&graph, &wrong, &mut state).expect_err("a wrong input").to_string();
-    assert_eq!(error, "input `x` must be f32[2]; f32[3] with 3 values was given");
-    assert_eq!(state.groups[0].to_f64(), flat, "a failed step does not change the state");
+    assert_eq!(error, "input `x` must be f32[2]; found f32[3] with 3 values");
+    assert_eq!(state.groups[0].to_f64(), flat, "a failed step must not change the state");
 }
 
 #[test]

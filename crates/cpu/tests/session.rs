@@ -89,7 +89,7 @@ fn out_of_range_gathers_give_nan_or_zero() {
     }
 }
 
-/// Sums of many values of the same sign, for which sequential addition in f32 has an error of 1e-3.
+/// Sums of many values of the same sign. Sequential addition in f32 would have an error of 1e-3.
 #[test]
 fn long_sums_are_accurate_in_both_directions() {
     let mut random = Stream::new(5, 0);
@@ -225,13 +225,13 @@ fn state_persists_and_records_number_the_runs() {
     for precision in [Precision::F32, Precision::F64] {
         let (mut session, id) = counter().session(precision);
         for _ in 0..3 {
-            session.run(id, &[Data::F32(&[2.0])]).expect("a good run");
+            session.run(id, &[Data::F32(&[2.0])]).expect("a successful run");
         }
         let values =
             |records: &[Record]| records.iter().map(|r| (r.run, r.values.clone())).collect::<Vec<_>>();
         let records = session.records(id, true).expect("records");
         assert_eq!(values(&records), [(0, vec![12.0]), (1, vec![14.0]), (2, vec![16.0])]);
-        session.run(id, &[Data::F32(&[-1.0])]).expect("a good run");
+        session.run(id, &[Data::F32(&[-1.0])]).expect("a successful run");
         assert_eq!(values(&session.records(id, false).expect("records")), [(3, vec![15.0])]);
         assert_eq!(session.output(id, 1).expect("output"), HostData::F32(vec![15.0; 3]));
         let group = session.read_group(GroupId(0)).expect("group").to_f32();
@@ -365,7 +365,7 @@ fn oversized_state_is_rejected_before_allocation() {
     );
 }
 
-/// Kernels that could access memory outside their tensors, or race, are rejected when they are loaded.
+/// Kernels that could access memory outside their tensors or cause data races are rejected when they are loaded.
 #[test]
 fn unsound_kernels_are_rejected() {
     let is_rejected = |change: &dyn Fn(&mut Dispatch)| {
@@ -377,7 +377,7 @@ fn unsound_kernels_are_rejected() {
             operands(&[&from], &[&to]),
         );
         change(&mut case.program.dispatches[0]);
-        let mut session = CpuDevice::new().session(&case.program.states).expect("no state");
+        let mut session = CpuDevice::new().session(&case.program.states).expect("an empty state");
         matches!(session.load(&case.program), Err(DeviceError::Internal { .. }))
     };
     fn body(dispatch: &mut Dispatch) -> &mut Loop {
@@ -398,7 +398,7 @@ fn unsound_kernels_are_rejected() {
     );
     assert!(
         is_rejected(&|d| body(d).body[0] = Instr::Load { operand: 1, layout: layout(0, [4, 1]) }),
-        "reads what it only writes"
+        "load from a write-only operand"
     );
     assert!(
         is_rejected(&|d| body(d).body[0] = Instr::Load { operand: 2, layout: layout(0, [4, 1]) }),

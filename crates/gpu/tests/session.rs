@@ -162,10 +162,7 @@ fn a_run_uses_the_reply_of_the_host() {
         let records = session.records(id, true).unwrap();
         assert_eq!(records.iter().map(|r| r.values[0]).collect::<Vec<_>>(), sums);
         for (readbacks, fragment) in [
-            (
-                vec![readback(0..4, 1, Some(group))],
-                "the reply to readback 0 must have 4 values; 1 were given",
-            ),
+            (vec![readback(0..4, 1, Some(group))], "the reply to readback 0 must have 4 values; found 1"),
             (vec![readback(0..4, 1, Some(wgrad_graph::GroupId(7)))], "readback 0 replies to group 7"),
         ] {
             let answer = &mut |_, _: &[f32]| vec![0.0];

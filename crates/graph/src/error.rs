@@ -9,8 +9,8 @@ use wgrad_stdx::{ErrorKind, InternalError};
 pub struct Rule(String);
 
 impl Rule {
-    /// Creates a rule from a text that states the rule and how it is broken, e.g. "the inner dimensions must agree; 64
-    /// and 128 do not".
+    /// Creates a rule from a text that states the rule and how the inputs break it, e.g. "the inner dimensions must
+    /// agree; 64 and 128 do not".
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
@@ -22,7 +22,7 @@ impl fmt::Display for Rule {
     }
 }
 
-/// An error in a graph. The graph keeps the first one; compiling or differentiating the graph returns it.
+/// An error in a graph. The graph stores its first error; compiling or differentiating the graph returns that error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GraphError {
     /// The inputs of an operation break its shape or type rule.
@@ -32,28 +32,28 @@ pub enum GraphError {
         op: String,
         /// Types of the inputs, e.g. `f32[32, 64], f32[128, 10]`.
         inputs: String,
-        /// The rule and how it is broken.
+        /// The rule and how the inputs break it.
         rule: Rule,
         /// File and line of the call that recorded the operation.
         location: String,
         /// Path of the layer, e.g. `body.0.linear`, or empty.
         path: String,
     },
-    /// A broken invariant of the planner or of an operation: not a mistake in the model code.
+    /// The planner or an operation broke an invariant. This is a bug in wgrad, not in the model code.
     #[error(transparent)]
     Internal(#[from] InternalError),
     /// The gradient of an operation is undefined.
     #[error("{op} has no gradient: {reason}")]
     NoGradient {
-        /// Name of the operation, with its layer path.
+        /// Name of the operation and the path of its layer, e.g. `name in body.0.linear`.
         op: String,
-        /// Reason why there is no gradient.
+        /// Reason why the gradient is undefined.
         reason: String,
     },
 }
 
 impl GraphError {
-    /// Area that the error belongs to.
+    /// Returns the category of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             GraphError::Shape { .. } | GraphError::NoGradient { .. } => ErrorKind::Usage,

@@ -55,7 +55,10 @@ fn scalar_cotangent(y: Var<'_>) -> Result<Var<'_>, GraphError> {
     Ok((graph.arithmetic().full)(graph, &y.shape(), 1.0))
 }
 
-/// Returns the gradients of a `y` of any shape, contracted with `cotangent`, which has the shape of `y`. See [`grad`].
+/// Returns the gradient of the sum of `y · cotangent` with respect to each variable of `wrt`, with `cotangent` as a
+/// constant (vector-Jacobian product).
+///
+/// `y` may have any shape; `cotangent` must have the same shape. See [`grad`].
 ///
 /// # Errors
 /// Returns an error if the graph contains an error, if the shape of `cotangent` differs from that of `y`, or if an
@@ -116,7 +119,7 @@ fn backward<'g>(
     Ok(wrt.iter().map(|v| gradient(v).unwrap_or_else(|| zero(v.shape()))).collect())
 }
 
-/// Returns one gradient per input of a node, if it has any.
+/// Returns one gradient for each input of a node, or an empty list if all gradients are zero.
 fn input_gradients<'g>(node: &Node, grads: Vjp<'g>) -> Result<Vec<Option<Var<'g>>>, GraphError> {
     match grads {
         Vjp::Zero(_) => Ok(Vec::new()),
@@ -153,9 +156,9 @@ struct Recomputation<'g> {
     graph: &'g Graph,
     /// Number of nodes of the differentiated graph.
     len: usize,
-    /// Values of a segment that are used outside of it.
+    /// Values that are used outside their segment.
     used_outside: HashSet<NodeId>,
-    /// The segment that the walk enters first, which is not recomputed.
+    /// The segment that the backward walk enters first. This segment is not recomputed.
     first_segment: Option<usize>,
     recomputed_segments: HashSet<usize>,
     copies: HashMap<NodeId, NodeId>,
@@ -184,8 +187,8 @@ impl<'g> Recomputation<'g> {
         }
     }
 
-    /// Records the operations of a segment again when the walk enters it for the first time. They are computed after
-    /// `cotangent`.
+    /// Records the operations of a segment again when the backward walk first enters the segment. The copies are
+    /// computed after `cotangent`.
     fn recompute_segment(&mut self, segment: usize, cotangent: Var<'g>) {
         if *self.first_segment.get_or_insert(segment) == segment || !self.recomputed_segments.insert(segment)
         {
@@ -198,7 +201,7 @@ impl<'g> Recomputation<'g> {
         };
         let largest = nodes.iter().map(|(_, _, bytes)| *bytes).max().unwrap_or(0);
         for (id, ins, bytes) in nodes {
-            // Leaves are always available.
+            // Inputs and state tensors are always available.
             if ins.is_empty() || self.used_outside.contains(&id) || bytes * KEEP_RATIO <= largest {
                 continue;
             }
@@ -207,8 +210,8 @@ impl<'g> Recomputation<'g> {
         }
     }
 
-    /// Returns the value that the gradient rules of `segment` use for `id`: its copy if `id` belongs to the segment and
-    /// has one.
+    /// Returns the value that the gradient rules of `segment` use for `id`: the copy of `id` if `id` belongs to the
+    /// segment and was recomputed, otherwise `id` itself.
     fn resolve(&self, id: NodeId, segment: Option<usize>) -> NodeId {
         let inside = segment.is_some() && self.graph.nodes()[id.0].segment == segment;
         self.copies.get(&id).copied().filter(|_| inside).unwrap_or(id)

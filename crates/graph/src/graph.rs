@@ -22,7 +22,8 @@ pub struct NodeId(pub usize);
 /// Id of the result of an operation with an error.
 const POISONED: NodeId = NodeId(usize::MAX);
 
-/// Operations that the graph itself needs: the operators of [`Var`], and the sum and zero of gradients.
+/// Operations that the graph itself needs, to implement the operators of [`Var`] and to create sums of gradients and
+/// zero gradients.
 #[derive(Clone, Copy)]
 #[allow(missing_docs)]
 pub struct Arithmetic {
@@ -37,7 +38,7 @@ pub struct Arithmetic {
 /// One recorded operation.
 #[derive(Clone)]
 pub struct Node {
-    /// The operation.
+    /// Operation that the node computes.
     pub op: Rc<dyn Op>,
     /// Inputs of the operation.
     pub ins: Vec<NodeId>,
@@ -47,7 +48,7 @@ pub struct Node {
     pub path: String,
     /// Number of the segment in which the operation was recorded; see [`Graph::segment`].
     pub segment: Option<usize>,
-    /// For a recomputed operation, the value after which it is computed; see [`crate::grad_recomputing`].
+    /// For a recomputed operation, the value that must be computed first; see [`crate::grad_recomputing`].
     pub after: Option<NodeId>,
 }
 
@@ -55,8 +56,9 @@ pub struct Node {
 struct Inner {
     nodes: Vec<Node>,
     scopes: Vec<String>,
-    /// The segment that is being recorded, and the number of segments so far.
+    /// The segment that is being recorded.
     segment: Option<usize>,
+    /// Number of segments recorded so far.
     segments: usize,
     inputs: Vec<(String, TensorType)>,
     outputs: Vec<(String, NodeId)>,
@@ -69,7 +71,8 @@ pub struct Graph {
     arithmetic: &'static Arithmetic,
     states: States,
     inner: RefCell<Inner>,
-    /// Location of the operator that is being recorded. `#[track_caller]` does not reach through its function pointer.
+    /// Location of the operator that is being recorded. `#[track_caller]` does not work through the function pointers
+    /// of [`Arithmetic`].
     operator_location: Cell<Option<&'static Location<'static>>>,
 }
 
@@ -91,7 +94,7 @@ impl Graph {
         &self.states
     }
 
-    /// Declares an input, which is uploaded for every run. Slots are numbered in order of declaration.
+    /// Declares an input, which is uploaded for every run. Inputs get slot numbers in order of declaration.
     #[track_caller]
     pub fn input<'g>(&'g self, name: &str, ty: TensorType) -> Var<'g> {
         let slot = self.inner.borrow().inputs.len();
@@ -99,7 +102,7 @@ impl Graph {
         self.push(LeafOp { leaf: Leaf::Input(slot), ty }, &[])
     }
 
-    /// Returns a tensor of the persistent state, as it is before the step.
+    /// Returns a tensor of the persistent state, with its value before the step.
     #[track_caller]
     pub fn entry(&self, id: EntryId) -> Var<'_> {
         self.push(LeafOp { leaf: Leaf::Entry(id), ty: self.states.entry_type(id) }, &[])
@@ -129,7 +132,7 @@ impl Graph {
             return;
         }
         if value.ty() != expected {
-            let rule = Rule::new(format!("the new value of a state tensor must have its type, {expected}"));
+            let rule = Rule::new(format!("the new value must have the type of the state tensor, {expected}"));
             return self.record_error("update", &[value.ty()], rule);
         }
         self.inner.borrow_mut().updates.push((leaf, value.id));
@@ -142,7 +145,8 @@ impl Graph {
         }
     }
 
-    /// Records an operation. If its inputs break its rule, the error is recorded for [`Graph::finish`].
+    /// Records an operation and returns its result. If the inputs break the rule of the operation, the error is
+    /// recorded, and [`Graph::finish`] returns it.
     #[track_caller]
     pub fn push<'g>(&'g self, op: impl Op + 'static, ins: &[Var<'g>]) -> Var<'g> {
         if ins.iter().any(|v| v.id == POISONED) {
@@ -188,7 +192,7 @@ impl Graph {
         inner.error.get_or_insert(GraphError::Shape { op: op.to_owned(), inputs, rule, location, path });
     }
 
-    /// Records an operator. Errors get the location of the caller.
+    /// Records the operations of an operator of [`Var`]. Errors report the location of the caller.
     #[track_caller]
     fn operator<T>(&self, build: impl FnOnce(&'static Arithmetic) -> T) -> T {
         self.operator_location.set(Some(Location::caller()));
@@ -241,12 +245,12 @@ impl Graph {
         self.inner.borrow().nodes.len()
     }
 
-    /// Whether no operation is recorded.
+    /// Whether the graph has no operations.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The recorded operations, inputs before their users.
+    /// The recorded operations in topological order: inputs come before their users.
     pub fn nodes(&self) -> Ref<'_, [Node]> {
         Ref::map(self.inner.borrow(), |inner| inner.nodes.as_slice())
     }
@@ -261,7 +265,8 @@ impl Graph {
         self.inner.borrow().outputs.clone()
     }
 
-    /// The updated state tensors and groups, with their new values. Each leaf is an entry or a group.
+    /// State tensors and groups that the graph updates, with their new values. Each leaf is a [`Leaf::Entry`] or a
+    /// [`Leaf::Group`].
     pub fn updates(&self) -> Vec<(Leaf, NodeId)> {
         self.inner.borrow().updates.clone()
     }

@@ -1,7 +1,8 @@
-//! A hash that is equal in every process, on every platform and in every version, unlike those of the standard library.
+//! Stable hash function. The hash of a byte string is the same in every process, on every platform and in every version
+//! of wgrad. The hash functions of the standard library do not guarantee this.
 
-/// Returns the 64-bit FNV-1a hash of the bytes. Used for random streams by name, keys on disk and checksums; not
-/// cryptographic.
+/// Returns the 64-bit FNV-1a hash of the bytes. Used to derive random streams from names, for keys of files on disk and
+/// for checksums. Not cryptographic.
 pub fn fnv1a(bytes: &[u8]) -> u64 {
     bytes
         .iter()

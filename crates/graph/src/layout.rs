@@ -6,14 +6,15 @@ use crate::shape::Shape;
 
 /// Maps an index to an offset: `offset + Σ index[i] · strides[i]`, in elements.
 ///
-/// Where a bound does not hold, there is no storage and the element is zero (padding, or a window over the edge).
+/// An index that violates a bound has no storage, and its element is zero (padding, or a window that extends over the
+/// edge).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Layout {
     /// Sizes of the dimensions.
     pub shape: Vec<usize>,
-    /// Stride of each dimension in elements; 0 where it is broadcast.
+    /// Stride of each dimension in elements; 0 for broadcast dimensions.
     pub strides: Vec<isize>,
-    /// Offset of index zero. May be negative where a bound excludes index zero.
+    /// Offset of index zero, in elements. May be negative if a bound excludes index zero.
     pub offset: isize,
     /// Conditions on an index; an element has storage only if all of them hold.
     pub bounds: Vec<Bound>,
@@ -26,10 +27,10 @@ pub struct Bound {
     pub strides: Vec<isize>,
     /// The coordinate of index zero.
     pub offset: isize,
-    /// Number of valid values of the coordinate, which start at 0.
+    /// Number of valid values of the coordinate. The valid values are `0..size`.
     pub size: usize,
-    /// Elements between neighbouring values of the coordinate, if the layout's offset depends on the coordinate. Does
-    /// not affect addressing; [`Layout::extent`] uses it to prove that no element lies outside the storage.
+    /// Change of the layout's offset, in elements, when the coordinate increases by 1. Does not affect addressing;
+    /// [`Layout::extent`] uses this value to prove that no element lies outside the storage.
     pub unit: isize,
 }
 
@@ -38,18 +39,18 @@ pub struct Bound {
 pub struct Affine {
     /// The coordinate of index zero.
     pub offset: isize,
-    /// Dimensions of the index with a non-zero step, each once, and the step.
+    /// Pairs of a dimension of the index and its non-zero step. Each dimension occurs at most once.
     pub terms: Vec<(usize, isize)>,
 }
 
-/// A change of shape that needs no copy if the layout can express it.
+/// A change of shape or indexing. Needs no copy if a layout can express it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum View {
     /// The same elements in row-major order with another shape.
     Reshape(Vec<usize>),
     /// Dimension `i` of the result is dimension `axes[i]` of the input.
     Permute(Vec<usize>),
-    /// Repeats dimensions of size 1 and missing leading dimensions to this shape.
+    /// Repeats dimensions of size 1, and adds missing leading dimensions, to get this shape.
     Broadcast(Vec<usize>),
     /// Every `step[i]`-th element of `start[i]..end[i]` in each dimension.
     Slice {
@@ -57,7 +58,7 @@ pub enum View {
         start: Vec<usize>,
         /// End of the range of each dimension, exclusive.
         end: Vec<usize>,
-        /// Distance between the indices taken, at least 1.
+        /// Distance between consecutive selected indices, at least 1.
         step: Vec<usize>,
     },
     /// Adds zeros before and after each dimension.
@@ -67,8 +68,8 @@ pub enum View {
         /// Number of zeros after each dimension.
         after: Vec<usize>,
     },
-    /// The element at coordinates that are affine functions of the index, and zero if a coordinate is out of range.
-    /// Expresses convolution windows and other index equations.
+    /// Selects the element whose coordinates are affine functions of the index; the result is zero if a coordinate is
+    /// out of range. Expresses, for example, the windows of a convolution.
     Affine {
         /// Shape of the result.
         shape: Vec<usize>,
@@ -77,8 +78,8 @@ pub enum View {
     },
 }
 
-/// Returns the row-major strides of a shape. Dimensions of size 1 have stride 0, so that equal addressing gives equal
-/// strides.
+/// Returns the row-major strides of a shape. Dimensions of size 1 have stride 0, so that layouts with equal addressing
+/// have equal strides.
 fn row_major(shape: &[usize]) -> Vec<isize> {
     let mut strides = vec![0; shape.len()];
     let mut step = 1;
@@ -114,7 +115,7 @@ impl Bound {
         first >= 0 && last < self.size as i128
     }
 
-    /// Restricts the bound to indices that satisfy another bound on the same coordinate as well.
+    /// Restricts the bound to the indices that also satisfy `other`, a bound on the same coordinate.
     fn intersect(&mut self, other: &Bound) {
         let end = |bound: &Bound| bound.size as isize - bound.offset;
         let end = end(self).min(end(other));
@@ -143,7 +144,7 @@ impl Layout {
         Self { shape: shape.to_vec(), strides, offset, bounds: Vec::new() }
     }
 
-    /// Restricts the storage to the half-open range `valid[i]` of each dimension i.
+    /// Marks all indices outside the half-open range `valid[i]` of each dimension i as padding.
     pub fn with_valid_ranges(mut self, valid: &[(usize, usize)]) -> Self {
         for (i, &(lo, hi)) in valid.iter().enumerate() {
             let mut strides = vec![0; self.shape.len()];
@@ -154,30 +155,30 @@ impl Layout {
         self.simplify_bounds()
     }
 
-    /// Number of elements, including broadcast and padded ones.
+    /// Number of elements, including broadcast and padded elements.
     pub fn numel(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// Whether element number i lies at offset i.
+    /// Whether the layout is row-major without gaps or padding, so that element i lies at offset i.
     pub fn is_contiguous(&self) -> bool {
         self.offset == 0 && self.is_unpadded() && self.strides == row_major(&self.shape)
     }
 
-    /// Whether every index has storage.
+    /// Whether every index has storage, i.e. the layout has no bounds.
     pub fn is_unpadded(&self) -> bool {
         self.bounds.is_empty()
     }
 
-    /// Whether a single bound proves that no index has storage.
+    /// Whether one of the bounds excludes every index, so that all elements are zero.
     pub fn is_all_padding(&self) -> bool {
         self.bounds.iter().any(|bound| bound.never_holds(&self.shape))
     }
 
-    /// Returns bounds on the first and last offset of elements with storage, or `None` if there are no such elements.
+    /// Returns a lower and an upper limit of the offsets of elements with storage, or `None` if no element has storage.
     ///
-    /// The part of the offset that a bound accounts for (its `unit`) stays within the size of the bound; the remaining
-    /// strides are taken at their extremes.
+    /// The part of the offset that depends on a bound's coordinate ([`Bound::unit`]) is limited by the size of the
+    /// bound. The remaining strides contribute their extreme values.
     pub fn extent(&self) -> Option<(i128, i128)> {
         if self.is_all_padding() || self.numel() == 0 {
             return None;
@@ -196,7 +197,7 @@ impl Layout {
         Some((ends.0 + rest.0, ends.1 + rest.1))
     }
 
-    /// Returns the layout of a view of this layout, or `None` if it needs a copy (e.g. a reshape across strides).
+    /// Returns the layout of a view of this layout, or `None` if the view needs a copy (e.g. a reshape across strides).
     pub fn apply(&self, view: &View) -> Option<Layout> {
         let seen = match view {
             View::Reshape(shape) => self.reshape(shape)?,
@@ -209,8 +210,9 @@ impl Layout {
         (seen.bounds.len() <= Self::MAX_BOUNDS || self.is_contiguous()).then_some(seen)
     }
 
-    /// Substitutes the index: `map` rewrites an affine function of the old index (offset and strides) as one of the new
-    /// index. The offset of the layout and each bound are such functions.
+    /// Replaces the index with a new index of shape `shape`. `map` converts an affine function of the old index, given
+    /// as offset and strides, to the same function of the new index. It is applied to the offset of the layout and to
+    /// each bound.
     fn map_affine(&self, shape: Vec<usize>, map: impl Fn(isize, &[isize]) -> (isize, Vec<isize>)) -> Layout {
         let map_affine = |offset: isize, strides: &[isize]| {
             let (offset, mut strides) = map(offset, strides);
@@ -226,7 +228,7 @@ impl Layout {
         Layout { shape, strides, offset, bounds }.simplify_bounds()
     }
 
-    /// Returns the layout with dimension `axes[i]` as dimension i.
+    /// Returns the layout with permuted dimensions: dimension i of the result is dimension `axes[i]` of this layout.
     pub fn permute(&self, axes: &[usize]) -> Layout {
         let shape = axes.iter().map(|&a| self.shape[a]).collect();
         self.map_affine(shape, |offset, strides| (offset, axes.iter().map(|&a| strides[a]).collect()))
@@ -295,8 +297,11 @@ impl Layout {
         self
     }
 
-    /// Matches groups of old and new dimensions with equal products. The dimensions of a group can be regrouped if they
-    /// are nested without gaps, in the offset and in every bound.
+    /// Returns the layout with another shape, or `None` if the reshape needs a copy.
+    ///
+    /// Consecutive old and new dimensions with equal products form a group. A group can be reshaped if its old
+    /// dimensions are contiguous relative to each other, in the strides of the layout and in the strides of every
+    /// bound.
     fn reshape(&self, shape: &[usize]) -> Option<Layout> {
         if self.is_contiguous() {
             return Some(Layout::contiguous(shape));
@@ -328,7 +333,7 @@ impl Layout {
         self.permute(&kept)
     }
 
-    /// Returns the offset of an index, or `None` if it has no storage.
+    /// Returns the offset of an index, or `None` if the index has no storage.
     pub fn at(&self, index: &[usize]) -> Option<usize> {
         let holds = |bound: &Bound| usize::try_from(bound.coordinate(index)).is_ok_and(|at| at < bound.size);
         if !self.bounds.iter().all(holds) {
@@ -339,7 +344,7 @@ impl Layout {
         usize::try_from(offset).ok()
     }
 
-    /// Calls `visit` with the offset of every element in row-major order.
+    /// Calls `visit` for every element in row-major order, with its offset or `None` for padding.
     pub fn for_each(&self, mut visit: impl FnMut(Option<usize>)) {
         let mut index = vec![0; self.shape.len()];
         for _ in 0..self.numel() {
@@ -372,7 +377,8 @@ impl View {
     }
 }
 
-/// Splits two shapes into consecutive groups of dimensions with equal products; `None` if the total sizes differ.
+/// Splits two shapes into consecutive groups of dimensions with equal products. Returns `None` if the total sizes
+/// differ.
 fn matching_groups(old: &[usize], new: &[usize]) -> Option<Vec<(Range<usize>, Range<usize>)>> {
     let mut all = Vec::new();
     let (mut i, mut j) = (0, 0);
@@ -395,7 +401,8 @@ fn matching_groups(old: &[usize], new: &[usize]) -> Option<Vec<(Range<usize>, Ra
     Some(all)
 }
 
-/// Computes the strides `to` of a group of dimensions with sizes `new`, or `None` if the old strides leave gaps.
+/// Writes to `to` the strides of a group of dimensions that is reshaped from sizes `old` to sizes `new`. Returns `None`
+/// if the old dimensions are not contiguous relative to each other.
 fn regroup_strides(old: &[usize], strides: &[isize], new: &[usize], to: &mut [isize]) -> Option<()> {
     let dims: Vec<usize> = (0..old.len()).filter(|&i| old[i] != 1).collect();
     if dims.windows(2).any(|w| strides[w[0]] != strides[w[1]] * old[w[1]] as isize) {
@@ -419,7 +426,7 @@ mod tests {
         all
     }
 
-    /// Compares chains of random views with the same chains that copy after each view.
+    /// Compares chains of random views with the same chains in which a copy follows each view.
     #[test]
     fn chained_views_match_chained_copies() {
         let mut random = crate::philox::Stream::new(1, 0);
@@ -430,15 +437,15 @@ mod tests {
                 let view = random_view(&mut random, &layout.shape);
                 let step = Layout::contiguous(&layout.shape)
                     .apply(&view)
-                    .expect("every view of a contiguous layout is a layout");
+                    .expect("a contiguous layout must support every view");
                 copied = offsets(&step).into_iter().map(|at| at.and_then(|at| copied[at])).collect();
                 match layout.apply(&view) {
                     Some(next) => layout = next,
                     None => break,
                 }
-                assert_eq!(offsets(&layout), copied, "{view:?} gave {layout:?}");
+                assert_eq!(offsets(&layout), copied, "{view:?} resulted in {layout:?}");
                 if let Some((first, last)) = layout.extent() {
-                    assert!(first >= 0 && last < 24, "{first}..={last} of {layout:?}");
+                    assert!(first >= 0 && last < 24, "extent {first}..={last} exceeds 0..24: {layout:?}");
                 }
                 assert_eq!(layout.shape, view.shape(&step_input(&view, &layout.shape, &step)).to_vec());
                 if layout.numel() > 500 {

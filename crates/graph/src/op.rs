@@ -28,14 +28,14 @@ pub trait Op: Debug {
     fn lower(&self, ins: &[TensorType], out: &TensorType) -> Lowered;
 }
 
-/// Result of a gradient rule. There is no default: every operation returns its gradients or states why there are none.
+/// Result of a gradient rule. Every operation must return its gradients or the reason why it has none.
 #[derive(Debug)]
 pub enum Vjp<'g> {
     /// One gradient for each input; `None` for indices and other constant inputs.
     Grads(Vec<Option<Var<'g>>>),
-    /// The gradient is zero almost everywhere or stopped on purpose, with the reason.
+    /// The gradient is zero almost everywhere or deliberately stopped. Contains the reason.
     Zero(&'static str),
-    /// The gradient is undefined and asking for it is an error, with the reason.
+    /// The gradient is undefined, and requesting it is an error. Contains the reason.
     Undefined(&'static str),
 }
 
@@ -44,15 +44,15 @@ pub enum Vjp<'g> {
 pub enum Lowered {
     /// A value from outside the graph.
     Leaf(Leaf),
-    /// The same elements at other indices. Moves no data if a layout can express it.
+    /// The same elements at other indices. Moves no data if a layout can express the view.
     View(View),
-    /// An expression for each element. Every input has the shape of the output.
+    /// An elementwise expression. Every input has the shape of the output.
     Map(Expr),
     /// A reduction along `axes`, which keep size 1 in the output.
     Reduce {
         /// Views applied to the input, in order.
         views: Vec<View>,
-        /// How two elements are combined.
+        /// Function that combines two elements.
         combine: Combine,
         /// Reduced axes, ascending.
         axes: Vec<usize>,
@@ -61,18 +61,18 @@ pub enum Lowered {
     Contract(Contract),
     /// `out[i…, d…] = table[index[i…], d…]` for inputs (table, index). An index out of range gives NaN (0 for u32).
     Gather,
-    /// The inputs placed in one flat tensor, input i from element `offsets[i]`; all other elements are zero.
+    /// One flat tensor that contains input i starting at element `offsets[i]`; all other elements are zero.
     Pack {
-        /// First element of each input.
+        /// Position in the output of the first element of each input.
         offsets: Vec<usize>,
     },
-    /// A reply from the host while the program runs: the input is written to `sent`, and the host then fills
-    /// `received`, which is the output. Several callbacks are sent in the order in which they were recorded. Without a
-    /// host callback, the output equals the input.
+    /// A value that the host computes while the program runs. The input is written to `sent`; the host then writes its
+    /// reply to `received`, which is the output. Several callbacks are sent in the order in which they were recorded.
+    /// In the f64 reference, which has no host, the output equals the input.
     HostCallback {
-        /// Destination of the input; no other operation reads or writes it.
+        /// State tensor that receives the input. No other operation may read or write this tensor.
         sent: EntryId,
-        /// Location of the reply; no operation writes it.
+        /// State tensor that receives the reply. No operation may write this tensor.
         received: EntryId,
     },
 }
@@ -87,18 +87,19 @@ pub struct Contract {
     pub b: Vec<View>,
     /// Number of batch dimensions.
     pub batch: usize,
-    /// Number of dimensions that only a has.
+    /// Number of row dimensions, which only a has.
     pub rows: usize,
-    /// Number of dimensions that only b has.
+    /// Number of column dimensions, which only b has.
     pub columns: usize,
-    /// Storage order: dimension i of the stored product is dimension `order[i]` of batch ++ rows ++ columns.
+    /// Storage order: dimension i of the stored product is dimension `order[i]` of the concatenation batch ++ rows ++
+    /// columns.
     pub order: Vec<usize>,
     /// Views applied to the stored product, in order.
     pub out: Vec<View>,
 }
 
 impl Contract {
-    /// Returns a batched matrix product, `[batch…, m, k] · [batch…, k, n] → [batch…, m, n]`.
+    /// Creates a batched matrix product, `[batch…, m, k] · [batch…, k, n] → [batch…, m, n]`.
     pub fn matmul(batch: usize) -> Self {
         Self { batch, rows: 1, columns: 1, order: (0..batch + 2).collect(), ..Self::default() }
     }
@@ -107,7 +108,7 @@ impl Contract {
 /// Source of a value from outside the graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Leaf {
-    /// An input that is uploaded for every run, by slot.
+    /// An input that is uploaded for every run. Contains the slot number of the input.
     Input(usize),
     /// One tensor of the persistent state.
     Entry(EntryId),
@@ -115,7 +116,7 @@ pub enum Leaf {
     Group(GroupId),
 }
 
-/// An expression over the elements at one index.
+/// Elementwise expression: computes one element of the output from the elements of the inputs at the same index.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Expr {
     /// The element of input i.
@@ -124,9 +125,9 @@ pub enum Expr {
     Float(f64),
     /// A u32 constant.
     U32(u32),
-    /// `Σ index[i] · strides[i]` for the element's own index, as a u32.
+    /// `Σ index[i] · strides[i]` as a u32, where `index` is the index of the output element.
     Iota(Vec<usize>),
-    /// A scalar function of expressions.
+    /// A scalar function applied to expressions.
     Call(&'static ScalarFn, Vec<Expr>),
 }
 

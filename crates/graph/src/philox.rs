@@ -1,8 +1,8 @@
-//! Philox4x32-10, the counter-based random generator of wgrad.
+//! Philox4x32-10, the counter-based random number generator of wgrad.
 //!
-//! A counter-based generator has no state to save: the value at (seed, stream, index) is a pure function, so a resumed
-//! run, another backend or another number of threads draws the same bits. `shaders/random/philox.wgsl` implements the
-//! same function.
+//! A counter-based generator has no state to save: each value is a pure function of (seed, stream, index). A resumed
+//! run, another backend or another number of threads therefore gets the same bits. `shaders/random/philox.wgsl`
+//! implements the same function.
 //!
 //! Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 
@@ -27,7 +27,7 @@ pub fn unit(bits: u32) -> f32 {
     (bits >> 8) as f32 * (1.0 / 16_777_216.0)
 }
 
-/// Random sequence for the host: shuffles, splits and initial values.
+/// Random number generator for the host, used for shuffles, splits and initial values.
 #[derive(Debug, Clone)]
 pub struct Stream {
     key: [u32; 2],
@@ -38,7 +38,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Creates the sequence number `stream` of `seed`. Different streams of one seed are independent.
+    /// Creates the generator of stream number `stream` with this seed. Different streams of one seed are independent.
     pub fn new(seed: u64, stream: u64) -> Self {
         Self { key: [seed as u32, (seed >> 32) as u32], stream, next: 0, block: [0; 4] }
     }
@@ -60,7 +60,7 @@ impl Stream {
         unit(self.next_u32())
     }
 
-    /// Returns a value with the standard normal distribution, by the Box–Muller transform.
+    /// Returns a sample of the standard normal distribution, computed with the Box–Muller transform.
     pub fn normal(&mut self) -> f32 {
         let (u, v) = (1.0 - self.uniform(), self.uniform());
         (-2.0 * u.ln()).sqrt() * (std::f32::consts::TAU * v).cos()
@@ -77,7 +77,7 @@ impl Stream {
         }
     }
 
-    /// Shuffles the items (Fisher–Yates).
+    /// Shuffles the items with the Fisher–Yates algorithm.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {
             items.swap(i, self.below(i as u32 + 1) as usize);

@@ -1,28 +1,30 @@
-//! Scalar functions, the primitives of elementwise expressions. Each has a WGSL and a Rust implementation side by side.
+//! Scalar functions, the primitives of elementwise expressions. Each function has a WGSL and a Rust implementation.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-/// A function of one element. Compared by name; a test of the operation table checks that names are unique.
+/// A scalar function. Two functions are equal if their names are equal; a test of the operation table checks that names
+/// are unique.
 pub struct ScalarFn {
-    /// Unique name.
+    /// Unique name, e.g. `exp`.
     pub name: &'static str,
-    /// WGSL expression with `{0}`, `{1}`, `{2}` for the arguments, each an identifier.
+    /// WGSL expression in which `{0}`, `{1}` and `{2}` stand for the arguments. Each argument is an identifier.
     pub wgsl: &'static str,
     /// WGSL functions that the expression calls, or empty.
     pub prelude: &'static str,
     /// Number of floating-point operations; a transcendental function counts as one.
     pub flops: u32,
-    /// Implementation over blocks of f32.
+    /// Implementation for blocks of f32 elements.
     pub f32: Call<f32>,
-    /// Implementation over blocks of f64.
+    /// Implementation for blocks of f64 elements.
     pub f64: Call<f64>,
 }
 
-/// An implementation that runs over blocks of equal length. The signature tells which arguments are floats and which
-/// are u32.
+/// Implementation of a scalar function over blocks of equal length. The variant determines which arguments are floats
+/// and which are u32.
 ///
-/// It takes blocks instead of single elements so that the inner loop vectorises and the cost of the call is shared.
+/// The functions take blocks instead of single elements so that the inner loop vectorises and the cost of the call is
+/// amortized.
 #[derive(Clone, Copy)]
 #[allow(missing_docs, clippy::type_complexity)]
 pub enum Call<T> {
@@ -33,7 +35,7 @@ pub enum Call<T> {
     FromU32(fn(&[u32], &mut [T])),
     /// From a float to a u32, e.g. a cast.
     ToU32(fn(&[T], &mut [u32])),
-    /// A comparison of two u32.
+    /// A comparison of two u32 values. The result is the float 1 or 0.
     CompareU32(fn(&[u32], &[u32], &mut [T])),
     /// A random value from the index, the low and high 32 bits of the seed, the stream and the step.
     Random(fn([&[u32]; 5], &mut [T])),

@@ -5,10 +5,10 @@ use std::ops::Deref;
 
 use crate::error::Rule;
 
-/// Element type.
+/// Element type of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DType {
-    /// 32-bit float. All computation uses it (the reference uses f64).
+    /// 32-bit float. All computation uses this type (the reference uses f64).
     F32,
     /// 16-bit float, for storage only. Cast to F32 to compute.
     F16,
@@ -17,7 +17,7 @@ pub enum DType {
 }
 
 impl DType {
-    /// Bytes of one element on a device.
+    /// Size of one element on a device, in bytes.
     pub fn bytes(self) -> usize {
         match self {
             DType::F32 | DType::U32 => 4,
@@ -46,8 +46,8 @@ impl Shape {
         self.0.iter().product()
     }
 
-    /// Returns the shape that both shapes broadcast to. Dimensions are aligned at the last one; sizes must agree or be
-    /// 1.
+    /// Returns the shape that both shapes broadcast to. Dimensions are aligned at the last dimension; aligned sizes
+    /// must be equal, or one of them must be 1.
     ///
     /// # Errors
     /// Returns an error if two aligned sizes differ and neither is 1.
@@ -112,7 +112,7 @@ impl fmt::Debug for Shape {
 /// Element type and shape of a tensor.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TensorType {
-    /// Element type.
+    /// Type of each element.
     pub dtype: DType,
     /// Sizes of the dimensions.
     pub shape: Shape,
@@ -134,7 +134,7 @@ impl TensorType {
         Self::new(DType::U32, shape)
     }
 
-    /// Bytes of all elements, without padding.
+    /// Size of all elements in bytes, without padding.
     pub fn bytes(&self) -> usize {
         self.shape.numel() * self.dtype.bytes()
     }

@@ -1,8 +1,9 @@
-//! Persistent state: the tensors that outlive a step, laid out flat in groups.
+//! Persistent state: the tensors that keep their values between steps, stored in groups.
 //!
-//! Parameters, gradients, moments, statistics and data sets on the device are groups. A group is one contiguous buffer
-//! in which each tensor starts at a multiple of [`ALIGN`] bytes, so that an optimizer is one kernel over the group, an
-//! all-reduce is one range and a checkpoint is one read. The padding between tensors is always zero.
+//! Parameters, gradients, optimizer moments, running statistics and data sets on the device are groups. A group is one
+//! contiguous buffer in which each tensor starts at a multiple of [`ALIGN`] bytes. An optimizer step is therefore one
+//! kernel over the group, an all-reduce transfers one range, and a checkpoint needs one read. The padding between
+//! tensors is always zero.
 
 use crate::shape::{DType, Shape, TensorType};
 
@@ -16,9 +17,9 @@ pub struct GroupId(pub usize);
 /// Identifies a tensor of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EntryId {
-    /// The group.
+    /// Group that contains the tensor.
     pub group: GroupId,
-    /// Position in the group.
+    /// Index in [`Group::entries`].
     pub index: usize,
 }
 
@@ -55,7 +56,7 @@ impl Group {
         self.entries.is_empty()
     }
 
-    /// Bytes of the buffer.
+    /// Size of the buffer in bytes.
     pub fn bytes(&self) -> usize {
         self.len() * self.dtype.bytes()
     }
@@ -113,12 +114,12 @@ impl States {
         &self.groups[id.group.0].entries[id.index]
     }
 
-    /// Returns the type of a tensor.
+    /// Returns the element type and shape of a tensor.
     pub fn entry_type(&self, id: EntryId) -> TensorType {
         TensorType::new(self.get(id.group).dtype, self.get_entry(id).shape.clone())
     }
 
-    /// Returns the group of this name.
+    /// Returns the id of the group with this name.
     pub fn find(&self, name: &str) -> Option<GroupId> {
         self.groups.iter().position(|g| g.name == name).map(GroupId)
     }
@@ -129,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tensors_are_aligned_and_groups_end_padded() {
+    fn tensors_are_aligned_and_groups_are_padded_at_the_end() {
         let mut states = States::new();
         let group = states.group("parameters", DType::F32);
         states.entry(group, "a", [3]);

@@ -8,7 +8,7 @@ use crate::module::{Buffer, Builder, Context, Mode, Module, Param, SyncTensor};
 
 /// Weight of the batch statistics in the update of the running statistics.
 const MOMENTUM: f64 = 0.1;
-/// Added to variances.
+/// ε, added to variances before the square root.
 const EPSILON: f64 = 1e-5;
 
 /// Convolution with `weight` `[out, in / groups, kh, kw]` and optionally `bias` `[out]`.
@@ -20,8 +20,8 @@ pub struct Conv2d {
 }
 
 impl Conv2d {
-    /// Declares `weight` with Kaiming-normal initialization (He et al. 2015), without a bias; for convolutions before a
-    /// norm.
+    /// Declares `weight` with Kaiming-normal initialization (He et al. 2015), and no bias. Use this for a convolution
+    /// that is followed by a norm.
     pub fn new(b: &mut Builder, inputs: usize, outputs: usize, kernel: usize, conv: Conv) -> Self {
         let shape = [outputs, inputs / conv.groups.max(1), kernel, kernel];
         Self { weight: b.param("weight", shape, Init::KaimingNormal, true), bias: None, conv }
@@ -48,14 +48,14 @@ impl Module for Conv2d {
 /// statistics; evaluation, and training with a frozen weight, use the running statistics.
 ///
 /// As in PyTorch, the running variance averages the unbiased variance of the batch, and the momentum is 0.1. The batch
-/// is that of this replica, or with [`Context::with_replica_sync`] that of all replicas.
+/// consists of the examples of this replica, or of all replicas with [`Context::with_replica_sync`].
 #[derive(Debug)]
 pub struct BatchNorm2d {
     weight: Param,
     bias: Param,
     running_mean: Buffer,
     running_var: Buffer,
-    /// Statistics of the forward and of the backward pass, summed over replicas.
+    /// Statistics of the forward pass and of the backward pass, which are summed over replicas.
     sync: [SyncTensor; 2],
 }
 
@@ -132,7 +132,7 @@ impl Module for GroupNorm {
     }
 }
 
-/// Max pooling.
+/// Max pooling over the given windows.
 #[derive(Debug, Clone, Copy)]
 pub struct MaxPool2d(pub Pool);
 
@@ -142,7 +142,7 @@ impl Module for MaxPool2d {
     }
 }
 
-/// Average pooling.
+/// Average pooling over the given windows.
 #[derive(Debug, Clone, Copy)]
 pub struct AvgPool2d(pub Pool);
 

@@ -3,31 +3,32 @@
 use wgrad_graph::philox::Stream;
 use wgrad_graph::{Shape, fnv1a};
 
-/// Initialization of a parameter. Fans are those of a weight `[out, in, …]`: fan-in is the product of all sizes except
-/// the first.
+/// Initialization of a parameter. For a weight `[out, in, …]`, fan-in is the product of all sizes except the first, and
+/// fan-out is the product of all sizes except the second.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Init {
-    /// One value everywhere.
+    /// All elements have this value.
     Constant(f32),
     /// Normal with standard deviation √(2 / fan-in), for layers before a ReLU (He et al. 2015).
     KaimingNormal,
-    /// Uniform in ±√(gain² · 3 / fan-in); PyTorch's default for linear layers has gain² = 1/3, that is ±1/√fan-in.
+    /// Uniform in ±√(gain² · 3 / fan-in). PyTorch's default for linear layers has gain² = 1/3, i.e. the bound is
+    /// 1/√fan-in.
     KaimingUniform {
         /// Square of the gain.
         gain2: f32,
     },
     /// Uniform in ±√(6 / (fan-in + fan-out)) (Glorot and Bengio 2010).
     XavierUniform,
-    /// Uniform in ±bound.
+    /// Uniform between −bound and bound. Contains the bound.
     Uniform(f32),
     /// Normal with mean 0 and this standard deviation.
     Normal(f32),
-    /// Normal with mean 0 and this standard deviation, redrawn beyond two standard deviations.
+    /// Normal with mean 0 and this standard deviation. Values beyond two standard deviations are drawn again.
     TruncatedNormal(f32),
 }
 
 impl Init {
-    /// Fills `values` with the initial values of a parameter of shape `shape`. `name` chooses the random stream.
+    /// Fills `values` with the initial values of a parameter of shape `shape`. `name` determines the random stream.
     pub fn fill(self, values: &mut [f32], shape: &Shape, seed: u64, name: &str) {
         let mut stream = Stream::new(seed, fnv1a(name.as_bytes()));
         let out = shape.first().copied().unwrap_or(1) as f32;

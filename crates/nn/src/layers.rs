@@ -1,4 +1,4 @@
-//! Layers.
+//! Layers: linear, embedding, normalization, dropout, activations, and containers of layers.
 
 use wgrad_graph::Var;
 use wgrad_ops::TensorOps;
@@ -106,7 +106,7 @@ impl Module for RmsNorm {
 /// 1/(1−p).
 #[derive(Debug, Clone, Copy)]
 pub struct Dropout {
-    /// Probability of dropping.
+    /// Probability that an element is zeroed.
     pub p: f64,
 }
 
@@ -119,7 +119,7 @@ impl Module for Dropout {
     }
 }
 
-/// Activation function.
+/// Activation function of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(
     feature = "schema",
@@ -129,7 +129,7 @@ impl Module for Dropout {
 pub enum Activation {
     /// `max(0, x)`.
     Relu,
-    /// `x` if it is positive, else `0.01·x`.
+    /// `x` for `x > 0`, else `0.01·x`.
     LeakyRelu,
     /// `x·Φ(x)` with the cumulative distribution function Φ of the standard normal distribution.
     Gelu,
@@ -144,7 +144,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// Initialisation of the weights of the layer before it.
+    /// Returns the initialization for the weights of the layer before the activation.
     pub fn init(self) -> Init {
         match self {
             Activation::Tanh | Activation::Sigmoid | Activation::Softplus => Init::XavierUniform,
@@ -181,7 +181,7 @@ impl Sequential {
         Self::default()
     }
 
-    /// Appends the layer that `build` creates; its scope is its index.
+    /// Appends the layer that `build` creates. The scope of the layer is its index.
     pub fn push<M: Module + 'static>(
         mut self,
         b: &mut Builder,
@@ -192,8 +192,8 @@ impl Sequential {
         self
     }
 
-    /// Starts a segment with the next layer; it ends where the next segment starts. [`wgrad_graph::grad_recomputing`]
-    /// recomputes the values of a segment in the backward pass.
+    /// Starts a segment at the next layer. The segment ends where the next segment starts.
+    /// [`wgrad_graph::grad_recomputing`] recomputes the values of a segment in the backward pass.
     pub fn segment(mut self) -> Self {
         self.segments.push(self.layers.len());
         self

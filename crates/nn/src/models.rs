@@ -6,10 +6,10 @@ use crate::init::Init;
 use crate::layers::{Activation, Dropout, LayerNorm, Linear, Residual, RmsNorm, Sequential};
 use crate::module::{Builder, Context, Module, layers_per_segment};
 
-/// Largest width that recipes accept. Products of two widths stay far below the range of an index.
+/// Maximum width that recipes accept, so that products of two widths cannot overflow.
 #[cfg(feature = "schema")]
 const MAX_WIDTH: u64 = 1 << 20;
-/// Largest number of layers that recipes accept.
+/// Maximum number of layers that recipes accept.
 #[cfg(feature = "schema")]
 const MAX_LAYERS: u64 = 10_000;
 
@@ -39,7 +39,7 @@ impl Norm {
     }
 }
 
-/// Hidden layers of an [`Mlp`].
+/// Configuration of the hidden layers of an [`Mlp`].
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(
     feature = "schema",
@@ -54,13 +54,13 @@ pub struct MlpConfig {
     pub activation: Activation,
     /// Norm before each activation.
     pub norm: Norm,
-    /// Probability of dropping an activation in training.
+    /// Probability that dropout zeroes an activation in training.
     #[cfg_attr(feature = "schema", schemars(range(min = 0), extend("exclusiveMaximum" = 1)))]
     pub dropout: f64,
 }
 
 impl Default for MlpConfig {
-    /// Two hidden layers of 128 with ReLU, no normalization and no dropout.
+    /// Returns two hidden layers of width 128 with ReLU, no normalization and no dropout.
     fn default() -> Self {
         Self { hidden: vec![128, 128], activation: Activation::Relu, norm: Norm::None, dropout: 0.0 }
     }
@@ -97,10 +97,10 @@ impl Module for Mlp {
     }
 }
 
-/// Approximate number of tensors of the size of its input that a residual block computes.
+/// Approximate number of tensors that a residual block computes, each with the size of its input.
 pub(crate) const VALUES_PER_BLOCK: usize = 4;
 
-/// Blocks of a [`ResidualMlp`].
+/// Configuration of the blocks of a [`ResidualMlp`].
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(
     feature = "schema",
@@ -118,13 +118,13 @@ pub struct ResidualMlpConfig {
     pub activation: Activation,
     /// Norm at the start of each block and before the head.
     pub norm: Norm,
-    /// Probability of dropping an activation in a block in training.
+    /// Probability that dropout zeroes an activation of a block in training.
     #[cfg_attr(feature = "schema", schemars(range(min = 0), extend("exclusiveMaximum" = 1)))]
     pub dropout: f64,
 }
 
 impl Default for ResidualMlpConfig {
-    /// Two blocks of width 128 with GELU, layer norm and no dropout.
+    /// Returns two blocks of width 128 with GELU, layer norm and no dropout.
     fn default() -> Self {
         Self { width: 128, depth: 2, activation: Activation::Gelu, norm: Norm::Layer, dropout: 0.0 }
     }

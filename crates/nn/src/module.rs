@@ -9,16 +9,16 @@ use wgrad_ops::AllReduceSlots;
 
 use crate::init::Init;
 
-/// Layer or model: a function from tensor to tensor with parameters.
+/// A layer or model: a function with parameters that maps a tensor to a tensor.
 pub trait Module {
     /// Records the layer on the graph of `x`.
     fn forward<'g>(&self, cx: &Context<'_, 'g>, x: Var<'g>) -> Var<'g>;
 }
 
-/// Returns the number of layers in each recomputed segment ([`Graph::segment`]) that keeps the fewest values.
+/// Returns the number of layers per recomputed segment ([`Graph::segment`]) for which the fewest values are kept.
 ///
-/// There are `layers` equal layers, each of which computes about `values_per_layer` tensors of the size of its input.
-/// With recomputation, the input of every segment and all values of one segment are kept.
+/// The model has `layers` equal layers, each of which computes about `values_per_layer` tensors of the size of its
+/// input. With recomputation, the input of every segment and all values of one segment are kept.
 pub(crate) fn layers_per_segment(layers: usize, values_per_layer: usize) -> usize {
     (layers / values_per_layer.max(1)).isqrt().max(1)
 }
@@ -61,13 +61,13 @@ impl ReplicaSync {
 pub struct BufferSpec {
     /// Full name, e.g. `layer1.0.bn1.running_mean`.
     pub name: String,
-    /// Shape.
+    /// Shape of the buffer.
     pub shape: Shape,
     /// Initial value of every element.
     pub value: f32,
 }
 
-/// Whether and how fast a parameter is trained; usually chosen by the name of the parameter.
+/// Whether a parameter is trained, and the factor of its learning rate. Usually chosen by the name of the parameter.
 ///
 /// ```
 /// use wgrad_nn::Training;
@@ -88,12 +88,13 @@ pub enum Training {
     Rate(f64),
 }
 
-/// Contiguous range of the trained parameters with the same hyperparameters. It starts where the previous group ends.
+/// Contiguous range of the trained parameters with the same hyperparameters. The range starts where the previous group
+/// ends.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ParamGroup {
     /// Index of the first element after the group.
     pub end: usize,
-    /// Factor of the learning rate.
+    /// Factor by which the learning rate is multiplied.
     pub rate: f64,
     /// Whether weight decay applies.
     pub decay: bool,
@@ -104,11 +105,11 @@ pub struct ParamGroup {
 pub struct ParamSpec {
     /// Full name, e.g. `body.0.weight`.
     pub name: String,
-    /// Shape.
+    /// Shape of the parameter.
     pub shape: Shape,
-    /// Initial values.
+    /// Initialization of the elements.
     pub init: Init,
-    /// Whether weight decay applies. By convention it applies to matrices but not to biases and norms.
+    /// Whether weight decay applies. By convention, weight decay applies to matrices but not to biases and norms.
     pub decay: bool,
 }
 
@@ -134,14 +135,14 @@ impl Builder {
         Param(self.specs.len() - 1)
     }
 
-    /// Declares a buffer in the current scope, with `value` everywhere at first.
+    /// Declares a buffer in the current scope, in which all elements are initially `value`.
     pub fn buffer(&mut self, name: &str, shape: impl Into<Shape>, value: f32) -> Buffer {
         let name = self.full_name(name);
         self.buffers.push(BufferSpec { name, shape: shape.into(), value });
         Buffer(self.buffers.len() - 1)
     }
 
-    /// Declares a tensor that is summed over replicas within a step, if the training synchronizes replicas.
+    /// Declares a tensor that is summed over replicas within a step, if the training run synchronizes replicas.
     pub fn sync_tensor(&mut self, shape: impl Into<Shape>) -> SyncTensor {
         self.sync_tensors.push(shape.into());
         SyncTensor(self.sync_tensors.len() - 1)
@@ -151,12 +152,12 @@ impl Builder {
         self.path.iter().map(String::as_str).chain([name]).collect::<Vec<_>>().join(".")
     }
 
-    /// Parameters declared so far.
+    /// Returns the specifications of the parameters declared so far.
     pub fn specs(&self) -> &[ParamSpec] {
         &self.specs
     }
 
-    /// Buffers declared so far.
+    /// Returns the specifications of the buffers declared so far.
     pub fn buffers(&self) -> &[BufferSpec] {
         &self.buffers
     }
@@ -294,7 +295,7 @@ impl Params {
         &self.entries
     }
 
-    /// Number of elements of all parameters, including frozen ones.
+    /// Number of elements of all parameters, including frozen parameters.
     pub fn count(&self) -> usize {
         self.specs.iter().map(|spec| spec.shape.numel()).sum()
     }
@@ -310,8 +311,8 @@ impl Params {
         &self.param_groups
     }
 
-    /// Groups within a range of the trained parameters, with positions counted from its start. The range must start and
-    /// end between tensors or at a multiple of 64 elements.
+    /// Returns the groups within a range of the trained parameters, with positions relative to the start of the range.
+    /// The range must start and end between tensors or at a multiple of 64 elements.
     pub fn param_groups_in(&self, range: &Range<usize>) -> Vec<ParamGroup> {
         let mut group_start = 0;
         let mut groups = Vec::new();
@@ -327,8 +328,7 @@ impl Params {
 
     /// Returns the initial values of a group of parameters, trained or frozen, with zeros as padding.
     ///
-    /// Each parameter uses a random stream chosen by its name, so that adding a layer does not change the other
-    /// parameters.
+    /// The name of a parameter determines its random stream, so adding a layer does not change the other parameters.
     pub fn initial(&self, states: &States, group: GroupId, seed: u64) -> Vec<f32> {
         let mut values = vec![0.0; states.get(group).len()];
         for (spec, &entry) in self.specs.iter().zip(&self.entries).filter(|(_, entry)| entry.group == group) {
@@ -338,7 +338,8 @@ impl Params {
         values
     }
 
-    /// Returns the initial values of the buffer group, with zeros as padding; empty without buffers.
+    /// Returns the initial values of the buffer group, with zeros as padding. Returns an empty vector if the model has
+    /// no buffers.
     pub fn initial_buffers(&self, states: &States) -> Vec<f32> {
         let mut values = vec![0.0; self.buffer_group.map_or(0, |group| states.get(group).len())];
         for (spec, &entry) in self.buffers.iter().zip(&self.buffer_entries) {
@@ -358,7 +359,7 @@ pub enum Mode {
     Evaluate,
 }
 
-/// State of tracing: graph, parameters, mode and random generator.
+/// Context in which a model is traced: graph, parameters, mode and random number generator.
 #[derive(Debug)]
 pub struct Context<'p, 'g> {
     graph: &'g Graph,
@@ -372,7 +373,7 @@ pub struct Context<'p, 'g> {
 }
 
 impl<'p, 'g> Context<'p, 'g> {
-    /// Creates a context in evaluation mode that reads the parameters themselves.
+    /// Creates a context in evaluation mode that reads the parameters from their own group.
     pub fn new(graph: &'g Graph, params: &'p Params) -> Self {
         let (group, mode, vars) = (params.group, Mode::Evaluate, RefCell::default());
         Self { graph, params, group, mode, rng: None, first_row: 0, replica_sync: None, vars }
@@ -383,17 +384,18 @@ impl<'p, 'g> Context<'p, 'g> {
         Self { mode: Mode::Train, rng: Some(rng), ..self }
     }
 
-    /// Sets the index of the first example within a larger batch. Random masks depend on that index.
+    /// Sets the index of the first example within a larger batch. Random masks depend on this index.
     pub fn with_first_row(self, first: usize) -> Self {
         Self { first_row: first, ..self }
     }
 
-    /// Sets how layers compute batch statistics over all replicas; `None` for the statistics of this replica.
+    /// Makes layers compute batch statistics over all replicas. With `None`, they use the statistics of this replica.
     pub fn with_replica_sync(self, replica_sync: Option<ReplicaSync>) -> Self {
         Self { replica_sync, ..self }
     }
 
-    /// Reads the trained parameters from another group with the same layout, e.g. their moving average.
+    /// Makes the context read the trained parameters from another group with the same layout, e.g. their moving
+    /// average.
     pub fn with_params_from(self, group: GroupId) -> Self {
         Self { group, ..self }
     }
@@ -403,7 +405,7 @@ impl<'p, 'g> Context<'p, 'g> {
         self.graph
     }
 
-    /// Mode of tracing.
+    /// Mode in which the model is traced.
     pub fn mode(&self) -> Mode {
         self.mode
     }
@@ -432,7 +434,7 @@ impl<'p, 'g> Context<'p, 'g> {
         self.graph.update_entry(self.params.buffer_entries[buffer.0], value);
     }
 
-    /// Returns the trained parameters in order of position, with the index of the first element of each.
+    /// Returns the trained parameters in order of position, each with the index of its first element.
     pub fn all_params(&self) -> Vec<(Var<'g>, usize)> {
         let states = self.graph.states();
         let trained = (0..self.params.entries.len()).filter(|&i| !self.is_frozen(Param(i)));
@@ -457,7 +459,7 @@ impl<'p, 'g> Context<'p, 'g> {
         self.replica_sync
     }
 
-    /// Seed and step of the random generator, u32 `[3]`; `None` in evaluation mode.
+    /// Seed and step of the random number generator, u32 `[3]`; `None` in evaluation mode.
     pub fn rng(&self) -> Option<Var<'g>> {
         self.rng
     }

@@ -1,12 +1,12 @@
-//! Optimizers, recorded as operations on the flat parameters; fusion turns each update into one kernel.
+//! Optimizers, recorded as operations on the flat parameters. Fusion turns each update into one kernel.
 
 use wgrad_graph::{ALIGN, DType, Graph, GroupId, States, Var};
 use wgrad_ops::{TensorOps, full, iota};
 
 use crate::module::{ParamGroup, Params};
 
-/// Columns of the grid to which the flat parameters are reshaped: the elements of one alignment unit. Row indices are
-/// then exact in f32 for up to 2³⁰ parameters.
+/// Number of columns of the grid to which the flat parameters are reshaped: the number of elements of one alignment
+/// unit. Row indices are then exact in f32 for up to 2³⁰ parameters.
 const COLUMNS: usize = ALIGN / 4;
 
 /// Optimizer with its hyperparameters.
@@ -40,15 +40,15 @@ pub struct Sgd {
     /// Peak learning rate η.
     #[cfg_attr(feature = "schema", schemars(extend("exclusiveMinimum" = 0)))]
     pub lr: f64,
-    /// Momentum μ: fraction of the velocity that is kept in each step; 0 keeps no state.
+    /// Momentum μ: fraction of the velocity that is kept in each step. With 0, the optimizer has no state.
     #[cfg_attr(feature = "schema", schemars(extend("minimum" = 0, "exclusiveMaximum" = 1)))]
     pub momentum: f64,
-    /// Whether the momentum is Nesterov's; needs a momentum over 0.
+    /// Whether to use Nesterov momentum. Requires a momentum greater than 0.
     pub nesterov: bool,
     /// Weight decay λ, an L2 penalty: λ·θ is added to the gradient.
     #[cfg_attr(feature = "schema", schemars(range(min = 0)))]
     pub weight_decay: f64,
-    /// Maximum norm of all gradients together; a larger gradient is scaled down to it. Absent: no limit.
+    /// Maximum Euclidean norm of the whole gradient. A larger gradient is scaled down to this norm. No limit if absent.
     #[cfg_attr(feature = "schema", serde(skip_serializing_if = "Option::is_none"))]
     #[cfg_attr(feature = "schema", schemars(extend("exclusiveMinimum" = 0)))]
     pub clip_norm: Option<f64>,
@@ -82,7 +82,7 @@ pub struct Adam {
     /// Weight decay λ, an L2 penalty: λ·θ is added to the gradient.
     #[cfg_attr(feature = "schema", schemars(range(min = 0)))]
     pub weight_decay: f64,
-    /// Maximum norm of all gradients together; a larger gradient is scaled down to it. Absent: no limit.
+    /// Maximum Euclidean norm of the whole gradient. A larger gradient is scaled down to this norm. No limit if absent.
     #[cfg_attr(feature = "schema", serde(skip_serializing_if = "Option::is_none"))]
     #[cfg_attr(feature = "schema", schemars(extend("exclusiveMinimum" = 0)))]
     pub clip_norm: Option<f64>,
@@ -113,10 +113,10 @@ pub struct AdamW {
     /// ε, added to the square root of the second moment.
     #[cfg_attr(feature = "schema", schemars(extend("exclusiveMinimum" = 0)))]
     pub eps: f64,
-    /// Weight decay λ: fraction of a weight that is subtracted in each step, times the learning rate.
+    /// Weight decay λ: each step subtracts η·λ·θ from the parameter θ.
     #[cfg_attr(feature = "schema", schemars(range(min = 0)))]
     pub weight_decay: f64,
-    /// Maximum norm of all gradients together; a larger gradient is scaled down to it. Absent: no limit.
+    /// Maximum Euclidean norm of the whole gradient. A larger gradient is scaled down to this norm. No limit if absent.
     #[cfg_attr(feature = "schema", serde(skip_serializing_if = "Option::is_none"))]
     #[cfg_attr(feature = "schema", schemars(extend("exclusiveMinimum" = 0)))]
     pub clip_norm: Option<f64>,
@@ -129,7 +129,7 @@ impl Default for AdamW {
 }
 
 impl Default for Optimizer {
-    /// AdamW with its defaults.
+    /// Returns AdamW with its default hyperparameters.
     fn default() -> Self {
         Self::AdamW(AdamW::default())
     }
@@ -143,7 +143,7 @@ impl Optimizer {
         }
     }
 
-    /// Maximum norm of all gradients together; `None` without a limit.
+    /// Maximum Euclidean norm of the gradient of all parameters; `None` if there is no limit.
     pub fn clip_norm(&self) -> Option<f64> {
         match self {
             Self::Sgd(Sgd { clip_norm, .. })
@@ -165,7 +165,7 @@ impl Optimizer {
 /// State groups of an optimizer.
 #[derive(Debug, Clone)]
 pub struct OptimState {
-    /// Momentum of SGD, or first and second moment of Adam; empty for SGD without momentum.
+    /// Groups of the momentum of SGD, or of the first and second moment of Adam. Empty for SGD without momentum.
     pub moments: Vec<GroupId>,
 }
 
@@ -185,11 +185,11 @@ impl Optimizer {
         OptimState { moments: names.iter().map(|name| states.group_like(*name, params)).collect() }
     }
 
-    /// Number of elements of [`Optimizer::hyper`].
+    /// Number of elements that [`Optimizer::hyper`] returns.
     pub const HYPER: usize = 3;
 
-    /// Returns the hyperparameters of step `t`, from 1, for the input `hyper`, f32 `[3]`: the learning rate and the two
-    /// bias corrections 1/(1−βᵗ).
+    /// Returns the hyperparameters of step `t`, counted from 1, for the input `hyper`, f32 `[3]`: the learning rate and
+    /// the two bias corrections 1/(1−βᵗ).
     pub fn hyper(&self, rate: f64, t: u64) -> [f32; Self::HYPER] {
         let correction = |beta: f64| 1.0 / (1.0 - beta.powf(t as f64));
         match self {
@@ -200,7 +200,7 @@ impl Optimizer {
         }
     }
 
-    /// Records the update of the parameters by the flat gradient. Returns the new parameters, flat.
+    /// Records the update of the parameters with the flat gradient. Returns the new parameters as a flat tensor.
     pub fn update<'g>(
         &self,
         graph: &'g Graph,
@@ -269,7 +269,8 @@ impl Optimizer {
     }
 }
 
-/// Returns λ where weight decay applies and 0 elsewhere, over the grid; `None` if it is 0 everywhere.
+/// Returns the weight decay of each parameter over the grid: λ where weight decay applies, 0 elsewhere. Returns `None`
+/// if all values are 0.
 fn decay_factors<'g>(
     graph: &'g Graph,
     groups: &[ParamGroup],
@@ -284,7 +285,7 @@ fn decay_factors<'g>(
     }
 }
 
-/// Returns the value of each parameter's group over the grid; `None` if it is 1 everywhere.
+/// Returns the value of each parameter's group over the grid, or `None` if all values are 1.
 fn factors<'g>(
     graph: &'g Graph,
     groups: &[ParamGroup],
@@ -296,8 +297,8 @@ fn factors<'g>(
     }
     let row = iota(graph, grid, 0).cast(DType::F32);
     let mut steps: Option<Var<'g>> = None;
-    // A sum of step functions, from the last group to the first: before the end of a group, each adds the difference to
-    // the value of the next group.
+    // The result is a sum of step functions, one for each group, from the last group to the first. Before the end of
+    // its group, a step function adds the difference between the value of its group and the value of the next group.
     for (i, group) in groups.iter().enumerate().rev() {
         let next = groups.get(i + 1).map_or(0.0, &value);
         let difference = value(group) - next;
@@ -311,7 +312,8 @@ fn factors<'g>(
 }
 
 impl Optimizer {
-    /// Scales the flat gradient to a Euclidean norm of at most `max`. Returns it and the norm before scaling.
+    /// Scales the flat gradient to a Euclidean norm of at most `max`. Returns the scaled gradient and the norm before
+    /// scaling.
     pub fn clip<'g>(grads: Var<'g>, max: f64) -> (Var<'g>, Var<'g>) {
         let norm = grads.square().sum_all().sqrt();
         let graph = grads.graph();

@@ -30,7 +30,8 @@ pub enum Stem {
 pub enum Block {
     /// Two 3×3 convolutions.
     Basic,
-    /// 1×1, 3×3 and 1×1 convolutions, with four times the channels outside; the 3×3 has the stride, as in torchvision.
+    /// 1×1, 3×3 and 1×1 convolutions. The block has four times as many output channels as the 3×3 convolution, which
+    /// has the stride, as in torchvision.
     Bottleneck,
 }
 
@@ -53,9 +54,9 @@ impl Block {
 pub enum Shortcut {
     /// No shortcut: a plain network.
     None,
-    /// Identity; where the size changes, every other pixel, and zeros for the new channels (option A).
+    /// Identity. If the size changes, takes every second pixel and adds zeros for the new channels (option A).
     Pad,
-    /// Identity; where the size changes, a 1×1 convolution and a norm (option B).
+    /// Identity. If the size changes, a 1×1 convolution and a norm (option B).
     Projection,
 }
 
@@ -67,7 +68,7 @@ pub enum Shortcut {
     serde(rename_all = "kebab-case")
 )]
 pub enum ImageNorm {
-    /// Batch norm.
+    /// Batch norm over the examples and pixels of the batch.
     Batch,
     /// Group norm over groups of 16 channels of an image, or over all channels if there are fewer.
     Group,
@@ -84,7 +85,7 @@ pub struct ResNetConfig {
     pub block: Block,
     /// Number of blocks of each stage. Stages after the first begin with a stride of 2.
     pub blocks: Vec<usize>,
-    /// Channels of the first stage, before expansion; they double with each stage.
+    /// Number of channels of the first stage, before expansion. The number doubles with each stage.
     pub width: usize,
     /// Shortcut connection of a block.
     pub shortcut: Shortcut,
@@ -93,13 +94,13 @@ pub struct ResNetConfig {
     /// Whether the weight of the last norm of each block is initially zero, so that the block starts as its shortcut
     /// (Goyal et al. 2017).
     pub zero_init: bool,
-    /// Normalization after, or before, each convolution.
+    /// Normalization of each convolution: of its input if `preactivation` is set, otherwise of its output.
     pub norm: ImageNorm,
 }
 
 impl ResNetConfig {
-    /// Returns the CIFAR network of depth 6n + 2: shortcuts of option A, three stages of widths 16, 32 and 64. `None`
-    /// for other depths.
+    /// Returns the CIFAR network of depth 6n + 2: shortcuts of option A, and three stages of widths 16, 32 and 64.
+    /// Returns `None` for other depths.
     pub fn cifar(depth: usize) -> Option<Self> {
         let n = depth.checked_sub(2)?.checked_div(6).filter(|n| *n > 0 && 6 * n + 2 == depth)?;
         Some(Self {
@@ -114,7 +115,7 @@ impl ResNetConfig {
         })
     }
 
-    /// Returns the ImageNet network of depth 18, 34 or 50, as in torchvision. `None` for other depths.
+    /// Returns the ImageNet network of depth 18, 34 or 50, as in torchvision. Returns `None` for other depths.
     pub fn imagenet(depth: usize) -> Option<Self> {
         let (block, blocks) = match depth {
             18 => (Block::Basic, [2, 2, 2, 2]),
@@ -134,7 +135,7 @@ impl ResNetConfig {
         })
     }
 
-    /// Channels after the last stage.
+    /// Number of channels after the last stage.
     pub fn features(&self) -> usize {
         (self.width << self.blocks.len().saturating_sub(1)) * self.block.expansion()
     }

@@ -12,11 +12,11 @@ use std::f64::consts::PI;
 pub enum Schedule {
     /// The peak rate in every step.
     Constant(ConstantSchedule),
-    /// Multiplied by a factor after a fixed number of steps.
+    /// The rate is multiplied by a factor after each period of a fixed number of steps.
     Step(StepSchedule),
     /// Half a cosine from the peak down to `min_lr` (Loshchilov and Hutter 2017).
     Cosine(CosineSchedule),
-    /// Half a cosine from a 25th of the peak up to it, then another down to `min_lr` (Smith and Topin 2018).
+    /// Half a cosine from 1/25 of the peak up to the peak, then half a cosine down to `min_lr` (Smith and Topin 2018).
     OneCycle(OneCycleSchedule),
 }
 
@@ -28,7 +28,7 @@ pub enum Schedule {
     serde(default, deny_unknown_fields)
 )]
 pub struct ConstantSchedule {
-    /// Steps in which the learning rate rises linearly to its peak.
+    /// Number of steps during which the learning rate rises linearly to its peak.
     pub warmup_steps: u64,
 }
 
@@ -40,12 +40,12 @@ pub struct ConstantSchedule {
     serde(default, deny_unknown_fields)
 )]
 pub struct StepSchedule {
-    /// Steps in which the learning rate rises linearly to its peak.
+    /// Number of steps during which the learning rate rises linearly to its peak.
     pub warmup_steps: u64,
-    /// Steps between two reductions, counted after the warm-up.
+    /// Number of steps between two reductions, counted from the end of the warm-up.
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub step_every: u64,
-    /// Factor of each reduction.
+    /// Factor by which each reduction multiplies the learning rate.
     #[cfg_attr(feature = "schema", schemars(extend("exclusiveMinimum" = 0, "maximum" = 1)))]
     pub gamma: f64,
 }
@@ -64,7 +64,7 @@ impl Default for StepSchedule {
     serde(default, deny_unknown_fields)
 )]
 pub struct CosineSchedule {
-    /// Steps in which the learning rate rises linearly to its peak.
+    /// Number of steps during which the learning rate rises linearly to its peak.
     pub warmup_steps: u64,
     /// Learning rate at the end; at most the peak.
     #[cfg_attr(feature = "schema", schemars(range(min = 0)))]
@@ -79,7 +79,7 @@ pub struct CosineSchedule {
     serde(default, deny_unknown_fields)
 )]
 pub struct OneCycleSchedule {
-    /// Steps up to the peak. Absent: three tenths of the run.
+    /// Number of steps up to the peak. If absent, three tenths of the steps of the run.
     #[cfg_attr(feature = "schema", serde(skip_serializing_if = "Option::is_none"))]
     pub warmup_steps: Option<u64>,
     /// Learning rate at the end; at most the peak.
@@ -88,14 +88,14 @@ pub struct OneCycleSchedule {
 }
 
 impl Default for Schedule {
-    /// A constant rate without warm-up.
+    /// Returns a constant schedule without warm-up.
     fn default() -> Self {
         Self::Constant(ConstantSchedule::default())
     }
 }
 
 impl Schedule {
-    /// Steps of the linear warm-up; 0 for one-cycle, whose rise is part of the cycle.
+    /// Number of steps of the linear warm-up. Returns 0 for one-cycle, because its warm-up is not linear.
     pub fn warmup_steps(self) -> u64 {
         match self {
             Schedule::Constant(ConstantSchedule { warmup_steps })
@@ -105,7 +105,7 @@ impl Schedule {
         }
     }
 
-    /// Learning rate of a step: linear warm-up, then the schedule over the remaining steps.
+    /// Returns the learning rate of a step: linear warm-up, then the schedule over the remaining steps.
     ///
     /// `step` counts from 0; `total` is the number of steps of the whole run.
     pub fn rate(self, peak: f64, step: u64, total: u64) -> f64 {
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn schedules_reach_their_landmarks() {
+    fn schedules_return_the_expected_rates() {
         let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} instead of {b}");
         let constant = |warmup_steps| Schedule::Constant(ConstantSchedule { warmup_steps });
         near(constant(0).rate(0.1, 5, 10), 0.1);

@@ -26,7 +26,7 @@ pub(crate) static OPS: &[OpInfo] = &[
     },
     OpInfo {
         name: "cast_to_u32",
-        doc: "Integer part of a float as u32; 0 below 0 and for NaN, the largest u32 above it.",
+        doc: "Integer part of a float as u32; 0 for negative values and NaN, the largest u32 for larger values.",
         sample: |random| F32_TO_U32.sample(random),
         tolerance: 0.0,
         gradient_order: GradientOrder::Zero,

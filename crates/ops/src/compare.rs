@@ -1,4 +1,4 @@
-//! Comparisons and selection by a mask. A comparison returns an f32 mask: 1 where it is true, else 0.
+//! Comparisons and selection by a mask. A comparison returns an f32 mask: 1 where the comparison is true, else 0.
 
 use wgrad_graph::{Call, DType, ScalarFn, Var};
 

@@ -11,7 +11,7 @@ use crate::tensor::TensorOps;
 pub(crate) static OPS: &[OpInfo] = &[
     OpInfo {
         name: "full",
-        doc: "f32 tensor with one value everywhere.",
+        doc: "f32 tensor filled with one value.",
         sample: |random| {
             let (shape, value) = (shape(random), f64::from(random.uniform()));
             Sample::new(Vec::new(), move |graph, _| full(graph, shape.clone(), value))
@@ -24,7 +24,7 @@ pub(crate) static OPS: &[OpInfo] = &[
     },
     OpInfo {
         name: "full_u32",
-        doc: "u32 tensor with one value everywhere.",
+        doc: "u32 tensor filled with one value.",
         sample: |random| {
             let (shape, value) = (shape(random), random.next_u32());
             Sample::new(Vec::new(), move |graph, _| full_u32(graph, shape.clone(), value))
@@ -62,14 +62,14 @@ pub(crate) static OPS: &[OpInfo] = &[
     },
 ];
 
-/// Creates an f32 tensor of `shape` with `value` everywhere.
+/// Creates an f32 tensor of `shape` filled with `value`.
 #[track_caller]
 pub fn full(graph: &Graph, shape: impl Into<Shape>, value: f64) -> Var<'_> {
     let ty = TensorType::f32(shape);
     graph.push(Constant { name: "full", ty, expr: Expr::Float(value) }, &[])
 }
 
-/// Creates a u32 tensor of `shape` with `value` everywhere.
+/// Creates a u32 tensor of `shape` filled with `value`.
 #[track_caller]
 pub fn full_u32(graph: &Graph, shape: impl Into<Shape>, value: u32) -> Var<'_> {
     let ty = TensorType::u32(shape);
@@ -87,7 +87,7 @@ pub fn iota(graph: &Graph, shape: impl Into<Shape>, axis: usize) -> Var<'_> {
     graph.push(Constant { name: "iota", ty, expr: Expr::Iota(strides) }, &[])
 }
 
-/// Tensor without inputs.
+/// Operation without inputs.
 #[derive(Debug)]
 struct Constant {
     name: &'static str,

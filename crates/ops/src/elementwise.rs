@@ -13,7 +13,7 @@ use crate::view::broadcast_to;
 pub(crate) struct ElementwiseOp {
     /// Function of one element.
     pub function: ScalarFn,
-    /// Gradient rule.
+    /// Gradient rule of the operation.
     pub gradient: Gradient,
     /// Distribution of each tensor argument in samples.
     pub args: &'static [Distribution],
@@ -31,13 +31,13 @@ pub(crate) enum Gradient {
 
 /// Inputs of a gradient rule.
 pub(crate) struct VjpContext<'a, 'g> {
-    /// Tensor arguments.
+    /// Tensor arguments of the operation.
     pub ins: &'a [Var<'g>],
-    /// Result.
+    /// Result of the operation.
     pub out: Var<'g>,
     /// Gradient of the loss with respect to the result.
     pub cotangent: Var<'g>,
-    /// Constant arguments.
+    /// Constant arguments of the operation.
     pub params: &'a [f64],
 }
 
@@ -78,13 +78,13 @@ impl ElementwiseOp {
         if self.function.f32.takes_u32() { DType::U32 } else { DType::F32 }
     }
 
-    /// Draws a use of the operation, with broadcast and strided arguments.
+    /// Draws a sample of the operation, with broadcast and strided arguments.
     pub fn sample(&'static self, random: &mut Stream) -> Sample {
         let shape = sample::shape(random);
         let mut inputs = Vec::new();
         let mut views = Vec::new();
         for (i, &distribution) in self.args.iter().enumerate() {
-            // The first argument keeps the whole shape, so that the result has it.
+            // The first argument has the whole shape, so that the result has this shape.
             let arg_shape = if i == 0 { shape.clone() } else { sample::broadcastable(random, &shape) };
             let (ty, view) = StridedView::draw(random, TensorType::new(self.input_dtype(), arg_shape));
             inputs.push(sample::Input::new(ty, distribution));

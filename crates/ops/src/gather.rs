@@ -89,8 +89,8 @@ pub(crate) fn gather<'g>(table: Var<'g>, index: Var<'g>) -> Var<'g> {
 
 /// Adds `rows[i…, d…]` to row `index[i…]` of `table`.
 ///
-/// Computed as a product with a one-hot matrix instead of float atomics, so that the order of the sum, and with it
-/// every bit, is fixed.
+/// Computed as a product with a one-hot matrix instead of float atomics, so that the order of the additions, and
+/// therefore every bit of the result, is fixed.
 #[track_caller]
 pub(crate) fn scatter_add<'g>(table: Var<'g>, index: Var<'g>, rows: Var<'g>) -> Var<'g> {
     let expected = Gather.infer(&[table.ty(), index.ty()]);

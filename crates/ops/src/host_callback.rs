@@ -1,6 +1,7 @@
 //! Sums over replicas within a program, computed by the host.
 //!
-//! Not in the table of operations: it needs state entries that are reserved for it, and a host that sums them.
+//! The operation is not in the table of operations, because it needs reserved state entries and a host that computes
+//! the sums.
 
 use wgrad_graph::{DType, EntryId, Lowered, Op, Rule, TensorType, Var, Vjp};
 
@@ -11,18 +12,19 @@ use crate::view::{reshape, stack};
 /// State entries through which the host sums a tensor over all replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AllReduceSlots {
-    /// Summand of this replica.
+    /// State entry for the summand of this replica.
     pub sent: EntryId,
-    /// Sum over all replicas.
+    /// State entry for the sum over all replicas.
     pub received: EntryId,
 }
 
 /// Synchronization of batch statistics over replicas, as in PyTorch's `SyncBatchNorm`.
 #[derive(Debug, Clone, Copy)]
 pub struct SyncBatch<'g> {
-    /// Fraction of the examples that this replica has: the weight of its means.
+    /// Fraction of the examples of the batch that this replica has. Weight of the means of this replica.
     pub fraction: f64,
-    /// Values close to the means, `[c]`, equal on all replicas. Sums of squares about them round less than about zero.
+    /// Values close to the means, `[c]`, equal on all replicas. Squared differences from these values are summed,
+    /// because their rounding error is smaller than that of squares of the elements.
     pub origin: Var<'g>,
     /// Slots of f32 `[2, c]` for the forward pass.
     pub forward: AllReduceSlots,

@@ -22,7 +22,7 @@ use crate::resize;
 /// assert_eq!(y.ty(), TensorType::f32([8, 16, 16, 16]));
 /// ```
 pub trait ImageOps<'g>: Sized {
-    /// Returns the tensor.
+    /// Returns `self` as a [`Var`].
     fn images(self) -> Var<'g>;
 
     /// Convolution with a weight `[out, in / groups, kh, kw]` → `[n, out, h′, w′]`,
@@ -39,14 +39,14 @@ pub trait ImageOps<'g>: Sized {
         conv::conv_transpose2d(self.images(), weight, conv, output_padding)
     }
 
-    /// Maximum of each window; NaN if the window has one. Of equal elements, the first in row-major order gets the
+    /// Maximum of each window; NaN if the window contains NaN. Of equal elements, the first in row-major order gets the
     /// gradient.
     #[track_caller]
     fn max_pool2d(self, pool: Pool) -> Var<'g> {
         pool::max_pool2d(self.images(), pool)
     }
 
-    /// Mean of each window. The zeros of the padding count unless [`Pool::counts_padding`] is false.
+    /// Mean of each window. Includes the zeros of the padding unless [`Pool::counts_padding`] is false.
     #[track_caller]
     fn avg_pool2d(self, pool: Pool) -> Var<'g> {
         pool::avg_pool2d(self.images(), pool)

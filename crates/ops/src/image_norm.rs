@@ -102,14 +102,14 @@ pub(crate) static OPS: &[OpInfo] = &[
     },
 ];
 
-/// Draws images with more than one value for each channel. Returns them and their number of channels.
+/// Draws images with more than one value for each channel. Returns the images and the number of channels.
 fn draw_images(random: &mut Stream) -> (Input, usize) {
     let channels = pick(random, &[1, 2, 3, 5]);
     let shape = [pick(random, &[2, 3]), channels, pick(random, &[1, 2, 5]), pick(random, &[2, 3, 7])];
     (Input::f32(shape, ANY), channels)
 }
 
-/// Batch normalization with the statistics of the batch: of all replicas if `sync` is given, else of this one.
+/// Batch normalization with the statistics of the batch: of all replicas if `sync` is given, else of this replica.
 #[track_caller]
 pub(crate) fn batch_norm<'g>(
     x: Var<'g>,
@@ -141,9 +141,9 @@ pub(crate) fn batch_norm<'g>(
 
 /// Returns mean and variance of each channel over batch, height and width, `[1, c, 1, 1]`.
 ///
-/// Computes mean and variance of each pixel over the batch first and then combines them (Chan, Golub and LeVeque,
-/// 1979). This is as exact as the variance about the whole mean. Only the reductions over the batch read the images;
-/// the others read the statistics of the pixels.
+/// First computes the mean and variance of each pixel over the batch, and then combines the results (Chan, Golub and
+/// LeVeque, 1979). This is as accurate as a variance computed from differences to the overall mean. Only the reductions
+/// over the batch read the images; the other reductions read the statistics of the pixels.
 #[track_caller]
 fn moments(x: Var<'_>) -> (Var<'_>, Var<'_>) {
     let batch = x.shape()[0];
@@ -156,7 +156,8 @@ fn moments(x: Var<'_>) -> (Var<'_>, Var<'_>) {
     (mean, variance)
 }
 
-/// Returns mean and variance over the batch of all replicas, from each replica's mean and mean square about an origin.
+/// Returns mean and variance over the batch of all replicas. Each replica contributes its mean difference and mean
+/// squared difference from an origin.
 #[track_caller]
 fn synced_moments<'g>(x: Var<'g>, sync: SyncBatch<'g>) -> (Var<'g>, Var<'g>) {
     let (mean, variance) = moments(x);
@@ -182,7 +183,7 @@ pub(crate) fn batch_norm_with<'g>(
     x.sub(per_channel(mean)).mul(per_channel(scale)).add(per_channel(beta))
 }
 
-/// Group normalization: with the statistics of each group of channels of each image.
+/// Group normalization, with the statistics of each group of channels of each image.
 #[track_caller]
 pub(crate) fn group_norm<'g>(
     x: Var<'g>,
@@ -236,11 +237,11 @@ fn channel_rule(x: &TensorType, values: &[Var<'_>]) -> Result<(), Rule> {
     }
 }
 
-/// γ · (x − m) · s + β for inputs (x, m, s, γ, β) of one shape, where m is the mean of x along the axes, s is
-/// 1 / √(variance + ε), and γ and β are constant along them.
+/// γ · (x − m) · s + β for inputs (x, m, s, γ, β) of one shape, where m is the mean of x along the axes, s is 1 /
+/// √(variance + ε), and γ and β are constant along the axes.
 ///
-/// The gradient of x includes the paths through m and s, which therefore get no gradient of their own. It needs two
-/// sums; differentiating mean and variance separately would need four, one after the other.
+/// The gradient of x includes the paths through m and s, so m and s get no separate gradient. This gradient needs two
+/// sums; differentiating mean and variance separately would need four sums in sequence.
 #[derive(Debug)]
 struct Normalize {
     axes: Vec<usize>,
@@ -260,7 +261,7 @@ impl Op for Normalize {
     }
 
     fn vjp<'g>(&self, ins: &[Var<'g>], _: Var<'g>, cotangent: Var<'g>) -> Vjp<'g> {
-        let &[x, mean, scale, gamma, _] = ins else { return Vjp::Undefined("it has five inputs") };
+        let &[x, mean, scale, gamma, _] = ins else { return Vjp::Undefined("it must have five inputs") };
         let normalized = x.sub(mean).mul(scale);
         let gamma_grad = cotangent.mul(normalized);
         let local = [cotangent.mean_keep(&self.axes), gamma_grad.mean_keep(&self.axes)];

@@ -1,8 +1,8 @@
-//! The table of operations: shape rule, gradient, lowering and scalar bodies of each.
+//! Operations: the shape rule, gradient, lowering and scalar implementation of each operation.
 //!
 //! Model code uses [`TensorOps`] and [`ImageOps`], the methods of a [`Var`](wgrad_graph::Var). Tests, benchmarks, pages
-//! and the command line iterate [`ops`], the only list of operations. Each family of operations is one file; an
-//! elementwise function is one entry of a list in `scalar/`. This crate defines what is computed, not how: it does not
+//! and the command line iterate over [`ops`], the only list of operations. Each family of operations is one file; an
+//! elementwise function is one entry of a list in `scalar/`. This crate defines the results of operations and does not
 //! depend on any device.
 //!
 //! ```
@@ -62,7 +62,7 @@ pub use view::{concat, stack};
 
 use wgrad_graph::{Arithmetic, Graph, States};
 
-/// Operations behind the operators of a `Var` and the sum of gradients.
+/// Operations that implement the operators of a `Var`, sums of gradients and zero gradients.
 static ARITHMETIC: Arithmetic = Arithmetic {
     add: |x, y| elementwise::elementwise(&scalar::arithmetic::ADD, &[x, y], &[]),
     sub: |x, y| elementwise::elementwise(&scalar::arithmetic::SUB, &[x, y], &[]),

@@ -96,7 +96,8 @@ pub(crate) fn cross_entropy<'g>(name: &str, logits: Var<'g>, labels: Var<'g>, sm
     if smoothing > 0.0 {
         expected = expected * (1.0 - smoothing) + logits.mean(&[1]) * smoothing;
     }
-    // Divides by 0 if the label is out of range: an infinite loss is noticed, a loss of 0 would look perfect.
+    // Divides by 0 if the label is out of range, because an infinite loss is detected and a loss of 0 would look
+    // perfect.
     let in_range = labels.lt(full_u32(graph, [], classes as u32));
     logits.logsumexp(&[1]).sub(expected).div(in_range)
 }
@@ -141,7 +142,7 @@ fn check_target<'g>(name: &str, x: Var<'g>, target: Var<'g>) -> Result<(), Var<'
 
 type Loss = for<'g> fn(Var<'g>, Var<'g>) -> Var<'g>;
 
-/// Uses with labels or logits of a wrong type.
+/// Returns invalid uses: labels or logits of a wrong type.
 fn label_errors(loss: Loss) -> Vec<ErrorInput> {
     let error = |logits: TensorType, labels: TensorType| {
         let message = "logits must be f32[batch, classes] and labels u32[batch]";
@@ -155,7 +156,7 @@ fn label_errors(loss: Loss) -> Vec<ErrorInput> {
     ]
 }
 
-/// Uses with a target of a wrong type.
+/// Returns invalid uses: targets of a wrong type.
 fn target_errors(loss: Loss) -> Vec<ErrorInput> {
     let error = |target: TensorType| {
         let message = "have the shape of the tensor";

@@ -65,8 +65,9 @@ pub(crate) fn matmul<'g>(a: Var<'g>, b: Var<'g>) -> Var<'g> {
     let [m, k] = last_two(&a_shape);
     let [_, n] = last_two(&b_shape);
     if out.len() > 2 && b_shape.numel() == k * n && a_shape.numel() == out.numel() / n * k {
-        // One matrix for the whole batch, as in a linear layer: one tall product, and one for the gradient of the
-        // matrix. A broadcast would need a product for each element of the batch and a sum over them.
+        // The whole batch uses one matrix, as in a linear layer, so one tall product is enough, and one product for the
+        // gradient of the matrix. A broadcast would need one product for each element of the batch and a sum over these
+        // products.
         let tall = reshape(a, [a_shape.numel() / k, k]);
         return reshape(graph.push(MatMul, &[tall, reshape(b, [k, n])]), out);
     }

@@ -1,4 +1,4 @@
-//! Normalization over the last dimension, without weight and bias; layers apply those.
+//! Normalization over the last dimension, without weight and bias, which the layers apply.
 
 use wgrad_graph::philox::Stream;
 use wgrad_graph::{Rule, TensorType, Var};

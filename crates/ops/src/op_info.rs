@@ -7,24 +7,24 @@ use crate::sample::{BuildFn, Sample};
 
 /// Description of an operation, primitive or composed.
 pub struct OpInfo {
-    /// Unique name; for most operations the name of the method.
+    /// Unique name; in most cases the name of the method.
     pub name: &'static str,
     /// Description in one or two sentences.
     pub doc: &'static str,
-    /// Draws a random use, on which the operation is defined and, if it has a gradient, smooth.
+    /// Draws a random sample at which the operation is defined and, if it has a gradient, smooth.
     pub sample: fn(&mut Stream) -> Sample,
-    /// Largest error of f32 results, relative to the largest magnitude of the exact result or 1.
+    /// Maximum error of f32 results, relative to the largest magnitude of the exact result, or to 1 if that is larger.
     pub tolerance: f64,
     /// Number of times the operation can be differentiated.
     pub gradient_order: GradientOrder,
-    /// Returns invalid uses, with the message that each must produce.
+    /// Returns invalid uses of the operation, with the error message that each use must produce.
     pub error_inputs: fn() -> Vec<ErrorInput>,
 }
 
 /// Number of times an operation can be differentiated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GradientOrder {
-    /// Never: the gradient of each differentiable input is zero by definition.
+    /// Zero times: the gradient of each differentiable input is zero by definition.
     Zero,
     /// Once.
     First,
@@ -44,9 +44,9 @@ pub struct ErrorInput {
 
 /// Operations of one kind, in the order in which they are documented.
 pub struct Family {
-    /// Name.
+    /// Name of the family, e.g. `reductions`.
     pub name: &'static str,
-    /// Operations.
+    /// Operations of the family.
     pub ops: &'static [OpInfo],
 }
 

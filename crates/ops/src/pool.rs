@@ -26,16 +26,16 @@ pub struct Pool {
     pub kernel: [usize; 2],
     /// Distance between windows in pixels.
     pub stride: [usize; 2],
-    /// Rows and columns added on each side of the image; at most half a window.
+    /// Number of rows and columns of padding on each side of the image; at most half a window.
     pub padding: [usize; 2],
     /// Distance between the elements of a window in pixels.
     pub dilation: [usize; 2],
-    /// Whether a mean counts the zeros of the padding, as PyTorch's `count_include_pad`.
+    /// Whether a mean includes the zeros of the padding, like `count_include_pad` in PyTorch.
     pub counts_padding: bool,
 }
 
 impl Pool {
-    /// Creates square windows without overlap: the stride is the kernel size.
+    /// Creates square windows that do not overlap: the stride is the kernel size.
     pub fn new(kernel: usize) -> Self {
         let kernel = [kernel; 2];
         Self { kernel, stride: kernel, padding: [0; 2], dilation: [1; 2], counts_padding: true }
@@ -84,7 +84,7 @@ impl Pool {
 pub(crate) static OPS: &[OpInfo] = &[
     OpInfo {
         name: "max_pool2d",
-        doc: "Maximum over windows of images; NaN if the window has one. Of equal elements, the first in row-major order gets the gradient, as in PyTorch.",
+        doc: "Maximum over windows of images; NaN if the window contains NaN. Of equal elements, the first in row-major order gets the gradient, as in PyTorch.",
         sample: |random| draw_sample(random, Distribution::Distinct, |x, pool| x.max_pool2d(pool)),
         tolerance: 1e-6,
         gradient_order: GradientOrder::Any,
@@ -92,7 +92,7 @@ pub(crate) static OPS: &[OpInfo] = &[
     },
     OpInfo {
         name: "avg_pool2d",
-        doc: "Mean over windows of images, zeros of the padding included, as by default in PyTorch.",
+        doc: "Mean over windows of images, including the zeros of the padding, as by default in PyTorch.",
         sample: |random| draw_sample(random, ANY, |x, pool| x.avg_pool2d(pool)),
         tolerance: 1e-5,
         gradient_order: GradientOrder::Any,
@@ -153,7 +153,7 @@ fn error_inputs(pool_op: PoolOp) -> Vec<ErrorInput> {
     ]
 }
 
-/// Maximum of each window.
+/// Returns the maximum of each window.
 #[track_caller]
 pub(crate) fn max_pool2d(x: Var<'_>, pool: Pool) -> Var<'_> {
     let graph = x.graph();
@@ -171,7 +171,7 @@ pub(crate) fn max_pool2d(x: Var<'_>, pool: Pool) -> Var<'_> {
     number.eq(first).select(candidates, full(graph, [], 0.0)).sum(&taps)
 }
 
-/// Mean of each window.
+/// Returns the mean of each window.
 #[track_caller]
 pub(crate) fn avg_pool2d(x: Var<'_>, pool: Pool) -> Var<'_> {
     if let Err(rule) = pool.check(&x.ty()) {
@@ -192,7 +192,7 @@ fn inside_mask(x: Var<'_>, pool: Pool) -> Option<Var<'_>> {
     (pool.padding != [0, 0]).then(|| unfold(ones, pool))
 }
 
-/// Mean of each channel of each image.
+/// Returns the mean of each channel of each image.
 #[track_caller]
 pub(crate) fn global_avg_pool2d(x: Var<'_>) -> Var<'_> {
     match image_sizes(&x.shape()) {
@@ -230,11 +230,11 @@ struct Windows {
     out: [usize; 2],
 }
 
-/// Transpose of [`Windows`], before the result is cut to the image: pixel `stride·q + r` is the sum of all window
-/// elements that read it, `y[n, c, q + shift − dilation·t, …, r + stride·t, …]` over t, as
-/// `[n, c, q, r, q′, r′, 1, 1]`.
+/// Transpose of [`Windows`], before the result is cropped to the image. Pixel `stride·q + r` is the sum of all window
+/// elements that read this pixel: `y[n, c, q + shift − dilation·t, …, r + stride·t, …]` over t. The result has the
+/// shape `[n, c, q, r, q′, r′, 1, 1]`.
 ///
-/// `shift` is the padding of the windows without the pixels that are cut off.
+/// `shift` is the padding of the windows without the pixels that are cropped.
 #[derive(Debug, Clone, Copy)]
 struct Fold {
     stride: [usize; 2],

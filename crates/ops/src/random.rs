@@ -1,8 +1,9 @@
 //! Random tensors: pure functions of (seed, stream, step, index), with the same bits in Rust and WGSL.
 //!
-//! The element with row-major index i of stream s at step t is computed from one Philox4x32-10 block. Its key is the
-//! seed as (low u32, high u32), its counter (i, t, s, kind); kind is 0 for uniform and 1 for normal values. The
-//! argument `rng` is uploaded at every step: u32[3] = (low u32 of the seed, high u32 of the seed, step).
+//! The element with row-major index i of stream s at step t is computed from one Philox4x32-10 block. The key of the
+//! block is the seed as (low u32, high u32), and the counter is (i, t, s, kind), where kind is 0 for uniform and 1 for
+//! normal values. The argument `rng` is uploaded at every step: u32[3] = (low u32 of the seed, high u32 of the seed,
+//! step).
 
 use wgrad_graph::philox::{philox4x32, unit};
 use wgrad_graph::{Call, DType, Expr, Lowered, Op, Rule, ScalarFn, Shape, TensorType, Var, Vjp};
@@ -30,7 +31,7 @@ pub(crate) static OPS: &[OpInfo] = &[
     },
     OpInfo {
         name: "normal",
-        doc: "Standard normal random values, by the Box–Muller transform.",
+        doc: "Standard normal random values, computed with the Box–Muller transform.",
         sample: |random| {
             let (shape, stream) = (shape(random), random.next_u32());
             Sample::new(vec![rng_input()], move |_, ins| normal(ins[0], stream, shape.clone()))
@@ -64,7 +65,7 @@ fn rng_input() -> Input {
     Input::new(TensorType::u32([3]), Distribution::AnyU32)
 }
 
-/// Uses with an `rng` of a wrong type.
+/// Returns invalid uses: an `rng` of a wrong type.
 fn rng_errors(build: for<'g> fn(Var<'g>) -> Var<'g>) -> Vec<ErrorInput> {
     vec![
         ErrorInput::new(vec![TensorType::u32([2])], "u32[3]", move |_, ins| build(ins[0])),
@@ -121,17 +122,17 @@ pub fn uniform(rng: Var<'_>, stream: u32, shape: impl Into<Shape>) -> Var<'_> {
     draw(&UNIFORM, rng, stream, shape.into())
 }
 
-/// Draws standard normal values. `rng` and `stream` as in [`uniform`].
+/// Draws standard normal values. See [`uniform`] for `rng` and `stream`.
 #[track_caller]
 pub fn normal(rng: Var<'_>, stream: u32, shape: impl Into<Shape>) -> Var<'_> {
     draw(&NORMAL, rng, stream, shape.into())
 }
 
-/// Zeroes each element of `x` with probability `p` and scales the others by 1 / (1 − p). The rows of `x` are the rows
-/// from `first` on of a larger tensor, and get the mask that they would get there.
+/// Zeroes each element of `x` with probability `p` and scales the others by 1 / (1 − p). `x` contains consecutive rows
+/// of a larger tensor, starting at row `first`. The mask is part of the mask of the larger tensor.
 ///
-/// The stream is the number of random operations recorded before, so two calls in one model differ. A resumed run and
-/// another replica record the same model and therefore draw the same mask.
+/// The stream is the number of random operations recorded before, so two calls in one model use different streams. A
+/// resumed run and another replica record the same model and therefore draw the same mask.
 #[track_caller]
 pub(crate) fn dropout<'g>(x: Var<'g>, p: f64, rng: Var<'g>, first: usize) -> Var<'g> {
     let graph = x.graph();
@@ -183,7 +184,8 @@ fn check_rng(rng: Var<'_>) -> Result<(), Rule> {
     }
 }
 
-/// Random value for each index. Inputs, in the shape of the output: low and high u32 of the seed, step.
+/// Operation that computes a random value for each index. Inputs, each with the shape of the output: low and high u32
+/// of the seed, and step.
 #[derive(Debug)]
 struct Random {
     function: &'static ScalarFn,

@@ -54,7 +54,7 @@ pub(crate) static OPS: &[OpInfo] = &[
     },
     OpInfo {
         name: "max",
-        doc: "Maximum along axes; NaN if there is one. Equal elements share the gradient evenly.",
+        doc: "Maximum along axes; NaN if an element is NaN. The gradient is divided evenly among equal maxima.",
         sample: |random| {
             sample_axes(random, Distribution::Distinct, |x, axes| x.max(axes), |x, axes| x.max_keep(axes))
         },
@@ -64,7 +64,7 @@ pub(crate) static OPS: &[OpInfo] = &[
     },
     OpInfo {
         name: "min",
-        doc: "Minimum along axes; NaN if there is one. Equal elements share the gradient evenly.",
+        doc: "Minimum along axes; NaN if an element is NaN. The gradient is divided evenly among equal minima.",
         sample: |random| {
             sample_axes(random, Distribution::Distinct, |x, axes| x.min(axes), |x, axes| x.min_keep(axes))
         },
@@ -79,7 +79,7 @@ pub(crate) static OPS: &[OpInfo] = &[
             let rank = pick(random, &[1, 2, 3]);
             let (shape, axis) = (shape_of_rank(random, rank), random.below(rank as u32) as usize);
             let keep = sample::chance(random, 2);
-            // Includes ties: the operation guarantees the first of equal elements.
+            // Includes equal elements, because the operation guarantees the index of the first maximum.
             let distribution =
                 pick(random, &[Distribution::Distinct, Distribution::Grid { step: 1.0, offset: 0.0 }]);
             let (ty, view) = StridedView::draw(random, TensorType::f32(shape));
@@ -111,7 +111,7 @@ pub(crate) static OPS: &[OpInfo] = &[
     },
 ];
 
-/// Combines the elements of `x` along `axes`. If `keep`, the axes stay with size 1.
+/// Combines the elements of `x` along `axes`. If `keep` is set, the axes are kept with size 1.
 #[track_caller]
 pub(crate) fn reduce<'g>(combine: Combine, x: Var<'g>, axes: &[usize], keep: bool) -> Var<'g> {
     let mut sorted = axes.to_vec();
@@ -125,7 +125,7 @@ pub(crate) fn reduce<'g>(combine: Combine, x: Var<'g>, axes: &[usize], keep: boo
     if keep || kept.is_poisoned() { kept } else { reshape(kept, without(&shape, axes)) }
 }
 
-/// Mean along `axes`.
+/// Returns the mean along `axes`.
 #[track_caller]
 pub(crate) fn mean<'g>(x: Var<'g>, axes: &[usize], keep: bool) -> Var<'g> {
     let sum = reduce(Combine::Sum, x, axes, keep);
@@ -133,7 +133,8 @@ pub(crate) fn mean<'g>(x: Var<'g>, axes: &[usize], keep: bool) -> Var<'g> {
     if count <= 1 { sum } else { sum * (1.0 / count as f64) }
 }
 
-/// Biased variance along `axes`, in two passes: the mean of squares minus the squared mean would cancel.
+/// Returns the biased variance along `axes`. Uses two passes, because the mean of the squares minus the square of the
+/// mean suffers from cancellation.
 #[track_caller]
 pub(crate) fn variance<'g>(x: Var<'g>, axes: &[usize], keep: bool) -> Var<'g> {
     let centered = x.sub(mean(x, axes, true));
@@ -145,7 +146,7 @@ fn without(shape: &Shape, axes: &[usize]) -> Vec<usize> {
     (0..shape.len()).filter(|axis| !axes.contains(axis)).map(|axis| shape[axis]).collect()
 }
 
-/// Reduction whose axes stay with size 1.
+/// Reduction that keeps its axes with size 1.
 #[derive(Debug)]
 struct Reduce {
     combine: Combine,
@@ -196,7 +197,7 @@ impl Op for Reduce {
 
 type AxesOp = for<'g> fn(Var<'g>, &[usize]) -> Var<'g>;
 
-/// Draws a sample over some axes of a tensor, sometimes with a long row, with the axes dropped or kept.
+/// Draws a sample of a reduction over some axes of a tensor, sometimes with long rows. The axes are dropped or kept.
 pub(crate) fn sample_axes(
     random: &mut Stream,
     distribution: Distribution,
@@ -218,14 +219,14 @@ pub(crate) fn sample_axes(
     Sample::new(vec![Input::new(ty, distribution)], move |_, ins| reduce(view.apply(ins[0]), &axes))
 }
 
-/// Draws a sample over all elements of a tensor.
+/// Draws a sample of a reduction over all elements of a tensor.
 fn sample_all(random: &mut Stream, reduce: for<'g> fn(Var<'g>) -> Var<'g>) -> Sample {
     let shape = sample::shape(random);
     let (ty, view) = StridedView::draw(random, TensorType::f32(shape));
     Sample::new(vec![Input::new(ty, ANY)], move |_, ins| reduce(view.apply(ins[0])))
 }
 
-/// Uses with axes out of range, repeated axes, or a wrong element type.
+/// Returns invalid uses: axes out of range, repeated axes, and a wrong element type.
 pub(crate) fn axis_errors(reduce: AxesOp) -> Vec<ErrorInput> {
     let x = || vec![TensorType::f32([2, 3])];
     vec![

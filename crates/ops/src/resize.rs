@@ -1,5 +1,6 @@
-//! Resizing of images. Each row of the result is a weighted sum of rows of the image, and likewise for columns: a
-//! resize is two products with weight matrices, which are computed from indices and not stored in the model.
+//! Resizing of images. Each row of the result is a weighted sum of rows of the image, and likewise for columns. A
+//! resize therefore consists of two products with weight matrices, which are computed from indices and not stored in
+//! the model.
 
 use wgrad_graph::philox::Stream;
 use wgrad_graph::{DType, Graph, Rule, TensorType, Var};
@@ -39,7 +40,7 @@ fn draw_sample(random: &mut Stream, resize: ResizeOp) -> Sample {
     Sample::new(vec![Input::f32(shape, ANY)], move |_, ins| resize(ins[0], size))
 }
 
-/// Uses with tensors that are not images, and with empty sizes.
+/// Returns invalid uses: tensors that are not images, and empty sizes.
 fn error_inputs(resize: ResizeOp) -> Vec<ErrorInput> {
     let error = |shape: &[usize], size: [usize; 2], message| {
         ErrorInput::new(vec![TensorType::f32(shape)], message, move |_, ins| resize(ins[0], size))
@@ -50,17 +51,18 @@ fn error_inputs(resize: ResizeOp) -> Vec<ErrorInput> {
     ]
 }
 
-/// Resizes by the nearest neighbour.
+/// Resizes with nearest-neighbour sampling.
 #[track_caller]
 pub(crate) fn resize_nearest(x: Var<'_>, size: [usize; 2]) -> Var<'_> {
     resize("resize_nearest", x, size, |graph, from, to| {
-        // Adding half a pixel of the result keeps the quotient away from integers, where rounding would decide.
+        // Adding half a pixel of the result keeps the quotient away from integers, where rounding errors would change
+        // the result of `floor`.
         let pixel = (indices(graph, to, from, 0) * (from as f64 / to as f64) + 0.5 / to as f64).floor();
         indices(graph, to, from, 1).eq(pixel)
     })
 }
 
-/// Resizes by linear interpolation.
+/// Resizes with bilinear interpolation.
 #[track_caller]
 pub(crate) fn resize_bilinear(x: Var<'_>, size: [usize; 2]) -> Var<'_> {
     resize("resize_bilinear", x, size, |graph, from, to| {
@@ -71,12 +73,13 @@ pub(crate) fn resize_bilinear(x: Var<'_>, size: [usize; 2]) -> Var<'_> {
     })
 }
 
-/// Returns the index along an axis of a matrix `[to, from]`, as f32.
+/// Returns a matrix `[to, from]` in which each element is its index along an axis, as f32.
 fn indices(graph: &Graph, to: usize, from: usize, axis: usize) -> Var<'_> {
     iota(graph, [to, from], axis).cast(DType::F32)
 }
 
-/// Multiplies rows and columns by the matrices that `weights` returns for `from` and `to` pixels, `[to, from]`.
+/// Multiplies the rows and columns of images by weight matrices. `weights(graph, from, to)` returns the matrix `[to,
+/// from]` that maps `from` pixels to `to` pixels.
 #[track_caller]
 fn resize<'g>(
     name: &str,

@@ -23,7 +23,7 @@ pub(crate) fn image_sizes(shape: &Shape) -> Result<[usize; 4], Rule> {
         .map_err(|_| Rule::new(format!("images have 4 dimensions; {shape} has {}", shape.len())))
 }
 
-/// Rule that an axis out of range breaks.
+/// Returns the rule for an axis that is out of range.
 pub(crate) fn no_axis(axis: usize, shape: &Shape) -> Rule {
     Rule::new(format!("{shape} has no axis {axis}"))
 }

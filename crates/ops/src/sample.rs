@@ -1,4 +1,4 @@
-//! Random uses of an operation: the inputs, their types, and the distributions of their elements.
+//! Samples: random uses of an operation, with the types of the inputs and the distributions of their elements.
 
 use wgrad_graph::philox::Stream;
 use wgrad_graph::{DType, Graph, Shape, TensorType, Var};
@@ -23,21 +23,21 @@ pub struct Input {
     pub distribution: Distribution,
 }
 
-/// Distribution of the elements of an input, chosen so that the operation is defined, smooth and well conditioned
-/// there.
+/// Distribution of the elements of an input, chosen so that the operation is defined, smooth and well conditioned for
+/// these elements.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Distribution {
     /// Uniform between the bounds.
     Uniform(f64, f64),
-    /// Uniform between the bounds, and not differentiated: the operation rounds, which finite differences would
-    /// resolve.
+    /// Uniform between the bounds. Not differentiated, because the operation rounds and finite differences would detect
+    /// the rounding.
     Rounded(f64, f64),
     /// Magnitude uniform between the bounds, with a random sign. For functions with a kink or a pole at zero.
     AwayFromZero(f64, f64),
-    /// `offset + k · step` for random integers k, of magnitude up to about 3. Two inputs with different offsets never
-    /// tie; two inputs with the same offset often do.
+    /// `offset + k · step` for random integers k, of magnitude up to about 3. Elements of inputs with different offsets
+    /// are never equal; elements of inputs with the same offset are often equal.
     Grid {
-        /// Distance between neighbours.
+        /// Distance between neighbouring points of the grid.
         step: f64,
         /// Offset of the grid from zero.
         offset: f64,
@@ -46,21 +46,21 @@ pub enum Distribution {
     Distinct,
     /// 0 or 1. Not differentiated.
     Mask,
-    /// u32 below the bound.
+    /// Uniform u32 values below the bound.
     U32Below(u32),
-    /// Any u32.
+    /// Uniform over all u32 values.
     AnyU32,
 }
 
 /// Uniform between −2 and 2.
 pub(crate) const ANY: Distribution = Distribution::Uniform(-2.0, 2.0);
-/// Away from a kink or pole at zero.
+/// Magnitudes between 0.3 and 2.5, for functions with a kink or pole at zero.
 pub(crate) const AWAY: Distribution = Distribution::AwayFromZero(0.3, 2.5);
-/// Well above zero.
+/// Uniform between 0.25 and 3, for functions that are defined only for positive values.
 pub(crate) const POSITIVE: Distribution = Distribution::Uniform(0.25, 3.0);
-/// On a grid, so that two arguments may tie.
+/// Values on a grid, so that two arguments may be equal.
 pub(crate) const GRID: Distribution = Distribution::Grid { step: 0.25, offset: 0.0 };
-/// Between the points of [`GRID`], so that values never tie with those of `GRID` and are never integers.
+/// Values between the points of [`GRID`], which never equal a value of `GRID` and are never integers.
 pub(crate) const BETWEEN: Distribution = Distribution::Grid { step: 0.25, offset: 0.125 };
 
 /// Elements of an input.
@@ -72,7 +72,7 @@ pub enum SampleData {
 }
 
 impl Sample {
-    /// Creates a use of an operation.
+    /// Creates a sample from its inputs and the function that records the operation.
     pub fn new(
         inputs: Vec<Input>,
         build: impl for<'g> Fn(&'g Graph, &[Var<'g>]) -> Var<'g> + 'static,
@@ -111,7 +111,7 @@ impl Input {
             && !matches!(self.distribution, Distribution::Mask | Distribution::Rounded(..))
     }
 
-    /// Draws the elements. All of them are exact in f32.
+    /// Draws the elements. Floats are rounded to f32.
     pub fn draw(&self, random: &mut Stream) -> SampleData {
         let n = self.ty.shape.numel();
         let mut unit = || f64::from(random.uniform());
@@ -154,12 +154,12 @@ pub(crate) fn pick<T: Copy>(random: &mut Stream, choices: &[T]) -> T {
     choices[random.below(choices.len() as u32) as usize]
 }
 
-/// Draws the size of a dimension: 1, odd, even, and around the widths of vectors and tiles.
+/// Draws the size of a dimension, from 1 to 9, often close to the width of a vector.
 pub(crate) fn size(random: &mut Stream) -> usize {
     pick(random, &[1, 2, 3, 4, 5, 7, 8, 9])
 }
 
-/// Draws a shape of up to four dimensions, or sometimes of a single long one.
+/// Draws a shape of up to four dimensions, or sometimes a shape with one long dimension.
 pub(crate) fn shape(random: &mut Stream) -> Vec<usize> {
     if chance(random, 8) {
         return vec![pick(random, &[63, 64, 65, 127, 255, 256, 257, 1000])];
@@ -173,7 +173,7 @@ pub(crate) fn shape_of_rank(random: &mut Stream, rank: usize) -> Vec<usize> {
     (0..rank).map(|_| if rank > 3 { pick(random, &[1, 2, 3, 5]) } else { size(random) }).collect()
 }
 
-/// Draws at least one axis of a tensor of this rank; ascending.
+/// Draws one or more axes of a tensor of this rank, in ascending order.
 pub(crate) fn axes(random: &mut Stream, rank: usize) -> Vec<usize> {
     let kept: Vec<usize> = (0..rank).filter(|_| chance(random, 2)).collect();
     if kept.is_empty() { vec![random.below(rank as u32) as usize] } else { kept }

@@ -1,5 +1,5 @@
-//! Log-sum-exp and softmax. The maximum is subtracted first, so that the exponential cannot overflow. It has no
-//! gradient, because the result does not depend on it.
+//! Log-sum-exp and softmax. The maximum is subtracted first, so that the exponential cannot overflow. The gradient
+//! treats the maximum as a constant, because the result does not depend on the value that is subtracted.
 
 use wgrad_graph::philox::Stream;
 use wgrad_graph::{Combine, Rule, TensorType, Var};
@@ -11,7 +11,7 @@ use crate::sample::{Distribution, Input, Sample, pick, shape_of_rank};
 use crate::strided_view::StridedView;
 use crate::tensor::TensorOps;
 
-/// Logits of both signs, large enough that an error in the handling of the maximum shows.
+/// Logits of both signs. The range is large enough to detect errors in the handling of the maximum.
 const LOGITS: Distribution = Distribution::Uniform(-6.0, 6.0);
 
 /// Operations of this family.
@@ -50,7 +50,7 @@ pub(crate) fn logsumexp<'g>(x: Var<'g>, axes: &[usize], keep: bool) -> Var<'g> {
     let max = reduce(Combine::Max, x, axes, true).stop_gradient();
     let sum = reduce(Combine::Sum, x.sub(max).exp(), axes, true);
     let kept = sum.ln().add(max);
-    // The axes are dropped last: the maximum must broadcast against the tensor first.
+    // The axes are dropped last, because the maximum must first broadcast against the tensor.
     if keep || kept.is_poisoned() { kept } else { drop_axes(x, kept, axes) }
 }
 

@@ -1,4 +1,4 @@
-//! Views with other strides, through which samples pass their inputs to an operation.
+//! Views that make the inputs of a sample non-contiguous before they are passed to an operation.
 
 use wgrad_graph::philox::Stream;
 use wgrad_graph::{TensorType, Var};
@@ -13,12 +13,12 @@ pub(crate) enum StridedView {
     Contiguous,
     /// The input with its dimensions in reverse order.
     Permuted,
-    /// Every other element of the last dimension, from index 1 on.
+    /// Every second element of the last dimension, starting at index 1.
     Strided,
 }
 
 impl StridedView {
-    /// Draws a view, and returns it with the input type for which the view has type `ty`.
+    /// Draws a view. Returns the view and the type that the input must have so that the view has type `ty`.
     pub fn draw(random: &mut Stream, ty: TensorType) -> (TensorType, Self) {
         let kind = pick(random, &[0, 0, 0, 1, 2]);
         let mut shape = ty.shape.to_vec();

@@ -1,5 +1,5 @@
-//! Registry of all operations, by family. Tests, benchmarks, pages and the command line iterate it; there is no other
-//! list.
+//! Registry of all operations, by family. Tests, benchmarks, pages and the command line iterate over this registry;
+//! there is no other list.
 
 use wgrad_graph::philox::Stream;
 use wgrad_graph::{Expr, Lowered, ScalarFn, TensorType};
@@ -39,8 +39,8 @@ pub fn ops() -> impl Iterator<Item = &'static OpInfo> {
     FAMILIES.iter().flat_map(|family| family.ops)
 }
 
-/// Returns every scalar function that an operation of the table uses, by name. A backend must be able to compile them
-/// all.
+/// Returns the scalar functions that the operations of the table use, sorted by name. A backend must support all of
+/// these functions.
 pub fn scalar_functions() -> Vec<&'static ScalarFn> {
     let mut found: Vec<&'static ScalarFn> = Vec::new();
     for op in ops() {

@@ -11,10 +11,10 @@ use crate::{cast, compare, constant, gather, loss, matmul, norm, random, softmax
 
 /// Operations on tensors, as methods of [`Var`].
 ///
-/// Operands of elementwise methods broadcast as in NumPy: sizes, aligned at the last dimension, agree or are 1. Tensors
-/// are f32 unless stated otherwise. Masks are f32 too: 1 for true, 0 for false. Axes count from 0, outermost first. An
-/// invalid call does not stop the recording: the graph keeps the first error with the line of the call, and
-/// [`Graph::finish`](wgrad_graph::Graph::finish) returns it.
+/// Operands of elementwise methods broadcast as in NumPy: sizes, aligned at the last dimension, must be equal or 1.
+/// Tensors are f32 unless stated otherwise. Masks are f32 too: 1 for true, 0 for false. Axes are numbered from 0,
+/// outermost first. An invalid call does not stop the recording: the graph keeps the first error with the line of the
+/// call, and [`Graph::finish`](wgrad_graph::Graph::finish) returns this error.
 ///
 /// ```
 /// use wgrad_graph::{States, TensorType};
@@ -30,28 +30,28 @@ use crate::{cast, compare, constant, gather, loss, matmul, norm, random, softmax
 /// assert!(error.contains("sum(f32[8, 3]): [8, 3] has no axis 2"), "{error}");
 /// ```
 pub trait TensorOps<'g>: Sized {
-    /// Returns the tensor.
+    /// Returns `self` as a [`Var`].
     fn var(self) -> Var<'g>;
 
-    /// x + y. The operator `+` is the same.
+    /// x + y, same as the operator `+`.
     #[track_caller]
     fn add(self, y: Var<'g>) -> Var<'g> {
         elementwise(&arithmetic::ADD, &[self.var(), y], &[])
     }
 
-    /// x − y. The operator `-` is the same.
+    /// x − y, same as the operator `-`.
     #[track_caller]
     fn sub(self, y: Var<'g>) -> Var<'g> {
         elementwise(&arithmetic::SUB, &[self.var(), y], &[])
     }
 
-    /// x · y, element by element. The operator `*` is the same.
+    /// x · y, element by element; same as the operator `*`.
     #[track_caller]
     fn mul(self, y: Var<'g>) -> Var<'g> {
         elementwise(&arithmetic::MUL, &[self.var(), y], &[])
     }
 
-    /// x / y. The operator `/` is the same.
+    /// x / y, same as the operator `/`.
     #[track_caller]
     fn div(self, y: Var<'g>) -> Var<'g> {
         elementwise(&arithmetic::DIV, &[self.var(), y], &[])
@@ -87,13 +87,13 @@ pub trait TensorOps<'g>: Sized {
         elementwise(&arithmetic::RECIP, &[self.var()], &[])
     }
 
-    /// The larger of x and y; NaN where either is. If they are equal, each gets half the gradient.
+    /// The larger of x and y; NaN if either is NaN. If x and y are equal, each gets half the gradient.
     #[track_caller]
     fn maximum(self, y: Var<'g>) -> Var<'g> {
         elementwise(&arithmetic::MAXIMUM, &[self.var(), y], &[])
     }
 
-    /// The smaller of x and y; NaN where either is. If they are equal, each gets half the gradient.
+    /// The smaller of x and y; NaN if either is NaN. If x and y are equal, each gets half the gradient.
     #[track_caller]
     fn minimum(self, y: Var<'g>) -> Var<'g> {
         elementwise(&arithmetic::MINIMUM, &[self.var(), y], &[])
@@ -135,7 +135,7 @@ pub trait TensorOps<'g>: Sized {
         elementwise(&functions::EXP, &[self.var()], &[])
     }
 
-    /// Natural logarithm; −∞ at 0, NaN below.
+    /// Natural logarithm; −∞ at 0, NaN below 0.
     #[track_caller]
     fn ln(self) -> Var<'g> {
         elementwise(&functions::LN, &[self.var()], &[])
@@ -177,7 +177,7 @@ pub trait TensorOps<'g>: Sized {
         elementwise(&activation::RELU, &[self.var()], &[])
     }
 
-    /// x above 0, slope · x below.
+    /// x for x > 0, slope · x otherwise.
     #[track_caller]
     fn leaky_relu(self, slope: f64) -> Var<'g> {
         elementwise(&activation::LEAKY_RELU, &[self.var()], &[slope])
@@ -207,37 +207,37 @@ pub trait TensorOps<'g>: Sized {
         elementwise(&compare::STEP, &[self.var()], &[])
     }
 
-    /// 1 where x = y, of two f32 or two u32 tensors.
+    /// Mask that is 1 where x = y. Both tensors must be f32, or both u32.
     #[track_caller]
     fn eq(self, y: Var<'g>) -> Var<'g> {
         compare::compare(&compare::EQ, &compare::EQ_U32, self.var(), y)
     }
 
-    /// 1 where x ≠ y, of two f32 or two u32 tensors.
+    /// Mask that is 1 where x ≠ y. Both tensors must be f32, or both u32.
     #[track_caller]
     fn ne(self, y: Var<'g>) -> Var<'g> {
         compare::compare(&compare::NE, &compare::NE_U32, self.var(), y)
     }
 
-    /// 1 where x < y, of two f32 or two u32 tensors.
+    /// Mask that is 1 where x < y. Both tensors must be f32, or both u32.
     #[track_caller]
     fn lt(self, y: Var<'g>) -> Var<'g> {
         compare::compare(&compare::LT, &compare::LT_U32, self.var(), y)
     }
 
-    /// 1 where x ≤ y, of two f32 or two u32 tensors.
+    /// Mask that is 1 where x ≤ y. Both tensors must be f32, or both u32.
     #[track_caller]
     fn le(self, y: Var<'g>) -> Var<'g> {
         compare::compare(&compare::LE, &compare::LE_U32, self.var(), y)
     }
 
-    /// 1 where x > y, of two f32 or two u32 tensors.
+    /// Mask that is 1 where x > y. Both tensors must be f32, or both u32.
     #[track_caller]
     fn gt(self, y: Var<'g>) -> Var<'g> {
         compare::compare_reversed(&compare::GT, &compare::LT_U32, self.var(), y)
     }
 
-    /// 1 where x ≥ y, of two f32 or two u32 tensors.
+    /// Mask that is 1 where x ≥ y. Both tensors must be f32, or both u32.
     #[track_caller]
     fn ge(self, y: Var<'g>) -> Var<'g> {
         compare::compare_reversed(&compare::GE, &compare::LE_U32, self.var(), y)
@@ -267,31 +267,31 @@ pub trait TensorOps<'g>: Sized {
         reduce(Combine::Sum, self.var(), axes, false)
     }
 
-    /// Sum along `axes`, which stay with size 1.
+    /// Sum along `axes`, which are kept with size 1.
     #[track_caller]
     fn sum_keep(self, axes: &[usize]) -> Var<'g> {
         reduce(Combine::Sum, self.var(), axes, true)
     }
 
-    /// Maximum, NaN if there is one, along `axes`, which are removed.
+    /// Maximum along `axes`, which are removed; NaN if an element is NaN.
     #[track_caller]
     fn max(self, axes: &[usize]) -> Var<'g> {
         reduce(Combine::Max, self.var(), axes, false)
     }
 
-    /// Maximum, NaN if there is one, along `axes`, which stay with size 1.
+    /// Maximum along `axes`, which are kept with size 1; NaN if an element is NaN.
     #[track_caller]
     fn max_keep(self, axes: &[usize]) -> Var<'g> {
         reduce(Combine::Max, self.var(), axes, true)
     }
 
-    /// Minimum, NaN if there is one, along `axes`, which are removed.
+    /// Minimum along `axes`, which are removed; NaN if an element is NaN.
     #[track_caller]
     fn min(self, axes: &[usize]) -> Var<'g> {
         reduce(Combine::Min, self.var(), axes, false)
     }
 
-    /// Minimum, NaN if there is one, along `axes`, which stay with size 1.
+    /// Minimum along `axes`, which are kept with size 1; NaN if an element is NaN.
     #[track_caller]
     fn min_keep(self, axes: &[usize]) -> Var<'g> {
         reduce(Combine::Min, self.var(), axes, true)
@@ -303,7 +303,7 @@ pub trait TensorOps<'g>: Sized {
         reduce(Combine::ArgMax, self.var(), &[axis], false)
     }
 
-    /// Index of the first maximum along `axis`, which stays with size 1, as u32.
+    /// Index of the first maximum along `axis`, which is kept with size 1, as u32.
     #[track_caller]
     fn argmax_keep(self, axis: usize) -> Var<'g> {
         reduce(Combine::ArgMax, self.var(), &[axis], true)
@@ -315,7 +315,7 @@ pub trait TensorOps<'g>: Sized {
         mean(self.var(), axes, false)
     }
 
-    /// Mean along `axes`, which stay with size 1.
+    /// Mean along `axes`, which are kept with size 1.
     #[track_caller]
     fn mean_keep(self, axes: &[usize]) -> Var<'g> {
         mean(self.var(), axes, true)
@@ -327,7 +327,7 @@ pub trait TensorOps<'g>: Sized {
         variance(self.var(), axes, false)
     }
 
-    /// Biased variance (divided by n) along `axes`, which stay with size 1.
+    /// Biased variance (divided by n) along `axes`, which are kept with size 1.
     #[track_caller]
     fn variance_keep(self, axes: &[usize]) -> Var<'g> {
         variance(self.var(), axes, true)
@@ -339,7 +339,7 @@ pub trait TensorOps<'g>: Sized {
         softmax::logsumexp(self.var(), axes, false)
     }
 
-    /// ln Σ eˣ along `axes`, which stay with size 1.
+    /// ln Σ eˣ along `axes`, which are kept with size 1.
     #[track_caller]
     fn logsumexp_keep(self, axes: &[usize]) -> Var<'g> {
         softmax::logsumexp(self.var(), axes, true)
@@ -366,13 +366,13 @@ pub trait TensorOps<'g>: Sized {
         matmul::matmul(self.var(), b)
     }
 
-    /// The same elements in row-major order under another shape.
+    /// The same elements in row-major order with another shape.
     #[track_caller]
     fn reshape(self, shape: impl Into<Shape>) -> Var<'g> {
         view::reshape(self.var(), shape)
     }
 
-    /// Merges the dimensions from `axis` on into one, e.g. `flatten(1)` of `[batch, 8, 8]` is `[batch, 64]`.
+    /// Merges all dimensions starting at `axis` into one, e.g. `flatten(1)` of `[batch, 8, 8]` is `[batch, 64]`.
     #[track_caller]
     fn flatten(self, axis: usize) -> Var<'g> {
         view::flatten(self.var(), axis)
@@ -390,7 +390,7 @@ pub trait TensorOps<'g>: Sized {
         view::transpose(self.var())
     }
 
-    /// Repeats dimensions of size 1, and missing leading dimensions, to `shape`.
+    /// Broadcasts to `shape`: repeats dimensions of size 1 and adds missing leading dimensions.
     #[track_caller]
     fn broadcast_to(self, shape: impl Into<Shape>) -> Var<'g> {
         view::broadcast_to(self.var(), shape)
@@ -426,13 +426,15 @@ pub trait TensorOps<'g>: Sized {
         view::unsqueeze(self.var(), axis)
     }
 
-    /// Selects rows by index: `[rows, d…]` and u32 `[i…]` give `[i…, d…]`. An index out of range gives NaN.
+    /// Selects rows of `self` `[rows, d…]` by a u32 index `[i…]`; the result is `[i…, d…]`. An index out of range gives
+    /// NaN.
     #[track_caller]
     fn gather(self, index: Var<'g>) -> Var<'g> {
         gather::gather(self.var(), index)
     }
 
-    /// Adds `rows`, `[i…, d…]`, to the rows `index`, u32 `[i…]`, of `self`, `[n, d…]`. Ignores indices out of range.
+    /// Adds `rows` `[i…, d…]` to the rows of `self` `[n, d…]` that the u32 `index` `[i…]` selects. Ignores indices out
+    /// of range.
     #[track_caller]
     fn scatter_add(self, index: Var<'g>, rows: Var<'g>) -> Var<'g> {
         gather::scatter_add(self.var(), index, rows)
@@ -494,14 +496,14 @@ pub trait TensorOps<'g>: Sized {
         norm::rms_norm(self.var(), epsilon)
     }
 
-    /// Zeroes each element with probability `p` and divides the others by 1 − p. `rng` as in [`crate::uniform`].
+    /// Zeroes each element with probability `p` and divides the others by 1 − p. See [`crate::uniform`] for `rng`.
     #[track_caller]
     fn dropout(self, p: f64, rng: Var<'g>) -> Var<'g> {
         random::dropout(self.var(), p, rng, 0)
     }
 
-    /// Like [`TensorOps::dropout`], for the rows from `first` on of a larger batch. They get the same mask as in the
-    /// whole batch.
+    /// Applies [`TensorOps::dropout`] to consecutive rows of a larger batch, starting at row `first`. The rows get the
+    /// same mask as in the whole batch.
     #[track_caller]
     fn dropout_rows(self, p: f64, rng: Var<'g>, first: usize) -> Var<'g> {
         random::dropout(self.var(), p, rng, first)

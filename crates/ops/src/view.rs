@@ -14,7 +14,7 @@ pub(crate) fn reshape(x: Var<'_>, shape: impl Into<Shape>) -> Var<'_> {
     view(x, View::Reshape(shape.into().to_vec()))
 }
 
-/// Repeats `x` to `shape` along dimensions of size 1 and missing leading dimensions.
+/// Broadcasts `x` to `shape`: repeats dimensions of size 1 and adds missing leading dimensions.
 #[track_caller]
 pub(crate) fn broadcast_to(x: Var<'_>, shape: impl Into<Shape>) -> Var<'_> {
     view(x, View::Broadcast(shape.into().to_vec()))
@@ -38,7 +38,7 @@ pub(crate) fn transpose(x: Var<'_>) -> Var<'_> {
     permute(x, &axes)
 }
 
-/// Every `step`-th index of one axis within `range`.
+/// Selects every `step`-th index of one axis within `range`.
 #[track_caller]
 pub(crate) fn slice_step(x: Var<'_>, axis: usize, range: std::ops::Range<usize>, step: usize) -> Var<'_> {
     let shape = x.shape();
@@ -62,7 +62,7 @@ pub(crate) fn pad(x: Var<'_>, axis: usize, before: usize, after: usize) -> Var<'
     view(x, View::Pad { before: befores, after: afters })
 }
 
-/// Merges the dimensions from `axis` on into one.
+/// Merges all dimensions starting at `axis` into one dimension.
 #[track_caller]
 pub(crate) fn flatten(x: Var<'_>, axis: usize) -> Var<'_> {
     let shape = x.shape();
@@ -152,7 +152,7 @@ pub fn stack<'g>(graph: &'g Graph, parts: &[Var<'g>], axis: usize) -> Var<'g> {
             format!("the tensors must have one shape; {} and {} differ", parts[0].shape(), other.shape());
         return graph.refuse("stack", parts, Rule::new(rule));
     }
-    // A loop, because `track_caller` does not reach through a closure.
+    // A loop, because `track_caller` does not work through a closure.
     let mut wide = Vec::with_capacity(parts.len());
     for &part in parts {
         wide.push(unsqueeze(part, axis));
@@ -190,7 +190,7 @@ fn view(x: Var<'_>, view: View) -> Var<'_> {
     if is_identity { x } else { x.graph().push(ViewOp(view), &[x]) }
 }
 
-/// View as an operation.
+/// Operation that applies a view.
 #[derive(Debug)]
 struct ViewOp(View);
 
@@ -246,14 +246,14 @@ impl Op for ViewOp {
     }
 }
 
-/// Every `step[i]`-th index of axis i, starting at 0.
+/// Selects every `step[i]`-th index of axis i, starting at 0.
 #[track_caller]
 pub(crate) fn strided<'g>(x: Var<'g>, step: &[usize]) -> Var<'g> {
     let end = x.shape().to_vec();
     view(x, View::Slice { start: vec![0; end.len()], end, step: step.to_vec() })
 }
 
-/// Inserts `step[i]` − 1 zeros between neighbours along axis i.
+/// Inserts `step[i]` − 1 zeros between neighbouring elements along axis i.
 #[track_caller]
 pub(crate) fn dilate<'g>(y: Var<'g>, step: &[usize]) -> Var<'g> {
     let shape = y.shape();
@@ -310,7 +310,7 @@ fn check(view: &View, shape: &Shape) -> Result<(), Rule> {
     Err(Rule::new(broken))
 }
 
-/// Number of elements of a shape; `None` if it overflows.
+/// Returns the number of elements of a shape, or `None` if the product overflows.
 fn product(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size))
 }

@@ -1,7 +1,8 @@
 //! Known results of structured and composed operations, checked with the f64 reference.
 //!
-//! Conformance compares backends with the reference, and gradients with finite differences. Both use the formulas of the
-//! table, so they cannot detect a wrong formula. The expected values here are computed by hand, by NumPy or by PyTorch.
+//! `wgrad-conformance` compares backends with the reference, and gradients with finite differences. Both comparisons
+//! use the formulas of the table, so they cannot detect a wrong formula. The expected values here are computed by hand,
+//! with NumPy or with PyTorch.
 
 use wgrad_cpu::reference::{Array, State, evaluate};
 use wgrad_graph::{DType, Graph, States, TensorType, Var, grad};
@@ -15,7 +16,7 @@ fn u32s(shape: &[usize], values: &[u32]) -> Array {
     Array::u32(shape, values.to_vec())
 }
 
-/// Evaluates `build` on the inputs. Returns type and elements of the result.
+/// Evaluates the graph that `build` records on the inputs. Returns the type and elements of the result.
 fn evaluated(
     inputs: &[Array],
     build: impl for<'g> Fn(&'g Graph, &[Var<'g>]) -> Var<'g>,

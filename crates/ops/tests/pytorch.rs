@@ -1,8 +1,8 @@
 //! Compares operations on images with PyTorch. The f64 reference computes outputs and gradients; the expected values are
 //! in `tests/fixtures/convs.safetensors`.
 //!
-//! Conformance compares gradients and backends with the forward computation of the table. This test checks that the
-//! forward computation itself agrees with PyTorch.
+//! `wgrad-conformance` compares gradients and backends with the forward computation of the table. This test checks that
+//! the forward computation itself agrees with PyTorch.
 
 use std::path::PathBuf;
 
@@ -24,7 +24,7 @@ fn array(tensor: &Tensor) -> Array {
     )
 }
 
-/// Use of an operation, with its parameters and tensors.
+/// One use of an operation, with its parameters and tensors.
 struct Case<'w> {
     name: &'w str,
     parameters: Value,
@@ -68,7 +68,7 @@ impl Case<'_> {
         }
     }
 
-    /// Records the operation. `input` returns the input of a name, if the case has it.
+    /// Records the operation. `input` returns the input with the given name, if the case has one.
     fn record<'g>(&self, input: impl Fn(&str) -> Option<Var<'g>>) -> Var<'g> {
         let required = |name: &str| input(name).unwrap_or_else(|| panic!("{} has no {name}", self.name));
         let x = required("input");

@@ -129,7 +129,7 @@ fn f32_and_f64_bodies_agree() {
         let mut arg = || {
             let eighths = |random: &mut Stream| (random.below(97) as f32 - 48.0) / 8.0;
             let mut values: Vec<f32> = (0..500).map(|_| eighths(&mut random)).collect();
-            // Enough draws that each pair of special values occurs as arguments.
+            // The number of draws is large enough that each pair of special values occurs as arguments.
             values.extend((0..600).map(|_| special[random.below(special.len() as u32) as usize]));
             values
         };
@@ -146,7 +146,7 @@ fn f32_and_f64_bodies_agree() {
     }
 }
 
-/// Function, arguments, and result to the last digit shown.
+/// Function, arguments, and result, which is exact to the last digit.
 const KNOWN: &[(&str, &[f32], f64)] = &[
     ("add", &[2.0, 0.5], 2.5),
     ("sub", &[2.0, 0.5], 1.5),

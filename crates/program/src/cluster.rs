@@ -1,7 +1,8 @@
-//! Clusters: sets of values that one kernel computes, and the rules for adding a value to one.
+//! Clusters: sets of values that one kernel computes, and the rules for adding a value to a cluster.
 //!
-//! A cluster has a domain: the dimensions of its kernel's loops, of which some may be reduced. A member has one element
-//! for each index of the domain, or one for each row, that is, each index of the dimensions that are not reduced.
+//! A cluster has a domain: the dimensions over which its kernel loops. Some of these dimensions may be reduced. An
+//! index of the dimensions that are not reduced is a row. A member of the cluster has one element for each index of the
+//! domain, or one element for each row.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -22,15 +23,15 @@ pub(crate) enum Granularity {
 pub(crate) struct Cluster {
     /// Sizes of the domain, without dimensions of size 1.
     pub dims: Vec<usize>,
-    /// Positions in `dims` of the reduced dimensions; `None` until a reduction joins.
+    /// Positions in `dims` of the reduced dimensions; `None` until a reduction is added.
     pub inner: Option<Vec<usize>>,
     /// Members in order of computation.
     pub members: Vec<(Id, Granularity)>,
-    /// The first member is a matrix product and the others are its epilogue.
+    /// Whether the first member is a matrix product and the other members are its epilogue.
     pub gemm: bool,
     /// Clusters that must run before this one.
     pub predecessors: BTreeSet<ClusterId>,
-    /// The cluster was merged into another one and is not a kernel any more.
+    /// Whether the cluster was merged into another cluster and therefore has no kernel.
     pub merged: bool,
 }
 
@@ -53,8 +54,8 @@ impl Cluster {
         }
     }
 
-    /// Whether a member of granularity `from`, read through this layout, is at the same position of the domain as its
-    /// reader of granularity `to`.
+    /// Whether a member with granularity `to` that reads a member with granularity `from` through this layout reads
+    /// only elements at its own position in the domain.
     fn is_aligned(&self, layout: &Layout, from: Granularity, to: Granularity) -> bool {
         let Some(layout) = squeeze_layout(layout) else { return false };
         let expected = match (from, to) {
@@ -78,7 +79,7 @@ impl Cluster {
 #[derive(Debug)]
 pub(crate) struct Clusters<'v> {
     pub values: &'v Values,
-    /// Values that every kernel that uses them computes itself.
+    /// For each value, whether it is inlined: every kernel that uses the value computes it again.
     inlined: Vec<bool>,
     pub all: Vec<Cluster>,
     /// The cluster that computes each value. Leaves, packs and inlined values have none.
@@ -115,7 +116,7 @@ impl<'v> Clusters<'v> {
         dependencies.into_iter().flat_map(|dependency| self.producers(dependency)).collect()
     }
 
-    /// Whether `from` is `to` or must run after it.
+    /// Whether `from` equals `to` or must run after `to`.
     pub fn depends_on(&self, from: ClusterId, to: ClusterId) -> bool {
         let mut seen = BTreeSet::from([from]);
         let mut stack = vec![from];
@@ -210,8 +211,9 @@ impl<'v> Clusters<'v> {
         allowed
     }
 
-    /// Returns what a kernel reads to compute `arg`: the inputs of an inlined value through its views, or `arg` itself.
-    /// `None` if a layout cannot express those views, which `find_inlined` excludes.
+    /// Returns the sources that a kernel reads to compute `arg`: the inputs of an inlined value, with the views of
+    /// `arg` applied, or `arg` itself. Returns `None` if a layout cannot express the views; `find_inlined` never
+    /// selects a value for which this happens.
     pub fn inlined_sources(&self, arg: &Source) -> Option<Vec<Source>> {
         if !self.is_inlined(arg.value) {
             return Some(vec![arg.clone()]);
@@ -245,7 +247,7 @@ impl<'v> Clusters<'v> {
         })
     }
 
-    /// Whether two clusters can become one kernel: their domains agree, and no third cluster must run between them.
+    /// Whether two clusters can become one kernel: their domains are equal, and no third cluster must run between them.
     pub fn can_merge(&self, a: ClusterId, b: ClusterId) -> bool {
         let (first, second) = (&self.all[a], &self.all[b]);
         if a == b || first.merged || second.merged || first.gemm || second.gemm || first.dims != second.dims {
@@ -315,21 +317,22 @@ impl<'v> Clusters<'v> {
     }
 }
 
-/// Maximum number of operations on a buffered value that are inlined instead of storing their result.
+/// Maximum number of operations, applied to a buffered value, that are inlined instead of stored.
 const MAX_INLINED_CALLS: usize = 3;
-/// Other operands of an inlined value must be at least this many times smaller than the buffered one.
+/// The other operands of an inlined value must be at least this many times smaller than the buffered operand.
 const SMALL_OPERAND_RATIO: usize = 16;
 
-/// Selects the values to inline (rematerialize in every kernel that uses them): constants, scalars computed from
-/// scalars in leaves, and values that need few operations on a value that is in a buffer anyway (the mask of a ReLU's
-/// gradient, a batch minus its mean), which cost less to compute again than to store and load.
+/// Selects the values to inline, i.e. to rematerialize in every kernel that uses them. These are constants, scalars
+/// computed from scalar leaves, and values that derive by few operations from a value that is in a buffer anyway (e.g.
+/// the mask of a ReLU's gradient, or a batch minus its mean). It costs less to compute the latter again than to store
+/// and load them.
 ///
-/// Excluded are values that must be in a buffer, values read through padding, and values read through views that their
-/// own inputs cannot express.
+/// Values that must be in a buffer, values read through padding, and values read through views that their own inputs
+/// cannot express are never inlined.
 fn find_inlined(values: &Values, fuse: bool) -> Vec<bool> {
     let mut inlined = vec![false; values.all.len()];
     let (buffered, excluded) = find_buffered(values);
-    // For inlined values that derive from a buffered value: that value, and the number of operations.
+    // For each inlined value that derives from a buffered value: the buffered value and the number of operations.
     let mut derived_from: Vec<Option<(Id, usize)>> = vec![None; values.all.len()];
     let mut users: Vec<Vec<&[View]>> = vec![Vec::new(); values.all.len()];
     for arg in values.all.iter().flat_map(Value::args) {
@@ -353,8 +356,8 @@ fn find_inlined(values: &Values, fuse: bool) -> Vec<bool> {
     inlined
 }
 
-/// Whether the inlined arguments of an inlined value, and theirs in turn, can be computed at the positions that `views` of
-/// the value address.
+/// Whether the inlined arguments of an inlined value can be computed at the positions that `views` of the value
+/// address. Checks the arguments of these arguments recursively.
 fn args_can_be_viewed(values: &Values, inlined: &[bool], args: &[Source], views: &[View]) -> bool {
     args.iter().filter(|arg| inlined[arg.value]).all(|arg| {
         let views = [arg.views.as_slice(), views].concat();
@@ -366,8 +369,8 @@ fn args_can_be_viewed(values: &Values, inlined: &[bool], args: &[Source], views:
     })
 }
 
-/// Returns the buffered value that a map derives from and the number of operations before the map, if its other
-/// arguments are small.
+/// Returns the buffered value from which a map derives, and the number of operations between that value and the map.
+/// Returns `None` if another argument of the map is not small.
 fn base_value(
     values: &Values,
     args: &[Source],
@@ -402,7 +405,8 @@ fn count_cheap_calls(expr: &Expr) -> Option<usize> {
     }
 }
 
-/// Returns for each value whether it is read from a buffer regardless of fusion, and whether it cannot be inlined.
+/// Returns two flags for each value: whether it is read from a buffer regardless of fusion, and whether it cannot be
+/// inlined.
 fn find_buffered(values: &Values) -> (Vec<bool>, Vec<bool>) {
     let mut buffered = vec![false; values.all.len()];
     needed_in_buffers(values).into_iter().for_each(|id| buffered[id] = true);

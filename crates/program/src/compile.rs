@@ -1,4 +1,4 @@
-//! The whole planning pipeline: graph → values → clusters → kernels → program with memory plan.
+//! Planning pipeline: graph → values → clusters → kernels → program with memory plan.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,11 +17,12 @@ use crate::value::{Id, Target, ValueKind, Values};
 /// Options of the planner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// Whether one kernel may compute several operations. If not, every operation is a kernel, for tests and debugging.
+    /// Whether one kernel may compute several operations. If false, every operation has its own kernel, which is useful
+    /// for tests and debugging.
     pub fuse: bool,
     /// Maximum number of operands of a dispatch.
     pub operands: usize,
-    /// Maximum bytes of a slab. A single tensor that is larger is planned anyway; the device rejects it.
+    /// Maximum size of a slab in bytes. A larger tensor gets its own slab, and the device then rejects the program.
     pub buffer_bytes: u64,
 }
 
@@ -65,7 +66,7 @@ struct Planner<'p> {
     states: States,
     inputs: Vec<ProgramInput>,
     outputs: Vec<Output>,
-    /// Tensors of the values that do not lie in a slab.
+    /// Locations of the values that are not stored in a slab.
     fixed: HashMap<Id, TensorRef>,
     packs: Vec<usize>,
     placement: Placement,
@@ -92,7 +93,7 @@ impl<'p> Planner<'p> {
         planner
     }
 
-    /// Assigns the tensors of leaves, packs and their parts, outputs and updated states.
+    /// Assigns locations to leaves, packs and their parts, outputs, and updated states.
     fn place_fixed(&mut self) {
         for (id, value) in self.values.all.iter().enumerate() {
             match &value.kind {
@@ -157,7 +158,8 @@ impl<'p> Planner<'p> {
         }
         let value = &self.values.all[id];
         let placed = self.placement.at.get(&id);
-        let &(slab, offset) = placed.ok_or_else(|| never!("`{}` is loaded and has no memory", value.name))?;
+        let &(slab, offset) =
+            placed.ok_or_else(|| never!("value `{}` is loaded but has no memory", value.name))?;
         Ok(tensor(Buffer::Slab(slab), offset, &value.ty))
     }
 
@@ -225,8 +227,8 @@ impl<'p> Planner<'p> {
     }
 }
 
-/// Upper bound of the bytes that a kernel reads of an operand that it only gathers from; `usize::MAX` for other
-/// operands.
+/// Returns an upper bound of the bytes that a kernel reads from an operand that it accesses only through gathers, or
+/// `usize::MAX` for any other operand.
 fn gather_bound(kernel: &Kernel, number: usize, operand: &Operand) -> usize {
     let (body, factors) = match kernel {
         Kernel::Loop(body) => (body, None),

@@ -24,11 +24,11 @@ pub struct DeviceInfo {
     pub kind: DeviceKind,
     /// Name, e.g. `NVIDIA GeForce RTX 4070`.
     pub name: String,
-    /// API, e.g. `vulkan`; `rayon` for the CPU.
+    /// Graphics API, e.g. `vulkan`; `rayon` for the CPU.
     pub backend: String,
     /// Driver and its version.
     pub driver: String,
-    /// `discrete`, `integrated`, `virtual`, `software` or `cpu`.
+    /// Device class: `discrete`, `integrated`, `virtual`, `software` or `cpu`.
     pub class: &'static str,
     /// Names of the optional features in use, e.g. `shader-f16`.
     pub features: Vec<String>,
@@ -78,10 +78,10 @@ impl Data<'_> {
         self.len() == 0
     }
 
-    /// Checks that the values have the element type and number of elements of a type. f32 values also fit f16.
+    /// Checks that the values match the element type and number of elements of `ty`. f32 values also match f16.
     ///
     /// # Errors
-    /// Returns a description of the values, e.g. "3 f32 values", if they do not.
+    /// Returns a description of the values, e.g. "3 f32 values", if the values do not match.
     pub fn check_type(&self, ty: &TensorType) -> Result<(), String> {
         let (kind, is_u32) = match self {
             Data::F32(_) => ("f32", false),
@@ -123,7 +123,7 @@ impl HostData {
 /// Scalar outputs of one run, as recorded by the ring buffer on the device.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
-    /// Number of the run of this program, from 0.
+    /// Number of the run, counted from 0 for each program.
     pub run: u64,
     /// The scalar float outputs, in order of declaration.
     pub values: Vec<f32>,
@@ -140,9 +140,10 @@ pub struct Readback {
     pub group: GroupId,
     /// The elements to read.
     pub range: Range<usize>,
-    /// Number of dispatches of the program that run before the readback. Ascending within a list of readbacks.
+    /// Number of dispatches of the program that run before the readback. Must not decrease within a list of readbacks.
     pub after: usize,
-    /// The f32 group whose elements `range` receive the host's reply before the run continues.
+    /// The f32 group to which the host's reply is written, at `range`, before the run continues. `None` if the readback
+    /// has no reply.
     pub reply: Option<GroupId>,
 }
 
@@ -166,8 +167,8 @@ impl Readback {
             }
             if *after < before || *after > dispatches {
                 return Err(format!(
-                    "readback {i} comes after {after} dispatches, the one before it after {before} of {dispatches}; \
-                     readbacks must be in the order of the dispatches"
+                    "readback {i} is placed after {after} dispatches; expected at least {before}, the position of the \
+                    previous readback, and at most {dispatches}, the number of dispatches"
                 ));
             }
             before = *after;
@@ -184,7 +185,7 @@ impl Readback {
         if wanted == found {
             Ok(())
         } else {
-            Err(format!("the reply to readback {number} must have {wanted} values; {found} were given"))
+            Err(format!("the reply to readback {number} must have {wanted} values; found {found}"))
         }
     }
 }
@@ -192,8 +193,8 @@ impl Readback {
 /// Checks that a session with this state has a range of an f32 group.
 ///
 /// # Errors
-/// Returns a message that starts with the group or range if the group does not exist or is not f32, or if the range exceeds
-/// it.
+/// Returns a message that starts with the group or range if the group does not exist or is not f32, or if the range
+/// exceeds the group.
 pub fn check_f32_range(states: &States, group: GroupId, range: &Range<usize>) -> Result<(), String> {
     let Some(found) = states.groups().get(group.0) else {
         return Err(format!("group {}, which the session does not have", group.0));
@@ -224,8 +225,9 @@ pub trait Device {
 
 /// The state of a model on a device, and the programs that use it.
 pub trait Session {
-    /// Allocates and compiles a program. Its states must equal those of the session. All programs of a session share
-    /// their slabs, which grow if this program needs larger ones; no run reads what another run left there.
+    /// Allocates and compiles a program. The states of the program must equal the states of the session. All programs
+    /// of a session share their slabs, which grow if this program needs larger slabs. No run reads slab contents of an
+    /// earlier run.
     ///
     /// # Errors
     /// Returns [`DeviceError::Usage`] if the program belongs to another state, [`DeviceError::DoesNotFit`] or
@@ -242,8 +244,8 @@ pub trait Session {
     fn run(&mut self, program: ProgramId, inputs: &[Data<'_>]) -> Result<(), DeviceError>;
 
     /// Queues one run with bit-identical results to [`Session::run`], and calls `handler` with the number and values of
-    /// each readback, in order, as soon as the run has computed them. Dispatches after a readback run concurrently with
-    /// its handler, unless the readback has a reply, which they wait for.
+    /// each readback, in order, as soon as the run has computed the values. Dispatches after a readback without a reply
+    /// run concurrently with its handler. Dispatches after a readback with a reply wait for the reply.
     ///
     /// # Errors
     /// Returns the errors of [`Session::run`], and [`DeviceError::Usage`] if the readbacks fail [`Readback::check`] or
@@ -256,14 +258,15 @@ pub trait Session {
         handler: &mut ReadbackHandler<'_>,
     ) -> Result<(), DeviceError>;
 
-    /// Runs the program once with bit-identical results to [`Session::run`], waits for it, and returns the time of each
-    /// dispatch. Earlier work is waited for first. Measuring takes time, so a profiled run is slower than a normal one.
+    /// Waits for earlier work, runs the program once with bit-identical results to [`Session::run`], and returns the
+    /// time of each dispatch when the run is complete. Measuring takes time, so a profiled run is slower than a normal
+    /// run.
     ///
     /// # Errors
     /// Returns the errors of [`Session::run`].
     fn profile(&mut self, program: ProgramId, inputs: &[Data<'_>]) -> Result<Profile, DeviceError>;
 
-    /// Waits, and reads output number `output` of the last run.
+    /// Waits for the last run of the program, and reads its output number `output`.
     ///
     /// # Errors
     /// Returns [`DeviceError::Usage`] if the program or the output does not exist or the program has not run, and
@@ -278,14 +281,14 @@ pub trait Session {
     /// [`DeviceError::Timeout`] if the device fails.
     fn records(&mut self, program: ProgramId, wait: bool) -> Result<Vec<Record>, DeviceError>;
 
-    /// Waits, and reads a whole group, padding included.
+    /// Waits for all queued work, and reads a whole group, padding included.
     ///
     /// # Errors
     /// Returns [`DeviceError::Usage`] if the group does not exist, and [`DeviceError::Lost`] or
     /// [`DeviceError::Timeout`] if the device fails.
     fn read_group(&mut self, group: GroupId) -> Result<HostData, DeviceError>;
 
-    /// Writes a whole group, padding included, which must be zero.
+    /// Writes a whole group, padding included. The padding must be zero.
     ///
     /// # Errors
     /// Returns [`DeviceError::Usage`] if the group does not exist or if the data have another element type or length,
@@ -295,7 +298,7 @@ pub trait Session {
     /// Writes a range of an f32 group, starting at element `start`.
     ///
     /// # Errors
-    /// Returns [`DeviceError::Usage`] if the group does not exist, is not f32 or ends before the range does, and
+    /// Returns [`DeviceError::Usage`] if the group does not exist, is not f32 or is exceeded by the range, and
     /// [`DeviceError::Lost`] if the device fails.
     fn write_group_range(&mut self, group: GroupId, start: usize, values: &[f32]) -> Result<(), DeviceError>;
 
@@ -339,12 +342,12 @@ pub enum DeviceError {
         /// Bytes requested.
         needed: u64,
     },
-    /// The program does not fit, which is known before anything is allocated.
+    /// The program does not fit in the memory of the device. Detected before anything is allocated.
     #[error("the model does not fit {name}: {reason}\nlargest tensors:\n{table}")]
     DoesNotFit {
         /// Name of the device.
         name: String,
-        /// The limit that is exceeded, and by how much.
+        /// The exceeded limit, the required bytes and the available bytes.
         reason: String,
         /// The largest tensors, one per line.
         table: String,
@@ -354,7 +357,7 @@ pub enum DeviceError {
     Timeout {
         /// Name of the device.
         name: String,
-        /// Seconds waited.
+        /// Timeout in seconds.
         seconds: u64,
     },
     /// The device lacks a feature that the program needs.
@@ -365,24 +368,25 @@ pub enum DeviceError {
         /// The missing feature.
         reason: String,
     },
-    /// The caller broke the contract of the session: wrong number, type or length of inputs, or a foreign state.
+    /// The caller broke the contract of the session: wrong number, type or length of inputs, or a program that was
+    /// compiled for another state.
     #[error("{0}")]
     Usage(String),
-    /// The device or its driver rejected a kernel or a command, which is a fault of the driver or of wgrad.
-    #[error("{name} refused a kernel: {reason}")]
+    /// The device or its driver rejected a kernel or a command. This indicates a bug in the driver or in wgrad.
+    #[error("{name} rejected a kernel: {reason}")]
     Internal {
         /// Name of the device.
         name: String,
-        /// The reported reason.
+        /// Reason reported by the device or by the validation of the program.
         reason: String,
     },
-    /// A broken invariant of wgrad.
+    /// An internal invariant of wgrad is broken.
     #[error(transparent)]
     Invariant(#[from] InternalError),
 }
 
 impl DeviceError {
-    /// Area that the error belongs to.
+    /// Returns the category of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             DeviceError::NotFound { .. }

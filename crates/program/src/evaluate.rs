@@ -1,4 +1,4 @@
-//! One-call evaluation of a graph.
+//! Evaluation of a graph with a single call.
 
 use wgrad_graph::{Graph, GraphError};
 use wgrad_stdx::ErrorKind;
@@ -18,7 +18,7 @@ pub enum EvaluateError {
 }
 
 impl EvaluateError {
-    /// Area that the error belongs to.
+    /// Returns the category of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             EvaluateError::Graph(error) => error.kind(),

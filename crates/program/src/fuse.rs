@@ -7,10 +7,10 @@ use wgrad_graph::Leaf;
 use crate::cluster::{ClusterId, Clusters, Granularity, needed_in_buffers};
 use crate::value::{Id, Target, ValueKind, Values, squeeze_layout};
 
-/// Maximum distance in the list between two clusters that are considered for a merge.
+/// Maximum difference between the numbers of two clusters that are considered for a merge.
 const SIBLING_WINDOW: usize = 16;
-/// Clusters with equal domains and no common operand are merged up to this many elements, where a launch costs more
-/// than the work.
+/// Maximum number of elements for which clusters with equal domains are merged although they have no common operand.
+/// For small domains, a kernel launch costs more than the work.
 const SMALL_ELEMENTS: usize = 1 << 15;
 
 /// Clusters of all values, and the order in which their kernels run.
@@ -24,9 +24,9 @@ pub(crate) struct Schedule<'v> {
 /// Reason why the values cannot be scheduled.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum ScheduleError {
-    /// The number of a target that must be written later; see [`Values::defer_target`].
+    /// A target must be written later; see [`Values::defer_target`]. Contains the number of the target.
     Target(usize),
-    /// Kernels depend on each other in a cycle, which the rules of fusion exclude.
+    /// Kernels depend on each other in a cycle. The fusion rules should prevent this.
     Cycle,
 }
 
@@ -49,8 +49,8 @@ pub(crate) fn schedule(values: &Values, fuse: bool, operands: usize) -> Result<S
     Ok(Schedule { clusters, order, stored })
 }
 
-/// Visits the values in order. Each value joins the cluster of one of its arguments if possible, and starts its own
-/// otherwise.
+/// Visits the values in order. Adds each value to the cluster of one of its arguments if possible, and otherwise starts
+/// a new cluster.
 fn form_clusters(clusters: &mut Clusters<'_>, fuse: bool) {
     let only_reduced = only_reduced(clusters.values);
     for (id, live) in clusters.values.live().into_iter().enumerate() {
@@ -80,8 +80,8 @@ fn form_clusters(clusters: &mut Clusters<'_>, fuse: bool) {
     }
 }
 
-/// For each value, whether only reductions use it. Such a value is computed where it is reduced; in the epilogue of a
-/// matrix product it would have to be stored.
+/// Returns for each value whether only reductions use it. These values are computed in the kernel of the reduction; in
+/// the epilogue of a matrix product they would have to be stored.
 fn only_reduced(values: &Values) -> Vec<bool> {
     let mut only_by_reductions = vec![true; values.all.len()];
     let mut used = vec![false; values.all.len()];
@@ -96,7 +96,7 @@ fn only_reduced(values: &Values) -> Vec<bool> {
 }
 
 /// Merges neighbouring clusters with equal domains that read a common operand or are so small that a launch costs more
-/// than the work, as long as a device can bind all their operands.
+/// than the work. The merged kernel must not exceed the operand limit of the device.
 fn merge_siblings(clusters: &mut Clusters<'_>, limit: usize) {
     let used = stored_values(clusters);
     for a in 0..clusters.all.len() {
@@ -145,8 +145,8 @@ fn split_to_operand_limit(clusters: &mut Clusters<'_>, limit: usize) {
     }
 }
 
-/// Number of tensors that one kernel with the members of these clusters would bind. A state tensor that it reads and
-/// overwrites counts once.
+/// Number of tensors that one kernel with the members of these clusters would bind. A state tensor that the kernel
+/// reads and overwrites counts once.
 fn operand_count(clusters: &Clusters<'_>, together: &[ClusterId], stored: &BTreeSet<Id>) -> usize {
     let members = together.iter().flat_map(|&c| &clusters.all[c].members).map(|(id, _)| id);
     let written: BTreeSet<Id> = members.filter(|id| stored.contains(id)).copied().collect();
@@ -161,7 +161,7 @@ fn operand_count(clusters: &Clusters<'_>, together: &[ClusterId], stored: &BTree
     loads.len() + written.len() - in_place.count()
 }
 
-/// Moves the later members to a new cluster that runs after the earlier ones.
+/// Keeps the first `keep` members and moves the others to a new cluster that runs later.
 fn split_cluster(clusters: &mut Clusters<'_>, at: ClusterId, keep: usize) {
     let mut second = clusters.all[at].clone();
     second.gemm = false;
@@ -192,8 +192,10 @@ fn stored_values(clusters: &Clusters<'_>) -> BTreeSet<Id> {
     stored
 }
 
-/// Makes a kernel that overwrites a state run after every kernel that reads the old value. Returns the number of the
-/// first target for which that is impossible.
+/// Orders each kernel that overwrites a state tensor after all kernels that read the old value.
+///
+/// # Errors
+/// Returns the number of the first target for which this is impossible.
 fn order_updates(clusters: &mut Clusters<'_>) -> Result<(), usize> {
     for (number, &(id, target)) in clusters.values.targets.iter().enumerate() {
         let (Target::State(written), Some(&writer)) = (target, clusters.cluster_of.get(&id)) else {
@@ -234,7 +236,8 @@ fn overlaps(a: Leaf, b: Leaf) -> bool {
     }
 }
 
-/// Whether the kernel that writes a state reads each of its elements only for the computation of the same element.
+/// Whether the kernel that writes a state tensor reads each old element only to compute the new value of the same
+/// element.
 fn updates_in_place(clusters: &Clusters<'_>, cluster: ClusterId, written_by: Id, written: Leaf) -> bool {
     let members = &clusters.all[cluster].members;
     let granularity_of =
@@ -259,7 +262,8 @@ fn updates_in_place(clusters: &Clusters<'_>, cluster: ClusterId, written_by: Id,
     })
 }
 
-/// Returns the clusters in topological order, earliest members first; `None` if they depend on each other in a cycle.
+/// Returns the clusters in topological order, earliest members first. Returns `None` if clusters depend on each other
+/// in a cycle.
 fn topological_order(clusters: &Clusters<'_>) -> Option<Vec<ClusterId>> {
     let live: Vec<ClusterId> = (0..clusters.all.len()).filter(|&c| !clusters.all[c].merged).collect();
     let last = |c: ClusterId| clusters.all[c].members.last().map_or(0, |(id, _)| *id);

@@ -1,14 +1,14 @@
-//! The program: a fixed list of dispatches over planned buffers. Plain data.
+//! Intermediate representation of a program: a fixed list of dispatches over planned buffers. Plain data.
 //!
 //! A backend implements two kinds of kernel. A [`Loop`] computes expressions for every element of a domain, with
-//! reductions along its inner dimensions; every elementwise operation, reduction, softmax, norm and optimizer is one. A
-//! [`Gemm`] multiplies matrices and passes each element of the product to a loop body, its epilogue.
+//! reductions along its inner dimensions; elementwise operations, reductions, softmax, norms and optimizers are loops.
+//! A [`Gemm`] multiplies matrices and passes each element of the product to a loop body, the epilogue.
 
 use std::ops::Range;
 
 use wgrad_graph::{Combine, DType, GroupId, Layout, ScalarFn, States, TensorType};
 
-/// Position of an instruction in its body, which identifies its result.
+/// Position of an instruction in its loop body. Identifies the result of the instruction.
 pub type ValueId = usize;
 
 /// A buffer that the program uses.
@@ -20,27 +20,28 @@ pub enum Buffer {
     Outputs,
     /// A group of the persistent state, shared with other programs.
     State(GroupId),
-    /// Scratch memory for intermediates, number i of [`Program::slabs`].
+    /// Scratch memory for intermediates. The number is an index into [`Program::slabs`].
     Slab(usize),
-    /// A flat tensor whose padding must stay zero, number i of [`Program::packs`]. Zeroed once, before the first run.
+    /// A flat tensor whose padding must stay zero. Filled with zeros once, before the first run. The number is an index
+    /// into [`Program::packs`].
     Pack(usize),
 }
 
 /// A contiguous tensor in a buffer, which starts at a multiple of [`wgrad_graph::ALIGN`] bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TensorRef {
-    /// The buffer.
+    /// Buffer that contains the tensor.
     pub buffer: Buffer,
-    /// Start in bytes.
+    /// Start of the tensor in the buffer, in bytes.
     pub offset: usize,
     /// Number of elements.
     pub elements: usize,
-    /// Element type.
+    /// Type of each element.
     pub dtype: DType,
 }
 
 impl TensorRef {
-    /// Bytes of the elements.
+    /// Size of the tensor in bytes.
     pub fn bytes(&self) -> usize {
         self.elements * self.dtype.bytes()
     }
@@ -60,7 +61,7 @@ pub enum Access {
 /// A tensor that a dispatch binds. No two operands of a dispatch are the same tensor.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Operand {
-    /// The tensor.
+    /// Location and element type of the tensor.
     pub tensor: TensorRef,
     /// Whether the tensor is read, written or both.
     pub access: Access,
@@ -69,13 +70,13 @@ pub struct Operand {
 /// One kernel with its operands.
 #[derive(Debug, Clone)]
 pub struct Dispatch {
-    /// Layer and operations, e.g. `body.0.linear: matmul + add + relu`.
+    /// Path of the layer and names of the operations, e.g. `body.0.linear: matmul + add + relu`.
     pub name: String,
-    /// The kernel.
+    /// Kernel that the dispatch runs.
     pub kernel: Kernel,
     /// The tensors that the kernel reads and writes, by operand number.
     pub operands: Vec<Operand>,
-    /// Operations and memory traffic.
+    /// Operations and memory traffic of one execution.
     pub cost: Cost,
 }
 
@@ -84,9 +85,9 @@ pub struct Dispatch {
 pub struct Cost {
     /// Floating-point operations; a multiply-add counts as two.
     pub flops: u64,
-    /// Bytes read, counting each operand once, and for a table only the rows gathered from it.
+    /// Bytes read. Each operand counts once; of a gathered table, only the gathered rows count.
     pub read: u64,
-    /// Bytes written, counting each operand once.
+    /// Bytes written. Each operand counts once.
     pub written: u64,
 }
 
@@ -98,7 +99,7 @@ impl std::ops::AddAssign for Cost {
     }
 }
 
-/// The two kinds of kernel.
+/// A kernel: a loop or a matrix product.
 #[expect(clippy::large_enum_variant, reason = "a program has tens of kernels, most of them matrix products")]
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Kernel {
@@ -120,25 +121,25 @@ pub struct Loop {
     pub outer: Vec<usize>,
     /// Sizes of the reduced dimensions; empty without reductions.
     pub inner: Vec<usize>,
-    /// Instructions in order. An instruction refers to earlier ones by position.
+    /// Instructions in order. An instruction refers to earlier instructions by position.
     pub body: Vec<Instr>,
     /// Values written to operands.
     pub stores: Vec<Store>,
 }
 
-/// One instruction. Floats are computed in f32 (f64 in the reference), whatever type the operands store.
+/// One instruction. Floats are computed in f32 (f64 in the reference), regardless of the element types of the operands.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Instr {
     /// An element of an operand. The layout is over `outer ++ inner`; padded elements are zero.
     Load {
-        /// Operand number.
+        /// Index in [`Dispatch::operands`].
         operand: usize,
         /// Layout of the elements.
         layout: Layout,
     },
     /// The element at `layout + index · stride` of an operand; NaN (0 for u32) if `index >= bound`.
     Gather {
-        /// Operand number.
+        /// Index in [`Dispatch::operands`].
         operand: usize,
         /// Layout of the elements of row 0, without padding.
         layout: Layout,
@@ -159,7 +160,7 @@ pub enum Instr {
     Call(&'static ScalarFn, Vec<ValueId>),
     /// An earlier value, reduced over `inner`. Constant within a row.
     Reduce(Combine, ValueId),
-    /// The element of the product, in the epilogue of a [`Gemm`].
+    /// The element of the matrix product. Valid only in the epilogue of a [`Gemm`].
     Product,
 }
 
@@ -186,12 +187,12 @@ impl std::hash::Hash for Instr {
 /// A value written to an operand.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Store {
-    /// The value.
+    /// Value to write.
     pub value: ValueId,
-    /// Operand number.
+    /// Index in [`Dispatch::operands`].
     pub operand: usize,
-    /// Layout over `outer ++ inner` for a store of every element, or over `outer` for one value per row. It has no
-    /// padding, and no two indices have the same offset.
+    /// Layout over `outer ++ inner` for a store of every element, or over `outer` for one value per row. The layout has
+    /// no padding, and no two indices have the same offset.
     pub layout: Layout,
 }
 
@@ -201,7 +202,7 @@ impl Loop {
         self.outer.iter().product()
     }
 
-    /// Elements of a row: the product of `inner`, which is 1 without reductions.
+    /// Number of elements of a row: the product of `inner`, which is 1 without reductions.
     pub fn columns(&self) -> usize {
         self.inner.iter().product()
     }
@@ -211,7 +212,7 @@ impl Loop {
         self.inner.is_empty() || store.layout.shape.len() > self.outer.len()
     }
 
-    /// For each value, whether it can differ within a row.
+    /// Returns for each value whether it can differ within a row.
     pub fn varies(&self) -> Vec<bool> {
         let along_inner = |layout: &Layout| {
             let moves = |strides: &[isize]| strides[self.outer.len()..].iter().any(|&s| s != 0);
@@ -230,7 +231,8 @@ impl Loop {
         varies
     }
 
-    /// For each value, whether it is a u32 rather than a float. `dtypes` are the element types of the operands.
+    /// Returns for each value whether it is a u32; all other values are floats. `dtypes` are the element types of the
+    /// operands.
     pub fn is_u32(&self, dtypes: &[DType]) -> Vec<bool> {
         let is_u32 = |instr: &Instr| match instr {
             Instr::Load { operand, .. } | Instr::Gather { operand, .. } => dtypes[*operand] == DType::U32,
@@ -250,11 +252,11 @@ impl Loop {
 pub struct Gemm {
     /// Sizes of the batch dimensions.
     pub batch: Vec<usize>,
-    /// Sizes of the rows of A and C.
+    /// Sizes of the row dimensions of A and C.
     pub m: Vec<usize>,
-    /// Sizes of the columns of B and C.
+    /// Sizes of the column dimensions of B and C.
     pub n: Vec<usize>,
-    /// Sizes of the depth: the columns of A and the rows of B.
+    /// Sizes of the depth dimensions: the columns of A and the rows of B.
     pub k: Vec<usize>,
     /// Operand number of A.
     pub a: usize,
@@ -270,22 +272,22 @@ pub struct Gemm {
 }
 
 impl Gemm {
-    /// Number of products in the batch.
+    /// Number of matrix products in the batch.
     pub fn products(&self) -> usize {
         self.batch.iter().product()
     }
 
-    /// Rows of A and C.
+    /// Number of rows of A and C.
     pub fn rows(&self) -> usize {
         self.m.iter().product()
     }
 
-    /// Columns of B and C.
+    /// Number of columns of B and C.
     pub fn columns(&self) -> usize {
         self.n.iter().product()
     }
 
-    /// Columns of A and rows of B.
+    /// Number of columns of A, which is the number of rows of B.
     pub fn depth(&self) -> usize {
         self.k.iter().product()
     }
@@ -329,7 +331,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// Whether the output is a single float, which the [`Record`](crate::Record) of each run contains.
+    /// Whether the output is a single float. The [`Record`](crate::Record) of a run contains these outputs.
     pub fn is_recorded(&self) -> bool {
         self.ty.dtype != DType::U32 && self.ty.shape.numel() == 1
     }
@@ -340,7 +342,7 @@ impl Output {
 pub struct Program {
     /// The persistent state that the program reads and writes.
     pub states: States,
-    /// Inputs by slot.
+    /// Inputs in order of slot number.
     pub inputs: Vec<ProgramInput>,
     /// Outputs in order of declaration.
     pub outputs: Vec<Output>,
@@ -357,7 +359,7 @@ pub struct Program {
     pub live_bytes: usize,
     /// Bytes of each pack.
     pub packs: Vec<usize>,
-    /// Intermediates by size, largest first: name, type and bytes.
+    /// Name, type and size in bytes of each intermediate, largest first.
     pub largest_tensors: Vec<(String, TensorType, usize)>,
 }
 
@@ -378,7 +380,8 @@ impl Program {
         self.slabs.iter().sum()
     }
 
-    /// Number of dispatches after which a range of an f32 group is final, i.e. no later dispatch writes to it.
+    /// Returns the number of dispatches after which a range of elements of an f32 group is final, i.e. no later
+    /// dispatch writes to the range.
     pub fn final_after(&self, group: GroupId, range: &Range<usize>) -> usize {
         let (start, end) = (range.start * DType::F32.bytes(), range.end * DType::F32.bytes());
         let writes = |operand: &Operand| {
@@ -431,7 +434,8 @@ pub fn slab_bytes<'p>(programs: impl IntoIterator<Item = &'p Program>) -> usize 
     slabs.iter().sum()
 }
 
-/// Bytes of a session with these programs: the state, the shared slabs, and the private buffers of each program.
+/// Bytes that a session with these programs needs: the state, the shared slabs, and the private buffers of each
+/// program.
 pub fn session_bytes<'p>(
     states: &States,
     programs: impl IntoIterator<Item = &'p Program, IntoIter: Clone>,

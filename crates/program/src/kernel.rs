@@ -1,4 +1,4 @@
-//! Third stage of planning: the instructions of each kernel, with values instead of buffers as operands.
+//! Third stage of planning: generates the instructions of each kernel, with values instead of buffers as operands.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use crate::fuse::Schedule;
 use crate::ir::{Cost, Gemm, Instr, Kernel, Loop, Store, ValueId};
 use crate::value::{GemmDims, Id, Source, ValueKind, apply_views, iota_layout, squeeze_layout};
 
-/// A kernel whose operands are values: first the loaded, then the stored ones.
+/// A kernel whose operands are values: first the loaded values, then the stored values.
 #[derive(Debug)]
 pub(crate) struct Draft {
     pub name: String,
@@ -121,7 +121,9 @@ impl<'s, 'v> Builder<'s, 'v> {
             Expr::Iota(strides) => {
                 let layout = apply_views(iota_layout(shape, strides), views)
                     .and_then(|layout| self.domain_layout(&layout, granularity))
-                    .ok_or_else(|| never!("an index of shape {shape:?} is inlined through {views:?}"))?;
+                    .ok_or_else(|| {
+                        never!("no layout for an iota of shape {shape:?} inlined through {views:?}")
+                    })?;
                 self.emit(Instr::Iota(layout))
             }
             Expr::Call(f, inner) => {
@@ -160,8 +162,8 @@ impl<'s, 'v> Builder<'s, 'v> {
         })
     }
 
-    /// Converts a layout over the shape of a member to one over the domain in kernel order; `None` if it is all
-    /// padding.
+    /// Converts a layout over the shape of a member to a layout over the domain, in the order of the kernel's loops.
+    /// Returns `None` if the layout is all padding.
     fn domain_layout(&self, layout: &Layout, granularity: Granularity) -> Option<Layout> {
         let layout = squeeze_layout(layout)?;
         let inner = self.cluster.inner.clone().unwrap_or_default();
@@ -194,7 +196,7 @@ impl<'s, 'v> Builder<'s, 'v> {
         let stores = stored.iter().enumerate().map(|(i, &(id, granularity))| {
             let result = self.results.get(&id);
             Ok(Store {
-                value: *result.ok_or_else(|| never!("value {id} is stored and not computed"))?,
+                value: *result.ok_or_else(|| never!("value {id} is stored but not computed"))?,
                 operand: self.loads.len() + i,
                 layout: match granularity {
                     Granularity::Element => Layout::contiguous(&self.cluster.dims).permute(&self.axes),
@@ -221,8 +223,8 @@ impl<'s, 'v> Builder<'s, 'v> {
     }
 }
 
-/// Builds a matrix product kernel. The domain of `epilogue` has no dimensions of size 1 and is in storage order; that
-/// of the kernel has all batch, m and n dimensions in this order.
+/// Builds a matrix product kernel. The domain of the given `epilogue` is in storage order without dimensions of size 1.
+/// The domain of the kernel's epilogue consists of all batch, m and n dimensions, in this order.
 fn gemm_kernel(operands: GemmOperands, mut epilogue: Loop) -> Gemm {
     let ((a, a_layout), (b, b_layout), dims) = (operands.a, operands.b, operands.dims);
     let [batch, m, k] = split_dims(&a_layout.shape, [dims.batch, dims.rows]);
@@ -248,15 +250,15 @@ fn gemm_kernel(operands: GemmOperands, mut epilogue: Loop) -> Gemm {
     Gemm { batch, m, n, k, a, a_layout, b, b_layout, epilogue }
 }
 
-/// Splits the sizes into three groups of dimensions; the first two have these numbers of dimensions.
+/// Splits the sizes into three groups: the first `first` dimensions, the next `second` dimensions, and the rest.
 fn split_dims(shape: &[usize], [first, second]: [usize; 2]) -> [Vec<usize>; 3] {
     let (a, rest) = shape.split_at(first);
     let (b, c) = rest.split_at(second);
     [a.to_vec(), b.to_vec(), c.to_vec()]
 }
 
-/// Expands a layout to a larger shape. Dimension i of the result is dimension `position[i]` of the layout, or
-/// broadcast.
+/// Expands a layout to a larger shape. Dimension i of the result is dimension `position[i]` of the layout, or broadcast
+/// if `position[i]` is `None`.
 fn expand_layout(layout: &Layout, position: &[Option<usize>], shape: Vec<usize>) -> Layout {
     let expand = |strides: &[isize]| position.iter().map(|p| p.map_or(0, |i| strides[i])).collect();
     let bounds = layout.bounds.iter();
@@ -264,7 +266,7 @@ fn expand_layout(layout: &Layout, position: &[Option<usize>], shape: Vec<usize>)
     Layout { strides: expand(&layout.strides), shape, offset: layout.offset, bounds }
 }
 
-/// Removes the reduced dimensions of a cluster without reductions whose members all have the same granularity.
+/// Removes the reduced dimensions of a cluster that contains no reduction, if all members have the same granularity.
 fn drop_unused_inner(clusters: &Clusters<'_>, mut cluster: Cluster) -> Cluster {
     let reduces = |id: Id| matches!(clusters.values.all[id].kind, ValueKind::Reduce { .. });
     if cluster.inner.is_none() || cluster.members.iter().any(|(id, _)| reduces(*id)) {
@@ -280,7 +282,7 @@ fn drop_unused_inner(clusters: &Clusters<'_>, mut cluster: Cluster) -> Cluster {
     cluster
 }
 
-/// Returns the first layer path of the members, and the names of their operations in order, each once.
+/// Returns the first layer path of the members, followed by the distinct names of their operations in order.
 fn kernel_name(clusters: &Clusters<'_>, cluster: &Cluster) -> String {
     let values = cluster.members.iter().map(|(id, _)| &clusters.values.all[*id]);
     let mut operations: Vec<&str> = Vec::new();
@@ -298,7 +300,7 @@ fn kernel_name(clusters: &Clusters<'_>, cluster: &Cluster) -> String {
     if path.is_empty() { operations } else { format!("{path}: {operations}") }
 }
 
-/// Floating-point operations of a kernel. Instructions that are computed once per row count once per row.
+/// Number of floating-point operations of a kernel. An instruction that is computed once per row counts once per row.
 pub(crate) fn flops(kernel: &Kernel) -> u64 {
     match kernel {
         Kernel::Loop(body) => loop_flops(body),

@@ -1,9 +1,9 @@
-//! From a graph to a program: lowering, fusion and memory planning.
+//! Compiles graphs into programs: lowering, fusion and memory planning.
 //!
-//! A [`Program`] is plain data that any device can replay. Nothing here knows a device API, so all of planning is
-//! tested without one. [`compile`] has four stages, one file each: `value` (with `order`) resolves views, `fuse` (with
-//! `cluster`) assigns operations to kernels, `kernel` emits the instructions, `memory` places the tensors. `share`
-//! places the tensors of several programs together.
+//! A [`Program`] is plain data that any device can replay. The crate does not depend on a device API, so planning is
+//! tested without a device. [`compile`] has four stages, one file each: `value` (with `order`) resolves views, `fuse`
+//! (with `cluster`) assigns operations to kernels, `kernel` emits the instructions, and `memory` places the tensors.
+//! `share` places the tensors of several programs together.
 
 mod cluster;
 mod compile;

@@ -1,7 +1,8 @@
 //! Fourth stage of planning: the memory position of every tensor, before anything is allocated.
 //!
-//! Intermediates share a few slabs. A tensor holds its range from the kernel that writes it to the last one that reads
-//! it. Tensors that one kernel reads and writes are in different slabs, so that read-only bindings stay read-only.
+//! Intermediates share a few slabs. A tensor occupies its range from the kernel that writes it to the last kernel that
+//! reads it. A tensor that a kernel reads and a tensor that the same kernel writes are in different slabs, so that
+//! read-only bindings stay read-only.
 //!
 //! Minimizing the total size of the slabs is a packing problem. It is solved greedily for several orders of the
 //! tensors, and the best order is then modified at random within a budget. The lower bound is the largest live set: the
@@ -15,14 +16,14 @@ use wgrad_graph::philox::Stream;
 
 use crate::value::Id;
 
-/// Budget of the search in comparisons of two tensors: some tenths of a second.
+/// Maximum number of comparisons of two tensors during the search, which take a few tenths of a second.
 const MAX_COMPARISONS: usize = 8_000_000;
-/// Maximum number of orders tried.
+/// Maximum number of modified orders that the search tries.
 const MAX_ROUNDS: usize = 2_000;
 /// The search stops when the slabs exceed the largest live set by at most this percentage.
 const TOLERANCE_PERCENT: usize = 2;
 
-/// A tensor that needs scratch memory between two kernels.
+/// A tensor that needs scratch memory from one kernel to another.
 #[derive(Debug, Clone)]
 pub(crate) struct Interval {
     pub id: Id,
@@ -119,7 +120,7 @@ impl Packing {
         self.slabs.iter().sum()
     }
 
-    /// Numbers the slabs by size, so that programs that share them waste little.
+    /// Numbers the slabs by size, so that programs that share slabs waste little memory.
     fn placement(self, intervals: &[Interval]) -> Placement {
         let mut by_size: Vec<usize> = (0..self.slabs.len()).collect();
         by_size.sort_by_key(|&slab| Reverse(self.slabs[slab]));
@@ -149,12 +150,12 @@ impl<'i> Problem<'i> {
         Self { intervals, overlapping, conflicting, max_slab_bytes }
     }
 
-    /// Number of comparisons of one packing.
+    /// Number of comparisons that one call of [`Problem::pack`] needs.
     fn comparisons(&self) -> usize {
         self.overlapping.iter().chain(&self.conflicting).map(Vec::len).sum::<usize>() + self.intervals.len()
     }
 
-    /// Returns initial orders; each is good for some programs.
+    /// Returns the initial orders of the search, one for each sort key. Which order is best depends on the program.
     fn orders(&self) -> Vec<Vec<usize>> {
         let all = self.intervals;
         let live_at = |k: usize| all.iter().filter(|i| i.first <= k && k <= i.last).map(Interval::size).sum();
@@ -176,7 +177,8 @@ impl<'i> Problem<'i> {
         if all.is_empty() { Vec::new() } else { keys.iter().map(sorted).collect() }
     }
 
-    /// Places the tensors in this order, each where the slabs grow least; ties go to the tightest gap.
+    /// Places the tensors in this order. Each tensor goes where the slabs grow least; among equal candidates, it goes
+    /// into the tightest gap.
     fn pack(&self, order: &[usize]) -> Packing {
         let mut packing = Packing { at: vec![None; self.intervals.len()], slabs: Vec::new() };
         let mut occupied: Vec<Vec<(usize, usize)>> = Vec::new();
@@ -211,7 +213,7 @@ impl<'i> Problem<'i> {
     }
 }
 
-/// A free range in a slab, and the bytes of it that would stay unused.
+/// A free range in a slab, and the number of bytes in it that would stay unused.
 struct Gap {
     offset: usize,
     unused: usize,
@@ -241,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn live_tensors_do_not_overlap_and_dead_ones_share_memory() {
+    fn live_tensors_do_not_overlap_and_dead_tensors_share_memory() {
         let intervals = [
             interval(0, 1000, 0, 1),
             interval(1, 1000, 1, 2),

@@ -1,9 +1,9 @@
 //! Memory order of the elements of a value.
 //!
-//! A value may be stored with its dimensions in another order than its operation has them, and is then seen through a
-//! permutation. A matrix product is stored in the order of its lowering, e.g. an image with its channels last.
+//! The dimensions of a value may be stored in another order than its operation defines. The value is then read through
+//! a permutation. The lowering of a matrix product determines its storage order, e.g. an image with its channels last.
 //! Elementwise operations keep the order of their inputs, so that a chain of operations fuses and accesses memory
-//! sequentially, whatever the order of the dimensions in the model code.
+//! sequentially, regardless of the order of the dimensions in the model code.
 
 use wgrad_graph::{Combine, Contract, Expr, Layout, Shape, TensorType, View};
 
@@ -11,15 +11,15 @@ use crate::value::{GemmDims, Source, Value, ValueKind, Values, iotas};
 
 /// Minimum number of elements for which a reduction over columns is split into two kernels.
 const TWO_STEP_ELEMENTS: usize = 1 << 15;
-/// Minimum number of rows after the first of two kernels, where possible, so that it uses the whole device.
+/// Minimum number of rows that the first of two kernels must compute, so that the kernel uses the whole device.
 const MIN_ROWS: usize = 2048;
 
 impl Values {
     /// Adds an elementwise value, stored in the order of its arguments. Along dimensions in which all arguments are
-    /// broadcast, it is computed once.
+    /// broadcast, the value is computed only once.
     pub(crate) fn map(&mut self, expr: Expr, args: Vec<Source>, mut value: Value) -> Source {
         let repeated = repeated_axes(&expr, &args, &value.ty.shape);
-        // Values computed from scalars alone are inlined anyway.
+        // Values computed only from scalars are inlined anyway.
         let has_tensor_arg = args.iter().any(|arg| self.all[arg.value].ty.shape.numel() > 1);
         if has_tensor_arg && !repeated.is_empty() {
             let shape = value.ty.shape.to_vec();
@@ -46,7 +46,8 @@ impl Values {
         self.view(stored, View::Permute(inverse_permutation(&order)))
     }
 
-    /// Adds a copy of `source` in its memory order, if a layout can express the view of that copy.
+    /// Adds a copy of `source` that keeps its memory order, and returns the copy with one more view. Returns `None` if
+    /// no layout can express `view` of the copy.
     pub(crate) fn copy_in_order(&mut self, source: &Source, view: &View) -> Option<Source> {
         let order = order_of(&source.layout)?;
         let stored = Layout::contiguous(&permute(&source.layout.shape, &order));
@@ -56,7 +57,7 @@ impl Values {
         Some(self.view(copy, View::Permute(inverse_permutation(&order))))
     }
 
-    /// Adds a reduction, stored in the order of its argument. A reduction over axes of size 1 becomes a map.
+    /// Adds a reduction, stored in the order of its argument. If all reduced axes have size 1, adds a map instead.
     pub(crate) fn reduce(
         &mut self,
         combine: Combine,
@@ -70,7 +71,7 @@ impl Values {
                 _ => self.map(Expr::Input(0), vec![arg], value),
             };
         }
-        // The index of an argmax depends on the order of its axes.
+        // The result of an argmax depends on the order of the reduced axes.
         let preserves_argmax = |order: &Vec<usize>| {
             combine != Combine::ArgMax || order.iter().filter(|axis| axes.contains(axis)).is_sorted()
         };
@@ -95,7 +96,7 @@ impl Values {
         if order.is_sorted() { stored } else { self.view(stored, View::Permute(inverse_permutation(&order))) }
     }
 
-    /// Adds a matrix product of factors that are viewed as described by its lowering.
+    /// Adds a matrix product. The views of its lowering are already applied to `a` and `b`.
     pub(crate) fn contract(&mut self, contract: Contract, a: Source, b: Source, mut value: Value) -> Source {
         let Contract { batch, rows, columns, order, out, .. } = contract;
         let depth = a.layout.shape.len() - batch - rows;
@@ -106,8 +107,8 @@ impl Values {
         out.into_iter().fold(stored, |source, view| self.view(source, view))
     }
 
-    /// Adds the matrix product stored in the permuted order, so that its kernel writes the permutation without a copy.
-    /// Only for a product with no other use.
+    /// Adds a variant of the matrix product `source` that is stored in permuted order, so that the permutation needs no
+    /// copy. The product must have no other use. Returns `None` if `source` is not a matrix product without views.
     pub(crate) fn permute_product(&mut self, source: &Source, axes: &[usize]) -> Option<Source> {
         let mut value = self.all[source.value].clone();
         let ValueKind::Gemm { a, b, mut dims } = value.kind.clone() else { return None };
@@ -119,8 +120,8 @@ impl Values {
         Some(self.product(a, b, dims, value))
     }
 
-    /// Adds a matrix product. If the rows rather than the columns of C are contiguous in memory, computes Cᵀ = Bᵀ·Aᵀ
-    /// instead.
+    /// Adds a matrix product C = A·B. If the row dimensions of C, not its column dimensions, are contiguous in memory,
+    /// computes Cᵀ = Bᵀ·Aᵀ instead.
     fn product(&mut self, a: Source, b: Source, dims: GemmDims, mut value: Value) -> Source {
         let GemmDims { batch, rows, columns, ref order } = dims;
         let last = order.iter().zip(value.ty.shape.iter()).rfind(|(_, size)| **size != 1);
@@ -146,9 +147,9 @@ impl Values {
     }
 }
 
-/// Returns the dimensions of a layout in memory order, outermost first; `None` if there is no such order because
-/// elements are repeated or windows overlap. Dimensions of size 1 keep their position, and a dimension that only adds
-/// padding follows the dimension before it.
+/// Returns the dimensions of a layout in memory order, outermost first. Returns `None` if elements are repeated or
+/// windows overlap, because the memory order is then undefined. Dimensions of size 1 keep their position, and a
+/// dimension that only adds padding stays after the dimension that precedes it.
 fn order_of(layout: &Layout) -> Option<Vec<usize>> {
     let nontrivial: Vec<usize> = (0..layout.shape.len()).filter(|&i| layout.shape[i] != 1).collect();
     let stride = |i: usize| layout.strides[i].unsigned_abs();
@@ -170,9 +171,10 @@ fn order_of(layout: &Layout) -> Option<Vec<usize>> {
     Some(order)
 }
 
-/// Number of leading axes that a first kernel reduces before a second one reduces the others; 0 for a single kernel. A
-/// reduction over the columns of a matrix with few columns has few rows, each of them spread over all of memory; after
-/// the split, the first kernel has many contiguous rows.
+/// Returns the number of leading axes that a first kernel reduces before a second kernel reduces the remaining axes, or
+/// 0 if a single kernel reduces all axes. A sum over the rows of a matrix with few columns has few results, and the
+/// elements of each result are spread over the whole matrix. After the split, the first kernel computes many results,
+/// each from elements that are close in memory.
 fn leading_axis_count(shape: &[usize], axes: &[usize]) -> usize {
     let numel: usize = shape.iter().product();
     let reduces_last_axis = shape.iter().rposition(|&size| size != 1).is_none_or(|last| axes.contains(&last));

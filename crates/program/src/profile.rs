@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-/// Times of one profiled run ([`Session::profile`](crate::Session::profile)). All times are nanoseconds since the call.
+/// Timing of one profiled run ([`Session::profile`](crate::Session::profile)). All times are in nanoseconds since the
+/// start of the call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
     /// Clock that timed the dispatches.
@@ -10,18 +11,19 @@ pub struct Profile {
     /// Consecutive activities of the host. For a GPU: `drain` (waiting for earlier work), `upload`, `record`, `submit`
     /// and `wait`, and `run` if the host measures the dispatches. For the CPU: `upload` and `run`.
     pub host: Vec<HostSpan>,
-    /// Time of each dispatch, in the order of [`Program::dispatches`](crate::Program::dispatches).
+    /// Time interval of each dispatch, in the order of [`Program::dispatches`](crate::Program::dispatches).
     pub dispatches: Vec<Span>,
 }
 
-/// Clock that measured the dispatches.
+/// Clock that times the dispatches of a profiled run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Clock {
     /// The host's clock, around each dispatch. On a GPU without timestamps this includes submitting each dispatch and
     /// waiting for it, which a normal run does not do.
     Host,
-    /// The device's own timestamps. Their zero differs from that of the host's clock, so the first dispatch is placed
-    /// at the time when the host began to submit; differences between dispatches are exact to the clock's period.
+    /// Timestamps of the device. The device's clock has another origin than the host's clock, so the first dispatch is
+    /// placed at the time when the host began to submit. Differences between dispatches are accurate to the period of
+    /// the device's clock.
     Device,
 }
 
@@ -35,7 +37,7 @@ impl Clock {
     }
 }
 
-/// A time interval, in nanoseconds since the start of the run. It never ends before it starts.
+/// A time interval, in nanoseconds since the start of the run. `end_ns` is at least `start_ns`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Span {
     /// Start in nanoseconds.
@@ -51,12 +53,12 @@ impl Span {
     }
 }
 
-/// An activity of the host.
+/// An activity of the host during a profiled run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct HostSpan {
-    /// Name of the activity.
+    /// Name of the activity, e.g. `upload`.
     pub name: &'static str,
-    /// Time of the activity.
+    /// Time interval of the activity.
     pub span: Span,
 }
 
@@ -79,7 +81,7 @@ impl Stopwatch {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Ends the current activity, records it under a name, and returns its time.
+    /// Ends the current activity, records it under a name, and returns its time interval.
     pub fn lap(&mut self, name: &'static str) -> Span {
         let span = Span { start_ns: self.last_lap, end_ns: self.now() };
         self.last_lap = span.end_ns;

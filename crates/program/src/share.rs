@@ -1,5 +1,8 @@
-//! Programs of one session run one after the other, so their intermediates can use the same slabs. Placed separately,
-//! they need slabs of different sizes; this module places them together, as if they were one long program.
+//! Joint placement of the intermediates of several programs.
+//!
+//! Programs of one session run one after the other, so their intermediates can use the same slabs. If each program is
+//! planned separately, the sizes of their slabs differ and memory is wasted. This module places the intermediates of
+//! all programs together, as if they belonged to one long program.
 
 use std::collections::HashMap;
 
@@ -7,17 +10,18 @@ use crate::ir::{Access, Buffer, Program};
 use crate::memory::{Interval, place};
 use crate::value::Id;
 
-/// Places the intermediates of programs that will be loaded into one session again, so that their shared slabs
-/// ([`slab_bytes`](crate::slab_bytes)) are small. No slab exceeds `buffer_bytes`, unless a single tensor does.
+/// Replaces the placement of the intermediates of several programs with a joint placement. The purpose is to minimize
+/// the slabs ([`slab_bytes`](crate::slab_bytes)) of a session with these programs. No slab exceeds `buffer_bytes`
+/// unless a single tensor does.
 ///
-/// Leaves the programs unchanged if one of them reads slab memory that it did not write as the same tensor. [`compile`]
-/// never produces such a program.
+/// Leaves the programs unchanged if a program reads slab memory that does not contain a whole tensor written earlier by
+/// the same program. [`compile`] never produces a program of this kind.
 ///
 /// [`compile`]: crate::compile()
 pub fn share_slabs(programs: &mut [&mut Program], buffer_bytes: u64) {
     let mut intervals: Vec<Interval> = Vec::new();
     let mut reads: Vec<Vec<Id>> = Vec::new();
-    // For each dispatch, the tensor of each operand that lies in a slab.
+    // For each dispatch, the tensor number of each operand, or `None` if the operand is not in a slab.
     let mut tensors: Vec<Vec<Option<Id>>> = Vec::new();
     for program in programs.iter() {
         let mut latest: HashMap<(usize, usize), Id> = HashMap::new();
@@ -29,7 +33,7 @@ pub fn share_slabs(programs: &mut [&mut Program], buffer_bytes: u64) {
             });
             for (i, operand, at) in in_slabs.clone().filter(|(_, operand, _)| operand.access != Access::Write)
             {
-                // The read covers part of a tensor or memory that no program wrote, so nothing may move.
+                // The read covers part of a tensor, or memory that no kernel wrote, so no tensor may move.
                 let Some(&id) = latest.get(&at) else { return };
                 intervals[id].last = now;
                 intervals[id].bytes = intervals[id].bytes.max(operand.tensor.bytes());

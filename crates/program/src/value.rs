@@ -1,4 +1,4 @@
-//! First stage of planning: the live nodes of a graph as values, with every view resolved into an access layout.
+//! First stage of planning: converts the live nodes of a graph to values and resolves every view to an access layout.
 
 use std::collections::HashMap;
 
@@ -8,12 +8,12 @@ use wgrad_stdx::{InternalError, never};
 /// Position in [`Values::all`]. A value comes after its inputs.
 pub(crate) type Id = usize;
 
-/// A value seen through views.
+/// A value that is read through a sequence of views.
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
     pub value: Id,
     pub views: Vec<View>,
-    /// Layout of the views applied to the value's contiguous layout.
+    /// Result of applying the views to the contiguous layout of the value.
     pub layout: Layout,
 }
 
@@ -21,13 +21,13 @@ pub(crate) struct Source {
 #[derive(Debug, Clone)]
 pub(crate) enum ValueKind {
     Leaf(Leaf),
-    /// Every argument is viewed with the shape of the value.
+    /// An elementwise expression. The views give every argument the shape of the value.
     Map {
         expr: Expr,
         args: Vec<Source>,
     },
-    /// `table` is viewed at row 0 of every element, with the shape of the value; `index` also has the shape of the
-    /// value.
+    /// A gather. The views give `table` and `index` the shape of the value; `table` refers to row 0. Rows have a
+    /// distance of `stride` elements, and `bound` is the number of rows.
     Gather {
         table: Source,
         index: Source,
@@ -39,19 +39,19 @@ pub(crate) enum ValueKind {
         axes: Vec<usize>,
         arg: Source,
     },
-    /// `a` has shape batch ++ rows ++ depth, `b` has shape batch ++ depth ++ columns.
+    /// A matrix product. `a` has shape batch ++ rows ++ depth, `b` has shape batch ++ depth ++ columns.
     Gemm {
         a: Source,
         b: Source,
         dims: GemmDims,
     },
-    /// Values that each occupy a range of one flat buffer.
+    /// Values that are stored in one flat buffer, each with its offset in elements.
     Pack {
         parts: Vec<(Id, usize)>,
     },
 }
 
-/// Numbers of dimensions of a matrix product, and the order in which it is stored.
+/// Numbers of dimensions of a matrix product, and the storage order of its result.
 #[derive(Debug, Clone)]
 pub(crate) struct GemmDims {
     /// Number of batch dimensions.
@@ -60,7 +60,7 @@ pub(crate) struct GemmDims {
     pub rows: usize,
     /// Number of column dimensions.
     pub columns: usize,
-    /// Dimension i of the value is dimension `order[i]` of batch ++ rows ++ columns.
+    /// Dimension i of the result is dimension `order[i]` of batch ++ rows ++ columns.
     pub order: Vec<usize>,
 }
 
@@ -72,7 +72,7 @@ pub(crate) struct Value {
     pub name: &'static str,
     /// Path of the layer.
     pub path: String,
-    /// The value has a kernel of its own, even where it could be fused.
+    /// Whether the value must have its own kernel, even if it could be fused.
     pub unfusable: bool,
     /// A value that must be computed before this one.
     pub after: Option<Id>,
@@ -88,19 +88,19 @@ pub(crate) enum Target {
 /// The values of a graph, and the destinations of outputs and updates.
 #[derive(Debug, Default)]
 pub(crate) struct Values {
-    /// All values. A value that a rewrite replaced stays in the list, unused.
+    /// All values. Values that a rewrite replaced stay in the list but are unused.
     pub all: Vec<Value>,
     pub targets: Vec<(Id, Target)>,
-    /// For each leaf that holds a reply of the host: the value sent to the host.
+    /// Maps each leaf that contains a reply of the host to the value that is sent to the host.
     pub callback_inputs: HashMap<Id, Id>,
     /// The last value sent to the host.
     last_callback: Option<Id>,
-    /// [`Value::after`] for values created while the current node is lowered.
+    /// Content of [`Value::after`] for values created while the current node is lowered.
     after: Option<Id>,
 }
 
 impl Value {
-    /// The inputs of the value, with the views through which it reads them.
+    /// Returns the inputs of the value, each with the views through which it is read.
     pub fn args(&self) -> Vec<&Source> {
         match &self.kind {
             ValueKind::Leaf(_) | ValueKind::Pack { .. } => Vec::new(),
@@ -121,7 +121,7 @@ impl Values {
     /// Creates the values that the outputs and updates of the graph depend on.
     ///
     /// # Errors
-    /// Returns an error if an input of a node was not planned before the node, which no recorded graph allows.
+    /// Returns an internal error if a node is used before it is planned, i.e. if the graph is not in topological order.
     pub fn from_graph(graph: &Graph) -> Result<Values, InternalError> {
         let mut values = Values::default();
         let live = live_nodes(graph);
@@ -198,7 +198,7 @@ impl Values {
         Source { value: self.all.len() - 1, views: Vec::new(), layout }
     }
 
-    /// Returns `source` seen through one more view. If no layout can express the view, it is applied to a copy.
+    /// Returns `source` with one more view. If no layout can express the view, the view is applied to a copy.
     pub(crate) fn view(&mut self, source: Source, view: View) -> Source {
         match source.layout.apply(&view) {
             Some(layout) => {
@@ -232,9 +232,10 @@ impl Values {
         })
     }
 
-    /// Views both inputs of a gather with the shape of its output: the index dimensions first, then those of a row.
+    /// Gives both inputs of a gather the shape of its output. The dimensions of the index come first, followed by the
+    /// dimensions of a row.
     fn gather(&mut self, table: Source, index: Source, out: &TensorType) -> ValueKind {
-        // A kernel addresses rows by multiples of one non-negative stride.
+        // A kernel adds a multiple of one non-negative stride to select a row.
         let plain = table.layout.is_unpadded() && table.layout.strides[0] >= 0;
         let table = if plain { table } else { self.copy(table) };
         let (rows, picked) = (table.layout.shape.clone(), index.layout.shape.clone());
@@ -252,8 +253,8 @@ impl Values {
         ValueKind::Gather { table, index, stride, bound }
     }
 
-    /// Makes each part of a pack a value that its kernel can write directly to its range: computed, complete, and in no
-    /// other pack. Other inputs are copied first.
+    /// Creates a pack of the inputs. If a kernel computes exactly the elements of an input and no other pack contains
+    /// the input, the kernel writes directly to its range of the pack. Other inputs are copied first.
     fn pack(&mut self, offsets: Vec<usize>, ins: Vec<Source>) -> ValueKind {
         let mut parts: Vec<(Id, usize)> = Vec::new();
         for (source, offset) in ins.into_iter().zip(offsets) {
@@ -268,8 +269,8 @@ impl Values {
         ValueKind::Pack { parts }
     }
 
-    /// Sends `source` to the host. The sent value has a kernel of its own, which runs after that of the previous
-    /// callback, so that the host receives them in the order of recording, whatever is fused.
+    /// Sends `source` to the host. The sent value has its own kernel, which runs after the kernel of the previous
+    /// callback. The host therefore receives the values in the order of recording, regardless of fusion.
     fn host_callback(&mut self, source: Source, sent: EntryId, received: EntryId, template: Value) -> Source {
         let copy = self.copy(source).value;
         let before = self.last_callback.replace(copy);
@@ -287,7 +288,7 @@ impl Values {
         )
     }
 
-    /// Whether the source shows exactly the elements that the value's kernel computes, in order.
+    /// Whether the source consists of exactly the elements that the value's kernel writes, in the same order.
     fn shows_kernel_output(&self, source: &Source) -> bool {
         let value = &self.all[source.value];
         !value.has_no_kernel()
@@ -295,7 +296,8 @@ impl Values {
             && source.layout.numel() == value.ty.shape.numel()
     }
 
-    /// Sets the destination of `source`. A kernel writes a value to one place, so a second destination needs a copy.
+    /// Sets the destination of `source`. A kernel writes a value to one destination, so a second destination needs a
+    /// copy.
     fn add_target(&mut self, source: Source, target: Target) {
         let taken = self.targets.iter().any(|&(id, _)| id == source.value) || self.is_packed(source.value);
         let id =
@@ -305,7 +307,7 @@ impl Values {
 }
 
 impl Values {
-    /// For each value, whether a target depends on it.
+    /// Returns for each value whether a target depends on the value.
     pub fn live(&self) -> Vec<bool> {
         let mut live = vec![false; self.all.len()];
         self.targets.iter().for_each(|(id, _)| live[*id] = true);
@@ -321,8 +323,8 @@ impl Values {
         live
     }
 
-    /// Whether the value is a map that can be computed at the positions which `views` address: a layout can express the
-    /// views of all its inputs, without padding.
+    /// Whether the value is a map that can be computed at the positions that `views` address. For this, layouts must be
+    /// able to express the views of all inputs without padding.
     pub fn can_be_viewed(&self, id: Id, views: &[View]) -> bool {
         let ValueKind::Map { expr, args } = &self.all[id].kind else { return false };
         let seen = |layout: Layout| apply_views(layout, views);
@@ -332,7 +334,8 @@ impl Values {
             && args.iter().all(|arg| whole(seen(arg.layout.clone())))
     }
 
-    /// Moves target number `i` to a copy with a kernel of its own, which runs after the value is computed.
+    /// Writes target number `i` from a copy of its value. The copy has its own kernel, which runs after the value is
+    /// computed.
     pub fn defer_target(&mut self, i: usize) {
         let (id, target) = self.targets[i];
         let copy = self.copy(Source {

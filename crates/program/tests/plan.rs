@@ -1,4 +1,4 @@
-//! Properties of the plans of whole training steps: few kernels, little memory, correct order. Needs no device.
+//! Tests of the plans of complete training steps: number of kernels, memory and order. Needs no device.
 
 use wgrad_graph::{ALIGN, DType, EntryId, Lowered, Op, Rule, States, TensorType, Var, Vjp, grad};
 use wgrad_nn::{
@@ -106,7 +106,7 @@ fn dispatches_never_read_and_write_the_same_slab_and_operands_are_aligned() {
 }
 
 #[test]
-fn without_fusion_every_operation_is_a_kernel() {
+fn without_fusion_every_operation_has_its_own_kernel() {
     let (fused, plain) =
         (mlp_step(Options::default()), mlp_step(Options { fuse: false, ..Options::default() }));
     assert!(plain.dispatches.len() > 2 * fused.dispatches.len());
@@ -152,12 +152,12 @@ fn graph_error_names_operation_shapes_rule_and_location() {
     graph.output("z", product.relu() + full(&graph, [3], 1.0));
     let error = compile(&graph, Options::default()).unwrap_err().to_string();
     for part in ["matmul", "f32[32, 64]", "f32[128, 10]", "64", "128", "tests/plan.rs", "head"] {
-        assert!(error.contains(part), "{part} is missing in: {error}");
+        assert!(error.contains(part), "`{part}` is missing from the message: {error}");
     }
 }
 
 /// The training step of a residual network of depth 8 on 16 images of 3×16×16, with all parameters trained or with
-/// those of the stem and the first stage frozen.
+/// the parameters of the stem and the first stage frozen.
 fn resnet_step(frozen: bool) -> Program {
     let config = ResNetConfig::cifar(8).unwrap();
     let config = ResNetConfig { shortcut: Shortcut::Projection, ..config };
@@ -194,7 +194,7 @@ fn products(program: &Program) -> usize {
 #[test]
 fn convolutional_step_needs_no_copies() {
     let program = resnet_step(false);
-    // Only strided shortcuts need the rows and columns of their gradient spread out.
+    // Only the gradients of strided shortcuts need copies, which insert zeros between rows and columns.
     let copies = program.dispatches.iter().filter(|d| d.name.contains("copy"));
     assert!(copies.clone().all(|d| d.name.contains("downsample.0")), "{}", names(&program));
     assert_eq!(copies.count(), 2, "{}", names(&program));
@@ -246,7 +246,7 @@ fn host_replies_are_read_after_their_requests() {
         for &sent in &recorded {
             let writers: Vec<usize> = touches(sent, Access::Write).collect();
             let received = EntryId { group: exchange.received, ..sent };
-            let first = touches(received, Access::Read).next().expect("a reader");
+            let first = touches(received, Access::Read).next().expect("a kernel must read the reply");
             assert_eq!(writers.len(), 1, "{sent:?}");
             assert!(writers[0] < first && before < Some(writers[0]), "{sent:?}\n{}", names(&program));
             before = Some(writers[0]);
@@ -267,7 +267,7 @@ impl Op for HostCallback {
     }
 
     fn vjp<'g>(&self, _: &[Var<'g>], _: Var<'g>, _: Var<'g>) -> Vjp<'g> {
-        Vjp::Undefined("the test needs none")
+        Vjp::Undefined("this test computes no gradients")
     }
 
     fn lower(&self, _: &[TensorType], _: &TensorType) -> Lowered {
@@ -280,7 +280,7 @@ impl Op for HostCallback {
 fn host_callbacks_keep_their_order() {
     let mut states = States::new();
     let sent = states.group("sent", DType::F32);
-    // Two sizes, so that they do not become one kernel.
+    // The sizes differ, so that the two values are not computed by one kernel.
     let entries = [64, 48].map(|size| states.entry(sent, size.to_string(), [size]));
     let received = states.group_like("received", sent);
     let graph = graph(states);
@@ -299,7 +299,7 @@ fn host_callbacks_keep_their_order() {
     assert!(0 < one && one < two && two < program.dispatches.len(), "{}", names(&program));
 }
 
-/// Channels are the last dimension in memory: every convolution of the forward pass writes them contiguously.
+/// Channels are the last dimension in memory: every convolution of the forward pass writes the channels contiguously.
 #[test]
 fn images_are_stored_channels_last() {
     let program = resnet_step(false);
@@ -325,7 +325,7 @@ fn frozen_layers_have_no_gradients_or_moments() {
         |d: &wgrad_program::Dispatch| d.name.contains("conv2d_weight") && d.name.contains("layer1");
     assert!(whole.dispatches.iter().any(gradient) && !part.dispatches.iter().any(gradient));
     // Three weight gradients, and the input gradients of the last two frozen convolutions and the first two trained
-    // ones.
+    // convolutions.
     assert_eq!(products(&whole) - products(&part), 3 + 2 + 2, "{}", names(&part));
     let bytes = |program: &Program, name: &str| {
         program.states.find(name).map_or(0, |id| program.states.get(id).bytes())

@@ -4,7 +4,7 @@ use wgrad_graph::{Call, Combine, Contract, Expr, Lowered, ScalarFn, TensorType, 
 
 use super::{Array, Values};
 
-/// Returns the values of one operation, or a message if the inputs do not match it.
+/// Returns the result of one operation, or a message if the inputs do not match the operation.
 pub(super) fn evaluate(lowered: &Lowered, ins: &[&Array], out: &TensorType) -> Result<Values, String> {
     let input = |i: usize| ins.get(i).copied().ok_or_else(|| format!("input {i} is missing"));
     match lowered {
@@ -17,7 +17,7 @@ pub(super) fn evaluate(lowered: &Lowered, ins: &[&Array], out: &TensorType) -> R
         Lowered::Contract(contract) => product(contract, input(0)?, input(1)?, out),
         Lowered::Gather => gather(input(0)?, input(1)?),
         Lowered::Pack { offsets } => pack(offsets, ins, out),
-        // There is no host callback here, so the output is the input.
+        // The reference has no host that replies, so the output is the input.
         Lowered::HostCallback { .. } => Ok(input(0)?.values.clone()),
     }
 }
@@ -52,7 +52,10 @@ fn select(from: &Array, numbers: impl Iterator<Item = Option<usize>>) -> Result<
     ) -> Result<Vec<T>, String> {
         let element = |number: Option<usize>| match number {
             None => Ok(T::default()),
-            Some(i) => from.get(i).copied().ok_or_else(|| format!("element {i} of {} is read", from.len())),
+            Some(i) => from
+                .get(i)
+                .copied()
+                .ok_or_else(|| format!("element {i} is out of range; there are {} elements", from.len())),
         };
         numbers.map(element).collect()
     }
@@ -65,7 +68,7 @@ fn select(from: &Array, numbers: impl Iterator<Item = Option<usize>>) -> Result<
 fn view_of(view: &View, from: &Array, out: &TensorType) -> Result<Values, String> {
     let shape = &from.ty.shape;
     if view.shape(shape) != out.shape {
-        return Err(format!("{view:?} of {} is not {out}", from.ty));
+        return Err(format!("{view:?} of {} does not have type {out}", from.ty));
     }
     let source = |number: usize| -> Option<usize> {
         let at = index_of(number, &out.shape);
@@ -112,7 +115,7 @@ fn map(expr: &Expr, ins: &[&Array], out: &TensorType) -> Result<Values, String> 
         Expr::Input(i) => {
             let array = ins.get(*i).ok_or_else(|| format!("input {i} is missing"))?;
             if array.ty.shape != out.shape {
-                return Err(format!("input {i} is {}, not of shape {}", array.ty, out.shape));
+                return Err(format!("input {i} is {}; expected shape {}", array.ty, out.shape));
             }
             Ok(array.values.clone())
         }
@@ -169,7 +172,7 @@ fn reduce(combine: Combine, axes: &[usize], from: &Array, out: &TensorType) -> R
         Combine::Min => f64::INFINITY,
     };
     if shape.reduced(axes) != out.shape {
-        return Err(format!("{} reduced along {axes:?} is not {out}", from.ty));
+        return Err(format!("{} reduced along {axes:?} does not have type {out}", from.ty));
     }
     let mut results = vec![start; out.shape.numel()];
     let mut indices = vec![0; out.shape.numel()];
@@ -205,8 +208,12 @@ fn apply_views(from: &Array, views: &[View]) -> Result<Array, String> {
 fn product(contract: &Contract, a: &Array, b: &Array, out: &TensorType) -> Result<Values, String> {
     let Contract { batch, rows, columns, order, .. } = contract;
     let (a, b) = (apply_views(a, &contract.a)?, apply_views(b, &contract.b)?);
-    let mismatch =
-        || format!("{} times {} with {batch}, {rows} and {columns} dimensions is not {out}", a.ty, b.ty);
+    let mismatch = || {
+        format!(
+            "{} · {} with {batch} batch, {rows} row and {columns} column dimensions is not {out}",
+            a.ty, b.ty
+        )
+    };
     let (a_shape, b_shape) = (&a.ty.shape, &b.ty.shape);
     let (Some(rest), Some(depth)) = (a_shape.get(batch + rows..), b_shape.len().checked_sub(batch + columns))
     else {
@@ -262,7 +269,7 @@ fn pack(offsets: &[usize], ins: &[&Array], out: &TensorType) -> Result<Values, S
             (Values::U32(to), Values::U32(from)) => to.get_mut(range).map(|to| to.copy_from_slice(from)),
             _ => None,
         };
-        room.ok_or_else(|| format!("{} does not fit {out} at {first}", array.ty))?;
+        room.ok_or_else(|| format!("{} does not fit in {out} at element {first}", array.ty))?;
     }
     Ok(packed)
 }

@@ -90,14 +90,13 @@ impl Case {
         let inputs: Vec<Data<'_>> = self.inputs.iter().map(HostData::as_data).collect();
         session.run(id, &inputs).expect("the inputs fit");
         let outputs =
-            (0..self.program.outputs.len()).map(|i| session.output(id, i).expect("it exists")).collect();
-        let state =
-            (0..self.state.len()).map(|i| session.read_group(GroupId(i)).expect("it exists")).collect();
+            (0..self.program.outputs.len()).map(|i| session.output(id, i).expect("an output")).collect();
+        let state = (0..self.state.len()).map(|i| session.read_group(GroupId(i)).expect("a group")).collect();
         (outputs, state)
     }
 }
 
-/// Creates a loop kernel with these dimensions.
+/// Creates a loop kernel with these outer and inner dimensions.
 pub fn loop_kernel(outer: &[usize], inner: &[usize], body: Vec<Instr>, stores: Vec<Store>) -> Kernel {
     Kernel::Loop(Loop { outer: outer.to_vec(), inner: inner.to_vec(), body, stores })
 }
@@ -112,7 +111,7 @@ pub fn store(value: usize, operand: usize, shape: &[usize]) -> Store {
     Store { value, operand, layout: Layout::contiguous(shape) }
 }
 
-/// Returns the operands with their access: first those read, then those written.
+/// Returns the operands with their access: first the operands that are read, then the operands that are written.
 pub fn operands(read: &[&TensorRef], written: &[&TensorRef]) -> Vec<(TensorRef, Access)> {
     let read = read.iter().map(|&t| (t.clone(), Access::Read));
     read.chain(written.iter().map(|&t| (t.clone(), Access::Write))).collect()

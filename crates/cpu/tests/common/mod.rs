@@ -1,4 +1,5 @@
-//! Shared by the tests: scalar functions, programs built by hand, and their expected results from plain loops in f64.
+//! Shared code of the tests: scalar functions, programs built by hand, and their expected results from plain loops in
+//! f64.
 #![allow(dead_code, missing_docs)]
 
 pub mod build;
@@ -17,13 +18,13 @@ macro_rules! function {
     };
 }
 
-// These map [-1, 1] into itself, so that random expressions stay in a range where f32 is accurate.
+// These functions map [-1, 1] into itself, so that random expressions stay in a range in which f32 is accurate.
 function!(RELU, Unary, |x| if x > 0.0 { x } else { 0.0 });
 function!(EXP, Unary, |x| (x - 1.0).exp());
 function!(MUL, Binary, |x, y| x * y);
 function!(MID, Binary, |x, y| 0.5 * x + 0.5 * y);
 function!(MIX, Ternary, |x, y, z| 0.5 * x * y + 0.5 * z);
-// These have larger results.
+// These functions have larger results.
 function!(ADD, Binary, |x, y| x + y);
 function!(SUB, Binary, |x, y| x - y);
 function!(DIV, Binary, |x, y| x / y);

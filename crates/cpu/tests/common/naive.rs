@@ -1,4 +1,4 @@
-//! Interprets a program as documented, one index after the other, in f64.
+//! Interpreter that follows the documentation of programs, one index after the other, in f64.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ impl Memory {
     fn at(&mut self, tensor: &TensorRef, element: usize) -> &mut f64 {
         assert!(element < tensor.elements);
         let cell = tensor.offset / 2 + element * tensor.dtype.bytes() / 2;
-        &mut self.0.get_mut(&tensor.buffer).expect("it exists")[cell]
+        &mut self.0.get_mut(&tensor.buffer).expect("the buffer exists")[cell]
     }
 
     fn set(&mut self, tensor: &TensorRef, element: usize, x: f64) {
@@ -111,7 +111,7 @@ fn run_loop(kernel: &Loop, operands: &[Operand], product: &[f64], memory: &mut M
                 Instr::U32(x) => vec![f64::from(*x); full.len()],
                 Instr::Product => vec![product[number]; full.len()],
                 Instr::Iota(layout) => {
-                    full.iter().map(|at| layout.at(at).expect("not padded") as f64).collect()
+                    full.iter().map(|at| layout.at(at).expect("an iota has no padding") as f64).collect()
                 }
                 Instr::Load { operand, layout } => {
                     let tensor = &operands[*operand].tensor;
@@ -123,7 +123,7 @@ fn run_loop(kernel: &Loop, operands: &[Operand], product: &[f64], memory: &mut M
                     full.iter()
                         .zip(&values[*index])
                         .map(|(at, &picked)| {
-                            let first = layout.at(at).expect("not padded");
+                            let first = layout.at(at).expect("a gather has no padding");
                             if (picked as usize) < *bound {
                                 *memory.at(tensor, first + picked as usize * stride)
                             } else {
@@ -144,9 +144,9 @@ fn run_loop(kernel: &Loop, operands: &[Operand], product: &[f64], memory: &mut M
             if store.layout.shape.len() > kernel.outer.len() {
                 full.iter()
                     .zip(&values[store.value])
-                    .for_each(|(at, &x)| memory.set(tensor, store.layout.at(at).expect("in"), x));
+                    .for_each(|(at, &x)| memory.set(tensor, store.layout.at(at).expect("no padding"), x));
             } else {
-                memory.set(tensor, store.layout.at(&row).expect("in"), values[store.value][0]);
+                memory.set(tensor, store.layout.at(&row).expect("no padding"), values[store.value][0]);
             }
         }
     }

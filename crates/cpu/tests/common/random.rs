@@ -24,7 +24,7 @@ impl Generator {
         from[self.below(from.len())]
     }
 
-    /// Uniform values in [-1, 1).
+    /// Draws uniform values in [-1, 1).
     pub fn floats(&mut self, n: usize) -> HostData {
         HostData::F32((0..n).map(|_| self.random.uniform() * 2.0 - 1.0).collect())
     }

@@ -8,7 +8,8 @@
 //! x[n, c, y, z]      = Σ o, u, v   weight[o, c, u, v] · out[n, o, i, j]   where s·i + d·u − p = y, s·j + d·v − p = z
 //! ```
 //!
-//! Each is bilinear, and its gradients are computed by the other two. No im2col matrix is stored.
+//! Each of the three operations is bilinear, and its gradients are computed by the other two. No im2col matrix is
+//! stored.
 
 mod op_info;
 pub(crate) use op_info::OPS;
@@ -119,8 +120,8 @@ pub(crate) fn conv2d<'g>(x: Var<'g>, weight: Var<'g>, conv: Conv) -> Var<'g> {
 
 /// Transposed convolution of `x` `[n, in, h, w]` with `weight` `[in, out / groups, kh, kw]` → `[n, out, h′, w′]`.
 ///
-/// It is the transpose of the linear map of [`conv2d`] with the same weight. The result is `extra` larger than the
-/// smallest image that fits.
+/// This is the transpose of the linear map of [`conv2d`] with the same weight. The result is `extra` pixels larger than
+/// the smallest image for which [`conv2d`] has a result of the size of `x`.
 #[track_caller]
 pub(crate) fn conv_transpose2d<'g>(x: Var<'g>, weight: Var<'g>, conv: Conv, extra: [usize; 2]) -> Var<'g> {
     let graph = x.graph();
@@ -141,11 +142,11 @@ pub(crate) fn conv_transpose2d<'g>(x: Var<'g>, weight: Var<'g>, conv: Conv, extr
     }
 }
 
-/// Transpose of a convolution over images of size `image`.
+/// Returns the transpose of a convolution over images of size `image`.
 #[track_caller]
 fn transposed<'g>(y: Var<'g>, weight: Var<'g>, conv: Conv, image: [usize; 2]) -> Var<'g> {
-    // With both stride and dilation above 1, the kernel pattern does not repeat with the stride, so that `Transposed`
-    // does not apply. Zeros inserted between the pixels of y replace the stride.
+    // If both stride and dilation are above 1, the kernel pattern does not repeat with the stride, so `Transposed`
+    // cannot be used. Zeros inserted between the pixels of y replace the stride.
     let (mut y, mut conv) = (y, conv);
     for axis in [0, 1] {
         if conv.stride[axis] > 1 && conv.dilation[axis] > 1 && y.rank() == 4 {
@@ -162,7 +163,7 @@ fn transposed<'g>(y: Var<'g>, weight: Var<'g>, conv: Conv, image: [usize; 2]) ->
     y.graph().push(Transposed { conv, image }, &[y, weight])
 }
 
-/// Gradient of the weight of a convolution, for images `x` and a cotangent `y`.
+/// Returns the gradient of the weight of a convolution, for images `x` and a cotangent `y`.
 #[track_caller]
 fn weight_gradient<'g>(x: Var<'g>, y: Var<'g>, conv: Conv, kernel: [usize; 2]) -> Var<'g> {
     y.graph().push(WeightGrad { conv, kernel }, &[y, x])
@@ -249,7 +250,7 @@ fn channels_first([n, h, w, channels]: [usize; 4]) -> Vec<View> {
     vec![View::Reshape(vec![n, h, w, channels]), View::Permute(vec![0, 3, 1, 2])]
 }
 
-/// Convolution.
+/// Convolution as an operation. Inputs: images and weight.
 #[derive(Debug)]
 struct Forward {
     conv: Conv,
@@ -303,13 +304,13 @@ impl Op for Forward {
     }
 }
 
-/// Height and width of images or of a weight.
+/// Returns the height and width of images or of a weight.
 fn size(x: Var<'_>) -> [usize; 2] {
     let shape = x.shape();
     [shape[2], shape[3]]
 }
 
-/// Gradient of the weight. Inputs: cotangent and images.
+/// Gradient of the weight as an operation. Inputs: cotangent and images.
 #[derive(Debug)]
 struct WeightGrad {
     conv: Conv,
@@ -373,9 +374,10 @@ impl Op for WeightGrad {
 
 /// Transposed convolution, as one product for each phase.
 ///
-/// Image rows that are equal modulo the stride read the same rows of the kernel, every `stride`-th one: with y + p =
-/// s·q + r and u = r + s·t, the condition s·i + u − p = y becomes i = q − t. The remainders r therefore form a batch of
-/// products, each with its own taps t. A kernel whose size is not a multiple of the stride is padded with zeros.
+/// Image rows whose indices are equal modulo the stride read the same rows of the kernel, i.e. every `stride`-th row:
+/// with y + p = s·q + r and u = r + s·t, the condition s·i + u − p = y becomes i = q − t. The remainders r therefore
+/// form a batch of products, each with its own taps t. A kernel whose size is not a multiple of the stride is padded
+/// with zeros.
 #[derive(Debug)]
 struct Transposed {
     conv: Conv,
@@ -384,17 +386,17 @@ struct Transposed {
 
 /// Phases of a transposed convolution along one axis.
 struct Phases {
-    /// Number of remainders.
+    /// Number of remainders r, which is the stride.
     count: usize,
-    /// Number of quotients that the image needs.
+    /// Number of quotients q that the image needs.
     quotients: usize,
-    /// First quotient.
+    /// First quotient q.
     first: usize,
     /// Number of pixels of the product before the first pixel of the image.
     skipped: usize,
     /// Number of taps of each phase.
     taps: usize,
-    /// Distance in y between taps.
+    /// Distance in the input between taps.
     step: usize,
 }
 

@@ -1,4 +1,5 @@
-//! Samples and error inputs of convolutions: odd sizes, strides up to 3, dilation, groups, and 1×1 kernels.
+//! Samples and error inputs of convolutions. The samples cover sizes that are not multiples of the stride, strides up
+//! to 3, dilation, groups, and 1×1 kernels.
 
 use wgrad_graph::TensorType;
 use wgrad_graph::philox::Stream;

@@ -6,7 +6,7 @@ use super::{Special, elementwise_ops};
 use crate::sample::{AWAY, Distribution};
 use crate::tensor::TensorOps;
 
-/// Distribution that reaches into both tails.
+/// Distribution that covers both tails of an activation.
 const WIDE: Distribution = Distribution::Uniform(-4.0, 4.0);
 
 elementwise_ops! {
@@ -37,7 +37,7 @@ elementwise_ops! {
         tolerance: 1e-6,
     }
 
-    /// x above 0, slope · x below. Its gradient at 0 is the slope.
+    /// x for x > 0, slope · x otherwise. The gradient at 0 is the slope.
     LEAKY_RELU = "leaky_relu" (x in AWAY; slope = 0.1) {
         wgsl: "select({0}, {0} * {1}, {0} < 0.0)",
         flops: 2,

@@ -95,7 +95,7 @@ elementwise_ops! {
         tolerance: 1e-6,
     }
 
-    /// The larger of x and y; NaN where either is. If they are equal, each gets half the gradient.
+    /// The larger of x and y; NaN if either is NaN. If x and y are equal, each gets half the gradient.
     MAXIMUM = "maximum" (x in GRID, y in BETWEEN) {
         wgsl: "select({0}, {1}, {1} > {0} || (bitcast<u32>({1}) & 0x7fffffffu) > 0x7f800000u)",
         flops: 1,
@@ -104,7 +104,7 @@ elementwise_ops! {
         tolerance: 1e-6,
     }
 
-    /// The smaller of x and y; NaN where either is. If they are equal, each gets half the gradient.
+    /// The smaller of x and y; NaN if either is NaN. If x and y are equal, each gets half the gradient.
     MINIMUM = "minimum" (x in GRID, y in BETWEEN) {
         wgsl: "select({0}, {1}, {1} < {0} || (bitcast<u32>({1}) & 0x7fffffffu) > 0x7f800000u)",
         flops: 1,

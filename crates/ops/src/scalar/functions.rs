@@ -1,6 +1,7 @@
 //! Roots, powers, exponentials, logarithms and trigonometric functions.
 //!
-//! Tolerances allow for the accuracy that WGSL guarantees of its built-in functions; drivers are often more accurate.
+//! Tolerances correspond to the accuracy that WGSL guarantees for its built-in functions; drivers are often more
+//! accurate.
 
 use std::f64::consts::PI;
 
@@ -12,7 +13,8 @@ use crate::elementwise::elementwise;
 use crate::sample::{ANY, Distribution, POSITIVE};
 use crate::tensor::TensorOps;
 
-/// xᵖ for a constant p, as a cheaper operation if there is one. The gradients of integer powers have no pole at 0.
+/// Returns xᵖ for a constant p. Uses a cheaper operation for some p, so that the gradients of small integer powers have
+/// no pole at 0.
 #[track_caller]
 pub(crate) fn powf(x: Var<'_>, p: f64) -> Var<'_> {
     match p {
@@ -73,7 +75,7 @@ elementwise_ops! {
         tolerance: 4e-6,
     }
 
-    /// Natural logarithm of x; −∞ at 0, NaN below.
+    /// Natural logarithm of x; −∞ at 0, NaN below 0.
     LN = "ln" (x in POSITIVE) {
         wgsl: "guarded_ln({0})" with LN,
         flops: 1,

@@ -1,7 +1,8 @@
-//! Lists of elementwise functions. An entry defines everything about a function: adding an activation adds one entry.
+//! Lists of elementwise functions. An entry defines a function completely, so a new activation needs only one entry.
 //!
-//! The Rust body is written once and compiled for f32 and f64; inside it `T` is the type. The gradient is an expression
-//! over operations. It uses the result instead of the arguments if possible, so that the arguments need not be kept.
+//! The Rust body is written once and compiled for f32 and f64; in the body, `T` is the floating-point type. The
+//! gradient is an expression over operations. If possible, the gradient uses the result instead of the arguments, so
+//! that the arguments need not be kept.
 
 pub(crate) mod activation;
 pub(crate) mod arithmetic;

@@ -1,5 +1,6 @@
-//! f32 functions without calls into the math library, so that the compiler vectorizes loops over them. Only functions
-//! for which this was measured to be faster. The f64 versions, used by the reference, are those of the library.
+//! f32 functions without calls into the math library, so that the compiler vectorizes loops over these functions. Only
+//! functions for which this was measured to be faster have their own implementation. The f64 versions, which the
+//! reference uses, call the math library.
 
 /// Functions that f32 and f64 compute differently.
 pub(crate) trait Special {
@@ -34,7 +35,7 @@ impl Special for f32 {
         const ROUND: f32 = 12_582_912.0;
         // ln 2 in two parts. The first has few enough bits for its product with n to be exact.
         const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
-        // Both comparisons are false for NaN, which is kept.
+        // Both comparisons are false for NaN, so NaN is kept.
         let x = if self > 89.0 { 89.0 } else { self };
         let x = if x < -104.0 { -104.0 } else { x };
         let rounded = x * LOG2_E + ROUND;
@@ -85,8 +86,8 @@ fn select(condition: bool, then: f32, otherwise: f32) -> f32 {
 mod tests {
     use super::*;
 
-    /// Returns the largest error against the f64 function, and its argument, over every 1009th f32. The error is
-    /// relative, or relative to the smallest normal number for subnormal results.
+    /// Returns the largest error of `f` compared to the f64 function, and the argument of this error, over every 1009th
+    /// f32. The error is relative to the result, or to the smallest normal f32 if the result is smaller.
     fn largest_error(f: fn(f32) -> f32, exact: fn(f64) -> f64) -> (f64, f32) {
         let inputs = (0..u32::MAX).step_by(1009).map(f32::from_bits).filter(|x| !x.is_nan());
         let error = |x: f32| {

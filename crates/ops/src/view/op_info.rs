@@ -40,7 +40,7 @@ pub(crate) static OPS: &[OpInfo] = &[
     },
     OpInfo {
         name: "flatten",
-        doc: "Merges the dimensions from an axis on into one.",
+        doc: "Merges all dimensions starting at an axis into one.",
         sample: |random| {
             let rank = pick(random, &[1, 2, 3, 4]);
             let (shape, axis) = (shape_of_rank(random, rank), random.below(rank as u32) as usize);
@@ -239,8 +239,8 @@ pub(crate) static OPS: &[OpInfo] = &[
     },
 ];
 
-/// Draws a sample that applies a view to one input. Half of the samples square the result, because a view is linear and
-/// its second derivative of zero would test nothing.
+/// Draws a sample that applies a view to one input. Half of the samples square the result, because the second
+/// derivative of a view is zero and would test nothing.
 fn sample_view(
     random: &mut Stream,
     shape: Vec<usize>,
