@@ -161,7 +161,7 @@ fn run_resumes_on_any_number_of_replicas() {
         );
         let output = wgrad(dir.path(), &arguments);
         assert!(output.status.success(), "{}", stderr(&output));
-        let has_note = stderr(&output).contains("bits will differ");
+        let has_note = stderr(&output).contains("not bit-identical");
         let resumed = read_result(&dir.path().join(&out));
         let difference = largest_difference(&resumed, &uninterrupted);
         assert!(difference <= TOLERANCE, "{replicas}: {difference}");
