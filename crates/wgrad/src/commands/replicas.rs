@@ -104,7 +104,7 @@ struct AbortOnPanic(AbortHandle);
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.abort(PANICKED, "the replica panicked");
+            self.0.abort(PANICKED, "it panicked");
         }
     }
 }
