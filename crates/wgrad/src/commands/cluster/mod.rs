@@ -133,7 +133,7 @@ fn here(work: &Workload, measured: Option<&Measured>, link: Link) -> Machine {
         flops_of: Default::default(),
         memory: None,
         memory_bytes_per_second: None,
-        source: format!("measured on {device}; the link is given or measured"),
+        source: format!("measured on {device}; the link as given or measured"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `wgrad launch`: runs a training on several MPI ranks, monitors the ranks and restarts them after failures.
+//! `wgrad launch`: trains on several MPI ranks, monitors the ranks and restarts them after failures.
 
 mod diagnosis;
 mod job;

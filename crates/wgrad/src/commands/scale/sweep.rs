@@ -179,7 +179,7 @@ impl Runner<'_> {
                 });
             }
         });
-        let queue = queue.into_inner().map_err(|_| anyhow!("a training panicked"))?;
+        let queue = queue.into_inner().map_err(|_| anyhow!("a training job panicked"))?;
         if let Some(error) = queue.failed {
             return Err(error);
         }
@@ -216,7 +216,7 @@ impl Runner<'_> {
     }
 
     fn run_jobs(&self, worker: &Worker, queue: &Mutex<Queue<'_>>) -> Result<()> {
-        let poisoned = || anyhow!("another training panicked");
+        let poisoned = || anyhow!("another training job panicked");
         let device = open(worker.choice)?;
         loop {
             let (i, job) = {

@@ -1,4 +1,4 @@
-//! `wgrad train`: runs a training from recipe to report, alone or as the first of several replicas.
+//! `wgrad train`: trains a model, from recipe to report, alone or as the first of several replicas.
 
 mod progress;
 mod resume;
