@@ -212,7 +212,7 @@ fn interrupted_sweep_keeps_finished_trials_and_resumes() {
     let output = wgrad(folder.path(), &arguments.join(" "));
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let messages = stderr(&output);
-    assert!(messages.contains(&format!("{done} of them stored from before")), "{messages}");
+    assert!(messages.contains(&format!("{done} of them already stored")), "{messages}");
     let report = fs::read_to_string(folder.path().join("scale/scale.json")).unwrap();
     let report: Value = serde_json::from_str(&report).unwrap();
     assert_eq!(report["interrupted"], false);

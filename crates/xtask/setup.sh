@@ -1,22 +1,23 @@
 #!/bin/sh
-# Installs what the tests need and this machine lacks: software GPU drivers, a dataset, MPI.
+# Installs missing test requirements: software GPU drivers, a dataset, MPI.
 #
-#   setup.sh adapters FOLDER   sets up GPU adapters and prints NAME=VALUE lines, the environment that the tests need to
+#   setup.sh adapters FOLDER   sets up GPU adapters and prints NAME=VALUE lines, the variables that the tests need to
 #                              find them; FOLDER keeps an unpacked driver and the list of steps that failed
 #   setup.sh mpi FOLDER        installs MPI; prints nothing
 #   setup.sh source FOLDER FILE SUITE REPLACEMENT   prints the apt source that would be added
 #
-# Packages are installed only on Debian, as root, and without WGRAD_NO_INSTALL. Elsewhere the script uses what is there
-# and prints how to get adapters. Messages go to stderr. A step that is done already does not call apt.
+# Packages are installed only on Debian, as root, and without WGRAD_NO_INSTALL. Otherwise the script uses the
+# installed adapters and prints how to install more. Messages go to stderr. Completed steps do not call apt.
 set -eu
 
-# The Vulkan loader, and the program that lists adapters.
+# The Vulkan loader, and vulkaninfo, which lists adapters.
 loader="libvulkan1 vulkan-tools"
 # Software Vulkan (lavapipe) and software GL through EGL, both on Mesa's llvmpipe.
 mesa="mesa-vulkan-drivers libgl1-mesa-dri libegl-mesa0 libegl1 libgles2"
-# Mesa 22's llvmpipe silently ends an invocation after 65,535 loop iterations, and is five times slower.
+# Oldest major version that is used without a warning. Mesa 22's llvmpipe silently ends an invocation after 65,535 loop
+# iterations, and is five times slower.
 good_mesa=25
-# The library and mpirun, what the bindings are generated with, and the tools of tests/hosts.sh.
+# The MPI library, mpirun, libclang for generating the bindings, and the tools used by tests/hosts.sh.
 mpi="libopenmpi-dev openmpi-bin libclang-dev clang iproute2"
 
 task=$1
@@ -33,23 +34,23 @@ release() { # release KEY: one value of os-release(5)
 
 may_install() { [ -z "${WGRAD_NO_INSTALL+set}" ] && [ "$(release ID)" = debian ] && [ "$(id -u)" = 0 ]; }
 
-# Runs a step and remembers a failure: a machine without a network would otherwise wait for apt in every test run.
-# Where an adapter is required (CI), every step is tried.
+# Runs a step and records a failure. A machine without a network would otherwise wait for apt in every test run.
+# If an adapter is required (in CI), failed steps are tried again.
 attempt() { # attempt NAME COMMAND…
     step=$1
     shift
     if [ "$required" != 1 ] && grep -qsx "$step" "$failed"; then return; fi
-    "$@" || { say "cannot set up $step; it is tried again after $failed is deleted"; echo "$step" >>"$failed"; }
+    "$@" || { say "cannot set up $step; delete $failed to try again"; echo "$step" >>"$failed"; }
 }
 
-version_of() { # version_of PACKAGE: the installed version, empty where it is not installed
+version_of() { # version_of PACKAGE: prints the installed version; empty if the package is not installed
     dpkg-query --show --showformat='${db:Status-Status} ${Version}' "$1" 2>/dev/null | sed -n 's/^installed //p'
 }
 
 missing() { for package; do [ -n "$(version_of "$package")" ] || echo "$package"; done; }
 
-# `apt-get ARGS` with no question asked and no endless wait; its output is shown where it fails. The user of its sandbox
-# may not write into the folder of a download.
+# `apt-get ARGS` without prompts and with timeouts; the end of the output is printed on failure. apt's sandbox user may not
+# be able to write into the download folder, so downloads run as root.
 apt_get() {
     DEBIAN_FRONTEND=noninteractive LC_ALL=C apt-get -q "$@" -o DPkg::Lock::Timeout=120 -o Acquire::Retries=2 \
         -o Acquire::http::Timeout=30 -o Acquire::https::Timeout=30 -o APT::Update::Error-Mode=any \
@@ -57,8 +58,8 @@ apt_get() {
 }
 
 updated=no
-update_once() { # A source that does not answer may be one that is not needed.
-    [ $updated = yes ] || apt_get update || say "apt-get update failed; continuing with the package lists there are"
+update_once() { # A source that does not respond may not be needed.
+    [ $updated = yes ] || apt_get update || say "apt-get update failed; continuing with the existing package lists"
     updated=yes
 }
 
@@ -73,8 +74,8 @@ install_missing() { # install_missing PACKAGE…
     [ -z "$(missing "$@")" ] || install $(missing "$@")
 }
 
-# Prints the first enabled apt source for SUITE, with the name of the suite replaced: mirror, options and key remain
-# those of the machine. The first form is deb822 (*.sources), the second has one line a source (*.list).
+# Prints the first enabled apt source for SUITE, with the suite name replaced. Mirror, options and key stay unchanged.
+# The first case parses the deb822 format (*.sources), the second the format with one line per source (*.list).
 source_for() { # source_for FILE SUITE REPLACEMENT
     [ -f "$1" ] || return 0
     case $1 in
@@ -99,14 +100,14 @@ source_for() { # source_for FILE SUITE REPLACEMENT
     esac
 }
 
-add_backports() { # add_backports CODENAME: adds the source of the backports suite where it is missing
+add_backports() { # add_backports CODENAME: adds the source of the backports suite if it is missing
     added=
     for file in /etc/apt/sources.list /etc/apt/sources.list.d/*; do
         [ -z "$(source_for "$file" "$1-backports" x)" ] || return 0
         text=$(source_for "$file" "$1" "$1-backports")
         [ -z "$text" ] || { derived=$text; added=/etc/apt/sources.list.d/$1-backports.${file##*.}; }
     done
-    [ -n "$added" ] || { say "no apt source of this machine is for $1: cannot derive one for $1-backports"; return 1; }
+    [ -n "$added" ] || { say "no apt source is configured for $1: cannot derive a source for $1-backports"; return 1; }
     say "adding the apt source $1-backports"
     echo "$derived" >"$added" && updated=no
 }
@@ -117,7 +118,7 @@ mesa_from_backports() {
     if dpkg --compare-versions "$version" ge $good_mesa && [ -z "$(missing $mesa)" ]; then return; fi
     update_once
     [ -n "$version" ] || version=$(LC_ALL=C apt-cache policy mesa-vulkan-drivers | sed -n 's/^ *Candidate: //p')
-    # All of Mesa's packages must be of one version: what came from backports is completed from there.
+    # All Mesa packages must have the same version: if some come from backports, the others must as well.
     case $version in
     *~bpo*) ;;
     [0-9]*) if dpkg --compare-versions "$version" ge $good_mesa; then return; fi ;;
@@ -129,13 +130,13 @@ mesa_from_backports() {
     install $mesa --target-release "$codename-backports" || { rm -f $added; return 1; }
 }
 
-# SwiftShader, the software Vulkan of another vendor: one library of Debian's chromium-common. The browser is not installed.
+# SwiftShader, a second software Vulkan driver: one library from Debian's chromium-common. The browser is not installed.
 swiftshader() {
     [ ! -f "$folder/libvk_swiftshader.so" ] || return 0
     update_once
     say "fetching chromium-common (one library is unpacked under $folder, nothing is installed)"
     scratch=$folder/unpack-$$
-    # The rename at the end is atomic: other processes see the whole library or none.
+    # The final rename is atomic: other processes see the complete library or none.
     mkdir -p "$scratch" && (cd "$scratch" && apt_get download chromium-common && dpkg-deb -x ./*.deb .) &&
         mv "$scratch/usr/lib/chromium/libvk_swiftshader.so" "$folder/" || { rm -rf "$scratch"; return 1; }
     rm -rf "$scratch"
@@ -154,7 +155,7 @@ how_to_get_adapters() {
 }
 
 set_up_adapters() {
-    if [ -z "${VK_DRIVER_FILES:-}${VK_ICD_FILENAMES:-}" ]; then # else these are the drivers to use
+    if [ -z "${VK_DRIVER_FILES:-}${VK_ICD_FILENAMES:-}" ]; then # otherwise the user has selected the drivers
         # shellcheck disable=SC2086
         if may_install; then
             attempt "the Vulkan loader" install_missing $loader
@@ -163,18 +164,18 @@ set_up_adapters() {
                 attempt "Mesa from backports" mesa_from_backports
                 attempt "Mesa" install_missing $mesa
                 dpkg --compare-versions "$(version_of mesa-vulkan-drivers)" ge $good_mesa ||
-                    say "Mesa is older than $good_mesa: its llvmpipe is slow and cuts long loops short"
+                    say "Mesa is older than $good_mesa: its llvmpipe is slow and ends long loops early"
                 attempt "SwiftShader" swiftshader
             fi
         fi
-        # The loader finds lavapipe by itself, but not the unpacked library.
+        # The loader finds lavapipe, but not the unpacked SwiftShader library.
         if [ -f "$folder/libvk_swiftshader.so" ] && ! has_hardware; then
             manifest=$folder/swiftshader_icd.json
             printf '{ "file_format_version": "1.0.0", "ICD": { "library_path": "%s", "api_version": "1.1.0" } }\n' \
                 "$folder/libvk_swiftshader.so" >"$manifest"
             drivers=$(ls /usr/share/vulkan/icd.d/lvp_icd.*json /usr/local/share/vulkan/icd.d/lvp_icd.*json \
                 /etc/vulkan/icd.d/lvp_icd.*json 2>/dev/null | tr '\n' ':')$manifest
-            # Older loaders know the second name only.
+            # Older loaders support only the second variable.
             export VK_DRIVER_FILES="$drivers" VK_ICD_FILENAMES="$drivers"
             printf '%s\n' "VK_DRIVER_FILES=$drivers" "VK_ICD_FILENAMES=$drivers"
         fi
@@ -185,8 +186,8 @@ set_up_adapters() {
         return
     fi
     say "no Vulkan adapter was found (by vulkaninfo); to get software adapters: $(how_to_get_adapters)"
-    [ "$required" != 1 ] || { say "WGRAD_REQUIRE_GPU=1 requires one"; exit 1; }
-    say "tests that need an adapter and find none are skipped, and listed at the end"
+    [ "$required" != 1 ] || { say "WGRAD_REQUIRE_GPU=1 requires an adapter"; exit 1; }
+    say "tests that need a missing adapter are skipped, and listed at the end"
 }
 
 case $task in

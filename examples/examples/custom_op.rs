@@ -1,12 +1,12 @@
-//! Custom operation, defined outside wgrad by a shape rule, a gradient rule, and an expression for all backends:
-//! `softsign(x) = x / (1 + |x|)`.
+//! Custom operation, defined outside wgrad by a shape rule, a gradient rule and an expression that all backends
+//! compile: `softsign(x) = x / (1 + |x|)`.
 //!
 //!     cargo run --release -p wgrad-examples --example custom_op
 
 use wgrad::graph::{Call, Expr, Lowered, Op, Rule, ScalarFn, Vjp};
 use wgrad::prelude::*;
 
-/// Scalar function: WGSL for GPUs, and Rust bodies for the CPU.
+/// The scalar function softsign, as WGSL for GPUs and as Rust functions for the CPU.
 static SOFTSIGN: ScalarFn = ScalarFn {
     name: "softsign",
     wgsl: "{0} / (1.0 + abs({0}))",
@@ -27,11 +27,12 @@ impl Op for Softsign {
     fn infer(&self, ins: &[TensorType]) -> Result<TensorType, Rule> {
         match ins {
             [x] if x.dtype == DType::F32 => Ok(x.clone()),
-            _ => Err(Rule::new("softsign takes one f32 tensor")),
+            _ => Err(Rule::new("softsign expects one f32 tensor")),
         }
     }
 
-    /// softsign′(x) = (1 − |softsign(x)|)²; written in terms of the output, so that the input need not be kept.
+    /// Returns the gradient, with softsign′(x) = (1 − |softsign(x)|)². The formula uses the output, so the input is not
+    /// kept.
     fn vjp<'g>(&self, _: &[Var<'g>], out: Var<'g>, cotangent: Var<'g>) -> Vjp<'g> {
         Vjp::Grads(vec![Some(cotangent * (1.0 - out.abs()).square())])
     }
@@ -57,7 +58,7 @@ fn main() -> anyhow::Result<()> {
         let [y, first, second] = [0, 1, 2].map(|o| outputs[o].to_f32()[i]);
         println!("{x:8.2} {y:10.5} {first:10.5} {second:10.5}");
         let exact = 1.0 / (1.0 + x.abs()).powi(2);
-        anyhow::ensure!((first - exact).abs() < 1e-6, "the gradient at {x} is {first} instead of {exact}");
+        anyhow::ensure!((first - exact).abs() < 1e-6, "the gradient at {x} is {first}, expected {exact}");
     }
     Ok(())
 }

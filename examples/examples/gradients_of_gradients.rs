@@ -1,5 +1,5 @@
 //! Second derivatives: Newton's method on Rosenbrock's function f(x, y) = (1 − x)² + 100 (y − x²)². Gradients are
-//! values of the graph, so they can be differentiated again for the Hessian.
+//! values in the graph, so a second differentiation computes the Hessian.
 //!
 //!     cargo run --release -p wgrad-examples --example gradients_of_gradients
 
@@ -29,7 +29,7 @@ fn main() -> anyhow::Result<()> {
             .map(|i| Ok(session.output(id, i)?.to_f32()[0]))
             .collect::<anyhow::Result<_>>()?;
         let [f, gx, gy, xx, xy, yx, yy] = values[..] else {
-            anyhow::bail!("the program does not have seven outputs")
+            anyhow::bail!("expected seven outputs, found {}", values.len())
         };
         println!("step {step}: f({:8.5}, {:8.5}) = {f:.6}", at[0], at[1]);
         let determinant = xx * yy - xy * yx;
@@ -38,7 +38,7 @@ fn main() -> anyhow::Result<()> {
     }
     anyhow::ensure!(
         (at[0] - 1.0).abs() < 1e-3 && (at[1] - 1.0).abs() < 1e-3,
-        "Newton's method ended at {at:?} instead of [1, 1]"
+        "Newton's method ended at {at:?}, expected [1, 1]"
     );
     println!("the minimum is at ({:.4}, {:.4})", at[0], at[1]);
     Ok(())

@@ -1,4 +1,4 @@
-//! Trains an MLP on handwritten digits, on a GPU if there is one.
+//! Trains an MLP on images of handwritten digits, on a GPU if available.
 //!
 //!     cargo run --release -p wgrad-examples --example hello_mlp
 

@@ -1,5 +1,5 @@
-//! Training loop without `Trainer`. A small network learns one period of a sine curve from 64 noisy points, the
-//! tutorial example of Bishop & Bishop (2024), §1.2.
+//! Training loop without `Trainer`. A small network learns one period of a sine curve from 64 noisy points. The task is
+//! the introductory example of Bishop & Bishop (2024), §1.2.
 //!
 //!     cargo run --release -p wgrad-examples --example sine_by_hand
 
@@ -10,7 +10,7 @@ const POINTS: usize = 64;
 const RATE: f64 = 0.05;
 
 fn main() -> anyhow::Result<()> {
-    // Layers declare their parameters; `finish` places them in the state, which is kept on the device.
+    // Layers declare their parameters; `finish` adds the parameters to the state, which is kept on the device.
     let mut states = States::new();
     let mut builder = Builder::new();
     let config = MlpConfig { hidden: vec![32, 32], activation: Activation::Tanh, ..MlpConfig::default() };
@@ -43,7 +43,7 @@ fn main() -> anyhow::Result<()> {
     session.write_group(params.group(), Data::F32(&params.initial(&program.states, params.group(), 1)))?;
     let step = session.load(&program)?;
 
-    // Run it many times.
+    // Run the step 2000 times.
     let mut noise = Stream::new(1, 1);
     let xs: Vec<f32> = (0..POINTS).map(|i| 2.0 * i as f32 / POINTS as f32 - 1.0).collect();
     let ys: Vec<f32> = xs.iter().map(|x| (std::f32::consts::PI * x).sin() + 0.1 * noise.normal()).collect();
@@ -55,7 +55,7 @@ fn main() -> anyhow::Result<()> {
         println!("step {:4}  loss {:.4}", record.run, record.values[0]);
     }
     let last = losses.last().map_or(f32::NAN, |record| record.values[0]);
-    anyhow::ensure!(last < 0.05, "the last loss is {last}; expected less than 0.05");
+    anyhow::ensure!(last < 0.05, "the last loss is {last}, expected less than 0.05");
 
     let curve = session.output(step, 1)?.to_f32();
     for (x, y) in xs.iter().zip(&curve).step_by(4) {

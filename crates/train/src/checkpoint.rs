@@ -1,4 +1,4 @@
-//! Checkpoints of a trainer: every group of the state that training changes, by name, and the position of the run.
+//! Checkpoints of a trainer: the named tensors that training changes, and the position of the run in its data.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,16 +15,16 @@ use crate::plan::Plan;
 use crate::snapshot::Snapshot;
 use crate::trainer::Trainer;
 
-/// Key of the lowest loss of an evaluation.
+/// JSON key of the lowest evaluation loss.
 const BEST: &str = "best_loss";
-/// Key of the number of evaluations since the best one.
+/// JSON key of the number of evaluations since the lowest loss.
 const SINCE_BEST: &str = "evaluations_since_best";
 
 /// Writes a checkpoint of the state after all queued steps into a run directory, and removes all but the last `keep`
-/// checkpoints. Returns its path.
+/// checkpoints. Returns the path of the new checkpoint.
 ///
-/// The checkpoint holds the whole state, independent of the number of replicas. Only the first replica calls this; the others
-/// send their shards in [`fit()`](crate::fit()).
+/// The checkpoint holds the complete state, independent of the number of replicas. Only the first replica calls this;
+/// the others send their shards in [`fit()`](crate::fit()).
 ///
 /// # Errors
 /// Returns an error if the files cannot be written, if the device fails, or if the other replicas cannot be reached.
@@ -42,7 +42,7 @@ pub fn save(
     Ok(path)
 }
 
-/// Takes part in a checkpoint that the first replica writes: sends the shards of this replica.
+/// Sends the shards of this replica to the first replica, which writes the checkpoint.
 pub(crate) fn save_shards(trainer: &mut Trainer) -> Result<(), TrainError> {
     for (id, _) in groups(&trainer.runner.plan) {
         if trainer.runner.plan.sharding(id).is_some() {
@@ -53,11 +53,12 @@ pub(crate) fn save_shards(trainer: &mut Trainer) -> Result<(), TrainError> {
     trainer.replicas.wait_for_writer(tensor_bytes(&trainer.runner.plan))
 }
 
-/// Restores the state of a trainer from a checkpoint: parameters, moments, position in the data, early stopping, counters.
+/// Restores the state of a trainer from a checkpoint: parameters, moments, position in the data, early stopping,
+/// counters.
 ///
 /// # Errors
-/// Returns an error if a tensor of the model or its optimizer is missing or has another shape, if the checkpoint has other
-/// tensors, if its position is not in the data, or if the device fails.
+/// Returns an error if a tensor of the model or its optimizer is missing or has another shape, if the checkpoint has
+/// additional tensors, if its data position is outside the data, or if the device fails.
 pub fn restore(trainer: &mut Trainer, checkpoint: &Checkpoint) -> Result<(), TrainError> {
     for (id, prefix) in groups(&trainer.runner.plan) {
         load_group(trainer, id, &prefix, checkpoint)?;
@@ -67,12 +68,14 @@ pub fn restore(trainer: &mut Trainer, checkpoint: &Checkpoint) -> Result<(), Tra
     if checkpoint.tensors.len() != expected {
         let found = checkpoint.tensors.len();
         return Err(TrainError::WrongModel(format!(
-            "it has {found} tensors, but the model and its optimizer have {expected}"
+            "the checkpoint has {found} tensors, but the model and its optimizer have {expected}"
         )));
     }
     let CheckpointState { step, loader, schedule, .. } = &checkpoint.state;
-    let narrow =
-        |x: u64| u32::try_from(x).map_err(|_| TrainError::WrongModel(format!("position {x} in the data")));
+    let narrow = |x: u64| {
+        u32::try_from(x)
+            .map_err(|_| TrainError::WrongModel(format!("data position {x} exceeds the u32 range")))
+    };
     let position = wgrad_data::LoaderPosition { epoch: narrow(loader.epoch)?, batch: narrow(loader.batch)? };
     trainer.runner.source.restore(position)?;
     trainer.runner.step = *step;
@@ -98,8 +101,8 @@ pub fn load_parameters(trainer: &mut Trainer, checkpoint: &Checkpoint) -> Result
     Ok(())
 }
 
-/// Groups that a checkpoint holds, each with the prefix of its tensors' names. Parameters and buffers have no prefix, so that
-/// the file is a plain state dictionary.
+/// Returns the groups that a checkpoint holds, each with the name prefix of its tensors. Parameters and buffers have no
+/// prefix, so that the file is a plain state dictionary.
 fn groups(plan: &Plan) -> Vec<(GroupId, String)> {
     let prefix = |id: GroupId| format!("{}/", plan.states.get(id).name);
     let (model, others) = plan.checkpoint_groups();
@@ -107,7 +110,7 @@ fn groups(plan: &Plan) -> Vec<(GroupId, String)> {
     model.chain(others.into_iter().map(|id| (id, prefix(id)))).collect()
 }
 
-/// Bytes of the tensors of a checkpoint.
+/// Returns the total size of a checkpoint's tensors in bytes.
 fn tensor_bytes(plan: &Plan) -> usize {
     let group_bytes =
         |id: GroupId| plan.full_entries(id).iter().map(|entry| 4 * entry.shape.numel()).sum::<usize>();
@@ -125,7 +128,7 @@ fn tensors(trainer: &mut Trainer) -> Result<BTreeMap<String, Tensor<'static>>, T
     Ok(tensors)
 }
 
-/// State of a checkpoint besides its tensors.
+/// Returns the checkpoint data other than tensors: step, data position, seed, schedule and device.
 fn state(trainer: &Trainer, extra: Map<String, Value>) -> Result<CheckpointState, TrainError> {
     let position = trainer.runner.source.position();
     let (config, device) = (&trainer.plan().config, trainer.device());
@@ -150,7 +153,7 @@ fn state(trainer: &Trainer, extra: Map<String, Value>) -> Result<CheckpointState
     })
 }
 
-/// Writes the tensors of a checkpoint with a prefix to a group.
+/// Copies the checkpoint tensors named `prefix` plus entry name into a group.
 fn load_group(
     trainer: &mut Trainer,
     id: GroupId,
@@ -164,9 +167,13 @@ fn load_group(
         let wrong = |what: String| TrainError::WrongModel(format!("{name} {what}"));
         let tensor = checkpoint.tensors.get(&name).ok_or_else(|| wrong("is missing".into()))?;
         if tensor.shape() != &entry.shape[..] {
-            return Err(wrong(format!("has shape {:?}, the model's has {}", tensor.shape(), entry.shape)));
+            return Err(wrong(format!(
+                "has shape {:?}, but the model expects {}",
+                tensor.shape(),
+                entry.shape
+            )));
         }
-        let values = tensor.as_f32().ok_or_else(|| wrong("is not f32".into()))?;
+        let values = tensor.as_f32().ok_or_else(|| wrong("does not have type f32".into()))?;
         full[entry.offset..entry.offset + values.len()].copy_from_slice(values);
     }
     trainer.write_full_group(id, &full)
@@ -181,7 +188,7 @@ mod tests {
     use super::*;
     use crate::{Config, FitOptions, Stop, fit};
 
-    /// A trainer whose loss never changes, and options with a patience of three evaluations.
+    /// Returns a trainer whose loss never changes, and options with a patience of three evaluations.
     fn trainer_without_learning() -> (Trainer, FitOptions) {
         let recipe = wgrad_recipe::load("digits-mlp").unwrap();
         let setup = crate::setup(&recipe).unwrap();

@@ -9,7 +9,7 @@ use wgrad_weights::Pattern;
 use crate::error::TrainError;
 use crate::replicas::RankConfig;
 
-/// Meaning of the model's outputs.
+/// Learning task, which determines the meaning of the model's outputs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Task {
     /// The outputs are logits: trained with cross-entropy, evaluated with accuracy.
@@ -19,9 +19,9 @@ pub enum Task {
         /// Fraction of the target probability spread evenly over all classes.
         label_smoothing: f64,
     },
-    /// The outputs are values: trained with the mean squared error.
+    /// The outputs are real values: trained with the mean squared error.
     Regression {
-        /// Number of values of an example.
+        /// Number of target values per example.
         width: usize,
     },
 }
@@ -44,18 +44,18 @@ impl Task {
     }
 }
 
-/// Hyperparameters of a training.
+/// Hyperparameters of a training run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Update rule, with peak learning rate and gradient clipping.
     pub optimizer: Optimizer,
     /// Learning-rate schedule, with warm-up.
     pub schedule: Schedule,
-    /// Examples in a pass, summed over all replicas.
+    /// Number of examples in a training pass, summed over all replicas.
     pub batch: usize,
-    /// Examples in a pass of an evaluation.
+    /// Number of examples in an evaluation pass.
     pub eval_batch: usize,
-    /// Passes whose gradients are averaged for one step.
+    /// Number of passes whose gradients are averaged for one step.
     pub accumulate: u64,
     /// Decay of the moving average of the parameters. If set, the average is evaluated instead of the parameters.
     pub ema: Option<f64>,
@@ -63,23 +63,23 @@ pub struct Config {
     pub label_smoothing: f64,
     /// Weight of each class in the training loss, which becomes a weighted mean.
     pub class_weights: Option<Vec<f64>>,
-    /// Whether the backward pass recomputes parts of the forward pass instead of keeping their values: the same bits,
-    /// with less memory and more arithmetic.
+    /// Whether the backward pass recomputes parts of the forward pass instead of keeping its values. Results are
+    /// bit-identical; less memory and more arithmetic are needed.
     pub recompute: bool,
-    /// Whether batch norms of several replicas use the statistics of the global batch, not of each replica's rows.
+    /// Whether batch norms use the statistics of the global batch instead of each replica's rows.
     pub sync_batch_norm: bool,
-    /// Patterns of the names of parameters that are not trained.
+    /// Name patterns of the parameters that are not trained.
     pub freeze: Vec<Pattern>,
-    /// Factors of the learning rate by parameter name; the first pattern that matches applies.
+    /// Learning-rate factors by parameter name pattern; the first matching pattern applies.
     pub rates: Vec<(Pattern, f64)>,
     /// Seed of initial values, shuffling and dropout.
     pub seed: u64,
-    /// Rank of this replica if several train one model; `None` if the trainer is alone.
+    /// Rank of this replica in data-parallel training; `None` without replicas.
     pub replica: Option<RankConfig>,
 }
 
 impl Default for Config {
-    /// AdamW at 1e-3, constant learning rate, batch 64.
+    /// Returns AdamW with a constant learning rate of 1e-3 and a batch size of 64.
     fn default() -> Self {
         Self {
             optimizer: Optimizer::default(),
@@ -101,12 +101,12 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Rows of each training batch that this replica takes.
+    /// Rows of each training batch that this replica processes.
     pub(crate) fn rows(&self) -> Range<usize> {
         self.replica.map_or(0..self.batch, |replica| replica.rows(self.batch))
     }
 
-    /// Passes of a step, at least 1.
+    /// Number of passes in a step, at least 1.
     pub(crate) fn passes(&self) -> u64 {
         self.accumulate.max(1)
     }
@@ -116,12 +116,13 @@ impl Config {
         self.replica.map_or(1, |replica| replica.size)
     }
 
-    /// Whether a pass has an input for the loss weight of the local rows: with class weights it differs from batch to batch.
+    /// Whether a pass has an input for the loss weight of the local rows. With class weights, the loss weight depends
+    /// on the batch.
     pub(crate) fn has_loss_weight_input(&self) -> bool {
         self.replica.is_some() && self.class_weights.is_some()
     }
 
-    /// Returns how the parameter `name` is trained.
+    /// Returns whether the parameter `name` is frozen, and otherwise its learning-rate factor.
     pub(crate) fn training(&self, name: &str) -> Training {
         if self.freeze.iter().any(|pattern| pattern.matches(name)) {
             return Training::Frozen;
@@ -146,7 +147,10 @@ impl Config {
         if let (Task::Classification { classes, .. }, Some(weights)) = (task, &self.class_weights)
             && weights.len() != classes
         {
-            let message = format!("train.class_weights: there are {classes} classes, not {}", weights.len());
+            let message = format!(
+                "train.class_weights has {} weights, but the data has {classes} classes",
+                weights.len()
+            );
             return Err(TrainError::Config(message));
         }
         let mut names: Vec<&str> = params.specs().iter().map(|spec| spec.name.as_str()).collect();

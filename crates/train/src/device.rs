@@ -12,7 +12,8 @@ use crate::tuning::load_tuning;
 /// Choice of a device, parsed from `--device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// The best hardware GPU, else the CPU. The CPU backend is faster than a software adapter.
+    /// The best hardware GPU, or the CPU if there is none. Software adapters are skipped because the CPU backend is
+    /// faster.
     Auto,
     /// The CPU backend.
     Cpu,
@@ -46,7 +47,7 @@ fn adapters() -> Vec<DeviceInfo> {
     wgrad_gpu::adapters().iter().map(|adapter| adapter.info.clone()).collect()
 }
 
-/// Opens a device. Uses its table of tuned GEMM kernels if there is a valid one, see [`load_tuning`].
+/// Opens a device. Uses its table of tuned GEMM kernels if a valid one exists; see [`load_tuning`].
 ///
 /// # Errors
 /// Returns an error if there is no such device, or if it cannot be opened.
@@ -54,12 +55,12 @@ pub fn open(choice: DeviceChoice) -> Result<Box<dyn Device>, DeviceError> {
     open_adapter(adapter_index(choice)?)
 }
 
-/// Opens a device for replica number `replica` of a process. Replicas are distributed over adapters of the same class and
-/// backend; if there is only one, they share it.
+/// Opens a device for replica number `replica` of a process. Replicas are distributed over adapters of the same class
+/// and backend; if there is only one, they share it.
 ///
 /// # Errors
-/// Returns an error if there is no such device, if it cannot be opened, or if more than one replica would share an OpenGL
-/// adapter.
+/// Returns an error if there is no such device, if it cannot be opened, or if more than one replica would share an
+/// OpenGL adapter.
 pub fn open_for_replica(choice: DeviceChoice, replica: usize) -> Result<Box<dyn Device>, DeviceError> {
     let Some(first) = adapter_index(choice)? else { return open_adapter(None) };
     let all = adapters();
@@ -75,8 +76,8 @@ pub fn open_for_replica(choice: DeviceChoice, replica: usize) -> Result<Box<dyn 
     open_adapter(Some(equals.get(replica % equals.len().max(1)).copied().unwrap_or(first)))
 }
 
-/// Returns the adapters of the same class and backend as adapter `first`, which comes first. Comparing the backend counts a card
-/// once that is available through two backends.
+/// Returns the indices of the adapters with the class and backend of adapter `first`, starting with `first`. A card
+/// that is available through two backends is listed once because the backends are compared.
 fn same_kind(adapters: &[DeviceInfo], first: usize) -> Vec<usize> {
     let Some(model) = adapters.get(first) else { return Vec::new() };
     let is_same = |info: &DeviceInfo| info.class == model.class && info.backend == model.backend;
@@ -84,7 +85,7 @@ fn same_kind(adapters: &[DeviceInfo], first: usize) -> Vec<usize> {
     std::iter::once(first).chain(others).collect()
 }
 
-/// Opens an adapter, or the CPU.
+/// Opens the adapter with the given index, or the CPU for `None`.
 fn open_adapter(adapter: Option<usize>) -> Result<Box<dyn Device>, DeviceError> {
     let Some(index) = adapter else { return Ok(Box::new(CpuDevice::new())) };
     let cache = wgrad_data::data_dir().ok().map(|folder| folder.join("kernels"));
@@ -95,10 +96,10 @@ fn open_adapter(adapter: Option<usize>) -> Result<Box<dyn Device>, DeviceError> 
     Ok(Box::new(GpuDevice::open_with(index, options)?))
 }
 
-/// Returns the index of the chosen adapter, `None` for the CPU. An index that was given explicitly is not checked.
+/// Returns the index of the chosen adapter, or `None` for the CPU. An explicit index is not validated.
 ///
 /// # Errors
-/// Returns [`DeviceError::NotFound`] if a GPU is requested and there is none.
+/// Returns [`DeviceError::NotFound`] if a GPU is requested but none is found.
 pub fn adapter_index(choice: DeviceChoice) -> Result<Option<usize>, DeviceError> {
     match choice {
         DeviceChoice::Cpu => Ok(None),
@@ -116,7 +117,7 @@ pub fn adapter_index(choice: DeviceChoice) -> Result<Option<usize>, DeviceError>
     }
 }
 
-/// Returns the best adapter: discrete before integrated before virtual before software, and the first of equals.
+/// Returns the index of the best adapter: discrete, then integrated, virtual and software. Ties go to the lowest index.
 fn best(adapters: &[DeviceInfo]) -> Option<usize> {
     let rank = |class: &str| {
         ["discrete", "integrated", "virtual", "software"].iter().position(|c| *c == class).unwrap_or(4)

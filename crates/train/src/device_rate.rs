@@ -1,4 +1,4 @@
-//! Ceilings of devices: the highest rate ever measured on each device, stored on disk. Trainings are compared with it.
+//! Ceilings of devices: the highest rate measured on each device, stored on disk for comparison with training runs.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,8 +12,9 @@ use crate::tuning::{device_file, device_json};
 /// Version of the file format.
 const FORMAT: u64 = 1;
 
-/// Returns the highest measured rate of a device in floating-point operations per second, and the name of the workload that
-/// reached it. Returns `None` if there is no file, or if it cannot be read: the rate can be measured again.
+/// Returns the highest measured rate of a device in floating-point operations per second, and the name of the workload
+/// that reached it. Returns `None` if there is no file, or if the file cannot be read. Unreadable files are not errors
+/// because the rate can be measured again.
 pub fn load_ceiling(info: &DeviceInfo) -> Option<(f64, String)> {
     let text = std::fs::read_to_string(device_file(info, "ceilings")?).ok()?;
     parse(&text, info)
@@ -55,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ceiling_is_read_only_for_its_device_and_if_valid() {
+    fn parse_rejects_invalid_ceilings_and_other_devices() {
         let info = crate::tuning::tests::device("1.0");
         let text = to_json(&info, 2e11, "matmul-512").to_string();
         assert_eq!(parse(&text, &info), Some((2e11, "matmul-512".into())));

@@ -1,16 +1,16 @@
-//! Early stopping: ends a training whose evaluated loss no longer falls.
+//! Early stopping: ends a training run whose evaluation loss no longer decreases.
 
-/// Best evaluated loss so far, and the evaluations since.
+/// Lowest evaluation loss so far, and the number of evaluations since.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct EarlyStopping {
-    /// Lowest loss of an evaluation.
+    /// Lowest evaluation loss; `None` before the first evaluation.
     pub best: Option<f64>,
-    /// Evaluations since the best one.
+    /// Number of evaluations since the lowest loss.
     pub since_best: u64,
 }
 
 impl EarlyStopping {
-    /// Records the loss of an evaluation.
+    /// Updates the lowest loss and the counter with an evaluation loss.
     pub fn record(&mut self, loss: f64) {
         let improved = self.best.is_none_or(|best| loss < best);
         self.since_best = if improved { 0 } else { self.since_best + 1 };

@@ -12,7 +12,7 @@ use wgrad_run::{CheckpointError, EventError, MetricsError, RunDirError};
 use wgrad_stdx::{ErrorKind, InternalError};
 use wgrad_weights::WeightsError;
 
-/// Error that stops a training or keeps it from starting.
+/// Error that stops a training run or prevents it from starting.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
     /// The configuration is invalid, or does not fit the model or the data.
@@ -35,9 +35,9 @@ pub enum TrainError {
     NonFinite {
         /// Name of the value, e.g. `loss`.
         what: String,
-        /// The value.
+        /// Non-finite value: NaN or an infinity.
         value: f32,
-        /// Step of the value, from 1.
+        /// Step that computed the value, counted from 1.
         step: u64,
         /// Description of the first operation whose output is not finite.
         cause: String,
@@ -69,16 +69,16 @@ pub enum TrainError {
     /// The other replicas cannot be reached, or aborted the run.
     #[error(transparent)]
     Comm(#[from] CommError),
-    /// The parameters of the replicas, which should be the same bits, differ.
+    /// The parameters of the replicas, which should be bit-identical, differ.
     #[error(
-        "at step {step} the parameters of {} differ from those of the other replicas ({size} in all); {since} steps earlier all \
-         were equal. A device computes wrong results, or memory is damaged",
+        "at step {step} the parameters of {} differ from those of the other replicas ({size} in total); {since} steps earlier, all \
+         were equal. A device computes wrong results, or memory is corrupted",
         replica_list(.ranks)
     )]
     Diverged {
-        /// Step after which the parameters were compared, from 1.
+        /// Step after which the parameters were compared, counted from 1.
         step: u64,
-        /// Steps between two comparisons.
+        /// Number of steps between two comparisons.
         since: u64,
         /// Ranks of the replicas that differ from the majority.
         ranks: Vec<usize>,
@@ -91,14 +91,14 @@ pub enum TrainError {
 }
 
 impl From<RecipeError> for TrainError {
-    /// Boxes the error, which is large: every `Result` of the trainer has room for it.
+    /// Boxes the error because it is large and would increase the size of every `Result<_, TrainError>`.
     fn from(error: RecipeError) -> Self {
         Self::Recipe(Box::new(error))
     }
 }
 
 impl TrainError {
-    /// Kind of the error.
+    /// Returns the kind of the error, which determines the exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Config(_) => ErrorKind::Usage,
@@ -121,7 +121,7 @@ impl TrainError {
     }
 }
 
-/// Lists ranks: `replica 1`, or `replicas 0, 2`.
+/// Formats a list of ranks: `replica 1`, or `replicas 0, 2`.
 fn replica_list(ranks: &[usize]) -> String {
     let list: Vec<String> = ranks.iter().map(ToString::to_string).collect();
     format!("{} {}", if ranks.len() == 1 { "replica" } else { "replicas" }, list.join(", "))

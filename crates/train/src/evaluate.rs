@@ -14,11 +14,11 @@ use crate::trainer::Trainer;
 pub struct Evaluation {
     /// Split that was evaluated.
     pub split: SplitName,
-    /// Mean loss.
+    /// Mean loss over the examples.
     pub loss: f64,
     /// Fraction of correctly classified examples; `None` for regression.
     pub accuracy: Option<f64>,
-    /// Number of examples.
+    /// Number of evaluated examples.
     pub examples: usize,
 }
 
@@ -26,8 +26,8 @@ impl Trainer {
     /// Computes loss and accuracy on a split of the data.
     ///
     /// # Errors
-    /// Returns an error if the data has no such split, if `split` is the training data, if the device fails, or if the other
-    /// replicas cannot be reached.
+    /// Returns an error if the data has no such split, if `split` is the training data, if the device fails, or if the
+    /// other replicas cannot be reached.
     pub fn evaluate(&mut self, split: SplitName) -> Result<Evaluation, TrainError> {
         let missing = || TrainError::Config(format!("there is no {} data to evaluate on", split.as_str()));
         let program = self.evaluations.iter().find(|(name, _)| *name == split);
@@ -60,7 +60,7 @@ impl Trainer {
         })
     }
 
-    /// Returns the model's outputs for raw examples, row by row as in a file: class probabilities, or values.
+    /// Returns the model's outputs for raw examples in row-major order: class probabilities, or values.
     ///
     /// # Errors
     /// Returns an error if the model cannot be compiled for prediction, or if the device fails.
@@ -78,7 +78,8 @@ impl Trainer {
     /// Returns the model's outputs for every example of a split, in order: class probabilities, or values.
     ///
     /// # Errors
-    /// Returns an error if the data has no such split, if the model cannot be compiled for prediction, or if the device fails.
+    /// Returns an error if the data has no such split, if the model cannot be compiled for prediction, or if the device
+    /// fails.
     pub fn predict_split(&mut self, split: SplitName) -> Result<Vec<f32>, TrainError> {
         let missing = || TrainError::Config(format!("there is no {} data to predict from", split.as_str()));
         let (width, batch) = (self.features(), self.plan().config.eval_batch);
@@ -93,7 +94,7 @@ impl Trainer {
         Ok(outputs)
     }
 
-    /// Returns the outputs for normalised examples, at most one batch of them.
+    /// Returns the outputs for at most one batch of normalised examples.
     fn batch_outputs(&mut self, mut features: Vec<f32>) -> Result<Vec<f32>, TrainError> {
         let width = self.features();
         let PassRunner { plan, session, .. } = &mut self.runner;

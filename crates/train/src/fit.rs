@@ -1,4 +1,4 @@
-//! Training loop over epochs: steps, reports, evaluation, early stopping, checkpoints.
+//! Training loop over epochs, with metrics, evaluation, early stopping and checkpoints.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -15,37 +15,37 @@ use crate::plan::SplitName;
 use crate::records::StepRecord;
 use crate::trainer::Trainer;
 
-/// Steps that may be queued before the loop reads their records.
+/// Number of steps that may be queued before the loop reads their records.
 const REPORT_EVERY: u64 = 16;
 
-/// Length of a training, and what it writes.
+/// Length of a training run, and intervals of its metrics, evaluations and checkpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FitOptions {
-    /// Steps of the whole run, including steps before a resume.
+    /// Total number of steps of the run, including steps before a resume.
     pub steps: u64,
-    /// Steps between two rows of training metrics.
+    /// Number of steps between two rows of training metrics.
     pub log_every: u64,
-    /// Epochs between two evaluations; 0 evaluates only at the end.
+    /// Number of epochs between two evaluations; with 0, only the final model is evaluated.
     pub eval_every_epochs: u64,
-    /// Evaluations without a lower loss after which the run ends.
+    /// Number of evaluations without a lower loss after which the run ends; `None` disables early stopping.
     pub patience: Option<u64>,
-    /// Epochs between two checkpoints; 0 writes only one at the end.
+    /// Number of epochs between two checkpoints; with 0, one checkpoint is written at the end.
     pub checkpoint_every_epochs: u64,
     /// Number of checkpoints that are kept.
     pub keep_checkpoints: usize,
 }
 
-/// Observer of a training, which can also end it.
+/// Observer of a training run, which can also stop the run.
 pub trait Callback {
     /// Called when the device has finished the first step of this process.
     fn on_first_step(&mut self) {}
-    /// Called for the record of each step.
+    /// Called with the record of each step.
     fn on_step(&mut self, _: &StepRecord) {}
     /// Called after an evaluation, with the number of steps done.
     fn on_evaluation(&mut self, _: &Evaluation, _: u64) {}
-    /// Called after a checkpoint was written, with its path.
+    /// Called with the path of each new checkpoint.
     fn on_checkpoint(&mut self, _: &Path) {}
-    /// Whether to finish the step, write a checkpoint and stop.
+    /// Returns whether to finish the current step, write a checkpoint and stop.
     fn should_stop(&mut self) -> bool {
         false
     }
@@ -58,20 +58,20 @@ impl Callback for () {}
 pub enum Stop {
     /// All steps are done.
     Done,
-    /// Early stopping: the evaluated loss no longer fell.
+    /// Early stopping: the evaluation loss no longer decreased.
     Patience,
-    /// A callback requested it.
+    /// A callback requested the stop.
     Interrupted,
 }
 
-/// Result of a training.
+/// Result of a training run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finished {
     /// Reason why the run ended.
     pub stop: Stop,
-    /// Steps done, including steps before a resume.
+    /// Number of steps done, including steps before a resume.
     pub steps: u64,
-    /// Steps done in this process.
+    /// Number of steps done in this process.
     pub new_steps: u64,
     /// Seconds of training in this process, including evaluations.
     pub seconds: f64,
@@ -81,26 +81,28 @@ pub struct Finished {
     pub throughput: Throughput,
     /// Mean loss of the last epoch of this process.
     pub train_loss: f64,
-    /// Last evaluation.
+    /// Final evaluation on the test data.
     pub test: Evaluation,
-    /// Path of the last checkpoint.
+    /// Path of the last checkpoint; `None` if none was written.
     pub checkpoint: Option<PathBuf>,
 }
 
-/// Trains until all steps are done, early stopping ends the run, or a callback stops it. Evaluates on the test data at the end.
+/// Trains until all steps are done, early stopping ends the run, or a callback stops it. Evaluates on the test data at
+/// the end.
 ///
-/// Early stopping uses the validation data if there is some, else the test data.
+/// Early stopping uses the validation data, or the test data if there is no validation data.
 ///
 /// # Errors
-/// Returns an error if the device fails, if a loss or metric is not finite, if a file of the run directory cannot be written, or
-/// if another replica fails or cannot be reached. The metrics file holds the rows of all steps reported before the error.
+/// Returns an error if the device fails, if a loss or metric is not finite, if a file of the run directory cannot be
+/// written, or if another replica fails or cannot be reached. The metrics file holds the rows of all steps reported
+/// before the error.
 pub fn fit(
     trainer: &mut Trainer,
     options: &FitOptions,
     run: Option<&RunDir>,
     callback: &mut dyn Callback,
 ) -> Result<Finished, TrainError> {
-    // Compiles the programs that split operations by phase before steps are timed.
+    // Compiles the programs that count the FLOPs of each phase before steps are timed.
     trainer.step_flops()?;
     let log = MetricsLog::open(run, trainer.steps_done())?;
     let losses = RecentLosses { losses: Vec::new(), epoch: trainer.steps_per_epoch() as usize };
@@ -112,7 +114,7 @@ pub fn fit(
     fit.finish(stop, last, started)
 }
 
-/// State of a call of [`fit()`].
+/// State of one call of [`fit()`].
 struct Fit<'a> {
     trainer: &'a mut Trainer,
     options: &'a FitOptions,
@@ -121,14 +123,14 @@ struct Fit<'a> {
     log: MetricsLog,
     losses: RecentLosses,
     clock: StepClock,
-    /// Path of the last checkpoint.
+    /// Path of the last checkpoint; `None` if none was written.
     checkpoint: Option<PathBuf>,
-    /// Steps done before the call.
+    /// Number of steps done before the call.
     first_step: u64,
 }
 
 impl Fit<'_> {
-    /// Runs all steps. Returns why it stopped, and the last evaluation.
+    /// Runs all steps. Returns the reason why the loop ended, and the last evaluation.
     fn train(&mut self) -> Result<(Stop, Option<Evaluation>), TrainError> {
         let mut last = None;
         while self.trainer.steps_done() < self.options.steps {
@@ -159,7 +161,7 @@ impl Fit<'_> {
         Ok((Stop::Done, last))
     }
 
-    /// Evaluates and writes a checkpoint where they are due. Returns whether early stopping ends the run.
+    /// Evaluates and writes a checkpoint if due after `epoch`. Returns whether early stopping ends the run.
     fn end_epoch(&mut self, epoch: u64, last: &mut Option<Evaluation>) -> Result<bool, TrainError> {
         let is_due = |every: u64| every > 0 && epoch.is_multiple_of(every);
         if is_due(self.options.eval_every_epochs) {
@@ -208,7 +210,7 @@ impl Fit<'_> {
         })
     }
 
-    /// Logs the records of finished steps; with `wait`, of all queued steps.
+    /// Logs the records of finished steps. With `wait`, waits for all queued steps first.
     fn report(&mut self, wait: bool) -> Result<(), TrainError> {
         for record in self.trainer.records(wait)? {
             if let Some(error) = self.trainer.explain(&record) {
@@ -234,7 +236,7 @@ impl Fit<'_> {
                 what: format!("{} loss", split.as_str()),
                 value: evaluation.loss as f32,
                 step,
-                cause: "it was computed by the evaluation after that step; the loss of the step itself was finite"
+                cause: "the value comes from the evaluation after the step; the training loss of the step was finite"
                     .into(),
             });
         }
@@ -244,7 +246,7 @@ impl Fit<'_> {
         Ok(evaluation)
     }
 
-    /// Writes a checkpoint into the run directory, or takes part in the checkpoint of the first replica.
+    /// Writes a checkpoint into the run directory, or sends the shards of this replica to the first replica.
     fn write_checkpoint(&mut self) -> Result<(), TrainError> {
         let Some(run) = self.run else {
             if self.trainer.replicas.is_joined() {
@@ -268,7 +270,7 @@ impl Fit<'_> {
 #[derive(Default)]
 struct StepClock {
     throughput: Throughput,
-    /// When the clock was started, and the steps done then.
+    /// Start time of the clock, and the number of steps done at that time.
     running: Option<(Instant, u64)>,
 }
 
@@ -277,7 +279,7 @@ impl StepClock {
         self.running = Some((Instant::now(), done));
     }
 
-    /// Stops the clock; all queued steps must be done.
+    /// Stops the clock. All queued steps must have finished.
     fn stop(&mut self, done: u64) {
         if let Some((since, before)) = self.running.take() {
             self.throughput.steps += done - before;
@@ -286,10 +288,10 @@ impl StepClock {
     }
 }
 
-/// Losses of the last steps.
+/// Losses of at least the last epoch's steps.
 struct RecentLosses {
     losses: Vec<f64>,
-    /// Steps of an epoch.
+    /// Number of steps in an epoch.
     epoch: usize,
 }
 
@@ -301,7 +303,7 @@ impl RecentLosses {
         self.losses.push(loss);
     }
 
-    /// Mean loss of the last epoch; NaN without steps.
+    /// Returns the mean loss of the last epoch, or NaN if no step was run.
     fn mean(&self) -> f64 {
         let last = &self.losses[self.losses.len().saturating_sub(self.epoch.max(1))..];
         last.iter().sum::<f64>() / last.len() as f64

@@ -1,4 +1,4 @@
-//! Floating-point operations of a run, counted from its programs by what they are for, and throughput.
+//! Floating-point operations of a run by phase, counted from its programs, and throughput.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use wgrad_run::Flops;
 use crate::error::TrainError;
 use crate::plan::{Phase, Plan, SplitName};
 
-/// Keys of the counts in a checkpoint's state.
+/// JSON keys of the operation counts in a checkpoint.
 const KEYS: [&str; 4] = ["forward_flops", "backward_flops", "update_flops", "evaluation_flops"];
 
 impl Plan {
@@ -21,11 +21,12 @@ impl Plan {
         self.step_programs().into_iter().map(|(program, runs)| program.cost().flops * runs).sum()
     }
 
-    /// Number of floating-point operations of a step of this replica by phase.
+    /// Number of floating-point operations of a step of this replica, by phase.
     ///
-    /// The forward pass counts as much as a program that computes only the loss and the running statistics, the update as
-    /// much as a program of only the optimizer, clipping and the moving average. The rest of the step is the backward pass,
-    /// including recomputation. The two programs are compiled on the first call.
+    /// The count of the forward pass is that of a program that computes only the loss and the running statistics. The
+    /// count of the update is that of a program with only clipping, the optimizer and the moving average. The remaining
+    /// operations of the step are the backward pass, including recomputation. The two programs are compiled on the
+    /// first call.
     ///
     /// # Errors
     /// Returns an error if the forward pass or the update cannot be compiled separately.
@@ -40,8 +41,8 @@ impl Plan {
         })
     }
 
-    /// Number of floating-point operations of one evaluation of a split; 0 for the training data, which is not evaluated. The
-    /// last batch is padded and counts in full.
+    /// Number of floating-point operations of one evaluation of a split; 0 for the training data, which is not
+    /// evaluated. The padding of the last batch is included.
     pub fn evaluation_flops(&self, name: SplitName) -> f64 {
         let program = self.evaluations.iter().find(|(other, _)| *other == name).map(|(_, program)| program);
         let batches = self.split(name).map_or(0, |(shape, _)| shape.len.div_ceil(self.config.eval_batch));
@@ -81,16 +82,16 @@ impl Plan {
 /// Counter of the floating-point operations of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct FlopCounter {
-    /// Operations of a step on all replicas together, known once a process group is joined. A trainer alone has those of its
-    /// plan.
+    /// Operations of a step on all replicas together. `None` until a process group is joined; the operations of the
+    /// plan are used then.
     pub per_step: Option<Flops>,
-    /// Operations of the first `since` steps and of all evaluations until now.
+    /// Operations of the first `since` steps and of all evaluations so far.
     counted: Flops,
     since: u64,
 }
 
 impl FlopCounter {
-    /// Operations after `steps` steps of `per_step` operations.
+    /// Returns the operations after `steps` steps, at `per_step` operations per step after the first `since` steps.
     pub fn at(&self, steps: u64, per_step: Flops) -> Flops {
         self.counted + per_step * (steps as f64 - self.since as f64)
     }
@@ -105,8 +106,8 @@ impl FlopCounter {
         self.counted.evaluation += flops;
     }
 
-    /// Sets the counts of a checkpoint after `steps` steps. A checkpoint of an older version has no counts; its steps count as
-    /// the current ones.
+    /// Restores the counts of a checkpoint after `steps` steps. If a checkpoint of an older version has no counts, all
+    /// steps are assumed to have the operations of the current plan.
     pub fn restore(&mut self, state: &Map<String, Value>, steps: u64) {
         let values = KEYS.map(|key| state.get(key).and_then(Value::as_f64));
         match values {
@@ -118,17 +119,17 @@ impl FlopCounter {
     }
 }
 
-/// Returns the entries of a checkpoint's state for a count.
+/// Returns the checkpoint entries, key and value, that store the operation counts.
 pub(crate) fn checkpoint_entries(flops: Flops) -> impl Iterator<Item = (String, Value)> {
     KEYS.into_iter().zip(flops.to_array()).map(|(key, value)| (key.to_owned(), value.into()))
 }
 
-/// Time of training steps, without evaluations, checkpoints and the first step of the process.
+/// Number and time of training steps, without evaluations, checkpoints and the first step of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Throughput {
-    /// Steps that were timed.
+    /// Number of timed steps.
     pub steps: u64,
-    /// Time of these steps.
+    /// Total time of the timed steps.
     pub time: Duration,
 }
 

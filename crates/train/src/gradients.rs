@@ -8,10 +8,11 @@ use crate::error::TrainError;
 use crate::trainer::Trainer;
 
 impl Trainer {
-    /// Returns the Euclidean norm of the loss gradient of each weight with more than one dimension, by name in order of
-    /// declaration, on the first batch of the run.
+    /// Returns the Euclidean norm of the loss gradient of each weight with more than one dimension, on the first batch
+    /// of the run. The norms are named and in order of declaration.
     ///
-    /// Steps, moments and the position in the data stay unchanged; running statistics are updated with the batch.
+    /// The step count, the moments and the position in the data stay unchanged; running statistics are updated with the
+    /// batch.
     ///
     /// # Errors
     /// Returns an error if the graph is invalid or cannot be compiled, or if the device or the batch source fails.

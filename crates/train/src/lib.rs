@@ -1,8 +1,8 @@
-//! Training.
+//! Training of neural networks: plans, steps, evaluation, checkpoints and data-parallel replicas.
 //!
-//! [`Plan`] compiles a model with its loss, gradients and optimizer into the programs of a run. [`Trainer`] holds the state on a
-//! device and runs steps. [`fit()`] runs a trainer over epochs with evaluation, early stopping, checkpoints and callbacks.
-//! [`setup`] creates all of it from a recipe.
+//! [`Plan`] compiles a model with its loss, gradients and optimizer into the programs of a run. [`Trainer`] holds the
+//! state on a device and runs steps. [`fit()`] runs a trainer over epochs with evaluation, early stopping, checkpoints
+//! and callbacks. [`setup`] loads the data and creates the model and the configuration of a recipe.
 
 mod checkpoint;
 mod config;

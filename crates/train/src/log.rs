@@ -1,4 +1,4 @@
-//! Metrics and events that a training writes into its run directory.
+//! Metrics and events that a training run writes into its run directory.
 
 use wgrad_run::{EventWriter, Flops, MetricsWriter, Row, RunDir};
 
@@ -10,15 +10,15 @@ use crate::records::StepRecord;
 /// Name of the metric for the floating-point operations of the steps so far.
 const FLOPS: &str = "flops";
 
-/// Metrics and event files of a run directory; writes nothing without one.
+/// Metrics and event files of a run directory. Without a run directory, nothing is written.
 pub(crate) struct MetricsLog {
     files: Option<(MetricsWriter, EventWriter)>,
 }
 
 impl MetricsLog {
-    /// Opens the files of a run directory; rows after `step` are removed.
+    /// Opens the files of a run directory and removes the rows after `step`.
     pub fn open(run: Option<&RunDir>, step: u64) -> Result<Self, TrainError> {
-        // A run that ended before its first checkpoint has files too; it starts again at step 0.
+        // A run that ended before its first checkpoint also has files; it restarts at step 0.
         let after = run.is_some_and(|run| run.metrics_path().exists()).then_some(step);
         let files =
             run.map(|run| Ok::<_, TrainError>((run.metrics(after)?, run.events(after)?))).transpose()?;
@@ -74,7 +74,7 @@ impl MetricsLog {
         Ok(events.scalars(row.step, &named)?)
     }
 
-    /// Flushes the files to disk.
+    /// Syncs the files to disk.
     pub fn sync(&self) -> Result<(), TrainError> {
         if let Some((metrics, events)) = &self.files {
             metrics.sync()?;

@@ -6,23 +6,23 @@ use wgrad_program::{Program, session_bytes, slab_bytes};
 use crate::error::TrainError;
 use crate::plan::{Phase, Plan};
 
-/// Memory of intermediates: allocated, and the minimum that is live at once.
+/// Memory of intermediates: allocated bytes, and the largest number of bytes live at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scratch {
-    /// Bytes of the slabs, which all programs of a run share.
+    /// Bytes of the slabs that hold the intermediates, shared by all programs of a run.
     pub slab_bytes: usize,
     /// Largest number of bytes of intermediates that are live during a dispatch of a program.
     pub live_bytes: usize,
 }
 
 impl Scratch {
-    /// Bytes of the slabs divided by the live bytes; 1 if no value is kept between kernels.
+    /// Returns the bytes of the slabs divided by the live bytes; 1 if no value is kept between kernels.
     pub fn ratio(self) -> f64 {
         if self.live_bytes == 0 { 1.0 } else { self.slab_bytes as f64 / self.live_bytes as f64 }
     }
 }
 
-/// A training step with and without recomputation.
+/// Memory and operations of a training step with and without recomputation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recomputation {
     /// Intermediates of the training programs with recomputation.
@@ -36,7 +36,7 @@ pub struct Recomputation {
 }
 
 impl Recomputation {
-    /// Whether recomputation has no effect: the model has no values that are kept only for the backward pass.
+    /// Whether recomputation has no effect: the forward pass keeps no values that could be recomputed.
     pub fn is_noop(&self) -> bool {
         self.with == self.without && self.flops_with == self.flops_without
     }
@@ -48,12 +48,12 @@ impl Plan {
         self.passes.iter().map(|(_, program)| program).chain(self.evaluations.iter().map(|(_, p)| p))
     }
 
-    /// Bytes of device memory that a trainer allocates: state and all programs.
+    /// Bytes of device memory that a trainer allocates for the state and all programs.
     pub fn peak_bytes(&self) -> usize {
         session_bytes(&self.states, self.programs())
     }
 
-    /// Number of moments that the optimizer keeps of each parameter.
+    /// Number of moments that the optimizer keeps for each parameter.
     pub fn moments(&self) -> usize {
         self.optim.moments.len()
     }

@@ -1,7 +1,7 @@
 //! Finds the first operation of a step with an output that is not finite.
 //!
-//! A step is a pure function of state, data and counter. The run is therefore repeated from the last snapshot (a checkpoint,
-//! or the start) to the state before the step, which is then run without fusion, keeping every value.
+//! A step is a pure function of state, data and step number. The run is therefore repeated from the last snapshot (a
+//! checkpoint or the start) up to the state before the step. The step then runs without fusion and keeps every value.
 
 use std::fmt;
 
@@ -17,13 +17,13 @@ use crate::trainer::Trainer;
 /// First operation of a step with an output that is not finite.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FirstNonFinite {
-    /// Name of the operation, or `the update` of a parameter.
+    /// Name of the operation, or `the update` for a parameter update.
     pub op: String,
     /// Path of the layer, or name of the parameter; empty outside of layers.
     pub path: String,
     /// `forward pass`, `backward pass or update`, or `of the step before`.
     pub part: &'static str,
-    /// Number of elements that are not finite, and number of all elements.
+    /// Number of non-finite elements, and total number of elements.
     pub count: (usize, usize),
 }
 
@@ -33,14 +33,14 @@ impl fmt::Display for FirstNonFinite {
         let (bad, all) = self.count;
         write!(
             f,
-            "the first operation with a result that is not finite is {}{layer} ({}; {bad} of {all})",
+            "the first operation with a result that is not finite is {}{layer} ({}; {bad} of {all} elements)",
             self.op, self.part
         )
     }
 }
 
-/// Finds the first operation of `step` (from 1) with an output that is not finite. Leaves the trainer within that step.
-/// Returns `None` if the repeated step gives only finite values.
+/// Finds the first operation of `step` (counted from 1) with an output that is not finite. Returns `None` if the
+/// repeated step computes only finite values. The trainer is left in the middle of the repeated step.
 ///
 /// # Errors
 /// Returns an error if the device fails or cannot hold all values of a pass at once.
@@ -56,7 +56,7 @@ pub fn find_first_non_finite(trainer: &mut Trainer, step: u64) -> Result<Option<
     for pass in 0..trainer.plan().config.passes() {
         let found = find_in_pass(trainer, trainer.plan().phase(pass), pass)?;
         first = first.or(found);
-        // If replicas exchange statistics, all of them have to run all passes.
+        // If replicas exchange statistics, every replica must run all passes.
         if first.is_some() && trainer.plan().replica_sync.is_none() {
             break;
         }
@@ -74,7 +74,8 @@ fn find_in_pass(
     let outputs = graph.outputs();
     let loss = outputs.iter().find(|(name, _)| name == "loss").map(|(_, id)| *id);
     let loss = loss.ok_or_else(|| never!("a training pass has the output `loss`"))?;
-    // Leaves are left out: the data is finite, and a parameter that is not shows in the first operation that reads it.
+    // Inputs are not checked: the data is finite, and a non-finite parameter shows in the first operation that reads
+    // the parameter.
     let computed =
         |id: &NodeId| graph.var(*id).ty().dtype == DType::F32 && !graph.nodes()[id.0].ins.is_empty();
     let floats: Vec<NodeId> = (0..graph.len()).map(NodeId).filter(computed).collect();
@@ -95,7 +96,7 @@ fn find_in_pass(
     Ok(None)
 }
 
-/// Returns the number of values that are not finite and the number of all values, `None` if all are finite.
+/// Returns the number of non-finite values and the total number of values, or `None` if all values are finite.
 fn count_non_finite(values: &[f32]) -> Option<(usize, usize)> {
     let bad = values.iter().filter(|x| !x.is_finite()).count();
     (bad > 0).then_some((bad, values.len()))

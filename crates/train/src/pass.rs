@@ -1,4 +1,4 @@
-//! Passes of a training step: draws a batch, completes its inputs and runs a program on them.
+//! Passes of a training step: drawing a batch, assembling the program inputs and running the program.
 
 use wgrad_data::Splits;
 use wgrad_program::{Data, Device, DeviceError, ProgramId, Session};
@@ -9,10 +9,10 @@ use crate::plan::{Phase, Plan};
 use crate::profile::Profiler;
 use crate::source::BatchSource;
 
-/// Runs a program of the session on the inputs of a pass.
+/// Function that runs a program of the session on the inputs of a pass.
 pub(crate) type RunProgram<'r> = dyn FnMut(&mut dyn Session, &[Data<'_>]) -> Result<(), DeviceError> + 'r;
 
-/// A plan on a device with its source of batches, and the number of steps done.
+/// Plan loaded on a device, with the source of batches and the number of steps done.
 pub(crate) struct PassRunner {
     pub plan: Plan,
     pub session: Box<dyn Session>,
@@ -20,9 +20,9 @@ pub(crate) struct PassRunner {
     pub programs: Vec<(Phase, ProgramId)>,
     pub splits: Splits,
     pub source: BatchSource,
-    /// Steps done.
+    /// Number of steps done.
     pub step: u64,
-    /// Steps that the learning-rate schedule spans.
+    /// Number of steps that the learning-rate schedule spans.
     pub total_steps: u64,
 }
 
@@ -47,36 +47,36 @@ impl PassRunner {
         Ok(Self { plan, session, programs, splits, source, step: 0, total_steps })
     }
 
-    /// Learning rate of the step after `step` steps.
+    /// Returns the learning rate of the next step after `step` steps.
     pub fn learning_rate(&self, step: u64) -> f64 {
         let config = &self.plan.config;
         config.schedule.rate(config.optimizer.lr(), step, self.total_steps)
     }
 
-    /// Hyperparameter input of the optimizer in the current step.
+    /// Returns the hyperparameter input of the optimizer for the current step.
     pub fn optimizer_input(&self) -> [f32; wgrad_nn::Optimizer::HYPER] {
         self.plan.config.optimizer.hyper(self.learning_rate(self.step), self.step + 1)
     }
 
-    /// Key of the random numbers of a pass: the seed, and a counter that is unique within the run.
+    /// Returns the key of a pass's random number generator: the seed, and a counter that is unique within the run.
     fn rng_key(&self, pass: u64) -> [u32; 3] {
         let seed = self.plan.config.seed;
         let count = self.step * self.plan.config.passes() + pass;
         [seed as u32, (seed >> 32) as u32, count as u32]
     }
 
-    /// Returns the program of a phase, if a step has that phase.
+    /// Returns the program of a phase, or `None` if a step has no such phase.
     pub fn find_program(&self, phase: Phase) -> Option<ProgramId> {
         self.programs.iter().find(|(other, _)| *other == phase).map(|(_, id)| *id)
     }
 
-    /// Returns the program of a pass.
+    /// Returns the program of a phase, or an internal error if a step has no such phase.
     pub fn program(&self, phase: Phase) -> Result<ProgramId, InternalError> {
         self.find_program(phase).ok_or_else(|| never!("a plan has a program for the phase {phase:?}"))
     }
 
-    /// Calls `run` with the inputs of pass number `pass` of the current step, on the next batch. Returns the fraction of the
-    /// loss of the global batch that the local rows account for.
+    /// Calls `run` with the inputs of pass number `pass` of the current step, on the next batch. Returns the fraction
+    /// of the loss of the global batch that the local rows account for.
     pub fn run_pass(&mut self, pass: u64, run: &mut RunProgram<'_>) -> Result<f32, TrainError> {
         let (hyper, rng) = (self.optimizer_input(), self.rng_key(pass));
         let config = &self.plan.config;
@@ -91,7 +91,7 @@ impl PassRunner {
         Ok(batch.loss_weight)
     }
 
-    /// Queues all passes of a step of a training without other replicas.
+    /// Queues all passes of a step without other replicas.
     pub fn run_step(&mut self, mut profiler: Option<&mut Profiler>) -> Result<(), TrainError> {
         for pass in 0..self.plan.config.passes() {
             let (phase, done) = (self.plan.phase(pass), self.step);
@@ -106,14 +106,14 @@ impl PassRunner {
     }
 }
 
-/// Adds the largest tensors of the plan to an error of a device that runs out of memory, which knows only sizes of buffers.
+/// Adds a table of the plan's largest tensors to an out-of-memory error. The device itself knows only buffer sizes.
 pub(crate) fn with_tensor_table(error: DeviceError, plan: &Plan) -> DeviceError {
     match error {
         DeviceError::DoesNotFit { name, reason, .. } => {
             DeviceError::DoesNotFit { name, reason, table: plan.largest_tensors() }
         }
         DeviceError::OutOfMemory { name, what, needed } => {
-            let reason = format!("{what} needs {needed} bytes, and there is no more memory");
+            let reason = format!("{what} needs {needed} bytes, but the device is out of memory");
             DeviceError::DoesNotFit { name, reason, table: plan.largest_tensors() }
         }
         other => other,

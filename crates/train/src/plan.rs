@@ -1,4 +1,4 @@
-//! Plan of a training: the state on the device and the compiled programs of steps and evaluations.
+//! Plan of a training run: the state on the device and the compiled programs of steps and evaluations.
 
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -14,7 +14,7 @@ use crate::config::{Config, Task};
 use crate::error::TrainError;
 use crate::replicas::Shard;
 
-/// A model and the parameters that it declared.
+/// Model and the declarations of its parameters.
 pub struct Model {
     /// Layers of the model.
     pub module: Box<dyn Module>,
@@ -23,14 +23,14 @@ pub struct Model {
 }
 
 impl Model {
-    /// Creates a model with a function that declares its parameters.
+    /// Creates a model by calling `make`, which declares the parameters in the builder.
     pub fn new<M: Module + 'static>(make: impl FnOnce(&mut Builder) -> M) -> Self {
         let mut builder = Builder::new();
         Self { module: Box::new(make(&mut builder)), builder }
     }
 }
 
-/// A part of the data.
+/// Split of the data: training, validation or test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs)]
 pub enum SplitName {
@@ -51,7 +51,7 @@ impl SplitName {
         }
     }
 
-    /// Returns the data set of this split, if there is one.
+    /// Returns the data set of this split, or `None` if the data has no such split.
     pub fn of(self, splits: &Splits) -> Option<&Dataset> {
         match self {
             SplitName::Train => Some(&splits.train),
@@ -79,7 +79,7 @@ impl SplitShape {
     }
 }
 
-/// Place of a split that is resident on the device. The batches of other splits are uploaded.
+/// State entries of a split that is resident on the device. Batches of non-resident splits are uploaded.
 #[derive(Debug, Clone)]
 pub(crate) struct Resident {
     pub group: GroupId,
@@ -88,48 +88,48 @@ pub(crate) struct Resident {
     pub targets: EntryId,
 }
 
-/// Kind of a program of a training step. With accumulation a step has several passes.
+/// Phase of a training step, each with its own program. With gradient accumulation, a step has several passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Phase {
-    /// The only pass of a step.
+    /// Only pass of a step without gradient accumulation.
     Whole,
-    /// The first of several passes: stores the gradients.
+    /// First of several passes; stores the gradients.
     First,
-    /// A pass in between: adds to the gradients.
+    /// Pass between the first and the last; adds to the gradients.
     Middle,
-    /// The last of several passes: adds to the gradients and runs the optimizer.
+    /// Last of several passes; adds to the gradients and, without replicas, runs the optimizer.
     Last,
-    /// The optimizer, with gradients that are summed over all replicas.
+    /// Optimizer update of a replica, with gradients summed over all replicas.
     Update,
-    /// The moving average of parameters that several replicas have updated.
+    /// Moving average of the parameters, after every replica has updated its shard.
     Average,
 }
 
-/// Everything that a device needs to train and evaluate a model on some data, known before memory is allocated.
+/// State layout and compiled programs to train and evaluate a model on a device. A plan allocates no device memory.
 pub struct Plan {
-    /// Hyperparameters.
+    /// Hyperparameters of the training run.
     pub config: Config,
-    /// Meaning of the outputs.
+    /// Learning task, which determines the meaning of the outputs.
     pub task: Task,
     /// Layout of the state on the device.
     pub states: States,
-    /// Parameters within the state.
+    /// Parameters and buffers of the model, and their positions in the state.
     pub params: Params,
-    /// Limits of the device that the programs are compiled for.
+    /// Limits of the device for which the programs are compiled.
     pub(crate) limits: Limits,
     pub(crate) module: Box<dyn Module>,
     pub(crate) optim: OptimState,
     pub(crate) average: Option<GroupId>,
     pub(crate) gradients: Option<GroupId>,
     pub(crate) shard: Option<Shard>,
-    /// Statistics that replicas sum during a pass.
+    /// Groups of the batch-norm statistics that replicas sum during a pass.
     pub(crate) replica_sync: Option<ReplicaSync>,
     pub(crate) splits: Vec<(SplitShape, Option<Resident>)>,
-    /// Values that replace the random start of parameters and buffers, by name.
+    /// Values that replace the random initial values of parameters and buffers, by name.
     pub(crate) initial_values: Vec<(String, Vec<f32>)>,
     /// FLOPs of a forward pass and of an update, each compiled separately on the first request.
     pub(crate) forward_and_update_flops: OnceLock<(u64, u64)>,
-    /// Programs of a step.
+    /// Programs of a step, one per phase.
     pub passes: Vec<(Phase, Program)>,
     /// Evaluation program of each split except the training data.
     pub evaluations: Vec<(SplitName, Program)>,
@@ -139,8 +139,8 @@ impl Plan {
     /// Plans the training of a model on data.
     ///
     /// # Errors
-    /// Returns an error if the configuration does not fit the model or the data, if the model has no parameters to train or two
-    /// of the same name, or if its graph is invalid or cannot be compiled within `limits`.
+    /// Returns an error if the configuration does not fit the model or the data, if the model has no parameters to
+    /// train or two parameters with the same name, or if its graph is invalid or cannot be compiled within `limits`.
     pub fn new(model: Model, splits: &Splits, config: Config, limits: &Limits) -> Result<Self, TrainError> {
         let task = Task::of(&splits.train, config.label_smoothing);
         config.check_patterns(&model.builder)?;
@@ -152,8 +152,8 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Declares the state: optimizer, gradients and resident data, after the parameters. The order of the groups is part of
-    /// the layout.
+    /// Declares the state: optimizer, gradients and resident data, after the parameters. The order of the groups is
+    /// part of the state layout.
     fn declare(
         module: Box<dyn Module>,
         splits: &Splits,
@@ -174,7 +174,7 @@ impl Plan {
         let replica_sync = if syncs { params.declare_replica_sync(&mut states, rows, batch) } else { None };
         if replica_sync.is_some() && config.recompute {
             return Err(TrainError::Config(
-                "train.sync_batch_norm and train.recompute exclude each other: recomputing the forward pass would sum the \
+                "train.sync_batch_norm and train.recompute cannot be combined: recomputing the forward pass would sum the \
                  statistics of the replicas a second time"
                     .into(),
             ));
@@ -200,7 +200,7 @@ impl Plan {
         })
     }
 
-    /// Traces and compiles the programs of steps and evaluations. They share the slabs of their intermediates.
+    /// Traces and compiles the programs of steps and evaluations. All programs share the slabs that hold intermediates.
     fn compile_programs(&mut self) -> Result<(), TrainError> {
         self.passes = self.compile_passes()?;
         for i in 0..self.splits.len() {
@@ -223,7 +223,7 @@ impl Plan {
         phases(self.config.accumulate).iter().chain(&self.update_phases()).map(compiled).collect()
     }
 
-    /// Programs that follow the passes of a step once the gradients are summed over all replicas.
+    /// Returns the phases that follow the passes of a step once the gradients are summed over all replicas.
     fn update_phases(&self) -> Vec<Phase> {
         let mut phases = Vec::new();
         let updates = self.shard.as_ref().is_none_or(|shard| !shard.range.is_empty());
@@ -236,11 +236,11 @@ impl Plan {
         phases
     }
 
-    /// Sets the initial values of parameters and buffers from weights of the same names. Parameters that match a pattern of
-    /// `replace` keep their random start.
+    /// Sets the initial values of parameters and buffers from weights with the same names. Parameters that match a
+    /// pattern in `replace` keep their random initial values.
     ///
     /// # Errors
-    /// Returns an error if a name is missing in the weights, if a shape differs, or if a pattern matches no parameter.
+    /// Returns an error if the weights lack a name, if a shape differs, or if a pattern matches no parameter.
     pub fn start_from(&mut self, weights: &Weights, replace: Vec<Pattern>) -> Result<(), TrainError> {
         let params = self.params.specs().iter().map(|spec| (&spec.name, &spec.shape));
         let buffers = self.params.buffers().iter().map(|spec| (&spec.name, &spec.shape));
@@ -254,17 +254,17 @@ impl Plan {
         Ok(())
     }
 
-    /// Rows of each training batch that this replica takes: all of them if it is alone.
+    /// Rows of each training batch that this replica processes: all rows without other replicas.
     pub fn rows(&self) -> Range<usize> {
         self.config.rows()
     }
 
-    /// Programs of a step, each with the number of its runs in a step.
+    /// Returns the programs of a step, each with its number of runs per step.
     pub fn step_programs(&self) -> Vec<(&Program, u64)> {
         self.passes.iter().map(|(phase, program)| (program, self.runs_per_step(*phase))).collect()
     }
 
-    /// Dispatches of a step.
+    /// Number of dispatches in a step.
     pub fn dispatches_per_step(&self) -> u64 {
         self.step_programs().into_iter().map(|(program, runs)| program.dispatches.len() as u64 * runs).sum()
     }
@@ -279,14 +279,14 @@ impl Plan {
         }
     }
 
-    /// Returns the last pass of a step, after which its gradients are complete.
+    /// Returns phase and program of the last pass of a step, after which the gradients are complete.
     pub(crate) fn last_pass(&self) -> Result<&(Phase, Program), InternalError> {
         let last = self.phase(self.config.passes() - 1);
         let found = self.passes.iter().find(|(phase, _)| *phase == last);
         found.ok_or_else(|| never!("a plan has a program for the last pass of a step"))
     }
 
-    /// Returns how often a step runs the program of a phase.
+    /// Returns the number of times a step runs the program of a phase.
     pub(crate) fn runs_per_step(&self, phase: Phase) -> u64 {
         if phase == Phase::Middle { self.config.accumulate - 2 } else { 1 }
     }
@@ -300,21 +300,21 @@ impl Plan {
         self.split(name).is_some_and(|(_, resident)| resident.is_some())
     }
 
-    /// Groups that a checkpoint holds, in its order: the model (parameters, frozen parameters, buffers), and the state of the
-    /// optimizer with the moving average.
+    /// Returns the groups that a checkpoint holds, in checkpoint order: first the model (parameters, frozen parameters,
+    /// buffers), then the optimizer moments and the moving average.
     pub(crate) fn checkpoint_groups(&self) -> (Vec<GroupId>, Vec<GroupId>) {
         let model = [Some(self.params.group()), self.params.frozen(), self.params.buffer_group()];
         let others = self.optim.moments.iter().copied().chain(self.average);
         (model.into_iter().flatten().collect(), others.collect())
     }
 
-    /// Readbacks of the statistics that replicas sum during a pass, in the order in which all replicas sum them.
+    /// Returns the readbacks of the statistics that replicas sum during a pass. The order is the same on all replicas.
     pub(crate) fn statistics_readbacks(&self, program: &Program) -> Vec<Readback> {
         let Some(ReplicaSync { sent, received, .. }) = self.replica_sync else { return Vec::new() };
         let readbacks = self.states.get(sent).entries.iter().filter_map(|entry| {
             let range = entry.offset..entry.offset + entry.shape.numel();
             let after = program.final_after(sent, &range);
-            // A frozen norm sends nothing.
+            // A frozen batch norm sends no statistics.
             (after > 0).then_some(Readback { group: sent, range, after, reply: Some(received) })
         });
         let mut readbacks: Vec<Readback> = readbacks.collect();
@@ -331,7 +331,7 @@ pub(crate) fn target_type(task: Task, len: usize) -> TensorType {
     }
 }
 
-/// Passes of a step.
+/// Returns the phases of the passes in a step.
 fn phases(accumulate: u64) -> &'static [Phase] {
     match accumulate {
         0 | 1 => &[Phase::Whole],
@@ -340,7 +340,8 @@ fn phases(accumulate: u64) -> &'static [Phase] {
     }
 }
 
-/// Declares the splits, resident where they fit. Augmented training data changes every epoch and is prepared on the host.
+/// Declares the splits, as resident if they fit on the device. Augmented training data changes every epoch and is
+/// therefore prepared on the host.
 fn declare_splits(
     states: &mut States,
     splits: &Splits,
@@ -358,7 +359,7 @@ fn declare_splits(
     declared
 }
 
-/// Declares a resident split, or returns `None` if its features are larger than an operand may be.
+/// Declares a resident split, or returns `None` if the features exceed the operand or buffer limit of the device.
 fn declare_resident(
     states: &mut States,
     shape: &SplitShape,

@@ -1,4 +1,4 @@
-//! Profiler: a timeline of kernels and host work during a few steps.
+//! Profiler that records a timeline of kernels and host work during a few steps.
 //!
 //! Most steps of a run are not profiled, because timing makes a step slower and a few steps are representative.
 
@@ -11,10 +11,10 @@ use wgrad_run::trace::{Trace, Track};
 
 use crate::plan::{Phase, Plan};
 
-/// Steps of a run to profile.
+/// Range of steps to profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProfileOptions {
-    /// Steps before the first profiled one. The first steps of a process are slower than the others.
+    /// Number of steps before the first profiled step. The first steps of a process are slower than later steps.
     pub warmup: u64,
     /// Number of profiled steps.
     pub steps: u64,
@@ -26,26 +26,26 @@ impl Default for ProfileOptions {
     }
 }
 
-/// Timeline of a run with its profiled steps.
+/// Timeline of a training run, with details of the profiled steps.
 #[derive(Debug)]
 pub struct Profiler {
     /// Start of the timeline.
     begun: Instant,
-    /// Profiled steps, counted from 0.
+    /// Range of profiled steps, counted from 0.
     steps: Range<u64>,
     passes: Vec<Pass>,
     /// Host work outside of passes.
     host_spans: Vec<HostSpan>,
-    /// End of the last span in the timeline, and the steps done by then.
+    /// End of the last span in the timeline in nanoseconds, and the number of steps done at that time.
     covered: (u64, u64),
 }
 
 #[derive(Debug)]
 struct Pass {
-    /// Step of the pass, from 1.
+    /// Step that the pass belongs to, counted from 1.
     step: u64,
     phase: Phase,
-    /// Time of the call of the session.
+    /// Time at which the session was called, in nanoseconds since the start of the timeline.
     start_ns: u64,
     profile: Profile,
 }
@@ -60,9 +60,9 @@ struct HostSpan {
 /// Mean time of a kernel in the profiled steps.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KernelTime {
-    /// Name of its dispatches.
+    /// Name of the kernel's dispatches.
     pub name: String,
-    /// Dispatches per step.
+    /// Mean number of dispatches per step.
     pub dispatches: f64,
     /// Milliseconds per step.
     pub ms: f64,
@@ -70,7 +70,7 @@ pub struct KernelTime {
     pub fraction: f64,
     /// Billions of floating-point operations per second.
     pub gflops: f64,
-    /// Gigabytes (10⁹ bytes) read and written per second; each operand counts once.
+    /// Gigabytes (10⁹ bytes) read and written per second, counting each operand once.
     pub gbytes: f64,
 }
 
@@ -81,13 +81,13 @@ pub struct GradientTime {
     pub name: String,
     /// Bytes of the gradient, including padding.
     pub bytes: usize,
-    /// Fraction of the time of the last pass of a step after which no kernel writes the gradient, averaged over the profiled
+    /// Time at which the gradient is complete, as a fraction of the last pass of a step, averaged over the profiled
     /// steps.
     pub done: f64,
 }
 
 impl Profiler {
-    /// Starts a timeline after `done` of `total` steps.
+    /// Starts a timeline after `done` of a total of `total` steps.
     pub(crate) fn new(options: ProfileOptions, done: u64, total: u64) -> Self {
         // A run that is shorter than the warm-up is profiled at its end.
         let left = total.saturating_sub(done);
@@ -107,8 +107,8 @@ impl Profiler {
         self.steps.contains(&done)
     }
 
-    /// Runs and times a pass of the step after `done` steps. `batch` is the label of the time spent on its batch, and the start
-    /// of that time.
+    /// Runs and times a pass of the step after `done` steps. `batch` holds the label and the start time of the host
+    /// work that prepared the batch.
     pub(crate) fn run(
         &mut self,
         session: &mut dyn Session,
@@ -125,7 +125,8 @@ impl Profiler {
         Ok(())
     }
 
-    /// Adds host work from `start_ns` to `end_ns`, after `done` steps. Steps since the last span appear as not profiled.
+    /// Adds host work from `start_ns` to `end_ns`, after `done` steps. Steps since the last span are shown as one span
+    /// labelled `not profiled`.
     pub(crate) fn add_host_span(&mut self, name: &str, start_ns: u64, end_ns: u64, done: u64) {
         let (since, steps) = self.covered;
         if done > steps && start_ns > since {
@@ -149,7 +150,7 @@ impl Profiler {
         self.passes.first().map(|pass| pass.profile.clock)
     }
 
-    /// Mean time of each kernel, slowest first.
+    /// Returns the mean time of each kernel, slowest first.
     pub fn kernels(&self, plan: &Plan) -> Vec<KernelTime> {
         let mut all: Vec<(&str, usize, u64, Cost)> = Vec::new();
         for (dispatch, span) in self.passes.iter().flat_map(|pass| dispatches(plan, pass)) {
@@ -176,8 +177,8 @@ impl Profiler {
         all.into_iter().map(kernel).collect()
     }
 
-    /// Time at which the gradient of each parameter is complete, earliest first. Empty if no step was profiled, or if the plan
-    /// does not keep gradients, which only plans for replicas do.
+    /// Returns the time at which the gradient of each parameter is complete, earliest first. The list is empty if no
+    /// step was profiled, or if the plan keeps no gradients. Plans without replicas and accumulation keep none.
     pub fn gradients(&self, plan: &Plan) -> Vec<GradientTime> {
         let last = |pass: &&Pass| matches!(pass.phase, Phase::Whole | Phase::Last);
         let passes: Vec<&Pass> = self.passes.iter().filter(last).collect();
@@ -252,7 +253,7 @@ impl Profiler {
 }
 
 impl Pass {
-    /// Fraction of the time of the pass until its first `count` dispatches were done.
+    /// Returns the time until the first `count` dispatches finished, as a fraction of the pass.
     fn fraction_done(&self, count: usize) -> f64 {
         let spans = &self.profile.dispatches;
         let start = spans.first().map_or(0, |span| span.start_ns);
@@ -262,13 +263,13 @@ impl Pass {
     }
 }
 
-/// Dispatches of a pass, each with its time.
+/// Returns the dispatches of a pass, each with its time span.
 fn dispatches<'a>(plan: &'a Plan, pass: &'a Pass) -> impl Iterator<Item = (&'a Dispatch, Span)> {
     let program = plan.passes.iter().find(|(phase, _)| *phase == pass.phase).map(|(_, program)| program);
     program.into_iter().flat_map(|p| &p.dispatches).zip(pass.profile.dispatches.iter().copied())
 }
 
-/// Returns `count` per nanosecond, which is billions per second; 0 if no time has passed.
+/// Returns `count` per nanosecond, equal to billions per second, or 0 if `ns` is 0.
 fn per_ns(count: u64, ns: u64) -> f64 {
     if ns == 0 { 0.0 } else { count as f64 / ns as f64 }
 }

@@ -1,4 +1,4 @@
-//! Model, data and configuration of a recipe.
+//! Creates the model, data and configuration of a recipe.
 
 use wgrad_data::{Splits, Targets};
 use wgrad_nn::{Mlp, ResNet, ResNetConfig, ResidualMlp};
@@ -14,20 +14,20 @@ use crate::plan::Model;
 
 /// Data, model and configuration of a run.
 pub struct Setup {
-    /// Data; the features are flat unless the model takes images.
+    /// Data splits; features are flattened unless the model accepts images.
     pub splits: Splits,
-    /// Model.
+    /// Model with untrained parameters.
     pub model: Model,
-    /// Hyperparameters.
+    /// Hyperparameters of the training run.
     pub config: Config,
-    /// Duration and checkpoints.
+    /// Number of steps, and intervals of metrics, evaluations and checkpoints.
     pub fit: FitOptions,
 }
 
 /// Reads the recipe of a run.
 ///
 /// # Errors
-/// Returns an error if the file cannot be read, or is not a recipe that this version can read.
+/// Returns an error if the file cannot be read, or if it is not a valid recipe for this version.
 pub fn run_recipe(run: &Run) -> Result<Recipe, TrainError> {
     Ok(Recipe::parse(&run.recipe_text()?, &run.recipe_path().display().to_string())?)
 }
@@ -40,7 +40,7 @@ pub fn setup(recipe: &Recipe) -> Result<Setup, TrainError> {
     setup_on(recipe, wgrad_data::load(&recipe.data)?)
 }
 
-/// Builds the model of a recipe for the given data instead of that of the recipe.
+/// Builds the model of a recipe for the given data, which replaces the data of the recipe.
 ///
 /// # Errors
 /// Returns an error if the data does not fit the model or the batch.
@@ -97,7 +97,8 @@ fn takes_images(recipe: &Recipe) -> bool {
     matches!(recipe.model, r::Model::ResNet(_))
 }
 
-/// Returns the inverse of each class's fraction of the training data, scaled so that the mean over the examples is 1.
+/// Returns class weights: the inverse of each class's fraction of the training data, scaled to a mean weight of 1 per
+/// example.
 fn balanced(splits: &Splits) -> Result<Option<Vec<f64>>, TrainError> {
     let Targets::Classes { labels, names } = splits.train.targets() else {
         return Err(TrainError::Config("train.balance_classes: the targets are values, not classes".into()));
@@ -120,7 +121,7 @@ fn model(model: &r::Model, shape: &[usize], outputs: usize) -> Result<Model, Tra
         r::Model::ResNet(net) => {
             let &[channels, _, _] = shape else {
                 return Err(TrainError::Config(
-                    "model.kind = \"resnet\" needs images, and the data has none".into(),
+                    "model.kind = \"resnet\" needs images, but the data has none".into(),
                 ));
             };
             let config = resnet(net)?;
@@ -139,7 +140,10 @@ pub fn resnet(net: &r::ResNetModel) -> Result<ResNetConfig, TrainError> {
         r::Family::Imagenet => ResNetConfig::imagenet(net.depth),
     };
     let known = known.ok_or_else(|| {
-        TrainError::Config(format!("model.depth = {}: the family has no such network", net.depth))
+        TrainError::Config(format!(
+            "model.depth = {}: the network family does not have this depth",
+            net.depth
+        ))
     })?;
     Ok(ResNetConfig {
         stem: net.stem.unwrap_or(known.stem),
@@ -157,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn run_recipe_names_file_line_and_key_of_a_damaged_recipe() {
+    fn run_recipe_error_names_file_line_and_key() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("recipe.toml"), "name = 'mine'\nmodle.kind = 'mlp'").unwrap();
         let message = run_recipe(&Run::open(folder.path()).unwrap()).unwrap_err().to_string();

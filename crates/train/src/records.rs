@@ -13,11 +13,11 @@ use crate::plan::Phase;
 /// Loss and metrics of one step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepRecord {
-    /// Steps done, including this one.
+    /// Number of steps done, including this step.
     pub step: u64,
     /// Epoch of the step, from 0.
     pub epoch: u64,
-    /// Learning rate.
+    /// Learning rate of the step.
     pub lr: f64,
     /// Mean loss of the step's examples.
     pub loss: f32,
@@ -26,7 +26,7 @@ pub struct StepRecord {
 }
 
 impl StepRecord {
-    /// Name and value of the first metric that is not finite, the loss before the others.
+    /// Returns name and value of the first non-finite metric, checking the loss first.
     pub(crate) fn non_finite(&self) -> Option<(String, f32)> {
         let loss = std::iter::once(("loss".to_owned(), self.loss));
         loss.chain(self.metrics.iter().cloned()).find(|(_, value)| !value.is_finite())
@@ -51,13 +51,13 @@ pub(crate) struct PendingStep {
     pub lr: f64,
 }
 
-/// Steps that were queued and not yet reported, oldest first.
+/// Queue of steps whose records have not been returned, oldest first.
 #[derive(Default)]
 pub(crate) struct RecordQueue {
     pending: VecDeque<PendingStep>,
-    /// For each program of a step: values that wait for the other passes of their step.
+    /// For each program of a step, values that wait for the remaining passes of the same step.
     arrived: Vec<VecDeque<Vec<f32>>>,
-    /// Complete records that were not returned yet.
+    /// Complete records that have not been returned.
     complete: VecDeque<StepRecord>,
 }
 
@@ -77,14 +77,14 @@ impl RecordQueue {
         self.complete.drain(..).collect()
     }
 
-    /// Forgets all steps.
+    /// Discards all steps.
     pub fn clear(&mut self) {
         self.pending.clear();
         self.complete.clear();
         self.arrived.iter_mut().for_each(VecDeque::clear);
     }
 
-    /// Returns the records of the steps that the device has finished, or with `wait` of all queued steps.
+    /// Returns the records of the steps that the device has finished. With `wait`, waits for all queued steps first.
     pub fn collect(&mut self, runner: &mut PassRunner, wait: bool) -> Result<Vec<StepRecord>, TrainError> {
         self.arrived.resize_with(runner.programs.len(), VecDeque::new);
         for (queue, &(_, id)) in self.arrived.iter_mut().zip(&runner.programs) {
@@ -100,7 +100,8 @@ impl RecordQueue {
         Ok(records)
     }
 
-    /// Removes the values of all passes of the oldest step, the last pass last, if all of them have arrived.
+    /// Removes and returns the values of the oldest step, one list per pass in order. Returns `None` until all passes
+    /// have arrived.
     fn next_step(&mut self, runner: &PassRunner) -> Option<Vec<Vec<f32>>> {
         let middle = runner.plan.config.accumulate.saturating_sub(2) as usize;
         let count = |phase: Phase| if phase == Phase::Middle { middle } else { 1 };
@@ -113,7 +114,7 @@ impl RecordQueue {
     }
 }
 
-/// Averages the values of a step over its passes. Metrics that only the last pass reports are taken as they are.
+/// Averages the values of a step over its passes. Metrics that only the last pass reports stay unchanged.
 fn mean_of_passes(
     runner: &PassRunner,
     pending: PendingStep,
@@ -128,7 +129,7 @@ fn mean_of_passes(
     Ok(StepRecord { step: pending.step, epoch: pending.epoch, lr: pending.lr, loss, metrics })
 }
 
-/// Separates the loss, which comes first, from the other metrics.
+/// Splits a list of metrics into the loss, which is the first entry, and the remaining metrics.
 pub(crate) fn split_loss(mut metrics: Vec<(String, f32)>) -> Result<(f32, Vec<(String, f32)>), TrainError> {
     if metrics.is_empty() {
         return Err(never!("a training pass reports its loss").into());
@@ -137,7 +138,7 @@ pub(crate) fn split_loss(mut metrics: Vec<(String, f32)>) -> Result<(f32, Vec<(S
     Ok((loss, metrics))
 }
 
-/// Names of the scalar outputs that a program records.
+/// Returns the names of the scalar outputs that a program records.
 pub(crate) fn recorded_names(program: &Program) -> Vec<String> {
     program.outputs.iter().filter(|output| output.is_recorded()).map(|output| output.name.clone()).collect()
 }

@@ -7,7 +7,8 @@ use crate::error::TrainError;
 use crate::plan::SplitName;
 use crate::trainer::Trainer;
 
-/// Scores the model on a split of the data; `None` for regression. Of two classes the second one is the positive class.
+/// Computes the scores of a classifier on a split of the data; returns `None` for regression. With two classes, the
+/// second class is the positive class.
 ///
 /// # Errors
 /// Returns an error if the data has no such split, if the device fails, or if a probability is not finite.

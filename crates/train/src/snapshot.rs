@@ -1,4 +1,4 @@
-//! Snapshots: a state in host memory from which any later step can be reached again.
+//! Snapshots of the training state in host memory, from which later steps can be repeated.
 
 use wgrad_data::LoaderPosition;
 use wgrad_graph::GroupId;
@@ -8,7 +8,7 @@ use crate::error::TrainError;
 use crate::pass::PassRunner;
 use crate::trainer::Trainer;
 
-/// State after a step: every group that training changes, and the position in the data.
+/// State after a step: all groups that training changes, and the position in the data.
 pub(crate) struct Snapshot {
     step: u64,
     position: LoaderPosition,
@@ -16,7 +16,7 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// Reads the current state.
+    /// Copies the current state from the device.
     pub fn take(runner: &mut PassRunner) -> Result<Self, TrainError> {
         let (model, others) = runner.plan.checkpoint_groups();
         let groups = [model, others].concat().into_iter();
@@ -25,7 +25,7 @@ impl Snapshot {
         Ok(Self { step: runner.step, position: runner.source.position(), groups })
     }
 
-    /// Writes the state back.
+    /// Writes the state back to the device.
     fn restore(&self, runner: &mut PassRunner) -> Result<(), TrainError> {
         for (id, values) in &self.groups {
             runner.session.write_group(*id, values.as_data())?;
@@ -42,7 +42,8 @@ impl Snapshot {
     }
 }
 
-/// Returns a trainer to the state after `step` steps, by repeating the steps since its snapshot or since the start.
+/// Restores the state of a trainer after `step` steps by repeating the steps since the last snapshot, or since the
+/// start.
 pub(crate) fn rewind(trainer: &mut Trainer, step: u64) -> Result<(), TrainError> {
     match trainer.snapshot.take().filter(|snapshot| snapshot.step <= step) {
         None => trainer.reset()?,

@@ -1,7 +1,7 @@
-//! Source of batches: the inputs of a pass that hold its examples, ready on the host.
+//! Source of batches: prepares the inputs of a pass that hold the examples.
 //!
-//! Examples that are resident on the device are given by their indices. Images that are not resident are decoded, augmented
-//! and normalised ahead of the device, on threads of their own. All other examples are gathered when a batch is due.
+//! Examples that are resident on the device are selected by index. Non-resident images are decoded, augmented and
+//! normalised in advance on background threads. All other examples are gathered when a batch is requested.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::error::TrainError;
 use crate::plan::{Plan, SplitName};
 
-/// Source of training batches. All kinds draw the same examples in the same order.
+/// Source of training batches. The drawn examples and their order do not depend on the sampler.
 pub(crate) struct BatchSource {
     sampler: Sampler,
     /// Whether the training data is resident on the device.
@@ -24,9 +24,9 @@ pub(crate) struct BatchSource {
 }
 
 enum Sampler {
-    /// Draws indices; the examples are resident or gathered on demand.
+    /// Draws indices; examples are resident on the device or gathered on demand.
     Indices(Batches),
-    /// Prefetches the examples on threads of its own.
+    /// Prefetches examples on background threads.
     Prefetching(Box<Loader>),
 }
 
@@ -54,7 +54,7 @@ impl BatchSource {
         Ok(Self { sampler, resident, buffers: HostBatch::default() })
     }
 
-    /// Draws the next batch of the training data `data`, of which it returns the local rows.
+    /// Draws the next batch of the training data `data` and returns the rows of this replica.
     pub fn next_batch<'s>(
         &'s mut self,
         config: &Config,
@@ -77,12 +77,12 @@ impl BatchSource {
         }
     }
 
-    /// Returns the inputs that hold given examples of a data set: for evaluations.
+    /// Returns the inputs that hold the given examples of a data set, for evaluations.
     pub fn examples(&mut self, data: &Dataset, indices: Vec<u32>, resident: bool) -> Vec<Data<'_>> {
         self.buffers.inputs(data, indices, resident)
     }
 
-    /// Position of the next batch.
+    /// Epoch and index of the next batch.
     pub fn position(&self) -> LoaderPosition {
         match &self.sampler {
             Sampler::Indices(batches) => batches.position(),
@@ -90,7 +90,7 @@ impl BatchSource {
         }
     }
 
-    /// Moves to a position.
+    /// Moves to the given epoch and batch index.
     pub fn restore(&mut self, position: LoaderPosition) -> Result<(), DataError> {
         match &mut self.sampler {
             Sampler::Indices(batches) => batches.restore(position),
@@ -98,7 +98,7 @@ impl BatchSource {
         }
     }
 
-    /// Batches of an epoch.
+    /// Number of batches in an epoch.
     pub fn per_epoch(&self) -> u32 {
         match &self.sampler {
             Sampler::Indices(batches) => batches.per_epoch(),
@@ -106,7 +106,7 @@ impl BatchSource {
         }
     }
 
-    /// Label in a timeline for the time that the host spends on getting a batch.
+    /// Timeline label for the host time spent preparing or waiting for a batch.
     pub fn label(&self) -> &'static str {
         match &self.sampler {
             Sampler::Indices(_) => "prepare batch",
@@ -114,7 +114,7 @@ impl BatchSource {
         }
     }
 
-    /// How long, and at how many steps, a pass waited for its batch; `None` if batches are not prefetched.
+    /// Total time that passes waited for their batches, and the number of such waits; `None` without prefetching.
     pub fn wait_time(&self) -> Option<(Duration, u64)> {
         match &self.sampler {
             Sampler::Indices(_) => None,
@@ -123,7 +123,7 @@ impl BatchSource {
     }
 }
 
-/// Host memory of a batch that is gathered on demand, reused from batch to batch.
+/// Host buffers for batches that are gathered on demand, reused for every batch.
 #[derive(Default)]
 struct HostBatch {
     indices: Vec<u32>,
@@ -162,7 +162,7 @@ impl HostBatch {
     }
 }
 
-/// Returns the inputs of uploaded examples: features, then classes or values.
+/// Returns the inputs that hold uploaded examples: features, then classes or values.
 fn example_inputs<'b>(
     targets: &Targets,
     features: &'b [f32],
@@ -176,7 +176,8 @@ fn example_inputs<'b>(
     vec![Data::F32(features), targets]
 }
 
-/// Returns the fraction of the loss of a whole batch that its drawn rows account for: the fraction of their class weights.
+/// Returns the fraction of the batch loss that the local rows account for. Rows are weighted by class if class weights
+/// are set.
 fn loss_weight(config: &Config, batch: &Batch, targets: &Targets) -> f32 {
     let weight = |indices: &[u32]| match (&config.class_weights, targets) {
         (Some(weights), Targets::Classes { labels, .. }) => {

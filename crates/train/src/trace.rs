@@ -1,4 +1,4 @@
-//! Graphs of a plan: passes of a training step, evaluation, prediction.
+//! Traces the graphs of a plan: passes of a training step, evaluation and prediction.
 
 use wgrad_graph::{EntryId, Graph, GraphError, TensorType, Var, grad, grad_recomputing};
 use wgrad_nn::{Context, Optimizer};
@@ -11,7 +11,7 @@ use crate::error::TrainError;
 use crate::plan::{Phase, Plan, Resident, SplitName, SplitShape, target_type};
 use crate::replicas::Shard;
 
-/// Examples of a batch in a graph.
+/// Graph variables that hold the examples of a batch.
 struct Batch<'g> {
     /// Features, `[batch, ...]` with the shape of an example.
     features: Var<'g>,
@@ -19,7 +19,7 @@ struct Batch<'g> {
     targets: Var<'g>,
 }
 
-/// Objective of each example.
+/// Loss and correctness of each example.
 struct Objective<'g> {
     /// Loss, `[batch]`.
     loss: Var<'g>,
@@ -28,7 +28,7 @@ struct Objective<'g> {
 }
 
 impl<'g> Objective<'g> {
-    /// Computes the objective. Labels are smoothed only if `training`; a test loss uses the labels as they are.
+    /// Computes the objective. Labels are smoothed only if `training`; evaluation losses use unsmoothed labels.
     fn new(graph: &'g Graph, task: Task, outputs: Var<'g>, targets: Var<'g>, training: bool) -> Self {
         graph.scope("objective", || match task {
             Task::Classification { label_smoothing, .. } => {
@@ -72,8 +72,8 @@ impl Plan {
         Ok(graph)
     }
 
-    /// Records the forward pass of a training pass. Returns its context, the loss, and the hyperparameter input of the
-    /// optimizer, which every pass has.
+    /// Records the forward pass of a training pass. Returns the context, the loss, and the hyperparameter input of the
+    /// optimizer. Every pass has this input, even if the optimizer does not run.
     fn record_forward<'g>(
         &self,
         graph: &'g Graph,
@@ -97,7 +97,7 @@ impl Plan {
         Ok((cx, loss, hyper))
     }
 
-    /// Records loss and gradients of a pass. Without other replicas the last pass includes the update.
+    /// Records loss and gradients of a pass. Without replicas, the last pass includes the update.
     fn record_gradients(&self, graph: &Graph, phase: Phase) -> Result<(), TrainError> {
         let (cx, loss, hyper) = self.record_forward(graph)?;
         let (params, offsets): (Vec<Var<'_>>, Vec<usize>) = cx.all_params().into_iter().unzip();
@@ -106,7 +106,8 @@ impl Plan {
         match (phase, self.gradients) {
             (Phase::First, Some(kept)) => graph.update_group(kept, flat()),
             (Phase::Middle, Some(kept)) => graph.update_group(kept, graph.group(kept) + flat()),
-            // Each gradient is stored as soon as it is computed, so that it can travel while the others are computed.
+            // Each gradient is stored as soon as it is computed, so that it can be sent while the other gradients are
+            // computed.
             (_, Some(kept)) if self.config.replica.is_some() => {
                 for (index, &gradient) in grads.iter().enumerate() {
                     let entry = EntryId { group: kept, index };
@@ -123,14 +124,14 @@ impl Plan {
         Ok(())
     }
 
-    /// Scales the loss so that the gradients sum to those of the step: divides it by the passes of a step, and multiplies it by
-    /// the fraction of the global batch that this replica takes.
+    /// Scales the loss so that the sum of gradients over passes and replicas is the gradient of the step. Divides by
+    /// the number of passes, and multiplies by this replica's fraction of the global batch.
     fn scaled_loss<'g>(&self, graph: &'g Graph, loss: Var<'g>) -> Var<'g> {
         let passes = self.config.passes() as f64;
         let loss = if passes > 1.0 { loss * (1.0 / passes) } else { loss };
         match self.config.replica {
             None => loss,
-            // With class weights the fraction differs from batch to batch.
+            // With class weights, the fraction depends on the batch.
             Some(_) if self.config.has_loss_weight_input() => {
                 loss * graph.input("loss_weight", TensorType::f32([1])).reshape([])
             }
@@ -142,7 +143,7 @@ impl Plan {
         if self.config.recompute { grad_recomputing(loss, params) } else { grad(loss, params) }
     }
 
-    /// Traces the norm of the gradient of each weight with more than one dimension, as outputs by name.
+    /// Traces a graph whose outputs are the gradient norms of all weights with more than one dimension, by name.
     pub(crate) fn trace_gradient_norms(&self) -> Result<Graph, TrainError> {
         let graph = graph(self.states.clone());
         let batch = self.batch_inputs(&graph, SplitName::Train, self.config.batch)?;
@@ -181,7 +182,7 @@ impl Plan {
         }
     }
 
-    /// Records the update with gradients that are summed over all replicas: of all parameters, or of a shard.
+    /// Records the update of all parameters, or of a shard, with gradients that are summed over all replicas.
     fn record_separate_update(&self, graph: &Graph) -> Result<(), TrainError> {
         let hyper = graph.input("hyper", TensorType::f32([Optimizer::HYPER]));
         let Some(Shard { range, parameters, gradients, .. }) = &self.shard else {
@@ -202,7 +203,8 @@ impl Plan {
         Ok(())
     }
 
-    /// Creates a context with the parameters that are evaluated: their moving average, if the plan keeps one.
+    /// Creates a context for evaluation: with the moving average of the parameters if the plan keeps one, otherwise
+    /// with the parameters.
     fn evaluation_context<'g>(&self, graph: &'g Graph) -> Context<'_, 'g> {
         let cx = Context::new(graph, &self.params);
         match self.average {
@@ -211,7 +213,8 @@ impl Plan {
         }
     }
 
-    /// Traces the evaluation of a batch: sums over its examples, weighted with 1 for valid examples and 0 for padding.
+    /// Traces the evaluation of a batch. The outputs are sums over the examples, with weight 1 for valid examples and 0
+    /// for padding.
     pub(crate) fn trace_evaluation(&self, name: SplitName) -> Result<Graph, TrainError> {
         let graph = graph(self.states.clone());
         let batch = self.batch_inputs(&graph, name, self.config.eval_batch)?;
@@ -248,7 +251,7 @@ impl Plan {
         Ok(compile(&graph, Options::within(&self.limits))?)
     }
 
-    /// Records a batch of a split: gathered by index if the split is resident, else uploaded.
+    /// Records the inputs of a batch: examples are gathered by index if the split is resident, and uploaded otherwise.
     fn batch_inputs<'g>(
         &self,
         graph: &'g Graph,
@@ -276,7 +279,7 @@ impl Plan {
     }
 }
 
-/// Returns Σ w·loss / Σ w, where w is the weight of each example's class.
+/// Returns Σ w·loss / Σ w over the examples, where w is the weight of an example's class.
 fn weighted_mean<'g>(loss: Var<'g>, targets: Var<'g>, weights: &[f64]) -> Result<Var<'g>, InternalError> {
     let graph = loss.graph();
     let of_class = |(class, &weight): (usize, &f64)| targets.eq(full_u32(graph, [], class as u32)) * weight;

@@ -1,4 +1,4 @@
-//! Trainer: steps of a model on a device, alone or together with other replicas.
+//! Trainer: runs training steps of a model on a device, alone or together with other replicas.
 
 use std::time::Duration;
 
@@ -20,9 +20,9 @@ use crate::records::{NamedTensor, PendingStep, RecordQueue, StepRecord};
 use crate::replicas::{CommStats, ProcessGroup, Replicas};
 use crate::snapshot::Snapshot;
 
-/// A model in training on a device.
+/// Trainer of a model on a device, with the training state.
 ///
-/// A step draws a batch, completes the inputs of each pass, runs the passes and records loss and metrics.
+/// A step draws a batch and runs one program per pass. Loss and metrics are returned by [`Trainer::records`].
 pub struct Trainer {
     pub(crate) runner: PassRunner,
     pub(crate) records: RecordQueue,
@@ -40,8 +40,8 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// Allocates the state of a plan on a device: initial parameters, zero moments, resident data. `total_steps` is the number
-    /// of steps that the learning-rate schedule spans.
+    /// Allocates the state of a plan on a device: initial parameters, zero moments, resident data. `total_steps` is the
+    /// number of steps that the learning-rate schedule spans.
     ///
     /// # Errors
     /// Returns an error if a batch is larger than the data, or if the device runs out of memory, does not support a
@@ -102,12 +102,12 @@ impl Trainer {
         Ok(self.runner.source.restore(LoaderPosition::default())?)
     }
 
-    /// Plan that the trainer runs.
+    /// Returns the plan that the trainer runs.
     pub fn plan(&self) -> &Plan {
         &self.runner.plan
     }
 
-    /// Device that the trainer runs on.
+    /// Returns the description of the device that the trainer runs on.
     pub fn device(&self) -> &DeviceInfo {
         &self.device
     }
@@ -117,7 +117,7 @@ impl Trainer {
         self.runner.session.allocated_bytes()
     }
 
-    /// Steps done.
+    /// Number of steps done, including steps before a resume.
     pub fn steps_done(&self) -> u64 {
         self.runner.step
     }
@@ -132,22 +132,22 @@ impl Trainer {
         self.last_epoch
     }
 
-    /// Steps of an epoch.
+    /// Number of steps in an epoch.
     pub fn steps_per_epoch(&self) -> u64 {
         (u64::from(self.runner.source.per_epoch()) / self.plan().config.passes()).max(1)
     }
 
-    /// Examples of a step, on all replicas together.
+    /// Number of examples per step, summed over all replicas.
     pub fn examples_per_step(&self) -> u64 {
         self.plan().config.batch as u64 * self.plan().config.passes()
     }
 
-    /// Learning rate of the step after `step` steps.
+    /// Returns the learning rate of the next step after `step` steps.
     pub fn learning_rate(&self, step: u64) -> f64 {
         self.runner.learning_rate(step)
     }
 
-    /// A split of the data.
+    /// Returns a split of the data, or `None` if the data has no such split.
     pub fn split(&self, split: SplitName) -> Option<&Dataset> {
         split.of(&self.runner.splits)
     }
@@ -162,17 +162,17 @@ impl Trainer {
         self.runner.splits.train.targets()
     }
 
-    /// How long, and at how many steps, a pass waited for its batch; `None` if batches are not prefetched.
+    /// Total time that passes waited for their batches, and the number of such waits; `None` without prefetching.
     pub fn data_wait(&self) -> Option<(Duration, u64)> {
         self.runner.source.wait_time()
     }
 
-    /// Runs one step: a batch, or several with accumulation. Without other replicas the step is queued, and the call does not
-    /// wait for the device.
+    /// Runs one step on one batch, or on several with gradient accumulation. Without replicas, the step is queued and
+    /// the call does not wait for the device.
     ///
     /// # Errors
-    /// Returns an error if the device or the batch source fails, or if another replica fails, cannot be reached or holds
-    /// different parameters.
+    /// Returns an error if the device or the batch source fails, or if another replica fails, cannot be reached or
+    /// holds different parameters.
     pub fn step(&mut self) -> Result<(), TrainError> {
         let done = self.runner.step;
         let (lr, epoch, step) = (self.learning_rate(done), self.epoch(), done + 1);
@@ -197,7 +197,8 @@ impl Trainer {
         Ok(self.runner.session.wait()?)
     }
 
-    /// Returns the records of the steps finished since the last call, in order. With `wait` it waits for all queued steps.
+    /// Returns the records of the steps finished since the last call, in order. With `wait`, waits for all queued steps
+    /// first.
     ///
     /// A loss may be infinite or NaN; [`Trainer::explain`] then finds the operation that computed it.
     ///
@@ -210,10 +211,10 @@ impl Trainer {
         self.records.collect(&mut self.runner, wait)
     }
 
-    /// Returns the error for a record with a value that is not finite, `None` if all values are finite.
+    /// Returns the error for a record with a non-finite value, or `None` if all values are finite.
     ///
-    /// To find the first operation with such a value, the run is repeated from the last snapshot. The trainer is left within
-    /// that step.
+    /// To find the first operation with a non-finite output, the run is repeated from the last snapshot. The trainer is
+    /// left in the middle of the repeated step.
     pub fn explain(&mut self, record: &StepRecord) -> Option<TrainError> {
         let (what, value) = record.non_finite()?;
         self.profiler = None;
@@ -221,21 +222,21 @@ impl Trainer {
         let found = find_first_non_finite(self, record.step).map(|found| found.map(|op| op.to_string()));
         let cause = match found.and_then(|own| self.replicas.first_found(own)) {
             Ok(Some(cause)) => cause,
-            Ok(None) => "the step was repeated and gave only finite values".into(),
+            Ok(None) => "the step was repeated and computed only finite values".into(),
             Err(error) => format!("the operation that computed it was not found: {error}"),
         };
         Some(TrainError::NonFinite { what, value, step: record.step, cause })
     }
 
-    /// Runs a program once, with the inputs of pass number `pass` on the next batch. Does not count as a step.
+    /// Runs a program once, with the inputs of pass number `pass` on the next batch. The step count stays unchanged.
     pub(crate) fn run_once(&mut self, program: &Program, pass: u64) -> Result<ProgramId, TrainError> {
         let id = self.runner.session.load(program)?;
         self.replicas.run_pass(&mut self.runner, (id, program), pass)?;
         Ok(id)
     }
 
-    /// Returns the parameters by name, frozen ones last, after all queued steps. With `averaged` returns their moving average if
-    /// the plan keeps one.
+    /// Returns the named parameters after all queued steps, frozen parameters last. With `averaged`, returns the moving
+    /// average of the parameters if the plan keeps one.
     ///
     /// # Errors
     /// Returns an error if the device fails.
@@ -250,7 +251,7 @@ impl Trainer {
         Ok(all)
     }
 
-    /// Reads the tensors of a group, over all replicas if it is sharded.
+    /// Reads the tensors of a group. A sharded group is gathered from all replicas.
     pub(crate) fn tensors(&mut self, id: GroupId) -> Result<Vec<NamedTensor>, TrainError> {
         let values = self.read_full_group(id)?;
         let entries = self.runner.plan.full_entries(id).iter();
@@ -275,8 +276,8 @@ impl Trainer {
     /// Joins a process group. All replicas of the group call this at the same time.
     ///
     /// # Errors
-    /// Returns an error if the plan is for a trainer without replicas, for another rank or another number of replicas, if the
-    /// other replicas train a different model, or if they cannot be reached.
+    /// Returns an error if the plan is for a trainer without replicas, for another rank or for another number of
+    /// replicas. Also returns an error if the other replicas train a different model or cannot be reached.
     pub fn join(&mut self, group: ProcessGroup) -> Result<(), TrainError> {
         self.replicas.join(&self.runner.plan, group)?;
         let local = self.plan().step_flops()?;
@@ -290,12 +291,12 @@ impl Trainer {
         self.replicas.leave()
     }
 
-    /// Gives all replicas the state of the first one: parameters, moments, position in the data, early stopping. Every replica
-    /// calls this once, before its first step.
+    /// Copies the state of the first replica to all replicas: parameters, moments, position in the data, early
+    /// stopping. Every replica calls this once, before its first step.
     ///
     /// # Errors
-    /// Returns an error if the other replicas cannot be reached, if the state of the first one cannot be read, or if the device
-    /// fails.
+    /// Returns an error if the other replicas cannot be reached, if the state of the first replica cannot be read, or
+    /// if the device fails.
     pub fn broadcast_state(&mut self) -> Result<(), TrainError> {
         if !self.replicas.is_joined() {
             return Ok(());
@@ -312,10 +313,10 @@ impl Trainer {
         self.apply_broadcast(&first)
     }
 
-    /// Sets everything but the groups to the state of the first replica.
+    /// Applies the broadcast state of the first replica, except the groups.
     fn apply_broadcast(&mut self, first: &Value) -> Result<(), TrainError> {
         let unreadable = || {
-            let message = "the training state of the first replica cannot be read; start all replicas from one build of wgrad";
+            let message = "the training state of the first replica cannot be read; start all replicas from the same build of wgrad";
             TrainError::Config(message.into())
         };
         self.runner.step = first["step"].as_u64().ok_or_else(unreadable)?;
@@ -334,7 +335,7 @@ impl Trainer {
         self.replicas.comm_stats()
     }
 
-    /// Number of floating-point operations of the run so far on all of its replicas, including steps before a resume.
+    /// Number of floating-point operations of the run so far on all replicas, including steps before a resume.
     ///
     /// # Errors
     /// Returns an error if the forward pass or the update cannot be compiled separately.
@@ -342,7 +343,7 @@ impl Trainer {
         self.flops_at(self.steps_done())
     }
 
-    /// Number of floating-point operations of the first `step` steps and of all evaluations until now.
+    /// Number of floating-point operations of the first `step` steps and of all evaluations so far.
     ///
     /// # Errors
     /// Returns an error if the forward pass or the update cannot be compiled separately.
@@ -358,10 +359,10 @@ impl Trainer {
         self.flops.per_step.map_or_else(|| self.plan().step_flops(), Ok)
     }
 
-    /// Starts a timeline that has some of the next steps in detail. `total` is the number of steps of the whole run.
+    /// Starts a timeline with details of some of the next steps. `total` is the total number of steps of the run.
     ///
     /// # Errors
-    /// Returns an error if replicas sum statistics during a step: a profiled step cannot wait for them.
+    /// Returns an error if replicas sum statistics during a step, since a profiled step cannot wait for other replicas.
     pub fn profile(&mut self, options: ProfileOptions, total: u64) -> Result<(), TrainError> {
         if self.plan().replica_sync.is_some() {
             let message = "a step with train.sync_batch_norm cannot be profiled: it waits for other replicas during a pass";
@@ -376,7 +377,7 @@ impl Trainer {
         self.profiler.take()
     }
 
-    /// Calls `work`, and adds its time to the timeline under `name`.
+    /// Calls `work` and adds a span named `name` to the timeline.
     pub(crate) fn with_timeline_span<T>(&mut self, name: &str, work: impl FnOnce(&mut Self) -> T) -> T {
         let start = self.profiler.as_ref().map(Profiler::now);
         let result = work(self);
@@ -397,7 +398,7 @@ fn load_evaluations(runner: &mut PassRunner) -> Result<Vec<(SplitName, ProgramId
     Ok(loaded)
 }
 
-/// Replaces random initial values of a group by the initial values that the plan has for their names.
+/// Replaces the random initial values of a group with the plan's initial values of the same names.
 fn with_initial_values(plan: &Plan, group: GroupId, mut values: Vec<f32>) -> Vec<f32> {
     for entry in &plan.states.get(group).entries {
         if let Some((_, initial)) = plan.initial_values.iter().find(|(name, _)| *name == entry.name) {
@@ -421,7 +422,7 @@ fn upload_resident_data(runner: &mut PassRunner) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// Writes a group that holds one tensor, with zeros in its padding.
+/// Writes a group that holds one tensor, filling the padding with zeros.
 fn write_padded(
     session: &mut dyn Session,
     plan: &Plan,

@@ -1,7 +1,7 @@
-//! Tables of tuned GEMM kernels on disk, one file per adapter and driver. `wgrad tune` writes them, and [`open`](crate::open)
-//! reads them.
+//! Tables of tuned GEMM kernels on disk, one file per adapter and driver. `wgrad tune` writes them, and
+//! [`open`](crate::open) reads them.
 //!
-//! A file that cannot be used is never an error: tuning can be repeated, and training works without it.
+//! An unusable file is never an error: tuning can be repeated, and training works without a table.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,17 +11,18 @@ use wgrad_gpu::{GemmVariant, TuningTable};
 use wgrad_program::{DeviceInfo, DeviceKind};
 use wgrad_stdx::file;
 
-/// Version of the file format. It is raised when a key or a name changes its meaning; older files are then ignored.
+/// Version of the file format, increased when the meaning of a key or a name changes. Files of other versions are
+/// ignored.
 const FORMAT: u64 = 1;
 
-/// Table of tuned kernels of a device.
+/// Result of looking up the tuned kernels of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tuning {
     /// There is no table.
     None,
     /// The table is valid and used.
     Used(TuningTable),
-    /// The table cannot be used. Holds its path and the reason.
+    /// The table cannot be used. Holds the path and the reason.
     Ignored(String),
 }
 
@@ -48,7 +49,7 @@ pub fn load_tuning(info: &DeviceInfo) -> Tuning {
     }
 }
 
-/// Writes the table of a device, replacing the previous one. Returns its path.
+/// Writes the table of a device, replacing the previous table. Returns the path of the file.
 ///
 /// # Errors
 /// Returns an error if the file cannot be written, or if neither a home nor a cache folder is set.
@@ -56,7 +57,7 @@ pub fn save_tuning(info: &DeviceInfo, table: &TuningTable) -> io::Result<PathBuf
     let path = table_path(info).ok_or_else(|| {
         io::Error::new(
             io::ErrorKind::NotFound,
-            "there is no folder for tuned kernels: neither a home nor a cache folder is set",
+            "no folder for tuned kernels: neither a home nor a cache folder is set",
         )
     })?;
     if let Some(folder) = path.parent() {
@@ -66,7 +67,7 @@ pub fn save_tuning(info: &DeviceInfo, table: &TuningTable) -> io::Result<PathBuf
     Ok(path)
 }
 
-/// Removes the table of a device. Returns false if there was none.
+/// Removes the table of a device. Returns false if there was no table.
 ///
 /// # Errors
 /// Returns an error if the file cannot be removed.
@@ -84,19 +85,19 @@ fn table_path(info: &DeviceInfo) -> Option<PathBuf> {
     device_file(info, "tuned").filter(|_| info.kind == DeviceKind::Gpu)
 }
 
-/// Path of the file of a device in a folder beside the data; `None` if there is no data folder.
+/// Returns the path of a device's file in `folder` within the data folder; `None` if there is no data folder.
 pub(crate) fn device_file(info: &DeviceInfo, folder: &str) -> Option<PathBuf> {
     Some(wgrad_data::data_dir().ok()?.join(folder).join(file_name(info)))
 }
 
-/// File name of a device, from its name, backend and driver: a new driver gets a new file.
+/// Returns the file name of a device, made of name, backend and driver. A new driver therefore gets a new file.
 fn file_name(info: &DeviceInfo) -> String {
     let all = format!("{} {} {}", info.name, info.backend, info.driver).to_lowercase();
     let words = all.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     format!("{}.json", words.collect::<Vec<_>>().join("-"))
 }
 
-/// Identity of a device within its file.
+/// Returns the identity of a device as stored in its file.
 pub(crate) fn device_json(info: &DeviceInfo) -> Value {
     json!({ "name": info.name, "backend": info.backend, "driver": info.driver })
 }
@@ -110,7 +111,10 @@ fn to_json(table: &TuningTable, info: &DeviceInfo) -> Value {
 fn parse(text: &str, info: &DeviceInfo) -> Result<TuningTable, String> {
     let json: Value = serde_json::from_str(text).map_err(|error| format!("the file is not JSON: {error}"))?;
     if json["format"] != FORMAT {
-        return Err(format!("the format version is {}, this wgrad reads version {FORMAT}", json["format"]));
+        return Err(format!(
+            "the format version is {}, but this wgrad reads version {FORMAT}",
+            json["format"]
+        ));
     }
     if json["device"].is_null() {
         return Err("the device is missing".into());
@@ -166,7 +170,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_invalid_table_is_refused_with_the_reason() {
+    fn an_invalid_table_is_rejected_with_the_reason() {
         let info = device("1.0");
         let text = to_json(&table(), &info).to_string();
         let cases = [

@@ -1,4 +1,4 @@
-//! Initial weights: from a file of weights, or from the last checkpoint of a run.
+//! Reads initial weights from a file, or from the last checkpoint of a run.
 
 use std::path::Path;
 
@@ -7,16 +7,16 @@ use wgrad_weights::{Tensor, Weights};
 
 use crate::error::TrainError;
 
-/// Prefix of the names of the moving average in a checkpoint.
+/// Name prefix of the moving-average tensors in a checkpoint.
 const AVERAGE: &str = "average/";
 
-/// Reads the weights of a safetensors or PyTorch file, or of the last checkpoint of a run directory: its moving average if it
-/// has one.
+/// Reads weights from a safetensors or PyTorch file, or from the last checkpoint of a run directory. If the checkpoint
+/// has a moving average, the average is read.
 ///
 /// The prefix `module.`, which PyTorch's `DataParallel` adds to every name, is removed.
 ///
 /// # Errors
-/// Returns an error if the file cannot be read or is not a file of weights, if the run directory is invalid, or if it has no
+/// Returns an error if the file cannot be read or has neither format, if the run directory is invalid, or if it has no
 /// checkpoint.
 pub fn read_weights(path: &Path) -> Result<Weights, TrainError> {
     if !path.is_dir() {

@@ -1,4 +1,4 @@
-//! Arguments of the command line.
+//! Command-line arguments of all commands.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -24,7 +24,7 @@ pub struct Cli {
 pub enum Command {
     /// Train a recipe: a built-in one by name, or a TOML file.
     Train(Train),
-    /// Train as ranks on one or many machines, through MPI.
+    /// Train with several MPI ranks on one or more machines.
     Launch(Launch),
     /// Evaluate the last checkpoint of a run on its test or validation data.
     Eval(Eval),
@@ -34,7 +34,7 @@ pub enum Command {
     Summary(Summary),
     /// List the devices that can train.
     Devices(Devices),
-    /// Time all kernels for the matrix products of a recipe on a GPU, and use the fastest in later runs.
+    /// Time all kernels for the matrix products of a recipe on a GPU. Later runs use the fastest kernels.
     Tune(Tune),
     /// Write the weights of a run as safetensors, under PyTorch's names.
     Export(Export),
@@ -85,27 +85,28 @@ pub struct Train {
     /// Weights to start from: a safetensors or PyTorch file, or a run directory. Sets transfer.weights.
     #[arg(long, value_name = "WEIGHTS", conflicts_with = "resume")]
     pub init: Option<PathBuf>,
-    /// Write a timeline of a few steps, with the time of each kernel, for ui.perfetto.dev. Default: <run>/profile.json. Put RECIPE
-    /// before this option, since the next argument is read as FILE.
+    /// Write a timeline of a few steps, with the time of each kernel, for ui.perfetto.dev. Default: <run>/profile.json.
+    /// Put RECIPE before this option, because the argument after it is read as FILE.
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
     pub profile: Option<Option<PathBuf>>,
-    /// Number of steps to profile, after the first few.
+    /// Number of steps to profile, after the warm-up steps.
     #[arg(long, value_name = "N", requires = "profile", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     pub profile_steps: u64,
-    /// Train with N replicas in this process that divide each batch among them: on N GPUs if there are, else on the devices found.
+    /// Train with N replicas in this process, which divide each batch. Uses N GPUs if available; otherwise replicas
+    /// share the devices found.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_replicas, help_heading = "Replicas")]
     pub replicas: usize,
-    /// State that is divided among the replicas: that of the optimizer (ZeRO stage 1).
+    /// State to divide among the replicas. `optimizer` is ZeRO stage 1.
     #[arg(long, value_name = "WHAT", help_heading = "Replicas")]
     pub shard: Option<Shard>,
-    /// Read train.batch as the batch of each replica: multiply batch and learning rate by the number of replicas, with a warm-up
-    /// of five epochs (Goyal et al. 2017).
+    /// Use train.batch as the batch of each replica: multiply batch and learning rate by the number of replicas, with a
+    /// warm-up of five epochs (Goyal et al. 2017).
     #[arg(long, conflicts_with = "resume", help_heading = "Replicas")]
     pub scale_batch: bool,
     /// Size of a gradient bucket, in megabytes.
     #[arg(long, value_name = "MB", default_value_t = 25.0, value_parser = parse_megabytes, help_heading = "Replicas")]
     pub bucket_mb: f64,
-    /// Seconds a replica waits for the others in a step before it ends the run.
+    /// Seconds that a replica waits for the others in a step before the run fails.
     #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Replicas")]
     pub comm_timeout: u64,
     /// Fault injection for tests: replica RANK panics after STEP.
@@ -116,7 +117,7 @@ pub struct Train {
     pub json: bool,
 }
 
-/// State that replicas divide among them.
+/// State that can be divided among replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Shard {
     Optimizer,
@@ -145,19 +146,19 @@ pub struct Launch {
     /// Open MPI hostfile with the machines; without it, all ranks run on this machine.
     #[arg(long, value_name = "FILE")]
     pub hosts: Option<PathBuf>,
-    /// How often a failed job is restarted from its last checkpoint.
+    /// Maximum number of restarts of a failed job from its last checkpoint.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub restarts: u32,
-    /// Seconds after which an unfinished job is ended.
+    /// Seconds after which an unfinished job is killed.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub deadline: Option<u64>,
-    /// Algorithm that sums the gradients. Bit-exact resume needs the same algorithm each time.
+    /// Algorithm that sums the gradients. Bit-exact resume requires the same algorithm in every run.
     #[arg(long, value_name = "ALGORITHM", default_value = "ring")]
     pub all_reduce: AllReduce,
-    /// Program that starts the ranks.
+    /// The mpirun program that starts the ranks.
     #[arg(long, value_name = "PATH", default_value = "mpirun")]
     pub mpirun: PathBuf,
-    /// Further arguments for mpirun, e.g. --mpi-arg="--mca btl_tcp_if_include eth1"; may be repeated.
+    /// Additional arguments for mpirun, e.g. --mpi-arg="--mca btl_tcp_if_include eth1"; may be repeated.
     #[arg(long = "mpi-arg", value_name = "ARGS", allow_hyphen_values = true)]
     pub mpi_args: Vec<String>,
     /// Training command: `train` and its arguments.
@@ -165,16 +166,16 @@ pub struct Launch {
     pub command: Vec<String>,
 }
 
-/// All-reduce algorithms of Open MPI.
+/// All-reduce algorithm of Open MPI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum AllReduce {
-    /// Ring, in pieces: best for large gradients.
+    /// Segmented ring: best for large gradients.
     Ring,
     /// Recursive doubling: best for small gradients.
     RecursiveDoubling,
     /// Recursive halving, then doubling (Rabenseifner).
     Rabenseifner,
-    /// Open MPI's choice for each size.
+    /// Algorithm chosen by Open MPI for each message size.
     Auto,
 }
 
@@ -195,7 +196,7 @@ pub struct Study {
 
 #[derive(Debug, Subcommand)]
 pub enum StudyCommand {
-    /// Compare plain with residual networks of growing depth, and sigmoid with ReLU perceptrons.
+    /// Compare plain with residual networks of increasing depth, and sigmoid with ReLU perceptrons.
     Depth(DepthArgs),
 }
 
@@ -204,19 +205,19 @@ pub struct DepthArgs {
     /// Data to train on: fashion-mnist, cifar-10, mnist or digits.
     #[arg(long, default_value = "fashion-mnist")]
     pub data: String,
-    /// Depths of the networks, 6n + 2 each.
+    /// Depths of the networks, each of the form 6n + 2.
     #[arg(long, value_delimiter = ',', default_values_t = [8, 20, 32, 44])]
     pub depths: Vec<usize>,
-    /// Seeds; each network is trained once per seed.
+    /// Random seeds; each network is trained once per seed.
     #[arg(long, value_delimiter = ',', default_values_t = [0])]
     pub seeds: Vec<u64>,
-    /// Optimizer steps of each network.
+    /// Number of optimizer steps for each network.
     #[arg(long, default_value_t = 240)]
     pub steps: u64,
-    /// Examples of a step.
+    /// Number of examples per step.
     #[arg(long, default_value_t = 64)]
     pub batch: usize,
-    /// Channels of the first stage.
+    /// Number of channels in the first stage.
     #[arg(long, default_value_t = 8)]
     pub width: usize,
     /// Peak learning rate of SGD with momentum 0.9.
@@ -225,7 +226,7 @@ pub struct DepthArgs {
     /// Number of training examples, with the class proportions of the data set.
     #[arg(long, default_value_t = 8000)]
     pub examples: usize,
-    /// Leave out the deep sigmoid and ReLU perceptrons.
+    /// Skip the deep sigmoid and ReLU perceptrons.
     #[arg(long)]
     pub without_sigmoid: bool,
     /// auto, cpu, gpu or gpu:N.
@@ -243,7 +244,7 @@ pub struct DepthArgs {
 pub struct Eval {
     /// Run directory.
     pub run: PathBuf,
-    /// Part of the data: test or validation.
+    /// Split to evaluate: test or validation.
     #[arg(long, default_value = "test")]
     pub split: Split,
     /// auto, cpu, gpu or gpu:N.
@@ -254,7 +255,7 @@ pub struct Eval {
     pub json: bool,
 }
 
-/// Part of the data that a run is not trained on.
+/// Split of the data that can be evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Split {
     Test,
@@ -302,10 +303,11 @@ pub struct Tune {
     /// Set a field of the recipe, e.g. --set train.batch=512.
     #[arg(long = "set", value_name = "KEY=VALUE", requires = "recipe")]
     pub set: Vec<String>,
-    /// Matrix products to tune instead of a recipe's, e.g. --shapes 512,512,64 for 512×64 by 64×512; may be repeated.
+    /// Matrix products to tune instead of those of a recipe, e.g. --shapes 512,512,64 for 512×64 by 64×512; may be
+    /// repeated.
     #[arg(long, value_name = "M,N,K", conflicts_with = "recipe")]
     pub shapes: Vec<Product>,
-    /// gpu or gpu:N.
+    /// Device to tune: gpu or gpu:N.
     #[arg(long, default_value = "gpu")]
     pub device: DeviceChoice,
     /// Remove the tuning table of the device.
@@ -340,16 +342,17 @@ impl FromStr for Product {
 
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// cpu, gpu:0, gpu:1 …; by default the CPU and every adapter, software ones included.
+    /// Devices to measure: cpu, gpu:0, gpu:1 …. Default: the CPU and every adapter, including software adapters.
     #[arg(long, value_name = "DEVICES", value_delimiter = ',')]
     pub devices: Vec<DeviceChoice>,
-    /// Only cases whose name contains NAME, or of this kind: gemm, pointwise, reduction, rows, optimizer, conv, step.
+    /// Run only cases whose name contains NAME, or whose kind is NAME: gemm, pointwise, reduction, rows, optimizer,
+    /// conv, step.
     #[arg(long, value_name = "NAME")]
     pub only: Option<String>,
     /// Run a short benchmark: a few cases of each kind, in less than a minute.
     #[arg(long)]
     pub quick: bool,
-    /// Earlier bench.json to compare with: prints what became faster or slower.
+    /// Earlier bench.json to compare with. Prints which cases became faster or slower.
     #[arg(long, value_name = "OLD")]
     pub compare: Option<PathBuf>,
     /// Folder for bench.html and bench.json.
@@ -368,7 +371,7 @@ fn workload_help() -> String {
     let recipes: Vec<&str> = wgrad_recipe::builtin_names().collect();
     let recipes = recipes.join(", ");
     format!(
-        "Workload: {works}; or a recipe, of which a few steps are measured here ({recipes}, or a TOML file)"
+        "Workload: {works}; or a recipe ({recipes}, or a TOML file), whose steps are measured on this machine"
     )
 }
 
@@ -376,7 +379,7 @@ fn machine_help() -> String {
     let machines = wgrad_cluster::builtin_machines();
     let names: Vec<&str> = machines.iter().map(|machine| machine.name.as_str()).collect();
     format!(
-        "Machine of which the cluster consists ({}, or one from --machines), or all; may be repeated",
+        "Type of the cluster's machines ({}, or a name from --machines), or all; may be repeated",
         names.join(", ")
     )
 }
@@ -390,26 +393,26 @@ pub struct Cluster {
     pub set: Vec<String>,
     #[arg(long, value_name = "NAME", help = machine_help())]
     pub machine: Vec<String>,
-    /// TOML file with further machines.
+    /// TOML file that defines additional machines.
     #[arg(long, value_name = "TOML")]
     pub machines: Option<PathBuf>,
-    /// Link between nodes, instead of the machine's: latency and bandwidth, e.g. --link 50e-6,125e6.
+    /// Link between nodes, which replaces the machine's link: latency and bandwidth, e.g. --link 50e-6,125e6.
     #[arg(long, value_name = "SECONDS,BYTES_PER_SECOND", value_parser = parse_link)]
     pub link: Option<Link>,
-    /// Measure the link with all-reduces between N replicas in this process; under mpirun, between all processes with N replicas
-    /// each.
+    /// Measure the link with all-reduces between N replicas in this process; under mpirun, between all processes with N
+    /// replicas each.
     #[arg(long, value_name = "N", value_parser = parse_replicas, conflicts_with = "link")]
     pub measure_link: Option<usize>,
-    /// Largest number of devices.
+    /// Largest number of devices to predict for.
     #[arg(long, value_name = "MAX", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(1..=65536))]
     pub devices: u64,
-    /// Batch of each device, for weak scaling.
+    /// Number of examples per step on each device, for weak scaling.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     pub batch: Option<u64>,
-    /// Batch of all devices together, for strong scaling.
+    /// Number of examples per step on all devices together, for strong scaling.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 24))]
     pub global_batch: Option<u64>,
-    /// Algorithm that sums the gradients. Default: the fastest for each bucket, or ring if the link is given or measured.
+    /// Algorithm that sums the gradients. Default: fastest, or ring if the link is given or measured.
     #[arg(long, value_name = "ALGORITHM")]
     pub algorithm: Option<ReduceBy>,
     /// Size of a gradient bucket, in megabytes.
@@ -426,16 +429,16 @@ pub struct Cluster {
     pub json: bool,
 }
 
-/// All-reduce algorithms of a prediction.
+/// All-reduce algorithm assumed in a prediction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ReduceBy {
     /// Ring through all devices.
     Ring,
-    /// Binary trees over nodes.
+    /// Binary trees over all nodes.
     Tree,
-    /// Within nodes first, then between them.
+    /// First within each node, then between nodes.
     Hierarchical,
-    /// Fastest of these for each bucket.
+    /// Fastest algorithm for each bucket.
     Fastest,
 }
 
@@ -451,25 +454,25 @@ fn parse_link(text: &str) -> Result<Link, String> {
 
 #[derive(Debug, Args)]
 pub struct Scale {
-    /// Run the short sweep, which takes less than ten minutes on two cores; the full one takes hours.
+    /// Run the short sweep, which takes less than ten minutes on two cores. The full sweep takes hours.
     #[arg(long)]
     pub quick: bool,
-    /// CSV file of historical systems, with the columns that Epoch AI publishes, instead of the built-in table.
+    /// CSV file of historical systems that replaces the built-in table, with the columns published by Epoch AI.
     #[arg(long, value_name = "CSV")]
     pub data: Option<PathBuf>,
-    /// TOML file of a sweep to train, instead of the built-in sweeps.
+    /// TOML file of a sweep that replaces the built-in sweep.
     #[arg(long, value_name = "TOML", conflicts_with = "quick")]
     pub sweep: Option<PathBuf>,
-    /// Run only these parts.
+    /// Run only these parts of the report.
     #[arg(long, value_name = "PARTS", value_delimiter = ',')]
     pub only: Vec<ScalePart>,
-    /// Devices that train in parallel: cpu, gpu:0, gpu:1 …; by default the CPU and every hardware GPU.
+    /// Devices that train in parallel: cpu, gpu:0, gpu:1 …. Default: the CPU and every hardware GPU.
     #[arg(long, value_name = "DEVICES", value_delimiter = ',')]
     pub devices: Vec<DeviceChoice>,
     /// Folder of your own runs to show in the history.
     #[arg(long, value_name = "DIR", default_value = crate::commands::common::RUNS)]
     pub runs: PathBuf,
-    /// Folder for report.html, scale.json and trials.csv. Trainings found there are not repeated.
+    /// Folder for report.html, scale.json and trials.csv. Training runs stored there are not repeated.
     #[arg(long, value_name = "DIR", default_value = "scale")]
     pub out: PathBuf,
     /// Print one JSON object as the last line of stdout.
@@ -480,26 +483,26 @@ pub struct Scale {
 /// Part of the scaling report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ScalePart {
-    /// Historical systems and the growth of their compute.
+    /// Historical systems and the growth of their training compute.
     History,
-    /// Throughput against batch, width and replicas.
+    /// Throughput as a function of batch, width and number of replicas.
     Hardware,
-    /// Trainings, and the scaling laws fitted to them.
+    /// Training runs of the sweep, and the scaling laws fitted to them.
     Laws,
 }
 
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// auto, cpu, gpu or gpu:N; by default every device.
+    /// Device to check: auto, cpu, gpu or gpu:N. Default: every device.
     #[arg(long)]
     pub device: Option<DeviceChoice>,
-    /// Only operations whose name contains NAME.
+    /// Check only operations whose name contains NAME.
     #[arg(long, value_name = "NAME")]
     pub only: Option<String>,
     /// Number of random samples of each operation.
     #[arg(long, default_value_t = 5)]
     pub samples: u64,
-    /// Seed of the first sample, for example to reproduce a failure.
+    /// Seed of the first sample, e.g. to reproduce a failure.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// Print one JSON object as the last line of stdout.
@@ -546,7 +549,7 @@ pub enum RecipeCommand {
         #[arg(help = builtin_help())]
         name: String,
     },
-    /// Print the JSON Schema of recipes, with which editors complete and check TOML files.
+    /// Print the JSON Schema of recipes, which lets editors complete and check TOML files.
     Schema,
 }
 

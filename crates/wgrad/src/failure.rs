@@ -21,15 +21,15 @@ use wgrad_train::TrainError;
 use wgrad_weights::WeightsError;
 
 /// Prints an error and returns its exit code: 2 usage or recipe, 3 data, 4 device, 5 numeric, 6 checkpoint or run
-/// directory, 7 other replicas, 1 anything else. A failure of another replica keeps that replica's code.
+/// directory, 7 other replicas, 1 anything else. If another replica failed, the exit code of that replica is returned.
 ///
-/// A closed stdout, as with `head`, is not a failure.
+/// A closed stdout, for example in `wgrad … | head`, is not a failure.
 pub fn report(error: &anyhow::Error) -> ExitCode {
     let is_broken_pipe = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
     if error.downcast_ref().is_some_and(is_broken_pipe) {
         return ExitCode::SUCCESS;
     }
-    // Most messages include their cause already.
+    // Most messages already include their cause.
     let mut message = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
         if !message.contains(&cause) {
@@ -40,13 +40,13 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(code(error))
 }
 
-/// Returns the exit code of an error: that of the first cause with a known type.
+/// Returns the exit code of the first cause with a known type, or 1.
 pub fn code(error: &anyhow::Error) -> u8 {
     error.chain().find_map(known_code).unwrap_or(1)
 }
 
 fn known_code(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
-    // A failure of another replica keeps that replica's code.
+    // If another replica failed, the exit code of that replica is returned.
     let comm = match cause.downcast_ref() {
         Some(TrainError::Comm(error)) => Some(error),
         _ => cause.downcast_ref::<CommError>(),
@@ -83,7 +83,7 @@ fn known_code(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     kind.map(exit_code)
 }
 
-/// Exit code of each kind of error.
+/// Returns the exit code of a kind of error.
 fn exit_code(kind: ErrorKind) -> u8 {
     match kind {
         ErrorKind::Usage => 2,
@@ -96,7 +96,7 @@ fn exit_code(kind: ErrorKind) -> u8 {
     }
 }
 
-/// Wrong use of a command that the argument parser cannot detect.
+/// Usage error that the argument parser cannot detect. Holds the message.
 #[derive(Debug)]
 pub struct Usage(pub String);
 

@@ -1,7 +1,7 @@
 //! Train neural networks on any GPU with a Vulkan, Metal or DX12 driver, or on the CPU.
 //!
-//! This crate is the façade: it re-exports the engine's crates under short names, and [`prelude`] has what most programs
-//! need. The binary of the same name trains without writing code.
+//! This crate is a facade: it re-exports the engine's crates under short names. [`prelude`] re-exports the items that
+//! most programs need. The `wgrad` binary trains recipes without any Rust code.
 
 pub use wgrad_bench as bench;
 pub use wgrad_cluster as cluster;
@@ -20,7 +20,7 @@ pub use wgrad_studies as studies;
 pub use wgrad_train as train;
 pub use wgrad_weights as weights;
 
-/// What most programs need.
+/// Items that most programs need, for `use wgrad::prelude::*`.
 pub mod prelude {
     pub use wgrad_cpu::CpuDevice;
     pub use wgrad_data::{Dataset, Splits, Targets};

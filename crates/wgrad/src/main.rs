@@ -1,4 +1,5 @@
-//! The `wgrad` binary: arguments in, exit code out. What the commands do is in `commands`.
+//! Entry point of the `wgrad` binary: parses arguments, runs a command and returns its exit code. The commands are in
+//! `commands`.
 
 mod cli;
 mod commands;

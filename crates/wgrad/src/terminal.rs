@@ -1,4 +1,4 @@
-//! Terminal output. Messages go to stderr, so that stdout holds only results.
+//! Terminal output. Messages go to stderr, and only results go to stdout.
 
 use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 pub use wgrad_stdx::format::{bytes, count};
 
-/// Time since the first call, which `main` makes at the start.
+/// Returns the time since the first call of this function, which is the first statement of `main`.
 pub fn since_start() -> Duration {
     static START: OnceLock<Instant> = OnceLock::new();
     START.get_or_init(Instant::now).elapsed()
 }
 
-/// Whether stderr is a terminal, which can show progress bars.
+/// Whether stderr is a terminal and can show progress bars.
 pub fn is_interactive() -> bool {
     std::io::stderr().is_terminal()
 }
@@ -22,7 +22,8 @@ pub fn is_coloured() -> bool {
     is_interactive() && std::env::var_os("NO_COLOR").is_none()
 }
 
-/// Returns the command that started this program, for suggested commands. Cargo sets an environment variable.
+/// Returns the command that started this program, for use in suggested commands. Under `cargo run`, the environment
+/// variable `CARGO` is set.
 pub fn invocation() -> String {
     match std::env::var_os("CARGO") {
         Some(_) if cfg!(debug_assertions) => "cargo run --".into(),
@@ -38,11 +39,12 @@ pub fn command_line() -> String {
 
 /// Prints a line to stderr.
 pub fn say(line: &str) {
-    // Errors are ignored: a closed pipe must not stop a training. One write keeps lines of several processes apart.
+    // Errors are ignored because a closed pipe must not stop training. A single write keeps lines of several processes
+    // apart.
     let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
-/// Replaces the current line of the terminal; an empty text clears it.
+/// Replaces the current line of the terminal; an empty string clears the line.
 pub fn status(line: &str) {
     let mut stderr = std::io::stderr();
     let _ = write!(stderr, "\r\x1b[2K{line}");
@@ -62,7 +64,7 @@ pub fn result(line: &str) -> std::io::Result<()> {
     writeln!(std::io::stdout(), "{line}")
 }
 
-/// Formats rows as aligned columns: the first left-aligned, the others right-aligned if `right`.
+/// Formats rows as aligned columns. The first column is left-aligned; the others are right-aligned if `right`.
 pub fn table(rows: &[Vec<String>], right: bool) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |c: usize| {
@@ -84,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_line_up() {
+    fn columns_are_aligned() {
         let rows = [vec!["a".into(), "10".into()], vec!["long".into(), "7".into()]];
         assert_eq!(table(&rows, true), "  a     10\n  long   7");
     }

@@ -1,5 +1,5 @@
-//! GPU adapters for the tests. `setup.sh` installs software drivers where there is no GPU; this module runs it and hands
-//! its environment variables to child processes.
+//! GPU adapters for the tests. `setup.sh` installs software drivers where there is no GPU; this module runs the script
+//! and sets the printed environment variables in child processes.
 
 use std::process::Command;
 
@@ -20,7 +20,7 @@ pub fn task(workspace: &Workspace) -> Result<()> {
         println!("export {name}={}", shell_quoted(value));
     }
     if adapters.variables.is_empty() {
-        println!("# no variable is needed: the Vulkan loader finds the adapters by itself");
+        println!("# no variable is needed: the Vulkan loader finds the adapters without configuration");
     }
     Ok(())
 }
@@ -28,7 +28,7 @@ pub fn task(workspace: &Workspace) -> Result<()> {
 impl Adapters {
     /// Installs missing software drivers and reports the adapters found.
     ///
-    /// Metal and DX12 are parts of their systems: there is nothing to set up on macOS and Windows.
+    /// On macOS and Windows nothing is set up, because Metal and DX12 are part of the operating system.
     pub fn set_up(workspace: &Workspace) -> Result<Self> {
         if cfg!(any(target_os = "macos", windows)) {
             return Ok(Self { variables: Vec::new() });
@@ -86,7 +86,8 @@ deb http://mirror.example/debian bookworm-updates main
 deb [arch=amd64 signed-by=/k.gpg] http://mirror.example/debian bookworm main contrib # a reason
 ";
 
-    /// Returns the fields of the apt source that `setup.sh` derives for `suite` from a file with this name and text.
+    /// Returns the fields of the apt source that `setup.sh` derives for `suite` from a file with the given name and
+    /// text.
     fn derived_source(file_name: &str, text: &str, suite: &str) -> Vec<String> {
         let folder = std::env::temp_dir().join(format!("xtask-{}-{suite}-{file_name}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();

@@ -1,5 +1,5 @@
-//! `cargo xtask arrows`: checks the architecture that the compiler does not enforce: forbidden dependencies (read from
-//! `cargo tree`), the number of packages behind the binary, and the sizes of crates and files.
+//! `cargo xtask arrows`: checks architecture rules that the compiler does not enforce: forbidden dependencies (read
+//! from `cargo tree`), the number of packages in the binary's build, and the sizes of crates and files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,19 +9,23 @@ use crate::process;
 use crate::sizes;
 use crate::workspace::Workspace;
 
-/// No package of `from` may depend on a package of `to`, directly or indirectly, on any platform.
+/// Rule: no package in `from` may depend on a package in `to`, directly or indirectly, on any platform.
 ///
-/// A name that ends in `*` stands for all names that begin with the part before it.
+/// A name that ends in `*` matches all names with the prefix before the `*`.
 struct Forbidden {
     from: &'static [&'static str],
     to: &'static [&'static str],
-    /// Packages that the rule does not apply to, on either side.
+    /// Packages that are exempt from the rule, in `from` or in `to`.
     except: &'static [&'static str],
     reason: &'static str,
 }
 
 const FORBIDDEN: &[Forbidden] = &[
-    forbid(&["wgrad-gpu", "wgrad-cpu"], &["wgrad-ops"], "a backend executes kernels and names no operation"),
+    forbid(
+        &["wgrad-gpu", "wgrad-cpu"],
+        &["wgrad-ops"],
+        "a backend executes kernels and does not know operations",
+    ),
     forbid(
         &["wgrad-graph", "wgrad-ops", "wgrad-program", "wgrad-nn", "wgrad-data", "wgrad-bench"],
         &["wgpu*", "naga*"],
@@ -35,11 +39,11 @@ const FORBIDDEN: &[Forbidden] = &[
     forbid(
         &["wgrad-run"],
         &["wgrad-recipe", "wgrad-report"],
-        "a run directory stores its recipe as text, and no pages",
+        "a run directory stores its recipe as text and contains no pages",
     ),
     forbid(&["wgrad-recipe"], &["wgrad-run"], "a recipe does not know the runs made from it"),
     forbid(&["wgrad-train"], &["wgrad-studies", "wgrad-report"], "studies and pages are built on training"),
-    forbid(&["wgrad-stdx"], &["wgrad*"], "every crate may use it"),
+    forbid(&["wgrad-stdx"], &["wgrad*"], "every crate may use wgrad-stdx"),
     forbid(&["wgrad-report"], &["wgrad*"], "pages and charts do not depend on what they show")
         .except(&["wgrad-stdx"]),
     forbid(&["wgrad-*"], &["wgrad"], "the facade is for users").except(&["wgrad-benches", "wgrad-examples"]),
@@ -59,8 +63,9 @@ impl Forbidden {
     }
 }
 
-/// Package with the binary, and the largest number of packages in its build.
+/// Package that contains the `wgrad` binary.
 const BINARY: &str = "wgrad";
+/// Largest number of packages in the build of [`BINARY`].
 const MAX_PACKAGES: usize = 300;
 
 pub fn task(workspace: &Workspace) -> Result<()> {
@@ -73,7 +78,7 @@ pub fn task(workspace: &Workspace) -> Result<()> {
     let mut violations: Vec<String> = FORBIDDEN.iter().flat_map(|rule| violations(rule, &trees)).collect();
     let packages = tree(workspace, &["--package", BINARY, "--edges", "normal,build"])?.len();
     if packages > MAX_PACKAGES {
-        violations.push(format!("`{BINARY}` is built from {packages} packages, more than {MAX_PACKAGES}"));
+        violations.push(format!("`{BINARY}` is built from {packages} packages; the limit is {MAX_PACKAGES}"));
     }
     let sizes = sizes::check(workspace.root())?;
     violations.extend(sizes.violations);
@@ -95,7 +100,7 @@ fn tree(workspace: &Workspace, args: &[&str]) -> Result<BTreeSet<String>> {
     Ok(parse_tree(&process::output(command.args(args))?))
 }
 
-/// Parses lines `name v1.2.3 (path or note) (*)`, in which a package may occur several times.
+/// Parses lines of the form `name v1.2.3 (path or note) (*)`. A package may occur several times.
 fn parse_tree(tree: &str) -> BTreeSet<String> {
     let packages = tree.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
@@ -108,7 +113,8 @@ fn names(packages: &BTreeSet<String>) -> BTreeSet<String> {
     packages.iter().filter_map(|package| package.split(' ').next()).map(str::to_string).collect()
 }
 
-/// One message for each package of `rule.from` that breaks the rule. `trees` are the dependencies of each member.
+/// Returns one message for each package in `rule.from` that violates the rule. `trees` holds the dependencies of each
+/// member.
 fn violations(rule: &Forbidden, trees: &BTreeMap<&str, BTreeSet<String>>) -> Vec<String> {
     let mut messages = Vec::new();
     for (&member, tree) in trees {
@@ -155,7 +161,7 @@ half v1.8.3
     }
 
     #[test]
-    fn a_tree_has_each_version_once() {
+    fn parse_tree_returns_each_version_once() {
         let packages: Vec<String> = parse_tree(TREE).into_iter().collect();
         assert_eq!(
             packages,
@@ -185,7 +191,7 @@ half v1.8.3
     }
 
     #[test]
-    fn every_rule_names_packages_of_the_workspace() {
+    fn every_rule_matches_packages_of_the_workspace() {
         let workspace = Workspace::find().unwrap();
         let members = names(&tree(&workspace, &["--workspace", "--depth", "0"]).unwrap());
         for rule in FORBIDDEN {

@@ -1,4 +1,4 @@
-//! `cargo xtask ci`: the checks that a change must pass, in order, up to the first failure, with the time of each.
+//! `cargo xtask ci`: runs the checks that a change must pass, until one fails, and prints the time of each check.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::adapters::Adapters;
 use crate::workspace::Workspace;
 use crate::{arrows, examples, mpi, process, test};
 
-/// Times of the finished steps, and the results of the tests.
+/// Times of the finished steps, and the summary of the test results.
 #[derive(Default)]
 struct Log {
     times: Vec<(&'static str, Duration)>,
@@ -22,14 +22,14 @@ pub fn task(workspace: &Workspace) -> Result<()> {
     for (name, time) in &log.times {
         println!("{name:<10} {:>7.1} s", time.as_secs_f64());
     }
-    // At the end of the output, where a reader looks first.
+    // Printed last, because readers look at the end of the output first.
     if !log.test_summary.is_empty() {
         println!("\n=== tests ===\n{}", log.test_summary.join("\n"));
     }
     result
 }
 
-/// The fastest checks come first.
+/// Runs all steps, the fastest checks first.
 fn run_steps(workspace: &Workspace, log: &mut Log) -> Result<()> {
     step(log, "fmt", |_| process::run(&mut workspace.cargo(&["fmt", "--all", "--check"])))?;
     step(log, "arrows", |_| arrows::task(workspace))?;
@@ -53,7 +53,7 @@ fn step<T>(log: &mut Log, name: &'static str, run: impl FnOnce(&mut Log) -> Resu
     result
 }
 
-/// Lints the whole workspace, and the two packages with code for MPI once more with it.
+/// Lints the workspace, and the two packages with MPI code a second time with the feature `mpi`.
 fn clippy(workspace: &Workspace) -> Result<()> {
     const WITH_MPI: &[&str] = &["--package", "wgrad-comm", "--package", "wgrad", "--features", "mpi"];
     let lint = |selection: &[&str]| {

@@ -18,10 +18,10 @@ pub fn task(workspace: &Workspace) -> Result<()> {
     run(workspace, &adapters)
 }
 
-/// Builds all examples, then runs them in alphabetical order up to the first that fails.
+/// Builds all examples, then runs them in alphabetical order until one fails.
 pub fn run(workspace: &Workspace, adapters: &Adapters) -> Result<()> {
-    // The whole workspace is selected, as for the tests: cargo then chooses the same features of all dependencies and
-    // compiles none of them again.
+    // Select the entire workspace, as in the test run. Cargo then selects the same features of all dependencies and
+    // does not compile any dependency again.
     let mut build = workspace.cargo(&["build", "--locked", "--workspace", "--examples"]);
     process::run(build.args(mpi::features()))?;
     let names = names(workspace)?;
@@ -38,7 +38,7 @@ pub fn run(workspace: &Workspace, adapters: &Adapters) -> Result<()> {
     Ok(())
 }
 
-/// Names of the examples, sorted.
+/// Returns the names of the examples in alphabetical order.
 fn names(workspace: &Workspace) -> Result<Vec<String>> {
     let folder = workspace.root().join(FOLDER);
     let mut names = Vec::new();

@@ -1,5 +1,6 @@
-//! The project's tasks: `cargo xtask TASK`. This file has the table of tasks and the dispatch; each task is a file. xtask
-//! depends on no other crate of the workspace, so that it builds in seconds and runs even if the engine does not compile.
+//! The project's tasks: `cargo xtask TASK`. This file contains the task table and the dispatch; each task has its own
+//! file. xtask depends on no other crate of the workspace, so it builds in seconds and runs even if the engine does not
+//! compile.
 #![allow(clippy::print_stdout, reason = "results go to stdout, progress to stderr")]
 
 mod adapters;
@@ -19,10 +20,10 @@ use anyhow::Result;
 
 use workspace::Workspace;
 
-/// Exit code for wrong arguments, the same as that of the `wgrad` binary.
+/// Exit code for invalid arguments, equal to the exit code of the `wgrad` binary.
 const USAGE: u8 = 2;
 
-/// One row of the task table, which dispatch and help iterate over.
+/// Row of the task table. Dispatch and help iterate over this table.
 struct Task {
     name: &'static str,
     args: &'static str,
@@ -34,7 +35,7 @@ const TASKS: &[Task] = &[
     Task {
         name: "test",
         args: "[ARGS]",
-        about: "install what the tests need and run them all; ARGS are passed to cargo nextest (or cargo test)",
+        about: "install missing test requirements and run all tests; ARGS are passed to cargo nextest (or cargo test)",
         run: test::task,
     },
     Task {
@@ -58,7 +59,7 @@ const TASKS: &[Task] = &[
     Task {
         name: "ci",
         args: "",
-        about: "run all checks that a change must pass, with the time of each",
+        about: "run all checks that a change must pass, and print the time of each",
         run: |workspace, _| ci::task(workspace),
     },
 ];
@@ -74,7 +75,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let Some(task) = TASKS.iter().find(|task| task.name == name) else {
-        eprintln!("xtask: no task `{name}`\n\n{}", help());
+        eprintln!("xtask: unknown task `{name}`\n\n{}", help());
         return ExitCode::from(USAGE);
     };
     if task.args.is_empty() && !rest.is_empty() {
@@ -96,12 +97,14 @@ fn help() -> String {
         let usage = format!("{} {}", task.name, task.args);
         text.push_str(&format!("\n  {usage:<14} {}", task.about));
     }
-    text.push_str("\n  help           this list\n\nenvironment:");
+    text.push_str("\n  help           print this list\n\nenvironment:");
     text.push_str(
-        "\n  WGRAD_REQUIRE_GPU=1   a missing adapter fails the tests that need one, instead of skipping them",
+        "\n  WGRAD_REQUIRE_GPU=1   tests that need a missing adapter fail instead of being skipped",
     );
-    text.push_str("\n  WGRAD_REQUIRE_MPI=1   the same for MPI");
-    text.push_str("\n  WGRAD_NO_INSTALL=1    install nothing, use the adapters and the MPI of this machine");
+    text.push_str(
+        "\n  WGRAD_REQUIRE_MPI=1   tests that need MPI fail instead of being skipped if MPI is missing",
+    );
+    text.push_str("\n  WGRAD_NO_INSTALL=1    install nothing; use the installed adapters and MPI");
     text
 }
 
@@ -114,7 +117,7 @@ mod tests {
         let help = help();
         for task in TASKS {
             assert_eq!(TASKS.iter().filter(|other| other.name == task.name).count(), 1, "{}", task.name);
-            assert!(help.contains(&format!("\n  {}", task.name)), "{} is not in help", task.name);
+            assert!(help.contains(&format!("\n  {}", task.name)), "the help does not list {}", task.name);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! MPI for the tests: its packages, and a `wgrad` binary with the feature `mpi` beside the default one.
+//! MPI for the tests: installs packages, and builds a `wgrad` binary with the feature `mpi` in addition to the default
+//! one.
 
 use std::process::Command;
 
@@ -7,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::process;
 use crate::workspace::Workspace;
 
-/// Installs MPI where packages may be installed. Returns whether programs can be built with MPI and started by it.
+/// Installs MPI if packages may be installed. Returns whether programs can be built with MPI and started by mpirun.
 pub fn set_up(workspace: &Workspace) -> Result<bool> {
     if cfg!(windows) {
         return Ok(false);
@@ -19,26 +20,26 @@ pub fn set_up(workspace: &Workspace) -> Result<bool> {
     if process::is_set("WGRAD_REQUIRE_MPI") {
         bail!("WGRAD_REQUIRE_MPI=1 requires MPI: mpirun or mpicc is missing");
     }
-    eprintln!("xtask: no mpirun or no mpicc: the tests with MPI are skipped, and listed at the end");
+    eprintln!("xtask: mpirun or mpicc is missing: tests with MPI are skipped, and listed at the end");
     Ok(false)
 }
 
-/// Whether programs can be built with MPI and started by it.
+/// Whether programs can be built with MPI and started by mpirun.
 fn is_available() -> bool {
     let runs = |program: &str| process::output(Command::new(program).arg("--version")).is_ok();
     runs("mpirun") && runs("mpicc")
 }
 
-/// Cargo arguments for the features that tests are built with: the MPI collectives of `wgrad-comm` where MPI is installed.
-/// `wgrad` itself keeps its default features, so that the binary under test is the one that users build.
+/// Returns the cargo arguments that enable features for the test build: the MPI collectives of `wgrad-comm`, if MPI is
+/// installed. `wgrad` itself keeps its default features, so that tests run the binary that users build.
 pub fn features() -> &'static [&'static str] {
     if is_available() { &["--features", "wgrad-comm/mpi"] } else { &[] }
 }
 
-/// Builds `wgrad` with the feature `mpi` and keeps it as `wgrad-mpi` beside the default binary.
+/// Builds `wgrad` with the feature `mpi` and copies the binary to `wgrad-mpi` in the same folder.
 pub fn build_binary(workspace: &Workspace) -> Result<()> {
-    // The packages are those of the test run, and a test target is among the targets: only then does cargo choose the same
-    // features of all dependencies as for the tests, and only `wgrad` itself is compiled twice.
+    // Select the packages of the test run and include a test target. Only then does cargo select the same features of
+    // all dependencies as in the test run, so that only `wgrad` itself is compiled twice.
     let mut build = workspace.cargo(&["build", "--locked", "--workspace", "--features", "wgrad/mpi"]);
     process::run(build.args(["--bin", "wgrad", "--test", "processes"]))?;
     let folder = workspace.binaries();

@@ -1,4 +1,4 @@
-//! Child processes: with inherited output, with captured output, or both.
+//! Runs child processes with inherited output, captured output, or both.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, ExitStatus, Stdio};
@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail};
 
-/// Longest command line in a message, in characters.
+/// Largest length of a command line in messages, in characters.
 const MAX_SHOWN: usize = 120;
 
 /// Whether an environment variable is 1.
@@ -35,13 +35,13 @@ pub fn stdout(command: &mut Command) -> Result<String> {
     output(command.stderr(Stdio::inherit()))
 }
 
-/// Output of a command, the lines of stdout and stderr in the order of their arrival.
+/// Exit status and output of a command. The lines of stdout and stderr are in order of arrival.
 pub struct Captured {
     pub status: ExitStatus,
     pub lines: Vec<String>,
 }
 
-/// Runs the command, prints its output line by line and returns it as well.
+/// Runs the command, prints its output line by line and returns status and output.
 pub fn run_and_capture(command: &mut Command) -> Result<Captured> {
     announce(command);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -59,9 +59,10 @@ pub fn run_and_capture(command: &mut Command) -> Result<Captured> {
 fn copy_lines(pipe: impl Read, mut to: impl Write, lines: &Mutex<Vec<String>>) {
     let mut reader = BufReader::new(pipe);
     let mut bytes = Vec::new();
-    // As bytes: an error at a line that is not UTF-8 would end the loop and block the child.
+    // Read bytes, not strings: an error on a line that is not UTF-8 would end the loop and block the child.
     while reader.read_until(b'\n', &mut bytes).is_ok_and(|count| count > 0) {
-        // Our own output may be a closed pipe; the status of the child still counts.
+        // The output of xtask may be a closed pipe. Ignore the error, because the exit status of the child is still
+        // needed.
         let _ = to.write_all(&bytes).and_then(|()| to.flush());
         let line = String::from_utf8_lossy(&bytes).trim_end().to_string();
         lines.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(line);
@@ -86,7 +87,7 @@ fn cannot_start(command: &Command) -> String {
     format!("cannot start `{}`", shown(command))
 }
 
-/// The command line without the folder of the program, cut to `MAX_SHOWN` characters.
+/// Returns the command line without the folder of the program, truncated to `MAX_SHOWN` characters.
 fn shown(command: &Command) -> String {
     let program = std::path::Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     let args = command.get_args().map(|arg| arg.to_string_lossy());
@@ -97,7 +98,7 @@ fn shown(command: &Command) -> String {
     }
 }
 
-/// The last `count` lines that are not blank.
+/// Returns the last `count` lines that are not blank.
 fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(count)..].join("\n")

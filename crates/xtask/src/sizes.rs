@@ -1,15 +1,15 @@
-//! Size limits: lines per source file, and lines of source per crate.
+//! Checks size limits: lines per source file, and source lines per crate.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// Most lines of a file.
+/// Largest number of lines in a source file.
 const MAX_FILE: usize = 600;
-/// Most lines of a crate's `src`, tests excluded.
+/// Largest number of lines in a crate's `src`, excluding tests.
 const MAX_CRATE: usize = 6000;
-/// Crates with a limit of their own. `None` stands for no limit.
+/// Crates with a different limit. `None` means no limit.
 const EXCEPTIONS: [(&str, Option<usize>); 5] =
     [("ops", None), ("data", None), ("gpu", None), ("studies", None), ("run", Some(3000))];
 const FOLDERS: [&str; 5] = ["crates", "shaders", "tests", "benches", "examples"];
@@ -20,9 +20,9 @@ const EXTENSIONS: [&str; 2] = ["rs", "wgsl"];
 pub struct Sizes {
     /// Number of source files.
     pub files: usize,
-    /// Names and lines of the three largest crates.
+    /// Names and line counts of the three largest crates.
     pub largest_crates: String,
-    /// One sentence per file or crate over its limit.
+    /// One message for each file or crate that exceeds its limit.
     pub violations: Vec<String>,
 }
 
@@ -70,7 +70,7 @@ fn crate_violation(name: &str, lines: usize) -> Option<String> {
     (lines > limit).then(|| format!("crates/{name}/src has {lines} lines without tests, more than {limit}"))
 }
 
-/// Name of the crate whose `src` holds this file, `None` for a file of tests. `path` is relative to the root.
+/// Returns the name of the crate whose `src` contains a file, or `None` for test files. `path` is relative to the root.
 fn crate_of(path: &Path) -> Option<String> {
     let parts: Vec<&str> = path.iter().filter_map(|part| part.to_str()).collect();
     match parts.as_slice() {
@@ -83,7 +83,7 @@ fn crate_of(path: &Path) -> Option<String> {
     }
 }
 
-/// Number of lines before the test module of a file.
+/// Returns the number of lines before the test module of a file.
 fn source_lines(text: &str) -> usize {
     let lines: Vec<&str> = text.lines().collect();
     let is_test_module =
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn tests_do_not_count_as_source() {
+    fn source_lines_exclude_tests() {
         assert_eq!(source_lines("a\n#[cfg(test)]\nmod tests;\nb\n"), 4);
         assert_eq!(source_lines("a\n\n#[cfg(test)]\nmod tests {\n}\n"), 2);
         assert_eq!(crate_of(Path::new("crates/gpu/src/deep/lib.rs")).as_deref(), Some("gpu"));

@@ -1,14 +1,14 @@
-//! Summary of a test run: the counts of the test runner, and the names of the skipped tests. Pure functions of text.
+//! Summary of a test run: passed and failed tests, and the names of skipped tests. All functions parse text only.
 
 use std::collections::BTreeSet;
 
-/// Returns the lines of nextest's output from its `Summary` on, and nothing if the output has none.
+/// Returns the lines of nextest's output starting at `Summary`; empty if the output has no summary.
 pub fn of_nextest(lines: &[String]) -> Vec<String> {
     let start = lines.iter().rposition(|line| line.trim_start().starts_with("Summary ["));
     start.map(|start| lines[start..].to_vec()).unwrap_or_default()
 }
 
-/// Adds up the `test result:` lines of libtest. Returns one line, and nothing if the output has none.
+/// Sums the `test result:` lines of libtest. Returns one line, or nothing if the output has no results.
 pub fn of_libtest(title: &str, lines: &[String]) -> Vec<String> {
     let results: Vec<&String> = lines.iter().filter(|line| line.starts_with("test result:")).collect();
     if results.is_empty() {
@@ -19,8 +19,8 @@ pub fn of_libtest(title: &str, lines: &[String]) -> Vec<String> {
     vec![format!("{title}: {passed} passed, {failed} failed, {ignored} ignored")]
 }
 
-/// Lists the skipped tests, from a log with lines `skipped: TEST_NAME: reason`. A line that occurs several times (tests log
-/// once per device or process) counts once.
+/// Lists the skipped tests, from a log with lines `skipped: TEST_NAME: reason`. Duplicate lines, which tests log once
+/// per device or process, are listed once.
 pub fn of_skips(log: &str) -> Vec<String> {
     let skips: BTreeSet<&str> = log.lines().map(|line| line.trim().trim_start_matches("skipped: ")).collect();
     let skips: Vec<&str> = skips.into_iter().filter(|skip| !skip.is_empty()).collect();
@@ -29,7 +29,7 @@ pub fn of_skips(log: &str) -> Vec<String> {
     lines
 }
 
-/// Returns 3 for `passed` in `ok. 3 passed; 0 failed`.
+/// Returns the number before a word, e.g. 3 for `passed` in `ok. 3 passed; 0 failed`.
 fn count_before(line: &str, what: &str) -> Option<usize> {
     let words: Vec<&str> = line.split([' ', ';']).filter(|word| !word.is_empty()).collect();
     let position = words.iter().position(|&word| word == what)?;
@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn nextest_output_is_cut_before_its_summary() {
+    fn of_nextest_returns_the_summary_only() {
         let output = lines(
             "        PASS [   0.004s] (1/2) a b\n\
              \x20    Summary [   0.008s] 2 tests run: 1 passed, 1 failed\n\

@@ -11,20 +11,22 @@ use crate::process::{self, Captured};
 use crate::summary;
 use crate::workspace::Workspace;
 
-/// Names the file to which a test that cannot run appends `skipped: TEST_NAME: reason`.
+/// Environment variable with the path of the skip log. A test that cannot run appends `skipped: TEST_NAME: reason` to
+/// this file.
 const SKIP_LOG: &str = "WGRAD_SKIP_LOG";
 
-/// Settings of Mesa's llvmpipe, which other drivers ignore. The tests compile thousands of shaders that run for a moment, and
-/// llvmpipe compiles them three times faster without its optimisations and with vectors of 4 instead of 8 lanes.
+/// Environment variable that disables optimisations in Mesa's llvmpipe; other drivers ignore it. The tests compile
+/// thousands of short-running shaders. Without optimisations and with vectors of 4 instead of 8 lanes, llvmpipe
+/// compiles three times faster.
 const FAST_SHADER_COMPILER: (&str, &str) = ("GALLIVM_PERF", "nopt");
-/// Not set in CI, which tests subgroups of 8 lanes.
+/// Environment variable that makes llvmpipe use vectors of 4 lanes. Not set in CI, which tests subgroups of 8 lanes.
 const NARROW_VECTORS: (&str, &str) = ("LP_NATIVE_VECTOR_WIDTH", "128");
 
 /// Result of a test run.
 pub struct Outcome {
-    /// The summary lines of the runner and the skipped tests.
+    /// Summary lines of the test runner, and the list of skipped tests.
     pub summary: Vec<String>,
-    /// The kinds of tests that failed.
+    /// Kinds of tests that failed: `tests`, `doc tests`.
     failed: Vec<&'static str>,
 }
 
@@ -49,8 +51,8 @@ pub fn task(workspace: &Workspace, args: &[String]) -> Result<()> {
     outcome.check()
 }
 
-/// Runs the tests selected by `args`, arguments of the test runner. Doc tests run only without arguments, because they
-/// do not accept the same ones.
+/// Runs the tests selected by `args`, which are passed to the test runner. Doc tests run only if `args` is empty,
+/// because their runner accepts different arguments.
 pub fn run(workspace: &Workspace, adapters: &Adapters, args: &[String]) -> Result<Outcome> {
     let with_mpi = uses_mpi(args) && mpi::set_up(workspace)?;
     if with_mpi {
@@ -84,7 +86,7 @@ impl Runner<'_> {
         let has_nextest = process::output(&mut self.workspace.cargo(&["nextest", "--version"])).is_ok();
         let runner: &[&str] = if has_nextest { &["nextest", "run"] } else { &["test", "--no-fail-fast"] };
         let mut command = self.workspace.cargo(runner);
-        // Without examples, which `cargo xtask examples` builds, and without doc tests.
+        // Exclude examples, which `cargo xtask examples` builds, and doc tests.
         command.args(["--locked", "--lib", "--bins", "--tests"]);
         if selected_packages(args).is_empty() {
             command.arg("--workspace");
@@ -117,18 +119,19 @@ impl Runner<'_> {
         if !process::is_set("WGRAD_REQUIRE_GPU") {
             command.envs([NARROW_VECTORS]);
         }
-        // The summary is found in plain text.
+        // Disable colours, because the summary is parsed as plain text.
         process::run_and_capture(command.env(SKIP_LOG, &self.skip_log).env("CARGO_TERM_COLOR", "never"))
     }
 }
 
-/// Whether the selected packages have tests with MPI.
+/// Whether the selected packages include tests that use MPI.
 fn uses_mpi(args: &[String]) -> bool {
     let packages = selected_packages(args);
     packages.is_empty() || packages.iter().any(|package| ["wgrad", "wgrad-comm"].contains(package))
 }
 
-/// Packages named by `-p` and `--package`. They replace `--workspace`, which would override them.
+/// Returns the packages named by `-p` and `--package`. If any is named, `--workspace` is omitted because it would
+/// select all packages.
 fn selected_packages(args: &[String]) -> Vec<&str> {
     let mut args = args.iter().map(String::as_str).take_while(|&arg| arg != "--");
     let mut packages = Vec::new();
@@ -152,14 +155,14 @@ mod tests {
     }
 
     #[test]
-    fn packages_are_selected_in_all_spellings() {
+    fn selected_packages_accepts_all_spellings() {
         let args = words("-p wgrad-ops x --package=wgrad-gpu --package wgrad -pwgrad-cpu -- -p other");
         assert_eq!(selected_packages(&args), ["wgrad-ops", "wgrad-gpu", "wgrad", "wgrad-cpu"]);
         assert!(selected_packages(&words("matmul --no-capture --profile ci")).is_empty());
     }
 
     #[test]
-    fn mpi_is_used_for_the_workspace_and_its_own_packages() {
+    fn mpi_is_used_for_the_workspace_and_for_packages_with_mpi_tests() {
         assert!(uses_mpi(&[]) && uses_mpi(&words("ranks")) && uses_mpi(&words("-p wgrad-ops -p wgrad")));
         assert!(!uses_mpi(&words("-p wgrad-ops")));
     }

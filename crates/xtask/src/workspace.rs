@@ -5,14 +5,14 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-/// The checkout that the tasks work on.
+/// Source checkout on which the tasks run.
 pub struct Workspace {
     root: PathBuf,
 }
 
 impl Workspace {
-    /// Finds the workspace two folders above the manifest of xtask. `cargo run` names the manifest at run time; the path
-    /// from compile time would be stale in a checkout that was moved together with its `target`.
+    /// Finds the workspace two folders above the manifest of xtask. `cargo run` sets the manifest path at run time. The
+    /// compile-time path is only a fallback, because it is wrong after a checkout is moved together with its `target`.
     pub fn find() -> Result<Self> {
         let manifest_dir =
             std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
@@ -29,7 +29,8 @@ impl Workspace {
         &self.root
     }
 
-    /// Folder `target/` at the root, regardless of `CARGO_TARGET_DIR`: all builds share the drivers unpacked in it.
+    /// Folder `target/` at the root, regardless of `CARGO_TARGET_DIR`, so that all builds share the drivers unpacked
+    /// there.
     pub fn target(&self) -> PathBuf {
         self.root.join("target")
     }

@@ -1,31 +1,31 @@
-//! Buckets: gradients that travel between replicas in one message.
+//! Buckets: groups of gradients that replicas exchange in one message.
 
 use std::ops::Range;
 
 use wgrad_graph::{GroupId, States};
 use wgrad_program::{Program, Readback};
 
-/// Readbacks of gradients that travel together.
+/// Gradient readbacks that are sent in one message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Bucket {
-    /// Numbers of its readbacks.
+    /// Indices of the readbacks in the bucket.
     pub readbacks: Range<usize>,
-    /// Shard of every replica in the bucket, if each replica updates a shard of the parameters.
+    /// Element range of each replica's shard within the bucket; `None` if the optimizer is not sharded.
     pub shards: Option<Vec<Range<usize>>>,
 }
 
-/// Gradient tensors of a model, and the dispatch of a program after which each is complete.
+/// Gradient tensors of a model, and the number of dispatches after which each tensor is complete.
 #[derive(Debug)]
 pub(crate) struct GradientTensors {
     group: GroupId,
-    /// Elements of each tensor, including the padding after it.
+    /// Element range of each tensor, including the padding after the tensor.
     ranges: Vec<Range<usize>>,
     /// Number of dispatches after which each tensor is complete on this replica.
     pub ready_after: Vec<usize>,
 }
 
 impl GradientTensors {
-    /// Collects the tensors of a group of gradients that a program computes.
+    /// Collects the gradient tensors in `group` that a program computes.
     pub fn new(program: &Program, states: &States, group: GroupId) -> Self {
         let state = states.get(group);
         let ends = state.entries.iter().skip(1).map(|entry| entry.offset).chain([state.len()]);
@@ -40,8 +40,9 @@ impl GradientTensors {
         self.ranges.len()
     }
 
-    /// Cuts the tensors into buckets of at least `elements`, except the last one, in the order given by `order`: the dispatch
-    /// after which each tensor is complete on the first replica. Returns the readbacks and the buckets that they fill.
+    /// Cuts the tensors into buckets of at least `elements` elements; only the last bucket may be smaller. `order`
+    /// holds, for each tensor, the number of dispatches after which the tensor is complete on the first replica.
+    /// Returns the readbacks and their buckets.
     pub fn cut(
         &self,
         order: &[usize],
@@ -53,7 +54,7 @@ impl GradientTensors {
         for ranges in bucket_ranges(order.iter().copied().zip(self.ranges.clone()).collect(), elements) {
             let inside = |tensor: &Range<usize>| ranges.iter().any(|range| range.contains(&tensor.start));
             let tensors = self.ready_after.iter().zip(&self.ranges);
-            // A bucket is not ready before the previous one.
+            // A bucket is not ready before the previous bucket.
             after =
                 tensors.filter(|(_, tensor)| inside(tensor)).fold(after, |after, (own, _)| after.max(*own));
             let first = readbacks.len();
@@ -67,11 +68,12 @@ impl GradientTensors {
     }
 }
 
-/// Cuts tensors, given as (dispatch after which the tensor is complete, elements), into buckets of at least `elements` except
-/// the last one. Each bucket is a list of contiguous ranges in ascending order. Tensors that are complete later are in later
-/// buckets.
+/// Cuts tensors, given as (number of dispatches until completion, element range), into buckets of at least `elements`
+/// elements; only the last bucket may be smaller. Each bucket is a list of contiguous ranges in ascending order.
+/// Tensors that are complete later are in later buckets.
 fn bucket_ranges(mut tensors: Vec<(usize, Range<usize>)>, elements: usize) -> Vec<Vec<Range<usize>>> {
-    // The backward pass ends with the first layers, so tensors that are complete together go last to first.
+    // The backward pass ends with the first layers, so tensors that are complete at the same time are sorted from last
+    // to first.
     tensors.sort_by_key(|(after, range)| (*after, std::cmp::Reverse(range.start)));
     let mut all = Vec::new();
     let mut ranges: Vec<Range<usize>> = Vec::new();
@@ -86,7 +88,7 @@ fn bucket_ranges(mut tensors: Vec<(usize, Range<usize>)>, elements: usize) -> Ve
     all
 }
 
-/// Appends a range, joined with the last one if they touch.
+/// Appends a range, or extends the last range if both are adjacent.
 fn joined_with(mut ranges: Vec<Range<usize>>, range: Range<usize>) -> Vec<Range<usize>> {
     match ranges.last_mut() {
         Some(last) if last.end == range.start => last.end = range.end,
@@ -95,7 +97,7 @@ fn joined_with(mut ranges: Vec<Range<usize>>, range: Range<usize>) -> Vec<Range<
     ranges
 }
 
-/// Position of the elements of `shard` in the concatenation of `ranges`.
+/// Returns the positions of the elements of `shard` in the concatenation of `ranges`.
 fn offsets_within(ranges: &[Range<usize>], shard: &Range<usize>) -> Range<usize> {
     let before = |element: usize| {
         ranges.iter().map(|range| element.clamp(range.start, range.end) - range.start).sum::<usize>()

@@ -1,4 +1,4 @@
-//! Process group: the other replicas of a training, as one replica sees them.
+//! Process group: the connection of one replica to the other replicas of a training run.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -15,16 +15,16 @@ use crate::replicas::reducer::GradientReducer;
 /// Options of a process group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessGroupOptions {
-    /// Bytes of gradients that travel in one bucket.
+    /// Minimum size of a gradient bucket in bytes.
     pub bucket_bytes: usize,
-    /// Steps between two comparisons of the parameters of all replicas; 0 for none.
+    /// Number of steps between two comparisons of the parameters of all replicas; 0 disables the comparison.
     pub check_every: u64,
-    /// How long the other replicas may take for work that is done once: loading, the first step, writing a checkpoint.
+    /// Timeout for rare, slow work of other replicas: loading, the first step, the first evaluation, checkpoints.
     pub setup_timeout: Duration,
 }
 
 impl Default for ProcessGroupOptions {
-    /// Buckets of 25 MB as in PyTorch, a comparison every 10 steps, a setup timeout of five minutes.
+    /// Returns buckets of 25 MB as in PyTorch, a comparison every 10 steps and a setup timeout of five minutes.
     fn default() -> Self {
         Self { bucket_bytes: 25_000_000, check_every: 10, setup_timeout: Duration::from_secs(300) }
     }
@@ -33,40 +33,40 @@ impl Default for ProcessGroupOptions {
 /// Communication statistics of a process group, summed over its steps.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct CommStats {
-    /// Steps done.
+    /// Number of steps in the statistics.
     pub steps: u64,
-    /// Bytes of the gradients of a step.
+    /// Bytes of gradients per step.
     pub bytes: usize,
-    /// Buckets of a step.
+    /// Number of buckets per step.
     pub buckets: usize,
-    /// Seconds in which buckets and statistics travelled, including the time to wait for slower replicas.
+    /// Seconds spent exchanging buckets and statistics, including the wait for slower replicas.
     pub busy: f64,
     /// Seconds of communication after the backward pass, or while a pass waited for statistics.
     pub exposed: f64,
-    /// Seconds of the forward and backward passes, without the time that they waited for statistics.
+    /// Seconds spent in forward and backward passes, without the wait for statistics.
     pub compute: f64,
-    /// Seconds of the steps.
+    /// Total seconds of all steps.
     pub total: f64,
 }
 
 impl CommStats {
-    /// Fraction of the communication that ran while gradients were computed.
+    /// Returns the fraction of the communication time that overlapped with the computation of gradients.
     pub fn hidden(&self) -> f64 {
         if self.busy > 0.0 { 1.0 - (self.exposed / self.busy).min(1.0) } else { 0.0 }
     }
 }
 
-/// Connection of a replica to the other replicas of a training.
+/// Connection of a replica to the other replicas of a training run.
 pub struct ProcessGroup {
     pub(crate) worker: Worker,
     pub(crate) options: ProcessGroupOptions,
     pub(crate) reducer: GradientReducer,
     pub(crate) stats: CommStats,
-    /// Whether this replica wants to stop.
+    /// Whether this replica requests a stop.
     pub(crate) stop_requested: bool,
-    /// Whether a replica wants to stop, known to all of them.
+    /// Whether a replica has requested a stop and all replicas know of the request.
     pub(crate) stop_agreed: bool,
-    /// Whether an evaluation was summed: the first one takes longer because kernels are compiled.
+    /// Whether an evaluation was summed. The first evaluation takes longer because kernels are compiled.
     has_evaluated: bool,
 }
 
@@ -94,8 +94,8 @@ impl ProcessGroup {
         self.worker.size()
     }
 
-    /// Cuts the gradients that a program computes into buckets. All replicas use the order of the first one, whose kernels may
-    /// be fused differently and complete gradients in another order.
+    /// Cuts the gradients that a program computes into buckets. All replicas use the completion order of the first
+    /// replica. Kernels may be fused differently on other replicas and complete gradients in another order.
     pub(crate) fn cut_buckets(
         &mut self,
         program: &Program,
@@ -112,7 +112,7 @@ impl ProcessGroup {
         let order: Vec<usize> = order.collect();
         if order.len() != tensors.len() {
             return Err(TrainError::Config(format!(
-                "this replica trains {} parameters, the first replica trains {}",
+                "this replica trains {} parameter tensors, but the first replica trains {}",
                 tensors.len(),
                 order.len()
             )));
@@ -131,12 +131,12 @@ impl ProcessGroup {
         self.worker.with_timeout(self.options.setup_timeout, communicate)
     }
 
-    /// Sums numbers over all replicas, in the same order on every replica.
+    /// Sums values over all replicas, in the same order on every replica.
     pub(crate) fn sum<const N: usize>(&mut self, own: [f64; N]) -> Result<[f64; N], CommError> {
         sum_over(&mut self.worker, own)
     }
 
-    /// Sums numbers over all replicas with the setup timeout.
+    /// Sums values over all replicas with the setup timeout.
     pub(crate) fn sum_during_setup<const N: usize>(&mut self, own: [f64; N]) -> Result<[f64; N], CommError> {
         self.with_setup_timeout(|worker| sum_over(worker, own))
     }
@@ -153,7 +153,7 @@ impl ProcessGroup {
     pub(crate) fn compare_parameters(&mut self, step: u64, parameters: &[f32]) -> Result<(), TrainError> {
         let hash = fingerprint(parameters);
         let hashes = self.worker.all_gather_bytes(&hash.to_le_bytes())?;
-        // The parameters of the majority are right; of two replicas, those of the first.
+        // The parameters of the majority are assumed to be correct; with two replicas, those of the first replica.
         let votes = |hash: &Vec<u8>| hashes.iter().filter(|other| *other == hash).count();
         let most = hashes.iter().map(votes).max();
         let right = hashes.iter().find(|hash| Some(votes(hash)) == most);
@@ -164,7 +164,8 @@ impl ProcessGroup {
         Err(TrainError::Diverged { step, since: self.options.check_every, ranks, size: hashes.len() })
     }
 
-    /// Adds a step to the statistics: its passes ran from `begun` to `computed`, and its last bucket was back at `ended`.
+    /// Adds a step to the statistics. The passes ran from `begun` to `computed`, the last bucket was received at
+    /// `ended`, and all buckets took `seconds` in total.
     pub(crate) fn record_step(&mut self, begun: Instant, computed: Instant, ended: Instant, seconds: f64) {
         let (waited, stats) = (std::mem::take(&mut self.reducer.waited), &mut self.stats);
         stats.steps += 1;
@@ -186,7 +187,7 @@ fn sum_over<const N: usize>(worker: &mut Worker, own: [f64; N]) -> Result<[f64; 
     Ok(sums)
 }
 
-/// FNV-1a hash over elements instead of bytes, in four independent lanes for speed: it covers all parameters.
+/// FNV-1a hash over elements instead of bytes, in four independent lanes because it must hash all parameters quickly.
 fn fingerprint(values: &[f32]) -> u64 {
     let mut lanes = [0xcbf2_9ce4_8422_2325_u64; 4];
     for chunk in values.chunks(4) {

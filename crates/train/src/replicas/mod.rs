@@ -1,8 +1,8 @@
-//! Data-parallel training: several replicas that train one model.
+//! Data-parallel training of one model on several replicas.
 //!
-//! Every replica has the whole model and takes some rows of each batch. The gradients are summed over all replicas while the
-//! backward pass still computes, and every replica makes the same update, or updates its shard of the parameters. After a step
-//! all replicas hold the same bits.
+//! Every replica holds the complete model and processes some rows of each batch. The gradients are summed over all
+//! replicas while the backward pass is still running. Every replica then makes the same update, or updates its shard of
+//! the parameters. After a step, the parameters of all replicas are bit-identical.
 
 mod buckets;
 mod group;
@@ -29,19 +29,19 @@ use crate::plan::Plan;
 use crate::profile::Profiler;
 use crate::replicas::readbacks::Readbacks;
 
-/// Bytes that any disk can write in a second.
+/// Lower bound for the write speed of a disk, in bytes per second.
 const SLOW_DISK: f64 = 10e6;
 
-/// Other replicas of a trainer. A trainer that has not joined a process group is the only replica.
+/// Communication of a trainer with other replicas. Without a process group, the trainer is the only replica.
 #[derive(Default)]
 pub(crate) struct Replicas {
     group: Option<ProcessGroup>,
-    /// Sharded groups as they were written before a process group was joined: all shards, not only that of this replica.
+    /// Full contents of sharded groups that were written before a process group was joined.
     full_groups: Vec<(GroupId, Vec<f32>)>,
 }
 
 impl Replicas {
-    /// Joins a process group: checks that the plan is for its rank and agrees on the buckets.
+    /// Joins a process group, after checking that rank and size match the plan. All replicas agree on the buckets.
     pub fn join(&mut self, plan: &Plan, mut group: ProcessGroup) -> Result<(), TrainError> {
         let (Some(replica), Some(gradients)) = (plan.config.replica, plan.gradients) else {
             return Err(TrainError::Config("the plan is for a trainer without other replicas".into()));
@@ -87,8 +87,8 @@ impl Replicas {
         self.group.as_ref().map(|group| group.stats)
     }
 
-    /// Whether all replicas stop after the current step. A replica alone stops if it requests it; several stop one step after
-    /// one of them requests it, when all of them know.
+    /// Whether all replicas stop after the current step. Without other replicas, `requested` is returned. With several
+    /// replicas, all of them stop one step after the first request, once every replica knows of it.
     pub fn stop_agreed(&mut self, requested: bool) -> bool {
         match &mut self.group {
             None => requested,
@@ -99,7 +99,7 @@ impl Replicas {
         }
     }
 
-    /// Runs one step together with the other replicas. Returns its loss and the other metrics.
+    /// Runs one step together with the other replicas. Returns the loss and the other metrics of the step.
     pub fn step(
         &mut self,
         runner: &mut PassRunner,
@@ -163,13 +163,14 @@ impl Replicas {
         Ok(())
     }
 
-    /// Gives all replicas the groups of the first one.
+    /// Copies the checkpointed groups of the first replica to all replicas.
     pub fn broadcast_groups(&mut self, runner: &mut PassRunner) -> Result<(), TrainError> {
         let (model, others) = runner.plan.checkpoint_groups();
         for id in [model, others].concat() {
             let written = self.full_groups.iter().position(|(other, _)| *other == id);
             let own = match (runner.plan.sharding(id).is_some(), written) {
-                // The device of the first replica holds only its shard of a moment; the group as it was written counts.
+                // The device of the first replica holds only its own shard of a moment, so the copy in host memory is
+                // used.
                 (true, Some(at)) => self.full_groups.swap_remove(at).1,
                 (true, None) => vec![0.0; runner.plan.full_len(id)],
                 (false, _) => self.read_full_group(runner, id)?,
@@ -182,7 +183,7 @@ impl Replicas {
         Ok(())
     }
 
-    /// Returns the value of the first replica; [`Value::Null`] if its message is not JSON.
+    /// Returns the JSON value of the first replica, or [`Value::Null`] if its message is not valid JSON.
     pub fn broadcast_json(&mut self, own: &Value) -> Result<Value, TrainError> {
         let Some(group) = &mut self.group else { return Ok(own.clone()) };
         let messages =
@@ -192,7 +193,7 @@ impl Replicas {
         Ok(serde_json::from_slice(first).unwrap_or(Value::Null))
     }
 
-    /// Sums numbers over all replicas, which may still be setting up.
+    /// Sums values over all replicas with the setup timeout.
     pub fn sum_during_setup<const N: usize>(&mut self, own: [f64; N]) -> Result<[f64; N], TrainError> {
         match &mut self.group {
             Some(group) => Ok(group.sum_during_setup(own)?),
@@ -208,7 +209,7 @@ impl Replicas {
         }
     }
 
-    /// Returns the text of the first replica that has one, with the rank of that replica.
+    /// Returns the text of the lowest-ranked replica that found one, followed by the rank.
     pub fn first_found(&mut self, own: Option<String>) -> Result<Option<String>, TrainError> {
         let Some(group) = &mut self.group else { return Ok(own) };
         let texts =
@@ -217,7 +218,7 @@ impl Replicas {
         Ok(first.map(|(rank, text)| format!("{}, on replica {rank}", String::from_utf8_lossy(text))))
     }
 
-    /// Waits until the first replica has written `bytes` bytes, for as long as a slow disk may take.
+    /// Waits until the first replica has written `bytes` bytes. The timeout allows for a slow disk.
     pub fn wait_for_writer(&mut self, bytes: usize) -> Result<(), TrainError> {
         let Some(group) = &mut self.group else { return Ok(()) };
         let limit = group.worker.timeout() + Duration::from_secs_f64(bytes as f64 / SLOW_DISK);

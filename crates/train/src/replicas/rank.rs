@@ -1,4 +1,4 @@
-//! Rank of a replica: the examples that it takes of each batch, and the parameters that it updates.
+//! Rank of a replica, which determines its rows of each batch and its shard of the parameters.
 
 use std::ops::Range;
 
@@ -7,28 +7,30 @@ use wgrad_nn::Params;
 
 use crate::plan::Plan;
 
-/// Elements of one alignment unit; shards consist of whole units.
+/// Number of f32 elements in one alignment unit. Shard boundaries are multiples of this unit.
 const UNIT: usize = ALIGN / 4;
 
-/// Rank of one of several replicas that train a model together.
+/// Rank of a replica, number of replicas and sharding, in data-parallel training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RankConfig {
     /// Rank of this replica, from 0.
     pub rank: usize,
     /// Number of replicas.
     pub size: usize,
-    /// Whether each replica keeps optimizer state for, and updates, only its shard of the parameters (ZeRO stage 1,
-    /// Rajbhandari et al. 2020). If false, each replica updates all parameters.
+    /// Whether each replica updates only its shard of the parameters and keeps only the optimizer state of that shard
+    /// (ZeRO stage 1, Rajbhandari et al. 2020). If false, each replica updates all parameters.
     pub shard: bool,
 }
 
 impl RankConfig {
-    /// Rows that the replica takes of a batch of `batch` examples. The numbers of rows of two replicas differ by at most one.
+    /// Returns the rows that this replica processes in a batch of `batch` examples. The row counts of two replicas
+    /// differ by at most one.
     pub fn rows(self, batch: usize) -> Range<usize> {
         partition(batch, self.rank, self.size)
     }
 
-    /// Shard of each replica in a flat tensor of `elements`, a multiple of 64. Shards may be empty.
+    /// Returns the shard of each replica in a flat tensor of `elements` elements, a multiple of 64. Shards may be
+    /// empty.
     pub fn shards(self, elements: usize) -> Vec<Range<usize>> {
         let units = elements.div_ceil(UNIT);
         let elements = |units: Range<usize>| units.start * UNIT..(units.end * UNIT).min(elements);
@@ -36,7 +38,7 @@ impl RankConfig {
     }
 }
 
-/// Part number `rank` of `len` elements that are split into `size` parts.
+/// Returns part number `rank` of `len` elements that are split into `size` nearly equal parts.
 fn partition(len: usize, rank: usize, size: usize) -> Range<usize> {
     len * rank / size..len * (rank + 1) / size
 }
@@ -44,9 +46,9 @@ fn partition(len: usize, rank: usize, size: usize) -> Range<usize> {
 /// Shard of the parameters that this replica updates.
 #[derive(Debug, Clone)]
 pub(crate) struct Shard {
-    /// Shard of every replica in the flat parameters.
+    /// Element range of each replica's shard in the flat parameters.
     pub shards: Vec<Range<usize>>,
-    /// Shard of this replica.
+    /// Element range of this replica's shard.
     pub range: Range<usize>,
     /// Group with a copy of the parameters in the shard.
     pub parameters: GroupId,
@@ -55,7 +57,7 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    /// Declares the groups of a shard.
+    /// Declares the state groups for the shard of a replica.
     pub fn declare(states: &mut States, params: &Params, replica: RankConfig) -> Self {
         let shards = replica.shards(states.get(params.group()).len());
         let range = shards[replica.rank].clone();
@@ -81,17 +83,17 @@ impl Plan {
         self.shard.as_ref().filter(|_| self.optim.moments.contains(&id))
     }
 
-    /// Tensors of a group over all replicas. A sharded moment has the tensors of the parameters.
+    /// Returns the tensors of the unsharded group. A sharded moment has the tensors of the parameters.
     pub(crate) fn full_entries(&self, id: GroupId) -> &[Entry] {
         &self.states.get(self.full_layout(id)).entries
     }
 
-    /// Number of elements of a group over all replicas.
+    /// Number of elements in the unsharded group.
     pub(crate) fn full_len(&self, id: GroupId) -> usize {
         self.states.get(self.full_layout(id)).len()
     }
 
-    /// Group with the layout that `id` has over all replicas.
+    /// Returns the group whose layout equals the unsharded layout of `id`.
     fn full_layout(&self, id: GroupId) -> GroupId {
         if self.sharding(id).is_some() { self.params.group() } else { id }
     }
@@ -114,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn shards_are_whole_units_and_may_be_empty() {
+    fn shards_are_aligned_and_may_be_empty() {
         let replica = RankConfig { rank: 0, size: 3, shard: true };
         assert_eq!(replica.shards(64 * 4), [0..64, 64..128, 128..256]);
         assert_eq!(replica.shards(64), [0..0, 0..0, 0..64]);

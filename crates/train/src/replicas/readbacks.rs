@@ -2,19 +2,19 @@
 
 use wgrad_program::Readback;
 
-/// What the host does with the values of a readback.
+/// Action of the host on the values of a readback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Adds them to a bucket: readback number `.0` of the gradients.
+    /// Adds the values to a bucket. Holds the index of the gradient readback.
     AddToBucket(usize),
-    /// Sums them over all replicas while the pass waits for the sum.
+    /// Sums the values over all replicas while the pass waits for the sum.
     Sum {
         /// Whether this is the last sum of the pass.
         last: bool,
     },
 }
 
-/// Readbacks of a pass in the order in which they complete, and what the host does with each.
+/// Readbacks of a pass in order of completion, each with the action of the host.
 #[derive(Debug, Default)]
 pub(crate) struct Readbacks {
     pub readbacks: Vec<Readback>,
@@ -22,14 +22,15 @@ pub(crate) struct Readbacks {
 }
 
 impl Readbacks {
-    /// Merges the readbacks of statistics that are summed during the pass with those of gradients.
+    /// Merges the readbacks of statistics, which are summed during the pass, with the readbacks of gradients.
     pub fn merge(statistics: Vec<Readback>, gradients: &[Readback]) -> Self {
         let count = statistics.len();
         let sums = statistics.into_iter().enumerate();
         let sums = sums.map(|(i, readback)| (readback, Action::Sum { last: i + 1 == count }));
         let gradients = gradients.iter().cloned().enumerate();
         let gradients = gradients.map(|(i, readback)| (readback, Action::AddToBucket(i)));
-        // The sort is stable: a sum that other replicas wait for comes before gradients that are ready at the same time.
+        // The sort is stable: a sum that other replicas wait for comes before gradients that are ready at the same
+        // time.
         let mut all: Vec<(Readback, Action)> = sums.chain(gradients).collect();
         all.sort_by_key(|(readback, _)| readback.after);
         let (readbacks, actions) = all.into_iter().unzip();

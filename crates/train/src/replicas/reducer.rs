@@ -1,7 +1,7 @@
-//! Gradient reducer: sums the gradients of all replicas while the backward pass still computes.
+//! Gradient reducer: sums the gradients of all replicas while the backward pass is still running.
 //!
-//! Gradients are laid out like the parameters. They are cut into buckets in the order in which the backward pass completes them,
-//! and each bucket is sent to the communication thread as soon as it is full.
+//! Gradients are laid out like the parameters, and are cut into buckets in the order in which the backward pass
+//! completes the gradients. Each full bucket is sent to the communication thread at once.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,20 +15,20 @@ use crate::plan::Phase;
 use crate::replicas::buckets::Bucket;
 use crate::replicas::readbacks::{Action, Readbacks};
 
-/// Writes summed gradients, given the index of the first element and the values.
+/// Function that writes summed gradients, given the index of the first element and the values.
 pub(crate) type WriteGradients<'w> = dyn FnMut(usize, &[f32]) -> Result<(), TrainError> + 'w;
 
 /// Result of the reduction of a step.
 pub(crate) struct Reduced {
     /// Sums of the values that were sent with the last bucket.
     pub tail: Vec<f32>,
-    /// When the last bucket was back.
+    /// Time at which the last bucket was received.
     pub ended: Instant,
-    /// Seconds in which buckets travelled.
+    /// Total seconds spent exchanging buckets.
     pub seconds: f64,
 }
 
-/// Buckets of a replica and their way through the communication thread.
+/// Buckets of a replica, and the state of their reduction.
 #[derive(Default)]
 pub(crate) struct GradientReducer {
     /// Readbacks of the gradients in the last pass of a step.
@@ -38,13 +38,13 @@ pub(crate) struct GradientReducer {
     passes: Vec<(Phase, Arc<Readbacks>)>,
     /// Gradients of the bucket that is being filled.
     filling: Vec<f32>,
-    /// The last bucket, which waits for the metrics of the pass.
+    /// Last bucket of the step, held until the metrics of the pass are known.
     held: Option<Vec<f32>>,
-    /// Buckets on their way.
+    /// Buckets that were submitted and not yet received.
     tickets: Vec<Ticket>,
     /// Whether the current pass still has statistics to sum.
     sums_pending: bool,
-    /// Full buckets that wait until the sums of the pass are done.
+    /// Full buckets that are submitted after the last sum of the pass.
     delayed: Vec<Job>,
     /// First error of the communication thread.
     error: Option<CommError>,
@@ -67,7 +67,7 @@ impl GradientReducer {
             .ok_or_else(|| never!("a joined trainer has readbacks for the phase {phase:?}"))
     }
 
-    /// Runs a program, adds the gradients that it reads back to buckets, and sums its statistics over all replicas.
+    /// Runs a program. Adds the gradients that are read back to buckets, and sums the statistics over all replicas.
     pub fn run(
         &mut self,
         worker: &mut Worker,
@@ -84,7 +84,7 @@ impl GradientReducer {
         })
     }
 
-    /// Adds all gradients of a finished pass, given flat, to the buckets.
+    /// Adds all gradients of a finished pass, given as one flat slice, to the buckets.
     pub fn add_all(&mut self, worker: &mut Worker, gradients: &[f32]) {
         for (number, readback) in self.readbacks.clone().iter().enumerate() {
             self.add(worker, number, &gradients[readback.range.clone()]);
@@ -96,7 +96,8 @@ impl GradientReducer {
         self.error.take().map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// Sums values over all replicas. After an error it returns the values unchanged, and [`Self::check`] returns the error.
+    /// Sums values over all replicas. After an error, the values are returned unchanged and [`Self::check`] returns the
+    /// error.
     fn sum(&mut self, worker: &mut Worker, values: &[f32], last: bool) -> Vec<f32> {
         let begun = Instant::now();
         let sum = match self.error {
@@ -125,8 +126,8 @@ impl GradientReducer {
         }
     }
 
-    /// Submits a job. Replicas may differ in which gradients are ready before which sum, but all of them have to submit their
-    /// jobs in one order: so gradients wait for the last sum of the pass.
+    /// Submits a job. All replicas must submit their jobs in the same order, but gradients may be ready before or after
+    /// a sum depending on the replica. Gradients are therefore delayed until the last sum of the pass.
     fn submit(&mut self, worker: &mut Worker, job: Job) {
         if self.sums_pending {
             return self.delayed.push(job);
@@ -160,7 +161,7 @@ impl GradientReducer {
             if i + 1 == count {
                 reduced.tail = values.split_off(last_len);
             }
-            // With shards the tail travels by itself, after all buckets.
+            // With shards, the tail is a separate message after all buckets.
             if let Some(bucket) = self.buckets.get(i) {
                 self.write_bucket(bucket, worker.rank(), &values, write)?;
             }

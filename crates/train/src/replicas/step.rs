@@ -1,4 +1,4 @@
-//! A training step of several replicas.
+//! Training step of several replicas.
 
 use std::time::Instant;
 
@@ -12,25 +12,25 @@ use crate::profile::Profiler;
 use crate::records::{recorded_names, split_loss};
 use crate::replicas::group::ProcessGroup;
 
-/// Metrics by name.
+/// Name and value of each metric.
 type Metrics = Vec<(String, f32)>;
 
 /// Gradients and metrics of a step, summed over all replicas.
 struct Summed {
     /// Values of the metrics of a pass.
     metrics: Vec<f32>,
-    /// Norm of the gradients, if it is needed to clip shards.
+    /// Euclidean norm of the gradients over all shards; `None` unless sharded gradients are clipped.
     norm: Option<f64>,
-    /// When the last bucket was back.
+    /// Time at which the last bucket was received.
     ended: Instant,
-    /// Seconds in which buckets travelled.
+    /// Total seconds spent exchanging buckets.
     seconds: f64,
 }
 
-/// Runs one step together with the other replicas. Returns its loss and the other metrics.
+/// Runs one step together with the other replicas. Returns the loss and the other metrics of the step.
 ///
-/// Every replica computes the gradients of its rows. The gradients are summed over all replicas, and each replica then makes
-/// the same update, or updates its shard.
+/// Every replica computes the gradients of its rows. The gradients are summed over all replicas, and each replica then
+/// makes the same update, or updates its shard.
 pub(crate) fn run(
     group: &mut ProcessGroup,
     runner: &mut PassRunner,
@@ -58,7 +58,8 @@ pub(crate) fn run(
     split_loss(metrics)
 }
 
-/// Runs all passes of a step. Gradients are sent during the last one. Returns the loss weight of the local rows in each pass.
+/// Runs all passes of a step. Gradients are sent during the last pass. Returns the loss weight of the local rows in
+/// each pass.
 fn run_passes(
     group: &mut ProcessGroup,
     runner: &mut PassRunner,
@@ -74,7 +75,7 @@ fn run_passes(
         let since = profiler.as_deref().map_or(0, Profiler::now);
         let readbacks = reducer.pass_readbacks(phase)?;
         let loss_weight = runner.run_pass(pass, &mut |session, inputs| match &mut profiler {
-            // A profiled pass has no readbacks: its gradients are read when it has finished.
+            // A profiled pass has no readbacks: the gradients are read after the pass.
             Some(profiler) => {
                 profiler.run(session, (id, phase), done, (label, since), inputs)?;
                 if pass + 1 == passes {
@@ -93,8 +94,8 @@ fn run_passes(
     Ok(loss_weights)
 }
 
-/// Returns what this replica contributes to the loss and the other metrics of the step: the sum over all replicas is the mean
-/// over the batch.
+/// Returns this replica's contribution to the loss and the other metrics of the step. The sum of the contributions of
+/// all replicas is the mean over the batch.
 fn local_metrics(runner: &mut PassRunner, loss_weights: &[f32]) -> Result<Vec<f32>, TrainError> {
     let config = &runner.plan.config;
     let passes = config.passes() as f32;
@@ -107,7 +108,7 @@ fn local_metrics(runner: &mut PassRunner, loss_weights: &[f32]) -> Result<Vec<f3
     }
     if records.len() != loss_weights.len() {
         let (found, expected) = (records.len(), loss_weights.len());
-        return Err(never!("a step of {expected} passes has as many records, not {found}").into());
+        return Err(never!("a step of {expected} passes has {expected} records, not {found}").into());
     }
     let mut metrics: Vec<f32> = Vec::new();
     for (record, loss_weight) in records.into_iter().zip(loss_weights) {
@@ -119,8 +120,8 @@ fn local_metrics(runner: &mut PassRunner, loss_weights: &[f32]) -> Result<Vec<f3
     Ok(metrics)
 }
 
-/// Sums the gradients over all replicas, and with the last bucket the metrics, the requests to stop and the running
-/// statistics. Writes the gradients that this replica needs and the mean statistics.
+/// Sums the gradients over all replicas. Metrics, stop requests and running statistics are summed with the last bucket.
+/// Writes the gradients that this replica needs, and the mean statistics, to the device.
 fn sum_gradients(
     group: &mut ProcessGroup,
     runner: &mut PassRunner,
@@ -164,15 +165,18 @@ fn named_metrics(runner: &PassRunner, values: &[f32]) -> Result<Metrics, TrainEr
     let (_, program) = runner.plan.last_pass()?;
     let names = recorded_names(program);
     if names.len() != values.len() {
-        return Err(
-            never!("a pass with {} metrics has as many sums, not {}", names.len(), values.len()).into()
-        );
+        return Err(never!(
+            "the {} recorded metrics and the {} summed values differ in number",
+            names.len(),
+            values.len()
+        )
+        .into());
     }
     Ok(names.into_iter().zip(values.iter().copied()).collect())
 }
 
-/// Updates the parameters with the summed gradients. `norm` is the norm of the gradients if shards are clipped. Returns the
-/// metrics of the update.
+/// Updates the parameters with the summed gradients. `norm` is the gradient norm over all shards if sharded gradients
+/// are clipped. Returns the metrics of the update.
 fn update(
     group: &mut ProcessGroup,
     runner: &mut PassRunner,
@@ -224,8 +228,8 @@ mod tests {
     use super::*;
     use crate::{Plan, ProcessGroupOptions, RankConfig, Trainer};
 
-    /// Trains digits on three replicas and calls `tamper` before each step. Returns the error or the planned peak memory of
-    /// each replica.
+    /// Trains the recipe `digits` on three replicas and calls `tamper` before each step. Returns the planned peak
+    /// memory in bytes, or the error, of each replica.
     fn train_three(
         shard: bool,
         tamper: impl Fn(&mut Trainer, usize) + Sync,
@@ -251,7 +255,7 @@ mod tests {
                 trainer.step()?;
             }
             assert_eq!(trainer.records(true)?.len(), 12);
-            assert_eq!(trainer.allocated_bytes(), planned, "allocated and planned bytes");
+            assert_eq!(trainer.allocated_bytes(), planned, "allocated and planned bytes differ");
             Ok(planned)
         };
         std::thread::scope(|scope| {
@@ -268,7 +272,7 @@ mod tests {
             if (rank, trainer.steps_done()) == (1, 6) {
                 let group = trainer.plan().params.group();
                 let mut flat = trainer.read_full_group(group).unwrap();
-                // The lowest bit of one element.
+                // Flip the lowest bit of one element.
                 flat[100] = f32::from_bits(flat[100].to_bits() ^ 1);
                 trainer.write_full_group(group, &flat).unwrap();
             }
@@ -290,7 +294,7 @@ mod tests {
         let setup = crate::setup(&recipe).unwrap();
         let plan = Plan::new(setup.model, &setup.splits, setup.config, &Default::default()).unwrap();
         let parameters = 4 * plan.states.get(plan.params.group()).len();
-        // Two moments shrink to a third each; a copy of the shard and its gradients are added.
+        // Two moments shrink to one third each; a copy of the shard and the gradients of the shard are added.
         let (whole, sharded) = (bytes(false), bytes(true));
         let expected = 2 * parameters - 4 * parameters / 3;
         let saved = whole - sharded;

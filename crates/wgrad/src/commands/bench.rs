@@ -18,21 +18,21 @@ use crate::commands::common::{announce_tuning, device_kind};
 use crate::failure::Usage;
 use crate::terminal::{self, command_line, say};
 
-/// Environment variable with the time a cold start was launched, in nanoseconds since 1970.
+/// Environment variable with the launch time of a cold start, in nanoseconds since 1970.
 const STARTED: &str = "WGRAD_BENCH_STARTED_NS";
-/// Workload of a cold start.
+/// Name of the workload that a cold start runs.
 const COLD_WORKLOAD: &str = "mlp";
 /// Time limit of the short benchmark.
 const QUICK: Duration = Duration::from_secs(52);
 
-/// Benchmarks every device. Fails if a result is wrong.
+/// Benchmarks the requested devices. Returns a failure exit code if a result is wrong.
 pub fn run(args: &cli::Bench) -> Result<ExitCode> {
     if let Some(workload) = &args.cold_start {
         return cold_start_child(args, workload);
     }
     let (start, before) = (Instant::now(), CpuTime::now());
     let cases = selected(args.quick, args.only.as_deref())?;
-    // Read the old file before measuring, so that an unusable one fails at once.
+    // Read the old file before measuring, so that an unusable file fails at once.
     let old = args.compare.as_deref().map(Bench::read).transpose()?;
     let names = device_names(&args.devices)?;
     if let Some(old) = &old
@@ -40,7 +40,7 @@ pub fn run(args: &cli::Bench) -> Result<ExitCode> {
     {
         let had: Vec<&str> = old.devices.iter().map(|report| report.device.as_str()).collect();
         let message = format!(
-            "--compare: the old benchmark measured {}, but none of {}",
+            "--compare: the old benchmark measured {}, which is none of the requested devices {}",
             had.join(", "),
             names.join(", ")
         );
@@ -55,7 +55,7 @@ pub fn run(args: &cli::Bench) -> Result<ExitCode> {
         say(&format!("{name}: {}", describe(info)));
         reports.push(empty_report(name, info, announce_tuning(info) as u64));
     }
-    // Cases selected by name are not cut short.
+    // Cases selected by name have no time limit.
     let until = (args.quick && args.only.is_none()).then(|| start + QUICK);
     let budget = Budget { deadline: until, ..budget(args.quick) };
     if args.only.is_none() {
@@ -75,7 +75,11 @@ pub fn run(args: &cli::Bench) -> Result<ExitCode> {
     if let Some(comparison) = &comparison {
         print_comparison(comparison)?;
     }
-    say(&format!("Page, with bench.json beside it, after {:.0} s: {}", bench.seconds, page.display()));
+    say(&format!(
+        "Page after {:.0} s, with bench.json in the same folder: {}",
+        bench.seconds,
+        page.display()
+    ));
     if args.json {
         let mut value = serde_json::to_value(&bench)?;
         if let (Some(object), Some(comparison)) = (value.as_object_mut(), &comparison) {
@@ -86,7 +90,7 @@ pub fn run(args: &cli::Bench) -> Result<ExitCode> {
     Ok(if bench.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Builds the results of measurements that began at `start`, with conclusions. Stores the best rate of each device.
+/// Combines the measurements since `start` into a benchmark with conclusions. Stores the best rate of each device.
 pub fn conclude(
     quick: bool,
     (start, before): (Instant, Option<CpuTime>),
@@ -129,7 +133,7 @@ fn budget(quick: bool) -> Budget {
     }
 }
 
-/// Returns the names of the requested devices without repetition; of all devices if none was requested.
+/// Returns the names of the requested devices without duplicates, or of all devices if none was requested.
 pub fn device_names(requested: &[DeviceChoice]) -> Result<Vec<String>> {
     let adapters = devices().iter().filter(|info| info.kind == DeviceKind::Gpu).count();
     let all = || std::iter::once("cpu".to_owned()).chain((0..adapters).map(|i| format!("gpu:{i}")));
@@ -138,7 +142,7 @@ pub fn device_names(requested: &[DeviceChoice]) -> Result<Vec<String>> {
         let name = match choice {
             DeviceChoice::Cpu => "cpu".to_owned(),
             DeviceChoice::Adapter(index) => format!("gpu:{index}"),
-            // Adapters are sorted, best first.
+            // Adapters are sorted with the best first.
             DeviceChoice::Gpu => "gpu:0".to_owned(),
             DeviceChoice::Auto => {
                 return Err(Usage("--devices accepts cpu and gpu:N, not auto".into()).into());
@@ -151,7 +155,7 @@ pub fn device_names(requested: &[DeviceChoice]) -> Result<Vec<String>> {
     Ok(if requested.is_empty() { all().collect() } else { names })
 }
 
-/// Parses the name of a device.
+/// Parses a device name, e.g. `cpu` or `gpu:0`.
 pub fn parse_device(name: &str) -> Result<DeviceChoice> {
     name.parse().map_err(anyhow::Error::msg)
 }
@@ -161,7 +165,7 @@ fn describe(info: &DeviceInfo) -> String {
     format!("{} ({}, {}){software}", info.name, info.backend, info.driver)
 }
 
-/// Report of a device, still without measurements.
+/// Returns the report of a device without measurements.
 pub fn empty_report(name: &str, info: &DeviceInfo, tuned: u64) -> DeviceReport {
     DeviceReport {
         device: name.to_owned(),
@@ -176,7 +180,7 @@ pub fn empty_report(name: &str, info: &DeviceInfo, tuned: u64) -> DeviceReport {
     }
 }
 
-/// Shows a line that the next one replaces. Prints nothing if stderr is not a terminal.
+/// Shows a status line that replaces the previous status line. Prints nothing if stderr is not a terminal.
 fn show_status(line: &str) {
     if terminal::is_interactive() {
         terminal::status(line);
@@ -219,7 +223,7 @@ fn cold_start_child(args: &cli::Bench, workload: &str) -> Result<ExitCode> {
 
 /// Measures a cold start in a new process. Returns `None` if it fails or runs out of time.
 fn measure_cold_start(device: &str, until: Option<Instant>) -> Result<Option<ColdStart>> {
-    let this = std::env::current_exe().context("the path of this program is unknown")?;
+    let this = std::env::current_exe().context("cannot determine the path of this program")?;
     let mut child = Command::new(this)
         .args(["bench", "--devices", device, "--cold-start", COLD_WORKLOAD])
         .env(STARTED, now_ns().to_string())
@@ -287,12 +291,12 @@ fn print(bench: &Bench) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Formats a value, or a dash if it is not known.
+/// Formats a value, or returns a dash for `None`.
 fn or_dash(value: Option<f64>, show: impl Fn(f64) -> String) -> String {
     value.map_or_else(|| "–".into(), show)
 }
 
-/// Formats with three significant digits.
+/// Formats a number with three significant digits.
 fn figure(value: f64) -> String {
     let digits = match value.abs() {
         0.0 => 0.0,

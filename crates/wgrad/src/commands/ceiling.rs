@@ -1,4 +1,4 @@
-//! Peak compute rate of a device, stored or measured, and how much of it a training reached.
+//! Peak compute rate of a device, stored or measured, and the fraction of the peak that a training run reached.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -9,7 +9,8 @@ use wgrad_train::{load_ceiling, save_ceiling};
 
 use crate::terminal::{self, say};
 
-/// Returns the peak rate of a device in FLOP/s, and what reached it. Measures it if none is stored, in about a second.
+/// Returns the peak rate of a device in FLOP/s, and the workload that reached the peak. If no rate is stored, measures
+/// for about a second.
 fn stored_or_measured(device: &dyn Device) -> Result<Option<(f64, String)>> {
     if let Some(known) = load_ceiling(device.info()) {
         return Ok(Some(known));
@@ -17,7 +18,7 @@ fn stored_or_measured(device: &dyn Device) -> Result<Option<(f64, String)>> {
     measure(device)
 }
 
-/// Returns the peak rate of a device, raised to `rate` if a training just reached more.
+/// Returns the peak rate of a device, raised to `rate` if a training run exceeded the stored and measured peak.
 fn peak_of_at_least(rate: f64, device: &dyn Device) -> Result<Option<(f64, String)>> {
     let Some(known) = stored_or_measured(device)? else { return Ok(None) };
     if known.0 >= rate {
@@ -38,24 +39,25 @@ fn measure(device: &dyn Device) -> Result<Option<(f64, String)>> {
     Ok(Some((measured.flops_per_second, measured.by)))
 }
 
-/// Stores a rate if it is the highest so far.
+/// Stores a rate if it exceeds the stored rate.
 pub fn keep(info: &DeviceInfo, flops_per_second: f64, by: &str) {
     if let Err(error) = save_ceiling(info, flops_per_second, by) {
         say(&format!("warning: the peak rate of this device cannot be stored: {error}"));
     }
 }
 
-/// Compute rate of a training, beside the peak rate of its device.
+/// Compute rate of a training run, and the peak rate of the device for comparison.
 pub struct Sustained {
     /// Rate of the training steps in FLOP/s.
     pub rate: f64,
-    /// Peak rate in FLOP/s, and what reached it. `None` for several replicas, which may use several devices or share one.
+    /// Peak rate in FLOP/s, and the workload that reached the peak. `None` with several replicas, which may use several
+    /// devices or share one device.
     pub ceiling: Option<(f64, String)>,
 }
 
 impl Sustained {
-    /// Compares a rate with the peak of a device. Measures the peak if none is stored, or if the rate is above it. Failures to
-    /// measure are printed as warnings: the training itself succeeded.
+    /// Compares a rate with the peak of a device. Measures the peak if none is stored, or if the rate exceeds the
+    /// stored peak. Failed measurements are printed as warnings because the training run itself succeeded.
     pub fn new(rate: f64, device: Option<&dyn Device>) -> Self {
         let ceiling = device.and_then(|device| match peak_of_at_least(rate, device) {
             Ok(ceiling) => ceiling,
@@ -67,12 +69,12 @@ impl Sustained {
         Self { rate, ceiling }
     }
 
-    /// Model FLOPs utilisation: rate as a fraction of the peak.
+    /// Returns the model FLOPs utilisation: the rate as a fraction of the peak.
     pub fn mfu(&self) -> Option<f64> {
         self.ceiling.as_ref().map(|(ceiling, _)| self.rate / ceiling)
     }
 
-    /// Describes the rate for people.
+    /// Returns a readable description of the rate.
     pub fn text(&self) -> String {
         let rate = format!("{}FLOP/s", terminal::count(self.rate));
         match &self.ceiling {
@@ -95,7 +97,8 @@ impl Sustained {
     }
 }
 
-/// Describes FLOPs: `1.2 TFLOP of training (33% forward, 66% backward, 1% update), 4.1e-9 petaflop/s-days; 0.1 TFLOP of evaluation`.
+/// Describes FLOPs: `1.2 TFLOP of training (33% forward, 66% backward, 1% update), 4.1e-9 petaflop/s-days; 0.1 TFLOP of
+/// evaluation`.
 pub fn describe_flops(flops: &Flops) -> String {
     let percent = |part: f64| 100.0 * part / flops.training().max(1.0);
     format!(

@@ -15,7 +15,7 @@ use wgrad_train::{
 
 use crate::terminal;
 
-/// Directory of runs that have no `--out`.
+/// Parent directory of runs without `--out`.
 pub const RUNS: &str = "runs";
 
 /// Exit code of a process that was interrupted by Ctrl-C.
@@ -24,7 +24,7 @@ pub const INTERRUPTED: u8 = 130;
 /// Returns a flag that Ctrl-C sets. A second Ctrl-C ends the process at once.
 ///
 /// # Errors
-/// Returns an error if the system accepts no handler.
+/// Returns an error if the signal handler cannot be installed.
 pub fn interruption() -> Result<Arc<AtomicBool>> {
     static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
     if let Some(flag) = FLAG.get() {
@@ -41,19 +41,19 @@ pub fn interruption() -> Result<Arc<AtomicBool>> {
     Ok(flag)
 }
 
-/// Loads the recipe that a command names, with its `--set` assignments.
+/// Loads the recipe of a command line and applies the `--set` assignments.
 pub fn load_recipe(args: &crate::cli::Recipe) -> Result<Recipe> {
     let mut recipe = wgrad_recipe::load(&args.recipe)?;
     recipe.set_all(&args.set)?;
     Ok(recipe)
 }
 
-/// Opens a device and prints which one it is, and why it is the CPU if no GPU was found.
+/// Opens a device and prints its description. See [`announce_device`].
 pub fn open_device(choice: DeviceChoice) -> Result<Box<dyn Device>> {
     announce_device(choice, open(choice)?)
 }
 
-/// Prints which device was opened, and the size of its tuning table.
+/// Prints the description of an opened device and the size of its tuning table. Explains a fallback to the CPU.
 pub fn announce_device(choice: DeviceChoice, device: Box<dyn Device>) -> Result<Box<dyn Device>> {
     let info = device.info();
     let why = match (choice, info.kind) {
@@ -101,7 +101,7 @@ pub fn device_kind(info: &DeviceInfo) -> &'static str {
     }
 }
 
-/// Loads the model of a run onto a device, with the parameters of its last checkpoint.
+/// Loads the model of a run onto a device, with the parameters of the run's last checkpoint.
 pub fn load_run(run: &Path, choice: DeviceChoice) -> Result<(Run, Trainer)> {
     let run = Run::open(run)?;
     let recipe = run_recipe(&run)?;

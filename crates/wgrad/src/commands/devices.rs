@@ -47,7 +47,7 @@ pub fn run(args: &Devices) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Number of entries in the tuning table, `no` without a table, or `ignored`.
+/// Returns the number of entries in the tuning table, `no` without a table, or `ignored`.
 fn tuned(info: &DeviceInfo) -> String {
     match load_tuning(info) {
         Tuning::None => "no".into(),

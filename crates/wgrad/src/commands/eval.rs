@@ -10,7 +10,7 @@ use crate::cli::{Eval, Split};
 use crate::commands::common::{device_json, load_run};
 use crate::terminal;
 
-/// Evaluates a run's last checkpoint on a part of its data.
+/// Evaluates a run's last checkpoint on one split of its data.
 pub fn run(args: &Eval) -> Result<ExitCode> {
     let (run, mut trainer) = load_run(&args.run, args.device)?;
     let split = match args.split {

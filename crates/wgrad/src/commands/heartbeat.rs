@@ -1,4 +1,4 @@
-//! Heartbeats and progress of a rank, written to stderr for `wgrad launch`.
+//! Writes heartbeats and progress of a rank to stderr for `wgrad launch`.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ pub fn host() -> String {
     name.map(|name| name.trim().to_owned()).unwrap_or_default()
 }
 
-/// Starts a thread that sends a heartbeat every second, if a launcher reads them.
+/// Starts a thread that sends a heartbeat every second, if a launcher reads stderr.
 pub fn start() {
     if !is_launched() {
         return;
@@ -35,11 +35,11 @@ pub fn start() {
             std::thread::sleep(EVERY);
         }
     };
-    // If the thread cannot start, only the launcher's diagnostics suffer.
+    // If the thread cannot start, training still works; only the launcher's diagnosis is less precise.
     let _ = std::thread::Builder::new().name("heartbeat".into()).spawn(beat);
 }
 
-/// Reports the progress of the training, at most once a second.
+/// Reports the progress of a training run, at most once per second.
 #[derive(Default)]
 pub struct Steps {
     last: Option<Instant>,

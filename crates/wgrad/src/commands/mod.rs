@@ -1,4 +1,4 @@
-//! The commands of the binary, one file or folder each; this file only dispatches.
+//! The commands of the binary, one file or folder per command. This file only dispatches.
 
 mod bench;
 mod ceiling;

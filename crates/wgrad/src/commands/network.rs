@@ -1,4 +1,4 @@
-//! `wgrad summary resnet50`: summary of a published network, for one image, without data.
+//! `wgrad summary resnet50`: summary of a published network for one input image.
 
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ use wgrad_program::{Kernel, Options, Program, compile};
 
 use crate::terminal;
 
-/// Published network.
+/// Published residual network, with its input size and number of classes.
 pub struct Network {
     name: String,
     config: ResNetConfig,
@@ -19,8 +19,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// Returns the network with this name: `resnet20` and other 6n + 2 depths for images of 32×32; `resnet18`, `resnet34` and
-    /// `resnet50` for images of 224×224.
+    /// Returns the network with this name: `resnet20` and other 6n + 2 depths for images of 32×32; `resnet18`,
+    /// `resnet34` and `resnet50` for images of 224×224.
     pub fn named(name: &str) -> Option<Self> {
         let depth: usize = name.strip_prefix("resnet")?.parse().ok()?;
         let network = |config, side, classes| Self { name: name.to_owned(), config, side, classes };
@@ -30,7 +30,7 @@ impl Network {
         }
     }
 
-    /// Prints layers, parameters, and the work and memory to evaluate one image.
+    /// Prints layers, parameters, and the FLOPs and memory needed to evaluate one image.
     ///
     /// # Errors
     /// Returns an error if stdout cannot be written.
@@ -78,7 +78,7 @@ fn layers(params: &Params) -> Vec<Vec<String>> {
     head.into_iter().chain(params.specs().iter().map(row)).collect()
 }
 
-/// Counts multiply-adds of convolutions and linear layers, the figure that papers publish.
+/// Counts the multiply-adds of convolutions and linear layers, as published in papers.
 fn multiply_adds(program: &Program) -> u64 {
     let of = |kernel: &Kernel| match kernel {
         Kernel::Gemm(gemm) => (gemm.products() * gemm.rows() * gemm.columns() * gemm.depth()) as u64,

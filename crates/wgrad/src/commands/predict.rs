@@ -35,7 +35,7 @@ pub fn run(args: &Predict) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the delimiter of the tables that the run was trained on, and the name of the label.
+/// Returns the delimiter and the label column of the CSV files that the run was trained on.
 fn table_form(recipe: &Recipe) -> (u8, Option<String>) {
     match &recipe.data {
         wgrad_recipe::Data::Csv(csv) => (u8::try_from(csv.delimiter).unwrap_or(b','), csv.label.clone()),

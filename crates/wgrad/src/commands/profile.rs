@@ -10,16 +10,16 @@ use crate::cli::Train;
 use crate::failure::Usage;
 use crate::terminal;
 
-/// Name of the timeline in a run directory.
+/// File name of the timeline in a run directory.
 const FILE: &str = "profile.json";
 /// Number of kernels in the table.
 const SHOWN: usize = 12;
-/// Characters of a name in the table.
+/// Largest number of characters of a kernel name in the table.
 const WIDTH: usize = 60;
 
 /// Profile that the user requested.
 pub struct Request {
-    /// Steps to profile.
+    /// Range of steps to profile.
     pub options: ProfileOptions,
     file: Option<PathBuf>,
 }
@@ -33,7 +33,7 @@ pub struct Profiled {
 }
 
 impl Request {
-    /// Reads the request from the arguments. Checks now, not after the training, that the file can be written.
+    /// Reads the request from the arguments, and checks before training that the file can be written.
     pub fn from_args(args: &Train) -> Result<Option<Self>> {
         let Some(file) = args.profile.clone() else { return Ok(None) };
         if let Some(path) = &file {
@@ -44,7 +44,7 @@ impl Request {
         Ok(Some(Self { options, file }))
     }
 
-    /// Writes the timeline of a finished training.
+    /// Writes the timeline of a finished training run.
     pub fn write(self, trainer: &mut Trainer, run: &Path) -> Result<Option<Profiled>> {
         let Some(profiler) = trainer.take_profile() else { return Ok(None) };
         let path = self.file.unwrap_or_else(|| run.join(FILE));
@@ -93,7 +93,7 @@ fn table(kernels: &[KernelTime]) -> String {
     terminal::table(&rows, true)
 }
 
-/// Shortens the name of a kernel; names of fused kernels list all their operations.
+/// Shortens the name of a kernel. The name of a fused kernel lists all fused operations and may be long.
 fn shortened(name: &str) -> String {
     match name.char_indices().nth(WIDTH) {
         Some((end, _)) => format!("{}…", &name[..end]),

@@ -9,7 +9,7 @@ use crate::cli::{RecipeCommand, RecipeFile};
 use crate::failure::Usage;
 use crate::terminal;
 
-/// Lists or prints recipes, or prints their schema.
+/// Lists or prints built-in recipes, or prints the JSON Schema.
 pub fn run(args: &RecipeFile) -> Result<ExitCode> {
     match &args.command {
         RecipeCommand::List => list()?,

@@ -1,5 +1,5 @@
-//! Replicas of one model: threads of this process, processes that mpirun started, or both. Replica 0 leads: it prints and
-//! writes files. The others train what it announces.
+//! Replicas of one model: threads of this process, processes started by mpirun, or both. Replica 0 prints and writes
+//! files, and announces recipes. The other replicas train the announced recipes.
 
 use std::time::Duration;
 
@@ -17,17 +17,18 @@ use crate::cli::{Shard, Train};
 use crate::commands::heartbeat;
 use crate::failure::{Usage, code};
 
-/// Time the other replicas wait for replica 0 to announce a training: it may have to load data first.
+/// Time that the other replicas wait for replica 0 to announce a recipe. Replica 0 may have to load data first.
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// Environment variable with the number of ranks that `wgrad launch` started; each rank checks it.
+/// Environment variable with the number of ranks that `wgrad launch` started. Each rank compares this number with its
+/// world size.
 pub const RANKS: &str = "WGRAD_RANKS";
 
 /// Environment variable that is set if `wgrad launch` reads the output of this process.
 pub const LAUNCHED: &str = "WGRAD_LAUNCHED";
 
-/// Calls `lead` if this process has replica 0, with a worker if there are other replicas. The others train what replica 0
-/// announces, on threads of their own.
+/// Calls `lead` if this process has replica 0, with a worker if other replicas exist. The other replicas of this
+/// process run on separate threads and train the recipes that replica 0 announces.
 pub fn with_group<T: Default>(args: &Train, lead: impl FnOnce(Option<Worker>) -> Result<T>) -> Result<T> {
     if args.replicas == 1 && launched()?.is_none() {
         return lead(None);
@@ -37,8 +38,9 @@ pub fn with_group<T: Default>(args: &Train, lead: impl FnOnce(Option<Worker>) ->
     on_group(args.replicas, timeout, |worker| lead(Some(worker)), follow)
 }
 
-/// Runs the `replicas` replicas of this process, each on its own thread: `lead` for replica 0 of all, `follow` for the others,
-/// with their index in this process. Returns the value of `lead` if it ran here, else the default.
+/// Runs the `replicas` replicas of this process, each on its own thread. Calls `lead` for replica 0 of the group, and
+/// `follow` for every other replica with its index in this process. Returns the value of `lead` if replica 0 is in this
+/// process, else the default.
 pub fn on_group<T: Default>(
     replicas: usize,
     timeout: Duration,
@@ -78,7 +80,7 @@ pub fn on_group<T: Default>(
             Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic),
         });
-        // The replica that failed first has the best message; the others only report that it aborted.
+        // The replica that failed first has the best message; the others only report the abort.
         let failed: Vec<anyhow::Error> = others.filter_map(Result::err).collect();
         match own {
             Ok(value) => failed.into_iter().next().map_or(Ok(value), Err),
@@ -121,7 +123,7 @@ fn run_guarded<T>(worker: Worker, run: impl FnOnce(Worker) -> Result<T>) -> Resu
     result
 }
 
-/// Returns rank and size if a launcher such as mpirun started this process.
+/// Returns rank and world size if a launcher such as mpirun started this process.
 fn launched() -> Result<Option<LaunchInfo>> {
     let launched = launch_info();
     let size = launched.as_ref().map_or(1, |launched| launched.size);
@@ -158,7 +160,7 @@ pub fn announce(worker: &mut Worker, recipe: &Recipe) -> Result<()> {
     Ok(())
 }
 
-/// Tells the other replicas that there is nothing more to train.
+/// Notifies the other replicas that no more recipes will be announced.
 pub fn dismiss(mut worker: Worker) -> Result<()> {
     worker.all_gather_bytes(&[])?;
     worker.close();
@@ -193,12 +195,12 @@ fn follow_one(args: &Train, local: usize, recipe: &Recipe, worker: Worker) -> Re
     trainer.leave().ok_or_else(|| TrainError::Config("this replica left its process group".into()).into())
 }
 
-/// Rank and sharding of a replica.
+/// Returns rank, world size and sharding of a replica.
 pub fn rank_config(args: &Train, worker: &Worker) -> RankConfig {
     RankConfig { rank: worker.rank(), size: worker.size(), shard: args.shard == Some(Shard::Optimizer) }
 }
 
-/// Options of the process group of a run.
+/// Returns the process-group options of a run.
 pub fn options(args: &Train, recipe: &Recipe) -> ProcessGroupOptions {
     let bucket_bytes = (args.bucket_mb * 1e6) as usize;
     ProcessGroupOptions {
@@ -208,13 +210,13 @@ pub fn options(args: &Train, recipe: &Recipe) -> ProcessGroupOptions {
     }
 }
 
-/// Fault that the hidden flag `--panic-at` injects, to test how the other replicas react.
+/// Fault injected by the hidden flag `--panic-at`, to test how other replicas react.
 pub struct FaultInjection {
     panic_after: Option<u64>,
 }
 
 impl FaultInjection {
-    /// Returns the faults of one rank.
+    /// Returns the faults to inject in one rank.
     pub fn for_rank(args: &Train, rank: usize) -> Self {
         Self { panic_after: args.panic_at.filter(|(planted, _)| *planted == rank).map(|(_, step)| step) }
     }

@@ -52,7 +52,7 @@ fn depth(args: &DepthArgs) -> Result<ExitCode> {
     for sentence in study.conclusion().sentences(&study) {
         say(&sentence);
     }
-    say(&format!("\nPage, with depth.json beside it, after {:.0} s:", study.seconds));
+    say(&format!("\nPage after {:.0} s, with depth.json in the same folder:", study.seconds));
     match args.json {
         true => terminal::result(&serde_json::to_string(&study)?)?,
         false => terminal::result(&page.display().to_string())?,
@@ -60,7 +60,7 @@ fn depth(args: &DepthArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Combines results and settings to the data of the page.
+/// Combines results and settings into the data of the page.
 fn page_data(args: &DepthArgs, device: String, results: DepthResults, seconds: f64) -> DepthStudy {
     DepthStudy {
         title: "Depth: plain and residual networks".into(),

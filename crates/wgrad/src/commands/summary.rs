@@ -1,4 +1,4 @@
-//! `wgrad summary`: parameters, work, memory and kernels of a recipe.
+//! `wgrad summary`: parameters, FLOPs, memory and kernels of a recipe.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use crate::commands::common::{load_recipe, open_device};
 use crate::commands::network::Network;
 use crate::terminal;
 
-/// Prints the plan of a recipe for a device, without allocating anything there.
+/// Prints the plan of a recipe for a device, without allocating device memory.
 pub fn run(args: &Summary) -> Result<ExitCode> {
     if let Some(network) = Network::named(&args.recipe.recipe) {
         return network.summarize(args.json);
@@ -33,7 +33,7 @@ pub fn run(args: &Summary) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the kernels of a step by name, with the number of dispatches and their total work.
+/// Returns the kernels of a step: name, number of dispatches and total cost.
 fn kernels(plan: &Plan) -> Vec<(String, u64, Cost)> {
     let mut order: Vec<String> = Vec::new();
     let mut all: BTreeMap<String, (u64, Cost)> = BTreeMap::new();
@@ -125,7 +125,7 @@ fn kernel_rows(kernels: &[(String, u64, Cost)]) -> Vec<Vec<String>> {
     std::iter::once(header.map(str::to_owned).to_vec()).chain(kernels.iter().map(row)).collect()
 }
 
-/// Totals of a step: parameters, work and memory.
+/// Returns the totals of a step: parameters, FLOPs and memory.
 fn total_rows(plan: &Plan) -> Result<Vec<Vec<String>>> {
     let state: usize = plan.states.groups().iter().map(|group| group.bytes()).sum();
     let (scratch, flops) = (plan.scratch(), plan.step_flops()?);
@@ -148,7 +148,7 @@ fn total_rows(plan: &Plan) -> Result<Vec<Vec<String>>> {
     Ok(rows.map(|(name, value)| vec![name.to_owned(), value]).to_vec())
 }
 
-/// Cost and benefit of recomputation, if it is enabled.
+/// Returns the memory and FLOPs of a step relative to no recomputation; empty if recomputation is disabled.
 fn recomputation_rows(recomputation: Option<Recomputation>) -> Vec<Vec<String>> {
     let Some(r) = recomputation else { return Vec::new() };
     let percent = |with: f64, without: f64| format!("{:.0}%", 100.0 * with / without.max(1.0));

@@ -14,7 +14,7 @@ use crate::commands::common::{describe, device_json, load_recipe};
 use crate::failure::Usage;
 use crate::terminal;
 
-/// Times every variant for each matrix product, and adds the fastest to the tuning table of the device.
+/// Times every kernel variant for each matrix product, and adds the fastest variants to the tuning table of the device.
 pub fn run(args: &Tune) -> Result<ExitCode> {
     let index = adapter_index(args.device)?;
     let index = index.ok_or_else(|| Usage("only GPUs can be tuned; use --device gpu or gpu:N".into()))?;
@@ -64,7 +64,7 @@ pub fn run(args: &Tune) -> Result<ExitCode> {
         print(&rows)?;
     }
     terminal::say(&format!(
-        "{1} now has {0} matrix products. Runs on this device use them from now on; sums may be taken in another order, so \
+        "{1} now has {0} matrix products, which later runs on this device use. Sums may be computed in another order, so \
          results may differ in their last bits.",
         table.len(),
         path.display()
@@ -72,7 +72,7 @@ pub fn run(args: &Tune) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the distinct matrix products of a recipe's programs, or those of `--shapes`.
+/// Returns the distinct matrix products of a recipe's programs, or the matrix products of `--shapes`.
 fn products(args: &Tune, limits: &Limits) -> Result<Vec<Dispatch>> {
     let Some(name) = &args.recipe else {
         let product = |size: &Product| {
@@ -98,7 +98,7 @@ fn products(args: &Tune, limits: &Limits) -> Result<Vec<Dispatch>> {
     Ok(all.filter(|dispatch| gemm_key(dispatch).is_some_and(|key| seen.insert(key))).cloned().collect())
 }
 
-/// Returns batch, m, n and k.
+/// Returns the batch size, m, n and k of a matrix product; zeros for other kernels.
 fn sizes(product: &Dispatch) -> [usize; 4] {
     match &product.kernel {
         Kernel::Gemm(gemm) => [gemm.products(), gemm.rows(), gemm.columns(), gemm.depth()],

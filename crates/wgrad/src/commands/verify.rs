@@ -17,10 +17,10 @@ use crate::cli::Verify;
 use crate::failure::Usage;
 use crate::terminal;
 
-/// Number of failures that are printed in full; the others are counted.
+/// Largest number of failures that are printed in full. Only the number of other failures is printed.
 const SHOWN: usize = 20;
 
-/// Checks every operation on every device. Fails if a check fails.
+/// Checks the selected operations on the selected devices. Returns a failure exit code if a check fails.
 pub fn run(args: &Verify) -> Result<ExitCode> {
     let options = Options {
         only: args.only.clone(),
@@ -45,8 +45,8 @@ pub fn run(args: &Verify) -> Result<ExitCode> {
     Ok(if report.failures().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Returns the devices to check. Each kernel variant counts as a device; on software adapters, which compile slowly and are
-/// not used for training, only if the adapter was requested.
+/// Returns the devices to check, with one entry per kernel variant. Variants of software adapters are included only if
+/// the adapter was requested, because software adapters compile slowly and are not used for training.
 fn subjects(choice: Option<DeviceChoice>) -> Result<Vec<TestDevice>> {
     let real = |adapter: &&Adapter| adapter.class != Class::Software;
     let (cpu, chosen): (bool, Vec<&Adapter>) = match choice {
@@ -115,7 +115,7 @@ fn cells(row: &DeviceSummary) -> Vec<String> {
     ]
 }
 
-/// Returns the command that reproduces a failure. Whole programs are only checked without `--only`.
+/// Returns the command that reproduces a failure. Complete programs are checked only without `--only`.
 fn reproduce(failure: &Outcome) -> String {
     let named = wgrad_ops::ops().any(|entry| entry.name == failure.subject);
     let only = if named { format!(" --only {}", failure.subject) } else { String::new() };
@@ -153,7 +153,7 @@ fn to_json(report: &Report) -> Value {
     json!({ "passed": failures.is_empty(), "devices": rows, "failures": failures, "expected": expected, "skipped": report.skipped })
 }
 
-/// Progress of the suite: one changing line on a terminal, one line per device in a log.
+/// Progress of the suite: an updated status line on a terminal, otherwise one line per device.
 #[derive(Default)]
 struct ProgressLine {
     device: String,

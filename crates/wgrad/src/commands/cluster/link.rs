@@ -11,19 +11,21 @@ use wgrad_stdx::stats::median;
 use crate::commands::replicas::on_group;
 use crate::failure::Usage;
 
-/// Bytes of the all-reduces, from 4 KB to 32 MB.
+/// Sizes of the all-reduces in bytes, from 4 KiB to 32 MiB.
 const SIZES: [usize; 8] = [4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, 32 << 20];
-/// Total bytes of all repetitions of one size, and the limits of the number of repetitions.
+/// Target for the total bytes of all repetitions of one size.
 const MOVED: usize = 64 << 20;
+/// Smallest and largest number of repetitions of one size.
 const REPEATS: (usize, usize) = (5, 60);
-/// Repetitions before the timed ones.
+/// Number of warm-up repetitions, which are not timed.
 const WARM: usize = 2;
-/// Time a replica waits for the others.
+/// Longest time that a replica waits for the others.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Measures the link between all replicas, of which this process has `replicas`, then calls `steps` on all of them at once,
-/// so that replicas on one machine slow each other down as in training. `steps` receives whether it runs on replica 0, and the
-/// index of the replica in its process. Returns `None` if replica 0 is in another process.
+/// Measures the link between all replicas, then calls `steps` on all replicas at the same time. Replicas on one machine
+/// therefore slow each other down as in training. This process runs `replicas` replicas. The arguments of `steps` are
+/// whether the replica is replica 0, and the index of the replica in its process. Returns `None` if replica 0 is in
+/// another process.
 pub fn measure<T>(
     replicas: usize,
     steps: impl Fn(bool, usize) -> Result<T> + Sync,
@@ -35,7 +37,7 @@ pub fn measure<T>(
         }
         let samples = measure_sizes(&mut worker)?;
         let why = || {
-            Usage("--measure-link: longer messages did not take longer, so no latency and bandwidth fit; try again on an idle machine".into())
+            Usage("--measure-link: longer messages did not take longer, so latency and bandwidth cannot be fitted; try again on an idle machine".into())
         };
         let found = fit(devices, &samples).ok_or_else(why)?;
         worker.barrier()?;
@@ -53,7 +55,7 @@ pub fn measure<T>(
     on_group(replicas, TIMEOUT, lead, follow)
 }
 
-/// Median times of all sizes, as seen by this replica.
+/// Returns the median time of each size, measured on this replica.
 fn measure_sizes(worker: &mut Worker) -> Result<Vec<Sample>> {
     SIZES
         .iter()

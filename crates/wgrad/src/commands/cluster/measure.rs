@@ -1,4 +1,4 @@
-//! Measures training steps of a recipe, as one of several replicas would run them.
+//! Measures the training steps of a recipe as run by one of several replicas.
 
 use std::time::{Duration, Instant};
 
@@ -16,20 +16,20 @@ use crate::cli;
 use crate::commands::common::open_device;
 use crate::terminal::say;
 
-/// Steps before the timed ones.
+/// Number of warm-up steps, which are not timed.
 const WARM: u64 = 3;
 /// Smallest and largest number of timed steps.
 const STEPS: (usize, usize) = (5, 200);
-/// Time after which no further step starts.
+/// Time after which no additional step is started.
 const LONGEST: Duration = Duration::from_secs(3);
-/// Steps whose kernels are timed individually.
+/// Number of steps whose kernels are timed individually.
 const PROFILED: u64 = 3;
 /// Ratio of the larger to the smaller batch.
 const SMALLER: u64 = 4;
 
-/// Returns a recipe as a workload, with its step times on a device of this machine at the batch of one device and at a quarter
-/// of it, from which the time at any batch follows. `print` enables messages; `local` is the index of this replica in its
-/// process, which selects its device.
+/// Measures a recipe on a device of this machine and returns the recipe as a workload, with the measured step times.
+/// The steps run at the batch of one device and at a quarter of this batch, and the time at any other batch follows
+/// from both. `print` enables messages. `local` is the index of this replica in its process and selects the device.
 pub fn work(args: &cli::Cluster, print: bool, local: usize) -> Result<(Workload, Measured)> {
     let mut recipe = wgrad_recipe::load(&args.work)?;
     recipe.set_all(&args.set)?;
@@ -38,7 +38,7 @@ pub fn work(args: &cli::Cluster, print: bool, local: usize) -> Result<(Workload,
     let batch = args.batch.unwrap_or(own);
     if print {
         let small = smaller(batch);
-        say(&format!("Measuring steps of {} with a batch of {batch}, and of {small}.", recipe.name));
+        say(&format!("Measuring steps of {} with batches of {batch} and {small}.", recipe.name));
     }
     let bucket_bytes = (args.bucket_mb * 1e6) as usize;
     let whole = steps(&recipe, batch, &*device, bucket_bytes)?;
@@ -62,14 +62,14 @@ fn smaller(batch: u64) -> u64 {
     (batch / SMALLER).max(1)
 }
 
-/// Measured steps at one batch.
+/// Step times measured at one batch size, and the resulting workload.
 struct Steps {
     step: MeasuredStep,
-    /// Workload without name and description.
+    /// Workload with empty name and description.
     work: Workload,
 }
 
-/// Measures steps at one batch: their times, and how far the backward pass is when each gradient is done.
+/// Measures steps at one batch size: their times, and the fraction of the pass at which each gradient is complete.
 fn steps(recipe: &Recipe, batch: u64, device: &dyn Device, bucket_bytes: usize) -> Result<Steps> {
     let mut trainer = single_replica(recipe, batch, device, bucket_bytes)?;
     for _ in 0..WARM {
@@ -105,7 +105,7 @@ fn steps(recipe: &Recipe, batch: u64, device: &dyn Device, bucket_bytes: usize) 
     Ok(Steps { step, work })
 }
 
-/// Creates a trainer that runs the replicated step without other replicas.
+/// Creates a trainer that is the only replica of a process group, so that it runs the step of replicas.
 fn single_replica(recipe: &Recipe, batch: u64, device: &dyn Device, bucket_bytes: usize) -> Result<Trainer> {
     let mut recipe = recipe.clone();
     (recipe.train.batch, recipe.train.accumulate) = (batch as usize, 1);
@@ -120,7 +120,7 @@ fn single_replica(recipe: &Recipe, batch: u64, device: &dyn Device, bucket_bytes
     Ok(trainer)
 }
 
-/// Returns gradients in the order they are done, each with its fraction of the time of the passes.
+/// Returns the gradients in order of completion, each with the fraction of the pass time since the previous gradient.
 fn layers(trainer: &mut Trainer) -> Vec<Layer> {
     let profiler = trainer.take_profile();
     let plan = trainer.plan();
@@ -142,7 +142,7 @@ fn timed_step(trainer: &mut Trainer) -> Result<(f64, f64)> {
     let before = trainer.comm_stats().unwrap_or_default();
     trainer.step()?;
     let after = trainer.comm_stats().unwrap_or_default();
-    // Records are read and dropped, or they would pile up.
+    // Read and drop the records, which would accumulate otherwise.
     trainer.records(false)?;
     let passes = after.compute - before.compute;
     let exposed = after.exposed - before.exposed;

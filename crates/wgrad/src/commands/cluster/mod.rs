@@ -22,7 +22,7 @@ use crate::terminal::{self, command_line, say};
 /// Name of the machine on which a recipe is measured.
 const HERE: &str = "here";
 
-/// Measures recipe and link if requested, then predicts. With several processes, only the first prints.
+/// Measures recipe and link if requested, then predicts. With several processes, only the first process prints.
 pub fn run(args: &cli::Cluster) -> Result<ExitCode> {
     let others = args.machines.as_deref().map(read_machines).transpose()?.unwrap_or_default();
     let known = builtin_workload(&args.work);
@@ -61,7 +61,7 @@ pub fn run(args: &cli::Cluster) -> Result<ExitCode> {
     let cluster = predict(args, work, measured, fit, link.is_some(), machines)?;
     let page = cluster.write(&args.out)?;
     print::print(&cluster)?;
-    say(&format!("Page, with cluster.json beside it: {}", page.display()));
+    say(&format!("Page, with cluster.json in the same folder: {}", page.display()));
     if args.json {
         terminal::result(&serde_json::to_string(&cluster)?)?;
     }
@@ -72,11 +72,12 @@ pub fn run(args: &cli::Cluster) -> Result<ExitCode> {
 enum Machines {
     /// Named or built-in machines.
     These(Vec<Machine>),
-    /// Machines like this one: none was named, and the recipe is measured here.
+    /// Machines like this one: no machine was named, and the recipe is measured here.
     Here,
 }
 
-/// Returns the named machines; if none is named, those of the file, or else the built-in ones.
+/// Returns the machines named by `--machine`. If none is named, returns the machines of `--machines`, else the built-in
+/// machines for a built-in workload, else machines like this one.
 fn choose_machines(args: &cli::Cluster, others: &[Machine], built_in: bool) -> Result<Machines> {
     if args.machine.iter().any(|name| name == "all") {
         return Ok(Machines::These(others.iter().cloned().chain(builtin_machines()).collect()));
@@ -92,7 +93,7 @@ fn choose_machines(args: &cli::Cluster, others: &[Machine], built_in: bool) -> R
     })
 }
 
-/// Checks combinations of arguments before anything is measured.
+/// Returns an error for invalid combinations of arguments, before anything is measured.
 fn check(args: &cli::Cluster, built_in: bool) -> Result<()> {
     if built_in && !args.set.is_empty() {
         return Err(Usage(format!("--set applies to recipes, and {} is not a recipe", args.work)).into());
@@ -100,7 +101,7 @@ fn check(args: &cli::Cluster, built_in: bool) -> Result<()> {
     let linked = args.link.is_some() || args.measure_link.is_some();
     if built_in && linked && args.machine.is_empty() && args.machines.is_none() {
         let message = format!(
-            "--link needs a device: name a --machine whose devices train {}, or name a recipe, which is measured here",
+            "--link and --measure-link need a device: name a --machine whose devices train {}, or name a recipe, which is measured here",
             args.work
         );
         return Err(Usage(message).into());
@@ -149,7 +150,7 @@ fn predict(
         Some(ReduceBy::Tree) => Algorithm::Tree,
         Some(ReduceBy::Hierarchical) => Algorithm::Hierarchical,
         Some(ReduceBy::Fastest) => Algorithm::Fastest,
-        // Links are fitted with the formula of the ring.
+        // Links are fitted with the formula of the ring algorithm.
         None if linked => Algorithm::Ring,
         None => Algorithm::Fastest,
     };

@@ -5,7 +5,7 @@ use wgrad_stdx::format::percent;
 
 use crate::terminal;
 
-/// Numbers of devices shown as columns.
+/// Numbers of devices that are shown as columns.
 const SHOWN: [u64; 5] = [2, 8, 64, 512, 4096];
 
 /// Prints measurements, predictions, conclusions and published figures.

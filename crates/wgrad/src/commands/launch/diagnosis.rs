@@ -1,16 +1,17 @@
-//! Decides from heartbeats, aborts and mpirun's reports which rank of a job failed, and why.
+//! Determines which rank of a job failed, and why, from heartbeats, aborts and mpirun's reports.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use wgrad_comm::LOST;
 
-/// Age of a rank's last heartbeat from which the rank counts as silent when another rank aborts. Heartbeats come every second.
+/// A rank is silent if its last heartbeat is older than this when another rank aborts. Heartbeats are sent every
+/// second.
 const SILENCE: Duration = Duration::from_secs(5);
-/// Age of a rank's last heartbeat from which the rank counts as dead.
+/// A rank is considered dead if its last heartbeat is older than this.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// State of one rank.
+/// Reports received from one rank.
 #[derive(Default)]
 struct Rank {
     process: Option<(u32, String)>,
@@ -31,7 +32,7 @@ pub struct Diagnosis {
     dead: Option<usize>,
     /// Ranks that were silent when the first rank aborted the job.
     silent: Vec<usize>,
-    /// Last lines of mpirun itself.
+    /// Last lines that mpirun itself printed.
     pub mpirun_output: Vec<String>,
 }
 
@@ -69,7 +70,7 @@ impl Diagnosis {
         self.ranks.values().filter_map(|rank| rank.process.as_ref())
     }
 
-    /// Looks for a rank whose heartbeats stopped, and remembers it. Returns whether there is one.
+    /// Finds and records a rank whose heartbeats stopped. Returns whether a dead rank was found.
     pub fn find_dead_rank(&mut self) -> bool {
         let mut beats = self.ranks.iter().filter_map(|(rank, state)| Some((*rank, state.last_heartbeat?)));
         let dead = beats.find(|(_, last)| last.elapsed() > HEARTBEAT_TIMEOUT).map(|(rank, _)| rank);
@@ -77,7 +78,8 @@ impl Diagnosis {
         self.dead.is_some()
     }
 
-    /// Must run at the first abort: a stopped rank that is continued in order to be killed sends a heartbeat again.
+    /// Records the silent ranks. Must run at the first abort: a suspended rank sends heartbeats again when it is
+    /// continued in order to be killed.
     fn note_silent_ranks(&mut self) {
         if !self.silent.is_empty() {
             return;
@@ -93,16 +95,16 @@ impl Diagnosis {
     /// Returns exit code and message of the failure, or `None` if no failure is known.
     pub fn reason(&self) -> Option<(u8, String)> {
         let aborts = || self.ranks.iter().filter_map(|(rank, state)| Some((*rank, state.abort.clone()?)));
-        // A rank that reports a failure of its own is more precise than ranks that lost contact to it.
+        // A rank that reports its own failure is more precise than ranks that lost contact with the failed rank.
         if let Some((rank, (code, message))) = aborts().find(|(_, (code, _))| *code != LOST) {
             return Some((code, format!("rank {rank} failed: {message}")));
         }
         if let Some(rank) = self.dead {
             let seconds = HEARTBEAT_TIMEOUT.as_secs();
-            let cause = "it was stopped, or its host cannot be reached";
+            let cause = "the process is suspended, or its host cannot be reached";
             return Some((LOST, format!("rank {rank} sent no heartbeat for {seconds} s: {cause}")));
         }
-        // A stopped rank that is continued in order to be killed reports that it lost the others.
+        // A suspended rank that is continued in order to be killed reports that it lost the other ranks.
         let lost = aborts().find(|(rank, _)| !self.silent.contains(rank)).or_else(|| aborts().next());
         if let (Some((rank, signal)), None) = (self.killed, &lost) {
             return Some((LOST, format!("rank {rank} was killed by signal {signal}")));

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use crate::cli::{AllReduce, Launch};
 use crate::commands::replicas::{LAUNCHED, RANKS};
 
-/// Job of several ranks, before it is started.
+/// Job of several ranks that has not been started.
 pub struct Job {
     program: PathBuf,
     arguments: Vec<String>,
@@ -17,7 +17,7 @@ pub struct Job {
 }
 
 impl Job {
-    /// Creates the job of a training with these arguments.
+    /// Creates a job that runs `wgrad train` with the arguments `train`.
     pub fn new(args: &Launch, train: &[String], out: &Path, resume: bool) -> Result<Self> {
         let own = std::env::current_exe().context("the path of this program is unknown")?;
         let mut arguments = flags(args, is_root());
@@ -34,7 +34,7 @@ impl Job {
         &self.out
     }
 
-    /// Folder of the ranks' logs.
+    /// Folder of the ranks' log files.
     pub fn logs(&self) -> PathBuf {
         let mut name = self.out.file_name().unwrap_or_default().to_owned();
         name.push("-ranks");
@@ -48,8 +48,8 @@ impl Job {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env(RANKS, ranks.to_string()).env(LAUNCHED, "1");
-        // Ctrl-C on a terminal reaches the whole process group. mpirun must not receive it: it would end its ranks before they
-        // save a checkpoint.
+        // Ctrl-C on a terminal reaches the whole process group. mpirun must not receive the signal, because it would
+        // end its ranks before they save a checkpoint.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         #[cfg(target_os = "linux")]
@@ -58,7 +58,7 @@ impl Job {
     }
 }
 
-/// Makes the system send SIGTERM to the command when this process ends in any way; mpirun then ends its ranks.
+/// Makes the kernel send SIGTERM to the command when this process ends for any reason. mpirun then ends its ranks.
 #[cfg(target_os = "linux")]
 fn end_with_this_process(command: &mut Command) {
     use std::ffi::c_int;
@@ -100,7 +100,7 @@ fn owner(_: &fs::Metadata) -> u32 {
 fn flags(args: &Launch, root: bool) -> Vec<String> {
     let mut flags: Vec<String> = vec!["-n".into(), args.ranks.to_string(), "--tag-output".into()];
     let mut mca = |key: &str, value: &str| flags.extend(["--mca".into(), key.into(), value.into()]);
-    // Detect a cut link within seconds; the default is hours.
+    // Detect a lost connection within seconds; the default takes hours.
     mca("oob_tcp_keepalive_time", "3");
     mca("oob_tcp_keepalive_intvl", "2");
     mca("oob_tcp_keepalive_probes", "3");
@@ -136,7 +136,7 @@ fn flags(args: &Launch, root: bool) -> Vec<String> {
 }
 
 impl AllReduce {
-    /// Returns Open MPI's number of the algorithm, or `None` for its own choice.
+    /// Returns Open MPI's number of the algorithm, or `None` if Open MPI chooses the algorithm.
     fn number(self) -> Option<&'static str> {
         match self {
             AllReduce::Auto => None,

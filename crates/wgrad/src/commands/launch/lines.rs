@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::commands::heartbeat::MARK;
 
-/// Line of output of a job.
+/// Parsed line of a job's output.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Line {
     /// Heartbeat of a rank.
@@ -18,9 +18,9 @@ pub enum Line {
     },
     /// Progress of the training, from rank 0.
     Progress {
-        /// Steps done.
+        /// Number of steps done.
         step: u64,
-        /// Steps of the whole training.
+        /// Total number of steps of the training run.
         steps: u64,
         /// Training loss.
         loss: f64,

@@ -1,4 +1,4 @@
-//! `wgrad launch`: a training as ranks on one or many machines, monitored and restarted.
+//! `wgrad launch`: trains on several MPI ranks, monitors the ranks and restarts them after failures.
 
 mod diagnosis;
 mod job;
@@ -21,7 +21,8 @@ use crate::terminal::say;
 use job::Job;
 use monitor::{Outcome, monitor};
 
-/// Starts the ranks, and restarts them after failures as often as requested. Returns the exit code of the last failure.
+/// Starts the ranks and restarts them after failures, at most as often as requested. Returns the exit code of the last
+/// failure, or of success.
 pub fn run(args: &Launch) -> Result<ExitCode> {
     if !cfg!(feature = "mpi") {
         let message = "this wgrad is built without MPI: install an MPI library and libclang (Debian: libopenmpi-dev \
@@ -54,7 +55,7 @@ pub fn run(args: &Launch) -> Result<ExitCode> {
     Ok(ExitCode::from(LOST))
 }
 
-/// Returns the checked arguments of the training and its run directory.
+/// Returns the validated arguments of `wgrad train`, and the run directory.
 fn training_arguments(args: &Launch) -> Result<(Vec<String>, PathBuf)> {
     let mut train_args = args.command.clone();
     if train_args.first().is_some_and(|arg| arg == "train") {

@@ -1,4 +1,4 @@
-//! Runs a job of ranks to its end: forwards output, writes logs, detects failures.
+//! Runs a job until it ends: forwards output, writes logs, detects failures.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -23,12 +23,12 @@ use crate::commands::heartbeat::host;
 use crate::commands::replicas::LAUNCHED;
 use crate::terminal::{self, say};
 
-/// Time that mpirun has to end its ranks.
+/// Time that mpirun has to end its ranks before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
 /// Number of mpirun's last lines that are kept for the error message.
 const KEPT_LINES: usize = 8;
 
-/// How a job ended.
+/// Final state of a job.
 pub enum Outcome {
     /// The training finished.
     Finished,
@@ -38,7 +38,7 @@ pub enum Outcome {
     Failed {
         /// Exit code of the failure.
         code: u8,
-        /// Rank and reason.
+        /// Error message with rank and reason.
         message: String,
     },
 }
@@ -49,19 +49,19 @@ impl Outcome {
     }
 }
 
-/// Why the monitor stopped waiting for mpirun.
+/// Reason why the monitor stopped waiting for mpirun.
 enum End {
-    /// mpirun exited by itself.
+    /// mpirun exited on its own.
     Exited(ExitStatus),
     /// The deadline passed.
     Deadline,
     /// A rank sent no heartbeat in time.
     Silent(ExitStatus),
-    /// Ctrl-C, and rank 0 cannot be asked for a checkpoint.
+    /// Ctrl-C was pressed, but rank 0 cannot be signalled to write a checkpoint.
     Killed(ExitStatus),
 }
 
-/// Runs a job to its end. Leaves no process of it behind on this host.
+/// Runs a job until it ends. No process of the job remains on this host afterwards.
 pub fn monitor(job: &Job, args: &Launch) -> Result<Outcome> {
     let mut command = job.command(args.ranks)?;
     let missing = || format!("cannot start {}; is Open MPI installed?", args.mpirun.display());
@@ -77,7 +77,7 @@ pub fn monitor(job: &Job, args: &Launch) -> Result<Outcome> {
     let stop = interruption()?;
     let end = monitor.wait(&mut child, &lines, deadline, &stop)?;
     for reader in readers.into_iter().flatten() {
-        // A rank that outlives mpirun may hold the pipe open, so waiting for the reader is limited.
+        // A rank that outlives mpirun may hold the pipe open, so the wait for the reader has a time limit.
         let until = Instant::now() + Duration::from_secs(1);
         while !reader.is_finished() && Instant::now() < until {
             monitor.receive(&lines)?;
@@ -91,7 +91,7 @@ pub fn monitor(job: &Job, args: &Launch) -> Result<Outcome> {
     Ok(monitor.outcome(end, args.deadline.unwrap_or_default()))
 }
 
-/// Sends the lines of a pipe to a channel, each with `is_stdout`.
+/// Sends the lines of a pipe to a channel, each with the flag `is_stdout`.
 fn read_lines(
     pipe: impl Read + Send + 'static,
     is_stdout: bool,
@@ -113,15 +113,15 @@ fn read_lines(
 struct Monitor<'a> {
     job: &'a Job,
     bar: Option<ProgressBar>,
-    /// Log file of each rank that has one.
+    /// Open log file of each rank; `None` for ranks without output so far.
     logs: Vec<Option<File>>,
     diagnosis: Diagnosis,
-    /// Whether Ctrl-C was passed on to rank 0.
+    /// Whether Ctrl-C was forwarded to rank 0.
     asked: bool,
 }
 
 impl Monitor<'_> {
-    /// Processes output until mpirun exits, the deadline passes, a rank is silent, or Ctrl-C cannot be passed on.
+    /// Processes output until mpirun exits, the deadline passes, a rank is dead, or Ctrl-C cannot be forwarded.
     fn wait(
         &mut self,
         child: &mut Child,
@@ -143,7 +143,7 @@ impl Monitor<'_> {
             }
             if stop.load(Ordering::SeqCst) && !self.asked {
                 self.asked = true;
-                // Rank 0 finishes its step, writes a checkpoint and tells the other ranks.
+                // Rank 0 finishes its step, writes a checkpoint and notifies the other ranks.
                 match self.diagnosis.process_of(0) {
                     Some((pid, at)) if at == host() => signal("INT", pid),
                     _ => return Ok(End::Killed(terminate(child)?)),
@@ -239,7 +239,8 @@ impl Monitor<'_> {
         writeln!(log, "{text}").with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Opens the log of a rank if it is not open yet, and returns its path. Every rank has a log, even an empty one.
+    /// Opens the log file of a rank if necessary, and returns its path. Every rank gets a log file, which may stay
+    /// empty.
     fn open_log(&mut self, rank: usize) -> Result<PathBuf> {
         let path = self.job.logs().join(format!("rank-{rank}.log"));
         if self.logs.len() <= rank {
@@ -273,7 +274,7 @@ impl Monitor<'_> {
         bar.set_message(format!("loss {loss:.4}"));
     }
 
-    /// Kills the remaining ranks on this host. A stopped rank reacts to no other signal.
+    /// Sends SIGKILL to the remaining ranks on this host. A suspended rank does not react to other signals.
     fn kill_ranks(&self) {
         let here = host();
         let own = self.diagnosis.processes().filter(|(_, host)| *host == here);
@@ -281,7 +282,7 @@ impl Monitor<'_> {
     }
 }
 
-/// Ends mpirun, which ends its ranks: first with SIGTERM, then by force.
+/// Ends mpirun, which ends its ranks. Sends SIGTERM first, and SIGKILL after [`GRACE`].
 fn terminate(child: &mut Child) -> Result<ExitStatus> {
     signal("TERM", child.id());
     let until = Instant::now() + GRACE;
@@ -297,7 +298,7 @@ fn terminate(child: &mut Child) -> Result<ExitStatus> {
     }
 }
 
-/// Whether a process was started by a launcher: its id may have been reused by another program.
+/// Whether a process is a rank of a launcher. The process id may have been reused by another program.
 fn is_rank(pid: u32) -> bool {
     let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     let mark = format!("{LAUNCHED}=");
@@ -305,6 +306,6 @@ fn is_rank(pid: u32) -> bool {
 }
 
 fn signal(name: &str, pid: u32) {
-    // Fails only if the process has ended, which is the purpose.
+    // `kill` fails only if the process has already ended.
     let _ = Command::new("kill").args([format!("-{name}"), pid.to_string()]).stderr(Stdio::null()).status();
 }

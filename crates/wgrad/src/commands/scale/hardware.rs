@@ -1,4 +1,4 @@
-//! Measures the throughput of this machine's devices, by batch, width and number of replicas.
+//! Measures the throughput of this machine's devices by batch size, width and number of replicas.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -24,22 +24,22 @@ use crate::commands::replicas::on_group;
 use crate::commands::scale::sweep::Worker;
 use crate::terminal::say;
 
-/// Recipe that replicas train, and its batch, which is large enough to divide.
+/// Recipe that replicas train, and a batch size that is large enough to divide.
 const RECIPE: (&str, u64) = ("digits", 1024);
 /// Numbers of replicas to measure.
 const REPLICAS: [usize; 3] = [1, 2, 4];
 /// Number of warm-up steps and of timed steps of the replicas.
 const STEPS: (usize, usize) = (5, 40);
-/// Time a replica waits for the others.
+/// Longest time that a replica waits for the others.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// Largest number of devices in the predictions.
 const DEVICES: u64 = 4096;
-/// Workload of the predictions.
+/// Name of the predicted workload.
 const WORK: &str = "resnet50";
-/// Widest perceptron of the short report; wider ones take too long.
+/// Largest perceptron width in the short report; wider perceptrons take too long.
 const WIDEST: u64 = 1024;
 
-/// Measures devices one after the other, then replicas, until `stop` is set. Also returns the training rate of each device.
+/// Measures each device in turn, then replicas, until `stop` is set. Also returns the training rate of each device.
 pub fn measure(quick: bool, workers: &[Worker], stop: &AtomicBool) -> Result<(Hardware, Vec<DeviceRate>)> {
     let (start, before) = (Instant::now(), CpuTime::now());
     let opened = workers.iter().map(|worker| Ok((worker.name.clone(), open(worker.choice)?)));
@@ -56,7 +56,7 @@ pub fn measure(quick: bool, workers: &[Worker], stop: &AtomicBool) -> Result<(Ha
     };
     let reports = opened.iter().map(report).collect();
     let bench = bench::conclude(quick, (start, before), &opened, reports, results);
-    let work = builtin_workload(WORK).ok_or_else(|| anyhow!("there is no workload {WORK}"))?;
+    let work = builtin_workload(WORK).ok_or_else(|| anyhow!("the built-in workload {WORK} is missing"))?;
     let machines = builtin_machines();
     let options = Options { devices: DEVICES, ..Options::default() };
     let predictions = machines.iter().map(|machine| Prediction::of(&work, machine, &options)).collect();
@@ -70,7 +70,8 @@ pub fn measure(quick: bool, workers: &[Worker], stop: &AtomicBool) -> Result<(Ha
     Ok((hardware, rates))
 }
 
-/// Selects the large matrix products, which bound the rest, the sweeps over batch and width, and a residual network.
+/// Whether a benchmark case is measured: large matrix products, which set the peak rate, sweeps over batch and width,
+/// and a residual network.
 fn is_selected(case: &Case, quick: bool) -> bool {
     let product = case.name.starts_with("matmul-") && (case.sets_ceiling || !quick);
     let swept = !case.sweeps.is_empty()
@@ -86,7 +87,7 @@ fn budget(quick: bool) -> Budget {
     }
 }
 
-/// Measures 1, 2 and 4 replicas on the CPU, and on GPUs if there are any.
+/// Measures 1, 2 and 4 replicas on the CPU, and on GPUs if available.
 fn measure_replicas(workers: &[Worker], stop: &AtomicBool) -> Result<Vec<ReplicaMeasurement>> {
     let is_cpu = |worker: &&Worker| worker.choice == DeviceChoice::Cpu;
     let cpu = workers.iter().find(is_cpu).map(|worker| ("cpu", worker.choice));
@@ -130,7 +131,7 @@ fn steps(recipe: &Recipe, choice: DeviceChoice, local: usize, link: Link) -> Res
     for step in 0..STEPS.0 + STEPS.1 {
         let before = trainer.comm_stats().unwrap_or_default();
         trainer.step()?;
-        // Records are read and dropped, or they would pile up.
+        // Read and drop the records, which would accumulate otherwise.
         trainer.records(false)?;
         let after = trainer.comm_stats().unwrap_or_default();
         if step >= STEPS.0 {

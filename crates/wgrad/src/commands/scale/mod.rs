@@ -23,7 +23,7 @@ use crate::commands::scale::sweep::{SweepResults, Worker};
 use crate::failure::Usage;
 use crate::terminal::{self, command_line, say};
 
-/// Number of unusable rows that are printed.
+/// Largest number of unusable rows that are printed.
 const LISTED: usize = 20;
 
 /// Computes the requested parts and writes the report.
@@ -62,7 +62,7 @@ pub fn run(args: &cli::Scale) -> Result<ExitCode> {
     for sentence in sentences(&scale) {
         say(&sentence);
     }
-    say(&format!("Report, with scale.json and trials.csv beside it, after {:.0} s:", scale.seconds));
+    say(&format!("Report after {:.0} s, with scale.json and trials.csv in the same folder:", scale.seconds));
     match args.json {
         true => terminal::result(&serde_json::to_string(&scale)?)?,
         false => terminal::result(&page.display().to_string())?,
@@ -77,18 +77,18 @@ impl cli::Scale {
     }
 }
 
-/// Checks combinations of arguments before anything is measured.
+/// Returns an error for invalid combinations of arguments, before anything is measured.
 fn check(args: &cli::Scale) -> Result<(), Usage> {
     if args.sweep.is_some() && !args.wants(ScalePart::Laws) {
-        return Err(Usage("--sweep needs the part laws, which --only leaves out".into()));
+        return Err(Usage("--sweep needs the part `laws`, which --only excludes".into()));
     }
     if args.data.is_some() && !args.wants(ScalePart::History) {
-        return Err(Usage("--data needs the part history, which --only leaves out".into()));
+        return Err(Usage("--data needs the part `history`, which --only excludes".into()));
     }
     Ok(())
 }
 
-/// Report without measurements.
+/// Returns a report without measurements.
 fn empty_report(quick: bool, history: Option<History>, runs: Vec<LocalRun>) -> ScalingStudy {
     ScalingStudy {
         format: FORMAT,
@@ -111,7 +111,7 @@ fn empty_report(quick: bool, history: Option<History>, runs: Vec<LocalRun>) -> S
     }
 }
 
-/// Keeps the parts of an existing report that were not requested now.
+/// Copies the parts that were not requested from an existing report in the output folder.
 fn keep_other_parts(scale: &mut ScalingStudy, args: &cli::Scale) {
     match ScalingStudy::read(&args.out) {
         Some(before) => scale.fill_missing_from(before),
@@ -122,7 +122,7 @@ fn keep_other_parts(scale: &mut ScalingStudy, args: &cli::Scale) {
     }
 }
 
-/// Reads the systems of `--data` and prints its unusable rows; without it, returns the built-in systems.
+/// Reads the systems of `--data` and prints unusable rows. Without `--data`, returns the built-in systems.
 fn history(args: &cli::Scale) -> Result<History> {
     let Some(path) = &args.data else {
         return Ok(History::new(&history::builtin_table()?, RESAMPLES, SEED)?);
@@ -142,14 +142,14 @@ fn history(args: &cli::Scale) -> Result<History> {
     Ok(history)
 }
 
-/// Conclusions of the report.
+/// Returns the conclusions of the report.
 fn sentences(scale: &ScalingStudy) -> Vec<String> {
     let history = scale.history.iter().flat_map(History::sentences);
     let laws = scale.laws.iter().flat_map(|laws| std::iter::once(laws.headline()).chain(laws.sentences()));
     history.chain(laws).collect()
 }
 
-/// Returns the requested devices without repetition; by default the CPU and every hardware GPU.
+/// Returns the requested devices without duplicates; by default the CPU and every hardware GPU.
 fn workers(requested: &[DeviceChoice]) -> Result<Vec<Worker>> {
     let worker = |name: String, choice| Worker { name, choice };
     if requested.is_empty() {

@@ -1,4 +1,4 @@
-//! Runs on this machine, as points of the history.
+//! Finds finished runs on this machine, which are shown in the history.
 
 use std::path::Path;
 
@@ -8,8 +8,8 @@ use wgrad_studies::scaling::history::{Date, LocalRun};
 
 use crate::terminal::say;
 
-/// Returns the finished runs of a folder, sorted by name; none if the folder does not exist. Runs without a FLOP count are
-/// skipped with a message.
+/// Returns the finished runs in a folder, sorted by name; empty if the folder does not exist. Runs without a FLOP count
+/// are skipped with a message.
 pub fn runs(folder: &Path) -> Result<Vec<LocalRun>> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,

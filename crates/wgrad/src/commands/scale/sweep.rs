@@ -1,4 +1,5 @@
-//! Runs the trainings of a sweep on all devices in parallel. Each result is stored in its own file when it is done.
+//! Runs the training jobs of a sweep on all devices in parallel. Each result is stored in a separate file as soon as
+//! the job is done.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,11 +20,11 @@ use crate::terminal::say;
 
 /// Results of a sweep.
 pub struct SweepResults {
-    /// All trainings, in planned order.
+    /// Results of all training jobs, in planned order.
     pub trials: Vec<Trial>,
-    /// Predictions for the larger trainings, made before they ran.
+    /// Predictions for the larger training jobs, made before those jobs ran.
     pub predictions: Vec<Prediction>,
-    /// Larger trainings that could not be predicted, with the reason.
+    /// Larger training jobs that could not be predicted, each with the reason.
     pub unpredicted: Vec<String>,
     /// Data sets that are not on this machine.
     pub missing: Vec<String>,
@@ -33,7 +34,7 @@ pub struct SweepResults {
     pub sweep: Sweep,
 }
 
-/// Device that trains.
+/// Device that runs training jobs.
 pub struct Worker {
     /// Name as in `--devices`.
     pub name: String,
@@ -41,7 +42,7 @@ pub struct Worker {
     pub choice: DeviceChoice,
 }
 
-/// Stored training. It is reused if job and training settings are equal.
+/// Stored result of a training job, reused if job and training settings are equal.
 #[derive(Serialize, Deserialize)]
 struct StoredTrial {
     job: Job,
@@ -49,9 +50,9 @@ struct StoredTrial {
     trial: Trial,
 }
 
-/// Runs the trainings of a sweep that are not stored yet.
+/// Runs the training jobs of a sweep, except jobs whose results are already stored.
 pub fn run(sweep: &Sweep, workers: &[Worker], out: &Path, stop: &AtomicBool) -> Result<SweepResults> {
-    // An unknown data set is an error; a known one that is not on this machine is not.
+    // An unknown data set is an error. A known data set that is not on this machine is only skipped.
     for name in sweep.datasets() {
         Entry::named(name)?;
     }
@@ -90,29 +91,29 @@ pub fn run(sweep: &Sweep, workers: &[Worker], out: &Path, stop: &AtomicBool) -> 
     if !stop.load(Ordering::SeqCst) {
         runner.predict(&mut results)?;
         let rate_jobs = sweep.rate_jobs(true);
-        let trials = runner.stage("choosing learning rates of the larger trainings", &rate_jobs)?;
+        let trials = runner.stage("choosing learning rates of the larger training runs", &rate_jobs)?;
         rates.extend(sweep.choose_rates(&rate_jobs, &trials));
         results.trials.extend(trials);
-        results.trials.extend(runner.stage("larger trainings", &sweep.law_jobs(&rates, true))?);
+        results.trials.extend(runner.stage("larger training runs", &sweep.law_jobs(&rates, true))?);
     }
     results.interrupted = stop.load(Ordering::SeqCst);
     if results.interrupted {
         let (kept, folder) = (results.trials.len(), runner.folder.display());
         say(&format!(
-            "Interrupted: {kept} trainings are stored in {folder}; run the same command again to resume."
+            "Interrupted: {kept} training runs are stored in {folder}; run the same command again to resume."
         ));
     }
     Ok(results)
 }
 
-/// Checks that there are enough examples for every training.
+/// Checks that every training job has enough examples.
 fn check_sizes(sweep: &Sweep, data: &BTreeMap<String, SweepData>) -> Result<(), Usage> {
     for job in sweep.all_jobs() {
         let there = data.get(&job.key.dataset).map_or(0, SweepData::examples);
         if job.examples > there {
             let (dataset, wanted) = (&job.key.dataset, job.examples);
             return Err(Usage(format!(
-                "{}: {dataset} has {there} training examples besides those for validation, and the sweep needs {wanted}",
+                "{}: the sweep needs {wanted} training examples, but {dataset} has {there} in addition to validation examples",
                 job.id
             )));
         }
@@ -135,7 +136,7 @@ struct Runner<'a> {
     begun: Instant,
 }
 
-/// Jobs that the workers share.
+/// Queue of jobs that the workers share.
 struct Queue<'j> {
     /// Indices of the remaining jobs, the next one last.
     remaining: Vec<usize>,
@@ -145,7 +146,7 @@ struct Queue<'j> {
 }
 
 impl Runner<'_> {
-    /// Runs trainings, those with most work first. Stored ones are read instead.
+    /// Runs training jobs in descending order of work. Stored results are read instead.
     fn stage(&self, what: &str, jobs: &[Job]) -> Result<Vec<Trial>> {
         let (mut done, mut remaining) = (Vec::new(), Vec::new());
         for (i, job) in jobs.iter().enumerate() {
@@ -154,18 +155,15 @@ impl Runner<'_> {
                 None => remaining.push(i),
             }
         }
-        // Families sort by work: convolutions visit every pixel.
+        // Families are ordered by work: convolutions visit every pixel.
         let work = |job: &Job| {
             let width = job.key.network.width;
             (job.key.network.family, width.saturating_mul(width).saturating_mul(job.examples))
         };
         remaining.sort_by_key(|&i| work(&jobs[i]));
-        let before = if done.is_empty() {
-            String::new()
-        } else {
-            format!(", {} of them stored from before", done.len())
-        };
-        say(&format!("{what}: {} trainings{before}.", jobs.len()));
+        let before =
+            if done.is_empty() { String::new() } else { format!(", {} of them already stored", done.len()) };
+        say(&format!("{what}: {} training runs{before}.", jobs.len()));
         let assignments = self.assignments(remaining.len());
         let queue = Mutex::new(Queue { remaining, done, failed: None, jobs });
         std::thread::scope(|scope| {
@@ -181,7 +179,7 @@ impl Runner<'_> {
                 });
             }
         });
-        let queue = queue.into_inner().map_err(|_| anyhow!("a training panicked"))?;
+        let queue = queue.into_inner().map_err(|_| anyhow!("a training job panicked"))?;
         if let Some(error) = queue.failed {
             return Err(error);
         }
@@ -190,8 +188,8 @@ impl Runner<'_> {
         Ok(done.into_iter().map(|(_, trial)| trial).collect())
     }
 
-    /// Returns workers with their number of threads: each GPU once; the CPU once per thread, which is faster than dividing each
-    /// small step among threads.
+    /// Returns workers with their number of threads. Each GPU is listed once. The CPU is listed once per thread,
+    /// because dividing each small step among threads is slower.
     fn assignments(&self, jobs: usize) -> Vec<(&Worker, Option<usize>)> {
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
         let mut assignments = Vec::new();
@@ -206,7 +204,7 @@ impl Runner<'_> {
         assignments
     }
 
-    /// Runs jobs until none remains; on the CPU with the given number of threads.
+    /// Runs jobs until none remain. `threads` is the number of CPU threads per job; `None` for GPUs.
     fn run_worker(&self, worker: &Worker, threads: Option<usize>, queue: &Mutex<Queue<'_>>) -> Result<()> {
         match threads {
             None => self.run_jobs(worker, queue),
@@ -218,7 +216,7 @@ impl Runner<'_> {
     }
 
     fn run_jobs(&self, worker: &Worker, queue: &Mutex<Queue<'_>>) -> Result<()> {
-        let poisoned = || anyhow!("another training panicked");
+        let poisoned = || anyhow!("another training job panicked");
         let device = open(worker.choice)?;
         loop {
             let (i, job) = {
@@ -254,7 +252,7 @@ impl Runner<'_> {
         self.folder.join(format!("{}.json", job.id))
     }
 
-    /// Returns the stored result of an equal job, if there is one.
+    /// Returns the stored result of an equal job, or `None`.
     fn stored(&self, job: &Job) -> Option<Trial> {
         let bytes = std::fs::read(self.path(job)).ok()?;
         let stored: StoredTrial = serde_json::from_slice(&bytes).ok()?;
@@ -273,8 +271,8 @@ impl Runner<'_> {
             .with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Predicts the larger trainings and stores the predictions before any of them starts. A stored prediction from the same
-    /// trainings stays unchanged.
+    /// Predicts the results of the larger training jobs and stores the predictions before any of these jobs starts. A
+    /// stored prediction stays unchanged if it is based on the same results.
     fn predict(&self, results: &mut SweepResults) -> Result<()> {
         let mut predicted: Vec<(String, u64)> = Vec::new();
         for job in self.sweep.all_jobs().into_iter().filter(|job| job.role == Role::HeldOut) {
@@ -312,7 +310,7 @@ impl Runner<'_> {
             let prediction = match before.filter(is_same) {
                 Some(before) => before,
                 None => {
-                    // A stored training would have been known before this prediction.
+                    // A stored result would have been known before this prediction.
                     self.forget(&job)?;
                     self.write(&path, &prediction)?;
                     prediction
@@ -320,7 +318,7 @@ impl Runner<'_> {
             };
             let interval = prediction.interval.map_or(String::new(), |[a, b]| format!(" ({a:.4} to {b:.4})"));
             say(&format!(
-                "{id}: predicted test loss {:.4}{interval}, from the law fitted to smaller trainings.",
+                "{id}: predicted test loss {:.4}{interval}, from the law fitted to smaller training runs.",
                 prediction.loss
             ));
             results.predictions.push(prediction);
@@ -328,7 +326,8 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// Removes the stored larger trainings of a size, with all seeds, so that they run after the new prediction.
+    /// Removes the stored results of larger training jobs of one size, for all seeds, so that the jobs run after the
+    /// new prediction.
     fn forget(&self, job: &Job) -> Result<()> {
         for other in self.sweep.all_jobs() {
             let same = other.role == Role::HeldOut && other.key == job.key && other.examples == job.examples;

@@ -1,4 +1,4 @@
-//! `wgrad train`: one training from recipe to report, alone or as the first of several replicas.
+//! `wgrad train`: trains a model, from recipe to report, alone or as the first of several replicas.
 
 mod progress;
 mod resume;
@@ -41,7 +41,7 @@ fn lead(args: &Train, mut worker: Option<Worker>) -> Result<u8> {
         scale_batch(&mut recipe, ranks, &parts)?;
     }
     let profile = profile::Request::from_args(args)?;
-    // Load the data before pretraining: a pretrained network is useless if its successor cannot start.
+    // Load the data before pretraining, so that a missing data set fails before hours of pretraining.
     let parts = setup(&recipe)?;
     let device = announce_device(args.device, open_for_replica(args.device, 0)?)?;
     if let (None, Some(name)) = (&recipe.transfer.weights, recipe.transfer.pretrain.clone()) {
@@ -64,7 +64,7 @@ fn lead(args: &Train, mut worker: Option<Worker>) -> Result<u8> {
     Ok(if trained.finished.stop == Stop::Interrupted { INTERRUPTED } else { 0 })
 }
 
-/// A training as the user asked for it.
+/// Requested training run.
 struct Job<'a, 'r> {
     args: &'a Train,
     recipe: &'r Recipe,
@@ -72,14 +72,14 @@ struct Job<'a, 'r> {
     profile: Option<profile::Request>,
 }
 
-/// Applies the linear scaling rule (Goyal et al., 2017): multiplies batch and learning rate by `ranks`, with a warm-up of
-/// five epochs.
+/// Applies the linear scaling rule (Goyal et al., 2017): multiplies batch and learning rate by `ranks`, with a warm-up
+/// of five epochs.
 fn scale_batch(recipe: &mut Recipe, ranks: usize, parts: &Setup) -> Result<(), Usage> {
     let batch = recipe.train.batch * ranks;
     let rate = recipe.optimizer.lr() * ranks as f64;
     let steps = 5 * (parts.splits.train.len() / (batch * parts.config.accumulate.max(1) as usize)).max(1);
     let mut settings = vec![format!("train.batch={batch}"), format!("optimizer.lr={rate}")];
-    // One-cycle has a warm-up of its own.
+    // The one-cycle schedule includes a warm-up.
     if !matches!(recipe.schedule, wgrad_recipe::Schedule::OneCycle(_)) {
         settings.push(format!(
             "schedule.warmup_steps={}",
@@ -92,7 +92,7 @@ fn scale_batch(recipe: &mut Recipe, ranks: usize, parts: &Setup) -> Result<(), U
     Ok(())
 }
 
-/// Trains a recipe in the directory that `directory` returns, and writes checkpoints, scores and report there.
+/// Trains a recipe and writes checkpoints, scores and report into the run directory that `directory` returns.
 fn train<'r>(
     device: &dyn Device,
     Job { args, recipe, resumed, profile }: Job<'_, 'r>,
@@ -154,14 +154,14 @@ fn train<'r>(
     Ok(trained)
 }
 
-/// Prints name and description of a recipe.
+/// Prints the name and description of a recipe.
 fn print_recipe(recipe: &Recipe) {
     let separator = if recipe.description.is_empty() { "" } else { ", " };
     say(&format!("Recipe: {}{separator}{}.", recipe.name, recipe.description));
 }
 
-/// Trains the recipe that another one starts from, in a run of its own. Returns the directory of that run, or `None` if the
-/// training was interrupted.
+/// Trains the recipe `name`, whose weights `recipe` starts from, in a separate run. Returns the directory of that run,
+/// or `None` if training was interrupted.
 fn pretrain(
     args: &Train,
     device: &dyn Device,
@@ -173,7 +173,7 @@ fn pretrain(
     first.set_all(&recipe.transfer.pretrain_set)?;
     if first.transfer.pretrain.is_some() {
         let message = format!(
-            "transfer.pretrain: {name} starts from another recipe itself; train {name} first and use transfer.weights"
+            "transfer.pretrain: {name} also has transfer.pretrain, which cannot be nested; train {name} first and use transfer.weights"
         );
         return Err(Usage(message).into());
     }
@@ -202,7 +202,7 @@ fn pretrain(
     Ok(Some(trained.dir))
 }
 
-/// Describes a plan in one line: parameters, work and memory of a step.
+/// Describes a plan in one line: parameters, dispatches, FLOPs and memory.
 fn plan_line(plan: &Plan, examples: usize) -> String {
     let (all, trained) = (plan.params.count(), plan.params.trained());
     let parts = if trained < all {

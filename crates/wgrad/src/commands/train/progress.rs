@@ -1,4 +1,4 @@
-//! Progress of a training: a bar on a terminal, a line for each evaluation elsewhere.
+//! Progress of a training run: a bar if stderr is a terminal, and one line per evaluation.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,9 +22,9 @@ pub struct Progress {
     loss: Option<f32>,
     /// Moving average of the training accuracy.
     accuracy: Option<f32>,
-    /// Seconds from the start of the program to the end of the first step.
+    /// Seconds from the start of the program to the end of the first step; `None` before that step.
     pub first_step: Option<f64>,
-    /// Number of steps of the whole training.
+    /// Total number of steps of the training run.
     steps: u64,
     heartbeat: heartbeat::Steps,
     /// Faults to inject, for tests of replicas.
@@ -32,7 +32,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Shows a bar if stderr is a terminal. `stop` ends the training after the current step.
+    /// Creates the callback, and shows a bar if stderr is a terminal. If `stop` is set, training ends after the current
+    /// step.
     pub fn new(trainer: &Trainer, steps: u64, stop: Arc<AtomicBool>) -> Self {
         let bar = terminal::is_interactive().then(|| {
             let bar = ProgressBar::new(steps);
@@ -57,7 +58,7 @@ impl Progress {
         }
     }
 
-    /// Removes the bar.
+    /// Removes the progress bar.
     pub fn close(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

@@ -1,4 +1,4 @@
-//! The recipe and the directory of a run: new, or resumed from its last checkpoint.
+//! Chooses the recipe and the directory of a run, which is new or resumed from its last checkpoint.
 
 use std::path::{Path, PathBuf};
 
@@ -39,7 +39,7 @@ pub fn choose_recipe(args: &Train) -> Result<(Recipe, Option<PathBuf>)> {
     Ok((kept, Some(path)))
 }
 
-/// Loads the weights that the recipe starts from into a plan, unless a checkpoint will replace them.
+/// Loads the initial weights of a recipe into a plan, unless a checkpoint will replace them.
 pub fn load_weights(plan: &mut Plan, recipe: &Recipe, resumed: Option<&Path>) -> Result<()> {
     let checkpoint =
         resumed.map(Run::open).transpose()?.map(|run| run.latest_checkpoint()).transpose()?.flatten();
@@ -51,7 +51,8 @@ pub fn load_weights(plan: &mut Plan, recipe: &Recipe, resumed: Option<&Path>) ->
     Ok(())
 }
 
-/// Refuses changes to keys that decide which examples make up a batch: the saved position in the data would point elsewhere.
+/// Rejects changes to keys that determine the examples of a batch. The saved position in the data would be wrong
+/// otherwise.
 fn refuse_other_batches(original: &Recipe, now: &Recipe) -> Result<(), Usage> {
     let (a, b) = (&original.train, &now.train);
     let changed = [
@@ -66,7 +67,7 @@ fn refuse_other_batches(original: &Recipe, now: &Recipe) -> Result<(), Usage> {
     }
 }
 
-/// Returns the newest run of a recipe: names of runs end with their time.
+/// Returns the newest run of a recipe. The last part of a run's name is its start time.
 fn last_run(name: &str) -> Result<PathBuf> {
     let none = || Usage(format!("{RUNS}/ has no run of {name} to resume; name a run directory with --out"));
     let entries = std::fs::read_dir(RUNS).map_err(|_| none())?;
@@ -80,7 +81,7 @@ fn last_run(name: &str) -> Result<PathBuf> {
     Ok(runs.pop().ok_or_else(none)?)
 }
 
-/// Creates the directory of a new run: `out`, or one named after the recipe and the time.
+/// Creates the directory of a new run: `out`, or a directory named after the recipe and the time.
 pub fn create_run(out: Option<&Path>, recipe: &Recipe) -> Result<RunDir> {
     Ok(RunDir::create(Path::new(RUNS), out, &recipe.name, &recipe.to_toml()?)?)
 }
@@ -104,7 +105,7 @@ pub fn run_directory(
             let done = trainer.steps_done();
             if done >= steps {
                 let message = format!(
-                    "{} has finished its {done} steps; raise train.epochs or train.steps",
+                    "{} has finished its {done} steps; increase train.epochs or train.steps",
                     path.display()
                 );
                 return Err(Usage(message).into());
@@ -115,7 +116,7 @@ pub fn run_directory(
             }
             if let Some(other) = other_device(&loaded, trainer) {
                 say(&format!(
-                    "Note: the run was trained on {other}; kernels of another device round differently, so bits will differ."
+                    "Note: the run was trained on {other}; kernels of another device round differently, so results are not bit-identical."
                 ));
             }
         }
@@ -126,19 +127,19 @@ pub fn run_directory(
     Ok(dir)
 }
 
-/// Returns a note if the checkpoint was written by another number of replicas.
+/// Returns a note if the checkpoint was written by a different number of replicas.
 fn replicas_note(checkpoint: &Checkpoint, trainer: &Trainer) -> Option<String> {
     let then = checkpoint.state.kernels.get("replicas").and_then(Value::as_u64).unwrap_or(1);
     let now = trainer.plan().config.replica.map_or(1, |replica| replica.size as u64);
     (then != now).then(|| {
         format!(
-            "Note: the checkpoint was written by {then} replicas, and now there are {now}. Batches, their order, dropout and the \
-             learning rate stay the same; gradients are summed in another order, so bits will differ."
+            "Note: the checkpoint was written by {then} replicas, but this run has {now}. Batches, their order, dropout and the \
+             learning rate stay the same; gradients are summed in another order, so results are not bit-identical."
         )
     })
 }
 
-/// Returns the device that wrote the checkpoint, if it is not the trainer's.
+/// Returns the name of the device that wrote the checkpoint, or `None` if it is the trainer's device.
 fn other_device(checkpoint: &Checkpoint, trainer: &Trainer) -> Option<String> {
     let text = |key: &str| checkpoint.state.kernels.get(key).and_then(Value::as_str).unwrap_or_default();
     let device = trainer.device();

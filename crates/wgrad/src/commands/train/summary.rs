@@ -1,4 +1,4 @@
-//! Summary of a finished training: for people, for `--json` and for `done.json`.
+//! Summary of a finished training run: as text, and as JSON for `--json` and `done.json`.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use crate::commands::common::device_json;
 use crate::commands::profile::Profiled;
 use crate::terminal::{self, say};
 
-/// A finished or interrupted training.
+/// Finished or interrupted training run.
 pub struct Trained<'r> {
     /// Recipe that was trained.
     pub recipe: &'r Recipe,
@@ -22,13 +22,13 @@ pub struct Trained<'r> {
     pub finished: Finished,
     /// Scores on the test set, for classifiers.
     pub scores: Option<Scores>,
-    /// Compute rate over the whole training.
+    /// Mean compute rate of the timed steps; `None` if no step was timed.
     pub sustained: Option<Sustained>,
     /// Seconds from the start of the program to the end of its first step.
     pub first_step: Option<f64>,
     /// Profile, if one was requested.
     pub profiled: Option<Profiled>,
-    /// Communication between replicas, and the rank of this one.
+    /// Communication statistics and rank of this replica; `None` without replicas.
     pub traffic: Option<(CommStats, Option<RankConfig>)>,
     /// Run directory.
     pub dir: PathBuf,
@@ -68,7 +68,7 @@ impl Trained<'_> {
     }
 }
 
-/// Communication statistics as JSON; times are seconds a step.
+/// Returns the communication statistics as JSON. Times are in seconds per step.
 fn traffic_json(traffic: &CommStats, replica: Option<RankConfig>) -> Value {
     let a_step = |seconds: f64| seconds / (traffic.steps as f64).max(1.0);
     json!({
@@ -84,12 +84,12 @@ fn traffic_json(traffic: &CommStats, replica: Option<RankConfig>) -> Value {
     })
 }
 
-/// Returns a JSON number, or null for a mean over no steps: JSON has no NaN.
+/// Returns a JSON number, or null for NaN and infinities, which JSON does not support.
 fn number(x: f64) -> Value {
     if x.is_finite() { json!(x) } else { Value::Null }
 }
 
-/// Prints the summary and suggests next commands. `recipe` is the name or path that the user gave.
+/// Prints the summary and suggested commands. `recipe` is the name or path that the user gave.
 pub fn print_summary(trained: &Trained<'_>, recipe: &str) {
     say(&format!("\n{}\n", terminal::table(&figures(trained), false)));
     if let Some(profiled) = &trained.profiled {
@@ -99,14 +99,14 @@ pub fn print_summary(trained: &Trained<'_>, recipe: &str) {
     say(&format!("Next:\n{}", terminal::table(&next, false)));
 }
 
-/// Rows of the summary: name and value.
+/// Returns the rows of the summary: name and value.
 fn figures(trained: &Trained<'_>) -> Vec<Vec<String>> {
     let Trained { trainer, finished, .. } = trained;
     let row = |name: &str, value: String| vec![name.to_owned(), value];
     let rate = finished.new_steps as f64 * trainer.examples_per_step() as f64 / finished.seconds.max(1e-9);
     let reason = match finished.stop {
         Stop::Done => "all steps done",
-        Stop::Patience => "stopped early: the loss stopped falling",
+        Stop::Patience => "early stopping: the loss no longer decreased",
         Stop::Interrupted => "interrupted",
     };
     let first = trained.first_step.map_or("none".into(), |s| format!("done {s:.2} s after the start"));
@@ -144,7 +144,7 @@ fn figures(trained: &Trained<'_>) -> Vec<Vec<String>> {
     rows
 }
 
-/// Rows about the replicas and the gradients they exchanged.
+/// Returns the summary rows for replicas and gradient communication.
 fn communication(traffic: &CommStats, replica: Option<RankConfig>) -> [Vec<String>; 2] {
     let ms = |seconds: f64| 1e3 * seconds / (traffic.steps as f64).max(1.0);
     let sharded = if replica.is_some_and(|replica| replica.shard) { ", optimizer state sharded" } else { "" };
@@ -163,7 +163,7 @@ fn communication(traffic: &CommStats, replica: Option<RankConfig>) -> [Vec<Strin
     [vec!["replicas".into(), replicas], vec!["communication".into(), text]]
 }
 
-/// Suggested commands: purpose and command line.
+/// Returns suggested commands, each with purpose and command line.
 fn next_commands(trained: &Trained<'_>, recipe: &str) -> Vec<[String; 2]> {
     let (dir, wgrad) = (trained.dir.display(), terminal::invocation());
     if trained.finished.stop == Stop::Interrupted {
