@@ -3,7 +3,8 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::collective::AbortHandle;
-use crate::error::{CommError, LOST};
+use crate::error::CommError;
+use wgrad_stdx::ErrorKind;
 
 /// Reusable barrier for `size` threads.
 pub(crate) struct Barrier {
@@ -129,7 +130,7 @@ impl State {
         let first = self.parent.as_ref().map_or(0, |(_, first)| *first);
         self.exited.map(|member| {
             let message = format!("it exited before completing this call: {}", operation());
-            CommError::Aborted { rank: first + member, code: LOST, message }
+            CommError::Aborted { rank: first + member, code: ErrorKind::Replica.exit_code(), message }
         })
     }
 }

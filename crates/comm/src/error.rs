@@ -2,12 +2,8 @@
 
 use wgrad_stdx::{ErrorKind, InternalError};
 
-/// Exit code of a job that ends because a replica was lost or did not answer.
-pub const LOST: u8 = 7;
 /// Exit code of a replica that panicked; Rust programs exit with the same code after a panic.
 pub const PANICKED: u8 = 101;
-/// Exit code of a job with invalid arguments or an unsupported setup.
-const MISUSED: u8 = 2;
 
 /// Error of a collective or of the communication thread.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -89,8 +85,8 @@ impl CommError {
     pub(crate) fn abort_code(&self) -> u8 {
         match self {
             Self::Aborted { code, .. } => *code,
-            _ if self.kind() == ErrorKind::Usage => MISUSED,
-            _ => LOST,
+            _ if self.kind() == ErrorKind::Usage => ErrorKind::Usage.exit_code(),
+            _ => ErrorKind::Replica.exit_code(),
         }
     }
 }

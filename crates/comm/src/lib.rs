@@ -17,7 +17,7 @@ mod worker;
 
 pub use collective::{AbortHandle, Collective, Single};
 pub use environment::{LaunchInfo, launch_info};
-pub use error::{CommError, LOST, PANICKED};
+pub use error::{CommError, PANICKED};
 pub use hierarchical::Hierarchical;
 pub use local::Local;
 #[cfg(feature = "mpi")]

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use crate::collective::{AbortHandle, Collective};
-use crate::error::{CommError, LOST};
+use crate::error::CommError;
 
 /// Minimum timeout for opening a collective, which waits until all processes have started. Shorter in tests.
 const MIN_SETUP_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 60 });
@@ -179,7 +179,7 @@ impl Worker {
             Err(RecvTimeoutError::Timeout) => {
                 let seconds = self.timeout.as_secs();
                 let error = CommError::Timeout { operation: ticket.operation, seconds };
-                self.abort.abort(LOST, &error.to_string());
+                self.abort.abort(error.abort_code(), &error.to_string());
                 Err(error)
             }
         }

@@ -1,6 +1,6 @@
 //! Kinds of errors, and the error that reports a broken invariant.
 
-/// Category of an error. The command line maps each kind to an exit code.
+/// Category of an error, with an exit code each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
     /// Invalid arguments, an invalid recipe, or shapes that do not match.
@@ -17,6 +17,24 @@ pub enum ErrorKind {
     Replica,
     /// An invariant of wgrad is broken, which is a bug in wgrad.
     Internal,
+}
+
+impl ErrorKind {
+    /// Returns the exit code of a process that fails with this kind of error.
+    ///
+    /// It is here and not in the command line, because a replica that fails ends the processes of the other replicas with
+    /// the same code.
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Usage => 2,
+            Self::Data => 3,
+            Self::Device => 4,
+            Self::Numeric => 5,
+            Self::Storage => 6,
+            Self::Replica => 7,
+            Self::Internal => 1,
+        }
+    }
 }
 
 /// Broken invariant: a bug in wgrad, not a mistake of the user. Created by [`never!`](crate::never).

@@ -1,4 +1,4 @@
-//! Error messages for users, and exit codes. Exit codes are defined only here.
+//! Error messages for users, and exit codes. Exit codes are those of [`ErrorKind`].
 
 use std::process::ExitCode;
 
@@ -80,20 +80,7 @@ fn known_code(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         WeightsError,
         Usage,
     );
-    kind.map(exit_code)
-}
-
-/// Returns the exit code of a kind of error.
-fn exit_code(kind: ErrorKind) -> u8 {
-    match kind {
-        ErrorKind::Usage => 2,
-        ErrorKind::Data => 3,
-        ErrorKind::Device => 4,
-        ErrorKind::Numeric => 5,
-        ErrorKind::Storage => 6,
-        ErrorKind::Replica => 7,
-        ErrorKind::Internal => 1,
-    }
+    kind.map(ErrorKind::exit_code)
 }
 
 /// Usage error that the argument parser cannot detect. Holds the message.

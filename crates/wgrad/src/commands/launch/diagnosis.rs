@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use wgrad_comm::LOST;
+use super::LOST_RANK;
 
 /// A rank is silent if its last heartbeat is older than this when another rank aborts. Heartbeats are sent every
 /// second.
@@ -96,18 +96,18 @@ impl Diagnosis {
     pub fn reason(&self) -> Option<(u8, String)> {
         let aborts = || self.ranks.iter().filter_map(|(rank, state)| Some((*rank, state.abort.clone()?)));
         // A rank that reports its own failure is more precise than ranks that lost contact with the failed rank.
-        if let Some((rank, (code, message))) = aborts().find(|(_, (code, _))| *code != LOST) {
+        if let Some((rank, (code, message))) = aborts().find(|(_, (code, _))| *code != LOST_RANK) {
             return Some((code, format!("rank {rank} failed: {message}")));
         }
         if let Some(rank) = self.dead {
             let seconds = HEARTBEAT_TIMEOUT.as_secs();
             let cause = "the process is suspended, or its host cannot be reached";
-            return Some((LOST, format!("rank {rank} sent no heartbeat for {seconds} s: {cause}")));
+            return Some((LOST_RANK, format!("rank {rank} sent no heartbeat for {seconds} s: {cause}")));
         }
         // A suspended rank that is continued in order to be killed reports that it lost the other ranks.
         let lost = aborts().find(|(rank, _)| !self.silent.contains(rank)).or_else(|| aborts().next());
         if let (Some((rank, signal)), None) = (self.killed, &lost) {
-            return Some((LOST, format!("rank {rank} was killed by signal {signal}")));
+            return Some((LOST_RANK, format!("rank {rank} was killed by signal {signal}")));
         }
         let silent: Vec<String> = self.silent.iter().map(ToString::to_string).collect();
         if let Some((rank, (code, message))) = lost {
@@ -121,7 +121,7 @@ impl Diagnosis {
         if self.lost_host {
             let ranks =
                 if silent.is_empty() { String::new() } else { format!(" of rank {}", silent.join(", ")) };
-            return Some((LOST, format!("the host{ranks} cannot be reached")));
+            return Some((LOST_RANK, format!("the host{ranks} cannot be reached")));
         }
         let (rank, error) = self.ranks.iter().find_map(|(rank, state)| Some((rank, state.error.clone()?)))?;
         Some((1, format!("rank {rank} failed: {error}")))

@@ -10,16 +10,19 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
-use wgrad_comm::LOST;
 use wgrad_run::{Run, RunDir};
+use wgrad_stdx::ErrorKind;
 
 use crate::cli::{Cli, Command, Launch};
-use crate::commands::common::{RUNS, load_recipe};
+use crate::commands::common::{INTERRUPTED, RUNS, load_recipe};
 use crate::failure::Usage;
 use crate::terminal::say;
 
 use job::Job;
 use monitor::{Outcome, monitor};
+
+/// Exit code of a job with a rank that was lost or did not answer.
+const LOST_RANK: u8 = ErrorKind::Replica.exit_code();
 
 /// Starts the ranks and restarts them after failures, at most as often as requested. Returns the exit code of the last
 /// failure, or of success.
@@ -39,7 +42,7 @@ pub fn run(args: &Launch) -> Result<ExitCode> {
         }
         let code = match monitor(&job, args)? {
             Outcome::Finished => return Ok(ExitCode::SUCCESS),
-            Outcome::Interrupted => return Ok(ExitCode::from(130)),
+            Outcome::Interrupted => return Ok(ExitCode::from(INTERRUPTED)),
             Outcome::Failed { code, message } => {
                 crate::terminal::error(&message);
                 code
@@ -52,7 +55,7 @@ pub fn run(args: &Launch) -> Result<ExitCode> {
         let from = if resume { "from the last checkpoint" } else { "from the start" };
         say(&format!("Restart {} of {}, {from}.", attempt + 1, args.restarts));
     }
-    Ok(ExitCode::from(LOST))
+    Ok(ExitCode::from(LOST_RANK))
 }
 
 /// Returns the validated arguments of `wgrad train`, and the run directory.

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
-use wgrad_comm::LOST;
 use wgrad_run::Run;
 
+use super::LOST_RANK;
 use super::diagnosis::Diagnosis;
 use super::job::Job;
 use super::lines::{Line, parse};
@@ -45,7 +45,7 @@ pub enum Outcome {
 
 impl Outcome {
     fn lost(message: String) -> Self {
-        Self::Failed { code: LOST, message }
+        Self::Failed { code: LOST_RANK, message }
     }
 }
 
@@ -176,7 +176,7 @@ impl Monitor<'_> {
                     let code =
                         status.code().and_then(|code| u8::try_from(code).ok()).filter(|&code| code != 0);
                     let output = self.diagnosis.mpirun_output.join("; ");
-                    (code.unwrap_or(LOST), format!("mpirun ended with {status}: {output}"))
+                    (code.unwrap_or(LOST_RANK), format!("mpirun ended with {status}: {output}"))
                 });
                 Outcome::Failed { code, message }
             }
