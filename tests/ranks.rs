@@ -222,7 +222,7 @@ fn unconnected_rank_is_an_error() {
     let Some(job) = Job::new("unconnected_rank_is_an_error") else { return };
     let output = job.command("train digits --device cpu --out run").env("WGRAD_RANKS", "3").output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
-    assert!(stderr(&output).contains("one of 3 processes"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("a group of 3 processes"), "{}", stderr(&output));
     // The same holds for a binary without MPI under mpirun.
     let output = Command::new(crate::support::binary())
         .args(["train", "digits", "--device", "cpu", "--out", "run"])
