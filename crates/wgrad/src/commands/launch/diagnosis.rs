@@ -121,7 +121,10 @@ impl Diagnosis {
         if self.lost_host {
             let ranks =
                 if silent.is_empty() { String::new() } else { format!(" of rank {}", silent.join(", ")) };
-            return Some((LOST_RANK, format!("the host{ranks} cannot be reached")));
+            return Some((
+                LOST_RANK,
+                format!("the host{ranks} cannot be reached, or the Open MPI daemon on it has failed"),
+            ));
         }
         let (rank, error) = self.ranks.iter().find_map(|(rank, state)| Some((rank, state.error.clone()?)))?;
         Some((1, format!("rank {rank} failed: {error}")))
