@@ -71,8 +71,8 @@ pub enum TrainError {
     Comm(#[from] CommError),
     /// The parameters of the replicas, which should be bit-identical, differ.
     #[error(
-        "at step {step} the parameters of {} differ from those of the other replicas ({size} in total); {since} steps earlier, all \
-         were equal. A device computes wrong results, or memory is corrupted",
+        "at step {step} the parameters of {} differ from those of the other replicas, of {size} in total; {since} steps earlier all \
+         were equal. The likely cause is a faulty device or corrupted memory",
         replica_list(.ranks)
     )]
     Diverged {

@@ -81,7 +81,7 @@ impl Trainer {
     /// Returns an error if the data has no such split, if the model cannot be compiled for prediction, or if the device
     /// fails.
     pub fn predict_split(&mut self, split: SplitName) -> Result<Vec<f32>, TrainError> {
-        let missing = || TrainError::Config(format!("there is no {} data to predict from", split.as_str()));
+        let missing = || TrainError::Config(format!("the data has no {} split", split.as_str()));
         let (width, batch) = (self.features(), self.plan().config.eval_batch);
         let len = self.split(split).ok_or_else(missing)?.len();
         let mut outputs = Vec::new();

@@ -49,7 +49,8 @@ pub fn setup_on(recipe: &Recipe, splits: Splits) -> Result<Setup, TrainError> {
     let train = &recipe.train;
     let accumulate = train.accumulate.max(1);
     let passes = (splits.train.len() / train.batch.max(1)) as u64;
-    if accumulate > passes.max(1) {
+    // Data of less than one batch is rejected by the plan, with a message about the batch.
+    if passes > 0 && accumulate > passes {
         return Err(TrainError::Config(format!(
             "train.accumulate = {accumulate}: must be at most {passes}, the number of batches of {} in an epoch",
             train.batch

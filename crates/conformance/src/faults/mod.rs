@@ -39,7 +39,7 @@ pub enum UndetectedFault {
         check: Check,
     },
     /// The check fails although no fault is planted.
-    #[error("the check `{check}` fails without the planted fault `{name}`: {failure}")]
+    #[error("the check `{check}` fails even if the fault `{name}` is not planted: {failure}")]
     Baseline {
         /// Name of the fault.
         name: &'static str,
