@@ -1,4 +1,5 @@
-//! Agreement of devices on one training run: CPU f32 with CPU f64, every adapter with the CPU, and repeated runs.
+//! Agreement of devices on one training run. Compares CPU f32 with CPU f64, every adapter with the CPU, and repeated
+//! runs on one device with each other. Also compares the bytes that a device allocates with the planned bytes.
 
 use crate::support::{adapters, largest_difference, losses};
 use wgrad::prelude::*;

@@ -68,10 +68,10 @@ fn engine_frame(stack: &str) -> Option<&str> {
     line.contains("wgrad_").then_some(line.trim())
 }
 
-/// Maximum groups of recorded runs. Recording ends with the first group without allocations of wgrad.
+/// Maximum number of groups of recorded runs. Recording ends with the first group without allocations of wgrad.
 ///
 /// An allocation of every step occurs in every group. The scratch memory of a thread grows only when the thread first
-/// runs a part of a kernel, so some groups are without this growth.
+/// runs a part of a kernel, so this growth is absent from some groups.
 const MAX_GROUPS: usize = 40;
 
 /// Returns the call stacks of the allocations of a recipe's training step on the CPU, after warm-up, in groups of three
@@ -109,7 +109,7 @@ fn allocation_stacks(recipe: &str, settings: &[&str]) -> Vec<Vec<String>> {
     groups
 }
 
-/// The only test of this binary: a concurrent test would be recorded as well.
+/// The only test of this binary, because allocations of a concurrent test would be recorded as well.
 #[test]
 fn steady_cpu_steps_do_not_allocate() {
     let resnet = ["model.kind=resnet", "model.depth=8", "model.width=16", "train.batch=16"];
@@ -120,7 +120,7 @@ fn steady_cpu_steps_do_not_allocate() {
         let stacks = groups.last().expect("at least one group");
         let frames: Vec<&str> = stacks.iter().filter_map(|stack| engine_frame(stack)).collect();
         assert!(frames.is_empty(), "{recipe}: {} allocations in each group: {frames:#?}", frames.len());
-        // Stacks contain function names: the products of `gemm` are found.
+        // Checks that the recorded stacks contain function names: every recipe calls functions of the crate `gemm`.
         assert!(stacks.iter().any(|stack| stack.contains("gemm_f32::")), "{recipe}: {stacks:?}");
     }
 }

@@ -1,4 +1,5 @@
-//! FLOPs reported by plans and runs against counts by hand from the shapes of the layers. A multiply-add counts as two.
+//! Compares the FLOPs that plans and runs report with counts that were computed by hand from the shapes of the layers.
+//! A multiply-add counts as two FLOPs.
 
 use crate::support::{last_json, wgrad};
 use wgrad::prelude::*;
@@ -22,7 +23,7 @@ fn config(batch: usize) -> Config {
     Config { optimizer, batch, eval_batch: batch, ..Config::default() }
 }
 
-/// Asserts that a count is within 1% of the count by hand.
+/// Asserts that a count is within 1% of the count computed by hand.
 #[track_caller]
 fn assert_within_one_percent(what: &str, found: f64, by_hand: f64) {
     let error = found / by_hand - 1.0;
@@ -44,12 +45,12 @@ fn mlp_flops_match_count_by_hand() {
     let plan = Plan::new(Model::new(mlp), &data, config(batch), &LIMITS).unwrap();
     let layer = |pair: &[usize]| (2 * batch * pair[0] * pair[1]) as f64;
     let forward: f64 = sizes.windows(2).map(layer).sum();
-    // Weight gradients cost as much as the forward pass. Input gradients are needed for every layer but the first.
+    // Weight gradients cost as much as the forward pass. Input gradients are needed for every layer except the first.
     let backward = 2.0 * forward - layer(&sizes[..2]);
     let flops = plan.step_flops().unwrap();
     assert_within_one_percent("forward", flops.forward, forward);
     assert_within_one_percent("backward", flops.backward, backward);
-    // Momentum and step: a multiply-add each per weight and bias.
+    // Momentum and step: one multiply-add each for every weight and bias.
     let parameters: usize = sizes.windows(2).map(|pair| pair[0] * pair[1] + pair[1]).sum();
     assert_within_one_percent("update", flops.update, 4.0 * parameters as f64);
     assert_eq!(flops.training(), plan.flops_per_step() as f64);
@@ -67,7 +68,7 @@ fn accumulation_repeats_passes_but_not_the_update() {
     };
     let (one, four) = (flops(1), flops(4));
     assert_eq!((four.forward, four.update), (4.0 * one.forward, one.update));
-    // Four gradients need three additions.
+    // The sum of four gradients needs three additions.
     assert!(four.backward > 4.0 * one.backward && four.backward < 4.1 * one.backward, "{one:?} {four:?}");
 }
 
@@ -130,7 +131,8 @@ fn resnet_50_flops_match_count_by_hand() {
     for (stage, blocks) in [3, 4, 6, 3].into_iter().enumerate() {
         let (width, side) = (64 << stage, 56 >> stage);
         for block in 0..blocks {
-            // The first block of each stage but the first halves the image in its 3×3 convolution.
+            // In every stage except the first, the 3×3 convolution of the first block halves the height and width of
+            // the image.
             let input_side = if block == 0 && stage > 0 { 2 * side } else { side };
             forward += macs([input_side, input_side, channels, width, 1]);
             let middle: Conv = [side, side, width, width, 3];

@@ -54,8 +54,9 @@ impl Hosts {
         let agent = self.command(&["agent"]).output().unwrap();
         let agent = String::from_utf8_lossy(&agent.stdout).trim().to_owned();
         let network = "10.97.0.0/24";
-        // Several daemons of Open MPI 4.1 on one machine share the topology in memory, and one start in eight crashes in
-        // hwloc_shmem_topology_write. Without a hole in the address space (vmhole), each daemon keeps its own.
+        // Several daemons of Open MPI 4.1 on one machine share the topology in memory, and one start in eight crashes
+        // in hwloc_shmem_topology_write. Without a hole in the address space (vmhole), each daemon keeps its own copy
+        // of the topology.
         let mpi_args = format!(
             "--mca plm_rsh_agent {agent} --mca pml ob1 --mca btl self,vader,tcp --mca btl_tcp_if_include {network} \
              --mca oob_tcp_if_include {network} --mca mpi_yield_when_idle 1 --mca rtc_hwloc_vmhole none"

@@ -1,4 +1,5 @@
-//! Planned memory: slabs are little larger than the largest set of live intermediates, also with recomputation.
+//! Planned memory: slabs are only slightly larger than the largest set of live intermediates. This also holds with
+//! recomputation.
 //!
 //! Plans depend only on the shape of the data, so every recipe is planned on examples of zeros.
 
@@ -33,7 +34,8 @@ const WORKLOADS: [&str; 3] = [
      train = { batch = 64 }",
 ];
 
-/// Limits with which the data set is kept on the device, and limits with which batches are uploaded.
+/// Two sets of device limits. With the first, the data set is kept on the device; with the second, each batch is
+/// uploaded.
 const LIMITS: [Limits; 2] = [
     Limits { buffer_bytes: 1 << 40, operand_bytes: 1 << 40, operands: 8, f16: false },
     Limits { buffer_bytes: 1 << 40, operand_bytes: 1 << 20, operands: 8, f16: false },
@@ -75,8 +77,8 @@ fn every_recipe() -> Vec<Recipe> {
     builtin.chain(WORKLOADS.map(|text| Recipe::parse(text, "a workload").unwrap())).collect()
 }
 
-/// Returns the ratio of slab bytes to the largest live set: for the slabs shared by training and evaluation, and for the
-/// separately planned prediction program.
+/// Returns two ratios of slab bytes to the bytes of the largest live set, each with a name. The first is for the slabs
+/// that training and evaluation share, the second for the separately planned prediction program.
 fn slab_ratios(recipe: &Recipe, limits: &Limits) -> Vec<(String, f64)> {
     let plan = plan(recipe, limits);
     let ratio = |program: &str, slabs: usize, live: usize| {
@@ -114,7 +116,7 @@ fn slabs_with_recomputation_are_at_most_15_percent_larger_than_the_live_set() {
     assert!(over.is_empty(), "{over:#?}");
 }
 
-/// Returns the plan of a recipe, and the recomputation of the same recipe with `train.recompute`.
+/// Returns the plan of a recipe without recomputation, and the effect of `train.recompute` on the same recipe.
 fn plan_and_recomputation(recipe: &Recipe) -> (Plan, wgrad::train::Recomputation) {
     let mut recipe = recipe.clone();
     let kept = plan(&recipe, &LIMITS[0]);
@@ -123,7 +125,8 @@ fn plan_and_recomputation(recipe: &Recipe) -> (Plan, wgrad::train::Recomputation
     (kept, recomputation.expect("train.recompute is set"))
 }
 
-/// Networks with convolutions need at most 50% of the memory (80% for small images).
+/// With recomputation, networks with convolutions need at most 50% of the memory that they need without it. For small
+/// images, the limit is 80%.
 ///
 /// No network needs more extra FLOPs than a forward pass.
 #[test]
@@ -151,7 +154,7 @@ fn recomputation_saves_memory_for_at_most_one_more_forward_pass() {
     }
 }
 
-/// Trains four steps and returns losses, test loss and parameters by name.
+/// Trains four steps and returns the training losses, the test loss and the parameters, each with a name.
 ///
 /// The test loss depends on the running statistics.
 fn train(device: &dyn Device, text: &str, recompute: bool) -> Vec<(String, Vec<f32>)> {
@@ -236,7 +239,8 @@ impl Module for Blocks {
     }
 }
 
-/// Compares loss and gradients of [`Blocks`], and the running statistics after two steps, bit by bit on every adapter.
+/// Compares [`Blocks`] with and without recomputation on every adapter: loss, gradients, and running statistics after
+/// two steps must have the same bits.
 #[test]
 fn recomputation_of_convolutions_gives_the_same_bits_on_gpus() {
     let program = |recompute: bool, limits: &Limits| {
@@ -345,7 +349,8 @@ fn programs_of_a_session_share_slabs() {
     }
 }
 
-/// `wgrad summary` prints the memory of intermediates and the effect of recomputation, also if it has none.
+/// `wgrad summary` prints the memory of intermediates and the effect of recomputation. If recomputation has no effect,
+/// the output states this.
 #[test]
 fn summary_reports_intermediates_and_recomputation() {
     let dir = tempfile::tempdir().unwrap();

@@ -47,9 +47,10 @@ fn minimize(optimizer: Optimizer, clip: Option<f64>, rate: f64, steps: u64) -> V
     group.entries.iter().flat_map(|e| flat[e.offset..e.offset + e.shape.numel()].to_vec()).collect()
 }
 
-/// Does the same as [`minimize`] with plain loops in f64.
+/// Reference for [`minimize`]: computes the same updates with plain loops in f64.
 ///
-/// `rule` gets θ, gradient, whether weight decay applies, the moments and the step, and returns the new θ.
+/// The arguments of `rule` are θ, the gradient, whether weight decay applies, the two moments and the step. It returns
+/// the new θ.
 fn minimize_reference(
     clip: Option<f64>,
     steps: u64,

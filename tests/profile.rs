@@ -15,7 +15,7 @@ fn trainer(device: &dyn Device, recipe: &str, settings: &[&str]) -> Trainer {
     Trainer::new(device, plan, parts.splits, parts.fit.steps).expect("a working device")
 }
 
-/// Returns the CPU and every adapter with their names.
+/// Returns the CPU and every adapter, each with its name.
 fn devices(test: &str) -> Vec<(String, Box<dyn Device>)> {
     let cpu: (String, Box<dyn Device>) = ("cpu".into(), Box::new(CpuDevice::new()));
     let gpus = adapters(test).into_iter().map(|(index, info)| {
@@ -25,7 +25,7 @@ fn devices(test: &str) -> Vec<(String, Box<dyn Device>)> {
     std::iter::once(cpu).chain(gpus).collect()
 }
 
-/// Trains 1,000 steps and returns the bits of the losses and of the final parameters with their moving averages.
+/// Trains 1,000 steps. Returns the bits of the losses, and the bits of the final parameters and their moving averages.
 fn train_thousand_steps(device: &dyn Device, options: Option<ProfileOptions>) -> (Vec<u32>, Vec<u32>) {
     let settings =
         ["model.hidden=[16]", "model.dropout=0.1", "train.batch=16", "train.ema=0.9", "train.eval_batch=20"];

@@ -66,7 +66,7 @@ fn write_model<'w>(
     }
 }
 
-/// Returns the tensors of groups by name.
+/// Reads the tensors of the given groups from the device. Returns them by name.
 fn read_model(session: &mut dyn Session, states: &States, groups: &[GroupId]) -> BTreeMap<String, Vec<f32>> {
     let mut all = BTreeMap::new();
     for &id in groups {
@@ -105,7 +105,8 @@ fn resnet18_logits_match_pytorch() {
     });
 }
 
-/// Names and shapes must match in both directions.
+/// Names and shapes must match in both directions: neither the model nor the file may have a tensor that the other
+/// lacks.
 #[test]
 fn resnet18_tensor_names_match_torchvision() {
     let base = ResNetConfig::imagenet(18).expect("depth 18 is supported");

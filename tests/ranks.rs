@@ -1,5 +1,5 @@
 //! Failures of a rank. The job must end, name the rank and the reason, and leave no process behind. A run resumed from
-//! its checkpoint must have the same bits as a run without the failure.
+//! its checkpoint must produce the same bits as a run without the failure.
 //!
 //! No test asserts how fast a failure is detected. A job with a stopped or missing rank never ends by itself, so its end
 //! shows that the failure was detected.

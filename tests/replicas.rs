@@ -7,7 +7,8 @@ use crate::support::{adapters, mpi_binary, mpirun, stderr, wgrad};
 use wgrad::run::Checkpoint;
 
 const STEPS: u64 = 50;
-/// Maximum relative difference of losses and parameters, which are sums in a different order.
+/// Maximum relative difference of losses and parameters. They differ because replicas compute sums in a different
+/// order.
 const TOLERANCE: f64 = 1e-5;
 
 const MODELS: [(&str, &str); 2] = [
@@ -56,7 +57,7 @@ fn read_result(run: &Path) -> RunResult {
     RunResult { losses: losses.collect(), tensors: tensors.collect() }
 }
 
-/// Returns the largest relative difference of losses and model tensors.
+/// Returns the largest relative difference among the losses and the model tensors of two runs.
 ///
 /// Differences of a tensor are relative to its largest element.
 fn largest_difference(a: &RunResult, b: &RunResult) -> f64 {
@@ -132,7 +133,7 @@ fn sharded_optimizer_has_identical_bits() {
     });
 }
 
-/// Combines several passes, clipping, a moving average and class weights.
+/// Combines several passes per step, gradient clipping, a moving average and class weights.
 #[test]
 fn combined_training_options_match_a_single_replica() {
     let dir = tempfile::tempdir().unwrap();
@@ -204,8 +205,9 @@ const SYNC: &str = "--set train.sync_batch_norm=true";
 fn synchronised_batch_norms_match_a_single_replica() {
     let dir = tempfile::tempdir().unwrap();
     let name = write_recipe(dir.path(), BATCH_NORMS, OPTIMIZERS[0]);
-    // Of three passes, only the last one exchanges gradients, but all exchange statistics. The runs are short because in
-    // longer ones rounding eventually changes the sign of a ReLU input in one run but not in the other.
+    // Gradients are exchanged only in the last of three passes, but batch-norm statistics are exchanged in all passes.
+    // The runs are short because in longer ones rounding eventually changes the sign of a ReLU input in one run but
+    // not in the other.
     let accumulate = "--set train.steps=10 --set train.accumulate=3 --set train.balance_classes=true";
     for (i, settings) in ["--set train.steps=20", accumulate].into_iter().enumerate() {
         let train = |options: &str, out: &str| {

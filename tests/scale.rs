@@ -49,7 +49,7 @@ fn scale(folder: &Path, arguments: &str) -> Value {
     last_json(&output)
 }
 
-/// Returns the folders of trials, one per set of training settings.
+/// Returns the folders of trials. There is one folder for each set of training settings.
 fn trial_folders(out: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(out.join("trials")).into_iter().flatten();
     entries.map(|entry| entry.unwrap().path()).collect()
@@ -88,7 +88,7 @@ fn sweep_is_trained_once_and_predicted_before_the_held_out_trial() {
     let mut used = BTreeSet::new();
     collect_trial_ids(&first["laws"], &mut used);
     assert!(used.is_subset(&ids), "{:?}", used.difference(&ids));
-    // All trials but those of the rate search.
+    // All trials except those of the rate search.
     assert_eq!(used.len(), 9 * 2 + 4 + 2, "{used:?}");
     let rows = fs::read_to_string(folder.path().join("there/trials.csv")).unwrap();
     assert_eq!(rows.lines().count(), 1 + trials.len());
@@ -98,7 +98,7 @@ fn sweep_is_trained_once_and_predicted_before_the_held_out_trial() {
         let last = trial["curve"].as_array().unwrap().last().unwrap();
         assert_eq!(last["flops"].as_f64(), Some(training), "{trial}");
         if trial["role"] == "versus" {
-            // The number of steps is the one with the nearest FLOPs.
+            // The number of steps is the one whose FLOPs are nearest to the requested 2e7.
             let step = training / trial["steps"].as_f64().unwrap();
             assert!((training - 2e7).abs() <= 0.5 * step, "{training:e}");
         }

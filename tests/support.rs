@@ -92,7 +92,7 @@ pub fn wait_until(mut condition: impl FnMut() -> bool, state: impl Fn() -> Strin
     }
 }
 
-/// Logs a test as skipped.
+/// Logs a test as skipped: on stderr, and in the file `WGRAD_SKIP_LOG` if this variable is set.
 #[allow(clippy::print_stderr)]
 pub fn skip(test: &str, reason: &str) {
     let line = format!("skipped: {test}: {reason}");
@@ -116,7 +116,7 @@ pub fn losses(device: &dyn Device, recipe: &str, steps: u64) -> Vec<f32> {
     trainer.records(true).expect("finite losses").into_iter().map(|record| record.loss).collect()
 }
 
-/// Returns the largest relative difference of two series, relative to the values of `b`.
+/// Returns the largest difference of the elements of `a` and `b`, relative to the elements of `b`.
 pub fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     a.iter().zip(b).map(|(a, b)| (a - b).abs() / b.abs().max(1e-6)).fold(0.0, f32::max)

@@ -55,7 +55,7 @@ fn resumed_convolutional_run_has_identical_bits() {
     assert!(updated, "the running statistics were not updated");
 }
 
-/// A replaced head, frozen layers and learning rates are selected by name.
+/// The replaced head, the frozen layers and the layers with their own learning rate are selected by name patterns.
 #[test]
 fn init_loads_weights_of_another_run() {
     let dir = folder();

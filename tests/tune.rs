@@ -19,7 +19,7 @@ fn wgrad_in(cache: &Path, arguments: &str) -> Output {
     output
 }
 
-/// Returns the number of tuned products of the first adapter according to `wgrad devices`.
+/// Returns the number of tuned matrix products of the first adapter, as reported by `wgrad devices`.
 fn tuned_products(cache: &Path) -> u64 {
     let devices = last_json(&wgrad_in(cache, "devices --json"));
     devices[1]["tuned"].as_u64().expect("a number of products")

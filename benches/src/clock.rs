@@ -9,11 +9,12 @@ use wgrad_bench::{now_ns, peak_rss_bytes, quantile};
 /// Time budget of a measurement.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
-    /// Duration of the measured, synchronized steps in seconds.
+    /// Seconds for which synchronized steps are timed after the warm-up.
     pub seconds: f64,
     /// Duration of the warm-up in seconds.
     pub warmup: f64,
-    /// Maximum number of steps in the warm-up and in the measurement, each.
+    /// Maximum number of steps in the warm-up, and maximum number of steps in the measurement. Each has at least 5
+    /// steps.
     pub max_steps: usize,
     /// Whether to measure only the time from the start of the process to the end of the first step.
     pub cold: bool,
@@ -26,10 +27,11 @@ pub fn start_ns() -> u128 {
     std::env::var("BENCH_T0_NS").ok().and_then(|text| text.parse().ok()).unwrap_or_else(now_ns)
 }
 
-/// Times calls of `step` and returns the results as JSON.
+/// Times calls of `step` and returns the results as JSON: milliseconds, GFLOP/s, losses and memory in MiB.
 ///
 /// `t0` is the start of the process in nanoseconds since 1970, and `flops` is the number of floating-point operations
-/// of a step. If its argument is `true`, `step` must wait for the device and return the loss.
+/// of a step. `step(true)` must wait for the device and return the loss. `step(false)` can return before the step is
+/// complete.
 ///
 /// # Errors
 /// Returns the first error of `step`.

@@ -55,18 +55,20 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Returns the milliseconds and GFLOP/s of one pass of a layer. Every pass has the FLOPs of the forward convolution.
+/// Times one pass of a layer for about `seconds`. Returns the median milliseconds and the GFLOP/s. Every pass has as
+/// many FLOPs as the forward convolution.
 fn time_pass(device: &dyn Device, layer: Layer, pass: ConvPass, seconds: f64) -> Result<(f64, f64)> {
     time_workload(device, &layer.workload(pass)?, layer.flops(), seconds)
 }
 
-/// Returns the GFLOP/s of a square matrix product.
+/// Returns the GFLOP/s of the product of two matrices `[side, side]`.
 fn matmul_rate(device: &dyn Device, side: usize, seconds: f64) -> Result<f64> {
     let workload = workload(&format!("matmul-{side}"))?;
     Ok(time_workload(device, &workload, 2.0 * (side as f64).powi(3), seconds)?.1)
 }
 
-/// Returns the median time of a run in milliseconds, and the GFLOP/s at this time.
+/// Times a workload for about `seconds`. Returns the median milliseconds of a run, and the GFLOP/s at this time for
+/// `flops` FLOPs per run.
 fn time_workload(device: &dyn Device, workload: &Workload, flops: f64, seconds: f64) -> Result<(f64, f64)> {
     let mut loaded = LoadedWorkload::new(device, workload)?;
     let mut run = || -> Result<f64> {

@@ -2,8 +2,9 @@
 //!
 //! The expected results are computed by the f64 reference interpreter, which evaluates the graph in plain loops. If
 //! that would take too long, the CPU backend in f64 computes them. The f64 backend shares the planner and the kernel
-//! structure with the f32 backend, but no arithmetic; it shares only the planner with a GPU. `wgrad verify` compares
-//! the same kernels with the interpreter at smaller sizes. Every element of every result is compared, not a sample.
+//! structure with the f32 backend, but not its arithmetic. With a GPU backend, it shares only the planner.
+//! `wgrad verify` compares the same kernels with the interpreter at smaller sizes. Every element of every result is
+//! compared.
 
 use wgrad_cpu::CpuDevice;
 use wgrad_cpu::reference::{self as interpreter, Array, State, Values};
@@ -49,8 +50,8 @@ pub struct Expected {
 pub struct Comparison {
     /// Largest error divided by its tolerance. The result is wrong if this is above 1; NaN if the result is not finite.
     pub worst: f64,
-    /// Element with the largest error, e.g. `product[17]`, or the name of a tensor if the norm of its error is the
-    /// largest.
+    /// Element with the largest error, e.g. `product[17]`. If the largest error is the norm of the error of a tensor,
+    /// this is the name of the tensor.
     pub location: String,
     /// Value that the device computed.
     pub found: f64,
@@ -94,7 +95,10 @@ impl Expected {
         }
     }
 
-    /// Runs a loaded workload once and compares its outputs and modified state with the expected results.
+    /// Runs a loaded workload once and compares its outputs, and the state that the run modified, with the expected
+    /// results.
+    ///
+    /// Returns the largest error.
     ///
     /// # Errors
     /// Returns [`BenchError::Device`] if the device fails.
@@ -176,7 +180,7 @@ enum Tolerance {
     Element(f64),
     /// Absolute tolerance of each element.
     Absolute(f64),
-    /// Tolerances of each element and of the norm of the error.
+    /// Tolerance of each element, and tolerance of the norm of the error of the tensor.
     NonSmooth(NonSmoothTolerance),
 }
 

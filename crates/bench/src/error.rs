@@ -28,9 +28,9 @@ pub enum BenchError {
     /// No case matches the given name.
     #[error("no case has a name that contains `{only}`{}", hint(.near))]
     NoCase {
-        /// Part of a name that was given with `--only`.
+        /// Value of `--only`: part of the name of a case, or the name of a group.
         only: String,
-        /// Similar names, best first.
+        /// Names of similar cases, most similar first.
         near: Vec<String>,
     },
     /// No workload has the given name.

@@ -61,8 +61,8 @@ pub(crate) struct PowerMeter {
 }
 
 enum PowerSource {
-    /// Energy counters of the processor packages in microjoules, each with the maximum after which the counter wraps
-    /// to 0.
+    /// Energy counters of the processor packages in microjoules. Each has the maximum after which the counter wraps to
+    /// 0, if known.
     Energy(Vec<(PathBuf, Option<u64>)>),
     /// Sensor of the current power in microwatts.
     Watts(PathBuf),
@@ -106,7 +106,7 @@ impl PowerMeter {
         }
     }
 
-    /// Starts a power measurement.
+    /// Reads the time and the energy counters at the start of a power measurement.
     pub fn start(&self) -> PowerSample {
         let energy = match &self.source {
             PowerSource::Energy(packages) => {
@@ -119,7 +119,8 @@ impl PowerMeter {
 
     /// Returns the mean power in watts since `start`.
     ///
-    /// For a graphics card, returns the current sensor value, which the driver averages over a short time.
+    /// For a graphics card, returns the current sensor value, which the driver averages over a short time. Returns
+    /// `None` if the meter cannot be read.
     pub fn watts_since(&self, start: &PowerSample) -> Option<f64> {
         match &self.source {
             PowerSource::Watts(path) => Some(read_integer(path)? as f64 / 1e6),
@@ -137,7 +138,8 @@ impl PowerMeter {
     }
 }
 
-/// Returns whether a RAPL zone is a package, such as `intel-rapl:0`, and not a part of one, such as `intel-rapl:0:0`.
+/// Returns whether a RAPL zone is an entire package, such as `intel-rapl:0`. Returns false for a part of a package,
+/// such as `intel-rapl:0:0`.
 ///
 /// AMD processors use the same names.
 fn is_package(zone: &Path) -> bool {

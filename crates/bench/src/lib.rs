@@ -2,8 +2,9 @@
 //! case is checked before the case is timed.
 //!
 //! A [`Workload`] is a graph with random inputs. A [`LoadedWorkload`] is a workload on a device, ready to run.
-//! [`Expected`] holds the expected results of a workload. [`measure`](fn@measure) measures cases, such as those of
-//! [`cases`](fn@cases), on all devices and returns the measurements of a [`Bench`](crate::results::Bench).
+//! [`Expected`] holds the expected results of a workload. [`measure`](fn@measure) measures cases, e.g. those that
+//! [`cases`](fn@cases) returns, on all given devices. It returns the measurements that a
+//! [`Bench`](crate::results::Bench) contains.
 //!
 //! This crate does not print and does not open devices. Only [`Bench::write`](crate::results::Bench::write) writes
 //! files.

@@ -18,11 +18,11 @@ pub struct LoadedWorkload<'w> {
     id: ProgramId,
     updated: Vec<GroupId>,
     steps: u64,
-    /// Planned FLOPs and memory traffic of a run.
+    /// Planned FLOPs of a run, and planned bytes of its memory traffic.
     pub cost: Cost,
     /// Number of kernels that a run dispatches.
     pub dispatches: usize,
-    /// Planned bytes of all buffers.
+    /// Planned size of all buffers together, in bytes.
     pub footprint: usize,
     /// Duration of planning.
     pub plan_time: Duration,
@@ -131,7 +131,9 @@ impl<'w> LoadedWorkload<'w> {
         Ok(records.last().and_then(|record| record.values.first().copied()))
     }
 
-    /// Queues a step. If `sync` is true, waits for the device and returns the loss, if there is one.
+    /// Queues a step. If `sync` is true, waits for the device and returns the loss.
+    ///
+    /// Returns `None` if `sync` is false or the workload has no scalar output.
     ///
     /// # Errors
     /// Returns [`BenchError::Device`] if the device fails.
@@ -178,7 +180,7 @@ impl<'w> LoadedWorkload<'w> {
         self.updated.clone().into_iter().map(|group| Ok((group, self.session.read_group(group)?))).collect()
     }
 
-    /// Returns the bytes that the session has allocated on the device.
+    /// Returns the number of bytes that the session has allocated on the device.
     pub fn allocated_bytes(&self) -> usize {
         self.session.allocated_bytes()
     }

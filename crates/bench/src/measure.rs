@@ -55,9 +55,9 @@ const PROFILED_RUNS: usize = 3;
 
 /// Measures each case on each device.
 ///
-/// Each case is measured on all devices before the next case, so that times being compared are measured at about the
-/// same moment. Cases with a wrong result are not timed. `progress` is called before each measurement and returns
-/// whether to continue.
+/// Each case is measured on all devices before the next case, so that the times of a case on different devices are
+/// measured at about the same moment. Cases with a wrong result are not timed. `progress` is called before each
+/// measurement and returns whether to continue.
 ///
 /// # Errors
 /// Returns [`BenchError::Graph`] if a case is invalid, and [`BenchError::Reference`] if the reference cannot evaluate
@@ -101,7 +101,9 @@ pub fn measure(
     Ok(all)
 }
 
-/// Returns a reason if a workload would take longer than `max_case`, estimated from the best rates measured so far.
+/// Returns the reason to skip a workload if it would take longer than `max_case`, otherwise `None`.
+///
+/// The time is estimated from the best rates measured so far on the device.
 fn reason_to_skip(
     so_far: &[Measurement],
     named: &NamedDevice<'_>,
@@ -127,7 +129,7 @@ fn reason_to_skip(
     }))
 }
 
-/// Records a device error in the measurement and returns all other errors.
+/// Records a device error in the measurement. Returns any other error unchanged.
 ///
 /// The case is recorded as skipped if it does not fit the device, otherwise as failed.
 fn device_error(error: BenchError, result: &mut Measurement) -> Result<(), BenchError> {
@@ -214,7 +216,8 @@ fn check_and_time(
     Ok(())
 }
 
-/// Records that a result is wrong, and the element with the largest error.
+/// Records that a result is wrong, with the element that has the largest error. `when` follows the value found in the
+/// message.
 fn mark_wrong(result: &mut Measurement, comparison: &Comparison, expected: &Expected, when: &str) {
     let Comparison { location, found, expected: right, worst } = comparison;
     result.status = Status::Wrong;
@@ -225,6 +228,8 @@ fn mark_wrong(result: &mut Measurement, comparison: &Comparison, expected: &Expe
 }
 
 /// Returns the median time of a few runs in milliseconds, measured by the clock of the device.
+///
+/// Returns `None` if the device has no clock.
 fn device_ms(loaded: &mut LoadedWorkload<'_>) -> Result<Option<f64>, BenchError> {
     let mut times = Vec::new();
     for _ in 0..PROFILED_RUNS {

@@ -20,7 +20,7 @@ const RUNS_BEFORE_RESET: u32 = 256;
 
 /// Measured times of a case.
 pub(crate) struct Times {
-    /// Seconds per run of each repeat, sorted.
+    /// Seconds per run, one value for each repeat, in ascending order.
     pub sorted: Vec<f64>,
     /// Number of runs per repeat.
     pub runs: u32,
@@ -28,7 +28,9 @@ pub(crate) struct Times {
     pub queue: f64,
 }
 
-/// Times runs of a workload for about `budget`, after a warm-up. With `synchronous`, each repeat is one run.
+/// Times runs of a workload for about `budget`, after a warm-up.
+///
+/// If `synchronous` is true, each repeat is a single run. Otherwise, a repeat can consist of several queued runs.
 pub(crate) fn time_runs(
     loaded: &mut LoadedWorkload<'_>,
     budget: Duration,
@@ -67,7 +69,7 @@ pub(crate) fn time_runs(
     Ok(Times { sorted, runs, queue: quantile(&queue, 0.5) })
 }
 
-/// Calls `repeat` for about `budget` and returns the seconds that it reports, sorted.
+/// Calls `repeat` for about `budget`. Returns the seconds that the calls returned, in ascending order.
 pub(crate) fn time_repeats(
     budget: Duration,
     mut repeat: impl FnMut() -> Result<f64, BenchError>,

@@ -20,14 +20,14 @@ pub struct Workload {
     pub data: Vec<(GroupId, HostData)>,
     /// Optimizer that determines the inputs of each run, if the graph has inputs.
     pub update: Option<Update>,
-    /// Whether operations may be fused into one kernel.
+    /// Whether the planner may fuse several operations into one kernel.
     pub fuse: bool,
     /// Relative tolerance of each element of a result.
     pub tolerance: f64,
     /// Whether the graph contains a non-smooth function such as ReLU.
     ///
-    /// For the few inputs closest to 0, rounding then decides whether a term of a gradient is present, so state
-    /// groups are compared with [`NonSmoothTolerance`].
+    /// For the few inputs closest to 0, rounding then decides whether a gradient contains a term. State groups are
+    /// therefore compared with [`NonSmoothTolerance`].
     pub non_smooth: bool,
     /// Absolute tolerances of state groups, which replace the relative tolerance.
     ///
@@ -104,7 +104,7 @@ impl Recorder {
         Self::with_states(States::new())
     }
 
-    /// Creates a recorder on top of existing state.
+    /// Creates a recorder that starts with the groups and entries of `states`.
     pub fn with_states(states: States) -> Self {
         Self { states, data: Vec::new(), random: Stream::new(1, 0) }
     }
@@ -130,7 +130,7 @@ impl Recorder {
         entry
     }
 
-    /// Returns the states declared so far. More groups and entries can be added.
+    /// Returns the states declared so far. The caller can add more groups and entries.
     pub fn states(&mut self) -> &mut States {
         &mut self.states
     }
@@ -140,7 +140,7 @@ impl Recorder {
         self.data.push((group, HostData::F32(values)));
     }
 
-    /// Records the graph and returns the workload.
+    /// Records the graph by calling `build`, and returns the workload.
     ///
     /// # Errors
     /// Returns the first error of building the graph, e.g. shapes that do not match.

@@ -20,10 +20,10 @@ fn mlp_step_has_at_most_sixteen_kernels() {
     }
 }
 
-/// Limits the kernels of the forward and backward passes and the update.
+/// Limits the total number of kernels of the forward pass, the backward pass and the update.
 ///
-/// Eight operands per dispatch, as on minimal WebGPU devices, are not tested, because the largest kernels are then
-/// split.
+/// A limit of eight operands per dispatch, as on minimal WebGPU devices, is not tested, because the largest kernels
+/// are then split.
 #[test]
 fn resnet_step_has_at_most_twenty_kernels_per_block_plus_twenty() {
     for operands in [16, 32] {

@@ -115,7 +115,7 @@ const BUDGET: Budget = Budget {
     deadline: None,
 };
 
-/// Returns the only case whose name is exactly `name`.
+/// Returns a list with the one case whose name is exactly `name`.
 fn case_named(name: &str) -> Vec<Case> {
     let cases = selected(false, Some(name)).unwrap();
     cases.into_iter().filter(|case| case.name == name).collect()

@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 pub struct AnalyticEstimate {
     /// Number of samples per step.
     pub batch: u64,
-    /// Estimates of pipeline parallelism for each number of stages and micro-batches (GPipe, Huang et al. 2019).
+    /// Estimates of pipeline parallelism (GPipe, Huang et al. 2019). Each is for one number of stages and one number
+    /// of micro-batches.
     pub pipeline: Vec<Pipeline>,
-    /// Estimates of tensor parallelism for each number of devices (Megatron-LM, Shoeybi et al. 2019).
+    /// Estimates of tensor parallelism (Megatron-LM, Shoeybi et al. 2019), one for each number of devices.
     pub tensor: Vec<Tensor>,
 }
 
@@ -48,7 +49,7 @@ pub struct Tensor {
     pub memory: f64,
 }
 
-/// Bytes per activation element sent between blocks, in f16.
+/// Bytes of one f16 element of the activations that devices send to each other.
 const ACTIVATION_BYTES: f64 = 2.0;
 
 /// Estimates pipeline and tensor parallelism of a transformer on a machine.
@@ -76,7 +77,8 @@ pub(super) fn estimate(workload: &Workload, shape: Transformer, machine: &Machin
             bubble: (stages - 1.0) / (m as f64 + stages - 1.0),
             step,
             efficiency: one_device / (stages * step),
-            // All micro-batches are in flight before the first backward pass; a stage stores its part of each.
+            // All micro-batches are in flight before the first backward pass. Each stage stores its part of every
+            // micro-batch.
             memory: (state + samples * workload.activation_bytes) / stages,
         }
     });

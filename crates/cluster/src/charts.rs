@@ -9,7 +9,7 @@ use wgrad_report::chart::{self, Chart, Color, Dimension, Series};
 use wgrad_report::page::{self, number};
 use wgrad_stdx::format::{percent, thousands};
 
-/// Formats seconds in milliseconds.
+/// Formats a time given in seconds as milliseconds.
 pub(super) fn ms(seconds: f64) -> String {
     number(1e3 * seconds)
 }
@@ -37,7 +37,7 @@ struct LineChart<'a> {
     caption: &'a str,
     x: &'a str,
     y: Scale,
-    /// Values in displayed units that the vertical axis always includes.
+    /// Values that the vertical axis always includes, in the unit of the axis.
     holds: Vec<f64>,
     lines: Vec<Line<'a>>,
     /// Formats a value for the table.
@@ -84,7 +84,7 @@ fn line_chart(page: &mut String, chart: &LineChart<'_>) -> fmt::Result {
     page::figure(page, caption, &chart, |page| page::folded_table(page, "Values", &columns, &rows))
 }
 
-/// Returns a line for each machine, with `value` of each point over the number of devices.
+/// Returns one line for each machine. The line shows `value` of each point over the number of devices.
 fn lines_by_machine(
     cluster: &Cluster,
     (scaling, scheme): (Scaling, Scheme),
@@ -100,7 +100,7 @@ fn lines_by_machine(
     cluster.predictions.iter().map(|p| Line::new(p.machine.as_str(), points(p))).collect()
 }
 
-/// Writes charts of efficiency, throughput, step time and memory over the number of devices.
+/// Writes charts of four quantities over the number of devices: efficiency, throughput, step time and memory.
 pub(super) fn scaling(page: &mut String, cluster: &Cluster) -> fmt::Result {
     let efficiency = |page: &mut String, caption, which| {
         let lines = lines_by_machine(cluster, which, |point| point.efficiency);
@@ -170,7 +170,8 @@ fn memory(page: &mut String, cluster: &Cluster) -> fmt::Result {
     line_chart(page, &chart)
 }
 
-/// Writes a chart of all-reduce times of all gradients for each machine. All charts include the same range of times.
+/// Writes a chart for each machine with the times to all-reduce all gradients. All charts include the same range of
+/// times.
 pub(super) fn reductions(page: &mut String, cluster: &Cluster) -> fmt::Result {
     let all = cluster.predictions.iter().flat_map(|p| &p.reductions);
     let holds: Vec<f64> =

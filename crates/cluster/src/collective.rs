@@ -62,8 +62,9 @@ impl Group<'_> {
         }
     }
 
-    /// Returns the seconds of a reduce-scatter or an all-gather: half the time of an all-reduce. [`Algorithm::Tree`]
-    /// uses the ring.
+    /// Returns the seconds of a reduce-scatter or an all-gather: half the time of an all-reduce.
+    ///
+    /// For [`Algorithm::Tree`], returns half the time of an all-reduce with the ring.
     pub fn scatter_or_gather(self, algorithm: Algorithm, bytes: f64) -> f64 {
         match algorithm {
             Algorithm::Ring | Algorithm::Tree => self.half(Algorithm::Ring, bytes),
@@ -74,7 +75,8 @@ impl Group<'_> {
         }
     }
 
-    /// Returns the number of nodes, the devices per node, and the bandwidth of the slowest link of a ring.
+    /// Returns the number of nodes, the number of devices per node, and the bandwidth of the slowest link of a ring in
+    /// bytes per second.
     fn shape(self) -> (f64, f64, f64) {
         let (nodes, per_node) = self.machine.nodes(self.devices);
         let (within, between) = (self.machine.within.bytes_per_second, self.machine.between.bytes_per_second);

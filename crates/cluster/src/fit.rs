@@ -21,16 +21,19 @@ pub struct Fit {
     pub samples: Vec<Sample>,
     /// Fitted latency and bandwidth.
     pub link: Link,
-    /// Root mean square of the relative errors (fitted − measured) / measured of the durations.
+    /// Root mean square of the relative errors of the fitted durations, (fitted − measured) / measured.
     pub residual: f64,
 }
 
-/// Fits latency α and bandwidth B of the ring formula 2(n−1)α + 2(n−1)/n · bytes / B to all-reduces of n `devices`.
+/// Fits latency α and bandwidth B of the ring formula 2(n−1)α + 2(n−1)/n · bytes / B to measured all-reduces.
+/// The number of devices n is `devices`.
 ///
 /// Uses weighted least squares: each squared error is divided by the measured time. Absolute errors would be
 /// dominated by the largest messages. Relative errors would be dominated by the small messages, whose times depend on
-/// buffering. Returns `None` for fewer than two devices or two distinct sizes, and if longer messages did not take
-/// longer.
+/// buffering.
+///
+/// Returns `None` if there are fewer than two devices or fewer than two distinct sizes. Also returns `None` if larger
+/// messages did not take longer.
 pub fn fit(devices: u64, samples: &[Sample]) -> Option<Fit> {
     let n = devices as f64;
     let (hops, moved) = (2.0 * (n - 1.0), 2.0 * (n - 1.0) / n);
@@ -69,7 +72,8 @@ pub fn fit(devices: u64, samples: &[Sample]) -> Option<Fit> {
 mod tests {
     use super::*;
 
-    /// Returns samples computed with the ring formula, multiplied by `noise`.
+    /// Returns samples of several sizes with the times of the ring formula. The times are multiplied by the values of
+    /// `noise` in turn.
     fn synthetic(devices: u64, latency: f64, rate: f64, noise: &[f64]) -> Vec<Sample> {
         let n = devices as f64;
         let sizes = (12..=25).step_by(2).map(|power| f64::from(1u32 << power));

@@ -131,7 +131,7 @@ impl Cluster {
         html
     }
 
-    /// Returns a summary sentence for each machine.
+    /// Returns a summary for each machine, each with one or two sentences.
     pub fn sentences(&self) -> Vec<String> {
         let machine = |name: &str| self.machines.iter().find(|machine| machine.name == name);
         self.predictions.iter().filter_map(|p| page::sentence(p, machine(&p.machine))).collect()

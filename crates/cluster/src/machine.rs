@@ -23,9 +23,9 @@ pub struct Machine {
     pub description: String,
     /// Number of devices per node.
     pub devices: u64,
-    /// Link between two devices of a node, with the bandwidth of one device.
+    /// Link between two devices of a node. Its bandwidth is the bandwidth of one device.
     pub within: Link,
-    /// Link between two nodes, with the total bandwidth of a node.
+    /// Link between two nodes. Its bandwidth is the total bandwidth of a node.
     pub between: Link,
     /// FLOP/s that a device reaches in training, measured over entire steps; not the peak of the data sheet.
     pub flops: f64,
@@ -61,7 +61,7 @@ const NETWORK_HOP: f64 = 14.0e-6;
 /// Values are the lower ends of the ranges in Rumble et al., "It's Time for Low Latency", HotOS 2011, table 1.
 const TCP_HOP: f64 = 2.0 * 15e-6 + 2.0 * 2.5e-6 + 10e-6;
 
-/// Returns an Ethernet link of `gbits` Gbit/s.
+/// Returns an Ethernet link of `gbits` Gbit/s with a latency of `latency` seconds.
 fn ethernet(gbits: f64, latency: f64) -> Link {
     Link { latency, bytes_per_second: ETHERNET_PAYLOAD * gbits * 1e9 / 8.0 }
 }
@@ -201,7 +201,7 @@ fn p100_rates() -> BTreeMap<String, f64> {
 }
 
 impl Machine {
-    /// Returns the machine with the given name, from `others` or from the built-in machines.
+    /// Returns the machine with the given name. Searches `others` first, then the built-in machines.
     ///
     /// # Errors
     /// Returns [`MachineError::Unknown`] with the nearest name if no machine has the name.
@@ -214,7 +214,8 @@ impl Machine {
         })
     }
 
-    /// Distributes devices over nodes: returns the number of nodes and the devices used per node.
+    /// Distributes `devices` devices over nodes. Returns the number of nodes and the largest number of devices used on
+    /// a node.
     pub fn nodes(&self, devices: u64) -> (u64, u64) {
         let nodes = devices.div_ceil(self.devices.max(1)).max(1);
         (nodes, devices.div_ceil(nodes))

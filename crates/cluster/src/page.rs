@@ -66,7 +66,9 @@ pub(super) fn write(page: &mut String, cluster: &Cluster) -> fmt::Result {
     Ok(())
 }
 
-/// Returns the summary of a prediction of data-parallel training, one or two sentences.
+/// Returns a summary of the predicted data-parallel training, in one or two sentences.
+///
+/// Returns `None` if a required curve is missing or has no points.
 pub(super) fn sentence(prediction: &Prediction, machine: Option<&Machine>) -> Option<String> {
     let weak = prediction.curve(Scaling::Weak, Scheme::Data)?;
     let strong = prediction.curve(Scaling::Strong, Scheme::Data)?;
@@ -88,7 +90,7 @@ pub(super) fn sentence(prediction: &Prediction, machine: Option<&Machine>) -> Op
     ))
 }
 
-/// Returns a warning if the workload needs more memory than a device has, else `None`.
+/// Returns a warning if the workload needs more memory than a device of the machine has, otherwise `None`.
 fn memory_warning(prediction: &Prediction, memory: f64) -> Option<String> {
     let needed = prediction.curve(Scaling::Weak, Scheme::Data)?.points.first()?.memory;
     if needed <= memory {

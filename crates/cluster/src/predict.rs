@@ -79,9 +79,10 @@ pub struct Curve {
     pub scheme: Scheme,
     /// Points for 1, 2, 4 … devices.
     pub points: Vec<Point>,
-    /// Smallest number of devices with an efficiency below 90%.
+    /// Smallest number of devices with an efficiency below 90%; `None` if no point of the curve is below 90%.
     pub below_90: Option<u64>,
-    /// Smallest number of devices for which exposed communication takes longer than computation.
+    /// Smallest number of devices for which exposed communication takes longer than computation; `None` if there is
+    /// none.
     pub dominated_from: Option<u64>,
 }
 
@@ -125,7 +126,7 @@ pub struct Prediction {
     pub reductions: Vec<Reduction>,
     /// Timeline of the buckets in weak scaling with data parallelism.
     pub schedule: Schedule,
-    /// Analytic estimate of pipeline and tensor parallelism, for a transformer.
+    /// Analytic estimate of pipeline and tensor parallelism; `None` if the model is not a transformer.
     #[serde(rename = "on_paper")]
     pub analytic: Option<AnalyticEstimate>,
 }
@@ -172,13 +173,13 @@ impl Prediction {
         }
     }
 
-    /// Returns the curve for the given scaling and scheme, if present.
+    /// Returns the curve for the given scaling and scheme, or `None` if there is no such curve.
     pub fn curve(&self, scaling: Scaling, scheme: Scheme) -> Option<&Curve> {
         self.curves.iter().find(|curve| (curve.scaling, curve.scheme) == (scaling, scheme))
     }
 }
 
-/// Returns the powers of two up to `most`.
+/// Returns the powers of two up to and including `most`.
 fn powers_of_two(most: u64) -> Vec<u64> {
     std::iter::successors(Some(1u64), |n| n.checked_mul(2)).take_while(|&n| n <= most.max(1)).collect()
 }
@@ -245,7 +246,7 @@ impl Step {
     }
 }
 
-/// Predicts a step on `devices` devices, where the device with the most samples processes `batch`.
+/// Predicts a step on `devices` devices. `batch` is the number of samples of the device with the most samples.
 ///
 /// A device processes at most `workload.batch` samples at once; more samples are split into micro-batches. Gradients
 /// are sent during the last backward pass.
@@ -277,8 +278,9 @@ pub(super) fn step(
     Step { begin, line, update, gather }
 }
 
-/// Returns the memory of a device: weights, gradients, optimizer state (sharded with ZeRO-1), and activations of a
-/// micro-batch.
+/// Returns the memory required on a device, in bytes.
+///
+/// This is the sum of weights, gradients, optimizer state (sharded with ZeRO-1), and activations of a micro-batch.
 fn memory(workload: &Workload, devices: u64, batch: u64, scheme: Scheme) -> f64 {
     let shards = if scheme == Scheme::Zero1 { devices as f64 } else { 1.0 };
     let bytes = workload.bytes;

@@ -25,7 +25,7 @@ pub struct Published {
     pub batch: u64,
     /// All-reduce algorithm that the prediction assumes.
     pub algorithm: Algorithm,
-    /// Size of a gradient bucket in bytes that the prediction assumes.
+    /// Size of a gradient bucket that the prediction assumes, in bytes.
     pub bucket_bytes: f64,
     /// Published efficiency, from 0 to 1.
     pub efficiency: f64,
@@ -35,7 +35,7 @@ pub struct Published {
     pub error: f64,
 }
 
-/// Upper bound of [`Published::error`] in absolute value, as stated in the documentation.
+/// Upper bound of the absolute value of [`Published::error`], as stated in the documentation.
 pub const STATED_ERROR: f64 = 0.08;
 
 /// Published measurement, without a prediction.

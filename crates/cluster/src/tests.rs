@@ -1,4 +1,4 @@
-//! Tests of `cluster.html` and `cluster.json`: their agreement, their creation, and the fit of measured steps.
+//! Tests that `cluster.html` and `cluster.json` are created and agree. Also tests the fit of measured steps.
 
 use super::*;
 use serde_json::Value;

@@ -48,7 +48,8 @@ impl Timeline {
     }
 }
 
-/// Groups layers into buckets of at least `bytes` bytes, as training does. The last bucket may be smaller.
+/// Groups layers into buckets of at least `bytes` bytes of gradients, as training does. The last bucket may be
+/// smaller.
 ///
 /// Layers are in the order in which the backward pass finishes them. A layer is never split.
 pub fn buckets(layers: &[Layer], bytes: f64) -> Vec<Bucket> {
@@ -74,8 +75,8 @@ pub fn buckets(layers: &[Layer], bytes: f64) -> Vec<Bucket> {
 
 /// Returns the timeline of a step.
 ///
-/// The last backward pass begins at `begin` and takes `backward` seconds; `transfer_time` returns the seconds to
-/// reduce a number of bytes.
+/// The last backward pass begins at `begin` and takes `backward` seconds. `transfer_time` returns the seconds to
+/// reduce a bucket of the given number of bytes.
 pub fn timeline(
     buckets: &[Bucket],
     begin: f64,

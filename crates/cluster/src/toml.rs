@@ -36,7 +36,7 @@ pub enum MachineError {
         at: Location,
         /// The unknown key.
         key: String,
-        /// Nearest key, or all keys.
+        /// The most similar valid key, or all valid keys if none is similar.
         hint: Hint,
     },
     /// A value is out of range.
@@ -56,7 +56,7 @@ pub enum MachineError {
     Unknown {
         /// Name that was looked up.
         name: String,
-        /// Nearest name, or all names.
+        /// The most similar name of a machine, or all names if none is similar.
         hint: Hint,
     },
 }
@@ -103,7 +103,8 @@ pub fn read(path: &Path) -> Result<Vec<Machine>, MachineError> {
     parse(&text, &path.display().to_string())
 }
 
-/// Parses machines from TOML, with one section for each machine. `origin` names the text in errors.
+/// Parses machines from TOML, with one section for each machine. `origin` is the name of the text in errors, e.g. its
+/// path.
 ///
 /// # Errors
 /// Returns [`MachineError::Syntax`] if the text is not valid TOML, a key is missing, or a value has the wrong type;

@@ -25,7 +25,9 @@ struct State {
     parent: Option<(AbortHandle, usize)>,
 }
 
-/// Rank that aborted the group, with its exit code and message. The rank is relative to the enclosing group, if any.
+/// Rank that aborted the group, with its exit code and message.
+///
+/// The rank is a rank of the enclosing group if there is one, otherwise a rank of this group.
 #[derive(Clone)]
 struct AbortReason {
     rank: usize,
@@ -122,7 +124,8 @@ impl Barrier {
 }
 
 impl State {
-    /// Returns the error that every wait returns once the group is aborted or a member has exited.
+    /// Returns the error that every wait returns once the group is aborted or a member has exited. Returns `None`
+    /// before that.
     fn failure(&self, operation: &impl Fn() -> String) -> Option<CommError> {
         if let Some(AbortReason { rank, code, message }) = self.aborted.clone() {
             return Some(CommError::Aborted { rank, code, message });

@@ -11,7 +11,8 @@ pub struct LaunchInfo {
     pub launcher: &'static str,
 }
 
-/// Variables that hold the number of processes and the rank, and the name of the launcher that sets them.
+/// For each launcher: the variable with the number of processes, the variable with the rank, and the name of the
+/// launcher.
 const LAUNCHERS: [(&str, &str, &str); 3] = [
     ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "mpirun (Open MPI)"),
     ("PMI_SIZE", "PMI_RANK", "mpirun (MPICH)"),

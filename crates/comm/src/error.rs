@@ -44,7 +44,7 @@ pub enum CommError {
     /// Invalid arguments, or a setup that is not supported.
     #[error("{0}")]
     Usage(String),
-    /// The number of processes differs from the number that were started.
+    /// The number of processes in the launcher's environment variables differs from the number of processes started.
     #[error(
         "expected a group of {expected} processes, but the launcher's environment variables give {found}; start the \
          processes with an mpirun of Open MPI, MPICH or MVAPICH"

@@ -13,8 +13,8 @@ use crate::local::Local;
 /// only the leader of each node, its local rank 0, communicates with the other leaders.
 ///
 /// Ranks are numbered node by node: local rank r of node k has rank k · n + r, where n is the number of replicas per
-/// node. A sum is therefore computed in the order of the ranks within a node, and in the order of the leaders'
-/// collective between nodes.
+/// node. The values of a node are summed in the order of its ranks. The sums of the nodes are then added in the order
+/// of the collective between the leaders.
 pub struct Hierarchical {
     local: Local,
     /// Collective between the leaders; `None` on ranks that are not leaders, or if there is only one node.
@@ -24,8 +24,8 @@ pub struct Hierarchical {
 }
 
 impl Hierarchical {
-    /// Joins the nodes. Every rank calls this; leaders pass their end of the collective between nodes as `leaders`. If
-    /// there is only one node, all ranks may pass `None`.
+    /// Joins the nodes. Every rank calls this. A leader passes its rank of the collective between the leaders as
+    /// `leaders`; all other ranks pass `None`. If there is only one node, the leader may also pass `None`.
     ///
     /// # Errors
     /// Returns [`CommError::Usage`] if a rank that is not a leader passes `leaders`, [`CommError::Mismatch`] if the
@@ -194,8 +194,9 @@ fn join_leaders(local: &Local, leaders: &mut dyn Collective) -> Result<(usize, u
     Ok((leaders.rank(), leaders.size()))
 }
 
-/// Broadcasts the node index and the number of nodes from the leader to its node. Without `place` on the leader, there
-/// is only one node.
+/// Broadcasts the node index and the number of nodes from the leader to all ranks of its node.
+///
+/// If `place` is `None` on the leader, there is only one node.
 fn broadcast_place(local: &mut Local, place: Option<(usize, usize)>) -> Result<(usize, usize), CommError> {
     let (node, nodes) = place.unwrap_or((0, 1));
     let bytes = [(node as u64).to_le_bytes(), (nodes as u64).to_le_bytes()].concat();

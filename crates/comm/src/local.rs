@@ -49,7 +49,7 @@ enum Call {
 }
 
 impl Local {
-    /// Creates a group of `n` ranks, one for each thread, in order of rank.
+    /// Creates a group of `n` ranks for `n` threads. Returns the ranks in order, from 0.
     pub fn group(n: usize) -> Vec<Self> {
         let mailboxes = std::iter::repeat_with(Mailbox::default).take(n).collect();
         let group = Arc::new(Group { barrier: Barrier::new(n), mailboxes });
@@ -101,7 +101,7 @@ impl Local {
         input.extend_from_slice(values);
     }
 
-    /// Sums the elements `range` of all inputs into `out`, in the order of the ranks.
+    /// Sums the elements in `range` of the inputs of all ranks into `out`, in the order of the ranks.
     fn sum_inputs(&self, range: Range<usize>, out: &mut [f32]) {
         for (rank, mailbox) in self.group.mailboxes.iter().enumerate() {
             let input = read(&mailbox.input);

@@ -33,8 +33,10 @@ pub struct Mpi {
 }
 
 impl Mpi {
-    /// Initializes MPI; at most once per process. After that, a panic on any thread aborts the job: unwinding would
-    /// finalize MPI here and leave the other processes waiting.
+    /// Initializes MPI. This is possible only once per process.
+    ///
+    /// After the call, a panic on any thread aborts the job. If it did not, unwinding would finalize MPI in this
+    /// process and leave the other processes waiting.
     ///
     /// # Errors
     /// Returns [`CommError::Usage`] if MPI was initialized before, or if the library does not support calls from
@@ -175,7 +177,7 @@ impl Collective for Mpi {
     fn reduce_scatter(&mut self, values: &mut [f32], shards: &[Range<usize>]) -> Result<(), CommError> {
         check_shards(shards, self.size, values.len())?;
         if values.is_empty() {
-            // The length is the same on all ranks, so no rank makes the call.
+            // The length is the same on all ranks, so no rank makes the MPI call.
             return Ok(());
         }
         let (counts, _) = Self::counts(shards)?;

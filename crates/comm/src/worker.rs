@@ -77,8 +77,8 @@ impl Worker {
     /// run.
     ///
     /// # Errors
-    /// Returns the error of `open`, [`CommError::Timeout`] if `open` takes longer than a minute (or `timeout`, if that
-    /// is longer), [`CommError::Closed`] if `open` panics, and [`CommError::Spawn`] if the thread cannot be started.
+    /// Returns the error of `open`, [`CommError::Timeout`] if `open` takes longer than both one minute and `timeout`,
+    /// [`CommError::Closed`] if `open` panics, and [`CommError::Spawn`] if the thread cannot be started.
     pub fn start(
         open: impl FnOnce() -> Result<Box<dyn Collective>, CommError> + Send + 'static,
         timeout: Duration,
@@ -231,8 +231,9 @@ impl Worker {
         self.call(Job::Barrier).map(drop)
     }
 
-    /// Closes the collective; with MPI, this waits for the other processes for at most the timeout. A worker that is
-    /// dropped without `close` leaves the collective open.
+    /// Closes the collective. With MPI, this waits for the other processes, but not longer than the timeout.
+    ///
+    /// If a worker is dropped without `close`, its collective stays open.
     pub fn close(self) {
         if self.jobs.send(Message::Close).is_ok() {
             let deadline = Instant::now() + self.timeout;

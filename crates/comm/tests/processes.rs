@@ -1,10 +1,10 @@
-//! Runs the test suite of collectives across processes, which needs `mpirun` and the feature `mpi`. Without these, the
-//! tests are logged as skipped, or fail if `WGRAD_REQUIRE_MPI` is 1.
+//! Runs the test suite of collectives across processes. The tests need `mpirun` and the feature `mpi`. If either is
+//! missing, the tests are logged as skipped. If `WGRAD_REQUIRE_MPI` is 1, they fail instead.
 
 use std::io::Write;
 use std::process::Command;
 
-/// Whether `mpirun` is installed and the feature `mpi` is enabled. If not, logs the test as skipped.
+/// Whether `mpirun` is installed and the feature `mpi` is enabled. If not, logs the test named `test` as skipped.
 fn has_mpi(test: &str) -> bool {
     let runs = Command::new("mpirun").arg("--version").output().is_ok_and(|output| output.status.success());
     if runs && cfg!(feature = "mpi") {
@@ -24,7 +24,7 @@ fn has_mpi(test: &str) -> bool {
     false
 }
 
-/// Runs the suite in `processes` processes with `replicas` threads each.
+/// Runs the suite in `processes` processes with `replicas` threads in each process.
 fn check_suite(test: &str, processes: usize, replicas: usize) {
     if !has_mpi(test) {
         return;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use wgrad_comm::{Collective, CommError, Hierarchical, Job, Local, Single, Worker};
 
-/// Runs a function on every rank of a group. Returns the results in order of rank.
+/// Runs a function concurrently on every rank of a group. Returns the results in order of rank.
 fn on_all<T: Send>(group: Vec<Local>, run: impl Fn(Local) -> T + Sync) -> Vec<T> {
     std::thread::scope(|scope| {
         let threads: Vec<_> = group.into_iter().map(|local| scope.spawn(|| run(local))).collect();
@@ -143,7 +143,7 @@ fn a_missing_rank_is_a_timeout_and_aborts_the_others() {
         matches!(&error, CommError::Timeout { operation, .. } if operation.contains("barrier")),
         "{error}"
     );
-    // The rank with the shorter timeout aborts the rank with the longer timeout.
+    // The rank with the shorter timeout aborts the group, so the rank with the longer timeout fails too.
     let aborted = waiting.join().unwrap().unwrap_err();
     assert!(matches!(&aborted, CommError::Aborted { rank: 1, code: 7, .. }), "{aborted}");
     drop((fast, missing));
@@ -157,7 +157,7 @@ fn start_returns_the_error_of_open() {
     assert_eq!(error, Some(CommError::Usage("no network".into())));
 }
 
-/// Runs a function on every replica of every node. Returns the results or panics in order of rank.
+/// Runs a function on every replica of every node. Returns the result or the panic of each rank, in order of rank.
 fn on_nodes<T: Send>(
     nodes: usize,
     replicas: usize,

@@ -12,15 +12,15 @@ use crate::harness::{Harness, LoadedProgram, Tolerance, compare};
 use crate::report::{Comparison, Failure};
 use crate::trial::{ReferenceRun, Trial, With, evaluate};
 
-/// Factor by which the tolerance is larger for gradients. Gradients combine several operations, each with a rounding
-/// error.
+/// Factor by which the tolerance for gradients is larger than the tolerance for values. A gradient combines several
+/// operations, and each operation has a rounding error.
 const GRADIENT_SLACK: f64 = 8.0;
 /// Factor by which inputs are scaled in [`magnitude`].
 const MAGNIFIED: f64 = 32.0;
 /// Magnitude above which the intermediates of a correct f32 computation may overflow.
 const CEILING: f64 = 1e30;
 
-/// Returns why the device cannot run the trial, or `None` if it can.
+/// Returns the reason why the device cannot run the trial, or `None` if the device can run it.
 pub fn unsupported(harness: &Harness<'_>, trial: &Trial) -> Result<Option<&'static str>, Failure> {
     let (graph, _) = trial.graph(With::Gradient)?;
     let stores_f16 = graph.nodes().iter().any(|node| node.ty.dtype == DType::F16);
@@ -28,10 +28,10 @@ pub fn unsupported(harness: &Harness<'_>, trial: &Trial) -> Result<Option<&'stat
         .then_some("the device does not support storage of f16"))
 }
 
-/// Checks the result and the gradients of a trial, with operations fused as in training.
+/// Checks the result and the gradients of a trial. Operations are fused, as in training.
 ///
-/// The rule is `|found − expected| ≤ tolerance · max(1, largest expected magnitude)`, with 8 times the tolerance for
-/// gradients.
+/// The rule is `|found − expected| ≤ tolerance · max(1, largest expected magnitude)`. For gradients, the tolerance is
+/// multiplied by 8.
 pub fn value(harness: &Harness<'_>, trial: &Trial) -> Comparison {
     let expected = trial.run_reference(With::Gradient)?;
     let found = harness.load(&expected.graph, true)?.run(&expected.inputs)?;
@@ -51,7 +51,7 @@ pub fn unfused(harness: &Harness<'_>, trial: &Trial) -> Comparison {
     Ok(worst)
 }
 
-/// Checks that equal inputs give bit-identical results, regardless of runs in between.
+/// Checks that two runs with equal inputs give bit-identical results, even if other inputs are run between the two.
 pub fn replay(harness: &Harness<'_>, trial: &Trial) -> Comparison {
     let (graph, inputs) = trial.graph(With::Gradient)?;
     let mut loaded = harness.load(&graph, true)?;
@@ -75,8 +75,8 @@ fn run_bits(loaded: &mut LoadedProgram, inputs: &[Array]) -> Result<Vec<Vec<u32>
 
 /// Checks inputs scaled by 32. Where the reference is at most 1e30, the device must not overflow or return NaN.
 ///
-/// The tolerance includes the effect of inputs rounded to f32, which is measured by perturbing the reference's inputs
-/// by one rounding error.
+/// The tolerance includes the error that is caused by rounding the inputs to f32. This error is measured: the inputs
+/// of the reference are perturbed by one rounding error.
 pub fn magnitude(harness: &Harness<'_>, trial: &Trial) -> Comparison {
     let is_scalable = |input: &wgrad_ops::Input| match input.distribution {
         Distribution::Uniform(low, high) => high - low > 1.5,
@@ -102,10 +102,10 @@ pub fn magnitude(harness: &Harness<'_>, trial: &Trial) -> Comparison {
     Ok(worst)
 }
 
-/// Checks inputs with a NaN, a zero and a flipped sign in each float input.
+/// Checks inputs in which each float tensor contains a NaN, a zero and an element with a flipped sign.
 ///
-/// The device must return NaN and infinity exactly where the reference does, so that a diverging training run is
-/// detected.
+/// The device must return NaN and infinity at exactly the elements at which the reference returns them. Otherwise, a
+/// diverging training run might not be detected.
 pub fn not_a_number(harness: &Harness<'_>, trial: &Trial) -> Comparison {
     let mut random = trial.random(5);
     let mut values = trial.values().to_vec();
@@ -146,7 +146,8 @@ fn compare_outputs(
     Ok(worst)
 }
 
-/// Scales the chosen float inputs. The result is exact in f32 if the factor is a power of 2.
+/// Scales the float inputs whose index is `chosen`. If the factor is a power of 2, scaling adds no rounding error in
+/// f32.
 fn scaled(values: &[Array], chosen: impl Fn(usize) -> bool, factor: f64) -> Vec<Array> {
     let scale = |(i, array): (usize, &Array)| match &array.values {
         Values::Float(x) if chosen(i) => {

@@ -1,8 +1,9 @@
 //! Compares gradients with central differences in f64, along a random direction and with a random cotangent.
 //!
 //! For a function y of the inputs x, a direction v and a cotangent c, `⟨grad(y·c), v⟩` must equal the slope of `y·c`
-//! along v. The slope is computed with the five-point rule, whose error is far below the tolerance because samples
-//! avoid kinks. With a cotangent of ones in place of a random c, errors that cancel in the sum would not be detected.
+//! along v. The slope is computed with the five-point stencil. Samples avoid kinks, so the error of the stencil is far
+//! below the tolerance. The cotangent is random, because with a cotangent of ones, errors that cancel in the sum would
+//! not be detected.
 
 use wgrad_cpu::reference::Array;
 use wgrad_graph::{DType, Graph, States, Var, grad, grad_with};
@@ -11,15 +12,16 @@ use wgrad_ops::{GradientOrder, TensorOps};
 use crate::report::{Comparison, Failure};
 use crate::trial::{Trial, With, evaluate, random_direction};
 
-/// Step size of the differences. The error of the five-point rule is proportional to its fourth power.
+/// Step size of the differences. The error of the five-point stencil is proportional to the fourth power of the step
+/// size.
 const STEP: f64 = 1e-3;
-/// Maximum difference between the two slopes, relative to the sum of the magnitudes of the gradient's terms.
+/// Maximum difference between the two slopes, relative to Σ |gradient element · direction element|.
 const TOLERANCE: f64 = 1e-6;
 
-/// Checks the gradients of all float inputs together and of each input alone. In the checks of single inputs, an error
-/// cannot be compensated by another input.
+/// Checks the gradients of all float inputs together, then the gradient of each input alone. In a check of a single
+/// input, an error cannot be compensated by the gradient of another input.
 ///
-/// If the gradient of the operation is zero by definition, checks that all elements are zero.
+/// If the gradient of the operation is zero by definition, checks that all elements of the gradients are zero.
 pub fn gradient(trial: &Trial) -> Comparison {
     let all = trial.differentiable();
     if trial.entry.gradient_order == GradientOrder::Zero {
@@ -32,7 +34,7 @@ pub fn gradient(trial: &Trial) -> Comparison {
     Ok(worst)
 }
 
-/// Checks the second gradients of all inputs together and of each input alone. The cotangent is an additional input.
+/// Checks the second gradients of all inputs together, then of each input alone. The cotangent counts as an input.
 pub fn second_gradient(trial: &Trial) -> Comparison {
     let all = trial.differentiable();
     if trial.entry.gradient_order != GradientOrder::Any {
@@ -45,7 +47,7 @@ pub fn second_gradient(trial: &Trial) -> Comparison {
     Ok(worst)
 }
 
-/// Returns all indices, then each index alone if there are several.
+/// Returns the sets of inputs to check: all indices together, then, if there are several, each index alone.
 fn subsets(all: &[usize]) -> Vec<Vec<usize>> {
     let alone = all.iter().filter(|_| all.len() > 1).map(|&i| vec![i]);
     std::iter::once(all.to_vec()).filter(|all| !all.is_empty()).chain(alone).collect()
@@ -102,6 +104,7 @@ fn check_first_order(trial: &Trial, wrt: &[usize]) -> Comparison {
 }
 
 /// Checks the gradient of the scalar `s = Σ ⟨gradient of input i, v_i⟩` with respect to the inputs and the cotangent.
+/// The sum is over the inputs in `wrt`.
 fn check_second_order(trial: &Trial, wrt: &[usize]) -> Comparison {
     let graph = wgrad_ops::graph(States::new());
     let (ins, out) = trial.record(&graph)?;
@@ -115,7 +118,7 @@ fn check_second_order(trial: &Trial, wrt: &[usize]) -> Comparison {
         graph.output("gradient", gradient);
     }
     let values = [trial.values(), std::slice::from_ref(&c), &v].concat();
-    // The cotangent is the input that follows the inputs of the sample.
+    // The cotangent is the input after the inputs of the sample.
     let at = [wrt, &[ins.len()]].concat();
     let mut u = random_directions(trial, wrt, 3);
     u.push(random_direction(&mut trial.random(4), &ty));
@@ -132,7 +135,7 @@ fn check_second_order(trial: &Trial, wrt: &[usize]) -> Comparison {
     compare_slopes(&format!("second ⟨gradient, u⟩ of inputs {wrt:?}"), &terms, slope, 0.0)
 }
 
-/// Records `Σ ⟨gradient of input i, v_i⟩`, where each `v_i` is an additional input.
+/// Records `Σ ⟨gradient of input i, v_i⟩` over the inputs in `wrt`. Each `v_i` is an additional input of the graph.
 fn contracted_gradient<'g>(
     graph: &'g Graph,
     ins: &[Var<'g>],
@@ -153,7 +156,7 @@ fn random_directions(trial: &Trial, wrt: &[usize], purpose: u64) -> Vec<Array> {
     wrt.iter().map(|&i| random_direction(&mut random, &trial.values()[i].ty)).collect()
 }
 
-/// Moves the inputs with indices `wrt` by `step` along `v`.
+/// Moves each input whose index is in `wrt` by `step` times its direction in `v`.
 fn perturbed(values: &[Array], wrt: &[usize], v: &[Array], step: f64) -> Vec<Array> {
     let mut values = values.to_vec();
     for (&i, v) in wrt.iter().zip(v) {
@@ -163,14 +166,14 @@ fn perturbed(values: &[Array], wrt: &[usize], v: &[Array], step: f64) -> Vec<Arr
     values
 }
 
-/// Computes the slope of `f` at 0 with the five-point rule.
+/// Computes the slope of `f` at 0 with the five-point stencil.
 fn slope(step: f64, f: impl Fn(f64) -> Comparison) -> Comparison {
     let near = f(step)? - f(-step)?;
     let far = f(2.0 * step)? - f(-2.0 * step)?;
     Ok((8.0 * near - far) / (12.0 * step))
 }
 
-/// Returns the products of corresponding elements of two lists of tensors.
+/// Returns the products of corresponding elements of two lists of tensors, as one list over all tensors.
 fn elementwise_products(a: &[Array], b: &[Array]) -> Result<Vec<f64>, Failure> {
     let mut all = Vec::new();
     for (a, b) in a.iter().zip(b) {
@@ -186,7 +189,7 @@ fn compare_slopes(what: &str, terms: &[f64], slope: f64, rounding: f64) -> Compa
     let found: f64 = terms.iter().sum();
     let scale = terms.iter().map(|x| x.abs()).sum::<f64>().max(slope.abs()).max(1e-3);
     let error_ratio = (found - slope).abs() / (TOLERANCE * scale + rounding);
-    // Written so that a NaN on either side fails.
+    // This form of the condition is false for NaN, so a NaN on either side fails.
     if error_ratio <= 1.0 {
         Ok(error_ratio)
     } else {

@@ -24,12 +24,12 @@ impl<'d> Harness<'d> {
         Self { device, plan: &compile }
     }
 
-    /// Compiles a graph for the device.
+    /// Compiles a graph for the device. `fuse` is whether operations are fused into fewer kernels.
     pub(crate) fn program(&self, graph: &Graph, fuse: bool) -> Result<Program, Failure> {
         Ok((self.plan)(graph, Options { fuse, ..Options::within(&self.device.info().limits) })?)
     }
 
-    /// Opens a new session and loads the program of a graph.
+    /// Opens a new session and loads the program of a graph. `fuse` is whether operations are fused.
     pub(crate) fn load(&self, graph: &Graph, fuse: bool) -> Result<LoadedProgram, Failure> {
         let program = self.program(graph, fuse)?;
         let mut session = self.device.session(graph.states())?;
@@ -46,7 +46,7 @@ pub(crate) struct LoadedProgram {
 }
 
 impl LoadedProgram {
-    /// Runs the program once and reads every output.
+    /// Runs the program once. Returns the values of all outputs in order.
     pub fn run(&mut self, inputs: &[Array]) -> Result<Vec<HostData>, Failure> {
         let inputs: Vec<HostData> = inputs.iter().map(to_host_data).collect();
         let data: Vec<Data<'_>> = inputs.iter().map(HostData::as_data).collect();
@@ -56,7 +56,7 @@ impl LoadedProgram {
     }
 }
 
-/// Converts values of the reference to f32 and u32 values for a device.
+/// Converts f64 values of the reference to the f32 values of a device. u32 values are copied.
 pub(crate) fn to_host_data(array: &Array) -> HostData {
     match &array.values {
         Values::Float(values) => HostData::F32(values.iter().map(|&x| x as f32).collect()),
@@ -71,19 +71,20 @@ pub(crate) struct Tolerance {
     pub relative: f64,
     /// Absolute part of the same formula.
     pub absolute: f64,
-    /// Largest magnitude of an expected value that is compared. If finite, elements with expected NaN are not compared
-    /// either.
+    /// Largest magnitude of an expected value that is compared. If the ceiling is finite, elements whose expected
+    /// value is NaN are not compared either.
     pub ceiling: f64,
 }
 
 impl Tolerance {
-    /// Creates a relative tolerance of at least the machine epsilon of f32, with which all elements are compared.
+    /// Creates a tolerance that compares all elements and has no absolute part. The relative part is at least the
+    /// machine epsilon of f32.
     pub fn relative(relative: f64) -> Self {
         Self { relative: relative.max(f64::from(f32::EPSILON)), absolute: 0.0, ceiling: f64::INFINITY }
     }
 }
 
-/// Compares a result of a device with the expected values.
+/// Compares a result of a device with the expected values. Returns the largest error divided by the tolerance.
 pub(crate) fn compare(name: &str, found: &HostData, expected: &Array, tolerance: Tolerance) -> Comparison {
     let violation = |what: String| Err(Failure::Violation(format!("{name}: {what}")));
     match (found, &expected.values) {

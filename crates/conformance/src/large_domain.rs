@@ -1,7 +1,7 @@
-//! Checks of domains that need more than 65,535 workgroups, the limit of a dispatch in each dimension.
+//! Checks of domains that need more than 65,535 workgroups, the limit of one dimension of a dispatch.
 //!
-//! A backend that does not split such a domain leaves its end unwritten. All values are small integers, so every result
-//! is exact.
+//! A backend that does not split such a domain leaves the last elements unwritten. All values are small integers or
+//! halves of integers, so every result is exact in f32.
 
 use wgrad_cpu::reference::Array;
 use wgrad_graph::{DType, Graph, States, TensorType, Var};
@@ -16,16 +16,16 @@ const ROWS: usize = 65_536 + 4_465;
 /// Number of rows of 1,009 elements. Together they have more elements than 65,535 workgroups of 256 invocations.
 const LONG_ROWS: usize = 16_645;
 
-/// A computation over a large domain, and its expected result at each index.
+/// A computation over a large domain, and a function that returns the expected result at each index.
 pub struct LargeDomain {
-    /// Name in reports.
+    /// Name of the computation in reports.
     pub name: &'static str,
     input: &'static [usize],
     build: for<'g> fn(&'g Graph, Var<'g>) -> Var<'g>,
     expected: fn(usize) -> f32,
 }
 
-/// Period of the input's elements.
+/// Period of the input's elements: element i is `i % PERIOD`.
 const PERIOD: usize = 61;
 
 fn input(i: usize) -> f32 {

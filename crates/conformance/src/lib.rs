@@ -1,7 +1,7 @@
 //! Conformance checks of every operation on every device.
 //!
-//! Checks are driven by the operation table of `wgrad-ops`: an operation that is added to the table is checked here on
-//! every device, without additional code. Results are compared with the f64 reference of `wgrad-cpu`, which shares no
+//! The checks are driven by the operation table of `wgrad-ops`. An operation that is added to this table is checked on
+//! every device without additional code. Results are compared with the f64 reference of `wgrad-cpu`, which shares no
 //! code with any device. Gradients are compared with central differences of the reference. [`suite`] runs all checks
 //! and returns a [`Report`]. Each kind of check is a function in its own file. [`faults`] plants known bugs, which the
 //! same functions must detect.

@@ -5,7 +5,8 @@ use wgrad_ops::{OpInfo, ops, scalar_functions};
 
 use crate::report::{Comparison, Failure};
 
-/// Checks the name, documentation and tolerance of an operation, and that its samples depend only on the seed.
+/// Checks the table entry of an operation: its name, documentation and tolerance. Also checks that its samples depend
+/// only on the seed.
 pub fn lint(entry: &OpInfo) -> Comparison {
     let violation = |what: &str| Err(Failure::Violation(what.to_owned()));
     if ops().filter(|other| other.name == entry.name).count() > 1 {
@@ -28,7 +29,7 @@ pub fn lint(entry: &OpInfo) -> Comparison {
     Ok(0.0)
 }
 
-/// Checks that names of scalar functions are unique: backends treat functions with the same name as equal.
+/// Checks that the names of scalar functions are unique. Backends identify a function by its name.
 pub fn scalar_names() -> Comparison {
     let functions = scalar_functions();
     for (i, f) in functions.iter().enumerate() {

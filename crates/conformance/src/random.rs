@@ -6,10 +6,11 @@ use wgrad_graph::{Call, Expr, Graph, Lowered, NodeId, TensorType};
 use crate::report::{Comparison, Failure};
 use crate::trial::{Trial, With};
 
-/// Minimum number of values for a comparison of two draws. Shorter draws may be equal by chance.
+/// Minimum number of values of two draws that are compared. Shorter draws may be equal by chance.
 const MIN_LENGTH: usize = 8;
 
-/// Checks that a trial's random values depend on seed and step, and that no two of its nodes draw the same values.
+/// Checks that the random values of a trial depend on the seed and on the step. Also checks that no two random nodes
+/// of the trial draw the same values.
 pub fn random(trial: &Trial) -> Comparison {
     let (graph, inputs) = trial.graph(With::Value)?;
     let draws = random_nodes(&graph);
@@ -31,7 +32,7 @@ pub fn random(trial: &Trial) -> Comparison {
     Ok(0.0)
 }
 
-/// Checks that no two random nodes of the graph start with the same values.
+/// Checks that no two random nodes of the graph draw sequences that start with the same values.
 pub fn distinct(graph: &Graph, inputs: &[Array]) -> Comparison {
     let draws = random_nodes(graph);
     let values = evaluate_nodes(graph, inputs, &draws)?;
@@ -53,7 +54,7 @@ pub fn distinct(graph: &Graph, inputs: &[Array]) -> Comparison {
     Ok(0.0)
 }
 
-/// Returns the nodes that draw random values.
+/// Returns the ids of the graph nodes that draw random values.
 fn random_nodes(graph: &Graph) -> Vec<NodeId> {
     let nodes = graph.nodes();
     let draws = nodes.iter().enumerate().filter(|(_, node)| {
@@ -76,7 +77,7 @@ fn evaluate_nodes(graph: &Graph, inputs: &[Array], draws: &[NodeId]) -> Result<V
     Ok(values.iter().map(Array::to_f64).collect())
 }
 
-/// Increments one element of every input `[seed low, seed high, step]` of a random generator.
+/// Increments element number `element` of every input `[seed low, seed high, step]` of a random generator.
 fn with_incremented_seed(inputs: &[Array], element: usize) -> Vec<Array> {
     let mut inputs = inputs.to_vec();
     for input in inputs.iter_mut().filter(|input| input.ty == TensorType::u32([3])) {

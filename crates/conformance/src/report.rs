@@ -12,11 +12,11 @@ use wgrad_stdx::ErrorKind;
 pub enum Check {
     /// Names, documentation and tolerances in the operation table are valid.
     Lint,
-    /// Results have the type that `infer` returned.
+    /// Results have the dtype and shape that `infer` returned.
     Shape,
-    /// Invalid inputs are rejected with the operation, the shapes and the rule.
+    /// Invalid inputs are rejected with a message that contains the operation, the shapes and the violated rule.
     Refusal,
-    /// The reference agrees with a definition in plain loops, for operations that have a definition.
+    /// The reference agrees with a definition in plain loops. Applies only to operations that have a definition.
     Definition,
     /// Gradients agree with central differences in f64.
     Gradient,
@@ -30,15 +30,15 @@ pub enum Check {
     Value,
     /// A device agrees with the reference for large inputs.
     Magnitude,
-    /// A device returns NaN exactly where the reference does.
+    /// A device returns NaN at exactly the elements at which the reference returns NaN.
     NotANumber,
     /// Results over domains of more than 65,535 workgroups are exact.
     Groups,
-    /// One kernel per operation agrees with fused kernels.
+    /// A program with one kernel per operation agrees with the program with fused kernels.
     Unfused,
-    /// Equal inputs give bit-identical results, regardless of runs in between.
+    /// Equal inputs give bit-identical results, even if other inputs are run in between.
     Replay,
-    /// A complete training step agrees with the reference, and padding stays zero.
+    /// A complete training step agrees with the reference, and the padding of the state stays zero.
     Step,
 }
 
@@ -105,7 +105,7 @@ pub enum Failure {
     /// The difference between a value and its expected value exceeds the tolerance.
     #[error("{what} is {found}, expected {expected}; the error is {error_ratio:.1} times the tolerance")]
     Differs {
-        /// Name of the value.
+        /// Name of the compared value, e.g. an output or a gradient.
         what: String,
         /// Computed value.
         found: f64,
@@ -130,19 +130,20 @@ impl Failure {
     }
 }
 
-/// Largest error divided by the tolerance, from 0 to 1, or the failure. Checks without a tolerance return 0.
+/// Result of a comparison: the largest error divided by the tolerance, from 0 to 1, or the failure. Checks without a
+/// tolerance return 0.
 pub type Comparison = Result<f64, Failure>;
 
 /// Result of one check of one operation on one device.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// Name of the operation or of the complete program that is checked.
+    /// Name of the checked operation, or of the checked program if a complete program is checked.
     pub subject: String,
     /// Name of the device, or `reference` for checks without a device.
     pub device: String,
     /// Kind of check.
     pub check: Check,
-    /// Seed of the sample. `wgrad verify --only SUBJECT --seed SEED` repeats the check.
+    /// Seed of the random sample. `wgrad verify --only SUBJECT --seed SEED` repeats the check.
     pub seed: u64,
     /// Largest error divided by the tolerance, or the failure.
     pub result: Comparison,
@@ -174,13 +175,14 @@ pub struct Report {
 pub struct DeviceSummary {
     /// Name of the device, or `reference`.
     pub device: String,
-    /// Number of subjects checked.
+    /// Number of operations and complete programs that were checked on the device.
     pub subjects: usize,
-    /// Names of the subjects with a failure.
+    /// Names of the operations and programs with at least one failure.
     pub failed: Vec<String>,
     /// Number of checks run.
     pub checks: usize,
-    /// Largest error divided by its tolerance among the passed checks, and the operation and check with this error.
+    /// Largest error divided by its tolerance among the passed checks. The text names the operation and the check that
+    /// have this error.
     pub worst: (f64, String),
 }
 
@@ -225,7 +227,7 @@ impl Report {
 }
 
 impl Report {
-    /// Adds the results of another report.
+    /// Appends the outcomes, expected failures and skipped checks of another report.
     pub fn extend(&mut self, other: Report) {
         self.outcomes.extend(other.outcomes);
         self.expected.extend(other.expected);

@@ -1,7 +1,8 @@
 //! Checks of every kernel's WGSL without a GPU.
 //!
-//! naga parses and validates each shader and translates it to every backend language. The bindings, workgroup memory
-//! and workgroups of the shader must match the dispatch and the limits of the target.
+//! naga parses and validates each shader and translates it to every backend language. The number of bindings must
+//! match the operands of the dispatch. The workgroup size, the workgroup memory and the number of workgroups must be
+//! within the limits of the target.
 
 use std::collections::HashSet;
 
@@ -19,13 +20,13 @@ use crate::trial::{Trial, With};
 pub const LANES: [Lanes; 3] =
     [Lanes { rows: 32, lanes: 1 }, Lanes { rows: 1, lanes: 64 }, Lanes { rows: 4, lanes: 8 }];
 
-/// Checks every kernel of a trial, fused and unfused, in every variant.
+/// Checks every kernel of a trial, with and without fusion, in every kernel variant.
 pub fn trial(trial: &Trial) -> Comparison {
     let (graph, _) = trial.graph(With::Gradient)?;
     check_every_kernel(&graph)
 }
 
-/// Checks every kernel of the training steps, fused and unfused, in every variant.
+/// Checks every kernel of the training steps, with and without fusion, in every kernel variant.
 pub fn training() -> Comparison {
     check_every_kernel(&Training::dense()?.graph)?;
     check_every_kernel(&Training::images()?.graph)
@@ -49,7 +50,7 @@ fn check_every_kernel(graph: &Graph) -> Comparison {
     Ok(0.0)
 }
 
-/// Returns targets for which code generation produces all variants of a dispatch.
+/// Returns a list of targets. Together, they make code generation produce all variants of a dispatch.
 fn targets(dispatch: &Dispatch) -> Vec<Target> {
     let portable = || Target::portable(Class::Discrete);
     let subgroups = || Target { subgroup_size: Some(8), ..portable() };

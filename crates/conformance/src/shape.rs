@@ -1,4 +1,5 @@
-//! Checks of shape rules: results have the inferred types, and invalid uses are rejected with helpful messages.
+//! Checks of shape rules. Results must have the inferred types, and invalid uses must be rejected with helpful
+//! messages.
 
 use wgrad_cpu::reference::Values;
 use wgrad_graph::{DType, GraphError, States};
@@ -7,7 +8,8 @@ use wgrad_ops::{ErrorInput, OpInfo};
 use crate::report::{Comparison, Failure};
 use crate::trial::{ReferenceRun, Trial, With};
 
-/// Checks that every output of a trial has the dtype and size of its type, and every gradient the type of its input.
+/// Checks the types of a trial's outputs. Every result must have the dtype and size of its inferred type, and every
+/// gradient the type of its input.
 pub fn shape(trial: &Trial) -> Comparison {
     let ReferenceRun { graph, inputs, outputs } = trial.run_reference(With::Gradient)?;
     for ((name, id), value) in graph.outputs().into_iter().zip(&outputs) {
@@ -35,7 +37,8 @@ pub fn shape(trial: &Trial) -> Comparison {
     Ok(0.0)
 }
 
-/// Checks that every invalid use of the operation is rejected with its name, the shapes and the rule.
+/// Checks that every invalid use of the operation is rejected. The message must contain the operation's name, the
+/// shapes and the violated rule.
 pub fn refusal(entry: &OpInfo) -> Comparison {
     for (i, case) in (entry.error_inputs)().iter().enumerate() {
         check_refusal(case).map_err(|failure| Failure::Violation(format!("invalid use {i}: {failure}")))?;
@@ -60,7 +63,8 @@ fn check_refusal(case: &ErrorInput) -> Comparison {
             "the use was rejected, but not with a shape error: {message}"
         )));
     };
-    // A composite operation is rejected by one of its parts, whose name is also in the table.
+    // A composite operation may be rejected by one of its parts. The name in the message is then the name of the part,
+    // which is also in the table.
     let named = wgrad_ops::ops().any(|entry| entry.name == op) || message.starts_with(&format!("{op}("));
     let shown = case.inputs.is_empty() || case.inputs.iter().any(|ty| inputs.contains(&ty.to_string()));
     let missing = [

@@ -21,7 +21,7 @@ use crate::trial::{evaluate, random_direction};
 const BATCH: usize = 7;
 const CLASSES: usize = 5;
 const STEPS: u64 = 4;
-/// Tolerance for a training step. The tolerance is larger than for one operation, because errors grow from step to
+/// Tolerance for training steps. It is larger than the tolerance for one operation, because errors grow from step to
 /// step.
 const TOLERANCE: f64 = 2e-4;
 
@@ -30,7 +30,7 @@ pub(crate) struct Training {
     pub graph: Graph,
     params: Params,
     optimizer: Optimizer,
-    /// Shape of a batch.
+    /// Shape of an input batch of the model.
     batch: Shape,
 }
 
@@ -50,8 +50,8 @@ impl Training {
         Self::new(&model, builder, [BATCH, inputs].into())
     }
 
-    /// Builds a residual network with max pooling, strides, and batch norms with running statistics, for images of odd
-    /// height and width.
+    /// Builds a residual network for images of odd height and width. It contains max pooling, strided convolutions,
+    /// and batch norms with running statistics.
     pub fn images() -> Result<Training, GraphError> {
         let mut builder = Builder::new();
         let config = ResNetConfig {
@@ -95,7 +95,7 @@ impl Training {
         Ok(Training { graph, params, optimizer, batch })
     }
 
-    /// Returns the state before the first step.
+    /// Returns the parameters and other state before the first step.
     fn initial_state(&self) -> State {
         let states = self.graph.states();
         let mut state = State::zeros(states);
@@ -109,7 +109,7 @@ impl Training {
         state
     }
 
-    /// Returns the inputs of step `t`, counted from 1.
+    /// Returns the inputs of training step number `t`. The first step has number 1.
     fn inputs(&self, t: u64) -> Vec<Array> {
         let mut random = Stream::new(t, 17);
         let x = (0..self.batch.numel()).map(|_| f64::from(random.uniform() * 2.0 - 1.0)).collect();
@@ -129,12 +129,14 @@ pub fn dense(harness: &Harness<'_>, fuse: bool) -> Comparison {
     step(&Training::dense()?, harness, fuse)
 }
 
-/// Checks a residual network of convolutions, with max pooling, strides, and batch norms with running statistics.
+/// Checks a residual network of convolutions, with max pooling, strided convolutions, and batch norms with running
+/// statistics.
 pub fn images(harness: &Harness<'_>, fuse: bool) -> Comparison {
     step(&Training::images()?, harness, fuse)
 }
 
-/// Checks the loss and gradient norm of several steps and the final state, and that the padding is still zero.
+/// Trains for several steps. Checks the loss and the gradient norm of every step, then the final state, and that the
+/// padding of the state is still zero.
 fn step(training: &Training, harness: &Harness<'_>, fuse: bool) -> Comparison {
     let mut state = training.initial_state();
     let mut loaded = harness.load(&training.graph, fuse)?;
@@ -170,8 +172,8 @@ fn step(training: &Training, harness: &Harness<'_>, fuse: bool) -> Comparison {
     Ok(worst)
 }
 
-/// Checks a linear layer with an activation and its gradients: GEMMs with the longest epilogues, at sizes that are not
-/// multiples of a tile.
+/// Checks a linear layer with an activation, and its gradients. These GEMMs have the longest epilogues, and their
+/// sizes are not multiples of a tile.
 pub fn layer(harness: &Harness<'_>) -> Comparison {
     let (rows, inputs, outputs) = (37, 21, 45);
     let graph = wgrad_ops::graph(States::new());

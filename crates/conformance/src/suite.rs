@@ -9,7 +9,7 @@ use crate::test_device::{Scope, TestDevice};
 use crate::trial::Trial;
 use crate::{definition, device, gradient, large_domain, lint, random, shader, shape, step};
 
-/// Selection of operations, samples and checks.
+/// Selection of the operations, samples and checks of a suite.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Restricts the suite to operations whose name contains this text.
@@ -37,20 +37,21 @@ pub struct Progress<'a> {
     pub entry: &'a str,
     /// Name of the device that the operation runs on, or `reference`.
     pub device: &'a str,
-    /// Number of completed operations.
+    /// Number of operations completed on this device.
     pub done: usize,
-    /// Total number of operations.
+    /// Total number of operations to check on this device.
     pub total: usize,
 }
 
-/// Maximum number of samples per operation whose shaders are checked. Translating a shader to four languages takes
-/// longer than all other checks.
+/// Maximum number of samples per operation whose shaders are checked. Translating the shaders to four languages takes
+/// longer than all other checks together.
 const SHADER_SAMPLES: u64 = 6;
 
 /// Device name of checks that need no device.
 pub const REFERENCE: &str = "reference";
 
-/// Runs the checks that need no device: the table, shapes, f64 gradients and shaders.
+/// Runs the checks that need no device: lint of the operation table, shapes, f64 gradients and shaders. Calls
+/// `progress` before each operation.
 pub fn check_reference(options: &Options, progress: &mut dyn FnMut(Progress<'_>)) -> Report {
     let mut suite = Suite { options, device: REFERENCE, report: Report::default() };
     let entries = options.entries();
@@ -80,7 +81,7 @@ pub fn check_reference(options: &Options, progress: &mut dyn FnMut(Progress<'_>)
     suite.report
 }
 
-/// Runs the checks of one device.
+/// Runs the checks of one device. Calls `progress` before each operation.
 pub fn check_device(
     subject: &TestDevice,
     options: &Options,
@@ -107,7 +108,7 @@ pub fn check_device(
     suite.report
 }
 
-/// Runs all checks on all devices.
+/// Runs all checks on all devices, after the checks that need no device.
 pub fn suite(options: &Options, subjects: &[TestDevice], progress: &mut dyn FnMut(Progress<'_>)) -> Report {
     let mut report = check_reference(options, progress);
     for subject in subjects {
@@ -117,7 +118,7 @@ pub fn suite(options: &Options, subjects: &[TestDevice], progress: &mut dyn FnMu
 }
 
 impl Options {
-    /// Returns the operations to check.
+    /// Returns the entries of the operation table that the options select.
     pub fn entries(&self) -> Vec<&'static OpInfo> {
         let in_family = |entry: &OpInfo| {
             self.family.as_ref().is_none_or(|name| {
@@ -129,7 +130,7 @@ impl Options {
         ops().filter(|entry| named(entry) && in_family(entry)).collect()
     }
 
-    /// Whether all operations are selected. Complete programs are checked only in this case.
+    /// Whether the options select all operations. Complete programs are checked only in this case.
     fn is_whole(&self) -> bool {
         self.only.is_none() && self.family.is_none()
     }
@@ -146,7 +147,7 @@ struct Suite<'a> {
 }
 
 impl Suite<'_> {
-    /// Checks a trial on a device. Returns false if the device cannot run the trial.
+    /// Runs the checks of one trial on a device. Returns false if the device cannot run the trial.
     fn trial(&mut self, harness: &Harness<'_>, scope: Scope, trial: &Trial) -> bool {
         let (name, seed) = (trial.entry.name, trial.seed);
         if let Ok(Some(reason)) = device::unsupported(harness, trial) {
@@ -157,7 +158,8 @@ impl Suite<'_> {
         if scope == Scope::All {
             self.run(name, Check::Magnitude, seed, || device::magnitude(harness, trial));
             self.run(name, Check::NotANumber, seed, || device::not_a_number(harness, trial));
-            // One sample is enough, because these checks find bugs of the planner and the backend, not of an operation.
+            // These checks find bugs of the planner and the backend, not of an operation. One sample per operation is
+            // therefore enough.
             if seed == self.options.seed {
                 self.run(name, Check::Unfused, seed, || device::unfused(harness, trial));
                 self.run(name, Check::Replay, seed, || device::replay(harness, trial));

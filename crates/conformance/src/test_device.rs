@@ -1,4 +1,5 @@
-//! Devices under test: the CPU in both precisions, and every adapter with default kernels and with each kernel variant.
+//! Devices under test: the CPU in both precisions, and every GPU adapter. Adapters are tested with default kernels,
+//! and also with each kernel variant.
 
 use wgrad_cpu::{CpuDevice, Precision};
 use wgrad_gpu::{Adapter, GemmVariant, GpuDevice, Lanes};
@@ -9,24 +10,26 @@ use crate::trial::{Trial, With};
 
 /// A device under test.
 pub struct TestDevice {
-    /// Name in reports.
+    /// Name of the device in reports.
     pub name: String,
-    /// Opened device, whose memory is poisoned before each run.
+    /// The opened device. Its memory is filled with NaN before each run.
     pub device: Box<dyn Device>,
-    /// Checks that run on the device.
+    /// Checks that run on this device.
     pub scope: Scope,
 }
 
-/// Checks that run on a device.
+/// Set of checks and programs that run on a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// All checks.
     All,
-    /// Values of operations that are GEMMs themselves, for a device with a GEMM variant.
+    /// Value checks of operations that lower to a GEMM themselves. Used for a device that is restricted to one GEMM
+    /// variant.
     ///
-    /// Operations composed of GEMMs run the same kernels, and drivers take long to compile each kernel again.
+    /// Operations composed of several operations run the same GEMM kernels. They are not in scope, because drivers
+    /// take long to compile each kernel again.
     Gemms,
-    /// Values of programs with reductions, for a device with a reduction variant.
+    /// Value checks of programs with reductions. Used for a device that is restricted to one reduction variant.
     Reductions,
 }
 
@@ -44,7 +47,7 @@ impl Scope {
         let graph = trial.graph(With::Gradient).ok();
         let program = graph
             .and_then(|(graph, _)| wgrad_program::compile(&graph, wgrad_program::Options::default()).ok());
-        // A trial that cannot be planned must be reported as a failure, so it is in scope.
+        // A trial that cannot be planned is in scope, because it must be reported as a failure.
         program.is_none_or(|p| self == Scope::All || p.dispatches.iter().any(|d| is_in(&d.kernel)))
     }
 }
@@ -60,7 +63,7 @@ impl TestDevice {
         TestDevice { name: name.into(), device: Box::new(device), scope: Scope::All }
     }
 
-    /// Opens an adapter with default kernels, chosen by shape as in training.
+    /// Opens an adapter with default kernels. As in training, each kernel is chosen by its shape.
     ///
     /// # Errors
     /// Returns an error if the driver refuses to open the adapter.
@@ -68,7 +71,7 @@ impl TestDevice {
         Self::open(adapter, "", Scope::All, None, None)
     }
 
-    /// Opens an adapter once for each variant of GEMMs and reductions.
+    /// Opens an adapter once for each GEMM variant and once for each reduction variant.
     ///
     /// # Errors
     /// Returns an error if the driver refuses to open the adapter.

@@ -1,4 +1,4 @@
-//! Trials: random uses of operations with input values, and their evaluation by the reference.
+//! Trials: random uses of operations, with input values. The reference evaluates them.
 
 use wgrad_cpu::reference::{self, Array, State};
 use wgrad_graph::philox::Stream;
@@ -11,7 +11,7 @@ use crate::report::Failure;
 pub struct Trial {
     /// Entry of the operation in the operation table.
     pub entry: &'static OpInfo,
-    /// Seed of all random choices.
+    /// Seed of all random choices of the trial.
     pub seed: u64,
     sample: Sample,
     values: Vec<Array>,
@@ -22,12 +22,13 @@ pub struct Trial {
 pub(crate) enum With {
     /// The result only.
     Value,
-    /// The result, and the gradient of every float input for a cotangent that is an additional input.
+    /// The result, and the gradient of every float input. The cotangent of the result is an additional input of the
+    /// graph.
     Gradient,
 }
 
 impl Trial {
-    /// Draws the use of an operation for a seed.
+    /// Draws a random use of an operation and its input values. Equal seeds give equal trials.
     pub fn draw(entry: &'static OpInfo, seed: u64) -> Trial {
         let mut random = random_stream(entry.name, seed);
         let sample = (entry.sample)(&mut random);
@@ -35,7 +36,7 @@ impl Trial {
         Trial { entry, seed, sample, values }
     }
 
-    /// Returns a random stream of this trial. Each `purpose` gives a different stream.
+    /// Returns a random stream of this trial. Different values of `purpose` give different streams.
     pub(crate) fn random(&self, purpose: u64) -> Stream {
         random_stream(self.entry.name, self.seed ^ (purpose << 48))
     }
@@ -56,7 +57,7 @@ impl Trial {
         Trial { entry: self.entry, seed: self.seed, sample: (self.entry.sample)(&mut random), values }
     }
 
-    /// Returns the indices of the inputs that have a gradient. Empty if the result is not differentiable.
+    /// Returns the indices of the inputs that have a gradient. The list is empty if the result is not differentiable.
     pub(crate) fn differentiable(&self) -> Vec<usize> {
         if self.out_type().is_none_or(|ty| ty.dtype != DType::F32) {
             return Vec::new();
@@ -65,7 +66,8 @@ impl Trial {
         inputs.filter(|(_, input)| input.is_differentiable()).map(|(i, _)| i).collect()
     }
 
-    /// Whether the operation itself lowers to a GEMM, rather than being composed of operations that do.
+    /// Whether the operation itself lowers to a GEMM. Returns false for an operation composed of operations that lower
+    /// to GEMMs.
     pub(crate) fn is_gemm(&self) -> bool {
         let graph = wgrad_ops::graph(States::new());
         self.sample.record(&graph);
@@ -89,8 +91,8 @@ impl Trial {
         Ok(recorded)
     }
 
-    /// Builds the graph and its input values. The outputs are `y` and, with gradients, `d0`, `d1`, …, one per
-    /// differentiable input.
+    /// Builds the graph of the trial and returns it with its input values. The output `y` is the result. With
+    /// gradients, there are also outputs `d0`, `d1`, …, one for each differentiable input.
     pub(crate) fn graph(&self, with: With) -> Result<(Graph, Vec<Array>), Failure> {
         let graph = wgrad_ops::graph(States::new());
         let (ins, out) = self.record(&graph)?;
@@ -129,7 +131,7 @@ pub(crate) struct ReferenceRun {
     pub outputs: Vec<Array>,
 }
 
-/// Returns elements with magnitudes from 1/4 to 1 and random signs, exact in f32.
+/// Returns a tensor of type `ty` with random signs and magnitudes from 1/4 to 1. The elements are exact in f32.
 pub(crate) fn random_direction(random: &mut Stream, ty: &TensorType) -> Array {
     let element = |random: &mut Stream| {
         let magnitude = 0.25 + 0.75 * f64::from(random.uniform());
@@ -139,7 +141,7 @@ pub(crate) fn random_direction(random: &mut Stream, ty: &TensorType) -> Array {
     Array::float(TensorType::f32(ty.shape.clone()), (0..ty.shape.numel()).map(|_| element(random)).collect())
 }
 
-/// Evaluates a graph without state.
+/// Evaluates all outputs of a graph without state, with the reference.
 pub(crate) fn evaluate(graph: &Graph, inputs: &[Array]) -> Result<Vec<Array>, Failure> {
     Ok(reference::step(graph, inputs, &mut State { groups: Vec::new() })?)
 }
@@ -151,8 +153,8 @@ fn to_array(ty: &TensorType, drawn: SampleData) -> Array {
     }
 }
 
-/// Returns a stream that depends on the name, so that new operations in the table do not change the samples of other
-/// operations.
+/// Returns a random stream that depends on the operation's name and on the seed. New operations in the table therefore
+/// do not change the samples of other operations.
 fn random_stream(name: &str, seed: u64) -> Stream {
     Stream::new(seed, fnv1a(name.as_bytes()))
 }

@@ -1,11 +1,12 @@
-//! Checks every operation on every adapter, and every kernel variant.
+//! Checks every operation on every GPU adapter, with default kernels and with every kernel variant.
 
 mod common;
 
 use wgrad_conformance::{Options, Scope, TestDevice, check_device};
 use wgrad_gpu::{Adapter, adapters};
 
-/// Returns an adapter. Without any adapter the test is reported as skipped, or fails if `WGRAD_REQUIRE_GPU` is 1.
+/// Returns adapter number `index`, or `None` if the machine has fewer adapters. If there is no adapter at all, the
+/// test is reported as skipped, or fails if `WGRAD_REQUIRE_GPU` is 1.
 fn adapter(index: usize, test: &str) -> Option<&'static Adapter> {
     if adapters().is_empty() {
         let required = std::env::var_os("WGRAD_REQUIRE_GPU").is_some_and(|value| value == "1");

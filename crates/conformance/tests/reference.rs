@@ -1,4 +1,4 @@
-//! Runs the checks that need no device: the table, shapes, f64 gradients and shaders.
+//! Runs the checks that need no device: lint of the operation table, shapes, f64 gradients and shaders.
 
 mod common;
 

@@ -1,11 +1,11 @@
-//! Addressing of an operand within a kernel: a [`Layout`] split into rows and columns, each with as few dimensions as
-//! possible.
+//! Addressing of an operand within a kernel. A [`Layout`] is split into an axis of rows and an axis of columns. Each
+//! axis has as few dimensions as possible.
 
 use std::ops::Range;
 
 use wgrad_graph::Layout;
 
-/// Maximum number of dimensions of rows or columns after merging.
+/// Maximum number of dimensions of an axis (rows or columns) after merging.
 pub(crate) const MAX_DIMS: usize = 16;
 /// Maximum number of bounds of a layout.
 pub(crate) const MAX_BOUNDS: usize = Layout::MAX_BOUNDS;
@@ -14,7 +14,7 @@ pub(crate) const MAX_BOUNDS: usize = Layout::MAX_BOUNDS;
 struct Dim {
     size: usize,
     stride: isize,
-    /// Stride of each bounded coordinate along this dimension.
+    /// Change of each bounded coordinate per step along this dimension.
     bounds: Vec<isize>,
 }
 
@@ -28,7 +28,7 @@ impl Dim {
     }
 }
 
-/// A position in an operand: an offset, and the coordinates that the bounds restrict.
+/// A position in an operand: the offset of an element, and the coordinates that the bounds of the layout restrict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Position {
     pub offset: isize,
@@ -48,12 +48,13 @@ impl Position {
         }
     }
 
-    /// Whether every coordinate is within `0..size`, i.e. the position has storage.
+    /// Whether every coordinate is within `0..size`. Otherwise, the position is padding and has no storage.
     pub fn in_bounds(&self, sizes: &[usize]) -> bool {
         self.coordinates.iter().zip(sizes).all(|(&at, &size)| at >= 0 && at < size as isize)
     }
 
-    /// Whether every coordinate stays within `0..size` for all displacements in `reach` (minimum and maximum).
+    /// Whether every coordinate stays within `0..size` for all displacements in `reach`. Each coordinate has one entry
+    /// in `reach`: the minimum and the maximum displacement.
     #[inline]
     pub fn in_bounds_within(&self, reach: &[(isize, isize)], sizes: &[usize]) -> bool {
         let stays = |((&at, &(least, most)), &size): ((&isize, &(isize, isize)), &usize)| {
@@ -62,12 +63,12 @@ impl Position {
         self.coordinates.iter().zip(reach).zip(sizes).all(stays)
     }
 
-    /// Returns the indices in `range` of a dimension at which all coordinates are in bounds.
+    /// Returns the indices of `dim` within `range` at which all coordinates are in bounds.
     fn valid_steps(&self, dim: &Dim, range: Range<usize>, sizes: &[usize]) -> Range<usize> {
         let (mut lo, mut hi) = (range.start as isize, range.end as isize);
         for ((&at, &size), &stride) in self.coordinates.iter().zip(sizes).zip(&dim.bounds) {
             let size = size as isize;
-            // Ceilings of −at / stride and (size − at) / stride; a negative stride swaps them.
+            // The limits are the ceilings of −at / stride and of (size − at) / stride. A negative stride swaps them.
             let (from, to) = match stride {
                 0 if at >= 0 && at < size => continue,
                 0 => return range.end..range.end,
@@ -81,16 +82,18 @@ impl Position {
     }
 }
 
-/// Offsets along the flattened rows or columns. No dimension has size 1, and contiguously nested dimensions are merged.
+/// Offsets of the flattened row indices or column indices. No dimension has size 1. Nested dimensions that are
+/// contiguous are merged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Axis {
     dims: Vec<Dim>,
-    /// Stride between neighbouring indices, if it is constant and no bound depends on the index.
+    /// Stride between neighbouring indices. `None` if the stride is not constant, or if a bound depends on the index.
     stride: Option<isize>,
 }
 
 impl Axis {
-    /// Creates an axis from a range of dimensions of a layout. `pitch` multiplies the strides.
+    /// Creates an axis from the dimensions `dims` of a layout. All strides are multiplied by `pitch`, see
+    /// [`crate::memory::pitch`].
     pub fn new(layout: &Layout, dims: Range<usize>, pitch: usize) -> Axis {
         let mut merged: Vec<Dim> = Vec::new();
         for i in dims.filter(|&i| layout.shape[i] != 1) {
@@ -119,7 +122,7 @@ impl Axis {
         self.dims.is_empty()
     }
 
-    /// Stride between neighbouring indices, if it is constant and no bound depends on the index.
+    /// Stride between neighbouring indices. `None` if the stride is not constant, or if a bound depends on the index.
     pub fn stride(&self) -> Option<isize> {
         self.stride
     }
@@ -131,12 +134,12 @@ impl Axis {
         (repeats && !inner.is_empty()).then(|| inner.iter().map(|dim| dim.size).product())
     }
 
-    /// Length of the constant-stride runs of [`Axis::for_each_run`].
+    /// Maximum length of a run of [`Axis::for_each_run`]. `usize::MAX` if all indices have the same offset.
     pub fn run_length(&self) -> usize {
         self.dims.last().map_or(usize::MAX, |dim| dim.size)
     }
 
-    /// Moves a position from index 0 to `index`.
+    /// Moves a position from index 0 of the axis to index `index`.
     #[inline]
     pub fn advance(&self, position: &mut Position, index: usize) {
         if let Some(stride) = self.stride {
@@ -150,7 +153,7 @@ impl Axis {
         }
     }
 
-    /// Calls `visit` with the position of every index of a range, in order.
+    /// Calls `visit` with the position of every index of a range, in order. `from` is the position of index 0.
     #[inline]
     pub fn for_each(&self, range: Range<usize>, from: Position, mut visit: impl FnMut(Position)) {
         let mut index = [0; MAX_DIMS];
@@ -174,8 +177,9 @@ impl Axis {
         }
     }
 
-    /// Splits `start .. start + len` into runs of constant stride: calls `visit` with a range of `0..len`, the offset
-    /// of its first index (`None` if the run is padding) and the stride. `sizes` are the sizes of the bounds.
+    /// Splits the indices `start .. start + len` into runs of constant stride. Calls `visit` for each run with three
+    /// values: a subrange of `0..len`, the offset of its first index (`None` if the run is padding), and the stride.
+    /// `from` is the position of index 0, and `sizes` are the sizes of the bounds.
     #[inline]
     pub fn for_each_run(
         &self,
@@ -227,26 +231,26 @@ impl Axis {
     }
 }
 
-/// Maps (row, column) to an offset, in units of the stored elements.
+/// Maps (row, column) to an offset from the start of the operand. The offset counts elements of the stored type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Address {
     pub operand: usize,
     /// Position of row 0 and column 0.
     pub start: Position,
-    /// Sizes of the bounds.
+    /// Number of valid values of each bounded coordinate.
     pub sizes: Vec<usize>,
     pub rows: Axis,
     pub columns: Axis,
 }
 
 impl Address {
-    /// Splits a layout over `outer ++ inner`, or over `outer` alone, at dimension `outer`. Returns `None` if the layout
-    /// is all padding.
+    /// Splits a layout over `outer ++ inner`, or over `outer` alone, into rows and columns. The first `outer`
+    /// dimensions are the rows. Returns `None` if the layout is all padding.
     pub fn new(operand: usize, layout: &Layout, outer: usize, pitch: usize) -> Option<Address> {
         Self::split(operand, layout, 0..outer, outer..layout.shape.len(), pitch)
     }
 
-    /// Uses these dimensions of a layout as rows and columns; all other dimensions stay at index 0. Returns `None` if
+    /// Uses the dimensions `rows` and `columns` of a layout. All other dimensions stay at index 0. Returns `None` if
     /// the layout is all padding.
     pub fn split(
         operand: usize,
@@ -281,7 +285,8 @@ mod tests {
 
     use super::*;
 
-    /// `advance` and `for_each_run` agree with the layout, for chains of views that permute, slice, pad and broadcast.
+    /// Checks that `advance` and `for_each_run` address the same elements as the layout. Tests chains of views that
+    /// permute, slice, pad and broadcast.
     #[test]
     fn axis_addresses_the_same_elements_as_its_layout() {
         let mut random = Stream::new(11, 0);

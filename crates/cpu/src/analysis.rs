@@ -1,4 +1,5 @@
-//! Analysis of a loop: the dependencies of each value, the addresses of its operands, and its cost.
+//! Analysis of a loop: which values depend on which other values, the addresses of the operands, and the cost of a
+//! run.
 
 use wgrad_graph::{Combine, DType, Layout, ScalarFn};
 use wgrad_program::{Access, Instr, Loop, ValueId};
@@ -9,28 +10,29 @@ use crate::float::Float;
 use crate::memory::pitch;
 use crate::plan::{Mode, Tiling};
 
-/// Maximum period of values that are computed once for all blocks.
+/// Maximum period, in rows, of values that are computed once and used for all blocks.
 const MAX_PERIOD: usize = 512;
-/// Approximate nanoseconds to start a vector operation.
+/// Approximate overhead of one vector operation in nanoseconds.
 const OP_NS: f64 = 8.0;
-/// Approximate nanoseconds per lane of a call.
+/// Approximate nanoseconds per lane and floating-point operation of a call.
 const CALL_NS: f64 = 0.3;
 /// Approximate nanoseconds per lane of a contiguous load.
 const LOAD_NS: f64 = 0.1;
 /// Approximate nanoseconds per lane of a strided load.
 const STRIDED_LOAD_NS: f64 = 1.0;
 
-/// The part of the domain over which a value varies.
+/// The part of the domain over which a value varies. Levels are in ascending order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
     Uniform,
-    /// Repeats along the rows. A block consists of complete periods, so the values are the same in every block.
+    /// Repeats after a fixed number of rows. A block consists of complete periods, so the values are the same in every
+    /// block.
     Periodic,
     Row,
     Element,
 }
 
-/// Computation of a value, with operands replaced by addresses.
+/// Kind of computation of a value. Operands are represented by the numbers of their addresses.
 #[derive(Debug, Clone)]
 pub(crate) enum ValueKind {
     Float(f64),
@@ -56,7 +58,7 @@ impl ValueKind {
 pub(crate) struct Value {
     pub kind: ValueKind,
     pub level: Level,
-    /// First stage in which the value can be computed.
+    /// First stage in which the value can be computed, because all reductions that it depends on are complete.
     pub stage: usize,
     pub is_u32: bool,
 }
@@ -77,7 +79,7 @@ pub(crate) struct Analysis<'a> {
     pub reductions: Vec<(Combine, ValueId)>,
     pub stores: Vec<StoreInfo>,
     pub access: &'a [Access],
-    /// For each operand, whether its elements are stored contiguously in the type of the computation.
+    /// For each operand, whether its elements are stored contiguously, in the type in which the kernel computes.
     stored_as_computed: Vec<bool>,
     pitches: Vec<usize>,
     outer: usize,
@@ -121,14 +123,15 @@ impl<'a> Analysis<'a> {
         Ok(analysis)
     }
 
-    /// Adds an address and returns its number, or `None` if the layout is all padding.
+    /// Adds an address and returns its number in `addresses`. Returns `None` if the layout is all padding.
     fn address(&mut self, operand: Option<usize>, layout: &Layout) -> Option<usize> {
         let pitch = operand.map_or(1, |operand| self.pitches[operand]);
         self.addresses.push(Address::new(operand.unwrap_or(0), layout, self.outer, pitch)?);
         Some(self.addresses.len() - 1)
     }
 
-    /// Adds the address of a layout that [`crate::check`] requires to be unpadded.
+    /// Adds the address of an unpadded layout and returns its number. [`crate::check`] rejects padding for this
+    /// layout.
     fn unpadded_address(&mut self, operand: Option<usize>, layout: &Layout) -> Result<usize, InternalError> {
         self.address(operand, layout).ok_or_else(|| never!("a layout that must be unpadded is all padding"))
     }
@@ -164,8 +167,8 @@ impl<'a> Analysis<'a> {
         })
     }
 
-    /// Returns the level of an address. A periodic level requires that the period and the longest period so far are
-    /// multiples of each other.
+    /// Returns the level of an address. An address is periodic only if its period is a multiple of the longest period
+    /// so far, or if the longest period so far is a multiple of its period.
     fn level(&mut self, address: usize) -> Level {
         let Address { rows, columns, .. } = &self.addresses[address];
         if !columns.is_constant() {
@@ -186,7 +189,7 @@ impl<'a> Analysis<'a> {
         }
     }
 
-    /// Returns the axis along which the lanes run.
+    /// Returns the axis of an address along which the lanes run: the rows or the columns.
     pub fn lanes(&self, address: usize, mode: Mode) -> &Axis {
         match mode {
             Mode::Rows => &self.addresses[address].rows,
@@ -203,7 +206,7 @@ impl<'a> Analysis<'a> {
             && self.lanes(address, mode).stride() == Some(1)
     }
 
-    /// Approximate nanoseconds per lane to compute a value with `lanes` lanes.
+    /// Approximate nanoseconds per lane to compute a value, if each vector operation has `lanes` lanes.
     fn lane_cost(&self, value: &Value, mode: Mode, lanes: usize) -> f64 {
         let access = |address: usize| match self.lanes(address, mode).stride() {
             Some(0 | 1) => LOAD_NS,
@@ -230,7 +233,8 @@ impl<'a> Analysis<'a> {
             + taken
     }
 
-    /// Returns the cheaper direction of the lanes. Short rows and rows that are not contiguous use [`Mode::Rows`].
+    /// Returns the direction of the lanes with the lower cost. Short rows and non-contiguous rows usually give
+    /// [`Mode::Rows`].
     pub fn mode(&self, rows: usize, columns: usize) -> Mode {
         let lanes = |n: usize| n.clamp(1, 1024);
         let along_rows = self.element_cost(Mode::Rows, lanes(rows));
@@ -238,7 +242,7 @@ impl<'a> Analysis<'a> {
         if columns <= 1 || along_rows < along_columns { Mode::Rows } else { Mode::Columns }
     }
 
-    /// Approximate nanoseconds of a run on one core.
+    /// Approximate nanoseconds of a complete run of the kernel on one core.
     pub fn work(&self, rows: usize, columns: usize, tiling: &Tiling, stages: usize) -> f64 {
         let row = self.values.iter().filter(|value| value.level == Level::Row);
         let row: f64 = row.map(|value| self.lane_cost(value, Mode::Rows, tiling.block)).sum();

@@ -1,16 +1,16 @@
-//! Validation of a dispatch before the dispatch accesses memory through raw pointers. The validation proves that every
-//! access stays inside its tensor, that written elements do not overlap elements that another lane or thread uses, and
-//! that calls get arguments of the right types. A dispatch for which this cannot be proved is rejected.
+//! Validation of a dispatch before the dispatch accesses memory through raw pointers. The validation proves three
+//! rules. Every access stays inside its tensor. Written elements do not overlap elements that another lane or thread
+//! uses. Calls get arguments of the right types. A dispatch for which the rules cannot be proved is rejected.
 
 use wgrad_graph::{DType, Layout};
 use wgrad_program::{Access, Dispatch, Gemm, Instr, Kernel, Loop, Operand, Store};
 
 use crate::address::{MAX_BOUNDS, MAX_DIMS};
 
-/// Description of the rule that a dispatch breaks.
+/// Description of the rule that a dispatch violates.
 pub(crate) type Violation = String;
 
-/// Checks a dispatch.
+/// Checks all accesses and argument types of a dispatch.
 pub(crate) fn check(dispatch: &Dispatch) -> Result<(), Violation> {
     overlaps(&dispatch.operands)?;
     match &dispatch.kernel {
@@ -158,8 +158,8 @@ fn check_store(
     })
 }
 
-/// Checks that a lane reads only those elements of a written operand that the same lane writes, and that two stores to
-/// one operand do not overlap.
+/// Checks the accesses to written operands. A lane may read only those elements that the same lane writes. Two stores
+/// to the same operand must not overlap.
 fn check_written(kernel: &Loop, operands: &[Operand]) -> Result<(), Violation> {
     for (i, store) in kernel.stores.iter().enumerate() {
         for other in kernel.stores[i + 1..].iter().filter(|other| other.operand == store.operand) {
@@ -187,8 +187,8 @@ fn check_written(kernel: &Loop, operands: &[Operand]) -> Result<(), Violation> {
     Ok(())
 }
 
-/// Returns the canonical form of a layout, without dimensions of size 1 or stride 0, to compare the addressing of two
-/// layouts.
+/// Returns the canonical form of a layout, without dimensions of size 1 or stride 0. If two unpadded layouts of one
+/// domain have equal canonical forms, they have the same offset at every index.
 fn canonical(layout: &Layout) -> (isize, Vec<(usize, usize, isize)>, bool) {
     let dims = layout.shape.iter().zip(&layout.strides).enumerate();
     let moving = dims.filter(|(_, (size, stride))| **size != 1 && **stride != 0);
@@ -213,8 +213,8 @@ fn inside(layout: &Layout, reach: usize, operand: &Operand) -> Result<(), Violat
     })
 }
 
-/// Whether each stride exceeds the span of all dimensions with smaller strides. This is sufficient for all offsets to
-/// differ.
+/// Whether all offsets of the layout differ. The condition is sufficient, but not necessary: each stride exceeds the
+/// span of all dimensions with smaller strides.
 fn is_injective(layout: &Layout) -> bool {
     if layout.numel() == 0 {
         return true;

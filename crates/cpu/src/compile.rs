@@ -1,5 +1,5 @@
-//! Compiles a loop of the program to a plan: analyses it ([`crate::analysis`]), emits the code of its stages
-//! ([`crate::emit`]) and chooses the size of its blocks.
+//! Compiles a loop of the program to a plan. The loop is analysed ([`crate::analysis`]), the code of its stages is
+//! emitted ([`crate::emit`]), and the size of its blocks is chosen.
 
 use wgrad_graph::DType;
 use wgrad_program::{Access, Loop};
@@ -10,16 +10,16 @@ use crate::emit::{Code, emit};
 use crate::float::Float;
 use crate::plan::{Mode, Plan, Registers, Tiling};
 
-/// Maximum bytes of registers, so that the registers stay in a first-level cache.
+/// Maximum total size of the registers of a task in bytes, so that the registers stay in a first-level cache.
 const L1_BYTES: usize = 32 << 10;
-/// Maximum bytes of kept values, so that the values stay in a second-level cache.
+/// Maximum total size of the kept values of a block in bytes, so that the values stay in a second-level cache.
 const L2_KEPT_BYTES: usize = 192 << 10;
-/// Minimum number of elements of a block or chunk that becomes a separate task.
+/// Minimum number of elements of a block or chunk. Less work is not worth a separate task.
 const TASK_ELEMENTS: usize = 1 << 14;
 /// Minimum number of blocks of a large kernel, so that threads can share the work.
 const MIN_BLOCKS: usize = 8;
 
-/// Compiles a loop that [`crate::check`] has accepted, in which `Instr::Product` has been replaced by a load.
+/// Compiles a loop that [`crate::check`] has accepted. Each `Instr::Product` must have been replaced by a load.
 pub(crate) fn compile<T: Float>(
     kernel: &Loop,
     dtypes: &[DType],
@@ -48,8 +48,8 @@ pub(crate) fn compile<T: Float>(
     })
 }
 
-/// Splits the domain into blocks whose registers fit into a first-level cache and whose kept values fit into a
-/// second-level cache. The number of rows of a block is a multiple of the period, unless one block contains all rows.
+/// Splits the domain into blocks. The registers of a block fit into a first-level cache, and its kept values fit into
+/// a second-level cache. The number of rows of a block is a multiple of `period`, unless one block contains all rows.
 fn tiling<T: Float>(rows: usize, columns: usize, mode: Mode, code: &Code<T>, period: usize) -> Tiling {
     let tiling = tile_blocks(rows, columns, mode, code);
     if tiling.block >= rows || tiling.block.is_multiple_of(period) {

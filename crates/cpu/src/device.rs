@@ -6,27 +6,27 @@ use wgrad_program::{Device, DeviceError, DeviceInfo, DeviceKind, Limits, Session
 use crate::host::{Host, memory_bytes, model_name};
 use crate::session::CpuSession;
 
-/// Floating-point type of computation and storage.
+/// Floating-point type in which a device computes and stores values.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Precision {
     /// f32, for training.
     #[default]
     F32,
-    /// f64, to check results. Needs twice the planned memory.
+    /// f64, to check results. Needs twice the memory of the plan.
     F64,
 }
 
 /// Options of a [`CpuDevice`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Floating-point type of computation and storage.
+    /// Floating-point type in which the device computes and stores values.
     pub precision: Precision,
-    /// Whether intermediates and outputs are filled with NaN before every run, to detect kernels that do not write all
-    /// of their results.
+    /// Whether intermediates and outputs are filled with NaN before every run. Elements that a kernel does not write
+    /// are then NaN, so the error is detected.
     pub poison: bool,
 }
 
-/// The CPU. Runs are synchronous and use the threads of the current rayon pool.
+/// The CPU as a device. Runs are synchronous and use the threads of the current rayon thread pool.
 #[derive(Debug, Clone)]
 pub struct CpuDevice {
     options: Options,

@@ -1,5 +1,5 @@
-//! Emits the straight-line code of a plan: stages, register allocation by liveness, and direct operand access where
-//! possible.
+//! Emits the straight-line code of a plan. Divides the code into stages, allocates registers by liveness, and accesses
+//! operands without a register where possible.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,8 +20,8 @@ pub(crate) struct Code<T> {
     pub registers: Registers,
 }
 
-/// Emits every stage. Values that a later stage needs again are kept instead of computed again, if there are at most
-/// `max_kept` of them.
+/// Emits every stage of a plan. A value that a later stage needs again is either kept or computed again. Values are
+/// kept only if there are at most `max_kept` of them.
 pub(crate) fn emit<T: Float>(
     analysis: &Analysis<'_>,
     mode: Mode,
@@ -38,22 +38,22 @@ pub(crate) fn emit<T: Float>(
     Ok(Code { uniform, uniform_is_u32, periodic, stages, registers })
 }
 
-/// The reductions and stores of a stage.
+/// The reductions and stores that a stage computes.
 #[derive(Debug, Default)]
 struct StageOutputs {
-    /// Numbers of the reductions that the stage computes.
+    /// Numbers of the reductions that the stage computes, among the reductions of the analysis.
     reduction_inputs: Vec<usize>,
-    /// Numbers of the stores of one value per row.
+    /// Numbers of the stores that write one value per row, among the stores of the analysis.
     row_stores: Vec<usize>,
     element_stores: Vec<usize>,
 }
 
-/// The values that a stage computes, in order.
+/// The values that the row code and the element code of a stage compute, in order.
 #[derive(Debug, Default)]
 struct StageValues {
     rows: BTreeSet<ValueId>,
     elements: BTreeSet<ValueId>,
-    /// Row values that element code, a reduction or an element store reads.
+    /// Row values of this stage that element code, a reduction or an element store reads.
     shared: BTreeSet<ValueId>,
 }
 
@@ -63,15 +63,15 @@ struct Emitter<'a, T> {
     uniform: Vec<VectorOp<T>>,
     uniform_is_u32: Vec<bool>,
     periodic: Vec<VectorOp<T>>,
-    /// Locations of the values that are computed once per task.
+    /// Locations of the uniform and periodic values, which are computed once per task.
     hoisted: BTreeMap<ValueId, Location>,
     kept: BTreeMap<ValueId, usize>,
-    /// Kept values that an earlier stage has computed.
+    /// Kept values that an earlier stage has already computed.
     available: BTreeSet<ValueId>,
     registers: Registers,
 }
 
-/// Free list of the registers of one kind.
+/// Free list of the registers of one kind, e.g. row registers.
 #[derive(Debug)]
 struct Pool {
     register: fn(usize) -> Location,
@@ -118,9 +118,9 @@ impl<'a, T: Float> Emitter<'a, T> {
         &self.analysis.values[id]
     }
 
-    /// Returns one stage for each level of reductions that a store depends on, then a stage with the element stores,
-    /// then a stage with the row stores. Row stores come last so that no row value is written before all elements have
-    /// been computed.
+    /// Returns the outputs of each stage. There is one stage for each level of nested reductions that a store depends
+    /// on, then one stage with the element stores, then one stage with the row stores. Row stores come last so that no
+    /// row value is written before all elements have been computed.
     fn outputs(&self) -> Vec<StageOutputs> {
         let mut needed = BTreeSet::new();
         let mut stack: Vec<ValueId> = self.analysis.stores.iter().map(|store| store.value).collect();
@@ -180,8 +180,8 @@ impl<'a, T: Float> Emitter<'a, T> {
         values
     }
 
-    /// Selects the calls that one stage computes and a later stage would compute again. Selects no call if there are
-    /// more than `max_kept`.
+    /// Selects the calls whose results are kept: one stage computes the call, and a later stage would compute it
+    /// again. Selects no call if there are more than `max_kept` of these calls.
     fn choose_kept(&mut self, outputs: &[StageOutputs], max_kept: usize) {
         let mut computed: BTreeSet<ValueId> = BTreeSet::new();
         let mut kept: BTreeSet<ValueId> = BTreeSet::new();
@@ -200,7 +200,7 @@ impl<'a, T: Float> Emitter<'a, T> {
         }
     }
 
-    /// Emits a value that is computed once per task, in the uniform or the periodic code, and returns its location.
+    /// Emits a uniform or periodic value into the code that runs once per task, and returns its location.
     fn hoist(&mut self, id: ValueId) -> Result<Location, InternalError> {
         if let Some(&location) = self.hoisted.get(&id) {
             return Ok(location);
@@ -283,7 +283,7 @@ impl<'a, T: Float> Emitter<'a, T> {
             .collect()
     }
 
-    /// Returns the location of a value in the stage with these `locations`.
+    /// Returns the location of a value. `locations` contains the locations of the current stage.
     fn location(
         &mut self,
         id: ValueId,
@@ -300,9 +300,9 @@ impl<'a, T: Float> Emitter<'a, T> {
         }
     }
 
-    /// Emits straight-line code for `ids`. Registers are reused after the last use of their value, except for values in
-    /// `live_out` and stored values. If a value is computed directly into the operand of its store, the store is
-    /// removed from `stores`.
+    /// Emits straight-line code for the values `ids`. The register of a value is reused after its last use, except for
+    /// values in `live_out` and stored values. If a value is computed directly into the operand of its store, the
+    /// store is removed from `stores`.
     fn emit_code(
         &mut self,
         pool: &mut Pool,
@@ -346,9 +346,9 @@ impl<'a, T: Float> Emitter<'a, T> {
         Ok(ops)
     }
 
-    /// Whether a load needs no register because operations can read the operand directly. If the loaded value is also
-    /// stored and the operand is written, a register is needed, because another store could overwrite the operand
-    /// first.
+    /// Whether operations can read the operand of a load directly, so that the load needs no register. If the loaded
+    /// value is also stored and the operand is written, a register is needed: another store could overwrite the
+    /// operand first.
     fn reads_in_place(&self, id: ValueId, address: usize, mode: Mode) -> bool {
         let operand = self.analysis.addresses[address].operand;
         let is_stored = self.analysis.stores.iter().any(|store| store.value == id);
@@ -356,8 +356,8 @@ impl<'a, T: Float> Emitter<'a, T> {
             && !(is_stored && self.analysis.access[operand] != Access::Read)
     }
 
-    /// Returns the store whose operand a value can be computed into directly. The value must have no other store, and
-    /// the operand must be write-only.
+    /// Returns the index in `stores` of a store into whose operand the value can be computed directly, or `None`. The
+    /// value must have no other store, and the operand must be write-only.
     fn find_direct_store(&self, id: ValueId, mode: Mode, stores: &[(ValueId, usize)]) -> Option<usize> {
         let mut stores_of_value = stores.iter().enumerate().filter(|(_, (value, _))| *value == id);
         let (i, &(_, address)) = stores_of_value.next()?;

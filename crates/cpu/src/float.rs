@@ -1,4 +1,5 @@
-//! Requirements of the executor on a floating-point type beyond [`FloatType`]: addition and a test for NaN.
+//! Floating-point type of the executor. Adds requirements to [`FloatType`]: addition, a test for NaN, and the size of
+//! memory cells.
 
 use std::ops::AddAssign;
 
@@ -6,8 +7,8 @@ use wgrad_graph::FloatType;
 
 /// Floating-point type of the computation: f32 for training, f64 to check results.
 pub(crate) trait Float: FloatType + AddAssign {
-    /// Bytes that the executor allocates per byte of the plan. All offsets of the plan are multiplied by this factor,
-    /// so ranges that are disjoint in the plan stay disjoint.
+    /// Bytes that the executor allocates for each byte of the plan. All offsets of the plan are multiplied by this
+    /// factor. Ranges that are disjoint in the plan are therefore disjoint in memory too.
     const SCALE: usize;
 
     fn is_nan(self) -> bool;

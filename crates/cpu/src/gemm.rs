@@ -1,16 +1,16 @@
-//! Matrix products: the `gemm` crate for the product, and an in-place loop kernel for the epilogue.
+//! Matrix products. The `gemm` crate computes the product, and a loop kernel then computes the epilogue in place.
 //!
-//! The product is written to the first write-only f32 tensor that the epilogue stores, regardless of its strides, so
-//! that an epilogue without other work costs nothing. If no tensor qualifies (e.g. because the residual is updated in
-//! place or the result is f16), the product is written to scratch memory. Scratch memory also contains f32 copies of
-//! f16 factors and copies of small factors that are not matrices.
+//! The product is written to the first write-only f32 tensor that the epilogue stores, regardless of its strides. An
+//! epilogue that only stores the product therefore costs nothing. If no tensor qualifies, e.g. because the residual is
+//! updated in place or the result is f16, the product is written to scratch memory. Scratch memory also contains two
+//! kinds of copies: f32 copies of f16 factors, and copies of small factors that are not matrices.
 //!
 //! A large factor that is not a matrix, such as the windows of a convolution, is packed block by block
-//! ([`crate::pack`]): by rows if it is A, and by depth if it is B, in which case the products of the blocks are summed.
-//! A product of two matrices that is small but deep is also divided by depth, because threads could not share it
-//! otherwise.
+//! ([`crate::pack`]). If the factor is A, it is packed by rows. If it is B, it is packed by depth, and the products of
+//! the blocks are summed. A product of two matrices that is small but deep is also divided by depth, because threads
+//! could not share the work otherwise.
 //!
-//! The result does not depend on the number of threads: the division depends only on the shape, and partial sums are
+//! The result does not depend on the number of threads. The division depends only on the shape, and partial sums are
 //! added in order.
 
 use std::ops::Range;
@@ -28,16 +28,17 @@ use crate::kernel::{KernelError, LoopKernel};
 use crate::memory::{LINE, Tensor, with_scratch};
 use crate::pack::PackedFactor;
 
-/// Products with fewer floating-point operations run on one thread.
+/// Products with fewer floating-point operations than this run on one thread.
 const SINGLE_THREAD_FLOPS: usize = 2 * 96 * 96 * 96;
-/// A factor that is not a matrix is copied completely if it has at most this number of elements.
+/// A factor that is not a matrix is copied completely if it has at most this number of elements. Larger factors are
+/// packed block by block.
 const COPY_ELEMENTS: usize = 1 << 17;
-/// Bytes of a packed block, which should stay in a second-level cache.
+/// Maximum size of a packed block in bytes, so that the block stays in a second-level cache.
 const BLOCK_BYTES: usize = 256 << 10;
 /// Maximum number of partial sums of a product that is divided by depth.
 const MAX_PARTS: usize = 8;
 
-/// A matrix in an operand, with start and strides in elements.
+/// A matrix in an operand. The offset of its first element and the strides of batch, rows and columns are in elements.
 #[derive(Debug, Clone)]
 struct Matrix {
     operand: usize,
@@ -47,7 +48,7 @@ struct Matrix {
     column: isize,
 }
 
-/// A factor of a product, A or B.
+/// A factor of a product: matrix A or matrix B.
 enum Factor {
     Matrix(Matrix),
     Packed(Box<PackedFactor>),
@@ -57,9 +58,10 @@ enum Factor {
 enum Division {
     /// `gemm` divides the product of two matrices itself.
     Whole { a: Matrix, b: Matrix },
-    /// Blocks of rows; A is packed.
+    /// The product is divided into blocks of rows, and A is packed for each block.
     Rows { a: Box<PackedFactor>, b: Matrix, block: usize },
-    /// Blocks of depth, grouped into parts with one partial sum each; B may be packed.
+    /// The product is divided into blocks of depth. The blocks are grouped into parts, and each part has one partial
+    /// sum. B is either a matrix or packed for each block.
     Depth { a: Matrix, b: Factor, block: usize, parts: usize },
 }
 
@@ -71,14 +73,15 @@ pub(crate) struct GemmKernel<T> {
     k: usize,
     division: Division,
     c: Matrix,
-    /// Kernels that copy factors to scratch memory.
+    /// Kernels that copy factors to scratch memory before the product is computed.
     copies: Vec<LoopKernel<T>>,
     epilogue: Option<LoopKernel<T>>,
-    /// Bytes of each tensor in scratch memory. These tensors follow the operands of the dispatch.
+    /// Size in bytes of each tensor in scratch memory. The operand numbers of these tensors follow the operands of the
+    /// dispatch.
     scratch: Vec<usize>,
 }
 
-/// Operands of the dispatch, followed by the tensors in scratch memory.
+/// Types and access of the operands of the dispatch, followed by those of the tensors in scratch memory.
 struct Operands {
     dtypes: Vec<DType>,
     access: Vec<Access>,
@@ -102,7 +105,7 @@ impl<T: Float> GemmKernel<T> {
         let mut copies = Vec::new();
         let batch = kernel.batch.len();
         let (m, n, k) = (kernel.rows(), kernel.columns(), kernel.depth());
-        // If neither factor is a matrix, the smaller one is copied.
+        // If neither factor is a matrix, the smaller one is copied, because only one factor can be packed.
         let a_first = m >= n;
         let mut factor = |first: bool, copied: bool, operands: &mut Operands| {
             let (operand, layout, rows) = match first {
@@ -152,7 +155,7 @@ impl<T: Float> GemmKernel<T> {
         self.scratch.iter().sum()
     }
 
-    /// Whether several threads share the work of a run.
+    /// Whether several threads share the work of one run.
     pub fn is_shared(&self) -> bool {
         let loops = self.copies.iter().chain(&self.epilogue);
         self.products() * self.flops() >= SINGLE_THREAD_FLOPS || loops.into_iter().any(LoopKernel::is_shared)
@@ -173,8 +176,8 @@ impl<T: Float> GemmKernel<T> {
         self.scratch.len()
     }
 
-    /// Merges batch dimensions into the rows, if B is the same for the whole batch and the rows of A and C are
-    /// contiguous across the batch.
+    /// Merges the batch dimensions into the rows. This is possible only if B is the same for the whole batch, and if
+    /// the rows of A and of C are contiguous across the batch.
     fn merge_batch_into_rows(&mut self) {
         let Division::Whole { a, b } = &mut self.division else { return };
         while let Some(&size) = self.batch.last() {
@@ -240,7 +243,8 @@ impl<T: Float> GemmKernel<T> {
         }
     }
 
-    /// Runs tasks that write disjoint memory, on all threads if the product is large enough.
+    /// Runs `count` tasks that write disjoint memory. The tasks run on all threads if the product is large enough,
+    /// otherwise on one thread.
     fn run_tasks(&self, count: usize, task: impl Fn(usize) + Send + Sync) {
         if self.products() * self.flops() < SINGLE_THREAD_FLOPS {
             (0..count).for_each(task);
@@ -269,8 +273,8 @@ impl<T: Float> GemmKernel<T> {
         });
     }
 
-    /// Computes one partial sum per part of the depth, in consecutive scratch memory, and then adds the partial sums in
-    /// order.
+    /// Computes one partial sum for each part of the depth. The partial sums are stored consecutively in scratch
+    /// memory, and then added in order.
     unsafe fn run_by_depth(
         &self,
         tensors: &[Tensor],
@@ -299,7 +303,7 @@ impl<T: Float> GemmKernel<T> {
         }
     }
 
-    /// Computes the partial sum C over a range of blocks of the depth.
+    /// Computes the partial sum `c` over the given range of blocks of the depth.
     unsafe fn sum_part(
         &self,
         tensors: &[Tensor],
@@ -333,7 +337,7 @@ impl<T: Float> GemmKernel<T> {
     }
 }
 
-/// Address of the partial sums of a product that is divided by depth.
+/// Start address of the partial sums of a product that is divided by depth.
 struct PartialSums<T>(*mut T);
 
 // SAFETY: only the address is shared; each task accesses its own part.
@@ -388,7 +392,7 @@ unsafe fn multiply<T: Float>(
     }
 }
 
-/// Returns the number of rows of a packed block whose rows have `columns` elements; at most `most`.
+/// Returns the number of rows of a packed block, which is at most `most`. Each row has `columns` elements.
 fn block_rows<T>(columns: usize, most: usize) -> usize {
     (BLOCK_BYTES / (columns * size_of::<T>()).max(1) / 16 * 16).clamp(16, 512).min(most.max(1))
 }
@@ -400,8 +404,9 @@ impl Division {
 }
 
 impl Matrix {
-    /// Interprets a layout over batch, rows and columns as a matrix; `batch` and `rows` are numbers of dimensions.
-    /// Returns `None` if the rows or columns have no constant stride, or if the layout has bounds.
+    /// Interprets a layout over batch, rows and columns as a matrix. `batch` and `rows` are the numbers of batch
+    /// dimensions and row dimensions. Returns `None` if the rows or columns have no constant stride, or if the layout
+    /// has bounds.
     fn new(operand: usize, layout: &Layout, batch: usize, rows: usize) -> Option<Matrix> {
         if !layout.is_unpadded() {
             return None;
@@ -411,14 +416,14 @@ impl Matrix {
         let (row, column) = (stride(batch..batch + rows)?, stride(batch + rows..rank)?);
         let size = |dims: Range<usize>| layout.shape[dims].iter().product::<usize>();
         let (rows, columns) = (size(batch..batch + rows), size(batch + rows..rank));
-        // The stride of a dimension of size 1 is never used, so it gets the value of a contiguous matrix, for which
+        // The stride of a dimension of size 1 is never used. It is set to the stride of a contiguous matrix, for which
         // `gemm` is fastest.
         let column = if columns == 1 { 1 } else { column };
         let row = if rows == 1 { columns as isize } else { row };
         Some(Matrix { operand, offset: layout.offset, batch: layout.strides[..batch].to_vec(), row, column })
     }
 
-    /// Returns the matrix of product number `i` of a batch with these sizes.
+    /// Returns the matrix of product number `i` in a batch. `batch` contains the sizes of the batch dimensions.
     fn start<T>(&self, tensors: &[Tensor], batch: &[usize], i: usize) -> MatrixRef<T> {
         let (mut rest, mut offset) = (i, self.offset);
         for (&size, &stride) in batch.iter().zip(&self.batch).rev() {
@@ -430,8 +435,8 @@ impl Matrix {
     }
 }
 
-/// Creates A or B. An f32 layout that is a matrix is used in place. Other layouts are packed if they are large and
-/// `copied` is false, and copied to scratch memory otherwise.
+/// Creates factor A or factor B from its layout. An f32 layout that is a matrix is used in place. Any other layout is
+/// packed if it is large and `copied` is false. Otherwise, it is copied to scratch memory.
 fn factor<T: Float>(
     operand: usize,
     layout: &Layout,
@@ -444,7 +449,7 @@ fn factor<T: Float>(
     if let Some(matrix) = Matrix::new(operand, layout, batch, rows).filter(|_| plain) {
         return Ok(Factor::Matrix(matrix));
     }
-    // Batch dimensions along which the factor is broadcast are copied once.
+    // If the factor is broadcast along a batch dimension, it is copied once for this dimension.
     let moves = |i: usize| layout.strides[i] != 0 || layout.bounds.iter().any(|bound| bound.strides[i] != 0);
     let size = |(i, &size): (usize, &usize)| if i < batch && !moves(i) { 1 } else { size };
     let outer: Vec<usize> = layout.shape.iter().enumerate().map(size).collect();
@@ -467,8 +472,9 @@ fn factor<T: Float>(
     Ok(Factor::Matrix(matrix.ok_or_else(|| never!("the copy of a factor is not a matrix"))?))
 }
 
-/// Returns the operand and layout that the product is written to: a store of the epilogue that is a matrix, or scratch
-/// memory, which holds one matrix for each partial sum.
+/// Returns the operand and the layout to which the product is written. This is a store of the epilogue whose layout is
+/// a matrix, if there is one and the product has no partial sums. Otherwise, it is a tensor in scratch memory, which
+/// has room for one matrix per partial sum.
 fn destination<T: Float>(kernel: &Gemm, parts: Option<usize>, operands: &mut Operands) -> (usize, Layout) {
     let epilogue = &kernel.epilogue;
     let fits = |store: &&Store| {
@@ -487,7 +493,8 @@ fn destination<T: Float>(kernel: &Gemm, parts: Option<usize>, operands: &mut Ope
     }
 }
 
-/// Returns the epilogue with the product replaced by a load of its destination, or `None` if no store remains.
+/// Returns the epilogue, in which each use of the product is replaced by a load from operand `to`. Returns `None` if
+/// no store remains.
 fn epilogue(epilogue: &Loop, to: usize, layout: &Layout) -> Option<Loop> {
     let load = Instr::Load { operand: to, layout: layout.clone() };
     let mut body = epilogue.clone();

@@ -1,19 +1,20 @@
-//! Memory and CPU model of the host, and device errors that contain the name of the host.
+//! Memory size and CPU model of the host, and device errors that contain the name of the CPU.
 
 use wgrad_graph::TensorType;
 use wgrad_program::DeviceError;
 
 use crate::memory::Memory;
 
-/// Name of the CPU, used in errors, and the option [`poison`](crate::Options::poison) of the device.
+/// Properties of the host that a session needs: the name of the CPU for errors, and the option
+/// [`poison`](crate::Options::poison).
 pub(crate) struct Host {
     pub name: String,
     pub poison: bool,
 }
 
 impl Host {
-    /// Returns an error if an allocation exceeds the available memory. Returns `Ok` if the system does not report the
-    /// available memory.
+    /// Returns an error if an allocation of `bytes` bytes exceeds the available memory. The error contains `what` and
+    /// a table of the `largest` tensors. Returns `Ok` if the system does not report the available memory.
     pub fn ensure_fits(
         &self,
         bytes: usize,
@@ -42,13 +43,14 @@ impl Host {
         DeviceError::OutOfMemory { name: self.name.clone(), what: what.to_owned(), needed: bytes as u64 }
     }
 
-    /// Returns the error for a kernel that violates the rules for programs.
+    /// Creates the error for a kernel that violates the rules for programs.
     pub fn invalid_kernel(&self, kernel: &str, reason: String) -> DeviceError {
         DeviceError::Internal { name: self.name.clone(), reason: format!("{kernel}: {reason}") }
     }
 }
 
-/// Returns the text after `key` and a colon in a file of `/proc`.
+/// Returns the text after the colon in the first line of a `/proc` file that starts with `key`. Returns `None` if
+/// there is no such line.
 fn read_proc_field(file: &str, key: &str) -> Option<String> {
     let text = std::fs::read_to_string(file).ok()?;
     let line = text.lines().find(|line| line.starts_with(key))?;
@@ -63,8 +65,8 @@ fn available_bytes() -> Option<u64> {
     meminfo("MemAvailable")
 }
 
-/// Returns the total memory of the machine in bytes, or the size of the address space if the system does not report the
-/// memory.
+/// Returns the total memory of the machine in bytes. If the system does not report the memory, returns the size of the
+/// address space.
 pub(crate) fn memory_bytes() -> u64 {
     meminfo("MemTotal").unwrap_or(isize::MAX as u64)
 }

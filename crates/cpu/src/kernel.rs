@@ -1,8 +1,8 @@
-//! Execution of a plan: blocks of rows, stages, threads.
+//! Execution of a plan: division into blocks of rows, stages and threads.
 //!
-//! Blocks are independent, so the number of blocks per task may depend on the number of threads. Chunks of columns are
-//! not independent: if a kernel has few and very long rows, each chunk is reduced separately and the results are merged
-//! in order. The length of a chunk therefore depends only on the kernel.
+//! Blocks are independent of each other, so the number of blocks per task may depend on the number of threads. Chunks
+//! of columns are not independent. If a kernel has few and very long rows, each chunk of a row is reduced separately,
+//! and the results of the chunks are merged in order. The length of a chunk therefore depends only on the kernel.
 
 use std::ops::Range;
 
@@ -15,9 +15,10 @@ use crate::pass::{Frame, Pass};
 use crate::plan::{Location, Mode, Plan, Stage};
 use crate::reduce::Accumulator;
 
-/// Approximate nanoseconds of work below which waking other threads costs more time than it saves.
+/// Kernels with less work than this, in approximate nanoseconds, run on one thread: waking other threads costs more
+/// time than it saves.
 const MIN_PARALLEL_NS: f64 = 40_000.0;
-/// Maximum number of tasks per thread. Several tasks per thread balance the load.
+/// Maximum number of tasks per thread. With several tasks per thread, the load is balanced better.
 const TASKS_PER_THREAD: usize = 4;
 
 /// Error in the compilation of a kernel.
@@ -36,12 +37,12 @@ impl From<InternalError> for KernelError {
 /// A plan with the memory for its accumulators.
 pub(crate) struct LoopKernel<T> {
     plan: Plan<T>,
-    /// Accumulators of each (block, chunk), if there is more than one chunk.
+    /// Accumulators of each pair of block and chunk, if there is more than one chunk.
     partials: Memory,
 }
 
 impl<T: Float> LoopKernel<T> {
-    /// Allocates the accumulators of a plan.
+    /// Allocates the memory for the accumulators of a plan.
     pub fn new(plan: Plan<T>) -> Result<Self, KernelError> {
         let parts = if plan.chunks() > 1 { plan.blocks() * plan.chunks() } else { 0 };
         let bytes = parts * plan.reductions.len() * Accumulator::<T>::bytes(plan.tiling.block);
@@ -49,12 +50,12 @@ impl<T: Float> LoopKernel<T> {
         Ok(Self { plan, partials })
     }
 
-    /// Whether several threads share the work of a run.
+    /// Whether several threads share the work of one run.
     pub fn is_shared(&self) -> bool {
         self.plan.work >= MIN_PARALLEL_NS && self.plan.blocks() * self.plan.chunks() > 1
     }
 
-    /// Runs the kernel.
+    /// Runs all stages of the kernel.
     ///
     /// # Safety
     /// The operands have been checked against the loop that the plan was compiled from, and nothing else uses them.
@@ -75,7 +76,8 @@ impl<T: Float> LoopKernel<T> {
             if stage > 0 {
                 (0..blocks).for_each(|block| run.merge_chunks(stage - 1, block));
             }
-            // One task writes the row values, after all reads of the previous content.
+            // A stage that only writes row values has one part per block. It writes them after all reads of the
+            // previous content.
             let parts = if self.plan.stages[stage].has_elements() { chunks } else { 1 };
             run.run_tasks(blocks * parts, |task, part| task.run_stage(stage, part / parts, part % parts));
         }
@@ -97,7 +99,8 @@ struct Run<'a, T> {
 }
 
 impl<T: Float> Run<'_, T> {
-    /// Calls `work` for every number below `count`, in tasks that each compute the hoisted values once.
+    /// Calls `work` for every number below `count`. The numbers are divided into tasks, and each task computes the
+    /// hoisted values once.
     fn run_tasks(&self, count: usize, work: impl Fn(&Task<'_, T>, usize) + Sync) {
         let task = |numbers: Range<usize>| {
             with_scratch(Frame::bytes(self.plan), |scratch| {
@@ -154,7 +157,7 @@ impl<T: Float> Run<'_, T> {
     }
 }
 
-/// A unit of work of one thread: a range of blocks or chunks, with its own registers.
+/// A unit of work of one thread: a range of blocks or of chunks. Each task has its own registers.
 struct Task<'a, T> {
     run: &'a Run<'a, T>,
     frame: Frame,
@@ -185,7 +188,7 @@ impl<T: Float> Task<'_, T> {
         unsafe { block.run(&plan.periodic) };
     }
 
-    /// Runs one stage for the rows of a block and the columns of a chunk.
+    /// Runs one stage for the rows of one block and the columns of one chunk.
     fn run_stage(&self, number: usize, block: usize, chunk: usize) {
         let Run { plan, .. } = *self.run;
         let stage = &plan.stages[number];
@@ -217,7 +220,8 @@ impl<T: Float> Task<'_, T> {
         }
     }
 
-    /// Returns the accumulator of a reduction, which is in the task's registers or in the kernel's memory.
+    /// Returns the accumulator of a reduction. It is in the task's own memory if there is one chunk, and in the
+    /// kernel's memory otherwise.
     ///
     /// # Safety
     /// No other accumulator for the same reduction, block and chunk is in use.
@@ -232,7 +236,7 @@ impl<T: Float> Task<'_, T> {
         }
     }
 
-    /// Copies the merged results of earlier stages to registers.
+    /// Copies the merged reduction results of earlier stages to registers.
     ///
     /// # Safety
     /// No task writes the accumulators of earlier stages.
@@ -255,7 +259,7 @@ impl<T: Float> Task<'_, T> {
         };
     }
 
-    /// Processes all rows of the block at once, one column after the other.
+    /// Runs a stage with lanes along the rows: processes all rows of the block at once, one column after the other.
     ///
     /// # Safety
     /// As in `run_stage`: valid tensors, and accumulators that no other task uses.
@@ -285,7 +289,8 @@ impl<T: Float> Task<'_, T> {
         }
     }
 
-    /// Processes some columns of a row at once, one row after the other.
+    /// Runs a stage with lanes along the columns: processes a slice of columns of one row at once, one row after the
+    /// other.
     ///
     /// # Safety
     /// As in `run_stage`: valid tensors, and accumulators that no other task uses.

@@ -1,7 +1,7 @@
 //! Execution of graphs and programs on the CPU.
 //!
-//! Contains two independent implementations: [`reference`](mod@reference), which evaluates a graph node by node in f64
-//! with plain loops, and [`CpuDevice`], which replays programs in f32 (on machines without a GPU) or in f64 (to check
+//! Contains two independent implementations. [`reference`](mod@reference) evaluates a graph node by node in f64, with
+//! plain loops. [`CpuDevice`] runs compiled programs, either in f32 (on machines without a GPU) or in f64 (to check
 //! results).
 //!
 //! The crate contains no code for individual operations.

@@ -1,13 +1,13 @@
 //! Buffers, and tensors as addresses in buffers.
 //!
-//! Kernels access memory through raw pointers, because the tensors of a dispatch share a few buffers and the program
-//! decides which parts are read and written. [`crate::check`] proves, before a program runs, that every access of a
-//! dispatch stays inside its tensor and that no written range overlaps another operand.
+//! Kernels access memory through raw pointers, because the tensors of a dispatch share a few buffers, and only the
+//! program determines which parts are read and written. Before a program runs, [`crate::check`] proves that every
+//! access of a dispatch stays inside its tensor and that no written range overlaps another operand.
 //!
 //! An element of `b` bytes in the plan has a cell of `b · SCALE` bytes in memory (see [`crate::float::Float::SCALE`]).
-//! If the computation uses f64, a float fills its cell, and a u32 or f16 element is at the start of a cell of twice its
-//! size. The strides of u32 and f16 tensors are then doubled ([`pitch`]). An element thus has the same address in a
-//! tensor and in the flat group or pack that contains the tensor.
+//! If the computation uses f64, a float element fills its cell. A u32 or f16 element is then at the start of a cell of
+//! twice its size, so the strides of u32 and f16 tensors are doubled ([`pitch`]). An element thus has the same address
+//! in a tensor and in the flat group or pack that contains the tensor.
 
 use std::alloc::{self, Layout};
 use std::cell::RefCell;
@@ -68,7 +68,7 @@ impl Drop for Memory {
     }
 }
 
-/// Address of a tensor's first element, and the stored type.
+/// Address of a tensor's first element, and the type in which the elements are stored.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tensor {
     pub start: *mut u8,
@@ -80,7 +80,7 @@ unsafe impl Send for Tensor {}
 // SAFETY: only the address is shared; the kernels that use it are checked not to race.
 unsafe impl Sync for Tensor {}
 
-/// Distance between neighbouring elements, in units of the stored type: `T`, u32 or f16.
+/// Distance between neighbouring elements. The unit is the size of the stored type: `T`, u32 or f16.
 pub(crate) fn pitch<T: Float>(dtype: DType) -> usize {
     if dtype == DType::F32 { 1 } else { T::SCALE }
 }

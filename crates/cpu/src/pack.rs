@@ -1,8 +1,8 @@
-//! Packing of a factor of a matrix product that `gemm` cannot read in place: windows over an image, with zeros at its
-//! edges.
+//! Packing of a factor of a matrix product that `gemm` cannot read in place. The typical factor consists of windows
+//! over an image, with zeros as padding at the edges of the image.
 //!
 //! A block of the factor is copied to a small row-major matrix, which stays in a second-level cache while the product
-//! reads it. The matrix of all windows, many times the size of the image, is never stored.
+//! reads it. The matrix of all windows would be many times the size of the image, and is never stored.
 
 use std::ops::Range;
 
@@ -13,15 +13,15 @@ use crate::address::{Address, Axis, Position};
 use crate::float::Float;
 use crate::memory::Tensor;
 
-/// Runs with fewer elements are copied element by element.
+/// Runs with fewer elements than this are copied element by element.
 const SHORT_RUN: usize = 8;
 
-/// A factor that is packed by rows: `[batch…, rows…, columns…]`.
+/// A factor that is packed by rows. Its dimensions are `[batch…, rows…, columns…]`.
 pub(crate) struct PackedFactor {
     batch: Axis,
     address: Address,
     columns: usize,
-    /// Start of each contiguous run of a row, relative to the start of the row, for rows without padding.
+    /// Offset of each contiguous run of a row from the start of the row. Used for rows without padding.
     runs: Vec<isize>,
     run: usize,
     /// Minimum and maximum displacement of each bounded coordinate within a row.
@@ -29,8 +29,8 @@ pub(crate) struct PackedFactor {
 }
 
 impl PackedFactor {
-    /// Creates a packed factor from its layout over batch, rows and columns; `batch` and `rows` are numbers of
-    /// dimensions. Returns `None` if the layout is all padding.
+    /// Creates a packed factor from its layout over batch, rows and columns. `batch` and `rows` are the numbers of
+    /// batch dimensions and row dimensions. Returns `None` if the layout is all padding.
     pub fn new(
         operand: usize,
         layout: &Layout,
@@ -66,7 +66,7 @@ impl PackedFactor {
         Ok(Some(PackedFactor { batch, address, columns, runs, run, reach }))
     }
 
-    /// Copies some rows of product number `batch` consecutively to `to`.
+    /// Copies the rows in `rows` of product number `batch` consecutively to `to`.
     ///
     /// # Safety
     /// The layout stays inside its tensor, and `to` points to memory for all elements of the rows.
@@ -89,7 +89,7 @@ impl PackedFactor {
         });
     }
 
-    /// Copies a row without padding.
+    /// Copies one row without padding.
     ///
     /// # Safety
     /// As for [`PackedFactor::pack`], for one row.
@@ -113,7 +113,7 @@ impl PackedFactor {
         }
     }
 
-    /// Copies a row with some padding.
+    /// Copies one row that contains padding. Padding is written as zeros.
     ///
     /// # Safety
     /// As for [`PackedFactor::pack`], for one row.

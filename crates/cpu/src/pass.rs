@@ -1,5 +1,5 @@
-//! Execution of vector operations over the lanes of registers, the inner part of the interpreter. This code does not
-//! depend on blocks, stages and threads.
+//! Execution of vector operations over the lanes of registers. This is the inner part of the interpreter. The code
+//! does not depend on blocks, stages or threads.
 
 use std::slice;
 
@@ -12,7 +12,7 @@ use crate::memory::{LINE, Tensor};
 use crate::plan::{Location, Mode, Plan, Splat, VectorOp, Write};
 use crate::reduce::Accumulator;
 
-/// Positions of a task's registers in its scratch memory.
+/// Positions of the registers of one task in its scratch memory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Frame {
     base: *mut u8,
@@ -34,13 +34,13 @@ fn register_bytes<T>(lanes: usize) -> usize {
 }
 
 impl Frame {
-    /// Bytes of scratch memory that a task needs.
+    /// Size of the scratch memory that a task needs, in bytes.
     pub fn bytes<T: Float>(plan: &Plan<T>) -> usize {
         let frame = Frame::new(std::ptr::null_mut(), plan);
         frame.accumulator_at + frame.accumulator_bytes * plan.reductions.len()
     }
 
-    /// Creates the registers in the scratch memory at `base`.
+    /// Creates the frame of a plan in the scratch memory at `base`.
     pub fn new<T: Float>(base: *mut u8, plan: &Plan<T>) -> Frame {
         let tiling = plan.tiling;
         let uniform_bytes = register_bytes::<T>(tiling.block.max(tiling.lanes));
@@ -71,7 +71,7 @@ impl Frame {
         }
     }
 
-    /// Returns the address of the register of a location. For kept values, this is the address of the first element of
+    /// Returns the address of the register at a location. For kept values, returns the address of the first element of
     /// the block.
     pub fn register(&self, location: Location) -> *mut u8 {
         let at = match location {
@@ -100,23 +100,24 @@ pub(crate) struct Pass<'a> {
     pub addresses: &'a [Address],
     /// Direction of the lanes.
     pub mode: Mode,
-    /// Row or column of the first lane.
+    /// Row or column of the first lane, within the kernel.
     pub start: usize,
     /// Number of lanes.
     pub len: usize,
-    /// The fixed column (lanes along rows) or row (lanes along columns).
+    /// The index that is the same in all lanes: the column (lanes along rows) or the row (lanes along columns).
     pub fixed: usize,
     /// Position of the first lane among the kept elements of the block.
     pub kept: usize,
 }
 
-/// The safety of all methods is based on three facts. `check` has proved that the addresses of a plan stay inside their
-/// tensors for every row and column, that written ranges overlap no other access, and that calls get arguments of the
-/// types that they take. `emit` gives each register enough lanes, and never assigns the same register to an argument
-/// and a result. Each task has its own frame and its own rows or chunk of columns. Therefore every slice below is
-/// inside its allocation, and no mutable slice is shared.
+/// The safety of all methods is based on three facts. First, `check` has proved that the addresses of a plan stay
+/// inside their tensors for every row and column, that written ranges overlap no other access, and that calls get
+/// arguments of the right types. Second, `emit` gives each register enough lanes, and never assigns the same register
+/// to an argument and a result. Third, each task has its own frame and its own rows or chunk of columns. Therefore
+/// every slice below is inside its allocation, and no mutable slice is shared.
 impl Pass<'_> {
-    /// Returns the axis along which the lanes run, and the position of lane 0 of the kernel at the fixed row or column.
+    /// Returns the axis of an address along which the lanes run. Also returns the position of lane 0 of the kernel at
+    /// the fixed row or column.
     #[inline]
     fn lanes<'b>(&self, address: &'b Address) -> (&'b Axis, Position) {
         let (lanes, fixed) = match self.mode {
@@ -157,7 +158,7 @@ impl Pass<'_> {
         unsafe { slice::from_raw_parts_mut(self.pointer(location), self.len) }
     }
 
-    /// Runs vector operations.
+    /// Runs vector operations on all lanes of the pass.
     ///
     /// # Safety
     /// The pass belongs to the plan of the operations, which has been checked against the tensors.
@@ -304,7 +305,7 @@ impl Pass<'_> {
         });
     }
 
-    /// Writes registers to operands.
+    /// Writes registers to the operands, for all lanes of the pass.
     ///
     /// # Safety
     /// As for [`Pass::run`].
@@ -376,7 +377,7 @@ impl Pass<'_> {
     }
 }
 
-/// Rows that a gather reads: one index per lane.
+/// Row numbers that a gather reads: one index per lane, the stride between rows, and the number of valid rows.
 struct GatherRows<'a> {
     index: &'a [u32],
     stride: isize,

@@ -1,5 +1,6 @@
-//! A compiled loop kernel: straight-line code over registers, with one stage for each level of reductions and one for
-//! the stores. Plain data, created by [`crate::compile`] and executed by [`crate::kernel`].
+//! A compiled loop kernel: straight-line code over registers. There is one stage for each level of nested reductions,
+//! and up to two stages for the stores. A plan is plain data, created by [`crate::compile`] and executed by
+//! [`crate::kernel`].
 //!
 //! A kernel works on *blocks* of rows. Each stage first runs `row` code over the rows of the block, for values that are
 //! equal in all columns. Then it runs `element` code for every element, with lanes along one of two directions
@@ -9,13 +10,13 @@ use wgrad_graph::{Call, Combine};
 
 use crate::address::Address;
 
-/// Direction of the lanes of element code.
+/// Direction of the lanes of element code in the domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Lanes are the rows of a block, one column after the other. Used for short rows and for sums over the columns of
-    /// a matrix.
+    /// The lanes are the rows of a block, and columns are processed one after the other. Used for short rows and for
+    /// sums over the columns of a matrix.
     Rows,
-    /// Lanes are a block of columns, one row after the other. Used for long contiguous rows.
+    /// The lanes are a slice of columns, and rows are processed one after the other. Used for long contiguous rows.
     Columns,
 }
 
@@ -26,29 +27,30 @@ pub(crate) enum Location {
     Uniform(usize),
     /// One value per row of a block, equal in every block. Computed once per task.
     Periodic(usize),
-    /// One value per row of the block, from row code.
+    /// One value per row of the block, computed by row code.
     Row(usize),
     /// One value per row of the block: the result of a reduction.
     Result(usize),
-    /// One value per lane, from element code.
+    /// One value per lane, computed by element code.
     Element(usize),
     /// One value per element of the block, kept for a later stage.
     Kept(usize),
-    /// In the operand itself. The number identifies an address, which has stride 1 along the lanes.
+    /// Directly in an operand, without a register. The number identifies an address, which has stride 1 along the
+    /// lanes.
     Direct(usize),
 }
 
-/// One vector operation.
+/// One operation on all lanes of its registers.
 #[derive(Clone)]
 pub(crate) enum VectorOp<T> {
     Float(T, Location),
     U32(u32, Location),
-    /// Loads the elements at an address, converted from the stored type.
+    /// Loads the elements at an address and converts them from the stored type.
     Load {
         address: usize,
         to: Location,
     },
-    /// Computes the offset of an address.
+    /// Computes the offset of an address as a value.
     Iota {
         address: usize,
         to: Location,
@@ -82,14 +84,14 @@ pub(crate) struct Splat {
     pub is_u32: bool,
 }
 
-/// A register that a reduction accumulates.
+/// A register whose values are accumulated by a reduction.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ReductionInput {
     pub reduction: usize,
     pub from: Location,
 }
 
-/// Code of one pass over the columns.
+/// Code of one stage, which makes one pass over the columns.
 #[derive(Clone)]
 pub(crate) struct Stage<T> {
     pub row: Vec<VectorOp<T>>,
@@ -107,7 +109,7 @@ impl<T> Stage<T> {
     }
 }
 
-/// Number of registers of each kind.
+/// Number of registers of each kind in a plan.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Registers {
     pub uniform: usize,
@@ -130,7 +132,7 @@ pub(crate) struct Tiling {
     pub chunk: usize,
 }
 
-/// A compiled loop.
+/// A compiled loop kernel.
 #[derive(Clone)]
 pub(crate) struct Plan<T> {
     pub rows: usize,
@@ -138,7 +140,7 @@ pub(crate) struct Plan<T> {
     pub tiling: Tiling,
     pub addresses: Vec<Address>,
     pub reductions: Vec<Combine>,
-    /// Code that runs once per task, for one lane.
+    /// Code that runs once per task, for a single lane.
     pub uniform: Vec<VectorOp<T>>,
     /// For each uniform register, whether it holds a u32.
     pub uniform_is_u32: Vec<bool>,
@@ -146,7 +148,7 @@ pub(crate) struct Plan<T> {
     pub periodic: Vec<VectorOp<T>>,
     pub stages: Vec<Stage<T>>,
     pub registers: Registers,
-    /// Approximate nanoseconds of a run on one core.
+    /// Approximate nanoseconds of a complete run on one core.
     pub work: f64,
 }
 

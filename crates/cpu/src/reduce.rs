@@ -1,8 +1,8 @@
-//! Accumulators of reductions. The order of accumulation depends only on the shape of a kernel, not on the number of
-//! threads.
+//! Accumulators of reductions. The order of accumulation depends only on the shape of a kernel. It does not depend on
+//! the number of threads.
 //!
-//! f32 sums are accumulated in f32 in short runs over several lanes, and then in f64. A sum of a million elements is
-//! accurate to the last bits of f32.
+//! f32 sums are first accumulated in f32, in short runs over several lanes. The sums of the runs are then accumulated
+//! in f64. A sum of a million elements is accurate to the last bits of f32.
 
 use std::slice;
 
@@ -10,30 +10,31 @@ use wgrad_graph::Combine;
 
 use crate::float::Float;
 
-/// Number of columns summed in `T` in rows mode before the sum is added to the f64 total.
+/// Number of columns that are summed in `T` in rows mode. After this number of columns, the sum is added to the f64
+/// total.
 const PARTIAL_COLUMNS: usize = 32;
-/// Number of independent accumulators within a slice.
+/// Number of independent partial sums within a slice of a row.
 const LANES: usize = 16;
 
 /// State of one reduction for each row of a block.
 #[derive(Debug)]
 pub(crate) struct Accumulator<'a, T> {
     combine: Combine,
-    /// f64 sum of each row.
+    /// Sum of each row in f64.
     total: &'a mut [f64],
-    /// Sum of the last few columns (rows mode), or the extreme value so far.
+    /// For each row, the sum of the last few columns (rows mode), or the maximum or minimum so far.
     value: &'a mut [T],
-    /// Column of the extreme value.
+    /// For each row, the column of the maximum so far. Used by argmax.
     index: &'a mut [u32],
 }
 
 impl<'a, T: Float> Accumulator<'a, T> {
-    /// Bytes of an accumulator for `rows` rows; a multiple of 64.
+    /// Size in bytes of an accumulator for `rows` rows. The size is a multiple of 64.
     pub fn bytes(rows: usize) -> usize {
         rows.next_multiple_of(LANES) * (8 + size_of::<T>() + 4)
     }
 
-    /// Interprets memory as an accumulator.
+    /// Interprets memory at `at` as an accumulator for `rows` rows.
     ///
     /// # Safety
     /// `at` is aligned to 64 and points to [`Accumulator::bytes`] bytes that nothing else uses for `'a`.
@@ -63,7 +64,8 @@ impl<'a, T: Float> Accumulator<'a, T> {
         self.index.fill(0);
     }
 
-    /// Rows mode: accumulates column number `column`, which is column `nth` of this pass, for every row.
+    /// Rows mode: accumulates one column for every row. `column` is the number of the column in the kernel, and `nth`
+    /// is its number in this pass.
     pub fn add_column(&mut self, values: &[T], column: usize, nth: usize) {
         match self.combine {
             Combine::Sum => {
@@ -94,7 +96,7 @@ impl<'a, T: Float> Accumulator<'a, T> {
         }
     }
 
-    /// Rows mode: adds the sums of the last columns to the total at the end of a pass.
+    /// Rows mode: adds the sums of the last few columns to the f64 totals, at the end of a pass.
     pub fn flush(&mut self) {
         if self.combine == Combine::Sum {
             for (total, sum) in self.total.iter_mut().zip(self.value.iter_mut()) {
@@ -104,7 +106,7 @@ impl<'a, T: Float> Accumulator<'a, T> {
         }
     }
 
-    /// Columns mode: accumulates consecutive elements of one row, starting at column `column`.
+    /// Columns mode: accumulates consecutive elements of one row. `column` is the column of the first element.
     pub fn add_row(&mut self, row: usize, values: &[T], column: usize) {
         match self.combine {
             Combine::Sum => self.total[row] += sum(values),
@@ -128,7 +130,7 @@ impl<'a, T: Float> Accumulator<'a, T> {
         }
     }
 
-    /// Merges the accumulator of later columns into this one.
+    /// Merges the accumulator of later columns of the same rows into this one.
     pub fn merge(&mut self, later: &Accumulator<'_, T>) {
         let replaces = match self.combine {
             Combine::Sum => {
@@ -145,7 +147,8 @@ impl<'a, T: Float> Accumulator<'a, T> {
         }
     }
 
-    /// Copies the results of the accumulator at `at` to a register: u32 for [`Combine::ArgMax`], else floats.
+    /// Copies the results of the accumulator at `at` to a register. The results are u32 for [`Combine::ArgMax`], and
+    /// floats otherwise.
     ///
     /// # Safety
     /// `at` is valid as in [`Accumulator::at`], but may be read concurrently; `to` points to a register for `rows` rows
@@ -170,7 +173,8 @@ impl<'a, T: Float> Accumulator<'a, T> {
     }
 }
 
-/// Whether `x` replaces the maximum `best` so far. NaN replaces any value; of equal values, the first is kept.
+/// Whether `x` replaces the maximum `best` so far. NaN replaces any value. Of several equal values, the first one is
+/// kept.
 fn max_replaces<T: Float>(x: T, best: T) -> bool {
     (x > best) | x.is_nan()
 }
@@ -179,12 +183,13 @@ fn min_replaces<T: Float>(x: T, best: T) -> bool {
     (x < best) | x.is_nan()
 }
 
-/// Whether `x` replaces the maximum `best` of an argmax. The first NaN counts as the maximum.
+/// Whether `x` replaces the maximum `best` so far of an argmax. NaN counts as larger than any number, and the first
+/// NaN is kept.
 fn argmax_replaces<T: Float>(x: T, best: T) -> bool {
     (x > best) | (x.is_nan() & !best.is_nan())
 }
 
-/// Sums a slice in [`LANES`] accumulators of type `T`, and adds the accumulators in f64.
+/// Sums a slice in [`LANES`] partial sums of type `T`, and then adds the partial sums in f64.
 fn sum<T: Float>(values: &[T]) -> f64 {
     let mut lanes = [T::default(); LANES];
     let (chunks, rest) = values.as_chunks::<LANES>();

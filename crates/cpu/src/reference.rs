@@ -1,7 +1,7 @@
 //! The f64 reference: evaluates a graph node by node with plain loops.
 //!
-//! The reference shares no code with the executor or the planner, not even layouts, so that it can detect errors in
-//! both. It is deliberately simple and slow.
+//! The reference shares no code with the executor or the planner, so that it can detect errors in both. Even layouts
+//! are not shared. The reference is deliberately simple and slow.
 
 mod lowered;
 
@@ -29,23 +29,23 @@ impl Values {
         }
     }
 
-    /// Whether there are no elements.
+    /// Whether the tensor has no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// A tensor with its values.
+/// A tensor: its type and its values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Array {
-    /// Element type and shape.
+    /// Element type and shape of the tensor.
     pub ty: TensorType,
     /// Elements in row-major order.
     pub values: Values,
 }
 
 impl Array {
-    /// Creates a float tensor, rounding the values if the type is f16.
+    /// Creates a float tensor. If the type is f16, the values are rounded to f16.
     pub fn float(ty: TensorType, values: Vec<f64>) -> Self {
         Self::rounded(ty, Values::Float(values))
     }
@@ -63,7 +63,7 @@ impl Array {
         Self { ty, values }
     }
 
-    /// Returns the elements as f64; u32 values are converted.
+    /// Returns the elements as f64. The elements of a u32 tensor are converted.
     pub fn to_f64(&self) -> Vec<f64> {
         match &self.values {
             Values::Float(values) => values.clone(),
@@ -71,7 +71,7 @@ impl Array {
         }
     }
 
-    /// Creates a tensor. If the type is f16, rounds the values through f32 to f16, as a device does.
+    /// Creates a tensor. If the type is f16, first rounds the values to f32 and then to f16, as a device does.
     fn rounded(ty: TensorType, mut values: Values) -> Self {
         if let (DType::F16, Values::Float(values)) = (ty.dtype, &mut values) {
             values.iter_mut().for_each(|x| *x = f64::from(f16::from_f32(*x as f32).to_f32()));
@@ -79,22 +79,22 @@ impl Array {
         Self { ty, values }
     }
 
-    /// Whether the values have the element type and number of elements of the tensor type.
+    /// Whether the values match the tensor type in element type and in number of elements.
     fn is_well_formed(&self) -> bool {
         let is_u32 = matches!(self.values, Values::U32(_));
         is_u32 == (self.ty.dtype == DType::U32) && self.values.len() == self.ty.shape.numel()
     }
 }
 
-/// The persistent state of a graph.
+/// The persistent state of a graph: parameters, optimizer state and buffers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct State {
-    /// Each group as one flat tensor, padding included, in order of group id.
+    /// One flat tensor per group, including padding, in order of group id.
     pub groups: Vec<Array>,
 }
 
 impl State {
-    /// Creates a state of zeros.
+    /// Creates a state in which all elements are zero.
     pub fn zeros(states: &States) -> Self {
         let zeros = |group: &wgrad_graph::Group| Array::zeros(TensorType::new(group.dtype, [group.len()]));
         Self { groups: states.groups().iter().map(zeros).collect() }
@@ -122,7 +122,8 @@ impl State {
     }
 }
 
-/// Returns the group and the first element of a state leaf.
+/// Returns the group number of a state leaf, and the offset of its first element in the group. Returns `None` for an
+/// input, or if the entry does not exist.
 fn group_and_offset(states: &States, leaf: Leaf) -> Option<(usize, usize)> {
     match leaf {
         Leaf::Input(_) => None,
@@ -131,28 +132,28 @@ fn group_and_offset(states: &States, leaf: Leaf) -> Option<(usize, usize)> {
     }
 }
 
-/// Error of an evaluation by the reference.
+/// Error of an evaluation of a graph by the reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
-    /// An input is missing or has another type than in the graph.
+    /// An input is missing, or its type differs from the type in the graph.
     #[error("input `{name}` must be {expected}; found {found}")]
     Input {
         /// Name of the input.
         name: String,
         /// Type of the input in the graph.
         expected: String,
-        /// Description of the given value.
+        /// Description of the given input.
         found: String,
     },
-    /// The state does not match the states of the graph.
+    /// The given state does not match the groups of the graph.
     #[error("the state does not match the graph: {0}")]
     State(String),
-    /// An operation lowers to a computation that does not match its types.
+    /// The computation that an operation lowers to does not match the types of the operation.
     #[error("{op} (node {node}): {reason}")]
     Lowering {
         /// Name of the operation.
         op: &'static str,
-        /// Position in the graph.
+        /// Position of the operation in the graph.
         node: usize,
         /// Description of the mismatch.
         reason: String,
@@ -174,7 +175,7 @@ impl ReferenceError {
     }
 }
 
-/// Returns the values of the `wanted` nodes.
+/// Evaluates a graph. Returns the values of the `wanted` nodes, in the same order.
 ///
 /// # Errors
 /// Returns an error if the inputs or the state do not match the graph, if a node does not exist, or if an operation
@@ -193,7 +194,8 @@ pub fn evaluate(
         .collect()
 }
 
-/// Runs one step: returns the outputs in order of declaration and applies the updates of the graph to the state.
+/// Runs one step. Returns the outputs of the graph in order of declaration, and applies the updates of the graph to
+/// the state.
 ///
 /// # Errors
 /// Returns an error under the same conditions as [`evaluate`]; the state is then unchanged.

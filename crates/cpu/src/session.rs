@@ -1,4 +1,4 @@
-//! A session: the state of a model in memory, and the programs compiled for it.
+//! A session: the state of a model in memory, and the programs that are compiled for this state.
 
 use std::ops::Range;
 
@@ -18,15 +18,16 @@ use crate::host::Host;
 use crate::kernel::{KernelError, LoopKernel};
 use crate::memory::{Memory, Tensor, pitch};
 
-/// State and programs of a model on the CPU. Runs are synchronous: no work is in progress between calls.
+/// State and programs of a model on the CPU. Runs are synchronous: when a call returns, no work is in progress.
 pub(crate) struct CpuSession<T> {
     host: Host,
     states: States,
     groups: Vec<Memory>,
     programs: Vec<LoadedProgram<T>>,
-    /// Intermediates, shared by all programs; each slab is as large as the largest program needs.
+    /// Slabs with the intermediates, shared by all programs. Each slab has the size that the program with the largest
+    /// slab needs.
     slabs: Vec<Memory>,
-    /// Scratch memory for matrix products, as large as the largest kernel needs.
+    /// Scratch memory for matrix products. Its size is the maximum over all kernels.
     scratch: Memory,
 }
 
@@ -38,7 +39,7 @@ enum CompiledKernel<T> {
 struct LoadedKernel<T> {
     kernel: CompiledKernel<T>,
     tensors: Vec<Tensor>,
-    /// Operands that are stored in slabs.
+    /// Positions of the operands that are stored in slabs. Their addresses change when a slab is reallocated.
     scratch: Vec<SlabOperand>,
 }
 
@@ -46,19 +47,19 @@ struct LoadedKernel<T> {
 struct SlabOperand {
     operand: usize,
     slab: usize,
-    /// Offset in the allocated slab, in bytes.
+    /// Offset in bytes from the start of the allocated slab.
     offset: usize,
 }
 
 impl<T: Float> LoadedKernel<T> {
-    /// Updates the addresses of the operands that are stored in slabs.
+    /// Updates the addresses of the operands that are stored in slabs, after a slab was reallocated.
     fn bind(&mut self, slabs: &[Memory]) {
         for &SlabOperand { operand, slab, offset } in &self.scratch {
             self.tensors[operand].start = slabs[slab].start().wrapping_add(offset);
         }
     }
 
-    /// Whether several threads share the work of the kernel.
+    /// Whether several threads share the work of one run of the kernel.
     fn is_shared(&self) -> bool {
         match &self.kernel {
             CompiledKernel::Loop(kernel) => kernel.is_shared(),
@@ -67,7 +68,7 @@ impl<T: Float> LoadedKernel<T> {
     }
 }
 
-/// Address of the scratch memory, sent to the thread that runs a program.
+/// Address of the scratch memory of a session. It is sent to the thread that runs a program.
 #[derive(Clone, Copy)]
 struct Scratch(*mut u8);
 
@@ -80,7 +81,7 @@ struct DispatchTimer<'a> {
     spans: &'a mut Vec<Span>,
 }
 
-/// An input or output of a program.
+/// An input or output of a program, which the host writes or reads.
 struct HostTensor {
     name: String,
     ty: TensorType,
@@ -94,9 +95,10 @@ struct LoadedProgram<T> {
     input_memory: Memory,
     output_memory: Memory,
     packs: Vec<Memory>,
-    /// Numbers of the outputs that are single floats.
+    /// Numbers of the outputs that are single floats, among the outputs of the program.
     scalars: Vec<usize>,
-    /// Values of the outputs in `scalars` for each run since the last call of [`Session::records`], consecutively.
+    /// Values of the outputs in `scalars`, one group of values per run, for all runs since the last call of
+    /// [`Session::records`].
     recorded_values: Vec<f32>,
     runs: u64,
     records_read: u64,
@@ -118,7 +120,7 @@ impl<T: Float> CpuSession<T> {
             .ok_or_else(|| DeviceError::Usage(format!("program {} does not exist in the session", id.0)))
     }
 
-    /// Checks the inputs of a run and copies them to the program's inputs.
+    /// Checks the inputs of a run and copies them to the input memory of the program.
     fn upload(&mut self, program: ProgramId, inputs: &[Data<'_>]) -> Result<(), DeviceError> {
         let poison = self.host.poison;
         if poison {
@@ -136,7 +138,7 @@ impl<T: Float> CpuSession<T> {
         Ok(())
     }
 
-    /// Enlarges the slabs as needed for a program, and updates the addresses in the loaded programs.
+    /// Enlarges the slabs if a program needs larger ones. Then updates the addresses in the loaded programs.
     fn grow(&mut self, program: &Program) -> Result<(), DeviceError> {
         let needed: Vec<usize> = program.slabs.iter().map(|&bytes| bytes * T::SCALE).collect();
         let allocated = |slab: usize| self.slabs.get(slab).map_or(0, Memory::bytes);
@@ -339,7 +341,7 @@ impl<T: Float> Session for CpuSession<T> {
 }
 
 impl<T: Float> CpuSession<T> {
-    /// Returns the address of a tensor.
+    /// Returns the address of a tensor of a program.
     ///
     /// # Errors
     /// Returns a message if the buffer does not exist, or if the tensor is misaligned or exceeds the buffer.
@@ -444,7 +446,7 @@ impl<T: Float> LoadedProgram<T> {
         Ok(())
     }
 
-    /// Runs a range of the kernels, in the thread pool if at least one kernel is large enough.
+    /// Runs the kernels in `range`. The thread pool is used only if at least one kernel is large enough.
     fn run_kernels(
         &mut self,
         range: Range<usize>,
@@ -481,7 +483,7 @@ impl<T: Float> LoadedProgram<T> {
     }
 }
 
-/// Runs kernels one after the other.
+/// Runs kernels one after the other. If there is a timer, records the time of each kernel.
 fn run_dispatches<T: Float>(
     kernels: &mut [LoadedKernel<T>],
     scratch: Scratch,
@@ -503,7 +505,7 @@ fn run_dispatches<T: Float>(
     }
 }
 
-/// Writes values to a tensor, converted to the stored type.
+/// Writes values to a tensor and converts them to the stored type.
 ///
 /// # Safety
 /// The tensor has room for all values and the same element type (f16 tensors accept f32 values).
@@ -528,7 +530,7 @@ unsafe fn write<T: Float>(to: Tensor, data: Data<'_>) {
     }
 }
 
-/// Reads values from a tensor.
+/// Reads the first `len` values of a tensor and converts them from the stored type.
 ///
 /// # Safety
 /// The tensor has at least `len` elements.

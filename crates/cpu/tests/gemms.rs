@@ -1,4 +1,4 @@
-//! Matrix products compared with plain loops in f64: strides, batches, element types and epilogues.
+//! Matrix products compared with plain loops in f64. The tests vary strides, batches, element types and epilogues.
 
 mod common;
 
@@ -10,7 +10,8 @@ use wgrad_cpu::Precision;
 use wgrad_graph::{Affine, DType, Layout, View};
 use wgrad_program::*;
 
-/// Creates a factor of this shape in f32 or f16, randomly transposed or broadcast along the batch.
+/// Creates a factor of shape batch ++ [rows, columns] in f32 or f16. It may be transposed, or broadcast along the
+/// batch.
 fn factor(
     generator: &mut Generator,
     case: &mut Case,
@@ -61,12 +62,12 @@ fn case(seed: u64) -> Case {
         (operands.len() - 1, layout)
     };
     match generator.below(5) {
-        // Only the product, in any layout.
+        // Stores only the product, in any layout.
         0 => {
             let (operand, layout) = written(&mut case, &mut generator, DType::F32, &mut operands);
             stores.push(Store { value: 0, operand, layout });
         }
-        // Bias and activation; the value before the activation is stored too.
+        // Adds a bias and applies an activation. The value before the activation is stored too.
         1 => {
             let bias = generator.floats(n);
             operands.push((case.input(DType::F32, bias), Access::Read));
@@ -80,12 +81,12 @@ fn case(seed: u64) -> Case {
                 stores.push(Store { value, operand, layout });
             }
         }
-        // The product, stored in f16 only.
+        // Stores the product in f16 only.
         2 => {
             let (operand, layout) = written(&mut case, &mut generator, DType::F16, &mut operands);
             stores.push(Store { value: 0, operand, layout });
         }
-        // A residual updated in place, so the product must go to scratch memory.
+        // Updates a residual in place. No tensor can then hold the product, so it must be written to scratch memory.
         3 => {
             let (layout, n) = generator.layout(&domain, false, false);
             let values = generator.floats(n);
@@ -94,7 +95,7 @@ fn case(seed: u64) -> Case {
             body.push(Instr::Call(&MID, vec![1, 0]));
             stores.push(Store { value: 2, operand: 2, layout });
         }
-        // The product itself and a value computed from it.
+        // Stores the product itself and a value computed from it.
         _ => {
             body.push(Instr::Call(&RELU, vec![0]));
             for value in [0, 1] {
@@ -138,7 +139,9 @@ fn random_products_agree_with_plain_loops() {
     }
 }
 
-/// Padded windows over images `[n, h, w, c]`, with shape batch ++ pixels ++ (kernel and channel), or the reverse.
+/// Creates padded windows over images `[n, h, w, c]`, stored in this order or as `[n, c, h, w]`. The windows have the
+/// shape batch ++ pixels ++ (kernel and channel). Returns the tensor, the layout of the windows, and the two parts of
+/// their shape.
 fn windows(
     generator: &mut Generator,
     case: &mut Case,
@@ -167,8 +170,8 @@ fn windows(
     (case.input(DType::F32, values), layout, [vec![2, out, out], vec![kernel, kernel, channels]])
 }
 
-/// Convolutions and their gradients are products with windows in place of a matrix. The cases include factors large
-/// enough to be packed block by block, as A and as B, and factors small enough to be copied.
+/// Convolutions and their gradients are products in which one factor consists of windows. Some cases have large
+/// factors that are packed block by block, either as A or as B. Other cases have factors small enough to be copied.
 #[test]
 fn products_with_windows_agree_with_plain_loops() {
     let mut packed = 0;
@@ -185,7 +188,7 @@ fn products_with_windows_agree_with_plain_loops() {
         let values = generator.floats(shape.iter().product());
         let matrix = (case.input(DType::F32, values), Layout::contiguous(&shape));
         let domain = [m.as_slice(), &n].concat();
-        // Stored in any order.
+        // The result is stored with its dimensions in any order.
         let (stored, elements) = generator.layout(&domain, false, false);
         let slab = case.slab(DType::F32, elements);
         let store = Store { value: 0, operand: 2, layout: stored.clone() };

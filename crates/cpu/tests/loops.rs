@@ -1,4 +1,4 @@
-//! Loop kernels compared with plain loops in f64.
+//! Random loop kernels compared with plain loops in f64.
 
 mod common;
 
@@ -38,8 +38,8 @@ fn large_random_kernels_agree_with_plain_loops() {
     agree(10_000..10_060, 40_000);
 }
 
-/// Kernels with few rows and very many columns, or the reverse. The columns are divided into chunks, whose results are
-/// merged.
+/// Kernels with few rows and very many columns, or many rows and few columns. The columns are divided into chunks, and
+/// the results of the chunks are merged.
 #[test]
 fn huge_random_kernels_agree_with_plain_loops() {
     agree(20_000..20_030, 200_000);

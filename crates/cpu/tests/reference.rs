@@ -1,4 +1,4 @@
-//! The reference compared with results computed by hand, one test for each kind of `Lowered`.
+//! The results of the reference compared with results computed by hand. There is one test for each kind of `Lowered`.
 
 mod common;
 
@@ -6,7 +6,7 @@ use common::{ADD, MUL, TO_FLOAT};
 use wgrad_cpu::reference::{Array, ReferenceError, State, Values, evaluate, step};
 use wgrad_graph::*;
 
-/// An operation defined by its lowering and output type.
+/// An operation with the given lowering and output type.
 #[derive(Debug)]
 struct LoweredOp(Lowered, TensorType);
 
@@ -41,7 +41,7 @@ static ARITHMETIC: Arithmetic = Arithmetic {
     },
 };
 
-/// Evaluates one lowering on these arrays.
+/// Evaluates an operation with this lowering and output type on the arrays `ins`.
 fn try_evaluate(lowered: Lowered, out: TensorType, ins: &[Array]) -> Result<Array, ReferenceError> {
     let graph = Graph::new(&ARITHMETIC, States::new());
     let vars: Vec<Var<'_>> = ins.iter().map(|array| graph.input("x", array.ty.clone())).collect();

@@ -1,5 +1,5 @@
-//! Behaviour of a session beyond single kernels: state, records, memory, errors, and bit-identical results on any
-//! number of threads.
+//! Behaviour of a session beyond single kernels: state, records, memory and errors. Results must be bit-identical for
+//! any number of threads.
 
 mod common;
 
@@ -36,7 +36,7 @@ fn bits(data: &HostData) -> Vec<u32> {
 #[test]
 fn reductions_propagate_nan_and_argmax_takes_the_first() {
     let nan = f32::NAN;
-    // With 3 columns the lanes run along the rows, with 200 along the columns.
+    // With 3 columns, the lanes run along the rows. With 200 columns, the lanes run along the columns.
     for width in [3, 200] {
         let row = |first: &[f32], fill: f32| {
             let mut row = first.to_vec();
@@ -125,8 +125,8 @@ fn long_sums_are_accurate_in_both_directions() {
     }
 }
 
-/// Normalized rows, column sums, a global norm and a matrix product: all computations whose result depends on the order
-/// of addition.
+/// A program with normalized rows, column sums, a global norm and a matrix product. The results of all these
+/// computations depend on the order of addition.
 fn order_sensitive(seed: u64) -> Case {
     let mut generator = Generator::new(seed);
     let mut case = Case::default();
@@ -155,13 +155,13 @@ fn order_sensitive(seed: u64) -> Case {
         Instr::Call(&SQRT, vec![2]),
     ];
     case.dispatch(loop_kernel(&[], &[n, m], body, vec![store(3, 1, &[])]), operands(&[&x], &[&norm]));
-    // The remainder of a sum that cancels depends on the last bit of every partial sum.
+    // The sum cancels to a small remainder, which depends on the last bit of every partial sum.
     let mut balanced = generator.floats(100_000).to_f32();
     balanced.extend(balanced.clone().iter().rev().map(|x| -x));
     generator.random.shuffle(&mut balanced);
     let y = case.input(DType::F32, HostData::F32(balanced));
     let rest = case.output(DType::F32, 1);
-    // Cubes, because sums of the values themselves are exact in f64.
+    // The values are cubed, because sums of the values themselves are exact in f64.
     let square = Instr::Call(&MUL, vec![0, 0]);
     let body =
         vec![load(0, &[200_000]), square, Instr::Call(&MUL, vec![0, 1]), Instr::Reduce(Combine::Sum, 2)];
@@ -205,7 +205,7 @@ fn results_are_bit_identical_on_any_number_of_threads() {
     }
 }
 
-/// A counter in the state, with its value as a scalar output.
+/// A counter in the state. Each run adds the input to the counter. The value of the counter is a scalar output.
 fn counter() -> Case {
     let mut case = Case::default();
     let count = case.group(HostData::F32(vec![10.0]));
@@ -269,7 +269,7 @@ fn profiled_runs_compute_the_same_and_time_every_dispatch() {
     assert_eq!(plain, profiled);
 }
 
-/// A value written to the second entry of a group is read at the same position of the whole group.
+/// A value that is written to the second entry of a group must be at the same position when the whole group is read.
 #[test]
 fn group_and_entries_agree_on_element_positions() {
     for dtype in [DType::F32, DType::F16, DType::U32] {
@@ -365,7 +365,7 @@ fn oversized_state_is_rejected_before_allocation() {
     );
 }
 
-/// Kernels that could access memory outside their tensors or cause data races are rejected when they are loaded.
+/// Kernels that could access memory outside of their tensors or cause data races must be rejected at load time.
 #[test]
 fn unsound_kernels_are_rejected() {
     let is_rejected = |change: &dyn Fn(&mut Dispatch)| {

@@ -1,8 +1,8 @@
 //! Unpacks archives of the catalogue (`.tar.gz`) to a temporary folder, which is renamed when it is complete.
 //!
 //! An archive has one top-level folder, and only files and folders below that folder are written. An archive is
-//! rejected if the path of any entry is absolute or contains `..`, or if any entry is a link or a device, even if the
-//! hash of the archive is correct.
+//! rejected if any entry has a path that is absolute or contains `..`, or if any entry is a link or a device. This
+//! holds even if the hash of the archive is correct.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -14,7 +14,7 @@ use crate::error::DataError;
 use crate::fetch::RemoteFile;
 use crate::open::open;
 
-/// Archive file that contains a data set.
+/// Archive file that contains the files of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Archive {
     /// Archive file, with its URLs and its pinned hash.
@@ -37,7 +37,7 @@ pub(crate) fn unpack(path: &Path, target: &Path) -> Result<(), DataError> {
     let (partial, lock_path) = (beside(".unpacking"), beside(".lock"));
     let lock = OpenOptions::new().write(true).create(true).truncate(false).open(&lock_path);
     let lock = lock.map_err(DataError::io("create", &lock_path))?;
-    // If the file system does not support locks, concurrent processes are not detected.
+    // If the file system does not support locks, the function continues and does not detect concurrent processes.
     if let Err(TryLockError::WouldBlock) = lock.try_lock() {
         return Err(DataError::Busy { path: partial });
     }
@@ -48,7 +48,7 @@ pub(crate) fn unpack(path: &Path, target: &Path) -> Result<(), DataError> {
         fs::rename(&partial, target).map_err(DataError::io("create", target))
     });
     if result.is_err() {
-        // If this fails, the next run removes the folder. The caller gets the first error.
+        // If this removal fails, the next run removes the folder. The caller gets the error of the unpacking.
         let _ = fs::remove_dir_all(&partial);
     }
     drop(lock);
@@ -75,7 +75,7 @@ fn write_entries(path: &Path, target: &Path, partial: &Path) -> Result<(), DataE
             DataError::Archive { path, entry, reason }
         };
         let place = match entry.header().entry_type() {
-            // Metadata written by some archive programs, not a file.
+            // An entry with metadata that some archive programs write. It is not a file.
             EntryType::XGlobalHeader => continue,
             EntryType::Regular | EntryType::Continuous | EntryType::Directory => {
                 let inner = below(&name, target.file_name().map(Path::new)).map_err(refuse)?;
@@ -96,7 +96,8 @@ fn write_entries(path: &Path, target: &Path, partial: &Path) -> Result<(), DataE
     Ok(())
 }
 
-/// Returns the path of an entry relative to the top-level folder of the archive.
+/// Returns the path of an entry relative to `folder`, the top-level folder of the archive. The error is the reason why
+/// the entry is rejected.
 fn below(name: &Path, folder: Option<&Path>) -> Result<PathBuf, &'static str> {
     let mut inner = PathBuf::new();
     for component in name.components() {
@@ -117,7 +118,7 @@ mod tests {
 
     fn header(name: &str, kind: EntryType, len: usize) -> tar::Header {
         let mut header = tar::Header::new_gnu();
-        // Write the name directly, since `set_path` rejects the paths of these tests.
+        // The name is written directly, since `set_path` rejects the invalid paths that these tests need.
         header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
         header.set_entry_type(kind);
         header.set_size(len as u64);
@@ -126,8 +127,8 @@ mod tests {
         header
     }
 
-    /// Creates an archive in a temporary folder. Returns the folder, the archive and the target `set` in the same
-    /// folder.
+    /// Creates an archive in a temporary folder. Returns the temporary folder, the path of the archive, and the target
+    /// path `set` in the temporary folder.
     fn archive(entries: &[(&str, EntryType, &str)]) -> (tempfile::TempDir, PathBuf, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let mut builder = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
@@ -156,7 +157,7 @@ mod tests {
     #[test]
     fn files_are_unpacked_and_temporary_folders_are_removed() {
         let (folder, path, target) = archive(GOOD);
-        // A folder left by an interrupted run, and an older copy.
+        // The test creates a folder as if left by an interrupted run, and an older copy of the data set.
         fs::create_dir_all(folder.path().join("set.unpacking/old")).unwrap();
         fs::create_dir_all(target.join("old")).unwrap();
         unpack(&path, &target).unwrap();

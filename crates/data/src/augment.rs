@@ -1,14 +1,15 @@
 //! Random augmentation of training images. An augmented image keeps its class.
 //!
-//! The random draws depend only on the seed, the epoch and the example, not on threads or earlier draws. A resumed run
-//! therefore gets bit-identical images.
+//! The random draws depend only on the seed, the epoch and the index of the example. They do not depend on threads or
+//! on earlier draws, so a resumed run gets bit-identical images.
 
 use serde::{Deserialize, Serialize};
 use wgrad_graph::philox::Stream;
 
 use crate::error::DataError;
 
-/// XORed with the seed, so that these draws differ from the draws of shuffles and initial values: `augment` in ASCII.
+/// Value that is XORed with the seed, so that these draws differ from the draws of shuffles and initial values. The
+/// bytes are `augment` in ASCII.
 const AUGMENT: u64 = 0x0061_7567_6d65_6e74;
 
 /// Random changes of an image, applied in the order of the fields. The default changes nothing.
@@ -30,22 +31,22 @@ const AUGMENT: u64 = 0x0061_7567_6d65_6e74;
 #[serde(default, deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Augment {
-    /// Range of the fraction of the area that a random crop keeps. The crop is scaled to full size with bilinear
-    /// interpolation. Absent: no crop.
+    /// Range of the fraction of the image area that a random crop keeps. The crop is scaled to the full image size
+    /// with bilinear interpolation. Absent: no crop.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(
         feature = "schema",
         schemars(extend("items" = {"type": "number", "exclusiveMinimum": 0, "maximum": 1}))
     )]
     pub scale: Option<[f64; 2]>,
-    /// Number of zero pixels added on each side before a random crop to the original size; at most the side length of
-    /// the image.
+    /// Number of zero pixels added on each side of the image. The padded image is then randomly cropped to the
+    /// original size. At most the side length of the image.
     pub crop: usize,
     /// Whether to swap left and right with probability 1/2.
     pub flip: bool,
     /// Whether to swap top and bottom with probability 1/2.
     pub vertical_flip: bool,
-    /// Whether to rotate by a random multiple of 90 degrees; requires square images.
+    /// Whether to rotate by a random multiple of 90 degrees. Requires square images.
     pub rotate90: bool,
     /// Maximum absolute value of a random number that is added to all pixels. The result is clamped to 0..1.
     #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 1)))]
@@ -54,17 +55,17 @@ pub struct Augment {
     /// clamped to 0..1.
     #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 1)))]
     pub contrast: f64,
-    /// Side length in pixels of a square that is set to 0, with its centre at a random pixel (DeVries and Taylor,
-    /// 2017); at most the side length of the image.
+    /// Side length in pixels of a square that is set to 0 (DeVries and Taylor, 2017). The centre of the square is a
+    /// random pixel. At most the side length of the image.
     pub cutout: usize,
 }
 
-/// Key of the random stream of one image.
+/// Key of the random stream of one image in one epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Draw {
     /// Seed of the training run.
     pub seed: u64,
-    /// Epoch, from 0.
+    /// Number of the epoch, starting at 0.
     pub epoch: u32,
     /// Index of the example in the training set.
     pub example: u32,
@@ -77,15 +78,15 @@ impl Draw {
 }
 
 impl Augment {
-    /// Whether augmentation is disabled.
+    /// Whether augmentation is disabled, i.e. the settings change no image.
     pub fn is_off(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Checks the range of every field for images of `shape`, `[channels, height, width]`.
+    /// Checks the range of every field for images of `shape`, which is `[channels, height, width]`.
     ///
     /// # Errors
-    /// Returns [`DataError::Spec`] with the field, its range and its value.
+    /// Returns [`DataError::Spec`] with the first invalid field, its valid range and its value.
     pub fn check(&self, shape: [usize; 3]) -> Result<(), DataError> {
         let [_, height, width] = shape;
         let least = height.min(width);
@@ -121,7 +122,7 @@ impl Augment {
         Ok(())
     }
 
-    /// Augments one image of `shape`, `[channels, height, width]`, in place. The fields must pass [`Augment::check`].
+    /// Augments one image in place. `shape` is `[channels, height, width]`. The fields must pass [`Augment::check`].
     ///
     /// # Panics
     /// Panics if the length of the image is not the product of the shape.
@@ -150,7 +151,8 @@ impl Augment {
                 canvas.rotate();
             }
         }
-        // The settings are rounded to f32 first: a value that rounds to 0 draws no random number.
+        // The settings are rounded to f32 before they are compared with 0. A value that rounds to 0 draws no random
+        // number.
         let (brightness, contrast) = (self.brightness as f32, self.contrast as f32);
         if brightness > 0.0 {
             let added = symmetric(&mut random, brightness);
@@ -174,7 +176,7 @@ fn symmetric(random: &mut Stream, most: f32) -> f32 {
     (2.0 * random.uniform() - 1.0) * most
 }
 
-/// Image that is augmented in place, `[channels, height, width]`.
+/// An image of shape `[channels, height, width]` that is augmented in place.
 struct Canvas<'a> {
     image: &'a mut [f32],
     height: usize,
@@ -182,7 +184,8 @@ struct Canvas<'a> {
 }
 
 impl Canvas<'_> {
-    /// Replaces each pixel with `source(plane, y, x)`, where `plane` is the original plane of the channel.
+    /// Replaces each pixel (y, x) with `source(plane, y, x)`. `plane` contains the original pixels of the same
+    /// channel.
     fn redraw(&mut self, source: impl Fn(&[f32], usize, usize) -> f32) {
         let (area, width) = (self.height * self.width, self.width);
         let mut before = vec![0.0; area];
@@ -202,7 +205,7 @@ impl Canvas<'_> {
         let top = (self.height as f32 - height) * random.uniform();
         let left = (self.width as f32 - width) * random.uniform();
         let (rows, columns) = (self.height, self.width);
-        // Pixel centres have half-integer coordinates; positions outside of the image are clamped to the edge.
+        // Pixel centres have half-integer coordinates. Positions outside of the image are clamped to the edge.
         let place = |start: f32, i: usize, count: usize| {
             let at = (start + (i as f32 + 0.5) * step - 0.5).clamp(0.0, (count - 1) as f32);
             let low = at as usize;
@@ -219,7 +222,8 @@ impl Canvas<'_> {
         });
     }
 
-    /// Shifts the image over a background of zeros: the pixel at (y + down, x + right) moves to (y, x).
+    /// Shifts the image: the pixel at (y + down, x + right) moves to (y, x). Pixels that come from outside of the
+    /// image are zero.
     fn shift(&mut self, down: isize, right: isize) {
         let (height, width) = (self.height, self.width);
         self.redraw(|plane, y, x| {
@@ -240,7 +244,7 @@ impl Canvas<'_> {
         self.redraw(|plane, y, x| plane[(height - 1 - y) * width + x]);
     }
 
-    /// Rotates by 90 degrees counterclockwise.
+    /// Rotates the image by 90 degrees counterclockwise.
     fn rotate(&mut self) {
         let width = self.width;
         self.redraw(|plane, y, x| plane[x * width + width - 1 - y]);
@@ -271,7 +275,8 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    /// Image of two 2×2 planes, with the rows 0.1 0.2 and 0.3 0.4, and 0.5 0.6 and 0.7 0.8.
+    /// Image of two 2×2 planes. The rows of the first plane are 0.1 0.2 and 0.3 0.4, those of the second are 0.5 0.6
+    /// and 0.7 0.8.
     const IMAGE: [f32; 8] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8];
 
     fn canvas(image: &mut [f32], height: usize, f: impl Fn(&mut Canvas<'_>)) -> Vec<f32> {
@@ -305,11 +310,11 @@ mod tests {
 
     #[test]
     fn zoom_is_bilinear() {
-        // A fraction of 1 does not change any bit of the image.
+        // A crop of the whole area does not change any bit of the image.
         let ramp = [0.0, 0.25, 0.5, 0.75];
         assert_eq!(canvas(&mut ramp.clone(), 1, |c| c.zoom([1.0; 2], &mut Stream::new(0, 0))), ramp);
-        // A quarter of the area has half the side length, so samples are half a pixel apart, from the drawn position
-        // on.
+        // A crop of a quarter of the area has half the side length. Samples are therefore half a pixel apart, starting
+        // at the random position of the crop.
         let mut random = Stream::new(5, 0);
         random.uniform();
         random.uniform();
@@ -320,7 +325,8 @@ mod tests {
         assert!(zoomed.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6), "{zoomed:?} {expected:?}");
     }
 
-    /// Returns the distinct results of applying a setting to [`IMAGE`] with 200 draws.
+    /// Applies `augment` to [`IMAGE`] with 200 different draws. Returns the distinct results, as the bits of their
+    /// pixels.
     fn outcomes(augment: Augment) -> BTreeSet<Vec<u32>> {
         let outcome = |example| {
             let mut image = IMAGE;
@@ -339,7 +345,7 @@ mod tests {
         assert_eq!(outcomes(Augment { rotate90: true, ..none }).len(), 4);
         assert_eq!(outcomes(Augment { crop: 1, ..none }).len(), 9);
         assert_eq!(outcomes(Augment { cutout: 1, ..none }).len(), 4);
-        // Both flips and rotations by 90 degrees generate the eight symmetries of a square.
+        // Flips in both directions and rotations by 90 degrees generate the eight symmetries of a square.
         let square = Augment { flip: true, vertical_flip: true, rotate90: true, ..none };
         assert_eq!(outcomes(square).len(), 8);
         for augment in [

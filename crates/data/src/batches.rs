@@ -1,7 +1,7 @@
-//! Samplers of batches: shuffled for training, in order for evaluation.
+//! Samplers of batches: in shuffled order for training, and in the original order for evaluation.
 //!
-//! A batch is a list of indices; the features can stay on the device. The order of an epoch is a function of the seed and the
-//! epoch, so a resumed run draws the same batches.
+//! A batch is a list of indices of examples, so the features can stay on the device. The order of the examples in an
+//! epoch depends only on the seed and the epoch. A resumed run therefore draws the same batches.
 
 use std::ops::Range;
 
@@ -10,17 +10,18 @@ use wgrad_graph::philox::Stream;
 
 use crate::error::DataError;
 
-/// Upper half of the stream index of shuffles, distinct from the stream indices of splits: `shuf` in ASCII.
+/// Upper half of the stream index of shuffles: `shuf` in ASCII. It differs from the stream indices of splits.
 const SHUFFLE: u64 = 0x7368_7566 << 32;
 
 /// Indices of a training batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// Indices into the training set, `u32` `[batch]`. After [`Batches::rows`], only the indices of the selected rows.
+    /// Indices into the training set, `u32` `[batch]`. After [`Batches::rows`], contains only the indices of the
+    /// selected rows.
     pub indices: Vec<u32>,
-    /// Indices of all rows of the batch, also after [`Batches::rows`].
+    /// Indices of all rows of the batch. [`Batches::rows`] does not restrict this list.
     pub whole: Vec<u32>,
-    /// Epoch, from 0.
+    /// Number of the epoch, starting at 0.
     pub epoch: u32,
     /// Index of the batch in the epoch, from 0.
     pub index_in_epoch: u32,
@@ -30,16 +31,16 @@ pub struct Batch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoaderPosition {
-    /// Epoch, from 0.
+    /// Number of the epoch, starting at 0.
     pub epoch: u32,
-    /// Index of the batch in the epoch, from 0.
+    /// Index of the next batch in the epoch, from 0.
     pub batch: u32,
 }
 
 /// Endless sampler of training batches. Each epoch is a new shuffle that depends only on seed and epoch.
 ///
-/// Every batch has the same size. The last incomplete batch of an epoch is **dropped**; the next epoch shuffles all
-/// examples again.
+/// Every batch has the same size. If the last batch of an epoch is incomplete, it is **dropped**. The next epoch
+/// shuffles all examples again.
 ///
 /// ```
 /// use wgrad_data::Batches;
@@ -58,17 +59,17 @@ pub struct LoaderPosition {
 #[derive(Debug, Clone)]
 pub struct Batches {
     batch: usize,
-    /// Rows of each batch that this sampler returns.
+    /// Rows of each batch that `Batch::indices` contains.
     rows: Range<usize>,
     seed: u64,
     position: LoaderPosition,
     order: Vec<u32>,
-    /// Epoch that `order` is shuffled for; `None` before the first batch.
+    /// Epoch whose order `order` contains. `None` before the first batch.
     shuffled: Option<u32>,
 }
 
 impl Batches {
-    /// Creates a sampler of `len` examples at the start of epoch 0.
+    /// Creates a sampler of `len` examples in batches of `batch` examples, at the start of epoch 0.
     ///
     /// # Errors
     /// Returns [`DataError::BatchSize`] if `batch` is 0 or larger than `len`, or if `len` does not fit in `u32`.
@@ -80,10 +81,11 @@ impl Batches {
         Ok(Self { batch, rows: 0..batch, seed, position: LoaderPosition::default(), order, shuffled: None })
     }
 
-    /// Restricts every batch to `rows`, the part that one of several replicas processes.
+    /// Restricts `Batch::indices` of every batch to `rows`: the part of the batch that one of several replicas
+    /// processes.
     ///
     /// # Errors
-    /// Returns [`DataError::BatchSize`] if `rows` is empty or exceeds the batch.
+    /// Returns [`DataError::BatchSize`] if `rows` is empty or ends after the last row of the batch.
     pub fn rows(self, rows: Range<usize>) -> Result<Self, DataError> {
         if rows.is_empty() || rows.end > self.batch {
             return Err(DataError::BatchSize { batch: rows.len(), len: self.batch });
@@ -91,7 +93,7 @@ impl Batches {
         Ok(Self { rows, ..self })
     }
 
-    /// Draws the next batch. After the last batch of an epoch the next epoch begins.
+    /// Draws the next batch. After the last batch of an epoch, the next epoch begins.
     pub fn next_batch(&mut self) -> Batch {
         let LoaderPosition { epoch, batch } = self.position;
         if self.shuffled != Some(epoch) {
@@ -110,7 +112,7 @@ impl Batches {
         Batch { indices, whole, epoch, index_in_epoch: batch }
     }
 
-    /// Number of complete batches in an epoch.
+    /// Number of complete batches in each epoch.
     pub fn per_epoch(&self) -> u32 {
         (self.order.len() / self.batch) as u32
     }
@@ -120,12 +122,12 @@ impl Batches {
         self.seed
     }
 
-    /// Number of examples in a batch, before [`Batches::rows`].
+    /// Number of examples in a complete batch. [`Batches::rows`] does not change this number.
     pub fn batch_size(&self) -> usize {
         self.batch
     }
 
-    /// Number of examples in the incomplete batch that is dropped in each epoch.
+    /// Number of examples that are dropped in each epoch, because they do not fill a batch.
     pub fn dropped_per_epoch(&self) -> usize {
         self.order.len() % self.batch
     }
@@ -135,11 +137,11 @@ impl Batches {
         self.position
     }
 
-    /// Sets the position to a saved one, at which the next batch is drawn.
+    /// Restores a saved position. The next batch is drawn at this position.
     ///
     /// # Errors
-    /// Returns [`DataError::Position`] if an epoch has too few batches for the position, because the data or the batch
-    /// size changed.
+    /// Returns [`DataError::Position`] if an epoch has too few batches for the position. This happens if the data or
+    /// the batch size changed.
     pub fn restore(&mut self, position: LoaderPosition) -> Result<(), DataError> {
         let per_epoch = self.per_epoch();
         if position.batch >= per_epoch {
@@ -153,13 +155,14 @@ impl Batches {
 /// Indices of an evaluation batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EvalBatch {
-    /// Indices, `u32` `[batch]`. The entries after the first `valid` ones are padding, with index 0.
+    /// Indices into the data set, `u32` `[batch]`. The first `valid` indices are examples. The remaining ones are
+    /// padding, with index 0.
     pub indices: Vec<u32>,
     /// Number of indices that are not padding.
     pub valid: usize,
 }
 
-/// Iterator over all examples in order, in batches of equal size. The last batch is padded with index 0.
+/// Iterator over all examples in order, in batches of equal size. An incomplete last batch is padded with index 0.
 #[derive(Debug, Clone)]
 pub struct Sequential {
     len: u32,
@@ -168,7 +171,7 @@ pub struct Sequential {
 }
 
 impl Sequential {
-    /// Creates an iterator over `len` examples in batches of `batch`, which can be larger than `len`.
+    /// Creates an iterator over `len` examples in batches of `batch` examples. `batch` can be larger than `len`.
     ///
     /// # Errors
     /// Returns [`DataError::BatchSize`] if `batch` or `len` is 0, or if `len` does not fit in `u32`.
@@ -249,7 +252,7 @@ mod tests {
         for drawn in 0..9 {
             let text = serde_json::to_string(&first.position()).unwrap();
             let mut resumed = Batches::new(23, 5, 42).unwrap();
-            // Batches drawn before `restore` must not change the result.
+            // The sampler draws some batches before `restore`. They must not change the result.
             (0..drawn % 3).for_each(|_| drop(resumed.next_batch()));
             resumed.restore(serde_json::from_str(&text).unwrap()).unwrap();
             let mut ahead = first.clone();

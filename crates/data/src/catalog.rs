@@ -1,8 +1,8 @@
 //! Catalogue of the data sets for `wgrad data list` and `wgrad data get`.
 //!
-//! The sizes and hashes of Fashion-MNIST were measured on the files in Debian's package, those of tinyshakespeare on
-//! the original file. For the published files of MNIST and CIFAR-10, the sizes and MD5 hashes are those stated by the
-//! publishers and by torchvision.
+//! The sizes and hashes of Fashion-MNIST were measured on the files in Debian's package. Those of tinyshakespeare were
+//! measured on the original file. For MNIST and CIFAR-10, the sizes and MD5 hashes of the published files are the
+//! values given by the publishers and by torchvision.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::pin::{Digest, Pin, Pinned};
 /// Data set of the catalogue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
-    /// Name on the command line, also the name of the subfolder in the data folder.
+    /// Name of the data set on the command line, and name of its subfolder in the data folder.
     pub name: &'static str,
     /// One-line description.
     pub description: &'static str,
@@ -24,13 +24,14 @@ pub struct Entry {
     pub licence: &'static str,
     /// URL of the web page of the data set.
     pub homepage: &'static str,
-    /// Whether recipes can load the data set with `data.kind = NAME`. Other data sets can only be fetched.
+    /// Whether recipes can load the data set with `data.kind = NAME`. If not, the data set can only be fetched.
     pub is_recipe_kind: bool,
-    /// Files to fetch; empty if the data set is built in or in an archive.
+    /// Files to fetch. Empty if the data set is built in, or if it is fetched as an archive.
     pub files: &'static [RemoteFile<'static>],
-    /// Archives with the same content, the preferred one first.
+    /// Archives with the same images, starting with the preferred one. Empty if the data set is not fetched as an
+    /// archive.
     pub archives: &'static [Archive],
-    /// System package that also contains the data set, if there is one.
+    /// System package that also contains the data set. `None` if there is no package.
     pub system: Option<SystemPackage>,
 }
 
@@ -43,7 +44,7 @@ pub struct SystemPackage {
     pub debian: &'static str,
 }
 
-/// All data sets, the built-in one first.
+/// All data sets of the catalogue, starting with the built-in one.
 pub static CATALOG: &[Entry] = &[
     Entry {
         name: "digits",
@@ -146,7 +147,7 @@ pub static CATALOG: &[Entry] = &[
                 },
                 folder: "cifar-10-batches-bin",
             },
-            // The same images as JPEG files: a ninth of the size, with slightly different pixels.
+            // The same images as JPEG files. This archive has a ninth of the size, but its pixels differ slightly.
             Archive {
                 file: RemoteFile {
                     name: "cifar-10-images.tar.gz",
@@ -193,10 +194,10 @@ pub static CATALOG: &[Entry] = &[
 ];
 
 impl Entry {
-    /// Returns the data set with this name.
+    /// Returns the data set with the given name.
     ///
     /// # Errors
-    /// Returns [`DataError::Unknown`] with the known names if no data set has this name.
+    /// Returns [`DataError::Unknown`], which lists the known names, if no data set has this name.
     pub fn named(name: &str) -> Result<&'static Self, DataError> {
         CATALOG.iter().find(|entry| entry.name == name).ok_or_else(|| DataError::Unknown {
             name: name.to_owned(),
@@ -209,7 +210,8 @@ impl Entry {
         self.files.is_empty() && self.archives.is_empty()
     }
 
-    /// Size of the download in bytes, or `None` if a size is not known.
+    /// Total size of the download in bytes. Of several archives, only the preferred one counts. `None` if the size of
+    /// a file is not known.
     pub fn download_size(&self) -> Option<u64> {
         let archive = self.archives.first().map(|archive| &archive.file);
         self.files.iter().chain(archive).map(|file| file.pin.file_size()).sum()
@@ -222,21 +224,23 @@ impl Entry {
         system.into_iter().chain([data_dir.join(self.name)]).collect()
     }
 
-    /// Returns the first of [`Entry::folders`] that contains every file, with or without `.gz`. For an archive,
-    /// returns the folder of the unpacked files. Only file names are checked, not contents.
+    /// Returns the first folder of [`Entry::folders`] that contains every file of the data set. Each file may be
+    /// stored with or without `.gz`. If the data set is an archive, returns the folder of the unpacked files. Only
+    /// file names are checked, not contents. Returns `None` if no folder is complete.
     pub fn find(&self, data_dir: &Path) -> Option<PathBuf> {
         find_in(self, &self.folders(data_dir))
     }
 
-    /// Fetches every missing file to `data_dir/NAME`. Does nothing for a built-in data set. An archive is unpacked,
+    /// Fetches every missing file to `data_dir/NAME`. Does nothing for a built-in data set. An archive is unpacked and
     /// then deleted.
     ///
-    /// If the system package is installed and complete, its files are used and nothing is fetched. Of several
-    /// archives, the first one that the mirror contains is used; without a mirror, the first one that has a URL.
+    /// If the system package is installed and complete, its files are used and nothing is fetched. If there are
+    /// several archives, the first archive on the mirror is used. Without a mirror, the first archive that has a URL
+    /// is used.
     ///
     /// # Errors
-    /// Returns the errors of [`fetch()`], [`DataError::MirrorOnly`] if the data is only on mirrors and no mirror is
-    /// set, and [`DataError::Archive`] if an archive cannot be unpacked.
+    /// Returns the errors of [`fetch()`]. Returns [`DataError::MirrorOnly`] if the data is only on mirrors and no
+    /// mirror is set, and [`DataError::Archive`] if an archive cannot be unpacked.
     pub fn get(
         &self,
         data_dir: &Path,
@@ -273,7 +277,8 @@ impl Entry {
         };
         let archive = match (self.archives.iter().find(has), self.archives.first(), &options.mirror) {
             (Some(archive), ..) => archive,
-            // The fetch fails with an error that names this file.
+            // No archive is on the mirror, so the first one is fetched. The fetch fails with an error that names this
+            // file.
             (None, Some(first), Some(_)) => first,
             (None, first, _) => {
                 let file = first.map_or(self.name, |archive| archive.file.name);
@@ -283,13 +288,14 @@ impl Entry {
         let fetched = fetch(&archive.file, folder, options, progress)?;
         let target = folder.join(archive.folder);
         unpack(&fetched.path, &target)?;
-        // A failure is ignored, since the archive is no longer needed.
+        // A failure of the removal is ignored, since the archive is no longer needed.
         let _ = std::fs::remove_file(&fetched.path);
         Ok(Fetched { path: target, origin: fetched.origin })
     }
 }
 
-/// Returns the first folder that contains every file, with or without `.gz`, or the folder of an unpacked archive.
+/// Returns the first folder that contains every file of a data set, with or without `.gz`. If the data set is an
+/// archive, returns the folder of the unpacked files. Returns `None` if there is none.
 pub(crate) fn find_in(entry: &Entry, folders: &[PathBuf]) -> Option<PathBuf> {
     if entry.archives.is_empty() {
         let whole = |folder: &&PathBuf| entry.files.iter().all(|file| find_file(folder, file.name).is_some());
@@ -301,16 +307,18 @@ pub(crate) fn find_in(entry: &Entry, folders: &[PathBuf]) -> Option<PathBuf> {
     folders.iter().find_map(unpacked)
 }
 
-/// Returns the path of `name` in `folder`, or of the unpacked file without `.gz`, if one of them exists.
+/// Returns the path of the file `name` in `folder`. If it does not exist, returns the path of the unpacked file, whose
+/// name has no `.gz`. Returns `None` if neither file exists.
 pub(crate) fn find_file(folder: &Path, name: &str) -> Option<PathBuf> {
     let names = [Some(name), name.strip_suffix(".gz")];
     names.into_iter().flatten().map(|name| folder.join(name)).find(|path| path.is_file())
 }
 
-/// Returns the folder for fetched data: the value of `WGRAD_DATA`, or the platform's cache folder if it is not set.
+/// Returns the folder for fetched data. This is the value of `WGRAD_DATA`, or the platform's cache folder if
+/// `WGRAD_DATA` is not set.
 ///
-/// The cache folder is `%LOCALAPPDATA%\wgrad` on Windows, `$XDG_CACHE_HOME/wgrad` or `~/.cache/wgrad` elsewhere. The
-/// returned folder need not exist.
+/// The cache folder is `%LOCALAPPDATA%\wgrad` on Windows, and `$XDG_CACHE_HOME/wgrad` or `~/.cache/wgrad` on other
+/// systems. The returned folder need not exist.
 ///
 /// # Errors
 /// Returns [`DataError::NoDataDir`] if none of these variables is set.
@@ -319,13 +327,13 @@ pub fn data_dir() -> Result<PathBuf, DataError> {
 }
 
 fn data_dir_from(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf, DataError> {
-    // An empty variable is treated as not set, as the XDG specification requires.
+    // An empty variable is treated as if it were not set, as the XDG specification requires.
     let folder = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let platform = || {
         if cfg!(windows) {
             folder("LOCALAPPDATA")
         } else {
-            // The specification also requires that a relative path is ignored.
+            // The XDG specification also requires that a relative path is ignored.
             folder("XDG_CACHE_HOME")
                 .filter(|path| path.is_absolute())
                 .or_else(|| folder("HOME").map(|home| home.join(".cache")))
@@ -334,8 +342,8 @@ fn data_dir_from(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf,
     folder(DATA_DIR_ENV).or_else(|| platform().map(|path| path.join("wgrad"))).ok_or(DataError::NoDataDir)
 }
 
-/// Describes a file of Fashion-MNIST. The pin applies to the unpacked content, since Debian and the publisher compress
-/// it differently.
+/// Describes a file of Fashion-MNIST. The hash applies to the unpacked content, since Debian and the publisher
+/// compress the file differently.
 macro_rules! fashion_mnist {
     ($name:literal, $size:literal, $sha256:literal) => {
         RemoteFile {
@@ -354,7 +362,7 @@ macro_rules! fashion_mnist {
 }
 use fashion_mnist;
 
-/// Describes a file of MNIST, whose pin applies to the compressed file.
+/// Describes a file of MNIST. The hash applies to the compressed file.
 macro_rules! mnist {
     ($name:literal, $size:literal, $md5:literal) => {
         RemoteFile {
@@ -400,7 +408,7 @@ mod tests {
                 };
                 assert_eq!(digest.len(), digits, "{}", file.name);
                 assert!(digest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')), "{digest}");
-                // Unencrypted URLs need a cryptographic hash.
+                // The content of files with unencrypted URLs must be verified with a cryptographic hash.
                 let plain = file.urls.iter().any(|url| url.starts_with("http:"));
                 assert!(!plain || matches!(file.pin.digest, Digest::Sha256(_)), "{}", file.name);
             }

@@ -1,7 +1,7 @@
 //! Reader of CIFAR-10: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
 //!
-//! The binary files of the publisher have 10,000 records each. A record is a label byte followed by 3 × 32 × 32 bytes:
-//! the red, green and blue planes, row by row. The same images can also be read from JPEG files in one folder per
+//! The publisher's binary files have 10,000 records each. A record is a label byte followed by 3 × 32 × 32 bytes: the
+//! red, green and blue planes, row by row. The same images can also be read from JPEG files, with one folder per
 //! class.
 
 pub(crate) mod problem;
@@ -30,11 +30,12 @@ const RECORD: usize = 1 + PIXELS;
 /// Number of records in a binary file.
 const RECORDS: usize = 10_000;
 
-/// Reads 50,000 training and 10,000 test images of `[3, 32, 32]` from a folder in either format.
+/// Reads 50,000 training images and 10,000 test images of shape `[3, 32, 32]` from a folder. The folder contains
+/// either the binary files or the image files.
 ///
 /// # Errors
-/// Returns [`DataError::Cifar`] if a binary file is malformed, [`DataError::Images`] if the image files cannot be used, and
-/// [`DataError::Io`] if a file is missing or cannot be read.
+/// Returns [`DataError::Cifar`] if a binary file is malformed, [`DataError::Images`] if the image files cannot be
+/// used, and [`DataError::Io`] if a file is missing or cannot be read.
 pub fn read(folder: &Path) -> Result<Splits, DataError> {
     if folder.join("train").is_dir() {
         let form = ImageForm { size: SIDE, channels: Channels::Rgb };
@@ -68,7 +69,7 @@ fn read_records(
     let expected = records * RECORD;
     let mut bytes = Vec::with_capacity(expected + 1);
     let file = File::open(path).map_err(DataError::io("read", path))?;
-    // Read one byte more than expected, to detect a file that is too long.
+    // Reads up to one byte more than expected, to detect a file that is too long.
     file.take(expected as u64 + 1).read_to_end(&mut bytes).map_err(DataError::io("read", path))?;
     if bytes.len() != expected {
         return Err(problem(CifarProblem::Length { expected, found: bytes.len() }));
@@ -84,7 +85,7 @@ fn read_records(
     Ok(())
 }
 
-/// Returns the class names in the file at `path`, or the published names if the file does not exist.
+/// Returns the class names in the file at `path`. If the file does not exist, returns the published names.
 fn names(path: &Path) -> Result<Vec<String>, DataError> {
     if !path.exists() {
         return Ok(NAMES.map(str::to_owned).to_vec());
@@ -103,7 +104,8 @@ fn names(path: &Path) -> Result<Vec<String>, DataError> {
 mod tests {
     use super::*;
 
-    /// Creates all files with two records each. The label depends on the file, and the planes have different values.
+    /// Creates a temporary folder with all binary files. Each file has two records. The label depends on the file, and
+    /// the planes have different values.
     fn folder() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for (i, name) in TRAIN.iter().chain(&TEST).enumerate() {

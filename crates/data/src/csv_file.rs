@@ -1,4 +1,4 @@
-//! Reader of numeric CSV files, plain or gzipped: one column is the target, all others are features.
+//! Reader of numeric CSV files, plain or gzipped. One column is the target, and all other columns are features.
 
 pub(crate) mod problem;
 
@@ -22,10 +22,10 @@ pub const LAST: &str = "last";
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Task {
-    /// Each distinct value is a class; the loss is cross-entropy.
+    /// Each distinct value of the target is a class. The loss is cross-entropy.
     #[default]
     Classification,
-    /// The values are numbers; the loss is the squared error.
+    /// The values of the target are numbers. The loss is the squared error.
     Regression,
 }
 
@@ -36,34 +36,34 @@ pub struct CsvOptions {
     pub label: String,
     /// Prediction task, which decides how the target column is read.
     pub task: Task,
-    /// Whether the first line is a header. `None`: the first line is a header if `label` is a name, or if none of its
-    /// cells is a number.
+    /// Whether the first line is a header. With `None`, the first line is a header if `label` is a column name, or if
+    /// no cell of the first line is a number.
     pub header: Option<bool>,
     /// ASCII byte between two cells.
     pub delimiter: u8,
 }
 
 impl Default for CsvOptions {
-    /// Classification with the last column as target, commas between cells and a detected header.
+    /// Options for classification. The last column is the target, commas separate cells, and a header is detected.
     fn default() -> Self {
         Self { label: LAST.to_owned(), task: Task::default(), header: None, delimiter: b',' }
     }
 }
 
-/// Reads a CSV file into a data set named after the file; the feature shape is `[columns − 1]`.
+/// Reads a CSV file into a data set that is named after the file. The shape of the features is `[columns − 1]`.
 ///
-/// Classes are integers or text. The distinct labels are sorted (integers by value, text by Unicode order) and become the
-/// class names, so that labels 0, 1, 2, … keep their indices.
+/// Classes are integers or text. The distinct labels are sorted, integers by value and text by Unicode order, and
+/// become the class names. Labels 0, 1, 2, … thus keep their indices.
 ///
 /// # Errors
-/// Returns [`DataError::Csv`] with file, line, column and text if the content cannot be used, and [`DataError::Io`] if the
-/// file cannot be read.
+/// Returns [`DataError::Csv`] with file, line, column and text if the content cannot be used, and [`DataError::Io`] if
+/// the file cannot be read.
 pub fn read_csv(path: &Path, options: &CsvOptions) -> Result<Dataset, DataError> {
     let name = path.file_stem().map_or_else(|| "csv".into(), |stem| stem.to_string_lossy());
     read_from(open(path)?, name.trim_end_matches(".csv"), path, options)
 }
 
-/// Reads CSV text from `reader`; `path` is used in messages.
+/// Reads CSV text from `reader` into a data set called `name`. `path` is used only in error messages.
 pub(crate) fn read_from(
     reader: impl Read,
     name: &str,
@@ -81,7 +81,7 @@ fn parse(mut reader: impl Read, options: &CsvOptions) -> Result<(Vec<f32>, usize
     let text = bytes.as_slice();
     let mut reader = ReaderBuilder::new()
         .has_headers(false)
-        // Lines with a wrong number of columns are rejected below, with the line number in the message.
+        // Lines with a wrong number of columns are rejected below, so that the message contains the line number.
         .flexible(true)
         .trim(Trim::All)
         .delimiter(options.delimiter)
@@ -120,8 +120,8 @@ fn parse(mut reader: impl Read, options: &CsvOptions) -> Result<(Vec<f32>, usize
     Ok((features, columns.count - 1, targets))
 }
 
-/// Returns the line number of a record. The reader's position does not include skipped blank lines, so this function
-/// counts them.
+/// Returns the line number of a record. Blank lines that the reader skipped are not included in `position`, so this
+/// function counts them.
 pub(crate) fn line_of(position: &csv::Position, text: &[u8]) -> u64 {
     let ahead = text.get(position.byte() as usize..).unwrap_or_default();
     let blank = ahead.iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
@@ -135,7 +135,7 @@ pub(crate) fn number(text: &str, line: u64, column: impl Fn() -> String) -> Resu
     }
 }
 
-/// Layout of the columns, determined from the first line of the file.
+/// Number of columns, index of the target column, and column names. Determined from the first line of the file.
 struct Columns {
     count: usize,
     label: usize,
@@ -176,13 +176,14 @@ impl Columns {
     }
 }
 
-/// Collects the target column. Whether classes are integers or text is known only at the end.
+/// Values of the target column, collected line by line. Whether classes are integers or text is known only after the
+/// last line.
 enum TargetColumn {
     Values(Vec<f32>),
     Classes { cells: Vec<(Class, u64)>, mixed: bool },
 }
 
-/// Class label. In the derived order integers come before text.
+/// Class label. In the derived order, integers come before text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Class {
     Integer(i64),
@@ -210,7 +211,8 @@ impl TargetColumn {
             Self::Values(values) => return Ok(Targets::Values { values, width: 1 }),
             Self::Classes { cells, mixed } => (cells, mixed),
         };
-        // Otherwise, a header that was not detected (`0,1,2,species`) would become an example with its own class.
+        // Labels that mix integers and text are rejected unless `header` is set. Otherwise, a header that was not
+        // detected (`0,1,2,species`) would become an example with its own class.
         let integers = cells.iter().any(|(class, _)| matches!(class, Class::Integer(_)));
         let text = cells.iter().find_map(|(class, line)| match class {
             Class::Text(text) => Some((text, *line)),
@@ -222,7 +224,7 @@ impl TargetColumn {
         let mut classes: Vec<&Class> = cells.iter().map(|(class, _)| class).collect();
         classes.sort_unstable();
         classes.dedup();
-        // Every class is in the list, so the search finds it.
+        // Every class is in the sorted list, so the search finds it.
         let labels = cells.iter().map(|(class, _)| classes.partition_point(|other| *other < class) as u32);
         let labels = labels.collect();
         let names = classes.into_iter().map(|class| match class {
@@ -233,7 +235,7 @@ impl TargetColumn {
     }
 }
 
-/// Parses a class label. A number such as `1.0` is an integer too, since spreadsheets write integers in this form.
+/// Parses a class label. A number such as `1.0` is also an integer, since spreadsheets write integers in this form.
 fn class(text: &str, line: u64, column: impl Fn() -> String) -> Result<Class, CsvProblem> {
     if text.is_empty() {
         return Err(CsvProblem::EmptyLabel { line, column: column() });

@@ -275,8 +275,8 @@ impl Dataset {
         })
     }
 
-    /// Replaces each value with `f(feature, value)`, where `feature` is its index in the example. The result is stored
-    /// as `f32`.
+    /// Replaces each value with `f(feature, value)`, where `feature` is the index of the value in its example. The
+    /// result is stored as `f32`.
     pub(crate) fn map_features(self, f: impl Fn(usize, f32) -> f32) -> Result<Self, DataError> {
         let width = self.feature_len();
         let mut features = self.to_f32();

@@ -48,8 +48,8 @@ mod tests {
         assert_eq!(names.join(""), "0123456789");
         let counts: Vec<usize> =
             (0..10).map(|digit| labels.iter().filter(|&&label| label == digit).count()).collect();
-        // 360/1797 of the class sizes 178, 182, 177, 183, 181, 182, 181, 179, 174, 180, rounded with the largest
-        // remainder method.
+        // Each count is 360/1797 of a class size, rounded with the largest remainder method. The class sizes are 178,
+        // 182, 177, 183, 181, 182, 181, 179, 174 and 180.
         assert_eq!(counts, [36, 37, 35, 37, 36, 36, 36, 36, 35, 36]);
         // The first test labels, in file order. They change if the random generator, the seed or the method changes.
         assert_eq!(labels[..12], FIRST_TEST_LABELS);

@@ -66,10 +66,10 @@ pub enum DataError {
     Csv {
         /// Path of the CSV file.
         path: PathBuf,
-        /// Problem in the file, with line and column where they are known.
+        /// Problem in the file, with its line and column if they are known.
         problem: CsvProblem,
     },
-    /// Image files are invalid, or the folders or the table that define their classes.
+    /// Image files are invalid, or the folders or the table that define their classes are invalid.
     #[error("{}{problem}", path.display())]
     Images {
         /// Path of the folder, table or image.

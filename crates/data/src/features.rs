@@ -1,4 +1,5 @@
-//! Reader of examples without targets, for prediction: rows of a CSV file, images of an idx file, or a JPEG or PNG file.
+//! Reader of examples without targets, for prediction: rows of a CSV file, images of an idx file, or a JPEG or PNG
+//! image.
 
 use std::io::Read;
 use std::path::Path;
@@ -14,7 +15,7 @@ use crate::open::open;
 /// Reads examples of `width` raw features each into one flat list.
 ///
 /// The format is detected from the content: idx, JPEG or PNG, otherwise CSV. Each format may be gzipped. A JPEG or PNG
-/// file is one example, scaled to the square with `width` values.
+/// file is one example. Its image is scaled to the square of one or three channels that has `width` values in total.
 ///
 /// A CSV row has `width` cells, or `width + 1` cells if the file contains labels. The label column is skipped: the
 /// column with the name `label` in the header, or the last column if there is no such name. The first row is a header

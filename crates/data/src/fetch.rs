@@ -27,7 +27,7 @@ pub struct RemoteFile<'a> {
     /// Path in a mirror folder, with `/` as separator. The file can also be at the top level of the mirror, under its
     /// name.
     pub mirror: &'a str,
-    /// URLs of the file, tried in this order; empty if the file is only on mirrors.
+    /// URLs of the file, tried in this order; empty if the file is available only from mirror folders.
     pub urls: &'a [&'a str],
     /// Expected size and hash of the file.
     pub pin: Pin<'a>,
@@ -49,9 +49,9 @@ pub struct FetchOptions {
     pub mirror: Option<PathBuf>,
     /// Maximum number of attempts per URL. Each attempt resumes an interrupted download.
     pub attempts: u32,
-    /// Pause before the second attempt. The pause before attempt n is n − 1 times as long.
+    /// Pause before the second attempt. The pause before attempt n is n − 1 times this duration.
     pub pause: Duration,
-    /// Timeout for each of name resolution, connection and response headers.
+    /// Timeout that applies separately to name resolution, to the connection and to the response headers.
     pub connect_timeout: Duration,
     /// Timeout for each read during a download.
     pub stall_timeout: Duration,
@@ -265,8 +265,8 @@ impl Transfer<'_> {
 
     /// Appends all bytes of `reader` to the partial file.
     ///
-    /// The inner result contains errors of the reader. The outer result contains errors of the disk, and the error for
-    /// a file that is longer than its pinned size.
+    /// The inner result contains the errors of `reader`. The outer result contains the errors of the disk, and the
+    /// error for a file that is longer than its pinned size.
     fn receive(&mut self, mut reader: impl Read, total: Option<u64>) -> Result<std::io::Result<()>, Failure> {
         let limit = self.file.pin.largest_file().unwrap_or(u64::MAX);
         let mut buffer = vec![0; 1 << 16];
@@ -287,7 +287,7 @@ impl Transfer<'_> {
         }
     }
 
-    /// Compares the partial file with the pin. Deletes the content if it does not match.
+    /// Compares the partial file with the pin. Truncates the partial file to zero bytes if it does not match.
     fn check(&mut self) -> Result<(), Failure> {
         match self.part.check(&self.file.pin) {
             Ok(()) => Ok(()),
@@ -328,7 +328,9 @@ fn agent(options: &FetchOptions) -> Agent {
         .into()
 }
 
-/// Parses the first byte and the total size of `Content-Range: bytes 5-9/10` or `bytes */10`.
+/// Returns the first byte and the total size in the header `Content-Range`, such as `bytes 5-9/10` or `bytes */10`.
+///
+/// An unknown value is `None`. Returns `None` if the header is absent or malformed.
 fn content_range(headers: &HeaderMap) -> Option<(Option<u64>, Option<u64>)> {
     let text = headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
     let (range, total) = text.trim().strip_prefix("bytes")?.trim().split_once('/')?;

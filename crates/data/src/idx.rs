@@ -16,7 +16,9 @@ use crate::open::open;
 
 pub(crate) const LARGEST_PIXEL: u8 = 255;
 
-/// Reads images and their labels: pixels `[n, 1, rows, columns]`, with `names` as class names.
+/// Reads a data set of images and labels. Pixels have shape `[n, 1, rows, columns]`.
+///
+/// `name` is the name of the data set, and `names` are the names of the classes in the order of their indices.
 ///
 /// # Errors
 /// Returns [`DataError::Idx`] if a file is malformed, [`DataError::IdxPair`] if the files have different lengths, and
@@ -43,7 +45,7 @@ pub fn read_pair(name: &str, images: &Path, labels: &Path, names: &[&str]) -> Re
 /// Reads images of `width` pixels each. Returns the raw values (0 to 255) in one flat list.
 ///
 /// # Errors
-/// Returns the errors of [`read_pair`], and [`IdxProblem::Width`] if the images have another size.
+/// Returns the errors of [`read_pair`], and [`IdxProblem::Width`] if the images do not have `width` pixels.
 pub(crate) fn read_images(path: &Path, width: usize) -> Result<Vec<f32>, DataError> {
     let (shape, pixels) = read(path, 3)?;
     if shape[1] * shape[2] != width {

@@ -44,7 +44,7 @@ pub(crate) enum Split {
 impl Split {
     const ALL: [Self; 3] = [Self::Train, Self::Validation, Self::Test];
 
-    /// Accepted names of the split, for folders and table cells.
+    /// Names that are accepted for this split, as the name of a folder and as the text of a table cell.
     fn names(self) -> &'static [&'static str] {
         match self {
             Self::Train => &["train"],
@@ -53,7 +53,8 @@ impl Split {
         }
     }
 
-    /// Returns the split with this name. Text after `_`, `-` or a space is ignored, as in `test_unverified`.
+    /// Returns the split with this name, or `None` if no split has it. Text after `_`, `-` or a space is ignored, as
+    /// in `test_unverified`.
     fn named(name: &str) -> Option<Self> {
         let first = name.split(['_', '-', ' ']).next().unwrap_or_default();
         Self::ALL.into_iter().find(|split| split.names().contains(&first))
@@ -185,7 +186,7 @@ mod tests {
         for (plane, expected) in planes.chunks(4).zip([200_u8, 100, 50]) {
             assert!(plane.iter().all(|x| x.abs_diff(expected) <= 3), "{planes:?}");
         }
-        // For prediction, the number of values decides the size of the image.
+        // For prediction, the number of model inputs determines the size and channels of the image.
         let read = |width| crate::read_features(&path, width, b',', None);
         assert_eq!(read(12).unwrap(), planes.iter().map(|&byte| f32::from(byte)).collect::<Vec<_>>());
         assert_eq!(read(9).unwrap().len(), 9);

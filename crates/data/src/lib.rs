@@ -1,9 +1,9 @@
 //! Data sets, splits and batch sampling for supervised learning.
 //!
-//! [`Data`], the `[data]` section of a recipe, specifies the data; [`load`] turns it into [`Splits`]: training,
-//! optional validation and test [`Dataset`]s, all in memory. [`Batches`] draws training batches and [`Sequential`]
-//! evaluation batches, both as lists of indices. [`catalog`] lists the data sets of `wgrad data get`; [`mod@fetch`]
-//! downloads them.
+//! [`Data`], the `[data]` section of a recipe, specifies the data. [`load`] turns it into [`Splits`]: training,
+//! optional validation and test [`Dataset`]s, all in memory. [`Batches`] draws training batches, and [`Sequential`]
+//! draws evaluation batches. Both return lists of example indices. [`catalog`] lists the data sets of `wgrad data
+//! get`, and [`mod@fetch`] downloads them.
 //!
 //! This crate does not depend on devices or models. Its outputs are `f32` features, `u32` class indices and `f32`
 //! target values.

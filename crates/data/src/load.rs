@@ -31,20 +31,20 @@ const FASHION_NAMES: [&str; 10] = [
     "Ankle boot",
 ];
 
-/// Loads data, then splits, limits, and normalises or standardises it, in this order.
+/// Loads data, splits it, limits the training set, and normalises or standardises the features, in this order.
 ///
-/// Features are `[n, channels, rows, columns]` for images, in 0..1 unless they are normalised, and `[n, columns]` for
-/// a CSV file; [`Splits::flattened`] converts images to rows. Training images are not augmented here: a
-/// [`Loader`](crate::Loader) augments them with [`Splits::augment`].
+/// Features have shape `[n, channels, rows, columns]` for images and `[n, columns]` for a CSV file. Pixel values are
+/// in 0..1 unless they are normalised. [`Splits::flattened`] converts each image to one row. Training images are not
+/// augmented here: a [`Loader`](crate::Loader) augments them with [`Splits::augment`].
 ///
 /// # Errors
-/// Returns an error if a data set of the catalogue is not on this machine ([`DataError::NotFetched`]), if a value is out of
-/// range ([`DataError::Spec`]), if a file cannot be read, or if a split would be empty.
+/// Returns an error if a data set of the catalogue is not on this machine ([`DataError::NotFetched`]), if a value is
+/// out of range ([`DataError::Spec`]), if a file cannot be read, or if a split would be empty.
 pub fn load(data: &Data) -> Result<Splits, DataError> {
     load_with(data, &data_dir)
 }
 
-/// Loads data like [`load`], with fetched files in `data_dir` instead of [`data_dir()`].
+/// Loads data like [`load`], but reads fetched files from `data_dir` instead of [`data_dir()`].
 ///
 /// # Errors
 /// Returns the errors of [`load`].
@@ -110,7 +110,8 @@ fn normalized(splits: Splits, stats: impl Fn(&Pixels) -> ChannelStats) -> Splits
     }
 }
 
-/// Returns splits with the test set of the data. If the data has none, splits a fraction off the training set.
+/// Returns splits with the test set of the data. If the data has no test set, splits off `fraction` of the
+/// training set, or [`DEFAULT_TEST_FRACTION`] if `fraction` is `None`.
 fn with_test(parts: ImageSplits, fraction: Option<f64>, seed: u64) -> Result<Splits, DataError> {
     let ImageSplits { train, validation, test } = parts;
     let (train, test) = match (test, fraction) {

@@ -81,11 +81,13 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Creates a loader of batches of `batch` examples, in the order of [`Batches`] with `seed`, from epoch 0.
+    /// Creates a loader of batches with `batch` examples each. The batches have the order of [`Batches`] with `seed`,
+    /// and start at epoch 0.
     ///
     /// # Errors
-    /// Returns [`DataError::BatchSize`] if `batch` is 0 or larger than the data, [`DataError::Spec`] if the augmentation does
-    /// not fit the images or the data has no images, and [`DataError::Worker`] if a thread cannot be started.
+    /// Returns [`DataError::BatchSize`] if `batch` is 0 or larger than the data, [`DataError::Spec`] if the
+    /// augmentation does not fit the images or the data has no images, and [`DataError::Worker`] if a thread cannot be
+    /// started.
     pub fn new(
         data: Arc<Dataset>,
         batch: usize,
@@ -217,7 +219,7 @@ impl Loader {
         self.waits
     }
 
-    /// Requests batches from the threads until `prefetch` are in progress or ready.
+    /// Requests batches from the threads until `prefetch` batches are in progress or ready.
     fn request(&mut self) {
         let mut new = Vec::new();
         while self.requested.len() < self.prefetch {
@@ -272,7 +274,7 @@ impl Drop for Loader {
 }
 
 /// Function that fills in the features and targets of a batch with given indices. It may return early if the flag is
-/// set.
+/// set. The flag is `Shared::stop`.
 type Prepare = dyn Fn(&mut PreparedBatch, &AtomicBool) + Send + Sync;
 
 struct Shared {
@@ -289,7 +291,8 @@ struct Shared {
 struct Queue {
     jobs: VecDeque<(u64, PreparedBatch)>,
     ready: BTreeMap<u64, Result<PreparedBatch, String>>,
-    /// Finished batches with a smaller sequence number are dropped. Set by [`Loader::restore`].
+    /// Sequence number of the first batch that is still needed. Earlier batches are dropped when they are finished.
+    /// Set by [`Loader::restore`].
     first: u64,
 }
 

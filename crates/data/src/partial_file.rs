@@ -36,7 +36,7 @@ impl PartialFile {
         self.len
     }
 
-    /// Truncates the file to `len` bytes; later bytes are appended there.
+    /// Truncates the file to `len` bytes. Bytes that are written later are appended.
     pub(crate) fn keep(&mut self, len: u64) -> Result<(), DataError> {
         self.len = len;
         self.with("write", |file| {

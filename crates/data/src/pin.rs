@@ -50,7 +50,7 @@ impl Pin<'_> {
     pub(crate) fn largest_file(&self) -> Option<u64> {
         match self.of {
             Pinned::File => self.size,
-            // Deflate adds at most 5 bytes per block of up to 64 KiB; the remaining bytes are for the gzip header.
+            // Deflate adds at most 5 bytes per block of up to 64 KiB; the constant 4096 covers the gzip header.
             Pinned::Unpacked => self.size.map(|size| size + size / 1024 + 4096),
         }
     }

@@ -16,13 +16,13 @@ pub struct Pixels {
     channels: ChannelStats,
 }
 
-/// Mean and standard deviation of each channel of images in 0..1, `[channels]`.
+/// Mean and standard deviation of each channel of images with values in 0..1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChannelStats {
-    /// Mean of each channel.
+    /// Mean of each channel, `[channels]`.
     pub mean: Vec<f32>,
-    /// Standard deviation of each channel; never 0.
+    /// Standard deviation of each channel, `[channels]`; never 0.
     pub std: Vec<f32>,
 }
 
@@ -107,7 +107,8 @@ impl Pixels {
         Self { bytes: bytes.into(), channels: self.channels.clone(), ..*self }
     }
 
-    /// Computes mean and standard deviation of each channel over all images in 0..1, from a histogram.
+    /// Computes mean and standard deviation of each channel over all images, with values in 0..1. Both are computed
+    /// from a histogram of the bytes.
     ///
     /// A constant channel gets standard deviation 1, to avoid a division by 0.
     pub fn measure(&self) -> ChannelStats {

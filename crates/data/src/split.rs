@@ -102,7 +102,7 @@ mod tests {
     fn split_is_stratified_and_keeps_every_example() {
         let whole = dataset(&[50, 30, 21, 1]);
         let (train, test) = split_off(&whole, 0.2, 0, Purpose::Test).unwrap();
-        // 21 of 102 examples: quotas of 10.29, 6.18, 4.32 and 0.21; the remaining example goes to the largest remainder.
+        // 21 of 102 examples: quotas of 10.29, 6.18, 4.32 and 0.21. The last example goes to the largest remainder.
         assert_eq!(per_class(&test), [10, 6, 5, 0]);
         let mut all: Vec<f32> = [train.to_f32(), test.to_f32()].concat();
         assert!(train.to_f32().is_sorted() && test.to_f32().is_sorted());

@@ -4,7 +4,7 @@ use crate::augment::Augment;
 use crate::dataset::Dataset;
 use crate::standardize::Standardizer;
 
-/// Training, validation and test sets of the same feature shape and kind of targets.
+/// Training, validation and test sets. All sets have the same feature shape and the same kind of targets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Splits {
     /// Training set, to which the parameters are fitted.
@@ -13,8 +13,8 @@ pub struct Splits {
     pub validation: Option<Dataset>,
     /// Test set, for the final evaluation.
     pub test: Dataset,
-    /// Statistics used to standardise the features, also needed to predict new data; `None` if there is no
-    /// standardisation.
+    /// Statistics used to standardise the features. New data must be standardised with the same statistics before
+    /// prediction. `None` if the features are not standardised.
     pub standardizer: Option<Standardizer>,
     /// Divisor of the raw values: the largest pixel value for images, 1 for a table.
     pub raw_scale: f32,

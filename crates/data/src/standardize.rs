@@ -51,7 +51,8 @@ impl Standardizer {
     /// Returns the standardised data set.
     ///
     /// # Errors
-    /// Returns [`DataError::Invalid`] if the number of features differs from the statistics, or if a value overflows.
+    /// Returns [`DataError::Invalid`] if the number of features differs from that of the statistics, or if a value
+    /// overflows.
     pub fn apply(&self, dataset: Dataset) -> Result<Dataset, DataError> {
         let expected = self.mean.len().min(self.std.len());
         if dataset.feature_len() != expected {

@@ -39,7 +39,7 @@ enum Answer {
     Other(&'static str),
 }
 
-/// Server of `content` on a loopback port. Gives one answer of the list per request, then refuses connections.
+/// Server of `content` on a loopback port. Sends one answer of the list per request, then refuses connections.
 struct Server {
     url: String,
     /// The `Range` header of each request.

@@ -19,7 +19,8 @@ fn get(name: &str, mirror: &Path, data_dir: &Path) -> Entry {
     let fetched = entry.get(data_dir, &options, &mut |_| {}).unwrap();
     assert_eq!(fetched[0].origin, Origin::Mirror);
     assert_eq!(entry.find(data_dir).as_ref(), Some(&fetched[0].path));
-    // The archive is deleted. A second call fetches nothing, since its mirror folder does not exist.
+    // The archive is deleted after it is unpacked. The second call would fail if it fetched a file, since its mirror
+    // folder does not exist.
     let left: Vec<_> = std::fs::read_dir(data_dir.join(name)).unwrap().collect();
     assert_eq!(left.len(), 1, "{left:?}");
     let nowhere = FetchOptions { mirror: Some(data_dir.join("nowhere")), ..options };

@@ -51,8 +51,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut session = GpuDevice::open(index)?.session(&States::new())?;
     let id = session.load(&program)?;
     let x = vec![1.0; 64];
-    // Waiting for each run keeps the threads of a software adapter off the host's cores. Queued runs correspond to
-    // training.
+    // Measure with and without waiting for each run. Waiting keeps the threads of a software adapter off the host's
+    // cores. Training queues runs without waiting.
     for waits in [true, false, true, false] {
         session.wait()?;
         let mut times = Vec::with_capacity(RUNS);

@@ -51,7 +51,7 @@ impl Adapter {
     }
 }
 
-/// Lists the adapters that can run compute shaders. Enumerated once per process.
+/// Lists the adapters that can run compute shaders. The adapters are enumerated once per process.
 ///
 /// Discrete GPUs come first, then integrated GPUs, then software adapters. Within a class the GL backend comes last;
 /// otherwise the order of the drivers is kept.
@@ -115,7 +115,7 @@ fn describe(index: usize, handle: wgpu::Adapter) -> Adapter {
     Adapter { index, info, class, handle }
 }
 
-/// Returns the optional features to request, limited to the features of the adapter.
+/// Returns the optional wgpu features that this crate uses and the adapter supports.
 pub(crate) fn used_features(adapter: &wgpu::Adapter) -> Features {
     adapter.features()
         & (Features::SHADER_F16 | Features::SUBGROUP | Features::TIMESTAMP_QUERY | Features::PIPELINE_CACHE)
@@ -131,7 +131,8 @@ fn limits(limits: &wgpu::Limits, features: Features) -> Limits {
     }
 }
 
-/// Classifies an adapter. Some software drivers, mainly GL ones, do not report themselves as software.
+/// Classifies an adapter by its type and name. Some software drivers, mainly GL ones, do not report themselves as
+/// software.
 fn classify(kind: DeviceType, name: &str) -> Class {
     let name = name.to_lowercase();
     if ["llvmpipe", "softpipe", "swiftshader", "basic render"].iter().any(|known| name.contains(known)) {

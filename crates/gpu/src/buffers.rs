@@ -132,7 +132,8 @@ impl ProgramBuffers {
         all.flatten().map(|buffer| buffer.size() as usize).sum()
     }
 
-    /// Looks up a buffer of the plan in these buffers and in the groups of the state.
+    /// Returns the wgpu buffer of a buffer of the plan, from these buffers or from the groups of `state`. Returns
+    /// `None` if nothing is allocated for it, as for zero bytes.
     pub fn get<'b>(&'b self, buffer: Buffer, state: &'b [Option<wgpu::Buffer>]) -> Option<&'b wgpu::Buffer> {
         match buffer {
             Buffer::Inputs => self.inputs.as_ref(),

@@ -21,8 +21,8 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// Loads the cache file in `folder`, or starts an empty cache. `None` if the driver does not expose compiled
-    /// kernels.
+    /// Loads the cache file in `folder`, or starts an empty cache. Returns `None` if the driver does not expose
+    /// compiled kernels.
     pub fn open(device: &wgpu::Device, info: &wgpu::AdapterInfo, folder: &Path) -> Option<Self> {
         if !device.features().contains(Features::PIPELINE_CACHE) {
             return None;
@@ -84,7 +84,8 @@ fn create(device: &wgpu::Device, data: Option<&[u8]>) -> Option<PipelineCache> {
     (errors == 0).then_some(handle)
 }
 
-/// Removes and verifies the checksum at the end of a cache file.
+/// Verifies the checksum at the end of a cache file. Returns the data without the checksum, or the reason why the file
+/// is not used.
 fn verified(mut file: Vec<u8>) -> Result<Vec<u8>, &'static str> {
     let sum = file.len().checked_sub(8).map(|end| file.split_off(end)).ok_or("the file is truncated")?;
     if sum == fnv1a(&file).to_le_bytes() { Ok(file) } else { Err("the checksum is wrong") }

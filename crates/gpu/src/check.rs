@@ -8,8 +8,8 @@ use wgrad_program::{Access, DeviceError, Dispatch, Instr, Kernel, Loop, Operand,
 
 use crate::context::DeviceContext;
 
-/// Largest number of rows, columns or steps along k. Up to this limit, an index plus the size of a workgroup fits in a
-/// u32.
+/// Largest number of rows, of columns, or of steps along k in a dispatch. Up to this limit, an index plus the size of
+/// a workgroup fits in a u32.
 const MAX_SIZE: usize = (1 << 31) - 1;
 
 pub(crate) fn check(context: &DeviceContext, program: &Program) -> Result<(), DeviceError> {
@@ -121,7 +121,7 @@ fn check_loop(kernel: &Loop, operands: &[Operand], has_product: bool) -> Result<
     Ok(())
 }
 
-/// Checks that every offset of a layout, plus up to `reach` elements, lies inside an operand.
+/// Checks that every offset of a layout lies inside an operand, also after `reach` elements are added to the offset.
 fn check_layout(layout: &Layout, reach: usize, operand: &Operand) -> Result<(), String> {
     let rank = layout.shape.len();
     let whole = layout.strides.len() == rank && layout.bounds.iter().all(|bound| bound.strides.len() == rank);

@@ -32,7 +32,8 @@ impl Pipelines {
         self.by_text.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Returns the pipelines of the shaders, in order. `names` are the names of the dispatches, for errors.
+    /// Returns the pipelines of the shaders, in order. `names` are the names of the dispatches, used in error
+    /// messages.
     pub fn get(
         &self,
         context: &DeviceContext,

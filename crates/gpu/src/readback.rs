@@ -59,7 +59,7 @@ impl Readbacks {
         }
     }
 
-    /// Waits for a readback, passes its values to `each`, and returns the reply of `each`.
+    /// Waits for readback `number` of the program, passes its values to `each`, and returns the reply of `each`.
     pub fn wait_for(
         &self,
         context: &DeviceContext,

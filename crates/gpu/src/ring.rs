@@ -24,7 +24,7 @@ const FLUSH_LIMIT: usize = 4;
 /// Ring of staging buffers of one program.
 #[derive(Debug)]
 pub(crate) struct Ring {
-    /// Offset in the output buffer, in bytes, and dtype of each scalar.
+    /// For each scalar, its offset in bytes in the output buffer, and its dtype.
     scalars: Vec<(u64, DType)>,
     current: Option<Batch>,
     in_flight: VecDeque<MappingBatch>,

@@ -203,7 +203,7 @@ impl SingleDispatch {
 
     /// Returns the seconds per run: the best of five measurements of about 20 ms.
     ///
-    /// Returns the time of a single run if that is already far above `best`.
+    /// Returns the time of a single run if that is already far above `best`, the time of the fastest variant so far.
     fn seconds(&mut self, best: f64) -> Result<f64, DeviceError> {
         const SECONDS: f64 = 20e-3;
         let first = self.run(1)?;
@@ -234,7 +234,8 @@ fn time_variant(
     trial.seconds(best).map_err(reason)
 }
 
-/// Checks that results agree with the reference within the rounding error of another order of summation.
+/// Checks that results agree with the reference. The results may differ by the rounding error of a different order of
+/// summation.
 ///
 /// The tolerance is relative to the largest magnitude of the reference.
 fn check_agreement(found: &[HostData], reference: &[HostData]) -> Result<(), String> {

@@ -38,7 +38,7 @@ pub(crate) fn transpose(x: Var<'_>) -> Var<'_> {
     permute(x, &axes)
 }
 
-/// Selects every `step`-th index of one axis within `range`.
+/// Selects every `step`-th index of `axis` within `range`, starting at the first index of the range.
 #[track_caller]
 pub(crate) fn slice_step(x: Var<'_>, axis: usize, range: std::ops::Range<usize>, step: usize) -> Var<'_> {
     let shape = x.shape();
@@ -50,7 +50,7 @@ pub(crate) fn slice_step(x: Var<'_>, axis: usize, range: std::ops::Range<usize>,
     view(x, View::Slice { start, end, step: steps })
 }
 
-/// Adds zeros before and after the elements along one axis.
+/// Adds `before` zeros before the elements along `axis`, and `after` zeros after them.
 #[track_caller]
 pub(crate) fn pad(x: Var<'_>, axis: usize, before: usize, after: usize) -> Var<'_> {
     let rank = x.rank();
@@ -74,12 +74,12 @@ pub(crate) fn flatten(x: Var<'_>, axis: usize) -> Var<'_> {
     }
 }
 
-/// Returns all axes of `x`.
+/// Returns all axes of `x` in increasing order.
 pub(crate) fn all_axes(x: Var<'_>) -> Vec<usize> {
     (0..x.rank()).collect()
 }
 
-/// Removes a dimension of size 1.
+/// Removes dimension `axis`, which must have size 1.
 #[track_caller]
 pub(crate) fn squeeze(x: Var<'_>, axis: usize) -> Var<'_> {
     let mut shape = x.shape().to_vec();
@@ -137,7 +137,7 @@ pub fn concat<'g>(graph: &'g Graph, parts: &[Var<'g>], axis: usize) -> Var<'g> {
     sum.unwrap_or_else(|| graph.refuse("concat", parts, Rule::new("there are no tensors to concatenate")))
 }
 
-/// Stacks f32 tensors of one shape along a new axis.
+/// Stacks f32 tensors of one shape along a new axis, which becomes dimension `axis` of the result.
 ///
 /// ```
 /// # use wgrad_graph::{States, TensorType};

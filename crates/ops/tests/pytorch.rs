@@ -1,5 +1,5 @@
-//! Compares operations on images with PyTorch. The f64 reference computes outputs and gradients; the expected values are
-//! in `tests/fixtures/convs.safetensors`.
+//! Compares operations on images with PyTorch. The f64 reference computes outputs and gradients. The expected values
+//! are in `tests/fixtures/convs.safetensors`.
 //!
 //! `wgrad-conformance` compares gradients and backends with the forward computation of the table. This test checks that
 //! the forward computation itself agrees with PyTorch.

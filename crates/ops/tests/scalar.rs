@@ -1,4 +1,5 @@
-//! Scalar functions: the WGSL is valid, and the two Rust bodies agree with each other and with known values.
+//! Tests of scalar functions. The WGSL must be valid. The f32 and the f64 body in Rust must agree with each other and
+//! with known values.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -146,7 +147,7 @@ fn f32_and_f64_bodies_agree() {
     }
 }
 
-/// Function, arguments, and result, which is exact to the last digit.
+/// Name of a function, its arguments, and its result. The result is exact to the last digit.
 const KNOWN: &[(&str, &[f32], f64)] = &[
     ("add", &[2.0, 0.5], 2.5),
     ("sub", &[2.0, 0.5], 1.5),

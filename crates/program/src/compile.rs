@@ -20,7 +20,7 @@ pub struct Options {
     /// Whether one kernel may compute several operations. If false, every operation has its own kernel, which is useful
     /// for tests and debugging.
     pub fuse: bool,
-    /// Maximum number of operands of a dispatch.
+    /// Maximum number of operands that a dispatch may bind.
     pub operands: usize,
     /// Maximum size of a slab in bytes. A larger tensor gets its own slab, and the device then rejects the program.
     pub buffer_bytes: u64,

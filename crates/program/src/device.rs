@@ -8,7 +8,7 @@ use wgrad_stdx::{ErrorKind, InternalError};
 use crate::ir::Program;
 use crate::profile::Profile;
 
-/// Kind of a device.
+/// Kind of a device: the CPU or a GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DeviceKind {
     /// The CPU backend.
@@ -22,11 +22,11 @@ pub enum DeviceKind {
 pub struct DeviceInfo {
     /// CPU or GPU.
     pub kind: DeviceKind,
-    /// Name, e.g. `NVIDIA GeForce RTX 4070`.
+    /// Name of the device, e.g. `NVIDIA GeForce RTX 4070`.
     pub name: String,
     /// Graphics API, e.g. `vulkan`; `rayon` for the CPU.
     pub backend: String,
-    /// Driver and its version.
+    /// Name and version of the driver.
     pub driver: String,
     /// Device class: `discrete`, `integrated`, `virtual`, `software` or `cpu`.
     pub class: &'static str,
@@ -129,7 +129,7 @@ pub struct Record {
     pub values: Vec<f32>,
 }
 
-/// Position of a program in its session.
+/// Position of a program in its session, in the order of [`Session::load`] calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ProgramId(pub usize);
 
@@ -291,8 +291,8 @@ pub trait Session {
     /// Writes a whole group, padding included. The padding must be zero.
     ///
     /// # Errors
-    /// Returns [`DeviceError::Usage`] if the group does not exist or if the data have another element type or length,
-    /// and [`DeviceError::Lost`] if the device fails.
+    /// Returns [`DeviceError::Usage`] if the group does not exist or if the data have a different element type or
+    /// length, and [`DeviceError::Lost`] if the device fails.
     fn write_group(&mut self, group: GroupId, data: Data<'_>) -> Result<(), DeviceError>;
 
     /// Writes a range of an f32 group, starting at element `start`.

@@ -7,7 +7,7 @@ use wgrad_graph::Leaf;
 use crate::cluster::{ClusterId, Clusters, Granularity, needed_in_buffers};
 use crate::value::{Id, Target, ValueKind, Values, squeeze_layout};
 
-/// Maximum difference between the numbers of two clusters that are considered for a merge.
+/// Maximum difference between the [`ClusterId`]s of two clusters that are considered for a merge.
 const SIBLING_WINDOW: usize = 16;
 /// Maximum number of elements for which clusters with equal domains are merged although they have no common operand.
 /// For small domains, a kernel launch costs more than the work.
@@ -30,7 +30,7 @@ pub(crate) enum ScheduleError {
     Cycle,
 }
 
-/// Clusters and orders the values.
+/// Assigns the values to clusters, and orders the clusters.
 ///
 /// # Errors
 /// Returns [`ScheduleError::Target`] if a target cannot be written where it is computed, because the state that it

@@ -359,7 +359,7 @@ pub struct Program {
     pub live_bytes: usize,
     /// Bytes of each pack.
     pub packs: Vec<usize>,
-    /// Name, type and size in bytes of each intermediate, largest first.
+    /// Name, type and size in bytes of each intermediate, in order of decreasing size.
     pub largest_tensors: Vec<(String, TensorType, usize)>,
 }
 

@@ -250,7 +250,7 @@ fn gemm_kernel(operands: GemmOperands, mut epilogue: Loop) -> Gemm {
     Gemm { batch, m, n, k, a, a_layout, b, b_layout, epilogue }
 }
 
-/// Splits the sizes into three groups: the first `first` dimensions, the next `second` dimensions, and the rest.
+/// Splits the sizes into three groups: the first `first` sizes, the next `second` sizes, and all remaining sizes.
 fn split_dims(shape: &[usize], [first, second]: [usize; 2]) -> [Vec<usize>; 3] {
     let (a, rest) = shape.split_at(first);
     let (b, c) = rest.split_at(second);

@@ -23,7 +23,7 @@ const MAX_ROUNDS: usize = 2_000;
 /// The search stops when the slabs exceed the largest live set by at most this percentage.
 const TOLERANCE_PERCENT: usize = 2;
 
-/// A tensor that needs scratch memory from one kernel to another.
+/// A tensor that needs scratch memory from the kernel that writes it to the last kernel that reads it.
 #[derive(Debug, Clone)]
 pub(crate) struct Interval {
     pub id: Id,
@@ -96,14 +96,15 @@ pub(crate) fn place(intervals: &[Interval], reads: &[Vec<Id>], max_slab_bytes: u
     best.placement(intervals)
 }
 
-/// Sort key of a tensor.
+/// Sort key of a tensor. The search places tensors in the order of such a key.
 type Key<'k> = dyn Fn(&Interval) -> (usize, usize, usize) + 'k;
 
 struct Problem<'i> {
     intervals: &'i [Interval],
     /// For each tensor, the tensors that are alive at the same time.
     overlapping: Vec<Vec<usize>>,
-    /// For each tensor, the tensors that must be in another slab because one kernel reads one and writes the other.
+    /// For each tensor, the tensors that must be in another slab because one kernel reads one of the two
+    /// tensors and writes the other.
     conflicting: Vec<Vec<usize>>,
     max_slab_bytes: usize,
 }

@@ -1,9 +1,9 @@
 //! Memory order of the elements of a value.
 //!
-//! The dimensions of a value may be stored in another order than its operation defines. The value is then read through
-//! a permutation. The lowering of a matrix product determines its storage order, e.g. an image with its channels last.
-//! Elementwise operations keep the order of their inputs, so that a chain of operations fuses and accesses memory
-//! sequentially, regardless of the order of the dimensions in the model code.
+//! The dimensions of a value may be stored in a different order from the order that its operation defines. The value is
+//! then read through a permutation. The lowering of a matrix product determines its storage order, e.g. an image with
+//! its channels last. Elementwise operations keep the order of their inputs. A chain of operations therefore fuses and
+//! accesses memory sequentially, regardless of the order of the dimensions in the model code.
 
 use wgrad_graph::{Combine, Contract, Expr, Layout, Shape, TensorType, View};
 

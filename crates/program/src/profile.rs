@@ -21,7 +21,7 @@ pub enum Clock {
     /// The host's clock, around each dispatch. On a GPU without timestamps this includes submitting each dispatch and
     /// waiting for it, which a normal run does not do.
     Host,
-    /// Timestamps of the device. The device's clock has another origin than the host's clock, so the first dispatch is
+    /// Timestamps of the device. The clocks of the device and the host have different origins, so the first dispatch is
     /// placed at the time when the host began to submit. Differences between dispatches are accurate to the period of
     /// the device's clock.
     Device,

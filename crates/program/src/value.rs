@@ -217,7 +217,7 @@ impl Values {
         views.iter().fold(source, |source, view| self.view(source, view.clone()))
     }
 
-    /// Adds a copy of the elements of `source`.
+    /// Adds a value that is a copy of the elements of `source`, with the views of `source` applied.
     pub(crate) fn copy(&mut self, source: Source) -> Source {
         let base = &self.all[source.value];
         let ty = TensorType::new(base.ty.dtype, source.layout.shape.as_slice());
@@ -392,7 +392,7 @@ fn live_nodes(graph: &Graph) -> Vec<bool> {
     live
 }
 
-/// Applies views in order; `None` if a layout cannot express one of them.
+/// Applies views to a layout in order. Returns `None` if a layout cannot express one of the views.
 pub(crate) fn apply_views(layout: Layout, views: &[View]) -> Option<Layout> {
     views.iter().try_fold(layout, |layout, view| layout.apply(view))
 }

@@ -1,4 +1,5 @@
-//! Tests of the plans of complete training steps: number of kernels, memory and order. Needs no device.
+//! Tests of the plans of complete training steps: number of kernels, memory use and order of the kernels. The tests
+//! need no device.
 
 use wgrad_graph::{ALIGN, DType, EntryId, Lowered, Op, Rule, States, TensorType, Var, Vjp, grad};
 use wgrad_nn::{

@@ -20,7 +20,7 @@ pub fn builtin_names() -> impl ExactSizeIterator<Item = &'static str> {
     BUILTIN.iter().map(|(name, _)| *name)
 }
 
-/// Returns the TOML text of a built-in recipe, with its comments.
+/// Returns the TOML text of a built-in recipe, with its comments, or `None` if no recipe has this name.
 pub fn builtin(name: &str) -> Option<&'static str> {
     BUILTIN.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
 }
@@ -28,8 +28,8 @@ pub fn builtin(name: &str) -> Option<&'static str> {
 /// Loads a built-in recipe by name, or a recipe file by a path that ends in `.toml`.
 ///
 /// # Errors
-/// Returns [`RecipeError::UnknownRecipe`] for an unknown name, [`RecipeError::Read`] if the file cannot be read, and the
-/// errors of [`Recipe::parse`].
+/// Returns [`RecipeError::UnknownRecipe`] for an unknown name, [`RecipeError::Read`] if the file cannot be read, and
+/// the errors of [`Recipe::parse`].
 pub fn load(name_or_path: &str) -> Result<Recipe, RecipeError> {
     if let Some(text) = builtin(name_or_path) {
         return parse::parse(text, &format!("built-in recipe `{name_or_path}`"));

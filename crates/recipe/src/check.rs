@@ -51,7 +51,10 @@ impl Problem {
     }
 }
 
-/// Returns the first problem in a document as an error.
+/// Checks a document.
+///
+/// # Errors
+/// Returns the first problem in the document.
 pub(super) fn check(document: &Table) -> Result<(), Problem> {
     let root = json_schema();
     let known = |key: &str| TOP.contains(&key) || SECTIONS.contains(&key) || key == FORMAT_KEY;

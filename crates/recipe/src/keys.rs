@@ -9,11 +9,11 @@ use serde::de::value::MapDeserializer;
 
 use super::{Augment, Data, Model, Optimizer, Schedule, Train, Transfer};
 
-/// Keys at the top level, except the sections.
+/// Keys at the top level of a recipe, except the sections and [`FORMAT_KEY`].
 pub(super) const TOP: &[&str] = &["name", "description"];
 /// Names of the sections.
 pub(super) const SECTIONS: &[&str] = &["data", "model", "optimizer", "schedule", "transfer", "train"];
-/// Tables within sections.
+/// Paths of the tables within sections.
 pub(super) const NESTED: &[&str] = &["data.augment"];
 /// Key of the format version.
 pub(super) const FORMAT_KEY: &str = "format";

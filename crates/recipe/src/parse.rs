@@ -137,8 +137,8 @@ impl Source<'_> {
     }
 }
 
-/// Suggests a known key for an unknown key: the most similar key of the same section, else the same key in another
-/// section, else all keys of the section.
+/// Suggests a known key for an unknown key: the most similar key of the same section, otherwise the same key in
+/// another section, otherwise all keys of the section.
 pub(super) fn key_hint(section: Option<&str>, key: &str, kind: &str) -> Hint {
     let with_kind = |section: &str| if kinds(section).is_empty() { &[][..] } else { &["kind"][..] };
     let mut known: Vec<String> = Vec::new();

@@ -19,7 +19,7 @@ pub fn json_schema() -> &'static Value {
     &SCHEMA
 }
 
-/// Returns the schema of a key of a table.
+/// Returns the schema of a key of a table, given the schema of the table.
 pub(super) fn property<'s>(schema: &'s Value, key: &str) -> &'s Value {
     &schema["properties"][key]
 }
@@ -40,7 +40,7 @@ pub(super) fn default_kind(schema: &Value) -> Option<&str> {
     schema["default"]["kind"].as_str()
 }
 
-/// Whether a table must have a key.
+/// Whether a table with this schema must have a key.
 pub(super) fn is_required(schema: &Value, key: &str) -> bool {
     schema["required"].as_array().is_some_and(|required| required.iter().any(|name| name == key))
 }

@@ -90,7 +90,7 @@ impl Axis {
         axes().find(fits).or_else(|| axes().next_back()).unwrap_or(self)
     }
 
-    /// Extends the axis so that there is a tick at each end.
+    /// Extends the axis so that there is a tick at each of its two ends.
     ///
     /// A logarithmic axis ends at 1, 2 or 5 times a power of ten, or at the nearest tick if the axis has few decades.
     pub fn ending_with_ticks(self) -> Self {
@@ -140,7 +140,7 @@ impl Axis {
         ticks.into_iter().map(value).collect()
     }
 
-    /// Formats a tick with enough digits to distinguish it from its neighbors: `0.25`, `20k`, `2e-5`.
+    /// Formats a tick with enough digits to distinguish it from the neighboring ticks: `0.25`, `20k`, `2e-5`.
     pub fn label(&self, tick: f64) -> String {
         if tick == 0.0 {
             return "0".to_owned();

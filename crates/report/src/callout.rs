@@ -1,4 +1,4 @@
-//! Labels next to the points of a chart, placed so that labels do not overlap each other or dots.
+//! Labels next to the points of a chart, placed so that a label overlaps neither other labels nor dots.
 //!
 //! If there is no free space, a label is omitted. The dot of the label still has a tooltip, and the tables of the
 //! page name all points.
@@ -53,7 +53,7 @@ const DOT: f64 = 4.0;
 const LINE: f64 = 12.0;
 /// Distances of a label from its point in pixels, tried in order.
 ///
-/// A label at any distance but the first is connected to its point by a leader line.
+/// A label at any distance except the first is connected to its point by a leader line.
 const DISTANCES: [f64; 3] = [6.0, 13.0, 21.0];
 /// Step between the candidate positions of a label along its line, in pixels.
 const ALONG: f64 = 24.0;

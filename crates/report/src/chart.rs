@@ -59,7 +59,7 @@ pub struct Series<'a> {
     pub name: Cow<'a, str>,
     /// Points (x, y) in order of increasing x. A value that the axis cannot draw leaves a gap in the line.
     pub points: Vec<(f64, f64)>,
-    /// Shaded band behind the line, as (x, lowest y, highest y).
+    /// Shaded band behind the line, as (x, lowest y, highest y). If empty, no band is drawn.
     pub band: Vec<(f64, f64, f64)>,
     /// x values of points above the vertical axis, drawn as crosses at the upper edge.
     pub crosses: Vec<f64>,
@@ -71,7 +71,7 @@ pub struct Series<'a> {
     pub thin: bool,
     /// Names of the points, shown as tooltips. If not empty, the points are drawn as dots without a line.
     pub labels: Vec<Cow<'a, str>>,
-    /// Label placed along the line, if the line is horizontal.
+    /// Label placed along the line, if the line is horizontal. `None` for no label.
     pub along: Option<Cow<'a, str>>,
     /// Labels next to points, each with the index of its point.
     ///
@@ -84,7 +84,7 @@ pub struct Series<'a> {
 pub enum Color {
     /// One of four unordered colors. The index is taken modulo 4.
     Category(usize),
-    /// Position from 0 to 1 on a color ramp.
+    /// Color on a ramp for ordered series, at a position from 0 to 1.
     Ordered(f64),
     /// Faint color of reference lines and points.
     Faint,

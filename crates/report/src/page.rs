@@ -19,7 +19,7 @@ pub fn begin(page: &mut String, title: &str, subtitle: &str) -> fmt::Result {
     )
 }
 
-/// Writes the end of a page.
+/// Writes the closing tags of a page that [`begin`] started.
 pub fn end(page: &mut String) {
     page.push_str("</main>\n</body>\n</html>\n");
 }

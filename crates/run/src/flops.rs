@@ -5,7 +5,8 @@ use std::ops::{Add, Mul};
 
 /// Number of floating-point operations (FLOPs) in each phase. A multiply-add is two operations.
 ///
-/// Counts are integers stored as `f64`. They are exact up to 2⁵³ ≈ 9·10¹⁵ and have about 16 significant digits above.
+/// Counts are integers stored as `f64`. They are exact up to 2⁵³ ≈ 9·10¹⁵ and have about 16 significant digits above
+/// that value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Flops {
     /// FLOPs of the forward pass, from the batch to the loss.

@@ -22,12 +22,12 @@ pub enum Tuning {
     None,
     /// The table is valid and used.
     Used(TuningTable),
-    /// The table cannot be used. Holds the path and the reason.
+    /// The table cannot be used. Holds a message with the path of the file and the reason.
     Ignored(String),
 }
 
 impl Tuning {
-    /// Returns the table if it is used.
+    /// Returns the table, or `None` if there is no table or it cannot be used.
     pub fn table(self) -> Option<TuningTable> {
         match self {
             Tuning::Used(table) => Some(table),
@@ -85,7 +85,8 @@ fn table_path(info: &DeviceInfo) -> Option<PathBuf> {
     device_file(info, "tuned").filter(|_| info.kind == DeviceKind::Gpu)
 }
 
-/// Returns the path of a device's file in `folder` within the data folder; `None` if there is no data folder.
+/// Returns the path of a device's file in the subfolder `folder` of the data folder, or `None` if there is no data
+/// folder.
 pub(crate) fn device_file(info: &DeviceInfo, folder: &str) -> Option<PathBuf> {
     Some(wgrad_data::data_dir().ok()?.join(folder).join(file_name(info)))
 }
@@ -97,7 +98,7 @@ fn file_name(info: &DeviceInfo) -> String {
     format!("{}.json", words.collect::<Vec<_>>().join("-"))
 }
 
-/// Returns the identity of a device as stored in its file.
+/// Returns name, backend and driver of a device as JSON. Files of a device store this object to identify the device.
 pub(crate) fn device_json(info: &DeviceInfo) -> Value {
     json!({ "name": info.name, "backend": info.backend, "driver": info.driver })
 }

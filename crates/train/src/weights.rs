@@ -16,8 +16,8 @@ const AVERAGE: &str = "average/";
 /// The prefix `module.`, which PyTorch's `DataParallel` adds to every name, is removed.
 ///
 /// # Errors
-/// Returns an error if the file cannot be read or has neither format, if the run directory is invalid, or if it has no
-/// checkpoint.
+/// Returns an error if the file cannot be read or has neither format. For a run directory, returns an error if the
+/// directory is invalid or has no checkpoint.
 pub fn read_weights(path: &Path) -> Result<Weights, TrainError> {
     if !path.is_dir() {
         let mut weights = Weights::read(path)?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// Options of [`Weights::assign`].
 #[derive(Debug, Clone, Default)]
 pub struct AssignOptions {
-    /// Tensors of the model that keep their own values, such as a head for other classes.
+    /// Patterns of the tensors of the model that keep their own values, such as a head for other classes.
     ///
     /// These tensors keep their values even if the file has a tensor of the same name and shape, so that the result
     /// does not depend on whether two data sets have the same number of classes.
@@ -17,7 +17,7 @@ pub struct AssignOptions {
 
 /// Result of matching a model's tensors with the tensors of a file.
 ///
-/// Names are in the model's order, except that `unused` is in the file's order.
+/// `found`, `replaced` and `missing` are in the model's order; `unused` is in the file's order.
 #[derive(Debug, Clone)]
 pub struct Assignment<'a> {
     /// Tensors of the file, by name, that match a tensor of the model in name and shape.
@@ -39,9 +39,10 @@ impl Weights {
     /// Missing tensors are not an error here; see [`Assignment::complete`].
     ///
     /// # Errors
-    /// Returns [`WeightsError::Mismatch`] if a tensor has a different shape, and [`WeightsError::DType`] if a tensor
-    /// holds integers, unless a pattern of `options.replace` matches its name. Returns [`WeightsError::Unmatched`] if a
-    /// pattern of `options.replace` matches no tensor of the model.
+    /// Returns [`WeightsError::Mismatch`] if a tensor has different shapes in the file and in the model, and
+    /// [`WeightsError::DType`] if a tensor in the file holds integers. Tensors that match a pattern of
+    /// `options.replace` are not checked. Returns [`WeightsError::Unmatched`] if a pattern of `options.replace`
+    /// matches no tensor of the model.
     pub fn assign(
         &self,
         model_tensors: &[(String, Vec<usize>)],
@@ -94,10 +95,11 @@ impl Weights {
 }
 
 impl Assignment<'_> {
-    /// Checks that no tensor is missing.
+    /// Checks that [`missing`](Self::missing) is empty.
     ///
     /// # Errors
-    /// Returns [`WeightsError::Missing`] with the missing names and the unused names of the file.
+    /// Returns [`WeightsError::Missing`] if the file lacks a tensor that the model needs. The error lists the missing
+    /// names, and the unused names in the file.
     pub fn complete(&self) -> Result<(), WeightsError> {
         if self.missing.is_empty() {
             return Ok(());

@@ -63,14 +63,14 @@ pub enum WeightsError {
         /// Reason for the rejection and how to fix the file.
         reason: &'static str,
     },
-    /// The file describes a tensor incorrectly.
+    /// The file describes a tensor incorrectly, for example with an offset outside its storage.
     #[error("{}: tensor `{tensor}` {message}", path.display())]
     Tensor {
         /// Path of the file.
         path: PathBuf,
         /// Name of the tensor.
         tensor: String,
-        /// End of the message, such as `has 2 sizes and 1 strides`.
+        /// End of the message, after the name of the tensor, such as `has 2 sizes and 1 strides`.
         message: String,
     },
     /// A tensor has an unsupported dtype, or holds integers where floats are needed.
@@ -82,7 +82,7 @@ pub enum WeightsError {
         tensor: String,
         /// Dtype of the tensor in the file.
         dtype: String,
-        /// Statement of the supported or required dtypes.
+        /// End of the message, which states the supported or required dtypes.
         expected: &'static str,
     },
     /// A tensor has different shapes in the file and in the model.
@@ -108,7 +108,8 @@ pub enum WeightsError {
         path: PathBuf,
         /// Names of the missing tensors.
         missing: Vec<String>,
-        /// End of the message: unused names in the file and a hint about a common prefix. May be empty.
+        /// End of the message: the unused names in the file, and a hint if all names in the file start with `module.`.
+        /// May be empty.
         hint: String,
     },
     /// A pattern matches no name, probably because of a typing mistake.
@@ -141,7 +142,7 @@ pub enum WeightsError {
 }
 
 impl WeightsError {
-    /// Returns the kind of the error.
+    /// Returns the kind of the error: internal for a broken invariant, otherwise storage.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Internal(_) => ErrorKind::Internal,

@@ -25,7 +25,8 @@
 //! - **safetensors**, with any metadata.
 //! - **PyTorch**, the zip files of PyTorch 1.6 and later: a state dict, or a checkpoint with a state dict under
 //!   `state_dict`, `model_state_dict` or `model`. Nothing in the file is executed. The pickle is parsed by an
-//!   interpreter that supports only the few names that tensors need, and rejects all others by name.
+//!   interpreter that supports only the few Python names that tensors need. Any other name causes an error that states
+//!   this name.
 //!
 //! Floats of 16, 32 and 64 bits become f32; an f64 that is too large for f32 becomes infinite. Integers and booleans,
 //! such as the `num_batches_tracked` of a batch norm, are stored separately as i64 ([`Weights::integers`]), because

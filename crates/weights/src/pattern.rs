@@ -28,7 +28,7 @@ impl Pattern {
         let (pattern, name) = (self.0.as_bytes(), name.as_bytes());
         let (mut p, mut n) = (0, 0);
         // Position of the last star, and the end of the characters that it matches so far. Only the last star is ever
-        // extended, so the time is bounded by the product of the lengths.
+        // extended, so the time is bounded by the product of the lengths of pattern and name.
         let mut star = None;
         while n < name.len() {
             if pattern.get(p) == Some(&b'*') {

@@ -1,7 +1,7 @@
 //! safetensors files: eight bytes with the length of a JSON header, the header, and the data of the tensors.
 //!
-//! Reading uses the `safetensors` crate, which checks header and sizes. Its writer would sort the tensors by name; the
-//! writer here keeps their order, which is the order of the model.
+//! Reading uses the `safetensors` crate, which checks header and sizes. The writer of that crate would sort the
+//! tensors by name. The writer in this file keeps their order, which is the order of the model.
 
 use crate::element::{Element, Values};
 use crate::{Tensor, Weights, WeightsError};
@@ -18,7 +18,7 @@ const ALIGNMENT: usize = 8;
 
 /// Whether a file begins like a safetensors file: with a length and a JSON object.
 pub(crate) fn is_safetensors(bytes: &[u8]) -> bool {
-    // The crate accepts headers up to 100 MB. A larger length indicates another format, such as text.
+    // The `safetensors` crate accepts headers of up to 100 MB. A larger length indicates another format, such as text.
     const LARGEST: u64 = 100_000_000;
     let length = bytes.first_chunk().map(|length| u64::from_le_bytes(*length));
     length.is_some_and(|length| length <= LARGEST) && bytes.get(8) == Some(&b'{')

@@ -2,7 +2,7 @@
 
 use crate::WeightsError;
 
-/// Shape, and values in row-major order. The values are f32, or i64 for
+/// A tensor: its shape, and its values in row-major order. The values are f32, or i64 for
 /// [`Weights::integers`](crate::Weights::integers).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor<T = f32> {

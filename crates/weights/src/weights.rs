@@ -41,7 +41,8 @@ impl Weights {
         Self::parse(path, &fs::read(path).map_err(failed)?)
     }
 
-    /// Parses the bytes of a safetensors or PyTorch file. `source` is the path named in errors.
+    /// Parses the bytes of a safetensors or PyTorch file. Errors name the path `source`; the function does not read
+    /// that file.
     ///
     /// # Errors
     /// Returns the errors of [`read`](Self::read), except [`WeightsError::File`].
@@ -61,8 +62,9 @@ impl Weights {
 
     /// Writes a safetensors file atomically.
     ///
-    /// Floats are written as F32 and integers as I64, in the order of these weights, integers first. The metadata is
-    /// also written, with `format = pt`, which PyTorch's loaders require. Equal weights give equal bytes.
+    /// Floats are written as F32 and integers as I64. Integer tensors come first; within each of the two groups,
+    /// tensors keep the order of these weights. The metadata is also written. Its entry `format` is set to `pt`, as
+    /// PyTorch's loaders require. Equal weights give equal bytes.
     ///
     /// # Errors
     /// Returns [`WeightsError::File`] if the file cannot be written. In this case, an existing file is unchanged.
@@ -100,7 +102,7 @@ impl Weights {
         Ok(())
     }
 
-    /// Returns the float tensor with this name.
+    /// Returns the float tensor with this name, or `None` if there is none.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
         self.tensors.get(name)
     }
@@ -135,7 +137,7 @@ impl Weights {
         &mut self.metadata
     }
 
-    /// Returns the path of the file that these weights were read from.
+    /// Returns the path of the file that these weights were read from, or `None` if they were not read from a file.
     pub fn source(&self) -> Option<&Path> {
         self.source.as_deref()
     }
@@ -156,7 +158,8 @@ impl Weights {
         true
     }
 
-    /// Returns the float tensor of this name, together with the stored name.
+    /// Returns the float tensor of this name, together with the name as stored in these weights; `None` if there is
+    /// none.
     pub(crate) fn get_entry(&self, name: &str) -> Option<(&str, &Tensor)> {
         self.tensors.get_key_value(name).map(|(name, tensor)| (name.as_str(), tensor))
     }

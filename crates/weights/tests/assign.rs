@@ -5,7 +5,7 @@ mod support;
 use support::fixture;
 use wgrad_weights::{AssignOptions, Assignment, Pattern, Tensor, Weights, WeightsError};
 
-/// Returns the names and shapes of the tensors in the file.
+/// Returns the tensors of a model that needs exactly the float tensors of the file: names and shapes.
 fn wanted(weights: &Weights) -> Vec<(String, Vec<usize>)> {
     weights.iter().map(|(name, tensor)| (name.to_owned(), tensor.shape().to_vec())).collect()
 }

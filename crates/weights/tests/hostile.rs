@@ -1,4 +1,4 @@
-//! Damaged and malicious files cause errors that state the problem, but neither panics nor large allocations.
+//! Damaged and malicious files cause errors that state the problem. They cause neither panics nor large allocations.
 
 mod support;
 

@@ -223,7 +223,7 @@ pub struct DepthArgs {
     /// Peak learning rate of SGD with momentum 0.9.
     #[arg(long, default_value_t = 0.1)]
     pub lr: f64,
-    /// Number of training examples, with the class proportions of the data set.
+    /// Number of training examples. They have the same class proportions as the data set.
     #[arg(long, default_value_t = 8000)]
     pub examples: usize,
     /// Skip the deep sigmoid and ReLU perceptrons.
@@ -396,7 +396,8 @@ pub struct Cluster {
     /// TOML file that defines additional machines.
     #[arg(long, value_name = "TOML")]
     pub machines: Option<PathBuf>,
-    /// Link between nodes, which replaces the machine's link: latency and bandwidth, e.g. --link 50e-6,125e6.
+    /// Link between nodes, which replaces the machine's link: latency in seconds and bandwidth in bytes per second,
+    /// e.g. --link 50e-6,125e6.
     #[arg(long, value_name = "SECONDS,BYTES_PER_SECOND", value_parser = parse_link)]
     pub link: Option<Link>,
     /// Measure the link with all-reduces between N replicas in this process; under mpirun, between all processes with N
@@ -436,7 +437,7 @@ pub enum ReduceBy {
     Ring,
     /// Binary trees over all nodes.
     Tree,
-    /// First within each node, then between nodes.
+    /// Sum within each node first, then between nodes.
     Hierarchical,
     /// Fastest algorithm for each bucket.
     Fastest,

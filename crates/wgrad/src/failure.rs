@@ -21,7 +21,8 @@ use wgrad_train::TrainError;
 use wgrad_weights::WeightsError;
 
 /// Prints an error and returns its exit code: 2 usage or recipe, 3 data, 4 device, 5 numeric, 6 checkpoint or run
-/// directory, 7 other replicas, 1 anything else. If another replica failed, the exit code of that replica is returned.
+/// directory, 7 other replicas, 1 any other error. If another replica failed, the exit code of that replica is
+/// returned.
 ///
 /// A closed stdout, for example in `wgrad … | head`, is not a failure.
 pub fn report(error: &anyhow::Error) -> ExitCode {

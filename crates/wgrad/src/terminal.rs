@@ -22,8 +22,8 @@ pub fn is_coloured() -> bool {
     is_interactive() && std::env::var_os("NO_COLOR").is_none()
 }
 
-/// Returns the command that started this program, for use in suggested commands. Under `cargo run`, the environment
-/// variable `CARGO` is set.
+/// Returns the command that started this program, for use in suggested commands. Cargo sets the environment variable
+/// `CARGO`. If it is set, the command is `cargo run`, otherwise `wgrad`.
 pub fn invocation() -> String {
     match std::env::var_os("CARGO") {
         Some(_) if cfg!(debug_assertions) => "cargo run --".into(),
@@ -64,7 +64,7 @@ pub fn result(line: &str) -> std::io::Result<()> {
     writeln!(std::io::stdout(), "{line}")
 }
 
-/// Formats rows as aligned columns. The first column is left-aligned; the others are right-aligned if `right`.
+/// Formats rows as aligned columns. The first column is left-aligned; the others are right-aligned if `right` is true.
 pub fn table(rows: &[Vec<String>], right: bool) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |c: usize| {

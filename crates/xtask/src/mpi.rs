@@ -1,5 +1,5 @@
 //! MPI for the tests: installs packages, and builds a `wgrad` binary with the feature `mpi` in addition to the default
-//! one.
+//! binary.
 
 use std::process::Command;
 

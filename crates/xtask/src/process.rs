@@ -87,7 +87,7 @@ fn cannot_start(command: &Command) -> String {
     format!("cannot start `{}`", shown(command))
 }
 
-/// Returns the command line without the folder of the program, truncated to `MAX_SHOWN` characters.
+/// Returns the command line without the folder of the program, truncated to [`MAX_SHOWN`] characters.
 fn shown(command: &Command) -> String {
     let program = std::path::Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     let args = command.get_args().map(|arg| arg.to_string_lossy());

@@ -12,7 +12,7 @@ const CHAIN: usize = 64;
 /// Number of dependent dispatches in the launch case.
 const LAUNCHES: usize = 100;
 
-/// Working sets in KiB, and whether the quick benchmark includes them.
+/// Sizes of the working sets in KiB, each with whether the quick benchmark includes it.
 ///
 /// The smallest is about the size of a first-level cache; the largest exceeds all caches.
 const WORKING_SETS: [(usize, bool); 6] =
@@ -36,7 +36,8 @@ pub(crate) fn cases() -> Vec<Case> {
     all
 }
 
-/// Reads half of `bytes` and writes the other half. Negates the values, so that the planner cannot remove the copy.
+/// Reads `bytes / 2` bytes and writes `bytes / 2` bytes. Negates the values, so that the planner cannot remove the
+/// copy.
 fn copy(bytes: usize) -> Result<Workload, GraphError> {
     let mut recorder = Recorder::new();
     let x = recorder.floats("x", [bytes / 8]);

@@ -31,8 +31,9 @@ const fn layer(network: &'static str, sizes: [usize; 6]) -> Layer {
     Layer { network, images, inputs, outputs, side, kernel, stride }
 }
 
-/// Layers to measure: one of each kind in ResNet-20, with 64 images of 32×32, and in ResNet-50, with 8 images of
-/// 224×224.
+/// Layers to measure: one layer of each kind in ResNet-20 and in ResNet-50.
+///
+/// The batch has 64 images of 32×32 pixels for ResNet-20, and 8 images of 224×224 pixels for ResNet-50.
 pub const LAYERS: [Layer; 14] = [
     layer("resnet20", [64, 3, 16, 32, 3, 1]),
     layer("resnet20", [64, 16, 16, 32, 3, 1]),
@@ -50,7 +51,7 @@ pub const LAYERS: [Layer; 14] = [
     layer("resnet50", [8, 2048, 512, 7, 1, 1]),
 ];
 
-/// Pass of a convolution layer.
+/// Pass of a convolution layer: the forward convolution or one of its gradients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConvPass {
     /// Forward convolution.
@@ -62,7 +63,7 @@ pub enum ConvPass {
 }
 
 impl ConvPass {
-    /// All passes.
+    /// All passes, forward convolution first.
     pub const ALL: [Self; 3] = [Self::Forward, Self::InputGradient, Self::WeightGradient];
 
     /// Returns the name of the pass, e.g. `input gradient`.

@@ -35,7 +35,8 @@ pub(crate) fn square(n: usize) -> Result<Workload, GraphError> {
     product(&[], [n; 3], [false; 2])
 }
 
-/// Matrix product `[batch…, m, k] · [batch…, k, n]`. Each factor can be stored transposed.
+/// Matrix product `[batch…, m, k] · [batch…, k, n]`. A transposed factor is stored with its last two dimensions
+/// swapped.
 fn product(
     batch: &[usize],
     [m, n, k]: [usize; 3],

@@ -23,11 +23,11 @@ pub struct Case {
     pub quick: bool,
     /// Whether the case determines a ceiling of the device. If so, the case is always measured.
     pub sets_ceiling: bool,
-    /// Number of samples that a run trains on, for training steps.
+    /// Number of samples that a run trains on; `None` for cases that are not training steps.
     pub samples: Option<u64>,
     /// Sweeps to which the case contributes a point.
     pub sweeps: Vec<SweepPoint>,
-    /// Whether to wait after each run instead of after several queued runs.
+    /// Whether to wait for the device after each run. Otherwise, several runs are queued before each wait.
     pub synchronous: bool,
     pub(crate) kind: CaseKind,
 }
@@ -98,7 +98,9 @@ pub fn cases() -> Vec<Case> {
     all
 }
 
-/// Returns the cases of the full or the quick benchmark whose name contains `only` or whose group is `only`.
+/// Returns the cases of the quick benchmark if `quick` is true, otherwise of the full benchmark.
+///
+/// If `only` is given, returns only the cases whose name contains `only` or whose group is `only`.
 ///
 /// Cases that determine a ceiling are always included, because roofline fractions are relative to the ceilings. If no
 /// case of the quick benchmark matches `only`, matching cases of the full benchmark are returned.
@@ -125,7 +127,7 @@ pub fn selected(quick: bool, only: Option<&str>) -> Result<Vec<Case>, BenchError
     Ok(kept)
 }
 
-/// Returns the names of up to three cases that are similar to `name`, best first.
+/// Returns the names of up to three cases that are similar to `name`, most similar first.
 fn nearest(name: &str, cases: &[Case]) -> Vec<String> {
     let scored = cases.iter().map(|case| (strsim::jaro_winkler(name, &case.name), &case.name));
     let mut scored: Vec<(f64, &String)> = scored.filter(|(score, _)| *score > 0.7).collect();

@@ -8,9 +8,9 @@ use wgrad_ops::TensorOps;
 use crate::cases::Case;
 use crate::workload::{Recorder, Update, Workload};
 
-/// Function of two tensors of the same shape.
+/// Elementwise function of two tensors of the same shape.
 type Binary = for<'g> fn(Var<'g>, Var<'g>) -> Var<'g>;
-/// Function of one tensor.
+/// Function of one tensor, such as a sum.
 type Unary = for<'g> fn(Var<'g>) -> Var<'g>;
 
 const POINTWISE: [(&str, Binary); 4] =

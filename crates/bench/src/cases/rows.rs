@@ -26,7 +26,7 @@ pub(super) fn cases() -> Vec<Case> {
     all
 }
 
-/// Mean cross-entropy of logits `[rows, classes]`, and the gradient of the logits.
+/// Mean cross-entropy of logits `[rows, classes]`, and its gradient with respect to the logits.
 fn cross_entropy(rows: usize, classes: usize) -> Result<Workload, GraphError> {
     let mut recorder = Recorder::new();
     let (x, y) = (recorder.floats("logits", [rows, classes]), recorder.classes("labels", rows, classes));
@@ -39,7 +39,7 @@ fn cross_entropy(rows: usize, classes: usize) -> Result<Workload, GraphError> {
     })
 }
 
-/// Layer normalization of `[rows, width]` over the width, and the input gradient for a random cotangent.
+/// Layer normalization of `[rows, width]` over the width. Also computes the input gradient for a random cotangent.
 fn layer_norm(rows: usize, width: usize) -> Result<Workload, GraphError> {
     let mut recorder = Recorder::new();
     let (x, ct) = (recorder.floats("x", [rows, width]), recorder.floats("cotangent", [rows, width]));
@@ -52,8 +52,8 @@ fn layer_norm(rows: usize, width: usize) -> Result<Workload, GraphError> {
     })
 }
 
-/// Batch normalization of images in channels-last layout, and the gradients of input, gamma and beta for a random
-/// cotangent.
+/// Batch normalization of images in channels-last layout. Also computes the gradients of input, gamma and beta for a
+/// random cotangent.
 fn batch_norm(images: usize, channels: usize, side: usize) -> Result<Workload, GraphError> {
     let mut recorder = Recorder::new();
     let shape = [images, side, side, channels];

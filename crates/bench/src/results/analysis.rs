@@ -3,9 +3,9 @@
 use super::{Bench, Ceilings, Crossover, Group, Measurement, MemoryRate, RunCost, Timing};
 use wgrad_stdx::stats::median;
 
-/// Fraction of CPU time used by other processes above which a warning is reported.
+/// Maximum fraction of the CPU time that other processes can use without a warning.
 const MAX_FOREIGN_CPU: f64 = 0.05;
-/// Median spread of the cases, relative to their median times, above which a warning is reported.
+/// Maximum median spread of the cases, relative to their median times, without a warning.
 const MAX_SPREAD: f64 = 0.25;
 
 impl Bench {
@@ -51,8 +51,10 @@ fn spread(time: &Timing) -> f64 {
 }
 
 impl Ceilings {
-    /// Returns the values in the order of the tables: compute rate, multiply-adds, memory bandwidth, bandwidth of the
-    /// smallest working set, launch time, round-trip time, upload rate, readback rate.
+    /// Returns the values in the order of the tables.
+    ///
+    /// The order is: compute rate and multiply-add rate in GFLOP/s; memory bandwidth and bandwidth of the smallest
+    /// working set in GB/s; launch time and round-trip time in microseconds; upload rate and readback rate in GB/s.
     pub fn to_array(&self) -> [Option<f64>; 8] {
         [
             self.compute_gflops,
@@ -163,9 +165,9 @@ pub(super) fn throughput(bench: &Bench, axis: &str, device: &str) -> Vec<(u64, f
     points
 }
 
-/// Finds the value of a sweep from which a device is faster than another.
+/// Finds the smallest value of a sweep from which on `device` is always faster than `other`.
 ///
-/// Returns `None` if both devices were timed at fewer than two values.
+/// Returns `None` if there are fewer than two values at which both devices were timed.
 fn crossover(bench: &Bench, axis: &str, device: &str, other: &str) -> Option<Crossover> {
     let other_rates = throughput(bench, axis, other);
     let rate = |at: u64| other_rates.iter().find(|point| point.0 == at).map(|point| point.1);

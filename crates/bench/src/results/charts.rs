@@ -8,7 +8,7 @@ use wgrad_report::chart::{self, Chart, Color, Dimension, Series};
 use wgrad_report::page::{self, number};
 use wgrad_stdx::format::percent;
 
-/// Formats a value, or a dash if it is unknown.
+/// Formats a value with `show`. Returns a dash if the value is `None`.
 pub(super) fn known(value: Option<f64>, show: impl Fn(f64) -> String) -> String {
     value.map_or_else(|| "–".to_owned(), show)
 }
@@ -91,7 +91,10 @@ fn label(result: &Measurement) -> String {
     format!("{}: {} GFLOP/s{of}", result.case, known(gflops, number))
 }
 
-/// Returns the points of a roofline: start of the slope, ridge point, end of the flat part.
+/// Returns the points of a roofline as FLOP per byte and GFLOP/s: start of the slope, ridge point, end of the flat
+/// part.
+///
+/// The roofline covers the intensities `xs`. Returns no points if the bandwidth or the compute rate is unknown.
 fn roof(ceilings: &Ceilings, xs: &[f64]) -> Vec<(f64, f64)> {
     let (Some(bandwidth), Some(compute)) = (ceilings.bandwidth_gbytes_per_s, ceilings.compute_gflops) else {
         return Vec::new();
@@ -102,7 +105,8 @@ fn roof(ceilings: &Ceilings, xs: &[f64]) -> Vec<(f64, f64)> {
     vec![(low, low * bandwidth), (ridge, compute), (high, compute)]
 }
 
-/// Writes charts of throughput over batch size and width, and of the rates of products, copies and reads over size.
+/// Writes charts of throughput over batch size and over network width. Also writes charts of the rates of matrix
+/// products, copies and reads over their sizes.
 ///
 /// # Errors
 /// Returns an error if formatting a value fails.
@@ -135,13 +139,15 @@ pub fn curves(page: &mut String, bench: &Bench) -> fmt::Result {
     Ok(())
 }
 
-/// Returns the size of a working set in MiB, rounded so that small outputs in addition to the data are ignored.
+/// Returns the size of a working set in MiB. Rounding removes the few bytes of small outputs from the displayed size.
 fn mebibytes(bytes: u64) -> f64 {
     let size = bytes as f64 / f64::from(1 << 20);
     if size > 2.0 { size.round() } else { (100.0 * size).round() / 100.0 }
 }
 
-/// Writes a chart with logarithmic axes and a table of its values, if any device has at least two points.
+/// Writes a chart with logarithmic axes and a table of its values. `points_of` returns the points of a device.
+///
+/// Writes nothing if no device has at least two points.
 fn line_chart(
     page: &mut String,
     bench: &Bench,

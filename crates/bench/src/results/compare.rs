@@ -56,15 +56,15 @@ pub struct Change {
     pub new_ms: f64,
     /// New median divided by old median; below 1 if the case became faster.
     pub ratio: f64,
-    /// Whether the ranges from the 10th to the 90th percentile do not overlap.
+    /// Whether the ranges from the 10th to the 90th percentile of the old and the new times do not overlap.
     pub beyond_spread: bool,
 }
 
 impl BenchComparison {
-    /// Compares `new` with `old`.
+    /// Compares the times in `new` with the times in `old`.
     ///
     /// # Errors
-    /// Returns [`CompareError::NothingInCommon`] if no case was timed on the same device in both.
+    /// Returns [`CompareError::NothingInCommon`] if no case was timed on the same device in both benchmarks.
     pub fn new(old: &Bench, new: &Bench) -> Result<Self, CompareError> {
         let find_time = |bench: &'_ Bench, like: &Measurement| {
             let same = |result: &&Measurement| result.case == like.case && result.device == like.device;

@@ -83,7 +83,7 @@ pub struct Bench {
     /// Crossovers between GPUs and the CPU in the sweeps.
     #[serde(rename = "overtakes")]
     pub crossovers: Vec<Crossover>,
-    /// Load from other processes, and spread of the times.
+    /// Fraction of CPU time that other processes used, and spread of the measured times.
     pub noise: Noise,
 }
 
@@ -122,16 +122,16 @@ pub struct DeviceReport {
     pub cold_start: Option<ColdStart>,
 }
 
-/// Best rates measured on a device. GB are 10⁹ bytes.
+/// Best rates measured on a device; `None` for a rate that was not measured. GB are 10⁹ bytes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ceilings {
     /// Rates of copying for each working set, smallest first.
     pub copy: Vec<MemoryRate>,
     /// Rates of reading for each working set, smallest first.
     pub read: Vec<MemoryRate>,
-    /// Memory bandwidth: the higher rate of copying and reading the largest working set.
+    /// Memory bandwidth with the largest working set: the rate of copying or of reading, whichever is higher.
     pub bandwidth_gbytes_per_s: Option<f64>,
-    /// Compute rate of a chain of dependent multiply-adds over many elements.
+    /// Compute rate of chains of dependent multiply-adds, with one chain for each of many elements.
     pub fma_gflops: Option<f64>,
     /// Highest compute rate of all matrix products, convolutions and multiply-add chains.
     pub compute_gflops: Option<f64>,
@@ -147,12 +147,12 @@ pub struct Ceilings {
     pub readback_gbytes_per_s: Option<f64>,
 }
 
-/// Memory bandwidth for a working set.
+/// Memory bandwidth measured with a working set of one size.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct MemoryRate {
     /// Total bytes of source and destination.
     pub bytes: u64,
-    /// Rate of all bytes read and written.
+    /// Bytes read and written per second, in GB/s.
     pub gbytes_per_s: f64,
 }
 
@@ -196,7 +196,7 @@ pub enum Group {
     Gemm,
     /// Elementwise operations.
     Pointwise,
-    /// Sums of all elements, rows or columns.
+    /// Sums over all elements, over rows or over columns.
     Reduction,
     /// Softmax cross-entropy and normalizations, with gradients.
     Rows,
@@ -247,14 +247,14 @@ pub struct Measurement {
     pub device: String,
     /// Whether the case was timed, and if not, what happened instead.
     pub status: Status,
-    /// Reason if the case was skipped, wrong or failed.
+    /// Reason why the case was skipped, wrong or failed; `None` if the case was timed.
     pub reason: Option<String>,
     /// Comparison of the result with a reference, if the case was run.
     pub check: Option<Check>,
     /// Planned cost of a run, if the case was planned.
     #[serde(rename = "work")]
     pub cost: Option<RunCost>,
-    /// Number of samples that a run trains on, for training steps.
+    /// Number of samples that a run trains on; `None` for cases that are not training steps.
     pub samples: Option<u64>,
     /// Sweeps to which the case contributes a point.
     pub sweeps: Vec<SweepPoint>,
@@ -336,17 +336,18 @@ pub struct Timing {
     pub repeats: u64,
     /// Number of runs queued in each repeat before waiting.
     pub runs_per_repeat: u64,
-    /// Time of all kernels measured by the clock of the device, in milliseconds, if it has one.
+    /// Time of all kernels of a run in milliseconds, measured by the clock of the device; `None` if the device has no
+    /// clock.
     pub device_ms: Option<f64>,
     /// Time that the host takes to queue a run, in microseconds; `None` for the CPU backend, which has no queue.
     pub host_us: Option<f64>,
     /// Time to compile kernels, allocate, upload and complete the first run, in milliseconds.
     pub load_ms: f64,
-    /// Compute rate at the median time.
+    /// Compute rate at the median time, in GFLOP/s.
     pub gflops: f64,
-    /// Rate of memory traffic at the median time. GB are 10⁹ bytes.
+    /// Rate of memory traffic at the median time, in GB/s. GB are 10⁹ bytes.
     pub gbytes_per_s: f64,
-    /// Samples per second, for training steps.
+    /// Samples per second at the median time; `None` for cases that are not training steps.
     pub samples_per_s: Option<f64>,
     /// Fraction of the roofline: minimum time according to the ceilings, divided by the measured time.
     pub roofline_share: Option<f64>,
@@ -356,7 +357,7 @@ pub struct Timing {
     pub watts: Option<f64>,
 }
 
-/// Point of a sweep from which one device is faster than another.
+/// Value of a sweep from which on one device is faster than a second device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Crossover {
     /// Quantity that is varied: `batch` or `width`.
@@ -365,7 +366,7 @@ pub struct Crossover {
     pub device: String,
     /// Device with which `device` is compared.
     pub other: String,
-    /// Smallest value from which on `device` is always faster; `None` if there is no such value.
+    /// Smallest value from which on `device` is always faster than `other`; `None` if there is no such value.
     pub at: Option<u64>,
     /// Smallest and largest value at which both devices were timed.
     pub range: (u64, u64),
@@ -393,7 +394,7 @@ impl std::fmt::Display for Crossover {
 pub struct Noise {
     /// Fraction of the CPU time of all processors that other processes used.
     pub foreign_cpu_share: Option<f64>,
-    /// Median of (p90 − p10) / median over all cases.
+    /// Median of (p90 − p10) / p50 over all cases, where p10, p50 and p90 are percentiles of the time of a case.
     pub spread: Option<f64>,
     /// Warning, if the times are unreliable.
     pub warning: Option<String>,
@@ -443,7 +444,7 @@ impl Bench {
         fs::create_dir_all(directory).map_err(failed("create", directory))
     }
 
-    /// Returns the HTML page with ceilings, rooflines, curves and all results.
+    /// Returns the HTML page with ceilings, rooflines, curves, all results and, if given, the comparison.
     pub fn html(&self, comparison: Option<&BenchComparison>) -> String {
         let mut html = String::new();
         // Formatting into a string does not fail.
@@ -457,7 +458,7 @@ impl Bench {
         has(Status::Timed) && !has(Status::Wrong) && !has(Status::Failed)
     }
 
-    /// Returns the measurements on a device.
+    /// Returns the measurements on the device with the given name.
     pub fn results_of<'b>(&'b self, device: &'b str) -> impl Iterator<Item = &'b Measurement> {
         self.results.iter().filter(move |result| result.device == device)
     }

@@ -14,7 +14,7 @@ struct Counter {
 }
 
 impl Counter {
-    /// Adds a convolution with a `k`×`k` kernel and an output of `side`×`side` pixels.
+    /// Adds a convolution of `from` to `to` channels with a `k`×`k` kernel and an output of `side`×`side` pixels.
     ///
     /// `extra` is the number of additional parameters per output channel: 1 for a bias, 2 for the scale and shift of
     /// a batch norm.
@@ -24,7 +24,7 @@ impl Counter {
         self.outputs += (to * side * side) as f64;
     }
 
-    /// Adds a fully connected layer with bias.
+    /// Adds a fully connected layer with bias, with `from` inputs and `to` outputs.
     fn dense(&mut self, name: &str, from: u64, to: u64) {
         self.layers.push((name.to_owned(), (from * to) as f64, from * to + to));
         self.outputs += to as f64;

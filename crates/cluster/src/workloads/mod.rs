@@ -36,7 +36,7 @@ pub struct Workload {
     pub measured: Option<Compute>,
 }
 
-/// Bytes of each parameter-sized tensor, per parameter.
+/// Bytes per parameter of the weights, the gradients and the optimizer state.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ParameterBytes {
     /// Bytes of the weight that the forward and backward passes read.

@@ -15,7 +15,7 @@ pub fn run(collective: &mut dyn Collective) {
     collective.barrier().unwrap();
 }
 
-/// Returns pseudorandom values of very different magnitudes, so that the order of a sum changes its bits.
+/// Returns pseudorandom values of very different magnitudes, so that the order of summation changes the bits of a sum.
 fn random_values(seed: u32, len: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12_345);
     let mut next = || {
@@ -25,7 +25,7 @@ fn random_values(seed: u32, len: usize) -> Vec<f32> {
     (0..len).map(|_| (next() as f32 / 8_388_608.0 - 1.0) * 2f32.powi((next() % 20) as i32 - 10)).collect()
 }
 
-/// Returns the sum of the values of all ranks, in f64.
+/// Returns the elementwise sum of the [`random_values`] of all ranks, computed in f64.
 fn expected_sum(seed: u32, ranks: usize, len: usize) -> Vec<f64> {
     let mut sum = vec![0.0; len];
     for rank in 0..ranks {
@@ -35,7 +35,7 @@ fn expected_sum(seed: u32, ranks: usize, len: usize) -> Vec<f64> {
     sum
 }
 
-/// Compares with an absolute tolerance: the rounding error of a sum scales with its terms, not with the sum.
+/// Compares with an absolute tolerance: the rounding error of a sum is proportional to its terms, not to the sum.
 fn assert_sum(found: &[f32], expected: &[f64], operation: &str) {
     assert_eq!(found.len(), expected.len(), "{operation}");
     for (i, (&a, &b)) in found.iter().zip(expected).enumerate() {
@@ -67,7 +67,7 @@ fn check_all_reduce(collective: &mut dyn Collective) {
     }
 }
 
-/// Splits `len` elements into uneven shards; the first shard is empty if there are several.
+/// Splits `len` elements into `size` uneven shards, one per rank. If there are several shards, the first one is empty.
 fn uneven_shards(len: usize, size: usize) -> Vec<Range<usize>> {
     let end = |rank: usize| if rank == 0 { 0 } else { len * rank * rank / (size * size) };
     (0..size).map(|rank| end(rank)..if rank + 1 == size { len } else { end(rank + 1) }).collect()
@@ -93,7 +93,7 @@ fn check_all_gather_copies_bits(collective: &mut dyn Collective) {
     let (rank, size) = (collective.rank(), collective.size());
     let shards: Vec<Range<usize>> = (0..size).map(|i| i * (i + 1) / 2..(i + 1) * (i + 2) / 2).collect();
     let mut values = vec![f32::NAN; size * (size + 1) / 2];
-    // A gather that adds zeros would lose the sign of -0.0.
+    // A gather that is implemented as a sum with zeros would lose the sign of -0.0.
     values[shards[rank].clone()].fill(if rank == 0 { -0.0 } else { rank as f32 });
     collective.all_gather(&mut values, &shards).unwrap();
     for (i, shard) in shards.iter().enumerate() {
@@ -122,7 +122,7 @@ fn check_all_gather_bytes(collective: &mut dyn Collective) {
     assert_eq!(collective.all_gather_bytes(&[]).unwrap(), vec![Vec::<u8>::new(); size]);
 }
 
-/// Invalid arguments return an error before any communication, so the ranks stay synchronized.
+/// Checks that invalid arguments return an error before any communication, so that the ranks stay synchronized.
 fn check_invalid_arguments(collective: &mut dyn Collective) {
     let size = collective.size();
     let mut values = [0.0; 4];

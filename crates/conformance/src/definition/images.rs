@@ -25,7 +25,8 @@ pub(super) static DEFINITIONS: &[Definition] = &[
 
 const ANY: Distribution = Distribution::Uniform(-2.0, 2.0);
 
-/// Returns the coordinate along `axis` of the pixel that tap `tap` of window `window` reads.
+/// Returns the coordinate of an image pixel along `axis`: the pixel that tap `tap` of window `window` reads. Negative
+/// if the pixel is in the padding before the image.
 fn pixel(window: usize, tap: usize, axis: usize, [stride, dilation, padding]: [[usize; 2]; 3]) -> isize {
     (stride[axis] * window + dilation[axis] * tap) as isize - padding[axis] as isize
 }
@@ -34,8 +35,8 @@ fn steps(conv: &Conv) -> [[usize; 2]; 3] {
     [conv.stride, conv.dilation, conv.padding]
 }
 
-/// Draws a convolution with independent strides, dilations and padding per direction. Also returns the kernel size and
-/// the numbers of input and output channels per group.
+/// Draws a convolution with independent strides, dilations and padding for height and width. Also returns the kernel
+/// size, and the numbers of input and output channels per group.
 fn draw_conv(random: &mut Stream) -> (Conv, [usize; 2], [usize; 2]) {
     let conv = Conv {
         stride: pick_two(random, &[1, 2, 3]),
@@ -126,8 +127,8 @@ fn draw_pool(random: &mut Stream) -> (Pool, [usize; 4]) {
     (pool, [pick(random, &[1, 2]), pick(random, &[1, 3]), pick(random, &[5, 7]), pick(random, &[5, 8])])
 }
 
-/// Returns the indices of the image's elements in each window, in row-major order. Taps outside the image are left
-/// out.
+/// Returns one list per window, in row-major order of the windows. The list contains the indices of the image elements
+/// that the window reads. Taps outside the image are left out.
 fn windows(x: &Tensor4, pool: &Pool) -> Vec<Vec<usize>> {
     let [n, c, h, w] = x.shape;
     let along = |axis: usize, size: usize| {
@@ -145,8 +146,8 @@ fn windows(x: &Tensor4, pool: &Pool) -> Vec<Vec<usize>> {
     all
 }
 
-/// Creates a case of max pooling with many ties in the input. The first maximum in row-major order gets the
-/// gradient of its window.
+/// Creates a case of max pooling whose input has many ties. The whole gradient of a window goes to its first maximum
+/// in row-major order.
 pub(crate) fn max_pool_case(
     pool: Pool,
     shape: [usize; 4],
@@ -175,7 +176,7 @@ pub(crate) fn max_pool_case(
     DefinitionCase { gradient: Some(Box::new(gradient)), ..case }
 }
 
-/// Average pooling: the mean of each window, over all taps or over the taps inside the image.
+/// Average pooling: the mean of each window. The mean is over all taps, or only over the taps inside the image.
 fn mean(random: &mut Stream) -> DefinitionCase {
     let (pool, shape) = draw_pool(random);
     let value = move |ins: &[Array]| {
@@ -206,8 +207,8 @@ fn draw_sizes(random: &mut Stream) -> ([usize; 4], [usize; 2]) {
     )
 }
 
-/// Nearest-neighbour resizing from height h to h′: row i of the result is row ⌊i · h / h′⌋ of the image. The same
-/// applies to columns.
+/// Nearest-neighbour resizing from height h to h′: row i of the result is row ⌊i · h / h′⌋ of the image. Columns
+/// follow the same formula.
 fn nearest(random: &mut Stream) -> DefinitionCase {
     let (shape, size) = draw_sizes(random);
     let value = move |ins: &[Array]| {
@@ -219,13 +220,14 @@ fn nearest(random: &mut Stream) -> DefinitionCase {
     DefinitionCase::new(vec![Input::f32(shape, ANY)], move |_, ins| ins[0].resize_nearest(size), value)
 }
 
-/// Bilinear resizing from height h to h′: row i of the result interpolates between the rows around
-/// (i + ½) · h / h′ − ½. The same applies to columns. Border pixels are repeated beyond the border.
+/// Bilinear resizing from height h to h′: row i of the result interpolates between the two rows next to (i + ½) · h /
+/// h′ − ½. Columns follow the same formula. Positions outside the image use the border pixel.
 fn bilinear(random: &mut Stream) -> DefinitionCase {
     let (shape, size) = draw_sizes(random);
     let value = move |ins: &[Array]| {
         let x = Tensor4::of(&ins[0]);
-        // Returns the pixels before and after the position, and the distance of the position from the first.
+        // Returns the pixel before the position, the pixel after it, and the distance from the first pixel to the
+        // position.
         let around = |i: usize, axis: usize| {
             let (from, to) = (shape[2 + axis] as f64, size[axis] as f64);
             let at = ((i as f64 + 0.5) * from / to - 0.5).clamp(0.0, from - 1.0);

@@ -1,10 +1,10 @@
 //! Compares image operations with their definitions: loops written from the formula, independent of how an operation is
 //! lowered.
 //!
-//! The reference evaluates what an operation lowers to. If the lowering itself is wrong, e.g. a window is shifted by a
-//! pixel, the reference and every device are wrong in the same way, and so are the finite differences that gradients
-//! are compared with. Elementwise operations have a body in Rust for this purpose; operations on windows have the loops
-//! here.
+//! The reference evaluates the lowering of an operation. If the lowering itself is wrong, e.g. because a window is
+//! shifted by a pixel, the reference and every device are wrong in the same way. The finite differences that gradients
+//! are compared with are then also wrong. Elementwise operations have a body in Rust to compare with. Operations on
+//! windows are compared with the loops in this module.
 
 mod images;
 mod norms;
@@ -22,17 +22,17 @@ pub use norms::EPSILON;
 
 /// Maximum difference from the definition, relative to max(1, largest magnitude).
 ///
-/// The reference and the definition compute in f64, but constants of a graph may have been rounded to f32.
+/// The reference and the definition compute in f64, but a graph may contain constants that were rounded to f32.
 const TOLERANCE: f64 = 1e-6;
 
-/// A random use of an operation, with functions that compute the expected results from the definition.
+/// A random use of an operation, with functions that compute the expected result and gradient from the definition.
 pub(crate) struct DefinitionCase {
     pub inputs: Vec<Input>,
     pub build: BuildFn,
-    /// Computes the result from the inputs.
+    /// Computes the elements of the expected result from the inputs.
     pub value: Value,
-    /// Computes the gradient of the first input from the inputs and the cotangent. Used for inputs with ties, where
-    /// finite differences are not valid.
+    /// Computes the expected gradient of the first input from the inputs and the cotangent. Used for inputs with ties,
+    /// at which finite differences are not valid.
     pub gradient: Option<Gradient>,
 }
 
@@ -40,7 +40,7 @@ pub(crate) type Value = Box<dyn Fn(&[Array]) -> Vec<f64>>;
 pub(crate) type Gradient = Box<dyn Fn(&[Array], &[f64]) -> Vec<f64>>;
 
 impl DefinitionCase {
-    /// Creates a case without a gradient.
+    /// Creates a case with an expected value and no expected gradient.
     pub fn new(
         inputs: Vec<Input>,
         build: impl for<'g> Fn(&'g Graph, &[Var<'g>]) -> Var<'g> + 'static,
@@ -52,25 +52,25 @@ impl DefinitionCase {
 
 /// An operation whose expected results can be computed from a definition.
 pub(crate) struct Definition {
-    /// Name in the operation table.
+    /// Name of the operation in the operation table.
     pub name: &'static str,
     /// Draws a random use of the operation.
     pub draw: fn(&mut Stream) -> DefinitionCase,
 }
 
-/// Returns the definition of an operation, or `None` if there is no definition.
+/// Returns the definition of the operation with this name, or `None` if the operation has no definition.
 pub(crate) fn find(name: &str) -> Option<&'static Definition> {
     images::DEFINITIONS.iter().chain(norms::DEFINITIONS).find(|definition| definition.name == name)
 }
 
-/// Checks an operation against its definition, for the use that `seed` selects.
+/// Checks an operation against its definition. `seed` selects the random use of the operation.
 pub(crate) fn definition(definition: &Definition, seed: u64) -> Comparison {
     let mut random = Stream::new(seed, 41);
     let case = (definition.draw)(&mut random);
     check_case(&case, &mut random)
 }
 
-/// Checks a use of an operation against its definition, at random inputs.
+/// Checks a use of an operation against its definition. `random` draws the values of the inputs.
 pub(crate) fn check_case(case: &DefinitionCase, random: &mut Stream) -> Comparison {
     let graph = wgrad_ops::graph(States::new());
     let input = |(i, input): (usize, &Input)| graph.input(&format!("x{i}"), input.ty.clone());
@@ -130,7 +130,7 @@ fn pick_two(random: &mut Stream, values: &[usize]) -> [usize; 2] {
     [pick(random, values), pick(random, values)]
 }
 
-/// A tensor of four dimensions, which reads as zero outside its bounds.
+/// A tensor of four dimensions. Elements outside its height and width read as zero.
 struct Tensor4 {
     shape: [usize; 4],
     values: Vec<f64>,
@@ -147,7 +147,7 @@ impl Tensor4 {
         Tensor4 { shape, values: vec![0.0; shape.iter().product()] }
     }
 
-    /// Returns the index of an element, or `None` outside the bounds.
+    /// Returns the row-major index of element `[n, c, y, x]`, or `None` if `y` or `x` is out of bounds.
     fn index(&self, n: usize, c: usize, y: isize, x: isize) -> Option<usize> {
         let [_, channels, h, w] = self.shape;
         let (y, x) = (usize::try_from(y).ok()?, usize::try_from(x).ok()?);
@@ -158,7 +158,7 @@ impl Tensor4 {
         self.index(n, c, y, x).map_or(0.0, |index| self.values[index])
     }
 
-    /// Computes the elements of a tensor of this shape, in row-major order.
+    /// Computes the elements of a tensor of this shape, in row-major order, from their four indices.
     fn from_fn(shape: [usize; 4], mut element: impl FnMut([usize; 4]) -> f64) -> Vec<f64> {
         let mut values = Vec::with_capacity(shape.iter().product());
         for n in 0..shape[0] {

@@ -1,4 +1,4 @@
-//! Definitions of the normalizations of images.
+//! Definitions of the normalizations of images: batch norm and group norm.
 
 use wgrad_cpu::reference::Array;
 use wgrad_graph::philox::Stream;
@@ -25,8 +25,8 @@ fn per_channel(channels: usize, values: Distribution) -> Input {
     Input::f32([channels], values)
 }
 
-/// Returns γ · (x − mean) / √(variance + ε) + β, with mean and variance over sets of elements. `set(n, c)` returns the
-/// index of the set that contains channel c of image n.
+/// Returns γ · (x − mean) / √(variance + ε) + β. The mean and the variance are computed over sets of elements. `set(n,
+/// c)` returns the number of the set that contains channel c of image n.
 fn normalized(ins: &[Array], set: impl Fn(usize, usize) -> usize) -> Vec<f64> {
     let (x, gamma, beta) = (Tensor4::of(&ins[0]), ins[1].to_f64(), ins[2].to_f64());
     let sets = x.shape[0] * x.shape[1];
@@ -49,7 +49,7 @@ fn normalized(ins: &[Array], set: impl Fn(usize, usize) -> usize) -> Vec<f64> {
     })
 }
 
-/// Batch norm: statistics of each channel over all images.
+/// Batch norm: mean and variance of each channel over all images and pixels.
 fn batch(random: &mut Stream) -> DefinitionCase {
     let channels = pick(random, &[1, 2, 3, 5]);
     let inputs = vec![
@@ -61,7 +61,7 @@ fn batch(random: &mut Stream) -> DefinitionCase {
     DefinitionCase::new(inputs, |_, ins| ins[0].batch_norm(ins[1], ins[2], EPSILON).out, value)
 }
 
-/// Group norm: statistics of each image over the channels of a group.
+/// Group norm: mean and variance of each image and group, over the channels and pixels of the group.
 fn groups(random: &mut Stream) -> DefinitionCase {
     let (groups, each) = (pick(random, &[1, 2, 3]), pick(random, &[1, 2, 3]));
     let channels = groups * each;
@@ -74,7 +74,7 @@ fn groups(random: &mut Stream) -> DefinitionCase {
     DefinitionCase::new(inputs, move |_, ins| ins[0].group_norm(groups, ins[1], ins[2], EPSILON), value)
 }
 
-/// Batch norm with the mean and variance as inputs.
+/// Batch norm with a given mean and variance, which are inputs of the operation.
 fn given_statistics(random: &mut Stream) -> DefinitionCase {
     let channels = pick(random, &[1, 2, 3, 5]);
     let positive = Distribution::Uniform(0.1, 2.0);

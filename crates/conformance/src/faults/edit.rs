@@ -1,13 +1,13 @@
 //! Small edits of programs, from which the faults of [`super::programs`] are built.
 //!
-//! Each edit returns whether it changed the program. Edited programs still access only their own tensors, so that no
-//! backend rejects the program and only wrong values reveal the bug.
+//! Each edit returns whether it changed the program. Edited programs still access only their own tensors. A backend
+//! therefore cannot reject the program, and the bug can be detected only from wrong values.
 
 use wgrad_graph::{Combine, Layout, ScalarFn};
 use wgrad_ops::scalar_functions;
 use wgrad_program::{Dispatch, Gemm, Instr, Kernel, Loop, Program};
 
-/// Edits every loop, including epilogues.
+/// Edits every loop of the program, including the epilogues of GEMMs.
 pub(super) fn loops(program: &mut Program, mut edit: impl FnMut(&mut Loop) -> bool) -> bool {
     apply_all(program.dispatches.iter_mut().map(|dispatch| edit(body(dispatch))))
 }
@@ -20,7 +20,7 @@ pub(super) fn body(dispatch: &mut Dispatch) -> &mut Loop {
     }
 }
 
-/// Edits every instruction.
+/// Edits every instruction of every loop.
 pub(super) fn instrs(program: &mut Program, mut edit: impl FnMut(&mut Instr) -> bool) -> bool {
     loops(program, |kernel| apply_all(kernel.body.iter_mut().map(&mut edit)))
 }
@@ -34,7 +34,7 @@ pub(super) fn gemms(program: &mut Program, edit: impl FnMut(&mut Gemm) -> bool) 
     apply_all(gemms.map(edit))
 }
 
-/// Edits the layouts of the operands of every GEMM, given the number of elements of their tensors.
+/// Edits the layout of each operand of every GEMM. `edit` also gets the number of elements of the operand's tensor.
 pub(super) fn gemm_operands(program: &mut Program, mut edit: impl FnMut(&mut Layout, usize) -> bool) -> bool {
     apply_all(program.dispatches.iter_mut().map(|dispatch| {
         let elements: Vec<usize> = dispatch.operands.iter().map(|operand| operand.tensor.elements).collect();
@@ -48,7 +48,7 @@ pub(super) fn gemm_operands(program: &mut Program, mut edit: impl FnMut(&mut Lay
     }))
 }
 
-/// Edits every load, given the number of elements of its tensor.
+/// Edits the layout of every load. `edit` also gets the number of elements of the loaded tensor.
 pub(super) fn loads(program: &mut Program, mut edit: impl FnMut(&mut Layout, usize) -> bool) -> bool {
     apply_all(program.dispatches.iter_mut().map(|dispatch| {
         let elements: Vec<usize> = dispatch.operands.iter().map(|operand| operand.tensor.elements).collect();
@@ -59,7 +59,7 @@ pub(super) fn loads(program: &mut Program, mut edit: impl FnMut(&mut Layout, usi
     }))
 }
 
-/// Edits every call of a scalar function.
+/// Edits every call of the scalar function `name`. `edit` gets the function and the arguments of the call.
 pub(super) fn calls(
     program: &mut Program,
     name: &str,
@@ -96,7 +96,8 @@ pub(super) fn reductions(program: &mut Program, mut edit: impl FnMut(&mut Combin
     })
 }
 
-/// Removes the last index of the first outer dimension whose size is larger than 1.
+/// Shortens the first outer dimension whose size is larger than 1 by one index. Returns false if there is no such
+/// dimension.
 pub(super) fn without_last(kernel: &mut Loop) -> bool {
     let Some(axis) = kernel.outer.iter().position(|&n| n > 1) else { return false };
     kernel.outer[axis] -= 1;
@@ -109,17 +110,17 @@ pub(super) fn without_last(kernel: &mut Loop) -> bool {
     true
 }
 
-/// Decrements the size of a dimension.
+/// Decrements the size of dimension `axis` of a layout.
 pub(super) fn shorten(layout: &mut Layout, axis: usize) {
     layout.shape[axis] -= 1;
 }
 
-/// Returns the scalar function with this name, or `None` if the operation table has none.
+/// Returns the scalar function with this name, or `None` if no operation in the operation table uses one.
 pub(super) fn function(name: &str) -> Option<&'static ScalarFn> {
     scalar_functions().into_iter().find(|f| f.name == name)
 }
 
-/// Whether any edit changed something. Unlike `Iterator::any`, performs all edits.
+/// Whether any edit changed the program. Unlike `Iterator::any`, performs all edits.
 fn apply_all(changed: impl Iterator<Item = bool>) -> bool {
     changed.filter(|changed| *changed).count() > 0
 }

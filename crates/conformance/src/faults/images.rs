@@ -1,5 +1,6 @@
-//! Bugs in image operations. Most of them affect the reference and every device alike, because the reference evaluates
-//! what an operation lowers to. Only an independent definition detects such bugs.
+//! Bugs in image operations. Most of these bugs change the results of the reference and of every device in the same
+//! way, because the reference evaluates the lowering of an operation. Only an independent definition detects these
+//! bugs.
 
 use std::rc::Rc;
 
@@ -13,7 +14,7 @@ use crate::definition::{self, DefinitionCase, EPSILON, check_case, max_pool_case
 use crate::gradient;
 use crate::report::{Check, Comparison, Failure};
 
-/// Number of uses per operation. A fault may have no effect in some of the uses.
+/// Number of random uses checked per operation. A fault may have no effect in some of the uses.
 const CASES: u64 = 8;
 
 /// An operation with a modified lowering.
@@ -53,7 +54,7 @@ fn with_lowering<'g>(out: Var<'g>, edit: fn(&mut Contract)) -> Var<'g> {
     graph.push(ModifiedLowering { correct: node.op, edit }, &ins)
 }
 
-/// Returns the row and column coordinates of a convolution's windows.
+/// Returns the row and column coordinates of a convolution's windows, or `None` if operand A has no such view.
 fn pixels(contract: &mut Contract) -> Option<[&mut Affine; 2]> {
     let Some(View::Affine { coordinates, .. }) = contract.a.first_mut() else { return None };
     let [_, _, rows, columns] = coordinates.as_mut_slice() else { return None };
@@ -92,7 +93,7 @@ fn maximum(random: &mut Stream, pooled: for<'g> fn(Var<'g>, Pool) -> Var<'g>) ->
     max_pool_case(Pool::new(kernel), [2, 2, 2 * kernel, 3 * kernel], pooled)
 }
 
-/// A batch norm whose statistics are constants for the gradient, as in evaluation mode.
+/// A batch norm whose gradient treats mean and variance as constants, as in evaluation mode.
 static CONSTANT_STATISTICS: OpInfo = OpInfo {
     tolerance: 2e-5,
     gradient_order: GradientOrder::Any,
@@ -107,7 +108,7 @@ static CONSTANT_STATISTICS: OpInfo = OpInfo {
     })
 };
 
-/// Builds a batch norm with the initial running statistics.
+/// Builds a batch norm whose running statistics have their initial values.
 fn with_running<'g>(graph: &'g Graph, ins: &[Var<'g>]) -> Var<'g> {
     let channels = [ins[1].shape().numel()];
     let (mean, variance) = (full(graph, channels, 0.0), full(graph, channels, 1.0));
@@ -158,13 +159,13 @@ fn definition_fault(
     })
 }
 
-/// Applies `other` to the result of a use.
+/// Replaces the result of a case with `other(result)`. The expected result is unchanged.
 fn with_result(case: DefinitionCase, other: for<'g> fn(Var<'g>) -> Var<'g>) -> DefinitionCase {
     let DefinitionCase { inputs, build, value, gradient } = case;
     DefinitionCase { inputs, build: Box::new(move |graph, ins| other(build(graph, ins))), value, gradient }
 }
 
-/// Checks several uses and stops at the first failure.
+/// Checks several random uses and stops at the first failure.
 fn check_cases(draw: impl Fn(&mut Stream) -> DefinitionCase) -> Comparison {
     (0..CASES).try_fold(0.0f64, |worst, seed| {
         let mut random = Stream::new(seed, 43);

@@ -1,8 +1,8 @@
 //! Planted faults: known bugs that a given check must detect. Planted faults test the checks.
 //!
-//! A fault is either an operation with a bug, checked as if it were in the operation table (`operations`, `images`), or
-//! a bug planted in a correct program before it is loaded on a device (`programs`). The same checks must pass without
-//! the fault.
+//! There are two kinds of faults. The first kind is an operation with a bug, which is checked as if it were in the
+//! operation table (`operations`, `images`). The second kind is a bug that is planted in a correct program before the
+//! program is loaded on a device (`programs`). The same checks must pass without the fault.
 
 mod edit;
 mod images;
@@ -14,7 +14,7 @@ use wgrad_stdx::ErrorKind;
 
 use crate::report::{Check, Comparison, Failure};
 
-/// A check that runs with or without the fault.
+/// Runs a check on a device. The second argument is whether the fault is planted.
 type Run = Box<dyn Fn(&dyn Device, bool) -> Comparison>;
 
 /// A known bug, with the check that must detect it.
@@ -23,7 +23,7 @@ pub struct Fault {
     pub name: &'static str,
     /// Check that must detect the bug.
     pub check: Check,
-    /// Runs the check with or without the bug.
+    /// Runs the check on a device, with or without the bug.
     run: Run,
 }
 
@@ -66,7 +66,7 @@ impl Fault {
         Self { name, check, run: Box::new(run) }
     }
 
-    /// Plants the fault and returns the failure of its check. The device need not be poisoned.
+    /// Plants the fault and returns the failure of its check. `device` need not fill its memory with NaN.
     ///
     /// # Errors
     /// Returns an error if the check passes with the fault or fails without it.

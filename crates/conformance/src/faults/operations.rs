@@ -1,4 +1,4 @@
-//! Operations with a bug, in the form of entries of the operation table.
+//! Operations with a bug, written as entries of the operation table.
 
 use wgrad_graph::philox::Stream;
 use wgrad_graph::{Combine, Expr, Graph, Lowered, Op, Rule, ScalarFn, TensorType, Var, Vjp};
@@ -12,7 +12,7 @@ use crate::report::{Check, Comparison};
 use crate::trial::Trial;
 use crate::{device, gradient, lint, random, shader, shape};
 
-/// Number of samples per operation. A fault may have no effect in some of the samples.
+/// Number of random samples checked per operation. A fault may have no effect in some of the samples.
 const SAMPLES: u64 = 8;
 
 type Grads = for<'g> fn(&[Var<'g>], Var<'g>) -> Vec<Option<Var<'g>>>;
@@ -42,7 +42,7 @@ impl Op for Custom {
     }
 }
 
-/// A sum over rows whose inferred type keeps the rows.
+/// A sum over rows. The inferred type is wrong: it keeps the dimension of the rows.
 #[derive(Debug)]
 struct Mistyped;
 
@@ -64,7 +64,7 @@ impl Op for Mistyped {
     }
 }
 
-/// Returns a call of the scalar function `name` of the operation table on the first `arity` inputs.
+/// Returns an expression: a call of the scalar function `name` from the operation table on the first `arity` inputs.
 fn call(name: &str, arity: usize) -> Expr {
     let function = scalar_functions().into_iter().find(|f| f.name == name);
     let function = function.unwrap_or_else(|| panic!("the table should have the scalar function `{name}`"));
@@ -108,7 +108,7 @@ static SWAPPED: OpInfo = entry("swapped_gradients", |_| {
     })
 });
 static TWICE: OpInfo = entry("used_twice", |_| {
-    // x·e^x: the gradient lacks the term for the second use of x.
+    // x·e^x: the incorrect gradient lacks the term for the second use of x.
     sample(1, |graph, ins| {
         let body = || match (call("mul", 2), call("exp", 1)) {
             (Expr::Call(mul, _), exp) => Expr::Call(mul, vec![Expr::Input(0), exp]),
@@ -215,8 +215,8 @@ pub(super) fn faults() -> Vec<Fault> {
     ]
 }
 
-/// Creates a fault that a check of single trials must detect. `fault` is the table entry with the bug, and `correct` is
-/// the name of the correct entry.
+/// Creates a fault that a check of single trials must detect. `fault` is the table entry with the bug. `correct` is
+/// the name of the correct table entry, which must pass the check.
 fn trial_fault(
     name: &'static str,
     check: Check,

@@ -1,4 +1,4 @@
-//! Bugs planted in correct programs, similar to bugs of a planner, code generator or kernel.
+//! Bugs planted in correct programs. They resemble real bugs of a planner, a code generator or a kernel.
 
 use std::cell::Cell;
 
@@ -17,7 +17,7 @@ use crate::harness::Harness;
 use crate::report::{Check, Comparison, Failure};
 use crate::{device, step};
 
-/// Plants a bug in a program. Returns whether the program had a place for the bug.
+/// Plants a bug in a program. Returns false if the program has no instruction or kernel to which the bug applies.
 type Edit = fn(&mut Program) -> bool;
 
 /// Returns the faults of programs.
@@ -69,8 +69,8 @@ pub(super) fn faults() -> Vec<Fault> {
             })
         }),
         Fault::new("a result that depends on the run before", Check::Replay, |_, planted| {
-            // The device is not poisoned. Poison would turn leftover values into NaN, which the value check already
-            // detects.
+            // The memory of this device is not filled with NaN. Otherwise, leftover values would be NaN, and the value
+            // check already detects NaN.
             edited(&CpuDevice::new(), planted, accumulate, |harness| {
                 each_trial("mul", |trial| device::replay(harness, trial))
             })
@@ -85,7 +85,7 @@ pub(super) fn faults() -> Vec<Fault> {
     ]
 }
 
-/// Creates a fault in the programs of an operation. The comparison with the reference must detect the fault.
+/// Creates a fault in the programs of operation `entry`. The comparison with the reference must detect the fault.
 fn value_fault(name: &'static str, entry: &'static str, edit: Edit) -> Fault {
     Fault::new(name, Check::Value, move |device, planted| {
         edited(device, planted, edit, |harness| each_trial(entry, |trial| device::value(harness, trial)))
@@ -106,7 +106,8 @@ fn each_trial(entry: &str, check: impl Fn(&crate::Trial) -> Comparison) -> Compa
     }
 }
 
-/// Runs a check with every program edited. A fault that applies to no program is reported as undetected.
+/// Runs a check with every program edited if `planted` is set. A fault that applies to no program is reported as
+/// undetected.
 fn edited(
     device: &dyn Device,
     planted: bool,
@@ -180,7 +181,7 @@ fn short_sum(gemm: &mut wgrad_program::Gemm) -> bool {
     true
 }
 
-/// Swaps the two innermost dimensions with more than one element in the stores of the result.
+/// Swaps two dimensions in the stores of the result: the two innermost dimensions that have more than one element.
 fn wrong_order(program: &mut Program) -> bool {
     gemms(program, |gemm| {
         let stores = gemm.epilogue.stores.iter_mut().map(|store| {
@@ -201,13 +202,13 @@ fn wrong_order(program: &mut Program) -> bool {
     })
 }
 
-/// Excludes the last valid value of a coordinate.
+/// Reduces the size of a bound by one, so that the last valid value of the coordinate counts as padding.
 fn narrower(layout: &mut Layout) -> bool {
     let bound = layout.bounds.first_mut().filter(|bound| bound.size > 1);
     bound.map(|bound| bound.size -= 1).is_some()
 }
 
-/// Removes a bound if all accesses stay inside the tensor without the bound.
+/// Removes a bound of a layout if all accesses then still stay inside the tensor.
 fn unbounded(layout: &mut Layout, elements: usize) -> bool {
     let without = |number: usize| {
         let mut other = layout.clone();
@@ -224,8 +225,8 @@ fn unbounded(layout: &mut Layout, elements: usize) -> bool {
     }
 }
 
-/// A convolution of the middle part of an image. Without its bounds, it reads the pixels around this part instead of
-/// zeros.
+/// A convolution over the middle part of an image. If its bounds are removed, it reads the pixels around this part
+/// instead of zeros.
 static INSET: OpInfo = OpInfo {
     tolerance: 2e-5,
     ..entry("conv2d_of_the_middle", |_| {
@@ -328,7 +329,8 @@ fn accumulate(program: &mut Program) -> bool {
     true
 }
 
-/// Adds a small value to the last element that the last kernel writes to the state. This element is padding.
+/// Adds a small value to the last element that the last kernel writes to the state. This element is padding of the
+/// state.
 fn write_padding(program: &mut Program) -> bool {
     let (Some(add), Some(mul), Some(equal)) = (function("add"), function("mul"), function("eq_words")) else {
         return false;

@@ -30,7 +30,8 @@ pub fn expect_clean(report: &Report) {
     assert!(!report.outcomes.is_empty(), "no checks ran");
 }
 
-/// Reports a skipped test on stderr, and in the skip log that `cargo xtask test` reads.
+/// Reports a skipped test on stderr and in the skip log, which `cargo xtask test` reads. `what` names the test and the
+/// reason.
 pub fn skip(what: &str) {
     eprintln!("skipped: {what}");
     if let Some(path) = std::env::var_os("WGRAD_SKIP_LOG") {

@@ -1,10 +1,11 @@
-//! Evaluation of each kind of [`Lowered`], directly from its definition and without regard to speed.
+//! Evaluation of each kind of [`Lowered`]. The code follows the definitions directly and is not optimized for speed.
 
 use wgrad_graph::{Call, Combine, Contract, Expr, Lowered, ScalarFn, TensorType, View};
 
 use super::{Array, Values};
 
-/// Returns the result of one operation, or a message if the inputs do not match the operation.
+/// Returns the result of one operation. The error is a message that describes how the inputs do not match the
+/// operation.
 pub(super) fn evaluate(lowered: &Lowered, ins: &[&Array], out: &TensorType) -> Result<Values, String> {
     let input = |i: usize| ins.get(i).copied().ok_or_else(|| format!("input {i} is missing"));
     match lowered {
@@ -17,12 +18,13 @@ pub(super) fn evaluate(lowered: &Lowered, ins: &[&Array], out: &TensorType) -> R
         Lowered::Contract(contract) => product(contract, input(0)?, input(1)?, out),
         Lowered::Gather => gather(input(0)?, input(1)?),
         Lowered::Pack { offsets } => pack(offsets, ins, out),
-        // The reference has no host that replies, so the output is the input.
+        // The reference has no host that replies to the callback, so the output is the input.
         Lowered::HostCallback { .. } => Ok(input(0)?.values.clone()),
     }
 }
 
-/// Returns the index of element `number` of a shape.
+/// Returns the multi-dimensional index of an element of a tensor with this shape. `number` is its position in
+/// row-major order.
 fn index_of(mut number: usize, shape: &[usize]) -> Vec<usize> {
     let mut index = vec![0; shape.len()];
     for (i, &size) in index.iter_mut().zip(shape).rev() {
@@ -32,7 +34,7 @@ fn index_of(mut number: usize, shape: &[usize]) -> Vec<usize> {
     index
 }
 
-/// Returns the number of the element at an index.
+/// Returns the position in row-major order of the element at a multi-dimensional index.
 fn number_of(index: &[usize], shape: &[usize]) -> usize {
     index.iter().zip(shape).fold(0, |number, (&i, &size)| number * size + i)
 }
@@ -44,7 +46,7 @@ fn floats(array: &Array) -> Result<&[f64], String> {
     }
 }
 
-/// Returns the elements with these numbers; 0 for `None`.
+/// Returns the elements of `from` at these positions in row-major order. The result is 0 where the position is `None`.
 fn select(from: &Array, numbers: impl Iterator<Item = Option<usize>>) -> Result<Values, String> {
     fn elements<T: Copy + Default>(
         from: &[T],
@@ -197,7 +199,7 @@ fn reduce(combine: Combine, axes: &[usize], from: &Array, out: &TensorType) -> R
     Ok(if combine == Combine::ArgMax { Values::U32(indices) } else { Values::Float(results) })
 }
 
-/// Applies views to an array, in order.
+/// Applies several views to an array, one after the other.
 fn apply_views(from: &Array, views: &[View]) -> Result<Array, String> {
     views.iter().try_fold(from.clone(), |from, view| {
         let ty = TensorType::new(from.ty.dtype, view.shape(&from.ty.shape));

@@ -1,10 +1,10 @@
-//! Programs built by hand: consecutive tensors, dispatches in order, and a run on a device.
+//! Test programs that are built without the planner: consecutive tensors, dispatches in order, and a run on a device.
 
 use wgrad_cpu::{CpuDevice, Options, Precision};
 use wgrad_graph::{ALIGN, DType, GroupId, Layout, TensorType};
 use wgrad_program::*;
 
-/// A program with the values of its inputs and its state.
+/// A test program, with the values of its inputs and of its state.
 #[derive(Default, Clone)]
 pub struct Case {
     pub program: Program,
@@ -46,7 +46,7 @@ impl Case {
         tensor
     }
 
-    /// Adds a group with one tensor.
+    /// Adds a state group that consists of one tensor with these values.
     pub fn group(&mut self, values: HostData) -> TensorRef {
         let (dtype, n) = match &values {
             HostData::F32(values) => (DType::F32, values.len()),
@@ -84,7 +84,7 @@ impl Case {
         (session, id)
     }
 
-    /// Runs the program once and returns the outputs and the state.
+    /// Loads the program on a device and runs it once. Returns the values of all outputs and of all state groups.
     pub fn run(&self, precision: Precision) -> (Vec<HostData>, Vec<HostData>) {
         let (mut session, id) = self.session(precision);
         let inputs: Vec<Data<'_>> = self.inputs.iter().map(HostData::as_data).collect();
@@ -101,23 +101,23 @@ pub fn loop_kernel(outer: &[usize], inner: &[usize], body: Vec<Instr>, stores: V
     Kernel::Loop(Loop { outer: outer.to_vec(), inner: inner.to_vec(), body, stores })
 }
 
-/// Creates a load of a contiguous tensor.
+/// Creates a load of all elements of a contiguous tensor.
 pub fn load(operand: usize, shape: &[usize]) -> Instr {
     Instr::Load { operand, layout: Layout::contiguous(shape) }
 }
 
-/// Creates a store to a contiguous tensor.
+/// Creates a store of value number `value` to all elements of a contiguous tensor.
 pub fn store(value: usize, operand: usize, shape: &[usize]) -> Store {
     Store { value, operand, layout: Layout::contiguous(shape) }
 }
 
-/// Returns the operands with their access: first the operands that are read, then the operands that are written.
+/// Returns the operands with their access. The read operands come first, then the written operands.
 pub fn operands(read: &[&TensorRef], written: &[&TensorRef]) -> Vec<(TensorRef, Access)> {
     let read = read.iter().map(|&t| (t.clone(), Access::Read));
     read.chain(written.iter().map(|&t| (t.clone(), Access::Write))).collect()
 }
 
-/// Asserts that all elements are close; NaN equals NaN.
+/// Asserts that corresponding elements differ by at most `tolerance * (1 + |expected|)`. NaN equals NaN.
 pub fn assert_close(found: &HostData, expected: &[f64], tolerance: f64, what: &str) {
     let found = match found {
         HostData::F32(values) => values.iter().map(|&x| f64::from(x)).collect::<Vec<_>>(),

@@ -1,5 +1,5 @@
-//! Shared code of the tests: scalar functions, programs built by hand, and their expected results from plain loops in
-//! f64.
+//! Shared code of the tests: scalar functions, programs built without the planner, and the expected results of these
+//! programs, computed with plain loops in f64.
 #![allow(dead_code, missing_docs)]
 
 pub mod build;
@@ -24,7 +24,7 @@ function!(EXP, Unary, |x| (x - 1.0).exp());
 function!(MUL, Binary, |x, y| x * y);
 function!(MID, Binary, |x, y| 0.5 * x + 0.5 * y);
 function!(MIX, Ternary, |x, y, z| 0.5 * x * y + 0.5 * z);
-// These functions have larger results.
+// The results of these functions can be outside of [-1, 1].
 function!(ADD, Binary, |x, y| x + y);
 function!(SUB, Binary, |x, y| x - y);
 function!(DIV, Binary, |x, y| x / y);

@@ -1,4 +1,4 @@
-//! Interpreter that follows the documentation of programs, one index after the other, in f64.
+//! Interpreter that follows the documentation of programs. It evaluates one index after the other in f64.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use wgrad_program::*;
 
 use super::build::Case;
 
-/// One cell for every two bytes of each buffer; an element is stored in the first of its cells.
+/// Memory with one cell for every two bytes of each buffer. An element is stored in the first of its cells.
 struct Memory(HashMap<Buffer, Vec<f64>>);
 
 impl Memory {
@@ -39,7 +39,7 @@ impl Memory {
     }
 }
 
-/// Runs the program once and returns the outputs and the state.
+/// Interprets the program once. Returns the values of all outputs and of all state groups.
 pub fn run(case: &Case) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
     let program = &case.program;
     let groups: Vec<TensorRef> = program

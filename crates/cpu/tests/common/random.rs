@@ -1,4 +1,4 @@
-//! Random kernels with any strides, padding, broadcasts, element types, reductions and stores.
+//! Random kernels with arbitrary strides, padding, broadcasts, element types, reductions and stores.
 
 use wgrad_graph::philox::Stream;
 use wgrad_graph::{Combine, DType, Layout, ScalarFn};
@@ -24,7 +24,7 @@ impl Generator {
         from[self.below(from.len())]
     }
 
-    /// Draws uniform values in [-1, 1).
+    /// Draws `n` values that are uniformly distributed in [-1, 1).
     pub fn floats(&mut self, n: usize) -> HostData {
         HostData::F32((0..n).map(|_| self.random.uniform() * 2.0 - 1.0).collect())
     }
@@ -33,7 +33,9 @@ impl Generator {
         HostData::U32((0..n).map(|_| self.below(below) as u32).collect())
     }
 
-    /// Returns a layout over `shape` and the number of elements it needs: dimensions in any order and direction, with
+    /// Returns a random layout over `shape`, and the number of elements that its tensor needs. The dimensions have any
+    /// order and direction, with gaps between elements. Dimensions are broadcast only if `broadcast` is set, and
+    /// padded only if `padded` is set.
     /// gaps, optionally broadcast or padded.
     pub fn layout(&mut self, shape: &[usize], broadcast: bool, padded: bool) -> (Layout, usize) {
         let mut order: Vec<usize> = (0..shape.len()).rev().collect();
@@ -62,7 +64,7 @@ impl Generator {
             }
             step *= stored as isize;
         }
-        // The stride of a dimension of size 1 is never used; in half of the layouts it is 0.
+        // The stride of a dimension of size 1 is never used. Half of these strides are set to 0.
         if self.below(2) == 0 {
             for i in (0..shape.len()).filter(|&i| shape[i] == 1) {
                 offset += valid[i].0 as isize * strides[i];
@@ -91,7 +93,7 @@ impl Generator {
             .collect()
     }
 
-    /// Creates a loop over at most `total` indices.
+    /// Creates a program with a random loop over at most `total` indices.
     pub fn case(&mut self, total: usize) -> Case {
         let (outer_rank, inner_rank) = (self.below(4), self.pick(&[0, 1, 1, 2, 3]));
         let domain = self.shape(outer_rank + inner_rank, total);
@@ -129,7 +131,7 @@ impl Generator {
             let index = self.pick(&u32s);
             body.push(Instr::Gather { operand: operands.len() - 1, layout, index, stride, bound });
         }
-        // A tensor updated in place, for every element or once per row.
+        // A tensor that is updated in place: either every element, or one element per row.
         let mut update = None;
         if self.below(3) == 0 {
             let once = self.below(2) == 0;
@@ -180,8 +182,8 @@ impl Generator {
             let once = !varies[value] && self.below(2) == 0;
             let (layout, n) = self.layout(if once { outer } else { &domain }, false, false);
             let dtype = if word { DType::U32 } else { self.pick(&[DType::F32, DType::F32, DType::F16]) };
-            // A slab rather than an output, because the gaps between the stored elements hold NaN. A second kernel
-            // copies the elements.
+            // The tensor is in a slab and not an output, because the gaps between its stored elements hold NaN. A
+            // second kernel copies the stored elements to an output.
             let slab = case.slab(dtype, n);
             operands.push((slab, Access::Write));
             stores.push(Store { value, operand: operands.len() - 1, layout });

@@ -3,7 +3,7 @@
 /// Problem in a file of CIFAR-10.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum CifarProblem {
-    /// A file whose length does not match the expected number of records.
+    /// A file whose length differs from the expected number of records.
     #[error("expected {expected} bytes, found {}; remove the folder and get the data again",
         if *.found > *.expected { "more".to_owned() } else { .found.to_string() })]
     Length {

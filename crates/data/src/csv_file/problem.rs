@@ -1,6 +1,6 @@
 //! Problems in CSV files.
 
-/// Problem in a CSV file. Line and column numbers start at 1.
+/// Problem in a CSV file. Line numbers and column numbers start at 1.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum CsvProblem {
     /// A file without data lines.
@@ -9,10 +9,10 @@ pub enum CsvProblem {
     /// A file with only one column.
     #[error(": only one column, expected features and a label; is `{delimiter}` the delimiter?")]
     OneColumn {
-        /// Delimiter that was used.
+        /// Delimiter that was used to split the line.
         delimiter: char,
     },
-    /// A line whose number of columns differs from the first line.
+    /// A line whose number of columns differs from that of the first line.
     #[error(":{line}: {found} columns, expected {expected} as in the first line")]
     Width {
         /// Line number.
@@ -65,15 +65,15 @@ pub enum CsvProblem {
         /// Text of the cell.
         text: String,
     },
-    /// No column with the requested label name.
+    /// No column has the requested label name.
     #[error(": no column `{label}`, known: {columns}")]
     NoLabel {
         /// Requested name of the label column.
         label: String,
-        /// Column names, separated by commas.
+        /// Names of all columns, separated by commas.
         columns: String,
     },
-    /// A label column requested by name in a file without a header.
+    /// A label column was requested by name, but the file has no header.
     #[error(": the label column `{label}` needs a header, but `header = false`; use `label = \"last\"`")]
     NoHeader {
         /// Requested name of the label column.

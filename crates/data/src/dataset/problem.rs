@@ -12,10 +12,10 @@ pub enum InvalidDataset {
     /// A feature shape without elements.
     #[error("the feature shape {0:?} has no elements")]
     FeatureShape(Vec<usize>),
-    /// A number of feature values that is not the number of examples × the elements of the shape.
+    /// A number of feature values that differs from the number of examples × the number of elements of the shape.
     #[error("{found} feature values, expected {expected} ({examples} examples of shape {shape:?})")]
     FeatureCount {
-        /// Number of examples × elements of the shape.
+        /// Number of examples × number of elements of the shape.
         expected: usize,
         /// Number of values that were given.
         found: usize,
@@ -44,7 +44,7 @@ pub enum InvalidDataset {
         /// Number of classes.
         classes: usize,
     },
-    /// A number of target values that is not a multiple of the width.
+    /// A number of target values that is not a multiple of the number of target values per example.
     #[error("{found} target values, expected a multiple of the width {width}")]
     TargetCount {
         /// Number of values that were given.
@@ -68,7 +68,7 @@ pub enum InvalidDataset {
         /// Number of examples.
         len: usize,
     },
-    /// A number of features that differs from the standardisation statistics.
+    /// A number of features that differs from the number of features in the standardisation statistics.
     #[error("{found} features per example, expected {expected} as in the standardisation statistics")]
     Standardizer {
         /// Number of features in the statistics.

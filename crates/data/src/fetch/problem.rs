@@ -27,7 +27,7 @@ pub enum FetchProblem {
         /// Size of the file in bytes, if known.
         expected: Option<u64>,
     },
-    /// The server did not resume at the requested byte. The partial file was deleted.
+    /// The server did not resume at this byte, which was requested. The partial file was deleted.
     #[error("the server could not resume at byte {0}; the partial file was deleted")]
     Range(u64),
     /// The content does not have its pinned size.

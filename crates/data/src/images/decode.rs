@@ -14,7 +14,8 @@ use super::{Channels, ImageForm, ImagesProblem};
 use crate::error::DataError;
 
 const JPEG_MAGIC: [u8; 3] = [0xff, 0xd8, 0xff];
-/// Marker before coded pixels. In coded pixels every 0xff is followed by 0, so neither marker occurs in them.
+/// Marker before coded pixels. In coded pixels every 0xff is followed by 0, so neither `START_OF_SCAN` nor
+/// `END_OF_IMAGE` occurs in them.
 const START_OF_SCAN: [u8; 2] = [0xff, 0xda];
 const END_OF_IMAGE: [u8; 2] = [0xff, 0xd9];
 const PNG_MAGIC: [u8; 4] = *b"\x89PNG";
@@ -24,7 +25,8 @@ pub(crate) fn is_encoded(bytes: &[u8]) -> bool {
     bytes.starts_with(&JPEG_MAGIC) || bytes.starts_with(&PNG_MAGIC)
 }
 
-/// Decodes one image for prediction and scales it to the square with `width` values.
+/// Decodes one image for prediction. Scales it to the square of one or three channels that has `width` values in
+/// total.
 ///
 /// Returns raw values (0 to 255) in one flat list. `path` is used in messages.
 ///
@@ -64,8 +66,8 @@ fn decode_bytes(bytes: &[u8], form: ImageForm) -> Result<Vec<u8>, String> {
     Ok(raster.square(form))
 }
 
-/// Decodes a JPEG file in strict mode, to detect damage although JPEG has no checksum. The decoder does not require
-/// the end marker, so this function checks for it, to detect a file that was truncated in its last rows.
+/// Decodes a JPEG file. JPEG has no checksum, so the decoder runs in strict mode to detect damage. The decoder does
+/// not require the end marker. This function requires it, to detect a file that was truncated in its last rows.
 fn jpeg(bytes: &[u8]) -> Result<Raster, String> {
     let last = |marker: [u8; 2]| bytes.windows(2).rposition(|pair| pair == marker);
     if last(END_OF_IMAGE) < last(START_OF_SCAN) {

@@ -8,13 +8,14 @@ use crate::error::DataError;
 /// Reads the images in `root/train/CLASS`, and in the folders `validation` (or `val`) and `test` if these folders
 /// exist.
 ///
-/// The classes are `classes` in the given order, or all class folders sorted by name. Images are sorted by name. Files
-/// without one of the [`EXTENSIONS`](super::EXTENSIONS) and names that begin with a dot are ignored.
+/// The classes are `classes` in the given order, or all class folders sorted by name if `classes` is `None`. Images
+/// are sorted by name. Files without one of the [`EXTENSIONS`](super::EXTENSIONS) and names that begin with a dot are
+/// ignored.
 ///
 /// # Errors
-/// Returns [`DataError::Images`] with the folder or file if there is no `train`, a class has no images, the splits have
-/// different classes, a class is unknown, or an image cannot be decoded. Returns [`DataError::Io`] if a folder cannot be
-/// read.
+/// Returns [`DataError::Images`] with the folder or file if there is no `train`, a class has no images, the splits
+/// have different classes, a class is unknown, or an image cannot be decoded. Returns [`DataError::Io`] if a folder
+/// cannot be read.
 pub fn read_folder(
     root: &Path,
     form: ImageForm,

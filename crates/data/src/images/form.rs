@@ -37,7 +37,7 @@ impl Channels {
         }
     }
 
-    /// Returns the variant with this number of channels, if there is one.
+    /// Returns the variant with `count` channels, or `None` if `count` is neither 1 nor 3.
     pub fn of(count: usize) -> Option<Self> {
         [Self::Grey, Self::Rgb].into_iter().find(|channels| channels.count() == count)
     }

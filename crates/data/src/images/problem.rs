@@ -19,7 +19,7 @@ pub enum ImagesProblem {
         ": no folder `train`; expected train/CLASS/IMAGE, and optionally `validation` and `test` in the same form"
     )]
     NoTrain,
-    /// Two folders with names of the same split.
+    /// Two folders whose names denote the same split, such as `val` and `validation`.
     #[error(": both `{0}` and `{1}` exist; remove one")]
     TwoFolders(&'static str, &'static str),
     /// A split folder without class folders.
@@ -66,7 +66,7 @@ pub enum ImagesProblem {
     Missing {
         /// Folder that was searched.
         folder: PathBuf,
-        /// Line and name of each image.
+        /// Line in the table and name of each missing image.
         missing: Vec<(u64, String)>,
     },
     /// An image in two lines of the table.

@@ -1,7 +1,7 @@
 //! Decoded image, with rotation, cropping to a square, conversion to grey or colour, and scaling.
 //!
-//! The `image` crate does the same, but needs four more packages for colour management. The number of packages is
-//! limited.
+//! The `image` crate does the same, but needs four more packages for colour management. The number of packages that
+//! this project depends on is limited.
 
 use super::{Channels, ImageForm};
 
@@ -89,8 +89,8 @@ fn value(pixel: &[u8], channels: Channels, channel: usize) -> u8 {
 /// that source pixels are averaged.
 struct Weights {
     from: usize,
-    /// For each new pixel, the index of the first source pixel and the weights of the source pixels from there on. The
-    /// weights of a new pixel sum to 1.
+    /// For each new pixel, the index of the first source pixel, and the weights of the source pixels from that index
+    /// on. The weights of a new pixel sum to 1.
     lines: Vec<(usize, Vec<f32>)>,
 }
 

@@ -1,4 +1,5 @@
-//! Reader of images with a CSV table: one line per image, with its name, its label and optionally its split.
+//! Reader of images with a CSV table. Each line of the table has the name of an image, its label and optionally its
+//! split.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
@@ -25,13 +26,13 @@ pub struct TableOptions {
     pub classes: Option<Vec<String>>,
 }
 
-/// Reads the images listed in `table`. The files are in `folder` or in the folder of their split, such as
+/// Reads the images listed in `table`. The image files are in `folder` or in the folder of their split, such as
 /// `folder/train`.
 ///
 /// # Errors
-/// Returns [`DataError::Images`] with the line or file if a column is unknown, an image is missing or listed twice, a split
-/// or class is unknown, or an image cannot be decoded. Returns [`DataError::Csv`] or [`DataError::Io`] if the table cannot be
-/// read.
+/// Returns [`DataError::Images`] with the line or file if a column is unknown, an image is missing or listed twice, a
+/// split or class is unknown, or an image cannot be decoded. Returns [`DataError::Csv`] or [`DataError::Io`] if the
+/// table cannot be read.
 pub fn read_table(
     table: &Path,
     folder: &Path,
@@ -127,7 +128,8 @@ fn rows(path: &Path, options: &TableOptions) -> Result<Vec<Row>, DataError> {
     if rows.is_empty() { Err(unreadable(CsvProblem::Empty)) } else { Ok(rows) }
 }
 
-/// Returns the image file of a row, with or without extension, from the folder of its split or from `folder`.
+/// Returns the path of the image file of a row: in the folder of its split, otherwise in `folder`. The name in the row
+/// may lack the file extension. Returns `None` if there is no such file.
 fn find(folder: &Path, row: &Row) -> Option<PathBuf> {
     let names = || {
         let endings = EXTENSIONS.iter().flat_map(|ending| [(*ending).to_owned(), ending.to_uppercase()]);

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use wgrad_data::FetchOptions;
 
-/// Returns the mirror folder of this project. Reports the test as skipped if the folder does not exist.
+/// Returns the mirror folder of this project. If the folder does not exist, reports `test` as skipped and returns
+/// `None`.
 pub fn mirror(test: &str) -> Option<PathBuf> {
     let mirror = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data"));
     if mirror.is_dir() {

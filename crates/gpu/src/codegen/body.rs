@@ -60,7 +60,8 @@ impl<'k> Body<'k> {
         blocks.select(self.varies[i]).line(format!("let v{i}: {ty} = {expression};"));
     }
 
-    /// Adds the statement that stores a value to an operand.
+    /// Adds the statement that stores a value to an operand. `number` makes the names of the variables of a store
+    /// unique.
     pub fn store(&self, store: &Store, number: usize, blocks: &mut Blocks<'_>) {
         let address = Address::new(&store.layout, &self.axes);
         let (offset, _) = self.offset(&address, &format!("to{number}"), blocks);
@@ -73,7 +74,7 @@ impl<'k> Body<'k> {
         blocks.select(in_column).line(line);
     }
 
-    /// Returns the expression of a load or gather.
+    /// Returns the WGSL expression of a load or gather.
     ///
     /// The value is zero in the padding. A gather past the last row of a table gives NaN, or zero for u32.
     fn load(
@@ -146,7 +147,7 @@ impl<'k> Body<'k> {
 }
 
 impl Blocks<'_> {
-    /// Returns the column block if the value varies along a row and a column block exists, else the row block.
+    /// Returns the column block if the value varies along a row and a column block exists, otherwise the row block.
     fn select(&mut self, varies: bool) -> &mut Code {
         match &mut self.column {
             Some(column) if varies => column,
@@ -182,7 +183,7 @@ pub(super) fn needed(
     needed
 }
 
-/// Returns the WGSL functions that the calls of a body need, without duplicates.
+/// Returns the WGSL text of the functions that the calls in a loop body need, each function once.
 pub(super) fn preludes(kernel: &Loop) -> String {
     let mut seen = HashSet::new();
     let calls = kernel.body.iter().filter_map(|instr| match instr {
@@ -200,11 +201,11 @@ fn call(f: &ScalarFn, args: &[ValueId]) -> String {
     text
 }
 
-/// Returns a float as an expression of type f32.
+/// Returns a float as a WGSL expression of type f32.
 ///
-/// WGSL has no literals for non-finite values, and drivers may flush a subnormal literal to zero. Both are built from
-/// their bits. The bits are first declared as a variable named `bits`, because WGSL rejects such a bitcast of a
-/// constant expression.
+/// WGSL has no literals for non-finite values, and drivers may flush a subnormal literal to zero. Non-finite and
+/// subnormal values are therefore built from their bits. The bits are first declared as a variable named `bits`,
+/// because WGSL rejects such a bitcast of a constant expression.
 pub(super) fn float(x: f64, bits: &str, code: &mut Code) -> String {
     let x = x as f32;
     if x.is_normal() || x == 0.0 {

@@ -1,11 +1,13 @@
 //! Choice of the GEMM variant by shape and kind of adapter.
 //!
-//! Measured on llvmpipe (Mesa 25.0.7, Vulkan, two cores), f32, in GFLOP/s at 512³, with the seconds of the first run,
-//! which compiles: naive 2.7 (0.1 s); direct 4×4 9.4 (0.1 s); direct 4×8 11.9 (0.25 s); direct 8×8 12.6 (0.5 s);
-//! subgroup 8×1 19.0 (0.2 s); subgroup 8×2 22.5 (0.3 s); tiled 128×128×8 11.1 (0.6 s); tiled 64×64×16 7.2 (0.7 s); the
-//! smaller tiles 5.1 to 6.4 (0.8 to 1 s); split 5.6 to 6.5 (0.45 s). Software adapters therefore use subgroups if the
-//! subgroups have 8 to 16 lanes, and direct kernels otherwise. The choice for GPUs follows from their architecture and
-//! has not been measured; `wgrad tune` measures the variants.
+//! Measured on llvmpipe (Mesa 25.0.7, Vulkan, two cores) with an f32 GEMM of 512³. Each variant is followed by its
+//! GFLOP/s and, in parentheses, the seconds of its first run, which includes compilation: naive 2.7 (0.1 s); direct 4×4
+//! 9.4 (0.1 s); direct 4×8 11.9 (0.25 s); direct 8×8 12.6 (0.5 s); subgroup 8×1 19.0 (0.2 s); subgroup 8×2 22.5
+//! (0.3 s); tiled 128×128×8 11.1 (0.6 s); tiled 64×64×16 7.2 (0.7 s); the smaller tiles 5.1 to 6.4 (0.8 to 1 s); split
+//! 5.6 to 6.5 (0.45 s).
+//!
+//! Software adapters therefore use subgroups if the subgroups have 8 to 16 lanes, and direct kernels otherwise. The
+//! choice for GPUs follows from their architecture and has not been measured; `wgrad tune` measures the variants.
 
 use wgrad_program::Gemm;
 
@@ -69,8 +71,8 @@ impl GemmVariant {
 
 /// Chooses the variant on a software adapter.
 ///
-/// Uses subgroups if they are wide enough to be faster, with narrower tiles for few columns. Otherwise uses a direct
-/// kernel, with smaller blocks for small matrices so that all cores have work.
+/// Uses subgroups if they have 8 to 16 lanes. The tiles are narrower if this leaves fewer columns of the tiles unused.
+/// Otherwise uses a direct kernel. Its blocks are smaller for small matrices, so that all cores have work.
 fn by_shape_on_software(batch: usize, m: usize, n: usize, subgroup_size: Option<u32>) -> GemmVariant {
     if let Some(lanes @ 8..=16) = subgroup_size {
         let padded = |columns: u32| n.next_multiple_of((columns * lanes) as usize);

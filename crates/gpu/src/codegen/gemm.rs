@@ -36,8 +36,8 @@ pub(super) fn generate(gemm: &Gemm, operands: &[Operand], target: &Target) -> Ge
     Generated { text, workgroups, invocations, choice: variant.to_string() }
 }
 
-/// Returns the requested variant, else the tuned variant, else the variant chosen by shape. Variants that the device
-/// cannot run are skipped.
+/// Returns the requested variant, otherwise the tuned variant, otherwise the variant chosen by shape. Variants that
+/// the device cannot run are skipped.
 fn choose_variant(gemm: &Gemm, operands: &[Operand], target: &Target) -> GemmVariant {
     let tuned = || target.tuned.as_ref()?.get(key(gemm, operands));
     let fitting = |variant: &GemmVariant| variant.fits(target);
@@ -122,7 +122,8 @@ impl GemmCodegen<'_> {
         (text, grid, threads as u32)
     }
 
-    /// Returns the constants and the functions that load A and B and run the epilogue.
+    /// Returns WGSL text: the constants, the functions that load elements of A and B, and the function of the
+    /// epilogue.
     fn header(&self, constants: Constants<'_>, grid: [u32; 3]) -> String {
         let (m, n, k) = (self.gemm.rows(), self.gemm.columns(), self.gemm.depth());
         let common = [("M", m), ("N", n), ("K", k), ("BATCH", self.batch())];
@@ -148,7 +149,7 @@ impl GemmCodegen<'_> {
         vec![axis(("batch", &self.gemm.batch)), axis(rows), axis(columns)]
     }
 
-    /// Returns the functions that load elements of A or B.
+    /// Returns the WGSL text of the functions that load elements of A or B. `name` is `a` or `b`.
     ///
     /// `side_a(batch, i)` and `depth_a(p)` each compute a part of an address, and `load_a` reads the element that both
     /// parts address. The result is zero where a bound excludes the element. A block reads each row of A at many depths
@@ -179,7 +180,7 @@ impl GemmCodegen<'_> {
             + &self.load_function(name, operand, &address, [&first, &second])
     }
 
-    /// Returns the function that reads an element, given the two parts of its address.
+    /// Returns the WGSL text of the function that reads an element, given the two parts of its address.
     fn load_function(
         &self,
         name: char,
@@ -240,9 +241,9 @@ impl GemmCodegen<'_> {
         format!("fn epilogue(batch: u32, i: u32, j: u32, product: f32) {{\n{}}}\n\n", code.text)
     }
 
-    /// Returns the statements that pass the elements of a block to the epilogue.
+    /// Returns the WGSL statements that pass the elements of a block to the epilogue.
     ///
-    /// `i` gives the index of row `r` of the block, and `j` the index of the first column of register `q`. Bounds are
+    /// `i` returns the index of row `r` of the block, and `j` the index of the first column of register `q`. Bounds are
     /// checked only along sides of the matrix that are not multiples of the tile sides `by_m` and `by_n`.
     fn store_block(
         &self,
@@ -333,12 +334,14 @@ impl Block {
     }
 }
 
-/// Returns the statement `c += a · b` of register `q` of row `r`.
+/// Returns the statement `c += a · b` of register `q` of row `r`. `a` is the expression of an element of A.
 fn multiply_add(r: u32, q: u32, a: &str) -> String {
     format!("c{r}_{q} = fma(vec4<f32>({a}), b{q}, c{r}_{q});\n")
 }
 
-/// Returns the type of an address part and the function that computes it.
+/// Returns WGSL text: the type `ty` of an address part, and the function that computes the part.
+///
+/// `signature` is the signature of the function without its result, and `code` is its text before the `return`.
 fn part_function(part: &AddressPart, ty: &str, signature: &str, code: &str) -> String {
     let fields = part.fields();
     let values: Vec<&str> = fields.iter().map(|(.., value)| *value).collect();
@@ -352,12 +355,13 @@ fn part_function(part: &AddressPart, ty: &str, signature: &str, code: &str) -> S
     format!("{declared}\nfn {signature} -> {ty} {{\n{code}    return {value};\n}}\n\n")
 }
 
-/// Returns the name of the index variable of A or B along m or n.
+/// Returns the name of the index variable: `i` for the rows of A along m, `j` for the columns of B along n.
 fn index_name(name: char) -> &'static str {
     if name == 'a' { "i" } else { "j" }
 }
 
-/// Returns the expression for the part of an address that depends on an index along m or n.
+/// Returns the expression for the part of an address that depends on an index along m or n. The blocks have `by`
+/// elements.
 fn side(name: char, index: &str, size: usize, by: u32) -> String {
     format!("side_{name}(batch, {})", clamped(index, size, by))
 }

@@ -97,7 +97,8 @@ impl Address {
         self.terms.iter().any(|term| axes.contains(&term.axis))
     }
 
-    /// Returns the part of the offset that depends on these axes, or `None` if this part is zero.
+    /// Returns the WGSL expression of the part of the offset that depends on these axes, or `None` if this part is
+    /// zero.
     pub fn sum(
         &self,
         axes: &Range<usize>,
@@ -114,9 +115,9 @@ impl Address {
         }
     }
 
-    /// Returns the condition of the bounds that depend only on `axes` and on at least one axis in `new`.
+    /// Returns the WGSL condition of the bounds that depend only on `axes` and on at least one axis in `new`.
     ///
-    /// Returns `None` if no bound depends on these axes in this way.
+    /// Returns `None` if there are no such bounds.
     pub fn condition(
         &self,
         axes: &Range<usize>,
@@ -167,7 +168,7 @@ impl AddressPart {
         AddressPart { offset: "0u".into(), inside: None, shared: Vec::new() }
     }
 
-    /// Returns name, type and value of each field, the offset first.
+    /// Returns the WGSL name, type and value of each field. The offset is the first field.
     pub fn fields(&self) -> Vec<(String, &'static str, &str)> {
         let inside = self.inside.iter().map(|inside| ("inside".to_string(), "bool", inside.as_str()));
         let shared = self.shared.iter().enumerate().map(|(i, at)| (format!("at{i}"), "u32", at.as_str()));
@@ -178,7 +179,7 @@ impl AddressPart {
 impl Address {
     /// Returns the part that the axes `own` determine; `other` are the axes of the other part.
     ///
-    /// The first part includes the constants.
+    /// The constant terms of the offset and of the coordinates belong to the first part (`is_first`).
     pub fn part(
         &self,
         [own, other]: [&Range<usize>; 2],
@@ -201,7 +202,7 @@ impl Address {
         AddressPart { offset: offset.unwrap_or("0u".into()), inside, shared }
     }
 
-    /// Returns the indices of the bounds that depend on axes of both parts.
+    /// Returns the indices, among the bounds of this address, of the bounds that depend on axes of both parts.
     pub fn shared_bounds(&self, [first, second]: [&Range<usize>; 2]) -> Vec<usize> {
         let depends_on = |number: usize, axes: &Range<usize>| {
             self.terms.iter().any(|term| axes.contains(&term.axis) && term.bounds[number] != 0)
@@ -211,13 +212,13 @@ impl Address {
             .collect()
     }
 
-    /// Returns the size of the coordinate of a bound.
+    /// Returns the size of the coordinate of a bound. `bound` is an index among the bounds of this address.
     pub fn bound_size(&self, bound: usize) -> usize {
         self.bounds[bound].1
     }
 }
 
-/// Returns the sum of coordinates times strides; `None` if every stride is zero.
+/// Returns the WGSL expression of the sum of coordinates times strides, or `None` if every stride is zero.
 fn weighted_sum<'t>(
     terms: impl Iterator<Item = (&'t Term, isize)>,
     names: &[Axis],
@@ -253,7 +254,8 @@ impl Code {
         Self { indent, ..Self::default() }
     }
 
-    /// Creates a nested block, which can use the names that are declared in this block.
+    /// Creates a nested block with the indentation increased by `deeper`. The nested block can use the names that are
+    /// declared in this block.
     pub fn inner(&self, deeper: usize) -> Code {
         Code { text: String::new(), known: self.known.clone(), indent: self.indent + deeper }
     }

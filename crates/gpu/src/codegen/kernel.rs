@@ -8,7 +8,8 @@ pub(super) struct Generated {
     pub choice: String,
 }
 
-/// Distributes workgroups over three dimensions, none above `limit`. The grid may be larger than requested.
+/// Distributes `groups` workgroups over three dimensions. No dimension exceeds `limit`. The grid may contain more than
+/// `groups` workgroups.
 pub(super) fn workgroup_grid(groups: usize, limit: u32) -> [u32; 3] {
     let limit = limit.max(1) as usize;
     let z = groups.div_ceil(limit * limit).max(1);

@@ -50,7 +50,7 @@ fn by_shape(rows: usize, columns: usize, along_columns: bool, target: &Target) -
     pair((64 / lanes).max(wide), lanes)
 }
 
-/// Reduces lanes, then rows, until the workgroup is within the limits.
+/// Reduces the number of lanes, then the number of rows, until the workgroup is within the limits of the device.
 ///
 /// A reduction uses at most 32 bytes of workgroup memory per invocation.
 fn clamped(wanted: Lanes, target: &Target) -> Lanes {

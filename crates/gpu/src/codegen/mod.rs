@@ -1,4 +1,4 @@
-//! Generates WGSL from kernels. This needs no device, so the shaders of a program can be checked without a device.
+//! Generates WGSL from kernels. Code generation needs no device, so shaders can be checked on any machine.
 //!
 //! Sizes, strides and loop bounds of a kernel are literals in its text. Dispatches with the same text share a pipeline.
 

@@ -16,7 +16,7 @@ impl TuningTable {
         self.variants.get(&key).copied()
     }
 
-    /// Sets the variant of a GEMM.
+    /// Sets the variant of the GEMM with this key, and replaces an earlier variant.
     pub fn insert(&mut self, key: u64, variant: GemmVariant) {
         self.variants.insert(key, variant);
     }

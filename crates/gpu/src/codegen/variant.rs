@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub enum GemmVariant {
     /// One element per invocation. The reference for the other variants.
     Naive,
-    /// One block of elements per invocation, in registers, without workgroup memory.
+    /// One block of elements per invocation. The block is kept in registers, and no workgroup memory is used.
     Direct {
         /// Rows of the block.
         rows: u32,
@@ -22,7 +22,7 @@ pub enum GemmVariant {
         /// Columns per invocation. The tile has `columns` × subgroup size columns.
         columns: u32,
     },
-    /// One tile per workgroup, through workgroup memory.
+    /// One tile per workgroup. Slices of A and B are kept in workgroup memory.
     Tiled(Tile),
     /// One small tile per workgroup, whose invocations split the sum along k.
     SplitK(SplitK),

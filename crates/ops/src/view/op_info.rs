@@ -9,7 +9,7 @@ use crate::sample::{ANY, Input, Sample, axes, chance, pick, shape_of_rank};
 use crate::strided_view::StridedView;
 use crate::tensor::TensorOps;
 
-/// Operations of this family.
+/// Table rows of the view operations.
 pub(crate) static OPS: &[OpInfo] = &[
     OpInfo {
         name: "reshape",

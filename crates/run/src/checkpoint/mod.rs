@@ -172,7 +172,7 @@ pub fn directory(run: &Path) -> PathBuf {
     run.join("checkpoints")
 }
 
-/// Returns the directory of the newest complete checkpoint of a run, if there is one.
+/// Returns the directory of the newest complete checkpoint of a run, or `None` if there is none.
 ///
 /// Incomplete checkpoints are ignored.
 ///

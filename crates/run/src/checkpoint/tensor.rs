@@ -56,7 +56,7 @@ impl<'a> Tensor<'a> {
         &self.values
     }
 
-    /// Returns the elements if the tensor contains floats.
+    /// Returns the elements if the tensor contains floats, otherwise `None`.
     pub fn as_f32(&self) -> Option<&[f32]> {
         match &self.values {
             Values::F32(values) => Some(values),
@@ -64,7 +64,7 @@ impl<'a> Tensor<'a> {
         }
     }
 
-    /// Returns the elements if the tensor contains integers.
+    /// Returns the elements if the tensor contains integers, otherwise `None`.
     pub fn as_u32(&self) -> Option<&[u32]> {
         match &self.values {
             Values::U32(values) => Some(values),

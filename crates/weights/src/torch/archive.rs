@@ -1,4 +1,4 @@
-//! The zip archive around a pickle.
+//! The zip archive of a PyTorch file, which holds a pickle and the data of the tensors.
 //!
 //! Entries are slices of the file. `torch.save` stores them uncompressed, so reading them allocates no memory beyond
 //! the size of the file.
@@ -15,7 +15,8 @@ pub(super) struct Archive<'a> {
     zip: ZipArchive<Cursor<&'a [u8]>>,
     /// Folder of all entries, with a trailing slash. PyTorch names the folder after the file, or `archive`.
     folder: String,
-    /// Entries whose checksums have been verified. A shared storage is verified once.
+    /// Bytes of the entries whose checksums have been verified, by name. A storage that several tensors share is
+    /// verified once.
     verified: HashMap<String, &'a [u8]>,
 }
 
@@ -35,7 +36,8 @@ impl<'a> Archive<'a> {
         };
         let mut archive = Self { path, bytes, zip, folder, verified: HashMap::new() };
         archive.check_entries()?;
-        // Files written before PyTorch 2.1 lack `byteorder`. Nearly all of them were written on little-endian machines.
+        // Files written before PyTorch 2.1 lack the entry `byteorder`. Nearly all of them were written on
+        // little-endian machines.
         if archive.has("byteorder") && archive.entry("byteorder")? != b"little" {
             let message = "it was written on a big-endian machine; save it again on a little-endian one";
             return Err(unsupported(message.to_owned()));
@@ -107,7 +109,8 @@ impl<'a> Archive<'a> {
     }
 }
 
-/// Returns the folder of a pickle at the top level of the archive: `archive/` for `archive/data.pkl`.
+/// Returns the folder of a pickle at the top level of the archive: `archive/` for `archive/data.pkl`. Returns `None`
+/// for all other entries.
 fn pickle_folder(name: &str) -> Option<String> {
     let folder = name.strip_suffix("data.pkl")?;
     let archive = folder.strip_suffix('/')?;

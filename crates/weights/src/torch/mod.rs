@@ -30,7 +30,7 @@ const MAX_NESTING: usize = 4;
 /// Maximum number of elements read per byte of the file.
 ///
 /// Tensors may share storages, and a stride of 0 repeats an element, so a small file could request any amount of
-/// memory. A model whose f32 tensors all occur sixteen times still passes.
+/// memory. A file in which sixteen names share each f32 storage can still be read.
 const ELEMENTS_PER_BYTE: usize = 4;
 
 /// Reads the state dict of a file. Entries that are not tensors are ignored.
@@ -100,7 +100,8 @@ fn tensors<'p, 'b>(
     Ok(tensors)
 }
 
-/// Returns the dict that `entries` has under `key`. As in Python, the last of several equal keys is used.
+/// Returns the dict that `entries` has under `key`, or `None` if there is none. As in Python, the last of several
+/// equal keys is used.
 fn dict_at<'p, 'b>(pickle: &'p Pickle<'b>, entries: &[(Id, Id)], key: &str) -> Option<&'p Vec<(Id, Id)>> {
     let is_key = |id: Id| matches!(pickle.node(id), Node::Text(text) if *text == key);
     let (_, value) = entries.iter().rev().find(|(name, _)| is_key(*name))?;

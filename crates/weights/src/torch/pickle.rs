@@ -36,7 +36,7 @@ pub(super) enum Node<'a> {
 #[derive(Debug)]
 pub(super) struct Pickle<'a> {
     nodes: Vec<Node<'a>>,
-    /// Node of the saved object.
+    /// Index of the node of the saved object.
     pub root: Id,
 }
 
@@ -76,7 +76,7 @@ struct Interpreter<'a, 'p> {
     path: &'p Path,
     bytes: &'a [u8],
     position: usize,
-    /// Position of the current opcode, for errors.
+    /// Position of the current opcode in the pickle, in bytes, for error messages.
     opcode_at: usize,
     nodes: Vec<Node<'a>>,
     stack: Vec<Id>,
@@ -139,7 +139,7 @@ impl<'a> Interpreter<'a, '_> {
                 self.call(function, arguments)?;
             }
             b'b' => {
-                // A state dict stores the versions of its layers this way. The versions do not affect tensors.
+                // With BUILD, a state dict stores the versions of its layers. The versions do not affect tensors.
                 self.pop()?;
                 self.top_dict()?;
             }
@@ -242,7 +242,7 @@ impl<'a> Interpreter<'a, '_> {
         })
     }
 
-    /// Executes REDUCE: calls one of the supported names.
+    /// Executes REDUCE: applies one of the supported functions to its arguments and pushes the result.
     fn call(&mut self, function: Id, arguments: Id) -> Result<(), WeightsError> {
         let Node::Global(global) = *self.node(function) else {
             return Err(self.damaged("a call of a value that is not a function"));
@@ -269,7 +269,8 @@ impl<'a> Interpreter<'a, '_> {
         }
     }
 
-    /// Parses a reference to a storage: the tuple `("storage", type, key, device, number of elements)`.
+    /// Parses a reference to a storage: the tuple `("storage", type, key, device, number of elements)`. Returns `None`
+    /// if the node is not such a tuple.
     fn storage(&self, id: Id) -> Option<Storage<'a>> {
         let Node::Tuple(items) = self.node(id) else { return None };
         let [kind, element, key, _device, len] = items[..] else { return None };
@@ -281,7 +282,8 @@ impl<'a> Interpreter<'a, '_> {
         }
     }
 
-    /// Parses the arguments of `_rebuild_tensor_v2`. Arguments after the strides do not affect the elements.
+    /// Parses the arguments of `_rebuild_tensor_v2`. Arguments after the strides do not affect the elements. Returns
+    /// `None` if an argument is invalid.
     fn view(&self, storage: Id, offset: Id, shape: Id, strides: Id) -> Option<View<'a>> {
         let Node::Storage(storage) = *self.node(storage) else { return None };
         let (shape, strides) = (self.sizes(shape)?, self.sizes(strides)?);
@@ -362,7 +364,7 @@ impl<'a> Interpreter<'a, '_> {
         Ok(())
     }
 
-    /// Pushes the value of a memo slot.
+    /// Pushes the value of a memo slot onto the stack.
     fn load_memo(&mut self, slot: u32) -> Result<(), WeightsError> {
         let id = self.memo.get(&slot).ok_or_else(|| self.damaged("a reference to an unset memo slot"))?;
         self.stack.push(*id);
@@ -413,7 +415,8 @@ fn damaged(path: &Path, at: usize, what: &str) -> WeightsError {
     WeightsError::Damaged { path: path.to_owned(), message: format!("its pickle has {what} at byte {at}") }
 }
 
-/// Parses a little-endian two's complement integer of any length.
+/// Parses a little-endian two's complement integer of any length. An integer of more than 64 bits becomes
+/// [`Node::Other`].
 fn parse_integer(bytes: &[u8]) -> Node<'static> {
     if bytes.len() > size_of::<i64>() {
         return Node::Other;

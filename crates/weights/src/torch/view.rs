@@ -29,7 +29,9 @@ impl View<'_> {
     /// Subtracts the number of elements from `budget`, the number of elements that may still be read.
     ///
     /// # Errors
-    /// Returns the end of a message that begins with the name of the tensor, if sizes, strides or bounds are invalid.
+    /// Returns an error if the storage has the wrong size, if shape, strides or bounds are invalid, or if the tensor
+    /// has more elements than `budget`. The text of the error continues a message that starts with the name of the
+    /// tensor.
     pub fn bytes<'b>(&self, storage: &'b [u8], budget: &mut usize) -> Result<Cow<'b, [u8]>, String> {
         let size = self.storage.element.size();
         if self.storage.len.checked_mul(size) != Some(storage.len()) {

@@ -56,7 +56,8 @@ pub fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
     zip.finish().unwrap().into_inner()
 }
 
-/// Builds a PyTorch file that holds `root` and one storage, `0`, of four f32 values: 0, 1, 2, 3.
+/// Builds a PyTorch file that holds the pickled value `root`, and one storage with the key `0` and the f32 values 0,
+/// 1, 2, 3.
 pub fn file(root: &[u8]) -> Vec<u8> {
     let elements: Vec<u8> = [0f32, 1.0, 2.0, 3.0].iter().flat_map(|value| value.to_le_bytes()).collect();
     archive(&[("data.pkl", &pickle(root)), ("byteorder", b"little"), ("data/0", &elements)])
@@ -100,7 +101,7 @@ pub fn tensor_of(storage: Vec<u8>, offset: i64, shape: &[i64], strides: &[i64]) 
     [&global("torch._utils", "_rebuild_tensor_v2")[..], &arguments, b"R"].concat()
 }
 
-/// Pickles a tensor over the storage of [`file`].
+/// Pickles a tensor that is a view of the storage of [`file`]. Offset and strides are in elements.
 pub fn tensor(offset: i64, shape: &[i64], strides: &[i64]) -> Vec<u8> {
     tensor_of(storage("FloatStorage", "0", 4), offset, shape, strides)
 }

@@ -90,7 +90,8 @@ pub fn run(args: &cli::Bench) -> Result<ExitCode> {
     Ok(if bench.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Combines the measurements since `start` into a benchmark with conclusions. Stores the best rate of each device.
+/// Combines the measurements since `start` into a benchmark with conclusions. Stores the highest compute rate of each
+/// device. `before` is the CPU time at the start, from which the CPU use of other processes is computed.
 pub fn conclude(
     quick: bool,
     (start, before): (Instant, Option<CpuTime>),
@@ -165,7 +166,7 @@ fn describe(info: &DeviceInfo) -> String {
     format!("{} ({}, {}){software}", info.name, info.backend, info.driver)
 }
 
-/// Returns the report of a device without measurements.
+/// Returns the report of a device before any measurement. `tuned` is the number of entries in its tuning table.
 pub fn empty_report(name: &str, info: &DeviceInfo, tuned: u64) -> DeviceReport {
     DeviceReport {
         device: name.to_owned(),
@@ -187,7 +188,7 @@ fn show_status(line: &str) {
     }
 }
 
-/// Measures cases with a progress line, until `keep_going` returns false.
+/// Measures each case on the devices `subjects` and shows progress. Stops early when `keep_going` returns false.
 pub fn measure_cases(
     cases: &[Case],
     subjects: &[NamedDevice<'_>],
@@ -210,7 +211,7 @@ pub fn measure_cases(
     Ok(results)
 }
 
-/// Runs a cold start in this process and prints its times.
+/// Runs a cold start in this process and prints its times as JSON.
 fn cold_start_child(args: &cli::Bench, workload: &str) -> Result<ExitCode> {
     let [choice] = args.devices.as_slice() else {
         return Err(Usage("--cold-start needs exactly one device in --devices".into()).into());
@@ -221,7 +222,7 @@ fn cold_start_child(args: &cli::Bench, workload: &str) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Measures a cold start in a new process. Returns `None` if it fails or runs out of time.
+/// Measures a cold start in a new process. Returns `None` if the process fails or does not finish before `until`.
 fn measure_cold_start(device: &str, until: Option<Instant>) -> Result<Option<ColdStart>> {
     let this = std::env::current_exe().context("cannot determine the path of this program")?;
     let mut child = Command::new(this)

@@ -10,7 +10,7 @@ use wgrad_train::{load_ceiling, save_ceiling};
 use crate::terminal::{self, say};
 
 /// Returns the peak rate of a device in FLOP/s, and the workload that reached the peak. If no rate is stored, measures
-/// for about a second.
+/// for about a second. Returns `None` if the rate of the device cannot be measured.
 fn stored_or_measured(device: &dyn Device) -> Result<Option<(f64, String)>> {
     if let Some(known) = load_ceiling(device.info()) {
         return Ok(Some(known));
@@ -18,7 +18,8 @@ fn stored_or_measured(device: &dyn Device) -> Result<Option<(f64, String)>> {
     measure(device)
 }
 
-/// Returns the peak rate of a device, raised to `rate` if a training run exceeded the stored and measured peak.
+/// Returns the peak rate of a device and the workload that reached it. If a training run with `rate` exceeded both the
+/// stored and the measured peak, `rate` becomes the peak.
 fn peak_of_at_least(rate: f64, device: &dyn Device) -> Result<Option<(f64, String)>> {
     let Some(known) = stored_or_measured(device)? else { return Ok(None) };
     if known.0 >= rate {
@@ -32,14 +33,15 @@ fn peak_of_at_least(rate: f64, device: &dyn Device) -> Result<Option<(f64, Strin
     })))
 }
 
-/// Measures and stores the peak rate of a device.
+/// Measures and stores the peak rate of a device. Returns the rate in FLOP/s and the workload that reached it.
 fn measure(device: &dyn Device) -> Result<Option<(f64, String)>> {
     let Some(measured) = ceiling(device)? else { return Ok(None) };
     keep(device.info(), measured.flops_per_second, &measured.by);
     Ok(Some((measured.flops_per_second, measured.by)))
 }
 
-/// Stores a rate if it exceeds the stored rate.
+/// Stores the rate that the workload `by` reached, if it exceeds the stored rate. Prints a warning if the file cannot
+/// be written.
 pub fn keep(info: &DeviceInfo, flops_per_second: f64, by: &str) {
     if let Err(error) = save_ceiling(info, flops_per_second, by) {
         say(&format!("warning: the peak rate of this device cannot be stored: {error}"));
@@ -50,8 +52,8 @@ pub fn keep(info: &DeviceInfo, flops_per_second: f64, by: &str) {
 pub struct Sustained {
     /// Rate of the training steps in FLOP/s.
     pub rate: f64,
-    /// Peak rate in FLOP/s, and the workload that reached the peak. `None` with several replicas, which may use several
-    /// devices or share one device.
+    /// Peak rate in FLOP/s, and the workload that reached the peak. `None` if the peak cannot be measured, and with
+    /// several replicas, which may use several devices or share one device.
     pub ceiling: Option<(f64, String)>,
 }
 
@@ -69,7 +71,7 @@ impl Sustained {
         Self { rate, ceiling }
     }
 
-    /// Returns the model FLOPs utilisation: the rate as a fraction of the peak.
+    /// Returns the model FLOPs utilisation: the rate as a fraction of the peak. `None` if the peak is unknown.
     pub fn mfu(&self) -> Option<f64> {
         self.ceiling.as_ref().map(|(ceiling, _)| self.rate / ceiling)
     }

@@ -65,7 +65,8 @@ pub fn announce_device(choice: DeviceChoice, device: Box<dyn Device>) -> Result<
     Ok(device)
 }
 
-/// Prints whether a tuning table is used on a device, and returns the number of its entries.
+/// Prints the size of the tuning table of a device, or why the table is ignored. Returns the number of entries that
+/// are used; 0 without a table.
 pub fn announce_tuning(info: &DeviceInfo) -> usize {
     let table = match load_tuning(info) {
         Tuning::None => return 0,

@@ -47,7 +47,8 @@ pub fn run(args: &Devices) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the number of entries in the tuning table, `no` without a table, or `ignored`.
+/// Returns the number of entries in the tuning table as text: `no` if there is no table, and `ignored` if the table
+/// cannot be used.
 fn tuned(info: &DeviceInfo) -> String {
     match load_tuning(info) {
         Tuning::None => "no".into(),

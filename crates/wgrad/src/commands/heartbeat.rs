@@ -7,7 +7,7 @@ use serde_json::json;
 use super::replicas::LAUNCHED;
 use crate::terminal::say;
 
-/// Prefix of a heartbeat line.
+/// Prefix of the heartbeat and progress lines, by which the launcher recognises them.
 pub const MARK: &str = "@wgrad ";
 /// Time between two heartbeats.
 const EVERY: Duration = Duration::from_secs(1);
@@ -17,7 +17,7 @@ pub fn is_launched() -> bool {
     std::env::var_os(LAUNCHED).is_some()
 }
 
-/// Returns the name of this host.
+/// Returns the name of this host, or an empty string if the name is unknown.
 pub fn host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
     name.map(|name| name.trim().to_owned()).unwrap_or_default()
@@ -46,7 +46,7 @@ pub struct Steps {
 }
 
 impl Steps {
-    /// Reports a finished step.
+    /// Reports the finished step number `step` of `steps`, and its training loss. Does nothing without a launcher.
     pub fn step(&mut self, step: u64, steps: u64, loss: f32) {
         if !is_launched() || self.last.is_some_and(|last| last.elapsed() < EVERY) {
             return;

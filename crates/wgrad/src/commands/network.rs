@@ -20,7 +20,7 @@ pub struct Network {
 
 impl Network {
     /// Returns the network with this name: `resnet20` and other 6n + 2 depths for images of 32×32; `resnet18`,
-    /// `resnet34` and `resnet50` for images of 224×224.
+    /// `resnet34` and `resnet50` for images of 224×224. Returns `None` for any other name.
     pub fn named(name: &str) -> Option<Self> {
         let depth: usize = name.strip_prefix("resnet")?.parse().ok()?;
         let network = |config, side, classes| Self { name: name.to_owned(), config, side, classes };

@@ -35,7 +35,8 @@ pub fn run(args: &Predict) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the delimiter and the label column of the CSV files that the run was trained on.
+/// Returns the delimiter and the label column of the CSV files that the run was trained on. For other data, returns a
+/// comma and `None`.
 fn table_form(recipe: &Recipe) -> (u8, Option<String>) {
     match &recipe.data {
         wgrad_recipe::Data::Csv(csv) => (u8::try_from(csv.delimiter).unwrap_or(b','), csv.label.clone()),
@@ -43,7 +44,8 @@ fn table_form(recipe: &Recipe) -> (u8, Option<String>) {
     }
 }
 
-/// Returns the most probable class with its probability, or the predicted values.
+/// Returns the prediction for one example as JSON: for a classifier, the most probable class and all probabilities;
+/// otherwise, the predicted values. `values` are the outputs of the model.
 fn describe(trainer: &Trainer, values: &[f32]) -> Value {
     match trainer.targets() {
         Targets::Classes { names, .. } => {

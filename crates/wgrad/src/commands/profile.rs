@@ -12,7 +12,7 @@ use crate::terminal;
 
 /// File name of the timeline in a run directory.
 const FILE: &str = "profile.json";
-/// Number of kernels in the table.
+/// Largest number of kernels in the table.
 const SHOWN: usize = 12;
 /// Largest number of characters of a kernel name in the table.
 const WIDTH: usize = 60;
@@ -33,7 +33,8 @@ pub struct Profiled {
 }
 
 impl Request {
-    /// Reads the request from the arguments, and checks before training that the file can be written.
+    /// Reads the request from the arguments, and checks before training that the file can be written. Returns `None`
+    /// without `--profile`.
     pub fn from_args(args: &Train) -> Result<Option<Self>> {
         let Some(file) = args.profile.clone() else { return Ok(None) };
         if let Some(path) = &file {
@@ -44,7 +45,8 @@ impl Request {
         Ok(Some(Self { options, file }))
     }
 
-    /// Writes the timeline of a finished training run.
+    /// Writes the timeline of a finished training run. `run` is the run directory. Returns `None` if the trainer has
+    /// no profile.
     pub fn write(self, trainer: &mut Trainer, run: &Path) -> Result<Option<Profiled>> {
         let Some(profiler) = trainer.take_profile() else { return Ok(None) };
         let path = self.file.unwrap_or_else(|| run.join(FILE));

@@ -27,8 +27,9 @@ pub const RANKS: &str = "WGRAD_RANKS";
 /// Environment variable that is set if `wgrad launch` reads the output of this process.
 pub const LAUNCHED: &str = "WGRAD_LAUNCHED";
 
-/// Calls `lead` if this process has replica 0, with a worker if other replicas exist. The other replicas of this
-/// process run on separate threads and train the recipes that replica 0 announces.
+/// Calls `lead` if this process has replica 0. The argument of `lead` is a worker, or `None` if there are no other
+/// replicas. The other replicas of this process run on separate threads and train the recipes that replica 0
+/// announces.
 pub fn with_group<T: Default>(args: &Train, lead: impl FnOnce(Option<Worker>) -> Result<T>) -> Result<T> {
     if args.replicas == 1 && launched()?.is_none() {
         return lead(None);
@@ -39,8 +40,8 @@ pub fn with_group<T: Default>(args: &Train, lead: impl FnOnce(Option<Worker>) ->
 }
 
 /// Runs the `replicas` replicas of this process, each on its own thread. Calls `lead` for replica 0 of the group, and
-/// `follow` for every other replica with its index in this process. Returns the value of `lead` if replica 0 is in this
-/// process, else the default.
+/// `follow` for every other replica with its index in this process. Returns the value of `lead` if replica 0 is in
+/// this process, otherwise the default value of `T`.
 pub fn on_group<T: Default>(
     replicas: usize,
     timeout: Duration,
@@ -123,7 +124,7 @@ fn run_guarded<T>(worker: Worker, run: impl FnOnce(Worker) -> Result<T>) -> Resu
     result
 }
 
-/// Returns rank and world size if a launcher such as mpirun started this process.
+/// Returns rank and world size if a launcher such as mpirun started this process, otherwise `None`.
 fn launched() -> Result<Option<LaunchInfo>> {
     let launched = launch_info();
     let size = launched.as_ref().map_or(1, |launched| launched.size);

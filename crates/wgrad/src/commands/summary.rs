@@ -148,7 +148,8 @@ fn total_rows(plan: &Plan) -> Result<Vec<Vec<String>>> {
     Ok(rows.map(|(name, value)| vec![name.to_owned(), value]).to_vec())
 }
 
-/// Returns the memory and FLOPs of a step relative to no recomputation; empty if recomputation is disabled.
+/// Returns table rows with the memory and FLOPs of a step with recomputation, in percent of those without
+/// recomputation. Empty if recomputation is disabled.
 fn recomputation_rows(recomputation: Option<Recomputation>) -> Vec<Vec<String>> {
     let Some(r) = recomputation else { return Vec::new() };
     let percent = |with: f64, without: f64| format!("{:.0}%", 100.0 * with / without.max(1.0));

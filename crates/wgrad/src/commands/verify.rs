@@ -115,7 +115,8 @@ fn cells(row: &DeviceSummary) -> Vec<String> {
     ]
 }
 
-/// Returns the command that reproduces a failure. Complete programs are checked only without `--only`.
+/// Returns the command that reproduces a failure. The command has no `--only` if a complete program failed, because
+/// `--only` selects operations.
 fn reproduce(failure: &Outcome) -> String {
     let named = wgrad_ops::ops().any(|entry| entry.name == failure.subject);
     let only = if named { format!(" --only {}", failure.subject) } else { String::new() };

@@ -58,7 +58,7 @@ impl GemmCodegen<'_> {
     }
 }
 
-/// Returns `count` unrolled steps along k from `p0`.
+/// Returns the WGSL text of `count` unrolled steps along k from `p0`.
 ///
 /// Each lane loads the element of A at its own `depth`. Step `s` broadcasts the element of lane `s`.
 fn unrolled_steps(block: &Block, count: usize, depth: &str) -> String {

@@ -62,8 +62,8 @@ impl GemmCodegen<'_> {
         (text, grid, threads)
     }
 
-    /// Returns the function that loads four neighbours of A along m, or of B along n. The function returns zero past
-    /// the end of k.
+    /// Returns the WGSL text of the function that loads four neighbours of A along m, or of B along n. The function
+    /// returns zero past the end of k.
     fn quad_function(&self, name: char, depth: u32) -> String {
         let end = if self.gemm.depth().is_multiple_of(depth as usize) {
             ""
@@ -109,15 +109,16 @@ struct Slice {
 }
 
 impl Slice {
-    /// Creates a slice. `dims` holds the first dimension of the layout along k and the first along m or n.
+    /// Creates a slice of `side` elements along m or n and `slice` steps along k. `dims` holds the first dimension of
+    /// the layout along k and the first along m or n.
     fn new(name: char, layout: &Layout, dims: [usize; 2], side: u32, slice: u32) -> Self {
         let along_k = lies_along_k(layout, dims);
         let quads = side / 4;
         Self { name, quads, depth: slice, along_k, pitch: quads + u32::from(along_k) }
     }
 
-    /// Iterates over the reads of an invocation: the first vec4 index of the workgroup, and the expressions for vec4
-    /// and depth.
+    /// Iterates over the reads of an invocation. Each item is the index of the first vec4 that the workgroup reads,
+    /// the WGSL expression of the vec4 index along m or n, and the WGSL expression of the depth.
     fn reads(&self, threads: u32) -> impl Iterator<Item = (u32, String, String)> {
         let Self { quads, depth, along_k, .. } = *self;
         (0..quads * depth).step_by(threads as usize).map(move |start| {

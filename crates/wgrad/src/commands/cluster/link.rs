@@ -22,10 +22,10 @@ const WARM: usize = 2;
 /// Longest time that a replica waits for the others.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Measures the link between all replicas, then calls `steps` on all replicas at the same time. Replicas on one machine
-/// therefore slow each other down as in training. This process runs `replicas` replicas. The arguments of `steps` are
-/// whether the replica is replica 0, and the index of the replica in its process. Returns `None` if replica 0 is in
-/// another process.
+/// Measures the link between all replicas, then calls `steps` on all replicas at the same time. Replicas on one
+/// machine therefore slow each other down as in training. This process runs `replicas` replicas. The arguments of
+/// `steps` are whether the replica is replica 0, and the index of the replica in its process. Returns the fitted link
+/// and the result of `steps` on replica 0, or `None` if replica 0 is in another process.
 pub fn measure<T>(
     replicas: usize,
     steps: impl Fn(bool, usize) -> Result<T> + Sync,
@@ -55,7 +55,7 @@ pub fn measure<T>(
     on_group(replicas, TIMEOUT, lead, follow)
 }
 
-/// Returns the median time of each size, measured on this replica.
+/// Times the all-reduces of every size in [`SIZES`] on this replica. Returns the median time of each size.
 fn measure_sizes(worker: &mut Worker) -> Result<Vec<Sample>> {
     SIZES
         .iter()

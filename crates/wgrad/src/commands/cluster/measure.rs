@@ -29,7 +29,8 @@ const SMALLER: u64 = 4;
 
 /// Measures a recipe on a device of this machine and returns the recipe as a workload, with the measured step times.
 /// The steps run at the batch of one device and at a quarter of this batch, and the time at any other batch follows
-/// from both. `print` enables messages. `local` is the index of this replica in its process and selects the device.
+/// from both. `print` is true on replica 0, which prints messages and uses the requested device. `local` is the index
+/// of this replica in its process; it selects the device of every other replica.
 pub fn work(args: &cli::Cluster, print: bool, local: usize) -> Result<(Workload, Measured)> {
     let mut recipe = wgrad_recipe::load(&args.work)?;
     recipe.set_all(&args.set)?;
@@ -69,7 +70,8 @@ struct Steps {
     work: Workload,
 }
 
-/// Measures steps at one batch size: their times, and the fraction of the pass at which each gradient is complete.
+/// Measures steps at one batch size. Measures the time of the passes and of the update, and the point in the passes at
+/// which each gradient is complete.
 fn steps(recipe: &Recipe, batch: u64, device: &dyn Device, bucket_bytes: usize) -> Result<Steps> {
     let mut trainer = single_replica(recipe, batch, device, bucket_bytes)?;
     for _ in 0..WARM {
@@ -105,7 +107,8 @@ fn steps(recipe: &Recipe, batch: u64, device: &dyn Device, bucket_bytes: usize) 
     Ok(Steps { step, work })
 }
 
-/// Creates a trainer that is the only replica of a process group, so that it runs the step of replicas.
+/// Creates a trainer that is the only replica of a process group, so that its steps include the work that replicas do
+/// in addition to a single trainer.
 fn single_replica(recipe: &Recipe, batch: u64, device: &dyn Device, bucket_bytes: usize) -> Result<Trainer> {
     let mut recipe = recipe.clone();
     (recipe.train.batch, recipe.train.accumulate) = (batch as usize, 1);

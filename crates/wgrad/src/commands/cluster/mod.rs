@@ -70,14 +70,16 @@ pub fn run(args: &cli::Cluster) -> Result<ExitCode> {
 
 /// Machines to predict for.
 enum Machines {
-    /// Named or built-in machines.
+    /// Machines named by the user, or the built-in machines.
     These(Vec<Machine>),
-    /// Machines like this one: no machine was named, and the recipe is measured here.
+    /// Machines like this one: no machine was named, and the recipe is measured here. If the link between them is
+    /// neither given nor measured, the built-in machines are used instead.
     Here,
 }
 
-/// Returns the machines named by `--machine`. If none is named, returns the machines of `--machines`, else the built-in
-/// machines for a built-in workload, else machines like this one.
+/// Returns the machines named by `--machine`. If none is named, returns the machines of the file `--machines`. Without
+/// that file, returns the built-in machines for a built-in workload, and machines like this one for a recipe. `others`
+/// holds the machines of the file.
 fn choose_machines(args: &cli::Cluster, others: &[Machine], built_in: bool) -> Result<Machines> {
     if args.machine.iter().any(|name| name == "all") {
         return Ok(Machines::These(others.iter().cloned().chain(builtin_machines()).collect()));
@@ -119,7 +121,7 @@ fn check(args: &cli::Cluster, built_in: bool) -> Result<()> {
     Ok(())
 }
 
-/// Returns a machine like this one with one device, and the given link between machines.
+/// Returns the description of a machine like this one, with one device. `link` connects the machines.
 fn here(work: &Workload, measured: Option<&Measured>, link: Link) -> Machine {
     let device = measured.map_or("", |measured| &measured.device);
     let sample = work.measured.map_or(0.0, |compute| compute.sample + compute.fixed / work.batch as f64);

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::LOST_RANK;
 
-/// A rank is silent if its last heartbeat is older than this when another rank aborts. Heartbeats are sent every
+/// A rank is silent if its last heartbeat is older than this time when another rank aborts. Heartbeats are sent every
 /// second.
 const SILENCE: Duration = Duration::from_secs(5);
-/// A rank is considered dead if its last heartbeat is older than this.
+/// A rank is considered dead if its last heartbeat is older than this time.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Reports received from one rank.

@@ -36,9 +36,9 @@ pub enum Line {
     },
     /// Report of mpirun that a rank was killed by a signal.
     Killed {
-        /// Rank that wrote the line.
+        /// Rank that was killed.
         rank: usize,
-        /// Number of the signal.
+        /// Number of the signal; 0 if the number cannot be parsed.
         signal: u32,
     },
     /// Report of mpirun that it lost a host.
@@ -54,7 +54,7 @@ pub enum Line {
     Other(String),
 }
 
-/// Parses a line of `mpirun --tag-output`.
+/// Parses one output line of `mpirun --tag-output`.
 pub fn parse(line: &str) -> Line {
     match tagged(line) {
         Some((rank, text)) => parse_rank(rank, text),

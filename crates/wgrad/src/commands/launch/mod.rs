@@ -24,8 +24,8 @@ use monitor::{Outcome, monitor};
 /// Exit code of a job with a rank that was lost or did not answer.
 const LOST_RANK: u8 = ErrorKind::Replica.exit_code();
 
-/// Starts the ranks and restarts them after failures, at most as often as requested. Returns the exit code of the last
-/// failure, or of success.
+/// Starts the ranks, and restarts them after failures at most `--restarts` times. Returns the exit code of the last
+/// failure if the job failed, otherwise the exit code of success.
 pub fn run(args: &Launch) -> Result<ExitCode> {
     if !cfg!(feature = "mpi") {
         let message = "this wgrad is built without MPI: install an MPI library and libclang (Debian: libopenmpi-dev \

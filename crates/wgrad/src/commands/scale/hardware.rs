@@ -24,7 +24,7 @@ use crate::commands::replicas::on_group;
 use crate::commands::scale::sweep::Worker;
 use crate::terminal::say;
 
-/// Recipe that replicas train, and a batch size that is large enough to divide.
+/// Recipe that replicas train, and a batch size that is large enough to divide among the replicas.
 const RECIPE: (&str, u64) = ("digits", 1024);
 /// Numbers of replicas to measure.
 const REPLICAS: [usize; 3] = [1, 2, 4];
@@ -70,8 +70,9 @@ pub fn measure(quick: bool, workers: &[Worker], stop: &AtomicBool) -> Result<(Ha
     Ok((hardware, rates))
 }
 
-/// Whether a benchmark case is measured: large matrix products, which set the peak rate, sweeps over batch and width,
-/// and a residual network.
+/// Whether a benchmark case is measured. The selected cases are matrix products, sweeps over batch and width, and a
+/// residual network. If `quick` is set, only the matrix products that determine the peak rate are selected, and sweeps
+/// over width end at [`WIDEST`].
 fn is_selected(case: &Case, quick: bool) -> bool {
     let product = case.name.starts_with("matmul-") && (case.sets_ceiling || !quick);
     let swept = !case.sweeps.is_empty()
@@ -111,7 +112,7 @@ fn measure_replicas(workers: &[Worker], stop: &AtomicBool) -> Result<Vec<Replica
     Ok(all)
 }
 
-/// Runs and times the steps of one replica.
+/// Runs and times the steps of one replica. `local` is the index of the replica in this process.
 fn steps(recipe: &Recipe, choice: DeviceChoice, local: usize, link: Link) -> Result<ReplicaMeasurement> {
     let (rank, ranks) = (link.rank(), link.size());
     let device = open_for_replica(choice, local)?;

@@ -111,7 +111,8 @@ fn empty_report(quick: bool, history: Option<History>, runs: Vec<LocalRun>) -> S
     }
 }
 
-/// Copies the parts that were not requested from an existing report in the output folder.
+/// Completes the report with parts of an existing report in the output folder. Copies only parts that were not
+/// requested this time.
 fn keep_other_parts(scale: &mut ScalingStudy, args: &cli::Scale) {
     match ScalingStudy::read(&args.out) {
         Some(before) => scale.fill_missing_from(before),

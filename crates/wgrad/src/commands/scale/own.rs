@@ -8,8 +8,8 @@ use wgrad_studies::scaling::history::{Date, LocalRun};
 
 use crate::terminal::say;
 
-/// Returns the finished runs in a folder, sorted by name; empty if the folder does not exist. Runs without a FLOP count
-/// are skipped with a message.
+/// Returns the finished runs in a folder, sorted by name. The list is empty if the folder does not exist. Runs without
+/// a FLOP count are skipped with a message.
 pub fn runs(folder: &Path) -> Result<Vec<LocalRun>> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,

@@ -42,7 +42,7 @@ pub struct Worker {
     pub choice: DeviceChoice,
 }
 
-/// Stored result of a training job, reused if job and training settings are equal.
+/// Stored result of a training job. A later sweep reuses the result if job and training settings are equal.
 #[derive(Serialize, Deserialize)]
 struct StoredTrial {
     job: Job,
@@ -138,7 +138,7 @@ struct Runner<'a> {
 
 /// Queue of jobs that the workers share.
 struct Queue<'j> {
-    /// Indices of the remaining jobs, the next one last.
+    /// Indices in `jobs` of the jobs that have not started. The last one is started next.
     remaining: Vec<usize>,
     done: Vec<(usize, Trial)>,
     failed: Option<anyhow::Error>,
@@ -146,7 +146,8 @@ struct Queue<'j> {
 }
 
 impl Runner<'_> {
-    /// Runs training jobs in descending order of work. Stored results are read instead.
+    /// Returns the results of training jobs in the order of `jobs`. Jobs without a stored result are run, the one with
+    /// the most work first. `what` describes the jobs in a message.
     fn stage(&self, what: &str, jobs: &[Job]) -> Result<Vec<Trial>> {
         let (mut done, mut remaining) = (Vec::new(), Vec::new());
         for (i, job) in jobs.iter().enumerate() {
@@ -252,7 +253,7 @@ impl Runner<'_> {
         self.folder.join(format!("{}.json", job.id))
     }
 
-    /// Returns the stored result of an equal job, or `None`.
+    /// Returns the stored result of an equal job with equal training settings, or `None` if there is none.
     fn stored(&self, job: &Job) -> Option<Trial> {
         let bytes = std::fs::read(self.path(job)).ok()?;
         let stored: StoredTrial = serde_json::from_slice(&bytes).ok()?;
@@ -271,8 +272,9 @@ impl Runner<'_> {
             .with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Predicts the results of the larger training jobs and stores the predictions before any of these jobs starts. A
-    /// stored prediction stays unchanged if it is based on the same results.
+    /// Predicts the results of the larger training jobs from the results of the smaller jobs in `results`, and adds
+    /// the predictions to `results`. Stores the predictions before any of the larger jobs starts. A stored prediction
+    /// stays unchanged if it is based on the same results.
     fn predict(&self, results: &mut SweepResults) -> Result<()> {
         let mut predicted: Vec<(String, u64)> = Vec::new();
         for job in self.sweep.all_jobs().into_iter().filter(|job| job.role == Role::HeldOut) {
@@ -310,7 +312,8 @@ impl Runner<'_> {
             let prediction = match before.filter(is_same) {
                 Some(before) => before,
                 None => {
-                    // A stored result would have been known before this prediction.
+                    // A result that is already stored was known before this prediction, so it cannot test the
+                    // prediction.
                     self.forget(&job)?;
                     self.write(&path, &prediction)?;
                     prediction

@@ -14,7 +14,8 @@ use crate::commands::common::{RUNS, load_recipe};
 use crate::failure::Usage;
 use crate::terminal::say;
 
-/// Returns the recipe, and the run to resume. A resumed run keeps its recipe, changed by `--set`.
+/// Returns the recipe, and the directory of the run to resume; `None` for a new run. A resumed run keeps its recipe,
+/// except for the fields that `--set` changes.
 pub fn choose_recipe(args: &Train) -> Result<(Recipe, Option<PathBuf>)> {
     let mut named = load_recipe(&args.recipe)?;
     if let Some(weights) = &args.init {
@@ -67,7 +68,8 @@ fn refuse_other_batches(original: &Recipe, now: &Recipe) -> Result<(), Usage> {
     }
 }
 
-/// Returns the newest run of a recipe. The last part of a run's name is its start time.
+/// Returns the directory of the newest run of the recipe `name` in [`RUNS`]. The last part of a run's name is its
+/// start time.
 fn last_run(name: &str) -> Result<PathBuf> {
     let none = || Usage(format!("{RUNS}/ has no run of {name} to resume; pass the directory of a run with --out"));
     let entries = std::fs::read_dir(RUNS).map_err(|_| none())?;
