@@ -71,7 +71,8 @@ fn refuse_other_batches(original: &Recipe, now: &Recipe) -> Result<(), Usage> {
 /// Returns the directory of the newest run of the recipe `name` in [`RUNS`]. The last part of a run's name is its
 /// start time.
 fn last_run(name: &str) -> Result<PathBuf> {
-    let none = || Usage(format!("{RUNS}/ has no run of {name} to resume; pass the directory of a run with --out"));
+    let none =
+        || Usage(format!("{RUNS}/ has no run of {name} to resume; pass the directory of a run with --out"));
     let entries = std::fs::read_dir(RUNS).map_err(|_| none())?;
     let of_recipe = |path: &PathBuf| {
         let recipe = Run::open(path).map_err(TrainError::from).and_then(|run| run_recipe(&run));
