@@ -137,7 +137,8 @@ fn viewed(of: &[usize], shape: &[usize], coordinates: &[(isize, &[(usize, isize)
 
 /// Returns a layout of windows over channels-last images `[n, h, w, c]`, as `[n, i, j, u, v, c]`.
 ///
-/// The windows have more rows than any tile, padding, and a stride and a dilation in one direction.
+/// There are more rows of windows than any tile has. The windows use padding, and a stride and a dilation in one
+/// direction. `first` is prepended to the shape.
 fn windows(first: &[usize]) -> (Layout, usize) {
     let shape = [first, &[2, 9, 9, 3, 2, 3]].concat();
     let at = first.len();

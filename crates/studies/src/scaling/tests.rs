@@ -65,8 +65,8 @@ fn parse_printed(token: &str) -> Option<(f64, f64)> {
     (digits >= 3).then(|| (value, 0.5001 * 10f64.powi(exponent - places)))
 }
 
-/// Returns the table cells with numbers that are not in the JSON, in any unit that the page uses, and the count of
-/// numbers checked.
+/// Returns the table cells with a number that matches no number of the JSON, even after conversion to a unit of the
+/// page. Also returns the count of checked numbers.
 fn unknown(html: &str, json: &Value) -> (Vec<String>, usize) {
     let mut all = Vec::new();
     numbers(json, &mut all);

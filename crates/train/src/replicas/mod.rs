@@ -109,7 +109,8 @@ impl Replicas {
         step::run(group, runner, profiler)
     }
 
-    /// Runs a program on the next batch as pass number `pass` of the current step. Sums statistics, but not gradients.
+    /// Runs a program on the next batch as pass number `pass` of the current step. Statistics are
+    /// summed over all replicas; gradients are not.
     pub fn run_pass(
         &mut self,
         runner: &mut PassRunner,

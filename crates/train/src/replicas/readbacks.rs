@@ -5,7 +5,7 @@ use wgrad_program::Readback;
 /// Action of the host on the values of a readback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Adds the values to a bucket. Holds the index of the gradient readback.
+    /// Adds the values to a gradient bucket. The field is the index among the gradient readbacks.
     AddToBucket(usize),
     /// Sums the values over all replicas while the pass waits for the sum.
     Sum {

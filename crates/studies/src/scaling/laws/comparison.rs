@@ -43,7 +43,8 @@ pub struct Crossing {
     pub overlap: bool,
 }
 
-/// Amount of data that the plain architecture requires to match the better architecture with the least data.
+/// Amount of data with which the plain architecture reaches the loss that the better architecture reaches with the
+/// smallest measured amount.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DataEquivalent {
