@@ -39,7 +39,8 @@ enum Answer {
     Other(&'static str),
 }
 
-/// Server of `content` on a loopback port. Sends one answer of the list per request, then refuses connections.
+/// Test server on a loopback port that serves `content`. Sends the next response from the list for each request, then
+/// refuses connections.
 struct Server {
     url: String,
     /// The `Range` header of each request.

@@ -91,7 +91,7 @@ pub(crate) struct FlopCounter {
 }
 
 impl FlopCounter {
-    /// Returns the operations after `steps` steps, at `per_step` operations per step after the first `since` steps.
+    /// Returns the total FLOPs of the first `steps` steps. Steps after `since` count `per_step` each.
     pub fn at(&self, steps: u64, per_step: Flops) -> Flops {
         self.counted + per_step * (steps as f64 - self.since as f64)
     }

@@ -253,7 +253,8 @@ fn write_best_size(page: &mut String, family: &FamilyLaws) -> fmt::Result {
     Figure { subject, caption, x: "training FLOPs C", series, columns, rows }.write(page, LOGARITHMIC)
 }
 
-/// Writes the chart of measured losses against losses by the law of N and D, for fitted and for held-out training runs.
+/// Writes the chart of measured losses against the losses predicted by the fitted law in N and D. It shows fitted and
+/// held-out training runs.
 fn write_predictions(page: &mut String, laws: &Laws, family: &FamilyLaws, trials: &[&Trial]) -> fmt::Result {
     let Ok(law) = &family.joint.law else { return Ok(()) };
     let value = |trial: &Trial| law.at(&[trial.parameters as f64, trial.examples as f64]);

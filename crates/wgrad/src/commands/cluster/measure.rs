@@ -123,7 +123,8 @@ fn single_replica(recipe: &Recipe, batch: u64, device: &dyn Device, bucket_bytes
     Ok(trainer)
 }
 
-/// Returns the gradients in order of completion, each with the fraction of the pass time since the previous gradient.
+/// Returns the gradients in order of completion, each with the time since the previous one as a fraction of the pass.
+/// A last entry holds metrics and buffers.
 fn layers(trainer: &mut Trainer) -> Vec<Layer> {
     let profiler = trainer.take_profile();
     let plan = trainer.plan();
