@@ -59,7 +59,9 @@ pub enum CommError {
     #[error("the communication thread cannot be started: {0}")]
     Spawn(String),
     /// The communication thread has exited.
-    #[error("the communication thread has exited")]
+    #[error(
+        "the communication thread of this replica has ended; look for an earlier error or panic of this replica"
+    )]
     Closed,
     /// An invariant of this crate is broken.
     #[error(transparent)]

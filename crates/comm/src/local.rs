@@ -77,7 +77,7 @@ impl Local {
                 // All ranks compare the calls before any of them can overwrite its mailbox.
                 self.wait(call)?;
                 return Err(CommError::Mismatch(format!(
-                    "the replicas make different calls: {call} on replica {}, {other} on replica {rank}",
+                    "the replicas called different collective operations: {call} on replica {}, {other} on replica {rank}",
                     self.rank
                 )));
             }

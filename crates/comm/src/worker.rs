@@ -166,7 +166,7 @@ impl Worker {
         if ticket.index != self.waited {
             let (found, expected) = (ticket.index, self.waited);
             let message = format!(
-                "tickets must be waited for in order of submission: expected job {expected}, found job {found}"
+                "jobs must be awaited in the order of their submission: expected job {expected}, found job {found}"
             );
             return Err(CommError::Usage(message));
         }

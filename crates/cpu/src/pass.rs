@@ -106,7 +106,7 @@ pub(crate) struct Pass<'a> {
     pub len: usize,
     /// The index that is the same in all lanes: the column (lanes along rows) or the row (lanes along columns).
     pub fixed: usize,
-    /// Position of the first lane among the kept elements of the block.
+    /// Index of the first lane in the block's buffer of kept values, which later stages read.
     pub kept: usize,
 }
 

@@ -244,7 +244,7 @@ impl<T: Float> Session for CpuSession<T> {
             // SAFETY: `Readback::check` proved that the elements lie inside the group.
             let reply = match unsafe { read::<T>(from, readback.range.len()) } {
                 HostData::F32(values) => handler(i, &values),
-                HostData::U32(_) => return Err(never!("readback {i} of a u32 group passed the check").into()),
+                HostData::U32(_) => return Err(never!("readback {i} reads a u32 group").into()),
             };
             if let Some(to) = to {
                 readback.check_reply(i, &reply).map_err(DeviceError::Usage)?;
@@ -317,7 +317,7 @@ impl<T: Float> Session for CpuSession<T> {
 
     fn write_group_range(&mut self, group: GroupId, start: usize, values: &[f32]) -> Result<(), DeviceError> {
         let range = start..start.saturating_add(values.len());
-        let writes = |error| DeviceError::Usage(format!("the data are for {error}"));
+        let writes = |error| DeviceError::Usage(format!("cannot write to {error}"));
         check_f32_range(&self.states, group, &range).map_err(writes)?;
         let (tensor, _) = self.group(group)?;
         let part = Tensor { start: tensor.start.wrapping_add(start * 4 * T::SCALE), dtype: tensor.dtype };

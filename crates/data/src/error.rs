@@ -97,8 +97,8 @@ pub enum DataError {
     },
     /// A fraction leaves one part of a split empty.
     #[error(
-        "data set `{dataset}`: a fraction of {fraction} of {len} examples leaves one part of the split empty; \
-         use a fraction between 0 and 1 with at least one example in each part"
+        "data set `{dataset}`: a split of {len} examples with fraction {fraction} leaves one part empty; \
+         use a fraction between 0 and 1 that gives each part at least one example"
     )]
     Split {
         /// Name of the data set.
@@ -173,7 +173,8 @@ pub enum DataError {
     },
     /// No folder for fetched data is set.
     #[error(
-        "no folder for fetched data: neither a home nor a cache folder is set; set `{0}` to a folder",
+        "cannot choose a folder for downloaded data, because neither a home nor a cache folder is set; set the environment \
+         variable `{0}` to a folder",
         DATA_DIR_ENV
     )]
     NoDataDir,

@@ -52,7 +52,7 @@ impl GpuDevice {
         let adapter = all.get(index).ok_or_else(|| DeviceError::NotFound {
             wanted: format!("gpu:{index}"),
             found: match all.len() {
-                0 => "there is no GPU adapter".into(),
+                0 => "no GPU adapter".into(),
                 _ => all
                     .iter()
                     .map(|a| format!("gpu:{} {}", a.index, a.info.name))

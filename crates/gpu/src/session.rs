@@ -299,7 +299,7 @@ impl Session for GpuSession {
 
     fn write_group_range(&mut self, group: GroupId, start: usize, values: &[f32]) -> Result<(), DeviceError> {
         let range = start..start.saturating_add(values.len());
-        let writes = |error| DeviceError::Usage(format!("the data are for {error}"));
+        let writes = |error| DeviceError::Usage(format!("cannot write to {error}"));
         check_f32_range(&self.states, group, &range).map_err(writes)?;
         let Some(buffer) = self.group_buffer(group)? else { return Ok(()) };
         self.context.queue.write_buffer(buffer, start as u64 * 4, bytemuck::cast_slice(values));

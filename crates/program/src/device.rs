@@ -343,7 +343,7 @@ pub enum DeviceError {
         needed: u64,
     },
     /// The program does not fit in the memory of the device. Detected before anything is allocated.
-    #[error("the model does not fit {name}: {reason}\nlargest tensors:\n{table}")]
+    #[error("the model does not fit on {name}: {reason}\nlargest tensors:\n{table}")]
     DoesNotFit {
         /// Name of the device.
         name: String,
@@ -353,7 +353,7 @@ pub enum DeviceError {
         table: String,
     },
     /// The device did not finish in time.
-    #[error("{name} did not finish within {seconds} s; a kernel may hang")]
+    #[error("{name} did not finish within {seconds} s; a kernel may have hung")]
     Timeout {
         /// Name of the device.
         name: String,

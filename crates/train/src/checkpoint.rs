@@ -21,7 +21,7 @@ const BEST: &str = "best_loss";
 const SINCE_BEST: &str = "evaluations_since_best";
 
 /// Writes a checkpoint of the state after all queued steps into a run directory, and removes all but the last `keep`
-/// checkpoints. Returns the path of the new checkpoint.
+/// checkpoints. `extra` is stored in the checkpoint as additional JSON. Returns the path of the new checkpoint.
 ///
 /// The checkpoint holds the complete state, independent of the number of replicas. Only the first replica calls this;
 /// the others send their shards in [`fit()`](crate::fit()).
@@ -53,8 +53,8 @@ pub(crate) fn save_shards(trainer: &mut Trainer) -> Result<(), TrainError> {
     trainer.replicas.wait_for_writer(tensor_bytes(&trainer.runner.plan))
 }
 
-/// Restores the state of a trainer from a checkpoint: parameters, moments, position in the data, early stopping,
-/// counters.
+/// Restores the state of a trainer from a checkpoint. This includes the parameters and buffers, the state of the
+/// optimizer, the position in the data, the state of early stopping, and the counters of steps and FLOPs.
 ///
 /// # Errors
 /// Returns an error if a tensor of the model or its optimizer is missing or has another shape, if the checkpoint has
@@ -88,7 +88,8 @@ pub fn restore(trainer: &mut Trainer, checkpoint: &Checkpoint) -> Result<(), Tra
     Ok(())
 }
 
-/// Loads the parameters and buffers of a checkpoint, and the moving average if the plan keeps one, but nothing else.
+/// Loads only the parameters and buffers of a checkpoint and, if the plan keeps one, the moving average of the
+/// parameters. The state of the optimizer, the step and the position in the data are not loaded.
 ///
 /// # Errors
 /// Returns an error if a tensor of the model is missing or has another shape, or if the device fails.
@@ -101,8 +102,8 @@ pub fn load_parameters(trainer: &mut Trainer, checkpoint: &Checkpoint) -> Result
     Ok(())
 }
 
-/// Returns the groups that a checkpoint holds, each with the name prefix of its tensors. Parameters and buffers have no
-/// prefix, so that the file is a plain state dictionary.
+/// Returns the groups of tensors that a checkpoint holds, each with the prefix of its tensor names. Parameters and
+/// buffers have no prefix, so that the file is a plain state dictionary.
 fn groups(plan: &Plan) -> Vec<(GroupId, String)> {
     let prefix = |id: GroupId| format!("{}/", plan.states.get(id).name);
     let (model, others) = plan.checkpoint_groups();
@@ -117,7 +118,7 @@ fn tensor_bytes(plan: &Plan) -> usize {
     groups(plan).into_iter().map(|(id, _)| group_bytes(id)).sum()
 }
 
-/// Reads the tensors of a checkpoint from the device.
+/// Reads all tensors that a checkpoint holds from the device. The keys are the names in the checkpoint.
 fn tensors(trainer: &mut Trainer) -> Result<BTreeMap<String, Tensor<'static>>, TrainError> {
     let mut tensors = BTreeMap::new();
     for (id, prefix) in groups(&trainer.runner.plan) {
@@ -128,7 +129,8 @@ fn tensors(trainer: &mut Trainer) -> Result<BTreeMap<String, Tensor<'static>>, T
     Ok(tensors)
 }
 
-/// Returns the checkpoint data other than tensors: step, data position, seed, schedule and device.
+/// Returns the data of a checkpoint other than its tensors. This includes the step, the position in the data, the
+/// seed, the learning rate, the state of early stopping, the FLOP counters, the device and `extra`.
 fn state(trainer: &Trainer, extra: Map<String, Value>) -> Result<CheckpointState, TrainError> {
     let position = trainer.runner.source.position();
     let (config, device) = (&trainer.plan().config, trainer.device());
@@ -153,7 +155,8 @@ fn state(trainer: &Trainer, extra: Map<String, Value>) -> Result<CheckpointState
     })
 }
 
-/// Copies the checkpoint tensors named `prefix` plus entry name into a group.
+/// Copies tensors of a checkpoint into a group. The name of each tensor is `prefix` followed by the name of an entry
+/// of the group.
 fn load_group(
     trainer: &mut Trainer,
     id: GroupId,

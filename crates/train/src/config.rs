@@ -53,7 +53,7 @@ pub struct Config {
     pub schedule: Schedule,
     /// Number of examples in a training pass, summed over all replicas.
     pub batch: usize,
-    /// Number of examples in an evaluation pass.
+    /// Number of examples in an evaluation pass of one replica.
     pub eval_batch: usize,
     /// Number of passes whose gradients are averaged for one step.
     pub accumulate: u64,
@@ -61,20 +61,21 @@ pub struct Config {
     pub ema: Option<f64>,
     /// Fraction of the target probability spread evenly over all classes.
     pub label_smoothing: f64,
-    /// Weight of each class in the training loss, which becomes a weighted mean.
+    /// Weight of each class in the training loss, which becomes a weighted mean. `None` for equal weights.
     pub class_weights: Option<Vec<f64>>,
-    /// Whether the backward pass recomputes parts of the forward pass instead of keeping its values. Results are
-    /// bit-identical; less memory and more arithmetic are needed.
+    /// Whether the backward pass recomputes parts of the forward pass instead of keeping its values. This requires
+    /// less memory and more arithmetic. Results are bit-identical.
     pub recompute: bool,
     /// Whether batch norms use the statistics of the global batch instead of each replica's rows.
     pub sync_batch_norm: bool,
     /// Name patterns of the parameters that are not trained.
     pub freeze: Vec<Pattern>,
-    /// Learning-rate factors by parameter name pattern; the first matching pattern applies.
+    /// Learning-rate factors, each with a pattern of parameter names. The first matching pattern applies; other
+    /// parameters have the factor 1.
     pub rates: Vec<(Pattern, f64)>,
     /// Seed of initial values, shuffling and dropout.
     pub seed: u64,
-    /// Rank of this replica in data-parallel training; `None` without replicas.
+    /// Rank of this replica in data-parallel training, and number of replicas. `None` without replicas.
     pub replica: Option<RankConfig>,
 }
 
@@ -116,8 +117,8 @@ impl Config {
         self.replica.map_or(1, |replica| replica.size)
     }
 
-    /// Whether a pass has an input for the loss weight of the local rows. With class weights, the loss weight depends
-    /// on the batch.
+    /// Whether a training pass has an input for the fraction of the batch loss that belongs to this replica's rows.
+    /// With class weights, this fraction depends on the batch.
     pub(crate) fn has_loss_weight_input(&self) -> bool {
         self.replica.is_some() && self.class_weights.is_some()
     }
@@ -142,7 +143,10 @@ impl Config {
     /// Returns an error if the configuration does not fit the task or the parameters.
     pub(crate) fn check(&self, task: Task, params: &Params) -> Result<(), TrainError> {
         if params.trained() == 0 {
-            return Err(TrainError::Config("the model has no parameters to train".into()));
+            return Err(TrainError::Config(
+                "the model has no parameters to train; check whether transfer.freeze matches all parameters"
+                    .into(),
+            ));
         }
         if let (Task::Classification { classes, .. }, Some(weights)) = (task, &self.class_weights)
             && weights.len() != classes

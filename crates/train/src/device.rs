@@ -19,7 +19,7 @@ pub enum DeviceChoice {
     Cpu,
     /// The best adapter, which may be a software adapter.
     Gpu,
-    /// The adapter with this index in the list of `wgrad devices`.
+    /// The adapter with this index in the list printed by `wgrad devices`.
     Adapter(usize),
 }
 
@@ -47,7 +47,8 @@ fn adapters() -> Vec<DeviceInfo> {
     wgrad_gpu::adapters().iter().map(|adapter| adapter.info.clone()).collect()
 }
 
-/// Opens a device. Uses its table of tuned GEMM kernels if a valid one exists; see [`load_tuning`].
+/// Opens a device. If there is a valid table of tuned GEMM kernels for the device, the device uses it; see
+/// [`load_tuning`].
 ///
 /// # Errors
 /// Returns an error if there is no such device, or if it cannot be opened.
@@ -55,8 +56,9 @@ pub fn open(choice: DeviceChoice) -> Result<Box<dyn Device>, DeviceError> {
     open_adapter(adapter_index(choice)?)
 }
 
-/// Opens a device for replica number `replica` of a process. Replicas are distributed over adapters of the same class
-/// and backend; if there is only one, they share it.
+/// Opens a device for the replica with the index `replica` in this process. The replicas are distributed over the
+/// adapters with the same class and backend as the best adapter. If there is only one of these, or if the adapter was
+/// chosen by its index, all replicas share it.
 ///
 /// # Errors
 /// Returns an error if there is no such device, if it cannot be opened, or if more than one replica would share an
@@ -106,9 +108,7 @@ pub fn adapter_index(choice: DeviceChoice) -> Result<Option<usize>, DeviceError>
         DeviceChoice::Adapter(index) => Ok(Some(index)),
         DeviceChoice::Gpu => match best(&adapters()) {
             Some(index) => Ok(Some(index)),
-            None => {
-                Err(DeviceError::NotFound { wanted: "gpu".into(), found: "wgpu finds no adapter".into() })
-            }
+            None => Err(DeviceError::NotFound { wanted: "gpu".into(), found: "no GPU adapter".into() }),
         },
         DeviceChoice::Auto => {
             let all = adapters();
@@ -117,7 +117,8 @@ pub fn adapter_index(choice: DeviceChoice) -> Result<Option<usize>, DeviceError>
     }
 }
 
-/// Returns the index of the best adapter: discrete, then integrated, virtual and software. Ties go to the lowest index.
+/// Returns the index of the best adapter, or `None` if there is no adapter. The order is discrete, integrated,
+/// virtual, software. Of equal adapters, the one with the lowest index is returned.
 fn best(adapters: &[DeviceInfo]) -> Option<usize> {
     let rank = |class: &str| {
         ["discrete", "integrated", "virtual", "software"].iter().position(|c| *c == class).unwrap_or(4)

@@ -13,14 +13,15 @@ use crate::tuning::{device_file, device_json};
 const FORMAT: u64 = 1;
 
 /// Returns the highest measured rate of a device in floating-point operations per second, and the name of the workload
-/// that reached it. Returns `None` if there is no file, or if the file cannot be read. Unreadable files are not errors
-/// because the rate can be measured again.
+/// that reached it. Returns `None` if there is no valid file for the device. Unreadable files are not errors because
+/// the rate can be measured again.
 pub fn load_ceiling(info: &DeviceInfo) -> Option<(f64, String)> {
     let text = std::fs::read_to_string(device_file(info, "ceilings")?).ok()?;
     parse(&text, info)
 }
 
-/// Stores a rate unless a higher one is stored: other work on the machine makes measured rates too low, never too high.
+/// Stores a measured rate unless an equal or higher rate is stored. The highest rate is kept because other work on the
+/// machine makes measured rates too low, never too high. `by` is the name of the workload that reached the rate.
 /// Returns the path if the file was written.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! Early stopping: ends a training run whose evaluation loss no longer decreases.
 
-/// Lowest evaluation loss so far, and the number of evaluations since.
+/// Lowest evaluation loss so far, and the number of evaluations since then.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct EarlyStopping {
     /// Lowest evaluation loss; `None` before the first evaluation.
@@ -17,7 +17,7 @@ impl EarlyStopping {
         self.best = if improved { Some(loss) } else { self.best };
     }
 
-    /// Whether the loss has not improved for `patience` evaluations.
+    /// Whether the last `patience` evaluations did not lower the loss. Returns false if `patience` is `None`.
     pub fn is_exhausted(&self, patience: Option<u64>) -> bool {
         patience.is_some_and(|patience| self.since_best >= patience)
     }

@@ -48,10 +48,10 @@ pub enum TrainError {
     /// A run directory has no checkpoint.
     #[error("{} has no checkpoint yet", .0.display())]
     NoCheckpoint(PathBuf),
-    /// A checkpoint belongs to another model.
+    /// A checkpoint belongs to a different model.
     #[error("the checkpoint does not fit the model: {0}")]
     WrongModel(String),
-    /// Initial weights cannot be read, or belong to another model.
+    /// Initial weights cannot be read, or belong to a different model.
     #[error(transparent)]
     Weights(#[from] WeightsError),
     /// A model cannot be scored.
@@ -71,8 +71,8 @@ pub enum TrainError {
     Comm(#[from] CommError),
     /// The parameters of the replicas, which should be bit-identical, differ.
     #[error(
-        "at step {step} the parameters of {} differ from those of the other replicas, of {size} in total; {since} steps earlier all \
-         were equal. The likely cause is a faulty device or corrupted memory",
+        "after step {step}, the parameters of {} differ from those of the other replicas ({size} replicas in total); all were \
+         equal {since} steps earlier. The likely cause is a faulty device or corrupted memory",
         replica_list(.ranks)
     )]
     Diverged {

@@ -23,7 +23,7 @@ pub struct Evaluation {
 }
 
 impl Trainer {
-    /// Computes loss and accuracy on a split of the data.
+    /// Computes the mean loss and the accuracy on a split of the data.
     ///
     /// # Errors
     /// Returns an error if the data has no such split, if `split` is the training data, if the device fails, or if the
@@ -60,7 +60,9 @@ impl Trainer {
         })
     }
 
-    /// Returns the model's outputs for raw examples in row-major order: class probabilities, or values.
+    /// Returns the model's outputs for examples that are not normalised yet. `raw` is row-major with the shape
+    /// `[examples, features]`. The outputs are `[examples, outputs]`: class probabilities for classification, predicted
+    /// values for regression.
     ///
     /// # Errors
     /// Returns an error if the model cannot be compiled for prediction, or if the device fails.
@@ -75,7 +77,8 @@ impl Trainer {
         Ok(outputs)
     }
 
-    /// Returns the model's outputs for every example of a split, in order: class probabilities, or values.
+    /// Returns the model's outputs `[examples, outputs]` for every example of a split, in order: class probabilities
+    /// for classification, predicted values for regression.
     ///
     /// # Errors
     /// Returns an error if the data has no such split, if the model cannot be compiled for prediction, or if the device
@@ -94,7 +97,7 @@ impl Trainer {
         Ok(outputs)
     }
 
-    /// Returns the outputs for at most one batch of normalised examples.
+    /// Returns the outputs `[examples, outputs]` for at most one evaluation batch of normalised examples.
     fn batch_outputs(&mut self, mut features: Vec<f32>) -> Result<Vec<f32>, TrainError> {
         let width = self.features();
         let PassRunner { plan, session, .. } = &mut self.runner;

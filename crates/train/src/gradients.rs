@@ -26,7 +26,7 @@ impl Trainer {
         let names = graph.outputs().into_iter().map(|(name, _)| name);
         let norm = |(i, name): (usize, String)| {
             let value = self.runner.session.output(id, i)?.to_f32();
-            let norm = value.first().ok_or_else(|| never!("the norm of a gradient is one element"))?;
+            let norm = value.first().ok_or_else(|| never!("the norm of a gradient has no element"))?;
             Ok((name, *norm))
         };
         names.enumerate().map(norm).collect()

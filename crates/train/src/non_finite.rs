@@ -21,7 +21,7 @@ pub struct FirstNonFinite {
     pub op: String,
     /// Path of the layer, or name of the parameter; empty outside of layers.
     pub path: String,
-    /// `forward pass`, `backward pass or update`, or `of the step before`.
+    /// `forward pass`, `backward pass or update`, or `in the previous step`.
     pub part: &'static str,
     /// Number of non-finite elements, and total number of elements.
     pub count: (usize, usize),
@@ -33,7 +33,7 @@ impl fmt::Display for FirstNonFinite {
         let (bad, all) = self.count;
         write!(
             f,
-            "the first operation with a result that is not finite is {}{layer} ({}; {bad} of {all} elements)",
+            "the first operation with a non-finite result is {}{layer} ({}; {bad} of {all} elements are not finite)",
             self.op, self.part
         )
     }
@@ -48,7 +48,7 @@ pub fn find_first_non_finite(trainer: &mut Trainer, step: u64) -> Result<Option<
     rewind(trainer, step.saturating_sub(1))?;
     for tensor in trainer.parameters(false)? {
         if let Some(count) = count_non_finite(&tensor.values) {
-            let (op, part) = ("the update".into(), "of the step before");
+            let (op, part) = ("the update".into(), "in the previous step");
             return Ok(Some(FirstNonFinite { op, path: tensor.name, part, count }));
         }
     }
@@ -73,7 +73,7 @@ fn find_in_pass(
     let graph = trainer.plan().trace_pass(phase)?;
     let outputs = graph.outputs();
     let loss = outputs.iter().find(|(name, _)| name == "loss").map(|(_, id)| *id);
-    let loss = loss.ok_or_else(|| never!("a training pass has the output `loss`"))?;
+    let loss = loss.ok_or_else(|| never!("the training pass has no output `loss`"))?;
     // Inputs are not checked: the data is finite, and a non-finite parameter shows in the first operation that reads
     // the parameter.
     let computed =

@@ -72,7 +72,7 @@ impl PassRunner {
 
     /// Returns the program of a phase, or an internal error if a step has no such phase.
     pub fn program(&self, phase: Phase) -> Result<ProgramId, InternalError> {
-        self.find_program(phase).ok_or_else(|| never!("a plan has a program for the phase {phase:?}"))
+        self.find_program(phase).ok_or_else(|| never!("the plan has no program for the phase {phase:?}"))
     }
 
     /// Calls `run` with the inputs of pass number `pass` of the current step, on the next batch. Returns the fraction

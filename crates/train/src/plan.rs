@@ -283,7 +283,7 @@ impl Plan {
     pub(crate) fn last_pass(&self) -> Result<&(Phase, Program), InternalError> {
         let last = self.phase(self.config.passes() - 1);
         let found = self.passes.iter().find(|(phase, _)| *phase == last);
-        found.ok_or_else(|| never!("a plan has a program for the last pass of a step"))
+        found.ok_or_else(|| never!("the plan has no program for the last pass of a step"))
     }
 
     /// Returns the number of times a step runs the program of a phase.

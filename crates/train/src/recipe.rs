@@ -52,7 +52,7 @@ pub fn setup_on(recipe: &Recipe, splits: Splits) -> Result<Setup, TrainError> {
     // Data of less than one batch is rejected by the plan, with a message about the batch.
     if passes > 0 && accumulate > passes {
         return Err(TrainError::Config(format!(
-            "train.accumulate = {accumulate}: must be at most {passes}, the number of batches of {} in an epoch",
+            "train.accumulate is {accumulate}, but must be at most {passes}, the number of batches in an epoch (train.batch is {})",
             train.batch
         )));
     }
@@ -102,12 +102,17 @@ fn takes_images(recipe: &Recipe) -> bool {
 /// example.
 fn balanced(splits: &Splits) -> Result<Option<Vec<f64>>, TrainError> {
     let Targets::Classes { labels, names } = splits.train.targets() else {
-        return Err(TrainError::Config("train.balance_classes: the targets are values, not classes".into()));
+        return Err(TrainError::Config(
+            "train.balance_classes requires class labels, but the targets are values".into(),
+        ));
     };
     let mut counts = vec![0usize; names.len()];
     labels.iter().for_each(|&label| counts[label as usize] += 1);
     if let Some(class) = counts.iter().position(|&count| count == 0) {
-        let message = format!("train.balance_classes: class `{}` has no training examples", names[class]);
+        let message = format!(
+            "train.balance_classes requires examples of every class, but class `{}` has none",
+            names[class]
+        );
         return Err(TrainError::Config(message));
     }
     let even = labels.len() as f64 / names.len() as f64;
@@ -142,7 +147,7 @@ pub fn resnet(net: &r::ResNetModel) -> Result<ResNetConfig, TrainError> {
     };
     let known = known.ok_or_else(|| {
         TrainError::Config(format!(
-            "model.depth = {}: the network family does not have this depth",
+            "model.depth is {}, but the family has no network of this depth; use 6n + 2 for `cifar`, or 18, 34 or 50 for `imagenet`",
             net.depth
         ))
     })?;

@@ -93,7 +93,7 @@ impl RecordQueue {
         let mut records = Vec::new();
         while let Some(passes) = self.next_step(runner) {
             let Some(pending) = self.pending.pop_front() else {
-                return Err(never!("a record of the device belongs to a step that was queued").into());
+                return Err(never!("the device returned a record of a step that was not queued").into());
             };
             records.push(mean_of_passes(runner, pending, &passes)?);
         }
@@ -132,7 +132,7 @@ fn mean_of_passes(
 /// Splits a list of metrics into the loss, which is the first entry, and the remaining metrics.
 pub(crate) fn split_loss(mut metrics: Vec<(String, f32)>) -> Result<(f32, Vec<(String, f32)>), TrainError> {
     if metrics.is_empty() {
-        return Err(never!("a training pass reports its loss").into());
+        return Err(never!("the training pass has no loss").into());
     }
     let (_, loss) = metrics.remove(0);
     Ok((loss, metrics))

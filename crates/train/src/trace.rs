@@ -117,7 +117,7 @@ impl Plan {
             }
             (_, Some(kept)) => self.record_update(graph, graph.group(kept) + flat(), hyper),
             (Phase::First | Phase::Middle, None) => {
-                return Err(never!("a plan with several passes keeps gradients").into());
+                return Err(never!("a plan with several passes has no gradient group").into());
             }
             (_, None) => self.record_update(graph, flat(), hyper),
         }
@@ -186,7 +186,7 @@ impl Plan {
     fn record_separate_update(&self, graph: &Graph) -> Result<(), TrainError> {
         let hyper = graph.input("hyper", TensorType::f32([Optimizer::HYPER]));
         let Some(Shard { range, parameters, gradients, .. }) = &self.shard else {
-            let kept = self.gradients.ok_or_else(|| never!("a plan for replicas keeps gradients"))?;
+            let kept = self.gradients.ok_or_else(|| never!("the plan for replicas has no gradient group"))?;
             self.record_update(graph, graph.group(kept), hyper);
             return Ok(());
         };
@@ -275,7 +275,7 @@ impl Plan {
     }
 
     fn planned_split(&self, name: SplitName) -> Result<&(SplitShape, Option<Resident>), InternalError> {
-        self.split(name).ok_or_else(|| never!("a plan has the {} data that it traces", name.as_str()))
+        self.split(name).ok_or_else(|| never!("the plan has no {} data to trace", name.as_str()))
     }
 }
 
@@ -284,6 +284,6 @@ fn weighted_mean<'g>(loss: Var<'g>, targets: Var<'g>, weights: &[f64]) -> Result
     let graph = loss.graph();
     let of_class = |(class, &weight): (usize, &f64)| targets.eq(full_u32(graph, [], class as u32)) * weight;
     let weight = weights.iter().enumerate().map(of_class).reduce(|sum, of_class| sum + of_class);
-    let weight = weight.ok_or_else(|| never!("a classification has at least one class"))?;
+    let weight = weight.ok_or_else(|| never!("the classification has no classes"))?;
     Ok((loss * weight).sum_all() / weight.sum_all())
 }

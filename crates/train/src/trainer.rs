@@ -222,7 +222,10 @@ impl Trainer {
         let found = find_first_non_finite(self, record.step).map(|found| found.map(|op| op.to_string()));
         let cause = match found.and_then(|own| self.replicas.first_found(own)) {
             Ok(Some(cause)) => cause,
-            Ok(None) => "the step was repeated and computed only finite values".into(),
+            Ok(None) => {
+                "the step was repeated to find the cause, but the repeated step computed only finite values"
+                    .into()
+            }
             Err(error) => format!("the operation that computed it was not found: {error}"),
         };
         Some(TrainError::NonFinite { what, value, step: record.step, cause })

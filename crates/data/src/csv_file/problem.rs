@@ -7,7 +7,9 @@ pub enum CsvProblem {
     #[error(": no data lines; expected at least one")]
     Empty,
     /// A file with only one column.
-    #[error(": only one column, expected features and a label; is `{delimiter}` the delimiter?")]
+    #[error(
+        ": found only one column, expected features and a label; check whether `{delimiter}` is the delimiter"
+    )]
     OneColumn {
         /// Delimiter that was used to split the line.
         delimiter: char,
@@ -66,7 +68,7 @@ pub enum CsvProblem {
         text: String,
     },
     /// No column has the requested label name.
-    #[error(": no column `{label}`, known: {columns}")]
+    #[error(": the label column `{label}` does not exist; the columns are {columns}")]
     NoLabel {
         /// Requested name of the label column.
         label: String,

@@ -40,7 +40,7 @@ pub enum ImagesProblem {
         extra: Vec<String>,
     },
     /// A chosen class that the data does not have.
-    #[error(": no class `{class}`, known: {known}")]
+    #[error(": the class `{class}` does not exist; the classes are {known}")]
     UnknownClass {
         /// Chosen class.
         class: String,
@@ -51,7 +51,7 @@ pub enum ImagesProblem {
     #[error(": no training images; expected at least one")]
     NoImages,
     /// A column that the table does not have.
-    #[error(": no column `{column}` for the {role}, known: {known}")]
+    #[error(": the column `{column}` for the {role} does not exist; the columns are {known}")]
     NoColumn {
         /// Purpose of the column: `images`, `labels` or `splits`.
         role: &'static str,
@@ -89,7 +89,8 @@ pub enum ImagesProblem {
     },
     /// An image for a model whose input is not a square image. The value is the number of inputs of the model.
     #[error(
-        ": the file is an image, but the {0} inputs of the model are not a square image of one or three channels"
+        ": the file is an image, but the model has {0} inputs, which is not the size of a square image with one or three \
+         channels"
     )]
     Width(usize),
     /// A class without training images.

@@ -1,7 +1,7 @@
 //! Study of compute scaling: the history of training compute, training times on this machine, and scaling laws.
 //!
-//! `scale.json` holds a [`ScalingStudy`], and the page is generated from it. [`sweep`] trains the networks of a sweep;
-//! the other modules evaluate [`Trial`]s and the rates of devices.
+//! `scale.json` holds a [`ScalingStudy`], and the page is generated from it. The module [`sweep`] trains the networks
+//! of a sweep. The other modules evaluate the resulting [`Trial`]s, the history of systems and the rates of devices.
 
 pub mod hardware;
 pub mod history;
@@ -47,7 +47,8 @@ pub struct ScalingStudy {
     pub quick: bool,
     /// Whether the study was interrupted, so that results are missing.
     pub interrupted: bool,
-    /// Date of the earlier report whose parts were carried over because they were not requested.
+    /// Date of the earlier study from which the parts that were not requested this time were copied. `None` if nothing
+    /// was copied.
     #[serde(rename = "kept", default)]
     pub carried_over_from: Option<String>,
     /// Systems and the growth of their training compute.
@@ -55,9 +56,9 @@ pub struct ScalingStudy {
     /// Training rates of this machine's devices, and the runs trained on this machine.
     #[serde(rename = "here")]
     pub machine: LocalMachine,
-    /// Time that each device would take to train each system.
+    /// Time that each device would take to train each system of the history.
     pub times: Vec<TrainingTime>,
-    /// Measured throughput, and predictions for larger machines.
+    /// Measured training throughput of this machine, and predicted throughput of larger machines.
     pub hardware: Option<Hardware>,
     /// Definition of the sweep that was trained.
     pub sweep: Option<Sweep>,
@@ -84,13 +85,15 @@ impl ScalingStudy {
         output::text(&self.html(), directory, "report.html")
     }
 
-    /// Reads the `scale.json` of a directory. Returns `None` if the file is missing, malformed or of another format.
+    /// Reads the `scale.json` of a directory. Returns `None` if the file is missing or malformed, or has a different
+    /// format version.
     pub fn read(directory: &Path) -> Option<Self> {
         let bytes = std::fs::read(directory.join("scale.json")).ok()?;
         serde_json::from_slice(&bytes).ok().filter(|scale: &Self| scale.format == FORMAT)
     }
 
-    /// Copies the parts that this study lacks from an earlier study.
+    /// Copies the parts that are missing in this study from an earlier study: history, hardware, and laws with their
+    /// trials.
     pub fn fill_missing_from(&mut self, earlier: Self) {
         let missing = [
             self.history.is_none() && earlier.history.is_some(),

@@ -108,8 +108,8 @@ fn sweep_rows(scale: &ScalingStudy, training: &Training) -> [(&'static str, Stri
     ]
 }
 
-/// Returns a sentence that counts the networks that use the lowest or the highest learning rate of the list. For these
-/// networks, a better rate may lie outside the list.
+/// Returns a sentence with the number of networks that use the lowest learning rate of the list, and the number of
+/// those that use the highest. For these networks, a better rate may lie outside the list.
 fn rates_at_the_ends(scale: &ScalingStudy, rates: &[f64]) -> String {
     let trained = scale.trials.iter().filter(|trial| trial.role != Role::Rate);
     let networks: BTreeMap<(&str, &str), f64> =

@@ -65,13 +65,13 @@ fn parse_printed(token: &str) -> Option<(f64, f64)> {
     (digits >= 3).then(|| (value, 0.5001 * 10f64.powi(exponent - places)))
 }
 
-/// Returns the table cells with a number that matches no number of the JSON, even after conversion to a unit of the
-/// page. Also returns the count of checked numbers.
+/// Returns the table cells with a number that is not in the JSON. A number is found in the JSON if it equals a JSON
+/// number in the same unit or in another unit of the page, e.g. percent. Also returns the count of checked numbers.
 fn unknown(html: &str, json: &Value) -> (Vec<String>, usize) {
     let mut all = Vec::new();
     numbers(json, &mut all);
-    // Two numbers on the page are derived from the JSON: the yearly growth factor, 10 to the power of the slope, and
-    // the compute of all training runs.
+    // Two kinds of numbers on the page are computed from numbers of the JSON. The yearly growth factor is 10 to the
+    // power of the slope. The total compute is the sum over all training runs.
     let trends = json["history"]["trends"].as_array().unwrap();
     all.extend(trends.iter().map(|trend| 10f64.powf(trend["slope"].as_f64().unwrap())));
     let parts = ["forward", "backward", "update"];
@@ -86,7 +86,8 @@ fn unknown(html: &str, json: &Value) -> (Vec<String>, usize) {
     for table in document.descendants().filter(|node| node.has_tag_name("table")) {
         let head: Vec<&str> =
             table.descendants().filter(|n| n.has_tag_name("th")).filter_map(|n| n.text()).collect();
-        // Skips the table of published laws, and the tables of charts, because these contain values of the fitted laws.
+        // Skips two kinds of tables: published laws are not in the JSON, and the tables of charts contain values
+        // computed from the fitted laws.
         if head.first() == Some(&"source") || table.ancestors().any(|node| node.has_tag_name("figure")) {
             continue;
         }

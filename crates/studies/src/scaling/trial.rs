@@ -13,7 +13,7 @@ pub enum Role {
     Fit,
     /// Larger training run whose loss is predicted before the run starts.
     HeldOut,
-    /// Training run with a given compute, for the comparison of data and architecture.
+    /// Training run with a given compute budget, for the comparison of more data with a better architecture.
     #[serde(rename = "versus")]
     Comparison,
 }
@@ -29,11 +29,13 @@ pub struct Trial {
     pub dataset: String,
     /// Architecture, `mlp` or `resnet`. Each architecture has its own laws.
     pub family: String,
-    /// Number of hidden layers of a perceptron, or of layers of a residual network. Each depth has its own laws.
+    /// Depth: for a perceptron, the number of hidden layers; for a residual network, the number of layers. Each depth
+    /// has its own laws.
     pub depth: u64,
     /// Description of the network, e.g. `784-32-32-10`.
     pub network: String,
-    /// Number of units of each hidden layer, or of channels of the first stage.
+    /// Width: for a perceptron, the number of units of each hidden layer; for a residual network, the number of
+    /// channels of the first stage.
     pub width: u64,
     /// Number of trainable parameters.
     pub parameters: u64,
@@ -45,13 +47,13 @@ pub struct Trial {
     pub steps: u64,
     /// Peak learning rate.
     pub lr: f64,
-    /// Seed of the initial values, the batches and the draw of examples.
+    /// Seed of the initial values, of the order of the batches, and of the random choice of training examples.
     pub seed: u64,
     /// Floating-point operations of all steps and evaluations.
     pub flops: Flops,
-    /// Losses and compute at each evaluation, in the order of their steps. The last point is after the last step.
+    /// Results and compute at each evaluation, in order of ascending step. The last evaluation is after the last step.
     pub curve: Vec<CurvePoint>,
-    /// Step of the curve with the lowest validation loss (early stopping).
+    /// Step of the evaluation with the lowest validation loss. The results of the run are those of this step.
     pub best_step: u64,
     /// Mean test loss at `best_step` in nats per example. Laws are fitted to this loss. Infinite if the run diverged.
     #[serde(with = "wgrad_stdx::float")]
@@ -59,9 +61,9 @@ pub struct Trial {
     /// Fraction of the test examples classified correctly at `best_step`.
     #[serde(with = "wgrad_stdx::float")]
     pub test_accuracy: f64,
-    /// Training FLOPs until `best_step`.
+    /// Training FLOPs of the steps up to `best_step`.
     pub flops_to_best: f64,
-    /// Whether a loss became NaN or infinite.
+    /// Whether the training, validation or test loss became NaN or infinite.
     pub diverged: bool,
     /// Total duration of the steps in seconds, without evaluations.
     pub seconds: f64,
@@ -81,7 +83,7 @@ impl Trial {
 pub struct CurvePoint {
     /// Number of steps done.
     pub step: u64,
-    /// Training FLOPs so far.
+    /// Training FLOPs of all steps done.
     pub flops: f64,
     /// Mean training loss of the steps since the previous point.
     #[serde(with = "wgrad_stdx::float")]

@@ -9,7 +9,8 @@ use wgrad_studies::scaling::history::{
 };
 use wgrad_studies::scaling::{RESAMPLES, SEED};
 
-/// Returns the file, or writes the name of the skipped test to the file named by `WGRAD_SKIP_LOG` and returns `None`.
+/// Returns Epoch's file. If the data folder is missing, writes the name of the skipped test to the file named by the
+/// environment variable `WGRAD_SKIP_LOG` and returns `None`.
 fn epoch_file(test: &str) -> Option<Vec<u8>> {
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data"));
     if folder.is_dir() {
@@ -99,7 +100,8 @@ fn page_of_epochs_file_has_its_credit() {
     assert!(!html.contains("http:") && !html.contains("https:"));
 }
 
-/// Returns the rows of the table in docs/scale.md: trend, and the figures of wgrad's table, Epoch's file and the book.
+/// Returns the rows of the table of doubling times in docs/scale.md. The first column is the name of the trend. The
+/// other columns are the doubling times from wgrad's table, from Epoch's file and from the book.
 fn documented_trends() -> Vec<[&'static str; 4]> {
     let (_, rows) = DOCS.split_once("| months to double, 95% interval |").unwrap();
     let cells = |row: &'static str| -> Vec<&'static str> {
@@ -114,7 +116,8 @@ fn documented_trends() -> Vec<[&'static str; 4]> {
 
 const DOCS: &str = include_str!("../../../../docs/scale.md");
 
-/// Compares a column of the table in docs/scale.md, and its figures of the book, with a history.
+/// Checks two columns of the table in docs/scale.md against a history: the column with the index `column`, and the
+/// last column, which holds the doubling times from the book.
 fn check_column(history: &History, column: usize) {
     let rows = documented_trends();
     assert!(rows.len() >= 8, "{rows:?}");
@@ -127,7 +130,7 @@ fn check_column(history: &History, column: usize) {
         let has_name = |trend: &&Trend| format!("{}, {}", trend.spec.era.name, trend.spec.selection) == name;
         let trend = history.trends_of(quantity).find(has_name).unwrap_or_else(|| panic!("no trend {name}"));
         let expected = format!("{}, of {}", trend.doubling.unwrap(), trend.systems.len());
-        // Of two selections with the same systems, the second row contains "the same".
+        // If two successive trends have the same systems, the row of the second trend contains "the same".
         let same = row[column] == "the same"
             && previous_row.is_some_and(|previous: &Trend| {
                 previous.systems == trend.systems && previous.spec.quantity == quantity

@@ -107,7 +107,7 @@ impl ProcessGroup {
         let bytes: Vec<u8> =
             tensors.ready_after.iter().flat_map(|&after| (after as u64).to_le_bytes()).collect();
         let first = self.with_setup_timeout(|worker| worker.all_gather_bytes(&bytes))?.into_iter().next();
-        let first = first.ok_or_else(|| never!("an all-gather returns a message of the first replica"))?;
+        let first = first.ok_or_else(|| never!("the all-gather returned no message of the first replica"))?;
         let order = first.as_chunks::<8>().0.iter().map(|after| u64::from_le_bytes(*after) as usize);
         let order: Vec<usize> = order.collect();
         if order.len() != tensors.len() {

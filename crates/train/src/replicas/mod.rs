@@ -44,7 +44,10 @@ impl Replicas {
     /// Joins a process group, after checking that rank and size match the plan. All replicas agree on the buckets.
     pub fn join(&mut self, plan: &Plan, mut group: ProcessGroup) -> Result<(), TrainError> {
         let (Some(replica), Some(gradients)) = (plan.config.replica, plan.gradients) else {
-            return Err(TrainError::Config("the plan is for a trainer without other replicas".into()));
+            return Err(TrainError::Config(
+                "the plan was made without `Config::replica`, so its trainer cannot join a process group"
+                    .into(),
+            ));
         };
         if (replica.rank, replica.size) != (group.rank(), group.size()) {
             return Err(TrainError::Config(format!(
@@ -105,7 +108,7 @@ impl Replicas {
         runner: &mut PassRunner,
         profiler: Option<&mut Profiler>,
     ) -> Result<(f32, Vec<(String, f32)>), TrainError> {
-        let group = self.group.as_mut().ok_or_else(|| never!("a replicated step has a process group"))?;
+        let group = self.group.as_mut().ok_or_else(|| never!("a replicated step has no process group"))?;
         step::run(group, runner, profiler)
     }
 
@@ -190,7 +193,7 @@ impl Replicas {
         let messages =
             group.with_setup_timeout(|worker| worker.all_gather_bytes(own.to_string().as_bytes()))?;
         let first =
-            messages.first().ok_or_else(|| never!("an all-gather returns a message of every replica"))?;
+            messages.first().ok_or_else(|| never!("the all-gather returned no message of replica 0"))?;
         Ok(serde_json::from_slice(first).unwrap_or(Value::Null))
     }
 

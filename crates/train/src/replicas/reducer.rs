@@ -64,7 +64,7 @@ impl GradientReducer {
         let found = self.passes.iter().find(|(other, _)| *other == phase);
         found
             .map(|(_, readbacks)| Arc::clone(readbacks))
-            .ok_or_else(|| never!("a joined trainer has readbacks for the phase {phase:?}"))
+            .ok_or_else(|| never!("the joined trainer has no readbacks for the phase {phase:?}"))
     }
 
     /// Runs a program. Adds the gradients that are read back to buckets, and sums the statistics over all replicas.
@@ -180,7 +180,7 @@ impl GradientReducer {
         let wanted = match &bucket.shards {
             Some(shards) => {
                 let shard = shards.get(rank).cloned();
-                shard.ok_or_else(|| never!("a bucket has a shard for rank {rank}"))?
+                shard.ok_or_else(|| never!("a bucket has no shard for rank {rank}"))?
             }
             None => 0..values.len(),
         };

@@ -67,7 +67,8 @@ fn run_passes(
 ) -> Result<Vec<f32>, TrainError> {
     let ProcessGroup { worker, reducer, .. } = group;
     let passes = runner.plan.config.passes();
-    let gradients = runner.plan.gradients.ok_or_else(|| never!("a plan for replicas keeps gradients"))?;
+    let gradients =
+        runner.plan.gradients.ok_or_else(|| never!("the plan for replicas has no gradient group"))?;
     let mut loss_weights = Vec::new();
     for pass in 0..passes {
         let (phase, done) = (runner.plan.phase(pass), runner.step);
@@ -108,7 +109,7 @@ fn local_metrics(runner: &mut PassRunner, loss_weights: &[f32]) -> Result<Vec<f3
     }
     if records.len() != loss_weights.len() {
         let (found, expected) = (records.len(), loss_weights.len());
-        return Err(never!("a step of {expected} passes has {expected} records, not {found}").into());
+        return Err(never!("a step of {expected} passes returned {found} records").into());
     }
     let mut metrics: Vec<f32> = Vec::new();
     for (record, loss_weight) in records.into_iter().zip(loss_weights) {
@@ -139,7 +140,7 @@ fn sum_gradients(
     let (to, start) = match (&plan.shard, plan.gradients) {
         (Some(shard), _) => (shard.gradients, shard.range.start),
         (None, Some(gradients)) => (gradients, 0),
-        (None, None) => return Err(never!("a plan for replicas keeps gradients").into()),
+        (None, None) => return Err(never!("the plan for replicas has no gradient group").into()),
     };
     let mut squares = 0.0;
     let clips_shards = plan.shard.is_some() && plan.config.optimizer.clip_norm().is_some();
@@ -199,7 +200,7 @@ fn update(
         if norm.is_none() && plan.config.optimizer.clip_norm().is_some() {
             let record = session.records(id, true)?.pop();
             let norm = record.and_then(|record| record.values.first().copied());
-            let norm = norm.ok_or_else(|| never!("an update that clips records the norm"))?;
+            let norm = norm.ok_or_else(|| never!("an update with gradient clipping recorded no norm"))?;
             metrics.push(("grad_norm".to_owned(), norm));
         }
     }

@@ -40,7 +40,7 @@ pub fn run(args: &cli::Bench) -> Result<ExitCode> {
     {
         let had: Vec<&str> = old.devices.iter().map(|report| report.device.as_str()).collect();
         let message = format!(
-            "--compare: the old benchmark measured {}, which is none of the requested devices {}",
+            "--compare: the old benchmark has results for {}, but for none of the requested devices: {}",
             had.join(", "),
             names.join(", ")
         );

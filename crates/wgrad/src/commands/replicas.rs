@@ -193,7 +193,9 @@ fn follow_one(args: &Train, local: usize, recipe: &Recipe, worker: Worker) -> Re
     trainer.join(ProcessGroup::new(worker, options(args, recipe)))?;
     trainer.broadcast_state()?;
     fit(&mut trainer, &parts.fit, None, &mut FaultInjection::for_rank(args, rank))?;
-    trainer.leave().ok_or_else(|| TrainError::Config("this replica left its process group".into()).into())
+    trainer.leave().ok_or_else(|| {
+        TrainError::Config("the trainer of this replica has no process group after training".into()).into()
+    })
 }
 
 /// Returns rank, world size and sharding of a replica.

@@ -1,5 +1,5 @@
-//! Compute-optimal frontier: the lowest test loss that any training run of a family reached for its compute, and the
-//! size of the network that reached this loss.
+//! Compute-optimal frontier of a family of networks. For each amount of compute, the frontier gives the lowest test
+//! loss that a training run reached with this compute, and the size of the network that reached it.
 
 use super::fit::{self, Estimate, EstimateStatus, Law, LawError, Sample, Variable};
 use crate::scaling::Trial;
@@ -7,26 +7,28 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use wgrad_stdx::random::SplitMix64;
 
-/// Number of bins per decade of compute. Only the point with the lowest loss in each bin is used. Otherwise small
-/// networks, whose points all have little compute, would outweigh the others.
+/// Number of bins per decade of compute. Of the points in a bin, only the one with the lowest loss is used. Without
+/// bins, the points of the small networks, which are all at low compute, would outweigh the other points.
 const BINS_PER_DECADE: f64 = 5.0;
-/// Minimum number of distinct network sizes for fitting a slope.
+/// Minimum number of distinct network sizes for fitting the growth of the best size.
 const MIN_SIZES: usize = 3;
-/// Minimum number of points for a bootstrap interval. With fewer points, there are only a few distinct resamples.
+/// Minimum number of points for a bootstrap interval of the exponent. With fewer points, there are only a few distinct
+/// resamples.
 const MIN_RESAMPLED_POINTS: usize = 6;
 
-/// Training curve of one network with one number of examples, averaged over the seeds.
+/// Training curve of one network trained on a given number of examples, averaged over the seeds.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct MeanCurve {
     pub parameters: u64,
     pub examples: u64,
-    /// Step, mean training FLOPs and mean test loss at each step that all seeds reached.
+    /// Step, mean training FLOPs and mean test loss, for each evaluated step that all seeds reached.
     pub points: Vec<(u64, f64, f64)>,
     pub trials: Vec<String>,
 }
 
-/// Returns the curves averaged over the seeds. Averaging prevents the best of several seeds from representing a size.
-/// Diverged training runs are left out.
+/// Returns the training curves averaged over the seeds, one per combination of network, number of examples and batch
+/// size. Without averaging, the frontier would contain only the best seed of each size. Diverged training runs are
+/// left out.
 pub(super) fn mean_curves(trials: &[&Trial]) -> Vec<MeanCurve> {
     let mut cells: BTreeMap<(u64, u64, u64, u64), Vec<&Trial>> = BTreeMap::new();
     for trial in trials.iter().filter(|trial| !trial.diverged) {
@@ -55,61 +57,62 @@ pub(super) fn mean_curves(trials: &[&Trial]) -> Vec<MeanCurve> {
     cells.into_iter().map(mean).collect()
 }
 
-/// Point of the frontier: no training run has a lower loss with the same or less compute.
+/// Point of the frontier: no averaged training curve has a lower loss with the same or less compute.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FrontierPoint {
-    /// Mean training FLOPs over seeds.
+    /// Training FLOPs up to the point, averaged over the seeds.
     pub flops: f64,
-    /// Mean test loss over seeds.
+    /// Test loss at the point, averaged over the seeds.
     pub loss: f64,
-    /// Number of trainable parameters.
+    /// Number of trainable parameters of the network.
     pub parameters: u64,
     /// Number of distinct training examples.
     pub examples: u64,
-    /// Number of steps done at the point.
+    /// Number of training steps done at the point.
     pub step: u64,
-    /// Ids of the training runs, one per seed.
+    /// Ids of the training runs that are averaged, one per seed.
     pub trials: Vec<String>,
-    /// Whether the laws of compute are fitted to the point. Points of the smallest network are excluded, except the
-    /// last one, because an even smaller network might be better there.
+    /// Whether the law of compute and the growth of the best size are fitted to the point. False for the points before
+    /// the last one of the smallest network, because an even smaller network might be better there.
     pub fitted: bool,
 }
 
-/// Growth of the best size with compute: N ∝ C^a.
+/// Growth of the best number of parameters N with compute C: N ∝ C^a.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Optimum {
-    /// Exponent a. The interval is from a bootstrap over points. It is somewhat too narrow, because the points of one
-    /// training run are not independent. With fewer than 6 points, the interval is `None`.
+    /// Exponent a. Its interval is from a bootstrap over the points. The interval is somewhat too narrow, because the
+    /// points of one training run are not independent. With fewer than 6 points, the interval is `None`.
     pub exponent: Estimate,
     /// Intercept of the line ln N = intercept + a · ln C, i.e. ln N at C = 1.
     pub intercept: f64,
-    /// Number of distinct sizes that the line is fitted to.
+    /// Number of distinct network sizes among the points that the line is fitted to.
     pub sizes: usize,
-    /// Number of points that the line is fitted to: the fitted points up to the first point of the largest network.
-    /// Beyond that point, a larger network might be better.
+    /// Number of points that the line is fitted to. Of the points with [`FrontierPoint::fitted`], these are the points
+    /// up to the first one of the largest network. With more compute, an even larger network might be better.
     pub points: usize,
 }
 
 impl Optimum {
-    /// Returns the best number of parameters for a compute budget in FLOPs.
+    /// Returns the best number of parameters for a compute budget of `flops` FLOPs.
     pub fn at(&self, flops: f64) -> f64 {
         (self.intercept + self.exponent.value * flops.ln()).exp()
     }
 }
 
-/// Compute-optimal frontier of a family.
+/// Compute-optimal frontier of a family on one data set, with the laws fitted to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Frontier {
-    /// Points in order of ascending compute and descending loss.
+    /// Points in order of ascending compute. The loss decreases from each point to the next.
     pub points: Vec<FrontierPoint>,
-    /// Law of loss against compute along the frontier.
+    /// Law of the loss along the frontier against compute, or the reason why it cannot be fitted.
     pub law: Result<Law, LawError>,
-    /// Growth of the best network size with compute along the frontier.
+    /// Growth of the best network size with compute, or the reason why it cannot be fitted.
     pub optimum: Result<Optimum, LawError>,
 }
 
 impl Frontier {
-    /// Fits the frontier of the training runs of one family on one data set.
+    /// Computes the frontier of the training runs of one family on one data set, and fits its laws. Intervals are
+    /// computed from `resamples` bootstrap resamples, drawn with random numbers from `seed`.
     pub(super) fn fit(trials: &[&Trial], resamples: usize, seed: u64) -> Self {
         let curves = mean_curves(trials);
         let mut points = envelope(&curves);
@@ -127,8 +130,8 @@ impl Frontier {
     }
 }
 
-/// Returns the point with the lowest loss in each bin of compute. A point is left out if another point has less compute
-/// and an equal or lower loss.
+/// Returns the point with the lowest loss in each bin of compute. A point is left out if a point with less compute has
+/// an equal or lower loss.
 fn envelope(curves: &[MeanCurve]) -> Vec<FrontierPoint> {
     let mut best: BTreeMap<i64, FrontierPoint> = BTreeMap::new();
     for curve in curves {
@@ -153,7 +156,7 @@ fn envelope(curves: &[MeanCurve]) -> Vec<FrontierPoint> {
     best.into_values().filter(falls).collect()
 }
 
-/// Fits a line through the logarithms of size and compute.
+/// Fits the line ln N = intercept + a · ln C to the points, with an interval of a.
 fn optimum(points: &[FrontierPoint], resamples: usize, seed: u64) -> Result<Optimum, LawError> {
     let mut sizes: Vec<u64> = points.iter().map(|point| point.parameters).collect();
     sizes.sort_unstable();
@@ -177,7 +180,7 @@ fn optimum(points: &[FrontierPoint], resamples: usize, seed: u64) -> Result<Opti
     Ok(Optimum { exponent, intercept, sizes, points: points.len() })
 }
 
-/// Returns the intercept and slope of a least-squares line, or `None` if all x are equal.
+/// Returns the intercept and slope of the least-squares line through the points (x, y), or `None` if all x are equal.
 fn line(points: &[(f64, f64)]) -> Option<(f64, f64)> {
     let count = points.len() as f64;
     let (x, y) =
@@ -193,8 +196,8 @@ mod tests {
     use crate::scaling::laws::testing;
     use crate::scaling::{CurvePoint, Role};
 
-    /// Returns trials whose curves touch the frontier loss = 0.2 + 50·C^(−0.2). A network with N parameters touches the
-    /// frontier at C = N².
+    /// Returns two trials per width, with different seeds. Their curves touch the frontier loss = 0.2 + 50·C^(−0.2): a
+    /// network with N parameters touches it at C = N².
     fn planted(widths: &[u64]) -> Vec<Trial> {
         let trial = |(width, seed): (u64, u64)| {
             let mut trial = testing::trial("mlp", Role::Fit, width, 1000, seed, 0.0);
@@ -251,7 +254,8 @@ mod tests {
     fn points_of_the_smallest_and_largest_network_are_left_out() {
         let mut trials = planted(&[4, 8, 16, 32, 64, 128]);
         let inner = frontier(&trials);
-        // Extends the curves of the smallest network to less compute and of the largest network to more compute.
+        // Extends the curves of the smallest network to less compute, and the curves of the largest network to more
+        // compute.
         for trial in &mut trials {
             let (first, last) = (trial.curve[0], trial.curve[10]);
             let point = |from: CurvePoint, factor: f64, step: u64, loss: f64| CurvePoint {

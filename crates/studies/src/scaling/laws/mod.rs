@@ -1,6 +1,7 @@
-//! Scaling laws fitted to the training runs of a sweep: loss against parameters, data and compute, the compute-optimal
-//! frontier, predictions of held-out training runs, and comparisons of data and architecture. Each result lists the ids
-//! of the runs it is based on.
+//! Scaling laws fitted to the training runs of a sweep. The laws give the test loss as a function of the number of
+//! parameters, of the number of examples and of compute. The module also finds the compute-optimal frontier, predicts
+//! held-out training runs, and compares more data with a better architecture. Each result lists the ids of the runs it
+//! is based on.
 
 mod charts;
 mod comparison;
@@ -39,12 +40,12 @@ pub struct Laws {
     pub resamples: usize,
     /// Seed of the bootstrap resamples.
     pub seed: u64,
-    /// Laws of each family, in order of data set, architecture and depth.
+    /// Laws, one entry per family, in order of data set, architecture and depth.
     pub families: Vec<FamilyLaws>,
-    /// Comparisons of data and architecture, one per data set.
+    /// Comparisons of more data with a better architecture, one per data set.
     #[serde(rename = "versus")]
     pub comparisons: Vec<Comparison>,
-    /// Predictions of held-out training runs, with the measurements.
+    /// Predictions of held-out training runs, each with its measurement if there is one.
     pub outcomes: Vec<Outcome>,
     /// Ids of the training runs that diverged. Laws are fitted to the other runs only.
     pub diverged: Vec<String>,
@@ -59,13 +60,13 @@ pub struct FamilyLaws {
     pub family: String,
     /// Number of layers, counted as in [`Trial::depth`].
     pub depth: u64,
-    /// Law of the loss against the number of parameters N, for the largest number of examples.
+    /// Law of the loss against the number of parameters N, fitted to the runs with the largest number of examples.
     pub by_parameters: LawFit,
-    /// Law of the loss against the number of examples D, for the largest number of parameters.
+    /// Law of the loss against the number of examples D, fitted to the runs with the largest number of parameters.
     pub by_examples: LawFit,
-    /// Law of the loss against N and D.
+    /// Law of the loss against N and D, fitted to all runs of the family.
     pub joint: LawFit,
-    /// Compute-optimal frontier: loss and size against compute.
+    /// Compute-optimal frontier: lowest loss and best network size against compute.
     pub frontier: Frontier,
 }
 
@@ -154,7 +155,7 @@ impl FamilyLaws {
         }
     }
 
-    /// Returns the name, e.g. `mlp of 2 hidden layers on fashion-mnist`.
+    /// Returns the name of the family, e.g. `mlp of 2 hidden layers on fashion-mnist`.
     pub fn name(&self) -> String {
         let layers = match (self.family.as_str(), self.depth) {
             (PLAIN, 1) => "hidden layer",

@@ -1,20 +1,20 @@
-//! Optimizer of [`fit`](super::fit): finds the parameters of the law L̂ = E + Σ Aⱼ·xⱼ^(−αⱼ) that minimize the Huber
-//! loss of ln L̂ − ln L, where L is the measured loss. The optimizer is deterministic, so the same points give the same
-//! law.
+//! Optimizer of [`fit`](super::fit): finds the parameters of the law L̂ = E + Σ Aⱼ·xⱼ^(−αⱼ) that minimize the sum of
+//! the Huber losses of ln L̂ − ln L over all points, where L is the measured loss. The optimizer is deterministic, so
+//! the same points give the same law.
 //!
 //! For given exponents, the law is linear in E and Aⱼ. The search therefore begins with a grid of exponents and
 //! computes the best E and Aⱼ ≥ 0 for each grid point. It then refines the best grid points by the Levenberg–Marquardt
 //! method with bounds.
 
-/// Maximum number of terms of a law.
+/// Maximum number of terms Aⱼ·xⱼ^(−αⱼ) of a law.
 const TERMS: usize = 2;
 /// Maximum number of parameters of a law: E, then Aⱼ and αⱼ of each term.
 const MAX_PARAMETERS: usize = 1 + 2 * TERMS;
-/// Lower and upper bound of the exponents.
+/// Lower and upper bound of the exponents αⱼ.
 pub(super) const EXPONENTS: [f64; 2] = [0.02, 2.5];
-/// Number of exponents of the grid per term, evenly spaced on a logarithmic scale.
+/// Number of values on the grid for the exponent of each term, evenly spaced on a logarithmic scale.
 const GRID: usize = 12;
-/// Number of grid points that are refined.
+/// Number of grid points that are refined: the points with the lowest cost.
 const STARTS: usize = 4;
 /// Maximum number of steps of a refinement.
 const MAX_STEPS: usize = 200;
@@ -22,25 +22,25 @@ const MAX_STEPS: usize = 200;
 /// Parameters E, A₁, α₁, A₂, α₂. A₂ and α₂ are 0 if the law has one term.
 pub(super) type Parameters = [f64; MAX_PARAMETERS];
 
-/// Points that a law is fitted to.
+/// Points that a law is fitted to. The measured losses are passed separately, as `targets`.
 #[derive(Debug)]
 pub(super) struct Points {
-    /// Centred logarithms ln(x / g) of each point, where g is the geometric mean of the variable. In these units, A is
-    /// the value of the term at the middle of the points.
+    /// Centred logarithms ln(x / g) of the variables of each point, where g is the geometric mean of the variable x.
+    /// With these logarithms, A is the value of the term at x = g.
     pub logs: Vec<[f64; TERMS]>,
     /// Number of terms, 1 or 2.
     pub terms: usize,
-    /// Upper bound of E.
+    /// Upper bound of E: the lowest measured loss.
     pub max_floor: f64,
 }
 
 impl Points {
-    /// Returns the number of parameters of the law.
+    /// Returns the number of parameters of the law: E, and two per term.
     pub fn parameters(&self) -> usize {
         1 + 2 * self.terms
     }
 
-    /// Returns the value of the law for centred logarithms of the variables.
+    /// Returns the value of the law with the parameters `theta` at a point, whose centred logarithms are `logs`.
     pub fn value(&self, theta: &Parameters, logs: &[f64; TERMS]) -> f64 {
         let term = |j: usize| theta[1 + 2 * j] * (-theta[2 + 2 * j] * logs[j]).exp();
         theta[0] + (0..self.terms).map(term).sum::<f64>()
@@ -52,7 +52,8 @@ impl Points {
         self.logs.iter().zip(targets).map(|(logs, target)| self.value(theta, logs).ln() - target).collect()
     }
 
-    /// Returns the sum of the Huber losses of the residuals, or infinity instead of NaN.
+    /// Returns the sum of the Huber losses of the residuals, or infinity if the sum is NaN. `delta` is the threshold δ
+    /// of the Huber loss.
     fn cost(&self, theta: &Parameters, targets: &[f64], delta: f64) -> f64 {
         let errors =
             self.logs.iter().zip(targets).map(|(logs, target)| self.value(theta, logs).ln() - target);
@@ -60,9 +61,9 @@ impl Points {
         if cost.is_nan() { f64::INFINITY } else { cost }
     }
 
-    /// Returns the parameters with the lowest Huber loss. The best grid points are refined with each of `deltas` in
-    /// turn; the last one is the δ of the result. With a small δ from the start, the search could end in one of the
-    /// many local minima of the sum of absolute errors.
+    /// Returns the parameters with the lowest sum of Huber losses. Each of the best grid points is refined with the
+    /// values δ in `deltas`, one after another. The results are compared by the Huber losses with the last δ. If the
+    /// refinement began with a small δ, it could end in one of the many local minima of the sum of absolute errors.
     pub fn search(&self, targets: &[f64], deltas: &[f64]) -> Parameters {
         let last = deltas.last().copied().unwrap_or(f64::INFINITY);
         let first = deltas.first().copied().unwrap_or(f64::INFINITY);
@@ -80,15 +81,16 @@ impl Points {
         ends.min_by(|a, b| a.0.total_cmp(&b.0)).map_or([0.0; MAX_PARAMETERS], |end| end.1)
     }
 
-    /// Returns the parameters with the lowest Huber loss for losses that are similar to those of a known law. The
-    /// search starts from the known law `from`, from the exponent 0.1 and from the exponent 1.
+    /// Returns the parameters with the lowest sum of Huber losses, for measured losses that are close to a known law
+    /// `from`. The search has three starts: `from`, the best law with all exponents equal to 0.1, and the best law
+    /// with all exponents equal to 1.
     pub fn refine(&self, from: &Parameters, targets: &[f64], delta: f64) -> Parameters {
         let others = [0.1, 1.0].into_iter().filter_map(|exponent| self.linear(targets, [exponent; TERMS]));
         let ends = std::iter::once(*from).chain(others).map(|start| self.descend(start, targets, delta));
         ends.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(*from, |end| end.1)
     }
 
-    /// Returns the exponents at each point of the grid.
+    /// Returns the points of the grid, each as the exponents of all terms.
     fn grid(&self) -> Vec<[f64; TERMS]> {
         let [low, high] = EXPONENTS;
         let exponent = |index: usize| low * (high / low).powf(index as f64 / (GRID - 1) as f64);
@@ -96,9 +98,9 @@ impl Points {
         (0..GRID * second).map(|index| [exponent(index % GRID), exponent(index / GRID)]).collect()
     }
 
-    /// Returns the E and Aⱼ ≥ 0 with the smallest sum of squared relative errors for given exponents. For every subset
-    /// of E and Aⱼ, solves the equations with the other parameters set to 0, and returns the best solution without
-    /// negative values.
+    /// Returns the E and Aⱼ ≥ 0 with the smallest sum of squared relative errors for given exponents. Solves the
+    /// least-squares equations for every subset of E and Aⱼ, with the other parameters set to 0. Of the solutions
+    /// without negative values, the one with the smallest sum is returned, or `None` if there is none.
     fn linear(&self, targets: &[f64], exponents: [f64; TERMS]) -> Option<Parameters> {
         let unknowns = 1 + self.terms;
         let (mut matrix, mut right) = ([[0.0; MAX_PARAMETERS]; MAX_PARAMETERS], [0.0; MAX_PARAMETERS]);
@@ -142,8 +144,8 @@ impl Points {
         Some(theta)
     }
 
-    /// Minimizes the Huber loss from the start `theta` by the Levenberg–Marquardt method. Returns the loss and the
-    /// parameters.
+    /// Minimizes the sum of the Huber losses by the Levenberg–Marquardt method, starting from `theta`. Returns the sum
+    /// and the parameters.
     fn descend(&self, mut theta: Parameters, targets: &[f64], delta: f64) -> (f64, Parameters) {
         let mut cost = self.cost(&theta, targets, delta);
         let (mut damping, mut small) = (1e-3, 0);
@@ -187,7 +189,8 @@ impl Points {
         (cost, theta)
     }
 
-    /// Returns the bounds of a parameter: E from 0 to `max_floor`, Aⱼ ≥ 0, exponents within [`EXPONENTS`].
+    /// Returns the lower and upper bound of a parameter: E from 0 to `max_floor`, Aⱼ ≥ 0, exponents within
+    /// [`EXPONENTS`].
     fn bounds(&self, index: usize) -> (f64, f64) {
         match index {
             0 => (0.0, self.max_floor),
@@ -196,8 +199,8 @@ impl Points {
         }
     }
 
-    /// Returns the matrix JᵀWJ and the gradient of the Huber loss, where J is the Jacobian of the residuals and the
-    /// diagonal matrix W contains the Huber weights.
+    /// Returns the matrix JᵀWJ and the gradient of the sum of the Huber losses, where J is the Jacobian of the
+    /// residuals and the diagonal matrix W contains the Huber weights.
     fn normal_equations(
         &self,
         theta: &Parameters,
@@ -234,8 +237,8 @@ fn huber(error: f64, delta: f64) -> f64 {
     if size <= delta { 0.5 * size * size } else { delta * (size - 0.5 * delta) }
 }
 
-/// Solves a symmetric system of linear equations for the free unknowns by Gaussian elimination with pivoting. The other
-/// unknowns are 0. Returns `None` if no unknown is free or the system is singular.
+/// Solves a symmetric system of linear equations for the unknowns marked in `free`, by Gaussian elimination with
+/// pivoting. The other unknowns are 0. Returns `None` if no unknown is free or the system is singular.
 fn solve(
     matrix: &[[f64; MAX_PARAMETERS]; MAX_PARAMETERS],
     right: &[f64; MAX_PARAMETERS],

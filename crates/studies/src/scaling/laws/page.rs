@@ -40,8 +40,8 @@ const COMPARISON: &str = "A plain and a better architecture trained with equal F
     at most a quarter have the same budget. Data beats architecture if every seed of the plain architecture with the \
     most data is better than every seed of the better architecture with the least data.";
 
-/// Writes the laws section: conclusion, charts and tables of each architecture, predictions, published laws,
-/// comparisons of data and architecture, and all training runs.
+/// Writes the laws section. Its parts are the conclusion, the charts and tables of each family, the predictions, the
+/// published laws, the comparisons of more data with a better architecture, and the table of all training runs.
 ///
 /// # Errors
 /// Returns the error of the writer. Writing to a string does not fail.
@@ -90,7 +90,7 @@ pub fn write(page: &mut String, laws: &Laws, trials: &[Trial]) -> fmt::Result {
 const LAW_COLUMNS: [&str; 6] = ["law of", "E", "α, of N or C", "β, of D", "points", "scatter"];
 const FACTOR_COLUMNS: [&str; 4] = ["law of", "A, of N or C", "B, of D", "test loss"];
 
-/// Returns the laws of a family, each with its variables.
+/// Returns the four laws of a family. The text of each law names its variables, e.g. `N and D`.
 fn named_laws(family: &FamilyLaws) -> [(String, &Result<Law, LawError>); 4] {
     let fixed = |fit: &LawFit, letter| {
         fit.fixed.map_or_else(String::new, |fixed| format!(", {letter} = {}", thousands(fixed)))
@@ -104,7 +104,7 @@ fn named_laws(family: &FamilyLaws) -> [(String, &Result<Law, LawError>); 4] {
     ]
 }
 
-/// Writes a table whose cells wrap if the table is wider than the page. Intervals are kept on one line.
+/// Writes a table whose cells wrap if the table is wider than the page. There is no line break within an interval.
 fn wrapped_table(page: &mut String, columns: &[&str], mut rows: Vec<Vec<String>>) -> fmt::Result {
     for cell in rows.iter_mut().flatten() {
         *cell = cell.replace(" to ", "\u{a0}to\u{a0}");
@@ -115,7 +115,8 @@ fn wrapped_table(page: &mut String, columns: &[&str], mut rows: Vec<Vec<String>>
     Ok(())
 }
 
-/// Writes a note for each law that cannot be fitted, with the reason, and for each law with unreliable parameters.
+/// Writes notes about the laws of a family. If a law cannot be fitted, the note gives the reason. If a law is fitted,
+/// the note lists its unreliable parameters and the training runs that were still improving, if there are any.
 fn write_caveats(page: &mut String, family: &FamilyLaws) -> fmt::Result {
     let fits = [Some(&family.by_parameters), Some(&family.by_examples), Some(&family.joint), None];
     for ((name, law), fit) in named_laws(family).into_iter().zip(fits) {
@@ -135,8 +136,8 @@ fn write_caveats(page: &mut String, family: &FamilyLaws) -> fmt::Result {
     Ok(())
 }
 
-/// Formats the term of D if `of_examples` is true, otherwise the term of N or C. Returns a dash if the law has no such
-/// term.
+/// Formats one term of a law with `format`: the term of D if `of_examples` is true, otherwise the term of N or C.
+/// Returns a dash if the law has no such term.
 fn format_term(law: &Law, of_examples: bool, format: fn(&Term) -> String) -> String {
     let is_selected = |term: &&Term| (term.variable == Variable::Examples) == of_examples;
     law.terms.iter().find(is_selected).map_or_else(|| "–".to_owned(), format)
@@ -159,8 +160,8 @@ fn exponent_rows(family: &FamilyLaws) -> Vec<Vec<String>> {
     named_laws(family).into_iter().map(row).collect()
 }
 
-/// Returns the rows of the table of factors A and B. The table is folded, because the units of the factors depend on
-/// the exponents.
+/// Returns the rows of the table of the factors A and B, one row per fitted law. The page shows this table folded,
+/// because the units of the factors depend on the exponents, so the factors of two laws cannot be compared.
 fn factor_rows(family: &FamilyLaws) -> Vec<Vec<String>> {
     let row = |(name, law): (String, &Result<Law, LawError>)| {
         let law = law.as_ref().ok()?;

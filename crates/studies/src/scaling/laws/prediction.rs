@@ -24,8 +24,9 @@ pub struct Prediction {
     pub examples: u64,
     /// Predicted test loss in nats per example.
     pub loss: f64,
-    /// 95% interval of the test loss of a run with one seed, from the bootstrap laws and random residuals. The interval
-    /// assumes that the law holds beyond the range of its points. `None` if the law has no intervals.
+    /// 95% interval of the test loss of a run with one seed, computed from the laws fitted to bootstrap resamples and
+    /// from randomly drawn residuals. The interval is valid only if the law holds beyond the range of its points.
+    /// `None` if the law has no intervals.
     pub interval: Option<[f64; 2]>,
     /// Time of the prediction in UTC, as 2026-01-02T03:04:05Z.
     #[serde(rename = "made")]
@@ -89,7 +90,7 @@ impl Prediction {
         })
     }
 
-    /// Whether the training run has more parameters or more examples than all runs that the law was fitted to.
+    /// Whether the training run has more parameters or more examples than every run that the law was fitted to.
     pub fn is_larger(&self) -> bool {
         self.law.terms.iter().any(|term| {
             let value = match term.variable {
@@ -120,7 +121,8 @@ impl<'a> FamilyKey<'a> {
     }
 }
 
-/// Returns the training runs that the laws of a family are fitted to.
+/// Returns the training runs that the laws of a family are fitted to: those with the role [`Role::Fit`] that did not
+/// diverge.
 pub(super) fn fit_trials<'a>(trials: &'a [Trial], key: FamilyKey<'a>) -> impl Iterator<Item = &'a Trial> {
     trials
         .iter()
@@ -164,8 +166,8 @@ pub struct Measured {
 }
 
 impl Outcome {
-    /// Compares a prediction with the trials that have the role [`Role::HeldOut`] and the same data set, architecture,
-    /// depth and sizes. Diverged trials are left out.
+    /// Compares a prediction with the trials that have the role [`Role::HeldOut`] and agree with the prediction in data
+    /// set, architecture, depth, number of parameters and number of examples. Diverged trials are left out.
     pub fn new(prediction: Prediction, trials: &[Trial]) -> Self {
         let is_predicted = |trial: &&Trial| {
             trial.role == Role::HeldOut

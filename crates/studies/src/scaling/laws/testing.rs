@@ -16,12 +16,12 @@ pub const MLP: [f64; 5] = [0.25, 12.0, 0.5, 12.0, 0.4];
 /// Parameters E, A, α, B, β of the law that synthetic residual networks follow.
 pub const RESNET: [f64; 5] = [0.2, 6.0, 0.45, 30.0, 0.5];
 
-/// Returns the loss of a law for N parameters and D examples.
+/// Returns the loss of the law E + A·N^(−α) + B·D^(−β) for N parameters and D examples.
 pub fn loss([e, a, alpha, b, beta]: [f64; 5], parameters: u64, examples: u64) -> f64 {
     e + a * (parameters as f64).powf(-alpha) + b * (examples as f64).powf(-beta)
 }
 
-/// Returns a trial whose test loss is the loss by the law of the family, times exp(`noise`).
+/// Returns a trial whose test loss is the value of the family's law, [`MLP`] or [`RESNET`], times exp(`noise`).
 pub fn trial(family: &str, role: Role, width: u64, examples: u64, seed: u64, noise: f64) -> Trial {
     let theta = if family == "mlp" { MLP } else { RESNET };
     let parameters = 800 * width;
@@ -86,8 +86,9 @@ pub fn diverged(mut trial: Trial) -> Trial {
     trial
 }
 
-/// Returns the trials of a sweep. Each of the two families has a grid of five widths, four amounts of data and three
-/// seeds, one diverged trial, two held-out trials, and trials of a comparison at two compute budgets.
+/// Returns the trials of a sweep. Each of the two families has the trials of a grid with five widths, four amounts of
+/// data and three seeds. Each family also has one diverged trial, two held-out trials, and the trials of a comparison
+/// with two compute budgets.
 pub fn sweep() -> Vec<Trial> {
     let mut random = SplitMix64(7);
     let mut trials = Vec::new();

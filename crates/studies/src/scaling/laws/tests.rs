@@ -89,7 +89,7 @@ fn each_depth_has_its_own_laws() {
     let loss = |family: &FamilyLaws| family.joint.law.as_ref().unwrap().at(&[1e4, 1e4]);
     let (two, three) = (loss(&both.families[0]), loss(&both.families[1]));
     assert!((three / two - 3.0).abs() < 0.01, "{three} and {two}");
-    // The chart of a family has only its own predictions.
+    // The chart of a family shows only the predictions of this family.
     let html = html(&both, &all);
     assert_eq!(html.matches("held out, with 95% interval").count(), 2);
 }
@@ -108,7 +108,7 @@ fn still_improving_runs_are_counted() {
     for trial in trials.iter_mut().filter(|trial| still_improves(trial)) {
         trial.best_step = trial.steps;
     }
-    // One seed stops improving earlier.
+    // Of the comparison trials with 7500 examples, those with seed 1 stop improving before the last step.
     let stops =
         |trial: &&mut Trial| trial.role == Role::Comparison && trial.examples == 7500 && trial.seed == 1;
     trials.iter_mut().filter(stops).for_each(|trial| trial.best_step = 320);
@@ -280,8 +280,8 @@ fn page_has_all_charts_and_training_runs() {
     let html = html(&laws, &trials);
     let document = roxmltree::Document::parse(html.split_once('\n').unwrap().1).unwrap();
     let count = |name: &str| document.descendants().filter(|node| node.has_tag_name(name)).count();
-    // Five charts per family: loss against compute, N and D, best size, predictions. Two charts per budget: loss and
-    // accuracy.
+    // Each family has five charts: loss against compute, loss against N, loss against D, best size, and predictions.
+    // Each budget has two charts: loss and accuracy.
     assert_eq!(count("svg"), 2 * 5 + 2 * 2);
     assert_eq!(count("script"), 0);
     for trial in &trials {
@@ -291,7 +291,7 @@ fn page_has_all_charts_and_training_runs() {
     for error in errors {
         assert!(html.contains(&format!("<td>{:+.1}%, within</td>", 100.0 * error)));
     }
-    // The error comes before the wide columns, and the time of day is omitted.
+    // The column `error` comes before the wide columns, and dates are shown without the time of day.
     let heads: String = page::OUTCOME_COLUMNS.iter().map(|head| format!("<th>{head}</th>")).collect();
     assert!(heads.contains("<th>error</th><th>measured</th>") && html.contains(&heads));
     assert!(html.contains("<td>2026-01-02</td></tr>") && !html.contains("T03:04:05Z"));

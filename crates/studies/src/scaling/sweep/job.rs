@@ -11,9 +11,10 @@ use std::collections::BTreeMap;
 pub struct Network {
     /// Architecture of the network.
     pub family: Family,
-    /// Number of hidden layers of a perceptron, or of layers (6n + 2) of a residual network.
+    /// Depth: for a perceptron, the number of hidden layers; for a residual network, the number of layers, 6n + 2.
     pub depth: u64,
-    /// Number of units of each hidden layer, or of channels of the first stage.
+    /// Width: for a perceptron, the number of units of each hidden layer; for a residual network, the number of
+    /// channels of the first stage.
     pub width: u64,
 }
 
@@ -40,7 +41,7 @@ impl RateKey {
 pub enum TrainingLength {
     /// Number of steps.
     Steps(u64),
-    /// Training FLOPs, rounded to an integer number of steps, at least one.
+    /// Compute budget in training FLOPs. The number of steps is the nearest integer, at least 1.
     Flops(f64),
 }
 
@@ -55,7 +56,7 @@ pub struct Job {
     pub key: RateKey,
     /// Number of distinct training examples.
     pub examples: u64,
-    /// Seed of the initial values, the batches and the draw of examples.
+    /// Seed of the initial values, of the order of the batches, and of the random choice of training examples.
     pub seed: u64,
     /// Peak learning rate.
     pub lr: f64,
@@ -68,8 +69,9 @@ pub struct Job {
 pub type LearningRates = BTreeMap<RateKey, f64>;
 
 impl Sweep {
-    /// Returns the short training runs that determine learning rates. They are for the held-out networks if `held_out`
-    /// is true, otherwise for the networks of the laws and comparisons.
+    /// Returns the short training runs that determine learning rates, one per network and candidate rate. If
+    /// `held_out` is true, the runs are for the held-out networks, otherwise for the networks of the laws and
+    /// comparisons.
     pub fn rate_jobs(&self, held_out: bool) -> Vec<Job> {
         let mut keys: Vec<RateKey> = Vec::new();
         let mut add = |dataset: &str, network: Network| {
@@ -102,7 +104,7 @@ impl Sweep {
     }
 
     /// Returns all training runs except those that determine learning rates. The learning rates of these jobs are
-    /// placeholders.
+    /// placeholders, because the rates have not been chosen yet.
     pub fn all_jobs(&self) -> Vec<Job> {
         let rate_jobs = [self.rate_jobs(false), self.rate_jobs(true)].concat();
         let placeholders: LearningRates = rate_jobs.into_iter().map(|job| (job.key, job.lr)).collect();
@@ -114,8 +116,9 @@ impl Sweep {
         .concat()
     }
 
-    /// Chooses the learning rate of each network: the rate with the lowest validation loss at any evaluation, or the
-    /// lower rate of two with equal loss. A network whose runs all diverged gets the lowest rate.
+    /// Chooses the learning rate of each network from the results `trials` of the short training runs `jobs`. This is
+    /// the rate with the lowest validation loss at any evaluation. Of two rates with equal loss, the lower one is
+    /// chosen. A network whose runs all diverged gets the lowest rate.
     pub fn choose_rates(&self, jobs: &[Job], trials: &[Trial]) -> LearningRates {
         let mut best: BTreeMap<RateKey, (f64, f64)> = BTreeMap::new();
         for job in jobs.iter().filter(|job| job.role == Role::Rate) {
@@ -171,7 +174,8 @@ impl Sweep {
         jobs
     }
 
-    /// Returns the number of steps of a training run on `examples` examples.
+    /// Returns the number of steps of a training run on `examples` examples: the epochs of the grid, within its limits
+    /// of steps.
     fn steps(&self, grid: &LawGrid, examples: u64) -> u64 {
         let [least, most] = grid.steps;
         grid.epochs.saturating_mul(examples).div_ceil(self.training.batch).clamp(least, most)
@@ -179,13 +183,13 @@ impl Sweep {
 }
 
 impl LawGrid {
-    /// Returns the network with a given width.
+    /// Returns the network of the grid with a given width.
     pub fn network(&self, width: u64) -> Network {
         Network { family: self.family, depth: self.depth, width }
     }
 }
 
-/// Returns one job per seed, or none if the network has no learning rate.
+/// Returns one job per seed, or no jobs if the network has no learning rate.
 fn jobs_of_seeds(
     rates: &LearningRates,
     role: Role,

@@ -17,13 +17,14 @@ use sha2::{Digest, Sha256};
 /// Step of the first evaluation.
 const FIRST_EVALUATION: u64 = 10;
 
-/// Definition of a sweep: training settings, grids that laws are fitted to, and comparisons of data and architecture.
+/// Definition of a sweep: the training settings, the grids that laws are fitted to, and the comparisons of more data
+/// with a better architecture.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sweep {
     /// Settings that all training runs share.
     pub training: Training,
-    /// Grids of sizes and amounts of data. Laws are fitted to each grid.
+    /// Grids of network sizes and amounts of data. Laws are fitted to the training runs of each grid.
     #[serde(default, rename = "law")]
     pub laws: Vec<LawGrid>,
     /// Comparisons of two architectures with equal compute.
@@ -34,7 +35,8 @@ pub struct Sweep {
 /// Settings that all training runs of a sweep share.
 ///
 /// The optimizer is AdamW without weight decay, with a constant learning rate after a warm-up. Evaluations use the
-/// moving average of the parameters, so that every point of a curve is a valid final result.
+/// moving average of the parameters. Every point of a training curve is therefore also the result of a shorter
+/// training run that ends at this point.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Training {
@@ -42,21 +44,21 @@ pub struct Training {
     pub batch: u64,
     /// Number of warm-up steps.
     pub warmup: u64,
-    /// Decay of the moving average of the parameters.
+    /// Decay of the moving average of the parameters per step. With 0, the parameters themselves are evaluated.
     pub ema: f64,
     /// Learning rates to choose from, in ascending order. Each network uses the rate with the lowest validation loss in
     /// short training runs.
     pub rates: Vec<f64>,
-    /// Number of steps of the short training runs for learning rates.
+    /// Number of steps of each short training run that determines a learning rate.
     pub rate_steps: u64,
-    /// Maximum number of training examples of the short training runs.
+    /// Maximum number of training examples of each short training run that determines a learning rate.
     pub rate_examples: u64,
     /// Maximum number of validation examples for early stopping. At most a fifth of the training data is used for
     /// validation.
     pub validation: u64,
     /// Maximum number of test examples.
     pub test: u64,
-    /// Number of evaluations of a training run, at steps that grow by a constant factor.
+    /// Maximum number of evaluations of a training run. The evaluated steps grow by a constant factor.
     pub evaluations: u64,
     /// Number of evaluations without a lower validation loss after which a training run ends.
     pub patience: u64,
@@ -68,29 +70,30 @@ pub struct Training {
 pub struct LawGrid {
     /// Name of the data set.
     pub dataset: String,
-    /// Data set whose presence on the machine disables this entry.
+    /// Name of another data set. If it is on the machine, this grid is left out of the sweep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub without: Option<String>,
     /// Architecture of the networks.
     pub family: Family,
-    /// Number of hidden layers of a perceptron, or of layers (6n + 2) of a residual network.
+    /// Depth: for perceptrons, the number of hidden layers; for residual networks, the number of layers, 6n + 2.
     pub depth: u64,
-    /// Widths of the networks: units of each hidden layer, or channels of the first stage.
+    /// Widths of the networks: for perceptrons, the units of each hidden layer; for residual networks, the channels of
+    /// the first stage.
     pub widths: Vec<u64>,
     /// Amounts of data: numbers of distinct training examples.
     pub examples: Vec<u64>,
-    /// Seeds of the training runs. Every network is trained once per seed.
+    /// Seeds of the training runs. Every network is trained once per amount of data and seed.
     pub seeds: Vec<u64>,
     /// Maximum number of epochs.
     pub epochs: u64,
     /// Minimum and maximum number of steps. These limits take precedence over `epochs`.
     pub steps: [u64; 2],
-    /// Networks and amounts of data beyond the grid. Their loss is predicted before they are trained.
+    /// Widths and amounts of data beyond the grid. The loss of these networks is predicted before they are trained.
     #[serde(default)]
     pub held_out: Vec<HeldOut>,
 }
 
-/// Network width and amount of data beyond the grid.
+/// Held-out network: a width and an amount of data beyond the grid.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeldOut {
@@ -106,14 +109,14 @@ pub struct HeldOut {
 pub struct Comparison {
     /// Name of the data set.
     pub dataset: String,
-    /// Data set whose presence on the machine disables this entry.
+    /// Name of another data set. If it is on the machine, this comparison is left out of the sweep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub without: Option<String>,
-    /// Compute budgets in training FLOPs. Every network is trained once per budget.
+    /// Compute budgets in training FLOPs. Every network is trained once per budget, amount of data and seed.
     pub flops: Vec<f64>,
     /// Amounts of data: numbers of distinct training examples.
     pub examples: Vec<u64>,
-    /// Seeds of the training runs. Every network is trained once per seed.
+    /// Seeds of the training runs.
     pub seeds: Vec<u64>,
     /// Networks to compare, the plain architecture first.
     pub networks: [Network; 2],
@@ -140,7 +143,7 @@ impl Family {
 }
 
 impl Sweep {
-    /// Returns the names of all data sets, without duplicates, in the order of the file.
+    /// Returns the names of the data sets of all laws and comparisons, without duplicates, in the order of the file.
     pub fn datasets(&self) -> Vec<&str> {
         let laws = self.laws.iter().map(|law| law.dataset.as_str());
         let mut names: Vec<&str> = Vec::new();
@@ -152,8 +155,8 @@ impl Sweep {
         names
     }
 
-    /// Returns a short digest of the training settings. Training runs with different settings are stored under
-    /// different digests.
+    /// Returns a digest of the training settings, with 8 hexadecimal digits. Training runs with different settings are
+    /// stored under different digests.
     pub fn settings_digest(&self) -> String {
         // Serialization cannot fail: the settings contain only numbers.
         let text = serde_json::to_string(&self.training).unwrap_or_default();
@@ -161,8 +164,9 @@ impl Sweep {
         digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Returns the sweep without the entries whose data set is not on the machine, and the names of the missing data
-    /// sets. `has` returns whether a data set is on the machine.
+    /// Returns the sweep with only the entries that can be trained on this machine, and the names of the missing data
+    /// sets. An entry is left out if its data set is not on the machine, or if the data set named in `without` is.
+    /// `has` returns whether a data set is on the machine.
     pub fn available(&self, has: impl Fn(&str) -> bool) -> (Self, Vec<String>) {
         let enabled = |without: &Option<String>| without.as_ref().is_none_or(|other| !has(other));
         let mut missing: Vec<String> = Vec::new();
@@ -177,14 +181,14 @@ impl Sweep {
         (Self { training: self.training.clone(), laws, comparisons }, missing)
     }
 
-    /// Returns the number of examples that remain for training if the validation examples are taken from `total`
+    /// Returns the number of examples that remain for training after the validation examples are removed from `total`
     /// examples.
     pub fn training_examples(&self, total: u64) -> u64 {
         total - self.training.validation.min(total / 5)
     }
 
     /// Returns the steps at which a training run of `steps` steps is evaluated. The steps grow by a constant factor,
-    /// and the last one is `steps`. A run for a learning rate is evaluated at its last step only.
+    /// and the last one is `steps`. A run with the role [`Role::Rate`] is evaluated at its last step only.
     pub fn evaluation_steps(&self, role: Role, steps: u64) -> Vec<u64> {
         let count = if role == Role::Rate { 1 } else { self.training.evaluations.max(1) };
         let first = steps.min(FIRST_EVALUATION) as f64;

@@ -76,8 +76,8 @@ fn builtin_sweeps_are_valid_and_fit_their_data() {
 fn jobs_cover_all_sizes_amounts_and_seeds_with_unique_names() {
     let sweep = small();
     let rate_jobs = sweep.rate_jobs(false);
-    // Widths 2 and 4 of the law, and the residual network of the comparison, whose perceptron is also a network of the
-    // law.
+    // Three networks with two learning rates each: the two widths of the law, and the residual network of the
+    // comparison. The perceptron of the comparison is also a network of the law, so it is not trained twice.
     assert_eq!(rate_jobs.len(), 3 * 2);
     let trials: Vec<Trial> = rate_jobs.iter().map(|job| trial(job, job.lr)).collect();
     let rates = sweep.choose_rates(&rate_jobs, &trials);
@@ -89,7 +89,8 @@ fn jobs_cover_all_sizes_amounts_and_seeds_with_unique_names() {
     assert!(
         names.contains("digits-mlp1-w4-d100-s1") && names.contains("versus-1e7-digits-resnet8-w2-d50-s3")
     );
-    // 4 epochs of 50 examples are 20 steps, below the minimum of 25; of 100 examples 40 steps, above the maximum of 30.
+    // 4 epochs of 50 examples are 20 steps, below the minimum of 25. 4 epochs of 100 examples are 40 steps, above the
+    // maximum of 30.
     let lengths: BTreeSet<String> =
         jobs.iter().map(|job| format!("{} {:?}", job.examples, job.length)).collect();
     assert!(
@@ -171,7 +172,7 @@ fn digest_depends_on_the_training_settings_only() {
     let mut other = small();
     other.training.ema = 0.5;
     assert_ne!(other.settings_digest(), sweep.settings_digest());
-    // The networks do not change the digest.
+    // The digest does not depend on the networks.
     other = small();
     other.laws.clear();
     assert_eq!(other.settings_digest(), sweep.settings_digest());

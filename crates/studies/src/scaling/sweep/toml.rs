@@ -48,8 +48,8 @@ impl SweepError {
     }
 }
 
-/// Returns a built-in sweep: if `quick` is true the short one, which takes minutes on two cores, otherwise the full
-/// one.
+/// Returns a built-in sweep. If `quick` is true, this is the short sweep, which takes minutes on two CPU cores.
+/// Otherwise, it is the full sweep.
 ///
 /// # Errors
 /// Returns an error if the built-in text is invalid, which a test rules out.
@@ -67,7 +67,7 @@ pub fn read(path: &Path) -> Result<Sweep, SweepError> {
     parse(&text, &path.display().to_string())
 }
 
-/// Parses a sweep from TOML. `origin` names the text in errors.
+/// Parses a sweep from TOML. `origin` is the name of the text in error messages, e.g. the file name.
 ///
 /// # Errors
 /// Returns an error if the text is not valid TOML, a key is missing or unknown, a value has the wrong type or is out of
@@ -88,7 +88,7 @@ const MAX_EVALUATIONS: u64 = 1000;
 /// Maximum width of a layer.
 const MAX_WIDTH: u64 = 1 << 16;
 
-/// Key and description of an invalid value.
+/// Key of an invalid value, and description of the problem.
 type Problem = (String, String);
 
 fn check(sweep: &Sweep) -> Result<(), Problem> {

@@ -41,13 +41,13 @@ impl SweepData {
         Ok(Self { splits: Splits { train, validation: Some(validation), test, ..splits } })
     }
 
-    /// Returns the number of examples available for training.
+    /// Returns the number of examples available for training, without the validation examples.
     pub fn examples(&self) -> u64 {
         self.splits.train.len() as u64
     }
 
-    /// Returns the splits of a job. The training examples are drawn by class with the job's seed. The examples are
-    /// flattened for a perceptron.
+    /// Returns the splits of a job. The training examples are drawn with the seed of the job, stratified by class. For
+    /// a perceptron, all examples are flattened.
     fn splits_for(&self, job: &Job) -> Result<Splits, TrainError> {
         let Splits { train, validation, test, .. } = &self.splits;
         let drawn = draw(train, job.examples as usize, job.seed, Purpose::Limit).1;
@@ -67,7 +67,7 @@ pub fn describe_network(data: &SweepData, job: &Job) -> Result<(String, u64), Tr
     Ok((description, model.builder.finish(&mut states).count() as u64))
 }
 
-/// Builds a network for the data and returns it with its description.
+/// Builds a network for the data. Returns it with its description, e.g. `784-32-32-10`.
 fn build_model(network: Network, splits: &Splits) -> Result<(Model, String), TrainError> {
     let Network { family, depth, width } = network;
     let (width, depth) = (width as usize, depth as usize);
@@ -98,8 +98,9 @@ fn build_model(network: Network, splits: &Splits) -> Result<(Model, String), Tra
     }
 }
 
-/// Trains one job of a sweep on a device. `device_name` is the name of the device on the command line. Returns `None`
-/// if `stop` returned true. A loss that becomes NaN or infinite ends the training run and is a result, not an error.
+/// Trains one job of a sweep on a device. `device_name` is the name of the device on the command line. `stop` is
+/// called before every step. If it returns true, training ends and the result is `None`. A loss that becomes NaN or
+/// infinite ends the training run and is a result, not an error.
 ///
 /// # Errors
 /// Returns an error if the network does not fit the data, or the device fails.
@@ -170,7 +171,7 @@ fn config(sweep: &Sweep, job: &Job, test_examples: usize) -> Config {
     }
 }
 
-/// Trains until the last step, divergence or early stopping. Returns `None` if `stop` returned true.
+/// Trains for `steps` steps, or until the run diverges or stops early. Returns `None` if `stop` returned true.
 fn train(
     trainer: &mut Trainer,
     sweep: &Sweep,
@@ -205,7 +206,7 @@ fn train(
 #[derive(Default)]
 struct Progress {
     curve: Vec<CurvePoint>,
-    /// Index of the point with the lowest validation loss.
+    /// Index in `curve` of the point with the lowest validation loss.
     best: usize,
     /// Number of evaluations since the lowest validation loss.
     since_best: u64,
@@ -215,7 +216,8 @@ struct Progress {
 }
 
 impl Progress {
-    /// Evaluates the validation and test examples and appends a point to the curve.
+    /// Computes the losses on the validation and test examples and appends a point to the curve. `train_loss` is the
+    /// mean training loss of the steps since the previous point.
     fn evaluate(&mut self, trainer: &mut Trainer, train_loss: f64) -> Result<(), TrainError> {
         self.diverged = !train_loss.is_finite();
         let (mut validation_loss, mut test_loss, mut test_accuracy) = (f64::NAN, f64::NAN, f64::NAN);

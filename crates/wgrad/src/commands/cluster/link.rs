@@ -37,7 +37,7 @@ pub fn measure<T>(
         }
         let samples = measure_sizes(&mut worker)?;
         let why = || {
-            Usage("--measure-link: longer messages did not take longer, so latency and bandwidth cannot be fitted; try again on an idle machine".into())
+            Usage("--measure-link: long messages took no more time than short ones, so latency and bandwidth cannot be determined; try again on an idle machine".into())
         };
         let found = fit(devices, &samples).ok_or_else(why)?;
         worker.barrier()?;

@@ -103,7 +103,7 @@ fn check(args: &cli::Cluster, built_in: bool) -> Result<()> {
     let linked = args.link.is_some() || args.measure_link.is_some();
     if built_in && linked && args.machine.is_empty() && args.machines.is_none() {
         let message = format!(
-            "--link and --measure-link need a device: name a --machine whose devices train {}, or name a recipe, which is measured here",
+            "--link and --measure-link need the speed of a device: choose the machine that trains {} with --machine, or give a recipe, whose steps are measured on this machine",
             args.work
         );
         return Err(Usage(message).into());

@@ -80,10 +80,10 @@ impl cli::Scale {
 /// Returns an error for invalid combinations of arguments, before anything is measured.
 fn check(args: &cli::Scale) -> Result<(), Usage> {
     if args.sweep.is_some() && !args.wants(ScalePart::Laws) {
-        return Err(Usage("--sweep needs the part `laws`, which --only excludes".into()));
+        return Err(Usage("--sweep requires the part `laws`, but --only excludes it".into()));
     }
     if args.data.is_some() && !args.wants(ScalePart::History) {
-        return Err(Usage("--data needs the part `history`, which --only excludes".into()));
+        return Err(Usage("--data requires the part `history`, but --only excludes it".into()));
     }
     Ok(())
 }

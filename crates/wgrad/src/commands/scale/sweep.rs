@@ -113,7 +113,7 @@ fn check_sizes(sweep: &Sweep, data: &BTreeMap<String, SweepData>) -> Result<(), 
         if job.examples > there {
             let (dataset, wanted) = (&job.key.dataset, job.examples);
             return Err(Usage(format!(
-                "{}: the sweep needs {wanted} training examples, but {dataset} has {there} in addition to validation examples",
+                "{}: this training run needs {wanted} training examples, but {dataset} has only {there}, not counting the validation examples",
                 job.id
             )));
         }
@@ -225,7 +225,10 @@ impl Runner<'_> {
                 let Some(i) = queue.remaining.pop() else { return Ok(()) };
                 (i, queue.jobs[i].clone())
             };
-            let data = self.data.get(&job.key.dataset).ok_or_else(|| anyhow!("{}: no data", job.id))?;
+            let data = self
+                .data
+                .get(&job.key.dataset)
+                .ok_or_else(|| anyhow!("{}: the data set of this training run is not loaded", job.id))?;
             let stop = || self.stop.load(Ordering::Relaxed);
             let trial = train_job((&worker.name, &*device), data, self.sweep, &job, &stop)
                 .with_context(|| format!("training {}", job.id))?;

@@ -4,8 +4,8 @@ use crate::scaling::laws::testing::normal;
 const SINGLE: [Variable; 1] = [Variable::Parameters];
 const BOTH: [Variable; 2] = [Variable::Parameters, Variable::Examples];
 
-/// Returns samples of E + A·x^(−α) with log-normal noise, `seeds` samples per x. With noise, every tenth sample is an
-/// outlier.
+/// Returns samples of the law E + A·x^(−α), `seeds` samples per x. The noise is log-normal; `noise` is the standard
+/// deviation of its logarithm. If `noise` is positive, every tenth sample is an outlier.
 fn single(
     [e, a, alpha]: [f64; 3],
     xs: &[f64],
@@ -17,7 +17,8 @@ fn single(
     noisy(xs.iter().map(|x| ([*x, 0.0], value(*x))), seeds, noise, random)
 }
 
-/// Returns samples of the law of N and D on a grid of sizes and amounts of data.
+/// Returns samples of the law E + A·N^(−α) + B·D^(−β) on a grid of five values of N and four values of D, with `seeds`
+/// samples per grid point. `noise` is as in [`single`].
 fn both(theta: [f64; 5], seeds: usize, noise: f64, random: &mut SplitMix64) -> Vec<Sample> {
     let [e, a, alpha, b, beta] = theta;
     let cells = (0..5).flat_map(|i| (0..4).map(move |j| (1e3 * 4f64.powi(i), 500.0 * 4f64.powi(j))));
@@ -125,7 +126,8 @@ fn prediction_interval_contains_a_new_training() {
         let [low, high] = fitted.interval_at([1e6, 1e5], draw).unwrap();
         let measured = value(1e6, 1e5) * (0.03 * normal(&mut random)).exp();
         inside += usize::from((low..=high).contains(&measured));
-        // In the middle of the points, the interval is at least as wide as the scatter of a single training run.
+        // In the middle of the range of the fitted points, the interval is at least as wide as the scatter of a single
+        // training run.
         let [low, high] = fitted.interval_at([16e3, 2e3], draw).unwrap();
         assert!(high / low > (2.0f64 * 1.5 * 0.03).exp(), "{low} to {high}");
     }
@@ -139,7 +141,7 @@ fn fewer_points_than_parameters_are_an_error() {
     let error = |samples: &[Sample]| fit(&SINGLE, samples, 10, 1).unwrap_err();
     let few = |values| LawError::TooFewValues { variable: Variable::Parameters, values };
     assert_eq!(error(&[]), few(0));
-    // Eight samples have only two distinct sizes.
+    // The eight samples have only two distinct values of N.
     assert_eq!(error(&points(&[1e3, 1e4])), few(2));
     assert!(fit(&SINGLE, &points(&[1e3, 1e4, 1e5]), 10, 1).is_ok());
 
@@ -170,7 +172,7 @@ fn values_without_logarithm_are_an_error() {
 #[test]
 fn estimates_at_bounds_are_marked() {
     let mut random = SplitMix64(4);
-    // The law has no irreducible loss.
+    // The irreducible loss E of the planted law is 0.
     let law = fit(&SINGLE, &single([0.0, 8.0, 0.35], &sizes(6), 3, 0.0, &mut random), 50, 1).unwrap().law;
     assert!(law.floor.value < 1e-4, "{law:?}");
     near(law.terms[0].exponent.value, 0.35, 1e-3);
@@ -179,11 +181,11 @@ fn estimates_at_bounds_are_marked() {
     let law = fit(&SINGLE, &sizes(6).iter().map(falls).collect::<Vec<_>>(), 50, 1).unwrap().law;
     assert_eq!((law.floor.value, law.floor.status), (0.0, EstimateStatus::AtLowerBound), "{law:?}");
     assert!(law.floor.to_string().starts_with("0, its bound"));
-    // The true exponent exceeds the upper bound.
+    // The planted exponent 4 exceeds the upper bound.
     let steep = single([0.3, 1e12, 4.0], &sizes(5), 2, 0.0, &mut random);
     let law = fit(&SINGLE, &steep, 50, 1).unwrap().law;
     assert_eq!(law.terms[0].exponent.status, EstimateStatus::AtUpperBound, "{law:?}");
-    // The loss does not fall.
+    // The loss rises with x.
     let rises = |x: &f64| Sample { x: [*x, 0.0], loss: 0.5 + 1e-6 * x };
     let law = fit(&SINGLE, &sizes(5).iter().map(rises).collect::<Vec<_>>(), 50, 1).unwrap().law;
     assert_eq!(law.terms[0].exponent.status, EstimateStatus::Undetermined, "{law:?}");
@@ -197,7 +199,7 @@ fn estimates_at_bounds_are_marked() {
 
 #[test]
 fn floor_is_at_most_the_lowest_loss() {
-    // The losses approach 0.47, except one that is far below.
+    // The losses approach 0.47, except the last one, which is far lower.
     let losses = [1.0, 0.62, 0.52, 0.485, 0.475, 0.47, 0.35];
     let sample = |(x, loss): (f64, f64)| Sample { x: [x, 0.0], loss };
     let samples: Vec<Sample> = sizes(7).into_iter().zip(losses).map(sample).collect();
@@ -222,7 +224,7 @@ fn law_with_as_many_parameters_as_distinct_points_is_saturated() {
         let samples = single([0.3, 8.0, 0.35], &sizes(count), seeds, 0.01, &mut SplitMix64(1));
         fit(&SINGLE, &samples, 0, 1).unwrap().law
     };
-    // Samples that differ only in the seed are the same point.
+    // Samples with the same x and different seeds count as one point.
     assert!(law(3, 1).is_saturated() && law(3, 4).is_saturated() && !law(4, 1).is_saturated());
 }
 
