@@ -14,8 +14,8 @@ use crate::open::open;
 
 pub use problem::CsvProblem;
 
-/// Value of [`CsvOptions::label`] that selects the last column.
-pub const LAST: &str = "last";
+/// Label that selects the last column, unless a column has this name.
+const LAST: &str = "last";
 
 /// Prediction task, which decides how the target column is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -32,8 +32,9 @@ pub enum Task {
 /// Options of the CSV reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CsvOptions {
-    /// Name of the target column in the header, or [`LAST`].
-    pub label: String,
+    /// Name of the target column in the header. `None` selects the last column, as does `"last"` if no column has this
+    /// name.
+    pub label: Option<String>,
     /// Prediction task, which decides how the target column is read.
     pub task: Task,
     /// Whether the first line is a header. With `None`, the first line is a header if `label` is a column name, or if
@@ -46,7 +47,7 @@ pub struct CsvOptions {
 impl Default for CsvOptions {
     /// Options for classification. The last column is the target, commas separate cells, and a header is detected.
     fn default() -> Self {
-        Self { label: LAST.to_owned(), task: Task::default(), header: None, delimiter: b',' }
+        Self { label: None, task: Task::default(), header: None, delimiter: b',' }
     }
 }
 
@@ -79,6 +80,7 @@ fn parse(mut reader: impl Read, options: &CsvOptions) -> Result<(Vec<f32>, usize
     let mut bytes = Vec::new();
     reader.read_to_end(&mut bytes).map_err(|error| CsvProblem::Read(error.to_string()))?;
     let text = bytes.as_slice();
+    check_quotes(text, options.delimiter)?;
     let mut reader = ReaderBuilder::new()
         .has_headers(false)
         // Lines with a wrong number of columns are rejected below, so that the message contains the line number.
@@ -128,6 +130,24 @@ pub(crate) fn line_of(position: &csv::Position, text: &[u8]) -> u64 {
     position.line() + blank.filter(|&&byte| byte == b'\n').count() as u64
 }
 
+/// Returns an error if a quoted cell is not closed before the end of the text. The reader would accept it and read the
+/// rest of the file into this cell.
+pub(crate) fn check_quotes(text: &[u8], delimiter: u8) -> Result<(), CsvProblem> {
+    let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
+    let (mut line, mut at_start, mut opened) = (1, true, None);
+    for &byte in text {
+        match (byte, opened) {
+            // A doubled quote inside a quoted cell closes the cell and opens it again.
+            (b'"', Some(_)) => (opened, at_start) = (None, true),
+            (b'"', None) if at_start => opened = Some(line),
+            (_, Some(_)) => {}
+            (byte, None) => at_start = byte == delimiter || matches!(byte, b'\r' | b'\n'),
+        }
+        line += u64::from(byte == b'\n');
+    }
+    opened.map_or(Ok(()), |line| Err(CsvProblem::UnclosedQuote { line }))
+}
+
 pub(crate) fn number(text: &str, line: u64, column: impl Fn() -> String) -> Result<f32, CsvProblem> {
     match text.parse::<f32>() {
         Ok(value) if value.is_finite() => Ok(value),
@@ -148,22 +168,18 @@ impl Columns {
         if count < 2 {
             return Err(CsvProblem::OneColumn { delimiter: char::from(options.delimiter) });
         }
-        let by_name = options.label != LAST;
-        let detected = by_name || first.iter().all(|cell| cell.parse::<f64>().is_err());
+        let named = |label: &str| first.iter().any(|cell| cell == label);
+        let label = options.label.as_deref().filter(|label| *label != LAST || named(label));
+        let detected = label.is_some() || first.iter().all(|cell| cell.parse::<f64>().is_err());
         let names = options
             .header
             .unwrap_or(detected)
             .then(|| first.iter().map(str::to_owned).collect::<Vec<String>>());
-        let label = match &names {
-            _ if !by_name => count - 1,
-            None => return Err(CsvProblem::NoHeader { label: options.label.clone() }),
-            Some(names) => match names.iter().position(|name| *name == options.label) {
-                Some(label) => label,
-                None => {
-                    let (label, columns) = (options.label.clone(), names.join(", "));
-                    return Err(CsvProblem::NoLabel { label, columns });
-                }
-            },
+        let label = match (label, &names) {
+            (None, _) => count - 1,
+            (Some(LAST), None) => count - 1,
+            (Some(label), None) => return Err(CsvProblem::NoHeader { label: label.to_owned() }),
+            (Some(label), Some(names)) => column_called(label, names)?,
         };
         Ok(Self { count, label, names })
     }
@@ -173,6 +189,18 @@ impl Columns {
             Some(names) => format!("{} ({})", index + 1, names[index]),
             None => (index + 1).to_string(),
         }
+    }
+}
+
+/// Returns the index of the only column with the name `label`.
+fn column_called(label: &str, names: &[String]) -> Result<usize, CsvProblem> {
+    let mut found = names.iter().enumerate().filter(|(_, name)| *name == label).map(|(index, _)| index);
+    match (found.next(), found.next()) {
+        (Some(index), None) => Ok(index),
+        (Some(first), Some(second)) => {
+            Err(CsvProblem::DuplicateLabel { label: label.to_owned(), first: first + 1, second: second + 1 })
+        }
+        (None, _) => Err(CsvProblem::NoLabel { label: label.to_owned(), columns: names.join(", ") }),
     }
 }
 
@@ -300,7 +328,7 @@ mod tests {
 
     #[test]
     fn named_column_can_be_the_target() {
-        let options = with(|o| (o.label, o.task) = ("y".into(), Task::Regression));
+        let options = with(|o| (o.label, o.task) = (Some("y".into()), Task::Regression));
         let dataset = read("a,y,b\n1,0.5,2\n3,-1e3,4\n", &options).unwrap();
         assert_eq!(dataset.to_f32(), [1.0, 2.0, 3.0, 4.0]);
         assert_eq!(dataset.targets(), &Targets::Values { values: vec![0.5, -1000.0], width: 1 });
@@ -309,8 +337,48 @@ mod tests {
         assert_eq!(dataset.len(), 1);
         let problem = read("a,z\n1,2\n", &options).unwrap_err();
         assert_eq!(problem, CsvProblem::NoLabel { label: "y".into(), columns: "a, z".into() });
-        let options = with(|o| (o.label, o.header) = ("y".into(), Some(false)));
+        let options = with(|o| (o.label, o.header) = (Some("y".into()), Some(false)));
         assert_eq!(read("1,2\n", &options).unwrap_err(), CsvProblem::NoHeader { label: "y".into() });
+    }
+
+    #[test]
+    fn column_called_last_can_be_the_target() {
+        let options = with(|o| (o.label, o.task) = (Some("last".into()), Task::Regression));
+        let values = |text: &str, options: &CsvOptions| match read(text, options).unwrap().targets() {
+            Targets::Values { values, .. } => values.clone(),
+            Targets::Classes { .. } => panic!("no values"),
+        };
+        assert_eq!(values("open,last,volume\n1,2,3\n4,5,6\n", &options), [2.0, 5.0]);
+        assert_eq!(values("1,last,3\n1,2,3\n", &options), [2.0]);
+        // Without such a column, or without a header, it is the last one.
+        assert_eq!(values("open,high,volume\n1,2,3\n", &options), [3.0]);
+        assert_eq!(values("1,2,3\n", &options), [3.0]);
+        let options = with(|o| o.task = Task::Regression);
+        assert_eq!(values("open,last,volume\n1,2,3\n", &options), [3.0]);
+        let options = with(|o| (o.label, o.task) = (Some("first".into()), Task::Regression));
+        assert_eq!(values("open,first,volume\n1,2,3\n", &options), [2.0]);
+    }
+
+    #[test]
+    fn label_name_of_two_columns_is_refused() {
+        let named = |label: &str| with(|o| o.label = Some(label.into()));
+        let problem = read("y,a,y\n0,1,1\n", &named("y")).unwrap_err();
+        assert_eq!(problem, CsvProblem::DuplicateLabel { label: "y".into(), first: 1, second: 3 });
+        let problem = read("a,last,last\n0,1,1\n", &named("last")).unwrap_err();
+        assert_eq!(problem, CsvProblem::DuplicateLabel { label: "last".into(), first: 2, second: 3 });
+        // Two features may have the same name.
+        assert_eq!(read("a,a,y\n0,1,1\n", &named("y")).unwrap().to_f32(), [0.0, 1.0]);
+    }
+
+    #[test]
+    fn unclosed_quote_is_reported_with_the_line_where_it_opens() {
+        let problem = |text: &str| read(text, &CsvOptions::default()).map(|_| ()).unwrap_err();
+        assert_eq!(problem("a,y\n1,\"x\n2,z\n3,z\n"), CsvProblem::UnclosedQuote { line: 2 });
+        assert_eq!(problem("\u{feff}\"a,y\n1,x\n"), CsvProblem::UnclosedQuote { line: 1 });
+        // The cell with a line break is closed; the doubled quote of the last cell is not.
+        assert_eq!(problem("1,\"x\ny\"\n2,\"z\"\"\n"), CsvProblem::UnclosedQuote { line: 3 });
+        let dataset = read("1,\"x\ny\"\n2,\"a \"\"b\"\"\"\n3,5\" disk\n", &CsvOptions::default()).unwrap();
+        assert_eq!(classes(&dataset), (&[2, 1, 0][..], vec!["5\" disk", "a \"b\"", "x\ny"]));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use csv::{ReaderBuilder, StringRecord, Trim};
 
-use crate::csv_file::{CsvProblem, number};
+use crate::csv_file::{CsvProblem, check_quotes, number};
 use crate::error::DataError;
 use crate::idx;
 use crate::images;
@@ -43,6 +43,7 @@ pub fn read_features(
 }
 
 fn parse(bytes: &[u8], width: usize, delimiter: u8, label: Option<&str>) -> Result<Vec<f32>, CsvProblem> {
+    check_quotes(bytes, delimiter)?;
     let mut builder = ReaderBuilder::new();
     builder.has_headers(false).flexible(true).trim(Trim::All).delimiter(delimiter);
     let mut reader = builder.from_reader(bytes);
@@ -85,6 +86,7 @@ mod tests {
         let read = |text: &str| parse(text.as_bytes(), 2, b',', None);
         let four = read("1,2\n1,2,3,4\n");
         assert!(matches!(four, Err(CsvProblem::Width { line: 2, expected: 2, found: 4 })), "{four:?}");
+        assert!(matches!(read("1,\"2\n3,4\n"), Err(CsvProblem::UnclosedQuote { line: 1 })));
         assert!(matches!(read("1,x\n"), Err(CsvProblem::Number { line: 1, .. })));
         assert!(matches!(read("a,b\n"), Err(CsvProblem::Empty)));
     }

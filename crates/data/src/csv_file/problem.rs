@@ -75,8 +75,28 @@ pub enum CsvProblem {
         /// Names of all columns, separated by commas.
         columns: String,
     },
+    /// Several columns have the requested label name. Column numbers start at 1.
+    #[error(
+        ": the columns {first} and {second} are both called `{label}`; rename the one that is not the label"
+    )]
+    DuplicateLabel {
+        /// Requested name of the label column.
+        label: String,
+        /// Number of the first column with this name.
+        first: usize,
+        /// Number of the second column with this name.
+        second: usize,
+    },
+    /// A quoted cell without a closing quote.
+    #[error(":{line}: the quote that opens in this line is not closed before the end of the file")]
+    UnclosedQuote {
+        /// Line number of the opening quote.
+        line: u64,
+    },
     /// A label column was requested by name, but the file has no header.
-    #[error(": the label column `{label}` needs a header, but `header = false`; use `label = \"last\"`")]
+    #[error(
+        ": the label column `{label}` needs a header, but `header = false`; remove `label` to use the last column"
+    )]
     NoHeader {
         /// Requested name of the label column.
         label: String,

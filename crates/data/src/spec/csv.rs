@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{DEFAULT_TEST_FRACTION, refuse};
-use crate::csv_file::{CsvOptions, LAST, Task};
+use crate::csv_file::{CsvOptions, Task};
 use crate::error::DataError;
 
 /// Options of a CSV file of numbers.
@@ -70,7 +70,7 @@ impl CsvData {
     /// Returns the options of the CSV reader.
     pub(crate) fn reader_options(&self) -> CsvOptions {
         CsvOptions {
-            label: self.label.clone().unwrap_or_else(|| LAST.to_owned()),
+            label: self.label.clone(),
             task: self.task,
             header: self.header,
             delimiter: u8::try_from(self.delimiter).unwrap_or(b','),
